@@ -1,0 +1,282 @@
+"""The exception tree and the one table from an error to (appcode, apperror, HTTP status).
+
+The numbers and names are those of the deployed service (contract, facts §1); clients branch on them.
+Every error carries a message for the person who caused it: what is wrong and what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class ErrorKind(Enum):
+    """What went wrong, as ``(appcode, apperror, HTTP status)``."""
+
+    AUTHENTICATION_FAILED = (10000, "Authentication failed", 401)
+    NO_TOKEN = (10010, "No authentication token", 401)
+    INVALID_TOKEN = (10020, "Invalid token", 401)
+    INVALID_AUTH_HEADER = (10030, "Invalid authentication header", 401)
+    INVALID_USER = (10040, "Invalid user name", 400)
+    UNAUTHORIZED = (20000, "Unauthorized", 403)
+    PATH_INACCESSIBLE = (20010, "S3 path inaccessible", 403)
+    BUCKET_INACCESSIBLE = (20020, "S3 bucket inaccessible", 403)
+    MISSING_PARAMETER = (30000, "Missing input parameter", 400)
+    ILLEGAL_PARAMETER = (30001, "Illegal input parameter", 400)
+    REQUEST_VALIDATION = (30010, "Request validation failed", 400)
+    ILLEGAL_PATH = (30020, "Illegal S3 path", 400)
+    CHECKSUM_MISMATCH = (30030, "Checksum mismatch", 400)
+    IMAGE_NAME = (30040, "Image name parse error", 400)
+    IMAGE_FETCH = (30050, "Image fetch error", 400)
+    NO_ENTRYPOINT = (30060, "Image has no entrypoint", 400)
+    CLIENT_LIFETIME = (30200, "Client lifetime too short", 400)
+    JOB_STATE = (30300, "Invalid job state", 400)
+    REFDATA_STATE = (30400, "Invalid reference data state", 400)
+    NOT_FOUND = (40000, "Not Found", 404)
+    PATH_NOT_FOUND = (40010, "S3 path not found", 404)
+    BUCKET_NOT_FOUND = (40020, "S3 bucket not found", 404)
+    NO_SUCH_IMAGE = (40030, "No such image", 404)
+    NO_SUCH_JOB = (40040, "No such job", 404)
+    NO_SUCH_CONTAINER = (40050, "No such sub job", 404)
+    NO_SUCH_REFDATA = (40060, "No such reference data", 404)
+    NO_LOGS = (40070, "No logs available", 404)
+    IMAGE_TAG_EXISTS = (50000, "Image tag exists", 400)
+    IMAGE_DIGEST_EXISTS = (50010, "Image digest exists", 400)
+    REFDATA_EXISTS = (50100, "Refdata already exists", 400)
+    RESOURCE_UNAVAILABLE = (60000, "Resource unavailable", 400)
+    SITE_INACTIVE = (60010, "Job flow inactive", 400)
+    SITE_UNAVAILABLE = (60020, "Job flow unavailable", 400)
+    UNSUPPORTED = (100000, "Unsupported operation", 400)
+    METHOD_NOT_ALLOWED = (None, None, 405)
+    TOO_MANY_REQUESTS = (None, None, 429)
+    UNAVAILABLE = (None, None, 503)
+
+    @property
+    def appcode(self) -> int | None:
+        """The stable number that clients branch on, or None where the HTTP status says it all."""
+        return self.value[0]
+
+    @property
+    def apperror(self) -> str | None:
+        """The stable name that goes with the number."""
+        return self.value[1]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.value[2]
+
+
+class CTSError(Exception):
+    """Anything CTS refuses or cannot do; ``kind`` says how it is answered over HTTP."""
+
+    kind: ClassVar[ErrorKind]
+
+    @property
+    def message(self) -> str:
+        """The sentence for the person."""
+        return str(self)
+
+
+class AuthenticationError(CTSError):
+    """The caller could not be identified."""
+
+    kind = ErrorKind.AUTHENTICATION_FAILED
+
+
+class NoTokenError(AuthenticationError):
+    """The request carries no token where one is needed."""
+
+    kind = ErrorKind.NO_TOKEN
+
+
+class InvalidTokenError(AuthenticationError):
+    """The token is unknown or expired."""
+
+    kind = ErrorKind.INVALID_TOKEN
+
+    def __init__(self, message: str = "The authorization token is invalid") -> None:
+        super().__init__(message)
+
+
+class InvalidAuthHeaderError(AuthenticationError):
+    """The Authorization header is not ``Bearer <token>``. The header is never echoed."""
+
+    kind = ErrorKind.INVALID_AUTH_HEADER
+
+
+class UnauthorizedError(CTSError):
+    """The caller is known but lacks a role or does not own the thing."""
+
+    kind = ErrorKind.UNAUTHORIZED
+
+
+class PathInaccessibleError(CTSError):
+    """The caller, or the service, may not use this object path."""
+
+    kind = ErrorKind.PATH_INACCESSIBLE
+
+
+class MissingParameterError(CTSError):
+    """Something required was not given."""
+
+    kind = ErrorKind.MISSING_PARAMETER
+
+
+class IllegalParameterError(CTSError):
+    """A value is well formed but not acceptable here, such as a job above a site's limits."""
+
+    kind = ErrorKind.ILLEGAL_PARAMETER
+
+
+class RequestValidationError(CTSError):
+    """The request does not fit its model; ``details`` holds pydantic's own list, JSON-safe."""
+
+    kind = ErrorKind.REQUEST_VALIDATION
+
+    def __init__(self, details: list[dict[str, Any]]) -> None:
+        super().__init__("The request failed validation; see request_validation_detail")
+        self.details = details
+
+
+class IllegalPathError(CTSError):
+    """An object path breaks the rules of ``cts_core.objects.paths``."""
+
+    kind = ErrorKind.ILLEGAL_PATH
+
+
+class ChecksumMismatchError(CTSError):
+    """Bytes, or a given checksum, differ from the checksum on record."""
+
+    kind = ErrorKind.CHECKSUM_MISMATCH
+
+
+class ImageNameError(CTSError):
+    """An image name cannot be parsed."""
+
+    kind = ErrorKind.IMAGE_NAME
+
+
+class ImageFetchError(CTSError):
+    """The image's metadata could not be read where it lives."""
+
+    kind = ErrorKind.IMAGE_FETCH
+
+
+class NoEntrypointError(CTSError):
+    """The image has nothing to run."""
+
+    kind = ErrorKind.NO_ENTRYPOINT
+
+
+class JobStateError(CTSError):
+    """The job is not in a state that allows this."""
+
+    kind = ErrorKind.JOB_STATE
+
+
+class NotFoundError(CTSError):
+    """The URL names nothing."""
+
+    kind = ErrorKind.NOT_FOUND
+
+    def __init__(self, message: str = "Not Found") -> None:
+        super().__init__(message)
+
+
+class MethodNotAllowedError(CTSError):
+    """The URL exists, the method does not; ``allowed`` goes into the Allow header."""
+
+    kind = ErrorKind.METHOD_NOT_ALLOWED
+
+    def __init__(self, allowed: list[str]) -> None:
+        super().__init__("Method Not Allowed")
+        self.allowed = allowed
+
+
+class PathNotFoundError(CTSError):
+    """No object at this path."""
+
+    kind = ErrorKind.PATH_NOT_FOUND
+
+
+class BucketNotFoundError(CTSError):
+    """No such bucket."""
+
+    kind = ErrorKind.BUCKET_NOT_FOUND
+
+
+class NoSuchImageError(CTSError):
+    """No such image is registered."""
+
+    kind = ErrorKind.NO_SUCH_IMAGE
+
+
+class NoSuchJobError(CTSError):
+    """No such job, or nothing about it left to cancel (deployed clients expect this one)."""
+
+    kind = ErrorKind.NO_SUCH_JOB
+
+
+class NoSuchContainerError(CTSError):
+    """The job has no container with this number."""
+
+    kind = ErrorKind.NO_SUCH_CONTAINER
+
+
+class NoLogsError(CTSError):
+    """No byte of this log is stored."""
+
+    kind = ErrorKind.NO_LOGS
+
+
+class ImageTagExistsError(CTSError):
+    """An image with this name and tag is registered."""
+
+    kind = ErrorKind.IMAGE_TAG_EXISTS
+
+
+class ImageDigestExistsError(CTSError):
+    """An image with this name and digest is registered."""
+
+    kind = ErrorKind.IMAGE_DIGEST_EXISTS
+
+
+class ResourceUnavailableError(CTSError):
+    """Something the request needs is used up or away, such as a full disk."""
+
+    kind = ErrorKind.RESOURCE_UNAVAILABLE
+
+
+class SiteInactiveError(CTSError):
+    """An operator has switched the site off."""
+
+    kind = ErrorKind.SITE_INACTIVE
+
+
+class SiteUnavailableError(CTSError):
+    """The site is not configured here, or cannot be reached."""
+
+    kind = ErrorKind.SITE_UNAVAILABLE
+
+
+class UnsupportedError(CTSError):
+    """The operation exists in CTS but not with this set-up."""
+
+    kind = ErrorKind.UNSUPPORTED
+
+
+class TooManyRequestsError(CTSError):
+    """A bound of the service is reached; try again later."""
+
+    kind = ErrorKind.TOO_MANY_REQUESTS
+
+
+class UnavailableError(CTSError):
+    """A dependency of the service is away for now; nothing was lost, try again."""
+
+    kind = ErrorKind.UNAVAILABLE
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; raised at start, names each offending setting."""

@@ -1,0 +1,1 @@
+"""Telling the world: the outbox empties the store's unsent transitions, the hub serves subscribers."""

@@ -1,0 +1,1 @@
+"""Who is asking: the identity port and its adapters."""

@@ -1,0 +1,39 @@
+"""The identity port: from a request's credentials to a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class User:
+    """Who is asking, and what they may do."""
+
+    name: str
+    is_admin: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """What a request brought along. Never printed: it holds secrets."""
+
+    authorization: str | None
+    """The Authorization header, raw."""
+    host_user: str | None = None
+    """The user that the hosting Jupyter server has already authenticated, by cookie or token."""
+
+
+class Identity(Protocol):
+    """Raises NoTokenError, InvalidAuthHeaderError or InvalidTokenError for who cannot be identified,
+    and UnavailableError when that cannot be told now."""
+
+    @property
+    def single_user(self) -> bool:
+        """Whether everybody who gets in is the same person."""
+
+    async def identify(self, credentials: Credentials) -> User:
+        """The user behind a request."""
+
+    async def close(self) -> None:
+        """Release everything."""

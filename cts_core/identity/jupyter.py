@@ -1,0 +1,45 @@
+"""Identity as Jupyter knows it: whoever Jupyter lets in is the owner of an embedded CTS.
+
+No import of Jupyter: the server extension hands over what Jupyter made of the request.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+
+from cts_core.errors import InvalidAuthHeaderError, InvalidTokenError, NoTokenError
+from cts_core.identity.identity import Credentials, User
+
+_BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
+
+
+class JupyterIdentity:
+    """One owner, whatever random name Jupyter gives a token's user; a hub's users keep their names.
+
+    ``kernel_token`` opens ``/cts`` alone; the extension hands it to kernels by a file.
+    """
+
+    single_user = True
+
+    def __init__(self, owner: str, kernel_token: str) -> None:
+        self._owner = User(owner, is_admin=True)
+        self._kernel_token = kernel_token.encode()
+
+    async def identify(self, credentials: Credentials) -> User:
+        """The owner, for the kernel token or for a request that Jupyter has authenticated."""
+        if credentials.host_user is not None:
+            return self._owner
+        if credentials.authorization is None:
+            raise NoTokenError(
+                "No token was given: send it as 'Authorization: Bearer <token>', or log in to Jupyter"
+            )
+        match = _BEARER.fullmatch(credentials.authorization)
+        if not match:
+            raise InvalidAuthHeaderError("The Authorization header must be 'Bearer <token>'")
+        if hmac.compare_digest(match[1].encode(), self._kernel_token):
+            return self._owner
+        raise InvalidTokenError
+
+    async def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,44 @@
+"""What the models share: UTC times, CRC text, and the base classes."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, StringConstraints
+
+MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
+ID_PATTERN = r"^[\w-]+$"
+
+
+def utc_text(time: datetime.datetime) -> str:
+    """ISO-8601 in UTC ending in ``Z``, as every time in a response is written."""
+    return time.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
+def utc_now() -> datetime.datetime:
+    """Now, in UTC, cut to milliseconds: what every record store can keep (BSON dates are ms)."""
+    now = datetime.datetime.now(datetime.UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+UTCTime = Annotated[AwareDatetime, PlainSerializer(utc_text, when_used="json")]
+Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
+"""Base64 of the eight bytes of a CRC64/NVME, big endian."""
+MountPoint = Annotated[
+    str, StringConstraints(min_length=1, max_length=1024, pattern=MOUNT_PATTERN)
+]
+
+
+class Closed(BaseModel):
+    """A model that deployed clients read with unknown fields forbidden, and so do we."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Record(BaseModel):
+    """A model of ours whose answers leave out what is not set."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, absent fields left out."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,63 @@
+"""Registered images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AnyHttpUrl, Field, StringConstraints, model_validator
+
+from cts_core.model.base import Closed, Record, UTCTime
+
+ImageName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+class JobImage(Record):
+    """An image as a job keeps it: what was registered when the job was submitted."""
+
+    registered_by: str
+    registered_on: UTCTime
+    name: str
+    """Normalised, without tag and digest: ``docker.io/library/x``, or ``host/x`` on the local site."""
+    digest: str
+    entrypoint: list[str]
+    tag: str = ""
+    """Empty for an image without a tag: deployed clients index and sort by it."""
+    refdata_id: str | None = None
+    default_refdata_mount_point: str | None = None
+
+
+class Image(JobImage):
+    """A registered image."""
+
+    urls: list[str] | None = None
+    usage_notes: str | None = None
+
+    def for_job(self) -> JobImage:
+        """The part that a job keeps."""
+        return JobImage.model_validate(self.model_dump(include=set(JobImage.model_fields)))
+
+
+class Images(Record):
+    """Answer of ``/images``."""
+
+    data: list[Image]
+
+
+class ImageRegistration(Closed):
+    """What an admin says beside the image's name when registering it."""
+
+    from_image: ImageName | None = None
+    urls: Annotated[list[AnyHttpUrl], Field(max_length=20)] | None = None
+    usage_notes: Annotated[str, StringConstraints(max_length=10000)] | None = None
+    executable: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
+    """``host/…`` only: the absolute path of a program of the server's machine."""
+    module: (
+        Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\w+(\.\w+)*$")] | None
+    ) = None
+    """``host/…`` only: a Python module run as ``python -m`` by the server's interpreter."""
+
+    @model_validator(mode="after")
+    def _one_program(self) -> Self:
+        if self.executable is not None and self.module is not None:
+            raise ValueError("Give either executable or module, not both")
+        return self

@@ -1,0 +1,274 @@
+"""A job: what is submitted, and what is answered about it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
+from cts_core.model.image import ImageName, JobImage
+from cts_core.model.parameters import ManifestFileFormat, Parameters
+from cts_core.model.site import Cluster
+from cts_core.objects import paths
+from cts_core.states import JobState
+
+MAX_INPUT_FILES = 10_000
+MAX_LABELS = 20
+
+S3Path = Annotated[
+    str, BeforeValidator(paths.check_path), StringConstraints(min_length=5, max_length=1088)
+]
+MetaValue = str | int | float
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f]*$")]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
+
+
+class S3File(Closed):
+    """An object and its checksum."""
+
+    file: S3Path
+    crc64nvme: Crc64Nvme | None = None
+
+
+class S3FileWithDataID(S3File):
+    """An input object with the id of the data unit that it belongs to."""
+
+    data_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+
+def _check_files(files: list[str] | list[S3FileWithDataID]) -> list[str] | list[S3FileWithDataID]:
+    if isinstance(files[0], str):
+        return paths.check_paths(files)
+    with_id = sum(file.data_id is not None for file in files if isinstance(file, S3FileWithDataID))
+    if with_id not in (0, len(files)):
+        raise ValueError("Either all or no files must have data IDs")
+    return files
+
+
+def _check_roots(roots: object) -> object:
+    if not isinstance(roots, list):
+        return roots
+    return [paths.check_root(root, index=index) for index, root in enumerate(roots)]
+
+
+class JobInputPreview(Closed):
+    """A submission without its files, as listings show it."""
+
+    cluster: Cluster
+    image: ImageName
+    params: Parameters
+    num_containers: Annotated[int, Field(ge=1, le=1000)] = 1
+    cpus: Annotated[int, Field(ge=1, le=256)] = 1
+    """Per container."""
+    memory: Annotated[ByteSize, Field(ge=1_000_000, le=990_000_000_000)] = ByteSize(10_000_000)
+    """Bytes per container; ``10MB`` and ``1.5GiB`` are understood on input."""
+    runtime: Annotated[datetime.timedelta, Field(ge=datetime.timedelta(seconds=1))] = (
+        datetime.timedelta(seconds=60)
+    )
+    """Per container, ISO-8601 on output."""
+    input_roots: Annotated[list[str] | None, BeforeValidator(_check_roots)] = None
+    output_dir: S3Path
+
+
+class JobInput(JobInputPreview):
+    """What a client submits."""
+
+    input_files: Annotated[
+        list[str] | list[S3FileWithDataID],
+        Field(min_length=1, max_length=MAX_INPUT_FILES),
+        AfterValidator(_check_files),
+    ]
+
+    @model_validator(mode="after")
+    def _check_input(self) -> Self:
+        if self.num_containers > len(self.input_files):
+            raise ValueError(
+                "num_containers must be less than or equal to the number of input files"
+            )
+        manifest = self.params.manifest
+        if (
+            manifest is not None
+            and manifest.manifest_file_format is ManifestFileFormat.DATA_IDS
+            and self.files[0].data_id is None
+        ):
+            raise ValueError("A manifest of data IDs requires a data ID for every input file")
+        return self
+
+    @property
+    def files(self) -> list[S3FileWithDataID]:
+        """The inputs in one form, whether given as paths or as files."""
+        # Paths were checked with the whole list, so they are not checked once more here.
+        return [
+            S3FileWithDataID.model_construct(file=f, crc64nvme=None, data_id=None)
+            if isinstance(f, str)
+            else f
+            for f in self.input_files
+        ]
+
+    @property
+    def cpu_hours(self) -> float:
+        """The most CPU hours that the job can use."""
+        return self.cpus * self.num_containers * self.runtime.total_seconds() / 3600
+
+
+class Submission(JobInput):
+    """A submission with what is ours to add; the additions stay out of ``job_input``."""
+
+    labels: Labels = {}
+
+    def job_input(self) -> JobInput:
+        """The part that the contract knows."""
+        # Validated already; dump and parse would cost seconds for 10,000 files.
+        return JobInput.model_construct(
+            _fields_set=self.model_fields_set - {"labels"},
+            **{name: getattr(self, name) for name in JobInput.model_fields},
+        )
+
+
+class JobStateTransition(Record):
+    """When a state was reached, by the clock of whoever reached it."""
+
+    state: JobState
+    time: UTCTime
+
+
+class AdminJobStateTransition(JobStateTransition):
+    """A transition with its message."""
+
+    trans_id: str
+    notif_sent: bool
+
+
+class JobStatus(Record):
+    """The least that can be said of a job."""
+
+    id: str
+    state: JobState
+    transition_times: list[JobStateTransition]
+    user: str
+    admin_meta: dict[str, MetaValue] = {}
+
+
+class _JobBase(JobStatus):
+    image: JobImage
+    input_file_count: int
+    output_file_count: int | None = None
+    cpu_hours: float | None = None
+    """User and system time of all containers, in hours."""
+    cpu_factor: float | None = None
+    """CPU seconds by (wall seconds times requested cpus)."""
+    max_memory: int | None = None
+    """Bytes, the most that one container used."""
+    error: str | None = None
+    logpath: str | None = None
+    labels: dict[str, str] | None = None
+    warnings: list[str] | None = None
+    """What the owner should know although nothing failed, such as outputs that overwrote each other."""
+
+    @field_validator("labels", "warnings", mode="after")
+    @classmethod
+    def _absent_when_empty(cls, value: Any) -> Any:
+        return value or None
+
+
+class JobPreview(_JobBase):
+    """A job in a listing: everything but input files and outputs."""
+
+    job_input: JobInputPreview
+
+
+class Job(_JobBase):
+    """A job as its owner sees it."""
+
+    job_input: JobInput
+    outputs: list[S3File] | None = None
+
+
+class HTCondorDetails(Record):
+    """Where the job is at HTCondor."""
+
+    cluster_id: list[int]
+
+
+class AdminJobDetails(Job):
+    """A job as an admin sees it."""
+
+    transition_times: list[AdminJobStateTransition]  # type: ignore[assignment]  # a list of a narrower model
+    admin_error: str | None = None
+    traceback: str | None = None
+    cleaned: bool = False
+    htcondor_details: HTCondorDetails | None = None
+
+
+class Jobs(Record):
+    """Answer of a listing."""
+
+    jobs: list[JobPreview]
+
+
+class Submitted(Record):
+    """Answer of a submission."""
+
+    job_id: str
+
+
+class ExitCodes(Record):
+    """Exit codes by container; null is a container that never ran, or has not ended."""
+
+    exit_codes: list[int | None]
+
+
+class Container(Record):
+    """One container of a job, as the job's owner sees it."""
+
+    number: int
+    state: JobState
+    transition_times: list[JobStateTransition]
+    exit_code: int | None = None
+    error: str | None = None
+    """In plain words, when the container failed."""
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    max_memory: int | None = None
+    inputs: list[S3FileWithDataID]
+    outputs: list[S3File] | None = None
+
+
+class Containers(Record):
+    """Answer of ``/jobs/{id}/containers``."""
+
+    containers: list[Container]
+
+
+class PlannedContainer(Record):
+    """What one container of a job would be given."""
+
+    number: int
+    argv: list[str]
+    environment: dict[str, str]
+    files: list[S3FileWithDataID]
+    manifest: str | None = None
+    """The text of its manifest file."""
+
+
+class CheckResult(Record):
+    """Answer of a check: the job as it would run. Nothing is stored."""
+
+    image: JobImage
+    containers: list[PlannedContainer]
+    input_file_count: int
+    input_bytes: int
+    cpu_hours: float
+    """The most that the job can use."""
+    warnings: list[str]

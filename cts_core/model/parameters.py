@@ -1,0 +1,141 @@
+"""The parameters of a job: what the container's command line and environment are made of."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from cts_core.model.base import Closed, MountPoint
+
+ARGUMENT_PATTERN = r"^[\w\./][\w\./-]*$"
+FLAG_PATTERN = r"^--?[a-zA-Z0-9][\w\.-]*=?$"
+ENVIRONMENT_KEY_PATTERN = r"^[A-Z_][A-Z0-9_]*$"
+
+ArgumentText = Annotated[
+    str, StringConstraints(min_length=1, max_length=1024, pattern=ARGUMENT_PATTERN)
+]
+FlagText = Annotated[str, StringConstraints(min_length=2, max_length=256, pattern=FLAG_PATTERN)]
+EnvironmentKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=ENVIRONMENT_KEY_PATTERN)
+]
+
+
+class ParameterType(StrEnum):
+    """What a parameter stands for."""
+
+    INPUT_FILES = "input_files"
+    MANIFEST_FILE = "manifest_file"
+    CONTAINER_NUMBER = "container_number"
+
+
+class InputFilesFormat(StrEnum):
+    """How a container's files are written on its command line."""
+
+    COMMA_SEPARATED_LIST = "comma_separated_list"
+    SPACE_SEPARATED_LIST = "space_separated_list"
+    REPEAT_PARAMETER = "repeat_parameter"
+
+
+class ManifestFileFormat(StrEnum):
+    """What the lines of a manifest are."""
+
+    FILES = "files"
+    DATA_IDS = "data_ids"
+
+
+def _no_control_characters(text: str) -> str:
+    for position, char in enumerate(text):
+        if unicodedata.category(char) == "Cc" and char != "\t":
+            raise ValueError(f"contains a disallowed control character at position {position}")
+    return text
+
+
+ManifestHeader = Annotated[
+    str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_no_control_characters)
+]
+
+
+class Parameter(Closed):
+    """A value that differs by container: its files, a manifest of them, or its number."""
+
+    type: ParameterType
+    input_files_format: InputFilesFormat | None = None
+    manifest_file_format: ManifestFileFormat | None = None
+    manifest_file_header: ManifestHeader | None = None
+    container_num_prefix: ArgumentText | None = None
+    container_num_suffix: ArgumentText | None = None
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        needed = {
+            ParameterType.INPUT_FILES: "input_files_format",
+            ParameterType.MANIFEST_FILE: "manifest_file_format",
+        }.get(self.type)
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"{needed} is required for parameter type {self.type.value}")
+        return self
+
+    @property
+    def is_file_parameter(self) -> bool:
+        """Whether it stands for the container's files, by name or by manifest."""
+        return self.type is not ParameterType.CONTAINER_NUMBER
+
+
+class ParameterWithFlag(Parameter):
+    """A parameter of the command line, where a flag may go before the value."""
+
+    flag: FlagText | None = None
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        super()._check_fields()
+        if self.input_files_format is InputFilesFormat.REPEAT_PARAMETER and not self.flag:
+            raise ValueError(
+                f"A flag is required for input_files_format {InputFilesFormat.REPEAT_PARAMETER.value}"
+            )
+        return self
+
+
+class Parameters(Closed):
+    """How a container is called."""
+
+    input_mount_point: MountPoint = "/input_files"
+    output_mount_point: MountPoint = "/output_files"
+    refdata_mount_point: MountPoint | None = None
+    declobber: bool = False
+    """Put the outputs of container n below ``n/`` so that equal names do not overwrite each other."""
+    args: list[ArgumentText | FlagText | ParameterWithFlag] | None = None
+    environment: dict[EnvironmentKey, ArgumentText | Parameter] | None = None
+
+    @model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        for key, value in (self.environment or {}).items():
+            if isinstance(value, Parameter) and value.input_files_format in (
+                InputFilesFormat.SPACE_SEPARATED_LIST,
+                InputFilesFormat.REPEAT_PARAMETER,
+            ):
+                # The two spaces are the deployed service's.
+                raise ValueError(
+                    f"Environmental parameter at key {key} may not have "
+                    f"{value.input_files_format.value}  set as a {value.type.value} type"
+                )
+        if sum(p.is_file_parameter for p in self.parameters()) > 1:
+            raise ValueError(
+                "At most one input_files or manifest_file parameter may be specified in args and "
+                "environment together"
+            )
+        return self
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every value that differs by container, of arguments and environment."""
+        values = [*(self.args or []), *(self.environment or {}).values()]
+        return (value for value in values if isinstance(value, Parameter))
+
+    @property
+    def manifest(self) -> Parameter | None:
+        """The manifest parameter, of which there is at most one."""
+        return next((p for p in self.parameters() if p.type is ParameterType.MANIFEST_FILE), None)

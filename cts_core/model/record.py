@@ -1,0 +1,133 @@
+"""What the record store keeps of jobs and their containers."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cts_core.model.base import UTCTime
+from cts_core.model.image import JobImage
+from cts_core.model.job import HTCondorDetails, JobInput, JobInputPreview, MetaValue, S3File
+from cts_core.model.site import Cluster
+from cts_core.states import JobState
+
+
+class Transition(BaseModel):
+    """A stored transition, which is its own outbox entry until ``notif_sent``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: JobState
+    time: UTCTime
+    trans_id: str
+    notif_sent: bool = False
+    recorded_at: UTCTime
+
+
+class JobOutcome(BaseModel):
+    """What becomes known of a job as it goes; each set field of a change is written, none unset."""
+
+    outputs: list[S3File] | None = None
+    output_file_count: int | None = None
+    cpu_hours: float | None = None
+    cpu_factor: float | None = None
+    max_memory: int | None = None
+    error: str | None = None
+    admin_error: str | None = None
+    traceback: str | None = None
+    logpath: str | None = None
+    warnings: list[str] | None = None
+    htcondor_details: HTCondorDetails | None = None
+
+
+class JobSummary(JobOutcome):
+    """A stored job without its input files and outputs: what listings and ``advance`` read."""
+
+    id: str
+    user: str
+    state: JobState
+    transition_times: list[Transition]
+    job_input: JobInputPreview
+    image: JobImage
+    input_file_count: int
+    admin_meta: dict[str, MetaValue] = {}
+    labels: dict[str, str] = {}
+    cleaned: bool = False
+
+    @property
+    def cluster(self) -> Cluster:
+        """The site the job runs at."""
+        return self.job_input.cluster
+
+    @property
+    def updated(self) -> datetime.datetime:
+        """When the job last changed its state."""
+        return self.transition_times[-1].time
+
+
+class JobRecord(JobSummary):
+    """A stored job, whole."""
+
+    job_input: JobInput
+
+
+class ContainerTransition(BaseModel):
+    """A stored transition of a container."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: JobState
+    time: UTCTime
+
+
+class ContainerOutcome(BaseModel):
+    """What becomes known of a container as it goes; each set field of a change is written."""
+
+    exit_code: int | None = None
+    outputs: list[S3File] | None = None
+    error: str | None = None
+    """In plain words, for the owner."""
+    admin_error: str | None = None
+    traceback: str | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    max_memory: int | None = None
+
+
+class ContainerRecord(ContainerOutcome):
+    """A stored container, ``sub_id`` counted from 0."""
+
+    id: str
+    """The job's."""
+    sub_id: int
+    state: JobState
+    transition_times: list[ContainerTransition]
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A client's key for a submission and the hash of the parsed body that it came with."""
+
+    key: str
+    body_hash: str
+
+
+@dataclass(frozen=True)
+class JobQuery:
+    """Which jobs to list; newest update first. ``after`` is inclusive, ``before`` exclusive."""
+
+    user: str | None = None
+    cluster: Cluster | None = None
+    state: JobState | None = None
+    after: datetime.datetime | None = None
+    before: datetime.datetime | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    limit: int = 1000
+
+
+def set_fields(change: BaseModel) -> dict[str, Any]:
+    """The fields of an outcome that a change sets."""
+    return {name: value for name, value in change if value is not None}

@@ -1,0 +1,69 @@
+"""What the service says of itself and of its caller, and how it says an error."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from cts_core.model.base import Record, UTCTime
+
+SERVICE_NAME = "CDM Task Service"
+"""Clients refuse a service with any other name."""
+
+
+class Root(Record):
+    """Answer of ``/``."""
+
+    service_name: str
+    version: str
+    git_hash: str
+    server_time: UTCTime
+    notes: str
+
+
+class CTSRole(StrEnum):
+    """What a user may do beside using CTS for themselves."""
+
+    FULL_ADMIN = "full_admin"
+
+
+class PathPermission(StrEnum):
+    """What a user may do below a path."""
+
+    WRITE = "write"
+
+
+class AllowedPath(Record):
+    """A folder that the caller may use; ``path`` ends in ``/``."""
+
+    path: str
+    perm: PathPermission
+
+
+class WhoAmI(Record):
+    """Answer of ``/whoami``. No allowed paths means everywhere but the logs."""
+
+    user: str
+    roles: list[CTSRole]
+    allowed_paths: list[AllowedPath]
+
+
+class ErrorDetail(Record):
+    """The inside of the error envelope."""
+
+    httpcode: int
+    httpstatus: str
+    time: UTCTime
+    message: str | None = None
+    request_id: str | None = None
+    appcode: int | None = None
+    apperror: str | None = None
+    request_validation_detail: list[dict[str, Any]] | None = None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every error of the API."""
+
+    error: ErrorDetail

@@ -1,0 +1,1 @@
+"""Where the bytes are: the object-store port, its adapters and the rules for object paths."""

@@ -1,0 +1,196 @@
+"""From a job input to what each container gets: files, arguments, environment, manifest. Pure.
+
+The rules are those of the contract (facts §3); ``contract/vectors/plan.json`` holds what the deployed
+service makes of 200 inputs.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cts_core.errors import IllegalParameterError
+from cts_core.model.job import JobInput, S3FileWithDataID
+from cts_core.model.parameters import (
+    InputFilesFormat,
+    ManifestFileFormat,
+    Parameter,
+    ParameterType,
+    ParameterWithFlag,
+)
+from cts_core.objects.paths import join_path
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """An input file and where it lands below the input mount point."""
+
+    file: S3FileWithDataID
+    place: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A file that CTS writes into the input folder of a container."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ContainerPlan:
+    """All that one container is given; paths inside it are below the mount points."""
+
+    number: int
+    argv: list[str]
+    environment: dict[str, str]
+    files: list[PlacedFile]
+    manifest: Manifest | None
+    output_dir: str
+    """The object folder that its outputs go to, without a slash at its end."""
+
+
+def split_evenly(items: Sequence[PlacedFile], count: int) -> Iterator[list[PlacedFile]]:
+    """``items`` in order over ``count`` parts; the first ``len(items) % count`` take one more."""
+    size, extra = divmod(len(items), count)
+    start = 0
+    for number in range(count):
+        end = start + size + (number < extra)
+        yield list(items[start:end])
+        start = end
+
+
+def place_file(path: str, roots: Sequence[str]) -> str:
+    """Where an input lands: without the longest root above it, else by its base name.
+
+    A root counts when it is a proper prefix by whole segments; the root ``""`` keeps the whole path.
+    """
+    below = [root for root in roots if root == "" or path.startswith(f"{root}/")]
+    if not below:
+        return posixpath.basename(path)
+    root = max(below, key=len)
+    return path[len(root) + 1 :] if root else path
+
+
+def _place_files(
+    files: Sequence[S3FileWithDataID], roots: Sequence[str], mount: str
+) -> list[PlacedFile]:
+    # Two files of different containers could share a place, but the deployed service refuses that too.
+    taken: dict[str, tuple[str, int]] = {}
+    placed = []
+    for index, file in enumerate(files):
+        place = place_file(file.file, roots)
+        if place in taken:
+            other, other_index = taken[place]
+            raise IllegalParameterError(
+                f"Input files '{file.file}' at index {index} and '{other}' at index {other_index} "
+                f"collide at path '{posixpath.join(mount, place)}'"
+            )
+        taken[place] = (file.file, index)
+        placed.append(PlacedFile(file, place))
+    return placed
+
+
+def _check_folders(files: Sequence[PlacedFile], mount: str) -> None:
+    by_place = {file.place: file.file.file for file in files}
+    for file in files:
+        for folder in _parents(file.place):
+            if folder in by_place:
+                raise IllegalParameterError(
+                    f"Input files '{file.file.file}' and '{by_place[folder]}' collide: "
+                    f"'{posixpath.join(mount, folder)}' would be both a folder and a file"
+                )
+
+
+def _parents(place: str) -> Iterator[str]:
+    while place := posixpath.dirname(place):
+        yield place
+
+
+def _make_manifest(
+    parameter: Parameter, number: int, files: Sequence[PlacedFile], mount: str
+) -> Manifest:
+    # Numbered from 1, as the deployed service does.
+    name = f"manifest-{number + 1}"
+    if any(file.place == name or file.place.startswith(f"{name}/") for file in files):
+        raise IllegalParameterError(
+            f"An input file of container {number} collides with its manifest at path "
+            f"'{posixpath.join(mount, name)}'; give an input root that keeps its folder"
+        )
+    lines = [] if parameter.manifest_file_header is None else [parameter.manifest_file_header]
+    if parameter.manifest_file_format is ManifestFileFormat.DATA_IDS:
+        lines += [file.file.data_id or "" for file in files]
+    else:
+        lines += [posixpath.join(mount, file.place) for file in files]
+    return Manifest(name, "\n".join(lines) + "\n")
+
+
+def _with_flag(flag: str | None, values: Sequence[str]) -> list[str]:
+    if flag is None:
+        return list(values)
+    if flag.endswith("="):
+        return [flag + values[0], *values[1:]]
+    return [flag, *values]
+
+
+def _plan_container(
+    job: JobInput, entrypoint: Sequence[str], number: int, files: list[PlacedFile]
+) -> ContainerPlan:
+    params = job.params
+    mount = params.input_mount_point
+    _check_folders(files, mount)
+    paths = [posixpath.join(mount, file.place) for file in files]
+    manifest = params.manifest and _make_manifest(params.manifest, number, files, mount)
+
+    def values(parameter: Parameter) -> list[str]:
+        match parameter.type:
+            case ParameterType.CONTAINER_NUMBER:
+                prefix = parameter.container_num_prefix or ""
+                return [f"{prefix}{number}{parameter.container_num_suffix or ''}"]
+            case ParameterType.MANIFEST_FILE:
+                assert manifest is not None
+                return [posixpath.join(mount, manifest.name)]
+            case ParameterType.INPUT_FILES:
+                if parameter.input_files_format is InputFilesFormat.COMMA_SEPARATED_LIST:
+                    return [",".join(paths)]
+                return paths
+
+    return ContainerPlan(
+        number=number,
+        argv=[*entrypoint, *_arguments(params.args or [], values)],
+        environment={
+            key: values(value)[0] if isinstance(value, Parameter) else value
+            for key, value in (params.environment or {}).items()
+        },
+        files=files,
+        manifest=manifest,
+        output_dir=join_path(job.output_dir, str(number))
+        if params.declobber
+        else job.output_dir.rstrip("/"),
+    )
+
+
+def _arguments(
+    args: Sequence[str | ParameterWithFlag], values: Callable[[Parameter], list[str]]
+) -> Iterator[str]:
+    for arg in args:
+        if isinstance(arg, str):
+            yield arg
+        elif arg.input_files_format is InputFilesFormat.REPEAT_PARAMETER:
+            for value in values(arg):
+                yield from _with_flag(arg.flag, [value])
+        else:
+            yield from _with_flag(arg.flag, values(arg))
+
+
+def plan_job(job: JobInput, entrypoint: Sequence[str]) -> list[ContainerPlan]:
+    """What every container of ``job`` gets, in the order of their numbers.
+
+    Raises IllegalParameterError when two inputs land at one place.
+    """
+    placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)
+    return [
+        _plan_container(job, entrypoint, number, files)
+        for number, files in enumerate(split_evenly(placed, job.num_containers))
+    ]

@@ -1,0 +1,158 @@
+"""The record-store port. It is the one door for state: compare and set, never overwrite."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cts_core.model.event import JobEvent
+from cts_core.model.image import Image
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerRecord,
+    ContainerTransition,
+    Idempotency,
+    JobOutcome,
+    JobQuery,
+    JobRecord,
+    JobSummary,
+)
+from cts_core.model.site import Cluster
+from cts_core.states import JobState
+
+
+@dataclass(frozen=True)
+class IdempotentJob:
+    """The job that a user's Idempotency-Key already stands for."""
+
+    job_id: str
+    body_hash: str
+
+
+class RecordStore(Protocol):
+    """Each method is one atomic step, durable when it returns.
+
+    Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named, and
+    ``UnavailableError`` when the store cannot be reached.
+    """
+
+    async def open(self) -> None:
+        """Create or open the store. Raises ConfigError when it is not one of ours, or newer than us."""
+
+    async def close(self) -> None:
+        """Finish what is under way and release everything."""
+
+    async def insert_job(
+        self, job: JobRecord, *, containers: int, idempotency: Idempotency | None = None
+    ) -> IdempotentJob | None:
+        """Store a new job with its first transition and its containers, all or nothing.
+
+        Containers are born with ``created`` and ``download_submitted`` at the job's creation time. Returns
+        None when stored, or the user's job that already holds the key, in which case nothing is stored.
+        """
+
+    async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
+        """The user's job that holds this Idempotency-Key."""
+
+    async def get_job(self, job_id: str) -> JobRecord:
+        """The whole record, its outputs included."""
+
+    async def get_summary(self, job_id: str) -> JobSummary:
+        """The record without input files and outputs: cheap, whatever the job's size."""
+
+    async def list_jobs(self, query: JobQuery) -> list[JobSummary]:
+        """The jobs that match, newest update first."""
+
+    async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
+        """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones."""
+
+    async def transition(
+        self,
+        job_id: str,
+        expected: JobState,
+        new: JobState,
+        *,
+        time: datetime.datetime,
+        trans_id: str,
+        outcome: JobOutcome | None = None,
+    ) -> bool:
+        """Move a job from ``expected`` to ``new``, appending the transition with its unsent event.
+
+        ``time`` earlier than the last transition's is clamped to it. False when the job is not in
+        ``expected`` any more: a lost race, nothing is written.
+        """
+
+    async def add_outcome(self, job_id: str, outcome: JobOutcome) -> None:
+        """Write what became known of a job without moving it."""
+
+    async def containers(self, job_id: str) -> list[ContainerRecord]:
+        """All containers of a job in the order of their numbers."""
+
+    async def container_states(self, job_id: str) -> list[JobState]:
+        """The containers' states by number: what the parent's next state is derived from."""
+
+    async def transition_container(
+        self,
+        job_id: str,
+        number: int,
+        expected: JobState,
+        steps: Sequence[ContainerTransition],
+        *,
+        outcome: ContainerOutcome | None = None,
+    ) -> bool:
+        """Move a container from ``expected`` through ``steps``, in one write.
+
+        Times are clamped to never run backwards. False when the container is not in ``expected``.
+        """
+
+    async def mark_cleaned(self, job_id: str) -> None:
+        """Note that a job's transient files are gone."""
+
+    async def ended_jobs(
+        self, before: datetime.datetime, *, limit: int = 100
+    ) -> list[JobSummary]:
+        """Jobs that ended before this time and are not cleaned, oldest first."""
+
+    async def take_leases(
+        self, job_ids: Collection[str], owner: str, *, now: datetime.datetime, until: datetime.datetime
+    ) -> set[str]:
+        """Take or renew the lease on each of these jobs that no other owner holds; returns those held.
+
+        A lease saves two servers from doing the same work. It is no fence: compare-and-set is.
+        """
+
+    async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
+        """The oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
+
+    async def mark_sent(self, job_id: str, trans_id: str) -> None:
+        """Note that a transition's event was acknowledged."""
+
+    async def events(
+        self, *, since: datetime.datetime, user: str | None = None, job_id: str | None = None,
+        limit: int = 1000,
+    ) -> list[JobEvent]:
+        """Transitions recorded at ``since`` or later in the order of ``recorded_at``.
+
+        A page that is full is continued by asking again from its last ``recorded_at``; should a single
+        instant hold more than ``limit`` events, all events of that instant are returned.
+        """
+
+    async def add_image(self, image: Image) -> None:
+        """Register an image. Raises ImageTagExistsError or ImageDigestExistsError."""
+
+    async def find_image(self, name: str, *, digest: str | None, tag: str | None) -> Image | None:
+        """The registered image with this name and digest, or without a digest given, with this tag."""
+
+    async def list_images(self) -> list[Image]:
+        """All registered images by name and tag."""
+
+    async def delete_image(self, name: str, *, digest: str) -> bool:
+        """Unregister an image; False when it was not there."""
+
+    async def inactive_sites(self) -> set[Cluster]:
+        """The sites that an operator has switched off."""
+
+    async def set_site_active(self, cluster: Cluster, *, active: bool) -> None:
+        """Switch a site on or off."""

@@ -1,0 +1,1 @@
+"""Where containers run: the site port and its adapters, one package a kind of site."""

@@ -1,0 +1,87 @@
+"""The site port: everything that differs between the places where containers run is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cts_core.identity.identity import User
+from cts_core.model.image import JobImage
+from cts_core.model.job import JobInputPreview
+from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
+from cts_core.model.site import Cluster, Site as SiteDescription
+from cts_core.plan import ContainerPlan
+from cts_core.states import JobState
+
+
+class LogStream(StrEnum):
+    """The two logs of a container."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A container's log, or a part of it: ``size`` is the whole log's in bytes so far."""
+
+    size: int
+    ended: bool
+    """False while the container may still write to it."""
+    body: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True)
+class ContainerReport:
+    """All that the site knows of one container, from its start: the engine applies what is news."""
+
+    number: int
+    steps: Sequence[ContainerTransition]
+    """Every state after ``download_submitted``, in order."""
+    outcome: ContainerOutcome
+
+
+class Site(Protocol):
+    """One place where containers run. All methods may be repeated without harm."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The name that jobs use."""
+
+    async def open(self, on_change: Callable[[str], None]) -> None:
+        """Get ready. ``on_change(job_id)`` may be called at any time, from the event loop, to say that
+        polling this job now is worthwhile. It is a hint: nothing depends on it. Raises ConfigError."""
+
+    async def close(self) -> None:
+        """Stop watching. Containers go on without us."""
+
+    async def describe(self) -> SiteDescription:
+        """Limits, and whether the site can be reached now (``active`` is the engine's to fill)."""
+
+    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
+        """Refuse, by raising a CTSError, a job that this site cannot run for this user; else warnings."""
+
+    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+        """Hand the job over. Doubled by a crash it starts nothing twice. Returns what to keep about it."""
+
+    async def poll(
+        self, jobs: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """What is known of these started jobs, whose containers are recorded in these states.
+
+        Reports are needed only for containers that are not terminal in the record; others are left out.
+        Also gives the site its time to do what it does itself, such as starting the next in its queue.
+        """
+
+    async def cancel(self, job_id: str) -> bool:
+        """Stop everything of this job. True once no container of it runs or ever will."""
+
+    async def open_log(
+        self, job_id: str, number: int, stream: LogStream, *, seek: int = 0, length: int | None = None
+    ) -> Log | None:
+        """The site's own copy of a log while it has one; None when there is none (yet, or any more)."""
+
+    async def clean(self, job_id: str) -> None:
+        """Remove what the job left at the site."""

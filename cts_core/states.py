@@ -1,0 +1,105 @@
+"""The state machine of jobs and of their containers: one table, pure functions (contract, facts §4).
+
+A job and each of its containers walk the same states. The parent's next state is derived from its
+containers by :func:`next_parent_state`, one transition at a time; nothing else decides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job, or one of its containers, is."""
+
+    CREATED = "created"
+    DOWNLOAD_SUBMITTED = "download_submitted"
+    JOB_SUBMITTING = "job_submitting"
+    JOB_SUBMITTED = "job_submitted"
+    UPLOAD_SUBMITTING = "upload_submitting"
+    UPLOAD_SUBMITTED = "upload_submitted"
+    COMPLETE = "complete"
+    CANCELING = "canceling"
+    CANCELED = "canceled"
+    ERROR_PROCESSING_SUBMITTING = "error_processing_submitting"
+    ERROR_PROCESSING_SUBMITTED = "error_processing_submitted"
+    ERROR = "error"
+
+
+_S = JobState
+
+TERMINAL = frozenset({_S.COMPLETE, _S.CANCELED, _S.ERROR})
+
+_FORWARD: dict[JobState, frozenset[JobState]] = {
+    _S.CREATED: frozenset({_S.DOWNLOAD_SUBMITTED}),
+    _S.DOWNLOAD_SUBMITTED: frozenset({_S.JOB_SUBMITTING}),
+    _S.JOB_SUBMITTING: frozenset({_S.JOB_SUBMITTED}),
+    _S.JOB_SUBMITTED: frozenset({_S.UPLOAD_SUBMITTING, _S.ERROR_PROCESSING_SUBMITTING}),
+    _S.UPLOAD_SUBMITTING: frozenset({_S.UPLOAD_SUBMITTED}),
+    _S.UPLOAD_SUBMITTED: frozenset({_S.COMPLETE}),
+    _S.ERROR_PROCESSING_SUBMITTING: frozenset({_S.ERROR_PROCESSING_SUBMITTED}),
+    _S.ERROR_PROCESSING_SUBMITTED: frozenset(),
+    _S.CANCELING: frozenset({_S.CANCELED}),
+    _S.COMPLETE: frozenset(),
+    _S.CANCELED: frozenset(),
+    _S.ERROR: frozenset(),
+}
+
+_ERROR_BRANCH = (
+    _S.ERROR_PROCESSING_SUBMITTING,
+    _S.ERROR_PROCESSING_SUBMITTED,
+    _S.ERROR,
+)
+_SUCCESS_BRANCH = (_S.UPLOAD_SUBMITTING, _S.UPLOAD_SUBMITTED, _S.COMPLETE)
+_TRUNK = (_S.CREATED, _S.DOWNLOAD_SUBMITTED, _S.JOB_SUBMITTING, _S.JOB_SUBMITTED)
+_FORK = len(_TRUNK)
+_LAST = _FORK + len(_SUCCESS_BRANCH) - 1
+
+_RANK = {
+    **{state: rank for rank, state in enumerate(_TRUNK)},
+    **{state: rank for rank, state in enumerate(_SUCCESS_BRANCH, _FORK)},
+    **{state: rank for rank, state in enumerate(_ERROR_BRANCH, _FORK)},
+}
+"""How far along a state is; a state of the error branch equals its twin of the success branch."""
+
+
+def may_follow(current: JobState, new: JobState) -> bool:
+    """Whether ``new`` may come right after ``current``.
+
+    ``error`` and ``canceling`` are reachable from every non-terminal state, except that a job being
+    canceled can only become ``canceled`` or ``error``.
+    """
+    if current in TERMINAL:
+        return False
+    if new is JobState.ERROR:
+        return True
+    if new is JobState.CANCELING:
+        return current is not JobState.CANCELING
+    return new in _FORWARD[current]
+
+
+def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobState | None:
+    """The one state that the parent moves to now, or None when it has to wait.
+
+    The parent follows its slowest container: it reaches a state when every container is there or past
+    it, where the error twin of a state counts as that state and a plain ``error`` as past everything.
+    It takes the error branch if any container did. When a container fails after the parent has
+    already taken the success branch, the parent waits for all and then becomes ``error``.
+    """
+    if parent in TERMINAL or parent in (JobState.CREATED, JobState.CANCELING):
+        return None
+    states = list(containers)
+    if not states or any(state in (JobState.CANCELING, JobState.CANCELED) for state in states):
+        return None
+    slowest = min(_RANK[state] for state in states)
+    rank = _RANK[parent]
+    if slowest <= rank:
+        return None
+    if rank + 1 < _FORK:
+        return _TRUNK[rank + 1]
+    failed = any(state in _ERROR_BRANCH for state in states)
+    if parent in _SUCCESS_BRANCH and failed:
+        return JobState.ERROR if slowest == _LAST else None
+    branch = _ERROR_BRANCH if failed else _SUCCESS_BRANCH
+    return branch[rank + 1 - _FORK]

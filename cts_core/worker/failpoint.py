@@ -1,0 +1,28 @@
+"""Named points where a test can make a process die, stop or fail. Without the variable they do nothing.
+
+``CTS_FAILPOINTS`` holds ``name=action`` pairs separated by commas. A name may end in ``@k`` for its k-th
+passing only. Actions: ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP to itself), ``kill:<pid>``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_passed: dict[str, int] = {}
+
+
+def failpoint(name: str) -> None:
+    """Pass the point ``name``; does what CTS_FAILPOINTS says of it."""
+    spec = os.environ.get("CTS_FAILPOINTS")
+    if not spec:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    for entry in spec.split(","):
+        point, _, action = entry.partition("=")
+        point, _, turn = point.partition("@")
+        if point != name or (turn and int(turn) != _passed[name]):
+            continue
+        verb, _, pid = action.partition(":")
+        number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[verb]
+        os.kill(int(pid) if pid else os.getpid(), number)
