@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput, S3FileWithDataID
@@ -51,7 +52,10 @@ class ContainerPlan:
     """The object folder that its outputs go to, without a slash at its end."""
 
 
-def split_evenly(items: Sequence[PlacedFile], count: int) -> Iterator[list[PlacedFile]]:
+_Item = TypeVar("_Item")
+
+
+def split_evenly(items: Sequence[_Item], count: int) -> Iterator[list[_Item]]:
     """``items`` in order over ``count`` parts; the first ``len(items) % count`` take one more."""
     size, extra = divmod(len(items), count)
     start = 0

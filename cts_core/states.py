@@ -6,8 +6,9 @@ containers by :func:`next_parent_state`, one transition at a time; nothing else 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 
 class JobState(StrEnum):
@@ -27,6 +28,12 @@ class JobState(StrEnum):
     ERROR = "error"
 
 
+class _HasState(Protocol):
+    @property
+    def state(self) -> JobState: ...
+
+
+_Step = TypeVar("_Step", bound=_HasState)
 _S = JobState
 
 TERMINAL = frozenset({_S.COMPLETE, _S.CANCELED, _S.ERROR})
@@ -103,3 +110,17 @@ def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobSt
         return JobState.ERROR if slowest == _LAST else None
     branch = _ERROR_BRANCH if failed else _SUCCESS_BRANCH
     return branch[rank + 1 - _FORK]
+
+
+def steps_after(current: JobState, steps: Sequence[_Step]) -> list[_Step]:
+    """Those of a container's ``steps`` that come after its recorded state ``current``.
+
+    ``steps`` are all that a site knows, from the first after ``download_submitted``. Nothing follows a
+    terminal state, and nothing is news when ``current`` is not among the steps.
+    """
+    if current in TERMINAL:
+        return []
+    if current is JobState.DOWNLOAD_SUBMITTED:
+        return list(steps)
+    states = [step.state for step in steps]
+    return list(steps[states.index(current) + 1 :]) if current in states else []

@@ -22,13 +22,17 @@ class JupyterIdentity:
 
     single_user = True
 
-    def __init__(self, owner: str, kernel_token: str) -> None:
+    def __init__(self, owner: str, kernel_token: str, *, hub_names: bool = False) -> None:
+        """``hub_names``: Jupyter's identity comes from a hub, so its names are people's own."""
         self._owner = User(owner, is_admin=True)
+        self._hub_names = hub_names
         self._kernel_token = kernel_token.encode()
 
     async def identify(self, credentials: Credentials) -> User:
         """The owner, for the kernel token or for a request that Jupyter has authenticated."""
         if credentials.host_user is not None:
+            if self._hub_names:
+                return User(credentials.host_user, is_admin=True)
             return self._owner
         if credentials.authorization is None:
             raise NoTokenError(

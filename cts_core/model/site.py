@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -35,3 +36,25 @@ class Sites(BaseModel):
     """Answer of ``/sites``."""
 
     sites: list[Site]
+
+
+@dataclass(frozen=True)
+class SiteLimits:
+    """The most that one container may ask for at a site."""
+
+    cpus_per_node: int
+    memory_per_node_gb: int
+    max_runtime_min: int
+
+    @classmethod
+    def of(cls, site: Site) -> SiteLimits:
+        """The limits that a site states of itself."""
+        return cls(site.cpus_per_node, site.memory_per_node_gb, site.max_runtime_min)
+
+
+SITE_LIMITS: dict[Cluster, SiteLimits] = {
+    Cluster.PERLMUTTER_JAWS: SiteLimits(256, 492, 2865),
+    Cluster.LAWRENCIUM_JAWS: SiteLimits(32, 492, 4305),
+    Cluster.KBASE: SiteLimits(168, 990, 10065),
+}
+"""The limits of the sites whose nodes we know (contract, facts §3); checked before the site is looked for."""

@@ -1,0 +1,1 @@
+"""The use cases, and what drives every job to its end."""

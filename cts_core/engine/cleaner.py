@@ -1,0 +1,62 @@
+"""Removes what ended jobs left at their sites, by age."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from cts_core.errors import CTSError
+from cts_core.model.base import utc_now
+from cts_core.model.site import Cluster
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import Site
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 3600.0
+
+
+class Cleaner:
+    """Cleans jobs that ended more than ``age`` ago, at start and then every hour."""
+
+    def __init__(
+        self, store: RecordStore, sites: Mapping[Cluster, Site], *, age: timedelta
+    ) -> None:
+        self._store = store
+        self._sites = sites
+        self._age = age
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="cleaner")
+
+    async def stop(self) -> None:
+        """Stop; what is left is cleaned after the next start."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                while await self.clean_page():
+                    pass
+            except CTSError as e:
+                log.warning("Cleaning goes on later: %s", e)
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def clean_page(self) -> int:
+        """Clean the oldest of those due; returns how many. Jobs of absent sites are passed over."""
+        cleaned = 0
+        for job in await self._store.ended_jobs(utc_now() - self._age):
+            site = self._sites.get(job.cluster)
+            if site is not None:
+                await site.clean(job.id)
+                await self._store.mark_cleaned(job.id)
+                cleaned += 1
+        return cleaned

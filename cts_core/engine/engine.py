@@ -1,0 +1,152 @@
+"""Wires the engine: which adapter stands behind which port, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Self
+
+from cts_core.config import Settings
+from cts_core.engine.access import PathAccess
+from cts_core.engine.advance import Advance
+from cts_core.engine.cleaner import Cleaner
+from cts_core.engine.files import Files
+from cts_core.engine.images import Images
+from cts_core.engine.jobs import Jobs
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.submit import Submissions
+from cts_core.events.hub import Hub
+from cts_core.events.outbox import Outbox
+from cts_core.identity.identity import Identity, User
+from cts_core.model.base import utc_now
+from cts_core.model.service import (
+    SERVICE_NAME,
+    AllowedPath,
+    CTSRole,
+    PathPermission,
+    Root,
+    WhoAmI,
+)
+from cts_core.model.site import Cluster
+from cts_core.objects.directory import DirectoryStore
+from cts_core.objects.store import ObjectStore
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.store import RecordStore
+from cts_core.sites.local.site import LocalSite
+from cts_core.sites.site import Site
+from cts_core.version import VERSION, git_hash
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """All of CTS but its fronts. ``start`` and ``stop`` it on the event loop that uses it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        identity: Identity,
+        store: RecordStore,
+        objects: ObjectStore,
+        sites: Mapping[Cluster, Site],
+    ) -> None:
+        self.settings = settings
+        self.identity = identity
+        self._store = store
+        self._objects = objects
+        self._access = PathAccess(settings.allowed_paths, settings.log_dir)
+        self.hub = Hub(store)
+        self._outbox = Outbox(store, self.hub)
+        self._drivers = {
+            cluster: Advance(
+                site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir
+            )
+            for cluster, site in sites.items()
+        }
+        self._cleaner = Cleaner(store, sites, age=timedelta(days=settings.clean_age_days))
+        self.sites = SiteDirectory(sites, store)
+        self.images = Images(store, identity)
+        self.files = Files(objects, self._access)
+        self.jobs = Jobs(
+            store, objects, self.sites, log_dir=settings.log_dir, on_change=self._changed
+        )
+        self.submissions = Submissions(
+            store,
+            objects,
+            self.sites,
+            self.images,
+            self._access,
+            max_cpu_hours=settings.max_cpu_hours,
+            on_stored=self._changed,
+        )
+        self._running = AsyncExitStack()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, identity: Identity) -> Self:
+        """An engine on the adapters that the settings name."""
+        return cls(
+            settings,
+            identity=identity,
+            store=SQLiteStore(settings.home / "records.sqlite"),
+            objects=DirectoryStore(settings.objects_dir),
+            sites={
+                Cluster.LOCAL: LocalSite(
+                    settings.home / "local",
+                    settings.local,
+                    objects_root=settings.objects_dir,
+                    log_dir=settings.log_dir,
+                )
+            },
+        )
+
+    async def start(self) -> None:
+        """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.identity.close)
+            await self._store.open()
+            stack.push_async_callback(self._store.close)
+            await self._objects.open()
+            stack.push_async_callback(self._objects.close)
+            await self.hub.start()
+            stack.push_async_callback(self.hub.close)
+            await self._outbox.start()
+            stack.push_async_callback(self._outbox.stop)
+            for driver in self._drivers.values():
+                await driver.start()
+                stack.push_async_callback(driver.stop)
+            await self._cleaner.start()
+            stack.push_async_callback(self._cleaner.stop)
+            self._running = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop in the reverse order. Containers go on; the next start finds them."""
+        await self._running.aclose()
+
+    def _changed(self, job_id: str) -> None:
+        self._outbox.nudge()
+        for driver in self._drivers.values():
+            driver.hint(job_id)
+
+    def root(self) -> Root:
+        """What the service says of itself."""
+        return Root(
+            service_name=SERVICE_NAME,
+            version=VERSION,
+            git_hash=git_hash(),
+            server_time=utc_now(),
+            notes=f"CTS for Jupyter, {self.settings.preset.value} preset",
+        )
+
+    def whoami(self, user: User) -> WhoAmI:
+        """What the service knows of its caller."""
+        return WhoAmI(
+            user=user.name,
+            roles=[CTSRole.FULL_ADMIN] if user.is_admin else [],
+            allowed_paths=[
+                AllowedPath(path=folder, perm=PathPermission.WRITE)
+                for folder in self._access.folders(user)
+            ],
+        )

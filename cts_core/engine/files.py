@@ -1,0 +1,113 @@
+"""Objects as users see them: only below the paths that they may use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from cts_core.engine.access import PathAccess
+from cts_core.errors import CTSError, IllegalParameterError, IllegalPathError
+from cts_core.identity.identity import User
+from cts_core.model.job import S3File
+from cts_core.objects.paths import check_path
+from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
+
+MAX_LISTING = 1000
+
+
+def _checked(path: str, *, key_required: bool = True) -> str:
+    try:
+        return check_path(path, key_required=key_required)
+    except ValueError as e:
+        raise IllegalPathError(str(e)) from e
+
+
+class Files:
+    """List, read, write and verify objects on behalf of a user.
+
+    Every method raises IllegalPathError and PathInaccessibleError beside the object store's own errors.
+    """
+
+    def __init__(self, objects: ObjectStore, access: PathAccess) -> None:
+        self._objects = objects
+        self._access = access
+
+    async def list(
+        self,
+        user: User,
+        prefix: str,
+        *,
+        after: str | None = None,
+        limit: int = MAX_LISTING,
+        folders: bool = False,
+    ) -> ObjectPage:
+        """One page of the objects below a prefix, without the logs of containers."""
+        prefix = _checked(prefix, key_required=False)
+        if "/" not in prefix:
+            prefix += "/"
+        self._access.check_listing(user, prefix)
+        page = await self._objects.list(
+            prefix, after=after, limit=min(limit, MAX_LISTING), folders=folders
+        )
+        return page.model_copy(
+            update={
+                "objects": [o for o in page.objects if not self._access.is_hidden(o.path)],
+                "folders": [f for f in page.folders if not self._access.is_hidden(f)],
+            }
+        )
+
+    async def head(self, user: User, path: str) -> StoredObject:
+        """What is known of one object."""
+        path = _checked(path)
+        self._access.check_input(user, path)
+        (found,) = await self._objects.head([path])
+        if isinstance(found, CTSError):
+            raise found
+        return found
+
+    async def open(
+        self, user: User, path: str, *, seek: int = 0, length: int | None = None
+    ) -> tuple[StoredObject, AsyncIterator[bytes]]:
+        """An object and its bytes, verified against its checksum when read whole."""
+        found = await self.head(user, path)
+        if seek > found.size:
+            raise IllegalParameterError(
+                f"Cannot seek to {seek}: the object {found.path} has {found.size} bytes"
+            )
+        return found, self._objects.read(found.path, seek=seek, length=length)
+
+    async def write(
+        self,
+        user: User,
+        path: str,
+        body: AsyncIterator[bytes],
+        *,
+        content_type: str,
+        crc64nvme: str | None = None,
+        overwrite: bool = False,
+    ) -> StoredObject:
+        """Store an object whole or not at all."""
+        path = _checked(path)
+        self._access.check_output(user, path)
+        return await self._objects.write(
+            path,
+            body,
+            content_type=content_type,
+            crc64nvme=crc64nvme,
+            only_if_absent=not overwrite,
+        )
+
+    async def write_checksum(
+        self, user: User, path: str, *, etag: str | None = None
+    ) -> StoredObject:
+        """Compute and store an object's CRC64/NVME, unless it is not ``etag`` any more."""
+        path = _checked(path)
+        self._access.check_output(user, path)
+        return await self._objects.write_checksum(path, etag=etag)
+
+    async def verify(self, user: User, file: S3File) -> StoredObject:
+        """Read an object whole; a mismatch with its own checksum or with the given one is in the answer."""
+        self._access.check_input(user, file.file)
+        found = await self._objects.verify(file.file)
+        if file.crc64nvme is not None and found.crc64nvme not in (None, file.crc64nvme):
+            return found.model_copy(update={"checksum": ChecksumState.MISMATCH})
+        return found

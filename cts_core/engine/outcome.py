@@ -1,0 +1,97 @@
+"""What a job came to, from its containers. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cts_core.model.job import S3File
+from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
+from cts_core.states import JobState
+
+NO_OUTPUTS = "The job produced no output files"
+NON_ZERO_EXIT = (
+    "At least one container exited with a non-zero error code. "
+    "Please examine the logs for details."
+)
+UNEXPECTED = "An unexpected error occurred."
+_MAX_NAMED = 10
+"""Of many failed containers or overwritten paths, this many are named."""
+
+
+def all_outputs(containers: Sequence[ContainerRecord]) -> list[S3File]:
+    """Every output in the order of the containers, an overwritten path once per writer."""
+    return [output for container in containers for output in container.outputs or []]
+
+
+def overwritten(outputs: Sequence[S3File]) -> list[str]:
+    """The paths that more than one container wrote, sorted."""
+    times = Counter(output.file for output in outputs)
+    return sorted(path for path, count in times.items() if count > 1)
+
+
+def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
+    """What the containers used; what no container has measured stays unset."""
+    cpu = [c.cpu_seconds for c in containers if c.cpu_seconds is not None]
+    wall = sum(c.wall_seconds or 0 for c in containers)
+    return JobOutcome(
+        cpu_hours=sum(cpu) / 3600 if cpu else None,
+        cpu_factor=sum(cpu) / (wall * job.job_input.cpus) if cpu and wall else None,
+        max_memory=max((c.max_memory for c in containers if c.max_memory is not None), default=None),
+    )
+
+
+def completed(
+    job: JobSummary, containers: Sequence[ContainerRecord], actual: dict[str, str]
+) -> JobOutcome:
+    """The outcome of a job whose containers have all completed.
+
+    ``actual`` has the checksum that the store holds for each path that was written more than once: the
+    last writer won, and only the store knows who that was.
+    """
+    outputs = {output.file: output for output in all_outputs(containers)}
+    for path, crc64nvme in actual.items():
+        outputs[path] = S3File(file=path, crc64nvme=crc64nvme)
+    warnings = None
+    if actual:
+        names = ", ".join(sorted(actual)[:_MAX_NAMED])
+        more = f" and {len(actual) - _MAX_NAMED} more" if len(actual) > _MAX_NAMED else ""
+        warnings = [
+            f"More than one container wrote {names}{more}, and only the last one written was kept. "
+            "Submit with declobber to keep the outputs of each container in a folder of its own."
+        ]
+    return usage(job, containers).model_copy(
+        update={
+            "outputs": list(outputs.values()),
+            "output_file_count": len(outputs),
+            "warnings": warnings,
+        }
+    )
+
+
+def failed(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
+    """The outcome of a job of which at least one container failed."""
+    broken = [c for c in containers if c.state is JobState.ERROR]
+    details = [f"Container {c.sub_id}: {c.admin_error}" for c in broken if c.admin_error]
+    return usage(job, containers).model_copy(
+        update={
+            "error": _error_sentence(broken),
+            "admin_error": "\n".join(_cut(details)) or None,
+            "traceback": next((c.traceback for c in broken if c.traceback), None),
+        }
+    )
+
+
+def _error_sentence(broken: Sequence[ContainerRecord]) -> str:
+    told = [f"Container {c.sub_id}: {c.error}" for c in broken if c.error]
+    if told:
+        return "\n".join(_cut(told))
+    if any(c.exit_code for c in broken):
+        return NON_ZERO_EXIT
+    return UNEXPECTED
+
+
+def _cut(lines: list[str]) -> list[str]:
+    if len(lines) <= _MAX_NAMED:
+        return lines
+    return [*lines[:_MAX_NAMED], f"and {len(lines) - _MAX_NAMED} more"]

@@ -1,0 +1,59 @@
+"""The configured sites, and whether each takes jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
+from cts_core.identity.identity import User
+from cts_core.model.site import Cluster, Site as SiteDescription, Sites
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import Site
+
+
+class SiteDirectory:
+    """Looks sites up by the name that jobs use."""
+
+    def __init__(self, sites: Mapping[Cluster, Site], store: RecordStore) -> None:
+        self._sites = sites
+        self._store = store
+
+    def get(self, cluster: Cluster) -> Site:
+        """The site. Raises SiteUnavailableError when it is not configured here."""
+        if cluster not in self._sites:
+            raise SiteUnavailableError(f"Job flow for cluster {cluster.value} is not registered")
+        return self._sites[cluster]
+
+    def find(self, cluster: Cluster) -> Site | None:
+        """The site, or None when it is not configured (any more)."""
+        return self._sites.get(cluster)
+
+    async def list(self) -> Sites:
+        """Every configured site with its limits and whether it takes jobs now."""
+        inactive = await self._store.inactive_sites()
+        found = await asyncio.gather(*(site.describe() for site in self._sites.values()))
+        return Sites(
+            sites=[
+                site.model_copy(update={"active": site.cluster not in inactive}) for site in found
+            ]
+        )
+
+    async def check_open(self, cluster: Cluster) -> SiteDescription:
+        """The site's description. Raises SiteInactiveError or SiteUnavailableError if it takes no jobs."""
+        description = await self.get(cluster).describe()
+        if cluster in await self._store.inactive_sites():
+            raise SiteInactiveError(f"The job flow for cluster {cluster.value} is inactive")
+        if not description.available:
+            raise SiteUnavailableError(
+                f"The job flow for cluster {cluster.value} is unavailable: "
+                f"{description.unavailable_reason}"
+            )
+        return description
+
+    async def set_active(self, user: User, cluster: Cluster, *, active: bool) -> None:
+        """Switch a site on or off for new jobs; running ones go on. Raises UnauthorizedError."""
+        if not user.is_admin:
+            raise UnauthorizedError(f"User {user.name} may not switch sites")
+        self.get(cluster)
+        await self._store.set_site_active(cluster, active=active)
