@@ -224,6 +224,12 @@ class NoSuchContainerError(CTSError):
     kind = ErrorKind.NO_SUCH_CONTAINER
 
 
+class NoSuchRefdataError(CTSError):
+    """No such reference data is registered."""
+
+    kind = ErrorKind.NO_SUCH_REFDATA
+
+
 class NoLogsError(CTSError):
     """No byte of this log is stored."""
 

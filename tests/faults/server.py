@@ -1,0 +1,100 @@
+"""One server process of the fault tests: takes up all jobs, submits one, ends when nothing is left to do.
+
+Usage: ``python server.py HOME SUBMISSION_JSON COUNT``. Submits ``COUNT`` copies, each under its own
+Idempotency-Key, so that a second process with the same arguments submits nothing twice. Every event that
+its subscriber gets is appended to ``HOME/delivered.jsonl`` before the cursor in ``HOME/cursor`` moves on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+
+from cts_core.config import load_settings
+from cts_core.engine.engine import Engine
+from cts_core.identity.identity import User
+from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.model.event import JobEvent
+from cts_core.model.image import ImageRegistration
+from cts_core.model.job import Submission
+from cts_core.model.record import JobQuery
+from cts_core.states import TERMINAL
+
+ANA = User("ana", is_admin=True)
+TOOL = Path(__file__).with_name("tool.py")
+
+
+async def _bytes(data: bytes):
+    yield data
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a") as out:
+        out.write(line + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+async def _listen(engine: Engine, home: Path) -> None:
+    cursor = home / "cursor"
+    after = datetime.datetime.fromisoformat(cursor.read_text()) if cursor.exists() else None
+    if after is None:
+        after = datetime.datetime.fromtimestamp(0, datetime.UTC)
+    async with engine.hub.subscribe(ANA.name, after=after) as events:
+        async for event in events:
+            if isinstance(event, JobEvent):
+                _append(home / "delivered.jsonl", json.dumps(event.to_json()))
+                cursor.write_text(event.recorded_at.isoformat())
+
+
+async def _prepare(engine: Engine) -> None:
+    for name in ("a", "b", "c"):
+        await engine.files.write(
+            ANA, f"data/in/{name}.txt", _bytes(name.encode()), content_type="text/plain", overwrite=True
+        )
+    if not (await engine.images.list()).data:
+        await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))
+
+
+async def _idle(engine: Engine, delivered: Path) -> bool:
+    jobs = (await engine.jobs.list(ANA, JobQuery())).jobs
+    if any(job.state not in TERMINAL for job in jobs):
+        return False
+    if await engine.unsent_events():
+        return False
+    told = {json.loads(line)["trans_id"] for line in delivered.read_text().splitlines()}
+    return len(told) >= sum(len(job.transition_times) for job in jobs)
+
+
+async def main(home: Path, submission: str, count: int) -> None:
+    settings = load_settings(
+        {"home": home, "owner": ANA.name, "preset": "embedded", "local": {"cpus": 2}}, environ={}
+    )
+    engine = Engine.from_settings(settings, JupyterIdentity(ANA.name, "unused-kernel-token"))
+    (home / "delivered.jsonl").touch()
+    await engine.start()
+    listener = asyncio.create_task(_listen(engine, home))
+    await _prepare(engine)
+    for number in range(count):
+        body = json.loads(submission)
+        body["output_dir"] += f"/{number}"
+        await engine.submissions.submit(
+            ANA, Submission.model_validate(body), idempotency_key=f"job-{number}"
+        )
+    cancel = home / "cancel-first"
+    if cancel.exists():
+        job = (await engine.jobs.list(ANA, JobQuery())).jobs[-1]
+        if job.state not in TERMINAL and job.state != "canceling":
+            await engine.jobs.cancel(ANA, job.id)
+    while not await _idle(engine, home / "delivered.jsonl"):
+        await asyncio.sleep(0.05)
+    listener.cancel()
+    await engine.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
