@@ -1,0 +1,99 @@
+"""What a job came to, from its containers."""
+
+import datetime
+
+import pytest
+
+from cts_core.engine import outcome
+from cts_core.model.job import S3File
+from cts_core.model.record import ContainerRecord, ContainerTransition
+from cts_core.states import JobState
+from tests.factories import make_job_record
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+CRC = "AAAAAAAAAAA="
+
+
+def container(number: int, state: JobState = JobState.COMPLETE, **fields) -> ContainerRecord:
+    return ContainerRecord(
+        id="job",
+        sub_id=number,
+        state=state,
+        transition_times=[ContainerTransition(state=state, time=NOW)],
+        **fields,
+    )
+
+
+def outputs(*paths: str) -> list[S3File]:
+    return [S3File(file=path, crc64nvme=CRC) for path in paths]
+
+
+def test_usage_sums_cpu_and_takes_the_largest_memory():
+    job = make_job_record(cpus=2)
+    found = outcome.usage(
+        job,
+        [
+            container(0, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=5),
+            container(1, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=7),
+        ],
+    )
+    assert found.cpu_hours == 1.0
+    assert found.cpu_factor == pytest.approx(3600 / (2000 * 2))
+    assert found.max_memory == 7
+
+
+def test_usage_that_nobody_measured_stays_unset():
+    found = outcome.usage(make_job_record(), [container(0)])
+    assert (found.cpu_hours, found.cpu_factor, found.max_memory) == (None, None, None)
+
+
+def test_an_overwritten_path_is_one_output_with_the_checksum_that_the_store_holds():
+    containers = [
+        container(0, outputs=outputs("data/out/a", "data/out/same")),
+        container(1, outputs=outputs("data/out/same")),
+    ]
+    assert outcome.overwritten(outcome.all_outputs(containers)) == ["data/out/same"]
+    found = outcome.completed(make_job_record(), containers, {"data/out/same": "//////////8="})
+    assert found.output_file_count == 2
+    assert {o.file: o.crc64nvme for o in found.outputs or []} == {
+        "data/out/a": CRC,
+        "data/out/same": "//////////8=",
+    }
+    (warning,) = found.warnings or []
+    assert "data/out/same" in warning
+    assert "declobber" in warning
+
+
+def test_no_warning_without_a_reason():
+    found = outcome.completed(make_job_record(), [container(0, outputs=outputs("data/out/a"))], {})
+    assert found.warnings is None
+
+
+def test_a_plain_non_zero_exit_is_told_in_the_contracts_words():
+    found = outcome.failed(
+        make_job_record(),
+        [container(0), container(1, JobState.ERROR, exit_code=1, admin_error="Container exit code: 1")],
+    )
+    assert found.error == outcome.NON_ZERO_EXIT
+    assert found.admin_error == "Container 1: Container exit code: 1"
+
+
+def test_a_limit_is_told_in_its_own_words():
+    found = outcome.failed(
+        make_job_record(), [container(3, JobState.ERROR, exit_code=-9, error="It used too much memory.")]
+    )
+    assert found.error == "Container 3: It used too much memory."
+
+
+def test_nothing_known_is_an_unexpected_error():
+    found = outcome.failed(make_job_record(), [container(0, JobState.ERROR)])
+    assert found.error == outcome.UNEXPECTED
+
+
+def test_of_many_failures_ten_are_told():
+    found = outcome.failed(
+        make_job_record(),
+        [container(n, JobState.ERROR, error="It failed.", admin_error="x") for n in range(30)],
+    )
+    assert (found.error or "").count("It failed.") == 10
+    assert (found.error or "").endswith("and 20 more")
