@@ -1,0 +1,35 @@
+"""CRC64/NVME, computed as bytes pass by and written as S3 writes it."""
+
+from __future__ import annotations
+
+import base64
+from typing import Union
+
+from awscrt.checksums import crc64nvme as _crc64nvme
+
+PIECE = 1 << 20
+"""Bytes that are read, checksummed and written at once."""
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class Crc64Nvme:
+    """The checksum of all bytes given to ``update`` so far."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Buffer) -> None:
+        """Take in the next bytes."""
+        self._value = _crc64nvme(data, self._value)
+
+    def text(self) -> str:
+        """Base64 of the eight bytes, big endian."""
+        return base64.b64encode(self._value.to_bytes(8, "big")).decode()
+
+
+def crc64nvme_text(data: Buffer) -> str:
+    """The checksum of ``data`` as text."""
+    crc = Crc64Nvme()
+    crc.update(data)
+    return crc.text()
