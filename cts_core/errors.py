@@ -51,20 +51,13 @@ class ErrorKind(Enum):
     TOO_MANY_REQUESTS = (None, None, 429)
     UNAVAILABLE = (None, None, 503)
 
-    @property
-    def appcode(self) -> int | None:
+    def __init__(self, appcode: int | None, apperror: str | None, status: int) -> None:
+        self.appcode = appcode
         """The stable number that clients branch on, or None where the HTTP status says it all."""
-        return self.value[0]
-
-    @property
-    def apperror(self) -> str | None:
+        self.apperror = apperror
         """The stable name that goes with the number."""
-        return self.value[1]
-
-    @property
-    def status(self) -> int:
+        self.status = status
         """The HTTP status."""
-        return self.value[2]
 
 
 class CTSError(Exception):

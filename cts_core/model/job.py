@@ -50,7 +50,7 @@ class S3FileWithDataID(S3File):
 def _check_files(files: list[str] | list[S3FileWithDataID]) -> list[str] | list[S3FileWithDataID]:
     if isinstance(files[0], str):
         return paths.check_paths(files)
-    with_id = sum(file.data_id is not None for file in files if isinstance(file, S3FileWithDataID))
+    with_id = sum(getattr(file, "data_id", None) is not None for file in files)
     if with_id not in (0, len(files)):
         raise ValueError("Either all or no files must have data IDs")
     return files

@@ -71,13 +71,16 @@ class Parameter(Closed):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
+        self._check_format()
+        return self
+
+    def _check_format(self) -> None:
         needed = {
             ParameterType.INPUT_FILES: "input_files_format",
             ParameterType.MANIFEST_FILE: "manifest_file_format",
         }.get(self.type)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"{needed} is required for parameter type {self.type.value}")
-        return self
 
     @property
     def is_file_parameter(self) -> bool:
@@ -92,7 +95,7 @@ class ParameterWithFlag(Parameter):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        super()._check_fields()
+        self._check_format()
         if self.input_files_format is InputFilesFormat.REPEAT_PARAMETER and not self.flag:
             raise ValueError(
                 f"A flag is required for input_files_format {InputFilesFormat.REPEAT_PARAMETER.value}"

@@ -173,10 +173,11 @@ class Directory:
                         f"The bucket of the path '{path}' was not found"
                     ) from e
                 raise
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            raise NotFound(f"The path '{path}' was not found: it is no regular file")
         with open(fd, "rb", buffering=0) as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise NotFound(f"The path '{path}' was not found: it is no regular file")
             yield file, found
 
     # -- sidecars ------------------------------------------------------------------------------
