@@ -1,0 +1,1 @@
+"""Images: their names, and programs of this machine as images."""
