@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,8 @@ from cts_core.worker import directory as disk
 
 THREADS = 8
 """Operations on the disk that go on at once."""
+_BATCH = 250
+"""Objects that one thread looks at, one after the other."""
 _PROBE = ".cts-write-probe"
 
 _T = TypeVar("_T")
@@ -40,6 +42,7 @@ _ERRORS: tuple[tuple[type[disk.DirectoryError], type[CTSError]], ...] = (
     (disk.Corrupt, ChecksumMismatchError),
     (disk.Full, ResourceUnavailableError),
     (disk.Forbidden, PathInaccessibleError),
+    (disk.Away, UnavailableError),
 )
 
 
@@ -64,55 +67,75 @@ class DirectoryStore:
     async def open(self) -> None:
         """Make the root folder. Raises ConfigError."""
         try:
-            await self._run(self._disk.create)
+            await self._submit(self._disk.create)
         except OSError as e:
             raise ConfigError(f"objects_dir: {self._root} cannot be used: {e.strerror}") from e
 
     async def close(self) -> None:
-        """Wait for what is under way and let the threads go."""
+        """Let the threads go; whoever reads a whole object to check it is told to try again."""
+        self._disk.close()
         await asyncio.to_thread(self._pool.shutdown)
 
-    async def _run(self, function: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
-
-    async def _call(self, path: str, function: Callable[[], _T]) -> _T:
+    def _submit(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         try:
-            return await self._run(function)
+            return asyncio.get_running_loop().run_in_executor(self._pool, function)
+        except RuntimeError as e:
+            raise UnavailableError("The object store is closed: try again") from e
+
+    async def _finish(self, function: Callable[[], _T]) -> _T:
+        """Run a short step to its end even when cancelled: what comes next may close its file."""
+        future = self._submit(function)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def _call(self, path: str, function: Callable[[], _T], *, step: bool = False) -> _T:
+        try:
+            return await (self._finish(function) if step else self._submit(function))
         except (disk.DirectoryError, OSError) as e:
             raise _translate(e, path) from e
 
     async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
         """See the port."""
 
-        def look(path: str) -> StoredObject | CTSError:
-            try:
-                return _stored(self._disk.head(path))
-            except (disk.DirectoryError, OSError) as e:
-                return _translate(e, path)
+        def look(some: Sequence[str]) -> list[StoredObject | CTSError]:
+            return [self._look(path) for path in some]
 
-        # One task for the pool: a look costs microseconds, and a task for each would cost more.
-        return await self._run(lambda: [look(path) for path in paths])
+        # A look costs microseconds, and a task for each would cost more.
+        parts = [paths[n : n + _BATCH] for n in range(0, len(paths), _BATCH)]
+        looks = await asyncio.gather(*(self._submit(functools.partial(look, p)) for p in parts))
+        return [found for part in looks for found in part]
+
+    def _look(self, path: str) -> StoredObject | CTSError:
+        try:
+            return _stored(self._disk.head(path))
+        except (disk.DirectoryError, OSError) as e:
+            return _translate(e, path)
 
     async def list(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> ObjectPage:
         """See the port."""
         objects, found, next_ = await self._call(
-            prefix, functools.partial(self._disk.list, prefix, after, limit, folders)
+            prefix,
+            functools.partial(self._disk.list, prefix, after=after, limit=limit, folders=folders),
         )
         return ObjectPage(objects=[_stored(o) for o in objects], folders=found, next=next_)
 
     async def read(
         self, path: str, *, seek: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """See the port."""
-        pieces = self._disk.read(path, seek, length)
+        pieces = self._disk.read(path, seek=seek, length=length)
         try:
-            while (piece := await self._call(path, functools.partial(next, pieces, None))) is not None:
+            while (
+                piece := await self._call(path, functools.partial(next, pieces, None))
+            ) is not None:
                 yield piece
         finally:
-            # Closes the file, in the pool, which no reader of it uses any more.
-            await self._run(pieces.close)
+            await self._finish(pieces.close)
 
     async def write(
         self,
@@ -124,21 +147,26 @@ class DirectoryStore:
         only_if_absent: bool = False,
     ) -> StoredObject:
         """See the port."""
-        writer = await self._call(
-            path,
-            functools.partial(self._disk.writer, path, content_type, crc64nvme, only_if_absent),
-        )
+        try:
+            writer = self._disk.writer(
+                path,
+                content_type=content_type,
+                crc64nvme=crc64nvme,
+                only_if_absent=only_if_absent,
+            )
+        except disk.DirectoryError as e:
+            raise _translate(e, path) from e
         try:
             async for piece in body:
-                await self._call(path, functools.partial(writer.write, piece))
-            return _stored(await self._call(path, writer.commit))
+                await self._call(path, functools.partial(writer.write, piece), step=True)
+            return _stored(await self._call(path, writer.commit, step=True))
         finally:
-            await asyncio.shield(self._run(writer.close))
+            await self._finish(writer.close)
 
     async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
         """See the port."""
         return _stored(
-            await self._call(path, functools.partial(self._disk.write_checksum, path, etag))
+            await self._call(path, functools.partial(self._disk.write_checksum, path, etag=etag))
         )
 
     async def verify(self, path: str) -> StoredObject:
@@ -176,4 +204,3 @@ def _stored(info: disk.ObjectInfo) -> StoredObject:
         checksum=ChecksumState(info.checksum),
         crc64nvme=info.crc64nvme,
     )
-

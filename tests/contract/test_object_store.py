@@ -1,0 +1,465 @@
+"""What every object store does. A further adapter joins with a fixture parameter and a Hand of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cts_core.checksum import PIECE, crc64nvme_text
+from cts_core.errors import (
+    BucketNotFoundError,
+    ChecksumMismatchError,
+    CTSError,
+    IllegalParameterError,
+    PathNotFoundError,
+)
+from cts_core.objects.directory import DirectoryStore
+from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Does to a store what happens outside CTS."""
+
+    drop: Callable[[str, bytes], None]
+    """Puts an object without a checksum at a path."""
+    spoil: Callable[[str, bytes], None]
+    """Puts other bytes at the path of an object with a checksum, which stays on record."""
+
+
+def _hand_on(root: Path) -> Hand:
+    def put(path: str, data: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+    return Hand(drop=put, spoil=put)
+
+
+@pytest.fixture(params=["directory"])
+async def store_and_hand(request, tmp_path) -> AsyncIterator[tuple[ObjectStore, Hand]]:
+    assert request.param == "directory"
+    store = DirectoryStore(tmp_path / "objects")
+    await store.open()
+    yield store, _hand_on(tmp_path / "objects")
+    await store.close()
+
+
+@pytest.fixture
+def store(store_and_hand) -> ObjectStore:
+    return store_and_hand[0]
+
+
+@pytest.fixture
+def hand(store_and_hand) -> Hand:
+    return store_and_hand[1]
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def _write(store: ObjectStore, path: str, data: bytes, **options) -> StoredObject:
+    return await store.write(path, _pieces(data), **options)
+
+
+async def _read(store: ObjectStore, path: str, **part) -> bytes:
+    return b"".join([piece async for piece in store.read(path, **part)])
+
+
+async def _head(store: ObjectStore, path: str) -> StoredObject:
+    (found,) = await store.head([path])
+    if isinstance(found, CTSError):
+        raise found
+    return found
+
+
+async def test_what_is_written_is_read(store):
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=5)
+    written = await store.write(
+        "data/a/b.txt", _pieces(b"AC", b"", b"GT"), content_type="text/plain"
+    )
+    assert written == await _head(store, "data/a/b.txt")
+    assert (written.path, written.size, written.content_type) == ("data/a/b.txt", 4, "text/plain")
+    assert written.checksum is ChecksumState.STORED
+    assert written.crc64nvme == crc64nvme_text(b"ACGT")
+    assert (
+        before
+        < written.modified
+        < datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
+    )
+    assert await _read(store, "data/a/b.txt") == b"ACGT"
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
+async def test_any_size(store, size):
+    data = bytes(range(256)) * (size // 256 + 1)
+    data = data[:size]
+    written = await store.write(
+        "data/x", _pieces(*(data[n : n + 70_001] for n in range(0, size, 70_001)))
+    )
+    assert (written.size, written.crc64nvme) == (size, crc64nvme_text(data))
+    pieces = [piece async for piece in store.read("data/x")]
+    assert b"".join(pieces) == data
+    assert all(len(piece) <= PIECE for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("seek", "length", "expected"),
+    [
+        (0, None, b"0123456789"),
+        (3, None, b"3456789"),
+        (3, 4, b"3456"),
+        (0, 4, b"0123"),
+        (8, 100, b"89"),
+        (10, None, b""),
+        (11, 5, b""),
+        (4, 0, b""),
+    ],
+)
+async def test_parts(store, seek, length, expected):
+    await _write(store, "data/x", b"0123456789")
+    assert await _read(store, "data/x", seek=seek, length=length) == expected
+
+
+async def test_the_etag_changes_with_the_bytes(store):
+    etags = {
+        (await _write(store, "data/x", data)).etag for data in (b"aaaa", b"bbbb", b"cccc", b"c")
+    }
+    assert len(etags) == 4
+
+
+async def test_writing_replaces_the_whole_object(store):
+    await _write(store, "data/x", b"a longer first version", content_type="text/plain")
+    await _write(store, "data/x", b"second")
+    found = await _head(store, "data/x")
+    assert (found.size, found.content_type) == (6, "application/octet-stream")
+    assert await _read(store, "data/x") == b"second"
+
+
+async def test_an_announced_checksum_is_held_to(store):
+    await _write(store, "data/x", b"old")
+    with pytest.raises(ChecksumMismatchError, match="data/x"):
+        await _write(store, "data/x", b"new", crc64nvme=crc64nvme_text(b"other"))
+    assert await _read(store, "data/x") == b"old"
+    await _write(store, "data/x", b"new", crc64nvme=crc64nvme_text(b"new"))
+    assert await _read(store, "data/x") == b"new"
+
+
+async def test_only_if_absent(store, hand):
+    await _write(store, "data/x", b"first", only_if_absent=True)
+    hand.drop("data/dropped", b"by hand")
+    for path, data in (("data/x", b"first"), ("data/dropped", b"by hand")):
+        before = await _head(store, path)
+        with pytest.raises(IllegalParameterError, match=path):
+            await _write(store, path, b"second", only_if_absent=True)
+        assert await _read(store, path) == data
+        assert await _head(store, path) == before
+
+
+async def test_a_body_that_breaks_off_changes_nothing(store):
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half of it"
+        raise ConnectionError("gone")
+
+    await _write(store, "data/x", b"old")
+    for path in ("data/x", "data/new/y"):
+        with pytest.raises(ConnectionError):
+            await store.write(path, broken())
+    assert await _read(store, "data/x") == b"old"
+    assert [o.path for o in (await store.list("data/")).objects] == ["data/x"]
+
+
+async def test_a_cancelled_write_changes_nothing(store):
+    started = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * PIECE
+            started.set()
+
+    await _write(store, "data/x", b"old")
+    task = asyncio.create_task(store.write("data/x", endless()))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await _read(store, "data/x") == b"old"
+
+
+async def test_a_cancelled_read_lets_go(store):
+    await _write(store, "data/x", b"x" * PIECE * 8)
+
+    async def drain() -> None:
+        while True:
+            assert len(await _read(store, "data/x")) == PIECE * 8
+
+    tasks = [asyncio.create_task(drain()) for _ in range(8)]
+    for n in range(20):
+        await asyncio.sleep(0)
+        tasks[n % 8].cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, asyncio.CancelledError)
+    assert await _head(store, "data/x")
+
+
+async def test_what_is_not_there(store):
+    await _write(store, "data/a/b", b"")
+    for path in ("data/missing", "data/a", "data/a/b/c", "data/none/at/all"):
+        message = f"^The path '{path}' was not found on the s3 system$"
+        with pytest.raises(PathNotFoundError, match=message):
+            await _head(store, path)
+        with pytest.raises(PathNotFoundError, match=message):
+            await _read(store, path)
+        for attempt in (store.verify(path), store.write_checksum(path)):
+            with pytest.raises(PathNotFoundError, match=message):
+                await attempt
+        await store.delete(path)
+    with pytest.raises(BucketNotFoundError, match="nowhere/x"):
+        await _head(store, "nowhere/x")
+    with pytest.raises(BucketNotFoundError):
+        await store.list("nowhere/")
+    assert (await store.list("data/none/")).objects == []
+    assert (await store.list("data/a/b/")).objects == []
+    assert await _read(store, "data/a/b") == b""
+
+
+async def test_heads_answer_in_place(store):
+    paths = [f"data/{n:04}" for n in range(600)]
+    for path in paths[::100]:
+        await _write(store, path, path.encode())
+    found = await store.head([*paths, "nowhere/x"])
+    assert len(found) == 601
+    assert isinstance(found[-1], BucketNotFoundError)
+    for path, answer in zip(paths, found, strict=False):
+        if path in paths[::100]:
+            assert isinstance(answer, StoredObject)
+            assert answer.path == path
+        else:
+            assert isinstance(answer, PathNotFoundError)
+            assert path in str(answer)
+    assert await store.head([]) == []
+
+
+async def test_delete(store):
+    await _write(store, "data/a/b/c", b"x")
+    await _write(store, "data/a/d", b"x")
+    await store.delete("data/a/b/c")
+    with pytest.raises(PathNotFoundError):
+        await _head(store, "data/a/b/c")
+    page = await store.list("data/a/", folders=True)
+    assert ([o.path for o in page.objects], page.folders) == (["data/a/d"], [])
+    await store.delete("data/a/d")
+    assert (await store.list("data/")).objects == []
+    await _write(store, "data/a", b"now an object")
+    assert (await _head(store, "data/a")).checksum is ChecksumState.STORED
+
+
+async def test_a_deleted_object_is_forgotten(store, hand):
+    await _write(store, "data/x", b"first")
+    await store.delete("data/x")
+    hand.drop("data/x", b"second")
+    assert (await _head(store, "data/x")).checksum is ChecksumState.MISSING
+
+
+# -- listing -----------------------------------------------------------------------------------
+
+PATHS = [
+    "data/a",
+    "data/a-b",
+    "data/a-b/c",
+    "data/a/1",
+    "data/a/2/x",
+    "data/a0",
+    "data/b/x",
+    "data/ä",
+    "data/\U0001f600/x",
+    "data/\uffff/x",
+    "data/z z ",
+]
+
+
+@pytest.fixture
+async def listed(store) -> list[str]:
+    # No path is another's folder here: 'data/a' and 'data/a/1' cannot both be in a directory.
+    paths = [p for p in PATHS if not any(q.startswith(f"{p}/") for q in PATHS)]
+    for path in paths:
+        await _write(store, path, path.encode())
+    return sorted(paths, key=str.encode)
+
+
+async def _all(store: ObjectStore, prefix: str, **options) -> tuple[list[str], list[str]]:
+    objects, folders, after = [], [], None
+    while True:
+        page = await store.list(prefix, after=after, **options)
+        assert len(page.objects) + len(page.folders) <= options["limit"]
+        objects += [o.path for o in page.objects]
+        folders += page.folders
+        if page.next is None:
+            return objects, folders
+        after = page.next
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    "prefix", ["data/", "data/a", "data/a/", "data/a-", "data/a/2/x", "data/q"]
+)
+async def test_pages_are_in_the_order_of_bytes(store, listed, prefix, limit):
+    expected = [path for path in listed if path.startswith(prefix)]
+    assert await _all(store, prefix, limit=limit) == (expected, [])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+@pytest.mark.parametrize("prefix", ["data/", "data/a", "data/a/"])
+async def test_folders_stand_for_what_is_below(store, listed, prefix, limit):
+    below = [path for path in listed if path.startswith(prefix)]
+    rests = [path.removeprefix(prefix) for path in below]
+    objects = [prefix + rest for rest in rests if "/" not in rest]
+    folders = list(
+        dict.fromkeys(prefix + rest.partition("/")[0] + "/" for rest in rests if "/" in rest)
+    )
+    assert await _all(store, prefix, limit=limit, folders=True) == (objects, folders)
+
+
+async def test_after_need_not_exist(store, listed):
+    for after in ("data/a-zzz", "data/a/", "data/a/1/2", "data/zzz", "data/"):
+        page = await store.list("data/", after=after)
+        assert [o.path for o in page.objects] == [p for p in listed if p.encode() > after.encode()]
+
+
+async def test_a_listing_says_what_head_says(store, hand):
+    await _write(store, "data/good", b"good", content_type="text/plain")
+    await _write(store, "data/spoilt", b"good")
+    hand.drop("data/dropped", b"dropped")
+    hand.spoil("data/spoilt", b"changed")
+    page = await store.list("data/")
+    assert page.objects == [await _head(store, o.path) for o in page.objects]
+    assert {o.path: o.checksum.value for o in page.objects} == {
+        "data/dropped": "missing",
+        "data/good": "stored",
+        "data/spoilt": "mismatch",
+    }
+
+
+# -- checksums ---------------------------------------------------------------------------------
+
+
+async def test_an_object_without_a_checksum_gets_one(store, hand):
+    hand.drop("data/x", b"dropped")
+    found = await _head(store, "data/x")
+    assert (found.checksum, found.crc64nvme) == (ChecksumState.MISSING, None)
+    assert await _read(store, "data/x") == b"dropped"
+    assert (await store.verify("data/x")).checksum is ChecksumState.MISSING
+    written = await store.write_checksum("data/x", etag=found.etag)
+    assert (written.checksum, written.crc64nvme) == (
+        ChecksumState.STORED,
+        crc64nvme_text(b"dropped"),
+    )
+    assert written == await _head(store, "data/x") == await store.verify("data/x")
+    assert await store.write_checksum("data/x") == written
+
+
+async def test_no_checksum_for_an_object_that_changed_meanwhile(store, hand):
+    hand.drop("data/x", b"first")
+    seen = await _head(store, "data/x")
+    hand.drop("data/x", b"second")
+    with pytest.raises(ChecksumMismatchError, match="data/x"):
+        await store.write_checksum("data/x", etag=seen.etag)
+    assert (await _head(store, "data/x")).checksum is ChecksumState.MISSING
+
+
+async def test_writing_a_checksum_keeps_the_content_type(store):
+    await _write(store, "data/x", b"x", content_type="text/plain")
+    assert (await store.write_checksum("data/x")).content_type == "text/plain"
+
+
+async def test_changed_bytes_are_never_served_as_good(store, hand):
+    await _write(store, "data/x", b"the right bytes")
+    hand.spoil("data/x", b"the wrong bytes!")
+    for _ in range(2):
+        found = await _head(store, "data/x")
+        assert found.checksum is ChecksumState.MISMATCH
+        assert found.crc64nvme == crc64nvme_text(b"the right bytes")
+        assert found.size == 16
+    for part in ({}, {"seek": 3}, {"length": 2}):
+        with pytest.raises(ChecksumMismatchError, match="data/x"):
+            await _read(store, "data/x", **part)
+    assert (await store.verify("data/x")).checksum is ChecksumState.MISMATCH
+
+
+async def test_the_way_out_of_a_mismatch(store, hand):
+    for path in ("data/rewritten", "data/blessed", "data/restored"):
+        await _write(store, path, b"right")
+        hand.spoil(path, b"wrong")
+        assert (await _head(store, path)).checksum is ChecksumState.MISMATCH
+    await _write(store, "data/rewritten", b"new")
+    await store.write_checksum("data/blessed")
+    hand.spoil("data/restored", b"right")
+    for path, data in (
+        ("data/rewritten", b"new"),
+        ("data/blessed", b"wrong"),
+        ("data/restored", b"right"),
+    ):
+        found = await _head(store, path)
+        assert (found.checksum, found.crc64nvme) == (ChecksumState.STORED, crc64nvme_text(data))
+        assert await _read(store, path) == data
+
+
+# -- many at once ------------------------------------------------------------------------------
+
+
+async def test_writers_of_one_path_leave_one_whole_object(store):
+    async def write(n: int) -> None:
+        await store.write("data/x", _pieces(*[bytes([n]) * 10_000] * 5))
+
+    for _ in range(5):
+        await asyncio.gather(*(write(n) for n in range(12)))
+        found = await store.verify("data/x")
+        assert found.checksum is ChecksumState.STORED
+        data = await _read(store, "data/x")
+        assert data == data[:1] * 50_000
+
+
+async def test_readers_see_the_old_or_the_new_object(store):
+    versions = [bytes([n]) * 100_000 for n in range(30)]
+    await _write(store, "data/x", versions[0])
+    done = asyncio.Event()
+
+    async def watch() -> int:
+        looks = 0
+        while not done.is_set():
+            found = await _head(store, "data/x")
+            assert found.checksum is ChecksumState.STORED
+            assert await _read(store, "data/x") in versions
+            looks += 1
+        return looks
+
+    watchers = [asyncio.create_task(watch()) for _ in range(3)]
+    for data in versions:
+        await _write(store, "data/x", data)
+    done.set()
+    assert all(await asyncio.gather(*watchers))
+
+
+async def test_writers_beside_deleters(store):
+    async def one(n: int) -> None:
+        path = f"data/folder/sub/{n % 3}"
+        await _write(store, path, b"x")
+        await store.delete(path)
+
+    await asyncio.gather(*(one(n) for n in range(60)))
+    assert (await store.list("data/")).objects == []
+
+
+# -- probing -----------------------------------------------------------------------------------
+
+
+async def test_a_probe_leaves_nothing(store):
+    await store.probe("logs/container_logs/")
+    await store.probe("logs")
+    assert (await store.list("logs/")).objects == []
