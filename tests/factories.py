@@ -1,0 +1,94 @@
+"""Valid things to test with; each argument changes one field."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from cts_core.model.event import JobEvent
+from cts_core.model.image import Image
+from cts_core.model.job import Submission
+from cts_core.model.record import JobRecord, Transition
+from cts_core.states import JobState
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+CRC = "5O33DmauDQI="
+DIGEST = "sha256:" + "ab" * 32
+
+
+def make_submission(**changes: Any) -> Submission:
+    """A submission as a client sends it; ``files`` may be a number of input files."""
+    files = changes.pop("files", 3)
+    if isinstance(files, int):
+        files = [{"file": f"data/in/{number}.fa", "crc64nvme": CRC} for number in range(files)]
+    body = {
+        "cluster": "local",
+        "image": "host/tool",
+        "params": {
+            "args": ["run", {"type": "input_files", "input_files_format": "space_separated_list"}]
+        },
+        "num_containers": 1,
+        "cpus": 1,
+        "memory": "100MB",
+        "runtime": 60,
+        "output_dir": "data/out",
+        "input_files": files,
+    }
+    return Submission.model_validate(body | changes)
+
+
+def make_image(**changes: Any) -> Image:
+    """A registered image."""
+    image = Image(
+        registered_by="admin",
+        registered_on=NOON,
+        name="host/tool",
+        digest=DIGEST,
+        entrypoint=["/opt/tool"],
+        tag="latest",
+    )
+    return image.model_copy(update=changes)
+
+
+def make_transition(**changes: Any) -> Transition:
+    """A job's transition, a new one each time."""
+    transition = Transition(
+        state=JobState.CREATED, time=NOON, trans_id=str(uuid.uuid4()), recorded_at=NOON
+    )
+    return transition.model_copy(update=changes)
+
+
+def make_job_record(
+    *,
+    id: str | None = None,  # noqa: A002 - the field's name
+    user: str = "ana",
+    time: datetime = NOON,
+    labels: dict[str, str] | None = None,
+    **submission: Any,
+) -> JobRecord:
+    """A job that was just submitted at ``time``; further arguments change its submission."""
+    submitted = make_submission(**submission)
+    return JobRecord(
+        id=id or str(uuid.uuid4()),
+        user=user,
+        state=JobState.CREATED,
+        transition_times=[make_transition(time=time, recorded_at=time)],
+        job_input=submitted.job_input(),
+        image=make_image().for_job(),
+        input_file_count=len(submitted.input_files),
+        labels=labels or {},
+    )
+
+
+def make_event(**changes: Any) -> JobEvent:
+    """A transition on its way to those who listen, a new one each time."""
+    event = JobEvent(
+        job_id=str(uuid.uuid4()),
+        user="ana",
+        state=JobState.CREATED,
+        time=NOON,
+        trans_id=str(uuid.uuid4()),
+        recorded_at=NOON,
+    )
+    return event.model_copy(update=changes)
