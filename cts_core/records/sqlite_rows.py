@@ -1,185 +1,235 @@
-"""Between rows of the SQLite store and the model."""
+"""Between rows of the SQLite store and the model.
+
+What the store holds was validated on its way in. It is not validated again on its way out, where that
+would cost: thousands of files, thousands of transitions.
+"""
 
 from __future__ import annotations
 
-import datetime
+import functools
 import json
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic_core import to_json
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
-from cts_core.model.image import Image
-from cts_core.model.record import Idempotency, JobOutcome, JobQuery, JobRecord, JobSummary
-from cts_core.records.store import IdempotentJob
-from cts_core.states import TERMINAL
+from cts_core.model.image import JobImage
+from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerRecord,
+    ContainerTransition,
+    JobOutcome,
+    JobRecord,
+    JobSummary,
+    Transition,
+)
+from cts_core.states import JobState
 
-JOB_COLUMNS = "id, user, state, cleaned, labels, summary, outcome"
-EVENT_COLUMNS = "job_id, user, state, time, trans_id, recorded_at"
+PARSED = 1024
+"""Inputs and images of jobs that are kept parsed, for the jobs that are read again and again."""
 
-Row = tuple[Any, ...]
-
-
-def time_text(time: datetime.datetime) -> str:
-    """UTC with microseconds always, so that texts sort as times do."""
-    return time.astimezone(datetime.UTC).isoformat(timespec="microseconds")
-
-
-def now_text() -> str:
-    """The time of recording."""
-    return time_text(datetime.datetime.now(datetime.UTC))
-
-
-def set_fields(outcome: BaseModel | None) -> dict[str, Any]:
-    """What an outcome sets, JSON-ready."""
-    return {} if outcome is None else outcome.model_dump(mode="json", exclude_none=True)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
-def execute(db: sqlite3.Connection, statement: str, values: Iterable[Any]) -> None:
-    """Run a statement for its effect alone."""
-    db.execute(statement, tuple(values))
+def to_number(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
-def job_row(db: sqlite3.Connection, job_id: str) -> Row:
-    """The job's ``JOB_COLUMNS``. Raises NoSuchJobError."""
-    row = db.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+def to_time(number: int) -> datetime:
+    """The time, in UTC, from microseconds since 1970."""
+    return _EPOCH + number * _MICROSECOND
+
+
+def no_such_job(job_id: str) -> NoSuchJobError:
+    """The error for a job that is not there."""
+    return NoSuchJobError(f"No job with ID '{job_id}' exists")
+
+
+def found(row: sqlite3.Row | None, job_id: str) -> sqlite3.Row:
+    """The row of this job. Raises NoSuchJobError."""
     if row is None:
-        raise NoSuchJobError(f"No job with ID '{job_id}' exists")
-    return tuple(row)
+        raise no_such_job(job_id)
+    return row
 
 
-def summary_fields(db: sqlite3.Connection, row: Row) -> dict[str, Any]:
-    """From ``JOB_COLUMNS`` to the fields of a JobSummary."""
-    job_id, user, state, cleaned, labels, summary, outcome = row
-    transitions = db.execute(
-        "SELECT state, time, trans_id, notif_sent, recorded_at FROM transitions "
-        "WHERE job_id = ? ORDER BY seq",
-        (job_id,),
-    )
-    names = ("state", "time", "trans_id", "notif_sent", "recorded_at")
+@dataclass(frozen=True)
+class News:
+    """What became known of a job or a container, as it is stored."""
+
+    outcome: str
+    outputs: str | None
+
+    @classmethod
+    def of_job(cls, outcome: JobOutcome) -> Self:
+        """Write out what became known of a job."""
+        return cls._of(outcome, JobOutcome)
+
+    @classmethod
+    def of_container(cls, outcome: ContainerOutcome) -> Self:
+        """Write out what became known of a container."""
+        return cls._of(outcome, ContainerOutcome)
+
+    @classmethod
+    def _of(
+        cls,
+        outcome: JobOutcome | ContainerOutcome,
+        model: type[JobOutcome | ContainerOutcome],
+    ) -> Self:
+        outputs = None if outcome.outputs is None else files_text(outcome.outputs)
+        # Some of a job's or container's own fields are no outcome.
+        fields = set(model.model_fields) - {"outputs"}
+        return cls(outcome.model_dump_json(include=fields, exclude_none=True), outputs)
+
+    def added_to(self, known: str) -> str:
+        """All that is known then: what the news leave out stays."""
+        return json.dumps(json.loads(known) | json.loads(self.outcome))
+
+
+def job_columns(job: JobRecord) -> dict[str, Any]:
+    """A job as its row in ``jobs``."""
     return {
-        "id": job_id,
-        "user": user,
-        "state": state,
-        "cleaned": cleaned,
-        "labels": json.loads(labels),
-        "transition_times": [dict(zip(names, t, strict=True)) for t in transitions],
-        **json.loads(summary),
-        **json.loads(outcome),
+        "id": job.id,
+        "user": job.user,
+        "cluster": job.cluster.value,
+        "state": job.state.value,
+        "created": to_number(job.transition_times[0].time),
+        "updated": to_number(job.updated),
+        "cleaned": job.cleaned,
+        "input_file_count": job.input_file_count,
+        "labels": json.dumps(job.labels),
+        "admin_meta": json.dumps(job.admin_meta),
+        "image": job.image.model_dump_json(),
+        "job_input": job.job_input.model_dump_json(exclude={"input_files"}, exclude_none=True),
+        "outcome": News.of_job(job).outcome,
     }
 
 
-def summaries(db: sqlite3.Connection, rows: Iterable[Row]) -> list[JobSummary]:
-    """The jobs of these ``JOB_COLUMNS``."""
-    return [JobSummary.model_validate(summary_fields(db, tuple(row))) for row in rows]
+def files_text(files: list[str] | list[S3FileWithDataID] | list[S3File]) -> str:
+    """Input files or outputs as they are stored."""
+    return to_json(files, exclude_none=True).decode()
 
 
-def conditions(query: JobQuery) -> tuple[str, list[Any]]:
-    """A query as a WHERE clause and its values."""
-    tests: dict[str, Any] = {
-        "user = ?": query.user,
-        "cluster = ?": query.cluster and query.cluster.value,
-        "state = ?": query.state and query.state.value,
-        "updated >= ?": query.after and time_text(query.after),
-        "updated < ?": query.before and time_text(query.before),
+def _outputs(text: str | None) -> list[S3File] | None:
+    if text is None:
+        return None
+    return [
+        S3File.model_construct(file=file["file"], crc64nvme=file.get("crc64nvme"))
+        for file in json.loads(text)
+    ]
+
+
+def _input_files(files: list[Any]) -> list[str] | list[S3FileWithDataID]:
+    if isinstance(files[0], str):
+        return files
+    return [
+        S3FileWithDataID.model_construct(
+            file=file["file"], crc64nvme=file.get("crc64nvme"), data_id=file.get("data_id")
+        )
+        for file in files
+    ]
+
+
+@functools.lru_cache(PARSED)
+def _parse_image(text: str) -> JobImage:
+    return JobImage.model_validate_json(text)
+
+
+@functools.lru_cache(PARSED)
+def _parse_input(text: str) -> JobInputPreview:
+    return JobInputPreview.model_validate_json(text)
+
+
+def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str, Any]:
+    return {
+        **dict(JobOutcome.model_validate_json(row["outcome"])),
+        "id": row["id"],
+        "user": row["user"],
+        "state": JobState(row["state"]),
+        "transition_times": transitions,
+        "job_input": _parse_input(row["job_input"]),
+        "image": _parse_image(row["image"]),
+        "input_file_count": row["input_file_count"],
+        "admin_meta": json.loads(row["admin_meta"]),
+        "labels": json.loads(row["labels"]),
+        "cleaned": bool(row["cleaned"]),
     }
-    clauses = [test for test, value in tests.items() if value is not None]
-    values = [value for value in tests.values() if value is not None]
-    for key, value in query.labels.items():
-        # Not a JSON path, in which a key with a dot would need quoting of its own.
-        clauses.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
-        values += [key, value]
-    return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), values
 
 
-class JobRows:
-    """A new job as the rows that it becomes; made outside the writer, for it takes time with many files."""
-
-    def __init__(self, job: JobRecord, containers: int) -> None:
-        given = job.job_input.model_dump(mode="json", exclude_unset=True)
-        (created,) = job.transition_times
-        time, recorded = time_text(created.time), now_text()
-        state = created.state.value
-        self.files = json.dumps(given.pop("input_files"))
-        summary = {
-            "job_input": given,
-            "image": job.image.model_dump(mode="json"),
-            "input_file_count": job.input_file_count,
-            "admin_meta": job.admin_meta,
-        }
-        self.job = (
-            job.id,
-            job.user,
-            job.cluster.value,
-            state,
-            state not in TERMINAL,
-            time,
-            time,
-            json.dumps(job.labels),
-            json.dumps(summary),
-            json.dumps(set_fields(JobOutcome())),
-        )
-        self.transition = (0, job.id, job.user, state, time, created.trans_id, recorded)
-        born = json.dumps(
-            [{"state": s, "time": time} for s in ("created", "download_submitted")]
-        )
-        self.containers = [
-            (job.id, number, "download_submitted", born, "{}") for number in range(containers)
-        ]
+def to_summaries(
+    rows: Sequence[sqlite3.Row], transitions: Mapping[str, list[Transition]]
+) -> list[JobSummary]:
+    """Jobs from their rows and their transitions by job id."""
+    return [
+        JobSummary.model_construct(**_summary_fields(row, transitions[row["id"]])) for row in rows
+    ]
 
 
-def insert_job(db: sqlite3.Connection, rows: JobRows, idempotency: Idempotency | None) -> None:
-    """Store a new job with its transition and containers."""
-    key = (idempotency.key, idempotency.body_hash) if idempotency else (None, None)
-    db.execute(
-        "INSERT INTO jobs (id, user, cluster, state, live, created, updated, labels, summary, "
-        "outcome, idempotency_key, body_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*rows.job, *key),
+def to_record(
+    row: sqlite3.Row, transitions: list[Transition], input_files: str, outputs: str | None
+) -> JobRecord:
+    """A whole job."""
+    fields = _summary_fields(row, transitions)
+    preview = fields.pop("job_input")
+    job_input = JobInput.model_construct(
+        _fields_set=preview.model_fields_set | {"input_files"},
+        **dict(preview),
+        input_files=_input_files(json.loads(input_files)),
     )
-    db.execute("INSERT INTO job_files (job_id, input_files) VALUES (?, ?)", (rows.job[0], rows.files))
-    db.execute(
-        f"INSERT INTO transitions (seq, {EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows.transition,
-    )
-    db.executemany(
-        "INSERT INTO containers (job_id, sub_id, state, transition_times, outcome) "
-        "VALUES (?, ?, ?, ?, ?)",
-        rows.containers,
+    fields["outputs"] = _outputs(outputs)
+    return JobRecord.model_construct(job_input=job_input, **fields)
+
+
+def to_transition(row: sqlite3.Row) -> Transition:
+    """A job's transition."""
+    return Transition.model_construct(
+        state=JobState(row["state"]),
+        time=to_time(row["time"]),
+        trans_id=row["trans_id"],
+        notif_sent=bool(row["notif_sent"]),
+        recorded_at=to_time(row["recorded_at"]),
     )
 
 
-def add_outcome(db: sqlite3.Connection, job_id: str, outcome: JobOutcome) -> None:
-    """Add to what is known of a job. Raises NoSuchJobError."""
-    known = json.loads(job_row(db, job_id)[6])
-    news = set_fields(outcome)
-    outputs = news.pop("outputs", None)
-    if outputs is not None:
-        db.execute(
-            "UPDATE job_files SET outputs = ? WHERE job_id = ?", (json.dumps(outputs), job_id)
-        )
-    db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (json.dumps(known | news), job_id))
+def to_event(row: sqlite3.Row) -> JobEvent:
+    """A job's transition as those who listen get it."""
+    return JobEvent.model_construct(
+        job_id=row["job_id"],
+        user=row["user"],
+        state=JobState(row["state"]),
+        time=to_time(row["time"]),
+        trans_id=row["trans_id"],
+        recorded_at=to_time(row["recorded_at"]),
+    )
 
 
-def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJob | None:
-    """The user's job with this key."""
-    row = db.execute(
-        "SELECT id, body_hash FROM jobs WHERE user = ? AND idempotency_key = ?", (user, key)
-    ).fetchone()
-    return IdempotentJob(*row) if row else None
+def steps_text(steps: Iterable[ContainerTransition]) -> str:
+    """A container's transitions as they are stored."""
+    return json.dumps([[step.state.value, to_number(step.time)] for step in steps])
 
 
-def events(rows: Iterable[Row]) -> list[JobEvent]:
-    """The events of these ``EVENT_COLUMNS``."""
-    names = EVENT_COLUMNS.split(", ")
-    return [JobEvent.model_validate(dict(zip(names, row, strict=True))) for row in rows]
+def to_steps(text: str) -> list[ContainerTransition]:
+    """A container's transitions."""
+    return [
+        ContainerTransition.model_construct(state=JobState(state), time=to_time(time))
+        for state, time in json.loads(text)
+    ]
 
 
-def find_image(db: sqlite3.Connection, name: str, column: str, value: str | None) -> Image | None:
-    """The image of this name with this ``digest`` or ``tag``."""
-    row = db.execute(
-        f"SELECT image FROM images WHERE name = ? AND {column} = ?", (name, value)
-    ).fetchone()
-    return Image.model_validate_json(row[0]) if row else None
+def to_container(row: sqlite3.Row) -> ContainerRecord:
+    """A container from its row in ``containers``, joined with its outputs as ``files``."""
+    outcome = ContainerOutcome.model_validate_json(row["outcome"])
+    return ContainerRecord.model_construct(
+        **{**dict(outcome), "outputs": _outputs(row["files"])},
+        id=row["job_id"],
+        sub_id=row["number"],
+        state=JobState(row["state"]),
+        transition_times=to_steps(row["transition_times"]),
+    )

@@ -110,13 +110,16 @@ class RecordStore(Protocol):
     async def mark_cleaned(self, job_id: str) -> None:
         """Note that a job's transient files are gone."""
 
-    async def ended_jobs(
-        self, before: datetime.datetime, *, limit: int = 100
-    ) -> list[JobSummary]:
+    async def ended_jobs(self, before: datetime.datetime, *, limit: int = 100) -> list[JobSummary]:
         """Jobs that ended before this time and are not cleaned, oldest first."""
 
     async def take_leases(
-        self, job_ids: Collection[str], owner: str, *, now: datetime.datetime, until: datetime.datetime
+        self,
+        job_ids: Collection[str],
+        owner: str,
+        *,
+        now: datetime.datetime,
+        until: datetime.datetime,
     ) -> set[str]:
         """Take or renew the lease on each of these jobs that no other owner holds; returns those held.
 
@@ -130,13 +133,17 @@ class RecordStore(Protocol):
         """Note that a transition's event was acknowledged."""
 
     async def events(
-        self, *, since: datetime.datetime, user: str | None = None, job_id: str | None = None,
+        self,
+        *,
+        since: datetime.datetime,
+        user: str | None = None,
+        job_id: str | None = None,
         limit: int = 1000,
     ) -> list[JobEvent]:
         """Transitions recorded at ``since`` or later in the order of ``recorded_at``.
 
-        A page that is full is continued by asking again from its last ``recorded_at``; should a single
-        instant hold more than ``limit`` events, all events of that instant are returned.
+        A page of ``limit`` events or more is continued by asking again from its last ``recorded_at``. Should
+        the page hold that one instant alone, it holds all of it, and is continued from just after it.
         """
 
     async def add_image(self, image: Image) -> None:

@@ -1,0 +1,223 @@
+"""What the SQLite store does with jobs, on one connection.
+
+Each function is called inside a transaction; those that write, inside the one writer's.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from cts_core.model.record import Idempotency, JobQuery, JobRecord, JobSummary, Transition
+from cts_core.model.site import Cluster
+from cts_core.records import sqlite_containers, sqlite_events
+from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite_rows import News
+from cts_core.records.sqlite_schema import LIVE, UNCLEANED
+from cts_core.records.store import IdempotentJob
+from cts_core.states import TERMINAL, JobState
+
+_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
+
+_JOB = """
+SELECT id, user, state, cleaned, input_file_count, labels, admin_meta, image, job_input, outcome FROM jobs
+"""
+_LISTING = """
+updated >= :after AND updated < :before
+AND (:cluster IS NULL OR cluster = :cluster)
+AND (:state IS NULL OR state = :state)
+AND NOT EXISTS (
+    SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
+        SELECT 1 FROM json_each(jobs.labels) AS label
+        WHERE label.key = wanted.key AND label.value = wanted.value
+    )
+)
+ORDER BY updated DESC, rowid DESC LIMIT :limit
+"""
+LIST_ALL = f"{_JOB} WHERE {_LISTING}"
+LIST_OF_USER = f"{_JOB} WHERE user = :user AND {_LISTING}"
+LIVE_ALL = f"{_JOB} WHERE {LIVE} ORDER BY created, rowid"
+LIVE_OF_CLUSTER = f"{_JOB} WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
+ENDED = f"{_JOB} WHERE {UNCLEANED} AND updated < ? ORDER BY updated LIMIT ?"
+TRANSITIONS = """
+SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
+WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
+"""
+_TAKE_LEASES = """
+INSERT INTO leases (job_id, owner, until)
+SELECT id, :owner, :until FROM jobs WHERE id IN (SELECT value FROM json_each(:jobs))
+ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, until = excluded.until
+WHERE leases.owner = excluded.owner OR leases.until <= :now
+"""
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job as it is stored: made before the transaction, for many files take their time."""
+
+    record: JobRecord
+    columns: dict[str, object]
+    input_files: str
+    containers: int
+
+    @classmethod
+    def of(cls, job: JobRecord, containers: int) -> Self:
+        """Write out a job."""
+        return cls(
+            job, rows.job_columns(job), rows.files_text(job.job_input.input_files), containers
+        )
+
+
+def insert(
+    db: sqlite3.Connection, new: NewJob, idempotency: Idempotency | None
+) -> IdempotentJob | None:
+    """Store a job with its transitions and containers, unless another one holds its key."""
+    job = new.record
+    if idempotency:
+        known = find_idempotent(db, job.user, idempotency.key)
+        if known:
+            return known
+    columns = dict(new.columns)
+    if idempotency:
+        columns |= {"idempotency_key": idempotency.key, "body_hash": idempotency.body_hash}
+    names = ", ".join(columns)
+    places = ", ".join(f":{name}" for name in columns)
+    statement = f"INSERT INTO jobs ({names}) VALUES ({places})"  # noqa: S608 - the names are ours
+    db.execute(statement, columns)
+    db.execute("INSERT INTO job_inputs (job_id, files) VALUES (?, ?)", (job.id, new.input_files))
+    for transition in job.transition_times:
+        sqlite_events.append(
+            db, job.id, transition.state, rows.to_number(transition.time), transition.trans_id
+        )
+    sqlite_containers.insert(db, job.id, new.containers, job.transition_times[0].time)
+    return None
+
+
+def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJob | None:
+    """The user's job that holds this key."""
+    row = db.execute(
+        "SELECT id, body_hash FROM jobs WHERE user = ? AND idempotency_key = ?", (user, key)
+    ).fetchone()
+    return IdempotentJob(row["id"], row["body_hash"]) if row else None
+
+
+def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
+    return rows.found(db.execute(f"{_JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
+
+
+def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[Transition]]:
+    found: dict[str, list[Transition]] = defaultdict(list)
+    for row in db.execute(TRANSITIONS, (json.dumps(job_ids),)):
+        found[row["job_id"]].append(rows.to_transition(row))
+    return found
+
+
+def _summaries(db: sqlite3.Connection, cursor: sqlite3.Cursor) -> list[JobSummary]:
+    found = cursor.fetchall()
+    return rows.to_summaries(found, _transitions(db, [row["id"] for row in found]))
+
+
+def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
+    """A whole job."""
+    row = _row(db, job_id)
+    (files,) = db.execute("SELECT files FROM job_inputs WHERE job_id = ?", (job_id,)).fetchone()
+    outputs = db.execute("SELECT files FROM job_outputs WHERE job_id = ?", (job_id,)).fetchone()
+    transitions = _transitions(db, [job_id])[job_id]
+    return rows.to_record(row, transitions, files, outputs["files"] if outputs else None)
+
+
+def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
+    """A job without its files."""
+    return rows.to_summaries([_row(db, job_id)], _transitions(db, [job_id]))[0]
+
+
+def listing(db: sqlite3.Connection, query: JobQuery) -> list[JobSummary]:
+    """The jobs that match."""
+    values = {
+        "user": query.user,
+        "cluster": query.cluster and query.cluster.value,
+        "state": query.state and query.state.value,
+        "after": rows.to_number(query.after) if query.after else _FIRST,
+        "before": rows.to_number(query.before) if query.before else _LAST,
+        "labels": json.dumps(query.labels),
+        "limit": query.limit,
+    }
+    return _summaries(db, db.execute(LIST_ALL if query.user is None else LIST_OF_USER, values))
+
+
+def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:
+    """The jobs that have not ended."""
+    if cluster is None:
+        return _summaries(db, db.execute(LIVE_ALL))
+    return _summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)))
+
+
+def ended(db: sqlite3.Connection, before: datetime, limit: int) -> list[JobSummary]:
+    """The jobs that have ended and are not cleaned."""
+    return _summaries(db, db.execute(ENDED, (rows.to_number(before), limit)))
+
+
+def transition(
+    db: sqlite3.Connection,
+    job_id: str,
+    expected: JobState,
+    new: JobState,
+    *,
+    time: datetime,
+    trans_id: str,
+    news: News | None,
+) -> bool:
+    """Move a job, if it is where it is expected to be."""
+    cursor = db.execute("SELECT state, updated FROM jobs WHERE id = ?", (job_id,))
+    row = rows.found(cursor.fetchone(), job_id)
+    if row["state"] != expected.value:
+        return False
+    when = max(rows.to_number(time), row["updated"])
+    db.execute("UPDATE jobs SET state = ?, updated = ? WHERE id = ?", (new.value, when, job_id))
+    sqlite_events.append(db, job_id, new, when, trans_id)
+    if news:
+        add_outcome(db, job_id, news)
+    if new in TERMINAL:
+        db.execute("DELETE FROM leases WHERE job_id = ?", (job_id,))
+    return True
+
+
+def add_outcome(db: sqlite3.Connection, job_id: str, news: News) -> None:
+    """Add to what is known of a job."""
+    cursor = db.execute("SELECT outcome FROM jobs WHERE id = ?", (job_id,))
+    row = rows.found(cursor.fetchone(), job_id)
+    db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (news.added_to(row["outcome"]), job_id))
+    if news.outputs is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO job_outputs (job_id, files) VALUES (?, ?)",
+            (job_id, news.outputs),
+        )
+
+
+def mark_cleaned(db: sqlite3.Connection, job_id: str) -> None:
+    """Note that a job is cleaned."""
+    if not db.execute("UPDATE jobs SET cleaned = 1 WHERE id = ?", (job_id,)).rowcount:
+        raise rows.no_such_job(job_id)
+
+
+def take_leases(
+    db: sqlite3.Connection,
+    job_ids: Collection[str],
+    owner: str,
+    now: datetime,
+    until: datetime,
+) -> set[str]:
+    """Take what nobody else holds."""
+    jobs = json.dumps(list(job_ids))
+    times = {"now": rows.to_number(now), "until": rows.to_number(until)}
+    db.execute(_TAKE_LEASES, {"jobs": jobs, "owner": owner, **times})
+    held = db.execute(
+        "SELECT job_id FROM leases WHERE owner = ? AND job_id IN (SELECT value FROM json_each(?))",
+        (owner, jobs),
+    )
+    return {row["job_id"] for row in held}
