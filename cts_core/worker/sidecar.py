@@ -64,10 +64,13 @@ class Sidecars:
     def find(self, path: str, identity: str) -> Sidecar | None:
         """The sidecar of the file at ``path`` that has this identity."""
         stem = os.path.join(self._folder(path), identity)
-        # The file is in place, so its writer got that far, and died or is about to do just this.
-        with suppress(FileNotFoundError):
-            os.rename(stem + _PENDING, stem + _COMMITTED)
-        return _load(stem + _COMMITTED)
+        found = _load(stem + _COMMITTED)
+        if found is None:
+            # The file is in place, so its writer got that far, and died or is about to do just this.
+            with suppress(OSError):
+                os.rename(stem + _PENDING, stem + _COMMITTED)
+            found = _load(stem + _COMMITTED) or _load(stem + _PENDING)
+        return found
 
     def recorded(self, path: str) -> list[Sidecar]:
         """The sidecars that were committed for files at ``path``; more than one only after a crash."""
@@ -87,7 +90,7 @@ class Sidecars:
                 os.fsync(file.fileno())
             self._move(temporary, folder, identity + (_PENDING if pending else _COMMITTED))
         finally:
-            remove(temporary)
+            discard(temporary)
 
     def _move(self, temporary: str, folder: str, name: str) -> None:
         for left in reversed(range(_ATTEMPTS)):
@@ -139,6 +142,12 @@ class Sidecars:
 def remove(path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def discard(path: str) -> None:
+    """Remove a temporary file if that can be done: what stays is removed once it counts as abandoned."""
+    with suppress(OSError):
         os.unlink(path)
 
 

@@ -9,11 +9,13 @@ from typing import BinaryIO
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
 from cts_core.worker.object import ObjectInfo, describe
-from cts_core.worker.sidecar import Sidecar, Sidecars, identity_of, remove
+from cts_core.worker.sidecar import Sidecar, Sidecars, discard, identity_of
 from cts_core.worker.tree import Away, Corrupt, Tree, translated
 
-_TICK_NS = 1_000_000_000
+_TICK_NS = 2_000_000_000
 """As coarse as a file system's times may be."""
+_SKEW_NS = 3600 * 1_000_000_000
+"""A file from further ahead than this is one that somebody gave an odd time."""
 
 
 class Writer:
@@ -49,7 +51,7 @@ class Writer:
         """Remove what was not committed."""
         if self._file is not None:
             self._file.close()
-            remove(self._temporary)
+            discard(self._temporary)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
@@ -96,12 +98,12 @@ class Writer:
     def _stamp(self, fd: int) -> os.stat_result:
         """Flush the file and give it a time that tells it from the file that it replaces."""
         before = self._tree.stat(self._path)
-        # Not left to the file system, whose clock may tick too slowly to tell two writes apart.
         now = time.time_ns()
         os.utime(fd, ns=(now, now))
-        while before is not None and identity_of(os.fstat(fd)) == identity_of(before):
-            now += _TICK_NS
-            os.utime(fd, ns=(now, now))
+        if before and os.fstat(fd).st_mtime_ns <= before.st_mtime_ns < now + _SKEW_NS:
+            # The clock was set back, or ticks too slowly to tell two writes apart.
+            later = before.st_mtime_ns + _TICK_NS
+            os.utime(fd, ns=(later, later))
         os.fsync(fd)
         return os.fstat(fd)
 
