@@ -112,11 +112,15 @@ def _parents(place: str) -> Iterator[str]:
         yield place
 
 
+def _manifest_name(number: int) -> str:
+    # Numbered from 1, as the deployed service does.
+    return f"manifest-{number + 1}"
+
+
 def _make_manifest(
     parameter: Parameter, number: int, files: Sequence[PlacedFile], mount: str
 ) -> Manifest:
-    # Numbered from 1, as the deployed service does.
-    name = f"manifest-{number + 1}"
+    name = _manifest_name(number)
     if any(file.place == name or file.place.startswith(f"{name}/") for file in files):
         raise IllegalParameterError(
             f"An input file of container {number} collides with its manifest at path "
@@ -145,7 +149,8 @@ def _plan_container(
     mount = params.input_mount_point
     _check_folders(files, mount)
     paths = [posixpath.join(mount, file.place) for file in files]
-    manifest = params.manifest and _make_manifest(params.manifest, number, files, mount)
+    parameter = params.manifest
+    manifest = None if parameter is None else _make_manifest(parameter, number, files, mount)
 
     def values(parameter: Parameter) -> list[str]:
         match parameter.type:
@@ -153,8 +158,7 @@ def _plan_container(
                 prefix = parameter.container_num_prefix or ""
                 return [f"{prefix}{number}{parameter.container_num_suffix or ''}"]
             case ParameterType.MANIFEST_FILE:
-                assert manifest is not None
-                return [posixpath.join(mount, manifest.name)]
+                return [posixpath.join(mount, _manifest_name(number))]
             case ParameterType.INPUT_FILES:
                 if parameter.input_files_format is InputFilesFormat.COMMA_SEPARATED_LIST:
                     return [",".join(paths)]

@@ -52,7 +52,8 @@ class ImageRegistration(Closed):
     executable: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
     """``host/…`` only: the absolute path of a program of the server's machine."""
     module: (
-        Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\w+(\.\w+)*$")] | None
+        Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\w+(\.\w+)*$")]
+        | None
     ) = None
     """``host/…`` only: a Python module run as ``python -m`` by the server's interpreter."""
 

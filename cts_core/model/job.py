@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -125,7 +125,7 @@ class JobInput(JobInputPreview):
 class Submission(JobInput):
     """A submission with what is ours to add; the additions stay out of ``job_input``."""
 
-    labels: Labels = {}
+    labels: Labels = Field(default_factory=dict)
 
     def job_input(self) -> JobInput:
         """The part that the contract knows."""
@@ -157,7 +157,7 @@ class JobStatus(Record):
     state: JobState
     transition_times: list[JobStateTransition]
     user: str
-    admin_meta: dict[str, MetaValue] = {}
+    admin_meta: dict[str, MetaValue] = Field(default_factory=dict)
 
 
 class _JobBase(JobStatus):
@@ -178,7 +178,7 @@ class _JobBase(JobStatus):
 
     @field_validator("labels", "warnings", mode="after")
     @classmethod
-    def _absent_when_empty(cls, value: Any) -> Any:
+    def _absent_when_empty(cls, value: object) -> object:
         return value or None
 
 
