@@ -5,7 +5,14 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
 ID_PATTERN = r"^[\w-]+$"
@@ -22,12 +29,22 @@ def utc_now() -> datetime.datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-UTCTime = Annotated[AwareDatetime, PlainSerializer(utc_text, when_used="json")]
+def in_utc(time: datetime.datetime) -> datetime.datetime:
+    """The same instant in UTC. Raises ValueError for one that UTC's calendar cannot hold."""
+    try:
+        return time.astimezone(datetime.UTC)
+    except OverflowError as e:
+        raise ValueError("The time is out of range") from e
+
+
+UTCTime = Annotated[
+    AwareDatetime,
+    PlainSerializer(utc_text, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
 """Base64 of the eight bytes of a CRC64/NVME, big endian."""
-MountPoint = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024, pattern=MOUNT_PATTERN)
-]
+MountPoint = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=MOUNT_PATTERN)]
 
 
 class Closed(BaseModel):

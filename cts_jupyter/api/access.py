@@ -1,0 +1,75 @@
+"""What Jupyter has to say about a request: its host, its user, its XSRF token."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, cast
+
+from jupyter_server.base.handlers import JupyterHandler
+from tornado.web import HTTPError, RequestHandler
+
+from cts_core.errors import NoTokenError, UnauthorizedError
+from cts_core.identity.identity import Credentials, Identity, User
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_TOKEN = re.compile(r"(token|bearer)\b", re.IGNORECASE)
+
+
+class JupyterAccess:
+    """Jupyter's checks for a handler that is not Jupyter's."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
+        self._provider = handler.settings["identity_provider"]
+
+    def check_host(self) -> None:
+        """Refuse a Host that is not this machine's unless Jupyter allows it: DNS rebinding."""
+        if not JupyterHandler.check_host(cast("Any", self._handler)):
+            raise UnauthorizedError(
+                "The Host of this request is not this machine's; set ServerApp.allow_remote_access to "
+                "serve CTS under other names"
+            )
+
+    async def identify(self, identity: Identity, *, required: bool) -> User | None:
+        """The caller. A token that is no good is refused even where none is ``required``.
+
+        Raises the errors of Identity, and UnauthorizedError for a request that changes something on the
+        strength of a cookie but lacks the XSRF token.
+        """
+        authorization = self._handler.request.headers.get("Authorization")
+        found = self._provider.get_user(self._handler)
+        host_user = await found if inspect.isawaitable(found) else found
+        by_token = host_user is not None and self._provider.is_token_authenticated(self._handler)
+        if not by_token and authorization is not None and _TOKEN.match(authorization):
+            # A token that somebody sends on purpose counts, whatever cookie their browser adds.
+            host_user = None
+        name = host_user.username if host_user is not None else None
+        try:
+            user = await identity.identify(Credentials(authorization, name))
+        except NoTokenError:
+            if required:
+                raise
+            return None
+        if host_user is not None and not by_token:
+            self._check_xsrf()
+        return user
+
+    def check_admin(self, user: User | None) -> None:
+        """Refuse who is no admin."""
+        if user is None or not user.is_admin:
+            name = user.name if user else "anonymous"
+            raise UnauthorizedError(f"User {name} is not a CTS admin")
+
+    def _check_xsrf(self) -> None:
+        handler = self._handler
+        if handler.request.method in _SAFE_METHODS or handler.settings.get("disable_check_xsrf"):
+            return
+        try:
+            # Not our handler's own, which does nothing.
+            RequestHandler.check_xsrf_cookie(handler)
+        except HTTPError as e:
+            raise UnauthorizedError(
+                "This request is authenticated by a cookie and changes something, so it needs Jupyter's XSRF "
+                "token: send the value of the cookie _xsrf in the header X-XSRFToken, or use a token"
+            ) from e

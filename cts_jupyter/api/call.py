@@ -1,0 +1,88 @@
+"""What a handler is given, and what it may answer beside a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cts_core.engine.engine import Engine
+from cts_core.identity.identity import User
+
+if TYPE_CHECKING:
+    from cts_jupyter.api.route import Route
+
+UPLOAD_PIECES = 4
+"""Pieces of an upload (64 KiB each) that wait for the object store, before the sender has to."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, identified and routed."""
+
+    engine: Engine
+    caller: User | None
+    """None on routes that anyone may use."""
+    headers: Mapping[str, str]
+    """The request's headers, by name in any case."""
+    routes: Sequence[Route]
+    """The whole table, for those who describe it."""
+
+    @property
+    def user(self) -> User:
+        """The caller, on routes that need one."""
+        if self.caller is None:
+            raise LookupError("the route table lets anyone use this route")
+        return self.caller
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer that is sent piece by piece. ``size`` in bytes, where it is known beforehand."""
+
+    body: AsyncIterator[bytes]
+    content_type: str
+    size: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class UploadInterruptedError(ConnectionError):
+    """The sender went away before the end of its upload."""
+
+
+class Upload:
+    """The body of a request as it arrives. The sender is held back while the reader is busy."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(UPLOAD_PIECES)
+        self._closed = False
+        self._interrupted = False
+
+    async def feed(self, piece: bytes | None) -> None:
+        """Hand over a piece, or None at the end; returns once there is room for it."""
+        if not self._closed:
+            await self._pieces.put(piece)
+
+    def close(self) -> None:
+        """Nobody reads any more: whatever still comes is dropped."""
+        self._closed = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+
+    def interrupt(self) -> None:
+        """The sender is gone: the reader gets UploadInterruptedError."""
+        self.close()
+        self._interrupted = True
+        self._pieces.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pieces.get()
+        if self._interrupted:
+            raise UploadInterruptedError("the sender went away before the end of its upload")
+        if piece is None:
+            raise StopAsyncIteration
+        return piece

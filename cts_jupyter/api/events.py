@@ -1,0 +1,103 @@
+"""Server-sent events of one's own jobs: resumable with none missed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from cts_core.engine.engine import Engine
+from cts_core.errors import IllegalParameterError
+from cts_core.identity.identity import User
+from cts_core.model.base import utc_now, utc_text
+from cts_core.model.event import JobEvent, JobProgress
+from cts_jupyter.api.call import Call, Stream
+from cts_jupyter.api.jobs import JobId, QueryTime
+from cts_jupyter.api.route import Access, Route
+
+SSE = "text/event-stream"
+LAST_EVENT_ID = "Last-Event-ID"
+HEARTBEAT_SECONDS = 15.0
+"""Between comments on a quiet stream: proxies close connections that look dead."""
+RETRY_MS = 2000
+"""How long a browser waits before it connects again."""
+
+_time = TypeAdapter(QueryTime)
+
+
+class EventQuery(BaseModel):
+    """Events of one job or of all, from ``after`` (a ``recorded_at``) or from now."""
+
+    job: JobId | None = None
+    after: QueryTime | None = None
+
+
+async def get_events(call: Call, query: EventQuery) -> Stream:
+    """``GET /events``."""
+    if query.job is not None:
+        await call.engine.jobs.status(call.user, query.job)
+    after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
+    return Stream(
+        _events(call.engine, call.user, query.job, after),
+        SSE,
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _cursor(last_id: str | None) -> datetime | None:
+    if not last_id:
+        return None
+    try:
+        return _time.validate_python(last_id)
+    except ValidationError as e:
+        raise IllegalParameterError(
+            f"{LAST_EVENT_ID} must be the id of an event of this stream, which is a time in UTC"
+        ) from e
+
+
+async def _events(
+    engine: Engine, user: User, job_id: str | None, after: datetime | None
+) -> AsyncIterator[bytes]:
+    # An id of its own, before any event: who loses the connection early resumes from here, too.
+    start = after or utc_now()
+    async with engine.hub.subscribe(user.name, job_id, after) as events:
+        yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\n\n".encode()
+        pending: asyncio.Future[JobEvent | JobProgress] | None = None
+        try:
+            while True:
+                pending = pending or asyncio.ensure_future(anext(events))
+                done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
+                if not done:
+                    yield b": still here\n\n"
+                    continue
+                event, pending = pending.result(), None
+                yield _frame(event)
+        except StopAsyncIteration:
+            return
+        finally:
+            if pending is not None:
+                pending.cancel()
+                await asyncio.wait({pending})
+
+
+def _frame(event: JobEvent | JobProgress) -> bytes:
+    data = json.dumps(event.to_json(), separators=(",", ":"))
+    if isinstance(event, JobEvent):
+        return f"event: transition\nid: {utc_text(event.recorded_at)}\ndata: {data}\n\n".encode()
+    return f"event: progress\ndata: {data}\n\n".encode()
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/events",
+        get_events,
+        Access.USER,
+        "Transitions of the caller's jobs as they happen; resume with Last-Event-ID",
+        media=SSE,
+        headers=(LAST_EVENT_ID,),
+    ),
+)

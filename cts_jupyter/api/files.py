@@ -1,0 +1,126 @@
+"""Objects as users see them: listing, reading, writing, checksumming."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from cts_core.errors import UnsupportedError
+from cts_core.model.base import Closed
+from cts_core.model.job import S3File, S3Path
+from cts_core.objects.store import ObjectPage, StoredObject
+from cts_jupyter.api.call import Call, Stream, Upload
+from cts_jupyter.api.route import Access, Route
+
+CRC_HEADER = "x-amz-checksum-crc64nvme"
+BINARY = "application/octet-stream"
+MAX_PAGE = 1000
+MAX_OFFSET = 2**63 - 1
+
+PathText = Annotated[str, StringConstraints(min_length=1, max_length=1088)]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+Length = Annotated[int, Field(ge=1, le=MAX_OFFSET)]
+
+
+class Span(BaseModel):
+    """A part of some bytes: from ``seek`` on, at most ``length``; unset means to the end."""
+
+    seek: Offset = 0
+    length: Length | None = None
+
+
+class FileListing(BaseModel):
+    """Which objects to list."""
+
+    prefix: PathText
+    after: PathText | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    folders: bool = False
+
+
+class FileSpan(Span):
+    """A part of an object."""
+
+    path: PathText
+
+
+class FileTarget(BaseModel):
+    """Where to write an object."""
+
+    path: PathText
+    overwrite: bool = False
+
+
+class FileChecksum(Closed):
+    """An object to give a checksum, if it is still the one with this ETag."""
+
+    file: S3Path
+    etag: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+
+
+async def list_files(call: Call, query: FileListing) -> ObjectPage:
+    """``GET /files``."""
+    return await call.engine.files.list(
+        call.user, query.prefix, after=query.after, limit=query.limit, folders=query.folders
+    )
+
+
+async def read_file(call: Call, query: FileSpan) -> Stream:
+    """``GET /files/content``."""
+    found, body = await call.engine.files.open(
+        call.user, query.path, seek=query.seek, length=query.length
+    )
+    size = found.size - query.seek
+    if query.length is not None:
+        size = min(size, query.length)
+    headers = {
+        "ETag": f'"{found.etag}"',
+        # Always a download: a stored page must not run as one of Jupyter's.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.path.rpartition('/')[2], safe='')}",
+    }
+    if size == found.size and found.crc64nvme is not None:
+        headers[CRC_HEADER] = found.crc64nvme
+    return Stream(body, found.content_type, size, headers)
+
+
+async def write_file(call: Call, query: FileTarget, body: Upload) -> StoredObject:
+    """``PUT /files/content``."""
+    if call.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedError("Send the bytes as they are, without a Content-Encoding")
+    return await call.engine.files.write(
+        call.user,
+        query.path,
+        body,
+        content_type=call.headers.get("Content-Type", BINARY),
+        crc64nvme=call.headers.get(CRC_HEADER),
+        overwrite=query.overwrite,
+    )
+
+
+async def write_checksum(call: Call, body: FileChecksum) -> StoredObject:
+    """``POST /files/checksum``."""
+    return await call.engine.files.write_checksum(call.user, body.file, etag=body.etag)
+
+
+async def verify_file(call: Call, body: S3File) -> StoredObject:
+    """``POST /files/verify``."""
+    return await call.engine.files.verify(call.user, body)
+
+
+_CONTENT = "/files/content"
+ROUTES = (
+    Route("GET", "/files", list_files, Access.USER, "Objects that start with a prefix, by page"),
+    Route("GET", _CONTENT, read_file, Access.USER, "An object's bytes", media=BINARY),
+    Route(
+        "PUT",
+        _CONTENT,
+        write_file,
+        Access.USER,
+        "Store an object whole or not at all",
+        headers=(CRC_HEADER,),
+    ),
+    Route("POST", "/files/checksum", write_checksum, Access.USER, "Compute and store a checksum"),
+    Route("POST", "/files/verify", verify_file, Access.USER, "Read an object whole and compare"),
+)

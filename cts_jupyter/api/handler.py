@@ -1,0 +1,382 @@
+"""The one tornado handler: identifies, routes, parses, calls, answers.
+
+It stands on bare tornado and not on Jupyter's handlers, because every answer of ours has the contract's
+form, also those to requests that Jupyter would answer itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gzip
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, cast
+
+from jupyter_server.auth.decorator import allow_unauthenticated
+from pydantic import BaseModel
+from tornado.httputil import HTTPServerRequest
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from cts_core.errors import CTSError
+from cts_core.identity.identity import User
+from cts_jupyter.api.access import JupyterAccess
+from cts_jupyter.api.call import Call, Stream, Upload, UploadInterruptedError
+from cts_jupyter.api.envelope import (
+    PayloadTooLargeError,
+    error_body,
+    error_headers,
+    error_status,
+)
+from cts_jupyter.api.parse import MAX_JSON_BODY, read_parameters, read_request
+from cts_jupyter.api.route import JSON, Access, Route, find_route
+from cts_jupyter.api.service import SETTING, Service
+
+MAX_UPLOAD = 5 << 40
+"""Bytes of one uploaded object: as many as S3 allows."""
+_GZIP_MIN = 1024
+_GZIP_LEVEL = 5
+_EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
+
+log = logging.getLogger(__name__)
+
+
+@stream_request_body
+class CTSHandler(RequestHandler):
+    """Answers every request below ``/cts``."""
+
+    @functools.cached_property
+    def _service(self) -> Service:
+        return cast("Service", self.settings[SETTING])
+
+    @functools.cached_property
+    def _request_id(self) -> str:
+        return secrets.token_hex(8)
+
+    @functools.cached_property
+    def _jupyter(self) -> JupyterAccess:
+        return JupyterAccess(self)
+
+    def initialize(self) -> None:
+        """Begin a request; tornado calls this once."""
+        self._user: User | None = None
+        self._routed: tuple[Route, dict[str, str]] | None = None
+        self._refused: Exception | None = None
+        self._received = 0
+        self._body = bytearray()
+        self._upload: Upload | None = None
+        self._answer: asyncio.Task[Any] | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    # What Jupyter's identity providers and its log expect of a handler.
+
+    @property
+    def base_url(self) -> str:
+        """The path that the Jupyter server is below."""
+        return cast("str", self.settings["base_url"])
+
+    @property
+    def token(self) -> str | None:
+        """Jupyter's own token."""
+        return cast("str | None", self.settings["identity_provider"].token)
+
+    @property
+    def log(self) -> logging.Logger:
+        """Jupyter's log."""
+        return cast("logging.Logger", self.settings["serverapp"].log)
+
+    # Before the body.
+
+    def set_default_headers(self) -> None:
+        """Headers of every answer, errors included."""
+        self.clear_header("Server")
+        self.set_header("X-Request-ID", self._request_id)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+        self.set_header("Cache-Control", "no-store")
+        origins = self._service.origins
+        if not origins:
+            return
+        self.set_header("Vary", "Origin")
+        origin = self.request.headers.get("Origin")
+        if origin is not None and origin in origins:
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Credentials", "true")
+            self.set_header("Access-Control-Expose-Headers", _EXPOSED)
+
+    def compute_etag(self) -> None:
+        """No ETag but those that handlers set."""
+
+    def check_xsrf_cookie(self) -> None:
+        """Done in prepare: only requests that a cookie has authenticated need it."""
+
+    async def prepare(self) -> None:
+        """All that can be said before the body is there. A refusal waits for a small body to pass."""
+        self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
+        if self._is_preflight():
+            self._answer_preflight()
+            return
+        try:
+            await self._admit()
+        except (CTSError, HTTPError) as e:
+            # Answered at once, the connection would close while the client still sends, and many clients
+            # would see a broken connection instead of the answer.
+            if not 0 < self._announced() <= MAX_JSON_BODY:
+                raise
+            self._refused = e
+
+    def _is_preflight(self) -> bool:
+        return (
+            self.request.method == "OPTIONS"
+            and "Origin" in self.request.headers
+            and "Access-Control-Request-Method" in self.request.headers
+        )
+
+    def _answer_preflight(self) -> None:
+        if self.request.headers["Origin"] in self._service.origins:
+            asked = self.request.headers.get("Access-Control-Request-Headers", "")
+            self.set_header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
+            self.set_header("Access-Control-Allow-Headers", asked)
+            self.set_header("Access-Control-Max-Age", "600")
+        self.set_status(HTTPStatus.NO_CONTENT)
+        self.finish()
+
+    def _announced(self) -> int:
+        """Bytes of the body as announced; for one in chunks, 1."""
+        length = self.request.headers.get("Content-Length", "")
+        if length.isdecimal():
+            return int(length)
+        return 1 if "Transfer-Encoding" in self.request.headers else 0
+
+    async def _admit(self) -> None:
+        engine = await self._service.engine()
+        self._jupyter.check_host()
+        root = f"{self.base_url.rstrip('/')}/cts"
+        found = find_route(
+            self._service.routes, self.request.method or "", self.request.path[len(root) :]
+        )
+        route = None if isinstance(found, CTSError) else found[0]
+        if route is None or route.access is not Access.ANYONE:
+            self._user = await self._jupyter.identify(engine.identity, required=route is not None)
+        if isinstance(found, CTSError):
+            raise found
+        route, texts = found
+        if route.access is Access.ADMIN:
+            self._jupyter.check_admin(self._user)
+        self._routed = found
+        if not route.takes_upload:
+            if self._announced() > MAX_JSON_BODY:
+                raise PayloadTooLargeError(MAX_JSON_BODY)
+            return
+        asked = read_parameters(route, texts, self.request.query)
+        self._upload = Upload()
+        self._answer = asyncio.create_task(
+            route.handler(await self._call(), **asked, body=self._upload)
+        )
+        self._answer.add_done_callback(self._end_upload)
+
+    async def _call(self) -> Call:
+        return Call(
+            await self._service.engine(), self._user, self.request.headers, self._service.routes
+        )
+
+    # The body.
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Hand a piece of the body on, or keep it, or drop it; holds the sender back if need be."""
+        self._received += len(chunk)
+        if self._upload is not None and not self._refused:
+            await self._upload.feed(chunk)
+            if self._answer is not None and self._answer.done():
+                # Over before the end of the body can only mean that it failed.
+                self._refused = cast("Exception", self._answer.exception())
+                self._received = 0
+        elif self._received > MAX_JSON_BODY:
+            if not self._finished:
+                self._refuse(self._refused or PayloadTooLargeError(MAX_JSON_BODY))
+        elif not self._refused and self._routed and self._routed[0].body_model:
+            self._body += chunk
+
+    def _refuse(self, error: Exception) -> None:
+        try:
+            raise error
+        except (CTSError, HTTPError) as e:
+            self._handle_request_exception(e)
+
+    def _end_upload(self, answer: asyncio.Task[Any]) -> None:
+        if self._upload is not None:
+            self._upload.close()
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, UploadInterruptedError):
+            log.info("%s: request %s: %s", self._where(), self._request_id, error)
+
+    def on_connection_close(self) -> None:
+        """Tell whoever works for this request that nobody waits for it any more."""
+        super().on_connection_close()
+        if self._upload is not None and self._answer is not None and not self._answer.done():
+            self._upload.interrupt()
+        if self._sending is not None:
+            self._sending.cancel()
+
+    # The answer.
+
+    @allow_unauthenticated
+    async def _serve(self) -> None:
+        if self._finished:
+            return
+        if self._refused:
+            raise self._refused
+        if self._routed is None:
+            raise LookupError("a request was neither routed nor refused")
+        route, texts = self._routed
+        if self._upload is not None and self._answer is not None:
+            await self._upload.feed(None)
+            answer = await self._answer
+        else:
+            asked = await self._parse(route, texts)
+            answer = await route.handler(await self._call(), **asked)
+        if isinstance(answer, Stream):
+            await self._send_stream(answer)
+        elif answer is None:
+            self.set_status(HTTPStatus.NO_CONTENT)
+        else:
+            await self._send_json(answer, nulls=route.nulls)
+
+    get = head = post = put = patch = delete = options = _serve
+
+    async def _parse(self, route: Route, texts: dict[str, str]) -> dict[str, Any]:
+        parse = functools.partial(
+            read_request,
+            route,
+            texts,
+            self.request.query,
+            bytes(self._body),
+            self.request.headers.get("Content-Type"),
+        )
+        return await self._service.run(parse) if self._body else parse()
+
+    async def _send_json(self, answer: BaseModel | dict[str, Any], *, nulls: bool) -> None:
+        def encode() -> tuple[bytes, bool]:
+            if isinstance(answer, BaseModel):
+                body = answer.model_dump_json(exclude_none=not nulls).encode()
+            else:
+                body = json.dumps(answer).encode()
+            pack = gzipped and len(body) >= _GZIP_MIN
+            return (gzip.compress(body, _GZIP_LEVEL) if pack else body), pack
+
+        gzipped = _accepts_gzip(self.request.headers.get("Accept-Encoding", ""))
+        body, packed = await self._service.run(encode)
+        self.set_header("Content-Type", JSON)
+        self.add_header("Vary", "Accept-Encoding")
+        if packed:
+            self.set_header("Content-Encoding", "gzip")
+        self.write(body)
+
+    async def _send_stream(self, stream: Stream) -> None:
+        self._sending = asyncio.create_task(self._send_pieces(stream))
+        self._service.add_stream(self._sending)
+        # The task may be canceled, when the client leaves or the server stops; this coroutine is not.
+        await asyncio.wait({self._sending})
+        if self._sending.cancelled():
+            self._break_off()
+        else:
+            self._sending.result()
+
+    async def _send_pieces(self, stream: Stream) -> None:
+        try:
+            # What goes wrong before the first piece is still answered by an envelope.
+            piece = await anext(stream.body, None)
+            self.set_header("Content-Type", stream.content_type)
+            for name, value in stream.headers.items():
+                self.set_header(name, value)
+            if self.check_etag_header():
+                self.set_status(HTTPStatus.NOT_MODIFIED)
+                self.finish()
+                return
+            if stream.size is not None:
+                self.set_header("Content-Length", str(stream.size))
+            while piece is not None:
+                self.write(piece)
+                await self.flush()
+                piece = await anext(stream.body, None)
+            self.finish()
+        except StreamClosedError:
+            pass
+        except Exception:
+            if not self._headers_written:
+                raise
+            # The client must not take a part for the whole, so the answer ends without its end.
+            log.exception("%s: request %s broke off", self._where(), self._request_id)
+            self._break_off()
+        finally:
+            await _close(stream.body)
+
+    def _break_off(self) -> None:
+        if not self._finished:
+            self.detach().close()
+
+    # What goes wrong.
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401 - tornado's signature
+        """Answer an error by its envelope."""
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        status = error_status(error, status_code)
+        self.set_status(status)
+        for name, value in error_headers(error).items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", JSON)
+        self.finish(
+            error_body(
+                error,
+                status=status,
+                request_id=self._request_id,
+                to_admin=self._user is not None and self._user.is_admin,
+            )
+        )
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """One line for what the client did, the trace for what we did. Never headers or the query."""
+        status = error_status(value)
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.info("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
+        elif isinstance(value, CTSError):
+            log.warning("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
+        else:
+            log.error(
+                "%s: %d: request %s",
+                self._where(),
+                status,
+                self._request_id,
+                exc_info=(typ, value, tb) if typ and value else None,
+            )
+
+    def _where(self) -> str:
+        return _summary(self.request)
+
+
+def _summary(request: HTTPServerRequest) -> str:
+    return f"{request.method} {request.path}"
+
+
+def _accepts_gzip(header: str) -> bool:
+    for offer in header.split(","):
+        coding, _, weight = offer.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+async def _close(body: AsyncIterator[bytes]) -> None:
+    close = getattr(body, "aclose", None)
+    if close:
+        await close()

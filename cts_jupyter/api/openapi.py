@@ -1,0 +1,120 @@
+"""The OpenAPI 3.1 description of a route table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from cts_core.model.service import ErrorEnvelope
+from cts_core.version import VERSION
+from cts_jupyter.api.route import JSON, Access, Route
+
+_TOKEN = "token"  # noqa: S105 - the name of a security scheme
+_REF = "#/components/schemas/{model}"
+
+
+@functools.cache
+def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
+    """The description of these routes as a JSON object."""
+    schemas, definitions = models_json_schema(list(_models(routes)), ref_template=_REF)
+    components: dict[str, Any] = definitions["$defs"]
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
+            route, schemas, components
+        )
+    for model in {m for route in routes for m in (route.path_model, route.query_model) if m}:
+        # Their fields are parameters, each described where it is used.
+        del components[_name(schemas[model, "validation"])]
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "CDM Task Service", "version": VERSION},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _models(
+    routes: tuple[Route, ...],
+) -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:
+    yield ErrorEnvelope, "serialization"
+    for route in routes:
+        for model in (route.path_model, route.query_model, route.body_model):
+            if model:
+                yield model, "validation"
+        if route.answer_model:
+            yield route.answer_model, "serialization"
+
+
+_Schemas = Mapping[Any, dict[str, Any]]
+"""References to components by (model, mode)."""
+
+
+def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> dict[str, Any]:
+    error = _content(schemas[ErrorEnvelope, "serialization"], JSON)
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "parameters": [
+            *_parameters("path", route.path_model, schemas, components),
+            *_parameters("query", route.query_model, schemas, components),
+            *(
+                {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+                for name in route.headers
+            ),
+        ],
+        "responses": {
+            str(route.status): {"description": "Success", **_answer(route, schemas)},
+            "4XX": {"description": "The request is at fault", **error},
+            "5XX": {"description": "The service is at fault", **error},
+        },
+    }
+    if route.takes_upload:
+        binary = {"type": "string", "format": "binary"}
+        operation["requestBody"] = {"required": True, **_content(binary, "*/*")}
+    elif route.body_model:
+        operation["requestBody"] = {
+            "required": route.body_required,
+            **_content(schemas[route.body_model, "validation"], JSON),
+        }
+    if route.access is not Access.ANYONE:
+        operation["security"] = [{_TOKEN: []}]
+    return operation
+
+
+def _answer(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    if route.streams:
+        return _content({"type": "string"}, route.media)
+    if route.answer_model:
+        return _content(schemas[route.answer_model, "serialization"], JSON)
+    return _content({"type": "object"}, JSON) if route.status == 200 else {}  # noqa: PLR2004 - the status of answers with content
+
+
+def _content(schema: dict[str, Any], media: str) -> dict[str, Any]:
+    return {"content": {media: {"schema": schema}}}
+
+
+def _parameters(
+    place: str, model: type[BaseModel] | None, schemas: _Schemas, components: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    if model is None:
+        return
+    schema = components[_name(schemas[model, "validation"])]
+    for field, description in schema["properties"].items():
+        yield {
+            "name": field,
+            "in": place,
+            "required": field in schema.get("required", ()),
+            "schema": description,
+        }
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"].rpartition("/")[2])

@@ -1,0 +1,32 @@
+"""What the service says of itself and of its caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cts_core.model.service import Root, WhoAmI
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.openapi import describe
+from cts_jupyter.api.route import Access, Route
+
+
+async def get_root(call: Call) -> Root:
+    """``GET /``."""
+    return call.engine.root()
+
+
+async def get_whoami(call: Call) -> WhoAmI:
+    """``GET /whoami``."""
+    return call.engine.whoami(call.user)
+
+
+async def get_openapi(call: Call) -> dict[str, Any]:
+    """``GET /openapi.json``."""
+    return describe(tuple(call.routes))
+
+
+ROUTES = (
+    Route("GET", "/", get_root, Access.ANYONE, "What this service is"),
+    Route("GET", "/whoami", get_whoami, Access.USER, "Who the caller is and what they may use"),
+    Route("GET", "/openapi.json", get_openapi, Access.ANYONE, "This description of the API"),
+)

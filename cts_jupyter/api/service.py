@@ -1,0 +1,75 @@
+"""What all requests share: the engine once it runs, or why it does not; the streams that are open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from cts_core.engine.engine import Engine
+from cts_jupyter.api.envelope import NotRunningError
+from cts_jupyter.api.route import Route
+
+SETTING = "cts_service"
+"""The tornado setting that holds the Service."""
+START_SECONDS = 30.0
+"""How long a request waits for an engine that is starting."""
+_THREADS = 2
+"""For parsing, writing and compressing JSON."""
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """Between the server extension, which starts and stops it, and the handler of requests."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = routes
+        self.origins: Collection[str] = frozenset()
+        """Origins whose pages may call the API."""
+        self._engine: Engine | None = None
+        self._failure = "CTS is still starting: try again in a moment"
+        self._settled = asyncio.Event()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cts-api")
+
+    def start(self, engine: Engine) -> None:
+        """Serve an engine that has started."""
+        self._engine = engine
+        self.origins = frozenset(engine.settings.cors_origins)
+        self._settled.set()
+
+    def fail(self, reason: str) -> None:
+        """Answer every request with 503 and a reason that says what to do."""
+        self._engine = None
+        self._failure = reason
+        self._settled.set()
+
+    async def close(self) -> None:
+        """End every stream; whoever asks from now on is told that the server stops."""
+        self.fail("CTS is stopping: start the server again")
+        for stream in self._streams:
+            stream.cancel()
+        await asyncio.gather(*self._streams, return_exceptions=True)
+        self._pool.shutdown()
+
+    async def engine(self) -> Engine:
+        """The running engine. Raises NotRunningError, which says what to do."""
+        if not self._settled.is_set():
+            try:
+                await asyncio.wait_for(self._settled.wait(), START_SECONDS)
+            except TimeoutError:
+                raise NotRunningError(self._failure) from None
+        if self._engine is None:
+            raise NotRunningError(self._failure)
+        return self._engine
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Do work that would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def add_stream(self, task: asyncio.Task[None]) -> None:
+        """Have a stream ended when the server stops."""
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)

@@ -1,0 +1,38 @@
+"""The sites, and switching them on and off."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from cts_core.model.site import Cluster, Sites
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.route import Access, Route
+
+
+class SitePath(BaseModel):
+    """A site by its name."""
+
+    site: Cluster
+
+
+async def list_sites(call: Call) -> Sites:
+    """``GET /sites``."""
+    return await call.engine.sites.list()
+
+
+async def activate_site(call: Call, path: SitePath) -> None:
+    """``PUT /admin/sites/{site}/active``."""
+    await call.engine.sites.set_active(call.user, path.site, active=True)
+
+
+async def deactivate_site(call: Call, path: SitePath) -> None:
+    """``DELETE /admin/sites/{site}/active``."""
+    await call.engine.sites.set_active(call.user, path.site, active=False)
+
+
+_ACTIVE = "/admin/sites/{site}/active"
+ROUTES = (
+    Route("GET", "/sites", list_sites, Access.ANYONE, "The sites where jobs run", nulls=True),
+    Route("PUT", _ACTIVE, activate_site, Access.ADMIN, "Let a site take jobs"),
+    Route("DELETE", _ACTIVE, deactivate_site, Access.ADMIN, "Let a site take no more jobs"),
+)

@@ -1,0 +1,52 @@
+"""The files of the live card: a module and its style."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+
+from cts_core.errors import NotFoundError
+from cts_jupyter.api.call import Call, Stream
+from cts_jupyter.api.route import Access, Route
+
+_FOLDER = files("cts_jupyter") / "widgets" / "static"
+
+
+class StaticPath(BaseModel):
+    """A file by its name."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css|map)$", max_length=100)]
+
+
+async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - every handler has a call
+    """``GET /static/{name}``."""
+    file = _FOLDER / path.name
+    try:
+        content = await asyncio.to_thread(file.read_bytes)
+    except OSError as e:
+        raise NotFoundError from e
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return Stream(
+        _once(content),
+        f"{kind}; charset=utf-8",
+        len(content),
+        {"ETag": etag, "Cache-Control": "no-cache"},
+    )
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+ROUTES = (
+    Route(
+        "GET", "/static/{name}", get_static, Access.ANYONE, "Files of the live card", media="text/*"
+    ),
+)

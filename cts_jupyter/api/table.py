@@ -1,0 +1,17 @@
+"""All routes. Where two match, the first is taken, so literal paths stand before placeholders."""
+
+from __future__ import annotations
+
+from cts_jupyter.api import events, files, images, jobs, logs, root, sites, static
+from cts_jupyter.api.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    *root.ROUTES,
+    *sites.ROUTES,
+    *images.ROUTES,
+    *jobs.ROUTES,
+    *logs.ROUTES,
+    *files.ROUTES,
+    *events.ROUTES,
+    *static.ROUTES,
+)

@@ -1,0 +1,141 @@
+"""The Jupyter server extension: starts the engine with the server, serves it below ``/cts``, stops it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
+from jupyter_server.utils import url_path_join
+from traitlets import Dict, Unicode
+
+from cts_core.config import Settings, check_platform, load_settings
+from cts_core.errors import ConfigError, CTSError
+
+_LOGGERS = ("cts_core", "cts_jupyter")
+
+
+class CTSExtension(ExtensionApp):
+    """Runs containers over checksummed files: the CDM Task Service in this server.
+
+    What is set here overrides the variables ``CTS_…``, which override ``cts.toml``.
+    """
+
+    name = "cts_jupyter"
+
+    preset = Unicode(help="How CTS stands: embedded (one person, one machine).").tag(config=True)
+    home = Unicode(help="Folder of records, objects and running jobs.").tag(config=True)
+    owner = Unicode(help="Whose jobs these are; the login's name if unset.").tag(config=True)
+    overrides = Dict(
+        help="Any other settings by name, as in cts.toml: {'max_cpu_hours': 10, 'local': {'cpus': 4}}."
+    ).tag(config=True)
+
+    _service: Any = None
+    _engine: Any = None
+    _file: Path | None = None
+
+    def load_overrides(self) -> dict[str, Any]:
+        """What the Jupyter configuration says."""
+        named = {"preset": self.preset, "home": self.home, "owner": self.owner}
+        return {**self.overrides, **{name: value for name, value in named.items() if value}}
+
+    def initialize_settings(self) -> None:
+        """Have our loggers speak through Jupyter's, and make what all requests share."""
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.parent = self.log
+            logger.setLevel(self.log.level)
+        try:
+            check_platform()
+        except ConfigError as e:
+            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
+            return
+        # Only now: the engine's modules need what Windows has not.
+        from cts_jupyter.api.service import SETTING, Service  # noqa: PLC0415 - see above
+        from cts_jupyter.api.table import ROUTES  # noqa: PLC0415 - see above
+
+        self._service = Service(ROUTES)
+        self.settings[SETTING] = self._service
+
+    def initialize_handlers(self) -> None:
+        """Serve below ``/cts``; requests wait until the engine has started."""
+        if self._service is not None:
+            from cts_jupyter.api.handler import CTSHandler  # noqa: PLC0415 - as above
+
+            self.handlers.append((r"/cts(?:/.*)?", CTSHandler))
+
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        """Start the engine. What is wrong with its settings is told, and Jupyter goes on without it."""
+        if self._service is None:
+            return
+        reason = "CTS could not start: the server's log says why"
+        try:
+            settings = load_settings(self.load_overrides())
+            await self._run_engine(settings, serverapp)
+        except (ConfigError, CTSError, OSError) as e:
+            reason = str(e)
+            self.log.error("%s", reason)  # noqa: TRY400 - one plain line, no trace
+        finally:
+            if self._engine is None:
+                self._service.fail(reason)
+
+    async def _run_engine(self, settings: Settings, serverapp: ServerApp) -> None:
+        from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
+        from cts_core.identity.jupyter import JupyterIdentity  # noqa: PLC0415 - as above
+
+        token = secrets.token_urlsafe(32)
+        provider = type(serverapp.identity_provider).__module__
+        identity = JupyterIdentity(
+            settings.owner, token, hub_names=provider.partition(".")[0] == "jupyterhub"
+        )
+        engine = Engine.from_settings(settings, identity)
+        await engine.start()
+        self._engine = engine
+        self._service.start(engine)
+        self._leave_file(serverapp, token)
+        self.log.info(
+            "CTS serves %s's jobs from %s below %s",
+            settings.owner,
+            settings.home,
+            url_path_join(serverapp.base_url, "cts"),
+        )
+
+    def _leave_file(self, serverapp: ServerApp, token: str) -> None:
+        from cts_jupyter.connection import ServerFile, write_server_file  # noqa: PLC0415 - as above
+
+        certificate = serverapp.certfile
+        content = ServerFile(
+            url=_local_url(serverapp),
+            token=token,
+            pid=os.getpid(),
+            certificate=Path(certificate).absolute() if certificate else None,
+        )
+        try:
+            self._file = write_server_file(Path(serverapp.runtime_dir), content)
+        except OSError as e:
+            self.log.warning("Kernels of this server will not find CTS by themselves: %s", e)
+
+    async def stop_extension(self) -> None:
+        """Stop serving, then the engine. Containers go on, and the next start finds them."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
+        if self._service is not None:
+            await self._service.close()
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.stop()
+
+
+def _local_url(serverapp: ServerApp) -> str:
+    """Where a process of this machine reaches the server."""
+    scheme = "https" if serverapp.certfile else "http"
+    host = serverapp.ip
+    if not host or host in WILDCARD_IPS or host == "localhost":
+        host = "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{serverapp.port}{url_path_join(serverapp.base_url, 'cts')}"
