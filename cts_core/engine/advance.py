@@ -45,8 +45,8 @@ from cts_core.worker.failpoint import failpoint
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=10)
-"""How long another server waits for us before it goes on with a job of ours."""
+LEASE = timedelta(seconds=3)
+"""How long another server waits for us before it goes on with a job of ours, should we be killed."""
 START_PATIENCE = timedelta(hours=1)
 """How long a job may wait for a site that cannot take it for now."""
 POLL_SECONDS = 1.0
@@ -82,6 +82,10 @@ class Advance:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        with contextlib.suppress(UnavailableError):
+            # Given back, so that the next server need not wait for them to run out.
+            now = utc_now()
+            await self._store.take_leases(self._leases, self._owner, now=now, until=now)
         await self._site.close()
 
     def hint(self, job_id: str) -> None:

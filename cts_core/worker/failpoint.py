@@ -25,4 +25,8 @@ def failpoint(name: str) -> None:
             continue
         verb, _, pid = action.partition(":")
         number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[verb]
-        os.kill(int(pid) if pid else os.getpid(), number)
+        try:
+            os.kill(int(pid) if pid else os.getpid(), number)
+        except ProcessLookupError:
+            # Another process was to be killed, and an earlier passing has done it.
+            continue

@@ -154,7 +154,7 @@ def test_worker_killed(home: Home, point: str, states: Counter[str], ran: int) -
     server = home.start(f"{point}=kill")
     if point == "claim:before@1":
         # Every worker of this server dies there; the next server's do not.
-        time.sleep(3)
+        time.sleep(2)
         server.kill()
         server.wait()
         home.finish()
