@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
@@ -10,3 +13,11 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from cts_jupyter.extension import CTSExtension  # noqa: PLC0415 - see above
 
     return [{"module": "cts_jupyter.extension", "app": CTSExtension}]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%cts``; IPython calls this for ``%load_ext cts_jupyter``."""
+    # Imported only by a kernel: a server needs none of it.
+    from cts_jupyter import magics  # noqa: PLC0415 - see above
+
+    magics.load_ipython_extension(shell)

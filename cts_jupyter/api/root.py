@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from cts_core.model.service import Root, WhoAmI
@@ -22,7 +23,8 @@ async def get_whoami(call: Call) -> WhoAmI:
 
 async def get_openapi(call: Call) -> dict[str, Any]:
     """``GET /openapi.json``."""
-    return describe(tuple(call.routes))
+    # The first time it takes a while to make.
+    return await asyncio.to_thread(describe, tuple(call.routes))
 
 
 ROUTES = (

@@ -1,0 +1,208 @@
+"""What services answer, read so that newer ones may say more: unknown fields, states and roles are kept."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Answer(BaseModel):
+    """Fields that we know, and whatever else there was."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Root(Answer):
+    """What the service says of itself."""
+
+    service_name: str
+    version: str
+    server_time: datetime
+    git_hash: str = ""
+    notes: str = ""
+
+
+class AllowedPath(Answer):
+    """A folder that the caller may use."""
+
+    path: str
+    perm: str
+
+
+class WhoAmI(Answer):
+    """What the service knows of its caller."""
+
+    user: str
+    roles: list[str] = []
+    allowed_paths: list[AllowedPath] = []
+
+
+class Site(Answer):
+    """A place where jobs run."""
+
+    cluster: str
+    nodes: int | None = None
+    cpus_per_node: int
+    memory_per_node_gb: int
+    max_runtime_min: int
+    notes: list[str] = []
+    active: bool
+    available: bool
+    unavailable_reason: str | None = None
+
+
+class Image(Answer):
+    """A registered image, or what a job keeps of one."""
+
+    name: str
+    digest: str
+    entrypoint: list[str]
+    tag: str = ""
+    registered_by: str
+    registered_on: datetime
+    refdata_id: str | None = None
+    default_refdata_mount_point: str | None = None
+    urls: list[str] | None = None
+    usage_notes: str | None = None
+
+
+class S3File(Answer):
+    """An object, its checksum, and the data unit that it belongs to."""
+
+    file: str
+    crc64nvme: str | None = None
+    data_id: str | None = None
+
+
+def _as_file(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class JobInputPreview(Answer):
+    """A submission without its files. ``memory`` in bytes."""
+
+    cluster: str
+    image: str
+    params: dict[str, Any]
+    num_containers: int = 1
+    cpus: int = 1
+    memory: int
+    runtime: timedelta
+    input_roots: list[str] | None = None
+    output_dir: str
+
+
+class JobInput(JobInputPreview):
+    """A submission. Dumped as JSON without nulls it can be submitted again."""
+
+    input_files: list[Annotated[S3File, BeforeValidator(_as_file)]]
+
+
+class Transition(Answer):
+    """When a state was reached."""
+
+    state: str
+    time: datetime
+
+
+class JobStatus(Answer):
+    """A job's state and its history."""
+
+    id: str
+    state: str
+    user: str
+    transition_times: list[Transition]
+    admin_meta: dict[str, Any] = {}
+
+
+class JobPreview(JobStatus):
+    """A job in a listing. ``max_memory`` in bytes."""
+
+    image: Image
+    job_input: JobInputPreview
+    input_file_count: int
+    output_file_count: int | None = None
+    cpu_hours: float | None = None
+    cpu_factor: float | None = None
+    max_memory: int | None = None
+    error: str | None = None
+    logpath: str | None = None
+    labels: dict[str, str] = {}
+    warnings: list[str] = []
+
+
+class Job(JobPreview):
+    """A job, whole."""
+
+    job_input: JobInput
+    outputs: list[S3File] = []
+
+
+class Container(Answer):
+    """One container of a job."""
+
+    number: int
+    state: str
+    transition_times: list[Transition]
+    exit_code: int | None = None
+    error: str | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    max_memory: int | None = None
+    inputs: list[S3File] = []
+    outputs: list[S3File] = []
+
+
+class PlannedContainer(Answer):
+    """What a container would be given."""
+
+    number: int
+    argv: list[str]
+    environment: dict[str, str]
+    files: list[S3File]
+    manifest: str | None = None
+
+
+class CheckResult(Answer):
+    """A job as it would run."""
+
+    image: Image
+    containers: list[PlannedContainer]
+    input_file_count: int
+    input_bytes: int
+    cpu_hours: float
+    warnings: list[str] = []
+
+
+class StoredObject(Answer):
+    """An object; ``checksum`` is ``stored``, ``missing`` or ``mismatch``."""
+
+    path: str
+    size: int
+    etag: str
+    content_type: str
+    modified: datetime
+    checksum: str
+    crc64nvme: str | None = None
+
+
+class ObjectPage(Answer):
+    """One page of a listing; hand ``next`` back as ``after`` for the following one."""
+
+    objects: list[StoredObject]
+    folders: list[str] = []
+    next: str | None = None
+
+
+class Event(Answer):
+    """A transition of a job, or its progress: how many containers are in which state."""
+
+    type: str
+    job_id: str
+    state: str | None = None
+    time: datetime | None = None
+    trans_id: str | None = None
+    recorded_at: datetime | None = None
+    containers: dict[str, int] | None = None

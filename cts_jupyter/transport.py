@@ -1,0 +1,222 @@
+"""Requests to a CTS service: tokens, timeouts, bounded retries, and errors as one readable line."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+TRIES = 3
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+SLOW_READ_SECONDS = 3600.0
+"""For requests whose answer needs a whole object to be read first."""
+_FIRST_WAIT_SECONDS = 0.3
+_LAST_WAIT_SECONDS = 5.0
+_AWAY = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_MAX_DETAILS = 3
+
+
+class CTSClientError(Exception):
+    """Something went wrong between us and the service; the message is one line for a person."""
+
+
+class CTSConnectionError(CTSClientError):
+    """The service cannot be reached, or the connection broke."""
+
+
+class CTSRequestError(CTSClientError):
+    """The service refused a request.
+
+    ``status`` is the HTTP status, ``appcode`` the contract's number where there is one, ``details`` what is
+    wrong with a request that failed validation, ``request_id`` what the service's log calls the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        appcode: int | None = None,
+        details: Sequence[Mapping[str, Any]] = (),
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.appcode = appcode
+        self.details = details
+        self.request_id = request_id
+
+
+class Transport:
+    """Sends requests below one URL. Safe to use from several threads."""
+
+    def __init__(
+        self, url: str, token: Callable[[], str | None], *, verify: ssl.SSLContext | bool = True
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            verify=verify,
+            # A proxy that the environment names knows nothing of this machine's own addresses.
+            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def json(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON the service answers
+        """The answer's JSON; None for an empty answer. ``options`` are those of :meth:`stream`."""
+        with self.stream(method, path, **options) as response:
+            body = self._read(response)
+            if not body:
+                return None
+            try:
+                return response.json()
+            except ValueError as e:
+                raise self._no_service(response) from e
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = READ_SECONDS,
+        **options: Any,  # noqa: ANN401 - httpx's
+    ) -> Iterator[httpx.Response]:
+        """A good answer, its body not yet read.
+
+        A request that never left is sent again; one that may have arrived only if it is ``repeatable``
+        (unset: GET is). ``options`` are httpx's. Raises CTSConnectionError and CTSRequestError.
+        """
+        options["timeout"] = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS)
+        if repeatable is None:
+            repeatable = method == "GET"
+        response = self._try(
+            lambda: self._send(method, path, headers, options), repeatable=repeatable
+        )
+        try:
+            if not response.is_success:
+                raise self._refusal(response)
+            yield response
+        finally:
+            response.close()
+
+    def _try(self, send: Callable[[], httpx.Response], *, repeatable: bool) -> httpx.Response:
+        for attempt in range(1, TRIES):
+            try:
+                response = send()
+            except _NEVER_LEFT:
+                pass
+            except httpx.TransportError as e:
+                if not repeatable:
+                    raise self.broken(e) from e
+            else:
+                if not (repeatable and response.status_code in _AWAY):
+                    return response
+                response.close()
+            time.sleep(wait_seconds(attempt))
+        try:
+            return send()
+        except _NEVER_LEFT as e:
+            raise CTSConnectionError(f"{self.url} cannot be reached: {e}") from e
+        except httpx.TransportError as e:
+            raise self.broken(e) from e
+
+    def pieces(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body of a streamed answer as it comes. Raises CTSConnectionError when it breaks off."""
+        try:
+            yield from response.iter_bytes()
+        except httpx.TransportError as e:
+            raise self.broken(e) from e
+
+    def broken(self, error: httpx.TransportError) -> CTSConnectionError:
+        """A connection that broke, as an error of ours."""
+        reason = str(error) or type(error).__name__
+        return CTSConnectionError(f"The connection to {self.url} broke: {reason}")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        options: Mapping[str, Any],
+    ) -> httpx.Response:
+        given = dict(headers or {})
+        # Asked for at each request: tokens are renewed while a kernel lives.
+        token = self._token()
+        if token:
+            given["Authorization"] = f"Bearer {token}"
+        try:
+            request = self._http.build_request(
+                method, f"{self.url}/{path.lstrip('/')}", headers=given, **options
+            )
+            return self._http.send(request, stream=True)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
+            raise CTSConnectionError(f"{self.url} is no URL of a service: {e}") from e
+
+    def _read(self, response: httpx.Response) -> bytes:
+        try:
+            return response.read()
+        except httpx.TransportError as e:
+            raise self.broken(e) from e
+
+    def _refusal(self, response: httpx.Response) -> CTSRequestError:
+        self._read(response)
+        try:
+            error = response.json()["error"]
+            message, details = error.get("message"), error.get("request_validation_detail") or ()
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return self._no_service(response)
+        return CTSRequestError(
+            _in_one_line(message or error.get("apperror") or response.reason_phrase, details),
+            status=response.status_code,
+            appcode=error.get("appcode"),
+            details=details,
+            request_id=error.get("request_id"),
+        )
+
+    def _no_service(self, response: httpx.Response) -> CTSRequestError:
+        what = f"{response.status_code} {response.reason_phrase}".strip()
+        if response.is_redirect:
+            what += f" to {urlsplit(response.headers.get('location', '')).path or 'elsewhere'}"
+        return CTSRequestError(
+            f"{self.url} does not answer as a CTS service does ({what}): check the URL",
+            status=response.status_code,
+        )
+
+
+def wait_seconds(attempt: int) -> float:
+    """How long to wait after the attempt of this number, with jitter."""
+    longest: float = min(_FIRST_WAIT_SECONDS * 2**attempt, _LAST_WAIT_SECONDS)
+    return random.uniform(0.5, 1) * longest  # noqa: S311 - no secret
+
+
+def _in_one_line(message: str, details: Sequence[Mapping[str, Any]]) -> str:
+    if not details:
+        return message
+    faults = [_fault(detail) for detail in details[:_MAX_DETAILS]]
+    more = len(details) - len(faults)
+    return "; ".join(faults) + (f"; and {more} more" if more else "")
+
+
+def _fault(detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in detail.get("loc", ())[1:])
+    text = str(detail.get("msg", "")).removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
