@@ -133,7 +133,7 @@ class JobPreview(JobStatus):
     warnings: list[str] = []
 
 
-class Job(JobPreview):
+class JobDetails(JobPreview):
     """A job, whole."""
 
     job_input: JobInput

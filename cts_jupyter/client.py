@@ -23,7 +23,7 @@ from cts_jupyter.answers import (
     CheckResult,
     Container,
     Image,
-    Job,
+    JobDetails,
     JobPreview,
     JobStatus,
     ObjectPage,
@@ -44,7 +44,7 @@ from cts_jupyter.transport import (
     wait_seconds,
 )
 
-__all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError"]
+__all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError", "JobDetails"]
 
 _KEY_HEADER = "Idempotency-Key"
 _CRC_HEADER = "x-amz-checksum-crc64nvme"
@@ -190,9 +190,9 @@ class CTSClient:
         )
         return [JobPreview.model_validate(job) for job in self._get("jobs", query)["jobs"]]
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> JobDetails:
         """A job, whole."""
-        return Job.model_validate(self._get(f"jobs/{_in_path(job_id)}"))
+        return JobDetails.model_validate(self._get(f"jobs/{_in_path(job_id)}"))
 
     def status(self, job_id: str) -> JobStatus:
         """A job's state and its history."""

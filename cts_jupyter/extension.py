@@ -109,7 +109,7 @@ class CTSExtension(ExtensionApp):
 
         certificate = serverapp.certfile
         content = ServerFile(
-            url=_local_url(serverapp),
+            url=local_url(serverapp),
             token=token,
             pid=os.getpid(),
             certificate=Path(certificate).absolute() if certificate else None,
@@ -131,7 +131,7 @@ class CTSExtension(ExtensionApp):
             await engine.stop()
 
 
-def _local_url(serverapp: ServerApp) -> str:
+def local_url(serverapp: ServerApp) -> str:
     """Where a process of this machine reaches the server."""
     scheme = "https" if serverapp.certfile else "http"
     host = serverapp.ip

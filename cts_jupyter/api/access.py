@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from http import HTTPStatus
 from typing import Any, cast
 
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.web import HTTPError, RequestHandler
 
-from cts_core.errors import NoTokenError, UnauthorizedError
+from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError
 from cts_core.identity.identity import Credentials, Identity, User
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,8 +39,7 @@ class JupyterAccess:
         strength of a cookie but lacks the XSRF token.
         """
         authorization = self._handler.request.headers.get("Authorization")
-        found = self._provider.get_user(self._handler)
-        host_user = await found if inspect.isawaitable(found) else found
+        host_user = await self._host_user()
         by_token = host_user is not None and self._provider.is_token_authenticated(self._handler)
         if not by_token and authorization is not None and _TOKEN.match(authorization):
             # A token that somebody sends on purpose counts, whatever cookie their browser adds.
@@ -54,6 +54,16 @@ class JupyterAccess:
         if host_user is not None and not by_token:
             self._check_xsrf()
         return user
+
+    async def _host_user(self) -> Any:  # noqa: ANN401 - whatever the provider knows of a user
+        try:
+            found = self._provider.get_user(self._handler)
+            return await found if inspect.isawaitable(found) else found
+        except HTTPError as e:
+            if e.status_code != HTTPStatus.BAD_REQUEST:
+                raise
+            # A token in the query that is no text. Tornado's message would repeat it.
+            raise InvalidTokenError from None
 
     def check_admin(self, user: User | None) -> None:
         """Refuse who is no admin."""
