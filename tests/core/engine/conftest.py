@@ -1,0 +1,93 @@
+"""A real engine on the embedded preset: SQLite, a directory, processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.config import load_settings
+from cts_core.engine.engine import Engine
+from cts_core.identity.identity import User
+from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.model.image import ImageRegistration
+from cts_core.model.job import Job, Submission
+from cts_core.states import TERMINAL
+from tests.factories import make_submission
+
+TOOL = Path(__file__).with_name("tool.py")
+PATIENCE_SECONDS = 60
+
+
+async def pieces(*parts: bytes):
+    for part in parts:
+        yield part
+
+
+@dataclass
+class Bench:
+    """An engine with a user, and what tests do with it."""
+
+    engine: Engine
+    user: User
+
+    async def store(self, path: str, content: bytes = b"x") -> None:
+        await self.engine.files.write(
+            self.user, path, pieces(content), content_type="text/plain", overwrite=True
+        )
+
+    async def prepare(self, *names: str) -> None:
+        """Register ``host/tool`` and store ``data/in/<name>`` for each name."""
+        await self.engine.images.register(
+            self.user, "host/tool", ImageRegistration(executable=str(TOOL))
+        )
+        for name in names:
+            await self.store(f"data/in/{name}", name.encode())
+
+    async def submit(self, names: list[str], **changes: Any) -> str:
+        return await self.engine.submissions.submit(self.user, submission(names, **changes))
+
+    async def ended(self, job_id: str) -> Job:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await self.engine.jobs.status(self.user, job_id)).state not in TERMINAL:
+                await asyncio.sleep(0.02)
+        return await self.engine.jobs.get(self.user, job_id)
+
+    async def content(self, path: str) -> bytes:
+        _, body = await self.engine.files.open(self.user, path)
+        return b"".join([piece async for piece in body])
+
+
+def submission(names: list[str], **changes: Any) -> Submission:
+    params = {
+        "args": [{"type": "input_files", "input_files_format": "space_separated_list"}],
+        **changes.pop("params", {}),
+    }
+    files = [f"data/in/{name}" for name in names]
+    return make_submission(**{"files": files, "params": params, **changes})
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """What a test changes of the settings."""
+    return {}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+    given = {
+        "preset": "embedded",
+        "home": tmp_path / "home",
+        "owner": "ana",
+        "local": {"cpus": 2, "memory": 1_000_000_000, "stop_grace": 0.5},
+        **settings,
+    }
+    loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
+    engine = Engine.from_settings(loaded, JupyterIdentity("ana", "kernel-token"))
+    await engine.start()
+    yield Bench(engine, User("ana", is_admin=True))
+    await engine.stop()
