@@ -181,8 +181,14 @@ def describe_settings(model: type[BaseModel] = Settings, prefix: str = "") -> It
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             yield from describe_settings(field.annotation, f"{prefix}{name}.")
             continue
-        default = "of this machine" if field.default_factory else str(field.default)
+        default = "of this machine" if field.default_factory else _default_text(field.default)
         yield f"{prefix}{name}", default, field.description or ""
+
+
+def _default_text(default: object) -> str:
+    if isinstance(default, list):
+        return ", ".join(map(str, default)) or "none"
+    return "unset" if default == Path() else str(default)
 
 
 def _from_toml(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""What the documentation says of the code is what the code says."""
+
+from pathlib import Path
+
+from cts_core.config import describe_settings
+from cts_core.events import hub
+
+OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+
+
+def test_every_setting_is_documented_with_its_default():
+    for name, default, meaning in describe_settings():
+        assert f"| `{name}` | {default} | {meaning} |" in OPERATING
+
+
+def test_the_limits_of_streams_are_documented():
+    assert f"{hub.MAX_PER_USER} a user, {hub.MAX_SUBSCRIBERS:,} in all" in OPERATING
