@@ -50,7 +50,9 @@ async def main() -> None:
             theirs.append(time.perf_counter() - start)
         await store.close()
     gigabytes = SIZE / 1e9
-    print(f"object store: {gigabytes / min(ours):.2f} GB/s, bare awscrt: {gigabytes / min(theirs):.2f} GB/s")
+    print(
+        f"object store: {gigabytes / min(ours):.2f} GB/s, bare awscrt: {gigabytes / min(theirs):.2f} GB/s"
+    )
     print(f"checksum ratio (ours / bare, aim >= 0.9): {min(theirs) / min(ours):.2f}")
 
 

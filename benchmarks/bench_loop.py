@@ -20,7 +20,7 @@ from cts_jupyter.client import CTSClient, CTSClientError
 CONTAINERS = 20
 SIZE = 2_000_000_000
 IDLE_SECONDS = 8
-TOKEN = "bench-token"  # noqa: S105 - a loopback server that lives for a minute
+TOKEN = "bench-token"
 
 
 def _free_port() -> int:
@@ -43,7 +43,7 @@ def _wait_until_up(client: CTSClient) -> None:
 
 def _load(client: CTSClient, root: Path) -> None:
     tool = root / "spin"
-    tool.write_text("#!/bin/sh\nn=0\nwhile [ $n -lt 100000 ]; do n=$((n+1)); done\n: > \"$1\"\n")
+    tool.write_text('#!/bin/sh\nn=0\nwhile [ $n -lt 100000 ]; do n=$((n+1)); done\n: > "$1"\n')
     tool.chmod(0o755)
     source = root / "in.txt"
     source.write_text("x")
@@ -83,8 +83,14 @@ def main() -> None:
         port = _free_port()
         server = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}",
-                f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
+                sys.executable,
+                "-m",
+                "jupyter_server",
+                "--no-browser",
+                "--allow-root",
+                f"--port={port}",
+                f"--IdentityProvider.token={TOKEN}",
+                f"--ServerApp.root_dir={folder}",
                 "--ServerApp.jpserver_extensions={'cts_jupyter': True, 'loop_probe': True}",
             ],
             env={
@@ -112,7 +118,9 @@ def main() -> None:
             server.wait(timeout=20)
         found = {line["name"]: line for line in map(json.loads, report.read_text().splitlines())}
     idle, busy = found["idle"]["p99_ms"], found["busy"]["p99_ms"]
-    print(f"event-loop delay, p99: idle {idle:.2f} ms, busy {busy:.2f} ms ({found['busy']['samples']} samples)")
+    print(
+        f"event-loop delay, p99: idle {idle:.2f} ms, busy {busy:.2f} ms ({found['busy']['samples']} samples)"
+    )
     print(f"ratio (aim <= 3): {busy / idle:.1f}")
 
 

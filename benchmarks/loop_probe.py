@@ -30,7 +30,9 @@ async def _probe(report: Path, window: Path) -> None:
                     delays.sort()
                     p99 = delays[int(len(delays) * 0.99)] * 1000
                     with report.open("a") as out:
-                        out.write(json.dumps({"name": name, "p99_ms": p99, "samples": len(delays)}) + "\n")
+                        out.write(
+                            json.dumps({"name": name, "p99_ms": p99, "samples": len(delays)}) + "\n"
+                        )
                 name, delays = now, []
 
 

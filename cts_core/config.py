@@ -62,18 +62,23 @@ class _Section(BaseModel):
 class LocalSettings(_Section):
     """The site ``local``: processes of this machine."""
 
-    cpus: int = Field(default_factory=_cpus, ge=1, description="cpus that containers may use together")
+    cpus: int = Field(
+        default_factory=_cpus, ge=1, description="cpus that containers may use together"
+    )
     memory: int = Field(
         default_factory=_memory, ge=1_000_000, description="bytes that one container may ask for"
     )
-    max_runtime_min: int = Field(
-        10_080, ge=1, description="minutes that one container may ask for"
-    )
+    max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
     log_limit: int = Field(
-        16 << 20, ge=4096, description="bytes kept of each log; the middle of a longer one is cut out"
+        16 << 20,
+        ge=4096,
+        description="bytes kept of each log; the middle of a longer one is cut out",
     )
     stop_grace: float = Field(
-        10.0, ge=0, le=600, description="seconds between the request to stop a container and the kill"
+        10.0,
+        ge=0,
+        le=600,
+        description="seconds between the request to stop a container and the kill",
     )
 
 
@@ -83,7 +88,10 @@ class Settings(_Section):
     preset: Preset = Field(Preset.EMBEDDED, description="embedded: one person, one machine")
     home: Path = Field(default_factory=_home, description="folder of records and running jobs")
     owner: str = Field(
-        default_factory=getpass.getuser, min_length=1, max_length=100, description="whose jobs these are"
+        default_factory=getpass.getuser,
+        min_length=1,
+        max_length=100,
+        description="whose jobs these are",
     )
     identity: Literal["jupyter"] = Field("jupyter", description="who may come in")
     records: Literal["sqlite"] = Field("sqlite", description="where records are kept")
@@ -131,7 +139,7 @@ class Settings(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _objects_below_home(cls, values: Any) -> Any:
+    def _objects_below_home(cls, values: object) -> object:
         if isinstance(values, dict) and not values.get("objects_dir"):
             return {**values, "objects_dir": Path(values.get("home") or _home()) / "objects"}
         return values
@@ -175,7 +183,9 @@ def check_platform() -> None:
         raise ConfigError("CTS runs on Linux and macOS; on Windows, use it inside WSL")
 
 
-def describe_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def describe_settings(
+    model: type[BaseModel] = Settings, prefix: str = ""
+) -> Iterator[tuple[str, str, str]]:
     """Every setting as (name, default, meaning), for the documentation."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
@@ -212,7 +222,9 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         for section in sections:
             place = place.setdefault(section, {})
         is_list = not sections and isinstance(_default(name), list)
-        place[name] = [item.strip() for item in text.split(",") if item.strip()] if is_list else text
+        place[name] = (
+            [item.strip() for item in text.split(",") if item.strip()] if is_list else text
+        )
     return found
 
 

@@ -57,7 +57,14 @@ class Advance:
     """Drives the jobs of one site. Several servers may do so on one store."""
 
     def __init__(
-        self, site: Site, store: RecordStore, objects: ObjectStore, outbox: Outbox, hub: Hub, *, log_dir: str
+        self,
+        site: Site,
+        store: RecordStore,
+        objects: ObjectStore,
+        outbox: Outbox,
+        hub: Hub,
+        *,
+        log_dir: str,
     ) -> None:
         self._site = site
         self._store = store
@@ -108,7 +115,7 @@ class Advance:
             except CTSError as e:
                 # Hints that were lost with it come back with the cycle over all live jobs.
                 log.warning("The jobs of site %s wait: %s", self._site.cluster.value, e)
-            except Exception:  # noqa: BLE001 - a fault of ours in one cycle must not strand every job
+            except Exception:  # a fault of ours in one cycle must not strand every job
                 log.exception("A cycle of site %s failed", self._site.cluster.value)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - loop.time())):
@@ -220,9 +227,7 @@ class Advance:
                 return
             state = new
 
-    async def _conclude(
-        self, job: JobSummary, new: JobState
-    ) -> tuple[JobState, JobOutcome]:
+    async def _conclude(self, job: JobSummary, new: JobState) -> tuple[JobState, JobOutcome]:
         containers = await self._store.containers(job.id)
         if new is JobState.ERROR:
             outcome = outcomes.failed(job, containers)

@@ -61,9 +61,7 @@ class Engine:
         self.hub = Hub(store)
         self._outbox = Outbox(store, self.hub)
         self._drivers = {
-            cluster: Advance(
-                site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir
-            )
+            cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
             for cluster, site in sites.items()
         }
         self._cleaner = Cleaner(store, sites, age=timedelta(days=settings.clean_age_days))

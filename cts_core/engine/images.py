@@ -13,7 +13,8 @@ from cts_core.identity.identity import Identity, User
 from cts_core.images.host import resolve_program
 from cts_core.images.names import parse_image_name
 from cts_core.model.base import utc_now
-from cts_core.model.image import Image, ImageRegistration, Images as ImageList
+from cts_core.model.image import Image, ImageRegistration
+from cts_core.model.image import Images as ImageList
 from cts_core.records.store import RecordStore
 
 LATEST = "latest"

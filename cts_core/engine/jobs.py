@@ -25,9 +25,11 @@ from cts_core.model.job import (
     ExitCodes,
     Job,
     JobPreview,
-    Jobs as JobList,
     JobStateTransition,
     JobStatus,
+)
+from cts_core.model.job import (
+    Jobs as JobList,
 )
 from cts_core.model.record import ContainerRecord, JobQuery, JobRecord, JobSummary
 from cts_core.objects.paths import join_path
@@ -167,18 +169,17 @@ class Jobs:
                 raise NoLogsError(f"Job ID {job_id} has no logs available")
             log = log or Log(size=0, ended=job.state in TERMINAL, body=_nothing())
         if seek and log.ended and seek >= log.size:
-            raise IllegalParameterError(
-                f"Cannot seek to byte {seek}: the log has {log.size} bytes"
-            )
+            raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
         return log
 
     async def _find_log(
         self, job: JobSummary, number: int, stream: LogStream, seek: int, length: int | None
     ) -> Log | None:
         site = self._sites.find(job.cluster)
-        log = site and await site.open_log(job.id, number, stream, seek=seek, length=length)
-        if log is not None:
-            return log
+        if site is not None:
+            log = await site.open_log(job.id, number, stream, seek=seek, length=length)
+            if log is not None:
+                return log
         path = log_path(self._log_dir, job.id, number, stream)
         (found,) = await self._objects.head([path])
         if isinstance(found, PathNotFoundError | BucketNotFoundError):

@@ -11,8 +11,7 @@ from cts_core.states import JobState
 
 NO_OUTPUTS = "The job produced no output files"
 NON_ZERO_EXIT = (
-    "At least one container exited with a non-zero error code. "
-    "Please examine the logs for details."
+    "At least one container exited with a non-zero error code. Please examine the logs for details."
 )
 UNEXPECTED = "An unexpected error occurred."
 _MAX_NAMED = 10
@@ -37,7 +36,9 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
     return JobOutcome(
         cpu_hours=sum(cpu) / 3600 if cpu else None,
         cpu_factor=sum(cpu) / (wall * job.job_input.cpus) if cpu and wall else None,
-        max_memory=max((c.max_memory for c in containers if c.max_memory is not None), default=None),
+        max_memory=max(
+            (c.max_memory for c in containers if c.max_memory is not None), default=None
+        ),
     )
 
 
@@ -56,10 +57,11 @@ def completed(
     if actual:
         names = ", ".join(sorted(actual)[:_MAX_NAMED])
         more = f" and {len(actual) - _MAX_NAMED} more" if len(actual) > _MAX_NAMED else ""
-        warnings = [
+        warning = (
             f"More than one container wrote {names}{more}, and only the last one written was kept. "
             "Submit with declobber to keep the outputs of each container in a folder of its own."
-        ]
+        )
+        warnings = [warning]
     return usage(job, containers).model_copy(
         update={
             "outputs": list(outputs.values()),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
-from cts_core.model.site import Cluster, Site as SiteDescription, Sites
+from cts_core.model.site import Cluster, Sites
+from cts_core.model.site import Site as SiteDescription
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
 

@@ -25,8 +25,11 @@ class Credentials:
 
 
 class Identity(Protocol):
-    """Raises NoTokenError, InvalidAuthHeaderError or InvalidTokenError for who cannot be identified,
-    and UnavailableError when that cannot be told now."""
+    """From credentials to a user.
+
+    Raises NoTokenError, InvalidAuthHeaderError or InvalidTokenError for who cannot be identified, and
+    UnavailableError when that cannot be told now.
+    """
 
     @property
     def single_user(self) -> bool:

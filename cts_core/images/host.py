@@ -35,7 +35,7 @@ class HostProgram:
 async def resolve_program(*, executable: str | None, module: str | None) -> HostProgram:
     """The program that a registration names. Raises MissingParameterError, ImageFetchError."""
     if executable is not None:
-        if not os.path.isabs(executable):
+        if not Path(executable).is_absolute():
             raise ImageFetchError(f"Give the absolute path of the program, not '{executable}'")
         entrypoint = [executable]
     elif module is not None:
@@ -53,7 +53,7 @@ async def program_file(entrypoint: list[str]) -> str:
     if len(entrypoint) == 3 and entrypoint[1] == "-m":  # noqa: PLR2004 - interpreter, -m, module
         return await _module_file(entrypoint[2])
     path = entrypoint[0]
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+    if not await asyncio.to_thread(_is_program, path):
         raise ImageFetchError(f"'{path}' is not a program that can be run on this machine")
     return path
 
@@ -86,11 +86,15 @@ async def _module_file(module: str) -> str:
         await process.wait()
         out = b""
     found = out.decode().strip()
-    if process.returncode != 0 or not found or not Path(found).is_file():
+    if process.returncode != 0 or not found:
         raise ImageFetchError(
             f"There is no Python module '{module}' that {sys.executable} can run: install it there first"
         )
     return found
+
+
+def _is_program(path: str) -> bool:
+    return Path(path).is_file() and os.access(path, os.X_OK)
 
 
 async def _digest(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,21 +18,21 @@ MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
 ID_PATTERN = r"^[\w-]+$"
 
 
-def utc_text(time: datetime.datetime) -> str:
+def utc_text(time: datetime) -> str:
     """ISO-8601 in UTC ending in ``Z``, as every time in a response is written."""
-    return time.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def utc_now() -> datetime.datetime:
+def utc_now() -> datetime:
     """Now, in UTC, cut to milliseconds: what every record store can keep (BSON dates are ms)."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-def in_utc(time: datetime.datetime) -> datetime.datetime:
+def in_utc(time: datetime) -> datetime:
     """The same instant in UTC. Raises ValueError for one that UTC's calendar cannot hold."""
     try:
-        return time.astimezone(datetime.UTC)
+        return time.astimezone(UTC)
     except OverflowError as e:
         raise ValueError("The time is out of range") from e
 

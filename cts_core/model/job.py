@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import (
@@ -73,9 +73,7 @@ class JobInputPreview(Closed):
     """Per container."""
     memory: Annotated[ByteSize, Field(ge=1_000_000, le=990_000_000_000)] = ByteSize(10_000_000)
     """Bytes per container; ``10MB`` and ``1.5GiB`` are understood on input."""
-    runtime: Annotated[datetime.timedelta, Field(ge=datetime.timedelta(seconds=1))] = (
-        datetime.timedelta(seconds=60)
-    )
+    runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
     """Per container, ISO-8601 on output."""
     input_roots: Annotated[list[str] | None, BeforeValidator(_check_roots)] = None
     output_dir: S3Path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -63,7 +63,7 @@ class JobSummary(JobOutcome):
         return self.job_input.cluster
 
     @property
-    def updated(self) -> datetime.datetime:
+    def updated(self) -> datetime:
         """When the job last changed its state."""
         return self.transition_times[-1].time
 
@@ -122,8 +122,8 @@ class JobQuery:
     user: str | None = None
     cluster: Cluster | None = None
     state: JobState | None = None
-    after: datetime.datetime | None = None
-    before: datetime.datetime | None = None
+    after: datetime | None = None
+    before: datetime | None = None
     labels: dict[str, str] = field(default_factory=dict)
     limit: int = 1000
 

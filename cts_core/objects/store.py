@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class StoredObject(BaseModel):
     size: int
     etag: str
     content_type: str
-    modified: datetime.datetime
+    modified: datetime
     checksum: ChecksumState
     crc64nvme: str | None = None
     """Base64 of the eight bytes, big endian, as S3 writes it; set exactly when ``checksum`` is not missing."""

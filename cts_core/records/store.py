@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from cts_core.model.event import JobEvent
@@ -74,7 +74,7 @@ class RecordStore(Protocol):
         expected: JobState,
         new: JobState,
         *,
-        time: datetime.datetime,
+        time: datetime,
         trans_id: str,
         outcome: JobOutcome | None = None,
     ) -> bool:
@@ -110,7 +110,7 @@ class RecordStore(Protocol):
     async def mark_cleaned(self, job_id: str) -> None:
         """Note that a job's transient files are gone."""
 
-    async def ended_jobs(self, before: datetime.datetime, *, limit: int = 100) -> list[JobSummary]:
+    async def ended_jobs(self, before: datetime, *, limit: int = 100) -> list[JobSummary]:
         """Jobs that ended before this time and are not cleaned, oldest first."""
 
     async def take_leases(
@@ -118,8 +118,8 @@ class RecordStore(Protocol):
         job_ids: Collection[str],
         owner: str,
         *,
-        now: datetime.datetime,
-        until: datetime.datetime,
+        now: datetime,
+        until: datetime,
     ) -> set[str]:
         """Take or renew the lease on each of these jobs that no other owner holds; returns those held.
 
@@ -135,7 +135,7 @@ class RecordStore(Protocol):
     async def events(
         self,
         *,
-        since: datetime.datetime,
+        since: datetime,
         user: str | None = None,
         job_id: str | None = None,
         limit: int = 1000,

@@ -11,7 +11,8 @@ from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
-from cts_core.model.site import Cluster, Site as SiteDescription
+from cts_core.model.site import Cluster
+from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
 from cts_core.states import JobState
 
@@ -51,8 +52,11 @@ class Site(Protocol):
         """The name that jobs use."""
 
     async def open(self, on_change: Callable[[str], None]) -> None:
-        """Get ready. ``on_change(job_id)`` may be called at any time, from the event loop, to say that
-        polling this job now is worthwhile. It is a hint: nothing depends on it. Raises ConfigError."""
+        """Get ready.
+
+        ``on_change(job_id)`` may be called at any time, from the event loop, to say that polling this job
+        now is worthwhile. It is a hint: nothing depends on it. Raises ConfigError.
+        """
 
     async def close(self) -> None:
         """Stop watching. Containers go on without us."""
@@ -79,7 +83,13 @@ class Site(Protocol):
         """Stop everything of this job. True once no container of it runs or ever will."""
 
     async def open_log(
-        self, job_id: str, number: int, stream: LogStream, *, seek: int = 0, length: int | None = None
+        self,
+        job_id: str,
+        number: int,
+        stream: LogStream,
+        *,
+        seek: int = 0,
+        length: int | None = None,
     ) -> Log | None:
         """The site's own copy of a log while it has one; None when there is none (yet, or any more)."""
 

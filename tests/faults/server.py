@@ -8,10 +8,10 @@ its subscriber gets is appended to ``HOME/delivered.jsonl`` before the cursor in
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cts_core.config import load_settings
@@ -41,9 +41,9 @@ def _append(path: Path, line: str) -> None:
 
 async def _listen(engine: Engine, home: Path) -> None:
     cursor = home / "cursor"
-    after = datetime.datetime.fromisoformat(cursor.read_text()) if cursor.exists() else None
+    after = datetime.fromisoformat(cursor.read_text()) if cursor.exists() else None
     if after is None:
-        after = datetime.datetime.fromtimestamp(0, datetime.UTC)
+        after = datetime.fromtimestamp(0, UTC)
     async with engine.hub.subscribe(ANA.name, after=after) as events:
         async for event in events:
             if isinstance(event, JobEvent):
@@ -54,7 +54,11 @@ async def _listen(engine: Engine, home: Path) -> None:
 async def _prepare(engine: Engine) -> None:
     for name in ("a", "b", "c"):
         await engine.files.write(
-            ANA, f"data/in/{name}.txt", _bytes(name.encode()), content_type="text/plain", overwrite=True
+            ANA,
+            f"data/in/{name}.txt",
+            _bytes(name.encode()),
+            content_type="text/plain",
+            overwrite=True,
         )
     if not (await engine.images.list()).data:
         await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))

@@ -83,7 +83,11 @@ class Home:
         assert all(sent for _, sent in transitions)
         lines = (self.path / "delivered.jsonl").read_text().splitlines()
         assert {json.loads(line)["trans_id"] for line in lines} >= {i for i, _ in transitions}
-        runs = Counter((self.path / "ran").read_text().split()) if (self.path / "ran").exists() else Counter()
+        runs = (
+            Counter((self.path / "ran").read_text().split())
+            if (self.path / "ran").exists()
+            else Counter()
+        )
         assert max(runs.values(), default=0) <= 1, f"a container ran twice: {runs}"
         if ran is not None:
             assert len(runs) == ran
@@ -122,13 +126,26 @@ def test_server_killed(home: Home, point: str) -> None:
     assert home.rows("SELECT count(*) FROM transitions") == [(2 * COMPLETE,)]
 
 
-@pytest.mark.parametrize("point", ["claim:before@1", "claim:after@1", "result:before@1", "result:after@1"])
+@pytest.mark.parametrize(
+    "point", ["claim:before@1", "claim:after@1", "result:before@1", "result:after@1"]
+)
 def test_server_killed_while_a_worker_is_at(home: Home, point: str) -> None:
     # A failpoint of the workers cannot know the server's pid beforehand: a server that first becomes
     # our shell's process replaces itself, pid and all.
     script = 'CTS_FAILPOINTS="$1=kill:$$" exec "$2" "$3" "$4" "$5" "$6"'
     server = subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", point, sys.executable, str(SERVER), str(home.path), home.submission(), "2"],
+        [
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+            point,
+            sys.executable,
+            str(SERVER),
+            str(home.path),
+            home.submission(),
+            "2",
+        ],
         stderr=subprocess.DEVNULL,
     )
     home.started.append(server)
@@ -166,7 +183,15 @@ def test_worker_killed(home: Home, point: str, states: Counter[str], ran: int) -
 
 @pytest.mark.parametrize(
     "point",
-    ["store:after@1", "spawn:before@2", "spawn:after@1", "rollup:before@2", "rollup:after@3", "acknowledge:before@2", "mark:before@2"],
+    [
+        "store:after@1",
+        "spawn:before@2",
+        "spawn:after@1",
+        "rollup:before@2",
+        "rollup:after@3",
+        "acknowledge:before@2",
+        "mark:before@2",
+    ],
 )
 def test_server_frozen_while_another_goes_on(home: Home, point: str) -> None:
     frozen = home.start(f"{point}=stop")
@@ -187,7 +212,9 @@ def test_two_servers_at_once(home: Home) -> None:
     home.check(Counter(complete=6), ran=6 * CONTAINERS)
 
 
-@pytest.mark.parametrize("point", ["rollup:before@1", "rollup:after@2", "spawn:after@2", "rollup:before@4"])
+@pytest.mark.parametrize(
+    "point", ["rollup:before@1", "rollup:after@2", "spawn:after@2", "rollup:before@4"]
+)
 def test_server_killed_while_canceling(home: Home, point: str) -> None:
     home.environment = {"WORK": "30"}
     home.count = 1

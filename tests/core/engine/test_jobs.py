@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -29,7 +30,9 @@ STATES = [
 ]
 
 
-async def log_text(bench: Bench, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where) -> str:
+async def log_text(
+    bench: Bench, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where
+) -> str:
     log = await bench.engine.jobs.open_log(bench.user, job_id, number, stream, **where)
     return b"".join([piece async for piece in log.body]).decode()
 
@@ -68,7 +71,9 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Be
         )
         return await bench.ended(await bench.engine.submissions.submit(bench.user, submitted))
 
-    space = await run("space", [{"type": "input_files", "input_files_format": "space_separated_list"}])
+    space = await run(
+        "space", [{"type": "input_files", "input_files_format": "space_separated_list"}]
+    )
     assert space.output_file_count == 20, space.error
     seen = []
     for number in range(20):
@@ -79,13 +84,38 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Be
     assert sorted(map(int, seen)) == list(range(500))
 
     comma, repeat, ids, paths = await asyncio.gather(
-        run("comma", ["-i", {"type": "input_files", "input_files_format": "comma_separated_list", "flag": "--in="}]),
+        run(
+            "comma",
+            [
+                "-i",
+                {
+                    "type": "input_files",
+                    "input_files_format": "comma_separated_list",
+                    "flag": "--in=",
+                },
+            ],
+        ),
         run(
             "repeat",
             [{"type": "input_files", "input_files_format": "repeat_parameter", "flag": "-f"}],
-            {"T_N": {"type": "container_number", "container_num_prefix": "c", "container_num_suffix": "_x"}},
+            {
+                "T_N": {
+                    "type": "container_number",
+                    "container_num_prefix": "c",
+                    "container_num_suffix": "_x",
+                }
+            },
         ),
-        run("ids", [{"type": "manifest_file", "manifest_file_format": "data_ids", "manifest_file_header": "id"}]),
+        run(
+            "ids",
+            [
+                {
+                    "type": "manifest_file",
+                    "manifest_file_format": "data_ids",
+                    "manifest_file_header": "id",
+                }
+            ],
+        ),
         run("paths", [{"type": "manifest_file", "manifest_file_format": "files", "flag": "-m"}]),
     )
     assert {job.output_file_count for job in (comma, repeat, ids, paths)} == {20}
@@ -164,7 +194,7 @@ async def test_cancel_stops_a_running_job_and_only_once(bench: Bench):
         ["a", "b", "c"], num_containers=3, params={"environment": {"WORK": "60"}}
     )
     async with bench.engine.hub.subscribe("ana", job_id=job_id) as events:
-        async for event in events:
+        async for _ in events:
             containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
             if any(c.state == JobState.JOB_SUBMITTED for c in containers):
                 break
@@ -252,7 +282,9 @@ async def test_events_of_a_job_come_in_order_and_again_after_a_resume(bench: Ben
                     if event.state == "complete":
                         break
     assert [event.state for event in seen] == STATES
-    async with bench.engine.hub.subscribe("ana", job_id=job_id, after=seen[2].recorded_at) as events:
+    async with bench.engine.hub.subscribe(
+        "ana", job_id=job_id, after=seen[2].recorded_at
+    ) as events:
         again = []
         async with asyncio.timeout(30):
             async for event in events:
@@ -270,8 +302,6 @@ async def test_the_cleaner_removes_what_old_jobs_left(bench: Bench, tmp_path):
     folder = tmp_path / "home" / "local" / "jobs" / job.id
     assert folder.exists()
     assert await bench.engine._cleaner.clean_page() == 0
-    from datetime import timedelta
-
     bench.engine._cleaner._age = timedelta(0)
     assert await bench.engine._cleaner.clean_page() == 1
     assert not folder.exists()

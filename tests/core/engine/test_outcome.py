@@ -1,6 +1,6 @@
 """What a job came to, from its containers."""
 
-import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,7 +10,7 @@ from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.states import JobState
 from tests.factories import make_job_record
 
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CRC = "AAAAAAAAAAA="
 
 
@@ -72,7 +72,10 @@ def test_no_warning_without_a_reason():
 def test_a_plain_non_zero_exit_is_told_in_the_contracts_words():
     found = outcome.failed(
         make_job_record(),
-        [container(0), container(1, JobState.ERROR, exit_code=1, admin_error="Container exit code: 1")],
+        [
+            container(0),
+            container(1, JobState.ERROR, exit_code=1, admin_error="Container exit code: 1"),
+        ],
     )
     assert found.error == outcome.NON_ZERO_EXIT
     assert found.admin_error == "Container 1: Container exit code: 1"
@@ -80,7 +83,8 @@ def test_a_plain_non_zero_exit_is_told_in_the_contracts_words():
 
 def test_a_limit_is_told_in_its_own_words():
     found = outcome.failed(
-        make_job_record(), [container(3, JobState.ERROR, exit_code=-9, error="It used too much memory.")]
+        make_job_record(),
+        [container(3, JobState.ERROR, exit_code=-9, error="It used too much memory.")],
     )
     assert found.error == "Container 3: It used too much memory."
 

@@ -8,6 +8,7 @@ import pytest
 
 from cts_core import errors
 from cts_core.identity.identity import User
+from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import Cluster
 from tests.core.engine.conftest import Bench, submission
@@ -49,7 +50,10 @@ async def test_site_limits(bench: Bench, changes, match):
 async def test_the_most_cpu_hours(bench: Bench):
     await bench.prepare("a")
     await refused(
-        bench, submission(["a"], runtime="PT1H"), errors.IllegalParameterError, "up to 1.0 CPU hours"
+        bench,
+        submission(["a"], runtime="PT1H"),
+        errors.IllegalParameterError,
+        "up to 1.0 CPU hours",
     )
 
 
@@ -79,7 +83,11 @@ async def test_an_inactive_site_refuses_and_goes_on(bench: Bench):
 @pytest.mark.parametrize(
     ("image", "error", "match"),
     [
-        ("fake/image", errors.NoSuchImageError, "No image docker.io/fake/image with tag 'latest' exists in the system."),
+        (
+            "fake/image",
+            errors.NoSuchImageError,
+            "No image docker.io/fake/image with tag 'latest' exists in the system.",
+        ),
         ("host/tool:2", errors.NoSuchImageError, "No image host/tool with tag '2'"),
         ("host/tool@sha256:" + "0" * 64, errors.NoSuchImageError, "with digest sha256:000"),
         ("Host/tool", errors.ImageNameError, "Illegal character in image name 'Host/tool': 'H'"),
@@ -93,7 +101,10 @@ async def test_images(bench: Bench, image, error, match):
 async def test_inputs(bench: Bench, tmp_path):
     await bench.prepare("a", "b")
     await refused(
-        bench, submission(["a", "none"]), errors.PathNotFoundError, "The path 'data/in/none' was not found on the s3 system"
+        bench,
+        submission(["a", "none"]),
+        errors.PathNotFoundError,
+        "The path 'data/in/none' was not found on the s3 system",
     )
     (tmp_path / "home" / "objects" / "data" / "in" / "dropped").write_text("by hand")
     await refused(
@@ -160,9 +171,7 @@ async def test_nobody_writes_to_the_logs(bench: Bench):
 async def test_one_key_is_one_job_also_at_once(bench: Bench):
     await bench.prepare("a")
     submit = bench.engine.submissions.submit
-    ids = await asyncio.gather(
-        *(submit(bench.user, submission(["a"]), "key") for _ in range(10))
-    )
+    ids = await asyncio.gather(*(submit(bench.user, submission(["a"]), "key") for _ in range(10)))
     assert len(set(ids)) == 1
     assert await submit(BOB, submission(["a"]), "key") != ids[0]
     with pytest.raises(errors.IllegalParameterError, match="used for another submission"):
@@ -199,8 +208,6 @@ async def test_a_changed_program_is_a_different_image(bench: Bench, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho 1 > out\n")
     program.chmod(0o755)
-    from cts_core.model.image import ImageRegistration
-
     await bench.store("data/in/a")
     register = bench.engine.images.register
     first = await register(bench.user, "host/p", ImageRegistration(executable=str(program)))
@@ -210,7 +217,10 @@ async def test_a_changed_program_is_a_different_image(bench: Bench, tmp_path):
         await register(bench.user, "host/p:2", ImageRegistration(executable=str(program)))
     program.write_text("#!/bin/sh\necho 2 > out\n")
     await refused(
-        bench, submission(["a"], image="host/p"), errors.ImageFetchError, "changed since it was registered"
+        bench,
+        submission(["a"], image="host/p"),
+        errors.ImageFetchError,
+        "changed since it was registered",
     )
     await bench.engine.images.delete(bench.user, "host/p")
     second = await register(bench.user, "host/p", ImageRegistration(executable=str(program)))

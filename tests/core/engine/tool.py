@@ -19,7 +19,9 @@ known = {name: value for name, value in os.environ.items() if name.startswith("T
 if "NOTHING" not in os.environ:
     read = {word: Path(word).read_text() for word in sys.argv[1:] if Path(word).is_file()}
     read |= {
-        part: Path(part).read_text() for word in sys.argv[1:] for part in word.split(",")[1:] + word.split(",")[:1]
+        part: Path(part).read_text()
+        for word in sys.argv[1:]
+        for part in word.split(",")[1:] + word.split(",")[:1]
         if Path(part).is_file()
     }
     out.write_text(json.dumps({"argv": sys.argv[1:], "environment": known, "read": read}))
