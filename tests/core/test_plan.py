@@ -1,0 +1,150 @@
+"""Properties of the plan; what exactly it says is in ``test_vectors.py``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cts_core.errors import IllegalParameterError
+from cts_core.model.job import JobInput
+from cts_core.plan import place_file, plan_job, split_evenly
+
+SEGMENTS = st.sampled_from(["a", "b", "ab", "f 0", "ä", "manifest-1", "x.fa"])
+KEYS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
+PATHS = st.builds("{}/{}".format, st.sampled_from(["data", "other"]), KEYS)
+ROOTS = st.lists(st.just("") | st.sampled_from(["data", "other"]) | PATHS, max_size=3)
+
+
+def _job(files: list[str], containers: int = 1, params: dict | None = None, **more) -> JobInput:
+    return JobInput.model_validate(
+        {
+            "cluster": "local",
+            "image": "host/tool",
+            "params": params or {},
+            "num_containers": containers,
+            "output_dir": "data/out",
+            "input_files": files,
+            **more,
+        }
+    )
+
+
+def _all_files(params_of_files: dict) -> dict:
+    return {"args": [{"type": "input_files", **params_of_files}]}
+
+
+@given(st.lists(st.integers(), max_size=100), st.integers(1, 30))
+def test_a_split_is_even_and_in_order(items, count):
+    parts = list(split_evenly(items, count))
+    assert len(parts) == count
+    assert [item for part in parts for item in part] == items
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] - sizes[-1] <= 1
+
+
+@given(PATHS, ROOTS)
+def test_a_place_is_the_end_of_the_path(path, roots):
+    place = place_file(path, roots)
+    assert place
+    assert path == place or path.endswith(f"/{place}")
+    above = [root for root in roots if root == "" or path.startswith(f"{root}/")]
+    if not above:
+        assert "/" not in place
+    for root in above:
+        # No root above it keeps less.
+        assert len(place) <= len(path.removeprefix(root).removeprefix("/"))
+
+
+@given(PATHS)
+def test_a_root_is_a_prefix_by_whole_segments(path):
+    assert place_file(path, [path[:-1]]) == path.rpartition("/")[2]
+    assert place_file(path, [path]) == path.rpartition("/")[2]
+    assert place_file(path, [""]) == path
+
+
+@given(st.lists(PATHS, min_size=1, max_size=12), st.integers(1, 5), ROOTS)
+def test_every_file_has_one_place_or_the_plan_is_refused(files, containers, roots):
+    assume(containers <= len(files))
+    job = _job(
+        files,
+        containers,
+        _all_files({"input_files_format": "space_separated_list"}),
+        input_roots=roots,
+    )
+    places = Counter(place_file(path, job.input_roots or []) for path in files)
+    crowded = places.most_common(1)[0][1] > 1
+    nested = any(other.startswith(f"{place}/") for place in places for other in places)
+    try:
+        plans = plan_job(job, ["tool"])
+    except IllegalParameterError:
+        assert crowded or nested
+        return
+    assert not crowded
+    assert [plan.number for plan in plans] == list(range(containers))
+    assert [placed.file.file for plan in plans for placed in plan.files] == files
+    for plan in plans:
+        assert plan.argv == ["tool", *(f"/input_files/{placed.place}" for placed in plan.files)]
+        folders = {p.place.rpartition("/")[0] for p in plan.files}
+        assert not folders & {p.place for p in plan.files}
+
+
+def test_collisions_name_both_files_and_their_indexes():
+    with pytest.raises(IllegalParameterError) as error:
+        plan_job(_job(["data/a/x", "data/b/y", "data/b/x"], 3), [])
+    assert str(error.value) == (
+        "Input files 'data/b/x' at index 2 and 'data/a/x' at index 0 collide at path '/input_files/x'"
+    )
+
+
+def test_a_file_where_another_needs_a_folder():
+    job = _job(["data/a/x", "data/r/a"], input_roots=["data", "data/r"])
+    with pytest.raises(
+        IllegalParameterError, match=r"'/input_files/a' would be both a folder and a file"
+    ):
+        plan_job(job, [])
+    # In containers of their own they do not meet.
+    assert len(plan_job(job.model_copy(update={"num_containers": 2}), [])) == 2
+
+
+def test_a_file_named_like_the_manifest():
+    params = {"args": [{"type": "manifest_file", "manifest_file_format": "files"}]}
+    with pytest.raises(IllegalParameterError, match=r"container 0 collides with its manifest"):
+        plan_job(_job(["data/manifest-1"], params=params), [])
+    # The second container's manifest has another name.
+    plans = plan_job(_job(["data/x", "data/manifest-1"], 2, params), [])
+    assert [plan.argv for plan in plans] == [
+        ["/input_files/manifest-1"],
+        ["/input_files/manifest-2"],
+    ]
+
+
+@pytest.mark.parametrize("declobber", [False, True])
+@pytest.mark.parametrize("folder", ["data/out", "data/out/"])
+def test_declobber_gives_each_container_a_folder(declobber, folder):
+    plans = plan_job(_job(["data/a", "data/b"], 2, {"declobber": declobber}, output_dir=folder), [])
+    expected = ["data/out/0", "data/out/1"] if declobber else ["data/out", "data/out"]
+    assert [plan.output_dir for plan in plans] == expected
+
+
+@pytest.mark.parametrize(
+    ("files_format", "flag", "expected"),
+    [
+        ("comma_separated_list", None, ["/in/a,/in/b"]),
+        ("comma_separated_list", "-i", ["-i", "/in/a,/in/b"]),
+        ("comma_separated_list", "--in=", ["--in=/in/a,/in/b"]),
+        ("space_separated_list", None, ["/in/a", "/in/b"]),
+        ("space_separated_list", "-i", ["-i", "/in/a", "/in/b"]),
+        ("space_separated_list", "--in=", ["--in=/in/a", "/in/b"]),
+        ("repeat_parameter", "-i", ["-i", "/in/a", "-i", "/in/b"]),
+        ("repeat_parameter", "--in=", ["--in=/in/a", "--in=/in/b"]),
+    ],
+)
+@pytest.mark.parametrize("mount", ["/in", "/in/"])
+def test_how_files_are_written(files_format, flag, expected, mount):
+    params = _all_files({"input_files_format": files_format, "flag": flag})
+    job = _job(["data/a", "data/b"], params={**params, "input_mount_point": mount})
+    assert plan_job(job, ["tool", "sub"])[0].argv == ["tool", "sub", *expected]
