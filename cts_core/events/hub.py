@@ -1,75 +1,34 @@
-"""Serves subscribers: first what they missed, from the store, then what happens, as it happens.
+"""Hands what happens to those who listen, in this process.
 
-A subscriber has a bounded buffer. When it overflows, the buffer is dropped and the subscriber reads on from
-the store at its cursor, so that nobody misses anything and no publisher waits for a slow reader.
+Publishing is what makes it instant: the embedded outbox publishes here. The backstop is a slow look at the
+store, one for all subscribers, which also finds what other server processes recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
-from cts_core.errors import CTSError, TooManyRequestsError
+from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
+from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_page
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
 
 log = logging.getLogger(__name__)
 
-BUFFER = 256
-"""Events that wait for one subscriber."""
-REMEMBERED = 4096
-"""Delivered events that one subscriber is remembered to have."""
-MAX_SUBSCRIBERS = 2000
-MAX_PER_USER = 50
-PAGE = 500
-"""Events that are read from the store at once."""
-OVERLAP = timedelta(seconds=5)
-"""How much is replayed before a cursor: servers' clocks differ, and writes commit out of order."""
-BACKSTOP_SECONDS = 2.0
-"""Between looks at the store for what other servers recorded, while anybody listens."""
-
-
-class _Subscriber:
-    def __init__(self, user: str, job_id: str | None, after: datetime | None) -> None:
-        self.user = user
-        self.job_id = job_id
-        self.cursor = after or utc_now()
-        self.lagging = after is not None
-        self.buffer: deque[JobEvent | JobProgress] = deque()
-        self.ready = asyncio.Event()
-        self.closed = False
-        self._seen: OrderedDict[str, None] = OrderedDict()
-
-    def wants(self, event: JobEvent | JobProgress) -> bool:
-        return event.user == self.user and self.job_id in (None, event.job_id)
-
-    def offer(self, event: JobEvent | JobProgress) -> None:
-        if self.lagging and isinstance(event, JobEvent):
-            return
-        if len(self.buffer) >= BUFFER:
-            if isinstance(event, JobProgress):
-                return
-            self.buffer.clear()
-            self.lagging = True
-        else:
-            self.buffer.append(event)
-        self.ready.set()
-
-    def is_new(self, event: JobEvent) -> bool:
-        """Whether it was not delivered before; from now on it counts as delivered."""
-        if event.trans_id in self._seen:
-            return False
-        self._seen[event.trans_id] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        self.cursor = max(self.cursor, event.recorded_at)
-        return True
+OVERLAP = timedelta(seconds=10)
+"""How far before its cursor a reader looks again: servers' clocks differ, and writes commit out of order."""
+LOOK_SECONDS = 2.0
+"""Between looks at the store. With the differences of clocks it must stay well below the overlap."""
+REMEMBERED = 16_384
+"""Events that are known to have been handed on, so that a look does not repeat those of its overlap."""
+MAX_SUBSCRIBERS = 1000
+MAX_PER_USER = 100
 
 
 class Hub:
@@ -77,122 +36,99 @@ class Hub:
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._subscribers: set[_Subscriber] = set()
-        self._present = asyncio.Event()
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._count = 0
+        self._wanted = asyncio.Event()
+        self._since = utc_now()
+        self._told = RecentIds(REMEMBERED)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to look at the store for what other servers record."""
-        self._task = asyncio.create_task(self._watch_store(), name="hub")
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="hub")
 
     async def close(self) -> None:
-        """End every stream."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for subscriber in self._subscribers:
-            subscriber.closed = True
-            subscriber.ready.set()
+        """End every stream. Nobody can subscribe any more."""
+        task, self._task = self._task, None
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.close()
+        if task:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def publish(self, event: JobEvent) -> None:
-        """Hand an event to whom it concerns; never waits for a reader."""
-        self._offer(event)
+        """Hand an event to those whom it concerns; never waits for a reader."""
+        self._tell(event)
 
     def publish_progress(self, progress: JobProgress) -> None:
-        """Hand on a hint; it is dropped where there is no room."""
-        self._offer(progress)
+        """Hand on a hint, where there is room for it."""
+        for subscription in self._subscriptions.get(progress.user, ()):
+            subscription.offer_progress(progress)
 
-    def _offer(self, event: JobEvent | JobProgress) -> None:
-        for subscriber in self._subscribers:
-            if subscriber.wants(event):
-                subscriber.offer(event)
+    def _tell(self, event: JobEvent) -> None:
+        if self._told.add(event.trans_id):
+            for subscription in self._subscriptions.get(event.user, ()):
+                subscription.offer(event)
 
     @asynccontextmanager
     async def subscribe(
         self, user: str, job_id: str | None = None, after: datetime | None = None
     ) -> AsyncIterator[AsyncIterator[JobEvent | JobProgress]]:
-        """A stream of the user's events, of one job or of all, from ``after`` or from now.
+        """The user's events, of one job or of all: those recorded since ``after``, then those to come.
 
-        The stream ends when the hub closes. An event may come twice after a resume; ``trans_id`` tells.
-        Raises TooManyRequestsError.
+        Without ``after`` they are those to come. Each comes at least once, also some from shortly before
+        ``after``: who has an event already knows it by its ``trans_id``. Hints of progress come when there is
+        room. The stream ends when the hub closes.
+
+        Raises TooManyRequestsError, and UnavailableError when the hub is closed.
         """
-        if len(self._subscribers) >= MAX_SUBSCRIBERS:
-            raise TooManyRequestsError("Too many streams of events are open: try again later")
-        if Counter(s.user for s in self._subscribers)[user] >= MAX_PER_USER:
-            raise TooManyRequestsError(
-                f"User {user} has {MAX_PER_USER} streams of events open already: close some"
-            )
-        subscriber = _Subscriber(user, job_id, after)
-        self._subscribers.add(subscriber)
-        self._present.set()
-        stream = self._stream(subscriber)
+        self._check_room(user)
+        subscription = Subscription(
+            self._store, user, job_id, None if after is None else after - OVERLAP
+        )
+        if self._count == 0:
+            self._since = utc_now() - OVERLAP
+        self._subscriptions[user].add(subscription)
+        self._count += 1
+        self._wanted.set()
         try:
-            yield stream
+            yield subscription
         finally:
-            self._subscribers.discard(subscriber)
-            await stream.aclose()
+            subscription.close()
+            self._count -= 1
+            if self._count == 0:
+                self._wanted.clear()
+            self._subscriptions[user].remove(subscription)
+            if not self._subscriptions[user]:
+                del self._subscriptions[user]
 
-    async def _stream(
-        self, subscriber: _Subscriber
-    ) -> AsyncGenerator[JobEvent | JobProgress, None]:
-        while not subscriber.closed:
-            if subscriber.lagging:
-                async for event in self._replay(subscriber):
-                    yield event
-            while subscriber.buffer:
-                event = subscriber.buffer.popleft()
-                if isinstance(event, JobProgress) or subscriber.is_new(event):
-                    yield event
-            if not subscriber.lagging:
-                subscriber.ready.clear()
-                if not subscriber.buffer and not subscriber.closed:
-                    await subscriber.ready.wait()
+    def _check_room(self, user: str) -> None:
+        if self._task is None:
+            raise UnavailableError("The service is stopping: try again later")
+        if self._count >= MAX_SUBSCRIBERS:
+            raise TooManyRequestsError("Too many streams of events are open: try again later")
+        if len(self._subscriptions.get(user, ())) >= MAX_PER_USER:
+            raise TooManyRequestsError(
+                f"{MAX_PER_USER} streams of events are open for user {user}: close some first"
+            )
 
-    async def _replay(self, subscriber: _Subscriber) -> AsyncIterator[JobEvent]:
-        since = subscriber.cursor - OVERLAP
+    async def _run(self) -> None:
         while True:
-            # From here on live events are taken again: what is stored before the read is in its page.
-            subscriber.lagging = False
+            await self._wanted.wait()
             try:
-                page = await self._store.events(
-                    since=since, user=subscriber.user, job_id=subscriber.job_id, limit=PAGE
-                )
-            except BaseException:
-                subscriber.lagging = True
-                raise
-            for event in page:
-                if subscriber.is_new(event):
-                    yield event
-            if len(page) < PAGE:
-                return
-            since = _go_on_from(page)
-
-    async def _watch_store(self) -> None:
-        since, full = utc_now(), False
-        while True:
-            if not self._subscribers:
-                self._present.clear()
-                await self._present.wait()
-                since, full = utc_now() - OVERLAP, False
-            if not full:
-                await asyncio.sleep(BACKSTOP_SECONDS)
-            try:
-                page = await self._store.events(since=since, limit=PAGE)
+                await self._look()
             except CTSError as e:
-                log.warning("The hub cannot see what other servers record: %s", e)
-                full = False
-                continue
+                log.warning("What other servers recorded is not seen for now: %s", e)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        since: datetime | None = self._since
+        while since is not None:
+            page = await self._store.events(since=since, limit=PAGE)
             for event in page:
-                self._offer(event)
-            full = len(page) >= PAGE
-            if full:
-                since = _go_on_from(page)
-            elif page:
-                since = max(since, page[-1].recorded_at - OVERLAP)
-
-
-def _go_on_from(page: list[JobEvent]) -> datetime:
-    """Where the page after a full one begins: an instant that filled a page is in it whole."""
-    last = page[-1].recorded_at
-    return last + timedelta(microseconds=1) if page[0].recorded_at == last else last
+                self._tell(event)
+            if page:
+                self._since = max(self._since, page[-1].recorded_at - OVERLAP)
+            since = next_page(since, page, PAGE)

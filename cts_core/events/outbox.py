@@ -6,9 +6,12 @@ The unsent transitions in the record store are the outbox; nothing is kept here 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 import random
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 
 from cts_core.errors import CTSError
 from cts_core.events.publisher import EventPublisher
@@ -18,21 +21,48 @@ from cts_core.worker.failpoint import failpoint
 
 log = logging.getLogger(__name__)
 
-BATCH = 64
-"""Jobs whose events are under way at once."""
+CONCURRENCY = 32
+"""Jobs of which an event is under way at once."""
+MAX_FAILING = 256
+"""Jobs whose event failed and is tried again. With more of them it is the publisher that fails, not the
+events, and no others are tried until one gets through."""
 BACKSTOP_SECONDS = 5.0
 """Between looks at the store when nobody says that there is something to send."""
+PUBLISH_SECONDS = 60.0
+"""How long a publisher may take to acknowledge an event."""
+FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 30.0
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """What waited at the last look: at least so many jobs, whose oldest event was recorded then."""
+
+    jobs: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass
+class _Failing:
+    times: int
+    again: float
+    """When to try again, by the event loop's clock."""
+
+
 class Outbox:
-    """Takes the oldest unsent transition of each job, publishes it, waits, marks it, and looks again."""
+    """Takes a job's oldest unsent transition, publishes it, waits, marks it, and looks for the next.
+
+    Jobs do not wait for each other. A job whose event fails rests for a while that doubles.
+    """
 
     def __init__(self, store: RecordStore, publisher: EventPublisher) -> None:
         self._store = store
         self._publisher = publisher
         self._wake = asyncio.Event()
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._failing: dict[str, _Failing] = {}
         self._task: asyncio.Task[None] | None = None
+        self.backlog = Backlog()
 
     async def start(self) -> None:
         """Begin, with whatever was left unsent."""
@@ -40,49 +70,97 @@ class Outbox:
 
     async def stop(self) -> None:
         """Stop. What is unsent is sent after the next start."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        sending = list(self._sending.values())
+        for sender in sending:
+            sender.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
 
     def nudge(self) -> None:
         """There is something to send."""
         self._wake.set()
 
     async def _run(self) -> None:
-        failures = 0
         while True:
             self._wake.clear()
             try:
-                while await self._send_batch():
-                    failures = 0
+                await self._start_sending()
             except CTSError as e:
-                failures += 1
                 log.warning("Events wait in the outbox: %s", e)
-            except Exception:  # noqa: BLE001 - no fault of ours may end the delivery for good
-                failures += 1
-                log.exception("The outbox failed; it goes on")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BACKSTOP_SECONDS):
+                await asyncio.sleep(BACKSTOP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._rest()):
                     await self._wake.wait()
-            if failures:
-                most = min(MAX_BACKOFF_SECONDS, 0.1 * 2**failures)
-                await asyncio.sleep(random.uniform(most / 2, most))  # noqa: S311 - jitter, no secret
 
-    async def _send_batch(self) -> int:
-        """Send the oldest event of each of up to ``BATCH`` jobs; returns how many were sent."""
-        events = await self._store.unsent(limit=BATCH)
-        # All are tried before a failure is told, so that one job's trouble does not hold up the others.
-        answers = await asyncio.gather(*map(self._send, events), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return len(events)
+    def _rest(self) -> float:
+        """Seconds until the next look, unless something happens."""
+        if len(self._sending) >= CONCURRENCY:
+            return BACKSTOP_SECONDS
+        now = asyncio.get_running_loop().time()
+        due = (f.again - now for job_id, f in self._failing.items() if job_id not in self._sending)
+        return max(0.0, min((BACKSTOP_SECONDS, *due)))
+
+    async def _start_sending(self) -> None:
+        # What is read of a job whose event was under way may be of before its end.
+        busy = set(self._sending)
+        # Those under way and those at rest are still unsent: so many more are asked for.
+        limit = CONCURRENCY + len(busy) + len(self._failing)
+        events = await self._store.unsent(limit=limit)
+        self.backlog = Backlog(len(events), events[0].recorded_at if events else None)
+        for job_id in self._failing.keys() - busy - {event.job_id for event in events}:
+            del self._failing[job_id]  # another server has sent it
+        for event in events:
+            if len(self._sending) >= CONCURRENCY:
+                return
+            if event.job_id not in busy and self._may_send(event.job_id):
+                task = asyncio.create_task(self._send(event), name=f"outbox-{event.job_id}")
+                self._sending[event.job_id] = task
+                task.add_done_callback(functools.partial(self._ended, event))
+
+    def _may_send(self, job_id: str) -> bool:
+        failing = self._failing.get(job_id)
+        if failing is None:
+            return len(self._failing) < MAX_FAILING
+        return failing.again <= asyncio.get_running_loop().time()
 
     async def _send(self, event: JobEvent) -> None:
         failpoint("acknowledge:before")
-        await self._publisher.publish(event)
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await self._publisher.publish(event)
         failpoint("acknowledge:after")
         failpoint("mark:before")
         await self._store.mark_sent(event.job_id, event.trans_id)
         failpoint("mark:after")
+
+    def _ended(self, event: JobEvent, task: asyncio.Task[None]) -> None:
+        del self._sending[event.job_id]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._failing.pop(event.job_id, None)
+        else:
+            self._put_to_rest(event, error)
+        self._wake.set()
+
+    def _put_to_rest(self, event: JobEvent, error: BaseException) -> None:
+        failing = self._failing.setdefault(event.job_id, _Failing(0, 0))
+        failing.times += 1
+        most = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failing.times, 16))
+        delay = random.uniform(most / 2, most)  # noqa: S311 - jitter, no secret
+        failing.again = asyncio.get_running_loop().time() + delay
+        known = isinstance(error, CTSError | TimeoutError)
+        log.warning(
+            "The event that job %s is %s is sent again in %.1f s, after try %d: %s",
+            event.job_id,
+            event.state.value,
+            delay,
+            failing.times,
+            str(error) or "it was not acknowledged in time",
+            exc_info=None if known else error,
+        )

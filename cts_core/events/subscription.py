@@ -1,0 +1,154 @@
+"""One subscriber's stream: first what it missed, from the store, then what happens, as it happens.
+
+Its buffer is bounded, and no publisher ever waits for it. When the buffer is full, it is emptied, and the
+stream goes on from the store at the oldest event that was dropped: it is late then, and misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Self
+
+from cts_core.errors import UnavailableError
+from cts_core.model.event import JobEvent, JobProgress
+from cts_core.records.store import RecordStore
+
+log = logging.getLogger(__name__)
+
+BUFFER = 256
+"""Events that wait for one subscriber; also the jobs whose latest progress waits for it."""
+REMEMBERED = 1024
+"""Events that one subscriber is known to have had."""
+PAGE = 500
+"""Events that are read from the store at once."""
+RETRY_SECONDS = 2.0
+"""Between tries to read from a store that cannot be reached."""
+
+
+class RecentIds:
+    """A set that forgets its oldest members beyond ``size``."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._ids: dict[str, None] = {}
+
+    def add(self, id_: str) -> bool:
+        """Whether it was not in the set; from now on it is."""
+        if id_ in self._ids:
+            return False
+        self._ids[id_] = None
+        if len(self._ids) > self._size:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+
+def next_page(since: datetime, page: list[JobEvent], limit: int) -> datetime | None:
+    """Where the page after this one begins; None when it was the last. See ``RecordStore.events``."""
+    if len(page) < limit:
+        return None
+    last = page[-1].recorded_at
+    # A page of one instant alone holds all of it.
+    return last if last > since else last + timedelta.resolution
+
+
+class Subscription:
+    """An iterator over the events of a user, or of one of the user's jobs. It ends when it is closed.
+
+    A consumer may cancel its waiting for the next event, and ask again: nothing is lost by it.
+    """
+
+    def __init__(
+        self, store: RecordStore, user: str, job_id: str | None, replay_from: datetime | None
+    ) -> None:
+        """``replay_from`` is where to begin reading the store; None begins with what happens from now on."""
+        self.user = user
+        self._store = store
+        self._job_id = job_id
+        self._replay_from = replay_from
+        self._replayed: deque[JobEvent] = deque()
+        self._live: deque[JobEvent] = deque()
+        self._progress: dict[str, JobProgress] = {}
+        self._dropped_since: datetime | None = None
+        self._had = RecentIds(REMEMBERED)
+        self._ready = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    def offer(self, event: JobEvent) -> None:
+        """Take an event, if it is one that this subscriber wants."""
+        if not self._wants(event.job_id):
+            return
+        self._live.append(event)
+        if self._dropped_since is not None or len(self._live) > BUFFER:
+            self._drop_live()
+        self._ready.set()
+
+    def offer_progress(self, progress: JobProgress) -> None:
+        """Take a hint in the place of the job's last one; without a place it is dropped."""
+        if not self._wants(progress.job_id):
+            return
+        if progress.job_id in self._progress or len(self._progress) < BUFFER:
+            self._progress[progress.job_id] = progress
+            self._ready.set()
+
+    def close(self) -> None:
+        """End the stream, also for a consumer that waits for it now."""
+        self._closed.set()
+        self._ready.set()
+
+    def _wants(self, job_id: str) -> bool:
+        return self._job_id in (None, job_id)
+
+    def _drop_live(self) -> None:
+        dropped = [event.recorded_at for event in self._live]
+        if self._dropped_since is not None:
+            dropped.append(self._dropped_since)
+        self._dropped_since = min(dropped)
+        self._live.clear()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> JobEvent | JobProgress:
+        while not self._closed.is_set():
+            if item := self._take():
+                return item
+            if self._replay_from is None and self._dropped_since is not None:
+                # From here on live events are taken again. Every one that was dropped is in the store.
+                self._replay_from, self._dropped_since = self._dropped_since, None
+            if self._replay_from is not None:
+                await self._read_page(self._replay_from)
+                continue
+            self._ready.clear()
+            if not self._closed.is_set():
+                await self._ready.wait()
+        raise StopAsyncIteration
+
+    def _take(self) -> JobEvent | JobProgress | None:
+        # What is live waits until the past has been told.
+        queues = (self._replayed,) if self._replay_from else (self._replayed, self._live)
+        for queue in queues:
+            while queue:
+                event = queue.popleft()
+                if self._had.add(event.trans_id):
+                    return event
+        if self._progress and self._replay_from is None:
+            return self._progress.pop(next(iter(self._progress)))
+        return None
+
+    async def _read_page(self, since: datetime) -> None:
+        try:
+            page = await self._store.events(
+                since=since, user=self.user, job_id=self._job_id, limit=PAGE
+            )
+        except UnavailableError as e:
+            log.warning("A stream of events waits for the store: %s", e)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self._closed.wait()
+            return
+        self._replayed.extend(page)
+        self._replay_from = next_page(since, page, PAGE)
