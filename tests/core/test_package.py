@@ -1,0 +1,80 @@
+"""What is installed: everything that runs, from a wheel that needs no Node to be built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_what_runs(tmp_path: Path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        env={"PATH": "/nonexistent"},
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in (
+        "cts_core/worker/__main__.py",
+        "cts_core/py.typed",
+        "cts_jupyter/py.typed",
+        "cts_jupyter/widgets/static/card.js",
+        "cts_jupyter/examples/fasta_stats.py",
+    ):
+        assert name in names
+    assert any(
+        name.endswith("data/etc/jupyter/jupyter_server_config.d/cts_jupyter.json") for name in names
+    )
+    assert not [name for name in names if name.startswith("tests/")]
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "cts_core/py.typed",
+        "notebooks/quickstart.ipynb",
+    } <= inside
+
+
+def test_the_engine_pulls_in_no_front_and_no_extra():
+    program = (
+        "import sys, cts_core.engine.engine; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    unwanted = {
+        "tornado",
+        "IPython",
+        "ipywidgets",
+        "httpx",
+        "boto3",
+        "botocore",
+        "pymongo",
+        "kafka",
+        "htcondor2",
+    }
+    assert not unwanted & set(found)
+    assert not [name for name in found if name.startswith(("jupyter", "cts_jupyter", "traitlets"))]
+
+
+def test_importing_the_core_imports_nothing():
+    program = (
+        "import sys; before = set(sys.modules); import cts_core; print(*set(sys.modules) - before)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["cts_core"]
