@@ -1,0 +1,101 @@
+"""The places in a notebook where a card of one job stands, kept up to date by the kernel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display, update_display
+
+from cts_jupyter.transport import CTSClientError
+from cts_jupyter.widgets.card import CardData, card_html, card_text
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_UPDATES = 1.0
+_MAX_PLACES = 20
+"""Older ones stay as they are."""
+
+
+class CardDisplay:
+    """Shows a card, and updates every place where it was shown, at most once a second."""
+
+    def __init__(self, card: Callable[[], CardData]) -> None:
+        """``card`` asks the service, and may raise CTSClientError."""
+        self._card = card
+        self._lock = threading.Lock()
+        self._places: deque[str] = deque(maxlen=_MAX_PLACES)
+        self._is_live = False
+        self._updated = 0.0
+        self._timer: threading.Timer | None = None
+        self._shown_in: int | None = None
+
+    def show(self, *, is_live: bool, is_result_too: bool) -> CardData | None:
+        """Show the card in a new place, and return what it says. Raises CTSClientError.
+
+        ``is_result_too``: the cell that runs now may have the job as its result, too; then it is not shown
+        twice, and None is returned the second time.
+        """
+        shell = get_ipython()
+        cell = shell.execution_count if shell is not None else None
+        if cell is not None and cell == self._shown_in and not is_result_too:
+            self._shown_in = None
+            return None
+        self._shown_in = cell if is_result_too else None
+        self._is_live = is_live
+        place = f"cts-card-{uuid.uuid4()}"
+        card = self._card()
+        bundle = self._bundle(card, place)
+        if shell is None:
+            print(bundle["text/plain"])  # noqa: T201 - plain Python has no other display
+            return card
+        display(bundle, raw=True, display_id=place)  # type: ignore[no-untyped-call]  # IPython's
+        with self._lock:
+            self._places.append(place)
+            self._updated = time.monotonic()
+        return card
+
+    def _bundle(self, card: CardData, place: str) -> Mapping[str, str]:
+        return {
+            "text/plain": card_text(card),
+            "text/html": card_html(card, element_id=place, is_live=self._is_live),
+        }
+
+    def update_soon(self) -> None:
+        """Update now, or when a second has passed since the last time."""
+        with self._lock:
+            if not self._places or self._timer is not None:
+                return
+            wait = self._updated + _SECONDS_BETWEEN_UPDATES - time.monotonic()
+            self._timer = threading.Timer(max(wait, 0), self._update)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def update_now(self) -> None:
+        """Update every place, for the last time."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._update()
+
+    def _update(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._updated = time.monotonic()
+            places = list(self._places)
+        if not places:
+            return
+        try:
+            card = self._card()
+        except CTSClientError as e:
+            # What stands there stays; the next change tries again.
+            log.info("A card cannot be updated now: %s", e)
+            return
+        for place in places:
+            update_display(self._bundle(card, place), raw=True, display_id=place)  # type: ignore[no-untyped-call]  # IPython's

@@ -1,0 +1,1 @@
+"""Small real tools that the quickstart registers as ``host/...`` images."""

@@ -1,0 +1,60 @@
+"""Shell-like patterns over object paths."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_WILDCARD = re.compile(r"[*?\[]")
+_CLASS = re.compile(r"\[(!?)([^\]]+)\]")
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether a text is a pattern at all."""
+    return _WILDCARD.search(text) is not None
+
+
+def literal_prefix(pattern: str) -> str:
+    """What every path that matches begins with."""
+    wildcard = _WILDCARD.search(pattern)
+    return pattern[: wildcard.start()] if wildcard else pattern
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = []
+    position = 0
+    while position < len(pattern):
+        if pattern.startswith("**/", position):
+            parts.append("(?:[^/]+/)*")
+            position += 3
+        elif pattern.startswith("**", position):
+            parts.append(".*")
+            position += 2
+        elif pattern[position] == "*":
+            parts.append("[^/]*")
+            position += 1
+        elif pattern[position] == "?":
+            parts.append("[^/]")
+            position += 1
+        elif choice := _CLASS.match(pattern, position):
+            negated, characters = choice.groups()
+            escaped = characters.replace("\\", r"\\").replace("^", r"\^").replace("[", r"\[")
+            parts.append(f"(?!/)[{'^' if negated else ''}{escaped}]")
+            position = choice.end()
+        else:
+            parts.append(re.escape(pattern[position]))
+            position += 1
+    try:
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error as e:
+        raise ValueError(f"The pattern {pattern!r} cannot be read: {e}") from e
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path is what a pattern means: ``*`` and ``?`` stop at ``/``, ``**`` does not.
+
+    A pattern without ``/`` is about the file's name, in whatever folder it lies. Raises ValueError.
+    """
+    subject = path if "/" in pattern else path.rpartition("/")[2]
+    return _compiled(pattern).fullmatch(subject) is not None

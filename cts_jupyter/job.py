@@ -1,0 +1,293 @@
+"""A job in Python: what it is doing, what came of it, and its card in a notebook."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cts_jupyter import spelling, words
+from cts_jupyter.answers import Container, JobDetails, JobPreview, S3File
+from cts_jupyter.display import CardDisplay
+from cts_jupyter.feed import Change
+from cts_jupyter.listing import container_table, output_table
+from cts_jupyter.logs import LogText, read_log
+from cts_jupyter.report import card_data, count_states, find_containers, find_failure, outputs_of
+from cts_jupyter.resubmit import Changes, body_of, resubmission
+from cts_jupyter.session import Session, current_session
+from cts_jupyter.table import Table
+from cts_jupyter.transport import CTSClientError, CTSConnectionError
+from cts_jupyter.widgets.card import CardData, card_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_BACKSTOP_SECONDS = 30.0
+"""Between looks at the job while waiting, should an event ever get lost."""
+
+
+def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
+    """Submit a job to the service of this kernel. The fields are those of the REST API.
+
+    Raises CTSClientError with the first check that does not hold.
+    """
+    return current_session().submit(fields)
+
+
+class Job:
+    """A job of a service. Whatever asks the service raises CTSClientError."""
+
+    def __init__(self, session: Session, job_id: str, summary: JobPreview | None = None) -> None:
+        """``summary`` is what is known already, from a listing."""
+        self.id = job_id
+        self._session = session
+        self._summary = summary
+        self._final: JobDetails | None = None
+        self._state = summary.state if summary else None
+        self._counts: Mapping[str, int] | None = None
+        self._following = False
+        self._lock = threading.Lock()
+        self._is_ending = False
+        self._ended = threading.Event()
+        self._lost: CTSClientError | None = None
+        self._display = CardDisplay(self._card)
+        if self._state is not None and words.has_ended(self._state):
+            self._ended.set()
+
+    # What it is doing.
+
+    @property
+    def state(self) -> str:
+        """The state now: told by events while the job is watched, else asked for."""
+        if self._ended.is_set() or (self._following and self._state is not None):
+            return str(self._state)
+        return self.refresh()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the state will not change any more."""
+        return words.has_ended(self.state)
+
+    @property
+    def summary(self) -> JobPreview:
+        """The job without its files: as it was last listed, or as it is."""
+        return self._summary or self.details
+
+    @property
+    def details(self) -> JobDetails:
+        """The whole job as the service has it now."""
+        if self._final is None:
+            details = self._session.client.job(self.id)
+            self._summary = details
+            if not words.has_ended(details.state):
+                return details
+            self._final = details
+        return self._final
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed; None for a job that did not."""
+        return self.details.error
+
+    @property
+    def containers(self) -> Table[Container]:
+        """Each container: state, exit code, files, times."""
+        return container_table(find_containers(self._session.client, self.id) or [])
+
+    @property
+    def outputs(self) -> list[S3File]:
+        """The files it left, with their checksums; none before it is complete."""
+        return outputs_of(self.details)
+
+    def files(self) -> pd.DataFrame | Table[S3File]:
+        """The outputs as a DataFrame; as a table where there is no pandas."""
+        table = output_table(self.outputs, empty="No outputs yet")
+        try:
+            return table.to_frame()
+        except ImportError:
+            return table
+
+    def logs(self, container: int = 0, *, stderr: bool = False, tail: int | None = None) -> LogText:
+        """The end of a container's log, of its last ``tail`` lines if given."""
+        stream = "stderr" if stderr else "stdout"
+        return read_log(self._session.client, self.id, container, stream, lines=tail)
+
+    # What can be done with it.
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Wait for the end, however it ends, and return the job.
+
+        Interrupting the wait leaves the job alone. Raises TimeoutError after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.follow()
+        while True:
+            left = _BACKSTOP_SECONDS
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+            if self._ended.wait(max(left, 0)):
+                return self
+            if self._lost is not None:
+                raise self._lost
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"Job {words.short_id(self.id)} is still in state {self._state} after {timeout:g} s"
+                )
+            try:
+                self.refresh()
+            except CTSConnectionError as e:
+                # It may come back, and the job goes on meanwhile.
+                log.info("Job %s cannot be looked at now: %s", self.id, e)
+
+    def cancel(self) -> None:
+        """Have it stopped. Raises CTSRequestError when it has ended already."""
+        self._session.client.cancel(self.id)
+
+    def resubmission(
+        self,
+        *,
+        only_failed: bool = False,
+        memory: str | int | None = None,
+        runtime: timedelta | None = None,
+        output_dir: str | None = None,
+    ) -> dict[str, Any]:
+        """What :meth:`resubmit` would submit."""
+        details = self.details
+        client = self._session.client
+        containers = find_containers(client, self.id) if only_failed else None
+        changes = Changes(only_failed, memory, runtime, output_dir)
+        return resubmission(client, details, containers, changes)
+
+    def resubmit(
+        self,
+        *,
+        only_failed: bool = False,
+        memory: str | int | None = None,
+        runtime: timedelta | None = None,
+        output_dir: str | None = None,
+    ) -> Job:
+        """Submit it again, or only the inputs of containers that did not complete, into a fresh folder.
+
+        Raises ResubmitError.
+        """
+        body = self.resubmission(
+            only_failed=only_failed, memory=memory, runtime=runtime, output_dir=output_dir
+        )
+        return self._session.submit(body)
+
+    # Written down again.
+
+    def as_line(self, *, tsv: str | Path | None = None) -> str:
+        """``%cts submit`` that submits the same; see :func:`cts_jupyter.spelling.as_line`."""
+        return spelling.as_line(body_of(self.details), tsv=None if tsv is None else Path(tsv))
+
+    def as_yaml(self) -> str:
+        """A ``%%cts submit`` cell that submits the same."""
+        return spelling.as_yaml(body_of(self.details))
+
+    def as_python(self) -> str:
+        """Python that submits the same."""
+        return spelling.as_python(body_of(self.details))
+
+    def as_word(self) -> str:
+        """What stands for the job on a line."""
+        return self.id
+
+    # How it follows what happens.
+
+    def follow(self) -> None:
+        """Have events tell of the job until it ends."""
+        with self._lock:
+            if self._following or self._ended.is_set():
+                return
+            self._following = True
+            self._lost = None
+        try:
+            self._session.feed.listen(self.id, self)
+            self.refresh()
+        except CTSClientError:
+            self._unfollow()
+            raise
+
+    def refresh(self) -> str:
+        """Ask for the state, and return it."""
+        state = self._session.client.status(self.id).state
+        self.on_change(Change(state=state))
+        return state
+
+    def on_change(self, change: Change) -> None:
+        """Take in what became known; the feed calls this on its thread."""
+        with self._lock:
+            # A look at the job and an event may come in either order: what has ended stays so.
+            if self._is_ending or self._ended.is_set():
+                return
+            if change.containers is not None:
+                self._counts = change.containers
+            self._state = change.state or self._state
+            self._is_ending = words.has_ended(change.state or "")
+        if self._is_ending:
+            self._finish()
+        elif not self._session.is_page_server:
+            self._display.update_soon()
+
+    def on_lost(self, error: CTSClientError) -> None:
+        """The feed is refused; who waits is told."""
+        self._following = False
+        self._lost = error
+
+    def _finish(self) -> None:
+        # The card first: who waits may end the cell, and with it the time in which a display can be updated.
+        try:
+            self._display.update_now()
+        finally:
+            self._unfollow()
+            self._ended.set()
+
+    def _unfollow(self) -> None:
+        self._following = False
+        self._session.feed.forget(self.id, self)
+
+    # How it looks.
+
+    def _card(self) -> CardData:
+        client = self._session.client
+        details = self.details
+        containers = None
+        failure = None
+        if details.state == "error":
+            containers = find_containers(client, self.id)
+            failure = find_failure(client, self.id, containers or [])
+        counts = self._counts if not words.has_ended(details.state) else None
+        return card_data(
+            details,
+            service=self._session.where,
+            counts=counts or count_states(client, details, containers),
+            failure=failure,
+        )
+
+    def describe(self) -> str:
+        """The card as text."""
+        return card_text(self._card())
+
+    def _ipython_display_(self) -> None:
+        self.show(is_result_too=False)
+
+    def show(self, *, is_result_too: bool = True) -> None:
+        """Show the card now; the same cell does not show it once more if the job is its result, too."""
+        self.follow()
+        shown = self._display.show(
+            is_live=self._session.is_page_server, is_result_too=is_result_too
+        )
+        # It may have ended between the look that the card was made of and the card's being there.
+        if shown is not None and self._ended.is_set() and not words.has_ended(shown.state):
+            self._display.update_now()
+
+    def __repr__(self) -> str:
+        state = words.say_state(self._state) if self._state else "not looked at yet"
+        return f"<Job {words.short_id(self.id)}: {state}>"

@@ -1,0 +1,142 @@
+"""The tables that commands and jobs return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cts_jupyter import words
+from cts_jupyter.answers import Container, Image, S3File, Site, StoredObject
+from cts_jupyter.table import Column, Table
+
+STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
+_CHECKSUM_WORDS = {
+    STORED: "",
+    MISSING: "no checksum",
+    MISMATCH: "CHANGED: not the bytes of its checksum",
+}
+
+
+def file_table(
+    files: Sequence[StoredObject], *, empty: str, notes: Sequence[str] = ()
+) -> Table[StoredObject]:
+    """Stored files with their sizes and checksums."""
+    return Table(
+        [
+            Column("file", lambda f: f.path),
+            Column("size", lambda f: words.say_size(f.size), lambda f: f.size, is_number=True),
+            Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
+            Column("checksum", lambda f: _CHECKSUM_WORDS.get(f.checksum, f.checksum), lambda f: f.checksum),
+            Column("modified", lambda f: words.say_time(f.modified), lambda f: f.modified),
+        ],
+        files,
+        empty=empty,
+        notes=notes,
+    )  # fmt: skip
+
+
+def output_table(files: Sequence[S3File], *, empty: str) -> Table[S3File]:
+    """Outputs as a job recorded them."""
+    return Table(
+        [
+            Column("file", lambda f: f.file),
+            Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
+        ],
+        files,
+        empty=empty,
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one file since its checksum was recorded."""
+
+    path: str
+    recorded: str | None
+    """The CRC64/NVME that the bytes should have."""
+    found: str | None
+    """What is stored now."""
+    verdict: str
+    is_good: bool
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table[Verdict]:
+    """Verified files."""
+    return Table(
+        [
+            Column("file", lambda v: v.path),
+            Column("CRC64/NVME", lambda v: v.recorded or "-", lambda v: v.recorded),
+            Column("verdict", lambda v: v.verdict),
+        ],
+        verdicts,
+        empty="No files to verify",
+    )
+
+
+def container_table(containers: Sequence[Container]) -> Table[Container]:
+    """The containers of a job."""
+    return Table(
+        [
+            Column("container", lambda c: str(c.number), lambda c: c.number, is_number=True),
+            Column("state", lambda c: words.say_state(c.state), lambda c: c.state),
+            Column("exit code", lambda c: "" if c.exit_code is None else str(c.exit_code),
+                   lambda c: c.exit_code, is_number=True),
+            Column("inputs", lambda c: str(len(c.inputs)), lambda c: len(c.inputs), is_number=True),
+            Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
+            Column("took", lambda c: _known(c.wall_seconds, words.say_seconds), lambda c: c.wall_seconds,
+                   is_number=True),
+            Column("memory", lambda c: _known(c.max_memory, words.say_size), lambda c: c.max_memory,
+                   is_number=True),
+            Column("error", lambda c: c.error or "", lambda c: c.error),
+        ],
+        containers,
+        empty="The job has no containers",
+    )  # fmt: skip
+
+
+def _known(value: float | None, say: Callable[[float], str]) -> str:
+    return "" if value is None else say(value)
+
+
+def image_reference(image: Image) -> str:
+    """What to call an image by: its tag if it has one, else its digest."""
+    return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
+
+
+def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
+    """Registered images."""
+    return Table(
+        [
+            Column("image", image_reference),
+            Column("runs", lambda i: " ".join(i.entrypoint)),
+            Column("refdata", lambda i: i.refdata_id or ""),
+            Column("registered", lambda i: words.say_time(i.registered_on), lambda i: i.registered_on),
+            Column("digest", lambda i: i.digest),
+        ],
+        images,
+        empty=empty,
+    )  # fmt: skip
+
+
+def site_table(sites: Sequence[Site]) -> Table[Site]:
+    """The sites of a service."""
+    return Table(
+        [
+            Column("cluster", lambda s: s.cluster),
+            Column("open", _say_open, lambda s: s.active and s.available),
+            Column("cpus", lambda s: str(s.cpus_per_node), lambda s: s.cpus_per_node, is_number=True),
+            Column("memory", lambda s: f"{s.memory_per_node_gb} GB", lambda s: s.memory_per_node_gb,
+                   is_number=True),
+            Column("longest run", lambda s: words.say_seconds(60 * s.max_runtime_min),
+                   lambda s: s.max_runtime_min, is_number=True),
+            Column("notes", lambda s: "; ".join(s.notes)),
+        ],
+        sites,
+        empty="The service has no sites",
+    )  # fmt: skip
+
+
+def _say_open(site: Site) -> str:
+    if not site.active:
+        return "no: switched off by an operator"
+    return "yes" if site.available else f"no: {site.unavailable_reason or 'it cannot be reached'}"

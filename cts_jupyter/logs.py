@@ -1,0 +1,84 @@
+"""Logs of containers: a part that can be looked at, and following one as it grows."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Iterator
+
+from cts_jupyter.client import CTSClient
+from cts_jupyter.transport import CTSRequestError
+
+STREAMS = ("stdout", "stderr")
+MAX_SHOWN = 64_000
+"""Bytes of a log that are shown, from its end."""
+_POLL_SECONDS = 1.0
+_NO_LOGS = 40070
+_PAST_END = 30001
+
+
+class LogText(str):
+    """A log, or the end of one, that shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def read_log(
+    client: CTSClient,
+    job_id: str,
+    number: int,
+    stream: str,
+    *,
+    lines: int | None = None,
+    limit: int = MAX_SHOWN,
+) -> LogText:
+    """The end of a log: at most ``limit`` bytes and ``lines`` lines. Empty when nothing was written.
+
+    Says so in its first line when something was left out for the bytes' sake. Raises CTSClientError.
+    """
+    kept = b""
+    size = 0
+    try:
+        for piece in client.stream_log(job_id, number, stream):
+            size += len(piece)
+            kept = (kept + piece)[-limit:]
+    except CTSRequestError as e:
+        if e.appcode != _NO_LOGS:
+            raise
+    text = kept.decode(errors="replace")
+    left_out = size - len(kept)
+    if left_out:
+        text = text.partition("\n")[2]
+    if lines is not None:
+        return LogText("".join(text.splitlines(keepends=True)[-lines:]))
+    return LogText(f"[the first {left_out:,} bytes are left out]\n{text}" if left_out else text)
+
+
+def follow_log(
+    client: CTSClient, job_id: str, number: int, stream: str, has_ended: Callable[[], bool]
+) -> Iterator[str]:
+    """A log from its beginning, as it grows, until the container is done with it.
+
+    ``has_ended`` says whether the job has. Raises CTSClientError.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    seek = 0
+    while True:
+        is_over = has_ended()
+        before = seek
+        try:
+            for piece in client.stream_log(job_id, number, stream, seek=seek):
+                seek += len(piece)
+                yield decoder.decode(piece)
+        except CTSRequestError as e:
+            if e.appcode == _PAST_END and seek:
+                is_over = True
+            elif e.appcode != _NO_LOGS:
+                raise
+        if is_over and seek == before:
+            return
+        if not is_over:
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,216 @@
+"""The words after ``--``: how a container is called, as words of a line and as the contract's arguments.
+
+Pure text in both directions. A literal stays itself; a placeholder stands for what differs by container:
+
+``<files>``            the container's files, a word each; after ``--flag=`` the first is joined to the flag
+``<files:comma>``      its files as one word, separated by commas
+``-i <files:repeat>``  the flag again before each file
+``<manifest>``         the path of a file that lists its files; ``<manifest:files:HEADER>`` with a first line
+``<manifest:data_ids>``, ``<manifest:data_ids:HEADER>``  the same with data ids
+``<n>``                its number, with prefix and suffix as in ``out_<n>.tsv``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cts_core.model.parameters import (
+    ArgumentText,
+    FlagText,
+    InputFilesFormat,
+    ManifestFileFormat,
+    ManifestHeader,
+    ParameterType,
+)
+
+Argument = str | dict[str, Any]
+"""A literal, or a parameter of the contract as its JSON object."""
+
+PLACEHOLDERS = (
+    "<files>, <files:comma>, -i <files:repeat>, <manifest>, <manifest:data_ids>, "
+    "<manifest:data_ids:HEADER>, <n>"
+)
+_FILES_FORMATS = {
+    "<files>": InputFilesFormat.SPACE_SEPARATED_LIST,
+    "<files:comma>": InputFilesFormat.COMMA_SEPARATED_LIST,
+    "<files:repeat>": InputFilesFormat.REPEAT_PARAMETER,
+}
+_FILES_WORDS = {format_: word for word, format_ in _FILES_FORMATS.items()}
+_MANIFEST = re.compile(r"<manifest(?::(files|data_ids)(?::(.+))?)?>", re.DOTALL)
+_JOINED = re.compile(r"(--?[a-zA-Z0-9][\w.-]*=)(.+)", re.DOTALL)
+_SPLITTABLE = re.compile(r"(--[a-zA-Z0-9][\w.-]*)=(.+)", re.DOTALL)
+_NUMBER = "<n>"
+
+_argument = TypeAdapter(ArgumentText)
+_flag = TypeAdapter(FlagText)
+_header = TypeAdapter(ManifestHeader)
+
+
+class ArgumentsError(ValueError):
+    """Words that no contract argument can stand for; the message says what can."""
+
+
+@dataclass
+class ParsedArguments:
+    """Contract arguments, and what the person should know of how they came about."""
+
+    args: list[Argument] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _is(adapter: TypeAdapter[str], text: object) -> bool:
+    try:
+        adapter.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _refuse(word: str) -> ArgumentsError:
+    if not word:
+        return ArgumentsError("An argument of a container cannot be empty")
+    if "<" in word and ">" in word:
+        return ArgumentsError(
+            f"{word!r} is no placeholder that CTS knows: there are {PLACEHOLDERS}"
+        )
+    return ArgumentsError(
+        f"{word!r} cannot be an argument of a container: CTS allows letters, digits, '.', '_', '/' and '-', "
+        "and a '-' at the beginning only of flags such as -x or --name"
+    )
+
+
+def _number_parameter(word: str) -> dict[str, Any]:
+    prefix, suffix = word.split(_NUMBER, 1)
+    parameter: dict[str, Any] = {"type": ParameterType.CONTAINER_NUMBER.value}
+    for key, text in (("container_num_prefix", prefix), ("container_num_suffix", suffix)):
+        if not text:
+            continue
+        if not _is(_argument, text):
+            raise ArgumentsError(
+                f"{text!r} cannot stand beside <n> in {word!r}: CTS allows letters, digits, '.', '_', '/' "
+                "and '-' there, and no '-' at the beginning"
+            )
+        parameter[key] = text
+    return parameter
+
+
+def parse_placeholder(word: str) -> dict[str, Any] | None:
+    """The parameter that a word stands for, without a flag; None for a literal.
+
+    Raises ArgumentsError for a placeholder that does not exist or stands beside what it cannot.
+    """
+    if word in _FILES_FORMATS:
+        return {
+            "type": ParameterType.INPUT_FILES.value,
+            "input_files_format": _FILES_FORMATS[word].value,
+        }
+    manifest = _MANIFEST.fullmatch(word)
+    if manifest:
+        form, header = manifest.groups()
+        parameter = {
+            "type": ParameterType.MANIFEST_FILE.value,
+            "manifest_file_format": form or ManifestFileFormat.FILES.value,
+        }
+        if header is not None:
+            if not _is(_header, header):
+                raise ArgumentsError(
+                    f"The header in {word!r} must be 1 to 1000 characters in a single line"
+                )
+            parameter["manifest_file_header"] = header
+        return parameter
+    if _NUMBER in word:
+        return _number_parameter(word)
+    return None
+
+
+def parse_arguments(words: Iterable[str]) -> ParsedArguments:
+    """The contract's arguments for the words of a line.
+
+    A literal ``--x=4``, which the contract does not allow, becomes ``--x`` ``4``, and a note says so.
+    Raises ArgumentsError, which names the word.
+    """
+    parsed = ParsedArguments()
+    for word in words:
+        joined = _JOINED.fullmatch(word)
+        flag, rest = joined.groups() if joined else (None, word)
+        parameter = parse_placeholder(rest)
+        if parameter is None:
+            _add_literal(parsed, word)
+            continue
+        if parameter.get("input_files_format") == InputFilesFormat.REPEAT_PARAMETER and not flag:
+            flag = _take_flag(parsed)
+        if flag:
+            parameter["flag"] = flag
+        parsed.args.append(parameter)
+    return parsed
+
+
+def _take_flag(parsed: ParsedArguments) -> str:
+    flag = parsed.args[-1] if parsed.args else None
+    if not isinstance(flag, str) or not _is(_flag, flag):
+        raise ArgumentsError("<files:repeat> needs the flag to repeat before it: -i <files:repeat>")
+    parsed.args.pop()
+    return flag
+
+
+def _add_literal(parsed: ParsedArguments, word: str) -> None:
+    if _is(_argument, word) or _is(_flag, word):
+        parsed.args.append(word)
+        return
+    split = _SPLITTABLE.fullmatch(word)
+    if split is None or not _is(_argument, split[2]):
+        raise _refuse(word)
+    parsed.args += split.groups()
+    parsed.notes.append(
+        f"{word} runs as two words, {split[1]} {split[2]}: a CTS argument cannot hold '='"
+    )
+
+
+def parse_value(text: str) -> Argument:
+    """What an environment variable is set to. Raises ArgumentsError."""
+    parameter = parse_placeholder(text)
+    if parameter is not None:
+        return parameter
+    if not _is(_argument, text):
+        raise _refuse(text)
+    return text
+
+
+def format_placeholder(parameter: Mapping[str, Any]) -> str:
+    """The word that stands for a parameter, without its flag."""
+    match ParameterType(parameter["type"]):
+        case ParameterType.INPUT_FILES:
+            return _FILES_WORDS[InputFilesFormat(parameter["input_files_format"])]
+        case ParameterType.MANIFEST_FILE:
+            form = ManifestFileFormat(parameter["manifest_file_format"]).value
+            header = parameter.get("manifest_file_header")
+            if header is not None:
+                return f"<manifest:{form}:{header}>"
+            return "<manifest>" if form == ManifestFileFormat.FILES else f"<manifest:{form}>"
+        case ParameterType.CONTAINER_NUMBER:
+            prefix = parameter.get("container_num_prefix") or ""
+            return f"{prefix}{_NUMBER}{parameter.get('container_num_suffix') or ''}"
+
+
+def format_arguments(args: Sequence[Argument]) -> list[str]:
+    """Words that :func:`parse_arguments` reads as the same command line.
+
+    A flag that is not joined by ``=`` becomes a word of its own, which containers cannot tell apart.
+    """
+    words = []
+    for arg in args:
+        if isinstance(arg, str):
+            words.append(arg)
+            continue
+        flag = arg.get("flag") or ""
+        word = format_placeholder(arg)
+        if flag.endswith("="):
+            words.append(flag + word)
+        else:
+            words += [flag, word] if flag else [word]
+    return words

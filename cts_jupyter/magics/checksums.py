@@ -1,0 +1,133 @@
+"""``%cts checksum`` and ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+
+from cts_jupyter import words
+from cts_jupyter.answers import S3File, StoredObject
+from cts_jupyter.listing import MISMATCH, MISSING, STORED, Verdict, file_table, verdict_table
+from cts_jupyter.magics.context import Context, is_path
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.files import name_some
+from cts_jupyter.magics.inputs import expand_paths
+from cts_jupyter.magics.parser import Command, CommandParser
+from cts_jupyter.table import Table
+from cts_jupyter.transport import CTSRequestError
+
+_NOT_FOUND = 404
+
+
+def _configure_checksum(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("paths", metavar="PATH", nargs="*", help="files, or folders for all below them")
+    add("--write", action="store_true", help="compute and store checksums where there are none")
+    parser.add_result_name()
+
+
+def _run_checksum(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
+    found = _look_up(context, options.paths)
+    written = 0
+    if options.write:
+        missing = [file for file in found if file.checksum == MISSING]
+        done = {
+            file.path: context.client.write_checksum(file.path, etag=file.etag) for file in missing
+        }
+        written = len(done)
+        found = [done.get(file.path, file) for file in found]
+    notes = [f"{words.plural(written, 'checksum')} computed and stored"] if written else []
+    without = sum(file.checksum == MISSING for file in found)
+    if without:
+        notes.append(
+            f"{words.plural(without, 'file')} without a checksum; --write computes and stores it"
+        )
+    return file_table(found, empty="No files given: nothing to do", notes=notes)
+
+
+def _look_up(context: Context, paths: Iterable[str]) -> list[StoredObject]:
+    """What is stored at these paths. Raises MagicError for a path where nothing is."""
+    found: list[StoredObject] = []
+    for path in paths:
+        if path.endswith("/"):
+            found += context.client.iter_files(path)
+            continue
+        exact = next(
+            (f for f in context.client.files(path, limit=1).objects if f.path == path), None
+        )
+        if exact is None:
+            raise MagicError(f"The path '{path}' was not found; %cts files lists what is there")
+        found.append(exact)
+    return found
+
+
+def _configure_verify(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
+    parser.add_result_name()
+
+
+def _to_verify(context: Context, places: Iterable[str]) -> Iterator[S3File]:
+    for place in places:
+        if is_path(place):
+            yield from (S3File(file=path) for path in expand_paths(context.client, [place]))
+            continue
+        job = context.job(place)
+        if not job.outputs:
+            raise MagicError(
+                f"Job {words.short_id(job.id)} has no outputs to verify: it is {job.state}"
+            )
+        yield from job.outputs
+
+
+def _verify(context: Context, file: S3File) -> Verdict:
+    try:
+        found = context.client.verify(file.file, crc64nvme=file.crc64nvme)
+    except CTSRequestError as e:
+        if e.status != _NOT_FOUND:
+            raise
+        return Verdict(
+            file.file, file.crc64nvme, None, "GONE: there is no such file any more", is_good=False
+        )
+    recorded = file.crc64nvme or found.crc64nvme
+    if found.checksum == STORED:
+        return Verdict(file.file, recorded, found.crc64nvme, "good: the bytes match", is_good=True)
+    said = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
+    return Verdict(
+        file.file,
+        recorded,
+        found.crc64nvme,
+        said.get(found.checksum, found.checksum),
+        is_good=False,
+    )
+
+
+class VerifyError(MagicError):
+    """Files that are not what they were; ``verdicts`` says so of each."""
+
+    def __init__(self, message: str, verdicts: Table[Verdict]) -> None:
+        super().__init__(message)
+        self.verdicts = verdicts
+
+
+def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:
+    verdicts = [_verify(context, file) for file in _to_verify(context, options.places)]
+    table = verdict_table(verdicts)
+    bad = [verdict for verdict in verdicts if not verdict.is_good]
+    if bad:
+        named = name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])
+        raise VerifyError(
+            f"{len(bad)} of {words.plural(len(verdicts), 'file')} not verified: {named}", table
+        )
+    return table
+
+
+COMMANDS = (
+    Command(
+        "checksum", "show stored checksums, and compute missing ones", _configure_checksum, _run_checksum
+    ),
+    Command(
+        "verify", "read files whole, compare them with their checksums, and name what changed",
+        _configure_verify, _run_verify,
+    ),
+)  # fmt: skip

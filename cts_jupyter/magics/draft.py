@@ -1,0 +1,180 @@
+"""A submission as a line or a cell says it, as the body that the service is sent."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from cts_jupyter import words
+from cts_jupyter.magics.arguments import (
+    ArgumentsError,
+    ParsedArguments,
+    parse_arguments,
+    parse_value,
+)
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.inputs import InputFile, configure_sources
+from cts_jupyter.magics.parser import CommandParser, duration, key_value
+
+
+@dataclass
+class Draft:
+    """The body of a submission, which may still lack something, and notes for the person."""
+
+    body: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+_FIELDS: Mapping[str, str] = {
+    "image": "image",
+    "output_dir": "output_dir",
+    "memory": "memory",
+    "runtime": "runtime",
+    "cluster": "cluster",
+    "num_containers": "containers",
+    "cpus": "cpus",
+    "input_roots": "input_root",
+}
+"""A field of the body, and the option that says it."""
+_PARAMS: Mapping[str, str] = {
+    "input_mount_point": "input_mount",
+    "output_mount_point": "output_mount",
+    "refdata_mount_point": "refdata_mount",
+    "declobber": "declobber",
+}
+
+
+def configure_draft(parser: CommandParser) -> None:
+    """Add every option that describes a job."""
+    add = parser.add_argument
+    add("image", metavar="IMAGE", nargs="?", help="a registered image; %%cts images lists them")
+    configure_sources(parser)
+    add("--output-dir", metavar="DIR", help="the folder for outputs, such as bucket/results/")
+    add("--memory", metavar="M", help="per container, such as 40GB")
+    add("--runtime", metavar="T", type=duration, help="per container, such as 1h30m")
+    add("--cluster", metavar="S", help="the site; %%cts sites lists them")
+    add(
+        "-n",
+        "--containers",
+        metavar="N",
+        type=int,
+        help="over how many containers to split the files",
+    )
+    add("-c", "--cpus", metavar="CPUS", type=int, help="per container")
+    add("--env", metavar="K=V", type=key_value, action="append", help="an environment variable")
+    add(
+        "--input-root", metavar="P", action="append",
+        help="keep the folders of inputs below this path instead of their base names",
+    )  # fmt: skip
+    add(
+        "--declobber",
+        action="store_true",
+        default=None,
+        help="keep outputs of container n below n/",
+    )
+    add("--input-mount", metavar="P", help="where inputs are in the container (/input_files)")
+    add("--output-mount", metavar="P", help="where outputs are left (/output_files)")
+    add("--refdata-mount", metavar="P", help="where reference data is in the container")
+    add(
+        "--label", metavar="K=V", type=key_value, action="append", help="a label to find the job by"
+    )
+
+
+def draft_from_options(
+    options: argparse.Namespace, files: Sequence[InputFile], arguments: Sequence[str] | None
+) -> Draft:
+    """What a line says; only what it says is in the body. Raises MagicError."""
+    given = vars(options)
+    body = {key: given[name] for key, name in _FIELDS.items() if given[name] is not None}
+    params = {key: given[name] for key, name in _PARAMS.items() if given[name] is not None}
+    parsed = ParsedArguments()
+    try:
+        if arguments is not None:
+            parsed = parse_arguments(arguments)
+            params["args"] = parsed.args
+        if options.env:
+            params["environment"] = {key: parse_value(value) for key, value in options.env}
+    except ArgumentsError as e:
+        raise MagicError(f"{e}") from None
+    if "runtime" in body:
+        body["runtime"] = words.iso_duration(body["runtime"])
+    if options.label:
+        body["labels"] = dict(options.label)
+    if files:
+        body["input_files"] = list(files)
+    if params:
+        body["params"] = params
+    return Draft(body, parsed.notes)
+
+
+def draft_from_yaml(tree: Mapping[str, Any]) -> Draft:
+    """What a cell says, its placeholders and durations read as on a line. Raises MagicError."""
+    body = dict(tree)
+    notes: list[str] = []
+    if "runtime" in body:
+        body["runtime"] = _yaml_runtime(body["runtime"])
+    if isinstance(body.get("labels"), Mapping):
+        body["labels"] = {key: str(value) for key, value in body["labels"].items()}
+    if body.get("params") is not None:
+        body["params"] = _yaml_params(body["params"], notes)
+    return Draft(body, notes)
+
+
+def _yaml_runtime(value: object) -> object:
+    try:
+        read = words.read_duration(str(value)) if isinstance(value, str) else value
+    except ValueError as e:
+        raise MagicError(f"runtime: {e}") from None
+    return words.iso_duration(read) if isinstance(read, timedelta) else read
+
+
+def _yaml_params(params: object, notes: list[str]) -> object:
+    if not isinstance(params, Mapping):
+        raise MagicError("params must hold keys of its own, such as args and environment")
+    result = dict(params)
+    try:
+        if isinstance(params.get("args"), list):
+            result["args"] = _yaml_args(params["args"], notes)
+        if isinstance(params.get("environment"), Mapping):
+            result["environment"] = {
+                key: value if isinstance(value, Mapping) else parse_value(_text(value))
+                for key, value in params["environment"].items()
+            }
+    except ArgumentsError as e:
+        raise MagicError(f"{e}") from None
+    return result
+
+
+def _yaml_args(args: Sequence[object], notes: list[str]) -> list[Any]:
+    """Words and the contract's own parameter objects, in their order."""
+    result: list[Any] = []
+    for is_object, run in itertools.groupby(args, lambda arg: isinstance(arg, Mapping)):
+        if is_object:
+            result += run
+            continue
+        parsed = parse_arguments(_text(word) for word in run)
+        result += parsed.args
+        notes += parsed.notes
+    return result
+
+
+def _text(value: object) -> str:
+    """A YAML scalar as the word that a person meant."""
+    if isinstance(value, bool) or value is None or not isinstance(value, (str, int, float)):
+        raise ArgumentsError(
+            f"{value!r} is no word that a container can be given: put it in quotes to have it as text"
+        )
+    return str(value)
+
+
+def merge(base: Draft, over: Draft) -> Draft:
+    """A cell and its first line together; where both say something, the line counts."""
+    params = {**(base.body.get("params") or {}), **over.body.get("params", {})}
+    body = {**base.body, **over.body}
+    if params or "params" in body:
+        body["params"] = params
+    return Draft(body, base.notes + over.notes)

@@ -1,0 +1,207 @@
+"""Python variables on lines and in YAML: ``$name``, ``${expression}``, and on lines ``{expression}``.
+
+A line is split as a shell would, and only then expanded word by word, so that a value with spaces stays one
+word and nothing in a value is ever read as syntax. ``$$``, ``{{`` and ``}}`` stand for themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from numbers import Number
+from typing import Any
+
+from cts_jupyter.magics.errors import MagicError
+
+_NAME = re.compile(r"[^\W\d]\w*")
+_QUOTES = re.compile(r"[${}]")
+
+
+class Namespace:
+    """The names that a cell can see."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        # One mapping for all, as a comprehension inside an expression would not see separate locals.
+        self._names = dict(names)
+
+    def evaluate(self, expression: str) -> object:
+        """The value of a name or an expression. Raises MagicError that names what went wrong."""
+        if _NAME.fullmatch(expression) and not self._knows(expression):
+            raise MagicError(
+                f"There is no variable named {expression!r}; write $$ or {{{{ where the character itself "
+                "is meant"
+            )
+        try:
+            return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own kernel
+        except Exception as e:  # noqa: BLE001 - the user's expression may raise anything
+            raise MagicError(
+                f"{expression!r} cannot be evaluated: {type(e).__name__}: {e}"
+            ) from None
+
+    def _knows(self, name: str) -> bool:
+        return name in self._names or hasattr(builtins, name)
+
+
+def split_words(text: str) -> list[str]:
+    """A line as words, by the quoting rules of a shell. Raises MagicError for an open quote."""
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise MagicError(
+            f"The line cannot be read: {str(e).lower()}. Put a word with spaces or quotes in quotes"
+        ) from None
+
+
+def quote_word(word: str) -> str:
+    """A word as it must stand on a line to be read as itself."""
+    return shlex.quote(_QUOTES.sub(lambda match: match[0] * 2, word))
+
+
+def _end_of_expression(text: str, start: int) -> int:
+    # The first brace that leaves a whole expression: braces may stand in strings and dictionaries.
+    end = text.find("}", start)
+    while end != -1:
+        try:
+            ast.parse(text[start:end].strip(), mode="eval")
+        except SyntaxError:
+            end = text.find("}", end + 1)
+        else:
+            return end
+    raise MagicError(
+        f"{text!r} holds a '{{' that opens no Python expression; write {{{{ for the character itself"
+    )
+
+
+def _pieces(text: str, *, braces: bool) -> Iterator[tuple[bool, str]]:
+    """Literal text as ``(False, text)`` and expressions as ``(True, expression)``."""
+    literal = []
+    position = 0
+    while position < len(text):
+        two = text[position : position + 2]
+        expression = None
+        if two == "$$" or (braces and two in ("{{", "}}")):
+            literal.append(two[0])
+            position += 2
+            continue
+        if two == "${" or (braces and two[0] == "{"):
+            start = position + (2 if two == "${" else 1)
+            end = _end_of_expression(text, start)
+            expression, position = text[start:end].strip(), end + 1
+        elif two[0] == "$" and (name := _NAME.match(text, position + 1)):
+            expression, position = name[0], name.end()
+        if expression is None:
+            literal.append(text[position])
+            position += 1
+            continue
+        if literal:
+            yield False, "".join(literal)
+            literal = []
+        yield True, expression
+    if literal:
+        yield False, "".join(literal)
+
+
+def _as_word(value: object) -> str | None:
+    """One value as one word: text, a number, a path, a job's id, a stored file's path."""
+    if isinstance(value, (str, Number)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if hasattr(value, "as_word"):
+        return str(value.as_word())
+    path = getattr(value, "path", None) or getattr(value, "file", None)
+    return path if isinstance(path, str) else None
+
+
+def _word(value: object, expression: str) -> str:
+    word = _as_word(value)
+    if word is None:
+        what = "None" if value is None else f"a {type(value).__name__}"
+        raise MagicError(
+            f"{expression!r} is {what}, which cannot stand on a line: use text, a number, a path, a file, a job, "
+            "or a list of these"
+        )
+    return word
+
+
+def _items(value: object) -> Iterable[object] | None:
+    """What a list-like value holds; None for a value that is one thing."""
+    one_thing = isinstance(value, (bytes, Mapping)) or _as_word(value) is not None
+    return value if isinstance(value, Iterable) and not one_thing else None
+
+
+def _words(text: str, namespace: Namespace) -> list[str]:
+    pieces = list(_pieces(text, braces=True))
+    if len(pieces) == 1 and pieces[0][0]:
+        expression = pieces[0][1]
+        value = namespace.evaluate(expression)
+        items = _items(value)
+        return [_word(item, expression) for item in ([value] if items is None else items)]
+    words = []
+    for is_expression, piece in pieces:
+        if not is_expression:
+            words.append(piece)
+            continue
+        value = namespace.evaluate(piece)
+        if _items(value) is not None:
+            raise MagicError(
+                f"{piece!r} is a list and must be a word of its own, not a part of {text!r}"
+            )
+        words.append(_word(value, piece))
+    return ["".join(words)]
+
+
+def expand_words(words: Iterable[str], namespace: Namespace) -> list[str]:
+    """Every word with its variables filled in; a list becomes several words.
+
+    Raises MagicError for an unknown name, naming it.
+    """
+    return [expanded for word in words for expanded in _words(word, namespace)]
+
+
+def _plain(value: object, expression: str) -> object:
+    """A Python value as YAML could have said it."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, expression) for key, item in value.items()}
+    items = _items(value)
+    if items is not None:
+        return [_plain(item, expression) for item in items]
+    return _word(value, expression)
+
+
+def _expand_scalar(text: str, namespace: Namespace) -> object:
+    pieces = list(_pieces(text, braces=False))
+    if len(pieces) == 1 and pieces[0][0]:
+        expression = pieces[0][1]
+        return _plain(namespace.evaluate(expression), expression)
+    return "".join(
+        _word(namespace.evaluate(piece), piece) if is_expression else piece
+        for is_expression, piece in pieces
+    )
+
+
+def expand_scalars(tree: object, namespace: Namespace) -> object:
+    """YAML as loaded, with ``$name`` and ``${expression}`` filled in inside its scalars.
+
+    A scalar that is nothing but an expression becomes the value itself; a list inside a list is spliced in.
+    """
+    if isinstance(tree, str):
+        return _expand_scalar(tree, namespace)
+    if isinstance(tree, dict):
+        return {key: expand_scalars(value, namespace) for key, value in tree.items()}
+    if isinstance(tree, list):
+        items: list[object] = []
+        for item in tree:
+            value = expand_scalars(item, namespace)
+            items += value if isinstance(item, str) and isinstance(value, list) else [value]
+        return items
+    return tree

@@ -1,0 +1,258 @@
+"""``%cts files``, ``put``, ``get``, ``checksum`` and ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from cts_core.checksum import PIECE, Crc64Nvme
+from cts_jupyter import words
+from cts_jupyter.answers import StoredObject
+from cts_jupyter.globs import matches
+from cts_jupyter.job import Job
+from cts_jupyter.listing import (
+    MISSING,
+    file_table,
+)
+from cts_jupyter.magics.context import Context, is_path
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.inputs import expand_paths
+from cts_jupyter.magics.parser import Command, CommandParser, folder
+from cts_jupyter.table import Table
+from cts_jupyter.transport import CTSRequestError
+
+_NOT_FOUND = 404
+_MAX_NAMED = 5
+
+
+# Looking.
+
+
+def _configure_files(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add(
+        "place",
+        metavar="PREFIX|JOB",
+        help="a folder or the beginning of paths, or a job for its outputs",
+    )
+    add("-g", "--glob", metavar="GLOB", help="only names like this, such as '*.fna.gz'")
+    add("--missing", action="store_true", help="only files without a CRC64/NVME")
+    parser.add_result_name()
+
+
+def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
+    notes: list[str] = []
+    if is_path(options.place):
+        found = list(context.client.iter_files(options.place))
+        where = f"below {options.place}"
+    else:
+        job = context.job(options.place)
+        found, gone = _stored_outputs(context, job)
+        where = f"of job {words.short_id(job.id)}"
+        notes += [f"Not there any more: {path}" for path in gone]
+    if options.glob:
+        found = [file for file in found if _matches(file.path, options.glob)]
+    if options.missing:
+        found = [file for file in found if file.checksum == MISSING]
+        if found:
+            notes.append("%cts checksum PATH --write computes and stores a checksum")
+    which = " without a checksum" if options.missing else ""
+    like = f" like {options.glob}" if options.glob else ""
+    return file_table(found, empty=f"No files{which}{like} {where}", notes=notes)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    try:
+        return matches(path, pattern)
+    except ValueError as e:
+        raise MagicError(str(e)) from None
+
+
+def _stored_outputs(context: Context, job: Job) -> tuple[list[StoredObject], list[str]]:
+    """A job's outputs as they are now, and those that are not."""
+    details = job.details
+    wanted = [output.file for output in job.outputs]
+    if not wanted:
+        return [], []
+    there = {
+        f.path: f for f in context.client.iter_files(details.job_input.output_dir.rstrip("/") + "/")
+    }
+    return [there[p] for p in wanted if p in there], [p for p in wanted if p not in there]
+
+
+# Moving.
+
+
+def _configure_put(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("local", metavar="LOCAL", nargs="+", help="files, patterns, or folders with all below them")
+    add("folder", metavar="DIR", type=folder, help="where to put them: bucket/folder/")
+    add("--overwrite", action="store_true", help="replace files that differ")
+    parser.add_result_name()
+
+
+def _local_files(words_: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    """Files, and where each goes below the target folder."""
+    for word in words_:
+        named = Path(word).expanduser()
+        paths = [named] if named.exists() else _expand(named)
+        if not paths:
+            raise MagicError(f"There is no local file {word}")
+        for path in paths:
+            if path.is_dir():
+                below = (p for p in sorted(path.rglob("*")) if p.is_file())
+                base = path.resolve().name
+                yield from ((p, f"{base}/{p.relative_to(path).as_posix()}") for p in below)
+            else:
+                yield path, path.name
+
+
+def _expand(pattern: Path) -> list[Path]:
+    """Local files that match; a line of a notebook has no shell to do it."""
+    root = Path(pattern.anchor)
+    return sorted(root.glob(str(pattern.relative_to(root))))
+
+
+def _local_checksum(path: Path) -> str:
+    crc = Crc64Nvme()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            crc.update(piece)
+    return crc.text()
+
+
+def name_some(paths: Sequence[object]) -> str:
+    """The first few of many names."""
+    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+    return ", ".join(str(path) for path in paths[:_MAX_NAMED]) + more
+
+
+def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
+    targets: dict[str, Path] = {}
+    for path, name in _local_files(options.local):
+        target = f"{options.folder}{name}"
+        if target in targets:
+            raise MagicError(
+                f"{targets[target]} and {path} would both become {target}: put them one by one"
+            )
+        targets[target] = path
+    there = _stored(context, options.folder)
+    try:
+        same = {
+            t for t, p in targets.items() if t in there and there[t].crc64nvme == _local_checksum(p)
+        }
+        differ = [t for t in targets if t in there and t not in same]
+        if differ and not options.overwrite:
+            raise MagicError(
+                f"Other files are stored already as {name_some(differ)}: add --overwrite to replace them"
+            )
+        stored = [
+            there[target]
+            if target in same
+            else context.client.upload(path, target, overwrite=options.overwrite)
+            for target, path in targets.items()
+        ]
+    except OSError as e:
+        raise MagicError(f"A local file cannot be read: {e}") from None
+    notes = [f"{words.plural(len(same), 'file')} stored before, unchanged"] if same else []
+    return file_table(stored, empty="No files to put", notes=notes)
+
+
+def _stored(context: Context, prefix: str) -> dict[str, StoredObject]:
+    try:
+        return {file.path: file for file in context.client.iter_files(prefix)}
+    except CTSRequestError as e:
+        # The first file makes the bucket.
+        if e.status != _NOT_FOUND:
+            raise
+        return {}
+
+
+def _configure_get(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
+    add("local", metavar="LOCALDIR", type=Path, help="where to put them on this machine")
+    add("--overwrite", action="store_true", help="replace local files that differ")
+    parser.add_result_name()
+
+
+def _remote_files(context: Context, places: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Stored files, and where each goes below the local folder."""
+    for place in places:
+        if not is_path(place):
+            job = context.job(place)
+            outputs = job.outputs
+            if not outputs:
+                raise MagicError(f"Job {words.short_id(job.id)} has no outputs: it is {job.state}")
+            base = job.details.job_input.output_dir.rstrip("/") + "/"
+            yield from ((output.file, output.file.removeprefix(base)) for output in outputs)
+        elif place.endswith("/"):
+            yield from (
+                (path, path.removeprefix(place)) for path in expand_paths(context.client, [place])
+            )
+        else:
+            yield place, place.rpartition("/")[2]
+
+
+def _run_get(context: Context, options: argparse.Namespace) -> list[Path]:
+    root = options.local.expanduser()
+    sources: dict[Path, str] = {}
+    for path, name in _remote_files(context, options.places):
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+            raise MagicError(f"{path} has no place below {root}")
+        target = root.joinpath(*parts)
+        if target in sources:
+            raise MagicError(
+                f"{sources[target]} and {path} would both become {target}: get them one by one"
+            )
+        sources[target] = path
+    try:
+        return _download(context, sources, overwrite=options.overwrite)
+    except OSError as e:
+        raise MagicError(f"A local file cannot be written: {e}") from None
+
+
+def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) -> list[Path]:
+    existing = [target for target in sources if target.exists()]
+    same = {target for target in existing if _is_same(context, target, sources[target])}
+    differ = [target for target in existing if target not in same]
+    if differ and not overwrite:
+        raise MagicError(
+            f"Other files are there already: {name_some(differ)}; add --overwrite to replace them"
+        )
+    unchecked = []
+    for target, path in sources.items():
+        if target in same:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if context.client.download(path, target) is None:
+            unchecked.append(path)
+    context.say(
+        f"{words.plural(len(sources) - len(same), 'file')} downloaded"
+        + (f", {len(same)} there already" if same else "")
+    )
+    if unchecked:
+        context.say(f"Not verified, as no checksum is stored: {name_some(unchecked)}")
+    return list(sources)
+
+
+def _is_same(context: Context, target: Path, path: str) -> bool:
+    if not target.is_file():
+        return False
+    found = _stored(context, path).get(path)
+    return found is not None and found.crc64nvme == _local_checksum(target)
+
+
+COMMANDS = (
+    Command("files", "list stored files with sizes and checksums", _configure_files, _run_files),
+    Command(
+        "put", "store local files, with checksums", _configure_put, _run_put,
+        details="Files that are stored already, byte for byte, are left as they are.",
+    ),
+    Command(
+        "get", "fetch stored files, verified by their checksums", _configure_get, _run_get,
+        details="Local files that are the same already are left as they are.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""``%cts help``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from cts_jupyter.magics.context import Context
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.parser import Command, CommandParser
+
+_WORDS = """\
+JOB is a job's id, the beginning of one, $job, or - for your latest. PATH is bucket/key, and a folder ends in '/'.
+$name, ${expression} and {expression} are Python; a list becomes several words. -o VAR binds a result."""
+
+
+class HelpText(str):
+    """Text that shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def help_command(commands: Sequence[Command]) -> Command:
+    """The command that explains these, and itself."""
+
+    def configure(parser: CommandParser) -> None:
+        parser.add_argument("command", metavar="CMD", nargs="?", help="what to explain")
+
+    def run(_: Context, options: argparse.Namespace) -> HelpText:
+        known = {command.name: command for command in (*commands, command_)}
+        if options.command is None:
+            width = max(len(name) for name in known)
+            lines = [f"  {name.ljust(width)}  {c.summary}" for name, c in known.items()]
+            return HelpText("\n".join(["%cts COMMAND ...", "", *lines, "", _WORDS]))
+        if options.command not in known:
+            raise MagicError(
+                f"There is no command {options.command!r}: there are {', '.join(known)}"
+            )
+        return HelpText(known[options.command].parser().format_help())
+
+    command_ = Command("help", "explain a command", configure, run)
+    return command_

@@ -1,0 +1,34 @@
+"""What to do next, by what the service says is wrong."""
+
+from __future__ import annotations
+
+from cts_core.errors import ErrorKind
+from cts_jupyter.transport import CTSClientError, CTSRequestError
+
+_HINTS: dict[ErrorKind, str] = {
+    ErrorKind.NO_TOKEN: "set KBASE_AUTH_TOKEN",
+    ErrorKind.INVALID_TOKEN: "set KBASE_AUTH_TOKEN to a valid token",
+    ErrorKind.NO_SUCH_IMAGE: "%cts images lists the images that are there",
+    ErrorKind.NO_SUCH_JOB: "%cts ls lists your jobs",
+    ErrorKind.PATH_NOT_FOUND: "%cts files FOLDER/ lists what is there; patterns go with -g",
+    ErrorKind.BUCKET_NOT_FOUND: "%cts put creates it with its first file",
+    ErrorKind.PATH_INACCESSIBLE: "%cts whoami says which paths you may use",
+    ErrorKind.SITE_INACTIVE: "%cts sites says which sites are open",
+    ErrorKind.SITE_UNAVAILABLE: "%cts sites says which sites there are",
+    ErrorKind.CHECKSUM_MISMATCH: "%cts verify PATH says what became of a file",
+}
+_BY_CODE = {kind.appcode: hint for kind, hint in _HINTS.items()}
+_NO_CHECKSUM = "does not have a CRC64/NVME checksum"
+
+
+def say_error(error: CTSClientError) -> str:
+    """An error as one line that ends with what to do."""
+    text = str(error).strip()
+    hint = None
+    if isinstance(error, CTSRequestError):
+        hint = _BY_CODE.get(error.appcode)
+        if _NO_CHECKSUM in text:
+            hint = "%cts checksum PATH --write computes and stores it"
+    if hint is None or "%cts" in text:
+        return text
+    return f"{text.rstrip('.')}; {hint}"

@@ -1,0 +1,162 @@
+"""Which input files a submission names: paths, folders, patterns and tables."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from cts_jupyter.client import CTSClient
+from cts_jupyter.globs import literal_prefix, matches
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.parser import CommandParser
+
+InputFile = str | dict[str, Any]
+"""A path, or the contract's file object with its data id or checksum."""
+
+_TSV_COLUMNS = ("file", "data_id", "crc64nvme")
+
+
+class SourceKind(Enum):
+    """How an option names input files."""
+
+    PATHS = "-i"
+    GLOB = "-g"
+    TSV = "--tsv"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One such option of a line; the order of the options is the order of the files."""
+
+    kind: SourceKind
+    values: Sequence[str]
+
+
+class _AddSource(argparse.Action):
+    """Collects options of different kinds in the order in which they stand on the line."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse's signature
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,  # noqa: ARG002 - argparse's signature
+    ) -> None:
+        texts = [values] if isinstance(values, str) else list(values or [])
+        sources = [*(getattr(namespace, self.dest) or []), Source(self.const, texts)]
+        setattr(namespace, self.dest, sources)
+
+
+def configure_sources(parser: CommandParser) -> None:
+    """Add ``-i``, ``-g`` and ``--tsv``."""
+    parser.add_argument(
+        "-i", "--input", dest="sources", action=_AddSource, const=SourceKind.PATHS, nargs="+",
+        metavar="PATH", help="input files; a path ending in '/' means every file below it",
+    )  # fmt: skip
+    parser.add_argument(
+        "-g", "--glob", dest="sources", action=_AddSource, const=SourceKind.GLOB, metavar="GLOB",
+        help="input files by pattern, such as 'bucket/mags/*.fna.gz'; a pattern without '/' picks from the "
+        "folders given with -i",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tsv", dest="sources", action=_AddSource, const=SourceKind.TSV, metavar="FILE",
+        help="input files from a local table: path, and optionally data id and CRC64/NVME",
+    )  # fmt: skip
+
+
+def list_below(client: CTSClient, prefix: str, pattern: str | None = None) -> list[str]:
+    """The paths below a folder that match. Raises MagicError when there are none."""
+    paths = [
+        stored.path
+        for stored in client.iter_files(prefix)
+        if pattern is None or matches(stored.path, pattern)
+    ]
+    if not paths:
+        what = f"matches {pattern!r} below {prefix}" if pattern else f"lies below {prefix}"
+        raise MagicError(f"No file {what}; %cts files {prefix} shows what is there")
+    return paths
+
+
+def expand_glob(client: CTSClient, pattern: str) -> list[str]:
+    """The paths that match a pattern which begins with its bucket. Raises MagicError."""
+    prefix = literal_prefix(pattern)
+    if "/" not in prefix:
+        raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
+    try:
+        return list_below(client, prefix, pattern)
+    except ValueError as e:
+        raise MagicError(str(e)) from None
+
+
+def expand_paths(client: CTSClient, paths: Iterable[str], pattern: str | None = None) -> list[str]:
+    """Paths with every folder replaced by the files below it."""
+    expanded = []
+    for path in paths:
+        if path.endswith("/"):
+            expanded += list_below(client, path, pattern)
+        else:
+            expanded.append(path)
+    return expanded
+
+
+def read_tsv(path: Path) -> list[InputFile]:
+    """Input files from a table of paths, optional data ids and optional checksums.
+
+    A first line that begins with ``file`` names the columns. Raises MagicError.
+    """
+    try:
+        with path.expanduser().open(newline="") as text:
+            rows = [row for row in csv.reader(text, delimiter="\t") if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise MagicError(f"The table {path} cannot be read: {e}") from None
+    columns: Sequence[str] = _TSV_COLUMNS
+    if rows and rows[0][0] == "file":
+        columns = rows.pop(0)
+    unknown = set(columns) - set(_TSV_COLUMNS)
+    if unknown:
+        raise MagicError(
+            f"The table {path} has columns that mean nothing here: {', '.join(sorted(unknown))}; there may be "
+            "file, data_id and crc64nvme"
+        )
+    files: list[InputFile] = []
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(columns):
+            raise MagicError(
+                f"Row {number} of {path} has {len(row)} columns, and there may be {len(columns)}: path, data "
+                "id, CRC64/NVME"
+            )
+        entry = {column: text for column, text in zip(columns, row, strict=False) if text}
+        files.append(entry["file"] if set(entry) == {"file"} else entry)
+    if not files:
+        raise MagicError(f"The table {path} names no file")
+    return files
+
+
+def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFile]:
+    """All input files that the options name, in their order. Raises MagicError."""
+    patterns = [s.values[0] for s in sources if s.kind is SourceKind.GLOB]
+    filters = [pattern for pattern in patterns if "/" not in pattern]
+    if len(filters) > 1:
+        raise MagicError("Give at most one pattern without '/'; it picks from the folders of -i")
+    if filters and not any(s.kind is SourceKind.PATHS for s in sources):
+        raise MagicError(
+            f"The pattern {filters[0]!r} needs a folder to pick from: -i bucket/folder/ -g "
+            f"'{filters[0]}', or -g 'bucket/folder/{filters[0]}'"
+        )
+    files: list[InputFile] = []
+    for source in sources:
+        match source.kind:
+            case SourceKind.PATHS:
+                files += expand_paths(client, source.values, filters[0] if filters else None)
+            case SourceKind.TSV:
+                files += read_tsv(Path(source.values[0]))
+            case SourceKind.GLOB if source.values[0] not in filters:
+                files += expand_glob(client, source.values[0])
+    if any(isinstance(file, dict) for file in files):
+        return [file if isinstance(file, dict) else {"file": file} for file in files]
+    return files

@@ -1,0 +1,245 @@
+"""``%cts ls``, ``status``, ``why``, ``watch``, ``cancel`` and ``logs``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cts_core.states import JobState
+from cts_jupyter import words
+from cts_jupyter.answers import JobPreview
+from cts_jupyter.job import Job
+from cts_jupyter.logs import STREAMS, LogText, follow_log, read_log
+from cts_jupyter.magics.context import Context
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.parser import Command, CommandParser, duration, key_value
+from cts_jupyter.magics.why import explain
+from cts_jupyter.report import find_containers, has_failed
+from cts_jupyter.seen import SeenJobs
+from cts_jupyter.session import LATEST, MAX_JOBS
+from cts_jupyter.table import Column, Table
+
+_MAX_FAILED_LOGS = 5
+FAILED = "failed"
+
+
+def _configure_ls(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add(
+        "text",
+        metavar="TEXT",
+        nargs="?",
+        help="only jobs with this in id, image, folder, label or error",
+    )
+    add("--state", metavar="S", help=f"one of {', '.join(words.STATE_NAMES)}")
+    add("--image", metavar="G", help="only jobs whose image has this in its name")
+    add("--label", metavar="K=V", type=key_value, action="append", help="only jobs with this label")
+    add("--since", metavar="7d", type=duration, help="only jobs that changed since")
+    add("--new", action="store_true", help="only jobs that ended since the last %%cts ls --new")
+    parser.add_result_name()
+
+
+def _took(job: Job) -> float:
+    times = job.summary.transition_times
+    end = times[-1].time if words.has_ended(job.summary.state) else datetime.now(UTC)
+    return (end - times[0].time).total_seconds()
+
+
+def _labels(job: Job) -> str:
+    return " ".join(f"{key}={value}" for key, value in job.summary.labels.items())
+
+
+_COLUMNS: Sequence[Column[Job]] = [
+    Column("job", lambda j: words.short_id(j.id), lambda j: j.id),
+    Column("state", lambda j: words.say_state(j.summary.state), lambda j: j.summary.state),
+    Column("image", lambda j: j.summary.job_input.image),
+    Column("containers", lambda j: str(j.summary.job_input.num_containers),
+           lambda j: j.summary.job_input.num_containers, is_number=True),
+    Column("submitted", lambda j: words.say_time(j.summary.transition_times[0].time),
+           lambda j: j.summary.transition_times[0].time),
+    Column("took", lambda j: words.say_seconds(_took(j)), _took, is_number=True),
+    Column("outputs in", lambda j: j.summary.job_input.output_dir),
+    Column("labels", _labels, lambda j: dict(j.summary.labels)),
+    Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),
+]  # fmt: skip
+
+
+def _has_text(job: JobPreview, text: str) -> bool:
+    subjects = [job.id, job.job_input.image, job.job_input.output_dir, job.error or ""]
+    subjects += [f"{key}={value}" for key, value in job.labels.items()]
+    return any(text.lower() in subject.lower() for subject in subjects)
+
+
+def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job]:
+    states = words.states_named(options.state) if options.state else None
+    found = context.client.jobs(
+        # A group of states is picked out here: the service filters by one.
+        state=next(iter(states)) if states and len(states) == 1 else None,
+        after=datetime.now(UTC) - options.since if options.since else None,
+        labels=dict(options.label) if options.label else None,
+        limit=MAX_JOBS,
+    )
+    is_full = len(found) == MAX_JOBS
+    if states:
+        found = [job for job in found if job.state in states]
+    if options.image:
+        found = [job for job in found if options.image.lower() in job.job_input.image.lower()]
+    if options.text:
+        found = [job for job in found if _has_text(job, options.text)]
+    empty = f"You have no jobs at {context.session.where} that match"
+    if options.new:
+        seen = SeenJobs(context.session.name, context.session.user)
+        found = seen.take_new([job for job in found if words.has_ended(job.state)])
+        empty = "No job has ended since you last looked"
+    notes = [f"Only your latest {MAX_JOBS:,} jobs were looked at; --since goes on from there"]
+    return Table(
+        _COLUMNS,
+        [Job(context.session, job.id, job) for job in found],
+        empty=empty,
+        notes=notes if is_full else (),
+    )
+
+
+def _configure_job(parser: CommandParser) -> None:
+    parser.add_argument(
+        "job", metavar="JOB", nargs="?", default=LATEST, help="your latest if not given"
+    )
+    parser.add_result_name()
+
+
+def _run_status(context: Context, options: argparse.Namespace) -> Job:
+    return context.job(options.job)
+
+
+def _run_why(context: Context, options: argparse.Namespace) -> LogText:
+    return explain(context.session, context.job(options.job))
+
+
+def _configure_jobs(parser: CommandParser) -> None:
+    parser.add_argument("jobs", metavar="JOB", nargs="*", help="your latest if none is given")
+
+
+def watch_jobs(jobs: Sequence[Job]) -> None:
+    """Wait until all have ended. Raises MagicError, naming those that did not complete.
+
+    Interrupting leaves the jobs alone.
+    """
+    try:
+        for job in jobs:
+            job.wait()
+    except KeyboardInterrupt:
+        raise MagicError(
+            "You stopped watching; the jobs go on, and their cards with them. %cts cancel JOB would stop one"
+        ) from None
+    bad = [job for job in jobs if job.state != JobState.COMPLETE]
+    if bad:
+        named = "; ".join(
+            f"job {words.short_id(job.id)}: {words.say_state(job.state).lower()}" for job in bad
+        )
+        raise MagicError(f"Not complete: {named}. %cts why {words.short_id(bad[0].id)} says more")
+
+
+def _run_watch(context: Context, options: argparse.Namespace) -> None:
+    jobs = context.jobs(options.jobs or [LATEST])
+    for job in jobs:
+        job.show()
+    watch_jobs(jobs)
+
+
+def _configure_cancel(parser: CommandParser) -> None:
+    parser.add_argument("jobs", metavar="JOB", nargs="+")
+
+
+def _run_cancel(context: Context, options: argparse.Namespace) -> None:
+    jobs = context.jobs(options.jobs)
+    for job in jobs:
+        job.cancel()
+    for job in jobs:
+        context.say(f"Job {words.short_id(job.id)} is being cancelled")
+
+
+def _container(text: str) -> int | str:
+    if text != FAILED and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a container's number, or {FAILED}")
+    return FAILED if text == FAILED else int(text)
+
+
+def _configure_logs(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("job", metavar="JOB", nargs="?", default=LATEST, help="your latest if not given")
+    add(
+        "-c",
+        "--container",
+        metavar="N|failed",
+        type=_container,
+        help="which container, or those that failed; 0 if not given",
+    )
+    add("--err", action="store_true", help="stderr instead of stdout")
+    add("-f", "--follow", action="store_true", help="go on as it grows; interrupting is harmless")
+    add("--tail", metavar="N", type=int, help="only the last N lines")  # fmt: skip
+
+
+def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:
+    job = context.job(options.job)
+    stream = STREAMS[options.err]
+    numbers = [options.container or 0]
+    if options.container == FAILED:
+        numbers = _failed_containers(context, job)
+    if options.follow:
+        _follow(context, job, numbers[0], stream)
+        return None
+    texts = [
+        read_log(context.client, job.id, number, stream, lines=options.tail)
+        for number in numbers[:_MAX_FAILED_LOGS]
+    ]
+    if len(numbers) == 1:
+        return texts[0] or LogText(f"Nothing was written to {stream}")
+    parts = [
+        f"--- container {number}\n{text.rstrip() or f'nothing was written to {stream}'}\n"
+        for number, text in zip(numbers, texts, strict=False)
+    ]
+    hidden = len(numbers) - len(texts)
+    more = (
+        f"--- and {words.plural(hidden, 'container')} more: {numbers[len(texts) :]}"
+        if hidden
+        else ""
+    )
+    return LogText("\n".join([*parts, more]).rstrip())
+
+
+def _failed_containers(context: Context, job: Job) -> list[int]:
+    containers = find_containers(context.client, job.id)
+    if containers is None:
+        codes = context.client.exit_codes(job.id)
+        failed = [number for number, code in enumerate(codes) if code]
+    else:
+        failed = [container.number for container in containers if has_failed(container)]
+    if not failed:
+        raise MagicError(
+            f"No container of job {words.short_id(job.id)} has failed: it is {job.state}. "
+            "-c N shows the log of container N"
+        )
+    return failed
+
+
+def _follow(context: Context, job: Job, number: int, stream: str) -> None:
+    job.follow()
+    try:
+        for text in follow_log(context.client, job.id, number, stream, lambda: job.has_ended):
+            print(text, end="", flush=True)  # noqa: T201 - a log belongs into the cell's output
+    except KeyboardInterrupt:
+        context.say("\nYou stopped reading; the job goes on.")
+
+
+COMMANDS = (
+    Command("ls", "list your jobs, newest first", _configure_ls, _run_ls),
+    Command("status", "show a job's card", _configure_job, _run_status),
+    Command("why", "say in plain words where a job is, and why", _configure_job, _run_why),
+    Command(
+        "watch", "wait for jobs; fails when one did not complete", _configure_jobs, _run_watch,
+        details="Interrupting leaves the jobs alone.",
+    ),
+    Command("cancel", "stop jobs", _configure_cancel, _run_cancel),
+    Command("logs", "show what a container wrote", _configure_logs, _run_logs),
+)  # fmt: skip

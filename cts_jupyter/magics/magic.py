@@ -1,0 +1,94 @@
+"""The magic itself: takes raw text, finds the subcommand, shows errors as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+
+from cts_jupyter.connection import NoConnectionError
+from cts_jupyter.magics import checksums, files, jobs, service, submit
+from cts_jupyter.magics.context import Context
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.expand import Namespace, expand_words, split_words
+from cts_jupyter.magics.help import help_command
+from cts_jupyter.magics.hints import say_error
+from cts_jupyter.magics.parser import Command, split_arguments
+from cts_jupyter.resubmit import ResubmitError
+from cts_jupyter.transport import CTSClientError
+
+_COMMANDS = (
+    *submit.COMMANDS,
+    *jobs.COMMANDS,
+    *files.COMMANDS,
+    *checksums.COMMANDS,
+    *service.COMMANDS,
+)
+COMMANDS: Mapping[str, Command] = {
+    command.name: command for command in (*_COMMANDS, help_command(_COMMANDS))
+}
+_HELP_OPTIONS = frozenset({"-h", "--help"})
+
+
+def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object, str | None]:
+    """Run a line, and a cell's text with it; the result, and the name to bind it to.
+
+    Raises MagicError for whatever went wrong.
+    """
+    name, *words = split_words(line) or ["help"]
+    if name in _HELP_OPTIONS:
+        name = "help"
+    command = COMMANDS.get(name)
+    if command is None:
+        raise MagicError(f"There is no command {name!r}: there are {', '.join(COMMANDS)}")
+    own, arguments = split_arguments(words)
+    if _HELP_OPTIONS.intersection(own):
+        command, own, arguments, cell = COMMANDS["help"], [name], None, None
+    if cell is not None and not command.takes_cell:
+        raise MagicError(f"%%cts {name} takes no cell; write %cts {name} on a line of its own")
+    if arguments is not None and not command.takes_arguments:
+        raise MagicError(f"%cts {name} has no use for words after '--'; see %cts help {name}")
+    options = command.parser().parse_args(expand_words(own, namespace))
+    context = Context(
+        namespace=namespace,
+        arguments=None if arguments is None else expand_words(arguments, namespace),
+        cell=cell,
+    )
+    try:
+        result = command.run(context, options)
+    except (NoConnectionError, ResubmitError, OSError) as e:
+        raise MagicError(str(e)) from None
+    except CTSClientError as e:
+        raise MagicError(say_error(e)) from None
+    finally:
+        for note in context.notes:
+            print(note)  # noqa: T201 - said in the cell's output
+    return result, getattr(options, "out", None)
+
+
+@magics_class
+class CTSMagics(Magics):
+    """``%cts`` and ``%%cts``."""
+
+    shell: InteractiveShell
+
+    @no_var_expand
+    @needs_local_scope
+    @line_cell_magic
+    def cts(
+        self, line: str, cell: str | None = None, local_ns: Mapping[str, object] | None = None
+    ) -> object:
+        """Submit jobs to the CDM Task Service and look after them; ``%cts help`` lists the commands."""
+        names = self.shell.user_ns
+        local = {} if local_ns is None or local_ns is names else local_ns
+        result, variable = run_line(line, cell, Namespace({**names, **local}))
+        if variable is not None:
+            self.shell.user_ns[variable] = result
+        return result

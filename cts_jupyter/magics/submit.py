@@ -1,0 +1,269 @@
+"""``%cts submit``, ``check`` and ``resubmit``."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from cts_core.states import JobState
+from cts_jupyter import words
+from cts_jupyter.answers import CheckResult, JobPreview, PlannedContainer
+from cts_jupyter.job import Job
+from cts_jupyter.magics.context import Context
+from cts_jupyter.magics.draft import (
+    Draft,
+    configure_draft,
+    draft_from_options,
+    draft_from_yaml,
+    merge,
+)
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.inputs import collect_inputs
+from cts_jupyter.magics.jobs import watch_jobs
+from cts_jupyter.magics.parser import Command, CommandParser, duration
+from cts_jupyter.magics.yaml_cell import load_cell
+from cts_jupyter.resubmit import is_empty
+
+_REQUIRED = {
+    "image": "IMAGE",
+    "input_files": "-i, -g or --tsv",
+    "output_dir": "--output-dir",
+    "memory": "--memory",
+    "runtime": "--runtime",
+}
+_SHOWN_CONTAINERS = 3
+_SHOWN_FILES = 5
+_LOOK_BACK = 200
+
+_DETAILS = """\
+ARGS go to the container after its entrypoint. In them, and in --env, these stand for what differs by container:
+  <files>                     its files, a word each; --flag=<files> joins the first to the flag
+  <files:comma>               its files in one word, separated by commas
+  -i <files:repeat>           the flag again before each file
+  <manifest>                  the path of a file that lists its files
+  <manifest:data_ids:HEADER>  the path of a file that lists their data ids below a header
+  <n>                         its number from 0, as in out_<n>.tsv
+Containers find their files in /input_files and leave outputs in /output_files.
+
+As a cell, the same in YAML, with the names of the REST API:
+  %%cts submit -o job
+  image: host/fasta-stats
+  input_files: $genomes
+  output_dir: demo/stats/
+  memory: 200MB
+  runtime: 1m
+  params:
+    args: [/output_files/stats.tsv, <files>]"""
+
+
+def _configure_submit(parser: CommandParser) -> None:
+    configure_draft(parser)
+    parser.add_argument("--check", action="store_true", help="check only, as %%cts check does")
+    _configure_submission(parser)
+
+
+def _configure_submission(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="although the output folder is not empty"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="wait for the end; interrupting leaves the job alone"
+    )
+    parser.add_result_name()
+
+
+def _configure_check(parser: CommandParser) -> None:
+    configure_draft(parser)
+    parser.add_result_name()
+
+
+def _configure_resubmit(parser: CommandParser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument(
+        "--failed", action="store_true", help="only the inputs of containers that did not complete"
+    )
+    parser.add_argument("--memory", metavar="M", help="per container, instead of what it was")
+    parser.add_argument("--runtime", metavar="T", type=duration, help="the same for the runtime")
+    parser.add_argument("--output-dir", metavar="DIR", help="instead of a fresh folder beside it")
+    _configure_submission(parser)
+
+
+class CheckReport:
+    """A job as it would run."""
+
+    def __init__(self, result: CheckResult, output_dir: str, notes: Sequence[str]) -> None:
+        self.result = result
+        self.notes = list(notes)
+        self._output_dir = output_dir
+
+    @property
+    def containers(self) -> list[PlannedContainer]:
+        """What each container would be given."""
+        return self.result.containers
+
+    @property
+    def warnings(self) -> list[str]:
+        """What would work, and may not be what was meant."""
+        return self.result.warnings
+
+    def _lines(self) -> list[str]:
+        result = self.result
+        containers = words.plural(len(result.containers), "container")
+        files = words.plural(result.input_file_count, "file")
+        lines = [
+            "This job can be submitted.",
+            f"{files} ({words.say_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            f"At most {result.cpu_hours:.3g} CPU hours",
+            f"Image: {result.image.name}@{result.image.digest}",
+        ]
+        for container in result.containers[:_SHOWN_CONTAINERS]:
+            lines += ["", f"Container {container.number}: {shlex.join(container.argv)}"]
+            lines += [f"  {name}={value}" for name, value in container.environment.items()]
+            lines += [f"  {file.crc64nvme}  {file.file}" for file in container.files[:_SHOWN_FILES]]
+            if len(container.files) > _SHOWN_FILES:
+                lines.append(
+                    f"  and {words.plural(len(container.files) - _SHOWN_FILES, 'file')} more"
+                )
+            if container.manifest is not None:
+                lines.append(f"  manifest: {container.manifest.splitlines()[:_SHOWN_FILES]}")
+        if len(result.containers) > _SHOWN_CONTAINERS:
+            hidden = len(result.containers) - _SHOWN_CONTAINERS
+            lines += ["", f"and {words.plural(hidden, 'container')} more, in .containers"]
+        lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
+        lines += ["", *(f"Warning: {text}" for text in self.warnings)] if self.warnings else []
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+
+
+def _draft(context: Context, options: argparse.Namespace) -> Draft:
+    files = collect_inputs(context.client, options.sources) if options.sources else []
+    draft = draft_from_options(options, files, context.arguments)
+    if context.cell is not None:
+        draft = merge(draft_from_yaml(load_cell(context.cell, context.namespace)), draft)
+    _require(context, draft.body)
+    draft.body.setdefault("params", {})
+    if draft.body.get("cluster") is None:
+        draft.body["cluster"] = _only_site(context)
+    return draft
+
+
+def _require(context: Context, body: dict[str, Any]) -> None:
+    missing = [key for key in _REQUIRED if not body.get(key)]
+    if not missing:
+        return
+    if context.cell is None:
+        named = " and ".join(_REQUIRED[key] for key in missing)
+    else:
+        named = " and ".join(missing)
+    verb = "is" if len(missing) == 1 else "are"
+    hint = "see %cts help submit"
+    if body.get("image") and set(missing) <= {"memory", "runtime"}:
+        hint = _suggestion(context, body["image"]) or "start small, and look at what the job used"
+    raise MagicError(f"{named} {verb} missing: {hint}")
+
+
+def _suggestion(context: Context, image: str) -> str | None:
+    """What my last complete job with this image was given, and used."""
+    jobs = context.client.jobs(state=JobState.COMPLETE, limit=_LOOK_BACK)
+    last = next((job for job in jobs if _has_image(job, image)), None)
+    if last is None:
+        return None
+    asked = (
+        f"--memory {words.say_size(last.job_input.memory).replace(' ', '')} "
+        f"--runtime {words.iso_duration(last.job_input.runtime)}"
+    )
+    used = f", and used {words.say_size(last.max_memory)} at most" if last.max_memory else ""
+    return (
+        f"your last complete job with this image, {words.short_id(last.id)}, had {asked}, took "
+        f"{words.say_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
+    )
+
+
+def _has_image(job: JobPreview, image: str) -> bool:
+    known = {job.job_input.image, job.image.name, f"{job.image.name}:{job.image.tag}"}
+    return image in known or image.partition("@")[0].rpartition(":")[0] in known
+
+
+def _only_site(context: Context) -> str:
+    sites = context.client.sites()
+    open_ = [site.cluster for site in sites if site.active and site.available]
+    if len(open_) == 1:
+        return open_[0]
+    if not open_:
+        raise MagicError("No site takes jobs now; %cts sites says why")
+    raise MagicError(f"--cluster is missing: there are {', '.join(open_)}")
+
+
+def _check_output_folder(context: Context, folder: str) -> None:
+    empty = is_empty(context.client, folder)
+    if empty is False:
+        raise MagicError(
+            f"The output folder {folder} is not empty, and outputs would overwrite files of the same name "
+            "there: choose another --output-dir, or add --overwrite"
+        )
+    if empty is None:
+        context.say(f"This service does not list files, so {folder} was not looked at.")
+
+
+def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
+    draft = _draft(context, options)
+    if options.check:
+        return _check(context, draft)
+    if not options.overwrite:
+        _check_output_folder(context, draft.body["output_dir"])
+    for note in draft.notes:
+        context.say(f"Note: {note}")
+    return _submit(context, draft.body, watch=options.watch)
+
+
+def _submit(context: Context, body: dict[str, Any], *, watch: bool) -> Job:
+    job = context.session.submit(body)
+    if watch:
+        job.show()
+        watch_jobs([job])
+    return job
+
+
+def _check(context: Context, draft: Draft) -> CheckReport:
+    return CheckReport(context.client.check(draft.body), draft.body["output_dir"], draft.notes)
+
+
+def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
+    return _check(context, _draft(context, options))
+
+
+def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
+    body = context.job(options.job).resubmission(
+        only_failed=options.failed,
+        memory=options.memory,
+        runtime=options.runtime,
+        output_dir=options.output_dir,
+    )
+    if options.output_dir and not options.overwrite:
+        _check_output_folder(context, options.output_dir)
+    return _submit(context, body, watch=options.watch)
+
+
+COMMANDS = (
+    Command(
+        "submit", "submit a job: an image over input files", _configure_submit, _run_submit,
+        details=_DETAILS, takes_cell=True, takes_arguments=True,
+    ),
+    Command(
+        "check", "make every check of a submission, and show what would run; stores nothing",
+        _configure_check, _run_check,
+        details="Takes what %cts submit takes.", takes_cell=True, takes_arguments=True,
+    ),
+    Command(
+        "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit,
+        details="Inputs must be the same still: changed ones are refused by their checksums.",
+    ),
+)  # fmt: skip

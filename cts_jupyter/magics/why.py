@@ -1,0 +1,121 @@
+"""``%cts why``: where a job is, and why, in plain words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from cts_core.states import JobState
+from cts_jupyter import words
+from cts_jupyter.answers import Container, JobDetails
+from cts_jupyter.job import Job
+from cts_jupyter.logs import LogText
+from cts_jupyter.report import count_states, find_containers, find_failure, has_failed
+from cts_jupyter.session import Session
+from cts_jupyter.widgets.card import say_progress
+
+_MAX_REASONS = 5
+_MAX_NUMBERS = 10
+
+_MEANING: Mapping[str, str] = {
+    JobState.CREATED: "The service has stored it and is about to hand it to {cluster}.",
+    JobState.DOWNLOAD_SUBMITTED: (
+        "{cluster} has it. Its containers wait for free cpus and memory there, or are fetching and verifying "
+        "their inputs."
+    ),
+    JobState.JOB_SUBMITTING: "Inputs are fetched and verified, and containers are being started.",
+    JobState.JOB_SUBMITTED: "Containers are running.",
+    JobState.UPLOAD_SUBMITTING: "Containers have ended well, and their outputs are being checksummed.",
+    JobState.UPLOAD_SUBMITTED: "Containers have ended well, and their outputs are being stored.",
+    JobState.COMPLETE: "All containers ended well, and every output is stored with its checksum.",
+    JobState.CANCELING: "It was cancelled, and its containers are being stopped.",
+    JobState.CANCELED: "It was cancelled. What its containers had stored by then stays where it is.",
+    JobState.ERROR_PROCESSING_SUBMITTING: "Containers failed, and their logs are being kept.",
+    JobState.ERROR_PROCESSING_SUBMITTED: "Containers failed, and their logs are being kept.",
+    JobState.ERROR: "It failed.",
+}
+
+
+def explain(session: Session, job: Job) -> LogText:
+    """A few sentences about a job, and what to do next. Raises CTSClientError."""
+    details = job.details
+    containers = find_containers(session.client, job.id)
+    return LogText("\n".join(_lines(session, details, containers)))
+
+
+def _lines(
+    session: Session, details: JobDetails, containers: Sequence[Container] | None
+) -> Iterator[str]:
+    short = words.short_id(details.id)
+    since = details.transition_times[-1].time
+    state = words.say_state(details.state)
+    yield (
+        f"Job {short} ({details.job_input.image}) is: {state}, since {words.say_time(since)} "
+        f"({words.say_duration(datetime.now(UTC) - since)} ago)."
+    )
+    meaning = _MEANING.get(details.state)
+    if meaning:
+        yield meaning.format(cluster=details.job_input.cluster)
+    if not words.has_ended(details.state):
+        counts = count_states(session.client, details, containers)
+        yield f"{say_progress(counts, details.job_input.num_containers)}."
+        yield from _site_trouble(session, details.job_input.cluster)
+    yield from _failures(session, details, containers or [])
+    for warning in details.warnings:
+        yield f"Warning: {warning}"
+    yield from _next_steps(details, short, can_pick=bool(containers))
+
+
+def _site_trouble(session: Session, cluster: str) -> Iterator[str]:
+    for site in session.client.sites():
+        if site.cluster != cluster:
+            continue
+        if not site.available:
+            yield f"{cluster} cannot be reached: {site.unavailable_reason or 'no reason is known'}."
+        elif not site.active:
+            yield f"{cluster} takes no new jobs now; those it has go on."
+
+
+def _failures(
+    session: Session, details: JobDetails, containers: Sequence[Container]
+) -> Iterator[str]:
+    if details.error:
+        yield details.error
+    by_reason: dict[str, list[Container]] = defaultdict(list)
+    for container in containers:
+        if has_failed(container):
+            by_reason[_reason(container)].append(container)
+    reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    for reason, group in reasons[:_MAX_REASONS]:
+        numbers = ", ".join(str(container.number) for container in group[:_MAX_NUMBERS])
+        more = ", ..." if len(group) > _MAX_NUMBERS else ""
+        noun = "Container" if len(group) == 1 else "Containers"
+        yield f"{noun} {numbers}{more}: {reason}"
+    if len(reasons) > _MAX_REASONS:
+        yield f"and {len(reasons) - _MAX_REASONS} other reasons"
+    failure = find_failure(session.client, details.id, containers)
+    if failure is not None and failure.stderr:
+        yield f"The end of the stderr of container {failure.containers[0]}:"
+        yield from (f"    {line}" for line in failure.stderr.splitlines())
+
+
+def _reason(container: Container) -> str:
+    code = "" if container.exit_code is None else f" (exit code {container.exit_code})"
+    return f"{container.error or 'it ended with an error'}{code}"
+
+
+def _next_steps(details: JobDetails, short: str, *, can_pick: bool) -> Iterator[str]:
+    match details.state:
+        case JobState.COMPLETE:
+            yield (
+                f"{words.plural(len(details.outputs), 'output')} in {details.job_input.output_dir}: "
+                f"%cts files {short}, %cts get {short} FOLDER, %cts verify {short}"
+            )
+        case JobState.ERROR:
+            only = " --failed" if can_pick else ""
+            yield f"Next: %cts logs {short} -c failed --err, %cts resubmit {short}{only}"
+        case JobState.CANCELED:
+            yield f"Next: %cts resubmit {short}"
+        case _:
+            yield f"Next: %cts watch {short}, %cts logs {short} -f, %cts cancel {short}"

@@ -1,0 +1,99 @@
+"""What a card says, put together from the service's answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from cts_core.states import JobState
+from cts_jupyter.answers import Container, JobDetails, S3File
+from cts_jupyter.client import CTSClient
+from cts_jupyter.logs import read_log
+from cts_jupyter.transport import CTSClientError, CTSRequestError
+from cts_jupyter.widgets.card import CardData, Failure
+
+_STDERR_LINES = 20
+_STDERR_BYTES = 2_000
+_NOT_FOUND = 404
+_UNSTARTED = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
+
+
+def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
+    """The containers of a job; None from a service that does not tell of them. Raises CTSClientError."""
+    try:
+        return client.containers(job_id)
+    except CTSRequestError as e:
+        if e.status == _NOT_FOUND:
+            return None
+        raise
+
+
+def has_failed(container: Container) -> bool:
+    """Whether a container ended, or is about to end, in an error."""
+    return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
+
+
+def find_failure(client: CTSClient, job_id: str, containers: Sequence[Container]) -> Failure | None:
+    """The first container that failed, with the end of its stderr; None when none did."""
+    failed = [container for container in containers if has_failed(container)]
+    if not failed:
+        return None
+    first = failed[0]
+    try:
+        stderr: str = read_log(
+            client, job_id, first.number, "stderr", lines=_STDERR_LINES, limit=_STDERR_BYTES
+        )
+    except CTSClientError as e:
+        stderr = f"(its log cannot be read: {e})"
+    return Failure(
+        containers=[container.number for container in failed],
+        exit_code=first.exit_code,
+        reason=first.error or "it ended with an error",
+        stderr=stderr.rstrip(),
+    )
+
+
+def count_states(
+    client: CTSClient, job: JobDetails, containers: Sequence[Container] | None
+) -> Mapping[str, int]:
+    """How many containers are in which state, as far as it can be told. Raises CTSClientError."""
+    total = job.job_input.num_containers
+    if containers is None and total > 1 and job.state not in {*_UNSTARTED, JobState.COMPLETE}:
+        containers = find_containers(client, job.id)
+    if containers is None:
+        return {job.state: total}
+    return Counter(container.state for container in containers)
+
+
+def outputs_of(job: JobDetails) -> list[S3File]:
+    """What a job left, in the order of the paths."""
+    return sorted(job.outputs, key=lambda output: output.file)
+
+
+def card_data(
+    job: JobDetails, *, service: str, counts: Mapping[str, int], failure: Failure | None = None
+) -> CardData:
+    """A card of a job as it was answered."""
+    wanted = job.job_input
+    return CardData(
+        job_id=job.id,
+        user=job.user,
+        service=service,
+        image=wanted.image,
+        state=job.state,
+        transitions=[(step.state, step.time) for step in job.transition_times],
+        counts=counts,
+        containers=wanted.num_containers,
+        input_files=job.input_file_count,
+        cpus=wanted.cpus,
+        memory=wanted.memory,
+        runtime=wanted.runtime,
+        cluster=wanted.cluster,
+        output_dir=wanted.output_dir,
+        outputs=[(output.file, output.crc64nvme or "") for output in outputs_of(job)],
+        warnings=job.warnings,
+        error=job.error,
+        failure=failure,
+        max_memory=job.max_memory,
+        cpu_hours=job.cpu_hours,
+    )

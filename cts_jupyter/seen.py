@@ -1,0 +1,50 @@
+"""Which ended jobs a person has been told of, by service and user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from jupyter_core.paths import jupyter_data_dir
+
+from cts_jupyter.answers import JobPreview
+
+_REMEMBERED = 10_000
+
+
+class SeenJobs:
+    """A small file of job ids in Jupyter's data folder. Raises OSError where that cannot be written."""
+
+    def __init__(self, service: str, user: str) -> None:
+        name = hashlib.sha256(f"{service}\n{user}".encode()).hexdigest()[:32]
+        self._path = Path(jupyter_data_dir()) / "cts" / f"seen-{name}.json"
+
+    def take_new(self, ended: Sequence[JobPreview]) -> list[JobPreview]:
+        """Those that were not taken before; from now on they are.
+
+        Ids are kept, not a time: workers' clocks differ, so that a job may end "before" one that was seen.
+        """
+        seen = self._read()
+        known = frozenset(seen)
+        new = [job for job in ended if job.id not in known]
+        if new:
+            self._write([*(job.id for job in new), *seen][:_REMEMBERED])
+        return new
+
+    def _read(self) -> list[str]:
+        try:
+            return list(json.loads(self._path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            # Never looked, or a file that somebody broke: then all is new.
+            return []
+
+    def _write(self, ids: Sequence[str]) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(list(ids), file)
+        draft.replace(self._path)

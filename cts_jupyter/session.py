@@ -1,0 +1,112 @@
+"""A service as this kernel talks to it: the client, its event feed, and how both are called."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cts_jupyter import words
+from cts_jupyter.client import CTSClient
+from cts_jupyter.connection import URL_VARIABLE, Connection, NoConnectionError, find_connection
+from cts_jupyter.feed import EventFeed
+
+if TYPE_CHECKING:
+    from cts_jupyter.job import Job
+
+LATEST = "-"
+MAX_JOBS = 1000
+"""Jobs that one listing may hold."""
+_ID_LENGTH = 36
+_HERE = "this Jupyter server"
+
+
+class JobReferenceError(LookupError):
+    """A reference that names no job, or several; the message says which."""
+
+
+class Session:
+    """One service, as one user. Raises CTSClientError wherever the service is asked."""
+
+    def __init__(self, connection: Connection, *, is_page_server: bool) -> None:
+        """``is_page_server``: the pages of this kernel's notebooks come from the service's own server."""
+        self.connection = connection
+        self.is_page_server = is_page_server
+        self.client = CTSClient(connection.url, connection.token, verify=connection.tls())
+        self.feed = EventFeed(self.client)
+
+    @cached_property
+    def user(self) -> str:
+        """Who the service takes us for."""
+        return self.client.whoami().user
+
+    @property
+    def where(self) -> str:
+        """The service in a word."""
+        return _HERE if self.is_page_server else urlsplit(self.connection.url).netloc
+
+    @property
+    def name(self) -> str:
+        """What stays the same about the service: a Jupyter server's port does not."""
+        return _HERE if self.is_page_server else self.connection.url
+
+    def close(self) -> None:
+        """End the feed and the connections."""
+        self.feed.close()
+        self.client.close()
+
+    def submit(self, body: Mapping[str, Any]) -> Job:
+        """Submit, and watch what becomes of it."""
+        from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
+
+        job = Job(self, self.client.submit(body))
+        job.follow()
+        return job
+
+    def find_job(self, reference: str) -> Job:
+        """The job of a full id, a unique prefix, or ``-`` for the latest. Raises JobReferenceError."""
+        from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
+
+        if len(reference) >= _ID_LENGTH:
+            return Job(self, reference)
+        jobs = self.client.jobs(limit=MAX_JOBS)
+        if reference == LATEST:
+            if not jobs:
+                raise JobReferenceError(
+                    f"You have no job at {self.where} yet; %cts submit starts one"
+                )
+            latest = max(jobs, key=lambda job: job.transition_times[0].time)
+            return Job(self, latest.id)
+        found = [job.id for job in jobs if job.id.startswith(reference)]
+        if len(found) == 1:
+            return Job(self, found[0])
+        if found:
+            named = ", ".join(words.short_id(job_id) for job_id in found[:5])
+            raise JobReferenceError(
+                f"{words.plural(len(found), 'job')} begin with {reference!r}: {named}; write more of the id"
+            )
+        raise JobReferenceError(
+            f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them"
+        )
+
+
+_lock = threading.Lock()
+_current: Session | None = None
+
+
+def current_session() -> Session:
+    """The service that this kernel belongs to now. Raises NoConnectionError, which says what to set."""
+    global _current  # noqa: PLW0603 - one kernel, one service at a time
+    is_page_server = not os.environ.get(URL_VARIABLE)
+    with _lock:
+        try:
+            connection = find_connection()
+        except NoConnectionError:
+            _current = None
+            raise
+        if _current is None or _current.connection.url != connection.url:
+            _current = Session(connection, is_page_server=is_page_server)
+        return _current

@@ -1,0 +1,119 @@
+"""Tables: what listings return. Text in a terminal, HTML in a notebook, rows for Python."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = TypeVar("Row")
+MAX_SHOWN = 60
+"""Rows that are shown; all of them are there for Python."""
+_CELL = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
+_NUMBER_CELL = "text-align:right;padding:2px 12px 2px 0;white-space:nowrap"
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """One column: ``text`` is what people read, ``value`` what a DataFrame holds (``text`` if not given)."""
+
+    name: str
+    text: Callable[[Row], str]
+    value: Callable[[Row], object] | None = None
+    is_number: bool = False
+
+    def of(self, row: Row) -> object:
+        """The cell's value."""
+        return self.text(row) if self.value is None else self.value(row)
+
+
+class Table(Sequence[Row]):
+    """Rows that can be looked at, iterated, indexed, and turned into a DataFrame."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column[Row]],
+        rows: Sequence[Row],
+        *,
+        empty: str,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """``empty`` is what is said instead of no rows, ``notes`` what is said below the rows."""
+        self._columns = list(columns)
+        self._rows = list(rows)
+        self._empty = empty
+        self.notes = list(notes)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """All rows as a DataFrame. Raises ImportError without pandas."""
+        import pandas as pd  # noqa: PLC0415 - optional, and slow to import
+
+        return pd.DataFrame(
+            {column.name: [column.of(row) for row in self._rows] for column in self._columns}
+        )
+
+    def _shown(self) -> tuple[list[Column[Row]], list[list[str]], list[str]]:
+        """The columns that say anything, the cells of the rows that are shown, what is said below."""
+        rows = self._rows[:MAX_SHOWN]
+        cells = {column.name: [column.text(row) for row in rows] for column in self._columns}
+        columns = [column for column in self._columns if any(cells[column.name])]
+        hidden = len(self._rows) - len(rows)
+        more = [f"... and {hidden:,} more; all are in the result (-o VAR)"] if hidden else []
+        lines = [list(line) for line in zip(*(cells[c.name] for c in columns), strict=True)]
+        return columns, lines, [*more, *self.notes]
+
+    def __repr__(self) -> str:
+        columns, cells, notes = self._shown()
+        if not cells:
+            return "\n".join([self._empty, *notes])
+        lines = [[column.name for column in columns], *cells]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+        text = [
+            "  ".join(
+                cell.rjust(width) if column.is_number else cell.ljust(width)
+                for cell, width, column in zip(line, widths, columns, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*text, *notes])
+
+    def _repr_html_(self) -> str:
+        columns, cells, notes = self._shown()
+        below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        if not cells:
+            return f"<p>{html.escape(self._empty)}</p>{below}"
+        styles = [_NUMBER_CELL if column.is_number else _CELL for column in columns]
+        head = "".join(
+            f'<th scope="col" style="{style}">{html.escape(column.name)}</th>'
+            for column, style in zip(columns, styles, strict=True)
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="{style}">{html.escape(cell)}</td>'
+                for cell, style in zip(line, styles, strict=True)
+            )
+            + "</tr>"
+            for line in cells
+        )
+        return (
+            '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"
+        )

@@ -1,0 +1,1 @@
+"""What a notebook shows of CTS. The live card is the ES module in ``static/``."""

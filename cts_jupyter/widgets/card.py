@@ -1,0 +1,229 @@
+"""The card of a job as the kernel writes it: text, and HTML that stays readable wherever the notebook goes.
+
+The HTML is a snapshot. Where it is trusted, in a page of the Jupyter server that the job's service runs in, its
+one script has the page mount the live card over it (``static/card.js``). It holds no token, and a page without
+scripts, an export or another application shows the snapshot.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from cts_core.states import JobState
+from cts_jupyter import words
+
+MAX_OUTPUTS = 20
+"""Outputs that a snapshot names; the job has them all."""
+MAX_FAILED_NAMED = 10
+
+_COUNTED = (
+    ("failed", frozenset({JobState.ERROR, *(s for s in JobState if s.startswith("error_"))})),
+    ("cancelled", frozenset({JobState.CANCELING, JobState.CANCELED})),
+    ("waiting", frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})),
+)
+_FACT = "margin:2px 0"
+_FRAME = "border:1px solid #999;border-radius:4px;padding:8px 12px"
+
+_MOUNT = """<script type="module">
+const page = document.getElementById("jupyter-config-data");
+if (page) {
+  const {baseUrl} = JSON.parse(page.textContent);
+  const {mount} = await import(new URL("cts/static/card.js", new URL(baseUrl, location.href)));
+  document.querySelectorAll('[id="%s"]').forEach(mount);
+}
+</script>"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed, in words: its first failed container, and how many did."""
+
+    containers: Sequence[int]
+    exit_code: int | None
+    reason: str
+    stderr: str
+    """The end of it."""
+
+
+@dataclass(frozen=True)
+class CardData:
+    """All that a card says of a job."""
+
+    job_id: str
+    user: str
+    service: str
+    """How the service is called, such as its host."""
+    image: str
+    state: str
+    transitions: Sequence[tuple[str, datetime]]
+    """State and time, oldest first."""
+    counts: Mapping[str, int]
+    """How many containers are in which state."""
+    containers: int
+    input_files: int
+    cpus: int
+    memory: int
+    runtime: timedelta
+    cluster: str
+    output_dir: str
+    outputs: Sequence[tuple[str, str]] = ()
+    """Path and CRC64/NVME."""
+    warnings: Sequence[str] = ()
+    error: str | None = None
+    failure: Failure | None = None
+    max_memory: int | None = None
+    cpu_hours: float | None = None
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def elapsed(self) -> timedelta:
+        """From the submission to the end, or to now."""
+        start, last = self.transitions[0][1], self.transitions[-1][1]
+        return (last if words.has_ended(self.state) else datetime.now(UTC)) - start
+
+    @property
+    def short_id(self) -> str:
+        """Enough of the id for people."""
+        return words.short_id(self.job_id)
+
+
+def say_progress(counts: Mapping[str, int], total: int) -> str:
+    """``3 of 5 containers done, 1 failed, 1 running``."""
+    done = counts.get(JobState.COMPLETE, 0)
+    parts = [f"{done:,} of {words.plural(total, 'container')} done"]
+    rest = sum(counts.values()) - done
+    for name, states in _COUNTED:
+        number = sum(count for state, count in counts.items() if state in states)
+        rest -= number
+        if number:
+            parts.append(f"{number:,} {name}")
+    if rest > 0:
+        parts.append(f"{rest:,} running")
+    return ", ".join(parts)
+
+
+def say_request(card: CardData) -> str:
+    """What was asked for."""
+    return (
+        f"{words.plural(card.input_files, 'file')} in {words.plural(card.containers, 'container')}, each with "
+        f"{words.plural(card.cpus, 'cpu')}, {words.say_size(card.memory)} and up to "
+        f"{words.say_duration(card.runtime)}, at {card.cluster}; outputs into {card.output_dir}"
+    )
+
+
+def say_usage(card: CardData) -> str:
+    """What was used, as far as it is known."""
+    used = []
+    if card.max_memory:
+        used.append(f"{words.say_size(card.max_memory)} of memory at most")
+    if card.cpu_hours is not None:
+        used.append(f"{words.say_duration(timedelta(hours=card.cpu_hours))} of cpu time")
+    return f"Used {' and '.join(used)}" if used else ""
+
+
+def say_failure(card: CardData) -> list[str]:
+    """What went wrong, a sentence a line, without the log."""
+    lines = [card.error] if card.error else []
+    failure = card.failure
+    if failure is None:
+        return lines
+    code = "" if failure.exit_code is None else f" (exit code {failure.exit_code})"
+    lines.append(f"Container {failure.containers[0]}{code}: {failure.reason}")
+    if len(failure.containers) > 1:
+        named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
+        more = ", ..." if len(failure.containers) > MAX_FAILED_NAMED else ""
+        lines.append(f"{words.plural(len(failure.containers), 'container')} failed: {named}{more}")
+    return lines
+
+
+def _relative(path: str, folder: str) -> str:
+    return path.removeprefix(folder.rstrip("/") + "/")
+
+
+def card_text(card: CardData) -> str:
+    """The card for a terminal."""
+    took = words.say_duration(card.elapsed)
+    lines = [
+        f"Job {card.short_id}  {words.say_state(card.state)}  {card.image}  ({took})",
+        f"  {card.user} at {card.service}; {say_request(card)}",
+        f"  {say_progress(card.counts, card.containers)}",
+    ]
+    if usage := say_usage(card):
+        lines.append(f"  {usage}")
+    lines += [f"  {line}" for line in say_failure(card)]
+    if card.failure and card.failure.stderr:
+        lines += ["  The end of its stderr:"]
+        lines += [f"    {line}" for line in card.failure.stderr.splitlines()]
+    lines += [f"  Warning: {warning}" for warning in card.warnings]
+    if card.outputs:
+        lines.append(f"  {words.plural(len(card.outputs), 'output')} in {card.output_dir}")
+        shown = [
+            (_relative(path, card.output_dir), crc) for path, crc in card.outputs[:MAX_OUTPUTS]
+        ]
+        width = max(len(name) for name, _ in shown)
+        lines += [f"    {name.ljust(width)}  {crc}" for name, crc in shown]
+        if len(card.outputs) > MAX_OUTPUTS:
+            lines.append(f"    and {len(card.outputs) - MAX_OUTPUTS:,} more")
+    return "\n".join([*lines, *(f"  {note}" for note in card.notes)])
+
+
+def _fact(text: str) -> str:
+    return f'<p style="{_FACT}">{html.escape(text)}</p>'
+
+
+def _outputs_html(card: CardData) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(_relative(path, card.output_dir))}</td>"
+        f"<td><code>{html.escape(crc)}</code></td></tr>"
+        for path, crc in card.outputs[:MAX_OUTPUTS]
+    )
+    hidden = len(card.outputs) - MAX_OUTPUTS
+    more = _fact(f"and {hidden:,} more: %cts files {card.short_id}") if hidden > 0 else ""
+    title = f"{words.plural(len(card.outputs), 'output')} in {card.output_dir}"
+    return (
+        f"<details open><summary>{html.escape(title)}</summary><table><thead><tr><th>File</th>"
+        f"<th>CRC64/NVME</th></tr></thead><tbody>{rows}</tbody></table>{more}</details>"
+    )
+
+
+def _timeline_html(card: CardData) -> str:
+    start = card.transitions[0][1]
+    items = "".join(
+        f"<li>{html.escape(words.say_state(state))}: {words.say_time(time)} "
+        f"(+{words.say_duration(time - start)})</li>"
+        for state, time in card.transitions
+    )
+    return f"<details><summary>Timeline</summary><ol>{items}</ol></details>"
+
+
+def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
+    """The snapshot. ``is_live`` says that the page's own server may know the job."""
+    state = html.escape(words.say_state(card.state))
+    image = html.escape(card.image)
+    took = words.say_duration(card.elapsed)
+    parts = [
+        f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {took}</p>',
+        _fact(f"Job {card.short_id} of {card.user} at {card.service}"),
+        _fact(say_progress(card.counts, card.containers)),
+        _fact(say_request(card)),
+    ]
+    if usage := say_usage(card):
+        parts.append(_fact(usage))
+    parts += [_fact(line) for line in say_failure(card)]
+    if card.failure and card.failure.stderr:
+        parts += [_fact("The end of its stderr:"), f"<pre>{html.escape(card.failure.stderr)}</pre>"]
+    parts += [_fact(f"Warning: {warning}") for warning in card.warnings]
+    if card.outputs:
+        parts.append(_outputs_html(card))
+    parts.append(_timeline_html(card))
+    parts += [_fact(note) for note in card.notes]
+    attributes = (
+        f'id="{html.escape(element_id)}" data-job="{html.escape(card.job_id)}" '
+        f'data-service="{html.escape(card.service)}"'
+    )
+    script = _MOUNT % json.dumps(element_id)[1:-1] if is_live else ""
+    return f'<div {attributes}><div style="{_FRAME}">{"".join(parts)}</div></div>{script}'

@@ -1,0 +1,201 @@
+// The CTS service of this page's Jupyter server: requests, and one stream of events for all cards of the page.
+
+// This file is served from <base>/cts/static/, whatever the base of the Jupyter server is.
+const ROOT = new URL("../", import.meta.url);
+
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 30_000;
+const SLEEP_GAP_MS = 30_000;
+const PARALLEL_REQUESTS = 2;
+
+export class ServiceError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+  get isSignedOut() {
+    return this.status === 401;
+  }
+  get isUnknownJob() {
+    return this.status === 403 || this.status === 404;
+  }
+  get isOffline() {
+    return this.status === 0 || this.status >= 500;
+  }
+}
+
+export const urlOf = (path) => new URL(path, ROOT).href;
+
+// A browser opens six connections to a host for all of Jupyter: cards wait in line for two of them.
+let running = 0;
+const waiting = [];
+async function inLine(task) {
+  if (running >= PARALLEL_REQUESTS) await new Promise((resolve) => waiting.push(resolve));
+  else running += 1;
+  try {
+    return await task();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else running -= 1;
+  }
+}
+
+// Jobs' times are the service's: what its clock is ahead of ours, in ms.
+let clockOffset = 0;
+export const serviceNow = () => Date.now() + clockOffset;
+
+function xsrfToken() {
+  return /(?:^|;\s*)_xsrf=([^;]*)/.exec(document.cookie)?.[1] ?? "";
+}
+
+async function send(path, { method = "GET", signal } = {}) {
+  const headers = method === "GET" ? {} : { "X-XSRFToken": xsrfToken() };
+  let response;
+  try {
+    response = await fetch(urlOf(path), {
+      method, headers, signal, credentials: "same-origin", cache: "no-store",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServiceError(0, "The Jupyter server cannot be reached");
+  }
+  const date = Date.parse(response.headers.get("date"));
+  if (date) clockOffset = Math.abs(date - Date.now()) < 2_000 ? 0 : date - Date.now();
+  if (response.ok) return response;
+  let message = `The service answered ${response.status}`;
+  try {
+    message = (await response.json()).error?.message ?? message;
+  } catch {
+    // Not an answer of CTS, such as a proxy's: the status is all there is to say.
+  }
+  throw new ServiceError(response.status, message);
+}
+
+export const getJSON = (path) => inLine(async () => (await send(path)).json());
+export const put = (path) => inLine(() => send(path, { method: "PUT" }));
+
+// The last `keep` characters of a text that may be long, and whether that is all of it.
+export async function getTail(path, keep, signal) {
+  return inLine(async () => {
+    const response = await send(path, { signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    let whole = true;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return { text: text.slice(-keep), whole: whole && text.length <= keep };
+      text += value;
+      if (text.length > 4 * keep) {
+        text = text.slice(-keep);
+        whole = false;
+      }
+    }
+  });
+}
+
+// One EventSource for all listeners. It is closed while nobody listens or the tab is hidden, and then goes on
+// from its cursor. Listeners have jobId, onTransition(event), onProgress(event), onStream(state), refresh().
+class EventStream {
+  #listeners = new Set();
+  #source = null;
+  #cursor = null;
+  #retry = FIRST_RETRY_MS;
+  #timer = null;
+  #lastTick = Date.now();
+  state = "connecting"; // or "live", "offline", "signed-out"
+  since = Date.now();
+
+  constructor() {
+    document.addEventListener("visibilitychange", () => this.#reopen());
+    window.addEventListener("online", () => this.#reopen());
+    window.addEventListener("pagehide", () => this.#close());
+    window.addEventListener("pageshow", () => this.#reopen());
+    setInterval(() => this.#tick(), 1_000);
+  }
+
+  add(listener) {
+    this.#listeners.add(listener);
+    listener.onStream(this);
+    if (this.#source) {
+      if (this.state === "live") listener.refresh();
+    } else if (!this.#timer) this.#open();
+  }
+
+  remove(listener) {
+    this.#listeners.delete(listener);
+    if (!this.#listeners.size) this.#close();
+  }
+
+  #set(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.since = Date.now();
+    for (const listener of this.#listeners) listener.onStream(this);
+  }
+
+  #close() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #reopen() {
+    this.#close();
+    this.#retry = FIRST_RETRY_MS;
+    this.#open();
+  }
+
+  #open() {
+    if (this.#source || !this.#listeners.size || document.hidden) return;
+    const query = this.#cursor ? `?after=${encodeURIComponent(this.#cursor)}` : "";
+    const source = new EventSource(urlOf(`events${query}`));
+    this.#source = source;
+    source.addEventListener("open", () => {
+      this.#retry = FIRST_RETRY_MS;
+      this.#set("live");
+      // What changed before the stream stood is not in it.
+      for (const listener of [...this.#listeners]) listener.refresh();
+    });
+    source.addEventListener("error", () => this.#lost());
+    source.addEventListener("transition", (event) => {
+      if (event.lastEventId) this.#cursor = event.lastEventId;
+      this.#tell("onTransition", JSON.parse(event.data));
+    });
+    source.addEventListener("progress", (event) => this.#tell("onProgress", JSON.parse(event.data)));
+  }
+
+  #tell(method, event) {
+    for (const listener of [...this.#listeners]) {
+      if (listener.jobId === event.job_id) listener[method](event);
+    }
+  }
+
+  // EventSource would try again by itself, but says neither when nor why it failed, and gives up on a refusal.
+  async #lost() {
+    this.#close();
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#open();
+    }, this.#retry * (0.75 + Math.random() / 2));
+    this.#retry = Math.min(this.#retry * 2, LAST_RETRY_MS);
+    let state = "connecting";
+    try {
+      await getJSON("whoami");
+    } catch (error) {
+      state = error.isSignedOut || error.status === 403 ? "signed-out" : "offline";
+    }
+    if (this.#source?.readyState !== EventSource.OPEN) this.#set(state);
+  }
+
+  #tick() {
+    const now = Date.now();
+    // A laptop that slept: the connection may be dead without anybody having said so.
+    if (now - this.#lastTick > SLEEP_GAP_MS) this.#reopen();
+    this.#lastTick = now;
+    for (const listener of this.#listeners) listener.onTick();
+  }
+}
+
+export const stream = new EventStream();

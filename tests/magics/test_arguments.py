@@ -1,0 +1,178 @@
+"""The words after ``--`` and the contract's arguments, in both directions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cts_core.model.job import JobInput
+from cts_core.model.parameters import Parameters
+from cts_core.plan import plan_job
+from cts_jupyter.magics.arguments import (
+    ArgumentsError,
+    format_arguments,
+    parse_arguments,
+    parse_value,
+)
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "plan.json").read_text())
+FILES = {"type": "input_files"}
+SPACE = FILES | {"input_files_format": "space_separated_list"}
+COMMA = FILES | {"input_files_format": "comma_separated_list"}
+REPEAT = FILES | {"input_files_format": "repeat_parameter"}
+MANIFEST = {"type": "manifest_file", "manifest_file_format": "files"}
+DATA_IDS = MANIFEST | {"manifest_file_format": "data_ids"}
+NUMBER = {"type": "container_number"}
+
+
+@pytest.mark.parametrize(
+    ("words", "args"),
+    [
+        (["--threads", "8", "-x", "fna.gz"], ["--threads", "8", "-x", "fna.gz"]),
+        (["--input", "<files>"], ["--input", SPACE]),
+        (["--input=<files>"], [SPACE | {"flag": "--input="}]),
+        (["-i=<files:comma>"], [COMMA | {"flag": "-i="}]),
+        (["<files:comma>"], [COMMA]),
+        (["-v", "-i", "<files:repeat>"], ["-v", REPEAT | {"flag": "-i"}]),
+        (["--in=<files:repeat>"], [REPEAT | {"flag": "--in="}]),
+        (["--list", "<manifest>"], ["--list", MANIFEST]),
+        (["<manifest:data_ids>"], [DATA_IDS]),
+        (["<manifest:data_ids:my id>"], [DATA_IDS | {"manifest_file_header": "my id"}]),
+        (["<manifest:files:<n>>"], [MANIFEST | {"manifest_file_header": "<n>"}]),
+        (["--m=<manifest:data_ids:a:b>"],
+         [DATA_IDS | {"manifest_file_header": "a:b", "flag": "--m="}]),
+        (["<n>"], [NUMBER]),
+        (["out_<n>.tsv"],
+         [NUMBER | {"container_num_prefix": "out_", "container_num_suffix": ".tsv"}]),
+        (["--out=/o/out_<n>"], [NUMBER | {"container_num_prefix": "/o/out_", "flag": "--out="}]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_words_become_arguments(words, args):
+    parsed = parse_arguments(words)
+    assert parsed.args == args
+    assert parsed.notes == []
+    Parameters.model_validate({"args": parsed.args})
+
+
+def test_a_flag_with_a_value_is_split_and_said():
+    parsed = parse_arguments(["--x=4", "--y=a/b.txt"])
+    assert parsed.args == ["--x", "4", "--y", "a/b.txt"]
+    assert [note.split(" runs as ")[0] for note in parsed.notes] == ["--x=4", "--y=a/b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("", "empty"),
+        ("a,b", "'a,b'"),
+        ("if=disk", "'if=disk'"),
+        ("-x=4", "'-x=4'"),  # a short flag may take '=4' as its value
+        ("--x=-4", "'--x=-4'"),  # a word of its own would be another flag
+        ("a b", "'a b'"),
+        ("<file>", "no placeholder"),
+        ("<files:comma", "<files:comma"),
+        ("<files>.gz", "no placeholder"),
+        ("<n>-x", "'-x' cannot stand beside <n>"),
+        ("-<n>", "'-' cannot stand beside <n>"),
+        ("<n><n>", "<n>"),
+        ("<manifest:data_ids:>", "no placeholder"),
+        ("<manifest:data_ids:a\x07>", "header"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_named(word, said):
+    with pytest.raises(ArgumentsError) as caught:
+        parse_arguments(["ok", word])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words", [["<files:repeat>"], ["a b.txt", "<files:repeat>"], ["x", "<files:repeat>"]]
+)
+def test_repeat_needs_a_flag(words):
+    with pytest.raises(ArgumentsError):
+        parse_arguments(words)
+
+
+def test_environment_values():
+    assert parse_value("/ref/x.dmnd") == "/ref/x.dmnd"
+    assert parse_value("<files:comma>") == COMMA
+    assert parse_value("r<n>") == NUMBER | {"container_num_prefix": "r"}
+    with pytest.raises(ArgumentsError, match="--x"):
+        parse_value("--x")
+
+
+text = st.from_regex(r"\A[a-zA-Z0-9_./][a-zA-Z0-9_./-]{0,8}\Z")
+flag = st.from_regex(r"\A--?[a-zA-Z0-9][a-zA-Z0-9_.-]{0,8}=?\Z")
+header = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
+
+
+def _flagged(parameter):
+    return st.builds(
+        lambda body, flag: body if flag is None else body | {"flag": flag},
+        parameter,
+        st.none() | flag,
+    )
+
+
+def _number(prefix, suffix):
+    named = {"container_num_prefix": prefix, "container_num_suffix": suffix}
+    return NUMBER | {key: value for key, value in named.items() if value is not None}
+
+
+file_parameter = st.one_of(
+    _flagged(st.sampled_from([SPACE, COMMA, MANIFEST, DATA_IDS])),
+    st.builds(lambda flag: REPEAT | {"flag": flag}, flag),
+    _flagged(
+        st.builds(
+            lambda body, text: body | {"manifest_file_header": text},
+            st.sampled_from([MANIFEST, DATA_IDS]),
+            header,
+        )
+    ),
+)
+number_parameter = _flagged(st.builds(_number, st.none() | text, st.none() | text))
+
+
+@st.composite
+def argument_lists(draw):
+    args = draw(st.lists(text | flag | number_parameter, max_size=6))
+    if draw(st.booleans()):
+        args.insert(draw(st.integers(0, len(args))), draw(file_parameter))
+    return args
+
+
+def _argv(args):
+    job = JobInput.model_validate(
+        {
+            "cluster": "local",
+            "image": "host/x",
+            "params": {"args": args},
+            "output_dir": "data/out",
+            "input_files": [{"file": f"data/in/{n}.fa", "data_id": f"id{n}"} for n in range(5)],
+            "num_containers": 2,
+        }
+    )
+    return [(plan.argv, plan.manifest) for plan in plan_job(job, ["tool"])]
+
+
+@given(argument_lists())
+def test_written_and_read_again_the_command_line_is_the_same(args):
+    parsed = parse_arguments(format_arguments(args))
+    assert parsed.notes == []
+    assert _argv(parsed.args) == _argv(args)
+    assert parse_arguments(format_arguments(parsed.args)).args == parsed.args
+
+
+def test_every_command_line_of_the_deployed_service_can_be_written_as_words():
+    for case in VECTORS:
+        args = case["job_input"]["params"].get("args")
+        if args is None or "containers" not in case:
+            continue
+        parsed = parse_arguments(format_arguments(args))
+        job = case["job_input"] | {"params": case["job_input"]["params"] | {"args": parsed.args}}
+        plans = plan_job(JobInput.model_validate(job), case["entrypoint"])
+        assert [plan.argv for plan in plans] == [c["argv"] for c in case["containers"]]

@@ -1,0 +1,155 @@
+"""Python variables on lines and in YAML."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.expand import (
+    Namespace,
+    expand_scalars,
+    expand_words,
+    quote_word,
+    split_words,
+)
+from cts_jupyter.magics.yaml_cell import load_cell
+
+
+class Thing:
+    def as_word(self):
+        return "a-word"
+
+    def __iter__(self):
+        return iter("no")
+
+
+NAMES = {
+    "img": "host/x",
+    "genomes": ["b/a 1.fna", "b/b.fna"],
+    "n": 3,
+    "nothing": None,
+    "empty": [],
+    "d": {"k": "v}"},
+    "path": Path("/tmp/x"),
+    "thing": Thing(),
+    "day": datetime.timedelta(hours=1),
+    "numbers": (n for n in [1, 2]),
+}
+
+
+def words(line, **local):
+    return expand_words(split_words(line), Namespace({**NAMES, **local}))
+
+
+@pytest.mark.parametrize(
+    ("line", "expanded"),
+    [
+        ("$img", ["host/x"]),
+        ("-i $genomes --x", ["-i", "b/a 1.fna", "b/b.fna", "--x"]),
+        ("${genomes[0]}", ["b/a 1.fna"]),
+        ("'{d[\"k\"]}'", ["v}"]),
+        ("out_$n.tsv", ["out_3.tsv"]),
+        ("{n+1}GB", ["4GB"]),
+        ("$path/y", ["/tmp/x/y"]),
+        ("$thing {thing}", ["a-word", "a-word"]),
+        ("a$empty$n", None),
+        ("$empty", []),
+        ("$$img {{n}} $5 $", ["$img", "{n}", "$5", "$"]),
+        ("'${\"{}\"}'", ["{}"]),
+        ("'{ {1: 2}[1] }'", ["2"]),
+        ("{[g.upper() for g in genomes]}", None),
+        ("'{[g.upper() for g in genomes]}'", ["B/A 1.FNA", "B/B.FNA"]),
+        ("$len_ok", ["yes"]),
+    ],
+)
+def test_lines(line, expanded):
+    if expanded is None:
+        with pytest.raises(MagicError):
+            words(line)
+    else:
+        assert words(line, len_ok="yes") == expanded
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("$gemones", "no variable named 'gemones'"),
+        ("'{nothing.x}'", "AttributeError"),
+        ("$nothing", "is None"),
+        ("$d", "a dict"),
+        ("x{", "opens no Python expression"),
+        ("'open", "quotation"),
+        ("$day", "a timedelta"),
+    ],
+)
+def test_what_is_wrong_is_named(line, said):
+    with pytest.raises(MagicError) as caught:
+        words(line)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=5))
+def test_a_quoted_word_is_read_as_itself(texts):
+    assert words(" ".join(quote_word(text) for text in texts)) == texts
+
+
+def test_a_value_is_never_read_as_syntax():
+    assert words("$x", x="'$img' {n} --") == ["'$img' {n} --"]
+
+
+def test_yaml_scalars():
+    tree = {
+        "image": "$img",
+        "input_files": ["$genomes", "b/c.fna", "x-$n"],
+        "cpus": "$n",
+        "runtime": "$day",
+        "nested": {"a": "$$img", "b": "{n}", "c": "${n + 1}"},
+        "all": "$genomes",
+        "numbers": "$numbers",
+        "where": "$path",
+        "none": "$nothing",
+    }
+    assert expand_scalars(tree, Namespace(NAMES)) == {
+        "image": "host/x",
+        "input_files": ["b/a 1.fna", "b/b.fna", "b/c.fna", "x-3"],
+        "cpus": 3,
+        "runtime": 3600.0,
+        "nested": {"a": "$img", "b": "{n}", "c": 4},
+        "all": ["b/a 1.fna", "b/b.fna"],
+        "numbers": [1, 2],
+        "where": "/tmp/x",
+        "none": None,
+    }
+
+
+def test_a_cell():
+    cell = "image: $img\ninput_files: $genomes\nparams:\n  args: [-t, '8', <files>]\n"
+    assert load_cell(cell, Namespace(NAMES)) == {
+        "image": "host/x",
+        "input_files": NAMES["genomes"],
+        "params": {"args": ["-t", "8", "<files>"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("a: [1\nb: 2", "line 3"),
+        ("just text", "key: value"),
+        ("", "key: value"),
+        ("a: 1\na: 2", "'a' stands there twice"),
+        ("p:\n  a: 1\n  a: 2", "line 4"),
+        ("a: $gemones", "'gemones'"),
+        ("a: !!python/object:os.system {}", "cannot be read"),
+    ],
+)
+def test_a_wrong_cell_is_explained(cell, said):
+    with pytest.raises(MagicError) as caught:
+        load_cell(cell, Namespace(NAMES))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
