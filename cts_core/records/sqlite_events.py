@@ -31,13 +31,14 @@ UNSENT = f"""
 )
 ORDER BY recorded_at, seq LIMIT ?
 """  # noqa: S608 - made of the constants above
+LATEST = "SELECT max(recorded_at) FROM transitions"
 
 
 def append(db: sqlite3.Connection, job_id: str, state: JobState, time: int, trans_id: str) -> None:
     """Record a job's transition, unsent."""
     # The writer's lock is held, so that what is recorded later never carries an earlier time, whichever
     # process records it and whatever its clock does.
-    (latest,) = db.execute("SELECT max(recorded_at) FROM transitions").fetchone()
+    (latest,) = db.execute(LATEST).fetchone()
     recorded_at = max(rows.to_number(utc_now()), latest or 0)
     db.execute(
         "INSERT INTO transitions (job_id, state, time, trans_id, notif_sent, recorded_at) "

@@ -1,0 +1,451 @@
+"""What is SQLite's own: files, locks, crashes, full disks, plans of queries. The rest is the contract's."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.record import JobQuery
+from cts_core.records import sqlite_containers, sqlite_events, sqlite_jobs, sqlite_schema
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite_connection import Connections
+from tests.factories import NOON, make_job_record
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "home ?#%" / "records.sqlite"
+
+
+@pytest.fixture
+async def store(path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(path, busy_seconds=0.1)
+    await store.open()
+    yield store
+    await store.close()
+
+
+def run(path: Path, *statements: str) -> list[tuple]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        return [row for statement in statements for row in db.execute(statement)]
+
+
+async def opening(path: Path) -> None:
+    await SQLiteStore(path, busy_seconds=0.1).open()
+
+
+async def insert(store: SQLiteStore, containers: int = 1) -> str:
+    job = make_job_record()
+    await store.insert_job(job, containers=containers)
+    return job.id
+
+
+# -- files --
+
+
+async def test_a_new_file_is_marked_as_ours_and_private(store, path):
+    assert run(path, "PRAGMA application_id") == [(sqlite_schema.APPLICATION_ID,)]
+    assert run(path, "PRAGMA user_version") == [(sqlite_schema.VERSION,)]
+    assert run(path, "PRAGMA journal_mode") == [("wal",)]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+async def test_closing_leaves_one_file(path):
+    store = SQLiteStore(path)
+    await store.open()
+    await insert(store)
+    await store.close()
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+async def test_a_newer_file_is_refused(store, path):
+    await store.close()
+    run(path, "PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match=r"records\.sqlite was written by a newer CTS.*upgrade"):
+        await opening(path)
+
+
+async def test_a_database_of_another_program_is_refused_and_left_alone(path):
+    path.parent.mkdir()
+    run(path, "CREATE TABLE bookmarks (url)")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"not a record file of CTS; choose another home"):
+        await opening(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    path.parent.mkdir()
+    path.write_text("not a database, but a text that somebody wrote" * 100)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"not a record file of CTS"):
+        await opening(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be kept in .*records\.sqlite.*choose a home"):
+        await opening(tmp_path / "file" / "records.sqlite")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        await opening(tmp_path)
+
+
+async def test_a_file_system_without_shared_memory_is_refused(path, monkeypatch):
+    def connect(address: str, **options) -> sqlite3.Connection:
+        # This way of locking is for file systems that know no other; it has no shared memory.
+        return real(f"{address}&vfs=unix-dotfile", **options)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(ConfigError, match=r"write-ahead log.*choose a home on a local disk"):
+        await opening(path)
+
+
+async def test_many_may_create_the_file_at_once(path):
+    stores = [SQLiteStore(path) for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    await asyncio.gather(*(insert(store) for store in stores))
+    assert len(await stores[0].list_jobs(JobQuery())) == 8
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_foreign_keys_hold(store, path):
+    await insert(store)
+    connections = Connections(path)
+    await connections.open()
+    with pytest.raises(sqlite3.IntegrityError):
+        await connections.write(lambda db: db.execute("DELETE FROM jobs"))
+    await connections.close()
+
+
+# -- locks, full disks, other failures: each is told, and the store goes on when it is over --
+
+
+async def test_a_locked_file_is_an_outage_that_passes(store, path):
+    job_id = await insert(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError, match="locked by another process"):
+            await insert(store)
+        # Who reads does not wait for who writes.
+        assert (await store.get_summary(job_id)).id == job_id
+        other.execute("ROLLBACK")
+    await insert(store)
+    assert len(await store.list_jobs(JobQuery())) == 2
+
+
+async def test_opening_a_locked_file_is_an_outage(path):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("CREATE TABLE t (c)")
+        with pytest.raises(UnavailableError, match="locked by another process"):
+            await opening(path)
+        other.execute("ROLLBACK")
+    store = SQLiteStore(path)
+    await store.open()
+    await store.close()
+
+
+async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, path):
+    async def leave_room(pages: int) -> None:
+        await store._connections.write(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
+
+    first = await insert(store)
+    ((pages,),) = run(path, "PRAGMA page_count")
+    await leave_room(pages)
+    jobs = [store.insert_job(make_job_record(), containers=500) for _ in range(5)]
+    failures = await asyncio.gather(*jobs, return_exceptions=True)
+    for failure in failures:
+        assert isinstance(failure, ResourceUnavailableError)
+        assert "is full: free some space" in str(failure)
+    assert [job.id for job in await store.list_jobs(JobQuery())] == [first]
+    await leave_room(pages + 1000)
+    await store.insert_job(make_job_record(), containers=500)
+    assert len(await store.list_jobs(JobQuery())) == 2
+
+
+_FILE_LIMIT = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from cts_core.errors import CTSError
+from cts_core.model.record import JobQuery
+from cts_core.records.sqlite import SQLiteStore
+from tests.factories import make_job_record
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]))
+    await store.open()
+    await store.insert_job(make_job_record(), containers=1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        await store.insert_job(make_job_record(files=10_000), containers=1)
+    except CTSError as e:
+        print(type(e).__name__)
+    print(len(await store.list_jobs(JobQuery())))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await store.insert_job(make_job_record(files=10_000), containers=1)
+    print(len(await store.list_jobs(JobQuery())))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_write_that_the_system_refuses_passes(path):
+    if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
+        pytest.skip("this system limits the size of files")
+    done = subprocess.run(
+        [sys.executable, "-c", _FILE_LIMIT, path],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    error, *counts = done.stdout.split()
+    assert error in ("UnavailableError", "ResourceUnavailableError"), done.stderr
+    assert counts == ["1", "2"]
+
+
+async def test_a_vanished_file_is_an_outage(path):
+    connections = Connections(path)
+    await connections.open()
+    path.rename(path.with_suffix(".moved"))
+    with pytest.raises(UnavailableError, match="cannot be used now"):
+        await connections.read(lambda db: db.execute("SELECT 1"))
+    assert not path.exists(), "an empty file in its place would look like a store without jobs"
+    path.with_suffix(".moved").rename(path)
+    await connections.read(lambda db: db.execute("SELECT count(*) FROM jobs"))
+    await connections.close()
+
+
+async def test_one_failing_write_does_not_harm_those_that_share_its_commit(store, path):
+    connections = Connections(path)
+    await connections.open()
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO inactive_sites VALUES ('kbase')")
+        raise KeyError
+
+    def add(name: str) -> object:
+        return connections.write(
+            lambda db: db.execute(f"INSERT INTO inactive_sites VALUES ('{name}')")
+        )
+
+    answers = await asyncio.gather(
+        add("local"),
+        connections.write(fail),
+        connections.write(lambda db: db.execute("INSERT INTO inactive_sites VALUES (NULL, 2)")),
+        add("perlmutter-jaws"),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], KeyError)
+    assert isinstance(answers[2], UnavailableError)
+    assert {cluster.value for cluster in await store.inactive_sites()} == {
+        "local",
+        "perlmutter-jaws",
+    }
+    await connections.close()
+
+
+async def test_more_than_may_wait_are_refused(store, path, monkeypatch):
+    monkeypatch.setattr("cts_core.records.sqlite_connection.MAX_WAITING", 3)
+    answers = await asyncio.gather(
+        *(store.inactive_sites() for _ in range(5)), return_exceptions=True
+    )
+    assert answers[:3] == [set()] * 3
+    assert all(isinstance(answer, UnavailableError) for answer in answers[3:])
+    assert await store.inactive_sites() == set()
+
+
+# -- crashes --
+
+_DYING = """
+import asyncio, os, signal, sqlite3, sys
+from pathlib import Path
+from cts_core.records.sqlite import SQLiteStore
+from tests.factories import make_job_record
+
+statement = sys.argv[2]
+real = sqlite3.connect
+
+def die(executed):
+    if statement and executed.lstrip().startswith(statement):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def connect(*args, **options):
+    db = real(*args, **options)
+    db.set_trace_callback(die)
+    return db
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]))
+    await store.open()
+    sqlite3.connect = connect
+    await store.insert_job(make_job_record(id="a-job", files=1000), containers=100)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "statement", "is_stored"),
+    [
+        ("store:before=kill", "", False),
+        ("", "INSERT INTO job_inputs", False),
+        ("", "INSERT INTO containers", False),
+        ("", "COMMIT", False),
+        ("store:after=kill", "", True),
+    ],
+)
+async def test_a_killed_writer_leaves_all_of_a_job_or_nothing(
+    path, failpoint, statement, is_stored
+):
+    dead = subprocess.run(
+        [sys.executable, "-c", _DYING, path, statement],
+        cwd=ROOT,
+        env={"CTS_FAILPOINTS": failpoint},
+        check=False,
+    )
+    assert dead.returncode == -signal.SIGKILL
+    store = SQLiteStore(path)
+    await store.open()
+    jobs = await store.list_jobs(JobQuery())
+    assert [job.id for job in jobs] == ["a-job"] * is_stored
+    assert len(await store.unsent()) == is_stored
+    if is_stored:
+        assert len((await store.get_job("a-job")).job_input.input_files) == 1000
+        assert len(await store.container_states("a-job")) == 100
+    await store.close()
+    tables = ("job_inputs", "containers", "transitions")
+    counts = run(path, *(f"SELECT count(*) > 0 FROM {table}" for table in tables))
+    assert counts == [(is_stored,)] * 3
+    assert run(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+_BUSY = """
+import asyncio, sys
+from pathlib import Path
+from cts_core.records.sqlite import SQLiteStore
+from tests.factories import make_job_record
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]))
+    await store.open()
+    while True:
+        jobs = [make_job_record() for _ in range(5)]
+        await asyncio.gather(*(store.insert_job(job, containers=20) for job in jobs))
+        print(*(job.id for job in jobs), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_answered_before_a_kill_is_there(path):
+    with subprocess.Popen(
+        [sys.executable, "-c", _BUSY, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        answered = writer.stdout.readline().split()
+        for _ in range(20):
+            answered += writer.stdout.readline().split()
+        writer.kill()
+        rest = writer.stdout.read()
+    # The last line may be torn.
+    answered += rest[: rest.rfind("\n") + 1].split()
+    store = SQLiteStore(path)
+    await store.open()
+    stored = {job.id for job in await store.list_jobs(JobQuery())}
+    assert stored >= set(answered)
+    for job_id in stored:
+        assert len(await store.container_states(job_id)) == 20
+    await store.close()
+
+
+# -- what is recorded later never carries an earlier time --
+
+
+async def test_a_clock_that_is_set_back_does_not_reorder_events(store, monkeypatch):
+    await insert(store)
+    monkeypatch.setattr(sqlite_events, "utc_now", lambda: NOON)
+    job_id = await insert(store)
+    first, second = await store.unsent()
+    assert second.job_id == job_id
+    assert NOON < first.recorded_at == second.recorded_at <= utc_now()
+
+
+# -- plans of queries --
+
+
+PARAMETERS = (
+    *("user", "cluster", "state", "after", "before", "labels", "limit"),
+    *("since", "until", "job_id"),
+)
+
+
+def plan(path: Path, statement: str) -> str:
+    """How SQLite goes about a statement."""
+    values = (1,) * statement.count("?") or dict.fromkeys(PARAMETERS, 1)
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    return "\n".join(row[-1] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (sqlite_jobs.LIST_OF_USER, "jobs USING INDEX jobs_by_user (user=? AND updated"),
+        (sqlite_jobs.LIST_ALL, "jobs USING INDEX jobs_by_update (updated"),
+        (sqlite_jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
+        (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
+        (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
+        (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
+        (sqlite_events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
+        (
+            sqlite_events.EVENTS_OF_JOB,
+            "transitions USING INDEX transitions_of_job (job_id=? AND recorded_at>",
+        ),
+        (sqlite_events.UNSENT, "transitions USING INDEX unsent_transitions"),
+        (sqlite_events.LATEST, "transitions USING COVERING INDEX recorded_transitions"),
+        (sqlite_containers.STATES, "containers USING COVERING INDEX container_states"),
+    ],
+)
+async def test_queries_walk_indexes(store, path, statement, expected):
+    found = plan(path, statement)
+    assert expected in found
+    # Only live jobs, and the transitions of the jobs asked for, are few enough to be sorted.
+    is_sorted = statement in (sqlite_jobs.LIVE_ALL, sqlite_jobs.TRANSITIONS)
+    assert ("USE TEMP B-TREE" in found) is is_sorted
+    for line in found.splitlines():
+        # A scan of a partial index reads live jobs, or unsent events, alone.
+        assert not line.startswith("SCAN") or "INDEX" in line or "VIRTUAL TABLE" in line
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(sqlite_jobs.LIST_OF_USER, sqlite_jobs.LIST_ALL, sqlite_jobs.ENDED),
+        *(sqlite_jobs.LIVE_ALL, sqlite_jobs.LIVE_OF_CLUSTER, sqlite_containers.STATES),
+    ],
+)
+async def test_states_and_listings_do_not_touch_files(store, path, statement):
+    assert "_inputs" not in plan(path, statement)
+    assert "_outputs" not in plan(path, statement)
