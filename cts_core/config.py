@@ -7,18 +7,34 @@ for ``cpus`` of ``[local]``), ``cts.toml``, the defaults.
 from __future__ import annotations
 
 import difflib
-import getpass
 import os
-import platform
+import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from cts_core import machine
 from cts_core.errors import ConfigError
 from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path, is_below
@@ -27,8 +43,14 @@ PREFIX = "CTS_"
 NESTING = "__"
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
 """Variables that begin like settings and are none."""
+USER = "{user}"
+"""Stands for the user's name in ``allowed_paths``."""
+
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
 _HUB = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
+_ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
+_FEW = "not available in this release"
+_ON_PURPOSE = "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
 
 
 class Preset(StrEnum):
@@ -39,34 +61,52 @@ class Preset(StrEnum):
     REMOTE = "remote"
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as e:
+        raise ValueError(f"{path} cannot be expanded: {e}") from e
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _folder(path: str) -> str:
+    return check_path(path).rstrip("/")
 
 
-def _home() -> Path:
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Application Support" / "cts"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cts"
+def _template(path: str) -> str:
+    check_path(path.replace(USER, "user"), key_required=False)
+    return path.rstrip("/")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _origin(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"'{origin}' is not an origin such as https://hub.example.org")
+    return origin
 
 
-class LocalSettings(_Section):
+def _items(value: object) -> object:
+    return (
+        [item.strip() for item in value.split(",") if item.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+_Commas = BeforeValidator(_items)
+_Folder = Annotated[Path, AfterValidator(_absolute)]
+
+
+class LocalSettings(BaseModel):
     """The site ``local``: processes of this machine."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
     cpus: int = Field(
-        default_factory=_cpus, ge=1, description="cpus that containers may use together"
+        default_factory=machine.cpus, ge=1, description="cpus that containers may use together"
     )
     memory: int = Field(
-        default_factory=_memory, ge=1_000_000, description="bytes that one container may ask for"
+        default_factory=machine.memory,
+        ge=1_000_000,
+        description="bytes that one container may ask for",
     )
     max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
     log_limit: int = Field(
@@ -82,99 +122,141 @@ class LocalSettings(_Section):
     )
 
 
-class Settings(_Section):
-    """Everything that can be set."""
+class Settings(BaseSettings):
+    """Everything that can be set. ``load_settings`` reads it from where it is set."""
 
-    preset: Preset = Field(Preset.EMBEDDED, description="embedded: one person, one machine")
-    home: Path = Field(default_factory=_home, description="folder of records and running jobs")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTING,
+        enable_decoding=False,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    preset: Literal[Preset.EMBEDDED] = Field(
+        Preset.EMBEDDED, description="embedded: one person, one machine"
+    )
+    home: _Folder = Field(
+        default_factory=machine.data_home, description="folder of records and running jobs"
+    )
     owner: str = Field(
-        default_factory=getpass.getuser,
+        default_factory=machine.login,
         min_length=1,
         max_length=100,
+        pattern=r"^[^/\x00-\x1f]+$",
         description="whose jobs these are",
     )
     identity: Literal["jupyter"] = Field("jupyter", description="who may come in")
     records: Literal["sqlite"] = Field("sqlite", description="where records are kept")
     objects: Literal["directory"] = Field("directory", description="where objects are kept")
-    objects_dir: Path = Field(
-        default=Path(), description="folder of the objects; unset: objects below home"
+    objects_dir: _Folder = Field(
+        default_factory=lambda given: given.get("home", Path()) / "objects",
+        description="folder of the objects; unset: objects below home",
+        json_schema_extra={"default": "unset"},
     )
     events: Literal["memory"] = Field("memory", description="how events travel")
-    sites: list[Cluster] = Field([Cluster.LOCAL], min_length=1, description="where jobs may run")
-    allowed_paths: list[str] = Field(
+    sites: Annotated[list[Literal[Cluster.LOCAL]], _Commas] = Field(
+        [Cluster.LOCAL], min_length=1, description="where jobs may run"
+    )
+    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], _Commas] = Field(
         [], description="object folders that users may use, with {user} for their name; none: all"
     )
-    log_dir: str = Field("cts-logs/container_logs", description="object folder of containers' logs")
+    log_dir: Annotated[str, AfterValidator(_folder)] = Field(
+        "cts-logs/container_logs", description="object folder of containers' logs"
+    )
     max_cpu_hours: float = Field(100.0, gt=0, description="CPU hours that one job may ask for")
     clean_age_days: float = Field(
-        30.0, gt=0, description="days after which an ended job's folder at the site is removed"
+        30.0,
+        gt=0,
+        le=36_500,
+        description="days after which an ended job's folder at the site is removed",
     )
-    cors_origins: list[str] = Field([], description="origins whose pages may call the API")
+    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], _Commas] = Field(
+        [], description="origins whose pages may call the API"
+    )
     local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
-
-    @field_validator("home", "objects_dir", mode="after")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute() if value != Path() else value
-
-    @field_validator("log_dir", mode="after")
-    @classmethod
-    def _folder(cls, value: str) -> str:
-        return check_path(value).rstrip("/")
-
-    @field_validator("allowed_paths", mode="after")
-    @classmethod
-    def _folders(cls, value: list[str]) -> list[str]:
-        for path in value:
-            check_path(path.replace("{user}", "user"), key_required=False)
-        return [path.rstrip("/") for path in value]
-
-    @field_validator("sites", mode="after")
-    @classmethod
-    def _known_sites(cls, value: list[Cluster]) -> list[Cluster]:
-        for cluster in value:
-            if cluster is not Cluster.LOCAL:
-                raise ValueError(f"the site {cluster.value} is not part of this release; use local")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _objects_below_home(cls, values: object) -> object:
-        if isinstance(values, dict) and not values.get("objects_dir"):
-            return {**values, "objects_dir": Path(values.get("home") or _home()) / "objects"}
-        return values
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        folders = {"log_dir": self.log_dir}
-        folders |= {f"allowed_paths[{n}]": path for n, path in enumerate(self.allowed_paths)}
-        names = list(folders)
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                a, b = folders[first], folders[second]
-                if is_below(a, b) or is_below(b, a):
-                    raise ValueError(f"{first} ({a}) and {second} ({b}) lie one within the other")
+        folders = [("log_dir", self.log_dir)]
+        for number, template in enumerate(self.allowed_paths):
+            folders.append((f"allowed_paths.{number}", template.replace(USER, self.owner)))
+        wrong = [
+            f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one of them"
+            for number, (name, path) in enumerate(folders)
+            for other_name, other in folders[:number]
+            if is_below(path, other) or is_below(other, path)
+        ]
+        # What lies below objects_dir is served as objects: records and running jobs must not.
+        private = self.home / "local"
+        if self.home.is_relative_to(self.objects_dir) or self.objects_dir.is_relative_to(private):
+            wrong.append(
+                f"objects_dir ({self.objects_dir}) must be a folder of its own, neither {self.home}, nor above "
+                f"it, nor in {private}"
+            )
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
+
+
+_SECTIONS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation is LocalSettings
+)
+
+
+class _Environ(EnvSettingsSource):
+    """The ``CTS_…`` variables of an environment, also those that are no settings, to be refused."""
+
+    def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        super().__init__(model)
+        self.env_vars = {
+            variable.lower(): text
+            for variable, text in environ.items()
+            if variable.startswith(PREFIX) and variable not in NOT_SETTINGS and text
+        }
+
+    def __call__(self) -> dict[str, Any]:
+        unknown = {}
+        for variable, text in self.env_vars.items():
+            section, nesting, name = variable.removeprefix(PREFIX.lower()).partition(NESTING)
+            if section not in (_SECTIONS if nesting else Settings.model_fields):
+                unknown[f"{section}.{name}" if nesting else section] = text
+        return {**unknown, **super().__call__()}
 
 
 def load_settings(
     overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
 ) -> Settings:
     """The settings of this process. Raises ConfigError, which names every offence at once."""
-    environ = os.environ if environ is None else environ
     check_platform()
-    given: dict[str, Any] = {}
-    for source in (_from_toml(environ), _from_environ(environ), dict(overrides or {})):
-        _merge(given, source)
-    offences = list(_unknown(given, Settings, ""))
-    offences += _misplaced(given, environ)
-    if offences:
-        raise ConfigError("CTS cannot start:\n" + "\n".join(f"- {line}" for line in offences))
+    variables = os.environ if environ is None else environ
+    file = _from_toml(variables)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            in_file = InitSettingsSource(settings_cls, file)
+            return init_settings, _Environ(settings_cls, variables), in_file
+
+    given = dict(overrides or {})
+    is_on_purpose = "preset" in {*given, *_Environ(Settings, variables)(), *file}
+    offences = [] if is_on_purpose else list(_misplaced(variables))
+    settings = None
     try:
-        return Settings.model_validate(given)
+        settings = Loaded(**given)
     except ValidationError as e:
-        lines = [f"- {'.'.join(map(str, d['loc'])) or 'settings'}: {d['msg']}" for d in e.errors()]
-        raise ConfigError("CTS cannot start:\n" + "\n".join(lines)) from e
+        offences += [line for details in e.errors() for line in _explain(details)]
+    if settings is None or offences:
+        raise ConfigError("CTS cannot start:\n" + "\n".join(f"- {line}" for line in offences))
+    return settings
 
 
 def check_platform() -> None:
@@ -188,85 +270,67 @@ def describe_settings(
 ) -> Iterator[tuple[str, str, str]]:
     """Every setting as (name, default, meaning), for the documentation."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from describe_settings(field.annotation, f"{prefix}{name}.")
             continue
         default = "of this machine" if field.default_factory else _default_text(field.default)
+        if isinstance(field.json_schema_extra, dict):
+            default = str(field.json_schema_extra["default"])
         yield f"{prefix}{name}", default, field.description or ""
 
 
 def _default_text(default: object) -> str:
     if isinstance(default, list):
         return ", ".join(map(str, default)) or "none"
-    return "unset" if default == Path() else str(default)
+    return str(default)
 
 
 def _from_toml(environ: Mapping[str, str]) -> dict[str, Any]:
     named = environ.get("CTS_CONFIG")
-    path = Path(named) if named else Path.home() / ".config" / "cts" / "cts.toml"
-    if not named and not path.exists():
-        return {}
+    if named:
+        path = Path(named)
+    else:
+        home = environ.get("HOME")
+        folder = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else None)
+        if folder is None or not (path := Path(folder, "cts", "cts.toml")).exists():
+            return {}
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
         raise ConfigError(f"CTS cannot start: {path} cannot be read as TOML: {e}") from e
 
 
-def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
-            continue
-        *sections, name = variable.removeprefix(PREFIX).lower().split(NESTING)
-        place = found
-        for section in sections:
-            place = place.setdefault(section, {})
-        is_list = not sections and isinstance(_default(name), list)
-        place[name] = (
-            [item.strip() for item in text.split(",") if item.strip()] if is_list else text
-        )
-    return found
+def _explain(details: ErrorDetails) -> Iterator[str]:
+    """What is wrong with one value, and what would be right."""
+    name = ".".join(map(str, details["loc"]))
+    match details["type"]:
+        case "default_factory_not_called":
+            # It needs another setting, whose own offence is told.
+            return
+        case "extra_forbidden":
+            known = [known for known, _, _ in describe_settings()] + sorted(_SECTIONS)
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+        case "literal_error" | "enum":
+            expected = " or ".join(re.findall("'(.+?)'", details["ctx"]["expected"]))
+            yield f"{name}: {details['input']} is {_FEW}; use {expected}"
+            if name == "preset" and details["input"] == Preset.REMOTE:
+                yield f"preset: {_ON_PURPOSE}"
+        case "value_error":
+            reason = str(details["ctx"]["error"])
+            yield from [f"{name}: {reason}"] if name else reason.splitlines()
+        case _:
+            yield f"{name}: {details['msg']}, not {details['input']!r}"
 
 
-def _default(name: str) -> object:
-    field = Settings.model_fields.get(name)
-    return field.default if field else None
-
-
-def _merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
-    for name, value in source.items():
-        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
-            _merge(into[name], value)
-        else:
-            into[name] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _unknown(given: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, value in given.items():
-        field = model.model_fields.get(name)
-        if field is None:
-            near = difflib.get_close_matches(name, model.model_fields, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            yield f"{prefix}{name} is not a setting{hint}"
-        elif (
-            isinstance(value, Mapping)
-            and isinstance(field.annotation, type)
-            and issubclass(field.annotation, _Section)
-        ):
-            yield from _unknown(value, field.annotation, f"{prefix}{name}.")
-
-
-def _misplaced(given: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    preset = given.get("preset")
-    if preset is None and environ.get(_REMOTE_URL):
+def _misplaced(environ: Mapping[str, str]) -> Iterator[str]:
+    """Why a server that was not told to be embedded should not be."""
+    if environ.get(_REMOTE_URL):
         yield (
-            f"{_REMOTE_URL} names a CTS service elsewhere, and forwarding to one is not part of this release; "
-            "set preset to embedded (CTS_PRESET=embedded) to run jobs on this machine on purpose"
+            f"{_REMOTE_URL} names a CTS service elsewhere, and forwarding to one is {_FEW}; {_ON_PURPOSE}"
         )
-    elif preset is None and any(environ.get(name) for name in _HUB):
+    elif any(environ.get(name) for name in _HUB):
         yield (
-            "this server runs under JupyterHub, where jobs would run inside the user's own server; set preset "
-            "to embedded (CTS_PRESET=embedded) if that is wanted"
+            "this server runs under JupyterHub, where jobs would run inside the user's own server; "
+            f"{_ON_PURPOSE}"
         )
-    elif preset in (Preset.SERVICE, Preset.REMOTE):
-        yield f"preset: {preset} is not part of this release; use embedded"

@@ -1,0 +1,364 @@
+"""Settings: their sources, their defaults and what is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+from cts_core import config, machine
+from cts_core.config import check_platform, describe_settings, load_settings
+from cts_core.errors import ConfigError
+from cts_core.model.site import Cluster
+
+
+def _refusal(
+    overrides: dict[str, Any] | None = None, environ: dict[str, str] | None = None
+) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load_settings(overrides, environ=environ or {})
+    first, *lines = str(error.value).splitlines()
+    assert first == "CTS cannot start:"
+    assert all(line.startswith("- ") for line in lines)
+    return [line.removeprefix("- ") for line in lines]
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text: str) -> dict[str, str]:
+        (tmp_path / "cts.toml").write_text(text)
+        return {"CTS_CONFIG": str(tmp_path / "cts.toml")}
+
+    return write
+
+
+# -- sources -----------------------------------------------------------------------------------
+
+
+def test_defaults(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    settings = load_settings(environ={})
+    assert settings.preset is config.Preset.EMBEDDED
+    assert (settings.home, settings.objects_dir) == (tmp_path / "cts", tmp_path / "cts" / "objects")
+    assert (settings.identity, settings.records, settings.objects, settings.events) == (
+        "jupyter",
+        "sqlite",
+        "directory",
+        "memory",
+    )
+    assert settings.sites == [Cluster.LOCAL]
+    assert (settings.allowed_paths, settings.cors_origins) == ([], [])
+    assert (settings.max_cpu_hours, settings.clean_age_days) == (100, 30)
+    assert settings.log_dir == "cts-logs/container_logs"
+    assert settings.local.log_limit == 16 * 1024 * 1024
+    assert settings.local.cpus >= 1
+    assert settings.local.memory >= 1_000_000
+
+
+def test_each_source_outweighs_the_next(toml):
+    environ = toml(
+        "max_cpu_hours = 1\nclean_age_days = 1\n[local]\ncpus = 1\nmemory = 1000001\nlog_limit = 5001"
+    )
+    environ |= {"CTS_CLEAN_AGE_DAYS": "2", "CTS_LOCAL__MEMORY": "2000002", "CTS_LOCAL__CPUS": "2"}
+    settings = load_settings({"local": {"cpus": 3}}, environ=environ)
+    assert (settings.max_cpu_hours, settings.clean_age_days) == (1, 2)
+    # A section is merged, not replaced.
+    assert settings.local.cpus == 3
+    assert (settings.local.memory, settings.local.log_limit) == (2_000_002, 5001)
+
+
+def test_lists_in_the_environment_are_separated_by_commas():
+    settings = load_settings(
+        environ={
+            "CTS_ALLOWED_PATHS": "data/{user}/, data/shared",
+            "CTS_CORS_ORIGINS": "https://hub.example.org,http://localhost:8888",
+            "CTS_SITES": "local",
+        }
+    )
+    assert settings.allowed_paths == ["data/{user}", "data/shared"]
+    assert settings.cors_origins == ["https://hub.example.org", "http://localhost:8888"]
+    assert settings.sites == [Cluster.LOCAL]
+
+
+def test_an_empty_variable_is_none():
+    settings = load_settings(
+        {"home": "/x"}, environ={"CTS_OBJECTS_DIR": "", "CTS_ALLOWED_PATHS": ""}
+    )
+    assert (settings.objects_dir, settings.allowed_paths) == (Path("/x/objects"), [])
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
+def test_the_file_of_the_users_configuration(tmp_path, variable):
+    folder = tmp_path / ".config" if variable == "HOME" else tmp_path
+    environ = {variable: str(tmp_path)}
+    assert load_settings(environ=environ).max_cpu_hours == 100
+    (folder / "cts").mkdir(parents=True)
+    (folder / "cts" / "cts.toml").write_text("max_cpu_hours = 7")
+    assert load_settings(environ=environ).max_cpu_hours == 7
+    # One that is named wins.
+    assert load_settings(environ={**environ, "CTS_CONFIG": os.devnull}).max_cpu_hours == 100
+
+
+def test_this_process_environment_is_the_default(monkeypatch, toml):
+    for name in [name for name in os.environ if name.startswith(("CTS_", "JUPYTERHUB_", "CDM_"))]:
+        monkeypatch.delenv(name)
+    for name, text in {**toml("max_cpu_hours = 7"), "CTS_CLEAN_AGE_DAYS": "3"}.items():
+        monkeypatch.setenv(name, text)
+    settings = load_settings()
+    assert (settings.max_cpu_hours, settings.clean_age_days) == (7, 3)
+
+
+def test_a_file_that_cannot_be_read(tmp_path, toml):
+    for environ in ({"CTS_CONFIG": str(tmp_path / "none.toml")}, toml("a = "), toml("\x00")):
+        with pytest.raises(ConfigError, match=r"\.toml cannot be read as TOML: "):
+            load_settings(environ=environ)
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    settings = load_settings({"home": "here", "objects_dir": "~/objects"}, environ={})
+    assert (settings.home, settings.objects_dir) == (tmp_path / "here", tmp_path / "me" / "objects")
+
+
+def test_settings_are_frozen():
+    settings = load_settings(environ={})
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        settings.max_cpu_hours = 1
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        settings.local.cpus = 1
+
+
+def test_what_begins_like_a_setting_and_is_none():
+    load_settings(environ=dict.fromkeys(config.NOT_SETTINGS - {"CTS_CONFIG"}, "1"))
+    load_settings(
+        environ={"PATH": "/bin", "cts_lower": "x", "XCTS_Y": "z", "CTS_CONFIG": os.devnull}
+    )
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("max_cpu_hour", "; did you mean max_cpu_hours?"),
+        ("homes", "; did you mean home?"),
+        ("locl", "; did you mean local?"),
+        ("nothing_like_it", ""),
+    ],
+)
+def test_unknown_names_are_refused_from_every_source(toml, key, suggestion):
+    expected = [f"{key} is not a setting{suggestion}"]
+    assert _refusal({key: 1}) == expected
+    assert _refusal(environ={f"CTS_{key.upper()}": "1"}) == expected
+    assert _refusal(environ=toml(f"{key} = 1")) == expected
+
+
+def test_unknown_names_of_a_section(toml):
+    expected = ["local.cpu is not a setting; did you mean local.cpus?"]
+    assert _refusal({"local": {"cpu": 1}}) == expected
+    assert _refusal(environ={"CTS_LOCAL__CPU": "1"}) == expected
+    assert _refusal(environ=toml("[local]\ncpu = 1")) == expected
+    assert _refusal(environ={"CTS_HOME__X": "1"}) == ["home.x is not a setting; did you mean home?"]
+    assert _refusal(environ={"CTS_LOCL__CPUS": "1"}) == [
+        "locl.cpus is not a setting; did you mean local.cpus?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "available"),
+    [
+        ("preset", "service", "embedded"),
+        ("identity", "kbase", "jupyter"),
+        ("records", "mongo", "sqlite"),
+        ("objects", "s3", "directory"),
+        ("events", "kafka", "memory"),
+    ],
+)
+def test_what_is_not_built_yet_says_what_is(setting, value, available):
+    expected = [f"{setting}: {value} is not available in this release; use {available}"]
+    assert _refusal({setting: value}) == expected
+    assert _refusal(environ={f"CTS_{setting.upper()}": value}) == expected
+
+
+def test_sites_that_are_not_built_yet():
+    assert _refusal({"sites": ["local", "kbase"]}) == [
+        "sites.1: kbase is not available in this release; use local"
+    ]
+    assert len(_refusal({"sites": []})) == 1
+
+
+def test_every_offence_is_told_at_once(toml):
+    lines = _refusal(
+        {"home": 3, "records": "mongo"},
+        {
+            **toml("[local]\ncpus = 0\nmemori = 1"),
+            "CTS_MAX_CPU_HOURS": "lots",
+            "CTS_HOMES": "x",
+            "JUPYTERHUB_USER": "ana",
+        },
+    )
+    told = [line.partition(":")[0].partition(" ")[0] for line in lines]
+    assert sorted(told) == sorted(
+        ["this", "home", "records", "max_cpu_hours", "local.cpus", "local.memori", "homes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("owner", ""),
+        ("owner", "a/b"),
+        ("owner", "a\nb"),
+        ("max_cpu_hours", 0),
+        ("max_cpu_hours", "inf"),
+        ("max_cpu_hours", "nan"),
+        ("clean_age_days", 0),
+        ("clean_age_days", 1e9),
+        ("home", "~no-such-user-here/x"),
+        ("log_dir", "logs"),
+        ("log_dir", "Logs/x"),
+        ("allowed_paths", ["/data"]),
+        ("cors_origins", ["*"]),
+        ("cors_origins", ["https://hub.example.org/"]),
+        ("cors_origins", ["hub.example.org"]),
+        ("local", 3),
+        ("local", {"cpus": 0}),
+        ("local", {"memory": "10"}),
+        ("local", {"stop_grace": -1}),
+    ],
+)
+def test_values_that_cannot_be(setting, value):
+    (line,) = _refusal({setting: value})
+    assert line.startswith(f"{setting}")
+
+
+@pytest.mark.parametrize(
+    ("log_dir", "allowed", "offences"),
+    [
+        ("logs/a", ["data/a", "data/b"], 0),
+        ("logs/a", ["logs/ab", "log-s", "logs/b"], 0),
+        ("logs/a", ["logs"], 1),
+        ("logs/a", ["logs/a/b"], 1),
+        ("logs/a", ["logs/a"], 1),
+        ("logs/a", ["data", "data/{user}"], 1),
+        ("logs/a", ["data/ana", "data/{user}/"], 1),
+        ("logs/a", ["logs/a/x", "data/a", "data/a/b"], 2),
+    ],
+)
+def test_folders_lie_beside_one_another(log_dir, allowed, offences):
+    given = {"log_dir": log_dir, "allowed_paths": allowed, "owner": "ana"}
+    if not offences:
+        load_settings(given, environ={})
+        return
+    lines = _refusal(given)
+    assert len(lines) == offences
+    assert all("lie one within the other; move one of them" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "folder", ["/srv/cts", "/srv", "/", "/srv/cts/local", "/srv/cts/local/jobs"]
+)
+def test_objects_may_not_hold_the_records(folder):
+    (line,) = _refusal({"home": "/srv/cts", "objects_dir": folder})
+    assert line.startswith(f"objects_dir ({folder}) must be a folder of its own")
+    load_settings({"home": "/srv/cts", "objects_dir": "/srv/objects"}, environ={})
+
+
+# -- where embedded is not meant -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CDM_TASK_SERVICE_URL": "https://cts.example.org"},
+        {"JUPYTERHUB_API_TOKEN": "very-secret"},
+        {"JUPYTERHUB_USER": "ana"},
+    ],
+)
+def test_embedded_has_to_be_meant_where_it_is_unlikely(environ, toml):
+    (line,) = _refusal(environ=environ)
+    assert "set preset to embedded (CTS_PRESET=embedded)" in line
+    assert "very-secret" not in line
+    assert "cts.example.org" not in line
+    assert load_settings({"preset": "embedded"}, environ=environ)
+    assert load_settings(environ={**environ, "CTS_PRESET": "embedded"})
+    assert load_settings(environ={**environ, **toml('preset = "embedded"')})
+
+
+def test_remote_says_how_to_be_embedded_on_purpose():
+    lines = _refusal({"preset": "remote"}, {"CDM_TASK_SERVICE_URL": "https://cts.example.org"})
+    assert lines == [
+        "preset: remote is not available in this release; use embedded",
+        "preset: to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)",
+    ]
+
+
+def test_windows_is_refused_with_one_plain_line(monkeypatch):
+    check_platform()
+    monkeypatch.setattr(sys, "platform", "win32")
+    for refused in (check_platform, lambda: load_settings(environ={})):
+        with pytest.raises(ConfigError, match=r"^CTS runs on Linux and macOS; [^\n]*$"):
+            refused()
+
+
+# -- documentation and machine -------------------------------------------------------------------
+
+
+def test_every_setting_has_a_meaning():
+    rows = list(describe_settings())
+    assert len({name for name, _, _ in rows}) == len(rows) > 15
+    for name, default, meaning in rows:
+        assert meaning, name
+        assert default, name
+        assert "PydanticUndefined" not in default
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max 100000", 64), ("150000 100000", 2), ("1000 100000", 1), ("9900000 100000", 64)],
+)
+def test_the_cpus_that_a_container_is_given(monkeypatch, tmp_path, text, expected):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.cpus() == 64
+    (tmp_path / "cpu.max").write_text(text + "\n")
+    assert machine.cpus() == expected
+
+
+def test_the_memory_that_a_container_is_given(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    known = machine.memory()
+    for text, expected in (("max", known), ("123456789", 123_456_789), (str(known * 2), known)):
+        (tmp_path / "memory.max").write_text(text + "\n")
+        assert machine.memory() == expected
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError, ImportError])
+def test_a_user_without_a_name(monkeypatch, error):
+    def nobody() -> str:
+        raise error("no such user")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert load_settings(environ={}).owner == f"uid-{os.getuid()}"
+
+
+def test_home_on_macos(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert machine.data_home() == Path.home() / "Library" / "Application Support" / "cts"
+
+
+def test_the_configuration_needs_neither_jupyter_nor_tornado():
+    code = (
+        "import sys, cts_core.config; "
+        "sys.exit(bool({'jupyter_server', 'tornado', 'IPython', 'traitlets'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
