@@ -2,68 +2,59 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import deque
-from typing import Deque
+from cts_core.worker.writer import write_all
 
-_READ = 1 << 16
+_SLACK = 1 << 20
+"""Bytes of the end kept beyond the limit, so that not every write moves the whole end."""
 
 
 class BoundedLog:
-    """A file of at most about ``limit`` bytes. The beginning can be read while it grows.
+    """A file that only ever grows, so that it can be followed, to about ``limit`` bytes.
 
-    The first half of the limit is written as it comes. What follows is kept in memory, the latest half of
-    the limit of it, and written by ``close`` behind a line that says how many bytes were cut out.
+    The first half of the limit is written as it comes. Of what follows the latest half is kept in memory, and
+    written by ``close`` behind a line that says how many bytes were cut out. A disk that is full, or fails,
+    costs the log and not the container: ``problem`` then says what happened.
     """
 
     def __init__(self, path: str, limit: int) -> None:
-        self._file = open(path, "ab", buffering=0)
+        self._file = open(path, "wb", 0)  # noqa: SIM115 - close() closes it
         self._room = limit // 2
-        self._most = limit - limit // 2
-        self._tail: Deque[bytes] = deque()
-        self._kept = 0
+        self._most = limit - self._room
+        self._end = bytearray()
         self._cut = 0
+        self.problem: str | None = None
 
     def write(self, data: bytes) -> None:
         """Take in what the container wrote."""
-        head, rest = data[: self._room], data[self._room :]
+        head = data[: self._room]
         if head:
-            self._file.write(head)
             self._room -= len(head)
-        if rest:
-            self._tail.append(rest)
-            self._kept += len(rest)
-            while self._kept - len(self._tail[0]) >= self._most:
-                dropped = self._tail.popleft()
-                self._kept -= len(dropped)
-                self._cut += len(dropped)
+            self._put(head)
+        self._end += data[len(head) :]
+        if len(self._end) > self._most + _SLACK:
+            self._trim()
 
     def close(self) -> None:
         """Write the end."""
-        tail = b"".join(self._tail)
-        over = max(0, len(tail) - self._most)
-        self._cut += over
+        self._trim()
         if self._cut:
-            self._file.write(f"\n[CTS: {self._cut} bytes were cut out here]\n".encode())
-        self._file.write(tail[over:])
+            self._put(f"[CTS: {self._cut} bytes were cut out here]\n".encode())
+        self._put(self._end)
         self._file.close()
 
+    def _trim(self) -> None:
+        over = len(self._end) - self._most
+        if over <= 0:
+            return
+        if not self._cut:
+            self._put(
+                b"\n[CTS: the log is too long to be kept whole: its end follows when the container has ended]\n"
+            )
+        del self._end[:over]
+        self._cut += over
 
-class Pump(threading.Thread):
-    """Moves a pipe's bytes to a log until every writer of the pipe is gone."""
-
-    def __init__(self, source: int, log: BoundedLog) -> None:
-        super().__init__(daemon=True)
-        self._source = source
-        self._log = log
-
-    def run(self) -> None:
-        """See the class."""
-        # A container must never block on its output, so the pipe is drained even when the disk is full.
-        while data := os.read(self._source, _READ):
-            try:
-                self._log.write(data)
-            except OSError:
-                continue
-        os.close(self._source)
+    def _put(self, data: bytes | bytearray) -> None:
+        try:
+            write_all(self._file, data)
+        except OSError as e:
+            self.problem = e.strerror or str(e)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,28 @@ class WorkerPlan:
 
     tag: str
     """``<job id>/<number>``: marks every process of the container."""
-    argv: List[str]
-    environment: Dict[str, str]
+    entrypoint: list[str]
+    arguments: list[str]
+    environment: dict[str, str]
     program_file: str
     """The file whose sha256 is the image's digest."""
     digest: str
-    inputs: List[Input]
+    inputs: list[Input]
     input_mount: str
     output_mount: str
     objects_root: str
     output_dir: str
-    log_paths: Dict[str, str]
+    """The object folder that outputs go to, without a slash at its end."""
+    log_paths: dict[str, str]
     """The object for each of ``stdout`` and ``stderr``."""
     memory: int
     runtime: float
     stop_grace: float
     log_limit: int
-    manifest_name: Optional[str] = None
+    manifest_name: str | None = None
     manifest_text: str = ""
 
-    def to_json(self) -> Dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As it is written to ``plan.json``."""
         return asdict(self)
 

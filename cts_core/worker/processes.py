@@ -6,95 +6,101 @@ or a group of its own. Elsewhere only the process group is seen.
 
 from __future__ import annotations
 
+import ctypes
 import os
-import resource
 import signal
 import subprocess
 import sys
-from typing import Dict, List, Optional
+import time
+from contextlib import suppress
 
 LINUX = sys.platform.startswith("linux")
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+MAXRSS_UNIT = 1024 if LINUX else 1
+"""Bytes in the unit of ``ru_maxrss``."""
 TAG = "CTS_CONTAINER"
 """The environment variable that marks every process of a container."""
-
-
-def _prctl(option: int, value: int) -> None:
-    import ctypes  # noqa: PLC0415 - costs milliseconds that a server's import of this module need not pay
-
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_KILL_ROUNDS, _KILL_PAUSE = 50, 0.02
+_LIBC = ctypes.CDLL(None)
 
 
 def become_reaper() -> None:
     """Have orphaned descendants become our children."""
     if LINUX:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_parent() -> None:
-    """For a new child: be killed when the worker is."""
+def die_with(parent: int) -> None:
+    """For a new child of ``parent``: be killed when that one dies."""
     if LINUX:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def descendants(of: int, group: int) -> List[int]:
-    """All processes below ``of``; where that cannot be seen, those of the process group."""
+def members(group: int) -> list[int]:
+    """The processes of our container: all descendants of this process, or its process group."""
     if not LINUX:
-        return [pid for pid, row in _ps().items() if row[0] == group]
-    children: Dict[int, List[int]] = {}
+        return [pid for pid, (pgid, _) in _ps().items() if pgid == group]
+    try:
+        # Orphans become our children: without a child there is no descendant.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             parent = _parent(int(name))
             if parent is not None:
                 children.setdefault(parent, []).append(int(name))
-    found: List[int] = []
-    wave = [of]
+    found: list[int] = []
+    wave = children.get(os.getpid(), [])
     while wave:
-        wave = [child for pid in wave for child in children.get(pid, [])]
         found += wave
+        wave = [child for pid in wave for child in children.get(pid, [])]
     return found
 
 
-def _parent(pid: int) -> Optional[int]:
+def _parent(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
             # The name in parentheses may hold anything, so the fields are counted from its end.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+            state, parent = file.read().rpartition(b")")[2].split(None, 2)[:2]
+    except (OSError, ValueError):
         return None
-    state, parent = fields[0], fields[1]
     return None if state == b"Z" else int(parent)
 
 
-def _ps() -> Dict[int, List[int]]:
+def _ps() -> dict[int, tuple[int, int]]:
+    """Each process's group and resident bytes."""
     out = subprocess.run(
-        ["ps", "-axo", "pid=,pgid=,rss="], stdout=subprocess.PIPE, check=False, text=True
+        ["/bin/ps", "-axo", "pid=,pgid=,rss="], stdout=subprocess.PIPE, check=False, text=True
     ).stdout
     rows = [[int(field) for field in line.split()] for line in out.splitlines()]
-    return {pid: [pgid, rss * 1024] for pid, pgid, rss in rows}
+    return {pid: (pgid, rss * 1024) for pid, pgid, rss in rows}
 
 
-def memory(pids: List[int], confirm_above: int) -> int:
+def memory(pids: list[int], *, exact_above: int) -> int:
     """Bytes of memory that these processes use together.
 
-    The quick sum counts what they share once for each of them; only when it is above ``confirm_above`` is
-    the exact share of each (PSS) looked at.
+    The quick sum counts what they share once for each of them. When it is above ``exact_above``, the share
+    that each has in its pages (PSS) is summed instead, which takes longer to find out.
     """
     if not LINUX:
         rows = _ps()
         return sum(rows[pid][1] for pid in pids if pid in rows)
     quick = sum(_resident(pid) for pid in pids)
-    if quick <= confirm_above:
+    if quick <= exact_above:
         return quick
     return sum(_proportional(pid) for pid in pids)
 
 
 def _resident(pid: int) -> int:
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
+        with open(f"/proc/{pid}/statm", "rb", 0) as file:
             return int(file.read().split()[1]) * _PAGE
-    except OSError:
+    except (OSError, IndexError):
         return 0
 
 
@@ -109,39 +115,19 @@ def _proportional(pid: int) -> int:
     return _resident(pid)
 
 
-def signal_all(number: int, group: int) -> None:
-    """Send a signal to the group and to every descendant of this process."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-    for pid in descendants(os.getpid(), group):
+def send_signal(number: int, group: int) -> bool:
+    """Send a signal to every process of our container; whether there was any."""
+    if not LINUX:
         try:
-            os.kill(pid, number)
+            os.killpg(group, number)
         except (ProcessLookupError, PermissionError):
-            pass
-
-
-def reap() -> bool:
-    """Take in every child that has ended; whether any is left."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
             return False
-        if pid == 0:
-            return True
-
-
-def cpu_seconds() -> float:
-    """User and system time of all descendants that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def largest_child() -> int:
-    """Bytes of memory that the largest single descendant used."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if LINUX else 1)
+        return True
+    pids = members(group)
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    return bool(pids)
 
 
 def kill_tagged(tag: str) -> int:
@@ -151,16 +137,32 @@ def kill_tagged(tag: str) -> int:
     """
     if not LINUX:
         return 0
-    wanted = f"{TAG}={tag}".encode()
-    killed = 0
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
-                    os.kill(int(name), signal.SIGKILL)
-                    killed += 1
-        except OSError:
-            continue
-    return killed
+    killed: set[int] = set()
+    # Again until none is found: one that was just being started is only seen the next time.
+    for _ in range(_KILL_ROUNDS):
+        found = {
+            int(name) for name in os.listdir("/proc") if name.isdigit() and _kill(int(name), tag)
+        }
+        if not found:
+            break
+        killed |= found
+        time.sleep(_KILL_PAUSE)
+    return len(killed)
+
+
+def _kill(pid: int, tag: str) -> bool:
+    try:
+        # Held before the look, so that the process killed is the one looked at.
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            if f"{TAG}={tag}".encode() not in file.read().split(b"\0"):
+                return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True

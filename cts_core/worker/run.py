@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
+import resource
 import signal
-import stat
 import sys
+import time
 import traceback
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from contextlib import suppress
+from typing import Any, Callable
 
 from cts_core.worker import processes
 from cts_core.worker.directory import Directory, DirectoryError
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.logs import BoundedLog
+from cts_core.worker.outputs import collect, fault_in_path
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import host
-from cts_core.worker.spool import (
-    INPUTS,
-    OUTPUTS,
-    PLAN,
-    RESULT,
-    SCRATCH,
-    ContainerFolder,
-    now,
-    write_json,
-)
-from cts_core.worker.watch import Ended, Watch
+from cts_core.worker.spool import INPUTS, OUTPUTS, PLAN, STREAMS, TRANSIENT, ContainerFolder
+from cts_core.worker.watch import Ended, Stop, Watch
 
-STREAMS = ("stdout", "stderr")
-_TEXT = "text/plain; charset=utf-8"
+_LOG_TYPE = "text/plain; charset=utf-8"
+_RESULT_TRIES, _RESULT_PAUSE = 60, 10.0
+"""A result that cannot be written, for want of space, is tried again for this many times and seconds."""
+_MAX_NAMED = 10
+"""Of many files this many are named in a sentence."""
 
 
 class Failed(Exception):
@@ -43,39 +39,53 @@ class Canceled(Exception):
 class Worker:
     """Takes one claimed container to its end."""
 
-    def __init__(self, folder: ContainerFolder, plan: WorkerPlan, nudge: Optional[int]) -> None:
+    def __init__(
+        self, folder: ContainerFolder, plan: WorkerPlan, stop: Stop, on_event: Callable[[], None]
+    ) -> None:
         self._folder = folder
         self._plan = plan
-        self._nudge = nudge
+        self._stop = stop
+        self._on_event = on_event
         self._objects = Directory(plan.objects_root)
-        self._result: Dict[str, Any] = {}
+        self._result: dict[str, Any] = {}
 
-    def run(self) -> None:
-        """Run every step and write the result, whatever happens."""
+    def run(self) -> dict[str, Any]:
+        """Run every step, and say how it ended.
+
+        A cancel that comes before this returns wins against completion, and one that comes later loses.
+        """
         try:
             self._steps()
         except Canceled:
-            self._result["state"] = "canceled"
-        except (Failed, DirectoryError, host.ProgramChanged) as e:
-            self._result.update(state="error", error=str(e), admin_error=str(e))
-        except Exception as e:  # noqa: BLE001 - whatever it is, the container must end with a result
-            self._result.update(
-                state="error",
-                error="CTS itself failed while it ran this container; an admin can see how.",
-                admin_error=repr(e),
+            self._end("canceled")
+        except Failed as e:
+            self._end("error", error=str(e), admin_error=str(e))
+        except Exception:  # noqa: BLE001 - whatever it is, the container must end with a result
+            self._end(
+                "error",
+                error="CTS itself failed while it ran this container. An administrator can see how.",
+                admin_error="The worker failed; see the traceback.",
                 traceback=traceback.format_exc(),
             )
-        self._store_logs()
-        for name in (INPUTS, OUTPUTS, SCRATCH):
-            shutil.rmtree(self._folder.file(name), ignore_errors=True)
-        failpoint("result:before")
-        write_json(self._folder.file(RESULT), {**self._result, "time": now()})
-        failpoint("result:after")
-        self.nudge()
+        if self._result["state"] == "complete" and self._folder.is_canceled():
+            self._result["state"] = "canceled"
+        return self._result
+
+    def _end(self, state: str, **fields: object) -> None:
+        self._result.update(state=state, **fields)
+        try:
+            self._store_logs()
+        except Failed as e:
+            # It ends as it does for a reason of its own.
+            told = self._result.get("admin_error")
+            self._result["admin_error"] = f"{told}\n{e}" if told else str(e)
 
     def _steps(self) -> None:
-        self._fetch()
-        host.check_program(self._plan)
+        with _told("Its inputs could not be fetched"):
+            self._fetch()
+        with _told("Its program cannot be run"):
+            host.check_program(self._plan)
+        self._check_wanted()
         self._event("job_submitting")
         ended = self._execute()
         self._result.update(
@@ -87,116 +97,142 @@ class Worker:
         if ended.canceled:
             raise Canceled
         if ended.exit_code != 0 or ended.stopped_for:
-            self._event("error_processing_submitting", exit_code=ended.exit_code)
-            self._store_logs()
-            self._event("error_processing_submitted")
-            self._result.update(
-                state="error",
-                admin_error=ended.stopped_for or f"Container exit code: {ended.exit_code}",
-            )
-            if ended.stopped_for:
-                self._result["error"] = ended.stopped_for
-            return
+            self._process_error(ended)
+        else:
+            self._upload(ended)
+
+    def _process_error(self, ended: Ended) -> None:
+        self._event("error_processing_submitting", exit_code=ended.exit_code)
+        why = ended.stopped_for or f"Container exit code: {ended.exit_code}"
+        self._end("error", admin_error=why)
+        if ended.stopped_for:
+            self._result["error"] = ended.stopped_for
+        self._event("error_processing_submitted")
+
+    def _upload(self, ended: Ended) -> None:
         self._event("upload_submitting", exit_code=ended.exit_code)
-        self._result["outputs"] = self._store_outputs()
+        with _told("Its outputs could not be stored"):
+            self._store_outputs()
+        self._store_logs()
         self._event("upload_submitted")
         self._result["state"] = "complete"
 
-    def _check_canceled(self) -> None:
+    def _check_wanted(self) -> None:
         if self._folder.is_canceled():
             raise Canceled
+        if self._stop.asked:
+            raise Failed(
+                "Its worker was told to end, as when the machine is shut down. Submit it again."
+            )
 
-    def _event(self, state: str, **fields: Any) -> None:
-        self._folder.append_event(state, **fields)
-        self.nudge()
-
-    def nudge(self) -> None:
-        """Tell the server that started us, if it is still there, that there is something to read."""
-        if self._nudge is not None:
-            try:
-                os.write(self._nudge, b".")
-            except OSError:
-                self._nudge = None
+    def _event(self, state: str, **fields: object) -> None:
+        with _told("Its progress could not be recorded"):
+            self._folder.append_event(state, **fields)
+        self._on_event()
 
     def _fetch(self) -> None:
-        for name in (INPUTS, OUTPUTS, SCRATCH):
-            os.makedirs(self._folder.file(name), mode=0o700, exist_ok=True)
+        for name in TRANSIENT:
+            os.mkdir(self._folder.file(name), 0o700)
         inputs = self._folder.file(INPUTS)
         for entry in self._plan.inputs:
-            self._check_canceled()
-            target = os.path.join(inputs, entry.place)
+            self._check_wanted()
+            target = _below(inputs, entry.place)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             self._objects.fetch(entry.path, target, entry.crc64nvme)
         if self._plan.manifest_name is not None:
             text = host.map_mounts(self._plan.manifest_text, host.mounts(self._plan, self._folder))
-            with open(
-                os.path.join(inputs, self._plan.manifest_name), "x", encoding="utf-8"
-            ) as file:
-                file.write(text)
+            # Written as it is: an end of line is no business of ours.
+            with open(_below(inputs, self._plan.manifest_name), "xb") as file:
+                file.write(text.encode())
 
     def _execute(self) -> Ended:
-        self._check_canceled()
         logs = [
             BoundedLog(self._folder.file(f"{stream}.txt"), self._plan.log_limit)
             for stream in STREAMS
         ]
-        try:
+        own_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * processes.MAXRSS_UNIT
+        with _told("Its program could not be started"):
             process = host.start(self._plan, self._folder)
-        except OSError as e:
-            raise Failed(
-                f"The program {self._plan.argv[0]} could not be started: {e.strerror}"
-            ) from e
+        watch = Watch(process, self._folder, self._plan, logs, own_memory=own_memory)
         self._event("job_submitted")
-        return Watch(process, self._folder, self._plan, logs).until_ended()
-
-    def _store_outputs(self) -> List[Dict[str, str]]:
-        stored = []
-        for path, place in sorted(self._outputs(), key=lambda output: output[1]):
-            self._check_canceled()
-            info = self._objects.store(path, f"{self._plan.output_dir}/{place}")
-            stored.append({"file": info.path, "crc64nvme": info.crc64nvme or ""})
-        return stored
-
-    def _outputs(self) -> Iterator[Tuple[str, str]]:
-        """Each output file and its place. A link is followed only when it stays among the outputs."""
-        root = os.path.realpath(self._folder.file(OUTPUTS))
-        left_out = []
-        for base, folders, names in os.walk(root):
-            for name in names + [f for f in folders if os.path.islink(os.path.join(base, f))]:
-                path = os.path.join(base, name)
-                place = os.path.relpath(path, root)
-                real = os.path.realpath(path)
-                inside = real.startswith(f"{root}/")
-                if inside and os.path.exists(real) and stat.S_ISREG(os.stat(real).st_mode):
-                    yield real, place
-                else:
-                    left_out.append(place)
-        if left_out:
-            with open(self._folder.file("stderr.txt"), "a", encoding="utf-8") as log:
-                log.write(
-                    "\n[CTS: not stored, for they are links out of the output folder, links to folders, or "
-                    f"no regular files: {', '.join(sorted(left_out)[:20])}]\n"
+        ended = watch.until_ended(self._stop)
+        for stream, log in zip(STREAMS, logs):
+            log.close()
+            if log.problem:
+                self._warn(
+                    f"Its {stream} is incomplete, for it could not be written: {log.problem}"
                 )
+        return ended
+
+    def _store_outputs(self) -> None:
+        root = self._folder.file(OUTPUTS)
+        found = collect(root)
+        if found.odd:
+            self._warn("Not stored, for they are links or no regular files: " + _named(found.odd))
+        stored = self._result["outputs"] = []
+        faults = []
+        for place in found.files:
+            self._check_wanted()
+            path = f"{self._plan.output_dir}/{place}"
+            fault = fault_in_path(path)
+            if fault:
+                faults.append(f"{place!r} ({fault})")
+                continue
+            info = self._objects.store(os.path.join(root, place), path)
+            stored.append({"file": path, "crc64nvme": info.crc64nvme})
+        if faults:
+            raise Failed(
+                f"Files of these names cannot be objects: {_named(faults)}. Have the program name them "
+                "otherwise. The other outputs were stored"
+            )
+
+    def _warn(self, sentence: str) -> None:
+        self._result.setdefault("warnings", []).append(sentence)
 
     def _store_logs(self) -> None:
-        for stream in STREAMS:
-            path = self._folder.file(f"{stream}.txt")
-            try:
-                if os.path.getsize(path):
-                    self._objects.store(path, self._plan.log_paths[stream], _TEXT)
-            except FileNotFoundError:
-                continue
-            except (OSError, DirectoryError) as e:
-                # The outcome of the container is not the log's: the server still has its own copy.
-                print(f"the log {stream} could not be stored: {e}", file=sys.stderr)
+        with _told("Its logs could not be stored"):
+            for stream in STREAMS:
+                path = self._folder.file(f"{stream}.txt")
+                if os.path.exists(path) and os.path.getsize(path):
+                    self._objects.store(path, self._plan.log_paths[stream], _LOG_TYPE)
 
 
-def main(path: str, nudge: Optional[int]) -> None:
-    """Claim the container in this folder and run it; leave quietly when somebody else has it."""
+class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do
+    """Turns what the store and the operating system refuse into a sentence that says at what."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise Failed(f"{self._what}: {error.strerror}: '{error.filename}'.") from error
+        if isinstance(error, (DirectoryError, host.ProgramError, OSError)):
+            raise Failed(f"{self._what}: {error}.") from error
+
+
+def _below(root: str, place: str) -> str:
+    if any(part in ("", ".", "..") for part in place.split("/")):
+        raise Failed(
+            f"The input '{place}' cannot be placed: a part of its path is empty or a dot name."
+        )
+    return os.path.join(root, place)
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
+def main(path: str, nudge: int | None = None) -> None:
+    """Claim the container in this folder and run it; leave quietly when somebody else has it.
+
+    ``nudge``: a pipe that gets one byte for each event, if anybody still listens.
+    """
     for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
-    if nudge is not None:
-        os.set_inheritable(nudge, False)
     folder = ContainerFolder(path)
     if folder.hold_lock() is None:
         return
@@ -205,4 +241,30 @@ def main(path: str, nudge: Optional[int]) -> None:
         return
     failpoint("claim:after")
     processes.become_reaper()
-    Worker(folder, WorkerPlan.load(folder.file(PLAN)), nudge).run()
+
+    def on_event() -> None:
+        # When nobody listens, or has not for so long that the pipe is full: who cares can look.
+        if nudge is not None:
+            with suppress(OSError):
+                os.write(nudge, b".")
+
+    plan = WorkerPlan.load(folder.file(PLAN))
+    result = Worker(folder, plan, Stop(), on_event).run()
+    failpoint("result:before")
+    _write_result(folder, result)
+    failpoint("result:after")
+    on_event()
+    folder.remove_transient()
+
+
+def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
+    for _ in range(_RESULT_TRIES):
+        try:
+            folder.write_result(result)
+        except OSError as e:  # noqa: PERF203 - tries are minutes apart
+            sys.stderr.write(f"The result could not be written: {e}\n")
+            # They may be what fills the disk, and everything in them is stored or given up.
+            folder.remove_transient()
+            time.sleep(_RESULT_PAUSE)
+        else:
+            return

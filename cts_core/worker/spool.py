@@ -2,8 +2,9 @@
 
 A container's folder holds ``plan.json`` (from the server) and then, from its worker: ``lock``, held for
 life; ``claim.json``, created exclusively before anything is started; ``events.jsonl``, one fsynced line a
-state; ``result.json``, written atomically at the end. The server only reads them. The job's folder above
-may hold ``canceled``: from then on nothing of the job is started, and what runs is stopped.
+state; ``result.json``, written atomically at the end. The job's folder above may hold ``canceled``: a worker
+looks for it after its claim, and whoever cancels looks for claims after writing it, so that one of the two
+sees the other: a container that had no claim when its job was canceled never runs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+import stat
+from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 CANCELED = "canceled"
 PLAN, CLAIM, EVENTS, RESULT, LOCK = "plan.json", "claim.json", "events.jsonl", "result.json", "lock"
 INPUTS, OUTPUTS, SCRATCH = "in", "out", "tmp"
+TRANSIENT = (INPUTS, OUTPUTS, SCRATCH)
+"""The folders that go when the container has ended; its logs stay."""
+STREAMS = ("stdout", "stderr")
 WORKER_LOG = "worker.log"
 
 
@@ -34,7 +41,7 @@ def boot_id() -> str:
         return ""
 
 
-def write_json(path: str, value: Any) -> None:
+def write_json(path: str, value: object) -> None:
     """Write a file atomically and durably."""
     temporary = f"{path}.{os.getpid()}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
@@ -45,22 +52,43 @@ def write_json(path: str, value: Any) -> None:
     sync_folder(os.path.dirname(path))
 
 
-def read_json(path: str) -> Optional[Any]:
-    """What ``write_json`` wrote, or None when it did not yet."""
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object that ``write_json`` wrote, or None when it did not yet. Raises ValueError."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            value = json.load(file)
     except FileNotFoundError:
         return None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no object")  # noqa: TRY004 - about a file, not an argument
+    return value
 
 
 def sync_folder(path: str) -> None:
     """Make the entries of a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder with all that a program may have left there; what resists stays."""
+    _permit(path)
+    # A program may have taken the permission to list or change its folders from us, their owner.
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            _permit(os.path.join(folder, name))
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _permit(path: str) -> None:
+    with suppress(OSError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.chmod(path, stat.S_IRWXU)
+        elif os.path.islink(path):
+            os.unlink(path)
 
 
 class ContainerFolder:
@@ -73,7 +101,7 @@ class ContainerFolder:
         """The path of one of its files."""
         return os.path.join(self.path, name)
 
-    def hold_lock(self) -> Optional[int]:
+    def hold_lock(self) -> int | None:
         """Take the lock until this process ends; None when another worker has it."""
         fd = os.open(self.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -84,11 +112,13 @@ class ContainerFolder:
         return fd
 
     def claim(self) -> bool:
-        """Claim the container for this process, once and for all; False when it is taken."""
+        """Claim the container for this process, once and for all; False when it is taken.
+
+        Only for who holds the lock.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            fd = os.open(
-                self.file(CLAIM), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-            )
+            fd = os.open(self.file(CLAIM), flags, 0o600)
         except FileExistsError:
             return False
         with open(fd, "w", encoding="utf-8") as file:
@@ -102,39 +132,40 @@ class ContainerFolder:
         """Whether a worker has claimed it."""
         return os.path.exists(self.file(CLAIM))
 
-    def read_claim(self) -> Dict[str, Any]:
+    def read_claim(self) -> dict[str, Any]:
         """Who claimed it; empty when the claimer died before it could say."""
         try:
             return read_json(self.file(CLAIM)) or {}
         except ValueError:
             return {}
 
-    def append_event(self, state: str, **fields: Any) -> None:
+    def append_event(self, state: str, **fields: object) -> None:
         """Say durably that a state is reached."""
         line = json.dumps({"state": state, "time": now(), **fields}) + "\n"
-        fd = os.open(
-            self.file(EVENTS), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self.file(EVENTS), flags, 0o600)
         try:
             os.write(fd, line.encode())
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def read_events(self) -> List[Dict[str, Any]]:
-        """All events so far; a last line that a crash has torn is none."""
+    def read_events(self) -> list[dict[str, Any]]:
+        """All events so far, at most one a state; a last line that a crash has torn is none."""
         try:
-            with open(self.file(EVENTS), encoding="utf-8") as file:
-                lines = file.read().split("\n")[:-1]
+            with open(self.file(EVENTS), "rb") as file:
+                lines = file.read().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]
 
-    def read_result(self) -> Optional[Dict[str, Any]]:
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Say how the container ended. Only for who claimed it."""
+        write_json(self.file(RESULT), {**result, "time": now()})
+
+    def read_result(self) -> dict[str, Any] | None:
         """How it ended, or None while it has not."""
-        result = read_json(self.file(RESULT))
-        assert result is None or isinstance(result, dict)
-        return result
+        return read_json(self.file(RESULT))
 
     def is_ended(self) -> bool:
         """Whether it has a result."""
@@ -142,22 +173,26 @@ class ContainerFolder:
 
     def is_lost(self) -> bool:
         """Whether its worker has died without a result. Ask only about a claimed container."""
-        if self.is_ended():
-            return False
         try:
             fd = os.open(self.file(LOCK), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return not self.is_ended()
         try:
             # A claimed container's worker had the lock before it claimed: this disturbs nobody's start.
+            # Shared, so that of several servers that look none takes another for the worker.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         finally:
             os.close(fd)
-        # It may have written its result between the two looks.
+        # Only now: it may have written its result just before it let go of the lock.
         return not self.is_ended()
 
     def is_canceled(self) -> bool:
         """Whether its job is canceled."""
         return os.path.exists(os.path.join(os.path.dirname(self.path), CANCELED))
+
+    def remove_transient(self) -> None:
+        """Remove inputs, outputs and scratch files."""
+        for name in TRANSIENT:
+            remove_tree(self.file(name))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import IO, Sequence
 
 from cts_core.worker import processes
-from cts_core.worker.logs import BoundedLog, Pump
+from cts_core.worker.logs import BoundedLog
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.spool import ContainerFolder
 
-TICK_SECONDS = 0.05
-MEASURE_SECONDS = 0.2
+TICK_SECONDS = 0.1
+"""Between looks for a cancel and at the clock."""
+MEASURE_SECONDS = 0.25
 """Between looks at the memory: what grows and goes in a shorter time is not seen."""
-_PUMP_PATIENCE = 5.0
+_MEASURE_SHARE = 0.02
+"""At most this share of a cpu goes into measuring, however many processes there are to look through."""
+_CLEAR_UP_SECONDS = 10.0
+"""The patience with processes that do not end when killed, such as one that waits for a broken disk."""
+_READ = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -26,115 +33,183 @@ class Ended:
 
     exit_code: int
     """As a shell says it: 128 and the signal's number for a process that a signal ended."""
-    stopped_for: Optional[str]
-    """Which limit they were stopped for, in plain words."""
+    stopped_for: str | None
+    """Why they were stopped, in plain words."""
     canceled: bool
     cpu_seconds: float
     wall_seconds: float
-    max_memory: int
+    max_memory: int | None
+    """Of all processes together; None when they were gone before the first look."""
 
 
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+def readable_bytes(count: float) -> str:
+    """``1.5 GB`` and the like: decimal, as sizes are given."""
+    exponent = min(3, int(math.log10(max(count, 1))) // 3)
+    return f"{count / 10 ** (3 * exponent):.3g} {('bytes', 'kB', 'MB', 'GB')[exponent]}"
 
 
 class Watch:
-    """The life of one container's processes."""
+    """The life of one container's processes. For the main thread, which gets the signals."""
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
         folder: ContainerFolder,
         plan: WorkerPlan,
-        logs: List[BoundedLog],
+        logs: Sequence[BoundedLog],
+        *,
+        own_memory: int,
     ) -> None:
+        """``own_memory``: bytes that this process had when it forked the container's first."""
         self._process = process
         self._folder = folder
         self._plan = plan
-        self._logs = logs
+        self._own_memory = own_memory
         self._started = time.monotonic()
-        self._peak = 0
-        self._stopped_for: Optional[str] = None
+        self._measure_at = self._started + MEASURE_SECONDS
+        self._kill_at: float | None = None
+        self._code: int | None = None
+        self._peak = processes.memory([process.pid], exact_above=0)
+        self._largest = 0
+        self._cpu = 0.0
+        self._stopped_for: str | None = None
         self._canceled = False
-        self._kill_at: Optional[float] = None
+        self._poll = select.poll()
+        self._pipes: dict[int, tuple[IO[bytes], BoundedLog]] = {}
+        for pipe, log in zip((process.stdout, process.stderr), logs):
+            assert pipe is not None  # noqa: S101 - they were asked for
+            os.set_blocking(pipe.fileno(), False)
+            self._pipes[pipe.fileno()] = (pipe, log)
+            self._poll.register(pipe.fileno(), select.POLLIN)
 
-    def until_ended(self) -> Ended:
-        """Wait for the end, stopping what goes past its limits or is canceled."""
-        pipes = (self._process.stdout, self._process.stderr)
-        pumps = [Pump(os.dup(pipe.fileno()), log) for pipe, log in zip(pipes, self._logs) if pipe]
-        for pipe in pipes:
-            if pipe:
-                pipe.close()
-        for pump in pumps:
-            pump.start()
-        measure_at = self._started
-        while True:
-            try:
-                code = self._process.wait(TICK_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-            clock = time.monotonic()
-            if clock >= measure_at:
+    def until_ended(self, stop: Stop) -> Ended:
+        """Wait for the end, stopping what goes past its limits, is canceled, or when ``stop`` says so."""
+        self._poll.register(stop.wakeup, select.POLLIN)
+        while self._code is None:
+            self._pump(TICK_SECONDS)
+            stop.clear()
+            self._reap()
+            if self._code is None:
                 self._measure()
-                measure_at = clock + MEASURE_SECONDS
-            self._check(clock)
+                self._check(time.monotonic(), stop)
         wall = time.monotonic() - self._started
         self._clear_up()
-        for pump, log in zip(pumps, self._logs):
-            pump.join(_PUMP_PATIENCE)
-            log.close()
         return Ended(
-            exit_code=code if code >= 0 else 128 - code,
+            exit_code=self._code if self._code >= 0 else 128 - self._code,
             stopped_for=self._stopped_for,
             canceled=self._canceled,
-            cpu_seconds=round(processes.cpu_seconds(), 3),
+            cpu_seconds=round(self._cpu, 3),
             wall_seconds=round(wall, 3),
-            max_memory=max(self._peak, processes.largest_child()),
+            max_memory=self._peak_memory(),
         )
 
+    def _pump(self, patience: float) -> bool:
+        """Move what the container wrote to its logs; whether there was any."""
+        moved = False
+        for fd, _ in self._poll.poll(patience * 1000):
+            if fd not in self._pipes:
+                continue
+            pipe, log = self._pipes[fd]
+            data = os.read(fd, _READ)
+            if data:
+                log.write(data)
+                moved = True
+            else:
+                self._poll.unregister(fd)
+                del self._pipes[fd]
+                pipe.close()
+        return moved
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._cpu += usage.ru_utime + usage.ru_stime
+            self._largest = max(self._largest, usage.ru_maxrss * processes.MAXRSS_UNIT)
+            if pid == self._process.pid:
+                self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
+
     def _measure(self) -> None:
-        found = processes.descendants(os.getpid(), self._process.pid)
-        used = processes.memory(found, self._plan.memory)
+        begun = time.monotonic()
+        if begun < self._measure_at:
+            return
+        used = processes.memory(processes.members(self._process.pid), exact_above=self._peak)
         self._peak = max(self._peak, used)
         if used > self._plan.memory:
             self._stop(
-                f"It used {_bytes(used)} of memory and was stopped: its limit is "
-                f"{_bytes(self._plan.memory)}. Submit it again with more memory."
+                f"It used {readable_bytes(used)} of memory and was stopped: its limit is "
+                f"{readable_bytes(self._plan.memory)}. Submit it again with more memory."
             )
+        now = time.monotonic()
+        self._measure_at = now + max(MEASURE_SECONDS, (now - begun) / _MEASURE_SHARE)
 
-    def _check(self, clock: float) -> None:
+    def _peak_memory(self) -> int | None:
+        # The system counts our own memory for what was forked from us, so that only more than that says
+        # something: the most of one process, also between two looks.
+        return max(self._peak, self._largest if self._largest > self._own_memory else 0) or None
+
+    def _check(self, now: float, stop: Stop) -> None:
         if self._kill_at is not None:
-            if clock >= self._kill_at:
-                processes.signal_all(signal.SIGKILL, self._process.pid)
-            return
-        if self._folder.is_canceled():
+            if now >= self._kill_at:
+                processes.send_signal(signal.SIGKILL, self._process.pid)
+        elif self._folder.is_canceled():
             self._canceled = True
-            self._signal_stop()
-        elif clock - self._started > self._plan.runtime:
+            self._ask_to_end()
+        elif now - self._started > self._plan.runtime:
             self._stop(
-                f"It was stopped after its runtime limit of {self._plan.runtime:g} s. "
-                "Submit it again with a longer runtime."
+                f"It was stopped after {now - self._started:.3g} seconds: its runtime limit is "
+                f"{self._plan.runtime:g} seconds. Submit it again with a longer runtime."
+            )
+        elif stop.asked:
+            self._stop(
+                "It was stopped because its worker was told to end, as when the machine is shut down. "
+                "Submit it again."
             )
 
     def _stop(self, why: str) -> None:
-        if self._stopped_for is None and not self._canceled:
+        if self._kill_at is None:
             self._stopped_for = why
-            self._signal_stop()
+            self._ask_to_end()
 
-    def _signal_stop(self) -> None:
-        processes.signal_all(signal.SIGTERM, self._process.pid)
+    def _ask_to_end(self) -> None:
+        processes.send_signal(signal.SIGTERM, self._process.pid)
         self._kill_at = time.monotonic() + self._plan.stop_grace
 
     def _clear_up(self) -> None:
-        # As in a container: when its first process ends, everything in it does.
-        deadline = time.monotonic() + _PUMP_PATIENCE
-        while time.monotonic() < deadline:
-            processes.signal_all(signal.SIGKILL, self._process.pid)
-            if not processes.reap():
-                return
-            time.sleep(TICK_SECONDS)
+        """End what the first process left behind, as in a container, and take its last words."""
+        deadline = time.monotonic() + _CLEAR_UP_SECONDS
+        while processes.send_signal(signal.SIGKILL, self._process.pid) or self._pump(0):
+            self._reap()
+            if time.monotonic() > deadline:
+                break
+        for pipe, _ in self._pipes.values():
+            pipe.close()
+        self._reap()
+
+
+class Stop:
+    """Wakes the watch when a child ends, and remembers a SIGTERM."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.wakeup, end = os.pipe()
+        for fd in (self.wakeup, end):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def clear(self) -> None:
+        """Forget the wake-ups so far."""
+        try:
+            while os.read(self.wakeup, 512):
+                pass
+        except BlockingIOError:
+            pass

@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
+import logging
 import os
-import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cts_core.config import LocalSettings
 from cts_core.errors import (
     ConfigError,
     IllegalParameterError,
     ResourceUnavailableError,
+    UnavailableError,
     UnsupportedError,
 )
 from cts_core.identity.identity import User
 from cts_core.images.host import check_program, program_file
 from cts_core.images.names import HOST_PREFIX
 from cts_core.model.image import JobImage
-from cts_core.model.job import JobInputPreview, S3File
-from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
-from cts_core.model.site import Cluster, Site as SiteDescription
-from cts_core.objects.paths import join_path
+from cts_core.model.job import JobInputPreview
+from cts_core.model.record import JobOutcome, JobSummary
+from cts_core.model.site import Cluster
+from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
-from cts_core.sites.local.queue import LocalJob, Queue
+from cts_core.sites.local.logs import open_spooled
+from cts_core.sites.local.plans import worker_plan
+from cts_core.sites.local.queue import Queue
+from cts_core.sites.local.reports import bury, canceled_report, gone_report, read_report
 from cts_core.sites.local.spawn import Spawner
 from cts_core.sites.site import ContainerReport, Log, LogStream
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.plan import Input, WorkerPlan
-from cts_core.worker.processes import kill_tagged
-from cts_core.worker.spool import CANCELED, PLAN, ContainerFolder, boot_id, write_json
+from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_PIECE = 1 << 18
+_FILE_THREADS = 2
+_NUDGES = 64
+"""Bytes taken from a worker's pipe at once, of which it writes one an event."""
 _GIGABYTE = 1_000_000_000
-NOTES = (
+ISOLATION = (
     "Runs programs of this machine as the user who runs the server. It isolates nothing: a program can read "
-    "and write what that user can.",
+    "and write what that user can."
+)
+NOT_LINUX = (
+    "On this system, limits and cancels reach the processes of a program's own group only: one that leaves it "
+    "is neither counted nor stopped."
 )
 
 
 class LocalSite:
     """Processes of this machine, as many at once as ``cpus`` allow.
 
-    A thread of its own does what blocks, one pass at a time.
+    One thread looks at the queue and starts workers, a few others read and write larger files.
     """
 
     cluster = Cluster.LOCAL
@@ -57,67 +67,56 @@ class LocalSite:
     def __init__(
         self, root: Path, settings: LocalSettings, *, objects_root: Path, log_dir: str
     ) -> None:
+        self._root = root
         self._settings = settings
         self._objects_root = objects_root
         self._log_dir = log_dir
-        self._queue = Queue(root)
-        self._root = root
+        self._queue = Queue(root, settings.cpus, on_lost=bury)
+        self._spawner = Spawner(root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
-        self._log_pool = ThreadPoolExecutor(2, thread_name_prefix="cts-local-logs")
-        self._running: list[str] = []
+        self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")
+        self._pipes: dict[int, tuple[str, int]] = {}
+        self._fresh: deque[tuple[int, tuple[str, int]]] = deque()
+        self._ended: deque[tuple[str, int]] = deque()
+        self._pass: asyncio.Task[None] | None = None
+        self._on_change: Callable[[str], None] = lambda _: None
 
     async def open(self, on_change: Callable[[str], None]) -> None:
         """See the port."""
+        self._on_change = on_change
         try:
             await self._run(self._queue.open)
         except OSError as e:
             raise ConfigError(f"home: {self._root} cannot be used: {e.strerror}") from e
-        self._on_change = on_change
-        self._nudge, write_end = os.pipe()
-        os.set_blocking(self._nudge, False)
-        os.set_blocking(write_end, False)
-        self._write_end = write_end
-        self._spawner = Spawner(write_end)
-        asyncio.get_running_loop().add_reader(self._nudge, self._nudged)
 
     async def close(self) -> None:
         """See the port."""
-        asyncio.get_running_loop().remove_reader(self._nudge)
+        if self._pass is not None:
+            await asyncio.wait([self._pass])
+        for pipe in list(self._pipes):
+            self._unwatch(pipe)
+        await self._run(self._spawner.close)
         await asyncio.to_thread(self._pool.shutdown)
-        await asyncio.to_thread(self._log_pool.shutdown)
-        os.close(self._nudge)
-        os.close(self._write_end)
+        await asyncio.to_thread(self._files.shutdown)
 
     async def _run(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    def _nudged(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._nudge, 4096)
-        # A nudge names no job; those that run here are at most as many as there are cpus.
-        for job_id in self._running:
-            self._on_change(job_id)
-
     async def describe(self) -> SiteDescription:
         """See the port."""
-        notes = list(NOTES)
-        if not sys.platform.startswith("linux"):
-            notes.append(
-                "On this system, memory is limited for a program's process group only."
-            )
         return SiteDescription(
             cluster=self.cluster,
             nodes=1,
             cpus_per_node=self._settings.cpus,
             memory_per_node_gb=max(1, self._settings.memory // _GIGABYTE),
             max_runtime_min=self._settings.max_runtime_min,
-            notes=notes,
+            notes=_notes(),
             active=True,
             available=True,
         )
 
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:  # noqa: ARG002 - the port's
-        """See the port."""
+        """See the port. Raises UnsupportedError, IllegalParameterError and ImageFetchError."""
         if not image.name.startswith(HOST_PREFIX):
             raise UnsupportedError(
                 f"The site local runs programs registered as {HOST_PREFIX}<name>, not the image {image.name}"
@@ -127,138 +126,132 @@ class LocalSite:
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
                 f"{self._settings.memory}"
             )
+        params = job.params
+        if params.input_mount_point.rstrip("/") == params.output_mount_point.rstrip("/"):
+            raise IllegalParameterError(
+                f"The input and the output mount point are both {params.input_mount_point}: give one of them "
+                "another name"
+            )
         await check_program(image)
-        return list(NOTES)
+        return _notes()
 
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
-        """See the port."""
-        file = await program_file(job.image.entrypoint)
-        started = job.transition_times[0].time.strftime("%Y%m%dT%H%M%S.%f")
+        """See the port. Raises ImageFetchError, and ResourceUnavailableError when the disk is full."""
+        program = await program_file(job.image.entrypoint)
+        write = functools.partial(self._write, job, plans, program)
         try:
-            await self._run(lambda: self._write(job, plans, file, started))
+            await asyncio.get_running_loop().run_in_executor(self._files, write)
         except OSError as e:
             raise ResourceUnavailableError(
                 f"The job's folder below {self._root} cannot be written: {e.strerror}"
             ) from e
         return JobOutcome()
 
-    def _write(
-        self, job: JobSummary, plans: Sequence[ContainerPlan], program: str, started: str
-    ) -> None:
-        folder = self._queue.folder(job.id)
-        for plan in plans:
-            container = folder / str(plan.number)
-            container.mkdir(parents=True, exist_ok=True, mode=0o700)
-            target = container / PLAN
-            if not target.exists():
-                write_json(str(target), self._plan(job, plan, program).to_json())
-        if not (folder / CANCELED).exists():
-            self._queue.add(job.id, started, job.job_input.cpus, len(plans))
-
-    def _plan(self, job: JobSummary, plan: ContainerPlan, program: str) -> WorkerPlan:
-        logs = join_path(self._log_dir, job.id)
-        return WorkerPlan(
-            tag=f"{job.id}/{plan.number}",
-            argv=plan.argv,
-            environment=plan.environment,
-            program_file=program,
-            digest=job.image.digest,
-            inputs=[
-                Input(placed.file.file, placed.file.crc64nvme or "", placed.place)
-                for placed in plan.files
-            ],
-            input_mount=job.job_input.params.input_mount_point,
-            output_mount=job.job_input.params.output_mount_point,
-            objects_root=str(self._objects_root),
-            output_dir=plan.output_dir,
-            log_paths={
-                stream.value: join_path(logs, f"container-{plan.number}-{stream.value}.txt")
-                for stream in LogStream
-            },
-            memory=job.job_input.memory,
-            runtime=job.job_input.runtime.total_seconds(),
-            stop_grace=self._settings.stop_grace,
-            log_limit=self._settings.log_limit,
-            manifest_name=plan.manifest.name if plan.manifest else None,
-            manifest_text=plan.manifest.text if plan.manifest else "",
-        )
+    def _write(self, job: JobSummary, plans: Sequence[ContainerPlan], program: str) -> None:
+        if not self._queue.is_started(job.id):
+            folder = self._queue.folder(job.id)
+            for plan in plans:
+                container = folder / str(plan.number)
+                container.mkdir(mode=0o700, parents=True, exist_ok=True)
+                told = worker_plan(
+                    job,
+                    plan,
+                    program_file=program,
+                    settings=self._settings,
+                    objects_root=self._objects_root,
+                    log_dir=self._log_dir,
+                )
+                write_json(str(container / PLAN), told.to_json())
+        self._queue.add(job.id, cpus=job.job_input.cpus, containers=len(plans))
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """See the port."""
-        return await self._run(lambda: self._poll(jobs))
+        """See the port. Raises UnavailableError when the job folders cannot be used."""
+        return await self._advance(
+            lambda: {job_id: list(self._reports(job_id, states)) for job_id, states in jobs.items()}
+        )
 
-    def _poll(
-        self, jobs: Mapping[str, Sequence[JobState]]
-    ) -> Mapping[str, Sequence[ContainerReport]]:
-        live = self._queue.refresh()
-        self._spawner.tidy()
-        self._start_next(live)
-        self._running = [job.id for job in live]
-        return {
-            job_id: [
-                report
-                for number, state in enumerate(states)
-                if state not in TERMINAL
-                and (report := self._report(job_id, number, state)) is not None
-            ]
-            for job_id, states in jobs.items()
-        }
-
-    def _start_next(self, live: list[LocalJob]) -> None:
-        free = self._settings.cpus - sum(len(job.running) * job.cpus for job in live)
-        for job in live:
-            if job.is_canceled:
+    def _reports(self, job_id: str, states: Sequence[JobState]) -> Iterator[ContainerReport]:
+        job = self._queue.find(job_id)
+        canceled = self._queue.is_canceled(job_id)
+        waiting = set(job.waiting) if job and not canceled else frozenset()
+        gone = not (canceled or self._queue.is_started(job_id))
+        folder = self._queue.folder(job_id)
+        for number, state in enumerate(states):
+            if state in TERMINAL or number in waiting:
                 continue
-            for number in list(job.waiting):
-                if job.cpus > free:
-                    return
-                if self._spawner.unclaimed(job, number) or self._spawner.spawn(job, number):
-                    free -= job.cpus
-                else:
-                    return
+            container = ContainerFolder(str(folder / str(number)))
+            if container.is_claimed():
+                report = read_report(container, number)
+                if report.steps and report.steps[-1].state is not state:
+                    yield report
+            elif canceled:
+                yield canceled_report(number)
+            elif gone:
+                yield gone_report(number)
 
-    def _report(self, job_id: str, number: int, state: JobState) -> ContainerReport | None:
-        container = ContainerFolder(str(self._queue.folder(job_id) / str(number)))
-        if not container.is_claimed():
-            if Path(container.path).exists():
-                return None
-            return _ended(number, [], "error", "CTS lost this container: its folder is gone.")
-        # The result is looked for first: all events are there once it is.
-        result = container.read_result()
-        steps = [_step(event) for event in container.read_events()]
-        if result is not None:
-            return _from_result(number, steps, result)
-        if container.is_lost():
-            return self._bury(container, job_id, number, steps)
-        if steps and steps[-1].state is not state:
-            return ContainerReport(number, steps, ContainerOutcome())
-        return None
+    async def _advance(self, then: Callable[[], _T]) -> _T:
+        """Look at the queue, start what is next, and ``then`` do something with what was seen."""
 
-    def _bury(
-        self, container: ContainerFolder, job_id: str, number: int, steps: list[ContainerTransition]
-    ) -> ContainerReport:
-        tag = f"{job_id}/{number}"
-        claim = container.read_claim()
-        if claim.get("boot_id") != boot_id():
-            why = "The machine was restarted while this container ran, and it was lost."
-        else:
-            kill_tagged(tag)
-            why = "The worker of this container ended before the container did, and it was lost."
-        return _ended(number, steps, "error", f"{why} It was not run again; submit it again if you want it.")
+        def advance() -> _T:
+            while self._ended:
+                self._spawner.ended(*self._ended.popleft())
+            self._queue.look()
+            self._spawner.tidy()
+            for job, number in self._queue.due():
+                pipe = self._spawner.spawn(job, number)
+                if pipe is not None:
+                    self._fresh.append((pipe, (job.id, number)))
+            return then()
+
+        try:
+            return await self._run(advance)
+        except OSError as e:
+            raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
+        finally:
+            while self._fresh:
+                pipe, key = self._fresh.popleft()
+                self._pipes[pipe] = key
+                asyncio.get_running_loop().add_reader(pipe, self._nudged, pipe)
+
+    def _nudged(self, pipe: int) -> None:
+        job_id, number = self._pipes[pipe]
+        if not os.read(pipe, _NUDGES):
+            self._unwatch(pipe)
+            self._ended.append((job_id, number))
+            self._go_on()
+        self._on_change(job_id)
+
+    def _unwatch(self, pipe: int) -> None:
+        asyncio.get_running_loop().remove_reader(pipe)
+        del self._pipes[pipe]
+        os.close(pipe)
+
+    def _go_on(self) -> None:
+        """Fill the place of a worker that has ended, without waiting for the next poll."""
+        if self._pass is None or self._pass.done():
+            self._pass = asyncio.create_task(self._fill_up(), name="cts-local-queue")
+
+    async def _fill_up(self) -> None:
+        try:
+            while self._ended:
+                await self._advance(lambda: None)
+        except UnavailableError as e:
+            log.warning("The queue waits for the next poll: %s", e)
 
     async def cancel(self, job_id: str) -> bool:
-        """See the port."""
+        """See the port. Raises UnavailableError when that cannot be noted."""
 
         def mark_and_look() -> bool:
-            folder = self._queue.folder(job_id)
-            # Also for a job that was never started: a start that comes late finds the mark.
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (folder / CANCELED).touch()
-            return self._queue.has_ended(job_id)
+            self._queue.cancel(job_id)
+            self._queue.look()
+            return self._queue.find(job_id) is None
 
-        return await self._run(mark_and_look)
+        try:
+            return await self._run(mark_and_look)
+        except OSError as e:
+            raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
 
     async def open_log(
         self,
@@ -271,85 +264,13 @@ class LocalSite:
     ) -> Log | None:
         """See the port."""
         container = ContainerFolder(str(self._queue.folder(job_id) / str(number)))
-        path = Path(container.file(f"{stream.value}.txt"))
-
-        def look() -> tuple[int, bool] | None:
-            ended = container.is_ended()
-            try:
-                return path.stat().st_size, ended
-            except FileNotFoundError:
-                return None
-
-        found = await asyncio.get_running_loop().run_in_executor(self._log_pool, look)
-        if found is None:
-            return None
-        size, ended = found
-        end = size if length is None else min(size, seek + length)
-        return Log(size=size, ended=ended, body=self._read(path, seek, end))
-
-    async def _read(self, path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(self._log_pool, lambda: path.open("rb", buffering=0))
-        try:
-            file.seek(start)
-            while start < end:
-                size = min(_PIECE, end - start)
-                piece = await loop.run_in_executor(self._log_pool, file.read, size)
-                if not piece:
-                    return
-                start += len(piece)
-                yield piece
-        finally:
-            file.close()
+        return await open_spooled(self._files, container, stream, seek=seek, length=length)
 
     async def clean(self, job_id: str) -> None:
         """See the port."""
-        await self._run(lambda: shutil.rmtree(self._queue.folder(job_id), ignore_errors=True))
+        folder = self._queue.folder(job_id)
+        await asyncio.get_running_loop().run_in_executor(self._files, remove_tree, str(folder))
 
 
-def _step(event: Mapping[str, Any]) -> ContainerTransition:
-    return ContainerTransition(
-        state=JobState(event["state"]), time=datetime.fromisoformat(event["time"])
-    )
-
-
-def _from_result(
-    number: int, steps: list[ContainerTransition], result: Mapping[str, Any]
-) -> ContainerReport:
-    outputs = result.get("outputs")
-    return ContainerReport(
-        number,
-        [*steps, *_last_steps(result["state"], datetime.fromisoformat(result["time"]))],
-        ContainerOutcome(
-            outputs=[S3File.model_construct(**output) for output in outputs] if outputs else None,
-            **{
-                name: result.get(name)
-                for name in (
-                    "exit_code",
-                    "error",
-                    "admin_error",
-                    "traceback",
-                    "cpu_seconds",
-                    "wall_seconds",
-                    "max_memory",
-                )
-            },
-        ),
-    )
-
-
-def _last_steps(state: str, time: datetime) -> Iterator[ContainerTransition]:
-    if state == JobState.CANCELED:
-        yield ContainerTransition(state=JobState.CANCELING, time=time)
-    yield ContainerTransition(state=JobState(state), time=time)
-
-
-def _ended(
-    number: int, steps: list[ContainerTransition], state: str, why: str
-) -> ContainerReport:
-    now = datetime.now().astimezone()
-    return ContainerReport(
-        number,
-        [*steps, *_last_steps(state, now)],
-        ContainerOutcome(error=why, admin_error=why),
-    )
+def _notes() -> list[str]:
+    return [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]

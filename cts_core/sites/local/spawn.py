@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,108 +15,165 @@ from pathlib import Path
 import cts_core.worker
 from cts_core.sites.local.queue import LocalJob
 from cts_core.worker.failpoint import failpoint
-from cts_core.worker.spool import RESULT, WORKER_LOG, ContainerFolder, now, write_json
+from cts_core.worker.forkserver import request_worker
+from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 
-TRIES = 6
+log = logging.getLogger(__name__)
+
+TRIES = 8
 """Workers that may fail to claim one container before it is given up."""
-_BACKOFF_SECONDS = 0.5
-_ENTRY = str(Path(cts_core.worker.__file__).parent / "__main__.py")
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "CTS_FAILPOINTS")
+BACKOFF_SECONDS = 0.5
+"""Before the second try; twice as long before each further one."""
+_PATIENCE_SECONDS = 30.0
+"""What the fork server may take for one worker, its own start included."""
+_ENTRY = Path(cts_core.worker.__file__).parent / "__main__.py"
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CTS_FAILPOINTS")
 """A worker gets nothing else of the server's environment, which may hold secrets."""
+_TAIL = 2000
+"""Bytes of a worker's own log that are worth showing."""
 
 
-def _checksum_library() -> str:
+def worker_log(container: ContainerFolder) -> str:
+    """The last that a container's workers had to say of themselves."""
+    try:
+        with Path(container.file(WORKER_LOG)).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _checksum_library() -> Path:
     spec = importlib.util.find_spec("awscrt")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent.parent)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("awscrt is not installed beside CTS")
+    return Path(spec.origin).parent.parent
+
+
+class ForkServer:
+    """A fork server of ours, which is started when it is needed."""
+
+    def __init__(self, log_file: Path) -> None:
+        self._log_file = log_file
+        self._library = _checksum_library()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def fork(self, folder: str, nudge: int) -> None:
+        """Have a worker for the container in ``folder``. Raises OSError when there is none to be had."""
+        try:
+            request_worker(self._socket or self._start(), folder, nudge)
+        except OSError:
+            self.close()
+            raise
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(_PATIENCE_SECONDS)
+        self._socket = ours
+        with theirs, self._log_file.open("wb") as log_file:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-I", "-S", str(_ENTRY), str(self._library), str(theirs.fileno())],
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd="/",
+            )
+        return ours
+
+    def close(self) -> None:
+        """End it; its workers go on."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            try:
+                self._process.wait(_PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
 
 
 @dataclass
 class _Attempt:
-    process: subprocess.Popen[bytes]
-    tries: int
-    not_before: float
+    container: ContainerFolder
+    tries: int = 0
+    not_before: float = 0.0
+    is_alive: bool = False
 
 
 class Spawner:
-    """The workers that this server started and that may still claim."""
+    """The workers that this server started and that may still claim. For one thread at a time."""
 
-    def __init__(self, nudge: int) -> None:
-        """``nudge``: the writing end of a pipe, on which workers say that there is news."""
-        self._nudge = nudge
-        self._library = _checksum_library()
+    def __init__(self, root: Path) -> None:
+        self._server = ForkServer(root / "forkserver.log")
         self._attempts: dict[tuple[str, int], _Attempt] = {}
-        self._others: list[subprocess.Popen[bytes]] = []
 
-    def unclaimed(self, job: LocalJob, number: int) -> bool:
-        """Whether a worker of ours is on its way to claim this container."""
-        attempt = self._attempts.get((job.id, number))
-        return attempt is not None and attempt.process.poll() is None
+    def spawn(self, job: LocalJob, number: int) -> int | None:
+        """Start a worker for a container, unless one is on its way or the last has failed just now.
 
-    def spawn(self, job: LocalJob, number: int) -> bool:
-        """Start a worker for a container; False while an earlier failure makes it wait."""
-        key = (job.id, number)
-        last = self._attempts.get(key)
-        if last is not None and time.monotonic() < last.not_before:
-            return False
-        tries = last.tries + 1 if last else 1
-        if tries > TRIES:
-            self._give_up(job.container(number))
-            return False
-        failpoint("spawn:before")
-        process = self._start(job.container(number))
-        failpoint("spawn:after")
-        wait = _BACKOFF_SECONDS * 2 ** (tries - 1)
-        self._attempts[key] = _Attempt(process, tries, time.monotonic() + wait)
-        return True
+        Returns the reading end of its pipe: one byte for each event, and the end when the worker ends.
+        """
+        container = job.container(number)
+        attempt = self._attempts.setdefault((job.id, number), _Attempt(container))
+        if attempt.is_alive or time.monotonic() < attempt.not_before:
+            return None
+        if attempt.tries == TRIES:
+            self._give_up(container)
+            return None
+        attempt.not_before = time.monotonic() + BACKOFF_SECONDS * 2**attempt.tries
+        attempt.tries += 1
+        pipe, nudge = os.pipe()
+        try:
+            failpoint("spawn:before")
+            self._server.fork(container.path, nudge)
+            failpoint("spawn:after")
+        except OSError as e:
+            log.warning("No worker could be started for container %s/%d: %s", job.id, number, e)
+            os.close(pipe)
+            return None
+        finally:
+            os.close(nudge)
+        attempt.is_alive = True
+        os.set_blocking(pipe, False)
+        return pipe
 
-    def _start(self, container: ContainerFolder) -> subprocess.Popen[bytes]:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        with Path(container.file(WORKER_LOG)).open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    _ENTRY,
-                    container.path,
-                    self._library,
-                    str(self._nudge),
-                ],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(self._nudge,),
-                start_new_session=True,
-                cwd="/",
-            )
+    def ended(self, job_id: str, number: int) -> None:
+        """A worker of ours has ended."""
+        attempt = self._attempts.get((job_id, number))
+        if attempt is not None:
+            attempt.is_alive = False
+
+    def tidy(self) -> None:
+        """Forget the workers whose container is claimed, or gone."""
+        self._attempts = {
+            key: attempt
+            for key, attempt in self._attempts.items()
+            if not attempt.container.is_claimed() and Path(attempt.container.path).exists()
+        }
+
+    def close(self) -> None:
+        """End what is ours alone. Workers go on."""
+        self._server.close()
 
     @staticmethod
     def _give_up(container: ContainerFolder) -> None:
-        # Claimed like a worker would, so that none of another server comes to it any more.
-        if container.claim():
-            write_json(
-                container.file(RESULT),
-                {
-                    "state": "error",
-                    "time": now(),
-                    "error": "CTS could not start its worker for this container.",
-                    "admin_error": f"{TRIES} workers ended without a claim; see {container.file(WORKER_LOG)}",
-                },
-            )
-
-    def tidy(self) -> None:
-        """Take in workers that have ended, and forget those whose container is claimed."""
-        for key, attempt in list(self._attempts.items()):
-            if self._is_claimed(attempt):
-                self._others.append(attempt.process)
-                del self._attempts[key]
-        self._others = [process for process in self._others if process.poll() is None]
-
-    @staticmethod
-    def _is_claimed(attempt: _Attempt) -> bool:
-        args = attempt.process.args
-        assert isinstance(args, list)
-        return ContainerFolder(str(args[4])).is_claimed()
+        # As a worker does it, so that none of another server comes to it any more.
+        lock = container.hold_lock()
+        if lock is None:
+            return
+        try:
+            if container.claim():
+                container.write_result(
+                    {
+                        "state": "error",
+                        "error": "CTS could not start its worker for this container.",
+                        "admin_error": f"{TRIES} workers ended without a claim. {worker_log(container)}",
+                    }
+                )
+        finally:
+            os.close(lock)

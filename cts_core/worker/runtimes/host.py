@@ -5,33 +5,42 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
-from typing import Dict, List, Mapping
+from typing import Mapping
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG, die_with_parent
+from cts_core.worker.processes import TAG, die_with
 from cts_core.worker.spool import INPUTS, OUTPUTS, SCRATCH, ContainerFolder
 
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _PIECE = 1 << 20
+_SEPARATOR = r"""[\s,;:=|&"'()\[\]{}<>]"""
+"""What may stand around a path within a longer text."""
 
 
-class ProgramChanged(Exception):
-    """The program is not the one that was registered."""
+class ProgramError(Exception):
+    """The program is not the one that was registered; the text says what to do."""
 
 
 def map_mounts(text: str, mounts: Mapping[str, str]) -> str:
     """Put real folders in place of mount points, wherever one stands as a path of its own or begins one.
 
-    ``--in=/input_files/a,/input_files/b`` has two; ``/data/input_files`` and ``/input_files2`` have none.
+    ``--in=/input_files/a,/input_files/b`` has two; ``/data/input_files`` and ``/input_files2`` have none. Where
+    one mount point lies within another, the longer wins.
     """
-    longest_first = sorted((mount.rstrip("/") for mount in mounts), key=len, reverse=True)
-    real = {mount.rstrip("/"): folder for mount, folder in mounts.items()}
+    folders = {mount.rstrip("/"): folder for mount, folder in mounts.items()}
+    longest_first = sorted(folders, key=len, reverse=True)
     pattern = "|".join(re.escape(mount) for mount in longest_first)
-    return re.sub(rf"(?<![\w./-])({pattern})(?![\w.-])", lambda match: real[match[1]], text)
+    return re.sub(
+        rf"(?<!(?!{_SEPARATOR}).)({pattern})(?=/|{_SEPARATOR}|\Z)",
+        lambda match: folders[match[1]],
+        text,
+        flags=re.DOTALL,
+    )
 
 
-def mounts(plan: WorkerPlan, folder: ContainerFolder) -> Dict[str, str]:
+def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
     """Which folder stands for which mount point."""
     return {
         plan.input_mount: folder.file(INPUTS),
@@ -39,41 +48,47 @@ def mounts(plan: WorkerPlan, folder: ContainerFolder) -> Dict[str, str]:
     }
 
 
+def base_environment(scratch: str) -> dict[str, str]:
+    """What a host program finds in its environment, its job's own variables aside.
+
+    Of the server's environment, which may hold secrets, only what says where and in which language.
+    """
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {"LANG": "C.UTF-8", **environment, "HOME": scratch, "TMPDIR": scratch}
+
+
 def check_program(plan: WorkerPlan) -> None:
-    """Raise ProgramChanged unless the program still is what was registered."""
+    """Raise ProgramError unless the program still is what was registered."""
     sha256 = hashlib.sha256()
-    try:
-        with open(plan.program_file, "rb") as file:
-            while piece := file.read(_PIECE):
-                sha256.update(piece)
-    except OSError as e:
-        raise ProgramChanged(
-            f"The program {plan.program_file} cannot be read ({e.strerror}): restore it, or register the image again"
-        ) from e
+    with open(plan.program_file, "rb", 0) as file:
+        while piece := file.read(_PIECE):
+            sha256.update(piece)
     if f"sha256:{sha256.hexdigest()}" != plan.digest:
-        raise ProgramChanged(
-            f"The program {plan.program_file} has changed since its image was registered: delete the image, "
-            "register it again, and submit again"
+        raise ProgramError(
+            f"The program {plan.program_file} has changed since it was registered: register it again, then "
+            "submit again"
         )
 
 
 def start(plan: WorkerPlan, folder: ContainerFolder) -> subprocess.Popen[bytes]:
     """Start the program in a session of its own, with pipes for its output. Raises OSError."""
     places = mounts(plan, folder)
-    argv: List[str] = [map_mounts(word, places) for word in plan.argv]
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment["HOME"] = environment["TMPDIR"] = folder.file(SCRATCH)
-    environment.update(
-        {name: map_mounts(value, places) for name, value in plan.environment.items()}
-    )
-    environment[TAG] = plan.tag
-    return subprocess.Popen(
-        argv,
+    variables = {name: map_mounts(value, places) for name, value in plan.environment.items()}
+    worker = os.getpid()
+
+    def become_container() -> None:
+        # What we ignore, a program would inherit.
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        die_with(worker)
+
+    return subprocess.Popen(  # noqa: S603 - to run what was registered is what this is for
+        [*plan.entrypoint, *(map_mounts(word, places) for word in plan.arguments)],
         cwd=folder.file(OUTPUTS),
-        env=environment,
+        env={**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=become_container,  # noqa: PLW1509 - the worker has one thread
     )

@@ -1,0 +1,54 @@
+"""From a job and the plan of one of its containers to what the container's worker is told. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cts_core.config import LocalSettings
+from cts_core.model.record import JobSummary
+from cts_core.objects.paths import join_path
+from cts_core.plan import ContainerPlan
+from cts_core.sites.site import LogStream
+from cts_core.worker.plan import Input, WorkerPlan
+
+
+def worker_plan(
+    job: JobSummary,
+    plan: ContainerPlan,
+    *,
+    program_file: str,
+    settings: LocalSettings,
+    objects_root: Path,
+    log_dir: str,
+) -> WorkerPlan:
+    """The plan of one container; ``program_file`` is what the image's digest is of."""
+    params = job.job_input.params
+    logs = join_path(log_dir, job.id)
+    entrypoint = job.image.entrypoint
+    return WorkerPlan(
+        tag=f"{job.id}/{plan.number}",
+        entrypoint=entrypoint,
+        arguments=plan.argv[len(entrypoint) :],
+        environment=plan.environment,
+        program_file=program_file,
+        digest=job.image.digest,
+        inputs=[
+            # Every input has a checksum: a submission without one is refused.
+            Input(placed.file.file, placed.file.crc64nvme or "", placed.place)
+            for placed in plan.files
+        ],
+        input_mount=params.input_mount_point,
+        output_mount=params.output_mount_point,
+        objects_root=str(objects_root),
+        output_dir=plan.output_dir,
+        log_paths={
+            stream.value: join_path(logs, f"container-{plan.number}-{stream.value}.txt")
+            for stream in LogStream
+        },
+        memory=job.job_input.memory,
+        runtime=job.job_input.runtime.total_seconds(),
+        stop_grace=settings.stop_grace,
+        log_limit=settings.log_limit,
+        manifest_name=plan.manifest.name if plan.manifest else None,
+        manifest_text=plan.manifest.text if plan.manifest else "",
+    )

@@ -1,0 +1,95 @@
+"""From what a container's folder holds to what the engine is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cts_core.model.base import utc_now
+from cts_core.model.job import S3File
+from cts_core.model.record import ContainerOutcome, ContainerTransition
+from cts_core.sites.local.spawn import worker_log
+from cts_core.sites.site import ContainerReport
+from cts_core.states import JobState
+from cts_core.worker.processes import kill_tagged
+from cts_core.worker.spool import ContainerFolder, boot_id
+
+GONE = (
+    "The folder in which CTS keeps this container is gone, and what became of the container cannot be told. "
+    "Submit it again."
+)
+_REBOOTED = "The machine was restarted while this container ran."
+_VANISHED = "The worker of this container ended before the container did, as when it is killed or memory runs out."
+_NOT_AGAIN = "CTS never runs a container twice: submit it again if you want it."
+
+
+def read_report(container: ContainerFolder, number: int) -> ContainerReport:
+    """What is known of a claimed container."""
+    # In this order: once there is a result, all events are there.
+    result = container.read_result()
+    steps = [_step(event) for event in container.read_events()]
+    if result is not None:
+        return _from_result(number, steps, result)
+    if container.is_lost():
+        return _lost(container, number, steps)
+    return ContainerReport(number, steps, ContainerOutcome())
+
+
+def gone_report(number: int) -> ContainerReport:
+    """A container whose folder is not there."""
+    return ContainerReport(
+        number,
+        list(_last_steps(JobState.ERROR, utc_now())),
+        ContainerOutcome(error=GONE, admin_error=GONE),
+    )
+
+
+def canceled_report(number: int) -> ContainerReport:
+    """A container that was canceled before anybody claimed it."""
+    return ContainerReport(
+        number, list(_last_steps(JobState.CANCELED, utc_now())), ContainerOutcome()
+    )
+
+
+def bury(container: ContainerFolder, tag: str) -> None:
+    """End and remove what a lost container left behind."""
+    kill_tagged(tag)
+    container.remove_transient()
+
+
+def _lost(
+    container: ContainerFolder, number: int, steps: Sequence[ContainerTransition]
+) -> ContainerReport:
+    rebooted = container.read_claim().get("boot_id", boot_id()) != boot_id()
+    why = f"{_REBOOTED if rebooted else _VANISHED} {_NOT_AGAIN}"
+    return ContainerReport(
+        number,
+        [*steps, *_last_steps(JobState.ERROR, utc_now())],
+        ContainerOutcome(error=why, admin_error=f"{why} {worker_log(container)}".strip()),
+    )
+
+
+def _from_result(
+    number: int, steps: Sequence[ContainerTransition], result: Mapping[str, Any]
+) -> ContainerReport:
+    fields = {name: result.get(name) for name in ContainerOutcome.model_fields}
+    if fields["outputs"] is not None:
+        # The worker has checked the paths.
+        fields["outputs"] = [S3File.model_construct(**output) for output in fields["outputs"]]
+    state, time = JobState(result["state"]), datetime.fromisoformat(result["time"])
+    return ContainerReport(
+        number, [*steps, *_last_steps(state, time)], ContainerOutcome.model_construct(**fields)
+    )
+
+
+def _step(event: Mapping[str, Any]) -> ContainerTransition:
+    return ContainerTransition(
+        state=JobState(event["state"]), time=datetime.fromisoformat(event["time"])
+    )
+
+
+def _last_steps(state: JobState, time: datetime) -> Iterator[ContainerTransition]:
+    if state is JobState.CANCELED:
+        yield ContainerTransition(state=JobState.CANCELING, time=time)
+    yield ContainerTransition(state=state, time=time)
