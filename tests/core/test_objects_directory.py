@@ -1,0 +1,162 @@
+"""The directory adapter beside what every object store does: errors, threads, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cts_core.errors import (
+    ChecksumMismatchError,
+    ConfigError,
+    IllegalPathError,
+    PathInaccessibleError,
+    ResourceUnavailableError,
+    UnavailableError,
+)
+from cts_core.objects import directory
+from cts_core.objects.directory import THREADS, DirectoryStore
+from cts_core.worker.directory import Directory
+
+
+@pytest.fixture
+async def store(tmp_path) -> AsyncIterator[DirectoryStore]:
+    store = DirectoryStore(tmp_path / "objects")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def test_a_root_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").touch()
+    store = DirectoryStore(tmp_path / "file" / "objects")
+    with pytest.raises(ConfigError, match=r"objects_dir: .*/file/objects cannot be used: "):
+        await store.open()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.ENOSPC, ResourceUnavailableError),
+        (errno.EDQUOT, ResourceUnavailableError),
+        (errno.EACCES, PathInaccessibleError),
+        (errno.EROFS, PathInaccessibleError),
+        (errno.EISDIR, IllegalPathError),
+        (errno.ENAMETOOLONG, IllegalPathError),
+        (errno.EIO, UnavailableError),
+    ],
+)
+async def test_what_the_system_says_is_said_in_our_words(store, monkeypatch, code, expected):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    await store.write("data/x", _one(b"old"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(expected, match="data/x"):
+            await store.write("data/x", _one(b"new"))
+    assert b"".join([piece async for piece in store.read("data/x")]) == b"old"
+
+
+@pytest.mark.parametrize("path", ["data/../x", "data/a/b/../../../x", f"data/{'x' * 256}"])
+async def test_paths_that_a_directory_cannot_keep(store, path):
+    for attempt in (
+        store.write(path, _one(b"")),
+        store.verify(path),
+        store.delete(path),
+        store.list(f"{path}/"),
+    ):
+        with pytest.raises(IllegalPathError):
+            await attempt
+    (found,) = await store.head([path])
+    assert isinstance(found, IllegalPathError)
+
+
+async def test_a_probe_says_which_folder_cannot_be_written(store, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(
+        PathInaccessibleError, match=r"^Write access denied to path 'logs/jobs' on the s3 system$"
+    ):
+        await store.probe("logs/jobs")
+
+
+async def test_a_file_found_wrong_while_it_is_read(store, tmp_path):
+    await store.write("data/x", _one(b"right"))
+    file: Path = tmp_path / "objects" / "data" / "x"
+    times = file.stat()
+    file.write_bytes(b"wrong")
+    os.utime(file, ns=(times.st_mtime_ns, times.st_mtime_ns))
+    with pytest.raises(ChecksumMismatchError, match="store it anew"):
+        _ = [piece async for piece in store.read("data/x")]
+
+
+async def test_the_event_loop_goes_on_and_the_threads_are_few(store, monkeypatch):
+    running, most = set(), 0
+    go_on = threading.Event()
+    look = Directory.head
+
+    def slow(self: Directory, path: str) -> object:
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        assert go_on.wait(30)
+        return look(self, path)
+
+    await store.write("data/x", _one(b"x"))
+    monkeypatch.setattr(Directory, "head", slow)
+    tasks = [asyncio.create_task(store.head(["data/x"])) for _ in range(3 * THREADS)]
+    while len(running) < THREADS:
+        await asyncio.sleep(0)
+    assert threading.get_ident() not in running
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert most == THREADS
+
+
+async def test_a_store_that_is_closed_says_so(tmp_path, monkeypatch):
+    store = DirectoryStore(tmp_path / "objects")
+    await store.open()
+    await store.write("data/x", _one(b"x"))
+    reading, closed = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    compute = Directory._checksum
+
+    def held(self: Directory, *args: object) -> str:
+        loop.call_soon_threadsafe(reading.set)
+        assert closed.wait(30)
+        return compute(self, *args)
+
+    monkeypatch.setattr(Directory, "_checksum", held)
+    verifying = asyncio.create_task(store.verify("data/x"))
+    await reading.wait()
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    closed.set()
+    with pytest.raises(UnavailableError, match="data/x"):
+        await verifying
+    await closing
+    with pytest.raises(UnavailableError, match="closed"):
+        await store.verify("data/x")
+
+
+async def test_listings_and_heads_are_in_batches(store, monkeypatch):
+    calls = []
+    submit = DirectoryStore._submit
+    monkeypatch.setattr(
+        DirectoryStore, "_submit", lambda self, function: calls.append(1) or submit(self, function)
+    )
+    await store.head([f"data/{n}" for n in range(2 * directory._BATCH + 1)])
+    assert len(calls) == 3
