@@ -35,7 +35,7 @@ class Session:
         """``is_page_server``: the pages of this kernel's notebooks come from the service's own server."""
         self.connection = connection
         self.is_page_server = is_page_server
-        self.client = CTSClient(connection.url, connection.token, verify=connection.tls())
+        self.client = CTSClient.of(connection)
         self.feed = EventFeed(self.client)
 
     @cached_property

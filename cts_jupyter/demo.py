@@ -1,0 +1,221 @@
+"""A real job, end to end, on this machine: ``python -m cts_jupyter.demo``.
+
+Starts a CTS of its own in a temporary folder, runs the quickstart notebook against it, tells what happens as it
+happens, and stops everything that it started. Ends with 0 only if every step went well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from cts_jupyter import words
+from cts_jupyter.client import CTSClient
+from cts_jupyter.connection import (
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
+    NoConnectionError,
+    find_connection,
+)
+from cts_jupyter.transport import CTSClientError
+
+_START = "from cts_jupyter.headless import main; main()"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+_CELL_SECONDS = 120
+_LOOK_SECONDS = 0.1
+_WIDTH = 100
+_HERE = Path(__file__).parent
+_NOTEBOOKS = (_HERE / "notebooks", _HERE.parent / "notebooks")
+_FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR")
+_LAST_LOG_LINES = 20
+
+
+class DemoError(Exception):
+    """A step that did not go well; the message says which."""
+
+
+def say(text: str = "") -> None:
+    """Tell the person."""
+    print(text, flush=True)  # noqa: T201 - this is a program that prints
+
+
+def _find_notebook() -> Path:
+    for folder in _NOTEBOOKS:
+        if (folder / "quickstart.ipynb").is_file():
+            return folder / "quickstart.ipynb"
+    raise DemoError("notebooks/quickstart.ipynb was not found: run the demo from a checkout")
+
+
+def _stand_alone(folder: Path) -> None:
+    """Have this process and its children know no other Jupyter and no other CTS than the demo's."""
+    for name in [name for name in os.environ if name.startswith("CTS_")]:
+        del os.environ[name]
+    for name in (URL_VARIABLE, TOKEN_VARIABLE, "JPY_PARENT_PID"):
+        os.environ.pop(name, None)
+    for name in _FOLDERS:
+        path = folder / name.lower()
+        path.mkdir(mode=0o700)
+        os.environ[name] = str(path)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _server(folder: Path) -> Iterator[CTSClient]:
+    """A CTS of our own, until the end of the block."""
+    log = folder / "server.log"
+    command = [
+        sys.executable, "-c", _START, "--allow-root", "--ip", "127.0.0.1",
+        "--port", str(_free_port()), "--home", str(folder / "home"),
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        # A session of its own, so that Ctrl-C reaches us alone, and we stop the server in order.
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        with _connect(process, log) as client:
+            try:
+                yield client
+            finally:
+                _cancel_jobs(client)
+    finally:
+        _stop(process)
+
+
+def _connect(process: subprocess.Popen[bytes], log: Path) -> CTSClient:
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            client = CTSClient.of(find_connection())
+        except NoConnectionError:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return client
+    end = "\n".join(log.read_text(errors="replace").splitlines()[-_LAST_LOG_LINES:])
+    raise DemoError(f"The server did not start. The end of its log:\n{end}")
+
+
+def _cancel_jobs(client: CTSClient) -> None:
+    """Jobs outlive their server, so those that a failure has left are stopped first."""
+    with contextlib.suppress(CTSClientError):
+        live = [job for job in client.jobs() if not words.has_ended(job.state)]
+        for job in live:
+            with contextlib.suppress(CTSClientError):
+                client.cancel(job.id)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while live and time.monotonic() < deadline:
+            live = [job for job in live if not words.has_ended(client.status(job.id).state)]
+            time.sleep(_LOOK_SECONDS)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _run_notebook(path: Path, kernel_log: Path) -> int:
+    """Execute the cells one by one, telling of each. Returns how many. Raises DemoError."""
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat's
+    client = NotebookClient(
+        notebook, timeout=_CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
+    )
+    number = 0
+    with kernel_log.open("wb") as log, client.setup_kernel(stderr=log):
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type == "markdown":
+                _tell_text(cell.source)
+                continue
+            number += 1
+            _tell_code(cell.source)
+            try:
+                client.execute_cell(cell, index)
+            except CellExecutionError as e:
+                raise DemoError(f"This cell failed: {e.evalue}") from None
+            for output in cell.outputs:
+                _tell_output(output)
+    return number
+
+
+def _tell_text(source: str) -> None:
+    for paragraph in source.split("\n\n"):
+        text = paragraph.replace("`", "")
+        if text.startswith("#"):
+            title = text.lstrip("# ")
+            say(f"\n{title}\n{'=' * len(title)}")
+        else:
+            say()
+            say(textwrap.fill(text, _WIDTH))
+
+
+def _tell_code(source: str) -> None:
+    say()
+    for line in source.splitlines():
+        say(f"  > {line}" if line else "  >")
+
+
+def _tell_output(output: nbformat.NotebookNode) -> None:
+    if output.output_type == "stream":
+        text = output.text
+    else:
+        text = output.get("data", {}).get("text/plain", "")
+    if text.strip():
+        say(textwrap.indent(text.rstrip(), "    "))
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
+    try:
+        notebook = _find_notebook()
+        _stand_alone(folder)
+        say(f"Starting CTS in a temporary folder, {folder}")
+        with _server(folder) as client:
+            say(f"{client.root().service_name} answers at {client.url}. The notebook: {notebook}")
+            cells = _run_notebook(notebook, folder / "kernel.log")
+            jobs = client.jobs()
+            say(
+                f"\n{cells} cells ran, {words.plural(len(jobs), 'job')}: "
+                f"{', '.join(words.say_state(job.state) for job in jobs)}."
+            )
+        say("The server is stopped.")
+    except (DemoError, CTSClientError, OSError) as e:
+        say(f"\nThe demo failed. {e}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nInterrupted; everything that was started is stopped.")
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    say(f"The temporary folder is removed. All went well, in {time.monotonic() - started:.1f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
