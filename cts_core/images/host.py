@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from cts_core.errors import ImageFetchError, MissingParameterError
 from cts_core.model.image import JobImage
+from cts_core.worker.runtimes.host import base_environment
 
 _FIND_SECONDS = 30.0
 # Finding a module imports the packages above it, which may do anything: not in the server.
@@ -22,6 +29,8 @@ if spec is not None and spec.submodule_search_locations is not None:
     spec = importlib.util.find_spec(name + ".__main__")
 print(spec.origin if spec is not None and spec.has_location else "")
 """
+_T = TypeVar("_T")
+_pool = ThreadPoolExecutor(2, thread_name_prefix="cts-images")
 
 
 @dataclass(frozen=True)
@@ -34,33 +43,30 @@ class HostProgram:
 
 async def resolve_program(*, executable: str | None, module: str | None) -> HostProgram:
     """The program that a registration names. Raises MissingParameterError, ImageFetchError."""
-    if executable is not None:
-        if not Path(executable).is_absolute():
-            raise ImageFetchError(f"Give the absolute path of the program, not '{executable}'")
-        entrypoint = [executable]
-    elif module is not None:
-        entrypoint = [sys.executable, "-m", module]
-    else:
-        raise MissingParameterError(
-            "A host image needs the program that it runs: give executable (an absolute path) or module "
-            "(a Python module)"
-        )
-    return HostProgram(entrypoint, await _digest(await program_file(entrypoint)))
+
+    def resolve() -> HostProgram:
+        if executable is not None:
+            entrypoint = [_absolute(executable)]
+        elif module is not None:
+            entrypoint = [sys.executable, "-m", module]
+        else:
+            raise MissingParameterError(
+                "A host image needs the program that it runs: give executable (an absolute path) or module "
+                "(a Python module)"
+            )
+        return HostProgram(entrypoint, _digest(_file(entrypoint)))
+
+    return await _in_thread(resolve)
 
 
-async def program_file(entrypoint: list[str]) -> str:
+async def program_file(entrypoint: Sequence[str]) -> str:
     """The file whose sha256 is the digest of a host image. Raises ImageFetchError."""
-    if len(entrypoint) == 3 and entrypoint[1] == "-m":  # noqa: PLR2004 - interpreter, -m, module
-        return await _module_file(entrypoint[2])
-    path = entrypoint[0]
-    if not await asyncio.to_thread(_is_program, path):
-        raise ImageFetchError(f"'{path}' is not a program that can be run on this machine")
-    return path
+    return await _in_thread(lambda: _file(entrypoint))
 
 
 async def check_program(image: JobImage) -> None:
     """Raise ImageFetchError unless the program still is what was registered."""
-    actual = await _digest(await program_file(image.entrypoint))
+    actual = await _in_thread(lambda: _digest(_file(image.entrypoint)))
     if actual != image.digest:
         raise ImageFetchError(
             f"The program behind {image.name} has changed since it was registered ({image.digest}, now "
@@ -68,41 +74,61 @@ async def check_program(image: JobImage) -> None:
         )
 
 
-async def _module_file(module: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _FIND,
-        module,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd="/",
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(_pool, function)
+
+
+def _absolute(executable: str) -> str:
+    if Path(executable).is_absolute():
+        return executable
+    found = shutil.which(executable)
+    hint = f", such as {found}" if found else ""
+    raise ImageFetchError(f"Give the absolute path of the program, not '{executable}'{hint}")
+
+
+def _file(entrypoint: Sequence[str]) -> str:
+    match entrypoint:
+        case [_, "-m", module]:
+            return _module_file(module)
+        case [path, *_] if Path(path).is_file() and os.access(path, os.X_OK):
+            return path
+    raise ImageFetchError(
+        f"'{' '.join(entrypoint)}' is not a program that can be run on this machine: it must be a file with "
+        "the permission to execute it"
     )
+
+
+def _module_file(module: str) -> str:
+    # As a container finds it: in an empty folder, with an environment and a home of its own.
+    with TemporaryDirectory(prefix="cts-") as scratch:
+        try:
+            found = subprocess.run(  # noqa: S603 - our own interpreter and text
+                [sys.executable, "-c", _FIND, module],
+                env=base_environment(scratch),
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_FIND_SECONDS,
+                check=True,
+            )
+        except subprocess.SubprocessError as e:
+            raise _no_module(module) from e
+    # What the packages above it print comes before.
+    path = os.fsdecode(found.stdout).strip().rpartition("\n")[2]
+    if not Path(path).is_file():
+        raise _no_module(module)
+    return path
+
+
+def _no_module(module: str) -> ImageFetchError:
+    return ImageFetchError(
+        f"There is no Python module '{module}' that {sys.executable} can run: install it there first"
+    )
+
+
+def _digest(path: str) -> str:
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), _FIND_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        out = b""
-    found = out.decode().strip()
-    if process.returncode != 0 or not found:
-        raise ImageFetchError(
-            f"There is no Python module '{module}' that {sys.executable} can run: install it there first"
-        )
-    return found
-
-
-def _is_program(path: str) -> bool:
-    return Path(path).is_file() and os.access(path, os.X_OK)
-
-
-async def _digest(path: str) -> str:
-    def compute() -> str:
         with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    try:
-        return f"sha256:{await asyncio.to_thread(compute)}"
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as e:
         raise ImageFetchError(f"The program '{path}' cannot be read: {e.strerror}") from e

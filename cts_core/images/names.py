@@ -67,8 +67,8 @@ def _normalise(text: str, name: str) -> str:
             raise ImageNameError(f"Illegal registry in image name '{text}': '{registry}'")
     else:
         registry, path = _DEFAULT_REGISTRY, name
-        if not slash:
-            path = f"library/{name}"
+    if registry == _DEFAULT_REGISTRY and "/" not in path:
+        path = f"library/{path}"
     if not all(_COMPONENT.fullmatch(component) for component in path.split("/")):
         raise ImageNameError(
             f"Illegal image name '{text}': each part is lower case letters and digits, with single "
