@@ -93,6 +93,7 @@ class Outbox:
             except CTSError as e:
                 log.warning("Events wait in the outbox: %s", e)
                 await asyncio.sleep(BACKSTOP_SECONDS)
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rest()):
                     await self._wake.wait()

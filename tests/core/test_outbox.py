@@ -1,0 +1,372 @@
+"""The outbox: every event at least once, each job's in order, whatever the publisher does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cts_core.errors import UnavailableError
+from cts_core.events import outbox as module
+from cts_core.events.outbox import Backlog, Outbox
+from cts_core.model.event import JobEvent
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.states import JobState
+from tests.factories import NOON, make_job_record
+
+ROOT = Path(__file__).parents[2]
+WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
+
+Publish = Callable[[JobEvent], Awaitable[None]]
+
+
+class Publisher:
+    """Notes what it acknowledges, after doing ``first`` with it."""
+
+    def __init__(self, first: Publish | None = None) -> None:
+        self.first = first
+        self.told: list[JobEvent] = []
+        self.under_way: Counter[str] = Counter()
+        self.most_at_once = 0
+
+    async def publish(self, event: JobEvent) -> None:
+        self.under_way[event.job_id] += 1
+        assert self.under_way[event.job_id] == 1, "two events of one job at once"
+        self.most_at_once = max(self.most_at_once, self.under_way.total())
+        try:
+            if self.first:
+                await self.first(event)
+            self.told.append(event)
+        finally:
+            self.under_way[event.job_id] -= 1
+
+    def states(self) -> dict[str, list[JobState]]:
+        found = defaultdict(list)
+        for event in self.told:
+            found[event.job_id].append(event.state)
+        return dict(found)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch) -> None:
+    """Nothing here may depend on the backstop, but the test of the backstop."""
+    monkeypatch.setattr(module, "BACKSTOP_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 0.002)
+    monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def walked(store: SQLiteStore, count: int) -> list[str]:
+    """Jobs that have taken every step of WALK."""
+    jobs = [make_job_record() for _ in range(count)]
+    await asyncio.gather(*(store.insert_job(job, containers=1) for job in jobs))
+    for old, new in itertools.pairwise(WALK):
+        await asyncio.gather(
+            *(store.transition(j.id, old, new, time=NOON, trans_id=str(uuid.uuid4())) for j in jobs)
+        )
+    return [job.id for job in jobs]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def until_sent(store: SQLiteStore) -> None:
+    async def is_sent() -> bool:
+        return not await store.unsent(limit=1)
+
+    await until(is_sent)
+
+
+@asynccontextmanager
+async def running(store: SQLiteStore, publisher: Publisher) -> AsyncIterator[Outbox]:
+    outbox = Outbox(store, publisher)
+    await outbox.start()
+    try:
+        yield outbox
+    finally:
+        await outbox.stop()
+
+
+async def test_each_event_is_sent_once_and_in_order(store):
+    ids = await walked(store, 50)
+    publisher = Publisher(lambda _: asyncio.sleep(0.001))
+    async with running(store, publisher):
+        await until_sent(store)
+    assert publisher.states() == dict.fromkeys(ids, WALK)
+    assert 1 < publisher.most_at_once <= module.CONCURRENCY
+
+
+async def test_a_nudge_is_enough(store):
+    publisher = Publisher()
+    async with running(store, publisher) as outbox:
+        for _ in range(3):
+            (job_id,) = await walked(store, 1)
+            outbox.nudge()
+            await until_sent(store)
+            assert publisher.states()[job_id] == WALK
+
+
+async def test_without_a_nudge_the_store_is_looked_at(store, monkeypatch):
+    monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
+    publisher = Publisher()
+    async with running(store, publisher):
+        (job_id,) = await walked(store, 1)
+        await until_sent(store)
+    assert publisher.states() == {job_id: WALK}
+
+
+async def test_no_job_waits_for_another(store):
+    stuck, *others = await walked(store, 5)
+    gate = asyncio.Event()
+
+    async def block_one(event: JobEvent) -> None:
+        if event.job_id == stuck:
+            await gate.wait()
+
+    publisher = Publisher(block_one)
+
+    async def all_others_are_told() -> bool:
+        return publisher.states() == dict.fromkeys(others, WALK)
+
+    async with running(store, publisher):
+        await until(all_others_are_told)
+        gate.set()
+        await until_sent(store)
+    assert publisher.states()[stuck] == WALK
+
+
+@pytest.mark.parametrize("error", [UnavailableError("away"), ValueError("a fault")])
+async def test_what_fails_is_sent_again_and_nothing_overtakes_it(store, error, caplog):
+    poor, *others = await walked(store, 5)
+    failures = itertools.count()
+
+    async def fail(event: JobEvent) -> None:
+        if event.job_id == poor and event.state is JobState.JOB_SUBMITTING and next(failures) < 5:
+            raise error
+
+    publisher = Publisher(fail)
+    async with running(store, publisher):
+        await until_sent(store)
+    assert publisher.states() == dict.fromkeys((poor, *others), WALK)
+    assert caplog.text.count(f"The event that job {poor} is job_submitting is sent again in") == 5
+    # A fault of ours is told with its traceback, an outage with its sentence.
+    assert ("Traceback" in caplog.text) is isinstance(error, ValueError)
+
+
+async def test_a_publisher_that_hangs_is_asked_again(store, monkeypatch):
+    monkeypatch.setattr(module, "PUBLISH_SECONDS", 0.02)
+    (job_id,) = await walked(store, 1)
+    tries = itertools.count()
+
+    async def hang_twice(_: JobEvent) -> None:
+        if next(tries) < 2:
+            await asyncio.Event().wait()
+
+    publisher = Publisher(hang_twice)
+    async with running(store, publisher):
+        await until_sent(store)
+    assert publisher.states() == {job_id: WALK}
+
+
+async def test_an_outage_keeps_few_busy_and_loses_nothing(store, monkeypatch):
+    monkeypatch.setattr(module, "CONCURRENCY", 3)
+    monkeypatch.setattr(module, "MAX_FAILING", 5)
+    ids = await walked(store, 40)
+    tried: Counter[str] = Counter()
+    is_down = True
+
+    async def fail(event: JobEvent) -> None:
+        tried[event.job_id] += 1
+        await asyncio.sleep(0)
+        if is_down:
+            raise UnavailableError("away")
+
+    publisher = Publisher(fail)
+
+    async def each_is_tried_often() -> bool:
+        return tried.total() > 100
+
+    async with running(store, publisher):
+        await until(each_is_tried_often)
+        # Those that were under way when the bound was reached may come on top of it.
+        assert len(tried) <= 5 + 3
+        is_down = False
+        await until_sent(store)
+    assert publisher.most_at_once == 3
+    assert publisher.states() == dict.fromkeys(ids, WALK)
+
+
+async def test_more_failing_jobs_than_are_under_way_do_not_hide_the_others(store, monkeypatch):
+    monkeypatch.setattr(module, "CONCURRENCY", 2)
+    monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 3600.0)
+    broken = set(await walked(store, 10))
+    fine = await walked(store, 10)
+
+    async def fail(event: JobEvent) -> None:
+        if event.job_id in broken:
+            raise UnavailableError("too large")
+
+    publisher = Publisher(fail)
+
+    async def the_others_are_told() -> bool:
+        return publisher.states() == dict.fromkeys(fine, WALK)
+
+    async with running(store, publisher):
+        await until(the_others_are_told)
+
+
+class FlakyStore(SQLiteStore):
+    """Cannot be reached the first two times that it is asked for something, whatever it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: Counter[str] = Counter()
+
+    def _fail_twice(self, name: str) -> None:
+        self.asked[name] += 1
+        if self.asked[name] <= 2:
+            raise UnavailableError("away")
+
+    async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
+        self._fail_twice("unsent")
+        return await super().unsent(limit=limit)
+
+    async def mark_sent(self, job_id: str, trans_id: str) -> None:
+        self._fail_twice("mark_sent")
+        await super().mark_sent(job_id, trans_id)
+
+
+async def test_an_unreachable_store_is_asked_again(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
+    (job_id,) = await walked(store, 1)
+    flaky = FlakyStore(tmp_path / "records.sqlite")
+    await flaky.open()
+    publisher = Publisher()
+    async with running(flaky, publisher):
+        await until_sent(store)
+    await flaky.close()
+    # Marking failed twice after it was told, so it was told again: never less than once.
+    assert publisher.states() == {job_id: [JobState.CREATED] * 2 + WALK}
+
+
+async def test_a_stop_is_prompt_and_the_next_start_goes_on(store):
+    ids = await walked(store, 5)
+    begun = asyncio.Event()
+
+    async def hang(_: JobEvent) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), running(store, Publisher(hang)):
+        await begun.wait()
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("outbox")]
+    publisher = Publisher()
+    async with running(store, publisher):
+        await until_sent(store)
+    assert publisher.states() == dict.fromkeys(ids, WALK)
+
+
+async def test_two_servers_empty_one_outbox(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
+    other = SQLiteStore(tmp_path / "records.sqlite")
+    await other.open()
+    publishers = [Publisher(), Publisher()]
+    async with running(store, publishers[0]), running(other, publishers[1]):
+        ids = await walked(store, 20)
+        await until_sent(store)
+    await other.close()
+    for publisher in publishers:
+        for states in publisher.states().values():
+            # Of what a publisher is told, the first time of each state is in order.
+            first = list(dict.fromkeys(states))
+            assert first == [state for state in WALK if state in first]
+    told = {(e.job_id, e.state) for publisher in publishers for e in publisher.told}
+    assert told == {(job_id, state) for job_id in ids for state in WALK}
+
+
+async def test_the_backlog_is_known(store):
+    gate = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def wait(_: JobEvent) -> None:
+        begun.set()
+        await gate.wait()
+
+    async with running(store, Publisher(wait)) as outbox:
+        assert outbox.backlog == Backlog(0, None)
+        await walked(store, 3)
+        (oldest, *_) = await store.unsent()
+        outbox.nudge()
+        await begun.wait()
+        assert outbox.backlog == Backlog(3, oldest.recorded_at)
+        gate.set()
+        await until_sent(store)
+
+        async def is_empty() -> bool:
+            return outbox.backlog == Backlog(0, None)
+
+        await until(is_empty)
+
+
+_DYING = """
+import asyncio, sys
+from pathlib import Path
+from cts_core.events.outbox import Outbox
+from cts_core.records.sqlite import SQLiteStore
+
+class Publisher:
+    async def publish(self, event):
+        print(event.state.value, flush=True)
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]))
+    await store.open()
+    await Outbox(store, Publisher()).start()
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "told", "unsent"),
+    [
+        ("acknowledge:before@2", 1, WALK[1]),
+        ("acknowledge:after@2", 2, WALK[1]),
+        ("mark:before@2", 2, WALK[1]),
+        ("mark:after@2", 2, WALK[2]),
+    ],
+)
+async def test_a_killed_outbox_leaves_what_was_not_marked(store, tmp_path, failpoint, told, unsent):
+    await walked(store, 1)
+    dead = subprocess.run(
+        [sys.executable, "-c", _DYING, tmp_path / "records.sqlite"],
+        cwd=ROOT,
+        env={"CTS_FAILPOINTS": f"{failpoint}=kill"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert dead.returncode == -signal.SIGKILL
+    assert dead.stdout.split() == [state.value for state in WALK[:told]]
+    assert [event.state for event in await store.unsent()] == [unsent]
