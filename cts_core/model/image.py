@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AnyHttpUrl, Field, StringConstraints, model_validator
+from pydantic import Field, HttpUrl, StringConstraints, model_validator
 
 from cts_core.model.base import Closed, Record, UTCTime
 
 ImageName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+UsageNotes = Annotated[str, StringConstraints(max_length=10000)]
 
 
 class JobImage(Record):
@@ -30,7 +31,7 @@ class Image(JobImage):
     """A registered image."""
 
     urls: list[str] | None = None
-    usage_notes: str | None = None
+    usage_notes: UsageNotes | None = None
 
     def for_job(self) -> JobImage:
         """The part that a job keeps."""
@@ -47,8 +48,8 @@ class ImageRegistration(Closed):
     """What an admin says beside the image's name when registering it."""
 
     from_image: ImageName | None = None
-    urls: Annotated[list[AnyHttpUrl], Field(max_length=20)] | None = None
-    usage_notes: Annotated[str, StringConstraints(max_length=10000)] | None = None
+    urls: Annotated[list[HttpUrl], Field(max_length=20)] | None = None
+    usage_notes: UsageNotes | None = None
     executable: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
     """``host/…`` only: the absolute path of a program of the server's machine."""
     module: (

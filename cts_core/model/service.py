@@ -50,6 +50,17 @@ class WhoAmI(Record):
     allowed_paths: list[AllowedPath]
 
 
+class RequestValidationDetail(BaseModel):
+    """One fault of a request, as pydantic says it."""
+
+    type: str
+    loc: list[str | int]
+    """Where: ``body``, ``query`` or ``path``, then the way down."""
+    msg: str
+    input: Any = None
+    ctx: dict[str, Any] | None = None
+
+
 class ErrorDetail(Record):
     """The inside of the error envelope."""
 
@@ -60,7 +71,7 @@ class ErrorDetail(Record):
     request_id: str | None = None
     appcode: int | None = None
     apperror: str | None = None
-    request_validation_detail: list[dict[str, Any]] | None = None
+    request_validation_detail: list[RequestValidationDetail] | None = None
 
 
 class ErrorEnvelope(BaseModel):

@@ -26,7 +26,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_jupyter.api.access import JupyterAccess
-from cts_jupyter.api.call import Call, Stream, Upload, UploadInterruptedError
+from cts_jupyter.api.call import Call, Stream, Upload
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
     error_body,
@@ -39,6 +39,8 @@ from cts_jupyter.api.service import SETTING, Service
 
 MAX_UPLOAD = 5 << 40
 """Bytes of one uploaded object: as many as S3 allows."""
+LINGER_SECONDS = 30.0
+"""How long the rest of a body is let pass after its request was refused."""
 _GZIP_MIN = 1024
 _GZIP_LEVEL = 5
 _EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
@@ -66,7 +68,9 @@ class CTSHandler(RequestHandler):
         """Begin a request; tornado calls this once."""
         self._user: User | None = None
         self._routed: tuple[Route, dict[str, str]] | None = None
-        self._refused: Exception | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._is_complete = False
+        self._is_gone = False
         self._received = 0
         self._body = bytearray()
         self._upload: Upload | None = None
@@ -116,7 +120,7 @@ class CTSHandler(RequestHandler):
         """Done in prepare: only requests that a cookie has authenticated need it."""
 
     async def prepare(self) -> None:
-        """All that can be said before the body is there. A refusal waits for a small body to pass."""
+        """All that can be said before the body is there."""
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
         if self._is_preflight():
             self._answer_preflight()
@@ -124,11 +128,9 @@ class CTSHandler(RequestHandler):
         try:
             await self._admit()
         except (CTSError, HTTPError) as e:
-            # Answered at once, the connection would close while the client still sends, and many clients
-            # would see a broken connection instead of the answer.
-            if not 0 < self._announced() <= MAX_JSON_BODY:
+            if not self._announced():
                 raise
-            self._refused = e
+            self._refuse(e)
 
     def _is_preflight(self) -> bool:
         return (
@@ -190,47 +192,67 @@ class CTSHandler(RequestHandler):
     async def data_received(self, chunk: bytes) -> None:
         """Hand a piece of the body on, or keep it, or drop it; holds the sender back if need be."""
         self._received += len(chunk)
-        if self._upload is not None and not self._refused:
+        if self._lingering is not None:
+            return
+        if self._upload is not None:
             await self._upload.feed(chunk)
-            if self._answer is not None and self._answer.done():
-                # Over before the end of the body can only mean that it failed.
-                self._refused = cast("Exception", self._answer.exception())
-                self._received = 0
         elif self._received > MAX_JSON_BODY:
-            if not self._finished:
-                self._refuse(self._refused or PayloadTooLargeError(MAX_JSON_BODY))
-        elif not self._refused and self._routed and self._routed[0].body_model:
+            self._refuse(PayloadTooLargeError(MAX_JSON_BODY))
+        elif self._routed and self._routed[0].body_model:
             self._body += chunk
 
-    def _refuse(self, error: Exception) -> None:
-        try:
-            raise error
-        except (CTSError, HTTPError) as e:
-            self._handle_request_exception(e)
+    def _refuse(self, error: BaseException) -> None:
+        """Answer at once and let the rest of the body pass.
+
+        Were the connection closed instead, many clients would see that, and not the answer.
+        """
+        self.log_exception(type(error), error, error.__traceback__)
+        self.clear()
+        body = self._compose(error, error_status(error))
+        self.set_header("Content-Length", str(len(body)))
+        self.write(body)
+        self.flush()
+        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not self._finished:
+            self.finish()
 
     def _end_upload(self, answer: asyncio.Task[Any]) -> None:
         if self._upload is not None:
             self._upload.close()
         error = None if answer.cancelled() else answer.exception()
-        if isinstance(error, UploadInterruptedError):
+        if error is None or self._is_complete:
+            return
+        if self._is_gone:
             log.info("%s: request %s: %s", self._where(), self._request_id, error)
+        else:
+            self._refuse(error)
 
     def on_connection_close(self) -> None:
         """Tell whoever works for this request that nobody waits for it any more."""
         super().on_connection_close()
+        self._is_gone = True
         if self._upload is not None and self._answer is not None and not self._answer.done():
             self._upload.interrupt()
         if self._sending is not None:
             self._sending.cancel()
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def on_finish(self) -> None:
+        """Nothing is left to wait for."""
+        if self._lingering is not None:
+            self._lingering.cancel()
 
     # The answer.
 
     @allow_unauthenticated
     async def _serve(self) -> None:
-        if self._finished:
+        self._is_complete = True
+        if self._lingering is not None:
+            self._hang_up()
             return
-        if self._refused:
-            raise self._refused
         if self._routed is None:
             raise LookupError("a request was neither routed nor refused")
         route, texts = self._routed
@@ -325,18 +347,18 @@ class CTSHandler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401 - tornado's signature
         """Answer an error by its envelope."""
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        status = error_status(error, status_code)
+        self.finish(self._compose(error, error_status(error, status_code)))
+
+    def _compose(self, error: BaseException | None, status: int) -> bytes:
         self.set_status(status)
         for name, value in error_headers(error).items():
             self.set_header(name, value)
         self.set_header("Content-Type", JSON)
-        self.finish(
-            error_body(
-                error,
-                status=status,
-                request_id=self._request_id,
-                to_admin=self._user is not None and self._user.is_admin,
-            )
+        return error_body(
+            error,
+            status=status,
+            request_id=self._request_id,
+            to_admin=self._user is not None and self._user.is_admin,
         )
 
     def log_exception(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import mimetypes
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Annotated
@@ -16,6 +15,11 @@ from cts_jupyter.api.call import Call, Stream
 from cts_jupyter.api.route import Access, Route
 
 _FOLDER = files("cts_jupyter") / "widgets" / "static"
+_TYPES = {
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "map": "application/json",
+}
 
 
 class StaticPath(BaseModel):
@@ -32,10 +36,9 @@ async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - 
     except OSError as e:
         raise NotFoundError from e
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return Stream(
         _once(content),
-        f"{kind}; charset=utf-8",
+        _TYPES[path.name.rpartition(".")[2]],
         len(content),
         {"ETag": etag, "Cache-Control": "no-cache"},
     )

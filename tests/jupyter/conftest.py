@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.client import responses
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from jupyter_server.serverapp import ServerApp
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from traitlets.config import Config
 
+from cts_jupyter.api.openapi import describe
+from cts_jupyter.api.route import find_route
+from cts_jupyter.api.table import ROUTES
+
 TOOL = Path(__file__).with_name("tool.py")
 JUPYTER_TOKEN = "jupyters-own-token"
+
+
+class EventReader:
+    """Server-sent events as dictionaries, with ``event`` and ``id`` beside the data."""
+
+    def __init__(self, lines: AsyncIterator[str]) -> None:
+        self._lines = lines
+        self.cursor = ""
+
+    async def open(self) -> None:
+        """Wait for the cursor that the stream begins with."""
+        async for line in self._lines:
+            if line.startswith("id: "):
+                self.cursor = line.removeprefix("id: ")
+                return
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        fields: dict[str, str] = {}
+        async for line in self._lines:
+            name, _, value = line.partition(": ")
+            if line and name:
+                fields[name] = value
+            elif not line:
+                if "data" in fields:
+                    yield {
+                        **json.loads(fields["data"]),
+                        "event": fields["event"],
+                        "id": fields.get("id"),
+                    }
+                fields = {}
 
 
 @dataclass
@@ -49,6 +86,21 @@ class Server:
         check_answer(response, method, path)
         return response
 
+    @asynccontextmanager
+    async def events(
+        self, *, last_event_id: str | None = None, **query: str
+    ) -> AsyncIterator[EventReader]:
+        """The stream of events, once it is open."""
+        headers = {"Authorization": f"Bearer {self.kernel_token}"}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        url = f"{self.root}/events"
+        async with self.http.stream("GET", url, params=query, headers=headers) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            reader = EventReader(answer.aiter_lines())
+            await reader.open()
+            yield reader
+
     async def get(self, path: str, **kwargs: Any) -> httpx.Response:
         return await self.request("GET", path, **kwargs)
 
@@ -70,27 +122,57 @@ class Server:
             await self.upload(f"data/in/{name}", name.encode())
 
 
+@functools.cache
+def validator(reference: str) -> Draft202012Validator:
+    return Draft202012Validator(
+        {"$ref": reference, "components": describe(ROUTES)["components"]},
+        format_checker=Draft202012Validator.FORMAT_CHECKER,
+    )
+
+
 def check_answer(response: httpx.Response, method: str, path: str) -> None:
-    """What holds for every answer below the root."""
+    """What holds for every answer below the root: it is what our own OpenAPI says."""
     assert response.headers["x-request-id"]
-    if response.status_code >= 400 and method != "HEAD":
+    if response.status_code == 204:
+        assert response.content == b""
+        return
+    if method == "HEAD":
+        return
+    if response.status_code >= 400:
+        validator("#/components/schemas/ErrorEnvelope").validate(response.json())
         error = response.json()["error"]
         assert error["httpcode"] == response.status_code
         assert error["request_id"] == response.headers["x-request-id"]
         assert error["time"].endswith("Z")
-        assert error["httpstatus"]
+        assert error["httpstatus"] == responses[response.status_code]
         assert (error.get("appcode") is None) == (error.get("apperror") is None)
         if response.status_code >= 500:
             assert "appcode" not in error
-    if response.status_code == 204:
-        assert response.content == b""
+        return
+    found = find_route(ROUTES, method, path.partition("?")[0])
+    assert isinstance(found, tuple), found
+    answers = describe(ROUTES)["paths"][found[0].path][method.lower()]["responses"]
+    assert str(response.status_code) in answers
+    content = answers["200"].get("content", {})
+    media = response.headers["content-type"]
+    if "application/json" in content and media == "application/json":
+        reference = content["application/json"]["schema"].get("$ref")
+        if reference:
+            validator(reference).validate(response.json())
+    else:
+        # Objects keep the type that they were stored with.
+        assert found[0].streams
+        assert found[0].media in (media, "application/octet-stream", "text/*")
 
 
 def submission(**changes: Any) -> dict[str, Any]:
     return {
         "cluster": "local",
         "image": "host/tool",
-        "params": {"args": [{"type": "input_files", "input_files_format": "space_separated_list"}]},
+        "params": {
+            "args": [{"type": "input_files", "input_files_format": "space_separated_list"}],
+            "environment": {"OUT": "/output_files"},
+        },
         "output_dir": "data/out",
         "input_files": ["data/in/a", "data/in/b"],
         **changes,
@@ -152,13 +234,17 @@ async def running_server(
     front = HTTPServer(app.web_app, max_body_size=app.max_body_size)
     front.add_socket(sock)
     await app.extension_manager.start_all_extensions()
-    files = list(Path(app.runtime_dir).glob("cts-server-*.json"))
-    token = json.loads(files[0].read_text())["token"] if files else "no-server-file"
+    token = _kernel_token(Path(app.runtime_dir)) or "no-server-file"
     async with httpx.AsyncClient(timeout=30) as client:
         yield Server(app, f"http://127.0.0.1:{port}/a%40b/cts", token, client)
     front.stop()
     await app._cleanup()
     await front.close_all_connections()
+
+
+def _kernel_token(folder: Path) -> str | None:
+    files = list(folder.glob("cts-server-*.json"))
+    return json.loads(files[0].read_text())["token"] if files else None
 
 
 @pytest.fixture

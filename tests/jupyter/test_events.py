@@ -1,0 +1,163 @@
+"""The stream of events over REST: live, resumed, quiet, slow, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from conftest import Server, submission
+
+from cts_jupyter.api import events as events_module
+
+LONG_AGO = "2020-01-01T00:00:00Z"
+STATES = [
+    "created",
+    "download_submitted",
+    "job_submitting",
+    "job_submitted",
+    "upload_submitting",
+    "upload_submitted",
+    "complete",
+]
+
+
+async def submit(server: Server, **changes) -> str:
+    return (await server.post("/jobs", json=submission(**changes))).json()["job_id"]
+
+
+async def read(
+    server: Server, *, until: str = "complete", having: set[str] | None = None, **options
+) -> list[dict]:
+    """Transitions up to the first one in this state, or until all of ``having`` have come."""
+    found = []
+    async with asyncio.timeout(30):
+        async with server.events(**options) as stream:
+            async for event in stream:
+                if event["event"] != "transition":
+                    continue
+                found.append(event)
+                missing = having and having - {e["trans_id"] for e in found}
+                if (event["state"] == until) if having is None else not missing:
+                    break
+    return found
+
+
+async def test_live(server: Server) -> None:
+    await server.prepare("a", "b")
+    async with server.events() as stream:
+        job_id = await submit(server)
+        seen = []
+        async with asyncio.timeout(30):
+            async for event in stream:
+                assert event["job_id"] == job_id
+                assert event["user"] == "ana"
+                if event["event"] == "transition":
+                    assert event["id"] == event["recorded_at"]
+                    seen.append(event["state"])
+                    if event["state"] == "complete":
+                        break
+                else:
+                    assert event["id"] is None
+    assert seen == STATES
+
+
+async def test_headers(server: Server) -> None:
+    async with server.http.stream(
+        "GET", f"{server.root}/events", headers={"Authorization": f"Bearer {server.kernel_token}"}
+    ) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["x-accel-buffering"] == "no"
+        assert answer.headers["cache-control"] == "no-cache"
+        lines = answer.aiter_lines()
+        # A cursor before any event: who loses the connection now resumes from here.
+        assert (await anext(lines)).startswith("retry: ")
+        assert (await anext(lines)).startswith("id: 20")
+
+
+async def test_resume_anywhere_misses_nothing(server: Server) -> None:
+    await server.prepare("a", "b")
+    whole = []
+    for number in range(3):
+        job_id = await submit(server, output_dir=f"data/out{number}")
+        whole += await read(server, job=job_id, after=LONG_AGO)
+    ids = [event["trans_id"] for event in whole]
+    assert len(set(ids)) == 3 * len(STATES)
+    for position, event in enumerate(whole[:-1]):
+        later = set(ids[position + 1 :])
+        rest = await read(server, last_event_id=event["id"], having=later)
+        assert later <= {e["trans_id"] for e in rest}
+
+
+async def test_early_drop_resumes_from_the_first_cursor(server: Server) -> None:
+    await server.prepare("a", "b")
+    async with server.events() as stream:
+        cursor = stream.cursor
+    job_id = await submit(server)
+    seen = await read(server, last_event_id=cursor)
+    assert [e["state"] for e in seen if e["job_id"] == job_id] == STATES
+
+
+async def test_one_job(server: Server) -> None:
+    await server.prepare("a", "b")
+    await read(server, job=await submit(server), after=LONG_AGO)
+    second = await submit(server, output_dir="data/other")
+    assert {e["job_id"] for e in await read(server, job=second, after=LONG_AGO)} == {second}
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("job=nope", {}, 404),
+        ("job=a!b", {}, 400),
+        ("after=yesterday", {}, 400),
+        ("after=2026-01-01T00:00:00", {}, 400),
+        ("", {"Last-Event-ID": "x"}, 400),
+        ("", {"Authorization": ""}, 401),
+    ],
+)
+async def test_refusals(server: Server, query: str, headers: dict, status: int) -> None:
+    answer = await server.get(f"/events?{query}", headers=headers)
+    assert answer.status_code == status
+
+
+async def test_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "HEARTBEAT_SECONDS", 0.05)
+    await server.prepare("a", "b")
+    headers = {"Authorization": f"Bearer {server.kernel_token}"}
+    async with (
+        asyncio.timeout(30),
+        server.http.stream("GET", f"{server.root}/events", headers=headers) as answer,
+    ):
+        beats, states = 0, 0
+        async for line in answer.aiter_lines():
+            if line.startswith(":"):
+                beats += 1
+                if beats == 3:
+                    await submit(server)
+            states += line == "event: transition"
+            if states == len(STATES):
+                break
+    assert beats >= 3
+
+
+async def test_stream_ends_when_the_server_stops(server: Server) -> None:
+    async with server.events() as stream:
+        stopping = asyncio.create_task(server.extension.stop_extension())
+        async with asyncio.timeout(10):
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                async for _ in stream:
+                    pass
+            await stopping
+    assert (await server.get("/")).status_code == 503
+
+
+async def test_reader_that_leaves_is_forgotten(server: Server) -> None:
+    limit = 50
+    for _ in range(limit + 10):
+        async with server.events():
+            pass
+    async with asyncio.timeout(10):
+        async with server.events() as stream:
+            assert stream.cursor

@@ -1,0 +1,333 @@
+"""The form of requests and answers: slashes, 404 and 405, the envelope, bodies, queries, CORS, gzip."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+
+import httpx
+import pytest
+from conftest import Server, submission
+
+from cts_core.errors import UnavailableError
+from cts_jupyter.api import handler
+from cts_jupyter.api.parse import MAX_JSON_BODY
+
+ORIGIN = "https://hub.berdl.kbase.us"
+
+
+def error(response: httpx.Response) -> dict:
+    return response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "//",
+        "/whoami",
+        "//whoami",
+        "/whoami/",
+        "///whoami//",
+        "/jobs/?limit=3",
+        "/sites/",
+        "/%77hoami",
+    ],
+)
+async def test_slashes_are_sloppy(server: Server, path: str) -> None:
+    assert (await server.get(path)).status_code == 200
+
+
+async def test_root_names_the_service(server: Server) -> None:
+    root = (await server.get("", token=None)).json()
+    assert root["service_name"] == "CDM Task Service"
+    assert root["server_time"].endswith("Z")
+
+
+async def test_sites_send_their_nulls(server: Server) -> None:
+    (site,) = (await server.get("/sites")).json()["sites"]
+    assert site["unavailable_reason"] is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/jobs/x/nope", "/jobs/x/log/0/stdin", "/%ff", "/static/a/b.js"]
+)
+async def test_unknown_path(server: Server, path: str) -> None:
+    answer = await server.get(path)
+    assert answer.status_code == 404
+    assert (error(answer)["appcode"], error(answer)["message"]) == (40000, "Not Found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/jobs", "GET, POST"),
+        ("POST", "/", "GET"),
+        ("GET", "/admin/sites/local/active", "DELETE, PUT"),
+        ("PATCH", "/jobs/x/cancel", "PUT"),
+        ("HEAD", "/whoami", "GET"),
+        ("OPTIONS", "/whoami", "GET"),
+    ],
+)
+async def test_wrong_method(server: Server, method: str, path: str, allowed: str) -> None:
+    answer = await server.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
+async def test_unknown_method(server: Server) -> None:
+    assert (await server.request("BREW", "/jobs")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "json_invalid"),
+        (b"\xff{}", "json_invalid"),
+        (b'{"cpus": NaN}', "json_invalid"),
+        (b'{"cpus": 1e999}', "json_invalid"),
+        (b'{"cpus": ' + b"9" * 5000 + b"}", "json_invalid"),
+        (b"[" * 100_000, "json_invalid"),
+        (b"[]", "model_type"),
+        (b"null", "model_type"),
+        (b'"text"', "model_type"),
+        (b"", "missing"),
+        (b'{"image": "\\ud800"}', "missing"),
+    ],
+)
+async def test_malformed_body(server: Server, body: bytes, kind: str) -> None:
+    answer = await server.post("/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert error(answer)["appcode"] == 30010
+    details = error(answer)["request_validation_detail"]
+    assert kind in {detail["type"] for detail in details}
+    assert all(detail["loc"][0] == "body" for detail in details)
+
+
+async def test_json_with_another_content_type_is_no_json(server: Server) -> None:
+    body = json.dumps(submission())
+    answer = await server.post("/jobs", content=body, headers={"Content-Type": "text/plain"})
+    assert error(answer)["request_validation_detail"][0]["loc"] == ["body"]
+    answer = await server.post(
+        "/jobs/check", content=body, headers={"Content-Type": "application/x+json; charset=utf-8"}
+    )
+    assert error(answer)["appcode"] == 40030
+
+
+async def test_details_are_pydantics_own(server: Server) -> None:
+    answer = await server.post("/jobs", json=submission(output_dir="baz", num_containers=0))
+    details = error(answer)["request_validation_detail"]
+    assert details == [
+        {
+            "type": "greater_than_equal",
+            "loc": ["body", "num_containers"],
+            "msg": "Input should be greater than or equal to 1",
+            "input": 0,
+            "ctx": {"ge": 1},
+        },
+        {
+            "type": "value_error",
+            "loc": ["body", "output_dir"],
+            "msg": "Value error, Path 'baz' must start with the s3 bucket and include a key",
+            "input": "baz",
+            "ctx": {"error": {}},
+        },
+    ]
+
+
+async def test_faults_of_query_and_path_come_together(server: Server) -> None:
+    answer = await server.get("/jobs/a!b/log/-1/stdout?seek=-1&length=0")
+    places = [detail["loc"] for detail in error(answer)["request_validation_detail"]]
+    assert places == [
+        ["path", "job_id"],
+        ["path", "container_num"],
+        ["query", "seek"],
+        ["query", "length"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "after=2026-01-01T00:00:00",
+        "before=2026-01-01",
+        "after=0001-01-01T00:00:00%2B14:00",
+        "limit=0",
+        "limit=1001",
+        "limit=ten",
+        "state=nope",
+        "cluster=",
+        "label=novalue",
+        "after=%ff",
+        "limit=" + "9" * 5000,
+    ],
+)
+async def test_bad_query(server: Server, query: str) -> None:
+    answer = await server.get(f"/jobs?{query}")
+    assert (answer.status_code, error(answer)["appcode"]) == (400, 30010)
+    assert error(answer)["request_validation_detail"][0]["loc"][0] == "query"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=3&limit=5",
+        "unknown=1",
+        "after=2026-01-01T00:00:00Z&before=2027-01-01T00:00:00%2B02:00",
+        "label=a%3Db&label=c%3Dd=e",
+    ],
+)
+async def test_good_query(server: Server, query: str) -> None:
+    assert (await server.get(f"/jobs?{query}")).json() == {"jobs": []}
+
+
+async def test_large_body_is_refused_in_the_envelope(server: Server) -> None:
+    too_much = MAX_JSON_BODY + 1
+
+    async def pieces():
+        for _ in range(0, too_much, 1 << 20):
+            yield b" " * (1 << 20)
+        yield b" "
+
+    for options in ({"content": b" " * too_much}, {"content": pieces()}):
+        answer = await server.post("/jobs", headers={"Content-Type": "application/json"}, **options)
+        assert answer.status_code == 413
+        assert str(MAX_JSON_BODY) in error(answer)["message"]
+
+
+async def test_refusal_arrives_although_a_body_is_under_way(server: Server) -> None:
+    answer = await server.post("/jobs", content=b" " * (4 << 20), token="wrong")
+    assert (answer.status_code, error(answer)["appcode"]) == (401, 10020)
+    # The connection was not spoiled.
+    assert (await server.get("/whoami")).status_code == 200
+
+
+async def test_details_of_a_large_body_do_not_repeat_it(server: Server) -> None:
+    body = submission(input_files=[1] * 10_000)
+    answer = await server.post("/jobs", json={**body, "padding": "x" * 70_000})
+    details = error(answer)["request_validation_detail"]
+    assert len(details) == 1000
+    assert not any("input" in detail for detail in details)
+
+
+async def test_cancel_takes_a_content_type_without_a_body(server: Server) -> None:
+    answer = await server.put("/jobs/nope/cancel", headers={"Content-Type": "application/json"})
+    assert error(answer)["message"] == "No job with ID 'nope' exists"
+
+
+# What goes wrong inside.
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch, server: Server):
+    def break_with(exception: Exception) -> None:
+        def fail(*args: object) -> None:
+            raise exception
+
+        monkeypatch.setattr(server.engine, "whoami", fail)
+        monkeypatch.setattr(server.engine, "root", fail)
+
+    return break_with
+
+
+async def test_unexpected_error(server: Server, broken, caplog: pytest.LogCaptureFixture) -> None:
+    broken(RuntimeError("the reactor is on fire"))
+    answer = await server.get("/?token=secret-in-the-query", token=None)
+    assert answer.status_code == 500
+    assert error(answer)["message"] == "An unexpected error occurred"
+    (record,) = [
+        r for r in caplog.records if r.name == handler.__name__ and r.levelno >= logging.ERROR
+    ]
+    assert error(answer)["request_id"] in record.getMessage()
+    assert record.exc_info
+    assert "the reactor is on fire" in str(record.exc_info[1])
+    assert "secret-in-the-query" not in caplog.text
+
+
+async def test_admins_see_what_went_wrong(server: Server, broken) -> None:
+    broken(RuntimeError("the reactor is on fire"))
+    assert error(await server.get("/whoami"))["message"] == "the reactor is on fire"
+
+
+async def test_outage_has_no_appcode(server: Server, broken) -> None:
+    broken(UnavailableError("the database is away"))
+    answer = await server.get("/", token=None)
+    assert answer.status_code == 503
+    assert error(answer)["message"] == "An unexpected error occurred"
+
+
+async def test_request_ids_differ(server: Server) -> None:
+    ids = {(await server.get("/")).headers["x-request-id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+# Compression and other origins.
+
+
+async def test_answers_are_gzipped_on_request(server: Server) -> None:
+    async with server.http.stream(
+        "GET", f"{server.root}/openapi.json", headers={"Accept-Encoding": "br, gzip;q=0.5"}
+    ) as answer:
+        raw = b"".join([piece async for piece in answer.aiter_raw()])
+    assert answer.headers["content-encoding"] == "gzip"
+    assert json.loads(gzip.decompress(raw))["openapi"]
+    for refused in ("identity", "gzip;q=0"):
+        answer = await server.get("/openapi.json", headers={"Accept-Encoding": refused})
+        assert "content-encoding" not in answer.headers
+        assert "Accept-Encoding" in answer.headers["vary"]
+
+
+@pytest.mark.parametrize("cts_settings", [{"cors_origins": [ORIGIN]}])
+async def test_cors(server: Server) -> None:
+    for answer in (
+        await server.get("/jobs/?limit=1", headers={"Origin": ORIGIN}),
+        await server.get("/jobs", token="wrong", headers={"Origin": ORIGIN}),
+        await server.get("/nope", headers={"Origin": ORIGIN}),
+    ):
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert "Origin" in answer.headers["vary"]
+    other = await server.get("/jobs", headers={"Origin": "https://elsewhere.org"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("cts_settings", [{"cors_origins": [ORIGIN]}])
+async def test_preflight_needs_no_token(server: Server) -> None:
+    asks = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "authorization, x-odd",
+    }
+    answer = await server.request("OPTIONS", "/jobs/x/cancel", token=None, headers=asks)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-headers"] == "authorization, x-odd"
+    assert "PUT" in answer.headers["access-control-allow-methods"]
+    answer = await server.request(
+        "OPTIONS", "/jobs", token=None, headers={**asks, "Origin": "https://x.org"}
+    )
+    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-methods" not in answer.headers
+
+
+# The files of the card.
+
+
+async def test_static_files(server: Server) -> None:
+    answer = await server.get("/static/card.js", token=None)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    again = await server.http.get(
+        f"{server.root}/static/card.js", headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2f__init__.py", "%2e%2e/card.py", ".hidden.js", "nope.js", "card.py", ""]
+)
+async def test_static_files_stay_in_their_folder(server: Server, name: str) -> None:
+    answer = await server.get(f"/static/{name}", token=None)
+    assert answer.status_code in (400, 404)
