@@ -78,9 +78,9 @@ class Hub:
     ) -> AsyncIterator[AsyncIterator[JobEvent | JobProgress]]:
         """The user's events, of one job or of all: those recorded since ``after``, then those to come.
 
-        Without ``after`` they are those to come. Each comes at least once, also some from shortly before
-        ``after``: who has an event already knows it by its ``trans_id``. Hints of progress come when there is
-        room. The stream ends when the hub closes.
+        Without ``after`` they are those to come. Each comes at least once, and so may some of shortly before:
+        who has an event already knows it by its ``trans_id``. Hints of progress come when there is room. The
+        stream ends when the hub closes.
 
         Raises TooManyRequestsError, and UnavailableError when the hub is closed.
         """
@@ -117,11 +117,11 @@ class Hub:
     async def _run(self) -> None:
         while True:
             await self._wanted.wait()
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
             except CTSError as e:
                 log.warning("What other servers recorded is not seen for now: %s", e)
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:
         since: datetime | None = self._since

@@ -1,0 +1,534 @@
+"""The hub: every subscriber gets every event of its user, however slow it is and whoever recorded it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cts_core.errors import TooManyRequestsError, UnavailableError
+from cts_core.events import hub as hub_module
+from cts_core.events import subscription as subscription_module
+from cts_core.events.hub import OVERLAP, Hub
+from cts_core.events.subscription import BUFFER, RecentIds, Subscription
+from cts_core.model.base import utc_now
+from cts_core.model.event import JobEvent, JobProgress
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.states import JobState
+from tests.factories import make_event, make_job_record
+
+BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
+INSTANT = timedelta(milliseconds=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_backstop(monkeypatch) -> None:
+    """Only the tests of the look at the store depend on it."""
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 3600.0)
+
+
+@pytest.fixture
+async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@asynccontextmanager
+async def running(store: SQLiteStore) -> AsyncIterator[Hub]:
+    hub = Hub(store)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.close()
+
+
+@pytest.fixture
+async def hub(store) -> AsyncIterator[Hub]:
+    async with running(store) as hub:
+        yield hub
+
+
+async def record(store: SQLiteStore, count: int = 1, user: str = "ana") -> list[JobEvent]:
+    """The first events of new jobs, stored and not yet published, in the order of recording."""
+    jobs = [make_job_record(user=user) for _ in range(count)]
+    await asyncio.gather(*(store.insert_job(job, containers=1) for job in jobs))
+    ids = {job.id for job in jobs}
+    found = await store.events(since=BEGINNING, user=user, limit=100_000)
+    return [event for event in found if event.job_id in ids]
+
+
+async def take(events: AsyncIterator[JobEvent | JobProgress], count: int) -> list[JobEvent]:
+    """The next so many events, without the hints between them."""
+    found: list[JobEvent] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            event = await anext(events)
+            if isinstance(event, JobEvent):
+                found.append(event)
+    return found
+
+
+def is_quiet(events: AsyncIterator[JobEvent | JobProgress]) -> bool:
+    """Whether the stream has nothing ready for its reader."""
+    waiting = events.__anext__()
+    try:
+        waiting.send(None)
+    except StopIteration as e:
+        raise AssertionError(f"unexpected: {e.value}") from None
+    waiting.close()
+    return True
+
+
+# -- live --
+
+
+async def test_what_is_published_is_heard_by_whom_it_concerns(store, hub):
+    event, other = (await record(store, 2))[:2]
+    (of_bob,) = await record(store, user="bob")
+    async with (
+        hub.subscribe("ana") as all_of_ana,
+        hub.subscribe("ana", event.job_id) as one_job,
+        hub.subscribe("bob") as bob,
+    ):
+        for published in (event, other, of_bob):
+            await hub.publish(published)
+        assert await take(all_of_ana, 2) == [event, other]
+        assert await take(one_job, 1) == [event]
+        assert await take(bob, 1) == [of_bob]
+        assert all(map(is_quiet, (all_of_ana, one_job, bob)))
+
+
+async def test_who_waits_is_woken(store, hub):
+    (event,) = await record(store)
+    async with hub.subscribe("ana") as events:
+        waiting = asyncio.create_task(take(events, 1))
+        await asyncio.sleep(0)
+        await hub.publish(event)
+        assert await waiting == [event]
+
+
+async def test_an_event_that_is_published_twice_comes_once(store, hub):
+    first, second = await record(store, 2)
+    async with hub.subscribe("ana") as events:
+        for event in (first, first, second, first):
+            await hub.publish(event)
+        assert await take(events, 2) == [first, second]
+        assert is_quiet(events)
+
+
+async def test_a_cancelled_reader_asks_again_and_misses_nothing(store, hub):
+    past, future = await record(store, 2)
+    async with hub.subscribe("ana", future.job_id) as events:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(events), 0.01)
+        await hub.publish(future)
+        assert await take(events, 1) == [future]
+    async with hub.subscribe("ana", past.job_id, after=BEGINNING) as events:
+        reading = asyncio.ensure_future(events.__anext__())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await take(events, 1) == [past]
+
+
+# -- replay --
+
+
+async def test_a_resume_brings_what_was_missed_and_then_what_happens(store, hub):
+    missed = await record(store, 3)
+    async with hub.subscribe("ana", after=missed[0].recorded_at) as events:
+        (live,) = await record(store)
+        await hub.publish(live)
+        assert {e.trans_id for e in await take(events, 4)} == {e.trans_id for e in [*missed, live]}
+        assert is_quiet(events)
+
+
+async def test_a_resume_begins_a_little_earlier(store, hub):
+    first, last = [*await record(store), *await record(store)]
+    async with hub.subscribe("ana", after=last.recorded_at + OVERLAP / 2) as events:
+        assert await take(events, 2) == [first, last]
+    async with hub.subscribe("ana", after=last.recorded_at + 2 * OVERLAP) as events:
+        reading = asyncio.create_task(take(events, 1))
+        (live,) = await record(store)
+        await hub.publish(live)
+        assert await reading == [live]
+
+
+async def test_without_after_the_past_is_left_alone(store, hub):
+    await record(store, 3)
+    async with hub.subscribe("ana") as events:
+        assert is_quiet(events)
+
+
+async def test_the_far_past_is_paged_through(store, hub, monkeypatch):
+    monkeypatch.setattr(subscription_module, "PAGE", 7)
+    past = await record(store, 100)
+    async with hub.subscribe("ana", after=BEGINNING) as events:
+        assert await take(events, 100) == past
+        assert is_quiet(events)
+
+
+async def test_what_is_published_during_a_replay_comes_after_it_and_once(store, hub, monkeypatch):
+    monkeypatch.setattr(subscription_module, "PAGE", 2)
+    past = await record(store, 6)
+    async with hub.subscribe("ana", after=BEGINNING) as events:
+        assert await take(events, 1) == past[:1]
+        live = await record(store, 3)
+        for event in [*past, *live]:
+            await hub.publish(event)
+        assert await take(events, 8) == [*past[1:], *live]
+        assert is_quiet(events)
+
+
+async def test_a_replay_waits_for_a_store_that_is_away(store, hub, monkeypatch, caplog):
+    monkeypatch.setattr(subscription_module, "RETRY_SECONDS", 0.001)
+    past = await record(store, 2)
+    real, failures = store.events, iter(range(3))
+
+    async def fail_thrice(**options) -> list[JobEvent]:
+        if next(failures, None) is not None:
+            raise UnavailableError("away")
+        return await real(**options)
+
+    monkeypatch.setattr(store, "events", fail_thrice)
+    async with hub.subscribe("ana", after=BEGINNING) as events:
+        assert await take(events, 2) == past
+    assert caplog.text.count("away") >= 2
+
+
+# -- slow readers --
+
+
+async def test_a_slow_reader_is_refilled_and_misses_nothing(store, hub):
+    first = await record(store)
+    async with hub.subscribe("ana") as slow, hub.subscribe("ana") as quick:
+        await hub.publish(first[0])
+        rest = await record(store, 3 * BUFFER)
+        heard = await take(quick, 1)
+        for event in rest:
+            await hub.publish(event)
+            heard += await take(quick, 1)
+        assert heard == first + rest
+        # What the slow one had no room for is in the store alone.
+        assert {e.trans_id for e in await take(slow, len(first + rest))} == {
+            e.trans_id for e in first + rest
+        }
+        assert is_quiet(slow)
+        (later,) = await record(store)
+        await hub.publish(later)
+        assert await take(slow, 1) == [later]
+
+
+async def test_a_reader_that_overflows_while_it_is_refilled(store, hub, monkeypatch):
+    monkeypatch.setattr(subscription_module, "BUFFER", 3)
+    monkeypatch.setattr(subscription_module, "PAGE", 4)
+    heard: list[JobEvent] = []
+    published: list[JobEvent] = []
+    async with hub.subscribe("ana", after=BEGINNING) as events:
+        for _ in range(10):
+            batch = await record(store, 7)
+            for event in batch:
+                await hub.publish(event)
+            published += batch
+            heard += await take(events, 5)
+        heard += await take(events, len(published) - len(heard))
+        assert is_quiet(events)
+    assert {e.trans_id for e in heard} == {e.trans_id for e in published}
+
+
+async def test_a_reader_that_never_reads_holds_little(store, hub):
+    async with hub.subscribe("ana") as events:
+        for _ in range(10 * BUFFER):
+            await hub.publish(make_event())
+        assert isinstance(events, Subscription)
+        assert len(events._live) <= BUFFER
+
+
+# -- what other servers record --
+
+
+async def test_what_another_server_records_is_found(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.01)
+    other = SQLiteStore(tmp_path / "records.sqlite")
+    await other.open()
+    async with (
+        running(store) as ours,
+        running(other) as theirs,
+        ours.subscribe("ana") as here,
+        theirs.subscribe("ana") as there,
+    ):
+        mine, yours = await record(store), await record(other)
+        await ours.publish(mine[0])
+        await theirs.publish(yours[0])
+        for events in (here, there):
+            assert {e.trans_id for e in await take(events, 2)} == {e.trans_id for e in mine + yours}
+    await other.close()
+
+
+async def test_one_look_serves_all_subscribers(store, monkeypatch):
+    asked: list[str | None] = []
+    real = store.events
+
+    async def note(*, user: str | None = None, **options) -> list[JobEvent]:
+        asked.append(user)
+        return await real(user=user, **options)
+
+    async with running(store) as hub, AsyncExitStack() as stack:
+        monkeypatch.setattr(store, "events", note)
+        monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+        await asyncio.sleep(0.02)
+        assert asked == [], "nobody listens"
+        users = [f"user{n}" for n in range(20)]
+        streams = [await stack.enter_async_context(hub.subscribe(user)) for user in users]
+        jobs = [make_job_record(user=user) for user in users]
+        for job in jobs:
+            await store.insert_job(job, containers=1)
+        for job, events in zip(jobs, streams, strict=True):
+            assert [event.job_id for event in await take(events, 1)] == [job.id]
+        assert set(asked) == {None}, "each looked for itself"
+
+
+async def test_looking_repeats_nothing(store, monkeypatch):
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(hub_module, "PAGE", 2)
+    looks = itertools.count()
+    real = store.events
+
+    async def count(**options) -> list[JobEvent]:
+        next(looks)
+        return await real(**options)
+
+    monkeypatch.setattr(store, "events", count)
+    async with running(store) as hub, hub.subscribe("ana") as events:
+        recorded = await record(store, 9)
+        for event in recorded[::2]:
+            await hub.publish(event)
+        heard = await take(events, 9)
+        assert {e.trans_id for e in heard} == {e.trans_id for e in recorded}
+        enough = next(looks) + 30
+        async with asyncio.timeout(20):
+            while next(looks) < enough:
+                await asyncio.sleep(0.001)
+        assert is_quiet(events)
+
+
+async def test_an_event_that_commits_late_is_still_found(hub, monkeypatch):
+    """Two servers' clocks differ, and a store may commit in another order than that of the times."""
+    stored: list[JobEvent] = []
+
+    async def events(*, since: datetime, limit: int, **_) -> list[JobEvent]:
+        return sorted((e for e in stored if e.recorded_at >= since), key=lambda e: e.recorded_at)[
+            :limit
+        ]
+
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+    hub._store.events = events
+    async with hub.subscribe("ana") as stream:
+        ahead = make_event(recorded_at=utc_now() + OVERLAP / 3)
+        stored.append(ahead)
+        assert await take(stream, 1) == [ahead]
+        behind = make_event(recorded_at=ahead.recorded_at - 0.9 * OVERLAP)
+        stored.append(behind)
+        assert await take(stream, 1) == [behind]
+
+
+async def test_a_store_that_is_away_is_looked_at_again(store, monkeypatch, caplog):
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+    real, failures = store.events, iter(range(3))
+
+    async def fail_thrice(**options) -> list[JobEvent]:
+        if next(failures, None) is not None:
+            raise UnavailableError("away")
+        return await real(**options)
+
+    async with running(store) as hub, hub.subscribe("ana") as events:
+        (event,) = await record(store)
+        monkeypatch.setattr(store, "events", fail_thrice)
+        assert await take(events, 1) == [event]
+
+
+# -- progress --
+
+
+def progress(job_id: str, count: int) -> JobProgress:
+    return JobProgress(job_id=job_id, user="ana", containers={JobState.COMPLETE: count})
+
+
+async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
+    (event,) = await record(store)
+    async with hub.subscribe("ana") as events, hub.subscribe("ana", "other") as others:
+        for count in range(5):
+            hub.publish_progress(progress("job", count))
+        await hub.publish(event)
+        assert await anext(events) == event
+        assert await anext(events) == progress("job", 4)
+        assert is_quiet(events)
+        assert is_quiet(others)
+        for number in range(2 * BUFFER):
+            hub.publish_progress(progress(f"job {number}", 1))
+        (second,) = await record(store)
+        await hub.publish(second)
+        assert await anext(events) == second
+        hints = [await anext(events) for _ in range(BUFFER)]
+        assert all(isinstance(hint, JobProgress) for hint in hints)
+        assert is_quiet(events)
+
+
+# -- bounds and the end --
+
+
+async def test_subscribers_are_bounded(hub, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_PER_USER", 2)
+    monkeypatch.setattr(hub_module, "MAX_SUBSCRIBERS", 3)
+    async with AsyncExitStack() as stack:
+        for user in ("ana", "ana"):
+            await stack.enter_async_context(hub.subscribe(user))
+        with pytest.raises(TooManyRequestsError, match="2 streams of events are open for user ana"):
+            await stack.enter_async_context(hub.subscribe("ana"))
+        await stack.enter_async_context(hub.subscribe("bob"))
+        with pytest.raises(TooManyRequestsError, match="Too many streams"):
+            await stack.enter_async_context(hub.subscribe("eve"))
+    assert not hub._subscriptions
+    async with hub.subscribe("ana"):
+        pass
+
+
+async def test_closing_ends_every_stream_at_once(store):
+    hub = Hub(store)
+    await hub.start()
+    async with hub.subscribe("ana") as idle, hub.subscribe("ana", after=BEGINNING) as replaying:
+        await record(store, 3)
+        waiting = asyncio.create_task(take(idle, 1))
+        await take(replaying, 1)
+        await asyncio.sleep(0)
+        await hub.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(StopAsyncIteration):
+                await waiting
+        assert [event async for event in replaying] == []
+        with pytest.raises(UnavailableError, match="stopping"):
+            await hub.subscribe("ana").__aenter__()
+    await hub.close()
+
+
+async def test_closing_does_not_wait_for_a_store_that_is_away(store, monkeypatch):
+    monkeypatch.setattr(subscription_module, "RETRY_SECONDS", 3600.0)
+    asked = asyncio.Event()
+
+    async def fail(**_) -> list[JobEvent]:
+        asked.set()
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(store, "events", fail)
+    async with running(store) as hub, hub.subscribe("ana", after=BEGINNING) as events:
+        reading = asyncio.create_task(take(events, 1))
+        await asked.wait()
+        await hub.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(StopAsyncIteration):
+                await reading
+
+
+# -- any interleaving --
+
+
+class Records:
+    """Just enough of a store: events in the order of their times, which may be equal or out of order."""
+
+    def __init__(self) -> None:
+        self.stored: list[JobEvent] = []
+
+    async def events(
+        self, *, since: datetime, limit: int, user: str | None = None, job_id: str | None = None
+    ) -> list[JobEvent]:
+        found = [event for event in self.stored if event.recorded_at >= since]
+        found.sort(key=lambda event: event.recorded_at)
+        await asyncio.sleep(0)
+        page = found[:limit]
+        if len(page) == limit and page[0].recorded_at == page[-1].recorded_at:
+            page = [event for event in found if event.recorded_at == page[0].recorded_at]
+        await asyncio.sleep(0)
+        return page
+
+
+async def next_within(events: AsyncIterator[JobEvent | JobProgress], turns: int) -> JobEvent | None:
+    """The next event, if it comes within so many turns of the event loop; else the reader gives up."""
+    reading = asyncio.ensure_future(anext(events))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait({reading})
+    return None if reading.cancelled() else reading.result()
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        # An event is recorded so many instants away from the clock, and published or not.
+        st.tuples(st.just("record"), st.integers(-3, 3)),
+        st.tuples(st.just("record and publish"), st.integers(-3, 3)),
+        st.tuples(st.just("clock"), st.integers(0, 3)),
+        st.tuples(st.just("read"), st.integers(0, 8)),
+        st.tuples(st.just("look"), st.just(0)),
+    ),
+    max_size=80,
+)
+
+
+@given(actions=ACTIONS, replays=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
+    async def play() -> None:
+        records = Records()
+        recorded, heard = [], []
+        hub = Hub(records)
+        await hub.start()
+        now = utc_now()
+        async with hub.subscribe("ana", after=now if replays else None) as events:
+            for action, number in actions:
+                if action == "clock":
+                    now += number * INSTANT
+                elif action == "read":
+                    event = await next_within(events, number)
+                    heard += [event.trans_id] if event else []
+                elif action == "look":
+                    await hub._look()
+                else:
+                    event = make_event(recorded_at=now + number * INSTANT)
+                    records.stored.append(event)
+                    recorded.append(event.trans_id)
+                    if action == "record and publish":
+                        await hub.publish(event)
+            await hub._look()
+            heard += [event.trans_id for event in await take(events, len(recorded) - len(heard))]
+            assert is_quiet(events)
+        await hub.close()
+        assert sorted(heard) == sorted(recorded)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscription_module, "BUFFER", 3)
+        patch.setattr(subscription_module, "PAGE", 2)
+        patch.setattr(hub_module, "PAGE", 2)
+        asyncio.run(play())
+
+
+def test_recent_ids_forget_the_oldest():
+    ids = RecentIds(2)
+    assert [ids.add(id_) for id_ in ("a", "b", "a", "c", "b", "a")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
