@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,7 +89,10 @@ class DirectoryStore:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
+            while not future.done():
+                # Cancelled once more: the step is as short as it was.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             raise
 
     async def _call(self, path: str, function: Callable[[], _T], *, step: bool = False) -> _T:
@@ -130,9 +134,8 @@ class DirectoryStore:
         """See the port."""
         pieces = self._disk.read(path, seek=seek, length=length)
         try:
-            while (
-                piece := await self._call(path, functools.partial(next, pieces, None))
-            ) is not None:
+            step = functools.partial(next, pieces, None)
+            while (piece := await self._call(path, step, step=True)) is not None:
                 yield piece
         finally:
             await self._finish(pieces.close)
@@ -200,7 +203,7 @@ def _stored(info: disk.ObjectInfo) -> StoredObject:
         size=info.size,
         etag=info.etag,
         content_type=info.content_type,
-        modified=datetime.datetime.fromtimestamp(info.modified, datetime.UTC),
+        modified=datetime.fromtimestamp(info.modified, UTC),
         checksum=ChecksumState(info.checksum),
         crc64nvme=info.crc64nvme,
     )

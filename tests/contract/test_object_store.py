@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,7 @@ async def _head(store: ObjectStore, path: str) -> StoredObject:
 
 
 async def test_what_is_written_is_read(store):
-    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=5)
+    before = datetime.now(UTC) - timedelta(seconds=5)
     written = await store.write(
         "data/a/b.txt", _pieces(b"AC", b"", b"GT"), content_type="text/plain"
     )
@@ -88,11 +88,7 @@ async def test_what_is_written_is_read(store):
     assert (written.path, written.size, written.content_type) == ("data/a/b.txt", 4, "text/plain")
     assert written.checksum is ChecksumState.STORED
     assert written.crc64nvme == crc64nvme_text(b"ACGT")
-    assert (
-        before
-        < written.modified
-        < datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
-    )
+    assert before < written.modified < datetime.now(UTC) + timedelta(seconds=5)
     assert await _read(store, "data/a/b.txt") == b"ACGT"
 
 
