@@ -75,8 +75,7 @@ class Worker:
         self._result.update(state=state, **fields)
         try:
             self._store_logs()
-        except Failed as e:
-            # It ends as it does for a reason of its own.
+        except Exception as e:  # noqa: BLE001 - it ends as it does for a reason of its own
             told = self._result.get("admin_error")
             self._result["admin_error"] = f"{told}\n{e}" if told else str(e)
 
@@ -146,16 +145,20 @@ class Worker:
                 file.write(text.encode())
 
     def _execute(self) -> Ended:
-        logs = [
-            BoundedLog(self._folder.file(f"{stream}.txt"), self._plan.log_limit)
-            for stream in STREAMS
-        ]
         own_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * processes.MAXRSS_UNIT
         with _told("Its program could not be started"):
+            logs = [
+                BoundedLog(self._folder.file(f"{stream}.txt"), self._plan.log_limit)
+                for stream in STREAMS
+            ]
             process = host.start(self._plan, self._folder)
         watch = Watch(process, self._folder, self._plan, logs, own_memory=own_memory)
-        self._event("job_submitted")
-        ended = watch.until_ended(self._stop)
+        try:
+            self._event("job_submitted")
+            ended = watch.until_ended(self._stop)
+        finally:
+            # Whatever happens to us, nothing of the container is left to itself.
+            watch.clear_up()
         for stream, log in zip(STREAMS, logs):
             log.close()
             if log.problem:

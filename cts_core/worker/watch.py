@@ -93,7 +93,7 @@ class Watch:
                 self._measure()
                 self._check(time.monotonic(), stop)
         wall = time.monotonic() - self._started
-        self._clear_up()
+        self.clear_up()
         return Ended(
             exit_code=self._code if self._code >= 0 else 128 - self._code,
             stopped_for=self._stopped_for,
@@ -179,15 +179,17 @@ class Watch:
         processes.send_signal(signal.SIGTERM, self._process.pid)
         self._kill_at = time.monotonic() + self._plan.stop_grace
 
-    def _clear_up(self) -> None:
-        """End what the first process left behind, as in a container, and take its last words."""
+    def clear_up(self) -> None:
+        """End every process that is left, as a container does with its first, and take their last words."""
         deadline = time.monotonic() + _CLEAR_UP_SECONDS
         while processes.send_signal(signal.SIGKILL, self._process.pid) or self._pump(0):
             self._reap()
             if time.monotonic() > deadline:
                 break
-        for pipe, _ in self._pipes.values():
+        for fd, (pipe, _) in self._pipes.items():
+            self._poll.unregister(fd)
             pipe.close()
+        self._pipes.clear()
         self._reap()
 
 

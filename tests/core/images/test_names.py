@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cts_core.errors import ImageNameError
 from cts_core.images.names import ImageReference, parse_image_name

@@ -1,0 +1,52 @@
+"""Which files of an output folder become objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cts_core.objects.paths import check_path
+from cts_core.worker.outputs import collect, fault_in_path
+
+_name = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=60).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@given(st.lists(_name, min_size=1, max_size=30))
+@example(["x" * 60] * 20)
+@example(["a'b"])
+@example(["a;b"])
+@example(["a\x85b"])
+@example(["\udcff"])
+def test_agrees_with_the_service_on_what_is_a_path(names: list[str]) -> None:
+    path = "bucket/" + "/".join(names)
+    try:
+        check_path(path)
+        fine = True
+    except ValueError:
+        # A name of white space alone is a key to the service when a folder is before it.
+        fine = False
+    if not path.removeprefix("bucket/").strip():
+        return
+    assert (fault_in_path(path) is None) == fine
+
+
+def test_regular_files_in_order(tmp_path: Path) -> None:
+    for name in ("b", "a/z", "a/b/c", "c d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    found = collect(str(tmp_path))
+    assert found.files == ["a/b/c", "a/z", "b", "c d"]
+    assert found.odd == ["a/up"]
+
+
+def test_folder_that_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(NotADirectoryError, match="replaced its output folder"):
+        collect(str(tmp_path / "link"))

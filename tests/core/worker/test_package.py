@@ -1,0 +1,61 @@
+"""The worker's package runs where CTS is not installed, on an older Python."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cts_core.worker
+
+PACKAGE = Path(cts_core.worker.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            assert node.module is not None
+            yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_only_the_standard_library_the_checksum_and_itself(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    for name in _imports(tree):
+        top = name.partition(".")[0]
+        assert (
+            top in sys.stdlib_module_names or top == "awscrt" or name.startswith("cts_core.worker")
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_annotations_are_not_evaluated(path: Path) -> None:
+    # They are written as later Pythons understand them.
+    tree = ast.parse(path.read_text())
+    annotated = any(isinstance(node, ast.arg) and node.annotation for node in ast.walk(tree))
+    if annotated:
+        assert "annotations" in {
+            alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+            for alias in node.names
+        }
+
+
+def test_importing_it_imports_nothing_else_of_cts() -> None:
+    program = (
+        "import sys, cts_core.worker.forkserver; "
+        "print(*sorted(name for name in sys.modules if name.startswith('cts')))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert set(found) == {"cts_core"} | {n for n in found if n.startswith("cts_core.worker")}

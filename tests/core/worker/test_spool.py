@@ -1,0 +1,97 @@
+"""The files between servers and workers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cts_core.worker.spool import CLAIM, EVENTS, LOCK, ContainerFolder, remove_tree
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ContainerFolder:
+    return ContainerFolder(str(tmp_path))
+
+
+def test_one_lock(folder: ContainerFolder) -> None:
+    lock = folder.hold_lock()
+    assert lock is not None
+    assert folder.hold_lock() is None
+    os.close(lock)
+    again = folder.hold_lock()
+    assert again is not None
+    os.close(again)
+
+
+def test_one_claim(folder: ContainerFolder) -> None:
+    assert folder.claim()
+    assert not folder.claim()
+    assert folder.read_claim()["pid"] == os.getpid()
+
+
+def test_torn_claim_is_a_claim(folder: ContainerFolder) -> None:
+    Path(folder.file(CLAIM)).write_text('{"pid": 1')
+    assert folder.is_claimed()
+    assert not folder.claim()
+    assert folder.read_claim() == {}
+
+
+def test_lost_is_claimed_without_a_worker_or_a_result(folder: ContainerFolder) -> None:
+    lock = folder.hold_lock()
+    assert lock is not None
+    folder.claim()
+    assert not folder.is_lost()
+    os.close(lock)
+    assert folder.is_lost()
+    folder.write_result({"state": "complete"})
+    assert not folder.is_lost()
+
+
+def test_lost_without_a_lock_file(folder: ContainerFolder) -> None:
+    folder.claim()
+    assert not Path(folder.file(LOCK)).exists()
+    assert folder.is_lost()
+
+
+def test_events(folder: ContainerFolder) -> None:
+    assert folder.read_events() == []
+    folder.append_event("job_submitting")
+    folder.append_event("upload_submitting", exit_code=0)
+    events = folder.read_events()
+    assert [event["state"] for event in events] == ["job_submitting", "upload_submitting"]
+    assert events[1]["exit_code"] == 0
+
+
+@pytest.mark.parametrize("torn", ["{", '{"state": "job_submi', '{"state": "x"}'])
+def test_torn_last_event_is_none(folder: ContainerFolder, torn: str) -> None:
+    folder.append_event("job_submitting")
+    with Path(folder.file(EVENTS)).open("a") as file:
+        file.write(torn)
+    assert [event["state"] for event in folder.read_events()] == ["job_submitting"]
+
+
+def test_result_is_whole_or_absent(folder: ContainerFolder) -> None:
+    assert folder.read_result() is None
+    folder.write_result({"state": "complete"})
+    result = folder.read_result()
+    assert result is not None
+    assert result["state"] == "complete"
+    json.dumps(result)
+
+
+def test_removing_a_tree_leaves_what_links_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "tree" / "locked").mkdir(parents=True)
+    (tmp_path / "tree" / "locked" / "file").touch()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "tree" / "locked").chmod(0)
+    (tmp_path / "tree").chmod(0)
+    remove_tree(str(tmp_path / "tree"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    remove_tree(str(tmp_path / "link"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
