@@ -8,6 +8,7 @@ its subscriber gets is appended to ``HOME/delivered.jsonl`` before the cursor in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from cts_core.config import load_settings
 from cts_core.engine.engine import Engine
+from cts_core.errors import ImageTagExistsError
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import JupyterIdentity
 from cts_core.model.event import JobEvent
@@ -60,7 +62,8 @@ async def _prepare(engine: Engine) -> None:
             content_type="text/plain",
             overwrite=True,
         )
-    if not (await engine.images.list()).data:
+    # Another server, or this one before it was killed, may have done so.
+    with contextlib.suppress(ImageTagExistsError):
         await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))
 
 
