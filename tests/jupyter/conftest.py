@@ -231,7 +231,7 @@ async def running_server(
     )
     app.init_signal = lambda: None
     app.initialize(argv=[], new_httpserver=False, find_extensions=False)
-    front = HTTPServer(app.web_app, max_body_size=app.max_body_size)
+    front = HTTPServer(app.web_app, max_body_size=app.max_body_size, ssl_options=app.ssl_options)
     front.add_socket(sock)
     await app.extension_manager.start_all_extensions()
     token = _kernel_token(Path(app.runtime_dir)) or "no-server-file"

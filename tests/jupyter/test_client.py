@@ -1,0 +1,540 @@
+"""The client: against the real server, against one that fails, and against services older and newer than it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from conftest import TOOL, Server, running_server, submission
+
+from cts_core.checksum import crc64nvme_text
+from cts_core.model.job import Submission
+from cts_jupyter import transport
+from cts_jupyter.client import (
+    CTSClient,
+    CTSClientError,
+    CTSConnectionError,
+    CTSRequestError,
+)
+from cts_jupyter.connection import Connection, find_connection
+from cts_jupyter.events import EventStream
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+STATES = [
+    "created",
+    "download_submitted",
+    "job_submitting",
+    "job_submitted",
+    "upload_submitting",
+    "upload_submitted",
+    "complete",
+]
+DATA = bytes(range(256)) * 4096
+
+call = asyncio.to_thread
+"""Call something that blocks while the server in this loop answers it."""
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[CTSClient]:
+    with CTSClient(server.root + "/", lambda: server.kernel_token) as client:
+        yield client
+
+
+def fill(client: CTSClient, folder: Path) -> None:
+    client.register_image("host/tool", executable=str(TOOL))
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+        client.upload(folder / name, f"data/in/{name}")
+
+
+def states_of(stream: EventStream, job_id: str | None = None) -> list[str]:
+    found = []
+    with contextlib.closing(stream):
+        for event in stream:
+            if event.type == "transition" and job_id in (None, event.job_id):
+                found.append(event.state)
+            if event.state == "complete":
+                break
+    return found
+
+
+async def test_a_job_from_submission_to_outputs(client: CTSClient, tmp_path: Path) -> None:
+    def work() -> None:
+        assert client.root().service_name == "CDM Task Service"
+        assert client.whoami().user == "ana"
+        assert [site.cluster for site in client.sites()] == ["local"]
+        fill(client, tmp_path)
+        assert [image.name for image in client.images()] == ["host/tool"]
+        assert client.image("host/tool").tag == "latest"
+        body = submission(num_containers=2, labels={"run": "1"})
+        assert client.check(body).containers[0].files[0].file == "data/in/a"
+        stream = client.events(after=client.root().server_time)
+        job_id = client.submit(Submission.model_validate(body))
+        assert states_of(stream, job_id) == STATES
+        assert client.status(job_id).state == "complete"
+        job = client.job(job_id)
+        assert [output.file for output in job.outputs] == ["data/out/a.out", "data/out/b.out"]
+        assert job.job_input.input_files[0].crc64nvme
+        assert (
+            [c.exit_code for c in client.containers(job_id)] == client.exit_codes(job_id) == [0, 0]
+        )
+        assert client.log(job_id, 0, "stdout", seek=6, length=7) == b"working"
+        assert [j.id for j in client.jobs(labels={"run": "1"}, state="complete", limit=5)] == [
+            job_id
+        ]
+        assert client.jobs(before=LONG_AGO) == []
+        with pytest.raises(CTSRequestError) as refused:
+            client.cancel(job_id)
+        assert (refused.value.status, refused.value.appcode) == (404, 40040)
+        # What a job says of its input can be submitted again.
+        again = client.submit(job.job_input)
+        assert again != job_id
+        client.delete_image("host/tool")
+
+    await call(work)
+
+
+async def test_files(client: CTSClient, tmp_path: Path) -> None:
+    def work() -> None:
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.write_bytes(DATA)
+        stored = client.upload(source, "data/d/ä b")
+        assert stored.crc64nvme == crc64nvme_text(DATA)
+        assert client.download("data/d/ä b", target) == stored.crc64nvme
+        assert target.read_bytes() == DATA
+        with pytest.raises(CTSRequestError, match="ä b"):
+            client.upload(source, "data/d/ä b")
+        client.upload(source, "data/d/ä b", overwrite=True)
+        (tmp_path / "empty").touch()
+        client.upload(tmp_path / "empty", "data/d/empty")
+        client.download("data/d/empty", target)
+        assert target.read_bytes() == b""
+        assert [o.path for o in client.iter_files("data/")] == ["data/d/empty", "data/d/ä b"]
+        assert client.files("data/", folders=True).folders == ["data/d/"]
+        assert client.files("data/", limit=1).next
+        assert client.verify("data/d/ä b").checksum == "stored"
+        assert client.verify("data/d/ä b", crc64nvme=crc64nvme_text(b"")).checksum == "mismatch"
+        with pytest.raises(CTSRequestError):
+            client.write_checksum("data/d/ä b", etag="other")
+        with pytest.raises(CTSRequestError, match="nope"):
+            client.download("data/nope", tmp_path / "nope")
+        assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+            "source",
+            "target",
+            "empty",
+            "cts.toml",
+        }
+
+    await call(work)
+
+
+async def test_refusals_are_one_readable_line(client: CTSClient) -> None:
+    with pytest.raises(CTSRequestError) as refused:
+        await call(
+            client.submit, submission(cpus=0, output_dir="baz", num_containers=0, memory="x")
+        )
+    assert str(refused.value) == (
+        "num_containers: Input should be greater than or equal to 1; "
+        "cpus: Input should be greater than or equal to 1; "
+        "memory: could not parse value and unit from byte string; and 1 more"
+    )
+    assert refused.value.appcode == 30010
+    assert refused.value.request_id
+    with pytest.raises(CTSRequestError, match=r"^No job with ID 'x' exists$"):
+        await call(client.status, "x")
+
+
+async def test_token_is_asked_for_each_time(server: Server) -> None:
+    tokens = iter([server.kernel_token, "expired", None])
+    with CTSClient(server.root, lambda: next(tokens)) as client:
+        assert (await call(client.whoami)).user == "ana"
+        for appcode in (10020, 10010):
+            with pytest.raises(CTSRequestError) as refused:
+                await call(client.whoami)
+            assert refused.value.appcode == appcode
+
+
+async def test_many_pages(client: CTSClient, server: Server) -> None:
+    for number in range(5):
+        await server.upload(f"data/{number}", b"x")
+
+    def work() -> list[str]:
+        files = client.files
+        client.files = lambda prefix, after: files(prefix, after=after, limit=2)  # type: ignore[method-assign]
+        return [o.path for o in client.iter_files("data/")]
+
+    assert await call(work) == [f"data/{number}" for number in range(5)]
+
+
+# Connections that break.
+
+
+class Cutter:
+    """Stands before the server and cuts connections: ``cuts`` holds for each next one how many bytes of
+    the answers it lets pass; once it is used up, everything passes."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.cuts: list[int] = []
+        self.connections = 0
+        self.live: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.wait_closed()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{self._server.root.split('/', 3)[3]}"
+
+    def cut_all(self) -> None:
+        for writer in list(self.live):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._tasks.add(asyncio.current_task())
+        left = self.cuts.pop(0) if self.cuts else 1 << 40
+        self.live.add(writer)
+        host, port = self._server.root.split("/")[2].split(":")
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        up = asyncio.create_task(self._pass_on(reader, inner_writer, 1 << 40))
+        try:
+            await self._pass_on(inner_reader, writer, left)
+        finally:
+            up.cancel()
+            self.live.discard(writer)
+            for end in (writer, inner_writer):
+                end.transport.abort()
+            await asyncio.gather(up, return_exceptions=True)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while left > 0:
+                piece = (await reader.read(65536))[:left]
+                if not piece:
+                    return
+                left -= len(piece)
+                writer.write(piece)
+                await writer.drain()
+
+
+@pytest.fixture
+async def cutter(server: Server) -> AsyncIterator[Cutter]:
+    async with Cutter(server) as cutter:
+        yield cutter
+
+
+@pytest.fixture
+async def shaky(cutter: Cutter, server: Server) -> AsyncIterator[CTSClient]:
+    with CTSClient(cutter.url, lambda: server.kernel_token) as client:
+        yield client
+
+
+async def test_reading_is_tried_again(shaky: CTSClient, cutter: Cutter) -> None:
+    cutter.cuts = [0, 20]
+    assert (await call(shaky.whoami)).user == "ana"
+    assert cutter.connections == 3
+
+
+async def test_tries_are_bounded(shaky: CTSClient, cutter: Cutter) -> None:
+    cutter.cuts = [0] * 10
+    with pytest.raises(CTSConnectionError, match="broke"):
+        await call(shaky.whoami)
+    assert cutter.connections == transport.TRIES
+
+
+async def test_submission_survives_a_broken_connection(
+    shaky: CTSClient, cutter: Cutter, server: Server
+) -> None:
+    await server.prepare("a", "b")
+    assert await call(lambda: shaky._knows_keys)
+    cutter.cut_all()
+    # The job is stored, and the answer is lost.
+    cutter.cuts = [30]
+    job_id = await call(shaky.submit, submission())
+    jobs = (await server.get("/jobs")).json()["jobs"]
+    assert [job["id"] for job in jobs] == [job_id]
+
+
+async def test_cancel_is_not_repeated_blindly(shaky: CTSClient, cutter: Cutter) -> None:
+    cutter.cuts = [0]
+    with pytest.raises(CTSConnectionError):
+        await call(shaky.cancel, "x")
+    assert cutter.connections == 1
+
+
+async def test_download_goes_on_where_it_broke(
+    shaky: CTSClient, cutter: Cutter, server: Server, tmp_path: Path
+) -> None:
+    await server.upload("data/x", DATA)
+    cutter.cuts = [100_000, 300_000]
+    await call(shaky.download, "data/x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == DATA
+    assert cutter.connections == 3
+
+
+async def test_download_of_a_replaced_object_is_refused(
+    shaky: CTSClient,
+    cutter: Cutter,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await server.upload("data/x", DATA)
+    (tmp_path / "new").write_bytes(DATA[::-1])
+
+    def replace(_: int) -> float:
+        with CTSClient(server.root, lambda: server.kernel_token) as other:
+            other.upload(tmp_path / "new", "data/x", overwrite=True)
+        return 0
+
+    monkeypatch.setattr("cts_jupyter.client.wait_seconds", replace)
+    cutter.cuts = [100_000]
+    with pytest.raises(CTSClientError, match="replaced"):
+        await call(shaky.download, "data/x", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+async def test_events_are_resumed_with_none_missed(
+    shaky: CTSClient, cutter: Cutter, server: Server
+) -> None:
+    await server.prepare("a", "b")
+    # Every connection is cut after some bytes: in the headers, in an event, between events.
+    cutter.cuts = [900 + 137 * n for n in range(12)]
+    stream = shaky.events(after=(await call(shaky.root)).server_time)
+    job_id = (await server.post("/jobs", json=submission())).json()["job_id"]
+    assert await call(states_of, stream, job_id) == STATES
+    assert cutter.connections > 2
+
+
+async def test_events_without_a_beginning_miss_nothing_either(
+    shaky: CTSClient, cutter: Cutter, server: Server
+) -> None:
+    """The stream's own first cursor is what a connection lost before any event is resumed from."""
+    await server.prepare("a", "b")
+    stream = shaky.events()
+    watching = asyncio.create_task(call(states_of, stream))
+    async with asyncio.timeout(10):
+        while stream._cursor is None:
+            await asyncio.sleep(0.01)
+    cutter.cuts = [0, 0]
+    cutter.cut_all()
+    await server.post("/jobs", json=submission())
+    assert await watching == STATES
+
+
+async def test_closing_wakes_who_waits_for_events(client: CTSClient) -> None:
+    stream = client.events()
+    waiting = asyncio.create_task(call(lambda: list(stream)))
+    async with asyncio.timeout(10):
+        while stream._response is None:
+            await asyncio.sleep(0.01)
+        stream.close()
+        assert await waiting == []
+    assert list(stream) == []
+
+
+async def test_events_refused(server: Server) -> None:
+    with CTSClient(server.root, lambda: "wrong") as client, pytest.raises(CTSRequestError):
+        await call(next, client.events())
+    with (
+        CTSClient(server.root, lambda: server.kernel_token) as client,
+        pytest.raises(CTSRequestError, match="No job"),
+    ):
+        await call(next, client.events(job="x"))
+
+
+def test_nobody_there() -> None:
+    with CTSClient("http://127.0.0.1:9/cts", lambda: None) as client:
+        with pytest.raises(CTSConnectionError, match="cannot be reached"):
+            client.whoami()
+        with pytest.raises(CTSConnectionError):
+            next(client.events())
+    with (
+        CTSClient("nonsense", lambda: None) as client,
+        pytest.raises(CTSConnectionError, match="no URL"),
+    ):
+        client.whoami()
+
+
+# Services older and newer than this client.
+
+
+@contextlib.contextmanager
+def service(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, list[str]]]:
+    """A client of a service that gives these answers by ``METHOD /path``; else 404 as the deployed one says it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            name = f"{self.command} {self.path.partition('?')[0]}"
+            asked.append(name)
+            missing = {"error": {"httpcode": 404, "message": "Not Found", "appcode": 40000}}
+            status, body = answers.get(name, (404, missing))
+            if status == 0:
+                self.connection.close()
+                return
+            text = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            if status in (301, 302):
+                self.send_header("Location", "/hub/login?next=secret")
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with CTSClient(f"http://127.0.0.1:{server.server_port}", lambda: None) as client:
+            yield client, asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (405, {"error": {"httpcode": 405, "message": "Method Not Allowed"}}),
+        (404, {"error": {"httpcode": 404, "message": "Not Found", "appcode": 40000}}),
+    ],
+)
+def test_check_where_it_does_not_exist(answer: tuple[int, Any]) -> None:
+    with service({"POST /jobs/check": answer}) as (client, asked):
+        with pytest.raises(CTSRequestError, match="nothing was submitted"):
+            client.check(submission())
+        assert asked == ["POST /jobs/check"]
+
+
+def test_check_with_an_unknown_image_is_no_missing_check() -> None:
+    body = {"error": {"httpcode": 404, "message": "No image x", "appcode": 40030}}
+    refusal = pytest.raises(CTSRequestError, match=r"^No image x$")
+    with service({"POST /jobs/check": (404, body)}) as (client, _), refusal:
+        client.check(submission())
+
+
+def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
+    answers = {
+        "GET /openapi.json": (200, {"paths": {"/jobs": {"post": {}}}}),
+        "POST /jobs": (0, None),
+    }
+    with service(answers) as (client, asked):
+        with pytest.raises(CTSConnectionError, match="look at your jobs"):
+            client.submit(submission())
+        assert asked.count("POST /jobs") == 1
+
+
+def test_labels_that_are_not_given_are_not_sent() -> None:
+    """A deployed service refuses fields that it does not know."""
+    seen = CTSClient.submit.__globals__["_as_json"](Submission.model_validate(submission()))
+    assert "labels" not in seen
+
+
+def test_unknown_words_of_a_newer_service() -> None:
+    job = {
+        "id": "x", "state": "recovering", "user": "ana", "transition_times": [{"state": "odd", "time": "2026-01-01T00:00:00Z", "who": 1}],
+        "admin_meta": {}, "image": {"name": "n", "digest": "d", "entrypoint": [], "registered_by": "a", "registered_on": "2026-01-01T00:00:00Z"},
+        "job_input": {"cluster": "moon", "image": "n", "params": {"new": 1}, "memory": 1, "runtime": "PT1M", "output_dir": "b/o", "input_files": ["b/i"], "gpus": 3},
+        "input_file_count": 1, "color": "green",
+    }  # fmt: skip
+    who = {"user": "ana", "roles": ["cts_user"], "allowed_paths": [{"path": "b/", "perm": "read"}]}
+    with service({"GET /jobs/x": (200, job), "GET /whoami": (200, who)}) as (client, _):
+        found = client.job("x")
+        assert (found.state, found.job_input.cluster) == ("recovering", "moon")
+        assert found.job_input.input_files[0].file == "b/i"
+        assert found.model_dump()["color"] == "green"
+        assert found.job_input.model_dump()["gpus"] == 3
+        assert client.whoami().allowed_paths[0].perm == "read"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((302, b""), r"302 Found to /hub/login\): check the URL"),
+        ((200, b"<html>"), "does not answer as a CTS service"),
+        ((500, b"oops"), "500 Internal Server Error"),
+        ((404, {"detail": "no"}), "404 Not Found"),
+    ],
+)
+def test_no_cts_service(answer: tuple[int, Any], words: str) -> None:
+    refusal = pytest.raises(CTSRequestError, match=words)
+    with service({"GET /whoami": answer}) as (client, _), refusal as refused:
+        client.whoami()
+    assert "secret" not in str(refused.value)
+
+
+def test_service_that_is_away_for_a_moment() -> None:
+    body = {"error": {"httpcode": 503, "message": "An unexpected error occurred"}}
+    with service({"GET /whoami": (503, body)}) as (client, asked):
+        with pytest.raises(CTSRequestError, match="unexpected"):
+            client.whoami()
+        assert len(asked) == transport.TRIES
+
+
+# A server with a certificate of its own.
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "2", "-subj", "/CN=notebooks.example.org", "-keyout", str(key), "-out", str(cert)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("the openssl program is needed to make a certificate")
+    return key, cert
+
+
+async def test_own_certificate_is_trusted_and_no_other(
+    isolated: Path, certificate: tuple[Path, Path]
+) -> None:
+    key, cert = certificate
+    config = {"ServerApp": {"certfile": str(cert), "keyfile": str(key)}}
+    async with running_server(isolated, {}, config):
+        found = find_connection()
+        assert found.url.startswith("https://127.0.0.1:")
+        with CTSClient.of(found) as client:
+            assert (await call(client.whoami)).user == "ana"
+        with (
+            CTSClient.of(Connection(found.url, found.token)) as client,
+            pytest.raises(CTSConnectionError),
+        ):
+            await call(client.whoami)

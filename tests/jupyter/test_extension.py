@@ -1,0 +1,176 @@
+"""The server extension: its start, its failures, its stop, and the file that kernels find it by."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Server, running_server
+
+from cts_jupyter import connection
+from cts_jupyter.connection import (
+    NoConnectionError,
+    ServerFile,
+    find_connection,
+    write_server_file,
+)
+
+
+def runtime(folder: Path) -> Path:
+    return folder / "jupyter-runtime_dir"
+
+
+def server_files(folder: Path) -> list[Path]:
+    return list(runtime(folder).glob("*cts-server-*"))
+
+
+@pytest.mark.parametrize(
+    ("cts_settings", "named"),
+    [
+        ({"no_such_setting": 1}, "no_such_setting"),
+        ({"max_cpu_hours": -1}, "max_cpu_hours"),
+        ({"objects_dir": "/dev/null/objects"}, "/dev/null"),
+    ],
+)
+async def test_unusable_settings_leave_jupyter_running(
+    server: Server, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in ("", "/jobs", "/nope", "/static/card.js"):
+        answer = await server.get(path)
+        error = answer.json()["error"]
+        assert answer.status_code == 503
+        assert named in error["message"]
+        assert "appcode" not in error
+    base = server.root.removesuffix("/cts")
+    headers = {"Authorization": "token jupyters-own-token"}
+    assert (await server.http.get(f"{base}/api/status", headers=headers)).status_code == 200
+    assert server_files(Path(server.app.root_dir)) == []
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_start_failure_is_told(isolated: Path) -> None:
+    (isolated / "cts-home").write_text("a file where the folder should be")
+    async with running_server(isolated, {}) as server:
+        answer = await server.get("")
+        assert answer.status_code == 503
+        assert "cts-home" in answer.json()["error"]["message"]
+
+
+async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_server(isolated, {}) as server:
+        (file,) = server_files(isolated)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        content = json.loads(file.read_text())
+        assert content["url"] == server.root
+        assert content["pid"] == os.getpid()
+        monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+        found = find_connection()
+        assert (found.url, found.token()) == (server.root, server.kernel_token)
+    assert server_files(isolated) == []
+    with pytest.raises(NoConnectionError, match="No CTS is running"):
+        find_connection()
+
+
+async def test_requests_wait_for_a_starting_engine(isolated: Path) -> None:
+    async with running_server(isolated, {}) as server:
+        service = server.extension._service
+        engine = await service.engine()
+        service._engine = None
+        service._settled.clear()
+        asked = server.get("/whoami")
+        service.start(engine)
+        assert (await asked).status_code == 200
+
+
+def test_server_extension_is_valid() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "jupyter", "server", "extension", "list"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    output = listed.stdout + listed.stderr
+    lines = [line for line in output.splitlines() if "cts_jupyter" in line]
+    assert any("enabled" in line for line in lines), output
+    assert any("OK" in line for line in lines), output
+
+
+def test_windows_is_refused_by_one_line(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cts_jupyter import headless  # noqa: PLC0415 - a module of its own for one test
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as stopped:
+        headless.main([])
+    monkeypatch.undo()
+    assert "Linux and macOS" in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+# Finding a server.
+
+
+@pytest.fixture
+def folder(isolated: Path) -> Path:
+    return runtime(isolated)
+
+
+def leave(folder: Path, pid: int, url: str = "http://127.0.0.1:1/cts") -> Path:
+    return write_server_file(folder, ServerFile(url=url, token=f"token-{pid}", pid=pid))
+
+
+def test_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(folder, os.getpid())
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", "https://elsewhere/cts")
+    found = find_connection()
+    assert (found.url, found.token()) == ("https://elsewhere/cts", None)
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", "first")
+    assert found.token() == "first"
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", "renewed")
+    assert found.token() == "renewed"
+
+
+def test_parent_is_preferred_to_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(folder, os.getpid(), "http://parent/cts")
+    leave(folder, os.getppid(), "http://other/cts")
+    with pytest.raises(NoConnectionError, match="2 servers"):
+        find_connection()
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+    assert find_connection().url == "http://parent/cts"
+
+
+def test_dead_servers_count_for_nothing(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    stale = leave(folder, process.pid)
+    (folder / "cts-server-junk.json").write_text("{")
+    with pytest.raises(NoConnectionError):
+        find_connection()
+    leave(folder, os.getpid())
+    assert not stale.exists()
+    assert find_connection().token() == f"token-{os.getpid()}"
+
+
+def test_restarted_server_is_followed(folder: Path) -> None:
+    leave(folder, os.getpid())
+    found = find_connection()
+    write_server_file(folder, ServerFile(url=found.url, token="new", pid=os.getpid()))
+    assert found.token() == "new"
+
+
+def test_server_file_follows_no_link(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the place of the draft is never written through."""
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(connection.secrets, "token_hex", lambda _: "00")
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    (folder / f".cts-server-{os.getpid()}.json.00").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        leave(folder, os.getpid())
+    assert target.read_text() == "precious"
