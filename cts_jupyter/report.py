@@ -15,7 +15,6 @@ from cts_jupyter.widgets.card import CardData, Failure
 _STDERR_LINES = 20
 _STDERR_BYTES = 2_000
 _NOT_FOUND = 404
-_UNSTARTED = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
@@ -48,7 +47,7 @@ def find_failure(client: CTSClient, job_id: str, containers: Sequence[Container]
     return Failure(
         containers=[container.number for container in failed],
         exit_code=first.exit_code,
-        reason=first.error or "it ended with an error",
+        reason=first.error,
         stderr=stderr.rstrip(),
     )
 
@@ -58,7 +57,7 @@ def count_states(
 ) -> Mapping[str, int]:
     """How many containers are in which state, as far as it can be told. Raises CTSClientError."""
     total = job.job_input.num_containers
-    if containers is None and total > 1 and job.state not in {*_UNSTARTED, JobState.COMPLETE}:
+    if containers is None and total > 1 and job.state not in (JobState.CREATED, JobState.COMPLETE):
         containers = find_containers(client, job.id)
     if containers is None:
         return {job.state: total}

@@ -24,6 +24,9 @@ STATE_WORDS: Mapping[str, str] = {
 }
 """Every state in words; ``static/card.js`` says the same. Services may know states that we do not."""
 
+WAITING = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
+"""States in which a container has not begun."""
+
 _STATE_GROUPS: Mapping[str, frozenset[str]] = {
     "done": frozenset({JobState.COMPLETE}),
     "failed": frozenset({JobState.ERROR}),
@@ -48,6 +51,16 @@ _THOUSAND = 1000
 def say_state(state: str) -> str:
     """A state in words; a state that we do not know is said by its name."""
     return STATE_WORDS.get(state, state.replace("_", " "))
+
+
+def say_job(state: str, counts: Mapping[str, int]) -> str:
+    """A job's state in words, by what its containers do: it waits only while all of them do.
+
+    The service's own state is that of the slowest container.
+    """
+    if state in WAITING and any(count and other not in WAITING for other, count in counts.items()):
+        return STATE_WORDS[JobState.JOB_SUBMITTED]
+    return say_state(state)
 
 
 def has_ended(state: str) -> bool:

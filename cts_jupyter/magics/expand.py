@@ -19,7 +19,13 @@ from typing import Any
 from cts_jupyter.magics.errors import MagicError
 
 _NAME = re.compile(r"[^\W\d]\w*")
-_QUOTES = re.compile(r"[${}]")
+_SPECIAL = re.compile(r"[${}]")
+_DOUBLED = ("$$", "{{", "}}")
+_DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPED = re.compile(r'\\(["\\])')
+_OPEN_QUOTE = (
+    "A quote on the line is not closed; put a quote that is meant as itself into other quotes"
+)
 
 
 class Namespace:
@@ -48,18 +54,53 @@ class Namespace:
 
 
 def split_words(text: str) -> list[str]:
-    """A line as words, by the quoting rules of a shell. Raises MagicError for an open quote."""
-    try:
-        return shlex.split(text)
-    except ValueError as e:
-        raise MagicError(
-            f"The line cannot be read: {str(e).lower()}. Put a word with spaces or quotes in quotes"
-        ) from None
+    """A line as words, by the quoting rules of a shell; an expression in braces is part of one word.
+
+    Raises MagicError for a quote or a brace that is not closed.
+    """
+    words: list[str] = []
+    current: str | None = None
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            if current is not None:
+                words.append(current)
+            current = None
+            position += 1
+            continue
+        piece, position = _next_piece(text, position)
+        current = (current or "") + piece
+    return words if current is None else [*words, current]
+
+
+def _next_piece(text: str, start: int) -> tuple[str, int]:
+    """The piece of a word that begins at ``start``, without its quotes, and where it ends."""
+    char, two = text[start], text[start : start + 2]
+    if char == "'":
+        end = text.find("'", start + 1)
+        if end == -1:
+            raise MagicError(_OPEN_QUOTE)
+        return text[start + 1 : end], end + 1
+    if char == '"':
+        quoted = _DOUBLE_QUOTED.match(text, start)
+        if quoted is None:
+            raise MagicError(_OPEN_QUOTE)
+        return _ESCAPED.sub(r"\1", quoted[1]), quoted.end()
+    if char == "\\":
+        if len(two) == 1:
+            raise MagicError("The line ends in a '\\' that stands before nothing")
+        return two[1], start + 2
+    if two in _DOUBLED:
+        return two, start + 2
+    if char == "{" or two == "${":
+        end = _end_of_expression(text, text.index("{", start) + 1) + 1
+        return text[start:end], end
+    return char, start + 1
 
 
 def quote_word(word: str) -> str:
     """A word as it must stand on a line to be read as itself."""
-    return shlex.quote(_QUOTES.sub(lambda match: match[0] * 2, word))
+    return shlex.quote(_SPECIAL.sub(lambda match: match[0] * 2, word))
 
 
 def _end_of_expression(text: str, start: int) -> int:
@@ -73,7 +114,8 @@ def _end_of_expression(text: str, start: int) -> int:
         else:
             return end
     raise MagicError(
-        f"{text!r} holds a '{{' that opens no Python expression; write {{{{ for the character itself"
+        f"{text[start - 1 :]!r} begins with a '{{' that opens no Python expression; write {{{{ for the "
+        "character itself"
     )
 
 
@@ -84,7 +126,7 @@ def _pieces(text: str, *, braces: bool) -> Iterator[tuple[bool, str]]:
     while position < len(text):
         two = text[position : position + 2]
         expression = None
-        if two == "$$" or (braces and two in ("{{", "}}")):
+        if two == "$$" or (braces and two in _DOUBLED):
             literal.append(two[0])
             position += 2
             continue

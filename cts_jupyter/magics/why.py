@@ -49,16 +49,16 @@ def _lines(
 ) -> Iterator[str]:
     short = words.short_id(details.id)
     since = details.transition_times[-1].time
-    state = words.say_state(details.state)
+    counts = count_states(session.client, details, containers)
+    state = words.say_job(details.state, counts)
     yield (
         f"Job {short} ({details.job_input.image}) is: {state}, since {words.say_time(since)} "
         f"({words.say_duration(datetime.now(UTC) - since)} ago)."
     )
     meaning = _MEANING.get(details.state)
-    if meaning:
+    if meaning and state == words.say_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)
     if not words.has_ended(details.state):
-        counts = count_states(session.client, details, containers)
         yield f"{say_progress(counts, details.job_input.num_containers)}."
         yield from _site_trouble(session, details.job_input.cluster)
     yield from _failures(session, details, containers or [])
@@ -80,8 +80,6 @@ def _site_trouble(session: Session, cluster: str) -> Iterator[str]:
 def _failures(
     session: Session, details: JobDetails, containers: Sequence[Container]
 ) -> Iterator[str]:
-    if details.error:
-        yield details.error
     by_reason: dict[str, list[Container]] = defaultdict(list)
     for container in containers:
         if has_failed(container):
@@ -91,7 +89,9 @@ def _failures(
         numbers = ", ".join(str(container.number) for container in group[:_MAX_NUMBERS])
         more = ", ..." if len(group) > _MAX_NUMBERS else ""
         noun = "Container" if len(group) == 1 else "Containers"
-        yield f"{noun} {numbers}{more}: {reason}"
+        yield f"{noun} {numbers}{more} {reason}"
+    if details.error and not by_reason:
+        yield details.error
     if len(reasons) > _MAX_REASONS:
         yield f"and {len(reasons) - _MAX_REASONS} other reasons"
     failure = find_failure(session.client, details.id, containers)
@@ -101,8 +101,8 @@ def _failures(
 
 
 def _reason(container: Container) -> str:
-    code = "" if container.exit_code is None else f" (exit code {container.exit_code})"
-    return f"{container.error or 'it ended with an error'}{code}"
+    code = "an error" if container.exit_code is None else f"exit code {container.exit_code}"
+    return f"ended with {code}{f': {container.error}' if container.error else ''}"
 
 
 def _next_steps(details: JobDetails, short: str, *, can_pick: bool) -> Iterator[str]:

@@ -23,7 +23,7 @@ MAX_FAILED_NAMED = 10
 _COUNTED = (
     ("failed", frozenset({JobState.ERROR, *(s for s in JobState if s.startswith("error_"))})),
     ("cancelled", frozenset({JobState.CANCELING, JobState.CANCELED})),
-    ("waiting", frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})),
+    ("waiting", words.WAITING),
 )
 _FACT = "margin:2px 0"
 _FRAME = "border:1px solid #999;border-radius:4px;padding:8px 12px"
@@ -44,7 +44,7 @@ class Failure:
 
     containers: Sequence[int]
     exit_code: int | None
-    reason: str
+    reason: str | None
     stderr: str
     """The end of it."""
 
@@ -86,6 +86,11 @@ class CardData:
         return (last if words.has_ended(self.state) else datetime.now(UTC)) - start
 
     @property
+    def state_words(self) -> str:
+        """The state for people."""
+        return words.say_job(self.state, self.counts)
+
+    @property
     def short_id(self) -> str:
         """Enough of the id for people."""
         return words.short_id(self.job_id)
@@ -108,10 +113,12 @@ def say_progress(counts: Mapping[str, int], total: int) -> str:
 
 def say_request(card: CardData) -> str:
     """What was asked for."""
+    # Where outputs are is said with them.
+    where = "" if card.outputs else f"; outputs into {card.output_dir}"
     return (
         f"{words.plural(card.input_files, 'file')} in {words.plural(card.containers, 'container')}, each with "
         f"{words.plural(card.cpus, 'cpu')}, {words.say_size(card.memory)} and up to "
-        f"{words.say_duration(card.runtime)}, at {card.cluster}; outputs into {card.output_dir}"
+        f"{words.say_duration(card.runtime)}, at {card.cluster}{where}"
     )
 
 
@@ -125,14 +132,21 @@ def say_usage(card: CardData) -> str:
     return f"Used {' and '.join(used)}" if used else ""
 
 
+def say_container(number: int, exit_code: int | None, reason: str | None) -> str:
+    """How a container ended that failed."""
+    code = "" if exit_code is None else f"exit code {exit_code}"
+    if reason is None:
+        return f"Container {number} ended with {code or 'an error'}"
+    return f"Container {number}: {reason}{f' ({code})' if code else ''}"
+
+
 def say_failure(card: CardData) -> list[str]:
     """What went wrong, a sentence a line, without the log."""
-    lines = [card.error] if card.error else []
     failure = card.failure
     if failure is None:
-        return lines
-    code = "" if failure.exit_code is None else f" (exit code {failure.exit_code})"
-    lines.append(f"Container {failure.containers[0]}{code}: {failure.reason}")
+        return [card.error] if card.error else []
+    # The service's own sentence only says that some container failed.
+    lines = [say_container(failure.containers[0], failure.exit_code, failure.reason)]
     if len(failure.containers) > 1:
         named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
         more = ", ..." if len(failure.containers) > MAX_FAILED_NAMED else ""
@@ -148,7 +162,7 @@ def card_text(card: CardData) -> str:
     """The card for a terminal."""
     took = words.say_duration(card.elapsed)
     lines = [
-        f"Job {card.short_id}  {words.say_state(card.state)}  {card.image}  ({took})",
+        f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
         f"  {card.user} at {card.service}; {say_request(card)}",
         f"  {say_progress(card.counts, card.containers)}",
     ]
@@ -202,7 +216,7 @@ def _timeline_html(card: CardData) -> str:
 
 def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     """The snapshot. ``is_live`` says that the page's own server may know the job."""
-    state = html.escape(words.say_state(card.state))
+    state = html.escape(card.state_words)
     image = html.escape(card.image)
     took = words.say_duration(card.elapsed)
     parts = [

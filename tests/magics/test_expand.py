@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.expand import (
@@ -36,7 +38,7 @@ NAMES = {
     "d": {"k": "v}"},
     "path": Path("/tmp/x"),
     "thing": Thing(),
-    "day": datetime.timedelta(hours=1),
+    "day": dt.timedelta(hours=1),
     "numbers": (n for n in [1, 2]),
 }
 
@@ -61,7 +63,9 @@ def words(line, **local):
         ("$$img {{n}} $5 $", ["$img", "{n}", "$5", "$"]),
         ("'${\"{}\"}'", ["{}"]),
         ("'{ {1: 2}[1] }'", ["2"]),
-        ("{[g.upper() for g in genomes]}", None),
+        ("{[g.upper() for g in genomes]}", ["B/A 1.FNA", "B/B.FNA"]),
+        ("x{f'{n} and {img}'}.txt {d['k']} ${d[\"k\"]}", ["x3 and host/x.txt", "v}", "v}"]),
+        ('a\\ b \'c d\'e "f\\" g"', ["a b", "c de", 'f" g']),
         ("'{[g.upper() for g in genomes]}'", ["B/A 1.FNA", "B/B.FNA"]),
         ("$len_ok", ["yes"]),
     ],
@@ -82,7 +86,10 @@ def test_lines(line, expanded):
         ("$nothing", "is None"),
         ("$d", "a dict"),
         ("x{", "opens no Python expression"),
-        ("'open", "quotation"),
+        ("'open", "not closed"),
+        ('"open', "not closed"),
+        ("end\\", "stands before nothing"),
+        ("{'a' 'b", "opens no Python expression"),
         ("$day", "a timedelta"),
     ],
 )
@@ -96,6 +103,23 @@ def test_what_is_wrong_is_named(line, said):
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=5))
 def test_a_quoted_word_is_read_as_itself(texts):
     assert words(" ".join(quote_word(text) for text in texts)) == texts
+
+
+plain = st.text(
+    st.characters(exclude_categories=("Cs", "Z"), exclude_characters="${}\x1c\x1d\x1e\x1f\x85"),
+    max_size=4,
+)
+
+
+@given(st.lists(plain | st.sampled_from(["'", '"', "\\", " ", "a b"]), max_size=12).map("".join))
+def test_words_are_a_shells(line):
+    try:
+        expected = shlex.split(line)
+    except ValueError:
+        with pytest.raises(MagicError):
+            split_words(line)
+    else:
+        assert split_words(line) == expected
 
 
 def test_a_value_is_never_read_as_syntax():

@@ -3,7 +3,7 @@
 
 import { ServiceError, getJSON, getTail, put, serviceNow, stream, urlOf } from "./service.js";
 import {
-  hasEnded, moodOf, readDuration, sayCount, sayDuration, saySize, sayState, sayTime,
+  hasEnded, moodOf, readDuration, sayCount, sayDuration, saySize, sayState, sayTime, shownState,
 } from "./words.js";
 
 const MAX_OUTPUTS = 50;
@@ -194,12 +194,13 @@ class JobCard extends HTMLElement {
   #update() {
     const { image, origin, state, card, asked } = this.#parts;
     const job = this.#job;
-    card.dataset.mood = moodOf(job.state);
+    const shown = shownState(job.state, this.#counts);
+    card.dataset.mood = moodOf(shown);
     image.textContent = job.job_input.image;
     image.title = `${job.image.name}@${job.image.digest}`;
     origin.replaceChildren(
       el("code", { title: job.id }, job.id.slice(0, 8)), ` \u00b7 ${job.user} \u00b7 ${this.service}`);
-    if (state.textContent !== sayState(job.state)) state.textContent = sayState(job.state);
+    if (state.textContent !== sayState(shown)) state.textContent = sayState(shown);
     state.title = job.state;
     asked.replaceChildren(...this.#asked());
     this.#updateProgress();
@@ -209,7 +210,7 @@ class JobCard extends HTMLElement {
     this.#updateTimeline();
     this.#updateElapsed();
     this.#updateStream();
-    this.#parts.logs.hidden = moodOf(job.state) === "waiting";
+    this.#parts.logs.hidden = moodOf(shown) === "waiting";
     if (hasEnded(job.state) || job.state === "canceling") this.#showActions();
   }
 
@@ -221,8 +222,9 @@ class JobCard extends HTMLElement {
       `${sayCount(input.cpus, "cpu")}, ${saySize(input.memory)} and up to ` +
         `${sayDuration(readDuration(input.runtime) ?? 0, { tenths: false })} each`,
       `at ${input.cluster}`,
-      `outputs into ${input.output_dir}`,
     ];
+    // Where outputs are is said with them.
+    if (!job.outputs?.length) asked.push(`outputs into ${input.output_dir}`);
     const used = [];
     if (job.max_memory) used.push(`${saySize(job.max_memory)} of memory at most`);
     if (job.cpu_hours !== undefined) used.push(`${sayDuration(job.cpu_hours * 3600)} of cpu time`);
@@ -259,12 +261,15 @@ class JobCard extends HTMLElement {
     error.hidden = job.state !== "error";
     if (error.hidden || error.childElementCount) return;
     const failure = this.#failure;
-    const lines = [el("p", {}, job.error ?? "The job failed.")];
-    if (failure) {
+    const lines = [];
+    if (!failure) lines.push(el("p", {}, job.error ?? "The job failed."));
+    else {
+      // The service's own sentence only says that some container failed.
       const { failed, first, stderr } = failure;
-      const code = first.exit_code === undefined ? "" : ` (exit code ${first.exit_code})`;
-      const reason = first.error ?? "It ended with an error.";
-      lines.push(el("p", {}, el("strong", {}, `Container ${first.number}${code}: `), reason));
+      const code = first.exit_code === undefined ? "" : `exit code ${first.exit_code}`;
+      const name = el("strong", {}, `Container ${first.number}`);
+      if (first.error) lines.push(el("p", {}, name, `: ${first.error}${code ? ` (${code})` : ""}`));
+      else lines.push(el("p", {}, name, ` ended with ${code || "an error"}`));
       if (failed.length > 1) {
         const named = failed.slice(0, MAX_FAILED_NAMED).map((c) => c.number).join(", ");
         const more = failed.length > MAX_FAILED_NAMED ? ", \u2026" : "";

@@ -32,6 +32,12 @@ export function moodOf(state) {
   return CANCELLED.has(state) ? "cancelled" : "running";
 }
 
+// A job waits only while all of its containers do; the service's own state is that of the slowest.
+export function shownState(state, counts) {
+  const begun = Object.entries(counts).some(([other, n]) => n && !WAITING.has(other));
+  return WAITING.has(state) && begun ? "job_submitted" : state;
+}
+
 export function saySize(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let unit = 0;

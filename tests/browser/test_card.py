@@ -1,0 +1,236 @@
+"""The live card in a real notebook."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+SUBMIT = (
+    "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "
+    "--runtime 2m -o job -- {mode} {seconds} /output_files/{output}"
+)
+LONG = 60_000
+"""Milliseconds for something that a kernel has to be started for."""
+
+
+def submit(
+    name: str,
+    *,
+    mode: str = "work",
+    seconds: float = 1,
+    containers: int = 1,
+    inputs: str = "data/in/",
+    image: str = "host/tool",
+    output: str = "o_<n>.txt",
+) -> str:
+    return SUBMIT.format(**locals())
+
+
+def expect_state(card, state, timeout=LONG):
+    expect(card.locator(".state")).to_have_text(state, timeout=timeout)
+
+
+def test_a_job_from_submission_to_its_end(open_notebook):
+    notebook = open_notebook(submit("runs", seconds=4, containers=3))
+    card = notebook.card()
+    expect_state(card, "Running")
+    expect(card.locator(".stream")).to_have_text("Live")
+    notebook.shot("running")
+    expect_state(card, "Done")
+    expect(card.locator(".count")).to_have_text("3 of 3 containers done")
+    expect(card.locator(".outputs tbody tr")).to_have_count(3)
+    expect(card.get_by_role("button", name="Cancel")).to_have_count(0)
+    card.locator(".timeline summary").click()
+    expect(card.locator(".timeline li")).to_have_count(7)
+    card.locator(".logs summary").click()
+    expect(card.locator(".logs pre")).to_contain_text("has begun")
+    notebook.shot("done")
+    with notebook.page.expect_download() as download:
+        card.get_by_role("link", name="o_1.txt").click()
+    assert download.value.path().read_text() == "done\n"
+
+
+def test_what_is_saved_is_readable_without_us(open_notebook, lab, page):
+    notebook = open_notebook(submit("saved"))
+    expect_state(notebook.card(), "Done")
+    output = page.locator(".jp-OutputArea-output").first
+    expect(output.locator("[data-job]")).to_have_count(1)
+    notebook.save()
+    saved = notebook.saved()
+    (shown,) = saved.cells[1].outputs
+    assert re.search(r"Job \w{8}  Done  host/tool", shown.data["text/plain"])
+    assert "<summary>1 output in data/out/saved/</summary>" in shown.data["text/html"]
+    assert lab.client()._transport._token() not in json.dumps(saved)
+    # Somebody else's notebook: nothing of it is trusted, and nothing of it runs.
+    name = "foreign.ipynb"
+    (lab.folder / "work" / name).write_text(
+        (lab.folder / "work" / notebook.name).read_text().replace("%load_ext", "%load_ext ")
+    )
+    notebook.name = name
+    notebook.open()
+    text = page.locator(".jp-OutputArea-output").first
+    expect(text).to_contain_text("1 of 1 container done")
+    expect(page.locator("cts-job-card")).to_have_count(0)
+    notebook.shot("untrusted", text)
+
+
+def test_a_job_that_failed(open_notebook):
+    notebook = open_notebook(submit("fails", mode="fail", seconds=0.5, containers=2))
+    card = notebook.card()
+    expect_state(card, "Failed")
+    expect(card.locator(".error")).to_contain_text("Container 0 ended with exit code 3")
+    # Text stays text.
+    expect(card.locator(".error pre")).to_contain_text("<b>genome 3</b>")
+    card.locator(".logs summary").click()
+    expect(card.locator(".logs select")).to_have_value("stderr")
+    notebook.shot("failed")
+
+
+def test_cancel_with_the_keyboard(open_notebook, page):
+    notebook = open_notebook(submit("cancel", seconds=100))
+    card = notebook.card()
+    expect_state(card, "Running")
+    cancel = card.get_by_role("button", name="Cancel", exact=True)
+    cancel.focus()
+    page.keyboard.press("Enter")
+    keep = card.get_by_role("button", name="Keep it")
+    expect(keep).to_be_focused()
+    notebook.shot("confirm")
+    page.keyboard.press("Escape")
+    expect(cancel).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect_state(card, "Cancelled")
+    notebook.shot("cancelled")
+
+
+def test_the_card_outlives_the_kernel_and_the_page(open_notebook, page):
+    notebook = open_notebook(submit("outlives", seconds=15, containers=2))
+    expect_state(notebook.card(), "Running")
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    notebook.save()
+    page.reload()
+    card = notebook.card()
+    expect_state(card, "Running")
+    expect(card.locator(".stream")).to_have_text("Live")
+    expect_state(card, "Done")
+
+
+def test_the_card_outlives_the_server(open_notebook, lab):
+    notebook = open_notebook(submit("offline", seconds=20))
+    card = notebook.card()
+    expect_state(card, "Running")
+    lab.stop()
+    expect(card.locator(".stream")).to_contain_text("Offline since", timeout=LONG)
+    expect_state(card, "Running")
+    notebook.shot("offline")
+    lab.start()
+    expect(card.locator(".stream")).to_have_text("Live", timeout=LONG)
+    expect_state(card, "Done")
+    expect(card.locator(".outputs tbody tr")).to_have_count(1)
+
+
+def test_a_job_that_the_service_does_not_know_shows_what_was_saved(open_notebook, lab, page):
+    notebook = open_notebook(submit("unknown"))
+    expect_state(notebook.card(), "Done")
+    page.route("**/cts/jobs/**", lambda route: route.fulfill(status=404, json={"error": {}}))
+    notebook.save()
+    page.reload()
+    card = page.locator("cts-job-card")
+    expect(card).to_contain_text("1 of 1 container done", timeout=LONG)
+    expect(card.locator(".note")).to_contain_text("does not know the job")
+
+
+def test_all_cards_share_one_stream(open_notebook, page):
+    streams = []
+    page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
+    notebook = open_notebook(
+        "for n in range(8):\n    %cts submit host/tool -i data/in/0.txt --output-dir data/out/many-{n}/ "
+        "--memory 50MB --runtime 1m -o job -- work 3 /output_files/o.txt\n    display(job)"
+    )
+    for number in range(8):
+        expect_state(notebook.card(number), "Done")
+    assert len(streams) == 1
+
+
+def test_the_kernel_keeps_a_card_of_another_service_up_to_date(open_notebook, lab, page):
+    lab_client = lab.client()
+    token = lab_client._transport._token()
+    notebook = open_notebook(
+        f"import os\nos.environ |= {{'CDM_TASK_SERVICE_URL': '{lab_client.url}', 'KBASE_AUTH_TOKEN': '{token}'}}",
+        submit("elsewhere", seconds=3),
+    )
+    output = page.locator(".jp-OutputArea-output").first
+    expect(output).to_contain_text("1 running", timeout=LONG)
+    expect(output).to_contain_text("1 of 1 container done", timeout=LONG)
+    expect(output).to_contain_text(lab_client.url.split("/")[2])
+    expect(page.locator("cts-job-card")).to_have_count(0)
+    notebook.shot("elsewhere", output)
+
+
+def narrow(page: Page, width: int) -> None:
+    page.evaluate(
+        "width => document.querySelectorAll('[data-job]').forEach(e => e.style.width = `${width}px`)",
+        width,
+    )
+
+
+def has_overflow(card) -> bool:
+    return card.evaluate("e => e.scrollWidth > e.clientWidth + 1")
+
+
+@pytest.fixture(scope="module")
+def many(lab):
+    """A folder of a thousand files."""
+    source = lab.folder / "one.txt"
+    source.write_text("x")
+    with lab.client() as client:
+        for n in range(1000):
+            client.upload(source, f"data/thousand/{n:04}.txt")
+    return "data/thousand/"
+
+
+def test_a_thousand_containers(open_notebook, page, many):
+    notebook = open_notebook(submit("thousand", seconds=0.01, containers=1000, inputs=many))
+    card = notebook.card()
+    expect(card.locator(".count")).to_contain_text(
+        re.compile(r"^[1-9]\d* of 1,000 containers done"), timeout=LONG
+    )
+    notebook.shot("thousand")
+    card.get_by_role("button", name="Cancel", exact=True).click()
+    card.get_by_role("button", name="Cancel the job").click()
+    expect_state(card, "Cancelled")
+    notebook.shot("thousand-cancelled")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_long_names_in_a_narrow_card(open_notebook, lab, page, theme):
+    name = f"host/{'a-tool-with-a-very-long-name-' * 4}x"
+    with lab.client() as client:
+        if name not in {image.name for image in client.images()}:
+            client.register_image(name, executable=str(lab.tool))
+    key = "a/very/deep/folder/of/outputs/" + "results-of-the-second-half-of-the-experiment" * 2
+    kind = theme.split()[-1].lower()
+    notebook = open_notebook(
+        submit(f"long-{kind}/{key}", image=name, output=f"{'assembly-' * 8}<n>.fna"),
+        submit(f"bad-{kind}", mode="fail", containers=6),
+        submit(f"slow-{kind}", seconds=100),
+    )
+    notebook.execute("apputils:change-theme", {"theme": theme})
+    for number, state in enumerate(["Done", "Failed", "Running"]):
+        expect_state(notebook.card(number), state)
+    background = notebook.card().evaluate("e => getComputedStyle(e).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (kind == "light")
+    for width in (640, 280):
+        narrow(page, width)
+        for number, what in enumerate(["long", "failed", "running"]):
+            assert not has_overflow(notebook.card(number))
+            notebook.shot(f"{what}-{kind}-{width}", notebook.card(number))
+    notebook.card(2).get_by_role("button", name="Cancel", exact=True).click()
+    notebook.shot(f"confirm-{kind}-280", notebook.card(2))
+    notebook.card(2).get_by_role("button", name="Cancel the job").click()
+    expect_state(notebook.card(2), "Cancelled")
