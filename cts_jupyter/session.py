@@ -71,7 +71,9 @@ class Session:
         from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
 
         if len(reference) >= _ID_LENGTH:
-            return Job(self, reference)
+            job = Job(self, reference)
+            job.refresh()
+            return job
         jobs = self.client.jobs(limit=MAX_JOBS)
         if reference == LATEST:
             if not jobs:
