@@ -123,19 +123,23 @@ class CTSClient:
         Sends a key of its own if none is given, so that a broken connection is safe to repeat, unless the
         service is one that does not know such keys: then the error says that the outcome is unknown.
         """
+        repeatable = self._knows_keys
         try:
             answer = self._transport.json(
                 "POST",
                 "jobs",
                 json=_as_json(body),
                 headers={_KEY_HEADER: idempotency_key or str(uuid.uuid4())},
-                repeatable=self._knows_keys,
+                repeatable=repeatable,
                 read_seconds=SLOW_READ_SECONDS,
             )
         except CTSConnectionError as e:
+            if not e.may_have_arrived:
+                raise
             raise CTSConnectionError(
                 f"{e}. Whether the job was stored before that is not known: look at your jobs before you submit "
-                "it again"
+                "it again",
+                may_have_arrived=True,
             ) from e
         return str(answer["job_id"])
 

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
@@ -15,6 +15,10 @@ from traitlets import Dict, Unicode
 
 from cts_core.config import Settings, check_platform, load_settings
 from cts_core.errors import ConfigError, CTSError
+
+if TYPE_CHECKING:
+    from cts_core.engine.engine import Engine
+    from cts_jupyter.api.service import Service
 
 _LOGGERS = ("cts_core", "cts_jupyter")
 
@@ -34,8 +38,8 @@ class CTSExtension(ExtensionApp):
         help="Any other settings by name, as in cts.toml: {'max_cpu_hours': 10, 'local': {'cpus': 4}}."
     ).tag(config=True)
 
-    _service: Any = None
-    _engine: Any = None
+    _service: Service | None = None
+    _engine: Engine | None = None
     _file: Path | None = None
 
     def load_overrides(self) -> dict[str, Any]:
@@ -75,7 +79,7 @@ class CTSExtension(ExtensionApp):
         reason = "CTS could not start: the server's log says why"
         try:
             settings = load_settings(self.load_overrides())
-            await self._run_engine(settings, serverapp)
+            await self._run_engine(self._service, settings, serverapp)
         except (ConfigError, CTSError, OSError) as e:
             reason = str(e)
             self.log.error("%s", reason)  # noqa: TRY400 - one plain line, no trace
@@ -83,7 +87,7 @@ class CTSExtension(ExtensionApp):
             if self._engine is None:
                 self._service.fail(reason)
 
-    async def _run_engine(self, settings: Settings, serverapp: ServerApp) -> None:
+    async def _run_engine(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
         from cts_core.identity.jupyter import JupyterIdentity  # noqa: PLC0415 - as above
 
@@ -95,7 +99,7 @@ class CTSExtension(ExtensionApp):
         engine = Engine.from_settings(settings, identity)
         await engine.start()
         self._engine = engine
-        self._service.start(engine)
+        service.start(engine)
         self._leave_file(serverapp, token)
         self.log.info(
             "CTS serves %s's jobs from %s below %s",

@@ -33,7 +33,11 @@ class CTSClientError(Exception):
 
 
 class CTSConnectionError(CTSClientError):
-    """The service cannot be reached, or the connection broke."""
+    """The service cannot be reached, or the connection broke; ``may_have_arrived`` says which."""
+
+    def __init__(self, message: str, *, may_have_arrived: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_arrived = may_have_arrived
 
 
 class CTSRequestError(CTSClientError):
@@ -135,7 +139,9 @@ class Transport:
         try:
             return send()
         except _NEVER_LEFT as e:
-            raise CTSConnectionError(f"{self.url} cannot be reached: {e}") from e
+            raise CTSConnectionError(
+                f"{self.url} cannot be reached: {e}", may_have_arrived=repeatable
+            ) from e
         except httpx.TransportError as e:
             raise self.broken(e) from e
 
@@ -149,7 +155,9 @@ class Transport:
     def broken(self, error: httpx.TransportError) -> CTSConnectionError:
         """A connection that broke, as an error of ours."""
         reason = str(error) or type(error).__name__
-        return CTSConnectionError(f"The connection to {self.url} broke: {reason}")
+        return CTSConnectionError(
+            f"The connection to {self.url} broke: {reason}", may_have_arrived=True
+        )
 
     def _send(
         self,

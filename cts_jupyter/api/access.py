@@ -13,6 +13,8 @@ from tornado.web import HTTPError, RequestHandler
 from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError
 from cts_core.identity.identity import Credentials, Identity, User
 
+RESOURCE = "cts"
+"""What Jupyter's authorizers know the API as."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN = re.compile(r"(token|bearer)\b", re.IGNORECASE)
 
@@ -35,8 +37,8 @@ class JupyterAccess:
     async def identify(self, identity: Identity, *, required: bool) -> User | None:
         """The caller. A token that is no good is refused even where none is ``required``.
 
-        Raises the errors of Identity, and UnauthorizedError for a request that changes something on the
-        strength of a cookie but lacks the XSRF token.
+        Raises the errors of Identity, and UnauthorizedError where Jupyter's authorizer forbids it, and for a
+        request that changes something on the strength of a cookie but lacks the XSRF token.
         """
         authorization = self._handler.request.headers.get("Authorization")
         host_user = await self._host_user()
@@ -44,6 +46,8 @@ class JupyterAccess:
         if not by_token and authorization is not None and _TOKEN.match(authorization):
             # A token that somebody sends on purpose counts, whatever cookie their browser adds.
             host_user = None
+        if host_user is not None:
+            await self._authorize(host_user)
         name = host_user.username if host_user is not None else None
         try:
             user = await identity.identify(Credentials(authorization, name))
@@ -64,6 +68,14 @@ class JupyterAccess:
                 raise
             # A token in the query that is no text. Tornado's message would repeat it.
             raise InvalidTokenError from None
+
+    async def _authorize(self, host_user: Any) -> None:  # noqa: ANN401 - the provider's
+        """Let Jupyter's authorizer have its say about whom Jupyter has let in."""
+        handler = self._handler
+        action = "read" if handler.request.method in _SAFE_METHODS else "write"
+        answer = handler.settings["authorizer"].is_authorized(handler, host_user, action, RESOURCE)
+        if not (await answer if inspect.isawaitable(answer) else answer):
+            raise UnauthorizedError(f"This Jupyter server does not let you {action} its {RESOURCE}")
 
     def check_admin(self, user: User | None) -> None:
         """Refuse who is no admin."""

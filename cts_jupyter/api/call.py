@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,11 @@ class Stream:
     content_type: str
     size: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Release what the pieces come from, read to their end or not."""
+        if isinstance(self.body, AsyncGenerator):
+            await self.body.aclose()
 
 
 class UploadInterruptedError(ConnectionError):

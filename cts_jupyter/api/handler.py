@@ -8,32 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gzip
-import json
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
-from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_jupyter.api.access import JupyterAccess
+from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.call import Call, Stream, Upload
+from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
     error_body,
     error_headers,
     error_status,
 )
-from cts_jupyter.api.parse import MAX_JSON_BODY, read_parameters, read_request
+from cts_jupyter.api.parse import (
+    MAX_JSON_BODY,
+    announced_bytes,
+    read_parameters,
+    read_request,
+)
 from cts_jupyter.api.route import JSON, Access, Route, find_route
 from cts_jupyter.api.service import SETTING, Service
 
@@ -41,9 +45,11 @@ MAX_UPLOAD = 5 << 40
 """Bytes of one uploaded object: as many as S3 allows."""
 LINGER_SECONDS = 30.0
 """How long the rest of a body is let pass after its request was refused."""
-_GZIP_MIN = 1024
-_GZIP_LEVEL = 5
-_EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cache-Control": "no-store",
+}
 
 log = logging.getLogger(__name__)
 
@@ -100,18 +106,12 @@ class CTSHandler(RequestHandler):
         """Headers of every answer, errors included."""
         self.clear_header("Server")
         self.set_header("X-Request-ID", self._request_id)
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
-        self.set_header("Cache-Control", "no-store")
-        origins = self._service.origins
-        if not origins:
-            return
-        self.set_header("Vary", "Origin")
-        origin = self.request.headers.get("Origin")
-        if origin is not None and origin in origins:
-            self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Access-Control-Allow-Credentials", "true")
-            self.set_header("Access-Control-Expose-Headers", _EXPOSED)
+        self._set_headers(_HEADERS)
+        self._set_headers(cors_headers(self.request.headers, self._service.origins))
+
+    def _set_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            self.set_header(name, value)
 
     def compute_etag(self) -> None:
         """No ETag but those that handlers set."""
@@ -122,38 +122,17 @@ class CTSHandler(RequestHandler):
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
-        if self._is_preflight():
-            self._answer_preflight()
+        if is_preflight(self.request.method, self.request.headers):
+            self._set_headers(preflight_headers(self.request.headers, self._service.origins))
+            self.set_status(HTTPStatus.NO_CONTENT)
+            self.finish()
             return
         try:
             await self._admit()
         except (CTSError, HTTPError) as e:
-            if not self._announced():
+            if not announced_bytes(self.request.headers):
                 raise
             self._refuse(e)
-
-    def _is_preflight(self) -> bool:
-        return (
-            self.request.method == "OPTIONS"
-            and "Origin" in self.request.headers
-            and "Access-Control-Request-Method" in self.request.headers
-        )
-
-    def _answer_preflight(self) -> None:
-        if self.request.headers["Origin"] in self._service.origins:
-            asked = self.request.headers.get("Access-Control-Request-Headers", "")
-            self.set_header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-            self.set_header("Access-Control-Allow-Headers", asked)
-            self.set_header("Access-Control-Max-Age", "600")
-        self.set_status(HTTPStatus.NO_CONTENT)
-        self.finish()
-
-    def _announced(self) -> int:
-        """Bytes of the body as announced; for one in chunks, 1."""
-        length = self.request.headers.get("Content-Length", "")
-        if length.isdecimal():
-            return int(length)
-        return 1 if "Transfer-Encoding" in self.request.headers else 0
 
     async def _admit(self) -> None:
         engine = await self._service.engine()
@@ -172,7 +151,7 @@ class CTSHandler(RequestHandler):
             self._jupyter.check_admin(self._user)
         self._routed = found
         if not route.takes_upload:
-            if self._announced() > MAX_JSON_BODY:
+            if announced_bytes(self.request.headers) > MAX_JSON_BODY:
                 raise PayloadTooLargeError(MAX_JSON_BODY)
             return
         asked = read_parameters(route, texts, self.request.query)
@@ -181,6 +160,7 @@ class CTSHandler(RequestHandler):
             route.handler(await self._call(), **asked, body=self._upload)
         )
         self._answer.add_done_callback(self._end_upload)
+        self._service.end_with_server(self._answer)
 
     async def _call(self) -> Call:
         return Call(
@@ -233,7 +213,7 @@ class CTSHandler(RequestHandler):
         """Tell whoever works for this request that nobody waits for it any more."""
         super().on_connection_close()
         self._is_gone = True
-        if self._upload is not None and self._answer is not None and not self._answer.done():
+        if self._upload is not None and not self._is_complete:
             self._upload.interrupt()
         if self._sending is not None:
             self._sending.cancel()
@@ -283,15 +263,8 @@ class CTSHandler(RequestHandler):
         return await self._service.run(parse) if self._body else parse()
 
     async def _send_json(self, answer: BaseModel | dict[str, Any], *, nulls: bool) -> None:
-        def encode() -> tuple[bytes, bool]:
-            if isinstance(answer, BaseModel):
-                body = answer.model_dump_json(exclude_none=not nulls).encode()
-            else:
-                body = json.dumps(answer).encode()
-            pack = gzipped and len(body) >= _GZIP_MIN
-            return (gzip.compress(body, _GZIP_LEVEL) if pack else body), pack
-
-        gzipped = _accepts_gzip(self.request.headers.get("Accept-Encoding", ""))
+        may_pack = accepts_gzip(self.request.headers.get("Accept-Encoding", ""))
+        encode = functools.partial(encode_json, answer, nulls=nulls, may_pack=may_pack)
         body, packed = await self._service.run(encode)
         self.set_header("Content-Type", JSON)
         self.add_header("Vary", "Accept-Encoding")
@@ -301,7 +274,7 @@ class CTSHandler(RequestHandler):
 
     async def _send_stream(self, stream: Stream) -> None:
         self._sending = asyncio.create_task(self._send_pieces(stream))
-        self._service.add_stream(self._sending)
+        self._service.end_with_server(self._sending)
         # The task may be canceled, when the client leaves or the server stops; this coroutine is not.
         await asyncio.wait({self._sending})
         if self._sending.cancelled():
@@ -314,8 +287,7 @@ class CTSHandler(RequestHandler):
             # What goes wrong before the first piece is still answered by an envelope.
             piece = await anext(stream.body, None)
             self.set_header("Content-Type", stream.content_type)
-            for name, value in stream.headers.items():
-                self.set_header(name, value)
+            self._set_headers(stream.headers)
             if self.check_etag_header():
                 self.set_status(HTTPStatus.NOT_MODIFIED)
                 self.finish()
@@ -336,7 +308,7 @@ class CTSHandler(RequestHandler):
             log.exception("%s: request %s broke off", self._where(), self._request_id)
             self._break_off()
         finally:
-            await _close(stream.body)
+            await stream.close()
 
     def _break_off(self) -> None:
         if not self._finished:
@@ -351,8 +323,7 @@ class CTSHandler(RequestHandler):
 
     def _compose(self, error: BaseException | None, status: int) -> bytes:
         self.set_status(status)
-        for name, value in error_headers(error).items():
-            self.set_header(name, value)
+        self._set_headers(error_headers(error))
         self.set_header("Content-Type", JSON)
         return error_body(
             error,
@@ -383,22 +354,4 @@ class CTSHandler(RequestHandler):
             )
 
     def _where(self) -> str:
-        return _summary(self.request)
-
-
-def _summary(request: HTTPServerRequest) -> str:
-    return f"{request.method} {request.path}"
-
-
-def _accepts_gzip(header: str) -> bool:
-    for offer in header.split(","):
-        coding, _, weight = offer.partition(";")
-        if coding.strip().lower() in ("gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
-
-
-async def _close(body: AsyncIterator[bytes]) -> None:
-    close = getattr(body, "aclose", None)
-    if close:
-        await close()
+        return f"{self.request.method} {self.request.path}"

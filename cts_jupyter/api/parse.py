@@ -23,6 +23,14 @@ _MAX_ECHO = 64 << 10
 Detail = dict[str, Any]
 
 
+def announced_bytes(headers: Mapping[str, str]) -> int:
+    """How long the body is said to be; 1 for one in chunks, which does not say."""
+    length = headers.get("Content-Length", "")
+    if length.isdecimal():
+        return int(length)
+    return 1 if "Transfer-Encoding" in headers else 0
+
+
 def read_parameters(route: Route, path_texts: Mapping[str, str], raw_query: str) -> dict[str, Any]:
     """The handler's ``path`` and ``query``."""
     found: dict[str, Any] = {}

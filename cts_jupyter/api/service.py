@@ -1,11 +1,11 @@
-"""What all requests share: the engine once it runs, or why it does not; the streams that are open."""
+"""What all requests share: the engine once it runs, or why it does not; the transfers under way."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cts_core.engine.engine import Engine
 from cts_jupyter.api.envelope import NotRunningError
@@ -31,7 +31,7 @@ class Service:
         self._engine: Engine | None = None
         self._failure = "CTS is still starting: try again in a moment"
         self._settled = asyncio.Event()
-        self._streams: set[asyncio.Task[None]] = set()
+        self._transfers: set[asyncio.Task[Any]] = set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cts-api")
 
     def start(self, engine: Engine) -> None:
@@ -47,12 +47,12 @@ class Service:
         self._settled.set()
 
     async def close(self) -> None:
-        """End every stream; whoever asks from now on is told that the server stops."""
+        """End every transfer; whoever asks from now on is told that the server stops."""
         self.fail("CTS is stopping: start the server again")
-        for stream in self._streams:
-            stream.cancel()
-        await asyncio.gather(*self._streams, return_exceptions=True)
-        self._pool.shutdown()
+        for transfer in self._transfers:
+            transfer.cancel()
+        await asyncio.gather(*self._transfers, return_exceptions=True)
+        self._pool.shutdown(wait=False)
 
     async def engine(self) -> Engine:
         """The running engine. Raises NotRunningError, which says what to do."""
@@ -69,7 +69,7 @@ class Service:
         """Do work that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def add_stream(self, task: asyncio.Task[None]) -> None:
-        """Have a stream ended when the server stops."""
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
+    def end_with_server(self, transfer: asyncio.Task[Any]) -> None:
+        """Have a download, an upload or a stream of events canceled when the server stops."""
+        self._transfers.add(transfer)
+        transfer.add_done_callback(self._transfers.discard)

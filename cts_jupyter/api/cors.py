@@ -1,0 +1,42 @@
+"""Cross-origin requests: which pages elsewhere may call the API, with the caller's credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+_METHODS = "GET, POST, PUT, DELETE"
+_EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
+_PREFLIGHT_SECONDS = 600
+
+
+def is_preflight(method: str | None, headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks what it may send, before it sends it. It never has a token then."""
+    return (
+        method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
+    )
+
+
+def cors_headers(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
+    """What every answer says, errors included."""
+    if not origins:
+        return {}
+    origin = headers.get("Origin")
+    if origin is None or origin not in origins:
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": _EXPOSED,
+    }
+
+
+def preflight_headers(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
+    """What the answer to a preflight says beside; nothing to an origin that is not configured."""
+    if headers["Origin"] not in origins:
+        return {}
+    return {
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": headers.get("Access-Control-Request-Headers", ""),
+        "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+    }
