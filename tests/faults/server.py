@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from cts_core.model.event import JobEvent
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Submission
 from cts_core.model.record import JobQuery
+from cts_core.records.sqlite_connection import Connections
 from cts_core.states import TERMINAL
+from cts_core.worker import failpoint
 
 ANA = User("ana", is_admin=True)
 TOOL = Path(__file__).with_name("tool.py")
@@ -77,6 +81,30 @@ async def _idle(engine: Engine, delivered: Path) -> bool:
     return len(told) >= sum(len(job.transition_times) for job in jobs)
 
 
+def _stop_between_commits() -> None:
+    """Let a ``stop`` wait for the commit that another thread is in.
+
+    Whoever is frozen in the midst of one holds SQLite's lock, and nobody on the same home can write before
+    it wakes up or is killed. That is SQLite's nature, and not what is asked here.
+    """
+    committing = threading.Lock()
+    write_group, kill = Connections._write_group, os.kill
+
+    def write_group_alone(self: Connections) -> None:
+        with committing:
+            write_group(self)
+
+    def kill_between_commits(pid: int, number: int) -> None:
+        if number != signal.SIGSTOP:
+            kill(pid, number)
+            return
+        with committing:
+            kill(pid, number)
+
+    Connections._write_group = write_group_alone
+    failpoint.os.kill = kill_between_commits
+
+
 async def main(home: Path, submission: str, count: int) -> None:
     settings = load_settings(
         {"home": home, "owner": ANA.name, "preset": "embedded", "local": {"cpus": 2}}, environ={}
@@ -104,4 +132,5 @@ async def main(home: Path, submission: str, count: int) -> None:
 
 
 if __name__ == "__main__":
+    _stop_between_commits()
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
