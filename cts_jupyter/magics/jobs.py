@@ -121,11 +121,13 @@ def _configure_jobs(parser: CommandParser) -> None:
 
 
 def watch_jobs(jobs: Sequence[Job]) -> None:
-    """Wait until all have ended. Raises MagicError, naming those that did not complete.
+    """Show jobs until all have ended. Raises MagicError, naming those that did not complete.
 
     Interrupting leaves the jobs alone.
     """
     try:
+        for job in jobs:
+            job.show()
         for job in jobs:
             job.wait()
     except KeyboardInterrupt:
@@ -141,10 +143,7 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
 
 
 def _run_watch(context: Context, options: argparse.Namespace) -> None:
-    jobs = context.jobs(options.jobs or [LATEST])
-    for job in jobs:
-        job.show()
-    watch_jobs(jobs)
+    watch_jobs(context.jobs(options.jobs or [LATEST]))
 
 
 def _configure_cancel(parser: CommandParser) -> None:

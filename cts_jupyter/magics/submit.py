@@ -227,7 +227,6 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
 def _submit(context: Context, body: dict[str, Any], *, watch: bool) -> Job:
     job = context.session.submit(body)
     if watch:
-        job.show()
         watch_jobs([job])
     return job
 

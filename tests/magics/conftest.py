@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from cts_jupyter import session
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, ServerFile
 
+_numbers = itertools.count()
 START_SECONDS = 60
 TOOL = Path(__file__).with_name("tool.sh")
 
@@ -150,8 +152,7 @@ def shell(
 @pytest.fixture
 def place(request: pytest.FixtureRequest) -> str:
     """A folder of the object store for one test."""
-    name = request.node.name.translate(str.maketrans("_[]", "---")).lower()
-    return f"data/{name[:60].strip('-')}/"
+    return f"data/{request.node.originalname.replace('_', '-')}-{next(_numbers)}/"
 
 
 @pytest.fixture

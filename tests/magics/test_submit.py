@@ -1,0 +1,269 @@
+"""``%cts submit``, ``check``, ``resubmit``, ``watch``, ``cancel`` against a real service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from cts_jupyter.job import Job
+from cts_jupyter.magics.submit import CheckReport
+
+ASKED = "--memory 50MB --runtime 1m"
+
+
+@pytest.fixture
+def submit(inputs, place):
+    """The line of a submission."""
+
+    def line(
+        args="ok /output_files/o_<n>.txt <files>", *, out="out/", options="", command="submit"
+    ):
+        return f"%cts {command} host/tool -i {inputs} --output-dir {place}{out} {ASKED} {options} -- {args}"
+
+    return line
+
+
+def test_from_a_line_to_verified_outputs(shell, submit, place):
+    job = shell(submit(options="-n 2 -o job --label study=soil"))
+    assert isinstance(job, Job)
+    assert shell.names["job"] is job
+    assert job.wait(60).state == "complete"
+    assert [output.file for output in job.outputs] == [f"{place}out/o_0.txt", f"{place}out/o_1.txt"]
+    assert [v.is_good for v in shell("%cts verify $job")] == [True, True]
+    paths = shell("%cts get $job results/")
+    assert [path.name for path in paths] == ["o_0.txt", "o_1.txt"]
+    assert [name[-6:] for name in paths[0].read_text().split()[1:]] == ["/a.txt", "/b.txt"]
+    frame = job.files()
+    assert list(frame["CRC64/NVME"]) == [output.crc64nvme for output in job.outputs]
+    assert [c.exit_code for c in job.containers] == [0, 0]
+    assert job.error is None
+
+
+def test_a_line_and_a_cell_build_the_same_job(shell, submit, inputs, place):
+    by_line = shell(
+        submit("ok /output_files/x.txt --x=4 <files:comma>", options="-n 3 --declobber")
+    )
+    by_line.wait(60)
+    shell.names["files"] = shell(f"%cts files {inputs}")
+    by_cell = shell(
+        f"""%%cts submit -o cell
+cluster: local
+image: host/tool
+input_files: $files
+output_dir: {place}out/
+num_containers: ${{len(files)}}
+memory: 50MB
+runtime: 1m
+params:
+  declobber: true
+  args: [ok, /output_files/x.txt, --x, 4, <files:comma>]
+""".replace("-o cell", "-o cell --overwrite")
+    )
+    assert by_cell is shell.names["cell"]
+    assert by_cell.details.job_input == by_line.details.job_input
+    by_cell.wait(60)
+
+
+def test_the_line_of_a_cell_counts(shell, inputs, place):
+    report = shell(
+        f"%%cts check --memory 60MB -i {inputs}a.txt -- ok /output_files/y\n"
+        f"image: host/tool\noutput_dir: {place}o/\nmemory: 50MB\nruntime: PT1M\nparams:\n  args: [other]\n"
+        "  environment: {E: r<n>}\n"
+    )
+    assert report.containers[0].argv[1:] == ["ok", "/output_files/y"]
+    assert report.containers[0].environment == {"E": "r0"}
+
+
+def test_a_check_says_what_would_run_and_stores_nothing(shell, submit, place):
+    before = len(shell("%cts ls"))
+    report = shell(submit("ok /output_files/o --x=4 <files>", options="-n 2", command="check"))
+    assert isinstance(report, CheckReport)
+    assert report.containers[0].argv[1:4] == ["ok", "/output_files/o", "--x"]
+    text = repr(report)
+    assert "Container 1:" in text
+    assert "--x=4 runs as two words" in text
+    assert "CPU hours" in text
+    assert any("declobber" in warning for warning in report.warnings)
+    assert repr(shell(submit(options="--check"))).startswith("This job can be submitted")
+    assert len(shell("%cts ls")) == before
+    assert len(shell(f"%cts files {place}out/")) == 0
+
+
+def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, place):
+    unused = shell.refusal(
+        f"%cts submit host/never -i {inputs} --output-dir {place}o/ --memory 1GB"
+    )
+    assert unused.startswith("--runtime is missing")
+    job = shell(submit())
+    job.wait(60)
+    said = shell.refusal(f"%cts submit host/tool -i {inputs} --output-dir {place}o/")
+    assert said.startswith("--memory and --runtime are missing")
+    assert "--memory 50MB --runtime PT1M" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%cts submit", "IMAGE and -i, -g or --tsv and --output-dir and --memory and --runtime are missing"),
+        ("%cts submit host/nothing -i {inputs} --output-dir {place}o/ {asked}", "%cts images"),
+        ("%cts submit host/tool -i {inputs}none --output-dir {place}o/ {asked}", "patterns go with -g"),
+        ("%cts submit host/tool -i {place}none/ --output-dir {place}o/ {asked}", "No file lies below"),
+        ("%cts submit host/tool -i {inputs} -g *.fna --output-dir {place}o/ {asked}", "matches '*.fna'"),
+        ("%cts submit host/tool -g *.fna --output-dir {place}o/ {asked}", "needs a folder to pick from"),
+        ("%cts submit host/tool -i $inptus --output-dir {place}o/ {asked}", "no variable named 'inptus'"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} -- a,b", "'a,b'"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} -n 9", "num_containers"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ --memory x --runtime 1m", "memory"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ --memory 1GB --runtime soon", "duration"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} --cluster mars", "cluster"),
+        ("%cts submit host/tool --tsv none.tsv --output-dir {place}o/ {asked}", "none.tsv"),
+        ("%cts submit host/tool --nope", "unrecognized arguments: --nope; see %cts help submit"),
+        ("%%cts submit\nimage: host/tool", "input_files and output_dir"),
+        ("%%cts submit\n- a", "key: value"),
+        ("%%cts ls\nx", "takes no cell"),
+        ("%cts ls -- x", "no use for words after '--'"),
+        ("%cts nothing", "no command 'nothing'"),
+        ("%cts status zzz", "begins with 'zzz'"),
+        ("%cts submit 'open", "not closed"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line_that_says_what_to_do(shell, inputs, place, line, said):
+    # Only our own places: the braces of a line are Python's.
+    for name, value in {"inputs": inputs, "place": place, "asked": ASKED}.items():
+        line = line.replace(f"{{{name}}}", value)
+    refusal = shell.refusal(line)
+    assert said in refusal
+    assert "\n" not in refusal
+
+
+def test_an_input_without_a_checksum_is_explained_and_mended(shell, service, place):
+    path = service.objects / place / "in" / "by-hand.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("by hand")
+    line = f"%cts submit host/tool -i {place}in/ --output-dir {place}out/ {ASKED} -- ok /output_files/o"
+    assert "%cts checksum PATH --write" in shell.refusal(line)
+    missing = shell(f"%cts files {place}in/ --missing -o todo")
+    assert [file.path for file in missing] == [f"{place}in/by-hand.txt"]
+    assert "1 checksum computed and stored" in repr(shell("%cts checksum $todo --write"))
+    assert shell(line).wait(60).state == "complete"
+    assert "nothing to do" in repr(
+        shell(f"%cts files {place}in/ --missing -o todo\n%cts checksum $todo")
+    )
+
+
+def test_a_folder_that_is_not_empty_stops_a_submission(shell, submit, place):
+    shell(submit()).wait(60)
+    assert f"{place}out/ is not empty" in shell.refusal(submit())
+    assert shell(submit(options="--overwrite")).wait(60).state == "complete"
+
+
+def test_tsv_and_globs(shell, inputs, place, tmp_path):
+    (tmp_path / "in.tsv").write_text(f"file\tdata_id\n{inputs}a.txt\tid 1\n{inputs}b.txt\tid 2\n")
+    line = (
+        "%cts check host/tool {} --output-dir " + f"{place}out/ {ASKED} -- ok /output_files/o {{}}"
+    )
+    report = shell(line.format("--tsv in.tsv", "'<manifest:data_ids:my ids>'"))
+    assert report.containers[0].manifest == "my ids\nid 1\nid 2\n"
+    report = shell(line.format(f"-i {inputs}c.txt -g '{inputs}[ab].txt'", "<files>"))
+    assert [f.file[-5:] for f in report.containers[0].files] == ["c.txt", "a.txt", "b.txt"]
+    report = shell(line.format(f"-i {place} -g '?.txt'", "<files>"))
+    assert len(report.containers[0].files) == 3
+
+
+def test_watch_fails_the_cell_of_a_job_that_failed(shell, submit):
+    said = shell.refusal(submit("fail /output_files/o", options="--watch -o bad"))
+    assert said.startswith("Not complete: job ")
+    assert "%cts why" in said
+    assert shell.run("%cts watch -").error is not None
+    assert shell.run(submit(out="good/", options="--watch")).error is None
+
+
+def test_an_interrupted_watch_leaves_the_job_alone(shell, submit):
+    job = shell(submit("wait /output_files/o"))
+
+    def interrupt():
+        # The submission listens, and then the watch does.
+        while len(job._session.feed._listeners[job.id]) < 2 or job.state != "job_submitted":
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert "the jobs go on" in shell.refusal(f"%cts watch {job.id}")
+    assert job.state == "job_submitted"
+    assert "is being cancelled" in shell.run(f"%cts cancel {job.id[:8]}").out
+    assert job.wait(60).state == "canceled"
+    assert "can be canceled" in shell.refusal(f"%cts cancel {job.id}")
+
+
+def test_only_what_failed_is_submitted_again(shell, submit, inputs, place):
+    job = shell(
+        submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil")
+    )
+    assert job.wait(60).state == "error"
+    again = shell("%cts resubmit - --failed --memory 60MB --runtime 2m")
+    details = again.details
+    assert [file.file for file in details.job_input.input_files] == [f"{inputs}b.txt"]
+    assert details.job_input.num_containers == 1
+    assert details.job_input.memory == 60_000_000
+    assert details.job_input.output_dir == f"{place}out-2/"
+    assert details.labels == {"study": "soil", "resubmit-of": job.id}
+    assert again.wait(60).state == "complete"
+    third = again.resubmit()
+    assert third.details.job_input.output_dir == f"{place}out-3/"
+    third.wait(60)
+    assert "No container" in shell.refusal(f"%cts resubmit {again.id} --failed")
+    assert "is not empty" in shell.refusal(f"%cts resubmit {again.id} --output-dir {place}out-2/")
+
+
+def test_a_changed_input_is_not_submitted_again(shell, submit, inputs, tmp_path):
+    job = shell(submit())
+    job.wait(60)
+    (tmp_path / "a.txt").write_text("changed")
+    shell(f"%cts put a.txt {inputs} --overwrite")
+    assert "does not match the actual checksum" in shell.refusal(f"%cts resubmit {job.id}")
+
+
+def test_a_job_written_down_is_submitted_as_the_same(shell, submit, tmp_path):
+    job = shell(submit("ok /output_files/o_<n>.txt --x 4 -i <files:repeat>", options="-n 2"))
+    job.wait(60)
+    wanted = job.details.job_input
+    for again in (
+        shell(job.as_line().replace(" --", " --overwrite --", 1)),
+        shell(job.as_line(tsv=tmp_path / "in.tsv").replace(" --", " --overwrite --", 1)),
+        shell(job.as_yaml().replace("%%cts submit", "%%cts submit --overwrite")),
+        shell(job.as_python() + "\njob"),
+    ):
+        assert again.details.job_input == wanted
+        again.wait(60)
+
+
+def test_a_timeout_while_waiting_leaves_the_job_alone(shell, submit):
+    job = shell(submit("wait /output_files/o"))
+    with pytest.raises(TimeoutError, match=job.id[:8]):
+        job.wait(0.01)
+    job.cancel()
+    assert job.wait(60).state == "canceled"
+
+
+def test_names_inside_a_function_are_seen(shell, inputs, place):
+    shell("def count(where):\n    table = %cts files $where -g {'?.txt'}\n    return len(table)\n")
+    assert shell(f"count('{inputs}')") == 3
+
+
+def test_no_service_is_one_line(shell, monkeypatch, tmp_path):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "nowhere"))
+    assert "CDM_TASK_SERVICE_URL" in shell.refusal("%cts ls")
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", "http://127.0.0.1:1/cts")
+    assert "cannot be reached" in shell.refusal("%cts ls")
+
+
+def test_a_service_elsewhere_by_its_url(shell, service, monkeypatch):
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
+    assert "KBASE_AUTH_TOKEN" in shell.refusal("%cts whoami")
+    # Read late: the same session now has it.
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)
+    assert str(shell("%cts whoami")).startswith("You are ana (full_admin) at 127.0.0.1:")
