@@ -52,11 +52,8 @@ class Cleaner:
 
     async def clean_page(self) -> int:
         """Clean the oldest of those due; returns how many. Jobs of absent sites are passed over."""
-        cleaned = 0
-        for job in await self._store.ended_jobs(utc_now() - self._age):
-            site = self._sites.get(job.cluster)
-            if site is not None:
-                await site.clean(job.id)
-                await self._store.mark_cleaned(job.id)
-                cleaned += 1
-        return cleaned
+        due = await self._store.ended_jobs(utc_now() - self._age, self._sites)
+        for job in due:
+            await self._sites[job.cluster].clean(job.id)
+            await self._store.mark_cleaned(job.id)
+        return len(due)

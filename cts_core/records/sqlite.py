@@ -131,9 +131,11 @@ class SQLiteStore:
         """See the port."""
         await self._write(lambda db: sqlite_jobs.mark_cleaned(db, job_id))
 
-    async def ended_jobs(self, before: datetime, *, limit: int = 100) -> list[JobSummary]:
+    async def ended_jobs(
+        self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
+    ) -> list[JobSummary]:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.ended(db, before, limit))
+        return await self._read(lambda db: sqlite_jobs.ended(db, before, clusters, limit))
 
     async def take_leases(
         self,

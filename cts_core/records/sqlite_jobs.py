@@ -43,7 +43,8 @@ LIST_ALL = f"{_JOB} WHERE {_LISTING}"
 LIST_OF_USER = f"{_JOB} WHERE user = :user AND {_LISTING}"
 LIVE_ALL = f"{_JOB} WHERE {LIVE} ORDER BY created, rowid"
 LIVE_OF_CLUSTER = f"{_JOB} WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
-ENDED = f"{_JOB} WHERE {UNCLEANED} AND updated < ? ORDER BY updated LIMIT ?"
+_AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
+ENDED = f"{_JOB} WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
 TRANSITIONS = """
 SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
 WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
@@ -157,9 +158,12 @@ def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:
     return _summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)))
 
 
-def ended(db: sqlite3.Connection, before: datetime, limit: int) -> list[JobSummary]:
-    """The jobs that have ended and are not cleaned."""
-    return _summaries(db, db.execute(ENDED, (rows.to_number(before), limit)))
+def ended(
+    db: sqlite3.Connection, before: datetime, clusters: Collection[Cluster], limit: int
+) -> list[JobSummary]:
+    """The jobs of these sites that have ended and are not cleaned."""
+    names = json.dumps([cluster.value for cluster in clusters])
+    return _summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)))
 
 
 def transition(

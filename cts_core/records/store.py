@@ -110,8 +110,10 @@ class RecordStore(Protocol):
     async def mark_cleaned(self, job_id: str) -> None:
         """Note that a job's transient files are gone."""
 
-    async def ended_jobs(self, before: datetime, *, limit: int = 100) -> list[JobSummary]:
-        """Jobs that ended before this time and are not cleaned, oldest first."""
+    async def ended_jobs(
+        self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
+    ) -> list[JobSummary]:
+        """Jobs of these sites that ended before this time and are not cleaned, oldest first."""
 
     async def take_leases(
         self,

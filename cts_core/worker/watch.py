@@ -20,6 +20,8 @@ TICK_SECONDS = 0.1
 """Between looks for a cancel and at the clock."""
 MEASURE_SECONDS = 0.25
 """Between looks at the memory: what grows and goes in a shorter time is not seen."""
+_FIRST_MEASURE_SECONDS = 0.02
+"""After the start; from then on the pauses double, so that short containers are measured too."""
 _MEASURE_SHARE = 0.02
 """At most this share of a cpu goes into measuring, however many processes there are to look through."""
 _CLEAR_UP_SECONDS = 10.0
@@ -66,10 +68,11 @@ class Watch:
         self._plan = plan
         self._own_memory = own_memory
         self._started = time.monotonic()
-        self._measure_at = self._started + MEASURE_SECONDS
+        self._measure_pause = _FIRST_MEASURE_SECONDS
+        self._measure_at = self._started + self._measure_pause
         self._kill_at: float | None = None
         self._code: int | None = None
-        self._peak = processes.memory([process.pid], exact_above=0)
+        self._peak = 0
         self._largest = 0
         self._cpu = 0.0
         self._stopped_for: str | None = None
@@ -86,7 +89,7 @@ class Watch:
         """Wait for the end, stopping what goes past its limits, is canceled, or when ``stop`` says so."""
         self._poll.register(stop.wakeup, select.POLLIN)
         while self._code is None:
-            self._pump(TICK_SECONDS)
+            self._pump(min(TICK_SECONDS, max(0.0, self._measure_at - time.monotonic())))
             stop.clear()
             self._reap()
             if self._code is None:
@@ -145,7 +148,8 @@ class Watch:
                 f"{readable_bytes(self._plan.memory)}. Submit it again with more memory."
             )
         now = time.monotonic()
-        self._measure_at = now + max(MEASURE_SECONDS, (now - begun) / _MEASURE_SHARE)
+        self._measure_pause = min(MEASURE_SECONDS, 2 * self._measure_pause)
+        self._measure_at = now + max(self._measure_pause, (now - begun) / _MEASURE_SHARE)
 
     def _peak_memory(self) -> int | None:
         # The system counts our own memory for what was forked from us, so that only more than that says

@@ -474,11 +474,17 @@ async def test_ended_jobs_wait_for_cleaning(store):
     for seconds, job in zip((3, 1, 2), jobs, strict=False):
         await walk(store, job.id, time=NOON + seconds * SECOND)
     before = NOON + 3 * SECOND
-    assert [job.id for job in await store.ended_jobs(before)] == [jobs[1].id, jobs[2].id]
-    assert [job.id for job in await store.ended_jobs(before, limit=1)] == [jobs[1].id]
+    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [
+        jobs[1].id,
+        jobs[2].id,
+    ]
+    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL], limit=1)] == [
+        jobs[1].id
+    ]
+    assert await store.ended_jobs(before, [Cluster.KBASE]) == []
     await store.mark_cleaned(jobs[1].id)
     await store.mark_cleaned(jobs[1].id)
-    assert [job.id for job in await store.ended_jobs(before)] == [jobs[2].id]
+    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [jobs[2].id]
     assert (await store.get_summary(jobs[1].id)).cleaned
     assert not (await store.get_summary(jobs[2].id)).cleaned
 
