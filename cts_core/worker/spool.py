@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import uuid
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -43,7 +44,7 @@ def boot_id() -> str:
 
 def write_json(path: str, value: object) -> None:
     """Write a file atomically and durably."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()

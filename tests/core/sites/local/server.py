@@ -1,0 +1,40 @@
+"""One of several servers on one home: hands its jobs over, and polls until every container of all has ended.
+
+Usage: ``python server.py FOLDER NAME``, once ``FOLDER/go`` is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.sites import local_ground
+
+JOBS, CONTAINERS, CPUS = 3, 4, 2
+SCRIPT = 'echo "+ $CPUS $CTS_CONTAINER" >> "$LINES"; sleep 0.05; echo "- $CPUS $CTS_CONTAINER" >> "$LINES"'
+
+
+async def main(folder: Path, name: str) -> None:
+    ground = local_ground(folder, cpus=CPUS)
+    await ground.site.open(ground.on_change)
+    for number in range(JOBS):
+        cpus = 1 + number % 2
+        environment = {"LINES": str(folder / "lines"), "CPUS": str(cpus)}
+        job = ground.job(
+            SCRIPT,
+            id=f"{name}-{number}",
+            num_containers=CONTAINERS,
+            cpus=cpus,
+            params={"environment": environment},
+        )
+        await ground.hand_over(job)
+        await ground.poll()
+    while any((folder / "local" / "queue").iterdir()):
+        await ground.poll()
+        await asyncio.sleep(0.01)
+    await ground.site.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

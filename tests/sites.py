@@ -1,0 +1,142 @@
+"""A site with programs and inputs to run on it, for the contract of sites and for what is particular to one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cts_core.config import LocalSettings
+from cts_core.model.image import JobImage
+from cts_core.model.record import JobRecord
+from cts_core.plan import plan_job
+from cts_core.sites.local.site import LocalSite
+from cts_core.sites.site import ContainerReport, LogStream, Site
+from cts_core.states import TERMINAL, JobState, steps_after
+from cts_core.worker.directory import Directory
+from tests.factories import make_image, make_job_record
+
+LOG_DIR = "logs/container_logs"
+PATIENCE = 60.0
+
+
+@dataclass
+class Ground:
+    """A site, and what an engine would do with it, without records."""
+
+    make_site: Callable[[], Site]
+    """A site on the same ground, as of a further server."""
+    objects: Directory
+    programs: Path
+    states: dict[str, list[JobState]] = field(default_factory=dict)
+    reports: dict[str, dict[int, ContainerReport]] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    hinted: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.site = self.make_site()
+
+    def on_change(self, job_id: str) -> None:
+        self.hinted.append(job_id)
+        self.changed.set()
+
+    def put(self, path: str, data: bytes) -> str:
+        """Store an object; returns its checksum."""
+        with self.objects.writer(path) as writer:
+            writer.write(data)
+            return writer.commit().crc64nvme or ""
+
+    def image(self, script: str) -> JobImage:
+        """A registered program."""
+        text = f"#!/bin/sh\n{script}\n"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        path = self.programs / digest[:16]
+        # Made elsewhere and moved here: another server may be about to run the same.
+        made = path.with_suffix(f".{os.getpid()}")
+        made.write_text(text)
+        made.chmod(0o755)
+        made.replace(path)
+        return make_image(entrypoint=[str(path)], digest=f"sha256:{digest}").for_job()
+
+    def job(self, script: str, **submission: Any) -> JobRecord:
+        """A job over ``files`` small inputs, or one for each container."""
+        count = submission.pop("files", submission.get("num_containers", 1))
+        files = [
+            {"file": path, "crc64nvme": self.put(path, path.encode())}
+            for path in (f"data/in/{number}.txt" for number in range(count))
+        ]
+        record = make_job_record(files=files, **{"params": {}, **submission})
+        return record.model_copy(update={"image": self.image(script)})
+
+    async def start(self, script: str, **submission: Any) -> JobRecord:
+        job = self.job(script, **submission)
+        await self.hand_over(job)
+        return job
+
+    async def hand_over(self, job: JobRecord) -> None:
+        await self.site.start(job, plan_job(job.job_input, job.image.entrypoint))
+        count = job.job_input.num_containers
+        self.states.setdefault(job.id, [JobState.DOWNLOAD_SUBMITTED] * count)
+        self.reports.setdefault(job.id, {})
+
+    async def poll(self) -> Mapping[str, Sequence[ContainerReport]]:
+        """One poll for all jobs, whose news is taken as the engine takes it."""
+        answer = await self.site.poll(self.states)
+        for job_id, reports in answer.items():
+            for report in reports:
+                states = self.states[job_id]
+                if steps_after(states[report.number], report.steps):
+                    states[report.number] = report.steps[-1].state
+                    self.reports[job_id][report.number] = report
+        return answer
+
+    async def until(self, job: JobRecord, *wanted: JobState) -> dict[int, ContainerReport]:
+        """Poll, when told or every now and then, until all containers are in a wanted state: an end, if none."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                self.changed.clear()
+                await self.poll()
+                if all(state in (wanted or TERMINAL) for state in self.states[job.id]):
+                    return self.reports[job.id]
+                try:
+                    async with asyncio.timeout(0.2):
+                        await self.changed.wait()
+                except TimeoutError:
+                    continue
+
+    async def canceled(self, job: JobRecord) -> None:
+        """Cancel until nothing of the job runs."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self.site.cancel(job.id):
+                await asyncio.sleep(0.02)
+
+    async def log(
+        self, job: JobRecord, number: int = 0, stream: LogStream = LogStream.STDOUT, **part: Any
+    ) -> tuple[bytes, bool] | None:
+        """The text of a log, and whether that is all of it."""
+        log = await self.site.open_log(job.id, number, stream, **part)
+        return log and (b"".join([piece async for piece in log.body]), log.ended)
+
+
+def local_site(folder: Path, **settings: Any) -> LocalSite:
+    """A local site; two in one folder are those of two servers on one home."""
+    defaults = {"cpus": 2, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
+    return LocalSite(
+        folder / "local",
+        LocalSettings(**(defaults | settings)),
+        objects_root=folder / "objects",
+        log_dir=LOG_DIR,
+    )
+
+
+def local_ground(folder: Path, **settings: Any) -> Ground:
+    """A local site that is not open yet."""
+    objects = Directory(str(folder / "objects"))
+    objects.create()
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    return Ground(lambda: local_site(folder, **settings), objects, programs)
