@@ -27,6 +27,8 @@ class CardDisplay:
 
     def __init__(self, card: Callable[[], CardData]) -> None:
         """``card`` asks the service, and may raise CTSClientError."""
+        # A terminal would print an update as one more output, wherever the cursor is.
+        self.can_update = hasattr(get_ipython(), "kernel")
         self._card = card
         self._lock = threading.Lock()
         self._places: deque[str] = deque(maxlen=_MAX_PLACES)
@@ -56,7 +58,8 @@ class CardDisplay:
             return card
         display(bundle, raw=True, display_id=place)  # type: ignore[no-untyped-call]  # IPython's
         with self._lock:
-            self._places.append(place)
+            if self.can_update:
+                self._places.append(place)
             self._updated = time.monotonic()
         return card
 

@@ -288,6 +288,11 @@ class Job:
         if shown is not None and self._ended.is_set() and not words.has_ended(shown.state):
             self._display.update_now()
 
+    def show_end(self) -> None:
+        """Show the card once more where what was shown cannot change, such as in a terminal."""
+        if not self._display.can_update:
+            self._display.show(is_live=False, is_result_too=True)
+
     def __repr__(self) -> str:
         state = words.say_state(self._state) if self._state else "not looked at yet"
         return f"<Job {words.short_id(self.id)}: {state}>"

@@ -18,7 +18,7 @@ from cts_jupyter.magics.arguments import (
 )
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.inputs import InputFile, configure_sources
-from cts_jupyter.magics.parser import CommandParser, duration, key_value
+from cts_jupyter.magics.parser import CommandParser, duration, key_value, positive
 
 
 @dataclass
@@ -61,10 +61,10 @@ def configure_draft(parser: CommandParser) -> None:
         "-n",
         "--containers",
         metavar="N",
-        type=int,
+        type=positive,
         help="over how many containers to split the files",
     )
-    add("-c", "--cpus", metavar="CPUS", type=int, help="per container")
+    add("-c", "--cpus", metavar="CPUS", type=positive, help="per container")
     add("--env", metavar="K=V", type=key_value, action="append", help="an environment variable")
     add(
         "--input-root", metavar="P", action="append",

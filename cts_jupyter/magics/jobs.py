@@ -13,7 +13,7 @@ from cts_jupyter.job import Job
 from cts_jupyter.logs import STREAMS, LogText, follow_log, read_log
 from cts_jupyter.magics.context import Context
 from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import Command, CommandParser, duration, key_value
+from cts_jupyter.magics.parser import Command, CommandParser, duration, key_value, positive
 from cts_jupyter.magics.why import explain
 from cts_jupyter.report import find_containers, has_failed
 from cts_jupyter.seen import SeenJobs
@@ -134,6 +134,8 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
         raise MagicError(
             "You stopped watching; the jobs go on, and their cards with them. %cts cancel JOB would stop one"
         ) from None
+    for job in jobs:
+        job.show_end()
     bad = [job for job in jobs if job.state != JobState.COMPLETE]
     if bad:
         named = "; ".join(
@@ -176,7 +178,7 @@ def _configure_logs(parser: CommandParser) -> None:
     )
     add("--err", action="store_true", help="stderr instead of stdout")
     add("-f", "--follow", action="store_true", help="go on as it grows; interrupting is harmless")
-    add("--tail", metavar="N", type=int, help="only the last N lines")  # fmt: skip
+    add("--tail", metavar="N", type=positive, help="only the last N lines")  # fmt: skip
 
 
 def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:

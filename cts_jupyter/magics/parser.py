@@ -92,6 +92,13 @@ def key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
+def positive(text: str) -> int:
+    """A number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 1 or more")
+    return int(text)
+
+
 def folder(text: str) -> str:
     """A folder of the object store, which ends in a slash."""
     if not text.endswith("/"):

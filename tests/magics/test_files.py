@@ -1,0 +1,93 @@
+"""``%cts files``, ``put``, ``get``, ``checksum`` and ``verify`` against a real service."""
+
+from __future__ import annotations
+
+from cts_core.checksum import Crc64Nvme
+
+
+def crc(text):
+    made = Crc64Nvme()
+    made.update(text.encode())
+    return made.text()
+
+
+def test_put_and_files(shell, inputs, place):
+    table = shell(f"%cts files {place}")
+    assert [file.path for file in table] == [f"{inputs}{n}.txt" for n in "abc"]
+    assert [file.crc64nvme for file in table] == [crc(n) for n in "abc"]
+    assert crc("a") in repr(table)
+    assert len(shell(f"%cts files {place} -g '[ab].txt'")) == 2
+    assert "No files like *.fna" in repr(shell(f"%cts files {place} -g *.fna"))
+    assert "No files without a checksum" in repr(shell(f"%cts files {place} --missing"))
+    assert "cannot be read" in shell.refusal(f"%cts files {place} -g '[z-a]'")
+    assert list(table.to_frame()["size"]) == [1, 1, 1]
+
+
+def test_put_takes_patterns_and_folders(shell, place, tmp_path):
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "deep" / "x 1.txt").write_text("x")
+    (tmp_path / "tree" / "y.txt").write_text("y")
+    shell(f"%cts put tree {place}")
+    assert [f.path for f in shell(f"%cts files {place}")] == [
+        f"{place}tree/deep/x 1.txt",
+        f"{place}tree/y.txt",
+    ]
+    shell(f"%cts put 'tree/**/*.txt' {place}flat/")
+    assert [f.path for f in shell(f"%cts files {place}flat/")] == [
+        f"{place}flat/x 1.txt",
+        f"{place}flat/y.txt",
+    ]
+    assert "no local file" in shell.refusal(f"%cts put nothing* {place}")
+    assert "ending in '/'" in shell.refusal(f"%cts put tree {place}x")
+
+
+def test_put_again_changes_nothing_and_never_overwrites_unasked(shell, inputs, place, tmp_path):
+    assert "3 files stored before, unchanged" in repr(shell(f"%cts put a.txt b.txt c.txt {inputs}"))
+    (tmp_path / "b.txt").write_text("other")
+    said = shell.refusal(f"%cts put a.txt b.txt {inputs}")
+    assert f"{inputs}b.txt" in said
+    assert f"{inputs}a.txt" not in said
+    shell(f"%cts put a.txt b.txt {inputs} --overwrite")
+    assert shell(f"%cts files {inputs}b.txt")[0].crc64nvme == crc("other")
+
+
+def test_get_is_verified_and_never_overwrites_unasked(shell, inputs, tmp_path):
+    ran = shell.run(f"%cts get {inputs} got/")
+    assert [path.read_text() for path in ran.value] == ["a", "b", "c"]
+    assert "3 files downloaded" in ran.out
+    assert "3 there already" in shell.run(f"%cts get {inputs} got/").out
+    (tmp_path / "got" / "b.txt").write_text("mine")
+    assert "got/b.txt" in shell.refusal(f"%cts get {inputs}b.txt got/")
+    assert (tmp_path / "got" / "b.txt").read_text() == "mine"
+    shell(f"%cts get {inputs}b.txt got/ --overwrite")
+    assert (tmp_path / "got" / "b.txt").read_text() == "b"
+    assert "both become" in shell.refusal(f"%cts get {inputs}b.txt {inputs} got/")
+
+
+def test_what_changed_behind_our_back_is_named_and_not_served(shell, service, inputs):
+    (service.objects / inputs / "b.txt").write_text("tampered")
+    (service.objects / inputs / "c.txt").unlink()
+    refusal = shell.refusal(f"%cts verify {inputs}a.txt {inputs}b.txt {inputs}c.txt")
+    assert refusal.startswith("2 of 3 files not verified")
+    assert f"{inputs}b.txt (CHANGED" in refusal
+    assert f"{inputs}c.txt (GONE" in refusal
+    assert [v.is_good for v in shell(f"%cts verify {inputs}a.txt")] == [True]
+    assert "CHANGED" in repr(shell(f"%cts files {inputs}"))
+    assert shell.run(f"%cts get {inputs}b.txt got/").error is not None
+
+
+def test_checksums_are_shown_and_written(shell, service, inputs):
+    (service.objects / inputs / "d.txt").write_text("by hand")
+    table = shell(f"%cts checksum {inputs}")
+    assert [file.crc64nvme for file in table] == [crc("a"), crc("b"), crc("c"), None]
+    assert "--write" in repr(table)
+    assert "no checksum" in shell.refusal(f"%cts verify {inputs}d.txt")
+    table = shell(f"%cts checksum {inputs} --write")
+    assert table[3].crc64nvme == crc("by hand")
+    assert "1 checksum computed and stored" in repr(table)
+    assert shell(f"%cts verify {inputs}")[3].is_good
+    assert "was not found" in shell.refusal(f"%cts checksum {inputs}none")
+
+
+def test_an_empty_folder_is_said(shell, place):
+    assert f"No files below {place}none/" in repr(shell(f"%cts files {place}none/"))

@@ -1,0 +1,134 @@
+"""``%cts ls``, ``status``, ``why`` and ``logs`` against a real service."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+ASKED = "--memory 50MB --runtime 1m"
+
+
+@pytest.fixture
+def submit(shell, inputs, place):
+    """Submit a job."""
+
+    def submit_(args="ok /output_files/o_<n>.txt <files>", *, out="out/", options=""):
+        return shell(
+            f"%cts submit host/tool -i {inputs} --output-dir {place}{out} {ASKED} {options} -- {args}"
+        )
+
+    return submit_
+
+
+def test_ls_picks_and_says(shell, submit, place):
+    good = submit(options="--label study=soil-1").wait(60)
+    bad = submit("fail /output_files/o", out="bad/").wait(60)
+    found = shell(f"%cts ls {place}")
+    assert [job.id for job in found] == [bad.id, good.id]
+    assert good.id[:8] in repr(found)
+    assert "Failed" in found._repr_html_()
+    assert list(found.to_frame()["state"]) == ["error", "complete"]
+    for line, expected in [
+        (f"%cts ls {place} --state failed", [bad]),
+        (f"%cts ls {place} --state complete", [good]),
+        (f"%cts ls {place} --state ended", [bad, good]),
+        (f"%cts ls {place} --state live", []),
+        ("%cts ls --label study=soil-1", [good]),
+        (f"%cts ls {good.id[:9]}", [good]),
+        (f"%cts ls {place} --image TOOL --since 1h", [bad, good]),
+        (f"%cts ls {place} --image other", []),
+        (f"%cts ls {place} --since 0.000001", []),
+    ]:
+        assert [job.id for job in shell(line)] == [job.id for job in expected], line
+    assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))
+
+
+def test_ls_new_tells_of_each_end_once(shell, submit, place):
+    shell("%cts ls --new")
+    job = submit().wait(60)
+    other = submit(out="other/").wait(60)
+    assert [new.id for new in shell(f"%cts ls --new {place}other")] == [other.id]
+    assert [new.id for new in shell("%cts ls --new")] == [job.id]
+    assert len(shell("%cts ls --new")) == 0
+
+
+def test_a_job_by_any_name(shell, submit):
+    job = submit()
+    for line in (
+        f"%cts status {job.id}",
+        f"%cts status {job.id[:8]}",
+        "%cts status -",
+        "%cts status",
+    ):
+        assert shell(line).id == job.id
+    shell.names["mine"] = job
+    assert shell("%cts status $mine").id == job.id
+    submit(out="other/").wait(60)
+    assert "jobs begin with ''" in shell.refusal("%cts why ''")
+    assert "No job with ID" in shell.refusal("%cts why 00000000-0000-4000-8000-000000000000")
+    job.wait(60)
+
+
+def test_status_is_text_in_a_terminal(shell, submit, place):
+    job = submit(options="-n 3").wait(60)
+    text = shell.run(f"%cts status {job.id}").out
+    assert f"Job {job.id[:8]}  Done  host/tool" in text
+    assert "3 of 3 containers done" in text
+    assert f"3 outputs in {place}out/" in text
+    assert job.outputs[0].crc64nvme in text
+
+
+def test_why_a_job_is_where_it_is(shell, submit, service):
+    done = submit().wait(60)
+    assert "%cts verify" in shell(f"%cts why {done.id}")
+    bad = submit("fail /output_files/o_<n>", out="bad/", options="-n 3").wait(60)
+    said = shell(f"%cts why {bad.id}")
+    assert "Containers 0, 1, 2 ended with exit code 4" in said
+    assert "    err of " in said
+    assert f"%cts resubmit {bad.id[:8]} --failed" in said
+    live = submit("wait /output_files/o", out="live/")
+    assert f"%cts cancel {live.id[:8]}" in shell(f"%cts why {live.id}")
+    live.cancel()
+    live.wait(60)
+    assert "It was cancelled" in shell(f"%cts why {live.id}")
+
+
+def test_logs(shell, submit):
+    job = submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n>").wait(60)
+    assert shell(f"%cts logs {job.id}").startswith("out of ")
+    assert shell(f"%cts logs {job.id} -c 2 --err").startswith("err of ")
+    failed = shell(f"%cts logs {job.id} -c failed --err")
+    assert failed.startswith("err of ")
+    assert failed.count("err of") == 1
+    assert job.logs(1, stderr=True) == failed
+    assert "must be 1 or more" in shell.refusal(f"%cts logs {job.id} --tail 0")
+    assert "Container number must be < 3" in shell.refusal(f"%cts logs {job.id} -c 3")
+    assert "container's number" in shell.refusal(f"%cts logs {job.id} -c x")
+    good = submit(out="good/").wait(60)
+    assert "has failed" in shell.refusal(f"%cts logs {good.id} -c failed")
+
+
+def test_logs_of_several_that_failed(shell, submit):
+    job = submit("fail /output_files/o_<n>.txt", options="-n 3").wait(60)
+    said = shell(f"%cts logs {job.id} -c failed")
+    assert [line for line in said.splitlines() if line.startswith("---")] == [
+        "--- container 0",
+        "--- container 1",
+        "--- container 2",
+    ]
+
+
+def test_a_log_is_followed_until_the_container_ends(shell, submit):
+    job = submit("wait /output_files/o")
+    ended = threading.Thread(target=lambda: (_wait_for_output(job), job.cancel()))
+    ended.start()
+    out = shell.run(f"%cts logs {job.id} -f").out
+    ended.join()
+    assert out.startswith("out of ")
+    assert job.wait(60).state == "canceled"
+
+
+def _wait_for_output(job):
+    while not job.logs():
+        pass

@@ -1,0 +1,68 @@
+"""``%cts images``, ``sites``, ``whoami`` and ``help`` against a real service."""
+
+from __future__ import annotations
+
+import pytest
+
+from cts_jupyter.magics.magic import COMMANDS
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "program"
+    path.write_text("#!/bin/sh\necho one\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_is_registered_replaced_and_unregistered(shell, program, place):
+    name = f"host/{place.split('/')[1]}"
+    line = f"%cts images --register {name} --executable program"
+    (first,) = shell(line)
+    assert first.entrypoint == [str(program)]
+    assert "has changed since" not in shell.run(line).out
+    program.write_text("#!/bin/sh\necho two\n")
+    ran = shell.run(line)
+    assert "has changed since" in ran.out
+    assert ran.value[0].digest != first.digest
+    said = shell.refusal(f"%cts images --register {name} --module json.tool")
+    assert f"%cts images --delete {name}:latest first" in said
+    assert name in repr(shell(f"%cts images {name}"))
+    shell(f"%cts images --delete {name}")
+    assert "No image is registered that has" in repr(shell(f"%cts images {name}"))
+    assert "%cts images lists" in shell.refusal(f"%cts images --delete {name}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--register host/x", "--executable PATH or --module MOD"),
+        ("--module x", "--register host/NAME"),
+        ("--register host/x --executable a --module b", "not allowed with"),
+        ("--register host/x --executable none", "none"),
+        ("--register docker.io/x --module json.tool", "host/<name>"),
+    ],
+)
+def test_what_cannot_be_registered(shell, options, said):
+    assert said in shell.refusal(f"%cts images {options}")
+
+
+def test_sites_and_whoami(shell, service):
+    (site,) = shell("%cts sites")
+    assert site.cluster == "local"
+    assert "isolates nothing" in repr(shell("%cts sites"))
+    me = shell("%cts whoami")
+    assert me.startswith("You are ana (full_admin) at this Jupyter server")
+    assert service.file.token not in me
+
+
+def test_help_explains_every_command(shell):
+    overview = shell("%cts help")
+    assert shell("%cts") == overview
+    for name in COMMANDS:
+        assert f"  {name} " in overview
+        text = shell(f"%cts help {name}")
+        assert text.startswith(f"usage: %cts {name}")
+        assert shell(f"%cts {name} --help") == text
+    assert "<manifest:data_ids:HEADER>" in shell("%cts help submit")
+    assert "no command 'x'" in shell.refusal("%cts help x")
