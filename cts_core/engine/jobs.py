@@ -243,4 +243,5 @@ def _container(record: ContainerRecord, inputs: list[Any]) -> Container:
         max_memory=record.max_memory,
         inputs=inputs,
         outputs=record.outputs,
+        warnings=record.warnings,
     )

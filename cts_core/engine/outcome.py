@@ -30,7 +30,7 @@ def overwritten(outputs: Sequence[S3File]) -> list[str]:
 
 
 def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
-    """What the containers used; what no container has measured stays unset."""
+    """What the containers used, and warn of; what no container has measured stays unset."""
     cpu = [c.cpu_seconds for c in containers if c.cpu_seconds is not None]
     wall = sum(c.wall_seconds or 0 for c in containers)
     return JobOutcome(
@@ -39,6 +39,8 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
         max_memory=max(
             (c.max_memory for c in containers if c.max_memory is not None), default=None
         ),
+        warnings=_cut([f"Container {c.sub_id}: {w}" for c in containers for w in c.warnings or []])
+        or None,
     )
 
 
@@ -53,7 +55,8 @@ def completed(
     outputs = {output.file: output for output in all_outputs(containers)}
     for path, crc64nvme in actual.items():
         outputs[path] = S3File(file=path, crc64nvme=crc64nvme)
-    warnings = None
+    common = usage(job, containers)
+    warnings = common.warnings
     if actual:
         names = ", ".join(sorted(actual)[:_MAX_NAMED])
         more = f" and {len(actual) - _MAX_NAMED} more" if len(actual) > _MAX_NAMED else ""
@@ -61,8 +64,8 @@ def completed(
             f"More than one container wrote {names}{more}, and only the last one written was kept. "
             "Submit with declobber to keep the outputs of each container in a folder of its own."
         )
-        warnings = [warning]
-    return usage(job, containers).model_copy(
+        warnings = [*(warnings or []), warning]
+    return common.model_copy(
         update={
             "outputs": list(outputs.values()),
             "output_file_count": len(outputs),

@@ -241,6 +241,8 @@ class Container(Record):
     max_memory: int | None = None
     inputs: list[S3FileWithDataID]
     outputs: list[S3File] | None = None
+    warnings: list[str] | None = None
+    """What the owner should know although nothing failed, such as files that were not stored."""
 
 
 class Containers(Record):

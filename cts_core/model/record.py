@@ -95,6 +95,8 @@ class ContainerOutcome(BaseModel):
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
+    warnings: list[str] | None = None
+    """What the owner should know although nothing failed, such as files that were not stored."""
 
 
 class ContainerRecord(ContainerOutcome):

@@ -101,3 +101,19 @@ def test_of_many_failures_ten_are_told():
     )
     assert (found.error or "").count("It failed.") == 10
     assert (found.error or "").endswith("and 20 more")
+
+
+def test_warnings_of_containers_are_the_jobs():
+    containers = [
+        container(0, outputs=outputs("data/out/a")),
+        container(1, outputs=outputs("data/out/a"), warnings=["Not stored: link"]),
+    ]
+    found = outcome.completed(make_job_record(), containers, {"data/out/a": CRC})
+    assert found.warnings is not None
+    first, second = found.warnings
+    assert first == "Container 1: Not stored: link"
+    assert second.startswith("More than one container wrote data/out/a")
+    broken = [container(0, JobState.ERROR, warnings=["Its stdout is incomplete"])]
+    assert outcome.failed(make_job_record(), broken).warnings == [
+        "Container 0: Its stdout is incomplete"
+    ]

@@ -40,7 +40,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
 

@@ -283,3 +283,9 @@ def test_attempts_are_forgotten(tmp_path: Path) -> None:
     spawner.tidy()
     assert not spawner._attempts
     spawner.close()
+
+
+async def test_what_was_not_stored_is_a_warning(ground: Ground) -> None:
+    job = await ground.start("echo x > made; ln -s made link")
+    (report,) = (await ground.until(job)).values()
+    assert report.outcome.warnings == ["Not stored, for they are links or no regular files: link"]
