@@ -140,12 +140,16 @@ class Advance:
             if job.state is JobState.CREATED:
                 await self._start(job)
         following = [job for job in mine if job.state is not JobState.CREATED]
+        # Before the poll, which then knows what has ended by itself and what never will begin.
+        stopped = {job.id for job in following if await self._is_stopped(job)}
         states = {job.id: await self._store.container_states(job.id) for job in following}
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
         for job in following:
             try:
-                await self._follow(job, states[job.id], reports.get(job.id, ()))
+                await self._follow(
+                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
+                )
             except UnavailableError:
                 raise
             except CTSError as e:
@@ -177,8 +181,25 @@ class Advance:
             await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
             self.hint(job.id)
 
+    async def _is_stopped(self, job: JobSummary) -> bool:
+        """Have a job that is being canceled stopped; whether nothing of it runs, or ever will."""
+        if job.state is not JobState.CANCELING:
+            return False
+        try:
+            return await self._site.cancel(job.id)
+        except UnavailableError:
+            raise
+        except CTSError as e:
+            log.warning("Job %s could not be stopped yet: %s", job.id, e)
+            return False
+
     async def _follow(
-        self, job: JobSummary, states: list[JobState], reports: Sequence[ContainerReport]
+        self,
+        job: JobSummary,
+        states: list[JobState],
+        reports: Sequence[ContainerReport],
+        *,
+        stopped: bool,
     ) -> None:
         changed = False
         for report in reports:
@@ -188,18 +209,16 @@ class Advance:
             ):
                 states[report.number] = steps[-1].state
                 changed = True
-        if job.state is JobState.CANCELING:
-            await self._cancel(job, states)
-        else:
+        if stopped:
+            await self._conclude_cancel(job, states)
+        elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
             self._hub.publish_progress(
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
 
-    async def _cancel(self, job: JobSummary, states: list[JobState]) -> None:
-        if not await self._site.cancel(job.id):
-            return
+    async def _conclude_cancel(self, job: JobSummary, states: list[JobState]) -> None:
         now = utc_now()
         for number, state in enumerate(states):
             if state not in TERMINAL:
