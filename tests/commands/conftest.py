@@ -115,6 +115,8 @@ def shell(service: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter-data"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
+    # The shell puts a module of its own in the place of the main one, which other tests need back.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     shell = Shell()
     yield shell
     if session._current is not None:
