@@ -162,7 +162,10 @@ def prepare(path: Path, *, busy_seconds: float) -> None:
     try:
         db = connect(path, busy_seconds=busy_seconds)
         try:
+            # One view for all that is asked: another process may be creating the tables right now.
+            db.execute("BEGIN")
             is_new = _is_new(db, path)
+            db.execute("COMMIT")
             _use_write_ahead_log(db, path, busy_seconds)
             if is_new:
                 _create(db, path)
