@@ -157,6 +157,11 @@ def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFi
                 files += read_tsv(Path(source.values[0]))
             case SourceKind.GLOB if source.values[0] not in filters:
                 files += expand_glob(client, source.values[0])
+    return in_one_form(files)
+
+
+def in_one_form(files: Sequence[InputFile]) -> list[InputFile]:
+    """All as paths, or all as files once there is more to say of one: the contract mixes neither."""
     if any(isinstance(file, dict) for file in files):
         return [file if isinstance(file, dict) else {"file": file} for file in files]
-    return files
+    return list(files)

@@ -1,0 +1,179 @@
+"""A job written down is read back as the same job, whatever it is."""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cts_core.model.job import JobInput, Submission
+from cts_core.plan import plan_job
+from cts_jupyter.magics.draft import Draft, draft_from_options, draft_from_yaml
+from cts_jupyter.magics.expand import Namespace, expand_words, split_words
+from cts_jupyter.magics.inputs import SourceKind, in_one_form, read_tsv
+from cts_jupyter.magics.magic import COMMANDS
+from cts_jupyter.magics.parser import split_arguments
+from cts_jupyter.magics.yaml_cell import load_cell
+from cts_jupyter.spelling import SpellingError, as_line, as_python, as_yaml
+from tests.magics.test_arguments import argument_lists, text
+
+NOTHING = Namespace({})
+printable = st.text(
+    st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="';/"),
+    min_size=1,
+    max_size=12,
+)
+key = st.lists(printable.filter(str.strip), min_size=1, max_size=3).map("/".join)
+path = st.builds(lambda key: f"data/{key}", key)
+crc = st.none() | st.just("ikLs7sFMNGo=")
+
+
+@st.composite
+def input_files(draw):
+    paths = draw(st.lists(path, min_size=1, max_size=6, unique=True))
+    if draw(st.booleans()):
+        return paths
+    ids = draw(st.booleans())
+    return [
+        {"file": path}
+        | {
+            k: v
+            for k, v in {
+                "crc64nvme": draw(crc),
+                "data_id": draw(printable) if ids else None,
+            }.items()
+            if v
+        }
+        for path in paths
+    ]
+
+
+@st.composite
+def submissions(draw):
+    files = draw(input_files())
+    has_ids = isinstance(files[0], dict) and "data_id" in files[0]
+    params = {"args": draw(st.none() | argument_lists())}
+    params |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "input_mount_point": st.just("/in"),
+                "output_mount_point": st.just("/out/put"),
+                "refdata_mount_point": st.just("/ref"),
+                "declobber": st.booleans(),
+                "environment": st.dictionaries(
+                    st.sampled_from(["A", "B_1", "_C"]), text, max_size=3
+                ),
+            },
+        )
+    )
+    body = {
+        "cluster": draw(st.sampled_from(["local", "kbase"])),
+        "image": draw(st.sampled_from(["host/tool", "ghcr.io/a/b:1.2@sha256:" + "0" * 64])),
+        "input_files": files,
+        "output_dir": draw(path),
+        "params": params,
+        "memory": draw(st.integers(1_000_000, 990_000_000_000) | st.just(40_000_000_000)),
+        "runtime": draw(st.integers(1, 10_000_000) | st.floats(1, 1e6).map(lambda x: round(x, 3))),
+        "num_containers": draw(st.integers(1, len(files))),
+        "cpus": draw(st.integers(1, 256)),
+        "labels": draw(st.dictionaries(st.sampled_from(["a", "b.c"]), printable, max_size=2)),
+    }
+    roots = draw(st.none() | st.lists(path | st.just(""), max_size=2))
+    if roots is not None:
+        body["input_roots"] = roots
+    manifests = [a for a in params["args"] or [] if isinstance(a, dict)]
+    if not has_ids and any(a.get("manifest_file_format") == "data_ids" for a in manifests):
+        params["args"] = []
+    submission = Submission.model_validate(body)
+    return submission.model_dump(mode="json", exclude_none=True)
+
+
+def read_line(line: str) -> Draft:
+    """What ``%cts submit`` makes of a line, but for looking files up."""
+    magic, command, *words = expand_words(split_words(line), NOTHING)
+    assert (magic, command) == ("%cts", "submit")
+    own, arguments = split_arguments(words)
+    options = COMMANDS["submit"].parser().parse_args(own)
+    (source,) = options.sources
+    files = read_tsv(Path(source.values[0])) if source.kind is SourceKind.TSV else source.values
+    return draft_from_options(options, in_one_form(files), arguments)
+
+
+def whole(body) -> Submission:
+    return Submission.model_validate({"params": {}, **body})
+
+
+def plans(job: JobInput):
+    return plan_job(job, ["tool"])
+
+
+@given(submissions())
+def test_yaml(body):
+    cell = as_yaml(body)
+    magic, _, text = cell.partition("\n")
+    assert magic == "%%cts submit"
+    draft = draft_from_yaml(load_cell(text, NOTHING))
+    _equal(whole(draft.body), whole(body))
+    assert draft.notes == []
+
+
+@given(submissions())
+def test_python(body):
+    module = ast.parse(as_python(body))
+    call = module.body[-1].value
+    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    _equal(whole(fields), whole(body))
+
+
+def _equal(again: Submission, wanted: Submission) -> None:
+    # Files without a checksum or an id may be written as plain paths.
+    assert again.model_dump(exclude={"input_files"}) == wanted.model_dump(exclude={"input_files"})
+    assert again.files == wanted.files
+
+
+def _same(read: Draft, body) -> None:
+    again, wanted = whole(read.body), whole(body)
+    ignored = {"params", "input_files", "input_roots"}
+    assert again.model_dump(exclude=ignored) == wanted.model_dump(exclude=ignored)
+    assert again.files == wanted.files
+    # A flag before a file parameter becomes a word of its own, which no container can tell apart.
+    assert plans(again) == plans(wanted)
+    assert read.notes == []
+
+
+def _collides(body) -> bool:
+    try:
+        plans(whole(body))
+    except Exception:  # noqa: BLE001 - whatever it is, such a job cannot be
+        return True
+    return False
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(submissions().filter(lambda body: not _collides(body)))
+def test_line_with_a_table_of_files(body):
+    with tempfile.TemporaryDirectory() as folder:
+        _same(read_line(as_line(body, tsv=Path(folder) / "in $1 {x}.tsv")), body)
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(submissions().filter(lambda body: not _collides(body)))
+def test_line_alone(body):
+    files = [{"file": file} if isinstance(file, str) else file for file in body["input_files"]]
+    if any("data_id" in file for file in files):
+        with pytest.raises(SpellingError, match="as_yaml"):
+            as_line(body)
+        return
+    # A line names files by their paths; their checksums are looked up again.
+    plain = body | {"input_files": [file["file"] for file in files]}
+    _same(read_line(as_line(body)), plain)
+
+
+def test_a_folder_as_an_input_needs_a_table():
+    with pytest.raises(SpellingError):
+        as_line({"image": "a", "params": {}, "input_files": ["data/x/"], "output_dir": "data/o"})
