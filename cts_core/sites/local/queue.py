@@ -161,9 +161,8 @@ class Queue:
     def _update(self, job: LocalJob) -> None:
         job.is_canceled = job.is_canceled or self.is_canceled(job.id)
         # Nobody starts a container with this many that wait before it; late workers of a canceled job do.
-        ahead = job.waiting if job.is_canceled else job.waiting[: self._cpus]
-        claimed = {number for number in ahead if job.container(number).is_claimed()}
-        if claimed:
+        window = len(job.waiting) if job.is_canceled else self._cpus
+        while claimed := {n for n in job.waiting[:window] if job.container(n).is_claimed()}:
             job.waiting = [number for number in job.waiting if number not in claimed]
             job.running |= claimed
         for number in list(job.running):

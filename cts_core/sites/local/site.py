@@ -98,6 +98,10 @@ class LocalSite:
         await self._run(self._spawner.close)
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(self._files.shutdown)
+        # Of a pass whose caller was canceled meanwhile.
+        for pipe, _ in self._fresh:
+            os.close(pipe)
+        self._fresh.clear()
 
     async def _run(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)

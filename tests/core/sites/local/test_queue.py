@@ -111,6 +111,15 @@ def test_claims_of_another_server_are_seen_in_any_order(yard: Yard) -> None:
     assert yard.due() == [("a", 2)]
 
 
+def test_server_that_was_frozen_catches_up_at_once(yard: Yard) -> None:
+    yard.add("a", 9)
+    yard.due()
+    for number in range(8):
+        yard.claim("a", number)
+        yard.end("a", number)
+    assert yard.due() == [("a", 8)]
+
+
 def test_lost_container_makes_room_and_is_told_once(yard: Yard) -> None:
     yard.add("a", 3)
     yard.due()
