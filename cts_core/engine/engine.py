@@ -17,6 +17,7 @@ from cts_core.engine.images import Images
 from cts_core.engine.jobs import Jobs
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
+from cts_core.errors import ConfigError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.identity.identity import Identity, User
@@ -102,6 +103,11 @@ class Engine:
 
     async def start(self) -> None:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
+        if Cluster.LOCAL in self._drivers and not self.identity.single_user:
+            raise ConfigError(
+                "sites: local runs programs without isolation, and this identity lets several people in; "
+                "take local out of sites, or use an identity of one person"
+            )
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.identity.close)
             await self._store.open()

@@ -1,0 +1,24 @@
+"""Starting the engine."""
+
+from pathlib import Path
+
+import pytest
+
+from cts_core.config import load_settings
+from cts_core.engine.engine import Engine
+from cts_core.errors import ConfigError
+from cts_core.identity.jupyter import JupyterIdentity
+
+
+class SeveralPeople(JupyterIdentity):
+    """An identity that lets more than one person in."""
+
+    single_user = False
+
+
+async def test_the_local_site_refuses_several_people(tmp_path: Path):
+    settings = load_settings({"preset": "embedded", "home": tmp_path}, environ={})
+    engine = Engine.from_settings(settings, SeveralPeople("ana", "kernel-token"))
+    with pytest.raises(ConfigError, match="several people"):
+        await engine.start()
+    assert not (tmp_path / "records.sqlite").exists()
