@@ -1,4 +1,4 @@
-"""A real job, end to end, on this machine: ``python -m cts_jupyter.demo``.
+"""A real job, end to end, on this machine: ``python -m cts_jupyter.demo [NOTEBOOK]``.
 
 Starts a CTS of its own in a temporary folder, runs the quickstart notebook against it, tells what happens as it
 happens, and stops everything that it started. Ends with 0 only if every step went well.
@@ -188,12 +188,12 @@ def _tell_output(output: nbformat.NotebookNode) -> None:
         say(textwrap.indent(text.rstrip(), "    "))
 
 
-def main() -> int:
-    """Run the demo; returns the exit code."""
+def main(notebook: Path | None = None) -> int:
+    """Run the demo over the quickstart, or over another notebook; returns the exit code."""
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
     try:
-        notebook = _find_notebook()
+        notebook = notebook or _find_notebook()
         _stand_alone(folder)
         say(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:
@@ -218,4 +218,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))

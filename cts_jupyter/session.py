@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class Session:
         self.is_page_server = is_page_server
         self.client = CTSClient.of(connection)
         self.feed = EventFeed(self.client)
+        # A kernel may go to another service; jobs that somebody still holds keep this one open.
+        weakref.finalize(self, self.client.close)
 
     @cached_property
     def user(self) -> str:

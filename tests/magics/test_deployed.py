@@ -1,0 +1,84 @@
+"""A service of the deployed kind, which has no events, no file listings, no check and no containers.
+
+It is the real one behind a small proxy that answers 404 to what deployed services do not have.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+
+MISSING = ("/events", "/files", "/jobs/check", "/openapi.json")
+ASKED = "--memory 50MB --runtime 1m"
+NOT_FOUND = json.dumps(
+    {"error": {"httpcode": 404, "httpstatus": "Not Found", "appcode": 40000, "apperror": "Not Found",
+               "message": "Not Found", "time": "2026-01-01T00:00:00Z", "request_id": "x"}}
+).encode()  # fmt: skip
+
+
+@pytest.fixture
+def deployed(service, inputs, monkeypatch):
+    """From here on the kernel belongs to such a service."""
+    real = urlsplit(service.file.url)
+
+    class Proxy(BaseHTTPRequestHandler):
+        def _forward(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            path = self.path.removeprefix("/old")
+            if path.startswith(MISSING) or path.split("?")[0].endswith("/containers"):
+                self._answer(404, NOT_FOUND)
+                return
+            connection = http.client.HTTPConnection(real.hostname, real.port)
+            kept = {
+                n: v
+                for n, v in self.headers.items()
+                if n.lower() not in ("host", "accept-encoding")
+            }
+            connection.request(self.command, real.path + path, body, kept)
+            answer = connection.getresponse()
+            self._answer(answer.status, answer.read())
+            connection.close()
+
+        def _answer(self, status, body):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = _forward  # noqa: N815 - the library's names
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", f"http://127.0.0.1:{server.server_port}/old")
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_job_at_a_deployed_service(shell, inputs, place, deployed):
+    ran = shell.run(
+        f"%cts submit host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED} -- fail /output_files/o"
+    )
+    assert "does not list files" in ran.out
+    job = ran.value
+    assert job.wait(60).state == "error"
+    assert "Failed" in repr(shell("%cts ls"))
+    assert "It failed" in shell(f"%cts why {job.id}")
+    assert shell(f"%cts logs {job.id} -c failed --err").startswith("err of ")
+    assert "does not say which containers" in shell.refusal(f"%cts resubmit {job.id} --failed")
+    said = shell.refusal(
+        f"%cts check host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED} -- ok /output_files/o"
+    )
+    assert "nothing was submitted" in said

@@ -1,0 +1,102 @@
+"""Notebooks executed headless, as ``make demo`` and schedulers do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_notebook
+
+from cts_jupyter import demo
+
+QUICKSTART = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+def execute(*cells):
+    notebook = new_notebook(
+        cells=[new_code_cell(source) for source in ["%load_ext cts_jupyter", *cells]]
+    )
+    return NotebookClient(notebook, timeout=60).execute()
+
+
+def test_a_failed_command_fails_the_notebook_with_one_line(shell):
+    with pytest.raises(CellExecutionError, match="No file lies below data/none/") as caught:
+        execute("%cts verify data/none/", "1 + 1")
+    assert caught.value.traceback.splitlines()[-1].startswith("CTS: ")
+
+
+def test_the_saved_card_shows_the_end(shell, inputs, place):
+    notebook = execute(
+        f"%cts submit host/tool -i {inputs} --output-dir {place}out/ --memory 50MB --runtime 1m -o job -- "
+        "ok /output_files/o <files>",
+        "job.wait(60).state",
+        "1",
+    )
+    (card,) = notebook.cells[1].outputs
+    assert "Done" in card.data["text/plain"]
+    assert "1 output in" in card.data["text/html"]
+    assert "data-job" in card.data["text/html"]
+
+
+def run_demo(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "cts_jupyter.demo", *arguments],
+        capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_the_demo_runs_and_leaves_nothing_behind(tmp_path):
+    ran = run_demo(
+        TMPDIR=str(tmp_path), CTS_HOME="/nowhere", CDM_TASK_SERVICE_URL="http://127.0.0.1:1/cts"
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 job: Done" in ran.stdout
+    assert "good: the bytes match" in ran.stdout
+    assert "marine_mag_02.fna" in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert ran.stderr == ""
+
+
+def test_a_demo_that_fails_says_so_and_stops_its_jobs(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("x")
+    tool = Path(__file__).with_name("tool.sh")
+    notebook = new_notebook(
+        cells=[
+            new_code_cell(
+                "%load_ext cts_jupyter\n%cts put data/x demo/in/\n"
+                f"%cts images --register host/tool --executable {tool}"
+            ),
+            new_code_cell(
+                "%cts submit host/tool -i demo/in/ --output-dir demo/out/ --memory 50MB --runtime 1m -o job -- "
+                "wait /output_files/o\nwhile job.state != 'job_submitted':\n    pass"
+            ),
+            new_code_cell("%cts status nothing-like-it"),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    ran = run_demo(str(tmp_path / "bad.ipynb"), TMPDIR=str(folder))
+    assert ran.returncode == 1
+    assert "The demo failed. This cell failed: None of your jobs" in ran.stdout
+    assert list(folder.iterdir()) == []
+    assert (
+        subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, check=False).stdout == b""
+    )
+
+
+def test_the_quickstart_is_stored_without_outputs():
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert demo._find_notebook() == QUICKSTART

@@ -1,0 +1,96 @@
+"""The card as a kernel writes it: readable text, and HTML that holds nothing but text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import html
+import re
+
+from cts_jupyter.widgets.card import CardData, Failure, card_html, card_text, say_progress
+
+START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+def card(**changes) -> CardData:
+    fields = {
+        "job_id": "01234567-89ab-4cde-8f01-23456789abcd",
+        "user": "ana",
+        "service": "this Jupyter server",
+        "image": "host/tool",
+        "state": "complete",
+        "transitions": [("created", START), ("complete", START + dt.timedelta(seconds=75))],
+        "counts": {"complete": 2},
+        "containers": 2,
+        "input_files": 5,
+        "cpus": 1,
+        "memory": 40_000_000_000,
+        "runtime": dt.timedelta(hours=1),
+        "cluster": "local",
+        "output_dir": "data/out/",
+        "outputs": [("data/out/a.tsv", "ikLs7sFMNGo="), ("data/out/b/c.tsv", "AAAAAAAAAAA=")],
+    }
+    return CardData(**{**fields, **changes})
+
+
+def test_text():
+    assert card_text(card(max_memory=2_000_000, cpu_hours=0.5)).splitlines() == [
+        "Job 01234567  Done  host/tool  (1 min 15 s)",
+        "  ana at this Jupyter server; 5 files in 2 containers, each with 1 cpu, 40 GB and up to 1 h, at local",
+        "  2 of 2 containers done",
+        "  Used 2 MB of memory at most and 30 min of cpu time",
+        "  2 outputs in data/out/",
+        "    a.tsv    ikLs7sFMNGo=",
+        "    b/c.tsv  AAAAAAAAAAA=",
+    ]
+
+
+def test_a_failure_in_words():
+    failure = Failure(
+        containers=[1, 3], exit_code=137, reason="It used too much memory", stderr="x\ny"
+    )
+    said = card_text(
+        card(state="error", outputs=(), counts={"error": 2}, failure=failure, error="generic")
+    )
+    assert "Container 1: It used too much memory (exit code 137)" in said
+    assert "2 containers failed: 1, 3" in said
+    assert "    x\n    y" in said
+    assert "generic" not in said
+    assert "generic" in card_text(card(state="error", error="generic"))
+
+
+def test_progress_counts_every_container():
+    counts = {"complete": 3, "error": 1, "error_processing_submitted": 1, "job_submitted": 2, "download_submitted": 4,
+              "canceled": 1, "a_new_state": 1}  # fmt: skip
+    assert (
+        say_progress(counts, 1300)
+        == "3 of 1,300 containers done, 2 failed, 1 cancelled, 4 waiting, 3 running"
+    )
+
+
+def test_all_text_is_text():
+    evil = card(
+        image=EVIL, user=EVIL, service=EVIL, output_dir=f"{EVIL}/", error=EVIL, warnings=[EVIL], cluster=EVIL,
+        outputs=[(f"{EVIL}/x", EVIL)], failure=Failure([0], 1, EVIL, EVIL), state=EVIL,
+        transitions=[(EVIL, START)], job_id=EVIL,
+    )  # fmt: skip
+    shown = card_html(evil, element_id="cts-card-1", is_live=False)
+    assert "<script" not in shown
+    assert shown.count(html.escape(EVIL)) > 10
+    live = card_html(evil, element_id="cts-card-1", is_live=True)
+    assert live.count("<script") == 1
+    assert "alert(1)" not in live[live.index("<script") :]
+
+
+def test_only_a_card_of_the_pages_own_server_has_a_script():
+    assert "<script" not in card_html(card(), element_id="cts-card-1", is_live=False)
+    live = card_html(card(), element_id="cts-card-1", is_live=True)
+    assert re.search(r'<div id="cts-card-1" data-job="01234567-[^"]+" data-service="this', live)
+    assert '[id="cts-card-1"]' in live
+
+
+def test_many_outputs_are_cut():
+    many = card(outputs=[(f"data/out/{n}", "AAAAAAAAAAA=") for n in range(1000)])
+    assert "and 980 more" in card_text(many)
+    assert "and 980 more: %cts files 01234567" in card_html(many, element_id="x", is_live=False)
+    assert len(card_html(many, element_id="x", is_live=True)) < 10_000

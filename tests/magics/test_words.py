@@ -1,0 +1,92 @@
+"""How things are said, by the kernel and by the card alike."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cts_core.states import TERMINAL, JobState
+from cts_jupyter import words
+
+SCRIPT = (files("cts_jupyter") / "widgets" / "static" / "words.js").read_text()
+
+
+def test_the_card_says_states_as_the_kernel_does():
+    table = re.search(r"STATE_WORDS = (\{.*?\});", SCRIPT, re.DOTALL)
+    assert json.loads(table[1]) == words.STATE_WORDS
+    assert set(words.STATE_WORDS) == set(JobState)
+    ended = re.search(r"ENDED = new Set\((\[.*?\])\)", SCRIPT)
+    assert set(json.loads(ended[1])) == TERMINAL
+    waiting = re.search(r"WAITING = new Set\((\[.*?\])\)", SCRIPT)
+    assert set(json.loads(waiting[1])) == words.WAITING
+
+
+def test_a_state_of_a_newer_service_is_said_by_its_name():
+    assert words.say_state("being_weighed") == "being weighed"
+    assert not words.has_ended("being_weighed")
+
+
+def test_a_job_waits_only_while_all_of_its_containers_do():
+    assert words.say_job("download_submitted", {"download_submitted": 3}) == "Waiting for its turn"
+    assert (
+        words.say_job("download_submitted", {"download_submitted": 2, "complete": 1}) == "Running"
+    )
+    assert words.say_job("complete", {"complete": 3}) == "Done"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("30m", 1800), ("1h30m", 5400), ("30min", 1800), ("7d", 604800), ("1.5h", 5400),
+     ("PT1H", 3600), ("P1DT2H3M4.5S", 93784.5), (" 2s ", 2)],
+)  # fmt: skip
+def test_durations_are_read(text, seconds):
+    assert words.read_duration(text) == dt.timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1x", "P", "PT", "-1h", "1h 2", "h"])
+def test_what_is_no_duration_is_said(text):
+    with pytest.raises(ValueError, match="no duration"):
+        words.read_duration(text)
+
+
+@given(st.integers(0, 10**8).map(lambda ms: dt.timedelta(milliseconds=10 * ms)))
+def test_iso_durations_are_read_back(duration):
+    assert abs(words.read_duration(words.iso_duration(duration)) - duration) < dt.timedelta(
+        seconds=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_960, "1 MB"),
+        (40e9, "40 GB"),
+        (1.5e9, "1.5 GB"),
+    ],
+)
+def test_sizes(count, said):
+    assert words.say_size(count) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time(seconds, said):
+    assert words.say_seconds(seconds) == said
