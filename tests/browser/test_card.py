@@ -157,6 +157,50 @@ def test_all_cards_share_one_stream(open_notebook, page):
     assert len(streams) == 1
 
 
+def set_hidden(page: Page, hidden: bool) -> None:  # noqa: FBT001 - said by name where it is called
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def test_a_hidden_tab_holds_no_stream_and_goes_on_from_its_cursor(open_notebook, lab, page):
+    streams = []
+    page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
+    notebook = open_notebook(submit("hidden", seconds=5), submit("longer", seconds=100))
+    card, longer = notebook.card(0), notebook.card(1)
+    expect_state(card, "Running")
+    expect_state(longer, "Running")
+    with page.expect_event("requestfailed", lambda request: "/cts/events" in request.url):
+        set_hidden(page, hidden=True)
+    with lab.client() as client:
+        job_id = card.locator("code").first.get_attribute("title")
+        while client.status(job_id).state != "complete":
+            page.wait_for_timeout(100)
+    set_hidden(page, hidden=False)
+    expect_state(card, "Done")
+    assert len(streams) == 2
+    assert "after=20" in streams[1].url
+    with lab.client() as client:
+        client.cancel(longer.locator("code").first.get_attribute("title"))
+    expect_state(longer, "Cancelled")
+
+
+def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook, page):
+    notebook = open_notebook(submit("open", seconds=4))
+    card = notebook.card()
+    expect_state(card, "Running")
+    card.locator(".logs summary").click()
+    expect(card.locator(".logs pre")).to_contain_text("has begun")
+    expect_state(card, "Done")
+    # The kernel's snapshot of the end, below the card that is mounted over it anew.
+    expect(page.locator("cts-job-card > div").first).to_contain_text("Done", timeout=LONG)
+    expect(card.locator(".logs pre")).to_contain_text("has begun")
+
+
 def test_the_kernel_keeps_a_card_of_another_service_up_to_date(open_notebook, lab, page):
     lab_client = lab.client()
     token = lab_client._transport._token()

@@ -19,6 +19,10 @@ const styled = fetch(new URL("card.css", import.meta.url))
   .then((response) => response.text())
   .then((css) => sheet.replace(css));
 
+// A notebook makes an output anew whenever the kernel updates it: the card goes on as it was.
+const remembered = new Map();
+const opened = new Map();
+
 function el(tag, { on = {}, ...properties } = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -37,7 +41,6 @@ function lastLines(text, limit = 20) {
 
 class JobCard extends HTMLElement {
   #job = null;
-  #containers = null;
   #counts = null;
   #failure = null;
   #parts = null;
@@ -52,6 +55,12 @@ class JobCard extends HTMLElement {
     if (!this.shadowRoot) {
       this.attachShadow({ mode: "open" }).append(el("slot"));
       this.shadowRoot.adoptedStyleSheets = [sheet];
+    }
+    const known = this.#job ? null : remembered.get(this.jobId);
+    if (known) {
+      [this.#job, this.#counts, this.#failure] = known;
+      this.#build();
+      this.#update();
     }
     if (!this.#job || !hasEnded(this.#job.state)) this.refresh();
   }
@@ -84,9 +93,9 @@ class JobCard extends HTMLElement {
       const needed = job.job_input.num_containers > 1 || job.state === "error";
       const containers = needed ? await this.#loadContainers(id) : null;
       this.#job = job;
-      this.#containers = containers;
       this.#counts = containers ? count(containers) : { [job.state]: 1 };
       if (job.state === "error" && !this.#failure) this.#failure = await this.#loadFailure(id, containers);
+      remembered.set(this.jobId, [this.#job, this.#counts, this.#failure]);
       if (!this.#parts) this.#build();
       this.#update();
       if (live && this.isConnected) stream.add(this);
@@ -169,10 +178,14 @@ class JobCard extends HTMLElement {
     const parts = {};
     const section = (name, properties = {}, tag = "div") =>
       (parts[name] = el(tag, { className: name, ...properties }));
-    const details = (name, title) => {
+    const details = (name, title, isOpen = false) => {
       parts[`${name}Title`] = el("summary", {}, title);
       parts[`${name}Body`] = el("div", { className: "body" });
-      return (parts[name] = el("details", { className: name }, parts[`${name}Title`], parts[`${name}Body`]));
+      const key = `${this.jobId} ${name}`;
+      return (parts[name] = el("details", {
+        className: name, open: opened.get(key) ?? isOpen,
+        on: { toggle: () => opened.set(key, parts[name].open) },
+      }, parts[`${name}Title`], parts[`${name}Body`]));
     };
     const card = el("section", { className: "card", "aria-label": `CTS job ${this.jobId}` },
       el("header", {},
@@ -180,14 +193,13 @@ class JobCard extends HTMLElement {
         el("div", { className: "how" },
           section("state", { role: "status" }, "span"), section("elapsed", {}, "span"))),
       section("progress"), section("error", { role: "alert" }), section("warnings"), section("asked"),
-      details("outputs", "Outputs"), details("logs", "Logs"), details("timeline", "Timeline"),
+      details("outputs", "Outputs", (this.#job.outputs ?? []).length <= OPEN_OUTPUTS), details("logs", "Logs"), details("timeline", "Timeline"),
       el("footer", {}, section("stream"), section("actions")),
       section("message", { role: "alert" }));
     parts.card = card;
     parts.logs.addEventListener("toggle", () => parts.logs.open && this.#openLogs());
     this.#parts = parts;
     this.shadowRoot.replaceChildren(card);
-    parts.outputs.open = (this.#job.outputs ?? []).length <= OPEN_OUTPUTS;
     this.#showActions();
   }
 
