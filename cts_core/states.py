@@ -116,11 +116,14 @@ def steps_after(current: JobState, steps: Sequence[_Step]) -> list[_Step]:
     """Those of a container's ``steps`` that come after its recorded state ``current``.
 
     ``steps`` are all that a site knows, from the first after ``download_submitted``. Nothing follows a
-    terminal state, and nothing is news when ``current`` is not among the steps.
+    terminal state. When ``current`` is not among the steps, the site has lost what it knew: only its end is
+    news.
     """
     if current in TERMINAL:
         return []
     if current is JobState.DOWNLOAD_SUBMITTED:
         return list(steps)
     states = [step.state for step in steps]
-    return list(steps[states.index(current) + 1 :]) if current in states else []
+    if current in states:
+        return list(steps[states.index(current) + 1 :])
+    return [step for step in steps if step.state in TERMINAL]

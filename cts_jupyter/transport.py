@@ -168,7 +168,13 @@ class Transport:
     ) -> httpx.Response:
         given = dict(headers or {})
         # Asked for at each request: tokens are renewed while a kernel lives.
-        token = self._token()
+        token = (self._token() or "").strip()
+        if token and not (token.isascii() and token.isprintable()):
+            # Refused here: the library's own refusal would repeat the token.
+            raise CTSConnectionError(
+                "The token holds characters that no token has: look at KBASE_AUTH_TOKEN",
+                may_have_arrived=False,
+            )
         if token:
             given["Authorization"] = f"Bearer {token}"
         try:

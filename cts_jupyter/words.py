@@ -111,7 +111,7 @@ def read_duration(text: str) -> timedelta:
     """``90`` (seconds), ``30m``, ``1h30m``, ``7d`` or ISO-8601 such as ``PT1H``. Raises ValueError."""
     text = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
-        return timedelta(seconds=float(text))
+        text = f"{text}s"
     match = _DURATION.fullmatch(text.lower()) or _ISO_DURATION.fullmatch(text.upper())
     given = (
         {unit: float(count) for unit, count in match.groupdict().items() if count} if match else {}
@@ -120,7 +120,10 @@ def read_duration(text: str) -> timedelta:
         raise ValueError(
             f"{text!r} is no duration: write 90s, 30m, 1h30m, 2d, or ISO-8601 such as PT1H"
         )
-    return timedelta(**given)
+    try:
+        return timedelta(**given)
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any job can run") from None
 
 
 def iso_duration(duration: timedelta) -> str:

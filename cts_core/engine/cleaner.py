@@ -48,6 +48,8 @@ class Cleaner:
                     pass
             except CTSError as e:
                 log.warning("Cleaning goes on later: %s", e)
+            except Exception:  # no fault of ours may end the cleaning for good
+                log.exception("Cleaning failed; it is tried again")
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def clean_page(self) -> int:

@@ -122,6 +122,8 @@ class Hub:
                 await self._look()
             except CTSError as e:
                 log.warning("What other servers recorded is not seen for now: %s", e)
+            except Exception:  # no fault of ours may end the looks for good
+                log.exception("A look at the store failed; the next is due")
 
     async def _look(self) -> None:
         since: datetime | None = self._since

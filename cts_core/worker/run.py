@@ -265,6 +265,9 @@ def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
         try:
             folder.write_result(result)
         except OSError as e:  # noqa: PERF203 - tries are minutes apart
+            if isinstance(e, FileNotFoundError):
+                # The folder is gone, and with it whoever would read the result.
+                return
             sys.stderr.write(f"The result could not be written: {e}\n")
             # They may be what fills the disk, and everything in them is stored or given up.
             folder.remove_transient()

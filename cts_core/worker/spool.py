@@ -9,6 +9,7 @@ sees the other: a container that had no claim when its job was canceled never ru
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -142,11 +143,15 @@ class ContainerFolder:
 
     def append_event(self, state: str, **fields: object) -> None:
         """Say durably that a state is reached."""
-        line = json.dumps({"state": state, "time": now(), **fields}) + "\n"
+        line = json.dumps({"state": state, "time": now(), **fields}).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self.file(EVENTS), flags, 0o600)
         try:
-            os.write(fd, line.encode())
+            size = os.fstat(fd).st_size
+            if os.write(fd, line) < len(line):
+                # Taken back, so that the next line does not go on from a torn one.
+                os.ftruncate(fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.file(EVENTS))
             os.fsync(fd)
         finally:
             os.close(fd)

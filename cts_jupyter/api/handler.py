@@ -82,6 +82,7 @@ class CTSHandler(RequestHandler):
         self._upload: Upload | None = None
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
+        self._refusal: CTSError | HTTPError | None = None
 
     # What Jupyter's identity providers and its log expect of a handler.
 
@@ -123,16 +124,15 @@ class CTSHandler(RequestHandler):
         """All that can be said before the body is there."""
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
         if is_preflight(self.request.method, self.request.headers):
-            self._set_headers(preflight_headers(self.request.headers, self._service.origins))
-            self.set_status(HTTPStatus.NO_CONTENT)
-            self.finish()
             return
         try:
             await self._admit()
         except (CTSError, HTTPError) as e:
-            if not announced_bytes(self.request.headers):
-                raise
-            self._refuse(e)
+            if announced_bytes(self.request.headers):
+                self._refuse(e)
+            else:
+                # Answered once the request is read: to end earlier would close the connection.
+                self._refusal = e
 
     async def _admit(self) -> None:
         engine = await self._service.engine()
@@ -233,6 +233,12 @@ class CTSHandler(RequestHandler):
         if self._lingering is not None:
             self._hang_up()
             return
+        if is_preflight(self.request.method, self.request.headers):
+            self._set_headers(preflight_headers(self.request.headers, self._service.origins))
+            self.set_status(HTTPStatus.NO_CONTENT)
+            return
+        if self._refusal is not None:
+            raise self._refusal
         if self._routed is None:
             raise LookupError("a request was neither routed nor refused")
         route, texts = self._routed

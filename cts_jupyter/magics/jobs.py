@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
 from cts_jupyter import words
@@ -71,12 +71,19 @@ def _has_text(job: JobPreview, text: str) -> bool:
     return any(text.lower() in subject.lower() for subject in subjects)
 
 
+def _since(age: timedelta | None) -> datetime | None:
+    try:
+        return datetime.now(UTC) - age if age else None
+    except OverflowError:
+        raise MagicError("--since goes back further than any job") from None
+
+
 def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job]:
     states = words.states_named(options.state) if options.state else None
     found = context.client.jobs(
         # A group of states is picked out here: the service filters by one.
         state=next(iter(states)) if states and len(states) == 1 else None,
-        after=datetime.now(UTC) - options.since if options.since else None,
+        after=_since(options.since),
         labels=dict(options.label) if options.label else None,
         limit=MAX_JOBS,
     )

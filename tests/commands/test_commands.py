@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from IPython.utils.capture import capture_output
 
 from cts_jupyter.job import Job
-from tests.commands.conftest import Shell
+from tests.commands.conftest import TOKEN, Shell
 
 OPTIONS = "--memory 100MB --runtime 30s"
 FILES = "-- <files>"
@@ -158,6 +159,8 @@ def test_an_output_folder_that_is_not_empty_needs_overwrite(shell: Shell, folder
         ("%cts get data/none/x .", "data/none/x"),
         ("%cts files", "PREFIX"),
         ("%cts submit --what", "--what"),
+        ("%cts ls --since 99999999999999d", "longer than any job"),
+        ("%cts ls --since 900000d", "further than any job"),
     ],
 )
 def test_a_mistake_is_one_readable_line(shell: Shell, line: str, says: str):
@@ -258,6 +261,23 @@ def test_no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shell: Shel
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "nowhere"))
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     assert "CDM_TASK_SERVICE_URL" in shell.fail("%cts ls")
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "s\u00e9cret", "sec\x00ret"])
+def test_a_token_that_cannot_be_one_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, shell: Shell, token: str
+):
+    monkeypatch.setattr(
+        "cts_jupyter.connection.os.environ", {**os.environ, "KBASE_AUTH_TOKEN": token}
+    )
+    line = shell.fail("%cts ls")
+    assert "KBASE_AUTH_TOKEN" in line
+    assert "sec" not in line
+
+
+def test_white_space_around_a_token_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, shell: Shell):
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", f"{TOKEN}\n")
+    shell.run("%cts whoami")
 
 
 def test_a_wrong_token(monkeypatch: pytest.MonkeyPatch, shell: Shell):

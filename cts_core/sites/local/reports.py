@@ -19,6 +19,10 @@ GONE = (
     "The folder in which CTS keeps this container is gone, and what became of the container cannot be told. "
     "Submit it again."
 )
+UNREADABLE = (
+    "What CTS keeps of this container cannot be read, and what became of the container cannot be told. "
+    "Submit it again."
+)
 _REBOOTED = "The machine was restarted while this container ran."
 _VANISHED = "The worker of this container ended before the container did, as when it is killed or memory runs out."
 _NOT_AGAIN = "CTS never runs a container twice: submit it again if you want it."
@@ -26,11 +30,15 @@ _NOT_AGAIN = "CTS never runs a container twice: submit it again if you want it."
 
 def read_report(container: ContainerFolder, number: int) -> ContainerReport:
     """What is known of a claimed container."""
-    # In this order: once there is a result, all events are there.
-    result = container.read_result()
-    steps = [_step(event) for event in container.read_events()]
-    if result is not None:
-        return _from_result(number, steps, result)
+    try:
+        # In this order: once there is a result, all events are there.
+        result = container.read_result()
+        steps = [_step(event) for event in container.read_events()]
+        if result is not None:
+            return _from_result(number, steps, result)
+    except (ValueError, KeyError, TypeError) as e:
+        # One damaged file must not keep the site from its other containers.
+        return _end_report(number, UNREADABLE, f"{UNREADABLE} {container.path}: {e!r}")
     if container.is_lost():
         return _lost(container, number, steps)
     return ContainerReport(number, steps, ContainerOutcome())
@@ -38,10 +46,14 @@ def read_report(container: ContainerFolder, number: int) -> ContainerReport:
 
 def gone_report(number: int) -> ContainerReport:
     """A container whose folder is not there."""
+    return _end_report(number, GONE, GONE)
+
+
+def _end_report(number: int, error: str, admin_error: str) -> ContainerReport:
     return ContainerReport(
         number,
         list(_last_steps(JobState.ERROR, utc_now())),
-        ContainerOutcome(error=GONE, admin_error=GONE),
+        ContainerOutcome(error=error, admin_error=admin_error),
     )
 
 

@@ -1,0 +1,56 @@
+"""A job's folder at the site that is damaged or gone: the job ends, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cts_core.states import JobState
+from tests.core.engine.conftest import Bench
+
+
+async def _running(bench: Bench, out: str) -> str:
+    job_id = await bench.submit(
+        ["a"], output_dir=f"data/{out}", params={"environment": {"WORK": "2"}}
+    )
+    async with asyncio.timeout(30):
+        while True:
+            (container,) = (await bench.engine.jobs.containers(bench.user, job_id)).containers
+            if container.state is JobState.JOB_SUBMITTED:
+                return job_id
+            await asyncio.sleep(0.02)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _tear(folder: Path) -> None:
+    with (folder / "0" / "events.jsonl").open("a") as events:
+        events.write('{"state": "job_su{"state": "x"}\n')
+
+
+def _forget(folder: Path) -> None:
+    (folder / "0" / "events.jsonl").unlink()
+
+
+@pytest.mark.parametrize("damage", [_remove, _tear])
+async def test_a_damaged_running_job_ends_and_strands_no_other(bench: Bench, tmp_path, damage):
+    await bench.prepare("a")
+    damaged = await _running(bench, "damaged")
+    healthy = await _running(bench, "healthy")
+    damage(tmp_path / "home" / "local" / "jobs" / damaged)
+    job = await bench.ended(damaged)
+    assert job.state == "error"
+    assert "Submit it again" in (job.error or "")
+    assert (await bench.ended(healthy)).state == "complete"
+
+
+async def test_a_job_whose_events_are_lost_still_ends_as_its_result_says(bench: Bench, tmp_path):
+    await bench.prepare("a")
+    job_id = await _running(bench, "out")
+    _forget(tmp_path / "home" / "local" / "jobs" / job_id)
+    assert (await bench.ended(job_id)).state == "complete"
