@@ -20,7 +20,7 @@ from cts_jupyter.client import CTSClient
 from cts_jupyter.transport import CTSClientError
 
 TOKEN = "the-services-token"
-TOOL = Path(__file__).with_name("tool.py")
+TOOL = Path(__file__).parents[1] / "core" / "engine" / "tool.py"
 START_SECONDS = 60
 
 
