@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -41,9 +40,9 @@ def _wait_until_up(client: CTSClient) -> None:
     raise SystemExit("the server did not start")
 
 
-def _load(client: CTSClient, root: Path) -> None:
+def _prepare(client: CTSClient, root: Path) -> list[str]:
     tool = root / "spin"
-    tool.write_text('#!/bin/sh\nn=0\nwhile [ $n -lt 100000 ]; do n=$((n+1)); done\n: > "$1"\n')
+    tool.write_text('#!/bin/sh\nn=0\nwhile [ $n -lt 500000 ]; do n=$((n+1)); done\n: > "$1"\n')
     tool.chmod(0o755)
     source = root / "in.txt"
     source.write_text("x")
@@ -51,6 +50,10 @@ def _load(client: CTSClient, root: Path) -> None:
     for name in names:
         client.upload(source, name)
     client.register_image("host/spin", executable=str(tool))
+    return names
+
+
+def _load(client: CTSClient, names: list[str]) -> None:
     job = client.submit(
         {
             "cluster": "local",
@@ -62,11 +65,9 @@ def _load(client: CTSClient, root: Path) -> None:
             "params": {"declobber": True, "args": ["/output_files/done"]},
         }
     )
-    checksum = threading.Thread(target=client.write_checksum, args=("bench/big",))
-    checksum.start()
+    # One checksum takes a fraction of a second: again and again, for as long as the containers run.
     while client.status(job).state not in ("complete", "error", "canceled"):
-        time.sleep(0.5)
-    checksum.join()
+        client.write_checksum("bench/big")
     if client.status(job).state != "complete":
         raise SystemExit(f"the job ended badly: {client.job(job).error}")
 
@@ -107,10 +108,11 @@ def main() -> None:
         try:
             with CTSClient(f"http://127.0.0.1:{port}/cts", lambda: TOKEN) as client:
                 _wait_until_up(client)
+                names = _prepare(client, root)
                 window.write_text("idle")
                 time.sleep(IDLE_SECONDS)
                 window.write_text("busy")
-                _load(client, root)
+                _load(client, names)
                 window.write_text("done")
                 time.sleep(1)
         finally:

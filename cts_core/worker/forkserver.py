@@ -20,6 +20,8 @@ from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 _MAX_REQUEST = 1 << 14
 """Bytes; more than the longest path."""
 _DONE = b"."
+_NICENESS = 10
+"""What runs as a container makes way for the server and its kernels; it gets all that they leave."""
 
 
 def request_worker(server: socket.socket, folder: str, nudge: int) -> None:
@@ -54,6 +56,7 @@ def _become_worker(folder: str, nudge: int) -> None:
     """Never returns: a worker must not go on as a fork server."""
     try:
         os.setsid()
+        os.nice(_NICENESS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         log = os.open(ContainerFolder(folder).file(WORKER_LOG), flags, 0o600)
