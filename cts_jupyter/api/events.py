@@ -61,10 +61,11 @@ def _cursor(last_id: str | None) -> datetime | None:
 async def _events(
     engine: Engine, user: User, job_id: str | None, after: datetime | None
 ) -> AsyncIterator[bytes]:
-    # An id of its own, before any event: who loses the connection early resumes from here, too.
+    # A cursor before any transition: who loses the connection early resumes from here, too. It comes with an
+    # event because a page's script sees no id without one.
     start = after or utc_now()
     async with engine.hub.subscribe(user.name, job_id, after) as events:
-        yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\n\n".encode()
+        yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\nevent: begin\ndata: {{}}\n\n".encode()
         pending: asyncio.Future[JobEvent | JobProgress] | None = None
         try:
             while True:

@@ -39,6 +39,7 @@ class EventReader:
         async for line in self._lines:
             if line.startswith("id: "):
                 self.cursor = line.removeprefix("id: ")
+            elif not line:
                 return
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:

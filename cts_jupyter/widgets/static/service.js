@@ -159,6 +159,9 @@ class EventStream {
       for (const listener of [...this.#listeners]) listener.refresh();
     });
     source.addEventListener("error", () => this.#lost());
+    source.addEventListener("begin", (event) => {
+      this.#cursor = event.lastEventId;
+    });
     source.addEventListener("transition", (event) => {
       if (event.lastEventId) this.#cursor = event.lastEventId;
       this.#tell("onTransition", JSON.parse(event.data));
