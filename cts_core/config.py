@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they default to, and what is refused at start.
+"""Reads the settings: where they come from, and what is said of those that are refused.
 
 In order of weight: what the Jupyter configuration sets on the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
 for ``cpus`` of ``[local]``), ``cts.toml``, the defaults.
@@ -12,196 +12,40 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
 )
 
-from cts_core import machine
 from cts_core.errors import ConfigError
-from cts_core.model.site import Cluster
-from cts_core.objects.paths import check_path, is_below
+from cts_core.settings import NESTING, PREFIX, Preset, Section, Settings
 
-PREFIX = "CTS_"
-NESTING = "__"
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
 """Variables that begin like settings and are none."""
-USER = "{user}"
-"""Stands for the user's name in ``allowed_paths``."""
 
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
 _HUB = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
-_ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 _FEW = "not available in this release"
 _ON_PURPOSE = "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
 
 
-class Preset(StrEnum):
-    """The ways to stand. This release has the first."""
-
-    EMBEDDED = "embedded"
-    SERVICE = "service"
-    REMOTE = "remote"
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError as e:
-        raise ValueError(f"{path} cannot be expanded: {e}") from e
-
-
-def _folder(path: str) -> str:
-    return check_path(path).rstrip("/")
-
-
-def _template(path: str) -> str:
-    check_path(path.replace(USER, "user"), key_required=False)
-    return path.rstrip("/")
-
-
-def _origin(origin: str) -> str:
-    if not _ORIGIN.fullmatch(origin):
-        raise ValueError(f"'{origin}' is not an origin such as https://hub.example.org")
-    return origin
-
-
-def _items(value: object) -> object:
-    return (
-        [item.strip() for item in value.split(",") if item.strip()]
-        if isinstance(value, str)
-        else value
-    )
-
-
-_Commas = BeforeValidator(_items)
-_Folder = Annotated[Path, AfterValidator(_absolute)]
-
-
-class LocalSettings(BaseModel):
-    """The site ``local``: processes of this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    cpus: int = Field(
-        default_factory=machine.cpus, ge=1, description="cpus that containers may use together"
-    )
-    memory: int = Field(
-        default_factory=machine.memory,
-        ge=1_000_000,
-        description="bytes that one container may ask for",
-    )
-    max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
-    log_limit: int = Field(
-        16 << 20,
-        ge=4096,
-        description="bytes kept of each log; the middle of a longer one is cut out",
-    )
-    stop_grace: float = Field(
-        10.0,
-        ge=0,
-        le=600,
-        description="seconds between the request to stop a container and the kill",
-    )
-
-
-class Settings(BaseSettings):
-    """Everything that can be set. ``load_settings`` reads it from where it is set."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter=NESTING,
-        enable_decoding=False,
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-    )
-
-    preset: Literal[Preset.EMBEDDED] = Field(
-        Preset.EMBEDDED, description="embedded: one person, one machine"
-    )
-    home: _Folder = Field(
-        default_factory=machine.data_home, description="folder of records and running jobs"
-    )
-    owner: str = Field(
-        default_factory=machine.login,
-        min_length=1,
-        max_length=100,
-        pattern=r"^[^/\x00-\x1f]+$",
-        description="whose jobs these are",
-    )
-    identity: Literal["jupyter"] = Field("jupyter", description="who may come in")
-    records: Literal["sqlite"] = Field("sqlite", description="where records are kept")
-    objects: Literal["directory"] = Field("directory", description="where objects are kept")
-    objects_dir: _Folder = Field(
-        default_factory=lambda given: given.get("home", Path()) / "objects",
-        description="folder of the objects; unset: objects below home",
-        json_schema_extra={"default": "unset"},
-    )
-    events: Literal["memory"] = Field("memory", description="how events travel")
-    sites: Annotated[list[Literal[Cluster.LOCAL]], _Commas] = Field(
-        [Cluster.LOCAL], min_length=1, description="where jobs may run"
-    )
-    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], _Commas] = Field(
-        [], description="object folders that users may use, with {user} for their name; none: all"
-    )
-    log_dir: Annotated[str, AfterValidator(_folder)] = Field(
-        "cts-logs/container_logs", description="object folder of containers' logs"
-    )
-    max_cpu_hours: float = Field(100.0, gt=0, description="CPU hours that one job may ask for")
-    clean_age_days: float = Field(
-        30.0,
-        gt=0,
-        le=36_500,
-        description="days after which an ended job's folder at the site is removed",
-    )
-    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], _Commas] = Field(
-        [], description="origins whose pages may call the API"
-    )
-    local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        folders = [("log_dir", self.log_dir)]
-        for number, template in enumerate(self.allowed_paths):
-            folders.append((f"allowed_paths.{number}", template.replace(USER, self.owner)))
-        wrong = [
-            f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one of them"
-            for number, (name, path) in enumerate(folders)
-            for other_name, other in folders[:number]
-            if is_below(path, other) or is_below(other, path)
-        ]
-        # What lies below objects_dir is served as objects: records and running jobs must not.
-        private = self.home / "local"
-        if self.home.is_relative_to(self.objects_dir) or self.objects_dir.is_relative_to(private):
-            wrong.append(
-                f"objects_dir ({self.objects_dir}) must be a folder of its own, neither {self.home}, nor above "
-                f"it, nor in {private}"
-            )
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
-
-
-_SECTIONS = frozenset(
-    name for name, field in Settings.model_fields.items() if field.annotation is LocalSettings
+_SECTIONS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+_SECRETS = frozenset(
+    f"{section}.{name}"
+    for section, model in _SECTIONS.items()
+    for name, field in model.model_fields.items()
+    if field.annotation is SecretStr
 )
 
 
@@ -282,7 +126,7 @@ def describe_settings(
 def _default_text(default: object) -> str:
     if isinstance(default, list):
         return ", ".join(map(str, default)) or "none"
-    return str(default)
+    return str(default) or "none"
 
 
 def _from_toml(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -319,6 +163,8 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
+        case _ if name in _SECRETS:
+            yield f"{name}: {details['msg']}"
         case _:
             yield f"{name}: {details['msg']}, not {details['input']!r}"
 

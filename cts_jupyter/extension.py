@@ -13,8 +13,9 @@ from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
 from jupyter_server.utils import url_path_join
 from traitlets import Dict, Unicode
 
-from cts_core.config import Settings, check_platform, load_settings
+from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError, CTSError
+from cts_core.settings import Settings
 
 if TYPE_CHECKING:
     from cts_core.engine.engine import Engine

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cts_core.config import LocalSettings
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.plan import plan_job
+from cts_core.settings import LocalSettings
 from cts_core.sites.local.site import LocalSite
 from cts_core.sites.site import ContainerReport, LogStream, Site
 from cts_core.states import TERMINAL, JobState, steps_after

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
-from cts_core.config import Settings
 from cts_core.engine.access import PathAccess
 from cts_core.engine.advance import Advance
 from cts_core.engine.cleaner import Cleaner
@@ -35,6 +34,7 @@ from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.store import ObjectStore
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.store import RecordStore
+from cts_core.settings import Settings
 from cts_core.sites.local.site import LocalSite
 from cts_core.sites.site import Site
 from cts_core.version import VERSION, git_hash

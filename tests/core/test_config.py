@@ -15,6 +15,7 @@ from cts_core import config, machine
 from cts_core.config import check_platform, describe_settings, load_settings
 from cts_core.errors import ConfigError
 from cts_core.model.site import Cluster
+from cts_core.settings import Preset
 
 
 def _refusal(
@@ -44,7 +45,7 @@ def test_defaults(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
     settings = load_settings(environ={})
-    assert settings.preset is config.Preset.EMBEDDED
+    assert settings.preset is Preset.EMBEDDED
     assert (settings.home, settings.objects_dir) == (tmp_path / "cts", tmp_path / "cts" / "objects")
     assert (settings.identity, settings.records, settings.objects, settings.events) == (
         "jupyter",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cts_core.config import LocalSettings
 from cts_core.model.record import JobSummary
 from cts_core.objects.paths import join_path
 from cts_core.plan import ContainerPlan
+from cts_core.settings import LocalSettings
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan
 

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from cts_core.config import LocalSettings
 from cts_core.errors import (
     ConfigError,
     IllegalParameterError,
@@ -30,6 +29,7 @@ from cts_core.model.record import JobOutcome, JobSummary
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
+from cts_core.settings import LocalSettings
 from cts_core.sites.local.logs import open_spooled
 from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
