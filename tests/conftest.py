@@ -1,0 +1,3 @@
+"""The servers that tests may ask for by the names of their fixtures."""
+
+pytest_plugins: list[str] = []
