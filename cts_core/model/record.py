@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -55,6 +56,8 @@ class JobSummary(JobOutcome):
     input_file_count: int
     admin_meta: dict[str, MetaValue] = {}
     labels: dict[str, str] = {}
+    parent_id: str | None = None
+    """The job of which this is a resubmission."""
     cleaned: bool = False
 
     @property
@@ -117,17 +120,82 @@ class Idempotency:
     body_hash: str
 
 
+class JobSort(StrEnum):
+    """What a listing is ordered by; ties are broken by the job's id."""
+
+    UPDATED = "updated"
+    CREATED = "created"
+
+
+@dataclass(frozen=True)
+class JobPosition:
+    """A place in a listing: the sort time and the id of the job that was read last."""
+
+    time: datetime
+    job_id: str
+
+
 @dataclass(frozen=True)
 class JobQuery:
-    """Which jobs to list; newest update first. ``after`` is inclusive, ``before`` exclusive."""
+    """Which jobs to list, newest first. ``after`` is inclusive, ``before`` exclusive; both of the last update."""
 
     user: str | None = None
     cluster: Cluster | None = None
     state: JobState | None = None
+    ended: bool | None = None
+    """Only jobs in a terminal state, or only others."""
     after: datetime | None = None
     before: datetime | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    image_name: str | None = None
+    """Normalised, without tag and digest."""
+    image_tag: str | None = None
+    image_digest: str | None = None
+    text: str | None = None
+    """Jobs that have this in their id, image, cluster, output folder, labels or error, in any case.
+
+    Only the latest ``SEARCHED`` jobs that match all else are looked through.
+    """
+    sort: JobSort = JobSort.UPDATED
+    ascending: bool = False
+    position: JobPosition | None = None
+    """List only what comes after it."""
     limit: int = 1000
+
+
+SEARCHED = 10_000
+"""Jobs that a search for text looks through at the most."""
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """A page of a listing."""
+
+    jobs: list[JobSummary]
+    next: JobPosition | None = None
+    """Where the next page begins; None on the last."""
+    is_cut: bool = False
+    """Whether there were more jobs than a search for text looks through."""
+
+
+@dataclass(frozen=True)
+class JobCount:
+    """How many jobs are in a state at a site."""
+
+    cluster: Cluster
+    state: JobState
+    count: int
+
+
+class AuditEntry(BaseModel):
+    """What an operator did to a job, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time: UTCTime
+    actor: str
+    action: str
+    reason: str
 
 
 def set_fields(change: BaseModel) -> dict[str, Any]:

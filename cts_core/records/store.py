@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
+from cts_core.model.job import MetaValue
 from cts_core.model.record import (
+    AuditEntry,
     ContainerOutcome,
     ContainerRecord,
     ContainerTransition,
     Idempotency,
+    JobCount,
     JobOutcome,
+    JobPage,
     JobQuery,
     JobRecord,
     JobSummary,
 )
 from cts_core.model.site import Cluster
+from cts_core.records.refdata import RefdataRecords
 from cts_core.states import JobState
 
 
@@ -31,7 +36,7 @@ class IdempotentJob:
     body_hash: str
 
 
-class RecordStore(Protocol):
+class RecordStore(RefdataRecords, Protocol):
     """Each method is one atomic step, durable when it returns.
 
     Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named, and
@@ -62,11 +67,43 @@ class RecordStore(Protocol):
     async def get_summary(self, job_id: str) -> JobSummary:
         """The record without input files and outputs: cheap, whatever the job's size."""
 
-    async def list_jobs(self, query: JobQuery) -> list[JobSummary]:
-        """The jobs that match, newest update first."""
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        """A page of the jobs that match. Pages partition what does not change while they are read."""
+
+    async def count_jobs(self, user: str | None = None) -> list[JobCount]:
+        """How many jobs there are by site and state, of one user or of all."""
 
     async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
-        """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones."""
+        """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
+
+        Jobs of ``unadopted_jobs`` are left out.
+        """
+
+    async def live_containers(self, user: str) -> int:
+        """The containers of the user's jobs that have not ended."""
+
+    async def unadopted_jobs(self) -> list[JobSummary]:
+        """Live jobs that another program wrote into this store, oldest first: not ours to drive until adopted."""
+
+    async def adopt(self, job_id: str) -> None:
+        """From now on the job is ours to drive, from the state that it is in."""
+
+    async def set_admin_meta(
+        self, job_id: str, values: Mapping[str, MetaValue], unset: Collection[str]
+    ) -> None:
+        """Set and remove keys of the job's admin metadata, in one write. Keys may have dots."""
+
+    async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
+        """Note what an operator did to the job."""
+
+    async def audit(self, job_id: str) -> list[AuditEntry]:
+        """What operators did to the job, oldest first."""
+
+    async def last_look(self, user: str) -> datetime | None:
+        """When the user last looked at what had ended."""
+
+    async def set_last_look(self, user: str, time: datetime) -> None:
+        """The user has looked at what had ended until then; never moves backwards."""
 
     async def transition(
         self,
@@ -128,7 +165,9 @@ class RecordStore(Protocol):
         A lease saves two servers from doing the same work. It is no fence: compare-and-set is.
         """
 
-    async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
+    async def unsent(
+        self, *, limit: int = 100, recorded_before: datetime | None = None
+    ) -> list[JobEvent]:
         """The oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
 
     async def mark_sent(self, job_id: str, trans_id: str) -> None:

@@ -1,0 +1,82 @@
+"""Reference data: what is registered, and how far it is at each site."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from cts_core.model.base import ID_PATTERN, Closed, Crc64Nvme, Record, UTCTime
+from cts_core.model.job import S3Path
+from cts_core.model.site import Cluster
+
+RefdataId = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=ID_PATTERN)]
+
+
+class ReferenceDataState(StrEnum):
+    """How far reference data is at a site."""
+
+    CREATED = "created"
+    DOWNLOAD_SUBMITTED = "download_submitted"
+    COMPLETE = "complete"
+    ERROR = "error"
+
+
+class RefDataStateTransition(Record):
+    """When a state was reached."""
+
+    state: ReferenceDataState
+    time: UTCTime
+
+
+class ReferenceDataStatus(Record):
+    """Reference data at one site."""
+
+    cluster: Cluster
+    state: ReferenceDataState
+    transition_times: list[RefDataStateTransition]
+    error: str | None = None
+
+
+class AdminReferenceDataStatus(ReferenceDataStatus):
+    """The same for admins, and as it is stored."""
+
+    cleaned: bool = False
+    nersc_download_task_id: list[str] | None = None
+    admin_error: str | None = None
+    traceback: str | None = None
+
+
+class _ReferenceData(Closed):
+    registered_by: str
+    registered_on: UTCTime
+    file: S3Path
+    crc64nvme: Crc64Nvme | None = None
+    id: str
+    unpack: bool = False
+
+
+class ReferenceData(_ReferenceData):
+    """Reference data as anybody sees it."""
+
+    statuses: list[ReferenceDataStatus]
+
+
+class AdminReferenceData(_ReferenceData):
+    """Reference data as an admin sees it, and as it is stored."""
+
+    statuses: list[AdminReferenceDataStatus]
+
+
+class RefData(Record):
+    """Answer of ``/refdata``."""
+
+    data: list[ReferenceData]
+
+
+class RefdataUpdate(Closed):
+    """What a staging service says beside the state."""
+
+    admin_error: str | None = None
+    traceback: str | None = None
