@@ -15,14 +15,14 @@ from pathlib import Path
 from cts_core.config import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
-from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Submission
 from cts_core.states import TERMINAL, JobState
 
 CONTAINERS = 200
 CPUS = 2
-ANA = User("ana", is_admin=True)
+ANA = User("ana", OWNER_ROLES)
 
 
 async def _bytes(data: bytes):

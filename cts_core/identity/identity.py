@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
+
+
+class Role(Enum):
+    """What somebody may do beside using CTS for themselves; the values are for messages."""
+
+    ADMIN = "CTS admin"
+    STAFF = "KBase staff"
+    NERSC = "NERSC account holder"
+    EXECUTOR = "external job executor"
+    REFDATA_SERVICE = "reference data service"
+    CTS = "CDM Task Service"
 
 
 @dataclass(frozen=True)
@@ -11,7 +23,12 @@ class User:
     """Who is asking, and what they may do."""
 
     name: str
-    is_admin: bool = False
+    roles: frozenset[Role] = frozenset()
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everybody's jobs, and the service itself, are theirs to change."""
+        return Role.ADMIN in self.roles
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,8 +9,10 @@ import hmac
 import re
 
 from cts_core.errors import InvalidAuthHeaderError, InvalidTokenError, NoTokenError
-from cts_core.identity.identity import Credentials, User
+from cts_core.identity.identity import Credentials, Role, User
 
+OWNER_ROLES = frozenset({Role.ADMIN, Role.STAFF, Role.NERSC})
+"""Where nobody gives roles, the owner may use every site."""
 _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
@@ -24,7 +26,7 @@ class JupyterIdentity:
 
     def __init__(self, owner: str, kernel_token: str, *, hub_names: bool = False) -> None:
         """``hub_names``: Jupyter's identity comes from a hub, so its names are people's own."""
-        self._owner = User(owner, is_admin=True)
+        self._owner = User(owner, OWNER_ROLES)
         self._hub_names = hub_names
         self._kernel_token = kernel_token.encode()
 
@@ -32,7 +34,7 @@ class JupyterIdentity:
         """The owner, for the kernel token or for a request that Jupyter has authenticated."""
         if credentials.host_user is not None:
             if self._hub_names:
-                return User(credentials.host_user, is_admin=True)
+                return User(credentials.host_user, OWNER_ROLES)
             return self._owner
         if credentials.authorization is None:
             raise NoTokenError(

@@ -12,11 +12,20 @@ from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError
 from cts_core.identity.identity import Credentials, Identity, User
+from cts_jupyter.api.route import Access
 
 RESOURCE = "cts"
 """What Jupyter's authorizers know the API as."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN = re.compile(r"(token|bearer)\b", re.IGNORECASE)
+
+
+def check_roles(user: User | None, access: Access) -> None:
+    """Raise UnauthorizedError for who lacks the role that a route needs."""
+    if access.roles and not (user and access.roles & user.roles):
+        name = user.name if user else "anonymous"
+        roles = " or ".join(sorted(role.value for role in access.roles))
+        raise UnauthorizedError(f"User {name} is not a {roles}")
 
 
 class JupyterAccess:
@@ -76,12 +85,6 @@ class JupyterAccess:
         answer = handler.settings["authorizer"].is_authorized(handler, host_user, action, RESOURCE)
         if not (await answer if inspect.isawaitable(answer) else answer):
             raise UnauthorizedError(f"This Jupyter server does not let you {action} its {RESOURCE}")
-
-    def check_admin(self, user: User | None) -> None:
-        """Refuse who is no admin."""
-        if user is None or not user.is_admin:
-            name = user.name if user else "anonymous"
-            raise UnauthorizedError(f"User {name} is not a CTS admin")
 
     def _check_xsrf(self) -> None:
         handler = self._handler

@@ -22,7 +22,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
-from cts_jupyter.api.access import JupyterAccess
+from cts_jupyter.api.access import JupyterAccess, check_roles
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.call import Call, Stream, Upload
 from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
@@ -147,8 +147,7 @@ class CTSHandler(RequestHandler):
         if isinstance(found, CTSError):
             raise found
         route, texts = found
-        if route.access is Access.ADMIN:
-            self._jupyter.check_admin(self._user)
+        check_roles(self._user, route.access)
         self._routed = found
         if not route.takes_upload:
             if announced_bytes(self.request.headers) > MAX_JSON_BODY:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel
 
 from cts_core.errors import CTSError, MethodNotAllowedError, NotFoundError
+from cts_core.identity.identity import Role
 from cts_jupyter.api.call import Stream, Upload
 
 JSON = "application/json"
@@ -21,11 +22,27 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Access(Enum):
-    """Who may use a route."""
+    """Who may use a route: anyone, any user, or who holds one of its ``roles``."""
 
     ANYONE = "anyone"
     USER = "user"
     ADMIN = "admin"
+    EXECUTOR = "executor"
+    ADMIN_OR_EXECUTOR = "admin or executor"
+    REFDATA_SERVICE = "refdata service"
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Of which the caller needs one; empty: none is needed."""
+        return _ROLES.get(self, frozenset())
+
+
+_ROLES = {
+    Access.ADMIN: frozenset({Role.ADMIN}),
+    Access.EXECUTOR: frozenset({Role.EXECUTOR}),
+    Access.ADMIN_OR_EXECUTOR: frozenset({Role.ADMIN, Role.EXECUTOR}),
+    Access.REFDATA_SERVICE: frozenset({Role.REFDATA_SERVICE}),
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cts_core.config import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.errors import ImageTagExistsError
 from cts_core.identity.identity import User
-from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.event import JobEvent
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Submission
@@ -30,7 +30,7 @@ from cts_core.records.sqlite_connection import Connections
 from cts_core.states import TERMINAL
 from cts_core.worker import failpoint
 
-ANA = User("ana", is_admin=True)
+ANA = User("ana", OWNER_ROLES)
 TOOL = Path(__file__).with_name("tool.py")
 
 

@@ -13,7 +13,7 @@ import pytest
 from cts_core.config import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
-from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Job, Submission
 from cts_core.states import TERMINAL
@@ -89,5 +89,5 @@ async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench
     loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
     engine = Engine.from_settings(loaded, JupyterIdentity("ana", "kernel-token"))
     await engine.start()
-    yield Bench(engine, User("ana", is_admin=True))
+    yield Bench(engine, User("ana", OWNER_ROLES))
     await engine.stop()
