@@ -1,7 +1,7 @@
 """Reads the settings: where they come from, and what is said of those that are refused.
 
 In order of weight: what the Jupyter configuration sets on the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
-for ``cpus`` of ``[local]``), ``cts.toml``, the defaults.
+for ``cpus`` of ``[local]``), ``cts.toml``, the preset's defaults, the defaults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pydantic_settings import (
 )
 
 from cts_core.errors import ConfigError
-from cts_core.settings import NESTING, PREFIX, Preset, Section, Settings
+from cts_core.settings import NESTING, PREFIX, PRESETS, Preset, Section, Settings
 
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
 """Variables that begin like settings and are none."""
@@ -41,12 +42,24 @@ _SECTIONS = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-_SECRETS = frozenset(
-    f"{section}.{name}"
-    for section, model in _SECTIONS.items()
-    for name, field in model.model_fields.items()
+SECRETS = frozenset(
+    f"{prefix}{name}"
+    for prefix, fields in [
+        ("", Settings.model_fields),
+        *((f"{section}.", model.model_fields) for section, model in _SECTIONS.items()),
+    ]
+    for name, field in fields.items()
     if field.annotation is SecretStr
 )
+"""The settings that are never printed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place where settings are set: its name for people, and what it sets, sections as mappings."""
+
+    name: str
+    values: Mapping[str, Any]
 
 
 class _Environ(EnvSettingsSource):
@@ -75,32 +88,48 @@ def load_settings(
     """The settings of this process. Raises ConfigError, which names every offence at once."""
     check_platform()
     variables = os.environ if environ is None else environ
-    file = _from_toml(variables)
+    sources = read_sources(overrides, environ=variables)
 
     class Loaded(Settings):
         @classmethod
         def settings_customise_sources(
             cls,
             settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            in_file = InitSettingsSource(settings_cls, file)
-            return init_settings, _Environ(settings_cls, variables), in_file
+            return tuple(
+                InitSettingsSource(settings_cls, dict(source.values)) for source in sources
+            )
 
-    given = dict(overrides or {})
-    is_on_purpose = "preset" in {*given, *_Environ(Settings, variables)(), *file}
+    is_on_purpose = any("preset" in source.values for source in sources)
     offences = [] if is_on_purpose else list(_misplaced(variables))
     settings = None
     try:
-        settings = Loaded(**given)
+        settings = Loaded()
     except ValidationError as e:
         offences += [line for details in e.errors() for line in _explain(details)]
     if settings is None or offences:
         raise ConfigError("CTS cannot start:\n" + "\n".join(f"- {line}" for line in offences))
     return settings
+
+
+def read_sources(
+    overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str]
+) -> Sequence[Source]:
+    """All that is set, the weightiest source first. Raises ConfigError for a file that cannot be read."""
+    path, file = _from_toml(environ)
+    sources = [
+        Source("the Jupyter configuration", dict(overrides or {})),
+        Source("the environment", _Environ(Settings, environ)()),
+        Source(str(path), file),
+    ]
+    preset = next((s.values["preset"] for s in sources if "preset" in s.values), None)
+    if preset in list(Preset):
+        sources.append(Source(f"preset {preset}", PRESETS.get(Preset(preset), {})))
+    return sources
 
 
 def check_platform() -> None:
@@ -129,7 +158,7 @@ def _default_text(default: object) -> str:
     return str(default) or "none"
 
 
-def _from_toml(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_toml(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
     named = environ.get("CTS_CONFIG")
     if named:
         path = Path(named)
@@ -137,9 +166,9 @@ def _from_toml(environ: Mapping[str, str]) -> dict[str, Any]:
         home = environ.get("HOME")
         folder = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else None)
         if folder is None or not (path := Path(folder, "cts", "cts.toml")).exists():
-            return {}
+            return None, {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ConfigError(f"CTS cannot start: {path} cannot be read as TOML: {e}") from e
 
@@ -163,7 +192,7 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
-        case _ if name in _SECRETS:
+        case _ if name in SECRETS:
             yield f"{name}: {details['msg']}"
         case _:
             yield f"{name}: {details['msg']}, not {details['input']!r}"

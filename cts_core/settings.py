@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cts_core import machine
 from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path, is_below
+from cts_core.sections import (
+    Commas,
+    KafkaSettings,
+    KBaseSettings,
+    LocalSettings,
+    MongoSettings,
+    S3Settings,
+    Section,
+    Url,
+)
+
+__all__ = [
+    "NESTING",
+    "PREFIX",
+    "PRESETS",
+    "USER",
+    "KBaseSettings",
+    "KafkaSettings",
+    "LocalSettings",
+    "MongoSettings",
+    "Preset",
+    "S3Settings",
+    "Section",
+    "Settings",
+]
 
 PREFIX = "CTS_"
 NESTING = "__"
 USER = "{user}"
 """Stands for the user's name in ``allowed_paths``."""
 _ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
-_URL = re.compile(r"https?://[^\s*?#@]+")
 
 
 class Preset(StrEnum):
@@ -37,6 +53,28 @@ class Preset(StrEnum):
     EMBEDDED = "embedded"
     SERVICE = "service"
     REMOTE = "remote"
+
+
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    Preset.EMBEDDED: {},
+    Preset.SERVICE: {
+        "identity": "kbase",
+        "records": "mongo",
+        "objects": "s3",
+        "events": "kafka",
+        "sites": [],
+        "log_format": "json",
+    },
+}
+"""The defaults that a preset changes."""
+
+_REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("identity", "kbase"): ("kbase.auth_url", "kbase.admin_roles"),
+    ("records", "mongo"): ("mongo.host",),
+    ("objects", "s3"): ("s3.url", "s3.access_key", "s3.access_secret"),
+    ("events", "kafka"): ("kafka.bootstrap_servers", "kafka.topic"),
+}
+"""What a choice cannot do without."""
 
 
 def _absolute(path: Path) -> Path:
@@ -61,117 +99,7 @@ def _origin(origin: str) -> str:
     return origin
 
 
-def _items(value: object) -> object:
-    return (
-        [item.strip() for item in value.split(",") if item.strip()]
-        if isinstance(value, str)
-        else value
-    )
-
-
-def _url(url: str) -> str:
-    if url and not _URL.fullmatch(url):
-        raise ValueError(f"'{url}' is not a URL such as https://host:port")
-    return url.rstrip("/")
-
-
-_Commas = BeforeValidator(_items)
 _Folder = Annotated[Path, AfterValidator(_absolute)]
-
-
-class Section(BaseModel):
-    """The settings of one part, under its name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LocalSettings(Section):
-    """The site ``local``: processes of this machine."""
-
-    cpus: int = Field(
-        default_factory=machine.cpus, ge=1, description="cpus that containers may use together"
-    )
-    memory: int = Field(
-        default_factory=machine.memory,
-        ge=1_000_000,
-        description="bytes that one container may ask for",
-    )
-    max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
-    log_limit: int = Field(
-        16 << 20,
-        ge=4096,
-        description="bytes kept of each log; the middle of a longer one is cut out",
-    )
-    stop_grace: float = Field(
-        10.0,
-        ge=0,
-        le=600,
-        description="seconds between the request to stop a container and the kill",
-    )
-
-
-class MongoSettings(Section):
-    """Records on MongoDB."""
-
-    host: str = Field("", description="host:port, or a mongodb:// URL without credentials")
-    db: str = Field("cdmtaskservice", min_length=1, description="database")
-    user: str = Field("", description="user; none: no login")
-    password: SecretStr = Field(SecretStr(""), description="the user's password")
-    retry_writes: bool = Field(
-        default=True,
-        description="whether the server can retry writes; false for one that is no replica set",
-    )
-    timeout_s: float = Field(
-        10.0, gt=0, le=300, description="seconds until an operation gives up on a dead server"
-    )
-
-
-class S3Settings(Section):
-    """Objects on S3."""
-
-    url: Annotated[str, AfterValidator(_url)] = Field("", description="URL that this service uses")
-    external_url: Annotated[str, AfterValidator(_url)] = Field(
-        "", description="URL that workers and presigned links use; none: the same"
-    )
-    verify_external_url: bool = Field(
-        default=True, description="whether the external URL is tried out at start"
-    )
-    region: str = Field(
-        "us-east-1", min_length=1, description="region that requests are signed for"
-    )
-    access_key: str = Field("", description="access key id")
-    access_secret: SecretStr = Field(SecretStr(""), description="secret access key")
-    allow_insecure: bool = Field(default=False, description="accept any TLS certificate at url")
-    allow_insecure_external: bool = Field(
-        default=False, description="accept any TLS certificate at external_url"
-    )
-    timeout_s: float = Field(
-        30.0, gt=0, le=600, description="seconds that the store may stay silent"
-    )
-
-
-class KafkaSettings(Section):
-    """Events on Kafka."""
-
-    bootstrap_servers: Annotated[list[str], _Commas] = Field([], description="host:port of brokers")
-    topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]*$", max_length=249)] = Field(
-        "", description="topic of job events; letters, digits and hyphens"
-    )
-
-
-class KBaseSettings(Section):
-    """Identity by KBase's auth service, and the roles that it gives."""
-
-    auth_url: Annotated[str, AfterValidator(_url)] = Field("", description="base URL of auth2")
-    admin_roles: Annotated[list[str], _Commas] = Field([], description="roles of full admins")
-    staff_role: str = Field("KBASE_STAFF", description="role that the site kbase needs")
-    nersc_role: str = Field(
-        "HAS_NERSC_ACCOUNT", description="role that the JAWS sites need beside the staff role"
-    )
-    executor_role: str = Field("CTS_EXTERNAL_EXECUTOR", description="role of workers that report")
-    refdata_role: str = Field(
-        "CTS_REFDATA_SERVICE", description="role of the reference data staging service"
-    )
 
 
 class Settings(BaseSettings):
@@ -186,8 +114,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    preset: Literal[Preset.EMBEDDED] = Field(
-        Preset.EMBEDDED, description="embedded: one person, one machine"
+    preset: Literal[Preset.EMBEDDED, Preset.SERVICE] = Field(
+        Preset.EMBEDDED,
+        description="embedded: one person, one machine; service: for many people, see below",
     )
     home: _Folder = Field(
         default_factory=machine.data_home, description="folder of records and running jobs"
@@ -199,19 +128,19 @@ class Settings(BaseSettings):
         pattern=r"^[^/\x00-\x1f]+$",
         description="whose jobs these are",
     )
-    identity: Literal["jupyter"] = Field("jupyter", description="who may come in")
-    records: Literal["sqlite"] = Field("sqlite", description="where records are kept")
-    objects: Literal["directory"] = Field("directory", description="where objects are kept")
+    identity: Literal["jupyter", "kbase"] = Field("jupyter", description="who may come in")
+    records: Literal["sqlite", "mongo"] = Field("sqlite", description="where records are kept")
+    objects: Literal["directory", "s3"] = Field("directory", description="where objects are kept")
     objects_dir: _Folder = Field(
         default_factory=lambda given: given.get("home", Path()) / "objects",
         description="folder of the objects; unset: objects below home",
         json_schema_extra={"default": "unset"},
     )
-    events: Literal["memory"] = Field("memory", description="how events travel")
-    sites: Annotated[list[Literal[Cluster.LOCAL]], _Commas] = Field(
-        [Cluster.LOCAL], min_length=1, description="where jobs may run"
+    events: Literal["memory", "kafka"] = Field("memory", description="how events travel")
+    sites: Annotated[list[Literal[Cluster.LOCAL]], Commas] = Field(
+        [Cluster.LOCAL], description="where jobs may run"
     )
-    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], _Commas] = Field(
+    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], Commas] = Field(
         [], description="object folders that users may use, with {user} for their name; none: all"
     )
     log_dir: Annotated[str, AfterValidator(_folder)] = Field(
@@ -224,8 +153,35 @@ class Settings(BaseSettings):
         le=36_500,
         description="days after which an ended job's folder at the site is removed",
     )
-    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], _Commas] = Field(
+    clean_frequency_hours: float = Field(
+        1.0, gt=0, le=8_760, description="hours between two looks for what is old enough to remove"
+    )
+    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], Commas] = Field(
         [], description="origins whose pages may call the API"
+    )
+    root_url: Url = Field(
+        "", description="URL of the service as its users write it, /cts included; none: unknown"
+    )
+    root_path: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")] = Field(
+        "", description="path that `jupyter cts` serves /cts below; none: the server's own"
+    )
+    group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=64)] = Field(
+        "", description="name of this deployment beside others, in its logs and metrics"
+    )
+    contact: str = Field(
+        "", max_length=200, description="whom users may ask, as errors tell them; none: nobody"
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="bearer token that may read /metrics; none: admins only"
+    )
+    log_format: Literal["plain", "json"] = Field(
+        "plain", description="how the log is written: lines for people, or one JSON object a line"
+    )
+    drain_s: float = Field(
+        20.0,
+        ge=0,
+        le=3_600,
+        description="seconds that requests under way have to end once `jupyter cts` was asked to stop",
     )
     local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
     mongo: MongoSettings = Field(default_factory=MongoSettings, description="records on MongoDB")
@@ -234,23 +190,51 @@ class Settings(BaseSettings):
     kbase: KBaseSettings = Field(default_factory=KBaseSettings, description="identity by KBase")
 
     @model_validator(mode="after")
-    def _apart(self) -> Self:
+    def _fits_together(self) -> Self:
+        offences = [*self._missing(), *self._overlapping(), *self._impossible()]
+        if offences:
+            raise ValueError("\n".join(offences))
+        return self
+
+    def _missing(self) -> Iterator[str]:
+        for (setting, choice), names in _REQUIRED.items():
+            if getattr(self, setting) == choice:
+                for name in names:
+                    section, _, key = name.partition(".")
+                    value = getattr(getattr(self, section), key)
+                    if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+                        yield f"{name} is needed, because {setting} is {choice}"
+
+    def _overlapping(self) -> Iterator[str]:
         folders = [("log_dir", self.log_dir)]
         for number, template in enumerate(self.allowed_paths):
             folders.append((f"allowed_paths.{number}", template.replace(USER, self.owner)))
-        wrong = [
-            f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one of them"
-            for number, (name, path) in enumerate(folders)
-            for other_name, other in folders[:number]
-            if is_below(path, other) or is_below(other, path)
-        ]
+        for number, (name, path) in enumerate(folders):
+            for other_name, other in folders[:number]:
+                if is_below(path, other) or is_below(other, path):
+                    yield (
+                        f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one "
+                        "of them"
+                    )
         # What lies below objects_dir is served as objects: records and running jobs must not.
         private = self.home / "local"
         if self.home.is_relative_to(self.objects_dir) or self.objects_dir.is_relative_to(private):
-            wrong.append(
+            yield (
                 f"objects_dir ({self.objects_dir}) must be a folder of its own, neither {self.home}, nor above "
                 f"it, nor in {private}"
             )
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
+
+    def _impossible(self) -> Iterator[str]:
+        if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
+            yield "mongo.user and mongo.password go together: set both, or neither"
+        if Cluster.LOCAL in self.sites:
+            if self.identity == "kbase":
+                yield (
+                    "sites: local runs programs without isolation as the server's user, and identity kbase "
+                    "lets several people in; take local out of sites"
+                )
+            if self.objects == "s3":
+                yield (
+                    "sites: local reads and writes objects in a folder; take local out of sites, or set "
+                    "objects to directory"
+                )

@@ -16,18 +16,22 @@ from cts_core.sites.site import Site
 
 log = logging.getLogger(__name__)
 
-INTERVAL_SECONDS = 3600.0
-
 
 class Cleaner:
-    """Cleans jobs that ended more than ``age`` ago, at start and then every hour."""
+    """Cleans jobs that ended more than ``age`` ago, at start and then every ``interval``."""
 
     def __init__(
-        self, store: RecordStore, sites: Mapping[Cluster, Site], *, age: timedelta
+        self,
+        store: RecordStore,
+        sites: Mapping[Cluster, Site],
+        *,
+        age: timedelta,
+        interval: timedelta,
     ) -> None:
         self._store = store
         self._sites = sites
         self._age = age
+        self._interval = interval
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -50,7 +54,7 @@ class Cleaner:
                 log.warning("Cleaning goes on later: %s", e)
             except Exception:  # no fault of ours may end the cleaning for good
                 log.exception("Cleaning failed; it is tried again")
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(self._interval.total_seconds())
 
     async def clean_page(self) -> int:
         """Clean the oldest of those due; returns how many. Jobs of absent sites are passed over."""

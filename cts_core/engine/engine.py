@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
+from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
 from cts_core.engine.advance import Advance
 from cts_core.engine.cleaner import Cleaner
@@ -30,12 +31,9 @@ from cts_core.model.service import (
     WhoAmI,
 )
 from cts_core.model.site import Cluster
-from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.store import ObjectStore
-from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.store import RecordStore
 from cts_core.settings import Settings
-from cts_core.sites.local.site import LocalSite
 from cts_core.sites.site import Site
 from cts_core.version import VERSION, git_hash
 
@@ -65,7 +63,12 @@ class Engine:
             cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
             for cluster, site in sites.items()
         }
-        self._cleaner = Cleaner(store, sites, age=timedelta(days=settings.clean_age_days))
+        self._cleaner = Cleaner(
+            store,
+            sites,
+            age=timedelta(days=settings.clean_age_days),
+            interval=timedelta(hours=settings.clean_frequency_hours),
+        )
         self.sites = SiteDirectory(sites, store)
         self.images = Images(store, identity)
         self.files = Files(objects, self._access)
@@ -89,16 +92,9 @@ class Engine:
         return cls(
             settings,
             identity=identity,
-            store=SQLiteStore(settings.home / "records.sqlite"),
-            objects=DirectoryStore(settings.objects_dir),
-            sites={
-                Cluster.LOCAL: LocalSite(
-                    settings.home / "local",
-                    settings.local,
-                    objects_root=settings.objects_dir,
-                    log_dir=settings.log_dir,
-                )
-            },
+            store=adapters.record_store(settings),
+            objects=adapters.object_store(settings),
+            sites=adapters.sites(settings),
         )
 
     async def start(self) -> None:

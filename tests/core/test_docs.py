@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cts_core.config import describe_settings
 from cts_core.events import hub
+from cts_core.settings import PRESETS
 
 OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
@@ -15,3 +16,10 @@ def test_every_setting_is_documented_with_its_default():
 
 def test_the_limits_of_streams_are_documented():
     assert f"{hub.MAX_PER_USER} a user, {hub.MAX_SUBSCRIBERS:,} in all" in OPERATING
+
+
+def test_what_a_preset_changes_is_documented():
+    for preset, defaults in PRESETS.items():
+        if defaults:
+            told = ", ".join(f"{name} {value or 'none'}" for name, value in defaults.items())
+            assert f"| `{preset.value}` | {told} |" in OPERATING

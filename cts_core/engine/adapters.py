@@ -1,0 +1,49 @@
+"""Which adapter stands behind each port. Only those that are chosen are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cts_core.errors import ConfigError
+from cts_core.model.site import Cluster
+from cts_core.objects.store import ObjectStore
+from cts_core.records.store import RecordStore
+from cts_core.settings import Settings
+from cts_core.sites.site import Site
+
+
+def record_store(settings: Settings) -> RecordStore:
+    """Where records are kept. Raises ConfigError."""
+    if settings.records == "sqlite":
+        from cts_core.records.sqlite import SQLiteStore  # noqa: PLC0415 - see the module
+
+        return SQLiteStore(settings.home / "records.sqlite")
+    raise _not_there("records", settings.records)
+
+
+def object_store(settings: Settings) -> ObjectStore:
+    """Where objects are kept. Raises ConfigError."""
+    if settings.objects == "directory":
+        from cts_core.objects.directory import DirectoryStore  # noqa: PLC0415 - see the module
+
+        return DirectoryStore(settings.objects_dir)
+    raise _not_there("objects", settings.objects)
+
+
+def sites(settings: Settings) -> Mapping[Cluster, Site]:
+    """Where jobs may run."""
+    found: dict[Cluster, Site] = {}
+    if Cluster.LOCAL in settings.sites:
+        from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
+
+        found[Cluster.LOCAL] = LocalSite(
+            settings.home / "local",
+            settings.local,
+            objects_root=settings.objects_dir,
+            log_dir=settings.log_dir,
+        )
+    return found
+
+
+def _not_there(setting: str, choice: str) -> ConfigError:
+    return ConfigError(f"{setting}: {choice} is not available in this release")

@@ -1,0 +1,146 @@
+"""The sections of the settings, one for each part of CTS that has settings of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+
+from cts_core import machine
+
+_URL = re.compile(r"https?://[^\s*?#@]+")
+_CREDENTIALS = "it holds credentials, which have settings of their own"
+
+
+def _items(value: object) -> object:
+    return (
+        [item.strip() for item in value.split(",") if item.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _url(url: str) -> str:
+    if "@" in url:
+        raise ValueError(_CREDENTIALS)
+    if url and not _URL.fullmatch(url):
+        raise ValueError(f"'{url}' is not a URL such as https://host:port")
+    return url.rstrip("/")
+
+
+def _host(host: str) -> str:
+    if "@" in host:
+        raise ValueError(_CREDENTIALS)
+    return host
+
+
+Commas = BeforeValidator(_items)
+"""A list may also be written as one text, separated by commas."""
+Url = Annotated[str, AfterValidator(_url)]
+"""An http(s) URL without credentials, and without a slash at its end; empty when it is not set."""
+
+
+class Section(BaseModel):
+    """The settings of one part, under its name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LocalSettings(Section):
+    """The site ``local``: processes of this machine."""
+
+    cpus: int = Field(
+        default_factory=machine.cpus, ge=1, description="cpus that containers may use together"
+    )
+    memory: int = Field(
+        default_factory=machine.memory,
+        ge=1_000_000,
+        description="bytes that one container may ask for",
+    )
+    max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
+    log_limit: int = Field(
+        16 << 20,
+        ge=4096,
+        description="bytes kept of each log; the middle of a longer one is cut out",
+    )
+    stop_grace: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="seconds between the request to stop a container and the kill",
+    )
+
+
+class MongoSettings(Section):
+    """Records on MongoDB."""
+
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        "", description="host:port, or a mongodb:// URL without credentials"
+    )
+    db: str = Field("cdmtaskservice", min_length=1, description="database")
+    user: str = Field("", description="user; none: no login")
+    password: SecretStr = Field(SecretStr(""), description="the user's password")
+    retry_writes: bool = Field(
+        default=True,
+        description="whether the server can retry writes; false for one that is no replica set",
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=300, description="seconds until an operation gives up on a dead server"
+    )
+
+
+class S3Settings(Section):
+    """Objects on S3."""
+
+    url: Url = Field("", description="URL that this service uses")
+    external_url: Url = Field(
+        "", description="URL that workers and presigned links use; none: the same"
+    )
+    verify_external_url: bool = Field(
+        default=True, description="whether the external URL is tried out at start"
+    )
+    region: str = Field(
+        "us-east-1", min_length=1, description="region that requests are signed for"
+    )
+    access_key: str = Field("", description="access key id")
+    access_secret: SecretStr = Field(SecretStr(""), description="secret access key")
+    allow_insecure: bool = Field(default=False, description="accept any TLS certificate at url")
+    allow_insecure_external: bool = Field(
+        default=False, description="accept any TLS certificate at external_url"
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="seconds that the store may stay silent"
+    )
+
+
+class KafkaSettings(Section):
+    """Events on Kafka."""
+
+    bootstrap_servers: Annotated[list[str], Commas] = Field([], description="host:port of brokers")
+    topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]*$", max_length=249)] = Field(
+        "", description="topic of job events; letters, digits and hyphens"
+    )
+
+
+class KBaseSettings(Section):
+    """Identity by KBase's auth service, and the roles that it gives."""
+
+    auth_url: Url = Field("", description="base URL of auth2")
+    admin_roles: Annotated[list[str], Commas] = Field([], description="roles of full admins")
+    staff_role: str = Field("KBASE_STAFF", description="role that the site kbase needs")
+    nersc_role: str = Field(
+        "HAS_NERSC_ACCOUNT", description="role that the JAWS sites need beside the staff role"
+    )
+    executor_role: str = Field("CTS_EXTERNAL_EXECUTOR", description="role of workers that report")
+    refdata_role: str = Field(
+        "CTS_REFDATA_SERVICE", description="role of the reference data staging service"
+    )
