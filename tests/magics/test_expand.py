@@ -107,7 +107,9 @@ def test_a_quoted_word_is_read_as_itself(texts):
 
 # All white space ends a word here, and not only the shell's: a pasted non-breaking space must not join two.
 plain = st.text(
-    st.characters(exclude_categories=("Cs", "Z"), exclude_characters="${}\x0b\x0c\x1c\x1d\x1e\x1f\x85"),
+    st.characters(
+        exclude_categories=("Cs", "Z"), exclude_characters="${}\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+    ),
     max_size=4,
 )
 
