@@ -1,36 +1,27 @@
-"""The one tornado handler: identifies, routes, parses, calls, answers.
-
-It stands on bare tornado and not on Jupyter's handlers, because every answer of ours has the contract's
-form, also those to requests that Jupyter would answer itself.
-"""
+"""The handler of an engine's routes: identifies, routes, parses, calls, answers."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-import secrets
-from collections.abc import Mapping
+from collections.abc import Collection
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, stream_request_body
 
 from cts_core.errors import CTSError
-from cts_core.identity.identity import User
-from cts_jupyter.api.access import JupyterAccess, check_roles
+from cts_jupyter.api.access import check_roles
 from cts_jupyter.api.answer import accepts_gzip, encode_json
+from cts_jupyter.api.base import BaseHandler
 from cts_jupyter.api.call import Call, Stream, Upload
-from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
+from cts_jupyter.api.cors import is_preflight, preflight_headers
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
-    error_body,
-    error_headers,
-    error_status,
 )
 from cts_jupyter.api.parse import (
     MAX_JSON_BODY,
@@ -41,40 +32,25 @@ from cts_jupyter.api.parse import (
 from cts_jupyter.api.route import JSON, Access, Route, find_route
 from cts_jupyter.api.service import SETTING, Service
 
-MAX_UPLOAD = 5 << 40
-"""Bytes of one uploaded object: as many as S3 allows."""
-LINGER_SECONDS = 30.0
-"""How long the rest of a body is let pass after its request was refused."""
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Cache-Control": "no-store",
-}
-
 log = logging.getLogger(__name__)
 
 
 @stream_request_body
-class CTSHandler(RequestHandler):
-    """Answers every request below ``/cts``."""
+class CTSHandler(BaseHandler):
+    """Answers every request below ``/cts`` from the engine of this server."""
 
     @functools.cached_property
     def _service(self) -> Service:
         return cast("Service", self.settings[SETTING])
 
-    @functools.cached_property
-    def _request_id(self) -> str:
-        return secrets.token_hex(8)
-
-    @functools.cached_property
-    def _jupyter(self) -> JupyterAccess:
-        return JupyterAccess(self)
+    @property
+    def _origins(self) -> Collection[str]:
+        return self._service.origins
 
     def initialize(self) -> None:
         """Begin a request; tornado calls this once."""
-        self._user: User | None = None
+        super().initialize()
         self._routed: tuple[Route, dict[str, str]] | None = None
-        self._lingering: asyncio.TimerHandle | None = None
         self._is_complete = False
         self._is_gone = False
         self._received = 0
@@ -84,45 +60,9 @@ class CTSHandler(RequestHandler):
         self._sending: asyncio.Task[None] | None = None
         self._refusal: CTSError | HTTPError | None = None
 
-    # What Jupyter's identity providers and its log expect of a handler.
-
-    @property
-    def base_url(self) -> str:
-        """The path that the Jupyter server is below."""
-        return cast("str", self.settings["base_url"])
-
-    @property
-    def token(self) -> str | None:
-        """Jupyter's own token."""
-        return cast("str | None", self.settings["identity_provider"].token)
-
-    @property
-    def log(self) -> logging.Logger:
-        """Jupyter's log."""
-        return cast("logging.Logger", self.settings["serverapp"].log)
-
-    # Before the body.
-
-    def set_default_headers(self) -> None:
-        """Headers of every answer, errors included."""
-        self.clear_header("Server")
-        self.set_header("X-Request-ID", self._request_id)
-        self._set_headers(_HEADERS)
-        self._set_headers(cors_headers(self.request.headers, self._service.origins))
-
-    def _set_headers(self, headers: Mapping[str, str]) -> None:
-        for name, value in headers.items():
-            self.set_header(name, value)
-
-    def compute_etag(self) -> None:
-        """No ETag but those that handlers set."""
-
-    def check_xsrf_cookie(self) -> None:
-        """Done in prepare: only requests that a cookie has authenticated need it."""
-
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
-        self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
+        self._allow_uploads()
         if is_preflight(self.request.method, self.request.headers):
             return
         try:
@@ -180,23 +120,6 @@ class CTSHandler(RequestHandler):
         elif self._routed and self._routed[0].body_model:
             self._body += chunk
 
-    def _refuse(self, error: BaseException) -> None:
-        """Answer at once and let the rest of the body pass.
-
-        Were the connection closed instead, many clients would see that, and not the answer.
-        """
-        self.log_exception(type(error), error, error.__traceback__)
-        self.clear()
-        body = self._compose(error, error_status(error))
-        self.set_header("Content-Length", str(len(body)))
-        self.write(body)
-        self.flush()
-        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        if not self._finished:
-            self.finish()
-
     def _end_upload(self, answer: asyncio.Task[Any]) -> None:
         if self._upload is not None:
             self._upload.close()
@@ -216,11 +139,6 @@ class CTSHandler(RequestHandler):
             self._upload.interrupt()
         if self._sending is not None:
             self._sending.cancel()
-        if self._lingering is not None:
-            self._lingering.cancel()
-
-    def on_finish(self) -> None:
-        """Nothing is left to wait for."""
         if self._lingering is not None:
             self._lingering.cancel()
 
@@ -314,49 +232,3 @@ class CTSHandler(RequestHandler):
             self._break_off()
         finally:
             await stream.close()
-
-    def _break_off(self) -> None:
-        if not self._finished:
-            self.detach().close()
-
-    # What goes wrong.
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401 - tornado's signature
-        """Answer an error by its envelope."""
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        self.finish(self._compose(error, error_status(error, status_code)))
-
-    def _compose(self, error: BaseException | None, status: int) -> bytes:
-        self.set_status(status)
-        self._set_headers(error_headers(error))
-        self.set_header("Content-Type", JSON)
-        return error_body(
-            error,
-            status=status,
-            request_id=self._request_id,
-            to_admin=self._user is not None and self._user.is_admin,
-        )
-
-    def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """One line for what the client did, the trace for what we did. Never headers or the query."""
-        status = error_status(value)
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.info("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
-        elif isinstance(value, CTSError):
-            log.warning("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
-        else:
-            log.error(
-                "%s: %d: request %s",
-                self._where(),
-                status,
-                self._request_id,
-                exc_info=(typ, value, tb) if typ and value else None,
-            )
-
-    def _where(self) -> str:
-        return f"{self.request.method} {self.request.path}"
