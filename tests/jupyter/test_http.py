@@ -11,7 +11,7 @@ import pytest
 from conftest import Server, submission
 
 from cts_core.errors import UnavailableError
-from cts_jupyter.api import handler
+from cts_jupyter.api import base
 from cts_jupyter.api.parse import MAX_JSON_BODY
 
 ORIGIN = "https://hub.berdl.kbase.us"
@@ -238,7 +238,7 @@ async def test_unexpected_error(server: Server, broken, caplog: pytest.LogCaptur
     assert answer.status_code == 500
     assert error(answer)["message"] == "An unexpected error occurred"
     (record,) = [
-        r for r in caplog.records if r.name == handler.__name__ and r.levelno >= logging.ERROR
+        r for r in caplog.records if r.name == base.__name__ and r.levelno >= logging.ERROR
     ]
     assert error(answer)["request_id"] in record.getMessage()
     assert record.exc_info
