@@ -223,6 +223,12 @@ class NoSuchRefdataError(CTSError):
     kind = ErrorKind.NO_SUCH_REFDATA
 
 
+class RefdataExistsError(CTSError):
+    """Reference data of this file is registered."""
+
+    kind = ErrorKind.REFDATA_EXISTS
+
+
 class NoLogsError(CTSError):
     """No byte of this log is stored."""
 

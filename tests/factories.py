@@ -10,6 +10,13 @@ from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import Submission
 from cts_core.model.record import JobRecord, Transition
+from cts_core.model.refdata import (
+    AdminReferenceData,
+    AdminReferenceDataStatus,
+    RefDataStateTransition,
+    ReferenceDataState,
+)
+from cts_core.model.site import Cluster
 from cts_core.states import JobState
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -65,6 +72,8 @@ def make_job_record(
     user: str = "ana",
     time: datetime = NOON,
     labels: dict[str, str] | None = None,
+    registered: Image | None = None,
+    parent_id: str | None = None,
     **submission: Any,
 ) -> JobRecord:
     """A job that was just submitted at ``time``; further arguments change its submission."""
@@ -75,10 +84,34 @@ def make_job_record(
         state=JobState.CREATED,
         transition_times=[make_transition(time=time, recorded_at=time)],
         job_input=submitted.job_input(),
-        image=make_image().for_job(),
+        image=(registered or make_image()).for_job(),
         input_file_count=len(submitted.input_files),
         labels=labels or {},
+        parent_id=parent_id,
     )
+
+
+def make_refdata(**changes: Any) -> AdminReferenceData:
+    """Registered reference data, new at the site ``local``."""
+    refdata = AdminReferenceData(
+        registered_by="admin",
+        registered_on=NOON,
+        file="data/ref/db.tar.gz",
+        crc64nvme=CRC,
+        id=str(uuid.uuid4()),
+        unpack=True,
+        statuses=[make_refdata_status()],
+    )
+    return refdata.model_copy(update=changes)
+
+
+def make_refdata_status(**changes: Any) -> AdminReferenceDataStatus:
+    """Reference data at one site."""
+    created = RefDataStateTransition(state=ReferenceDataState.CREATED, time=NOON)
+    status = AdminReferenceDataStatus(
+        cluster=Cluster.LOCAL, state=ReferenceDataState.CREATED, transition_times=[created]
+    )
+    return status.model_copy(update=changes)
 
 
 def make_event(**changes: Any) -> JobEvent:

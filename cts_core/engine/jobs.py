@@ -100,7 +100,7 @@ class Jobs:
         return JobList.model_construct(
             jobs=[
                 JobPreview.model_construct(**_shared_fields(job), job_input=job.job_input)
-                for job in found
+                for job in found.jobs
             ]
         )
 

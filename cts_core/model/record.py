@@ -135,6 +135,10 @@ class JobPosition:
     job_id: str
 
 
+SEARCHED = 10_000
+"""Jobs that a search for text looks through at the most."""
+
+
 @dataclass(frozen=True)
 class JobQuery:
     """Which jobs to list, newest first. ``after`` is inclusive, ``before`` exclusive; both of the last update."""
@@ -152,19 +156,17 @@ class JobQuery:
     image_tag: str | None = None
     image_digest: str | None = None
     text: str | None = None
-    """Jobs that have this in their id, image, cluster, output folder, labels or error, in any case.
+    """Jobs that have this in their id, image, cluster, output folder, labels (``key=value``) or error, in any
+    case.
 
-    Only the latest ``SEARCHED`` jobs that match all else are looked through.
+    Only the latest ``searched`` jobs that match all else are looked through.
     """
+    searched: int = SEARCHED
     sort: JobSort = JobSort.UPDATED
     ascending: bool = False
     position: JobPosition | None = None
     """List only what comes after it."""
     limit: int = 1000
-
-
-SEARCHED = 10_000
-"""Jobs that a search for text looks through at the most."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class JobPage:
     next: JobPosition | None = None
     """Where the next page begins; None on the last."""
     is_cut: bool = False
-    """Whether there were more jobs than a search for text looks through."""
+    """Whether there are more jobs than the search for a text looks through."""
 
 
 @dataclass(frozen=True)

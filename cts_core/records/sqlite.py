@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
+from cts_core.model.job import MetaValue
 from cts_core.model.record import (
+    AuditEntry,
     ContainerOutcome,
     ContainerRecord,
     ContainerTransition,
     Idempotency,
+    JobCount,
     JobOutcome,
+    JobPage,
     JobQuery,
     JobRecord,
     JobSummary,
 )
+from cts_core.model.refdata import (
+    AdminReferenceData,
+    AdminReferenceDataStatus,
+    ReferenceDataState,
+)
 from cts_core.model.site import Cluster
-from cts_core.records import sqlite_containers, sqlite_events, sqlite_images, sqlite_jobs
+from cts_core.records import (
+    sqlite_admin,
+    sqlite_containers,
+    sqlite_events,
+    sqlite_images,
+    sqlite_jobs,
+    sqlite_listing,
+    sqlite_refdata,
+)
 from cts_core.records.sqlite_connection import BUSY_SECONDS, Connections
 from cts_core.records.sqlite_rows import News
 from cts_core.records.store import IdempotentJob
@@ -71,13 +88,51 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: sqlite_jobs.summary(db, job_id))
 
-    async def list_jobs(self, query: JobQuery) -> list[JobSummary]:
+    async def list_jobs(self, query: JobQuery) -> JobPage:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.listing(db, query))
+        return await self._read(lambda db: sqlite_listing.page(db, query))
+
+    async def count_jobs(self, user: str | None = None) -> list[JobCount]:
+        """See the port."""
+        return await self._read(lambda db: sqlite_listing.counts(db, user))
 
     async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
         """See the port."""
         return await self._read(lambda db: sqlite_jobs.live(db, cluster))
+
+    async def live_containers(self, user: str) -> int:
+        """See the port."""
+        return await self._read(lambda db: sqlite_containers.count_live(db, user))
+
+    async def unadopted_jobs(self) -> list[JobSummary]:
+        """See the port. No other program writes into this store."""
+        return []
+
+    async def adopt(self, job_id: str) -> None:
+        """See the port."""
+        await self._read(lambda db: sqlite_admin.check_job(db, job_id))
+
+    async def set_admin_meta(
+        self, job_id: str, values: Mapping[str, MetaValue], unset: Collection[str]
+    ) -> None:
+        """See the port."""
+        await self._write(lambda db: sqlite_admin.set_meta(db, job_id, values, unset))
+
+    async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
+        """See the port."""
+        await self._write(lambda db: sqlite_admin.add_audit(db, job_id, entry))
+
+    async def audit(self, job_id: str) -> list[AuditEntry]:
+        """See the port."""
+        return await self._read(lambda db: sqlite_admin.audit(db, job_id))
+
+    async def last_look(self, user: str) -> datetime | None:
+        """See the port."""
+        return await self._read(lambda db: sqlite_listing.last_look(db, user))
+
+    async def set_last_look(self, user: str, time: datetime) -> None:
+        """See the port."""
+        await self._write(lambda db: sqlite_listing.set_last_look(db, user, time))
 
     async def transition(
         self,
@@ -148,9 +203,11 @@ class SQLiteStore:
         """See the port."""
         return await self._write(lambda db: sqlite_jobs.take_leases(db, job_ids, owner, now, until))
 
-    async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
+    async def unsent(
+        self, *, limit: int = 100, recorded_before: datetime | None = None
+    ) -> list[JobEvent]:
         """See the port."""
-        return await self._read(lambda db: sqlite_events.unsent(db, limit))
+        return await self._read(lambda db: sqlite_events.unsent(db, limit, recorded_before))
 
     async def mark_sent(self, job_id: str, trans_id: str) -> None:
         """See the port."""
@@ -182,6 +239,50 @@ class SQLiteStore:
     async def delete_image(self, name: str, *, digest: str) -> bool:
         """See the port."""
         return await self._write(lambda db: sqlite_images.delete(db, name, digest))
+
+    async def add_refdata(self, refdata: AdminReferenceData) -> None:
+        """See the port."""
+        await self._write(lambda db: sqlite_refdata.add(db, refdata))
+
+    async def get_refdata(self, refdata_id: str) -> AdminReferenceData:
+        """See the port."""
+        return await self._read(lambda db: sqlite_refdata.get(db, refdata_id))
+
+    async def find_refdata(self, path: str) -> AdminReferenceData:
+        """See the port."""
+        return await self._read(lambda db: sqlite_refdata.find(db, path))
+
+    async def list_refdata(self) -> list[AdminReferenceData]:
+        """See the port."""
+        return await self._read(sqlite_refdata.listing)
+
+    async def add_refdata_site(self, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
+        """See the port."""
+        return await self._write(lambda db: sqlite_refdata.add_site(db, refdata_id, status))
+
+    async def transition_refdata(
+        self,
+        refdata_id: str,
+        cluster: Cluster,
+        expected: ReferenceDataState,
+        new: ReferenceDataState,
+        *,
+        time: datetime,
+        error: str | None = None,
+        admin_error: str | None = None,
+        traceback: str | None = None,
+    ) -> bool:
+        """See the port."""
+        news = {"error": error, "admin_error": admin_error, "traceback": traceback}
+        return await self._write(
+            lambda db: sqlite_refdata.transition(
+                db, refdata_id, cluster, expected, new, time=time, news=news
+            )
+        )
+
+    async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
+        """See the port."""
+        await self._write(lambda db: sqlite_refdata.mark_cleaned(db, refdata_id, cluster))
 
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cts_core.errors import ResourceUnavailableError, UnavailableError
-from cts_core.records.sqlite_schema import connect, error_code, is_locked, prepare
+from cts_core.records.sqlite_file import connect, error_code, is_locked, prepare
 
 READERS = 4
 MAX_WAITING = 10_000

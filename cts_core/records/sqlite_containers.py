@@ -9,7 +9,9 @@ from datetime import datetime
 from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite_admin import check_job
 from cts_core.records.sqlite_rows import News
+from cts_core.records.sqlite_schema import LIVE
 from cts_core.states import JobState
 
 STATES = "SELECT state FROM containers WHERE job_id = ? ORDER BY number"
@@ -17,6 +19,10 @@ _CONTAINERS = """
 SELECT containers.*, files FROM containers LEFT JOIN container_outputs USING (job_id, number)
 WHERE job_id = ? ORDER BY number
 """
+COUNT_LIVE = f"""
+SELECT count(*) FROM (SELECT id FROM jobs WHERE user = ? AND {LIVE}) AS live
+CROSS JOIN containers ON containers.job_id = live.id WHERE containers.{LIVE}
+"""  # noqa: S608 - made of the constants above
 _BORN = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 
@@ -30,20 +36,22 @@ def insert(db: sqlite3.Connection, job_id: str, count: int, created: datetime) -
     )
 
 
-def _check_job(db: sqlite3.Connection, job_id: str) -> None:
-    rows.found(db.execute("SELECT id FROM jobs WHERE id = ?", (job_id,)).fetchone(), job_id)
-
-
 def records(db: sqlite3.Connection, job_id: str) -> list[ContainerRecord]:
     """A job's containers."""
-    _check_job(db, job_id)
+    check_job(db, job_id)
     return [rows.to_container(row) for row in db.execute(_CONTAINERS, (job_id,))]
 
 
 def states(db: sqlite3.Connection, job_id: str) -> list[JobState]:
     """The states of a job's containers."""
-    _check_job(db, job_id)
+    check_job(db, job_id)
     return [JobState(row["state"]) for row in db.execute(STATES, (job_id,))]
+
+
+def count_live(db: sqlite3.Connection, user: str) -> int:
+    """The user's containers that have not ended."""
+    (count,) = db.execute(COUNT_LIVE, (user,)).fetchone()
+    return int(count)
 
 
 def transition(
@@ -61,7 +69,7 @@ def transition(
         (job_id, number),
     ).fetchone()
     if row is None:
-        _check_job(db, job_id)
+        check_job(db, job_id)
         raise NoSuchContainerError(f"Job {job_id} has no container {number}")
     if row["state"] != expected.value:
         return False

@@ -25,7 +25,7 @@ ORDER BY recorded_at, seq LIMIT :limit
 EVENTS = f"{_EVENT} WHERE {_PAGE}"
 EVENTS_OF_JOB = f"{_EVENT} WHERE job_id = :job_id AND {_PAGE}"
 UNSENT = f"""
-{_EVENT} WHERE notif_sent = 0 AND NOT EXISTS (
+{_EVENT} WHERE notif_sent = 0 AND recorded_at < ? AND NOT EXISTS (
     SELECT 1 FROM transitions AS earlier
     WHERE earlier.job_id = transitions.job_id AND earlier.notif_sent = 0 AND earlier.seq < transitions.seq
 )
@@ -47,9 +47,10 @@ def append(db: sqlite3.Connection, job_id: str, state: JobState, time: int, tran
     )
 
 
-def unsent(db: sqlite3.Connection, limit: int) -> list[JobEvent]:
+def unsent(db: sqlite3.Connection, limit: int, recorded_before: datetime | None) -> list[JobEvent]:
     """The oldest unsent transition of each job."""
-    return [rows.to_event(row) for row in db.execute(UNSENT, (limit,))]
+    before = rows.to_number(recorded_before) if recorded_before else _END_OF_TIME
+    return [rows.to_event(row) for row in db.execute(UNSENT, (before, limit))]
 
 
 def mark_sent(db: sqlite3.Connection, job_id: str, trans_id: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from cts_core.model.record import Idempotency, JobQuery, JobRecord, JobSummary, Transition
+from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
 from cts_core.model.site import Cluster
 from cts_core.records import sqlite_containers, sqlite_events
 from cts_core.records import sqlite_rows as rows
@@ -22,29 +22,15 @@ from cts_core.records.sqlite_schema import LIVE, UNCLEANED
 from cts_core.records.store import IdempotentJob
 from cts_core.states import TERMINAL, JobState
 
-_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
-
-_JOB = """
-SELECT id, user, state, cleaned, input_file_count, labels, admin_meta, image, job_input, outcome FROM jobs
+JOB = """
+SELECT id, user, state, created, updated, cleaned, parent_id,
+    input_file_count, labels, admin_meta, image, job_input, outcome
+FROM jobs
 """
-_LISTING = """
-updated >= :after AND updated < :before
-AND (:cluster IS NULL OR cluster = :cluster)
-AND (:state IS NULL OR state = :state)
-AND NOT EXISTS (
-    SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
-        SELECT 1 FROM json_each(jobs.labels) AS label
-        WHERE label.key = wanted.key AND label.value = wanted.value
-    )
-)
-ORDER BY updated DESC, rowid DESC LIMIT :limit
-"""
-LIST_ALL = f"{_JOB} WHERE {_LISTING}"
-LIST_OF_USER = f"{_JOB} WHERE user = :user AND {_LISTING}"
-LIVE_ALL = f"{_JOB} WHERE {LIVE} ORDER BY created, rowid"
-LIVE_OF_CLUSTER = f"{_JOB} WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
+LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
+LIVE_OF_CLUSTER = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
-ENDED = f"{_JOB} WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
+ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
 TRANSITIONS = """
 SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
 WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
@@ -108,7 +94,7 @@ def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJo
 
 
 def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
-    return rows.found(db.execute(f"{_JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
+    return rows.found(db.execute(f"{JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
 
 
 def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[Transition]]:
@@ -118,8 +104,8 @@ def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[T
     return found
 
 
-def _summaries(db: sqlite3.Connection, cursor: sqlite3.Cursor) -> list[JobSummary]:
-    found = cursor.fetchall()
+def summaries(db: sqlite3.Connection, found: list[sqlite3.Row]) -> list[JobSummary]:
+    """The jobs of these rows."""
     return rows.to_summaries(found, _transitions(db, [row["id"] for row in found]))
 
 
@@ -137,25 +123,11 @@ def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     return rows.to_summaries([_row(db, job_id)], _transitions(db, [job_id]))[0]
 
 
-def listing(db: sqlite3.Connection, query: JobQuery) -> list[JobSummary]:
-    """The jobs that match."""
-    values = {
-        "user": query.user,
-        "cluster": query.cluster and query.cluster.value,
-        "state": query.state and query.state.value,
-        "after": rows.to_number(query.after) if query.after else _FIRST,
-        "before": rows.to_number(query.before) if query.before else _LAST,
-        "labels": json.dumps(query.labels),
-        "limit": query.limit,
-    }
-    return _summaries(db, db.execute(LIST_ALL if query.user is None else LIST_OF_USER, values))
-
-
 def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:
     """The jobs that have not ended."""
     if cluster is None:
-        return _summaries(db, db.execute(LIVE_ALL))
-    return _summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)))
+        return summaries(db, db.execute(LIVE_ALL).fetchall())
+    return summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)).fetchall())
 
 
 def ended(
@@ -163,7 +135,7 @@ def ended(
 ) -> list[JobSummary]:
     """The jobs of these sites that have ended and are not cleaned."""
     names = json.dumps([cluster.value for cluster in clusters])
-    return _summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)))
+    return summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)).fetchall())
 
 
 def transition(
@@ -196,6 +168,8 @@ def add_outcome(db: sqlite3.Connection, job_id: str, news: News) -> None:
     cursor = db.execute("SELECT outcome FROM jobs WHERE id = ?", (job_id,))
     row = rows.found(cursor.fetchone(), job_id)
     db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (news.added_to(row["outcome"]), job_id))
+    if news.error_words is not None:
+        db.execute("UPDATE jobs SET error_words = ? WHERE id = ?", (news.error_words, job_id))
     if news.outputs is not None:
         db.execute(
             "INSERT OR REPLACE INTO job_outputs (job_id, files) VALUES (?, ?)",

@@ -6,6 +6,7 @@ would cost: thousands of files, thousands of transitions.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sqlite3
@@ -29,6 +30,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
+from cts_core.records.sqlite_words import job_words
 from cts_core.states import JobState
 
 PARSED = 1024
@@ -66,11 +68,14 @@ class News:
 
     outcome: str
     outputs: str | None
+    error_words: str | None = None
+    """What became known of a job's error, as it is searched."""
 
     @classmethod
     def of_job(cls, outcome: JobOutcome) -> Self:
         """Write out what became known of a job."""
-        return cls._of(outcome, JobOutcome)
+        news = cls._of(outcome, JobOutcome)
+        return dataclasses.replace(news, error_words=outcome.error and outcome.error.casefold())
 
     @classmethod
     def of_container(cls, outcome: ContainerOutcome) -> Self:
@@ -95,9 +100,13 @@ class News:
 
 def job_columns(job: JobRecord) -> dict[str, Any]:
     """A job as its row in ``jobs``."""
+    news = News.of_job(job)
+    given = job.job_input
+    texts = (job.cluster.value, given.image, job.image.name, given.output_dir)
     return {
         "id": job.id,
         "user": job.user,
+        "parent_id": job.parent_id,
         "cluster": job.cluster.value,
         "state": job.state.value,
         "created": to_number(job.transition_times[0].time),
@@ -107,8 +116,10 @@ def job_columns(job: JobRecord) -> dict[str, Any]:
         "labels": json.dumps(job.labels),
         "admin_meta": json.dumps(job.admin_meta),
         "image": job.image.model_dump_json(),
-        "job_input": job.job_input.model_dump_json(exclude={"input_files"}, exclude_none=True),
-        "outcome": News.of_job(job).outcome,
+        "job_input": given.model_dump_json(exclude={"input_files"}, exclude_none=True),
+        "outcome": news.outcome,
+        "words": job_words(job.id, job.labels, texts),
+        "error_words": news.error_words or "",
     }
 
 
@@ -159,6 +170,7 @@ def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str
         "input_file_count": row["input_file_count"],
         "admin_meta": json.loads(row["admin_meta"]),
         "labels": json.loads(row["labels"]),
+        "parent_id": row["parent_id"],
         "cleaned": bool(row["cleaned"]),
     }
 

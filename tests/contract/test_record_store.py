@@ -1,31 +1,22 @@
-"""What every record store does. A further adapter joins with a fixture parameter."""
+"""What every record store does with jobs and containers."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import multiprocessing
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from cts_core.errors import (
-    ImageDigestExistsError,
-    ImageTagExistsError,
-    NoSuchContainerError,
-    NoSuchJobError,
-    UnavailableError,
-)
-from cts_core.events.subscription import next_page
+from cts_core.errors import NoSuchContainerError, NoSuchJobError, UnavailableError
 from cts_core.model.base import utc_now
-from cts_core.model.event import JobEvent
-from cts_core.model.job import HTCondorDetails, S3File
+from cts_core.model.job import HTCondorDetails
 from cts_core.model.record import (
+    AuditEntry,
     ContainerOutcome,
     ContainerTransition,
     Idempotency,
@@ -34,89 +25,23 @@ from cts_core.model.record import (
     JobRecord,
     JobSummary,
 )
-from cts_core.model.site import Cluster
-from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState
-from tests.factories import CRC, DIGEST, NOON, make_image, make_job_record
+from tests.contract.records import (
+    BEGINNING,
+    CREATED,
+    OUTPUTS,
+    SECOND,
+    STARTED,
+    WALK,
+    all_events,
+    insert,
+    move,
+    walk,
+)
+from tests.factories import CRC, NOON, make_job_record
 
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-CREATED, STARTED = JobState.CREATED, JobState.DOWNLOAD_SUBMITTED
-WALK = [
-    JobState.CREATED,
-    JobState.DOWNLOAD_SUBMITTED,
-    JobState.JOB_SUBMITTING,
-    JobState.JOB_SUBMITTED,
-    JobState.UPLOAD_SUBMITTING,
-    JobState.UPLOAD_SUBMITTED,
-    JobState.COMPLETE,
-]
-OUTPUTS = [S3File(file="data/out/a", crc64nvme=CRC), S3File(file="data/out/b")]
-
-
-@pytest.fixture(params=["sqlite"])
-def make_store(request, tmp_path) -> Callable[[], RecordStore]:
-    """Makes stores on the same records; it can be handed to another process."""
-    assert request.param == "sqlite"
-    return functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
-
-
-@pytest.fixture
-async def store(make_store) -> AsyncIterator[RecordStore]:
-    store = make_store()
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def other(make_store, store) -> AsyncIterator[RecordStore]:
-    """A second store on the same records, as another server has it."""
-    other = make_store()
-    await other.open()
-    yield other
-    await other.close()
-
-
-async def insert(store: RecordStore, containers: int = 1, **fields) -> JobRecord:
-    job = make_job_record(**fields)
-    assert await store.insert_job(job, containers=containers) is None
-    return job
-
-
-async def move(
-    store: RecordStore,
-    job_id: str,
-    old: JobState,
-    new: JobState,
-    *,
-    time: datetime = NOON,
-    outcome: JobOutcome | None = None,
-) -> bool:
-    return await store.transition(
-        job_id, old, new, time=time, trans_id=str(uuid.uuid4()), outcome=outcome
-    )
-
-
-async def walk(store: RecordStore, job_id: str, *, time: datetime = NOON) -> None:
-    for old, new in itertools.pairwise(WALK):
-        assert await move(store, job_id, old, new, time=time)
-
-
-async def all_events(
-    store: RecordStore, since: datetime, limit: int, **filters
-) -> tuple[list[JobEvent], int]:
-    """Every event, paged through, and the number of pages."""
-    found: dict[str, JobEvent] = {}
-    pages = 0
-    go_on: datetime | None = since
-    while go_on is not None:
-        page = await store.events(since=go_on, limit=limit, **filters)
-        pages += 1
-        found |= {event.trans_id: event for event in page}
-        go_on = next_page(go_on, page, limit)
-    return list(found.values()), pages
+AUDITED = AuditEntry(time=NOON, actor="admin", action="fail", reason="It hung")
 
 
 # -- new jobs --
@@ -126,6 +51,7 @@ async def test_a_job_comes_back_as_it_was_stored(store):
     job = await insert(
         store,
         labels={"study": "soil 7", "a.b": "ü"},
+        parent_id="a-parent",
         params={
             "declobber": True,
             "args": ["-n", {"type": "container_number", "flag": "--number="}],
@@ -169,7 +95,7 @@ async def test_input_files_may_be_bare_paths(store):
 async def test_a_summary_has_no_files(store):
     job = await insert(store)
     await store.add_outcome(job.id, JobOutcome(outputs=OUTPUTS, output_file_count=2))
-    (listed,) = await store.list_jobs(JobQuery())
+    (listed,) = (await store.list_jobs(JobQuery())).jobs
     (live,) = await store.live_jobs()
     for summary in (await store.get_summary(job.id), listed, live):
         assert type(summary) is JobSummary
@@ -213,6 +139,10 @@ async def test_what_is_stored_is_there_when_opened_again(make_store, store):
         lambda store: store.container_states("none"),
         lambda store: store.transition_container("none", 0, STARTED, []),
         lambda store: store.mark_cleaned("none"),
+        lambda store: store.adopt("none"),
+        lambda store: store.set_admin_meta("none", {"a": 1}, []),
+        lambda store: store.add_audit("none", AUDITED),
+        lambda store: store.audit("none"),
     ],
 )
 async def test_no_such_job(store, call):
@@ -250,7 +180,7 @@ async def test_a_key_stands_for_one_job_of_its_user(store):
     assert (
         await store.insert_job(make_job_record(user="bob"), containers=1, idempotency=key) is None
     )
-    assert len(await store.list_jobs(JobQuery())) == 2
+    assert len((await store.list_jobs(JobQuery())).jobs) == 2
 
 
 async def test_one_key_at_once_stores_one_job(store, other):
@@ -260,7 +190,7 @@ async def test_one_key_at_once_stores_one_job(store, other):
             for s in [store, other] * 25
         )
     )
-    (job,) = await store.list_jobs(JobQuery())
+    (job,) = (await store.list_jobs(JobQuery())).jobs
     assert Counter(answers) == {None: 1, IdempotentJob(job.id, "hash"): 49}
 
 
@@ -356,7 +286,7 @@ async def test_two_processes_move_each_job_once(store, make_store):
             *(loop.run_in_executor(pool, _walk_in_a_process, make_store, ids) for _ in range(2))
         )
     assert sum(won) == len(ids) * (len(WALK) - 1)
-    for job in await store.list_jobs(JobQuery()):
+    for job in (await store.list_jobs(JobQuery())).jobs:
         assert [t.state for t in job.transition_times] == WALK
         recorded = [t.recorded_at for t in job.transition_times]
         assert recorded == sorted(recorded)
@@ -425,70 +355,6 @@ async def test_no_such_container(store):
         await store.transition_container(job.id, 2, STARTED, steps(JobState.ERROR))
 
 
-# -- listings --
-
-
-async def test_listings_are_newest_update_first(store):
-    jobs = [await insert(store, time=NOON + n * SECOND) for n in (2, 0, 3, 1)]
-    await move(store, jobs[1].id, CREATED, STARTED, time=NOON + 9 * SECOND)
-    listed = [job.id for job in await store.list_jobs(JobQuery())]
-    assert listed == [jobs[n].id for n in (1, 2, 0, 3)]
-    assert [job.id for job in await store.list_jobs(JobQuery(limit=2))] == listed[:2]
-
-
-async def test_listings_filter(store):
-    ana = await insert(store, labels={"a": "1", "b.c": 'x"y'}, time=NOON)
-    kbase = await insert(store, labels={"a": "1"}, cluster="kbase", time=NOON + SECOND)
-    bob = await insert(store, user="bob", labels={"a": "2"}, time=NOON + 2 * SECOND)
-    await move(store, kbase.id, CREATED, STARTED, time=NOON + SECOND)
-
-    async def listed(**query) -> list[str]:
-        return [job.id for job in await store.list_jobs(JobQuery(**query))]
-
-    assert await listed(user="ana") == [kbase.id, ana.id]
-    assert await listed(user="eve") == []
-    assert await listed(cluster=Cluster.KBASE) == [kbase.id]
-    assert await listed(state=STARTED) == [kbase.id]
-    assert await listed(user="bob", state=STARTED) == []
-    assert await listed(after=NOON + SECOND) == [bob.id, kbase.id]
-    assert await listed(before=NOON + SECOND) == [ana.id]
-    assert await listed(after=NOON + SECOND, before=NOON + 2 * SECOND) == [kbase.id]
-    assert await listed(labels={"a": "1"}) == [kbase.id, ana.id]
-    assert await listed(labels={"a": "1", "b.c": 'x"y'}) == [ana.id]
-    assert await listed(labels={"a": "1", "b.c": "z"}) == []
-    assert await listed(user="ana", labels={"a": "2"}) == []
-
-
-async def test_live_jobs_are_those_that_go_on_oldest_first(store):
-    jobs = [await insert(store, time=NOON + n * SECOND) for n in (2, 0, 1)]
-    kbase = await insert(store, cluster="kbase", time=NOON + 3 * SECOND)
-    await walk(store, jobs[2].id)
-    await move(store, jobs[0].id, CREATED, JobState.CANCELING)
-    assert [job.id for job in await store.live_jobs()] == [jobs[1].id, jobs[0].id, kbase.id]
-    assert [job.id for job in await store.live_jobs(Cluster.KBASE)] == [kbase.id]
-    assert await store.live_jobs(Cluster.PERLMUTTER_JAWS) == []
-
-
-async def test_ended_jobs_wait_for_cleaning(store):
-    jobs = [await insert(store) for _ in range(4)]
-    for seconds, job in zip((3, 1, 2), jobs, strict=False):
-        await walk(store, job.id, time=NOON + seconds * SECOND)
-    before = NOON + 3 * SECOND
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [
-        jobs[1].id,
-        jobs[2].id,
-    ]
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL], limit=1)] == [
-        jobs[1].id
-    ]
-    assert await store.ended_jobs(before, [Cluster.KBASE]) == []
-    await store.mark_cleaned(jobs[1].id)
-    await store.mark_cleaned(jobs[1].id)
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [jobs[2].id]
-    assert (await store.get_summary(jobs[1].id)).cleaned
-    assert not (await store.get_summary(jobs[2].id)).cleaned
-
-
 # -- leases --
 
 
@@ -528,135 +394,58 @@ async def test_of_many_at_once_one_gets_the_lease(store, other):
     assert sorted(map(len, held)) == [0] * 19 + [1]
 
 
-# -- events --
+# -- what operators note --
 
 
-async def test_unsent_is_the_oldest_of_each_job(store):
-    first, second = [await insert(store), await insert(store)]
-    await walk(store, first.id)
-    told = []
-    while events := await store.unsent():
-        assert len({event.job_id for event in events}) == len(events)
-        assert events == sorted(events, key=lambda event: event.recorded_at)
-        for event in events:
-            told.append((event.job_id, event.state))
-            await store.mark_sent(event.job_id, event.trans_id)
-            await store.mark_sent(event.job_id, event.trans_id)
-    assert [state for job_id, state in told if job_id == first.id] == WALK
-    assert [state for job_id, state in told if job_id == second.id] == [CREATED]
-    assert all(t.notif_sent for t in (await store.get_summary(first.id)).transition_times)
-
-
-async def test_unsent_is_bounded_and_begins_with_the_oldest(store):
-    jobs = [await insert(store) for _ in range(5)]
-    assert [event.job_id for event in await store.unsent(limit=3)] == [j.id for j in jobs[:3]]
-
-
-async def test_an_event_says_what_happened(store):
-    job = await insert(store, user="bob")
-    (event,) = await store.events(since=BEGINNING)
-    (born,) = (await store.get_summary(job.id)).transition_times
-    assert event == JobEvent(
-        job_id=job.id,
-        user="bob",
-        state=CREATED,
-        time=NOON,
-        trans_id=born.trans_id,
-        recorded_at=born.recorded_at,
-    )
-    assert await store.unsent() == [event]
-
-
-async def test_events_filter(store):
-    ana, bob = await insert(store), await insert(store, user="bob")
-    await walk(store, ana.id)
-    events = await store.events(since=BEGINNING, user="ana")
-    assert [event.state for event in events] == WALK
-    assert {event.job_id for event in events} == {ana.id}
-    assert len(await store.events(since=BEGINNING, job_id=bob.id)) == 1
-    assert await store.events(since=BEGINNING, user="ana", job_id=bob.id) == []
-    last = events[-1].recorded_at
-    assert await store.events(since=last, user="ana") == [
-        e for e in events if e.recorded_at == last
-    ]
-    assert await store.events(since=last + SECOND) == []
-
-
-@pytest.mark.parametrize("limit", [1, 2, 7, 300])
-async def test_paging_finds_every_event_in_order(store, other, limit):
-    jobs = [make_job_record(user=f"user{n % 2}") for n in range(250)]
-    await asyncio.gather(
-        *(s.insert_job(j, containers=1) for s, j in zip([store, other] * 125, jobs, strict=True))
-    )
-    events, _ = await all_events(store, BEGINNING, limit)
-    assert {event.job_id for event in events} == {job.id for job in jobs}
-    times = [event.recorded_at for event in events]
-    assert times == sorted(times)
-    # The case that matters: instants that hold more events than a page.
-    assert limit > 2 or max(Counter(times).values()) > limit
-    of_one, _ = await all_events(store, BEGINNING, limit, user="user1")
-    assert {event.job_id for event in of_one} == {j.id for j in jobs if j.user == "user1"}
-
-
-async def test_pages_are_small(store):
+async def test_admin_meta_is_set_and_removed(store, other):
     job = await insert(store)
-    for old, new in itertools.pairwise(WALK):
-        await asyncio.sleep(0.002)  # an instant of its own for each
-        await move(store, job.id, old, new)
-    _, pages = await all_events(store, BEGINNING, 3)
-    assert pages >= 3
+    await store.set_admin_meta(job.id, {"a.b": "x", "$n": 2, "f": 0.5, "gone": 1}, [])
+    await other.set_admin_meta(job.id, {"a.b": "ü"}, ["gone", "never there"])
+    for found in (await store.get_summary(job.id), await store.get_job(job.id)):
+        assert found.admin_meta == {"a.b": "ü", "$n": 2, "f": 0.5}
+        assert [type(value) for value in found.admin_meta.values()] == [str, int, float]
 
 
-# -- images and sites --
+async def test_admin_meta_set_at_once_is_all_there(store, other):
+    job = await insert(store)
+    await asyncio.gather(
+        *(s.set_admin_meta(job.id, {f"key {n}": n}, []) for n, s in enumerate([store, other] * 10))
+    )
+    found = await store.get_summary(job.id)
+    assert found.admin_meta == {f"key {n}": n for n in range(20)}
 
 
-async def test_images_are_found_by_digest_or_tag(store):
-    latest = make_image(usage_notes="n", urls=["https://example.org/x"], entrypoint=["a", "b c"])
-    second = make_image(digest="sha256:" + "cd" * 32, tag="2")
-    untagged = make_image(name="host/a", tag="")
-    for image in (second, latest, untagged):
-        await store.add_image(image)
-    find = store.find_image
-    assert await find("host/tool", digest=None, tag="latest") == latest
-    assert await find("host/tool", digest=second.digest, tag=None) == second
-    assert await find("host/tool", digest=second.digest, tag="latest") == second
-    assert await find("host/tool", digest=None, tag="none") is None
-    assert await find("host/a", digest=None, tag="latest") is None
-    assert await find("host/a", digest=untagged.digest, tag=None) == untagged
-    assert await store.list_images() == [untagged, second, latest]
+async def test_admin_meta_does_not_touch_the_job(store):
+    job = await insert(store)
+    before = await store.get_job(job.id)
+    await store.set_admin_meta(job.id, {"a": "x"}, [])
+    assert await store.get_job(job.id) == before.model_copy(update={"admin_meta": {"a": "x"}})
 
 
-async def test_images_are_unique(store):
-    await store.add_image(make_image())
-    await store.add_image(make_image(name="host/other"))
-    other = "sha256:" + "cd" * 32
-    with pytest.raises(ImageTagExistsError, match="latest"):
-        await store.add_image(make_image(digest=other))
-    with pytest.raises(ImageDigestExistsError, match=DIGEST):
-        await store.add_image(make_image(tag="2"))
-    await store.add_image(make_image(name="host/x", tag=""))
-    with pytest.raises(ImageTagExistsError, match="without a tag"):
-        await store.add_image(make_image(name="host/x", tag="", digest=other))
-    assert len(await store.list_images()) == 3
+async def test_what_operators_did_is_kept_in_order(store, other):
+    job, untouched = await insert(store), await insert(store)
+    second = AuditEntry(time=NOON - SECOND, actor="root", action="retry", reason="ü 'x'")
+    await store.add_audit(job.id, AUDITED)
+    await other.add_audit(job.id, second)
+    assert await store.audit(job.id) == [AUDITED, second]
+    assert await store.audit(untouched.id) == []
 
 
-async def test_images_are_deleted(store):
-    await store.add_image(make_image())
-    assert await store.delete_image("host/tool", digest=DIGEST)
-    assert not await store.delete_image("host/tool", digest=DIGEST)
-    assert await store.list_images() == []
-    await store.add_image(make_image())
+async def test_jobs_of_our_own_need_no_adoption(store):
+    job = await insert(store)
+    assert await store.unadopted_jobs() == []
+    await store.adopt(job.id)
+    assert [live.id for live in await store.live_jobs()] == [job.id]
 
 
-async def test_sites_are_active_until_switched_off(store, other):
-    assert await store.inactive_sites() == set()
-    await store.set_site_active(Cluster.LOCAL, active=False)
-    await store.set_site_active(Cluster.LOCAL, active=False)
-    await store.set_site_active(Cluster.KBASE, active=False)
-    assert await other.inactive_sites() == {Cluster.LOCAL, Cluster.KBASE}
-    await store.set_site_active(Cluster.LOCAL, active=True)
-    await store.set_site_active(Cluster.LOCAL, active=True)
-    assert await other.inactive_sites() == {Cluster.KBASE}
+async def test_the_last_look_never_moves_backwards(store, other):
+    assert await store.last_look("ana") is None
+    await store.set_last_look("ana", NOON)
+    await other.set_last_look("ana", NOON - SECOND)
+    await store.set_last_look("bob", NOON + SECOND)
+    assert await other.last_look("ana") == NOON
+    await store.set_last_look("ana", NOON + SECOND)
+    assert await store.last_look("ana") == NOON + SECOND
 
 
 # -- a caller that gives up --
@@ -669,7 +458,7 @@ async def test_a_cancelled_caller_harms_nobody(store):
     for task in tasks[::2]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    stored = {job.id for job in await store.list_jobs(JobQuery())}
+    stored = {job.id for job in (await store.list_jobs(JobQuery())).jobs}
     assert stored >= {job.id for job in jobs[1::2]}
     for job_id in stored:
         assert await store.container_states(job_id) == [STARTED]

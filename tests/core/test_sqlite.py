@@ -1,4 +1,4 @@
-"""What is SQLite's own: files, locks, crashes, full disks, plans of queries. The rest is the contract's."""
+"""What is SQLite's own: files, locks, crashes, full disks. The rest is the contract's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobQuery
-from cts_core.records import sqlite_containers, sqlite_events, sqlite_jobs, sqlite_schema
+from cts_core.records import sqlite_events, sqlite_schema
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.sqlite_connection import Connections
 from tests.factories import NOON, make_job_record
@@ -120,7 +120,7 @@ async def test_many_may_create_the_file_at_once(path):
     stores = [SQLiteStore(path) for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
     await asyncio.gather(*(insert(store) for store in stores))
-    assert len(await stores[0].list_jobs(JobQuery())) == 8
+    assert len((await stores[0].list_jobs(JobQuery())).jobs) == 8
     await asyncio.gather(*(store.close() for store in stores))
 
 
@@ -146,7 +146,7 @@ async def test_a_locked_file_is_an_outage_that_passes(store, path):
         assert (await store.get_summary(job_id)).id == job_id
         other.execute("ROLLBACK")
     await insert(store)
-    assert len(await store.list_jobs(JobQuery())) == 2
+    assert len((await store.list_jobs(JobQuery())).jobs) == 2
 
 
 async def test_opening_a_locked_file_is_an_outage(path):
@@ -174,10 +174,10 @@ async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, pa
     for failure in failures:
         assert isinstance(failure, ResourceUnavailableError)
         assert "is full: free some space" in str(failure)
-    assert [job.id for job in await store.list_jobs(JobQuery())] == [first]
+    assert [job.id for job in (await store.list_jobs(JobQuery())).jobs] == [first]
     await leave_room(pages + 1000)
     await store.insert_job(make_job_record(), containers=500)
-    assert len(await store.list_jobs(JobQuery())) == 2
+    assert len((await store.list_jobs(JobQuery())).jobs) == 2
 
 
 _FILE_LIMIT = """
@@ -199,10 +199,10 @@ async def main():
         await store.insert_job(make_job_record(files=10_000), containers=1)
     except CTSError as e:
         print(type(e).__name__)
-    print(len(await store.list_jobs(JobQuery())))
+    print(len((await store.list_jobs(JobQuery())).jobs))
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await store.insert_job(make_job_record(files=10_000), containers=1)
-    print(len(await store.list_jobs(JobQuery())))
+    print(len((await store.list_jobs(JobQuery())).jobs))
     await store.close()
 
 asyncio.run(main())
@@ -328,7 +328,7 @@ async def test_a_killed_writer_leaves_all_of_a_job_or_nothing(
     assert dead.returncode == -signal.SIGKILL
     store = SQLiteStore(path)
     await store.open()
-    jobs = await store.list_jobs(JobQuery())
+    jobs = (await store.list_jobs(JobQuery())).jobs
     assert [job.id for job in jobs] == ["a-job"] * is_stored
     assert len(await store.unsent()) == is_stored
     if is_stored:
@@ -373,7 +373,7 @@ async def test_what_was_answered_before_a_kill_is_there(path):
     answered += rest[: rest.rfind("\n") + 1].split()
     store = SQLiteStore(path)
     await store.open()
-    stored = {job.id for job in await store.list_jobs(JobQuery())}
+    stored = {job.id for job in (await store.list_jobs(JobQuery())).jobs}
     assert stored >= set(answered)
     for job_id in stored:
         assert len(await store.container_states(job_id)) == 20
@@ -390,62 +390,3 @@ async def test_a_clock_that_is_set_back_does_not_reorder_events(store, monkeypat
     first, second = await store.unsent()
     assert second.job_id == job_id
     assert NOON < first.recorded_at == second.recorded_at <= utc_now()
-
-
-# -- plans of queries --
-
-
-PARAMETERS = (
-    *("user", "cluster", "state", "after", "before", "labels", "limit"),
-    *("since", "until", "job_id"),
-)
-
-
-def plan(path: Path, statement: str) -> str:
-    """How SQLite goes about a statement."""
-    values = (1,) * statement.count("?") or dict.fromkeys(PARAMETERS, 1)
-    with closing(sqlite3.connect(path)) as db:
-        rows = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
-    return "\n".join(row[-1] for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("statement", "expected"),
-    [
-        (sqlite_jobs.LIST_OF_USER, "jobs USING INDEX jobs_by_user (user=? AND updated"),
-        (sqlite_jobs.LIST_ALL, "jobs USING INDEX jobs_by_update (updated"),
-        (sqlite_jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
-        (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
-        (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
-        (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
-        (sqlite_events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
-        (
-            sqlite_events.EVENTS_OF_JOB,
-            "transitions USING INDEX transitions_of_job (job_id=? AND recorded_at>",
-        ),
-        (sqlite_events.UNSENT, "transitions USING INDEX unsent_transitions"),
-        (sqlite_events.LATEST, "transitions USING COVERING INDEX recorded_transitions"),
-        (sqlite_containers.STATES, "containers USING COVERING INDEX container_states"),
-    ],
-)
-async def test_queries_walk_indexes(store, path, statement, expected):
-    found = plan(path, statement)
-    assert expected in found
-    # Only live jobs, and the transitions of the jobs asked for, are few enough to be sorted.
-    is_sorted = statement in (sqlite_jobs.LIVE_ALL, sqlite_jobs.TRANSITIONS)
-    assert ("USE TEMP B-TREE" in found) is is_sorted
-    for line in found.splitlines():
-        # A scan of a partial index reads live jobs, or unsent events, alone.
-        assert not line.startswith("SCAN") or "INDEX" in line or "VIRTUAL TABLE" in line
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *(sqlite_jobs.LIST_OF_USER, sqlite_jobs.LIST_ALL, sqlite_jobs.ENDED),
-        *(sqlite_jobs.LIVE_ALL, sqlite_jobs.LIVE_OF_CLUSTER, sqlite_containers.STATES),
-    ],
-)
-async def test_states_and_listings_do_not_touch_files(store, path, statement):
-    assert "_inputs" not in plan(path, statement)
-    assert "_outputs" not in plan(path, statement)

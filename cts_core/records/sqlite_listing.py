@@ -1,0 +1,166 @@
+"""How the SQLite store lists and counts jobs: statements that walk an index in the order of the listing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
+from cts_core.model.site import Cluster
+from cts_core.records import sqlite_jobs
+from cts_core.records import sqlite_rows as rows
+from cts_core.states import TERMINAL, JobState
+
+COUNT = "SELECT count(*) FROM jobs WHERE cluster = :cluster AND state = :state"
+COUNT_OF_USER = f"{COUNT} AND user = :user"
+_ENDED = ", ".join(f"'{state.value}'" for state in sorted(TERMINAL))
+
+
+@dataclass
+class Listing:
+    """The statement of a query, and its values."""
+
+    column: str
+    """What it is sorted by, and then by the id."""
+    ascending: bool
+    conditions: list[str] = field(default_factory=lambda: ["TRUE"])
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, query: JobQuery) -> Listing:
+        """Everything but the text and the position."""
+        column = "created" if query.sort is JobSort.CREATED else "updated"
+        listing = cls(column, query.ascending)
+        for condition, values in _filters(query):
+            listing.add(condition, **values)
+        return listing
+
+    def add(self, condition: str, **values: object) -> None:
+        """Narrow it down."""
+        self.conditions.append(condition)
+        self.values |= values
+
+    def add_text(self, text: str) -> None:
+        """Only jobs with this text in their words."""
+        self.add("(instr(words, :text) OR instr(error_words, :text))", text=text.casefold())
+
+    def start_after(self, time: int, job_id: str) -> None:
+        """Only what comes after this place."""
+        direction = ">" if self.ascending else "<"
+        self.add(f"({self.column}, id) {direction} (:time, :id)", time=time, id=job_id)
+
+    def start_at_least(self, time: int, job_id: str) -> None:
+        """Nothing that is older than this."""
+        self.add(f"({self.column}, id) >= (:floor, :floor_id)", floor=time, floor_id=job_id)
+
+    @property
+    def statement(self) -> str:
+        """The jobs of the listing, at most ``:limit`` of them."""
+        return f"{sqlite_jobs.JOB} {self._where(ascending=self.ascending)} LIMIT :limit"
+
+    @property
+    def floor_statement(self) -> str:
+        """Where the ``:searched``-th of the latest jobs is, and whether there are more."""
+        where = self._where(ascending=False)
+        return f"SELECT {self.column}, id FROM jobs {where} LIMIT 2 OFFSET :searched - 1"  # noqa: S608 - the names are ours
+
+    def _where(self, *, ascending: bool) -> str:
+        direction = "ASC" if ascending else "DESC"
+        conditions = " AND ".join(self.conditions)
+        return f"WHERE {conditions} ORDER BY {self.column} {direction}, id {direction}"
+
+
+def _filters(query: JobQuery) -> Iterator[tuple[str, dict[str, object]]]:
+    # What is not to be looked up by an index of its own has a plus: the order of the listing is worth more.
+    if query.user is not None:
+        yield "user = :user", {"user": query.user}
+    if query.cluster is not None:
+        yield "+cluster = :cluster", {"cluster": query.cluster.value}
+    if query.state is not None:
+        yield "+state = :state", {"state": query.state.value}
+    if query.ended is not None:
+        yield f"+state {'IN' if query.ended else 'NOT IN'} ({_ENDED})", {}
+    updated = "updated" if query.sort is JobSort.UPDATED else "+updated"
+    if query.after is not None:
+        yield f"{updated} >= :after", {"after": rows.to_number(query.after)}
+    if query.before is not None:
+        yield f"{updated} < :before", {"before": rows.to_number(query.before)}
+    for name in ("name", "tag", "digest"):
+        if (value := getattr(query, f"image_{name}")) is not None:
+            yield f"json_extract(image, '$.{name}') = :image_{name}", {f"image_{name}": value}
+    if query.labels:
+        yield _LABELS, {"labels": json.dumps(query.labels)}
+
+
+_LABELS = """
+NOT EXISTS (
+    SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
+        SELECT 1 FROM json_each(jobs.labels) AS label
+        WHERE label.key = wanted.key AND label.value = wanted.value
+    )
+)
+"""
+
+
+def page(db: sqlite3.Connection, query: JobQuery) -> JobPage:
+    """A page of the jobs that match."""
+    listing = Listing.of(query)
+    is_cut = False
+    if query.text:
+        is_cut = _search_latest(db, listing, query.text, query.searched)
+    if query.position is not None:
+        listing.start_after(rows.to_number(query.position.time), query.position.job_id)
+    # One more than asked for tells whether there is another page.
+    found = db.execute(listing.statement, {**listing.values, "limit": query.limit + 1}).fetchall()
+    jobs = sqlite_jobs.summaries(db, found[: query.limit])
+    return JobPage(
+        jobs=jobs,
+        next=_position(found[query.limit - 1], listing.column) if len(found) > len(jobs) else None,
+        is_cut=is_cut,
+    )
+
+
+def _position(row: sqlite3.Row, column: str) -> JobPosition:
+    return JobPosition(rows.to_time(row[column]), row["id"])
+
+
+def _search_latest(db: sqlite3.Connection, listing: Listing, text: str, searched: int) -> bool:
+    """Search the latest jobs; whether there were older ones."""
+    last = db.execute(listing.floor_statement, {**listing.values, "searched": searched}).fetchall()
+    is_cut = len(last) > 1
+    if is_cut:
+        listing.start_at_least(*last[0])
+    listing.add_text(text)
+    return is_cut
+
+
+def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:
+    """How many jobs there are by site and state."""
+    statement = COUNT if user is None else COUNT_OF_USER
+    found = []
+    for cluster in Cluster:
+        for state in JobState:
+            values = {"cluster": cluster.value, "state": state.value, "user": user}
+            (count,) = db.execute(statement, values).fetchone()
+            if count:
+                found.append(JobCount(cluster, state, count))
+    return found
+
+
+def set_last_look(db: sqlite3.Connection, user: str, time: datetime) -> None:
+    """The user has looked at what had ended until then."""
+    db.execute(
+        "INSERT INTO last_looks (user, time) VALUES (?, ?) "
+        "ON CONFLICT (user) DO UPDATE SET time = max(time, excluded.time)",
+        (user, rows.to_number(time)),
+    )
+
+
+def last_look(db: sqlite3.Connection, user: str) -> datetime | None:
+    """Until when the user has looked."""
+    row = db.execute("SELECT time FROM last_looks WHERE user = ?", (user,)).fetchone()
+    return rows.to_time(row["time"]) if row else None

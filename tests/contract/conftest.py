@@ -1,0 +1,35 @@
+"""Every record store that the contract is held against. A further adapter joins with a fixture parameter."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.store import RecordStore
+
+
+@pytest.fixture(params=["sqlite"])
+def make_store(request, tmp_path) -> Callable[[], RecordStore]:
+    """Makes stores on the same records; it can be handed to another process."""
+    assert request.param == "sqlite"
+    return functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
+
+
+@pytest.fixture
+async def store(make_store) -> AsyncIterator[RecordStore]:
+    store = make_store()
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def other(make_store, store) -> AsyncIterator[RecordStore]:
+    """A second store on the same records, as another server has it."""
+    other = make_store()
+    await other.open()
+    yield other
+    await other.close()
