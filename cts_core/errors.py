@@ -98,6 +98,12 @@ class InvalidAuthHeaderError(AuthenticationError):
     kind = ErrorKind.INVALID_AUTH_HEADER
 
 
+class InvalidUserError(CTSError):
+    """No user has this name, or none can have it."""
+
+    kind = ErrorKind.INVALID_USER
+
+
 class UnauthorizedError(CTSError):
     """The caller is known but lacks a role or does not own the thing."""
 

@@ -144,3 +144,9 @@ class KBaseSettings(Section):
     refdata_role: str = Field(
         "CTS_REFDATA_SERVICE", description="role of the reference data staging service"
     )
+    cts_role: str = Field(
+        "CDM_TASK_SERVICE_SERVER", description="role of CTS itself towards the staging service"
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=60, description="seconds until a question to auth2 is given up"
+    )

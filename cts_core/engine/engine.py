@@ -106,6 +106,7 @@ class Engine:
             )
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.identity.close)
+            await self.identity.open()
             await self._store.open()
             stack.push_async_callback(self._store.close)
             await self._objects.open()

@@ -1,0 +1,249 @@
+"""KBase's auth service as CTS sees it: the three requests of the contract (facts §2), strictly, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.client import responses
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+_USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent instead of the right answer; ``cut``: the connection ends in the middle of it."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+@dataclass
+class _Token:
+    user: str
+    created: int
+    expires: int
+
+
+class _RefusalError(Exception):
+    def __init__(self, status: int, appcode: int | None, apperror: str, message: str = "") -> None:
+        super().__init__(apperror)
+        error: dict[str, Any] = {
+            "httpcode": status,
+            "httpstatus": responses[status],
+            "time": _now(),
+            "callid": secrets.token_hex(8),
+            "message": f"{appcode} {apperror}{message and ': '}{message}" if appcode else apperror,
+        }
+        if appcode:
+            error |= {"appcode": appcode, "apperror": apperror}
+        self.answer = Answer(status, json.dumps({"error": error}).encode())
+
+
+class KBaseAuth:
+    """Users, their tokens and custom roles; what they are asked for; and what goes wrong.
+
+    Runs in threads of its own. Whatever is set takes effect at the next request.
+    """
+
+    def __init__(self) -> None:
+        self.cachefor = 300_000
+        """How long answers may be kept, in milliseconds."""
+        self.delay = 0.0
+        """Seconds before each answer."""
+        self.override: Answer | None = None
+        """Sent instead of every right answer."""
+        self.requests: list[str] = []
+        """The paths asked for, in order."""
+        self._roles: dict[str, list[str]] = {}
+        self._disabled: set[str] = set()
+        self._tokens: dict[str, _Token] = {}
+        self._wake = threading.Event()
+        self._server: _Server | None = None
+        self._port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self._port}/services/auth"
+
+    # What the tests change.
+
+    def add(self, user: str, *roles: str, lifetime_ms: int = _DAY_MS) -> str:
+        """Add a user, or give them other roles; returns a new token of theirs."""
+        self._roles[user] = list(roles)
+        token = secrets.token_hex(16).upper()
+        self._tokens[token] = _Token(user, _now(), _now() + lifetime_ms)
+        return token
+
+    def set_roles(self, user: str, *roles: str) -> None:
+        self._roles[user] = list(roles)
+
+    def revoke(self, token: str) -> None:
+        del self._tokens[token]
+
+    def disable(self, user: str) -> None:
+        """Lock the user's account; the token itself goes on."""
+        self._disabled.add(user)
+
+    def start(self) -> None:
+        """Listen, on the same port as before."""
+        self._wake.clear()
+        self._server = _Server(self, self._port)
+        self._port = self._server.server_port
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), name="kbase-auth", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Close every connection and refuse new ones."""
+        if self._server is not None:
+            self._wake.set()
+            self._server.end()
+            self._server = None
+
+    # What it answers.
+
+    def answer(self, target: str, authorization: str | None) -> Answer:
+        """The answer to a GET, once its time has come."""
+        url = urlsplit(target)
+        self.requests.append(url.path.removeprefix("/services/auth"))
+        self._wake.wait(self.delay)
+        if self.override is not None:
+            return self.override
+        try:
+            content = self._view(url.path, url.query, authorization)
+        except _RefusalError as refusal:
+            return refusal.answer
+        return Answer(body=json.dumps(content).encode())
+
+    def _view(self, path: str, query: str, authorization: str | None) -> dict[str, Any]:
+        match path:
+            case "/services/auth/api/V2/token":
+                return self._view_token(authorization)
+            case "/services/auth/api/V2/me":
+                return self._view_me(authorization)
+            case "/services/auth/api/V2/users/":
+                return self._view_users(authorization, query)
+        raise _RefusalError(404, None, "HTTP 404 Not Found")
+
+    def _find(self, authorization: str | None) -> _Token:
+        if not authorization or not authorization.strip():
+            raise _RefusalError(400, 10010, "No authentication token", "No user token provided")
+        # The token is the whole header: with "Bearer " before it, it is another token.
+        token = self._tokens.get(authorization.strip())
+        if token is None or token.expires <= _now():
+            raise _RefusalError(401, 10020, "Invalid token")
+        return token
+
+    def _view_token(self, authorization: str | None) -> dict[str, Any]:
+        token = self._find(authorization)
+        return {
+            "type": "Login",
+            "id": "5c1a5d3e-3c07-4b2f-9e24-2d6b9a1b8f10",
+            "expires": token.expires,
+            "created": token.created,
+            "user": token.user,
+            "name": None,
+            "cachefor": self.cachefor,
+        }
+
+    def _view_me(self, authorization: str | None) -> dict[str, Any]:
+        user = self._find(authorization).user
+        if user in self._disabled:
+            raise _RefusalError(403, 20010, "Account disabled", "This account is disabled")
+        return {
+            "user": user,
+            "display": user.title(),
+            "email": f"{user}@example.org",
+            "created": 1_500_000_000_000,
+            "lastlogin": None,
+            "local": False,
+            "customroles": self._roles[user],
+            "roles": [],
+            "idents": [],
+            "policyids": [],
+        }
+
+    def _view_users(self, authorization: str | None, query: str) -> dict[str, str]:
+        names = [name.strip() for name in ",".join(parse_qs(query).get("list", [])).split(",")]
+        if names == [""]:
+            return {}
+        for name in names:
+            if not _USER_NAME.fullmatch(name):
+                raise _RefusalError(400, 30010, "Illegal user name", f"Illegal user name [{name}]")
+        self._find(authorization)
+        return {name: name.title() for name in names if name in self._roles}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, auth: KBaseAuth, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.auth = auth
+        self._connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client went away, or was sent away."""
+
+    def end(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._connections):
+            self.shutdown_request(connection)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        answer = self.server.auth.answer(self.path, self.headers.get("Authorization"))
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body) + answer.cut))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)
+        self.close_connection = answer.cut
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+@pytest.fixture
+def kbase_auth() -> Iterator[KBaseAuth]:
+    """An auth service of this test alone."""
+    auth = KBaseAuth()
+    yield auth
+    auth.stop()
