@@ -13,8 +13,11 @@ from cts_core.engine.access import PathAccess
 from cts_core.engine.advance import Advance
 from cts_core.engine.cleaner import Cleaner
 from cts_core.engine.files import Files
+from cts_core.engine.health import Health, watch_ports
 from cts_core.engine.images import Images
 from cts_core.engine.jobs import Jobs
+from cts_core.engine.metrics import Metrics
+from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.errors import ConfigError
@@ -27,6 +30,7 @@ from cts_core.model.service import (
     AllowedPath,
     CTSRole,
     PathPermission,
+    Readiness,
     Root,
     WhoAmI,
 )
@@ -53,12 +57,17 @@ class Engine:
         sites: Mapping[Cluster, Site],
     ) -> None:
         self.settings = settings
-        self.identity = identity
-        self._store = store
-        self._objects = objects
+        self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
+        self._health = Health(watch_ports(settings, identity, store, objects, sites))
+        listeners = (self._health, self._metrics)
+        self.identity = identity = observed(identity, IDENTITY, *listeners)
+        self._store = store = observed(store, RECORDS, *listeners)
+        self._objects = objects = observed(objects, OBJECTS, *listeners)
+        sites = {c: observed(site, site_name(c), *listeners) for c, site in sites.items()}
         self._access = PathAccess(settings.allowed_paths, settings.log_dir)
         self.hub = Hub(store)
-        self._outbox = Outbox(store, self.hub)
+        self._outbox = Outbox(store, observed(self.hub, EVENTS, *listeners))
+        self._metrics.watch_events(self._outbox, self.hub)
         self._drivers = {
             cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
             for cluster, site in sites.items()
@@ -144,6 +153,18 @@ class Engine:
             server_time=utc_now(),
             notes=f"CTS for Jupyter, {self.settings.preset.value} preset",
         )
+
+    async def readiness(self) -> Readiness:
+        """Whether each of the service's dependencies can be used."""
+        return await self._health.readiness()
+
+    async def metrics(self) -> bytes:
+        """The figures of this process and of the store, in Prometheus' text format."""
+        return await self._metrics.text(self._store, self._health.states())
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A front has answered a request to this route of its table, after so long."""
+        self._metrics.requested(method, route, status, seconds)
 
     def whoami(self, user: User) -> WhoAmI:
         """What the service knows of its caller."""

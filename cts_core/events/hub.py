@@ -58,6 +58,11 @@ class Hub:
             with suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def subscribers(self) -> int:
+        """How many streams are open."""
+        return self._count
+
     async def publish(self, event: JobEvent) -> None:
         """Hand an event to those whom it concerns; never waits for a reader."""
         self._tell(event)

@@ -50,6 +50,48 @@ class WhoAmI(Record):
     allowed_paths: list[AllowedPath]
 
 
+class Health(Record):
+    """Answer of ``/health``: the process lives."""
+
+    status: str = "alive"
+
+
+class DependencyState(StrEnum):
+    """Whether something that the service depends on can be used."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class Dependency(Record):
+    """Something that the service depends on, and its last error, which only admins are told."""
+
+    name: str
+    state: DependencyState
+    needed: bool
+    """Whether no request can be served without it."""
+    since: UTCTime
+    """When it came into this state, as far as this process knows."""
+    error: str | None = None
+
+
+class ReadyStatus(StrEnum):
+    """Whether the service can be used."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+    """Something is down that jobs or events wait for, while requests are served."""
+    NOT_READY = "not ready"
+
+
+class Readiness(Record):
+    """Answer of ``/ready``."""
+
+    status: ReadyStatus
+    dependencies: list[Dependency]
+
+
 class RequestValidationDetail(BaseModel):
     """One fault of a request, as pydantic says it."""
 

@@ -1,0 +1,181 @@
+"""Figures for Prometheus. Every label has a bounded set of values: no users, jobs, paths or messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from cts_core.engine.observed import EVENTS, RECORDS, PortCall
+from cts_core.errors import CTSError
+from cts_core.events.hub import Hub
+from cts_core.events.outbox import Outbox
+from cts_core.model.base import utc_now
+from cts_core.model.event import JobEvent
+from cts_core.model.service import DependencyState
+from cts_core.records.store import RecordStore
+from cts_core.version import VERSION
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+log = logging.getLogger(__name__)
+
+FIGURES_SECONDS = 30.0
+"""For how long figures that are counted in the store are told again before they are counted anew."""
+_CALL_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+_REQUEST_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+_DELAY_BUCKETS = (0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0, 3600.0)
+
+
+class Metrics:
+    """Counts as things happen; what is in the store is counted when somebody asks. A listener of calls."""
+
+    def __init__(self, *, preset: str, group: str) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        about = Info(
+            "cts", "The version, the preset and the group of this process", registry=registry
+        )
+        about.info({"version": VERSION, "preset": preset, "group": group})
+        self._calls = Histogram(
+            "cts_call_seconds",
+            "Calls to what the service depends on",
+            ["port", "method"],
+            buckets=_CALL_BUCKETS,
+            registry=registry,
+        )
+        self._call_errors = Counter(
+            "cts_call_errors",
+            "Calls that did not do what was asked: refused, outage (away or silent), fault (ours)",
+            ["port", "method", "kind"],
+            registry=registry,
+        )
+        self._requests = Histogram(
+            "cts_request_seconds",
+            "Requests, until the answer or until the first piece of a streamed one",
+            ["method", "route", "status"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._limited = Counter(
+            "cts_limited_requests",
+            "Requests refused by a limit (429)",
+            ["route"],
+            registry=registry,
+        )
+        self._transitions = Counter(
+            "cts_transitions",
+            "Transitions of jobs that this process recorded, by the new state",
+            ["state"],
+            registry=registry,
+        )
+        self._delays = Histogram(
+            "cts_event_delay_seconds",
+            "From the recording of a transition to the acknowledgement of its event",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._up = Gauge(
+            "cts_dependency_up", "1 if it is up, 0 if it is down", ["dependency"], registry=registry
+        )
+        self._in_store = _InStore()
+        registry.register(self._in_store)
+
+    def watch_events(self, outbox: Outbox, hub: Hub) -> None:
+        """Tell of these, too."""
+
+        def age() -> float:
+            oldest = outbox.backlog.oldest
+            return max(0.0, (utc_now() - oldest).total_seconds()) if oldest else 0.0
+
+        self._gauge(
+            "cts_outbox_jobs",
+            "Jobs with an event that waits to be sent; at least so many",
+            lambda: outbox.backlog.jobs,
+        )
+        self._gauge("cts_outbox_age_seconds", "Age of the oldest event that waits", age)
+        self._gauge("cts_event_subscribers", "Open streams of events", lambda: hub.subscribers)
+
+    def _gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+        Gauge(name, meaning, registry=self._registry).set_function(read)
+
+    def called(self, call: PortCall) -> None:
+        """See ``CallListener``."""
+        self._calls.labels(call.port, call.method).observe(call.seconds)
+        if call.outage or call.error:
+            kind = "outage" if call.outage else "fault"
+            if kind == "fault" and isinstance(call.error, CTSError):
+                kind = "refused"
+            self._call_errors.labels(call.port, call.method, kind).inc()
+        elif call.port == RECORDS and call.method == "transition" and call.answer:
+            self._transitions.labels(call.args[2].value).inc()
+        elif call.port == EVENTS and call.method == "publish":
+            event: JobEvent = call.args[0]
+            self._delays.observe(max(0.0, (utc_now() - event.recorded_at).total_seconds()))
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered. ``route`` is a template of the route table, or ``none``."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+        if status == 429:  # noqa: PLR2004 - Too Many Requests
+            self._limited.labels(route).inc()
+
+    async def text(self, store: RecordStore, states: dict[str, DependencyState]) -> bytes:
+        """Everything in Prometheus' text format."""
+        await self._in_store.refresh(store)
+        for name, state in states.items():
+            if state is not DependencyState.UNKNOWN:
+                self._up.labels(name).set(state is DependencyState.UP)
+        return await asyncio.to_thread(generate_latest, self._registry)
+
+
+class _InStore(Collector):
+    """What is counted in the store. While the store is away, nothing is told of it."""
+
+    def __init__(self) -> None:
+        self._counted = float("-inf")
+        self._families: list[Metric] = []
+        self._counting = asyncio.Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+    async def refresh(self, store: RecordStore) -> None:
+        async with self._counting:
+            if time.monotonic() - self._counted < FIGURES_SECONDS:
+                return
+            try:
+                self._families = await _count(store)
+            except CTSError as e:
+                log.warning("Jobs could not be counted: %s", e)
+                self._families = []
+            self._counted = time.monotonic()
+
+
+async def _count(store: RecordStore) -> list[Metric]:
+    jobs = GaugeMetricFamily("cts_jobs", "Jobs by site and state", labels=["site", "state"])
+    for found in await store.count_jobs():
+        jobs.add_metric([found.cluster.value, found.state.value], found.count)
+    oldest: dict[tuple[str, str], float] = {}
+    now = utc_now()
+    for job in await store.live_jobs():
+        where = (job.cluster.value, job.state.value)
+        oldest[where] = max(oldest.get(where, 0.0), (now - job.updated).total_seconds())
+    ages = GaugeMetricFamily(
+        "cts_oldest_job_seconds",
+        "How long the job that has been in this state for longest has been in it",
+        labels=["site", "state"],
+    )
+    for labels, seconds in oldest.items():
+        ages.add_metric(labels, seconds)
+    unadopted = GaugeMetricFamily(
+        "cts_unadopted_jobs", "Live jobs of another program that nobody drives: see cts adopt"
+    )
+    unadopted.add_metric([], len(await store.unadopted_jobs()))
+    return [jobs, ages, unadopted]
