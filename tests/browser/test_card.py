@@ -33,6 +33,11 @@ def expect_state(card, state, timeout=LONG):
     expect(card.locator(".state")).to_have_text(state, timeout=timeout)
 
 
+def expect_snapshot(page, text):
+    """What the kernel has written into the notebook, below the live card: it comes later than the card's news."""
+    expect(page.locator("cts-job-card > div").first).to_contain_text(text, timeout=LONG)
+
+
 def test_a_job_from_submission_to_its_end(open_notebook):
     notebook = open_notebook(submit("runs", seconds=4, containers=3))
     card = notebook.card()
@@ -56,6 +61,7 @@ def test_a_job_from_submission_to_its_end(open_notebook):
 def test_what_is_saved_is_readable_without_us(open_notebook, lab, page):
     notebook = open_notebook(submit("saved"))
     expect_state(notebook.card(), "Done")
+    expect_snapshot(page, "Done")
     output = page.locator(".jp-OutputArea-output").first
     expect(output.locator("[data-job]")).to_have_count(1)
     notebook.save()
@@ -137,6 +143,7 @@ def test_the_card_outlives_the_server(open_notebook, lab):
 def test_a_job_that_the_service_does_not_know_shows_what_was_saved(open_notebook, lab, page):
     notebook = open_notebook(submit("unknown"))
     expect_state(notebook.card(), "Done")
+    expect_snapshot(page, "Done")
     page.route("**/cts/jobs/**", lambda route: route.fulfill(status=404, json={"error": {}}))
     notebook.save()
     page.reload()
@@ -196,8 +203,7 @@ def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook,
     card.locator(".logs summary").click()
     expect(card.locator(".logs pre")).to_contain_text("has begun")
     expect_state(card, "Done")
-    # The kernel's snapshot of the end, below the card that is mounted over it anew.
-    expect(page.locator("cts-job-card > div").first).to_contain_text("Done", timeout=LONG)
+    expect_snapshot(page, "Done")
     expect(card.locator(".logs pre")).to_contain_text("has begun")
 
 
