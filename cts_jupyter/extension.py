@@ -19,6 +19,7 @@ from cts_core.settings import Settings
 
 if TYPE_CHECKING:
     from cts_core.engine.engine import Engine
+    from cts_core.identity.identity import Identity
     from cts_jupyter.api.service import Service
 
 _LOGGERS = ("cts_core", "cts_jupyter")
@@ -90,24 +91,20 @@ class CTSExtension(ExtensionApp):
 
     async def _run_engine(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
-        from cts_core.identity.jupyter import JupyterIdentity  # noqa: PLC0415 - as above
 
         token = secrets.token_urlsafe(32)
-        provider = type(serverapp.identity_provider).__module__
-        identity = JupyterIdentity(
-            settings.owner, token, hub_names=provider.partition(".")[0] == "jupyterhub"
-        )
-        engine = Engine.from_settings(settings, identity)
+        engine = Engine.from_settings(settings, _identity(settings, serverapp, token))
         await engine.start()
         self._engine = engine
         service.start(engine)
-        self._leave_file(serverapp, token)
-        self.log.info(
-            "CTS serves %s's jobs from %s below %s",
-            settings.owner,
-            settings.home,
-            url_path_join(serverapp.base_url, "cts"),
-        )
+        path = url_path_join(serverapp.base_url, "cts")
+        if engine.identity.uses_host_login:
+            self._leave_file(serverapp, token)
+            self.log.info(
+                "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
+            )
+        else:
+            self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
 
     def _leave_file(self, serverapp: ServerApp, token: str) -> None:
         from cts_jupyter.connection import ServerFile, write_server_file  # noqa: PLC0415 - as above
@@ -134,6 +131,19 @@ class CTSExtension(ExtensionApp):
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.stop()
+
+
+def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
+    """Who may come in; ``token`` is the kernels' where Jupyter says who does."""
+    from cts_core.engine import adapters  # noqa: PLC0415 - as above
+    from cts_core.identity.jupyter import JupyterIdentity  # noqa: PLC0415 - as above
+
+    if settings.identity == "kbase":
+        return adapters.kbase_identity(settings)
+    provider = type(serverapp.identity_provider).__module__
+    return JupyterIdentity(
+        settings.owner, token, hub_names=provider.partition(".")[0] == "jupyterhub"
+    )
 
 
 def local_url(serverapp: ServerApp) -> str:

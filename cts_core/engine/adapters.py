@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cts_core.errors import ConfigError
+from cts_core.identity.identity import Identity
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.settings import Settings
 from cts_core.sites.site import Site
+
+
+def kbase_identity(settings: Settings) -> Identity:
+    """Identity by KBase. Raises ConfigError."""
+    from cts_core.identity.kbase import KBaseIdentity  # noqa: PLC0415 - see the module
+
+    return KBaseIdentity(settings.kbase)
 
 
 def record_store(settings: Settings) -> RecordStore:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from cts_core.errors import (
     AuthenticationError,
+    ConfigError,
     InvalidTokenError,
     InvalidUserError,
     UnauthorizedError,
@@ -86,8 +87,11 @@ class KBaseIdentity:
             log.warning("%s. Users are answered with 503 until it is back", e)
 
     async def check(self) -> None:
-        """Raise UnavailableError when auth2 does not answer."""
-        await self._auth.check()
+        """Raise UnavailableError when auth2 does not answer, or something else does."""
+        try:
+            await self._auth.check()
+        except ConfigError as e:
+            raise UnavailableError(str(e)) from e
 
     async def close(self) -> None:
         """Give up what is being looked up."""

@@ -1,4 +1,4 @@
-"""What Jupyter has to say about a request: its host, its user, its XSRF token."""
+"""Whose a request is: by the login of the hosting Jupyter server, or by its Authorization header alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.web import HTTPError, RequestHandler
 
-from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError
+from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError, UnavailableError
 from cts_core.identity.identity import Credentials, Identity, User
 from cts_jupyter.api.route import Access
 
@@ -28,8 +28,45 @@ def check_roles(user: User | None, access: Access) -> None:
         raise UnauthorizedError(f"User {name} is not a {roles}")
 
 
+def find_access(handler: RequestHandler, identity: Identity) -> BearerAccess | JupyterAccess:
+    """How the callers of this identity are told apart."""
+    return JupyterAccess(handler) if identity.uses_host_login else BearerAccess(handler)
+
+
+class BearerAccess:
+    """The Authorization header alone: what Jupyter makes of a request neither lets it in nor keeps it out.
+
+    A browser sends no such header by itself. So no other page can act for anybody, under whatever name it
+    reaches this server: no XSRF token is needed, and any Host will do.
+    """
+
+    checks_every_token = True
+    """Whether a bad token is refused also where none is needed, as the deployed service does."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
+
+    def check_host(self) -> None:
+        """Any will do."""
+
+    async def identify(self, identity: Identity, *, required: bool) -> User | None:
+        """The caller. A token that is no good is refused even where none is ``required``.
+
+        Raises the errors of Identity.
+        """
+        authorization = self._handler.request.headers.get("Authorization")
+        try:
+            return await identity.identify(Credentials(authorization))
+        except (NoTokenError, UnavailableError):
+            if required:
+                raise
+            return None
+
+
 class JupyterAccess:
     """Jupyter's checks for a handler that is not Jupyter's."""
+
+    checks_every_token = False
 
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cts_core.engine.engine import Engine
-from cts_core.identity.identity import User
+from cts_core.identity.identity import Credentials, User
 
 if TYPE_CHECKING:
     from cts_jupyter.api.route import Route
@@ -28,6 +28,11 @@ class Call:
     """The request's headers, by name in any case."""
     routes: Sequence[Route]
     """The whole table, for those who describe it."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """What the caller shows, to ask in their name."""
+        return Credentials(self.headers.get("Authorization"))
 
     @property
     def user(self) -> User:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-_METHODS = "GET, POST, PUT, DELETE"
+_METHODS = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
 _EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
 _PREFLIGHT_SECONDS = 600
 

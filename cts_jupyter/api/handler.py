@@ -15,7 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
 from cts_core.errors import CTSError
-from cts_jupyter.api.access import check_roles
+from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
 from cts_jupyter.api.call import Call, Stream, Upload
@@ -76,14 +76,17 @@ class CTSHandler(BaseHandler):
 
     async def _admit(self) -> None:
         engine = await self._service.engine()
-        self._jupyter.check_host()
+        access = find_access(self, engine.identity)
+        access.check_host()
         root = f"{self.base_url.rstrip('/')}/cts"
         found = find_route(
             self._service.routes, self.request.method or "", self.request.path[len(root) :]
         )
         route = None if isinstance(found, CTSError) else found[0]
-        if route is None or route.access is not Access.ANYONE:
-            self._user = await self._jupyter.identify(engine.identity, required=route is not None)
+        is_open = route is not None and route.access is Access.ANYONE
+        if access.checks_every_token or not is_open:
+            required = route is not None and not is_open
+            self._user = await access.identify(engine.identity, required=required)
         if isinstance(found, CTSError):
             raise found
         route, texts = found

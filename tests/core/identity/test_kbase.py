@@ -388,8 +388,11 @@ async def test_an_absent_auth2_does_not_keep_cts_from_starting(
     assert caplog.text.count("not available") == 2
     with pytest.raises(UnavailableError):
         await identity.check()
-    kbase_auth.override = None
     kbase_auth.start()
+    kbase_auth.override = Answer(200, b"{}")
+    with pytest.raises(UnavailableError):
+        await identity.check()
+    kbase_auth.override = None
     await identity.check()
 
 

@@ -1,0 +1,223 @@
+"""The API for KBase's users: the Authorization header alone says who asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import JUPYTER_TOKEN, Server
+from jupyter_server.auth import Authorizer, IdentityProvider
+from jupyter_server.auth import User as JupyterUser
+
+from tests.simulators.kbase_auth import Answer, KBaseAuth
+
+ORIGIN = "https://hub.example.org"
+SITE_ROLES = ("KBASE_STAFF", "HAS_NERSC_ACCOUNT")
+
+
+@pytest.fixture
+def cts_settings(kbase_auth: KBaseAuth) -> dict[str, Any]:
+    return {
+        "identity": "kbase",
+        "sites": [],
+        "kbase": {"auth_url": kbase_auth.url, "admin_roles": ["ADMIN"]},
+        "allowed_paths": ["data/{user}", "shared"],
+        "cors_origins": [ORIGIN],
+    }
+
+
+@pytest.fixture
+def ana(kbase_auth: KBaseAuth) -> str:
+    return kbase_auth.add("ana")
+
+
+def refused(answer: httpx.Response) -> tuple[int, int | None]:
+    return answer.status_code, answer.json()["error"].get("appcode")
+
+
+async def test_whoami(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
+    told = (await server.get("/whoami", token=ana)).json()
+    folders = [{"path": path, "perm": "write"} for path in ("data/ana/", "shared/")]
+    assert told == {"user": "ana", "roles": [], "allowed_paths": folders}
+    services = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE", "CDM_TASK_SERVICE_SERVER")
+    admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES, *services)
+    assert (await server.get("/whoami", token=admin)).json()["roles"] == ["full_admin"]
+    staff = kbase_auth.add("bob", *SITE_ROLES, *services)
+    assert (await server.get("/whoami", token=staff)).json()["roles"] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, 10010),
+        ("", 10030),
+        ("Bearer", 10030),
+        ("Basic s3cret", 10030),
+        ("Bearer s3cret s3cret", 10030),
+        ("s3cret", 10030),
+        ("Bearer s3cret", 10020),
+        ("Bearer \xe4s3cret", 10020),
+    ],
+)
+@pytest.mark.parametrize("path", ["/whoami", "/jobs/?limit=1"])
+async def test_forms_of_the_header(
+    server: Server,
+    header: str | None,
+    expected: int,
+    path: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    headers = {} if header is None else {"Authorization": header.encode("latin1")}
+    answer = await server.get(path, token=None, headers=headers)
+    assert refused(answer) == (401, expected)
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "s3cret" not in answer.text + caplog.text
+    if expected == 10020:
+        assert answer.json()["error"]["message"] == "The authorization token is invalid"
+
+
+async def test_the_scheme_is_of_any_case(server: Server, ana: str) -> None:
+    answer = await server.get("/whoami", token=None, headers={"Authorization": f"bearer  {ana}"})
+    assert answer.json()["user"] == "ana"
+
+
+async def test_token_is_checked_before_the_path(
+    server: Server, kbase_auth: KBaseAuth, ana: str
+) -> None:
+    lacking = kbase_auth.add("eve", "ADMIN")
+    for method, path, known in (("GET", "/no/such/path", 404), ("DELETE", "/jobs", 405)):
+        for token, expected in (("x", 401), (lacking, 403), (ana, known), (None, known)):
+            answer = await server.request(method, path, token=token)
+            assert answer.status_code == expected, (method, path, expected)
+
+
+async def test_a_token_that_is_sent_is_checked_where_none_is_needed(
+    server: Server, kbase_auth: KBaseAuth
+) -> None:
+    for path in ("/", "/sites", "/images"):
+        assert (await server.get(path, token=None)).status_code == 200
+        assert refused(await server.get(path, token="x")) == (401, 10020)
+    kbase_auth.stop()
+    assert (await server.get("/", token="x")).status_code == 200
+
+
+async def test_outage(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
+    bob = kbase_auth.add("bob")
+    assert (await server.get("/whoami", token=ana)).status_code == 200
+    kbase_auth.stop()
+    assert (await server.get("/whoami", token=ana)).status_code == 200
+    for token in (bob, "x"):
+        answer = await server.get("/whoami", token=token)
+        assert refused(answer) == (503, None)
+        assert answer.json()["error"]["message"] == "An unexpected error occurred"
+    kbase_auth.start()
+    kbase_auth.override = Answer(200, b"<html>", "text/html")
+    assert refused(await server.get("/whoami", token=bob)) == (503, None)
+    kbase_auth.override = None
+    assert (await server.get("/whoami", token=bob)).status_code == 200
+
+
+# What Jupyter thinks of a request.
+
+
+class Stranger(IdentityProvider):
+    """Lets nobody in."""
+
+    async def get_user(self, handler):
+        return None
+
+
+class Everybody(IdentityProvider):
+    """Lets everybody in."""
+
+    async def get_user(self, handler):
+        return JupyterUser("root")
+
+
+class Nothing(Authorizer):
+    """Allows nothing."""
+
+    def is_authorized(self, handler, user, action, resource):
+        return False
+
+
+@pytest.mark.parametrize(
+    "jupyter_config",
+    [
+        {},
+        {"IdentityProvider": {"token": ""}},
+        {"ServerApp": {"identity_provider_class": Everybody, "authorizer_class": Nothing}},
+        {"ServerApp": {"identity_provider_class": Stranger, "authorizer_class": Nothing}},
+    ],
+)
+async def test_jupyter_neither_lets_in_nor_keeps_out(server: Server, ana: str) -> None:
+    for options in (
+        {"token": None},
+        {"token": None, "params": {"token": JUPYTER_TOKEN}},
+        {"token": None, "headers": {"Cookie": f"username-x={ana}; kbase_session={ana}"}},
+    ):
+        assert refused(await server.get("/whoami", **options)) == (401, 10010)
+    assert refused(await server.get("/whoami", token="jupyter")) == (401, 10020)
+    assert refused(await server.get("/whoami", token="kernel")) == (401, 10020)
+    # Nor does it ask for its XSRF token.
+    assert (await server.put("/jobs/j/cancel", token=ana)).status_code == 404
+
+
+async def test_jupyters_cookie_is_no_token(server: Server, ana: str) -> None:
+    base = server.root.removesuffix("/cts")
+    async with httpx.AsyncClient() as browser:
+        await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
+        assert browser.cookies
+        assert refused(await browser.get(f"{server.root}/whoami")) == (401, 10010)
+        bearer = {"Authorization": f"Bearer {ana}"}
+        assert (await browser.get(f"{server.root}/whoami", headers=bearer)).json()["user"] == "ana"
+        cancel = await browser.put(f"{server.root}/jobs/j/cancel", headers=bearer)
+        assert cancel.status_code == 404
+
+
+async def test_no_token_is_left_for_kernels(server: Server) -> None:
+    assert not list(Path(server.app.runtime_dir).glob("cts-server-*.json"))
+
+
+async def test_any_name_of_this_server_will_do(server: Server, ana: str) -> None:
+    for path, status in (("", 200), ("/whoami", 200), ("/nope", 404)):
+        answer = await server.get(path, token=ana, headers={"Host": "cts.example.org"})
+        assert answer.status_code == status
+
+
+async def test_cors(server: Server, ana: str) -> None:
+    origin = {"Origin": ORIGIN}
+    for answer in (
+        await server.get("/jobs/?limit=1", token=ana, headers=origin),
+        await server.get("/jobs", token="x", headers=origin),
+        await server.get("/jobs", token=None, headers=origin),
+    ):
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["access-control-allow-credentials"] == "true"
+    asks = {
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    preflight = await server.request("OPTIONS", "/jobs/j/cancel", token=None, headers=origin | asks)
+    assert preflight.status_code == 204
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    assert preflight.headers["access-control-allow-headers"] == "authorization, content-type"
+
+
+# The start.
+
+
+@pytest.fixture
+async def misplaced(kbase_auth: KBaseAuth) -> AsyncIterator[None]:
+    kbase_auth.override = Answer(200, b"<html>", "text/html")
+    yield
+    kbase_auth.override = None
+
+
+async def test_something_else_than_auth2_is_told_at_start(misplaced: None, server: Server) -> None:
+    answer = await server.get("/", token=None)
+    assert refused(answer) == (503, None)
+    assert "kbase.auth_url" in answer.json()["error"]["message"]
