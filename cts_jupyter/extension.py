@@ -15,6 +15,7 @@ from traitlets import Dict, Unicode
 
 from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError, CTSError
+from cts_core.logs import write_json
 from cts_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class CTSExtension(ExtensionApp):
         reason = "CTS could not start: the server's log says why"
         try:
             settings = load_settings(self.load_overrides())
+            if settings.log_format == "json":
+                for logger in (self.log, serverapp.log):
+                    write_json(logger, settings.group)
             await self._run_engine(self._service, settings, serverapp)
         except (ConfigError, CTSError, OSError) as e:
             reason = str(e)

@@ -21,6 +21,7 @@ class Role(Enum):
     EXECUTOR = "external job executor"
     REFDATA_SERVICE = "reference data service"
     CTS = "CDM Task Service"
+    MONITOR = "monitor"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ UPLOAD_PIECES = 4
 class Call:
     """One request, identified and routed."""
 
-    engine: Engine
+    running: Engine | None
+    """None only on routes that need no engine."""
     caller: User | None
     """None on routes that anyone may use."""
     headers: Mapping[str, str]
@@ -33,6 +34,13 @@ class Call:
     def credentials(self) -> Credentials:
         """What the caller shows, to ask in their name."""
         return Credentials(self.headers.get("Authorization"))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, on routes that need one."""
+        if self.running is None:
+            raise LookupError("the route table says that this route needs no engine")
+        return self.running
 
     @property
     def user(self) -> User:

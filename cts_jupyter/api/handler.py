@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -14,7 +16,9 @@ from pydantic import BaseModel
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
-from cts_core.errors import CTSError
+from cts_core.engine.engine import Engine
+from cts_core.errors import AuthenticationError, CTSError
+from cts_core.logs import set_about
 from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
@@ -23,6 +27,7 @@ from cts_jupyter.api.cors import is_preflight, preflight_headers
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
 )
+from cts_jupyter.api.monitor import find_monitor
 from cts_jupyter.api.parse import (
     MAX_JSON_BODY,
     announced_bytes,
@@ -59,9 +64,12 @@ class CTSHandler(BaseHandler):
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._refusal: CTSError | HTTPError | None = None
+        self._began = time.perf_counter()
+        self._seconds: float | None = None
 
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
+        set_about(request_id=self._request_id)
         self._allow_uploads()
         if is_preflight(self.request.method, self.request.headers):
             return
@@ -75,18 +83,13 @@ class CTSHandler(BaseHandler):
                 self._refusal = e
 
     async def _admit(self) -> None:
-        engine = await self._service.engine()
-        access = find_access(self, engine.identity)
-        access.check_host()
         root = f"{self.base_url.rstrip('/')}/cts"
         found = find_route(
             self._service.routes, self.request.method or "", self.request.path[len(root) :]
         )
         route = None if isinstance(found, CTSError) else found[0]
-        is_open = route is not None and route.access is Access.ANYONE
-        if access.checks_every_token or not is_open:
-            required = route is not None and not is_open
-            self._user = await access.identify(engine.identity, required=required)
+        if route is None or route.needs_engine:
+            await self._identify(await self._service.engine(), route)
         if isinstance(found, CTSError):
             raise found
         route, texts = found
@@ -99,15 +102,30 @@ class CTSHandler(BaseHandler):
         asked = read_parameters(route, texts, self.request.query)
         self._upload = Upload()
         self._answer = asyncio.create_task(
-            route.handler(await self._call(), **asked, body=self._upload)
+            route.handler(await self._call(route), **asked, body=self._upload)
         )
         self._answer.add_done_callback(self._end_upload)
         self._service.end_with_server(self._answer)
 
-    async def _call(self) -> Call:
-        return Call(
-            await self._service.engine(), self._user, self.request.headers, self._service.routes
-        )
+    async def _identify(self, engine: Engine, route: Route | None) -> None:
+        access = find_access(self, engine.identity)
+        access.check_host()
+        is_open = route is not None and route.access is Access.ANYONE
+        tells_more = route is not None and route.tells_more
+        if tells_more or (route is not None and route.access is Access.MONITOR):
+            self._user = find_monitor(self.request.headers, engine.settings.metrics_token)
+        if self._user is not None:
+            return
+        if access.checks_every_token or not is_open:
+            required = route is not None and not is_open
+            self._user = await access.identify(engine.identity, required=required)
+        elif tells_more:
+            with suppress(AuthenticationError):
+                self._user = await access.identify(engine.identity, required=False)
+
+    async def _call(self, route: Route) -> Call:
+        engine = await self._service.engine() if route.needs_engine else None
+        return Call(engine, self._user, self.request.headers, self._service.routes)
 
     # The body.
 
@@ -145,6 +163,14 @@ class CTSHandler(BaseHandler):
         if self._lingering is not None:
             self._lingering.cancel()
 
+    def on_finish(self) -> None:
+        """Nothing is left to wait for; what the request took is counted."""
+        super().on_finish()
+        if (engine := self._service.running) is not None:
+            seconds = self._seconds or time.perf_counter() - self._began
+            where = self._routed[0].path if self._routed else "none"
+            engine.requested(self.request.method or "", where, self.get_status(), seconds)
+
     # The answer.
 
     @allow_unauthenticated
@@ -167,12 +193,14 @@ class CTSHandler(BaseHandler):
             answer = await self._answer
         else:
             asked = await self._parse(route, texts)
-            answer = await route.handler(await self._call(), **asked)
+            answer = await route.handler(await self._call(route), **asked)
         if isinstance(answer, Stream):
             await self._send_stream(answer)
         elif answer is None:
             self.set_status(HTTPStatus.NO_CONTENT)
         else:
+            if route.status_of is not None:
+                self.set_status(route.status_of(answer))
             await self._send_json(answer, nulls=route.nulls)
 
     get = head = post = put = patch = delete = options = _serve
@@ -223,6 +251,7 @@ class CTSHandler(BaseHandler):
             while piece is not None:
                 self.write(piece)
                 await self.flush()
+                self._seconds = self._seconds or time.perf_counter() - self._began
                 piece = await anext(stream.body, None)
             self.finish()
         except StreamClosedError:

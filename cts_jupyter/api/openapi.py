@@ -76,6 +76,13 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
             "5XX": {"description": "The service is at fault", **error},
         },
     }
+    if route.status_of is not None:
+        # Says by its status what its content says, or why there is no content.
+        refs = [schemas[m, "serialization"] for m in (route.answer_model, ErrorEnvelope) if m]
+        operation["responses"]["503"] = {
+            "description": "The service cannot be used now",
+            **_content({"anyOf": refs}, JSON),
+        }
     if route.takes_upload:
         binary = {"type": "string", "format": "binary"}
         operation["requestBody"] = {"required": True, **_content(binary, "*/*")}

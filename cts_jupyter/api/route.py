@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ class Access(Enum):
     EXECUTOR = "executor"
     ADMIN_OR_EXECUTOR = "admin or executor"
     REFDATA_SERVICE = "refdata service"
+    MONITOR = "admin or monitor"
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -42,6 +44,7 @@ _ROLES = {
     Access.EXECUTOR: frozenset({Role.EXECUTOR}),
     Access.ADMIN_OR_EXECUTOR: frozenset({Role.ADMIN, Role.EXECUTOR}),
     Access.REFDATA_SERVICE: frozenset({Role.REFDATA_SERVICE}),
+    Access.MONITOR: frozenset({Role.ADMIN, Role.MONITOR}),
 }
 
 
@@ -65,6 +68,12 @@ class Route:
     """Whether fields that are not set are sent as null instead of being left out."""
     headers: tuple[str, ...] = ()
     """Request headers that mean something here, for the description."""
+    needs_engine: bool = True
+    """Whether it is answered only while the engine runs."""
+    tells_more: bool = False
+    """Whether a route that anyone may use tells some more than others, so that a token is looked at."""
+    status_of: Callable[[Any], HTTPStatus] | None = None
+    """The status of an answer, where it depends on what the answer says."""
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:

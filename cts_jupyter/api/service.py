@@ -54,6 +54,11 @@ class Service:
         await asyncio.gather(*self._transfers, return_exceptions=True)
         self._pool.shutdown(wait=False)
 
+    @property
+    def running(self) -> Engine | None:
+        """The engine, if it runs."""
+        return self._engine
+
     async def engine(self) -> Engine:
         """The running engine. Raises NotRunningError, which says what to do."""
         if not self._settled.is_set():

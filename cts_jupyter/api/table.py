@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cts_jupyter.api import events, files, images, jobs, logs, root, sites, static
+from cts_jupyter.api import events, files, images, jobs, logs, monitor, root, sites, static
 from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *root.ROUTES,
+    *monitor.ROUTES,
     *sites.ROUTES,
     *images.ROUTES,
     *jobs.ROUTES,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
 
 from .conftest import Bench
+
+SERVICE = Path(__file__).parents[3] / "docs" / "service.md"
 
 
 class Port:
@@ -179,6 +183,13 @@ async def test_a_job_shows_in_the_figures(bench: Bench):
     assert value("cts_call_seconds_count", port="records", method="insert_job") == 1
     assert value("cts_call_seconds_count", port="site local", method="start") == 1
     assert not [key for key in found if job.id in str(key) or "ana" in str(key)]
+
+
+async def test_every_figure_is_documented(bench: Bench):
+    text = (await bench.engine.metrics()).decode()
+    told = set(re.findall(r"^# TYPE (cts_\w+) \w+$", text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(cts_\w+)` \|", SERVICE.read_text(), re.MULTILINE))
+    assert {name for name in told if not name.endswith("_created")} == documented
 
 
 async def test_errors_of_calls_are_told_apart(bench: Bench):

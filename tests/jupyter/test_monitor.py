@@ -1,0 +1,115 @@
+"""``/health``, ``/ready``, ``/metrics`` and the log, of a real server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, running_server
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from cts_core.errors import UnavailableError
+from cts_jupyter.api import monitor
+
+TOKEN = "the-monitors-token"
+
+
+@pytest.fixture
+def cts_settings() -> dict[str, Any]:
+    return {"metrics_token": TOKEN}
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, sample.labels.get("route", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("status") in (None, "200")
+    }
+
+
+async def test_health_needs_nothing(server: Server):
+    answer = await server.get("/health", token=None)
+    assert answer.json() == {"status": "alive"}
+    server.extension._service.fail("it is broken")
+    assert (await server.get("/health", token=None)).status_code == 200
+    assert (await server.get("/ready", token=None)).status_code == 503
+
+
+async def test_ready_names_each_dependency(server: Server, monkeypatch: pytest.MonkeyPatch):
+    for token in (None, "kernel", TOKEN, "wrong"):
+        answer = await server.get("/ready", token=token)
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["status"] == "ready"
+        states = {d["name"]: d["state"] for d in found["dependencies"]}
+        assert states["records"] == states["objects"] == states["site local"] == "up"
+
+    async def away() -> None:
+        raise UnavailableError("host inner.example.org does not answer")
+
+    monkeypatch.setattr("cts_core.engine.health.FRESH_SECONDS", -1.0)
+    watched = server.engine._health._watched
+    for name, status, code in (("site local", "degraded", 200), ("records", "not ready", 503)):
+        monkeypatch.setattr(watched[name], "ask", away)
+        for token in (None, TOKEN):
+            answer = await server.http.get(
+                f"{server.root}/ready",
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+            )
+            assert answer.status_code == code
+            assert answer.json()["status"] == status
+            assert ("inner.example.org" in answer.text) == (token is not None)
+
+
+async def test_metrics_are_for_admins_and_monitors(server: Server):
+    assert (await server.get("/metrics", token=None)).status_code == 401
+    assert (await server.get("/metrics", token="wrong")).status_code == 401
+    await server.get("/jobs")
+    for token in ("kernel", TOKEN):
+        answer = await server.get("/metrics", token=token)
+        assert answer.status_code == 200
+        found = samples(answer.text)
+        assert found["cts_request_seconds_count", "/jobs"] == 1
+    # The monitor's token opens nothing else.
+    assert (await server.get("/jobs", token=TOKEN)).status_code == 401
+
+
+async def test_labels_of_requests_are_bounded(server: Server):
+    for path in ("/jobs/x-1", "/jobs/x-2", "/nowhere/1", "/nowhere/2"):
+        await server.get(path)
+    text = (await server.get("/metrics")).text
+    assert 'route="/jobs/{job_id}"' in text
+    assert 'route="none"' in text
+    assert "x-1" not in text
+    assert "nowhere" not in text
+
+
+async def test_streams_count_until_their_first_piece(server: Server):
+    async with server.events():
+        text = (await server.get("/metrics")).text
+        assert samples(text)["cts_event_subscribers", ""] == 1
+    text = (await server.get("/metrics")).text
+    assert samples(text)["cts_event_subscribers", ""] == 0
+
+
+def test_without_a_token_of_its_own_nobody_is_the_monitor():
+    assert monitor.find_monitor({"Authorization": "Bearer "}, SecretStr("")) is None
+    assert monitor.find_monitor({}, SecretStr("")) is None
+
+
+async def test_the_log_as_json(isolated: Path, capfd: pytest.CaptureFixture[str]):
+    async with running_server(isolated, {"log_format": "json", "group": "blue"}) as server:
+        for handler in logging.getLogger("ServerApp").handlers:
+            assert type(handler.formatter).__name__ == "JSONFormatter"
+        answer = await server.get("/jobs/none-such")
+        request_id = answer.headers["x-request-id"]
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    told = [json.loads(line) for line in lines]
+    assert all(line["group"] == "blue" for line in told)
+    ours = [line for line in told if line.get("request_id") == request_id]
+    assert [line for line in ours if "404" in line["message"]]
