@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.jobs import log_folder
+from cts_core.engine.logs import log_folder
 from cts_core.errors import (
     BucketNotFoundError,
     CTSError,

@@ -10,12 +10,14 @@ from typing import Self
 
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
+from cts_core.engine.admin import AdminJobs
 from cts_core.engine.advance import Advance
 from cts_core.engine.cleaner import Cleaner
 from cts_core.engine.files import Files
 from cts_core.engine.health import Health, watch_ports
 from cts_core.engine.images import Images
 from cts_core.engine.jobs import Jobs
+from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.sites import SiteDirectory
@@ -81,9 +83,9 @@ class Engine:
         self.sites = SiteDirectory(sites, store)
         self.images = Images(store, identity)
         self.files = Files(objects, self._access)
-        self.jobs = Jobs(
-            store, objects, self.sites, log_dir=settings.log_dir, on_change=self._changed
-        )
+        self.jobs = Jobs(store, on_change=self._changed)
+        self.admin = AdminJobs(store, self.sites, self.hub, self._outbox, on_change=self._changed)
+        self.logs = Logs(store, objects, self.sites, log_dir=settings.log_dir)
         self.submissions = Submissions(
             store,
             objects,

@@ -9,11 +9,12 @@ import asyncio
 import functools
 import logging
 import random
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from cts_core.errors import CTSError
+from cts_core.errors import CTSError, UnavailableError
 from cts_core.events.publisher import EventPublisher
 from cts_core.model.event import JobEvent
 from cts_core.records.store import RecordStore
@@ -59,6 +60,8 @@ class Outbox:
         self._store = store
         self._publisher = publisher
         self._wake = asyncio.Event()
+        self._looking = asyncio.Lock()
+        """Held from a look at the store until what was found is under way, so that no two of one job ever are."""
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._failing: dict[str, _Failing] = {}
         self._task: asyncio.Task[None] | None = None
@@ -89,7 +92,8 @@ class Outbox:
         while True:
             self._wake.clear()
             try:
-                await self._start_sending()
+                async with self._looking:
+                    await self._start_sending()
             except CTSError as e:
                 log.warning("Events wait in the outbox: %s", e)
                 await asyncio.sleep(BACKSTOP_SECONDS)
@@ -119,9 +123,40 @@ class Outbox:
             if len(self._sending) >= CONCURRENCY:
                 return
             if event.job_id not in busy and self._may_send(event.job_id):
-                task = asyncio.create_task(self._send(event), name=f"outbox-{event.job_id}")
-                self._sending[event.job_id] = task
-                task.add_done_callback(functools.partial(self._ended, event))
+                self._begin(event)
+
+    def _begin(self, event: JobEvent) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._send(event), name=f"outbox-{event.job_id}")
+        self._sending[event.job_id] = task
+        task.add_done_callback(functools.partial(self._ended, event))
+        return task
+
+    async def send_older(self, recorded_before: datetime) -> Counter[str]:
+        """Send what was recorded before this time and is unsent, also what rests after a failure.
+
+        How many transitions of each job were sent. Raises UnavailableError when one is not acknowledged.
+        """
+        async with self._looking:
+            return await self._send_all(recorded_before)
+
+    async def _send_all(self, recorded_before: datetime) -> Counter[str]:
+        sent: dict[str, str] = {}
+        while True:
+            busy = dict(self._sending)
+            events = await self._store.unsent(limit=CONCURRENCY, recorded_before=recorded_before)
+            if not events:
+                return Counter(sent.values())
+            # What was under way may turn out to have been the one before: then the next look finds it again.
+            tasks = [busy.get(event.job_id) or self._begin(event) for event in events]
+            await asyncio.wait(tasks)
+            for event, task in zip(events, tasks, strict=True):
+                if task.cancelled() or task.exception() is not None:
+                    why = "the service stops" if task.cancelled() else task.exception()
+                    raise UnavailableError(
+                        f"The message that job {event.job_id} is {event.state.value} was not acknowledged: {why}; "
+                        f"{len(sent)} others were sent"
+                    )
+                sent[event.trans_id] = event.job_id
 
     def _may_send(self, job_id: str) -> bool:
         failing = self._failing.get(job_id)

@@ -141,13 +141,6 @@ class JobStateTransition(Record):
     time: UTCTime
 
 
-class AdminJobStateTransition(JobStateTransition):
-    """A transition with its message."""
-
-    trans_id: str
-    notif_sent: bool
-
-
 class JobStatus(Record):
     """The least that can be said of a job."""
 
@@ -173,6 +166,8 @@ class _JobBase(JobStatus):
     labels: dict[str, str] | None = None
     warnings: list[str] | None = None
     """What the owner should know although nothing failed, such as outputs that overwrote each other."""
+    parent_id: str | None = None
+    """The job of which this is a resubmission."""
 
     @field_validator("labels", "warnings", mode="after")
     @classmethod
@@ -199,14 +194,18 @@ class HTCondorDetails(Record):
     cluster_id: list[int]
 
 
-class AdminJobDetails(Job):
-    """A job as an admin sees it."""
+class NERSCDetails(Record):
+    """The transfers of a job at NERSC."""
 
-    transition_times: list[AdminJobStateTransition]  # type: ignore[assignment]  # a list of a narrower model
-    admin_error: str | None = None
-    traceback: str | None = None
-    cleaned: bool = False
-    htcondor_details: HTCondorDetails | None = None
+    download_task_id: list[str]
+    upload_task_id: list[str] | None = None
+    log_upload_task_id: list[str] | None = None
+
+
+class JAWSDetails(Record):
+    """The runs of a job at JAWS."""
+
+    run_id: list[str]
 
 
 class Jobs(Record):

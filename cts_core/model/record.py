@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict
 
 from cts_core.model.base import UTCTime
 from cts_core.model.image import JobImage
-from cts_core.model.job import HTCondorDetails, JobInput, JobInputPreview, MetaValue, S3File
+from cts_core.model.job import (
+    HTCondorDetails,
+    JAWSDetails,
+    JobInput,
+    JobInputPreview,
+    MetaValue,
+    NERSCDetails,
+    S3File,
+)
 from cts_core.model.site import Cluster
 from cts_core.states import JobState
 
@@ -42,6 +50,8 @@ class JobOutcome(BaseModel):
     logpath: str | None = None
     warnings: list[str] | None = None
     htcondor_details: HTCondorDetails | None = None
+    nersc_details: NERSCDetails | None = None
+    jaws_details: JAWSDetails | None = None
 
 
 class JobSummary(JobOutcome):

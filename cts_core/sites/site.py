@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
@@ -92,6 +92,12 @@ class Site(Protocol):
         length: int | None = None,
     ) -> Log | None:
         """The site's own copy of a log while it has one; None when there is none (yet, or any more)."""
+
+    async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
+        """What the site's own machinery says of a container of a job that was handed over, as JSON, for admins.
+
+        Empty when it knows nothing of it (any more). Never a secret.
+        """
 
     async def clean(self, job_id: str) -> None:
         """Remove what the job left at the site."""

@@ -49,9 +49,10 @@ class JobListing(BaseModel):
         list[Annotated[str, StringConstraints(pattern=r"^[^=]+=")]], Field(max_length=MAX_LABELS)
     ] = []
 
-    def to_query(self) -> JobQuery:
+    def to_query(self, user: str | None = None) -> JobQuery:
         """The same for the engine."""
         return JobQuery(
+            user=user,
             cluster=self.cluster,
             state=self.state,
             after=self.after,

@@ -33,7 +33,7 @@ async def get_stderr(call: Call, path: LogPath, query: Span) -> Stream:
 
 async def _open(call: Call, path: LogPath, span: Span, stream: LogStream) -> Stream:
     number = path.container_num
-    log = await call.engine.jobs.open_log(
+    log = await call.engine.logs.open(
         call.user, path.job_id, number, stream, seek=span.seek, length=span.length
     )
     name = f"container-{number}-{stream.value}.txt"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cts_jupyter.api import events, files, images, jobs, logs, monitor, root, sites, static
+from cts_jupyter.api import admin, events, files, images, jobs, logs, monitor, root, sites, static
 from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -11,6 +11,7 @@ ROUTES: tuple[Route, ...] = (
     *sites.ROUTES,
     *images.ROUTES,
     *jobs.ROUTES,
+    *admin.ROUTES,
     *logs.ROUTES,
     *files.ROUTES,
     *events.ROUTES,

@@ -14,7 +14,7 @@ import pytest
 
 from cts_core.errors import NoSuchContainerError, NoSuchJobError, UnavailableError
 from cts_core.model.base import utc_now
-from cts_core.model.job import HTCondorDetails
+from cts_core.model.job import HTCondorDetails, JAWSDetails, NERSCDetails
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
@@ -199,12 +199,18 @@ async def test_one_key_at_once_stores_one_job(store, other):
 
 async def test_a_transition_is_appended(store):
     job = await insert(store)
-    outcome = JobOutcome(htcondor_details=HTCondorDetails(cluster_id=[77]))
-    assert await move(store, job.id, CREATED, STARTED, time=NOON + SECOND, outcome=outcome)
+    details = JobOutcome(
+        htcondor_details=HTCondorDetails(cluster_id=[77]),
+        nersc_details=NERSCDetails(download_task_id=["1"], upload_task_id=["2", "3"]),
+        jaws_details=JAWSDetails(run_id=["4"]),
+    )
+    assert await move(store, job.id, CREATED, STARTED, time=NOON + SECOND, outcome=details)
     found = await store.get_summary(job.id)
     assert (found.state, found.updated) == (STARTED, NOON + SECOND)
     assert [t.state for t in found.transition_times] == [CREATED, STARTED]
-    assert found.htcondor_details == HTCondorDetails(cluster_id=[77])
+    assert found.htcondor_details == details.htcondor_details
+    assert found.nersc_details == details.nersc_details
+    assert found.jaws_details == details.jaws_details
 
 
 async def test_a_lost_race_writes_nothing(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -238,3 +239,20 @@ async def test_preflight(ground: Ground) -> None:
     elsewhere = make_image(name="docker.io/fake/image").for_job()
     with pytest.raises(CTSError):
         await ground.site.preflight(ana, job.job_input, elsewhere)
+
+
+async def test_what_the_site_says_of_its_containers(ground: Ground, tmp_path: Path) -> None:
+    job = ground.job(WAIT + "; exit 3", params=_gated(tmp_path))
+    assert await ground.site.runner_status(job, 0) == {}
+    await ground.hand_over(job)
+    await ground.until(job, S.JOB_SUBMITTED)
+    running = await ground.site.runner_status(job, 0)
+    (tmp_path / "gate").touch()
+    await ground.until(job)
+    ended = await ground.site.runner_status(job, 0)
+    for said in (running, ended):
+        assert said
+        json.dumps(said)
+    assert running != ended
+    await ground.site.clean(job.id)
+    assert await ground.site.runner_status(job, 0) == {}

@@ -11,6 +11,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from cts_core.errors import UnavailableError
 from cts_core.events import outbox as module
 from cts_core.events.outbox import Backlog, Outbox
+from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.states import JobState
@@ -26,6 +28,7 @@ from tests.factories import NOON, make_job_record
 ROOT = Path(__file__).parents[2]
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
+SECOND = timedelta(seconds=1)
 Publish = Callable[[JobEvent], Awaitable[None]]
 
 
@@ -370,3 +373,62 @@ async def test_a_killed_outbox_leaves_what_was_not_marked(store, tmp_path, failp
     assert dead.returncode == -signal.SIGKILL
     assert dead.stdout.split() == [state.value for state in WALK[:told]]
     assert [event.state for event in await store.unsent()] == [unsent]
+
+
+# -- what is asked for at once --
+
+
+async def test_what_rests_after_a_failure_is_sent_when_asked_for(store, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 3600.0)
+    ids = await walked(store, 40)
+    broken = True
+
+    async def refuse(_: JobEvent) -> None:
+        if broken:
+            raise UnavailableError("no broker")
+
+    publisher = Publisher(refuse)
+    async with running(store, publisher) as outbox:
+        await until(lambda: _all_failed(outbox, 40))
+        broken = False
+        sent = await outbox.send_older(utc_now() + SECOND)
+        assert sent == dict.fromkeys(ids, len(WALK))
+        assert await outbox.send_older(utc_now() + SECOND) == {}
+    assert publisher.states() == dict.fromkeys(ids, WALK)
+
+
+async def _all_failed(outbox: Outbox, count: int) -> bool:
+    return len(outbox._failing) == count and not outbox._sending
+
+
+async def test_only_what_is_old_enough_is_sent_when_asked_for(store):
+    (old,) = await walked(store, 1)
+    await asyncio.sleep(0.002)  # an instant of its own
+    await walked(store, 1)
+    (_, young) = await store.unsent()
+    publisher = Publisher()
+    outbox = Outbox(store, publisher)
+    assert await outbox.send_older(young.recorded_at) == {old: len(WALK)}
+    assert publisher.states() == {old: WALK}
+
+
+async def test_two_that_ask_at_once_send_each_event_once(store):
+    ids = await walked(store, 20)
+    publisher = Publisher(lambda _: asyncio.sleep(0.001))
+    async with running(store, publisher) as outbox:
+        await asyncio.gather(*(outbox.send_older(utc_now() + SECOND) for _ in range(3)))
+    assert publisher.states() == dict.fromkeys(ids, WALK)
+
+
+async def test_a_refusal_is_told_to_who_asked(store):
+    await walked(store, 3)
+
+    async def refuse(event: JobEvent) -> None:
+        if event.state is WALK[1]:
+            raise UnavailableError("no broker")
+
+    outbox = Outbox(store, Publisher(refuse))
+    with pytest.raises(UnavailableError, match=r"is download_submitted was not acknowledged: no"):
+        await outbox.send_older(utc_now() + SECOND)
+    assert {event.state for event in await store.unsent()} == {WALK[1]}

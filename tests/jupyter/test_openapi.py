@@ -12,14 +12,12 @@ from cts_jupyter.api.openapi import describe
 from cts_jupyter.api.table import ROUTES
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "vectors" / "contract_openapi.json").read_text())
-NOT_BUILT = ("/callback/", "/external_exec/", "/refdata", "/admin/")
-"""Paths of the contract that later issues build, below these prefixes ..."""
-BUILT = ("/admin/images/{image_id}", "/admin/sites/{site}/active")
-"""... and what is built below them."""
+NOT_BUILT = ("/callback/", "/external_exec/", "/refdata", "/admin/refdata", "/admin/clients")
+"""Paths of the contract that are not built yet, below these prefixes."""
 OPERATIONS = [
     pytest.param(method, path, id=f"{method} {path}")
     for path, methods in CONTRACT["paths"].items()
-    if path in BUILT or not path.startswith(NOT_BUILT)
+    if not path.startswith(NOT_BUILT)
     for method in methods
 ]
 
@@ -207,4 +205,3 @@ def test_comparison_can_fail(ours: Json) -> None:
 def test_every_path_of_the_contract_is_accounted_for(ours: Json) -> None:
     missing = set(CONTRACT["paths"]) - set(ours["paths"])
     assert all(path.startswith(NOT_BUILT) for path in missing)
-    assert set(BUILT) <= set(ours["paths"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cts_core.model.base import utc_now
@@ -62,6 +63,28 @@ def canceled_report(number: int) -> ContainerReport:
     return ContainerReport(
         number, list(_last_steps(JobState.CANCELED, utc_now())), ContainerOutcome()
     )
+
+
+def worker_status(container: ContainerFolder) -> dict[str, Any]:
+    """What the files of a container say, for admins; empty when there are none."""
+    if not Path(container.path).is_dir():
+        return {}
+    if not container.is_claimed():
+        return {"status": "canceled" if container.is_canceled() else "waiting"}
+    try:
+        result, events = container.read_result(), container.read_events()
+    except ValueError as e:
+        return {"status": "damaged", "reason": str(e)}
+    status = "ended" if result else "lost" if container.is_lost() else "running"
+    # The outputs may be thousands, and are in the record.
+    end = {name: value for name, value in (result or {}).items() if name != "outputs"}
+    return {
+        "status": status,
+        "claim": container.read_claim(),
+        "events": events,
+        "result": end,
+        "worker_log": worker_log(container),
+    }
 
 
 def bury(container: ContainerFolder, tag: str) -> None:

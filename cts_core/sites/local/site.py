@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cts_core.errors import (
     ConfigError,
@@ -33,7 +33,13 @@ from cts_core.settings import LocalSettings
 from cts_core.sites.local.logs import open_spooled
 from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
-from cts_core.sites.local.reports import bury, canceled_report, gone_report, read_report
+from cts_core.sites.local.reports import (
+    bury,
+    canceled_report,
+    gone_report,
+    read_report,
+    worker_status,
+)
 from cts_core.sites.local.spawn import Spawner
 from cts_core.sites.site import ContainerReport, Log, LogStream
 from cts_core.states import TERMINAL, JobState
@@ -269,6 +275,12 @@ class LocalSite:
         """See the port."""
         container = ContainerFolder(str(self._queue.folder(job_id) / str(number)))
         return await open_spooled(self._files, container, stream, seek=seek, length=length)
+
+    async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
+        """See the port."""
+        container = ContainerFolder(str(self._queue.folder(job.id) / str(number)))
+        look = functools.partial(worker_status, container)
+        return await asyncio.get_running_loop().run_in_executor(self._files, look)
 
     async def clean(self, job_id: str) -> None:
         """See the port."""

@@ -33,7 +33,7 @@ STATES = [
 async def log_text(
     bench: Bench, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where
 ) -> str:
-    log = await bench.engine.jobs.open_log(bench.user, job_id, number, stream, **where)
+    log = await bench.engine.logs.open(bench.user, job_id, number, stream, **where)
     return b"".join([piece async for piece in log.body]).decode()
 
 
@@ -235,7 +235,7 @@ async def test_others_may_not_look(bench: Bench):
         with pytest.raises(errors.UnauthorizedError, match=match):
             await call(BOB, job_id)
     with pytest.raises(errors.UnauthorizedError, match=match):
-        await jobs.open_log(BOB, job_id, 0, LogStream.STDOUT)
+        await bench.engine.logs.open(BOB, job_id, 0, LogStream.STDOUT)
     with pytest.raises(errors.NoSuchJobError, match="No job with ID 'nope' exists"):
         await jobs.get(bench.user, "nope")
 
@@ -245,7 +245,7 @@ async def test_logs_in_any_state(bench: Bench):
     job_id = await bench.submit(
         ["a", "b"], num_containers=2, cpus=2, params={"environment": {"WORK": "1"}}
     )
-    open_log = bench.engine.jobs.open_log
+    open_log = bench.engine.logs.open
     with pytest.raises(errors.NoLogsError, match=f"Job ID {job_id} has no logs available"):
         await open_log(bench.user, job_id, 1, LogStream.STDOUT)
     with pytest.raises(errors.IllegalParameterError, match=f"must be < 2 for job {job_id}"):

@@ -1,0 +1,151 @@
+"""What admins may do with everybody's jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from cts_core.engine.jobs import cancel_job
+from cts_core.engine.logs import check_container
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.views import admin_container_view, admin_view, event_of, list_view
+from cts_core.errors import IllegalParameterError, JobStateError, NoSuchContainerError
+from cts_core.events.outbox import Outbox
+from cts_core.events.publisher import EventPublisher
+from cts_core.identity.identity import User
+from cts_core.model.admin import (
+    AdminJobDetails,
+    SubJob,
+    SubJobs,
+    UnsentNotifications,
+    UpdateAdminMeta,
+)
+from cts_core.model.base import utc_now
+from cts_core.model.job import ExitCodes
+from cts_core.model.job import Jobs as JobList
+from cts_core.model.record import AuditEntry, JobQuery
+from cts_core.records.store import RecordStore
+from cts_core.states import TERMINAL, JobState
+
+MAX_META_KEYS = 1000
+"""Keys of one job's admin metadata."""
+
+
+class AdminJobs:
+    """Every method that names a job raises NoSuchJobError. Who is an admin is the route table's to know."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        sites: SiteDirectory,
+        publisher: EventPublisher,
+        outbox: Outbox,
+        *,
+        on_change: Callable[[str], None],
+    ) -> None:
+        """``on_change(job_id)`` is told of each job that this class moves."""
+        self._store = store
+        self._sites = sites
+        self._publisher = publisher
+        self._outbox = outbox
+        self._on_change = on_change
+
+    async def list(self, query: JobQuery) -> JobList:
+        """Everybody's jobs that match."""
+        return list_view(await self._store.list_jobs(query))
+
+    async def get(self, job_id: str) -> AdminJobDetails:
+        """The job with all that is known of it."""
+        return admin_view(await self._store.get_job(job_id))
+
+    async def exit_codes(self, job_id: str) -> ExitCodes:
+        """The exit code of each container."""
+        containers = await self._store.containers(job_id)
+        return ExitCodes(exit_codes=[container.exit_code for container in containers])
+
+    async def containers(self, job_id: str) -> SubJobs:
+        """The job's containers."""
+        records = await self._store.containers(job_id)
+        return SubJobs.model_construct(subjobs=[admin_container_view(r) for r in records])
+
+    async def container(self, job_id: str, number: int) -> SubJob:
+        """One container. Raises NoSuchContainerError."""
+        records = await self._store.containers(job_id)
+        if number >= len(records):
+            raise NoSuchContainerError(
+                f"No container {number} of job {job_id} exists: it has {len(records)}"
+            )
+        return admin_container_view(records[number])
+
+    async def cancel(self, admin: User, job_id: str) -> None:
+        """Have the job stopped. A job that has ended, or is being canceled, raises NoSuchJobError."""
+        await cancel_job(self._store, job_id)
+        self._on_change(job_id)
+        await self._note(admin, job_id, "cancel")
+
+    async def clean(self, admin: User, job_id: str, *, force: bool) -> None:
+        """Remove what the job left at its site, once it has ended.
+
+        With ``force`` at any time, and without noting that the job is cleaned. Raises IllegalParameterError.
+        """
+        job = await self._store.get_summary(job_id)
+        if not force:
+            if job.cleaned:
+                return
+            if job.state not in TERMINAL:
+                raise IllegalParameterError(
+                    f"Job {job_id} is {job.state.value}, and only a job that has ended can be cleaned; force "
+                    "cleans it all the same, and what runs of it fails"
+                )
+        await self._sites.get(job.cluster).clean(job_id)
+        if force:
+            await self._note(admin, job_id, "clean by force")
+        else:
+            await self._store.mark_cleaned(job_id)
+
+    async def _note(self, admin: User, job_id: str, action: str) -> None:
+        entry = AuditEntry(
+            time=utc_now(), actor=admin.name, action=action, reason="asked for over the API"
+        )
+        await self._store.add_audit(job_id, entry)
+
+    async def update_meta(self, job_id: str, update: UpdateAdminMeta) -> None:
+        """Set and remove keys of the job's admin metadata. Raises IllegalParameterError."""
+        if not (update.set_fields or update.unset_keys):
+            raise IllegalParameterError("There is nothing to do: give set_fields or unset_keys")
+        both = sorted(update.set_fields.keys() & update.unset_keys)
+        if both:
+            raise IllegalParameterError(f"Keys cannot be both set and unset: {', '.join(both)}")
+        known = (await self._store.get_summary(job_id)).admin_meta
+        count = len((known.keys() | update.set_fields.keys()) - update.unset_keys)
+        if count > MAX_META_KEYS:
+            raise IllegalParameterError(
+                f"Job {job_id} would have {count} keys of admin metadata, and may have {MAX_META_KEYS}"
+            )
+        await self._store.set_admin_meta(job_id, update.set_fields, update.unset_keys)
+
+    async def notify(self, job_id: str, state: JobState) -> None:
+        """Send the message of a transition once more, as it was. Raises JobStateError."""
+        job = await self._store.get_summary(job_id)
+        for transition in job.transition_times:
+            if transition.state is state:
+                await self._publisher.publish(event_of(job, transition))
+                return
+        raise JobStateError(f"Job {job_id} was never in state {state.value}")
+
+    async def runner_status(self, job_id: str, number: int) -> dict[str, Any]:
+        """What the site itself says of a container; empty before the job is handed over to it.
+
+        Raises IllegalParameterError for a container that the job does not have.
+        """
+        job = await self._store.get_summary(job_id)
+        check_container(job, number)
+        if job.state is JobState.CREATED:
+            return {}
+        return await self._sites.get(job.cluster).runner_status(job, number)
+
+    async def send_unsent(self, age: timedelta) -> UnsentNotifications:
+        """Send every message that was not acknowledged and is older than this. Raises UnavailableError."""
+        sent = await self._outbox.send_older(utc_now() - age)
+        return UnsentNotifications(jobs=len(sent), transitions=sent.total())

@@ -1,0 +1,104 @@
+"""The logs of containers: where they are kept, and reading them on behalf of a user."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from cts_core.engine.owners import check_owner
+from cts_core.engine.sites import SiteDirectory
+from cts_core.errors import (
+    BucketNotFoundError,
+    CTSError,
+    IllegalParameterError,
+    NoLogsError,
+    PathNotFoundError,
+)
+from cts_core.identity.identity import User
+from cts_core.model.record import JobSummary
+from cts_core.objects.paths import join_path
+from cts_core.objects.store import ObjectStore
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import Log, LogStream
+from cts_core.states import TERMINAL
+
+
+def log_folder(log_dir: str, job_id: str) -> str:
+    """The object folder of a job's logs."""
+    return join_path(log_dir, job_id)
+
+
+def log_path(log_dir: str, job_id: str, number: int, stream: LogStream) -> str:
+    """The object that holds one log of a container (contract, facts §4)."""
+    return join_path(log_folder(log_dir, job_id), f"container-{number}-{stream.value}.txt")
+
+
+def check_container(job: JobSummary, number: int) -> None:
+    """Raise IllegalParameterError for a container that the job does not have."""
+    count = job.job_input.num_containers
+    if not 0 <= number < count:
+        raise IllegalParameterError(f"Container number must be < {count} for job {job.id}")
+
+
+class Logs:
+    """Reads logs from the site while it has them, then from the object store."""
+
+    def __init__(
+        self, store: RecordStore, objects: ObjectStore, sites: SiteDirectory, *, log_dir: str
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._sites = sites
+        self._log_dir = log_dir
+
+    async def open(
+        self,
+        user: User,
+        job_id: str,
+        number: int,
+        stream: LogStream,
+        *,
+        seek: int = 0,
+        length: int | None = None,
+    ) -> Log:
+        """A container's log from byte ``seek``, in any state of the job.
+
+        Raises NoSuchJobError, UnauthorizedError, IllegalParameterError for a container that the job does not have and for a ``seek`` past
+        the end of a finished log, NoLogsError while no byte of the container's output is stored.
+        """
+        job = check_owner(user, await self._store.get_summary(job_id))
+        check_container(job, number)
+        log = await self._find_log(job, number, stream, seek, length)
+        if log is None or log.size == 0:
+            (other,) = set(LogStream) - {stream}
+            beside = await self._find_log(job, number, other, 0, 1)
+            if beside is None or beside.size == 0:
+                raise NoLogsError(f"Job ID {job_id} has no logs available")
+            log = log or Log(size=0, ended=job.state in TERMINAL, body=_nothing())
+        if seek and log.ended and seek >= log.size:
+            raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
+        return log
+
+    async def _find_log(
+        self, job: JobSummary, number: int, stream: LogStream, seek: int, length: int | None
+    ) -> Log | None:
+        site = self._sites.find(job.cluster)
+        if site is not None:
+            log = await site.open_log(job.id, number, stream, seek=seek, length=length)
+            if log is not None:
+                return log
+        path = log_path(self._log_dir, job.id, number, stream)
+        (found,) = await self._objects.head([path])
+        if isinstance(found, PathNotFoundError | BucketNotFoundError):
+            return None
+        if isinstance(found, CTSError):
+            raise found
+        return Log(
+            size=found.size,
+            ended=True,
+            body=self._objects.read(path, seek=seek, length=length),
+        )
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""  # makes this a generator

@@ -1,0 +1,145 @@
+"""What is answered about a job, from its record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cts_core.model.admin import AdminJobDetails, AdminJobStateTransition, SubJob
+from cts_core.model.event import JobEvent
+from cts_core.model.job import (
+    Container,
+    Job,
+    JobPreview,
+    Jobs,
+    JobStateTransition,
+    JobStatus,
+    S3FileWithDataID,
+)
+from cts_core.model.record import (
+    ContainerRecord,
+    ContainerTransition,
+    JobPage,
+    JobRecord,
+    JobSummary,
+    Transition,
+)
+
+# What the store holds was validated on its way in; validating 10,000 files again would block the loop.
+
+
+def job_view(record: JobRecord) -> Job:
+    """The job as its owner sees it."""
+    return Job.model_construct(
+        **_shared_fields(record), job_input=record.job_input, outputs=record.outputs
+    )
+
+
+def admin_view(record: JobRecord) -> AdminJobDetails:
+    """The job as an admin sees it."""
+    transitions = [
+        AdminJobStateTransition(
+            state=t.state, time=t.time, trans_id=t.trans_id, notif_sent=t.notif_sent
+        )
+        for t in record.transition_times
+    ]
+    return AdminJobDetails.model_construct(
+        **{**_shared_fields(record), "transition_times": transitions},
+        job_input=record.job_input,
+        outputs=record.outputs,
+        admin_error=record.admin_error,
+        traceback=record.traceback,
+        cleaned=record.cleaned,
+        htcondor_details=record.htcondor_details,
+        nersc_details=record.nersc_details,
+        jaws_details=record.jaws_details,
+    )
+
+
+def status_view(job: JobSummary) -> JobStatus:
+    """The least that can be said of a job."""
+    return JobStatus(
+        id=job.id,
+        state=job.state,
+        transition_times=_transitions(job.transition_times),
+        user=job.user,
+        admin_meta=job.admin_meta,
+    )
+
+
+def list_view(page: JobPage) -> Jobs:
+    """A page of a listing."""
+    return Jobs.model_construct(
+        jobs=[
+            JobPreview.model_construct(**_shared_fields(job), job_input=job.job_input)
+            for job in page.jobs
+        ]
+    )
+
+
+def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) -> Container:
+    """A container as its job's owner sees it."""
+    return Container.model_construct(
+        number=record.sub_id,
+        state=record.state,
+        transition_times=_transitions(record.transition_times),
+        exit_code=record.exit_code,
+        error=record.error,
+        cpu_seconds=record.cpu_seconds,
+        wall_seconds=record.wall_seconds,
+        max_memory=record.max_memory,
+        inputs=list(inputs),
+        outputs=record.outputs,
+        warnings=record.warnings,
+    )
+
+
+def admin_container_view(record: ContainerRecord) -> SubJob:
+    """A container as an admin sees it."""
+    return SubJob.model_construct(
+        id=record.id,
+        sub_id=record.sub_id,
+        state=record.state,
+        transition_times=_transitions(record.transition_times),
+        exit_code=record.exit_code,
+        outputs=record.outputs,
+        admin_error=record.admin_error,
+        traceback=record.traceback,
+    )
+
+
+def event_of(job: JobSummary, transition: Transition) -> JobEvent:
+    """One of a job's transitions as those who listen get it."""
+    return JobEvent(
+        job_id=job.id,
+        user=job.user,
+        state=transition.state,
+        time=transition.time,
+        trans_id=transition.trans_id,
+        recorded_at=transition.recorded_at,
+    )
+
+
+def _transitions(steps: Sequence[Transition | ContainerTransition]) -> list[JobStateTransition]:
+    return [JobStateTransition(state=step.state, time=step.time) for step in steps]
+
+
+def _shared_fields(job: JobSummary) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "transition_times": _transitions(job.transition_times),
+        "user": job.user,
+        "admin_meta": job.admin_meta,
+        "image": job.image,
+        "input_file_count": job.input_file_count,
+        "output_file_count": job.output_file_count,
+        "cpu_hours": job.cpu_hours,
+        "cpu_factor": job.cpu_factor,
+        "max_memory": job.max_memory,
+        "error": job.error,
+        "logpath": job.logpath,
+        "labels": job.labels or None,
+        "warnings": job.warnings or None,
+        "parent_id": job.parent_id,
+    }

@@ -1,0 +1,141 @@
+"""What admins do with jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from cts_core import errors
+from cts_core.model.admin import UpdateAdminMeta
+from cts_core.model.event import JobEvent
+from cts_core.model.record import JobQuery
+from cts_core.model.site import Cluster
+from cts_core.states import JobState
+from tests.core.engine.conftest import Bench
+
+LONG = {"environment": {"WORK": "60"}}
+
+
+def folder(bench: Bench, job_id: str):
+    return bench.engine.settings.home / "local" / "jobs" / job_id
+
+
+async def test_a_job_with_all_that_is_known_of_it(bench: Bench):
+    await bench.prepare("a", "b")
+    job_id = await bench.submit(["a", "b"], num_containers=2, params={"environment": {"FAIL": "3"}})
+    owned = await bench.ended(job_id)
+    admin = bench.engine.admin
+    job = await admin.get(job_id)
+    assert (
+        job.admin_error
+        == "Container 0: Container exit code: 3\nContainer 1: Container exit code: 3"
+    )
+    assert len({step.trans_id for step in job.transition_times}) == len(job.transition_times)
+    assert job.model_dump(include={"job_input", "image", "error"}) == owned.model_dump(
+        include={"job_input", "image", "error"}
+    )
+    (first, second) = (await admin.containers(job_id)).subjobs
+    assert (first.id, first.sub_id, first.exit_code) == (job_id, 0, 3)
+    assert first.admin_error == "Container exit code: 3"
+    assert await admin.container(job_id, 1) == second
+    with pytest.raises(errors.NoSuchContainerError, match=f"No container 2 of job {job_id}"):
+        await admin.container(job_id, 2)
+    assert (await admin.exit_codes(job_id)).exit_codes == [3, 3]
+    assert [j.id for j in (await admin.list(JobQuery(user="ana"))).jobs] == [job_id]
+    assert (await admin.list(JobQuery(user="bob"))).jobs == []
+
+
+async def test_canceling_is_noted(bench: Bench):
+    await bench.prepare("a")
+    job_id = await bench.submit(["a"], params=LONG)
+    await bench.engine.admin.cancel(bench.user, job_id)
+    assert (await bench.ended(job_id)).state is JobState.CANCELED
+    (entry,) = await bench.engine._store.audit(job_id)
+    assert (entry.actor, entry.action) == ("ana", "cancel")
+    with pytest.raises(errors.NoSuchJobError, match="it is canceled"):
+        await bench.engine.admin.cancel(bench.user, job_id)
+
+
+async def test_cleaning(bench: Bench):
+    await bench.prepare("a")
+    clean = bench.engine.admin.clean
+    job_id = await bench.submit(["a"], params=LONG)
+    with pytest.raises(errors.IllegalParameterError, match="only a job that has ended"):
+        await clean(bench.user, job_id, force=False)
+    await bench.engine.jobs.cancel(bench.user, job_id)
+    await bench.ended(job_id)
+    await clean(bench.user, job_id, force=True)
+    assert not folder(bench, job_id).exists()
+    assert not (await bench.engine.admin.get(job_id)).cleaned
+    (entry,) = await bench.engine._store.audit(job_id)
+    assert entry.action == "clean by force"
+    await clean(bench.user, job_id, force=False)
+    assert (await bench.engine.admin.get(job_id)).cleaned
+    folder(bench, job_id).mkdir()
+    await clean(bench.user, job_id, force=False)
+    assert folder(bench, job_id).exists(), "what is cleaned is not cleaned again"
+    with pytest.raises(errors.NoSuchJobError):
+        await clean(bench.user, "none", force=True)
+
+
+async def test_admin_meta(bench: Bench):
+    await bench.prepare("a")
+    job_id = await bench.submit(["a"])
+    update = bench.engine.admin.update_meta
+    await update(job_id, UpdateAdminMeta(set_fields={"a.b": 1, "c": "x"}))
+    await update(job_id, UpdateAdminMeta(set_fields={"a.b": 2.5}, unset_keys={"c"}))
+    assert (await bench.engine.jobs.status(bench.user, job_id)).admin_meta == {"a.b": 2.5}
+    for wrong, match in (
+        (UpdateAdminMeta(), "nothing to do"),
+        (UpdateAdminMeta(set_fields={"b": 1, "a": 1}, unset_keys={"a", "b"}), "both.*: a, b"),
+        (UpdateAdminMeta(set_fields={f"{n}": n for n in range(1000)}), "may have 1000"),
+    ):
+        with pytest.raises(errors.IllegalParameterError, match=match):
+            await update(job_id, wrong)
+    with pytest.raises(errors.NoSuchJobError):
+        await update("none", UpdateAdminMeta(set_fields={"a": 1}))
+
+
+async def test_a_message_is_sent_again_as_it_was(bench: Bench):
+    await bench.prepare("a")
+    job_id = await bench.submit(["a"])
+    await bench.ended(job_id)
+    async with asyncio.timeout(30):
+        while await bench.engine.unsent_events():
+            await asyncio.sleep(0.02)
+    before = await bench.engine.admin.get(job_id)
+    told: list[JobEvent] = []
+
+    class Publisher:
+        async def publish(self, event: JobEvent) -> None:
+            told.append(event)
+
+    bench.engine.admin._publisher = Publisher()
+    await bench.engine.admin.notify(job_id, JobState.JOB_SUBMITTED)
+    (event,) = told
+    step = before.transition_times[3]
+    assert (event.job_id, event.state) == (job_id, JobState.JOB_SUBMITTED)
+    assert (event.time, event.trans_id) == (step.time, step.trans_id)
+    assert await bench.engine.admin.get(job_id) == before
+    with pytest.raises(errors.JobStateError, match=f"Job {job_id} was never in state canceled"):
+        await bench.engine.admin.notify(job_id, JobState.CANCELED)
+    assert (await bench.engine.admin.send_unsent(timedelta(minutes=1))).transitions == 0
+
+
+async def test_what_the_site_says(bench: Bench):
+    await bench.prepare("a", "b")
+    job_id = await bench.submit(["a", "b"], num_containers=2, cpus=2)
+    await bench.ended(job_id)
+    status = await bench.engine.admin.runner_status(job_id, 1)
+    assert status["status"] == "ended"
+    assert [event["state"] for event in status["events"]][:2] == ["job_submitting", "job_submitted"]
+    assert status["result"]["exit_code"] == 0
+    with pytest.raises(errors.IllegalParameterError, match=f"must be < 2 for job {job_id}"):
+        await bench.engine.admin.runner_status(job_id, 2)
+    with pytest.raises(errors.NoSuchJobError):
+        await bench.engine.admin.runner_status("none", 0)
+    bench.engine.sites._sites.pop(Cluster.LOCAL)
+    with pytest.raises(errors.SiteUnavailableError, match="is not registered"):
+        await bench.engine.admin.runner_status(job_id, 0)

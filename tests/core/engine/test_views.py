@@ -1,0 +1,46 @@
+"""Jobs as the deployed service shows them to their owners and to admins, from what it stores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.engine.views import admin_view, job_view
+from cts_core.model.record import JobRecord
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+SEEN = json.loads((VECTORS / "api.json").read_text())
+STORED = {job["id"]: job for job in json.loads((VECTORS / "mongo.json").read_text())["jobs"]}
+
+
+def record(job_id: str) -> JobRecord:
+    """The deployed service's document as our record."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$date" in value:
+                return value["$date"]
+            return {k: plain(v) for k, v in value.items() if not k.startswith("_")}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    job = plain(STORED[job_id])
+    for step in job["transition_times"]:
+        step["recorded_at"] = step["time"]
+    return JobRecord.model_validate(job)
+
+
+@pytest.mark.parametrize(
+    ("name", "view"), [("job_as_owner", job_view), ("job_as_admin", admin_view)]
+)
+def test_a_job_looks_as_it_does_at_the_deployed_service(name, view):
+    expected = SEEN[name]
+    assert view(record(expected["id"])).to_json() == expected
+
+
+def test_owners_are_not_told_what_admins_are():
+    shown = job_view(record(SEEN["job_as_admin"]["id"])).to_json()
+    assert not {"admin_error", "traceback", "htcondor_details", "cleaned"} & shown.keys()
+    assert all(step.keys() == {"state", "time"} for step in shown["transition_times"])

@@ -1,0 +1,61 @@
+"""Everybody's jobs over REST, for admins."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Server, submission
+from test_jobs import submit, wait_for
+
+
+async def test_jobs_for_admins(server: Server) -> None:
+    await server.prepare("a", "b")
+    job_id = await submit(server, submission(num_containers=2))
+    await wait_for(server, job_id)
+    job = (await server.get(f"/admin/jobs/{job_id}")).json()
+    assert job["cleaned"] is False
+    assert all(step["trans_id"] for step in job["transition_times"])
+    assert (await server.get(f"/admin/jobs/{job_id}/exit_codes")).json() == {"exit_codes": [0, 0]}
+    subjobs = (await server.get(f"/admin/jobs/{job_id}/container")).json()["subjobs"]
+    assert [s["sub_id"] for s in subjobs] == [0, 1]
+    one = await server.get(f"/admin/jobs/{job_id}/container/1")
+    assert one.json() == subjobs[1]
+    absent = await server.get(f"/admin/jobs/{job_id}/container/2")
+    assert (absent.status_code, absent.json()["error"]["appcode"]) == (404, 40050)
+    listed = (await server.get("/admin/jobs?user=ana")).json()["jobs"]
+    assert [found["id"] for found in listed] == [job_id]
+    assert (await server.get("/admin/jobs?user=bob")).json() == {"jobs": []}
+    runner = await server.get(f"/admin/jobs/{job_id}/runner_status?container_number=1")
+    assert runner.json()["status"] == "ended"
+
+    meta = {"set_fields": {"a.b": 1, "done": "x"}, "unset_keys": []}
+    assert (await server.put(f"/admin/jobs/{job_id}/meta", json=meta)).status_code == 204
+    status = (await server.get(f"/jobs/{job_id}/status")).json()
+    assert status["admin_meta"] == {"a.b": 1, "done": "x"}
+    assert (await server.put(f"/admin/jobs/{job_id}/notify?state=complete")).status_code == 204
+    for _ in range(2):
+        assert (await server.request("DELETE", f"/admin/jobs/{job_id}/clean")).status_code == 204
+    assert (await server.get(f"/admin/jobs/{job_id}")).json()["cleaned"] is True
+    sent = await server.post("/admin/unsent_notifications?notification_age=PT1M")
+    assert sent.json() == {"jobs": 0, "transitions": 0}
+    again = await server.put(f"/admin/jobs/{job_id}/cancel")
+    assert (again.status_code, again.json()["error"]["appcode"]) == (404, 40040)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("GET", "/admin/jobs/none", None, (404, 40040)),
+        ("GET", "/admin/jobs/none/container/-1", None, (400, 30010)),
+        ("GET", "/admin/jobs?user=A", None, (400, 30010)),
+        ("PUT", "/admin/jobs/none/meta", {}, (400, 30001)),
+        ("PUT", "/admin/jobs/none/meta", {"set": {}}, (400, 30010)),
+        ("PUT", "/admin/jobs/none/notify?state=gone", None, (400, 30010)),
+        ("PUT", "/admin/jobs/none/notify", None, (400, 30010)),
+        ("PUT", "/admin/jobs/none/notify?state=created", None, (404, 40040)),
+        ("DELETE", "/admin/jobs/none/clean?force=true", None, (404, 40040)),
+        ("POST", "/admin/unsent_notifications?notification_age=PT59S", None, (400, 30010)),
+    ],
+)
+async def test_refusals(server: Server, method, path, body, expected) -> None:
+    answer = await server.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["error"]["appcode"]) == expected
