@@ -6,6 +6,7 @@ Every error carries a message for the person who caused it: what is wrong and wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -168,6 +169,12 @@ class NoEntrypointError(CTSError):
     kind = ErrorKind.NO_ENTRYPOINT
 
 
+class RefdataStateError(CTSError):
+    """Reference data is not in a state that allows this."""
+
+    kind = ErrorKind.REFDATA_STATE
+
+
 class JobStateError(CTSError):
     """The job is not in a state that allows this."""
 
@@ -206,9 +213,13 @@ class BucketNotFoundError(CTSError):
 
 
 class NoSuchImageError(CTSError):
-    """No such image is registered."""
+    """No such image is registered; ``help`` is sent beside the message, which clients compare."""
 
     kind = ErrorKind.NO_SUCH_IMAGE
+
+    def __init__(self, message: str, help_: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.help = help_
 
 
 class NoSuchJobError(CTSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
@@ -43,6 +44,12 @@ def _host(host: str) -> str:
     return host
 
 
+def _program(path: str) -> str:
+    if path and not Path(path).is_absolute():
+        raise ValueError(f"{path} is not an absolute path")
+    return path
+
+
 Commas = BeforeValidator(_items)
 """A list may also be written as one text, separated by commas."""
 Url = Annotated[str, AfterValidator(_url)]
@@ -77,6 +84,24 @@ class LocalSettings(Section):
         ge=0,
         le=600,
         description="seconds between the request to stop a container and the kill",
+    )
+
+
+class ImageSettings(Section):
+    """Images of container registries."""
+
+    crane_path: Annotated[str, AfterValidator(_program)] = Field(
+        "", description="program crane, to look images up with; none: the registries' HTTP API"
+    )
+    plain_http: Annotated[list[str], Commas] = Field(
+        [], description="registries, host or host:port, that are reached by http"
+    )
+    private_hosts: Annotated[list[str], Commas] = Field(
+        [],
+        description="hosts off the public Internet, host or host:port, that registries may send us to",
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=300, description="seconds that looking one image up may take"
     )
 
 

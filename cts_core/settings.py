@@ -16,6 +16,7 @@ from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path, is_below
 from cts_core.sections import (
     Commas,
+    ImageSettings,
     KafkaSettings,
     KBaseSettings,
     LocalSettings,
@@ -184,6 +185,9 @@ class Settings(BaseSettings):
         description="seconds that requests under way have to end once `jupyter cts` was asked to stop",
     )
     local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
+    images: ImageSettings = Field(
+        default_factory=ImageSettings, description="images of container registries"
+    )
     mongo: MongoSettings = Field(default_factory=MongoSettings, description="records on MongoDB")
     s3: S3Settings = Field(default_factory=S3Settings, description="objects on S3")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="events on Kafka")

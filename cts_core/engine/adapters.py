@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from cts_core.errors import ConfigError
 from cts_core.identity.identity import Identity
+from cts_core.images.source import ImageSource
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
@@ -36,6 +37,17 @@ def object_store(settings: Settings) -> ObjectStore:
 
         return DirectoryStore(settings.objects_dir)
     raise _not_there("objects", settings.objects)
+
+
+def image_source(settings: Settings) -> ImageSource:
+    """Where images of registries are looked up."""
+    if settings.images.crane_path:
+        from cts_core.images.crane import Crane  # noqa: PLC0415 - see the module
+
+        return Crane(settings.images)
+    from cts_core.images.registry import HttpRegistry  # noqa: PLC0415 - see the module
+
+    return HttpRegistry(settings.images)
 
 
 def sites(settings: Settings) -> Mapping[Cluster, Site]:

@@ -26,6 +26,7 @@ from cts_core.errors import ConfigError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.identity.identity import Identity, User
+from cts_core.images.source import ImageSource
 from cts_core.model.base import utc_now
 from cts_core.model.service import (
     SERVICE_NAME,
@@ -56,6 +57,7 @@ class Engine:
         identity: Identity,
         store: RecordStore,
         objects: ObjectStore,
+        registries: ImageSource,
         sites: Mapping[Cluster, Site],
     ) -> None:
         self.settings = settings
@@ -81,7 +83,7 @@ class Engine:
             interval=timedelta(hours=settings.clean_frequency_hours),
         )
         self.sites = SiteDirectory(sites, store)
-        self.images = Images(store, identity)
+        self.images = Images(store, identity, registries, contact=settings.contact)
         self.files = Files(objects, self._access)
         self.jobs = Jobs(store, on_change=self._changed)
         self.admin = AdminJobs(store, self.sites, self.hub, self._outbox, on_change=self._changed)
@@ -105,6 +107,7 @@ class Engine:
             identity=identity,
             store=adapters.record_store(settings),
             objects=adapters.object_store(settings),
+            registries=adapters.image_source(settings),
             sites=adapters.sites(settings),
         )
 

@@ -1,17 +1,22 @@
-"""Registered images: looking them up, and registering programs of this machine."""
+"""Registered images: looking them up, and registering programs of this machine and images of registries."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cts_core.errors import (
     IllegalParameterError,
+    ImageFetchError,
+    NoEntrypointError,
     NoSuchImageError,
-    NoSuchRefdataError,
     UnauthorizedError,
     UnsupportedError,
 )
 from cts_core.identity.identity import Identity, User
 from cts_core.images.host import resolve_program
-from cts_core.images.names import parse_image_name
+from cts_core.images.names import ImageReference, parse_image_name
+from cts_core.images.nearest import image_help
+from cts_core.images.source import ImageSource
 from cts_core.model.base import utc_now
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.image import Images as ImageList
@@ -24,9 +29,14 @@ LATEST = "latest"
 class Images:
     """Every method that takes an image's name raises ImageNameError for one that cannot be parsed."""
 
-    def __init__(self, store: RecordStore, identity: Identity) -> None:
+    def __init__(
+        self, store: RecordStore, identity: Identity, registries: ImageSource, *, contact: str = ""
+    ) -> None:
+        """``contact``: whom users ask for the registration of an image."""
         self._store = store
         self._identity = identity
+        self._registries = registries
+        self._contact = contact
 
     async def list(self) -> ImageList:
         """All registered images."""
@@ -35,14 +45,17 @@ class Images:
     async def find(self, image_id: str) -> Image:
         """The registered image of this name; the digest wins over the tag, and no tag means ``latest``.
 
-        Raises NoSuchImageError.
+        Raises NoSuchImageError, which names the nearest that are registered.
         """
         reference = parse_image_name(image_id)
         tag = None if reference.digest else reference.tag or LATEST
         image = await self._store.find_image(reference.name, digest=reference.digest, tag=tag)
         if image is None:
             wanted = f"digest {reference.digest}" if reference.digest else f"tag '{tag}'"
-            raise NoSuchImageError(f"No image {reference.name} with {wanted} exists in the system.")
+            help_ = image_help(reference, await self._store.list_images(), self._contact)
+            raise NoSuchImageError(
+                f"No image {reference.name} with {wanted} exists in the system.", help_.to_json()
+            )
         return image
 
     async def register(
@@ -54,48 +67,72 @@ class Images:
         refdata_id: str | None = None,
         default_refdata_mount_point: str | None = None,
     ) -> Image:
-        """Register a program of this machine as ``host/<name>``.
+        """Register a program of this machine as ``host/<name>``, or an image of a registry.
 
-        Raises UnauthorizedError, NoSuchRefdataError, ImageFetchError,
-        ImageTagExistsError, ImageDigestExistsError, and UnsupportedError for an image of a registry.
+        Raises UnauthorizedError, NoSuchImageError for ``from_image``, NoSuchRefdataError,
+        ImageFetchError, NoEntrypointError, ImageTagExistsError, ImageDigestExistsError,
+        UnsupportedError.
         """
         _check_admin(user)
         reference = parse_image_name(image_id)
-        if not reference.is_host:
-            raise UnsupportedError(
-                f"{reference.name} is an image of a container registry, and this service runs programs of "
-                "its own machine only: register one as host/<name>"
-            )
-        if not self._identity.single_user:
-            raise UnsupportedError(
-                "host images run without isolation and are refused on a service with several users"
-            )
-        if default_refdata_mount_point is not None and refdata_id is None:
-            raise IllegalParameterError("A reference data mount point needs a reference data ID")
-        if refdata_id is not None:
-            raise NoSuchRefdataError(f"No reference data with ID '{refdata_id}' exists")
-        urls, usage_notes = registration.urls, registration.usage_notes
         base = registration.from_image and await self.find(registration.from_image)
-        program = await resolve_program(
-            executable=registration.executable, module=registration.module
-        )
-        if reference.digest not in (None, program.digest):
-            raise IllegalParameterError(
-                f"The digest given is not that of the program, which is {program.digest}"
-            )
+        # What the request says wins, an empty list too.
+        urls = None if registration.urls is None else [str(url) for url in registration.urls]
+        usage_notes = registration.usage_notes
+        mount_point = default_refdata_mount_point
+        if base:
+            urls = base.urls if urls is None else urls
+            usage_notes = base.usage_notes if usage_notes is None else usage_notes
+            refdata_id = refdata_id or base.refdata_id
+            mount_point = mount_point or base.default_refdata_mount_point
+        if refdata_id is not None:
+            await self._store.get_refdata(refdata_id)
+        elif mount_point is not None:
+            raise IllegalParameterError("A reference data mount point needs a reference data ID")
+        digest, entrypoint = await self._look_up(reference, registration)
         image = Image(
             registered_by=user.name,
             registered_on=utc_now(),
             name=reference.name,
-            digest=program.digest,
-            entrypoint=program.entrypoint,
-            tag=reference.tag or LATEST,
-            # What the request says wins, an empty list too.
-            urls=base.urls if base and urls is None else [str(url) for url in urls or []],
-            usage_notes=base.usage_notes if base and usage_notes is None else usage_notes,
+            digest=digest,
+            entrypoint=[*entrypoint],
+            tag=reference.tag or (LATEST if reference.is_host else ""),
+            refdata_id=refdata_id,
+            default_refdata_mount_point=mount_point,
+            urls=urls or [],
+            usage_notes=usage_notes,
         )
         await self._store.add_image(image)
         return image
+
+    async def _look_up(
+        self, reference: ImageReference, registration: ImageRegistration
+    ) -> tuple[str, Sequence[str]]:
+        executable, module = registration.executable, registration.module
+        if reference.is_host:
+            if not self._identity.single_user:
+                raise UnsupportedError(
+                    "host images run without isolation and are refused on a service with several users"
+                )
+            program = await resolve_program(executable=executable, module=module)
+            digest, entrypoint = program.digest, program.entrypoint
+        elif executable is not None or module is not None:
+            raise IllegalParameterError(
+                f"{reference.name} is an image of a registry, which has a program of its own: leave out "
+                "executable and module, or register a program of this machine as host/<name>"
+            )
+        else:
+            found = await self._registries.look_up(reference)
+            digest, entrypoint = found.digest, found.entrypoint
+            if not entrypoint:
+                raise NoEntrypointError(
+                    f"Image {reference.name} has no entrypoint, and CTS runs nothing else: build it with one"
+                )
+        if reference.digest not in (None, digest):
+            raise ImageFetchError(
+                f"The digest of {reference.name} is {digest}, and not the {reference.digest} that was given"
+            )
+        return digest, entrypoint
 
     async def delete(self, user: User, image_id: str) -> None:
         """Unregister an image; jobs keep what they know of it. Raises NoSuchImageError."""

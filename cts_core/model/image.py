@@ -44,6 +44,17 @@ class Images(Record):
     data: list[Image]
 
 
+class ImageHelp(Record):
+    """What an unregistered image's refusal says beside its message."""
+
+    nearest: list[str]
+    """Registered images of similar names, the most similar first."""
+    contact: str | None = None
+    """Whom to ask for a registration."""
+    request: str
+    """A text to ask with."""
+
+
 class ImageRegistration(Closed):
     """What an admin says beside the image's name when registering it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cts_core.model.base import Record, UTCTime
+from cts_core.model.image import ImageHelp
 
 SERVICE_NAME = "CDM Task Service"
 """Clients refuse a service with any other name."""
@@ -114,6 +115,7 @@ class ErrorDetail(Record):
     appcode: int | None = None
     apperror: str | None = None
     request_validation_detail: list[RequestValidationDetail] | None = None
+    image_help: ImageHelp | None = None
 
 
 class ErrorEnvelope(BaseModel):

@@ -11,6 +11,7 @@ from tornado.web import HTTPError
 from cts_core.errors import (
     CTSError,
     MethodNotAllowedError,
+    NoSuchImageError,
     RequestValidationError,
     UnavailableError,
 )
@@ -64,6 +65,8 @@ def error_body(
     if isinstance(error, RequestValidationError):
         # Put in as it is: nulls in it mean something.
         content["request_validation_detail"] = error.details
+    if isinstance(error, NoSuchImageError) and error.help:
+        content["image_help"] = error.help
     return json.dumps({"error": content}).encode()
 
 

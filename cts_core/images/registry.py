@@ -1,0 +1,237 @@
+"""Images of container registries: digest and entrypoint, read by the registry's HTTP API without pulling."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import ssl
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+
+import httpx
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from cts_core.errors import ImageFetchError
+from cts_core.images.names import ImageReference
+from cts_core.images.source import RegistryImage
+from cts_core.images.web import Answer, Web
+from cts_core.sections import ImageSettings
+
+LOOK_UPS = 4
+"""Images that are looked up at once."""
+MAX_MANIFEST = 4 << 20
+"""Bytes of a manifest: as many as registries have to accept."""
+MAX_CONFIG = 4 << 20
+MAX_TOKEN = 64 << 10
+_SILENCE_SECONDS = 10.0
+"""How long a registry may be silent."""
+_HUB = "docker.io"
+_HUB_API = "registry-1.docker.io"
+_LATEST = "latest"
+_PLATFORM = ("linux", "amd64")
+_ACCEPT = (
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+_BEARER = re.compile(r"\bbearer\s+(.*)", re.IGNORECASE | re.DOTALL)
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class _Platform(BaseModel):
+    os: str
+    architecture: str
+
+
+class _Descriptor(BaseModel):
+    digest: Digest
+    platform: _Platform | None = None
+
+
+class _Manifest(BaseModel):
+    """A manifest, or an index of manifests."""
+
+    config: _Descriptor | None = None
+    manifests: Annotated[list[_Descriptor], Field(max_length=1000)] | None = None
+
+
+class _Run(BaseModel):
+    entrypoint: list[str] | None = Field(None, alias="Entrypoint")
+
+
+class ImageConfig(BaseModel):
+    """The configuration of an image, as far as CTS cares."""
+
+    config: _Run | None = None
+
+    @property
+    def entrypoint(self) -> list[str]:
+        """What a container runs; empty when the image does not say."""
+        return (self.config and self.config.entrypoint) or []
+
+
+class _Token(BaseModel):
+    token: str | None = None
+    access_token: str | None = None
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class HttpRegistry:
+    """Looks images up by the registry's HTTP API, anonymously."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
+        self._slots = asyncio.Semaphore(LOOK_UPS)
+
+    async def look_up(self, reference: ImageReference) -> RegistryImage:
+        """See the port."""
+        host, _, repository = reference.name.partition("/")
+        try:
+            async with (
+                self._slots,
+                asyncio.timeout(self._settings.timeout_s),
+                await _client() as client,
+            ):
+                web = Web(
+                    client,
+                    _HUB_API if host == _HUB else host,
+                    plain_http=self._settings.plain_http,
+                    private_hosts=self._settings.private_hosts,
+                )
+                return await _Repository(web, reference.name, repository).read(
+                    reference.tag or reference.digest or _LATEST
+                )
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
+            reason = str(e) or f"no answer within {self._settings.timeout_s:g} seconds"
+            raise ImageFetchError(
+                f"The image {reference.name} could not be read, for its registry {host} cannot be reached: "
+                f"{reason}"
+            ) from e
+
+
+async def _client() -> httpx.AsyncClient:
+    # Reading the certificates takes a while. Proxies of the environment would undo who may be reached.
+    context = await asyncio.to_thread(ssl.create_default_context)
+    return httpx.AsyncClient(verify=context, trust_env=False, timeout=_SILENCE_SECONDS)
+
+
+class _Repository:
+    """One repository of a registry, for one look-up."""
+
+    def __init__(self, web: Web, name: str, repository: str) -> None:
+        self._web = web
+        self._name = name
+        self._path = f"/v2/{repository}"
+        self._scope = f"repository:{repository}:pull"
+        self._token: str | None = None
+
+    async def read(self, tag_or_digest: str) -> RegistryImage:
+        """The image with this tag or digest."""
+        digest, manifest = await self._manifest(tag_or_digest)
+        if manifest.manifests is not None:
+            _, manifest = await self._manifest(self._variant(manifest.manifests))
+        if manifest.config is None:
+            raise ImageFetchError(
+                f"The manifest of {self._name} is of a kind that CTS does not know: push the image again with a "
+                "current tool"
+            )
+        body = await self._get(f"blobs/{manifest.config.digest}", MAX_CONFIG)
+        if _digest(body) != manifest.config.digest:
+            raise ImageFetchError(
+                f"The registry's copy of the configuration of {self._name} is damaged"
+            )
+        return RegistryImage(digest, self._parse(ImageConfig, body).entrypoint)
+
+    def _variant(self, variants: list[_Descriptor]) -> str:
+        for variant in variants:
+            platform = variant.platform
+            if platform and (platform.os, platform.architecture) == _PLATFORM:
+                return variant.digest
+        raise ImageFetchError(
+            f"The image {self._name} has no variant for {'/'.join(_PLATFORM)}, on which the sites run"
+        )
+
+    async def _manifest(self, tag_or_digest: str) -> tuple[str, _Manifest]:
+        body = await self._get(f"manifests/{tag_or_digest}", MAX_MANIFEST, accept=_ACCEPT)
+        digest = _digest(body)
+        if ":" in tag_or_digest and digest != tag_or_digest:
+            raise ImageFetchError(f"The registry's copy of {self._name}@{tag_or_digest} is damaged")
+        manifest = self._parse(_Manifest, body)
+        if manifest.config is not None and manifest.manifests is not None:
+            # What one program takes for the image, another would not.
+            raise ImageFetchError(
+                f"The manifest of {self._name} is ambiguous: push the image again"
+            )
+        return digest, manifest
+
+    async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> bytes:
+        url = self._web.registry.copy_with(path=f"{self._path}/{path}")
+        answer = await self._web.get(url, limit=limit, accept=accept, token=self._token)
+        if answer.status == HTTPStatus.UNAUTHORIZED and self._token is None:
+            self._token = await self._ask_for_token(answer)
+            answer = await self._web.get(url, limit=limit, accept=accept, token=self._token)
+        match answer.status:
+            case HTTPStatus.OK:
+                return answer.body
+            case HTTPStatus.NOT_FOUND:
+                raise ImageFetchError(
+                    f"The registry {self._web.registry.host} has no {self._name} with {path.split('/')[1]}"
+                )
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+                raise self._private()
+            case HTTPStatus.TOO_MANY_REQUESTS:
+                raise ImageFetchError(
+                    f"The registry {self._web.registry.host} has had too many requests from here: try again "
+                    "later"
+                )
+        raise ImageFetchError(
+            f"The registry {self._web.registry.host} answers with status {answer.status} for {self._name}"
+        )
+
+    async def _ask_for_token(self, challenge: Answer) -> str:
+        bearer = _BEARER.search(challenge.headers.get("WWW-Authenticate", ""))
+        parameters = dict(_PARAMETER.findall(bearer[1])) if bearer else {}
+        if "realm" not in parameters:
+            raise self._private()
+        asked = {"scope": self._scope}
+        if "service" in parameters:
+            asked["service"] = parameters["service"]
+        try:
+            url = httpx.URL(parameters["realm"]).copy_merge_params(asked)
+        except httpx.InvalidURL as e:
+            raise ImageFetchError(
+                f"The registry {self._web.registry.host} names no URL to ask for a token"
+            ) from e
+        answer = await self._web.get(url, limit=MAX_TOKEN)
+        if answer.status != HTTPStatus.OK:
+            raise self._private()
+        found = self._parse(_Token, answer.body)
+        token = found.token or found.access_token
+        if not token or not token.isascii() or not token.isprintable():
+            raise self._private()
+        return token
+
+    def _private(self) -> ImageFetchError:
+        return ImageFetchError(
+            f"The registry {self._web.registry.host} has no public image {self._name}: CTS reads images without "
+            "a login, so check the name, or make the image public"
+        )
+
+    def _parse(self, model: type[_Model], body: bytes) -> _Model:
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as e:
+            raise ImageFetchError(
+                f"The registry {self._web.registry.host} answers in a way that CTS does not understand for "
+                f"{self._name}"
+            ) from e
+
+
+def _digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"

@@ -1,0 +1,189 @@
+"""Registering images: what is read where, what is taken from another, what a refusal says."""
+
+from __future__ import annotations
+
+import pytest
+
+from cts_core import errors
+from cts_core.identity.identity import User
+from cts_core.images.names import parse_image_name
+from cts_core.images.nearest import MAX_NEAREST, image_help
+from cts_core.model.image import Image, ImageRegistration
+from cts_core.model.refdata import AdminReferenceData
+from tests.core.engine.conftest import TOOL, Bench
+from tests.factories import NOON, make_image
+from tests.services.registry import Registry
+
+HOST = ImageRegistration(executable=str(TOOL))
+
+
+async def register(bench: Bench, name: str, **fields) -> Image:
+    query = {k: fields.pop(k) for k in ("refdata_id", "default_refdata_mount_point") if k in fields}
+    registration = ImageRegistration(**fields)
+    return await bench.engine.images.register(bench.user, name, registration, **query)
+
+
+async def add_refdata(bench: Bench, refdata_id: str) -> None:
+    await bench.engine._store.add_refdata(
+        AdminReferenceData(
+            registered_by="ana",
+            registered_on=NOON,
+            file=f"data/{refdata_id}",
+            id=refdata_id,
+            statuses=[],
+        )
+    )
+
+
+@pytest.mark.slow
+async def test_an_image_of_a_registry_by_its_tag(bench: Bench, registry: Registry):
+    digest = registry.push_image("engine/tagged", "1", ["tool"])
+    name = f"{registry.host}/engine/tagged"
+    image = await register(bench, f"{name}:1", urls=["https://example.org"], usage_notes="n")
+    assert (image.name, image.tag, image.digest, image.entrypoint) == (name, "1", digest, ["tool"])
+    for reference in (f"{name}:1", f"{name}@{digest}", f"{name}:other@{digest}"):
+        assert await bench.engine.images.find(reference) == image
+    with pytest.raises(errors.ImageTagExistsError):
+        await register(bench, f"{name}:1")
+    registry.push_image("engine/tagged", "2", ["tool"])
+    with pytest.raises(errors.ImageDigestExistsError):
+        await register(bench, f"{name}:2")
+    await bench.engine.images.delete(bench.user, f"{name}:other@{digest}")
+    with pytest.raises(errors.NoSuchImageError):
+        await bench.engine.images.find(f"{name}:1")
+
+
+@pytest.mark.slow
+async def test_neither_tag_nor_digest_stores_no_tag(bench: Bench, registry: Registry):
+    digest = registry.push_image("engine/untagged", "latest", ["tool"])
+    name = f"{registry.host}/engine/untagged"
+    image = await register(bench, name)
+    assert (image.tag, image.digest) == ("", digest)
+    with pytest.raises(errors.NoSuchImageError, match="with tag 'latest' exists") as refusal:
+        await bench.engine.images.find(name)
+    assert refusal.value.help["nearest"] == [f"{name}@{digest}"]
+    assert await bench.engine.images.find(f"{name}@{digest}") == image
+
+
+@pytest.mark.slow
+async def test_a_digest_that_is_not_the_tags(bench: Bench, registry: Registry):
+    old = registry.push_image("engine/moved", "1", ["old"])
+    registry.push_image("engine/moved", "1", ["new"])
+    with pytest.raises(errors.ImageFetchError, match="and not the sha256:"):
+        await register(bench, f"{registry.host}/engine/moved:1@{old}")
+    assert (await register(bench, f"{registry.host}/engine/moved@{old}")).entrypoint == ["old"]
+
+
+@pytest.mark.slow
+async def test_no_entrypoint(bench: Bench, registry: Registry):
+    registry.push_image("engine/bare", "1", None)
+    with pytest.raises(errors.NoEntrypointError):
+        await register(bench, f"{registry.host}/engine/bare:1")
+    assert (await bench.engine.images.list()).data == []
+
+
+@pytest.mark.parametrize("fields", [{"executable": "/bin/true"}, {"module": "json"}])
+async def test_a_registrys_image_has_a_program_of_its_own(bench: Bench, fields):
+    with pytest.raises(errors.IllegalParameterError, match="register a program of this machine as"):
+        await register(bench, "ghcr.io/x/y:1", **fields)
+
+
+async def test_a_host_images_digest_must_be_the_programs(bench: Bench):
+    with pytest.raises(errors.ImageFetchError, match="and not the sha256:0000"):
+        await register(bench, f"host/tool@sha256:{'0' * 64}", executable=str(TOOL))
+
+
+async def test_reference_data_that_goes_with_an_image(bench: Bench):
+    with pytest.raises(errors.NoSuchRefdataError):
+        await register(bench, "host/tool", executable=str(TOOL), refdata_id="no")
+    with pytest.raises(errors.IllegalParameterError, match="needs a reference data ID"):
+        await register(bench, "host/tool", executable=str(TOOL), default_refdata_mount_point="/ref")
+    await add_refdata(bench, "r1")
+    await add_refdata(bench, "r2")
+    base = await register(
+        bench,
+        "host/tool:1",
+        executable=str(TOOL),
+        refdata_id="r1",
+        default_refdata_mount_point="/ref",
+        urls=["https://example.org/a"],
+        usage_notes="notes",
+    )
+    assert (base.refdata_id, base.default_refdata_mount_point) == ("r1", "/ref")
+    await bench.engine.images.delete(bench.user, "host/tool:1")
+    await register(bench, "host/base", module="json.tool", refdata_id="r1", usage_notes="notes")
+
+
+async def test_what_is_not_said_comes_from_another_image(bench: Bench):
+    await add_refdata(bench, "r1")
+    await add_refdata(bench, "r2")
+    await register(
+        bench,
+        "host/base:1",
+        module="json.tool",
+        refdata_id="r1",
+        default_refdata_mount_point="/ref",
+        urls=["https://example.org/a"],
+        usage_notes="notes",
+    )
+    taken = await register(bench, "host/tool:1", executable=str(TOOL), from_image="host/base:1")
+    assert taken.urls == ["https://example.org/a"]
+    assert taken.usage_notes == "notes"
+    assert (taken.refdata_id, taken.default_refdata_mount_point) == ("r1", "/ref")
+    own = await register(
+        bench,
+        "host/other",
+        executable=str(TOOL),
+        from_image="host/base:1",
+        urls=[],
+        usage_notes="",
+        refdata_id="r2",
+        default_refdata_mount_point="/other",
+    )
+    assert (own.urls, own.usage_notes) == ([], "")
+    assert (own.refdata_id, own.default_refdata_mount_point) == ("r2", "/other")
+    with pytest.raises(errors.NoSuchImageError):
+        await register(bench, "host/z", executable=str(TOOL), from_image="host/no")
+
+
+async def test_who_may(bench: Bench):
+    with pytest.raises(errors.UnauthorizedError):
+        await bench.engine.images.register(User("bob"), "host/tool", HOST)
+    with pytest.raises(errors.UnauthorizedError):
+        await bench.engine.images.delete(User("bob"), "host/tool")
+
+
+@pytest.mark.parametrize("settings", [{"contact": "help@example.org"}])
+async def test_a_refusal_says_whom_to_ask_for_what(bench: Bench):
+    await bench.prepare()
+    with pytest.raises(errors.NoSuchImageError) as refusal:
+        await bench.engine.images.find("host/tool:2")
+    # Clients compare this sentence.
+    assert str(refusal.value) == "No image host/tool with tag '2' exists in the system."
+    assert refusal.value.help == {
+        "nearest": ["host/tool:latest"],
+        "contact": "help@example.org",
+        "request": (
+            "Please register the image host/tool:2 with the CDM Task Service, so that jobs can run it. An "
+            "admin does so by: %cts images --register host/tool:2"
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        ("ghcr.io/kbase/checkm2:9", ["ghcr.io/kbase/checkm2:1", "docker.io/other/checkm2:1"]),
+        ("checkm:1", ["docker.io/other/checkm2:1", "ghcr.io/kbase/checkm2:1"]),
+        ("nothing/alike:1", []),
+    ],
+)
+def test_the_nearest(asked: str, nearest: list[str]):
+    names = ("ghcr.io/kbase/checkm2", "docker.io/other/checkm2", "quay.io/x/bakta")
+    images = [make_image(name=name, tag="1") for name in names]
+    assert image_help(parse_image_name(asked), images).nearest == nearest
+
+
+def test_the_nearest_are_few():
+    images = [make_image(name="host/x", tag=str(n)) for n in range(50)]
+    assert len(image_help(parse_image_name("host/x:no"), images).nearest) == MAX_NEAREST

@@ -1,0 +1,221 @@
+"""A container registry: Debian's docker-registry on loopback, and a client that pushes into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.services.server import (
+    MissingError,
+    ServerProcess,
+    accepts,
+    free_port,
+    installing,
+    need_program,
+    skip_without,
+)
+
+CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.20.3"
+OCI = "application/vnd.oci.image."
+DOCKER = "application/vnd.docker.distribution.manifest."
+
+
+def install() -> Path:
+    """The registry's program. Raises MissingError."""
+    with installing("registry") as folder:
+        program = folder / "usr" / "bin" / "docker-registry"
+        if not program.exists():
+            apt = need_program("apt-get", "the registry is a package of Debian")
+            unpack = need_program("dpkg-deb", "the registry is a package of Debian")
+            done = _download(apt, folder)
+            if done.returncode != 0:
+                subprocess.run([apt, "update"], capture_output=True, check=False)
+                done = _download(apt, folder)
+            if done.returncode != 0:
+                raise MissingError(f"docker-registry cannot be had: {done.stderr}")
+            (package,) = folder.glob("docker-registry_*.deb")
+            # Unpacked, not installed: no service of the machine's own.
+            subprocess.run([unpack, "-x", package, folder], check=True)
+        return program
+
+
+def _download(apt: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [apt, "download", "docker-registry"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def install_crane() -> Path:
+    """The program crane. Raises MissingError."""
+    with installing("crane") as folder:
+        program = folder / "crane"
+        if not program.exists():
+            go = need_program("go", "crane is built with it")
+            done = subprocess.run(
+                [go, "install", CRANE],
+                env={**os.environ, "GOBIN": str(folder)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise MissingError(f"crane cannot be built: {done.stderr}")
+        return program
+
+
+@dataclass
+class Registry:
+    """A running registry, reached by its ``host``, loopback and port."""
+
+    server: ServerProcess
+    port: int
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}/v2"
+
+    def push_blob(self, repository: str, content: bytes) -> dict[str, Any]:
+        """Its descriptor, without a media type."""
+        digest = digest_of(content)
+        with httpx.Client(timeout=30) as client:
+            start = client.post(f"{self.url}/{repository}/blobs/uploads/")
+            start.raise_for_status()
+            target = httpx.URL(start.headers["Location"]).copy_merge_params({"digest": digest})
+            client.put(target, content=content).raise_for_status()
+        return {"digest": digest, "size": len(content)}
+
+    def push_manifest(self, repository: str, tag: str, manifest: Mapping[str, Any]) -> str:
+        """Its digest."""
+        content = json.dumps(manifest).encode()
+        httpx.put(
+            f"{self.url}/{repository}/manifests/{tag}",
+            content=content,
+            headers={"Content-Type": manifest["mediaType"]},
+        ).raise_for_status()
+        return digest_of(content)
+
+    def push_image(
+        self,
+        repository: str,
+        tag: str,
+        entrypoint: list[str] | None,
+        *,
+        docker: bool = False,
+        **config: Any,
+    ) -> str:
+        """A minimal image without layers; its digest."""
+        run = {"Cmd": ["ignored"], **({"Entrypoint": entrypoint} if entrypoint is not None else {})}
+        text = {
+            "os": "linux",
+            "architecture": "amd64",
+            "config": run,
+            "rootfs": {"type": "layers", "diff_ids": []},
+            **config,
+        }
+        blob = self.push_blob(repository, json.dumps(text).encode())
+        kind = (
+            "application/vnd.docker.container.image.v1+json" if docker else f"{OCI}config.v1+json"
+        )
+        return self.push_manifest(
+            repository,
+            tag,
+            {
+                "schemaVersion": 2,
+                "mediaType": f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json",
+                "config": {"mediaType": kind, **blob},
+                "layers": [],
+            },
+        )
+
+    def push_index(
+        self, repository: str, tag: str, variants: Mapping[str, str], *, docker: bool = False
+    ) -> str:
+        """An index of manifests by architecture; its digest."""
+        kind = f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json"
+        return self.push_manifest(
+            repository,
+            tag,
+            {
+                "schemaVersion": 2,
+                "mediaType": f"{DOCKER}list.v2+json" if docker else f"{OCI}index.v1+json",
+                "manifests": [
+                    {
+                        "mediaType": kind,
+                        "digest": digest,
+                        "size": self.size(repository, digest),
+                        "platform": {"os": "linux", "architecture": architecture},
+                    }
+                    for architecture, digest in variants.items()
+                ],
+            },
+        )
+
+    def size(self, repository: str, digest: str) -> int:
+        accept = f"{OCI}manifest.v1+json, {DOCKER}v2+json"
+        answer = httpx.get(
+            f"{self.url}/{repository}/manifests/{digest}", headers={"Accept": accept}
+        )
+        return len(answer.content)
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def start_registry(folder: Path, auth: Mapping[str, Any] | None = None) -> Registry:
+    """A registry with its images in ``folder``."""
+    program = install()
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "images")}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "of-the-tests"},
+        **({"auth": auth} if auth else {}),
+    }
+    file = folder / "config.yml"
+    # JSON is YAML.
+    file.write_text(json.dumps(config))
+    server = ServerProcess([str(program), "serve", str(file)], folder, lambda: accepts(port))
+    server.start()
+    return Registry(server, port)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that anybody may use."""
+    try:
+        running = start_registry(tmp_path_factory.mktemp("registry"))
+    except MissingError as e:
+        skip_without(e)
+        raise
+    yield running
+    running.server.stop()
+
+
+@pytest.fixture(scope="session")
+def crane() -> Path:
+    """The program crane."""
+    try:
+        return install_crane()
+    except MissingError as e:
+        skip_without(e)
+        raise
