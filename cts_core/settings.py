@@ -211,8 +211,10 @@ class Settings(BaseSettings):
 
     def _overlapping(self) -> Iterator[str]:
         folders = [("log_dir", self.log_dir)]
+        # Of many users, none has the name of a folder.
+        name = self.owner if self.identity == "jupyter" else USER
         for number, template in enumerate(self.allowed_paths):
-            folders.append((f"allowed_paths.{number}", template.replace(USER, self.owner)))
+            folders.append((f"allowed_paths.{number}", template.replace(USER, name)))
         for number, (name, path) in enumerate(folders):
             for other_name, other in folders[:number]:
                 if is_below(path, other) or is_below(other, path):

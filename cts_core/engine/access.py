@@ -1,12 +1,30 @@
-"""Which object paths a user may use."""
+"""Which object paths and which sites a user may use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from cts_core.errors import PathInaccessibleError
-from cts_core.identity.identity import User
+from cts_core.errors import PathInaccessibleError, UnauthorizedError
+from cts_core.identity.identity import Role, User
+from cts_core.model.site import Cluster
 from cts_core.objects.paths import is_below
+
+_SITE_ROLES: Mapping[Cluster, Sequence[Role]] = {
+    Cluster.KBASE: [Role.STAFF],
+    Cluster.PERLMUTTER_JAWS: [Role.STAFF, Role.NERSC],
+    Cluster.LAWRENCIUM_JAWS: [Role.STAFF, Role.NERSC],
+}
+"""All of which a site's users must have (contract, facts §2)."""
+
+
+def check_site_roles(user: User, cluster: Cluster) -> None:
+    """Raise UnauthorizedError unless the user has every role that the site needs."""
+    lacking = [role.value for role in _SITE_ROLES.get(cluster, ()) if role not in user.roles]
+    if lacking:
+        raise UnauthorizedError(
+            f"User {user.name} may not run jobs at cluster {cluster.value}: they are not a "
+            f"{' nor a '.join(lacking)}"
+        )
 
 
 class PathAccess:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cts_core.engine.access import PathAccess
+from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -132,6 +132,7 @@ class Submissions:
         plans = plan_job(job, image.entrypoint)
         await self._sites.check_open(job.cluster)
         warnings = await self._sites.get(job.cluster).preflight(user, job, image)
+        check_site_roles(user, job.cluster)
         return _Checked(job, image, plans, objects, warnings)
 
     async def _check_limits(self, job: JobInput) -> None:

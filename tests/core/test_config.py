@@ -314,6 +314,20 @@ def test_folders_lie_beside_one_another(log_dir, allowed, offences):
     assert all("lie one within the other; move one of them" in line for line in lines)
 
 
+def test_folders_of_many_users_lie_beside_one_another():
+    """The owner's name means nothing then, and nobody has the name of a folder."""
+    given = {
+        "identity": "kbase",
+        "sites": [],
+        "kbase": {"auth_url": "https://kbase.example.org/auth", "admin_roles": ["A"]},
+        "log_dir": "data/logs",
+        "owner": "logs",
+    }
+    load_settings({**given, "allowed_paths": ["data/{user}", "data/shared"]}, environ={})
+    (line,) = _refusal({**given, "allowed_paths": ["data/{user}", "data/{user}/x"]})
+    assert "lie one within the other" in line
+
+
 @pytest.mark.parametrize(
     "folder", ["/srv/cts", "/srv", "/", "/srv/cts/local", "/srv/cts/local/jobs"]
 )

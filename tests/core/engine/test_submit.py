@@ -7,10 +7,14 @@ import asyncio
 import pytest
 
 from cts_core import errors
-from cts_core.identity.identity import User
+from cts_core.engine.access import PathAccess
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.submit import Submissions
+from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import Cluster
+from cts_core.sites.local.site import LocalSite
 from tests.core.engine.conftest import Bench, submission
 from tests.factories import make_submission
 
@@ -65,6 +69,57 @@ async def test_a_site_that_is_not_here(bench: Bench):
         errors.SiteUnavailableError,
         "Job flow for cluster kbase is not registered",
     )
+
+
+STAFF = {Role.STAFF}
+BOTH = {Role.STAFF, Role.NERSC}
+EVERYTHING = set(Role)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "roles", "lacking"),
+    [
+        ("local", set(), None),
+        ("kbase", STAFF, None),
+        ("kbase", EVERYTHING - STAFF, "KBase staff"),
+        ("perlmutter-jaws", BOTH, None),
+        ("perlmutter-jaws", EVERYTHING - BOTH, "KBase staff nor a NERSC account holder"),
+        ("perlmutter-jaws", STAFF, "NERSC account holder"),
+        ("lawrencium-jaws", BOTH, None),
+        ("lawrencium-jaws", EVERYTHING - STAFF, "KBase staff"),
+    ],
+)
+async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacking):
+    await bench.prepare("a")
+    user = User("bob", frozenset(roles))
+    engine = bench.engine
+
+    site = LocalSite(
+        tmp_path, engine.settings.local, objects_root=engine.settings.objects_dir, log_dir="l/l"
+    )
+    site.cluster = Cluster(cluster)
+    submissions = Submissions(
+        engine._store,
+        engine._objects,
+        SiteDirectory({site.cluster: site}, engine._store),
+        engine.images,
+        PathAccess([], "l/l"),
+        max_cpu_hours=1,
+        on_stored=lambda _: None,
+    )
+    asked = submission(["a"], cluster=cluster)
+    if lacking is None:
+        assert (await submissions.check(user, asked)).input_file_count == 1
+        return
+    for call in (submissions.check, submissions.submit):
+        with pytest.raises(errors.UnauthorizedError, match=f"{cluster}: .* not a {lacking}$"):
+            await call(user, asked)
+    # It is the last thing to be checked.
+    with pytest.raises(errors.PathNotFoundError):
+        await submissions.check(user, submission(["absent"], cluster=cluster))
+    await engine._store.set_site_active(site.cluster, active=False)
+    with pytest.raises(errors.SiteInactiveError):
+        await submissions.check(user, asked)
 
 
 async def test_an_inactive_site_refuses_and_goes_on(bench: Bench):
