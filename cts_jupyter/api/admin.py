@@ -63,6 +63,8 @@ class UnsentQuery(BaseModel):
 
 async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
     """``GET /admin/jobs``."""
+    if query.user is not None:
+        await call.engine.identity.check_user(query.user, call.credentials)
     return await call.engine.admin.list(query.to_query(user=query.user))
 
 
@@ -120,7 +122,9 @@ _JOBS = "/admin/jobs"
 _JOB = f"{_JOBS}/{{job_id}}"
 ROUTES = (
     Route("GET", _JOBS, admin_list_jobs, Access.ADMIN, "Everybody's jobs, newest update first"),
-    Route("GET", _JOB, admin_get_job, Access.ADMIN, "A job with all that is known of it"),
+    Route(
+        "GET", _JOB, admin_get_job, Access.ADMIN_OR_EXECUTOR, "A job with all that is known of it"
+    ),
     Route("PUT", f"{_JOB}/cancel", admin_cancel_job, Access.ADMIN, "Cancel anybody's job"),
     Route("DELETE", f"{_JOB}/clean", clean_job, Access.ADMIN, "Remove what a job left at its site"),
     Route("GET", f"{_JOB}/container", admin_get_containers, Access.ADMIN, "A job's containers"),

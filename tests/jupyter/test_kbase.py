@@ -12,6 +12,7 @@ from conftest import JUPYTER_TOKEN, Server
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
 
+from tests.factories import make_job_record
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 
 ORIGIN = "https://hub.example.org"
@@ -118,6 +119,33 @@ async def test_outage(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
     assert refused(await server.get("/whoami", token=bob)) == (503, None)
     kbase_auth.override = None
     assert (await server.get("/whoami", token=bob)).status_code == 200
+
+
+async def test_an_admin_asks_for_the_jobs_of_users_that_exist(
+    server: Server, kbase_auth: KBaseAuth, ana: str
+) -> None:
+    admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES)
+    listing = await server.get("/admin/jobs", token=admin, params={"user": "ana"})
+    assert listing.json() == {"jobs": []}
+    absent = await server.get("/admin/jobs", token=admin, params={"user": "nobody"})
+    assert refused(absent) == (400, 10040)
+    assert absent.json()["error"]["message"] == "No such user: nobody"
+    kbase_auth.stop()
+    assert (await server.get("/admin/jobs", token=admin, params={"user": "ana"})).status_code == 200
+    unknown = await server.get("/admin/jobs", token=admin, params={"user": "nobody"})
+    assert refused(unknown) == (503, None)
+
+
+async def test_workers_read_the_jobs_that_they_are_of(
+    server: Server, kbase_auth: KBaseAuth
+) -> None:
+    await server.engine._store.insert_job(
+        make_job_record(id="a-job", user="ana"), containers=1, idempotency=None
+    )
+    worker = kbase_auth.add("exe", "CTS_EXTERNAL_EXECUTOR")
+    job = await server.get("/admin/jobs/a-job", token=worker)
+    assert job.json()["user"] == "ana"
+    assert refused(await server.get("/admin/jobs", token=worker)) == (403, 20000)
 
 
 # What Jupyter thinks of a request.
