@@ -125,6 +125,16 @@ class CTSExtension(ExtensionApp):
         except OSError as e:
             self.log.warning("Kernels of this server will not find CTS by themselves: %s", e)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether CTS has started."""
+        return self._engine is not None
+
+    async def drain(self) -> None:
+        """Take no more requests, and let those under way end, for at most ``drain_s`` seconds."""
+        if self._service is not None and self._engine is not None:
+            await self._service.drain(self._engine.settings.drain_s)
+
     async def stop_extension(self) -> None:
         """Stop serving, then the engine. Containers go on, and the next start finds them."""
         if self._file is not None:

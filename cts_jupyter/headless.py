@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 from jupyter_server.serverapp import ServerApp, aliases, flags
 from traitlets import Bool, Unicode, default
 
-from cts_core.config import check_platform
+from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError
+from cts_core.logs import write_json
 from cts_core.version import VERSION
 from cts_jupyter.extension import CTSExtension, local_url
 
@@ -22,7 +25,10 @@ _EXAMPLES = """
 jupyter cts                          # serve the API on http://localhost:8888/cts
 jupyter cts --port 9000 --home /data/cts
 JUPYTER_TOKEN=... jupyter cts --ip 0.0.0.0 --certfile cert.pem --keyfile key.pem
+CTS_CONFIG=/etc/cts/cts.toml jupyter cts --ip 0.0.0.0    # a service for many, see docs/service.md
 """
+STOP_SECONDS = 30.0
+"""How long everything may take to stop once requests have ended."""
 _KEPT_ALIASES = (
     "log-level",
     "config",
@@ -55,6 +61,8 @@ class HeadlessApp(ServerApp):
     flags = {name: flags[name] for name in _KEPT_FLAGS}  # noqa: RUF012 - the same
     default_services = ("auth", "security")  # type: ignore[assignment]  # declared as the tuple of all
     default_url = Unicode("/cts").tag(config=True)
+    exit_status = 0
+    _uses_jupyters_login = True
     open_browser = Bool(default_value=False).tag(config=True)
     no_browser_open_file = Bool(default_value=True).tag(config=True)
     answer_yes = Bool(default_value=True).tag(config=True)
@@ -73,16 +81,57 @@ class HeadlessApp(ServerApp):
 
     def init_webapp(self) -> None:
         """Make the application, then take out every rule: extensions add theirs later."""
+        try:
+            settings = load_settings(CTSExtension(parent=self).load_overrides())
+        except ConfigError as e:
+            self.log.critical("%s", e)
+            self.exit(1)
+        if settings.log_format == "json":
+            write_json(self.log, settings.group)
+        self._uses_jupyters_login = settings.identity == "jupyter"
+        if settings.root_path:
+            self.base_url = settings.root_path
         super().init_webapp()
         self.web_app.wildcard_router.rules.clear()
 
     def running_server_info(self, kernel_count: bool = True) -> str:  # noqa: ARG002, FBT001, FBT002 - Jupyter's signature
         """Where the service is, and how to get in."""
+        where = f"CTS {VERSION} is running at {local_url(self)}"
+        if not self._uses_jupyters_login:
+            return where
         return (
-            f"CTS {VERSION} is running at {local_url(self)}\n"
+            f"{where}\n"
             "Send a token as 'Authorization: Bearer <token>'. Set JUPYTER_TOKEN before the start to choose it; "
             "else one is made at each start, and 'jupyter server list' shows it."
         )
+
+    @property
+    def _extension(self) -> CTSExtension:
+        return cast("CTSExtension", self.extension_manager.extension_points["cts_jupyter"].app)
+
+    async def _post_start(self) -> None:
+        """End when CTS could not start: whoever runs this process sees it, and starts it again."""
+        await super()._post_start()  # type: ignore[no-untyped-call]  # Jupyter gives it no types
+        if not self._extension.is_serving:
+            self.exit_status = 1
+            self.stop()
+
+    def _signal_stop(self, sig: Any, frame: Any) -> None:  # noqa: ANN401, ARG002 - Jupyter's signature
+        """Drain, then stop. A second signal ends the process at once, by its default action."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self.io_loop.add_callback_from_signal(self._drain)
+
+    async def _drain(self) -> None:
+        self.log.info("Stopping: no new requests are taken")
+        self.http_server.stop()
+        await self._extension.drain()
+        self.io_loop.call_later(STOP_SECONDS, self._give_up)
+        self.stop()
+
+    def _give_up(self) -> None:
+        self.log.critical("Stopping took more than %.0f s: the process ends as it is", STOP_SECONDS)
+        os._exit(1)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -92,3 +141,4 @@ def main(argv: list[str] | None = None) -> None:
     except ConfigError as e:
         sys.exit(str(e))
     HeadlessApp.launch_instance(argv)
+    sys.exit(HeadlessApp.instance().exit_status)

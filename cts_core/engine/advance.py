@@ -27,6 +27,7 @@ from cts_core.errors import (
 )
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.logs import about
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobProgress
 from cts_core.model.record import (
@@ -138,7 +139,8 @@ class Advance:
         mine = await self._lease(live)
         for job in mine:
             if job.state is JobState.CREATED:
-                await self._start(job)
+                with about(job_id=job.id):
+                    await self._start(job)
         following = [job for job in mine if job.state is not JobState.CREATED]
         # Before the poll, which then knows what has ended by itself and what never will begin.
         stopped = {job.id for job in following if await self._is_stopped(job)}
@@ -146,14 +148,15 @@ class Advance:
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
         for job in following:
-            try:
-                await self._follow(
-                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
-                )
-            except UnavailableError:
-                raise
-            except CTSError as e:
-                log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
+            with about(job_id=job.id):
+                try:
+                    await self._follow(
+                        job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
+                    )
+                except UnavailableError:
+                    raise
+                except CTSError as e:
+                    log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
 
     async def _lease(self, jobs: dict[str, JobSummary]) -> list[JobSummary]:
         now = utc_now()

@@ -56,6 +56,7 @@ class CTSHandler(BaseHandler):
         """Begin a request; tornado calls this once."""
         super().initialize()
         self._routed: tuple[Route, dict[str, str]] | None = None
+        self._is_begun = False
         self._is_complete = False
         self._is_gone = False
         self._received = 0
@@ -64,12 +65,15 @@ class CTSHandler(BaseHandler):
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._refusal: CTSError | HTTPError | None = None
+        self._engine: Engine | None = None
         self._began = time.perf_counter()
         self._seconds: float | None = None
 
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
         set_about(request_id=self._request_id)
+        self._service.begin()
+        self._is_begun = True
         self._allow_uploads()
         if is_preflight(self.request.method, self.request.headers):
             return
@@ -89,7 +93,9 @@ class CTSHandler(BaseHandler):
         )
         route = None if isinstance(found, CTSError) else found[0]
         if route is None or route.needs_engine:
-            await self._identify(await self._service.engine(), route)
+            # Kept, since a request that was taken is served to its end by a server that stops.
+            self._engine = await self._service.engine()
+            await self._identify(self._engine, route)
         if isinstance(found, CTSError):
             raise found
         route, texts = found
@@ -101,9 +107,7 @@ class CTSHandler(BaseHandler):
             return
         asked = read_parameters(route, texts, self.request.query)
         self._upload = Upload()
-        self._answer = asyncio.create_task(
-            route.handler(await self._call(route), **asked, body=self._upload)
-        )
+        self._answer = asyncio.create_task(route.handler(self._call(), **asked, body=self._upload))
         self._answer.add_done_callback(self._end_upload)
         self._service.end_with_server(self._answer)
 
@@ -123,9 +127,8 @@ class CTSHandler(BaseHandler):
             with suppress(AuthenticationError):
                 self._user = await access.identify(engine.identity, required=False)
 
-    async def _call(self, route: Route) -> Call:
-        engine = await self._service.engine() if route.needs_engine else None
-        return Call(engine, self._user, self.request.headers, self._service.routes)
+    def _call(self) -> Call:
+        return Call(self._engine, self._user, self.request.headers, self._service.routes)
 
     # The body.
 
@@ -156,6 +159,7 @@ class CTSHandler(BaseHandler):
         """Tell whoever works for this request that nobody waits for it any more."""
         super().on_connection_close()
         self._is_gone = True
+        self._end()
         if self._upload is not None and not self._is_complete:
             self._upload.interrupt()
         if self._sending is not None:
@@ -166,10 +170,16 @@ class CTSHandler(BaseHandler):
     def on_finish(self) -> None:
         """Nothing is left to wait for; what the request took is counted."""
         super().on_finish()
-        if (engine := self._service.running) is not None:
+        self._end()
+        if (engine := self._engine or self._service.running) is not None:
             seconds = self._seconds or time.perf_counter() - self._began
             where = self._routed[0].path if self._routed else "none"
             engine.requested(self.request.method or "", where, self.get_status(), seconds)
+
+    def _end(self) -> None:
+        if self._is_begun:
+            self._is_begun = False
+            self._service.end()
 
     # The answer.
 
@@ -193,7 +203,7 @@ class CTSHandler(BaseHandler):
             answer = await self._answer
         else:
             asked = await self._parse(route, texts)
-            answer = await route.handler(await self._call(route), **asked)
+            answer = await route.handler(self._call(), **asked)
         if isinstance(answer, Stream):
             await self._send_stream(answer)
         elif answer is None:
@@ -231,6 +241,7 @@ class CTSHandler(BaseHandler):
         self._service.end_with_server(self._sending)
         # The task may be canceled, when the client leaves or the server stops; this coroutine is not.
         await asyncio.wait({self._sending})
+        self._end()
         if self._sending.cancelled():
             self._break_off()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ _THREADS = 2
 
 _T = TypeVar("_T")
 
+log = logging.getLogger(__name__)
+
 
 class Service:
     """Between the server extension, which starts and stops it, and the handler of requests."""
@@ -32,6 +35,9 @@ class Service:
         self._failure = "CTS is still starting: try again in a moment"
         self._settled = asyncio.Event()
         self._transfers: set[asyncio.Task[Any]] = set()
+        self._requests = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cts-api")
 
     def start(self, engine: Engine) -> None:
@@ -45,6 +51,30 @@ class Service:
         self._engine = None
         self._failure = reason
         self._settled.set()
+
+    def begin(self) -> None:
+        """A request is under way."""
+        self._requests += 1
+        self._quiet.clear()
+
+    def end(self) -> None:
+        """A request has ended."""
+        self._requests -= 1
+        if not self._requests:
+            self._quiet.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more requests, end every stream of events, and let the other requests end in this time."""
+        engine = self._engine
+        self.fail("This server is stopping: try again in a moment")
+        if engine is not None:
+            await engine.hub.close()
+        try:
+            await asyncio.wait_for(self._quiet.wait(), seconds)
+        except TimeoutError:
+            log.warning(
+                "%d requests have not ended in %.0f s, and are cut off", self._requests, seconds
+            )
 
     async def close(self) -> None:
         """End every transfer; whoever asks from now on is told that the server stops."""

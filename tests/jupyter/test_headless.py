@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,118 @@ def test_help_names_what_it_takes(isolated: Path) -> None:
     for word in ("--port", "--home", "--owner", "--preset", "/cts"):
         assert word in shown.stdout
     assert "notebook-dir" not in shown.stdout
+
+
+def begin_upload(
+    pool: ThreadPoolExecutor, http: httpx.Client, go_on: threading.Event
+) -> Future[httpx.Response]:
+    """An upload that the server has begun to read, and that ends when it may go on."""
+    read = threading.Event()
+
+    def trickle() -> Iterator[bytes]:
+        # More than sockets buffer: once it is gone, the server is reading.
+        yield b"x" * (64 << 20)
+        read.set()
+        go_on.wait(20)
+        yield b"last"
+
+    path = {"path": "data/in/slow"}
+    upload = pool.submit(lambda: http.put("/files/content", params=path, content=trickle()))
+    assert read.wait(20)
+    return upload
+
+
+def read_events(http: httpx.Client) -> list[str]:
+    with http.stream("GET", "/events") as events:
+        return list(events.iter_lines())
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_refused(url: str) -> bool:
+    try:
+        httpx.get(url)
+    except httpx.ConnectError:
+        return True
+    return False
+
+
+def test_a_stop_lets_requests_end(service: Service) -> None:
+    found = service.start()
+    go_on = threading.Event()
+    assert service.process
+    with client(found) as http, ThreadPoolExecutor(2) as pool:
+        stream = pool.submit(read_events, http)
+        slow = begin_upload(pool, http, go_on)
+        wait_until(lambda: "cts_event_subscribers 1.0" in http.get("/metrics").text)
+        service.process.send_signal(signal.SIGTERM)
+        # Streams of events end at once, others are waited for.
+        assert "event: begin" in stream.result(20)
+        wait_until(lambda: is_refused(found.url))
+        assert service.process.poll() is None
+        go_on.set()
+        assert slow.result(20).status_code == 200
+    assert service.process.wait(20) == 0
+    service.stop()
+    assert "Traceback" not in "".join(service.output)
+
+
+def test_a_second_signal_ends_it_at_once(service: Service) -> None:
+    found = service.start()
+    go_on = threading.Event()
+    assert service.process
+    with client(found) as http, ThreadPoolExecutor(1) as pool:
+        begin_upload(pool, http, go_on)
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(found.url))
+        service.stop()
+        assert service.process.returncode == -signal.SIGTERM
+        go_on.set()
+
+
+def test_requests_that_take_too_long_are_cut_off(service: Service) -> None:
+    service.environment["CTS_DRAIN_S"] = "0.2"
+    found = service.start()
+    go_on = threading.Event()
+    with client(found) as http, ThreadPoolExecutor(1) as pool:
+        begin_upload(pool, http, go_on)
+        service.stop()
+        go_on.set()
+    assert service.process
+    assert service.process.returncode == 0
+
+
+def test_a_configured_root_path(service: Service) -> None:
+    service.environment["CTS_ROOT_PATH"] = "/apis/tasks"
+    found = service.start()
+    assert found.url.endswith("/apis/tasks/cts")
+    with client(found) as http:
+        assert http.get("/whoami").json()["user"] == "ana"
+    assert httpx.get(found.url.replace("/apis/tasks", "") + "/health").status_code == 404
+    service.stop()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"CTS_RECORDS": "paper"}, "records: paper is not available"),
+        ({"CTS_OBJECTS": "s3"}, "s3.url is needed, because objects is s3"),
+        ({"CTS_HOME": "/dev/null/x"}, "/dev/null"),
+    ],
+)
+def test_it_does_not_stay_up_without_cts(
+    service: Service, variables: dict[str, str], told: str
+) -> None:
+    service.environment.update(variables)
+    process = subprocess.run(
+        [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"],
+        env=service.environment, capture_output=True, text=True, timeout=60, cwd=service.folder, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert told in process.stderr
+    assert "Traceback" not in process.stderr
