@@ -31,7 +31,9 @@ def record_store(settings: Settings) -> RecordStore:
         try:
             from cts_core.records.mongo import MongoStore  # noqa: PLC0415 - see the module
         except ImportError as e:
-            raise ConfigError("records: mongo needs pymongo; pip install 'cts-jupyter[mongo]'") from e
+            raise ConfigError(
+                "records: mongo needs pymongo; pip install 'cts-jupyter[mongo]'"
+            ) from e
         return MongoStore(settings.mongo)
     raise _not_there("records", settings.records)
 

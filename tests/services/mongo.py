@@ -233,7 +233,7 @@ class MongoServer(ServerProcess):
 
 
 @pytest.fixture(scope="session")
-def mongo_server(tmp_path_factory) -> Iterator[MongoServer]:
+def mongo(tmp_path_factory) -> Iterator[MongoServer]:
     """One server for all tests; each takes a database of its own."""
     try:
         server = MongoServer(tmp_path_factory.mktemp("mongo"))
@@ -245,9 +245,9 @@ def mongo_server(tmp_path_factory) -> Iterator[MongoServer]:
 
 
 @pytest.fixture
-def mongo_settings(mongo_server) -> Iterator[MongoSettings]:
+def mongo_settings(mongo) -> Iterator[MongoSettings]:
     """Settings of a store in a database of the test's own."""
     db = f"test_{uuid.uuid4().hex}"
-    yield mongo_server.settings(db)
-    with mongo_server.client() as client:
+    yield mongo.settings(db)
+    with mongo.client() as client:
         client.drop_database(db)
