@@ -1,7 +1,7 @@
 """Reads the settings: where they come from, and what is said of those that are refused.
 
 In order of weight: what the Jupyter configuration sets on the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
-for ``cpus`` of ``[local]``), ``cts.toml``, the preset's defaults, the defaults.
+for ``cpus`` of ``[local]``), ``cts.toml``, ``CDM_TASK_SERVICE_URL``, the preset's defaults, the defaults.
 """
 
 from __future__ import annotations
@@ -127,6 +127,10 @@ def read_sources(
         Source(str(path), file),
     ]
     preset = next((s.values["preset"] for s in sources if "preset" in s.values), None)
+    url = environ.get(_REMOTE_URL)
+    if url and preset in (None, Preset.REMOTE):
+        preset = Preset.REMOTE
+        sources.append(Source(_REMOTE_URL, {"preset": preset, "remote": {"url": url}}))
     if preset in list(Preset):
         sources.append(Source(f"preset {preset}", PRESETS.get(Preset(preset), {})))
     return sources
@@ -187,8 +191,6 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
         case "literal_error" | "enum":
             expected = " or ".join(re.findall("'(.+?)'", details["ctx"]["expected"]))
             yield f"{name}: {details['input']} is {_FEW}; use {expected}"
-            if name == "preset" and details["input"] == Preset.REMOTE:
-                yield f"preset: {_ON_PURPOSE}"
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
@@ -200,12 +202,8 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
 
 def _misplaced(environ: Mapping[str, str]) -> Iterator[str]:
     """Why a server that was not told to be embedded should not be."""
-    if environ.get(_REMOTE_URL):
+    if any(environ.get(name) for name in _HUB):
         yield (
-            f"{_REMOTE_URL} names a CTS service elsewhere, and forwarding to one is {_FEW}; {_ON_PURPOSE}"
-        )
-    elif any(environ.get(name) for name in _HUB):
-        yield (
-            "this server runs under JupyterHub, where jobs would run inside the user's own server; "
-            f"{_ON_PURPOSE}"
+            "this server runs under JupyterHub, where jobs would run inside the user's own server; to use a "
+            f"CTS service elsewhere, set {_REMOTE_URL} to its URL; {_ON_PURPOSE}"
         )

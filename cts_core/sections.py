@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,7 @@ from pydantic import (
 from cts_core import machine
 
 _URL = re.compile(r"https?://[^\s*?#@]+")
+_BASE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 _CREDENTIALS = "it holds credentials, which have settings of their own"
 
 
@@ -36,6 +38,13 @@ def _url(url: str) -> str:
     if url and not _URL.fullmatch(url):
         raise ValueError(f"'{url}' is not a URL such as https://host:port")
     return url.rstrip("/")
+
+
+def _service(url: str) -> str:
+    parts = urlsplit(_url(url))
+    if url and not (parts.hostname and _BASE_PATH.fullmatch(parts.path) and parts.port != 0):
+        raise ValueError(f"'{url}' is not the URL of a service such as https://host/apis/cts")
+    return parts.geturl()
 
 
 def _host(host: str) -> str:
@@ -175,3 +184,22 @@ class KBaseSettings(Section):
     timeout_s: float = Field(
         10.0, gt=0, le=60, description="seconds until a question to auth2 is given up"
     )
+
+
+class RemoteSettings(Section):
+    """The CTS service elsewhere that the preset ``remote`` forwards to."""
+
+    url: Annotated[str, AfterValidator(_service)] = Field(
+        "", description="URL of the service; none: that of `CDM_TASK_SERVICE_URL`"
+    )
+    token_file: Path = Field(
+        Path("~/.berdl_kbase_session"),
+        description="file with the user's token; it, or `KBASE_AUTH_TOKEN`, whichever is newer",
+    )
+    timeout_s: float = Field(
+        15.0,
+        gt=0,
+        le=600,
+        description="seconds until a service that cannot be reached, or says nothing at all, is given up",
+    )
+    allow_insecure: bool = Field(default=False, description="accept any TLS certificate at url")

@@ -21,6 +21,7 @@ from cts_core.sections import (
     KBaseSettings,
     LocalSettings,
     MongoSettings,
+    RemoteSettings,
     S3Settings,
     Section,
     Url,
@@ -36,6 +37,7 @@ __all__ = [
     "LocalSettings",
     "MongoSettings",
     "Preset",
+    "RemoteSettings",
     "S3Settings",
     "Section",
     "Settings",
@@ -66,6 +68,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "sites": [],
         "log_format": "json",
     },
+    Preset.REMOTE: {},
 }
 """The defaults that a preset changes."""
 
@@ -74,8 +77,11 @@ _REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("records", "mongo"): ("mongo.host",),
     ("objects", "s3"): ("s3.url", "s3.access_key", "s3.access_secret"),
     ("events", "kafka"): ("kafka.bootstrap_servers", "kafka.topic"),
+    ("preset", "remote"): ("remote.url",),
 }
 """What a choice cannot do without."""
+_PORTS = ("identity", "records", "objects", "events", "sites")
+"""What an engine stands on."""
 
 
 def _absolute(path: Path) -> Path:
@@ -115,9 +121,10 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    preset: Literal[Preset.EMBEDDED, Preset.SERVICE] = Field(
+    preset: Preset = Field(
         Preset.EMBEDDED,
-        description="embedded: one person, one machine; service: for many people, see below",
+        description="embedded: one person, one machine; service: for many people; remote: forwards to a "
+        "service elsewhere; see below",
     )
     home: _Folder = Field(
         default_factory=machine.data_home, description="folder of records and running jobs"
@@ -192,6 +199,9 @@ class Settings(BaseSettings):
     s3: S3Settings = Field(default_factory=S3Settings, description="objects on S3")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="events on Kafka")
     kbase: KBaseSettings = Field(default_factory=KBaseSettings, description="identity by KBase")
+    remote: RemoteSettings = Field(
+        default_factory=RemoteSettings, description="the service elsewhere"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -231,6 +241,15 @@ class Settings(BaseSettings):
             )
 
     def _impossible(self) -> Iterator[str]:
+        if self.preset is Preset.REMOTE:
+            for name in _PORTS:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield f"{name} has no meaning with preset remote, which has no engine here; take it out"
+        elif self.remote.url:
+            yield (
+                f"remote.url is used by preset remote alone, and preset is {self.preset}: take remote.url out, "
+                "or set preset to remote (CTS_PRESET=remote)"
+            )
         if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
             yield "mongo.user and mongo.password go together: set both, or neither"
         if Cluster.LOCAL in self.sites:

@@ -1,7 +1,8 @@
 """How a kernel finds the CTS it belongs to, and what the server leaves for it to be found by.
 
 ``CDM_TASK_SERVICE_URL`` wins, with the token of ``KBASE_AUTH_TOKEN``. Else the server that started the kernel
-has left a file in Jupyter's runtime folder, readable by its owner only, with a URL and a token for ``/cts``.
+has left a file in Jupyter's runtime folder, readable by its owner only, with a URL and a token for ``/cts``. So it
+has, too, where it forwards to the very service that the variable names: then it is asked, and its token is newer.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Connection:
     token: Callable[[], str | None]
     certificate: Path | None = None
     """The server's own certificate, to be trusted although nobody else vouches for it."""
+    is_page_server: bool = False
+    """Whether it is the Jupyter server that this process belongs to, and that its notebooks' pages come from."""
+    service: str | None = None
+    """The service elsewhere that this server forwards to."""
 
     def tls(self) -> ssl.SSLContext | bool:
         """What httpx verifies the server by."""
@@ -55,6 +60,8 @@ class ServerFile(BaseModel):
     token: str
     pid: int
     certificate: Path | None = None
+    service: str | None = None
+    """The service elsewhere that the server forwards to."""
 
 
 def write_server_file(folder: Path, content: ServerFile) -> Path:
@@ -79,11 +86,22 @@ def write_server_file(folder: Path, content: ServerFile) -> Path:
 def find_connection() -> Connection:
     """The CTS that this process belongs to. Raises NoConnectionError."""
     url = os.environ.get(URL_VARIABLE)
-    if url:
-        # Read at each request: hubs renew the variable's token while the kernel lives.
-        return Connection(url, lambda: os.environ.get(TOKEN_VARIABLE) or None)
-    found = _find_server(Path(jupyter_runtime_dir()))
-    return Connection(found.url, _reread(found), found.certificate)
+    try:
+        found = _find_server(Path(jupyter_runtime_dir()))
+    except NoConnectionError:
+        if not url:
+            raise
+    else:
+        if not url or url.rstrip("/") == found.service:
+            return Connection(
+                found.url,
+                _reread(found),
+                found.certificate,
+                is_page_server=True,
+                service=found.service,
+            )
+    # Read at each request: hubs renew the variable's token while the kernel lives.
+    return Connection(url, lambda: os.environ.get(TOKEN_VARIABLE) or None)
 
 
 def _find_server(folder: Path) -> ServerFile:

@@ -1,12 +1,16 @@
-"""The Jupyter server extension: starts the engine with the server, serves it below ``/cts``, stops it."""
+"""The Jupyter server extension: starts the engine with the server, serves it below ``/cts``, stops it.
+
+With the preset ``remote`` there is no engine: what comes below ``/cts`` is forwarded.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
@@ -16,13 +20,15 @@ from traitlets import Dict, Unicode
 from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError, CTSError
 from cts_core.logs import write_json
-from cts_core.settings import Settings
+from cts_core.settings import Preset, Settings
 
 if TYPE_CHECKING:
     from cts_core.engine.engine import Engine
     from cts_core.identity.identity import Identity
     from cts_jupyter.api.service import Service
+    from cts_jupyter.remote.forwarder import Forwarder
 
+_BELOW = r"/cts(?:/.*)?"
 _LOGGERS = ("cts_core", "cts_jupyter")
 
 
@@ -34,14 +40,19 @@ class CTSExtension(ExtensionApp):
 
     name = "cts_jupyter"
 
-    preset = Unicode(help="How CTS stands: embedded (one person, one machine).").tag(config=True)
+    preset = Unicode(
+        help="How CTS stands: embedded (one person, one machine), service, or remote (forwards elsewhere)."
+    ).tag(config=True)
     home = Unicode(help="Folder of records, objects and running jobs.").tag(config=True)
     owner = Unicode(help="Whose jobs these are; the login's name if unset.").tag(config=True)
     overrides = Dict(
         help="Any other settings by name, as in cts.toml: {'max_cpu_hours': 10, 'local': {'cpus': 4}}."
     ).tag(config=True)
 
+    _cts_settings: Settings | None = None
+    _failure = "CTS could not start: the server's log says why"
     _service: Service | None = None
+    _forwarder: Forwarder | None = None
     _engine: Engine | None = None
     _file: Path | None = None
 
@@ -58,67 +69,95 @@ class CTSExtension(ExtensionApp):
             logger.setLevel(self.log.level)
         try:
             check_platform()
+            self._cts_settings = load_settings(self.load_overrides())
         except ConfigError as e:
+            self._failure = str(e)
             self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
+        if sys.platform == "win32":
             return
+        self._kernel_token = secrets.token_urlsafe(32)
         # Only now: the engine's modules need what Windows has not.
+        if self._cts_settings is not None and self._cts_settings.preset is Preset.REMOTE:
+            self._forward(self._cts_settings)
+            return
         from cts_jupyter.api.service import SETTING, Service  # noqa: PLC0415 - see above
         from cts_jupyter.api.table import ROUTES  # noqa: PLC0415 - see above
 
         self._service = Service(ROUTES)
         self.settings[SETTING] = self._service
 
+    def _forward(self, settings: Settings) -> None:
+        from cts_jupyter.remote import forwarder  # noqa: PLC0415 - as above
+
+        serverapp = cast("ServerApp", self.serverapp)
+        self._forwarder = forwarder.Forwarder(
+            settings.remote,
+            _identity(settings, serverapp, self._kernel_token),
+            origins=settings.cors_origins,
+            root=url_path_join(serverapp.base_url, "cts"),
+        )
+        self.settings[forwarder.SETTING] = self._forwarder
+
     def initialize_handlers(self) -> None:
         """Serve below ``/cts``; requests wait until the engine has started."""
+        if self._forwarder is not None:
+            from cts_jupyter.remote.handler import ForwardHandler  # noqa: PLC0415 - as above
+
+            self.handlers.append((_BELOW, ForwardHandler))
         if self._service is not None:
             from cts_jupyter.api.handler import CTSHandler  # noqa: PLC0415 - as above
 
-            self.handlers.append((r"/cts(?:/.*)?", CTSHandler))
+            self.handlers.append((_BELOW, CTSHandler))
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
-        """Start the engine. What is wrong with its settings is told, and Jupyter goes on without it."""
+        """Start the engine. What is wrong is told, and Jupyter goes on without it."""
+        settings = self._cts_settings
+        if settings is not None and settings.log_format == "json":
+            for logger in (self.log, serverapp.log):
+                write_json(logger, settings.group)
+        if self._forwarder is not None and settings is not None:
+            self._leave_file(serverapp, service=settings.remote.url)
+            self.log.info(
+                "CTS forwards from below %s to %s", self._forwarder.root, settings.remote.url
+            )
         if self._service is None:
             return
-        reason = "CTS could not start: the server's log says why"
         try:
-            settings = load_settings(self.load_overrides())
-            if settings.log_format == "json":
-                for logger in (self.log, serverapp.log):
-                    write_json(logger, settings.group)
-            await self._run_engine(self._service, settings, serverapp)
+            if settings is not None:
+                await self._run_engine(self._service, settings, serverapp)
         except (ConfigError, CTSError, OSError) as e:
-            reason = str(e)
-            self.log.error("%s", reason)  # noqa: TRY400 - one plain line, no trace
+            self._failure = str(e)
+            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
         finally:
             if self._engine is None:
-                self._service.fail(reason)
+                self._service.fail(self._failure)
 
     async def _run_engine(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
 
-        token = secrets.token_urlsafe(32)
-        engine = Engine.from_settings(settings, _identity(settings, serverapp, token))
+        engine = Engine.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
         await engine.start()
         self._engine = engine
         service.start(engine)
         path = url_path_join(serverapp.base_url, "cts")
         if engine.identity.uses_host_login:
-            self._leave_file(serverapp, token)
+            self._leave_file(serverapp)
             self.log.info(
                 "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
             )
         else:
             self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
 
-    def _leave_file(self, serverapp: ServerApp, token: str) -> None:
+    def _leave_file(self, serverapp: ServerApp, service: str | None = None) -> None:
         from cts_jupyter.connection import ServerFile, write_server_file  # noqa: PLC0415 - as above
 
         certificate = serverapp.certfile
         content = ServerFile(
             url=local_url(serverapp),
-            token=token,
+            token=self._kernel_token,
             pid=os.getpid(),
             certificate=Path(certificate).absolute() if certificate else None,
+            service=service,
         )
         try:
             self._file = write_server_file(Path(serverapp.runtime_dir), content)
@@ -128,7 +167,7 @@ class CTSExtension(ExtensionApp):
     @property
     def is_serving(self) -> bool:
         """Whether CTS has started."""
-        return self._engine is not None
+        return self._engine is not None or self._forwarder is not None
 
     async def drain(self) -> None:
         """Take no more requests, and let those under way end, for at most ``drain_s`` seconds."""
@@ -140,6 +179,8 @@ class CTSExtension(ExtensionApp):
         if self._file is not None:
             self._file.unlink(missing_ok=True)
             self._file = None
+        if self._forwarder is not None:
+            await self._forwarder.close()
         if self._service is not None:
             await self._service.close()
         if self._engine is not None:

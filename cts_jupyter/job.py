@@ -233,7 +233,7 @@ class Job:
             self._is_ending = words.has_ended(change.state or "")
         if self._is_ending:
             self._finish()
-        elif not self._session.is_page_server:
+        elif not self._session.connection.is_page_server:
             self._display.update_soon()
 
     def on_lost(self, error: CTSClientError) -> None:
@@ -282,7 +282,7 @@ class Job:
         """Show the card now; the same cell does not show it once more if the job is its result, too."""
         self.follow()
         shown = self._display.show(
-            is_live=self._session.is_page_server, is_result_too=is_result_too
+            is_live=self._session.connection.is_page_server, is_result_too=is_result_too
         )
         # It may have ended between the look that the card was made of and the card's being there.
         if shown is not None and self._ended.is_set() and not words.has_ended(shown.state):

@@ -118,7 +118,7 @@ def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
     )  # fmt: skip
 
 
-def site_table(sites: Sequence[Site]) -> Table[Site]:
+def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Site]:
     """The sites of a service."""
     return Table(
         [
@@ -133,6 +133,7 @@ def site_table(sites: Sequence[Site]) -> Table[Site]:
         ],
         sites,
         empty="The service has no sites",
+        notes=notes,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cts_jupyter import words
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import URL_VARIABLE, Connection, NoConnectionError, find_connection
+from cts_jupyter.connection import Connection, NoConnectionError, find_connection
 from cts_jupyter.feed import EventFeed
 
 if TYPE_CHECKING:
@@ -32,10 +31,8 @@ class JobReferenceError(LookupError):
 class Session:
     """One service, as one user. Raises CTSClientError wherever the service is asked."""
 
-    def __init__(self, connection: Connection, *, is_page_server: bool) -> None:
-        """``is_page_server``: the pages of this kernel's notebooks come from the service's own server."""
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.is_page_server = is_page_server
         self.client = CTSClient.of(connection)
         self.feed = EventFeed(self.client)
         # A kernel may go to another service; jobs that somebody still holds keep this one open.
@@ -49,12 +46,24 @@ class Session:
     @property
     def where(self) -> str:
         """The service in a word."""
-        return _HERE if self.is_page_server else urlsplit(self.connection.url).netloc
+        return _HERE if self.url is None else urlsplit(self.url).netloc
 
     @property
     def name(self) -> str:
         """What stays the same about the service: a Jupyter server's port does not."""
-        return _HERE if self.is_page_server else self.connection.url
+        return self.url or _HERE
+
+    @property
+    def url(self) -> str | None:
+        """The URL of a service elsewhere, whether this Jupyter server forwards to it or not."""
+        if self.connection.service is not None:
+            return self.connection.service
+        return None if self.connection.is_page_server else self.connection.url
+
+    def is_of(self, connection: Connection) -> bool:
+        """Whether a connection leads to the same service in the same way."""
+        known = self.connection
+        return (known.url, known.service) == (connection.url, connection.service)
 
     def close(self) -> None:
         """End the feed and the connections."""
@@ -105,13 +114,12 @@ _current: Session | None = None
 def current_session() -> Session:
     """The service that this kernel belongs to now. Raises NoConnectionError, which says what to set."""
     global _current  # noqa: PLW0603 - one kernel, one service at a time
-    is_page_server = not os.environ.get(URL_VARIABLE)
     with _lock:
         try:
             connection = find_connection()
         except NoConnectionError:
             _current = None
             raise
-        if _current is None or _current.connection.url != connection.url:
-            _current = Session(connection, is_page_server=is_page_server)
+        if _current is None or not _current.is_of(connection):
+            _current = Session(connection)
         return _current

@@ -15,13 +15,16 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, cast
 
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
+from cts_core.logs import set_about
 from cts_jupyter.api.access import JupyterAccess
-from cts_jupyter.api.cors import cors_headers
+from cts_jupyter.api.call import Upload
+from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
 from cts_jupyter.api.envelope import error_body, error_headers, error_status
+from cts_jupyter.api.parse import announced_bytes
 from cts_jupyter.api.route import JSON
 
 MAX_UPLOAD = 5 << 40
@@ -52,6 +55,10 @@ class BaseHandler(RequestHandler):
         """Begin a request; tornado calls this once."""
         self._user: User | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._is_complete = False
+        self._is_gone = False
+        self._upload: Upload | None = None
+        self._refusal: CTSError | HTTPError | None = None
 
     @property
     def _origins(self) -> Collection[str]:
@@ -75,7 +82,7 @@ class BaseHandler(RequestHandler):
         """Jupyter's log."""
         return cast("logging.Logger", self.settings["serverapp"].log)
 
-    # Before the body.
+    # What every answer says.
 
     def set_default_headers(self) -> None:
         """Headers of every answer, errors included."""
@@ -92,10 +99,51 @@ class BaseHandler(RequestHandler):
         """No ETag but those that handlers set."""
 
     def check_xsrf_cookie(self) -> None:
-        """Done in prepare: only requests that a cookie has authenticated need it."""
+        """Done when it is identified: only requests that a cookie has authenticated need it."""
 
-    def _allow_uploads(self) -> None:
+    # The request.
+
+    async def prepare(self) -> None:
+        """All that can be said before the body is there."""
+        set_about(request_id=self._request_id)
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
+        if is_preflight(self.request.method, self.request.headers):
+            return
+        try:
+            await self._admit()
+        except (CTSError, HTTPError) as e:
+            if announced_bytes(self.request.headers):
+                self._refuse(e)
+            else:
+                # Answered once the request is read: to end earlier would close the connection.
+                self._refusal = e
+
+    async def _admit(self) -> None:
+        """Let the request in. Raises CTSError and HTTPError, which answer it."""
+        raise NotImplementedError
+
+    def _is_answered(self) -> bool:
+        """Whether the request, now that all of it is there, needs no answer any more. Raises its refusal."""
+        self._is_complete = True
+        if self._lingering is not None:
+            self._hang_up()
+            return True
+        if is_preflight(self.request.method, self.request.headers):
+            self._set_headers(preflight_headers(self.request.headers, self._origins))
+            self.set_status(HTTPStatus.NO_CONTENT)
+            return True
+        if self._refusal is not None:
+            raise self._refusal
+        return False
+
+    def on_connection_close(self) -> None:
+        """Tell whoever works for this request that nobody waits for it any more."""
+        super().on_connection_close()
+        self._is_gone = True
+        if self._upload is not None and not self._is_complete:
+            self._upload.interrupt()
+        if self._lingering is not None:
+            self._lingering.cancel()
 
     # What goes wrong.
 
@@ -152,6 +200,9 @@ class BaseHandler(RequestHandler):
         self.set_header("Content-Length", str(len(body)))
         self.write(body)
         self.flush()
+        self._linger()
+
+    def _linger(self) -> None:
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:

@@ -14,16 +14,14 @@ from typing import Any, cast
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, stream_request_body
+from tornado.web import stream_request_body
 
 from cts_core.engine.engine import Engine
 from cts_core.errors import AuthenticationError, CTSError
-from cts_core.logs import set_about
 from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
 from cts_jupyter.api.call import Call, Stream, Upload
-from cts_jupyter.api.cors import is_preflight, preflight_headers
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
 )
@@ -57,34 +55,19 @@ class CTSHandler(BaseHandler):
         super().initialize()
         self._routed: tuple[Route, dict[str, str]] | None = None
         self._is_begun = False
-        self._is_complete = False
-        self._is_gone = False
         self._received = 0
         self._body = bytearray()
-        self._upload: Upload | None = None
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._refusal: CTSError | HTTPError | None = None
         self._engine: Engine | None = None
         self._began = time.perf_counter()
         self._seconds: float | None = None
 
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
-        set_about(request_id=self._request_id)
         self._service.begin()
         self._is_begun = True
-        self._allow_uploads()
-        if is_preflight(self.request.method, self.request.headers):
-            return
-        try:
-            await self._admit()
-        except (CTSError, HTTPError) as e:
-            if announced_bytes(self.request.headers):
-                self._refuse(e)
-            else:
-                # Answered once the request is read: to end earlier would close the connection.
-                self._refusal = e
+        await super().prepare()
 
     async def _admit(self) -> None:
         root = f"{self.base_url.rstrip('/')}/cts"
@@ -156,16 +139,11 @@ class CTSHandler(BaseHandler):
             self._refuse(error)
 
     def on_connection_close(self) -> None:
-        """Tell whoever works for this request that nobody waits for it any more."""
+        """Stop to send, too."""
         super().on_connection_close()
-        self._is_gone = True
         self._end()
-        if self._upload is not None and not self._is_complete:
-            self._upload.interrupt()
         if self._sending is not None:
             self._sending.cancel()
-        if self._lingering is not None:
-            self._lingering.cancel()
 
     def on_finish(self) -> None:
         """Nothing is left to wait for; what the request took is counted."""
@@ -185,16 +163,8 @@ class CTSHandler(BaseHandler):
 
     @allow_unauthenticated
     async def _serve(self) -> None:
-        self._is_complete = True
-        if self._lingering is not None:
-            self._hang_up()
+        if self._is_answered():
             return
-        if is_preflight(self.request.method, self.request.headers):
-            self._set_headers(preflight_headers(self.request.headers, self._service.origins))
-            self.set_status(HTTPStatus.NO_CONTENT)
-            return
-        if self._refusal is not None:
-            raise self._refusal
         if self._routed is None:
             raise LookupError("a request was neither routed nor refused")
         route, texts = self._routed

@@ -87,7 +87,16 @@ def _configure_plain(parser: CommandParser) -> None:
 
 
 def _run_sites(context: Context, _: argparse.Namespace) -> Table[Site]:
-    return site_table(context.client.sites())
+    notes = [_say_where(context)] if context.session.url else []
+    return site_table(context.client.sites(), notes=notes)
+
+
+def _say_where(context: Context) -> str:
+    try:
+        return f"Sites of {context.session.where}, where you are {context.session.user}"
+    except CTSRequestError:
+        # Services show their sites to everybody.
+        return f"Sites of {context.session.where}"
 
 
 def _run_whoami(context: Context, _: argparse.Namespace) -> LogText:
@@ -95,9 +104,11 @@ def _run_whoami(context: Context, _: argparse.Namespace) -> LogText:
     root = context.client.root()
     paths = ", ".join(path.path for path in me.allowed_paths) or "everywhere"
     roles = f" ({', '.join(me.roles)})" if me.roles else ""
+    url = context.session.url or context.client.url
+    how = ", forwarded by this Jupyter server" if context.session.connection.service else ""
     return LogText(
         f"You are {me.user}{roles} at {context.session.where}: {root.service_name} {root.version}, "
-        f"{context.client.url}\n"
+        f"{url}{how}\n"
         f"You may read and write: {paths}"
     )
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from cts_core.records.mongo import MongoStore
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.store import RecordStore
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.slow)])
-def make_store(request, tmp_path) -> Iterator[Callable[[], RecordStore]]:
+@pytest.fixture(params=["sqlite"])
+def make_store(request, tmp_path) -> Callable[[], RecordStore]:
     """Makes stores on the same records; it can be handed to another process."""
-    if request.param == "sqlite":
-        yield functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
-    else:
-        yield functools.partial(MongoStore, request.getfixturevalue("mongo_settings"))
+    assert request.param == "sqlite"
+    return functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
 
 
 @pytest.fixture

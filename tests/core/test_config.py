@@ -341,29 +341,71 @@ def test_objects_may_not_hold_the_records(folder):
 
 
 @pytest.mark.parametrize(
-    "environ",
-    [
-        {"CDM_TASK_SERVICE_URL": "https://cts.example.org"},
-        {"JUPYTERHUB_API_TOKEN": "very-secret"},
-        {"JUPYTERHUB_USER": "ana"},
-    ],
+    "environ", [{"JUPYTERHUB_API_TOKEN": "very-secret"}, {"JUPYTERHUB_USER": "ana"}]
 )
-def test_embedded_has_to_be_meant_where_it_is_unlikely(environ, toml):
+def test_embedded_has_to_be_meant_under_a_hub(environ, toml):
     (line,) = _refusal(environ=environ)
+    assert "set CDM_TASK_SERVICE_URL to its URL" in line
     assert "set preset to embedded (CTS_PRESET=embedded)" in line
     assert "very-secret" not in line
-    assert "cts.example.org" not in line
     assert load_settings({"preset": "embedded"}, environ=environ)
     assert load_settings(environ={**environ, "CTS_PRESET": "embedded"})
     assert load_settings(environ={**environ, **toml('preset = "embedded"')})
 
 
-def test_remote_says_how_to_be_embedded_on_purpose():
-    lines = _refusal({"preset": "remote"}, {"CDM_TASK_SERVICE_URL": "https://cts.example.org"})
-    assert lines == [
-        "preset: remote is not available in this release; use embedded or service",
-        "preset: to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)",
-    ]
+URL = "https://hub.example.org/apis/cts"
+ELSEWHERE = {"CDM_TASK_SERVICE_URL": f"{URL}/"}
+
+
+@pytest.mark.parametrize("hub", [{}, {"JUPYTERHUB_USER": "ana"}])
+def test_the_url_of_a_service_alone_selects_remote(hub, toml):
+    settings = load_settings(environ={**hub, **ELSEWHERE})
+    assert (settings.preset, settings.remote.url) == (Preset.REMOTE, URL)
+    assert settings.remote.token_file == Path("~/.berdl_kbase_session")
+    assert not settings.remote.allow_insecure
+    # Whatever else is set is kept, and weighs more.
+    other = toml("[remote]\nurl = 'http://other:5000'\ntimeout_s = 3")
+    settings = load_settings(environ={**hub, **ELSEWHERE, **other})
+    assert (settings.remote.url, settings.remote.timeout_s) == ("http://other:5000", 3)
+    assert load_settings({"preset": "remote"}, environ=ELSEWHERE).remote.url == URL
+
+
+def test_other_presets_may_stand_beside_the_url_of_a_service():
+    settings = load_settings({"preset": "embedded"}, environ={"CDM_TASK_SERVICE_URL": "?"})
+    assert (settings.preset, settings.remote.url) == (Preset.EMBEDDED, "")
+
+
+def test_remote_needs_a_url_and_nothing_of_an_engine():
+    assert _refusal({"preset": "remote"}) == ["remote.url is needed, because preset is remote"]
+    (line,) = _refusal({"records": "mongo", "mongo": {"host": "x"}}, ELSEWHERE)
+    assert line.startswith("records has no meaning with preset remote")
+    (line,) = _refusal({"sites": []}, ELSEWHERE)
+    assert line.startswith("sites has no meaning with preset remote")
+    (line,) = _refusal({"remote": {"url": URL}})
+    assert line.startswith("remote.url is used by preset remote alone, and preset is embedded")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hub.example.org",
+        "ftp://hub.example.org",
+        "https://",
+        "https://user:pw@hub.example.org",
+        "https://hub.example.org/cts?x=1",
+        "https://hub.example.org/cts#x",
+        "https://hub.example.org/../cts",
+        "https://hub.example.org/a/./cts",
+        "https://hub.example.org/%2e%2e/cts",
+        "https://hub.example.org:x/cts",
+        "https://hub.example.org:0/cts",
+        "https://hub.example.org/a//cts",
+    ],
+)
+def test_urls_that_name_no_service(url):
+    (line,) = _refusal(environ={"CDM_TASK_SERVICE_URL": url})
+    assert line.startswith("remote.url")
+    assert "pw" not in line
 
 
 def test_windows_is_refused_with_one_plain_line(monkeypatch):

@@ -221,6 +221,7 @@ async def running_server(
             "home": str(folder / "cts-home"),
             "owner": "ana",
             "overrides": {"local": {"cpus": 2, "memory": 1_000_000_000}, **settings},
+            **(config or {}).get("CTSExtension", {}),
         },
     }
     app = ServerApp(

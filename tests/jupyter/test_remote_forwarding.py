@@ -1,0 +1,570 @@
+"""What passes between a client and the service, and what does not; the service says what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from conftest import JUPYTER_TOKEN, Server, running_server
+from remote_stub import Received, Stub, answer, refusal, running_stub
+
+from cts_jupyter.remote import forwarder
+
+TOKEN = "the-users-kbase-token"
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Stub]:
+    async with running_stub() as running:
+        yield running
+
+
+@pytest.fixture
+def token_file(isolated: Path) -> Path:
+    file = isolated / "session"
+    file.write_text(TOKEN)
+    return file
+
+
+@asynccontextmanager
+async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[Server]:
+    """A Jupyter server with CTS that forwards to a URL."""
+    settings = {"url": url, "token_file": str(folder / "session"), "timeout_s": 5, **remote}
+    config = {"CTSExtension": {"preset": "remote", "overrides": {"remote": settings}}}
+    async with running_server(folder, {}, config) as server:
+        yield server
+
+
+@pytest.fixture
+async def server(isolated: Path, stub: Stub, token_file: Path) -> AsyncIterator[Server]:
+    async with forwarding(isolated, stub.url) as running:
+        yield running
+
+
+async def ask(server: Server, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    """As a kernel asks; answers of the stub are not held against our API's description."""
+    headers = {"Authorization": f"Bearer {server.kernel_token}", **kwargs.pop("headers", {})}
+    return await server.http.request(method, server.root + path, headers=headers, **kwargs)
+
+
+async def ask_raw(server: Server, request: str) -> bytes:
+    """Send a request as it is written, and read its answer."""
+    where = urlsplit(server.root)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    lines = [*request.splitlines(), f"Host: {where.netloc}"]
+    lines.append(f"Authorization: Bearer {server.kernel_token}")
+    writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    got = head + (await reader.readexactly(int(length[1])) if length else b"")
+    writer.close()
+    return got
+
+
+def renew(file: Path, token: str) -> None:
+    """As somebody who logs in while the server runs, whatever the clock of the file system."""
+    file.write_text(token)
+    os.utime(file, times=(time.time() + 60, time.time() + 60))
+
+
+def message(response: httpx.Response) -> str:
+    error = response.json()["error"]
+    assert error["httpcode"] == response.status_code
+    assert error["request_id"] == response.headers["x-request-id"]
+    return error["message"]
+
+
+# What the service is asked.
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+async def test_method_path_query_and_token(server: Server, stub: Stub, method: str) -> None:
+    got = await ask(server, method, "//jobs/a%2Fb/?limit=1&x=%20")
+    assert got.status_code == 200
+    assert (stub.last.method, stub.last.target) == (method, "/base//jobs/a%2Fb/?limit=1&x=%20")
+    assert stub.last.headers["authorization"] == f"Bearer {TOKEN}"
+    assert stub.last.headers["host"] == f"127.0.0.1:{stub.port}"
+
+
+async def test_headers_that_mean_something_to_a_service_reach_it(
+    server: Server, stub: Stub
+) -> None:
+    sent = {
+        "Accept": "application/json",
+        "Content-Type": "application/json; charset=utf-8",
+        "Idempotency-Key": "k",
+        "If-None-Match": '"e"',
+        "Last-Event-ID": "2026-01-01T00:00:00Z",
+        "Range": "bytes=1-2",
+        "User-Agent": "a-client/1",
+        "X-Request-ID": "mine",
+        "x-amz-checksum-crc64nvme": "AAAAAAAAAAA=",
+    }
+    await ask(server, "POST", "/jobs", headers=sent, content=b"{}")
+    assert {n.lower(): v for n, v in sent.items()}.items() <= stub.last.headers.items()
+
+
+async def test_nothing_else_reaches_it(server: Server, stub: Stub) -> None:
+    secrets = {
+        "Cookie": "_xsrf=secret; kbase_session=secret",
+        "X-XSRFToken": "secret",
+        "Referer": "http://here/lab?token=secret",
+        "Origin": "http://here",
+        "Proxy-Authorization": "secret",
+        "X-Forwarded-For": "secret",
+        "X-JupyterHub-Token": "secret",
+        "TE": "trailers",
+        "Upgrade": "h2c",
+        # Whatever Connection names concerns one connection.
+        "Connection": "keep-alive, X-Request-ID",
+        "X-Request-ID": "secret",
+    }
+    await ask(server, "GET", f"/jobs?token={JUPYTER_TOKEN}&_xsrf=secret&limit=2", headers=secrets)
+    said = f"{stub.last.target} {stub.last.raw_headers}"
+    assert stub.last.target == "/base/jobs?limit=2"
+    assert "secret" not in said
+    assert JUPYTER_TOKEN not in said
+    assert server.kernel_token not in said
+    known = {"accept", "accept-encoding", "authorization", "connection", "host", "user-agent"}
+    assert set(stub.last.headers) == known
+    assert stub.last.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_arrives_as_it_was_sent(server: Server, stub: Stub, chunked) -> None:
+    body = bytes(range(256)) * 4000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 50_000):
+            yield body[start : start + 50_000]
+
+    content = pieces() if chunked else body
+    got = await ask(server, "PUT", "/files/content?path=a/b", content=content)
+    assert got.json() == {"body": len(body)}
+    assert stub.last.body == body
+    assert ("transfer-encoding" in stub.last.headers) == chunked
+    assert ("content-length" in stub.last.headers) != chunked
+
+
+async def test_a_cancel_without_a_body(server: Server, stub: Stub) -> None:
+    stub.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+    got = await ask(server, "PUT", "/jobs/x/cancel", headers={"Content-Type": "application/json"})
+    assert (got.status_code, got.content) == (204, b"")
+
+
+# Where requests go.
+
+OUTSIDE = [
+    "/../secret",
+    "/jobs/../../secret",
+    "/%2e%2e/secret",
+    "/..%2fsecret",
+    "/..%5csecret",
+    "/%252e%252e/secret",
+    "/..;/secret",
+    "/jobs/%2e%2e/%2e%2e/secret",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+async def test_no_path_leads_out_of_the_service(server: Server, stub: Stub, path: str) -> None:
+    got = await ask_raw(server, f"GET {urlsplit(server.root).path}{path} HTTP/1.1")
+    assert got.startswith(b"HTTP/1.1 404 "), got
+    assert b'"appcode": 40000' in got
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.example/a%40b/cts/jobs",
+        "//evil.example/a%40b/cts/jobs",
+        "evil.example:443",
+        "http://127.0.0.1:1@evil.example/cts",
+    ],
+)
+async def test_no_other_host_can_be_asked(server: Server, stub: Stub, target: str) -> None:
+    got = await ask_raw(server, f"GET {target} HTTP/1.1")
+    assert got.split(b" ")[1] in (b"400", b"403", b"404"), got
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    "rest", ["//evil.example/x", "/http://evil.example/", "/@evil.example", "/x%0d%0aHost:%20evil"]
+)
+async def test_what_looks_like_a_host_is_part_of_the_path(
+    server: Server, stub: Stub, rest: str
+) -> None:
+    await ask_raw(server, f"GET {urlsplit(server.root).path}{rest} HTTP/1.1")
+    assert stub.last.target == f"/base{rest}"
+    assert stub.last.headers["host"] == f"127.0.0.1:{stub.port}"
+
+
+async def test_no_websocket_comes_about(server: Server, stub: Stub) -> None:
+    upgrade = (
+        f"GET {urlsplit(server.root).path}/events HTTP/1.1\nUpgrade: websocket\nConnection: Upgrade\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13"
+    )
+    got = await ask_raw(server, upgrade)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert not {"upgrade", "sec-websocket-key"} & set(stub.last.headers)
+    stub.say(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nframes")
+    got = await ask(server, "GET", "/events")
+    assert got.status_code == 503
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"])
+async def test_redirects_within_the_service_lead_below_our_root(
+    server: Server, stub: Stub, status: str
+) -> None:
+    stub.say(answer(b"", status, Location=f"{stub.url}/jobs/?limit=1"))
+    got = await ask(server, "GET", "/jobs?limit=1")
+    assert got.status_code == int(status[:3])
+    assert got.headers["location"] == f"{urlsplit(server.root).path}/jobs/?limit=1"
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "location", ["http://evil.example/base/jobs", "//evil.example/", "/login?next=/base", ""]
+)
+async def test_redirects_to_elsewhere_are_not_followed(
+    server: Server, stub: Stub, location: str
+) -> None:
+    stub.say(answer(b"", "302 Found", Location=location or "../../up"))
+    got = await ask(server, "GET", "/jobs")
+    assert got.status_code == 503
+    assert "not a CTS service (302 Found, to somewhere else)" in message(got)
+    assert "location" not in got.headers
+    assert len(stub.requests) == 1
+
+
+# What comes back.
+
+
+async def test_answers_headers(server: Server, stub: Stub) -> None:
+    stub.say(
+        answer(
+            b"body",
+            "206 Partial Content",
+            "text/plain; charset=utf-8",
+            ETag='"e"',
+            Accept_Ranges="bytes",
+            Content_Range="bytes 0-3/9",
+            Content_Disposition="attachment; filename=x",
+            Cache_Control="no-cache",
+            X_Request_ID="the-services",
+            X_Amz_Checksum_CRC64NVME="AAAAAAAAAAA=",
+            Date="Thu, 01 Jan 2026 00:00:00 GMT",
+            Set_Cookie="stolen=1",
+            Server="secret",
+            X_Powered_By="secret",
+            Access_Control_Allow_Origin="*",
+            Content_Security_Policy="script-src *",
+            Strict_Transport_Security="max-age=1",
+        )
+    )
+    got = await ask(server, "GET", "/x")
+    assert (got.status_code, got.reason_phrase, got.text) == (206, "Partial Content", "body")
+    assert got.headers["content-type"] == "text/plain; charset=utf-8"
+    assert got.headers["etag"] == '"e"'
+    assert got.headers["accept-ranges"] == "bytes"
+    assert got.headers["content-range"] == "bytes 0-3/9"
+    assert got.headers["content-disposition"] == "attachment; filename=x"
+    assert got.headers["cache-control"] == "no-cache"
+    assert got.headers["x-request-id"] == "the-services"
+    assert got.headers["x-amz-checksum-crc64nvme"] == "AAAAAAAAAAA="
+    assert got.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
+    # What a page of Jupyter may do is not the service's to say.
+    assert got.headers["content-security-policy"].startswith("default-src 'none'")
+    assert got.headers["x-content-type-options"] == "nosniff"
+    for name in ("set-cookie", "server", "x-powered-by", "access-control-allow-origin"):
+        assert name not in got.headers
+    assert "strict-transport-security" not in got.headers
+
+
+async def test_what_is_packed_stays_packed(server: Server, stub: Stub) -> None:
+    body = json.dumps({"x": "y" * 5000}).encode()
+    packed = gzip.compress(body)
+    stub.say(answer(packed, Content_Encoding="gzip"))
+    got = await ask(server, "GET", "/jobs", headers={"Accept-Encoding": "br, gzip"})
+    assert stub.last.headers["accept-encoding"] == "gzip"
+    assert (got.headers["content-encoding"], got.headers["content-length"]) == (
+        "gzip",
+        str(len(packed)),
+    )
+    assert got.content == body
+    await ask(server, "GET", "/jobs", headers={"Accept-Encoding": "br"})
+    assert stub.last.headers["accept-encoding"] == "identity"
+
+
+async def test_not_modified(server: Server, stub: Stub) -> None:
+    stub.say(b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\n\r\n')
+    got = await ask(server, "GET", "/files/content?path=a/b", headers={"If-None-Match": '"e"'})
+    assert (got.status_code, got.content, got.headers["etag"]) == (304, b"", '"e"')
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh", "503 Away"])
+async def test_the_services_own_errors_pass_unchanged(
+    server: Server, stub: Stub, status: str, packed
+) -> None:
+    said = refusal(status, "The service says why", 40040, X_Request_ID="the-services")
+    body = said.partition(b"\r\n\r\n")[2]
+    if packed:
+        coding = {"Content_Encoding": "gzip", "X_Request_ID": "the-services"}
+        said = answer(gzip.compress(body), status, **coding)
+    stub.say(said)
+    got = await ask(server, "GET", "/jobs/x")
+    assert (got.status_code, got.content) == (int(status[:3]), body)
+    assert got.headers["x-request-id"] == "the-services"
+    assert "content-encoding" not in got.headers
+
+
+HTML = b"<html><h1>Nothing to see</h1></html>"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (answer(HTML, "404 Not Found", "text/html"), "not a CTS service (404 Not Found)"),
+        (answer(HTML, "401 Unauthorized", "text/html"), "not a CTS service (401 Unauthorized)"),
+        (answer(HTML, "502 Bad Gateway", "text/html"), "is away: 502 Bad Gateway"),
+        (answer(b'{"detail": "x"}', "503 Away"), "is away: 503 Away"),
+        (answer(b"x" * (2 << 20), "400 Bad Request"), "not a CTS service (400 Bad Request)"),
+        (answer(b"[" * 100_000, "400 Bad Request"), "not a CTS service (400 Bad Request)"),
+        (answer(b"x", "400 Bad Request", Content_Encoding="gzip"), "not a CTS service (400 Bad"),
+        (
+            answer(HTML, content_type="text/html; charset=utf-8"),
+            "not a CTS service (200 OK, a page)",
+        ),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "broke (what came is not HTTP)"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "broke (what came is not HTTP)"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "broke ("),
+        (b"", "broke (it was closed)"),
+    ],
+)
+async def test_what_is_no_answer_of_a_cts(
+    server: Server, stub: Stub, said: bytes, told: str
+) -> None:
+    stub.say(said)
+    got = await ask(server, "GET", "/jobs")
+    assert got.status_code == 503
+    assert told in message(got)
+    assert "appcode" not in got.json()["error"]
+    assert TOKEN not in got.text
+    assert "Nothing to see" not in got.text
+    # It is looked at again before anything else is sent to it.
+    assert stub.roots == 1
+    stub.respond = None
+    assert (await ask(server, "GET", "/jobs")).status_code == 200
+    assert stub.roots == 2
+
+
+async def test_html_that_somebody_stored_is_a_download(server: Server, stub: Stub) -> None:
+    stub.say(answer(HTML, content_type="text/html", Content_Disposition="attachment; filename=x"))
+    assert (await ask(server, "GET", "/files/content?path=a/b")).content == HTML
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
+    server: Server, stub: Stub
+) -> None:
+    stub.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nabc")
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask(server, "GET", "/jobs/x/log/0/stdout")
+    stub.say(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    )
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask(server, "GET", "/jobs/x/log/0/stdout")
+
+
+async def test_an_answer_without_a_length(server: Server, stub: Stub) -> None:
+    stub.say(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"abc", b"def")
+    assert (await ask(server, "GET", "/x")).text == "abcdef"
+
+
+# The user's token.
+
+
+def refuse_all_but(stub: Stub, good: str) -> None:
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        await received.read_body()
+        if received.headers["authorization"] == f"Bearer {good}":
+            writer.write(answer(b'{"user": "ana"}'))
+        else:
+            writer.write(refusal("401 Unauthorized", "The authorization token is invalid", 10020))
+
+    stub.respond = respond
+
+
+async def test_a_renewed_token_is_used_at_once(
+    server: Server, stub: Stub, token_file: Path
+) -> None:
+    await ask(server, "GET", "/whoami")
+    token_file.write_text("renewed")
+    await ask(server, "GET", "/whoami")
+    assert stub.last.headers["authorization"] == "Bearer renewed"
+
+
+async def test_a_refused_token_is_replaced_once(
+    server: Server, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_all_but(stub, "other")
+    renew(token_file, "expired")
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", "other")
+    assert (await ask(server, "GET", "/whoami")).json() == {"user": "ana"}
+    assert len(stub.requests) == 2
+    # It is remembered which one is good.
+    assert (await ask(server, "PUT", "/jobs/x/cancel")).status_code == 200
+    assert len(stub.requests) == 3
+
+
+async def test_what_has_a_body_is_not_sent_again(
+    server: Server, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_all_but(stub, "other")
+    renew(token_file, "expired")
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", "other")
+    got = await ask(server, "POST", "/jobs", json={})
+    assert got.status_code == 401
+    assert "renewed meanwhile: ask again" in message(got)
+    assert len(stub.requests) == 1
+    assert (await ask(server, "POST", "/jobs", json={})).status_code == 200
+
+
+@pytest.mark.parametrize("other", [None, "also-bad"])
+async def test_a_refused_token_says_what_to_do(
+    server: Server, stub: Stub, other: str | None, monkeypatch: pytest.MonkeyPatch, token_file: Path
+) -> None:
+    refuse_all_but(stub, "good")
+    if other:
+        monkeypatch.setenv("KBASE_AUTH_TOKEN", other)
+    got = await ask(server, "GET", "/whoami")
+    assert (got.status_code, got.json()["error"]["appcode"]) == (401, 10000)
+    assert "log in to KBase again" in message(got)
+    assert str(token_file) in message(got)
+    assert len(stub.requests) == (2 if other else 1)
+    token_file.write_text("good")
+    assert (await ask(server, "GET", "/whoami")).status_code == 200
+
+
+async def test_without_a_token_nothing_is_asked(
+    server: Server, stub: Stub, token_file: Path
+) -> None:
+    token_file.unlink()
+    got = await ask(server, "GET", "/jobs")
+    assert (got.status_code, got.json()["error"]["appcode"]) == (401, 10000)
+    assert "no KBase token" in message(got)
+    assert str(token_file) in message(got)
+    assert stub.requests == []
+
+
+async def test_the_token_is_shown_to_nobody(
+    server: Server, stub: Stub, token_file: Path, caplog: pytest.LogCaptureFixture, isolated: Path
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    refuse_all_but(stub, "good")
+    answers = [await ask(server, "GET", "/whoami")]
+    token_file.write_text("good")
+    answers.append(await ask(server, "GET", "/whoami"))
+    stub.say(b"no HTTP at all\r\n\r\n")
+    answers.append(await ask(server, "POST", "/jobs", json={}))
+    token_file.write_text("a b")
+    answers.append(await ask(server, "GET", "/whoami"))
+    assert [a.status_code for a in answers] == [401, 200, 503, 401]
+    files = (isolated / "jupyter-runtime_dir").glob("*")
+    said = [
+        caplog.text,
+        *(f.read_text() for f in files),
+        *(a.text + str(a.headers) for a in answers),
+    ]
+    assert not [text for text in said if TOKEN in text or "Bearer good" in text]
+
+
+# Who may ask.
+
+
+@pytest.mark.parametrize("path", ["", "/", "/sites", "/jobs", "/nope"])
+async def test_nobody_asks_without_jupyters_leave(server: Server, stub: Stub, path: str) -> None:
+    bare = await server.get(path, token=None)
+    assert (bare.status_code, bare.json()["error"]["appcode"]) == (401, 10010)
+    # Not Jupyter's, not the kernels': whose it is and where it is good nobody here can say.
+    foreign = await server.get(path, token="somebodys-kbase-token")
+    assert (foreign.status_code, foreign.json()["error"]["appcode"]) == (401, 10020)
+    users = await server.get(path, token=TOKEN)
+    assert users.status_code == 401
+    assert (stub.requests, stub.roots) == ([], 0)
+
+
+@pytest.mark.parametrize("token", ["kernel", "jupyter"])
+async def test_jupyters_and_the_kernels_token(server: Server, stub: Stub, token: str) -> None:
+    text = {"kernel": server.kernel_token, "jupyter": JUPYTER_TOKEN}[token]
+    headers = {"Authorization": f"Bearer {text}"}
+    got = await server.http.put(f"{server.root}/jobs/x/cancel", headers=headers)
+    assert got.status_code == 200
+    assert text not in str(stub.last.raw_headers)
+
+
+async def test_a_cookie_needs_xsrf_to_change_anything(server: Server, stub: Stub) -> None:
+    base = server.root.removesuffix("/cts")
+    async with httpx.AsyncClient() as browser:
+        await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
+        await browser.get(f"{base}/no-such-page")
+        assert (await browser.get(f"{server.root}/jobs")).status_code == 200
+        refused = await browser.put(f"{server.root}/jobs/x/cancel")
+        assert (refused.status_code, refused.json()["error"]["appcode"]) == (403, 20000)
+        assert len(stub.requests) == 1
+        xsrf = {"X-XSRFToken": browser.cookies["_xsrf"]}
+        assert (await browser.put(f"{server.root}/jobs/x/cancel", headers=xsrf)).status_code == 200
+        assert "cookie" not in stub.last.headers
+
+
+async def test_foreign_hosts_are_refused(server: Server, stub: Stub) -> None:
+    got = await server.get("/jobs", headers={"Host": "attacker.example"})
+    assert got.status_code == 403
+    assert stub.requests == []
+
+
+async def test_the_cards_files_are_this_servers(server: Server, stub: Stub) -> None:
+    got = await server.get("/static/card.js", token=None)
+    assert (got.status_code, got.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    etag = {"If-None-Match": got.headers["etag"]}
+    assert (await server.get("/static//card.css", token=None)).status_code == 200
+    assert (await server.http.get(f"{server.root}/static/card.js", headers=etag)).status_code == 304
+    assert (await server.get("/static/nothing.js", token=None)).status_code == 404
+    assert (await server.get("/static/x.py", token=None)).status_code == 400
+    assert (stub.requests, stub.roots) == ([], 0)
+
+
+async def test_requests_under_way_have_a_limit(
+    server: Server, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder, "MAX_REQUESTS", 2)
+    let_go = asyncio.Event()
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        await let_go.wait()
+        writer.write(answer())
+
+    stub.respond = respond
+    waiting = [asyncio.create_task(ask(server, "GET", "/jobs")) for _ in range(2)]
+    while len(stub.requests) < 2:
+        await asyncio.sleep(0.01)
+    refused = await ask(server, "GET", "/jobs")
+    assert refused.status_code == 429
+    assert "under way" in message(refused)
+    let_go.set()
+    assert [(await w).status_code for w in waiting] == [200, 200]
+    assert (await ask(server, "GET", "/jobs")).status_code == 200
