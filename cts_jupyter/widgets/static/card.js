@@ -1,18 +1,14 @@
 // The live card of a job. It is mounted over the snapshot that the kernel has put into the notebook, and shows
 // that snapshot for as long as it knows nothing better. All text goes in as text, never as HTML.
 
-import { ServiceError, getJSON, getTail, put, serviceNow, stream, urlOf } from "./service.js";
-import {
-  hasEnded, moodOf, readDuration, sayCount, sayDuration, saySize, sayState, sayTime, shownState,
-} from "./words.js";
+import { makeAsked, makeFailure, makeOutputs, makeProgress, makeTimeline } from "./card_parts.js";
+import { el } from "./dom.js";
+import { showLogs } from "./log_view.js";
+import { ServiceError, getJSON, getTail, put, serviceNow, stream } from "./service.js";
+import { hasEnded, moodOf, sayCount, sayDuration, sayState, shownState } from "./words.js";
 
-const MAX_OUTPUTS = 50;
 const OPEN_OUTPUTS = 10;
-const MAX_FAILED_NAMED = 10;
 const ERROR_TAIL = 2_000;
-const LOG_TAIL = 64_000;
-const MOODS = ["done", "failed", "cancelled", "running", "waiting"];
-const MOOD_WORDS = { done: "done", failed: "failed", cancelled: "cancelled", running: "running", waiting: "waiting" };
 
 const sheet = new CSSStyleSheet();
 const styled = fetch(new URL("card.css", import.meta.url))
@@ -22,18 +18,6 @@ const styled = fetch(new URL("card.css", import.meta.url))
 // A notebook makes an output anew whenever the kernel updates it: the card goes on as it was.
 const remembered = new Map();
 const opened = new Map();
-
-function el(tag, { on = {}, ...properties } = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (name === "className" || name === "open" || name === "value") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  for (const [event, handler] of Object.entries(on)) element.addEventListener(event, handler);
-  element.append(...children.filter((child) => child !== null && child !== undefined));
-  return element;
-}
 
 function lastLines(text, limit = 20) {
   return text.trimEnd().split("\n").slice(-limit).join("\n");
@@ -204,7 +188,7 @@ class JobCard extends HTMLElement {
   }
 
   #update() {
-    const { image, origin, state, card, asked } = this.#parts;
+    const { image, origin, state, card, asked, progress, timelineBody } = this.#parts;
     const job = this.#job;
     const shown = shownState(job.state, this.#counts);
     card.dataset.mood = moodOf(shown);
@@ -214,86 +198,23 @@ class JobCard extends HTMLElement {
       el("code", { title: job.id }, job.id.slice(0, 8)), ` \u00b7 ${job.user} \u00b7 ${this.service}`);
     if (state.textContent !== sayState(shown)) state.textContent = sayState(shown);
     state.title = job.state;
-    asked.replaceChildren(...this.#asked());
-    this.#updateProgress();
+    asked.replaceChildren(...makeAsked(job));
+    progress.replaceChildren(...makeProgress(job.job_input.num_containers, this.#counts));
     this.#updateError();
     this.#updateWarnings();
     this.#updateOutputs();
-    this.#updateTimeline();
+    timelineBody.replaceChildren(makeTimeline(job.transition_times));
     this.#updateElapsed();
     this.#updateStream();
     this.#parts.logs.hidden = moodOf(shown) === "waiting";
     if (hasEnded(job.state) || job.state === "canceling") this.#showActions();
   }
 
-  #asked() {
-    const job = this.#job;
-    const input = job.job_input;
-    const asked = [
-      `${sayCount(job.input_file_count, "file")} in ${sayCount(input.num_containers, "container")}`,
-      `${sayCount(input.cpus, "cpu")}, ${saySize(input.memory)} and up to ` +
-        `${sayDuration(readDuration(input.runtime) ?? 0, { tenths: false })} each`,
-      `at ${input.cluster}`,
-    ];
-    // Where outputs are is said with them.
-    if (!job.outputs?.length) asked.push(`outputs into ${input.output_dir}`);
-    const used = [];
-    if (job.max_memory) used.push(`${saySize(job.max_memory)} of memory at most`);
-    if (job.cpu_hours !== undefined) used.push(`${sayDuration(job.cpu_hours * 3600)} of cpu time`);
-    return [
-      el("div", {}, asked.join(" \u00b7 ")),
-      used.length ? el("div", {}, `Used ${used.join(" and ")}`) : null,
-    ].filter(Boolean);
-  }
-
-  #updateProgress() {
-    const total = this.#job.job_input.num_containers;
-    const byMood = Object.fromEntries(MOODS.map((mood) => [mood, 0]));
-    for (const [state, n] of Object.entries(this.#counts)) byMood[moodOf(state)] += n;
-    const shown = MOODS.filter((mood) => byMood[mood]);
-    const words = shown
-      .filter((mood) => mood !== "done")
-      .map((mood) => `${byMood[mood].toLocaleString("en")} ${MOOD_WORDS[mood]}`);
-    const text = [`${byMood.done.toLocaleString("en")} of ${sayCount(total, "container")} done`, ...words].join(", ");
-    this.#parts.progress.replaceChildren(
-      el("div", {
-        className: "bar", role: "progressbar", "aria-label": "Containers done",
-        "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": byMood.done, "aria-valuetext": text,
-      }, ...shown.map((mood) => {
-        const part = el("span", { className: mood });
-        part.style.flexGrow = byMood[mood];
-        return part;
-      })),
-      el("div", { className: "count" }, text));
-  }
-
   #updateError() {
     const { error } = this.#parts;
-    const job = this.#job;
-    error.hidden = job.state !== "error";
+    error.hidden = this.#job.state !== "error";
     if (error.hidden || error.childElementCount) return;
-    const failure = this.#failure;
-    const lines = [];
-    if (!failure) lines.push(el("p", {}, job.error ?? "The job failed."));
-    else {
-      // The service's own sentence only says that some container failed.
-      const { failed, first, stderr } = failure;
-      const code = first.exit_code === undefined ? "" : `exit code ${first.exit_code}`;
-      const name = el("strong", {}, `Container ${first.number}`);
-      if (first.error) lines.push(el("p", {}, name, `: ${first.error}${code ? ` (${code})` : ""}`));
-      else lines.push(el("p", {}, name, ` ended with ${code || "an error"}`));
-      if (failed.length > 1) {
-        const named = failed.slice(0, MAX_FAILED_NAMED).map((c) => c.number).join(", ");
-        const more = failed.length > MAX_FAILED_NAMED ? ", \u2026" : "";
-        lines.push(el("p", {}, `${sayCount(failed.length, "container")} failed: ${named}${more}`));
-      }
-      if (stderr) {
-        lines.push(
-          el("p", { className: "label" }, `The end of its stderr`),
-          el("pre", { tabindex: 0, "aria-label": `End of the stderr of container ${first.number}` }, stderr));
-      }
-    }
-    error.replaceChildren(...lines);
+    error.replaceChildren(...makeFailure(this.#job, this.#failure));
   }
 
   #updateWarnings() {
@@ -305,35 +226,12 @@ class JobCard extends HTMLElement {
 
   #updateOutputs() {
     const { outputs, outputsTitle, outputsBody } = this.#parts;
-    const files = this.#job.outputs ?? [];
-    outputs.hidden = !files.length;
+    const count = this.#job.outputs?.length ?? 0;
+    outputs.hidden = !count;
     if (outputs.hidden || outputsBody.childElementCount) return;
     const folder = this.#job.job_input.output_dir.replace(/\/*$/, "/");
-    outputsTitle.textContent = `${sayCount(files.length, "output")} in ${folder}`;
-    const rows = files.slice(0, MAX_OUTPUTS).map(({ file, crc64nvme }) => {
-      const name = file.startsWith(folder) ? file.slice(folder.length) : file;
-      const href = urlOf(`files/content?path=${encodeURIComponent(file)}`);
-      return el("tr", {},
-        el("td", {}, el("a", { href, download: file.split("/").pop(), title: file }, name)),
-        el("td", {}, el("code", {}, crc64nvme ?? "")));
-    });
-    outputsBody.replaceChildren(
-      el("table", {},
-        el("thead", {}, el("tr", {},
-          el("th", { scope: "col" }, "File"), el("th", { scope: "col" }, "CRC64/NVME"))),
-        el("tbody", {}, ...rows)));
-    const hidden = files.length - rows.length;
-    if (hidden) outputsBody.append(el("p", {}, `and ${hidden.toLocaleString("en")} more: %cts files ${this.jobId.slice(0, 8)}`));
-  }
-
-  #updateTimeline() {
-    const times = this.#job.transition_times;
-    const start = Date.parse(times[0].time);
-    this.#parts.timelineBody.replaceChildren(el("ol", {}, ...times.map(({ state, time }) =>
-      el("li", { className: moodOf(state) },
-        el("span", {}, sayState(state)),
-        el("time", { datetime: time, title: time },
-          `${sayTime(time)} (+${sayDuration((Date.parse(time) - start) / 1000)})`)))));
+    outputsTitle.textContent = `${sayCount(count, "output")} in ${folder}`;
+    outputsBody.replaceChildren(...makeOutputs(this.#job, folder));
   }
 
   #updateElapsed() {
@@ -407,46 +305,16 @@ class JobCard extends HTMLElement {
     this.refresh();
   }
 
+
   #openLogs() {
     const { logsBody } = this.#parts;
     if (logsBody.childElementCount) return;
-    const last = this.#job.job_input.num_containers - 1;
-    const text = el("pre", { tabindex: 0, "aria-label": "Log" });
-    const note = el("p", { className: "label", role: "status" });
-    const number = el("input", {
-      type: "number", min: 0, max: last, value: this.#failure?.first.number ?? 0, "aria-label": "Container",
-      on: { change: () => load() },
+    showLogs(logsBody, {
+      jobId: this.jobId,
+      containers: this.#job.job_input.num_containers,
+      first: this.#failure?.first.number ?? 0,
+      stream: this.#failure ? "stderr" : "stdout",
     });
-    const name = el("select", { "aria-label": "Log of the container", on: { change: () => load() } },
-      el("option", { value: "stdout" }, "stdout"), el("option", { value: "stderr" }, "stderr"));
-    if (this.#failure) name.value = "stderr";
-    let request = null;
-    const load = async () => {
-      request?.abort();
-      const mine = (request = new AbortController());
-      const container = Math.min(Math.max(Math.trunc(number.value) || 0, 0), last);
-      number.value = container;
-      note.textContent = "Loading \u2026";
-      try {
-        const path = `jobs/${encodeURIComponent(this.jobId)}/log/${container}/${name.value}`;
-        const log = await getTail(path, LOG_TAIL, mine.signal);
-        text.textContent = log.text;
-        note.textContent = log.text ? (log.whole ? "" : "The end of a longer log") : "Nothing was written";
-      } catch (error) {
-        if (error.name === "AbortError") return;
-        if (!(error instanceof ServiceError)) throw error;
-        text.textContent = "";
-        note.textContent = error.isUnknownJob ? "Nothing was written yet" : error.message;
-      }
-      text.hidden = !text.textContent;
-      text.scrollTop = text.scrollHeight;
-    };
-    logsBody.replaceChildren(
-      el("div", { className: "controls" },
-        last ? el("label", {}, "Container ", number) : null, name,
-        el("button", { type: "button", on: { click: load } }, "Reload")),
-      note, text);
-    load();
   }
 }
 
