@@ -1,6 +1,33 @@
 """The servers that tests may ask for by the names of their fixtures."""
 
-pytest_plugins = [
-    "tests.services.registry",
-    "tests.simulators.kbase_auth",
-]
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+
+from tests.services.server import MissingError
+
+SERVICES = ["tests.services.mongo", "tests.services.registry"]
+"""One module a server; its fixture has the module's name."""
+pytest_plugins = [*SERVICES, "tests.simulators.kbase_auth"]
+
+
+def _asked_for(item: pytest.Item) -> Iterator[str]:
+    yield from getattr(item, "fixturenames", ())
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        yield from map(str, item.callspec.params.values())
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the servers that are asked for before the first test: a build takes longer than a test may."""
+    if session.config.option.collectonly:
+        return
+    names = {name for item in session.items for name in _asked_for(item)}
+    for service in SERVICES:
+        if service.rpartition(".")[2] in names:
+            # Missing ones are the fixture's to tell.
+            with contextlib.suppress(MissingError):
+                import_module(service).install()

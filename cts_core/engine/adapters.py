@@ -27,6 +27,14 @@ def record_store(settings: Settings) -> RecordStore:
         from cts_core.records.sqlite import SQLiteStore  # noqa: PLC0415 - see the module
 
         return SQLiteStore(settings.home / "records.sqlite")
+    if settings.records == "mongo":
+        try:
+            from cts_core.records.mongo import MongoStore  # noqa: PLC0415 - see the module
+        except ImportError as e:
+            raise ConfigError(
+                "records: mongo needs pymongo; pip install 'cts-jupyter[mongo]'"
+            ) from e
+        return MongoStore(settings.mongo)
     raise _not_there("records", settings.records)
 
 

@@ -30,6 +30,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
+from cts_core.records.files import to_input_files, to_outputs
 from cts_core.records.sqlite_words import job_words
 from cts_core.states import JobState
 
@@ -128,26 +129,6 @@ def files_text(files: list[str] | list[S3FileWithDataID] | list[S3File]) -> str:
     return to_json(files, exclude_none=True).decode()
 
 
-def _outputs(text: str | None) -> list[S3File] | None:
-    if text is None:
-        return None
-    return [
-        S3File.model_construct(file=file["file"], crc64nvme=file.get("crc64nvme"))
-        for file in json.loads(text)
-    ]
-
-
-def _input_files(files: list[Any]) -> list[str] | list[S3FileWithDataID]:
-    if isinstance(files[0], str):
-        return files
-    return [
-        S3FileWithDataID.model_construct(
-            file=file["file"], crc64nvme=file.get("crc64nvme"), data_id=file.get("data_id")
-        )
-        for file in files
-    ]
-
-
 @functools.lru_cache(PARSED)
 def _parse_image(text: str) -> JobImage:
     return JobImage.model_validate_json(text)
@@ -193,9 +174,9 @@ def to_record(
     job_input = JobInput.model_construct(
         _fields_set=preview.model_fields_set | {"input_files"},
         **dict(preview),
-        input_files=_input_files(json.loads(input_files)),
+        input_files=to_input_files(json.loads(input_files)),
     )
-    fields["outputs"] = _outputs(outputs)
+    fields["outputs"] = to_outputs(json.loads(outputs) if outputs else None)
     return JobRecord.model_construct(job_input=job_input, **fields)
 
 
@@ -239,7 +220,10 @@ def to_container(row: sqlite3.Row) -> ContainerRecord:
     """A container from its row in ``containers``, joined with its outputs as ``files``."""
     outcome = ContainerOutcome.model_validate_json(row["outcome"])
     return ContainerRecord.model_construct(
-        **{**dict(outcome), "outputs": _outputs(row["files"])},
+        **{
+            **dict(outcome),
+            "outputs": to_outputs(json.loads(row["files"]) if row["files"] else None),
+        },
         id=row["job_id"],
         sub_id=row["number"],
         state=JobState(row["state"]),

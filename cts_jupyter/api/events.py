@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cts_core.engine.engine import Engine
-from cts_core.errors import IllegalParameterError
-from cts_core.identity.identity import User
+from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
 from cts_jupyter.api.call import Call, Stream
@@ -21,7 +20,10 @@ from cts_jupyter.api.route import Access, Route
 SSE = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
 HEARTBEAT_SECONDS = 15.0
-"""Between comments on a quiet stream: proxies close connections that look dead."""
+"""Between comments on a quiet stream: proxies close connections that look dead.
+
+Also between two looks at whether the caller would still be let in.
+"""
 RETRY_MS = 2000
 """How long a browser waits before it connects again."""
 
@@ -41,7 +43,7 @@ async def get_events(call: Call, query: EventQuery) -> Stream:
         await call.engine.jobs.status(call.user, query.job)
     after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
     return Stream(
-        _events(call.engine, call.user, query.job, after),
+        _events(call, query.job, after),
         SSE,
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -58,19 +60,35 @@ def _cursor(last_id: str | None) -> datetime | None:
         ) from e
 
 
-async def _events(
-    engine: Engine, user: User, job_id: str | None, after: datetime | None
-) -> AsyncIterator[bytes]:
+async def _is_welcome(call: Call) -> bool:
+    """Whether the caller's token is still good. It may expire, or be revoked, while a stream goes on."""
+    identity = call.engine.identity
+    if identity.uses_host_login:
+        return True
+    try:
+        await identity.identify(call.credentials)
+    except CTSError:
+        return False
+    return True
+
+
+async def _events(call: Call, job_id: str | None, after: datetime | None) -> AsyncIterator[bytes]:
     # A cursor before any transition: who loses the connection early resumes from here, too. It comes with an
     # event because a page's script sees no id without one.
     start = after or utc_now()
-    async with engine.hub.subscribe(user.name, job_id, after) as events:
+    async with call.engine.hub.subscribe(call.user.name, job_id, after) as events:
         yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\nevent: begin\ndata: {{}}\n\n".encode()
         pending: asyncio.Future[JobEvent | JobProgress] | None = None
+        looked = time.monotonic()
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(events))
                 done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
+                if time.monotonic() - looked >= HEARTBEAT_SECONDS:
+                    if not await _is_welcome(call):
+                        # Whoever connects again is told why not, and misses nothing once let in.
+                        return
+                    looked = time.monotonic()
                 if not done:
                     yield b": still here\n\n"
                     continue

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from cts_core.records.mongo import MongoStore
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.store import RecordStore
 
 
-@pytest.fixture(params=["sqlite"])
-def make_store(request, tmp_path) -> Callable[[], RecordStore]:
+@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.slow)])
+def make_store(request, tmp_path) -> Iterator[Callable[[], RecordStore]]:
     """Makes stores on the same records; it can be handed to another process."""
-    assert request.param == "sqlite"
-    return functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
+    if request.param == "sqlite":
+        yield functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
+    else:
+        yield functools.partial(MongoStore, request.getfixturevalue("mongo_settings"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from conftest import JUPYTER_TOKEN, Server
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
 
+from cts_jupyter.api import events
 from tests.factories import make_job_record
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 
@@ -146,6 +147,23 @@ async def test_workers_read_the_jobs_that_they_are_of(
     job = await server.get("/admin/jobs/a-job", token=worker)
     assert job.json()["user"] == "ana"
     assert refused(await server.get("/admin/jobs", token=worker)) == (403, 20000)
+
+
+async def test_a_stream_of_events_ends_with_its_token(
+    server: Server, kbase_auth: KBaseAuth, ana: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kbase_auth.cachefor = 0
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.02)
+    bearer = {"Authorization": f"Bearer {ana}"}
+    async with server.http.stream("GET", f"{server.root}/events", headers=bearer) as stream:
+        lines = stream.aiter_lines()
+        async for line in lines:
+            if line == ": still here":
+                break
+        kbase_auth.revoke(ana)
+        async for _ in lines:
+            pass
+    assert refused(await server.get("/events", token=ana)) == (401, 10020)
 
 
 # What Jupyter thinks of a request.

@@ -1,0 +1,228 @@
+"""How the Mongo store is reached: one client with a bounded pool, and threads that read and write documents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any, TypeVar
+
+import pymongo
+from bson import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidName,
+    OperationFailure,
+    PyMongoError,
+)
+
+from cts_core.errors import ConfigError, IllegalParameterError, UnavailableError
+from cts_core.records.mongo_schema import prepare
+from cts_core.sections import MongoSettings
+
+POOL = 50
+"""Connections to each server at the most."""
+PARSERS = 2
+"""Threads that make documents of records, and records of documents."""
+MAX_WAITING = 10_000
+"""Operations that may wait; more than that are refused."""
+PREPARE_SECONDS = 900.0
+"""How long making the indexes may take: on a database with millions of jobs that is minutes, once."""
+OLDEST = (5, 0)
+"""The first MongoDB that has all that the store asks for."""
+
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+_TOO_LARGE = (10334, 17419, 17420)
+_FAULTS_OF_OURS = (2, 9, 14, 28, 40, 52, 56, 66)
+"""Codes of requests that the server cannot make sense of: trying again would not help."""
+
+_T = TypeVar("_T")
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
+_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Collections:
+    """The collections of the store. Jobs and containers may be large: they come as they are, to be parsed in a thread."""
+
+    jobs: AsyncCollection[RawBSONDocument]
+    subjobs: AsyncCollection[RawBSONDocument]
+    exitcodes: AsyncCollection[dict[str, Any]]
+    images: AsyncCollection[dict[str, Any]]
+    refdata: AsyncCollection[dict[str, Any]]
+    sites: AsyncCollection[dict[str, Any]]
+    users: AsyncCollection[dict[str, Any]]
+    threads: ThreadPoolExecutor
+
+    @classmethod
+    def of(cls, db: AsyncDatabase[dict[str, Any]], threads: ThreadPoolExecutor) -> Collections:
+        """The collections of a database."""
+        raw = db.with_options(codec_options=_RAW_CODEC)
+        return cls(
+            jobs=raw["jobs"],
+            subjobs=raw["subjobs"],
+            exitcodes=db["exitcodes"],
+            images=db["images"],
+            refdata=db["refdata"],
+            sites=db["sites"],
+            users=db["cts_users"],
+            threads=threads,
+        )
+
+    async def parse(self, function: Callable[[], _T]) -> _T:
+        """Run what would keep the event loop busy."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function)
+
+
+class Connection:
+    """A client that is there between ``open`` and ``close``."""
+
+    def __init__(self, settings: MongoSettings) -> None:
+        self._settings = settings
+        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+        self._threads = ThreadPoolExecutor(PARSERS, thread_name_prefix="cts-records-parser")
+        self._waiting = 0
+        self._is_idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect, and make the database a store of ours. Raises ConfigError and UnavailableError."""
+        try:
+            self._client = await self._connect()
+            with pymongo.timeout(PREPARE_SECONDS):
+                await prepare(self._database(self._client))
+        except BaseException as e:
+            await self.close()
+            if isinstance(e, PyMongoError):
+                raise self._translate_at_open(e) from e
+            raise
+
+    async def close(self) -> None:
+        """Finish what is under way, then close every connection."""
+        client, self._client = self._client, None
+        while self._waiting:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+        self._threads.shutdown()
+        if client is not None:
+            await client.close()
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Collections]:
+        """The collections, for one operation. Raises UnavailableError."""
+        if self._client is None:
+            raise UnavailableError("The job records are closed: the service is stopping")
+        if self._waiting >= MAX_WAITING:
+            raise UnavailableError("Too much waits for the job records: try again later")
+        self._waiting += 1
+        try:
+            yield Collections.of(self._database(self._client), self._threads)
+        except PyMongoError as e:
+            error = self._translate(e)
+            if error is e:
+                raise
+            raise error from e
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._is_idle.set()
+
+    async def _connect(self) -> AsyncMongoClient[dict[str, Any]]:
+        # Where a user is defined is not told: KBase's are in the database itself, others' are often in admin.
+        url = self._settings.host.lower()
+        sources = (self._settings.db, "admin") if self._settings.user else (None,)
+        if "authsource=" in url:
+            sources = (None,)
+        for source in sources[:-1]:
+            try:
+                return await self._try(source)
+            except OperationFailure as e:
+                if e.code != _AUTHENTICATION_FAILED:
+                    raise
+        return await self._try(sources[-1])
+
+    async def _try(self, auth_source: str | None) -> AsyncMongoClient[dict[str, Any]]:
+        milliseconds = int(self._settings.timeout_s * 1000)
+        login: dict[str, Any] = {}
+        if self._settings.user:
+            login["username"] = self._settings.user
+            login["password"] = self._settings.password.get_secret_value()
+        if auth_source:
+            login["authSource"] = auth_source
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            self._settings.host,
+            appname="cts",
+            maxPoolSize=POOL,
+            retryWrites=self._settings.retry_writes,
+            timeoutMS=milliseconds,
+            serverSelectionTimeoutMS=milliseconds,
+            connectTimeoutMS=milliseconds,
+            **login,
+        )
+        try:
+            version = (await client.server_info())["versionArray"]
+            # What needs no rights on the database says whether the login is right.
+            await client.admin.command("ping")
+        except BaseException:
+            await client.close()
+            raise
+        if tuple(version[:2]) < OLDEST:
+            await client.close()
+            raise ConfigError(
+                f"mongo.host: MongoDB {'.'.join(map(str, version[:3]))} at {self._settings.host} is too old: "
+                f"{'.'.join(map(str, OLDEST))} or later is needed"
+            )
+        return client
+
+    def _database(self, client: AsyncMongoClient[dict[str, Any]]) -> AsyncDatabase[dict[str, Any]]:
+        # Durable when a write returns, also when another server is elected right after it.
+        return client.get_database(
+            self._settings.db, codec_options=_CODEC, write_concern=WriteConcern("majority", j=True)
+        )
+
+    def _translate_at_open(self, error: PyMongoError) -> Exception:
+        host, db, user = self._settings.host, self._settings.db, self._settings.user
+        if isinstance(error, ConfigurationError):
+            return ConfigError(f"mongo.host: '{host}' cannot be used: {error}")
+        if isinstance(error, InvalidName):
+            return ConfigError(f"mongo.db: '{db}' cannot be the name of a database")
+        if isinstance(error, OperationFailure):
+            if error.code == _AUTHENTICATION_FAILED:
+                return ConfigError(
+                    f"mongo.user, mongo.password: MongoDB at {host} refuses the login of user '{user}'"
+                )
+            if error.code == _UNAUTHORIZED:
+                who = f"user '{user}' has" if user else "there is no mongo.user, and others have"
+                return ConfigError(
+                    f"mongo.user: {who} no right to read, write and index the database {db} at {host}"
+                )
+        if isinstance(error, ConnectionFailure):
+            return UnavailableError(f"mongo.host: MongoDB at {host} cannot be reached: {error}")
+        return self._translate(error)
+
+    def _translate(self, error: PyMongoError) -> Exception:
+        if isinstance(error, DuplicateKeyError):
+            return error
+        if isinstance(error, DocumentTooLarge) or _code(error) in _TOO_LARGE:
+            return IllegalParameterError(
+                "The job is larger than MongoDB can keep (16 MiB, its files included): give it fewer files, "
+                "or shorter paths"
+            )
+        if _code(error) in _FAULTS_OF_OURS:
+            return error
+        return UnavailableError(
+            f"The job records on MongoDB at {self._settings.host} cannot be used now: {error}"
+        )
+
+
+def _code(error: PyMongoError) -> int | None:
+    return error.code if isinstance(error, OperationFailure) else None

@@ -1,0 +1,300 @@
+"""Between documents of the Mongo store and the model.
+
+The layout is the deployed service's (contract, facts §7), so that either can read what the other wrote. What we add
+stands in fields of our own: ``_cts`` in jobs and containers, ``_recorded_at`` in transitions. A field that is absent
+and one that is null say the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+from bson import CodecOptions
+from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
+
+from cts_core.errors import NoSuchJobError
+from cts_core.model.event import JobEvent
+from cts_core.model.image import JobImage
+from cts_core.model.job import HTCondorDetails, JobInput, JobInputPreview, MetaValue
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerRecord,
+    ContainerTransition,
+    Idempotency,
+    JobOutcome,
+    JobRecord,
+    JobSummary,
+    Transition,
+)
+from cts_core.records.files import to_input_files, to_outputs
+from cts_core.states import JobState
+
+Document = Mapping[str, Any]
+
+PARSED = 1024
+"""Inputs and images of jobs that are kept parsed, for the jobs that are read again and again."""
+SUMMARY = {"_id": 0, "job_input.input_files": 0, "outputs": 0, "_cts.audit": 0, "traceback": 0}
+"""What a summary does not need, or what can be large, is not read."""
+
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
+_RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_OURS_OF_JOB = ("warnings",)
+_OURS_OF_CONTAINER = ("error", "cpu_seconds", "wall_seconds", "max_memory", "warnings")
+
+
+def no_such_job(job_id: str) -> NoSuchJobError:
+    """The error for a job that is not there."""
+    return NoSuchJobError(f"No job with ID '{job_id}' exists")
+
+
+def found(document: RawBSONDocument | None, job_id: str) -> RawBSONDocument:
+    """The document of this job. Raises NoSuchJobError."""
+    if document is None:
+        raise no_such_job(job_id)
+    return document
+
+
+def bound(time: datetime) -> datetime:
+    """The first time not before this one that the store can hold: dates of BSON are milliseconds."""
+    rest = timedelta(microseconds=time.microsecond % 1000)
+    return time - rest + _MILLISECOND if rest else time
+
+
+def encode(document: Document) -> RawBSONDocument:
+    """The document as it travels."""
+    return RawBSONDocument(bson.encode(document), _RAW_CODEC)
+
+
+def decode(document: RawBSONDocument) -> dict[str, Any]:
+    """The document in one go."""
+    return bson.decode(document.raw, _CODEC)
+
+
+# -- jobs --
+
+
+def from_job(job: JobRecord, idempotency: Idempotency | None) -> RawBSONDocument:
+    """A new job. When its transitions are recorded is the server's to say."""
+    ours: dict[str, Any] = {"ours": True}
+    if job.labels:
+        ours["labels"] = labels(job.labels)
+    if job.parent_id is not None:
+        ours["parent_id"] = job.parent_id
+    if idempotency:
+        ours["idempotency"] = {"key": idempotency.key, "body_hash": idempotency.body_hash}
+    known, added = _split(job, JobOutcome, _OURS_OF_JOB)
+    return encode(
+        {
+            "id": job.id,
+            "state": job.state.value,
+            "transition_times": [
+                transition(step.state, step.time, step.trans_id) for step in job.transition_times
+            ],
+            "user": job.user,
+            "admin_meta": job.admin_meta,
+            "job_input": _from_input(job.job_input),
+            "image": _from_image(job.image),
+            "input_file_count": job.input_file_count,
+            "cleaned": job.cleaned,
+            "_update_time": job.updated,
+            "_retry": 0,
+            "_cts": ours | added,
+            **known,
+        }
+    )
+
+
+def labels(given: Mapping[str, str]) -> list[str]:
+    """Labels as they are stored and searched; a key has no equals sign."""
+    return [f"{key}={value}" for key, value in given.items()]
+
+
+def transition(state: JobState, time: datetime, trans_id: str) -> dict[str, Any]:
+    """A transition whose event is not sent."""
+    return {
+        "state": state.value,
+        "time": time,
+        "trans_id": trans_id,
+        "notif_sent": False,
+        "_retry": 0,
+    }
+
+
+def _from_input(job_input: JobInput) -> dict[str, Any]:
+    document = job_input.model_dump(mode="json", exclude_none=True)
+    return document | {"runtime": job_input.runtime.total_seconds()}
+
+
+def _from_image(image: JobImage) -> dict[str, Any]:
+    document = image.model_dump(exclude_none=True)
+    if not image.tag:
+        del document["tag"]
+    return document
+
+
+def from_outcome(outcome: JobOutcome) -> dict[str, Any]:
+    """What became known of a job, by the paths where it is stored."""
+    return _by_path(*_split(outcome, JobOutcome, _OURS_OF_JOB))
+
+
+def from_container_outcome(outcome: ContainerOutcome) -> dict[str, Any]:
+    """What became known of a container, by the paths where it is stored."""
+    return _by_path(*_split(outcome, ContainerOutcome, _OURS_OF_CONTAINER))
+
+
+def _split(
+    outcome: JobOutcome | ContainerOutcome,
+    model: type[JobOutcome | ContainerOutcome],
+    ours: Sequence[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What became known, as the deployed service keeps it, and what is ours."""
+    # Some of a job's or container's own fields are no outcome.
+    document = outcome.model_dump(mode="json", include=set(model.model_fields), exclude_none=True)
+    added = {name: document.pop(name) for name in ours if name in document}
+    return document, added
+
+
+def _by_path(known: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    return known | {f"_cts.{name}": value for name, value in added.items()}
+
+
+@functools.lru_cache(PARSED)
+def _parse_image(raw: bytes) -> JobImage:
+    document = bson.decode(raw, _CODEC)
+    return JobImage.model_validate(document | {"tag": document.get("tag") or ""})
+
+
+@functools.lru_cache(PARSED)
+def _parse_input(raw: bytes) -> JobInputPreview:
+    return JobInputPreview.model_validate(bson.decode(raw, _CODEC))
+
+
+def _to_meta(document: Document) -> dict[str, MetaValue]:
+    return {
+        key: int(value) if isinstance(value, Int64) else value for key, value in document.items()
+    }
+
+
+def to_transition(document: Document) -> Transition:
+    """A job's transition. The deployed service does not say when it was recorded: when it was made, then."""
+    return Transition.model_construct(
+        state=JobState(document["state"]),
+        time=document["time"],
+        trans_id=document["trans_id"],
+        notif_sent=document["notif_sent"],
+        recorded_at=document.get("_recorded_at") or document["time"],
+    )
+
+
+def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
+    ours = document.get("_cts") or {}
+    outcome = {name: document.get(name) for name in JobOutcome.model_fields}
+    details = outcome["htcondor_details"]
+    pairs = (pair.partition("=") for pair in ours.get("labels") or ())
+    return {
+        **outcome,
+        "max_memory": _to_int(outcome["max_memory"]),
+        "htcondor_details": details and HTCondorDetails.model_validate(details),
+        "warnings": ours.get("warnings"),
+        "id": document["id"],
+        "user": document["user"],
+        "state": JobState(document["state"]),
+        "transition_times": [to_transition(step) for step in document["transition_times"]],
+        "image": image,
+        "input_file_count": document["input_file_count"],
+        "admin_meta": _to_meta(document.get("admin_meta") or {}),
+        "labels": {key: value for key, _, value in pairs},
+        "parent_id": ours.get("parent_id"),
+        "cleaned": bool(document.get("cleaned")),
+    }
+
+
+def _to_int(value: int | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def to_summary(raw: RawBSONDocument) -> JobSummary:
+    """A job that was read without its files."""
+    fields = _summary_fields(decode(raw), _parse_image(raw["image"].raw))
+    return JobSummary.model_construct(**fields, job_input=_parse_input(raw["job_input"].raw))
+
+
+def to_record(raw: RawBSONDocument) -> JobRecord:
+    """A whole job."""
+    document = decode(raw)
+    fields = _summary_fields(document, _parse_image(raw["image"].raw))
+    files = to_input_files(document["job_input"].pop("input_files"))
+    preview = JobInputPreview.model_validate(document["job_input"])
+    job_input = JobInput.model_construct(
+        _fields_set=preview.model_fields_set | {"input_files"}, **dict(preview), input_files=files
+    )
+    outputs = to_outputs(document.get("outputs"))
+    return JobRecord.model_construct(**fields | {"job_input": job_input, "outputs": outputs})
+
+
+def to_event(job: Document, step: Document) -> JobEvent:
+    """A job's transition as those who listen get it."""
+    known = to_transition(step)
+    return JobEvent.model_construct(
+        job_id=job["id"],
+        user=job["user"],
+        state=known.state,
+        time=known.time,
+        trans_id=known.trans_id,
+        recorded_at=known.recorded_at,
+    )
+
+
+# -- containers --
+
+
+def from_container(record: ContainerRecord) -> RawBSONDocument:
+    """A container as it is stored; the deployed service stores nulls."""
+    known, added = _split(record, ContainerOutcome, _OURS_OF_CONTAINER)
+    return encode(
+        {
+            "id": record.id,
+            "state": record.state.value,
+            "transition_times": container_steps(record.transition_times),
+            "sub_id": record.sub_id,
+            **dict.fromkeys(("exit_code", "outputs", "admin_error", "traceback")),
+            **known,
+            "_update_time": record.transition_times[-1].time,
+            **({"_cts": added} if added else {}),
+        }
+    )
+
+
+def container_steps(steps: Iterable[ContainerTransition]) -> list[dict[str, Any]]:
+    """A container's transitions as they are stored."""
+    return [{"state": step.state.value, "time": step.time, "_retry": 0} for step in steps]
+
+
+def to_container(raw: RawBSONDocument) -> ContainerRecord:
+    """A container."""
+    document = decode(raw)
+    ours = document.get("_cts") or {}
+    found = {
+        name: (ours if name in _OURS_OF_CONTAINER else document).get(name)
+        for name in ContainerOutcome.model_fields
+    }
+    return ContainerRecord.model_construct(
+        **found
+        | {
+            "outputs": to_outputs(found["outputs"]),
+            "max_memory": _to_int(found["max_memory"]),
+        },
+        id=document["id"],
+        sub_id=int(document["sub_id"]),
+        state=JobState(document["state"]),
+        transition_times=[
+            ContainerTransition.model_construct(state=JobState(step["state"]), time=step["time"])
+            for step in document["transition_times"]
+        ],
+    )

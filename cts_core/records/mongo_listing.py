@@ -1,0 +1,191 @@
+"""How the Mongo store lists and counts jobs: queries that walk an index in the order of the listing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING, DESCENDING
+
+from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
+from cts_core.model.site import Cluster
+from cts_core.records import mongo_documents as documents
+from cts_core.records.mongo_connection import Collections
+from cts_core.records.mongo_schema import (
+    BY_CREATION,
+    BY_LABEL,
+    BY_STATE,
+    BY_UPDATE,
+    CREATED,
+    ENDED,
+    IS_LIVE,
+    LABELS,
+    UPDATED,
+    Keys,
+    of_user,
+)
+from cts_core.states import JobState
+
+Condition = dict[str, Any]
+
+_SEARCHED = (
+    "id",
+    "image.name",
+    "job_input.image",
+    "job_input.cluster",
+    "job_input.output_dir",
+    LABELS,
+    "error",
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A query as the server is asked it."""
+
+    column: str
+    """What it is sorted by, and then by the id."""
+    ascending: bool
+    conditions: tuple[Condition, ...]
+    index: Keys
+    """The index that is walked."""
+
+    @classmethod
+    def of(cls, query: JobQuery) -> Listing:
+        """Everything but the text and the position."""
+        column = CREATED if query.sort is JobSort.CREATED else UPDATED
+        return cls(column, query.ascending, tuple(_filters(query)), _index(query))
+
+    def and_(self, condition: Condition) -> Listing:
+        """The same, narrowed down."""
+        return Listing(self.column, self.ascending, (*self.conditions, condition), self.index)
+
+    def after(self, position: JobPosition) -> Listing:
+        """Only what comes after this place."""
+        return self.and_(self._beyond(position, "$gt" if self.ascending else "$lt"))
+
+    def at_least(self, position: JobPosition) -> Listing:
+        """Nothing that is older than this."""
+        here = {self.column: position.time, "id": position.job_id}
+        return self.and_({"$or": [here, self._beyond(position, "$gt")]})
+
+    def _beyond(self, position: JobPosition, than: str) -> Condition:
+        time = position.time
+        # The first condition says where in the index to begin, the others which of that instant are to come.
+        return {
+            self.column: {f"{than}e": time},
+            "$or": [{self.column: {than: time}}, {"id": {than: position.job_id}}],
+        }
+
+    @property
+    def condition(self) -> Condition:
+        """What a job has to fulfil."""
+        return {"$and": list(self.conditions)} if self.conditions else {}
+
+    @property
+    def order(self) -> list[tuple[str, int]]:
+        """What the jobs are sorted by."""
+        return self._order(ASCENDING if self.ascending else DESCENDING)
+
+    @property
+    def newest_first(self) -> list[tuple[str, int]]:
+        """The order in which a search looks for its end."""
+        return self._order(DESCENDING)
+
+    def _order(self, direction: int) -> list[tuple[str, int]]:
+        return [(self.column, direction), ("id", direction)]
+
+
+def _index(query: JobQuery) -> Keys:
+    if query.sort is JobSort.CREATED:
+        return BY_CREATION if query.user is None else of_user(BY_CREATION)
+    if query.labels:
+        return BY_LABEL
+    return BY_UPDATE if query.user is None else of_user(BY_UPDATE)
+
+
+def _filters(query: JobQuery) -> Iterator[Condition]:
+    if query.user is not None:
+        yield {"user": query.user}
+    if query.cluster is not None:
+        yield {"job_input.cluster": query.cluster.value}
+    if query.state is not None:
+        yield {"state": query.state.value}
+    if query.ended is not None:
+        yield {"state": {"$in": ENDED}} if query.ended else IS_LIVE
+    if query.after is not None:
+        yield {UPDATED: {"$gte": documents.bound(query.after)}}
+    if query.before is not None:
+        yield {UPDATED: {"$lt": documents.bound(query.before)}}
+    for name in ("name", "tag", "digest"):
+        if (value := getattr(query, f"image_{name}")) is not None:
+            # An image without a tag has none, or null.
+            yield {f"image.{name}": value or None}
+    # One condition each: the first is looked up, the others are checked.
+    for label in documents.labels(query.labels):
+        yield {LABELS: label}
+
+
+def _has_text(text: str) -> Condition:
+    pattern = {"$regex": re.escape(text), "$options": "i"}
+    return {"$or": [{path: pattern} for path in _SEARCHED]}
+
+
+async def page(db: Collections, query: JobQuery) -> JobPage:
+    """A page of the jobs that match."""
+    listing = Listing.of(query)
+    is_cut = False
+    if query.text:
+        last = await _last_searched(db, listing, query.searched)
+        if last is not None:
+            is_cut = True
+            listing = listing.at_least(last)
+        listing = listing.and_(_has_text(query.text))
+    if query.position is not None:
+        listing = listing.after(query.position)
+    # One more than asked for tells whether there is another page.
+    cursor = db.jobs.find(listing.condition, documents.SUMMARY, hint=list(listing.index))
+    found = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
+    shown = found[: query.limit]
+    return JobPage(
+        jobs=await db.parse(lambda: [documents.to_summary(job) for job in shown]),
+        next=_position(shown[-1], listing.column) if len(found) > len(shown) else None,
+        is_cut=is_cut,
+    )
+
+
+async def _last_searched(db: Collections, listing: Listing, searched: int) -> JobPosition | None:
+    """Where the last of the latest so many jobs is; None when there are no more than these."""
+    fields = {"_id": 0, "id": 1, UPDATED: 1, "transition_times.time": 1}
+    cursor = db.jobs.find(listing.condition, fields, hint=list(listing.index))
+    found = await cursor.sort(listing.newest_first).skip(searched - 1).limit(2).to_list()
+    return _position(found[0], listing.column) if len(found) > 1 else None
+
+
+def _position(job: RawBSONDocument, column: str) -> JobPosition:
+    document = documents.decode(job)
+    time = document[UPDATED] if column == UPDATED else document["transition_times"][0]["time"]
+    return JobPosition(time, document["id"])
+
+
+async def counts(db: Collections, user: str | None) -> list[JobCount]:
+    """How many jobs there are by site and state, read from the index alone."""
+    clusters = [cluster.value for cluster in Cluster]
+    condition: Condition = {
+        "state": {"$in": [state.value for state in JobState]},
+        **({} if user is None else {"user": user}),
+        "job_input.cluster": {"$in": clusters},
+    }
+    group = {"_id": {"cluster": "$job_input.cluster", "state": "$state"}, "count": {"$sum": 1}}
+    cursor = await db.jobs.aggregate(
+        [{"$match": condition}, {"$group": group}], hint=dict(BY_STATE)
+    )
+    return [
+        JobCount(
+            Cluster(found["_id"]["cluster"]), JobState(found["_id"]["state"]), int(found["count"])
+        )
+        async for found in cursor
+    ]

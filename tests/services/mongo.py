@@ -1,0 +1,253 @@
+"""A server that speaks MongoDB's wire protocol: FerretDB 2 on PostgreSQL with Microsoft's DocumentDB extension.
+
+No registry carries ``mongod``. This is the most complete stand-in that can be had: FerretDB from the Go module proxy,
+PostgreSQL 18 and ``postgresql-18-documentdb`` from Debian sid, unpacked into a folder and run in namespaces of their
+own. It calls itself MongoDB 7.0. What it cannot do, or does otherwise, as far as the store is concerned:
+
+- Sorting by an index: ``explain`` shows which index is walked between which bounds, but rows are sorted afterwards. So
+  the first page of *all* users' jobs costs time by their number here, which it does not on MongoDB.
+- It is no replica set: writes are not retried by themselves, no server is elected, no transaction spans documents.
+- A duplicate key's error does not say which key it was; some errors have other codes (a document that is too large).
+- Indexes that differ in options alone are accepted beside each other, where MongoDB may refuse the second one.
+- ``explain`` has PostgreSQL's words for plans.
+
+Others were looked at: FerretDB 1.24 knows no update by a pipeline and no positional operator; mongo-java-server (Maven
+Central) keeps everything in memory, so that a killed server would come back empty.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymongo
+import pytest
+from pydantic import SecretStr
+from pymongo.errors import PyMongoError
+
+from cts_core.sections import MongoSettings
+from tests.services.server import (
+    MissingError,
+    ServerProcess,
+    free_port,
+    installing,
+    need_program,
+    skip_without,
+)
+
+FERRETDB = "github.com/FerretDB/FerretDB/v2/cmd/ferretdb"
+FERRETDB_VERSION = "v2.7.0"
+SUITE = "sid"
+PACKAGE = "postgresql-18-documentdb"
+USER, PASSWORD = "cts", "p@ss/w:rd % 1"
+
+_POSTGRES = "/usr/lib/postgresql/18/bin"
+_POSTGRES_SETTINGS = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '/mnt'
+shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'
+cron.database_name = 'postgres'
+max_connections = 300
+shared_buffers = 256MB
+"""
+# The mounts are the process's own, and gone with it. /mnt is the server's folder.
+_MOUNT = """
+set -e
+mount --rbind /dev {root}/dev
+mount -t proc proc {root}/proc
+mount --bind {folder} {root}/mnt
+"""
+_IN_ROOT = "chroot --userspec=postgres:postgres {root}"
+_INITIALIZE = """
+{enter} {bin}/initdb -D /mnt/data --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync
+printf '%s' {settings} | {enter} tee -a /mnt/data/postgresql.conf
+{enter} {bin}/pg_ctl -D /mnt/data -w -l /mnt/postgres.log start -o '-p {port}'
+{enter} {bin}/psql -h /mnt -p {port} -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION documentdb CASCADE' -c {user}
+{enter} {bin}/pg_ctl -D /mnt/data -w stop
+"""
+# Both in a process namespace of their own: when its first process is killed, all of them are, as by a power cut.
+_RUN = """
+{enter} {bin}/postgres -D /mnt/data -p {postgres_port} &
+postgres=$!
+until {enter} {bin}/pg_isready -q -h /mnt -p {postgres_port}; do kill -0 $postgres; sleep 0.05; done
+{ferretdb} --listen-addr=127.0.0.1:{port} --postgresql-url=postgres://postgres@127.0.0.1:{postgres_port}/postgres \\
+  --state-dir={folder} --telemetry=disable --debug-addr=- --log-level=WARN &
+ferretdb=$!
+trap 'trap - TERM; kill $ferretdb; kill -INT $postgres; wait; exit 0' TERM
+wait
+"""
+
+
+def _enter(folder: Path, root: Path, script: str) -> list[str]:
+    mounts = _MOUNT.format(root=shlex.quote(str(root)), folder=shlex.quote(str(folder)))
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + script]
+
+
+def _run(command: list[str], **options: object) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        **options,
+    )
+    if done.returncode:
+        raise MissingError(f"{command[0]} failed: {done.stdout[-2000:]}")
+
+
+def _mirror() -> str:
+    """Where this machine has its Debian packages from."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not found:
+        raise MissingError("apt-get knows no archive of Debian packages")
+    return min(found, key=len)  # those of security updates are longer
+
+
+def _install_root(folder: Path) -> None:
+    if shutil.which("debootstrap") is None:
+        _run(["apt-get", "update", "-qq"])
+        _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "debootstrap"])
+    new = folder / "root.new"
+    shutil.rmtree(new, ignore_errors=True)
+    _run(["debootstrap", "--variant=minbase", SUITE, str(new), _mirror()])
+    policy = new / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")  # no service is started when it is installed
+    policy.chmod(0o755)
+    install = (
+        f"chroot {shlex.quote(str(new))} apt-get install -y -qq --no-install-recommends {PACKAGE}"
+    )
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    (folder / "empty").mkdir(exist_ok=True)
+    _run(_enter(folder / "empty", new, install), env=environ)
+    for unused in ("usr/share/doc", "usr/share/locale", "var/lib/apt/lists", "var/cache/apt"):
+        shutil.rmtree(new / unused, ignore_errors=True)
+    new.rename(folder / "root")
+
+
+def _install_ferretdb(folder: Path) -> None:
+    go = need_program("go", "install Go from golang.org or your distribution")
+    module = folder / "module"
+    module.mkdir(exist_ok=True)
+    (module / "go.mod").write_text("module server\n\ngo 1.24\n")
+    _run([go, "get", f"{FERRETDB}@{FERRETDB_VERSION}"], cwd=module)
+    _run([go, "build", "-o", str(folder / "ferretdb.new"), FERRETDB], cwd=module)
+    (folder / "ferretdb.new").rename(folder / "ferretdb")
+
+
+def _install_data(folder: Path) -> None:
+    """An empty database with one user, of which each server starts with a copy."""
+    new = folder / "template.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    new.chmod(0o777)
+    user = (
+        f'{{"createUser": "{USER}", "pwd": "{PASSWORD}", "roles": '
+        '[{"role": "readWriteAnyDatabase", "db": "admin"}, {"role": "clusterAdmin", "db": "admin"}]}'
+    )
+    script = _INITIALIZE.format(
+        enter=_IN_ROOT.format(root=shlex.quote(str(folder / "root"))),
+        bin=_POSTGRES,
+        settings=shlex.quote(_POSTGRES_SETTINGS),
+        port=free_port(),
+        user=shlex.quote(f"SELECT documentdb_api.create_user('{user}')"),
+    )
+    _run(_enter(new, folder / "root", script))
+    new.rename(folder / "template")
+
+
+def install() -> Path:
+    """The folder with the server: about three minutes once, nothing after that. Raises MissingError."""
+    if os.geteuid() != 0:
+        raise MissingError(
+            "The MongoDB server of the tests runs in a chroot: run the tests as root"
+        )
+    need_program("unshare", "install util-linux")
+    with installing("mongo") as folder:
+        steps = {"root": _install_root, "ferretdb": _install_ferretdb, "template": _install_data}
+        for made, make in steps.items():
+            if not (folder / made).exists():
+                make(folder)
+    return folder
+
+
+class MongoServer(ServerProcess):
+    """FerretDB and its PostgreSQL, as one server that is killed, frozen and started again together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.installed = install()
+        self.port = free_port()
+        self._postgres_port = free_port()
+        self.data = folder / "server"
+        super().__init__(self._command(), folder, self._is_ready)
+
+    def _command(self) -> list[str]:
+        root = self.installed / "root"
+        script = _RUN.format(
+            enter=_IN_ROOT.format(root=shlex.quote(str(root))),
+            bin=_POSTGRES,
+            port=self.port,
+            postgres_port=self._postgres_port,
+            ferretdb=shlex.quote(str(self.installed / "ferretdb")),
+            folder=shlex.quote(str(self.data)),
+        )
+        return _enter(self.data, root, script)
+
+    def start(self) -> None:
+        if not self.data.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # With owners and modes, as PostgreSQL insists on.
+            _run(["cp", "-a", str(self.installed / "template"), str(self.data)])
+        super().start()
+
+    def _is_ready(self) -> bool:
+        try:
+            with self.client(timeoutMS=1000, serverSelectionTimeoutMS=1000) as client:
+                client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+    def client(self, **options: object) -> pymongo.MongoClient:
+        """A client of the tests' own, to look behind the store."""
+        login = {"username": USER, "password": PASSWORD}
+        return pymongo.MongoClient("127.0.0.1", self.port, tz_aware=True, **login, **options)
+
+    def settings(self, db: str, **changes: object) -> MongoSettings:
+        """Settings of a store in this database."""
+        known = MongoSettings(
+            host=f"127.0.0.1:{self.port}",
+            db=db,
+            user=USER,
+            password=SecretStr(PASSWORD),
+            timeout_s=20,
+        )
+        return known.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+def mongo(tmp_path_factory) -> Iterator[MongoServer]:
+    """One server for all tests; each takes a database of its own."""
+    try:
+        server = MongoServer(tmp_path_factory.mktemp("mongo"))
+    except MissingError as e:
+        skip_without(e)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mongo_settings(mongo) -> Iterator[MongoSettings]:
+    """Settings of a store in a database of the test's own."""
+    db = f"test_{uuid.uuid4().hex}"
+    yield mongo.settings(db)
+    with mongo.client() as client:
+        client.drop_database(db)
