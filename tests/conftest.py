@@ -10,7 +10,7 @@ import pytest
 
 from tests.services.server import MissingError
 
-SERVICES = ["tests.services.mongo", "tests.services.registry"]
+SERVICES = ["tests.services.kafka", "tests.services.mongo", "tests.services.registry"]
 """One module a server; its fixture has the module's name."""
 pytest_plugins = [*SERVICES, "tests.simulators.kbase_auth"]
 
