@@ -1,16 +1,18 @@
 """Hands what happens to those who listen, in this process.
 
 Publishing is what makes it instant: the embedded outbox publishes here. The backstop is a slow look at the
-store, one for all subscribers, which also finds what other server processes recorded.
+store, one for all subscribers, which also finds what other server processes recorded. Where those publish on a
+topic, their messages nudge the hub to look at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
@@ -27,6 +29,10 @@ LOOK_SECONDS = 2.0
 """Between looks at the store. With the differences of clocks it must stay well below the overlap."""
 REMEMBERED = 16_384
 """Events that are known to have been handed on, so that a look does not repeat those of its overlap."""
+LOOKS_AT_ONCE = 16
+"""Nudged jobs that are looked up in the store at the same time."""
+MAX_NUDGED = 1024
+"""Jobs that wait to be looked up; any beyond are left to the next look at the whole store."""
 MAX_SUBSCRIBERS = 1000
 MAX_PER_USER = 100
 
@@ -41,22 +47,26 @@ class Hub:
         self._wanted = asyncio.Event()
         self._since = utc_now()
         self._told = RecentIds(REMEMBERED)
-        self._task: asyncio.Task[None] | None = None
+        self._nudged: dict[str, None] = {}
+        self._is_nudged = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run(), name="hub")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="hub"),
+            asyncio.create_task(self._follow_nudges(), name="hub-nudges"),
+        ]
 
     async def close(self) -> None:
         """End every stream. Nobody can subscribe any more."""
-        task, self._task = self._task, None
+        tasks, self._tasks = self._tasks, []
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.close()
-        if task:
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def subscribers(self) -> int:
@@ -66,6 +76,12 @@ class Hub:
     async def publish(self, event: JobEvent) -> None:
         """Hand an event to those whom it concerns; never waits for a reader."""
         self._tell(event)
+
+    def nudge(self, job_id: str, trans_id: str) -> None:
+        """Somebody says that this happened to a job: look at the store, and tell what is found there."""
+        if self._count and trans_id not in self._told and len(self._nudged) < MAX_NUDGED:
+            self._nudged[job_id] = None
+            self._is_nudged.set()
 
     def publish_progress(self, progress: JobProgress) -> None:
         """Hand on a hint, where there is room for it."""
@@ -110,7 +126,7 @@ class Hub:
                 del self._subscriptions[user]
 
     def _check_room(self, user: str) -> None:
-        if self._task is None:
+        if not self._tasks:
             raise UnavailableError("The service is stopping: try again later")
         if self._count >= MAX_SUBSCRIBERS:
             raise TooManyRequestsError("Too many streams of events are open: try again later")
@@ -129,6 +145,27 @@ class Hub:
                 log.warning("What other servers recorded is not seen for now: %s", e)
             except Exception:  # no fault of ours may end the looks for good
                 log.exception("A look at the store failed; the next is due")
+
+    async def _follow_nudges(self) -> None:
+        while True:
+            await self._is_nudged.wait()
+            self._is_nudged.clear()
+            while self._nudged:
+                jobs = list(itertools.islice(self._nudged, LOOKS_AT_ONCE))
+                for job_id in jobs:
+                    del self._nudged[job_id]
+                await asyncio.gather(*map(self._look_at, jobs))
+
+    async def _look_at(self, job_id: str) -> None:
+        try:
+            page = await self._store.events(since=self._since, job_id=job_id, limit=PAGE)
+        except CTSError:
+            return  # no job of ours, or the next look at the whole store tells what is wrong with it
+        except Exception:
+            log.exception("A look at job %s failed; the next look at all is due", job_id)
+            return
+        for event in page:
+            self._tell(event)
 
     async def _look(self) -> None:
         since: datetime | None = self._since

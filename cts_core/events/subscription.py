@@ -36,6 +36,9 @@ class RecentIds:
         self._size = size
         self._ids: dict[str, None] = {}
 
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._ids
+
     def add(self, id_: str) -> bool:
         """Whether it was not in the set; from now on it is."""
         if id_ in self._ids:

@@ -359,6 +359,99 @@ async def test_a_store_that_is_away_is_looked_at_again(store, monkeypatch, caplo
         assert await take(events, 1) == [event]
 
 
+# -- nudges --
+
+
+def noting_looks(store: SQLiteStore, monkeypatch) -> list[str | None]:
+    """The jobs that the store is asked for; None is all."""
+    asked: list[str | None] = []
+    real = store.events
+
+    async def note(*, job_id: str | None = None, **options) -> list[JobEvent]:
+        asked.append(job_id)
+        return await real(job_id=job_id, **options)
+
+    monkeypatch.setattr(store, "events", note)
+    return asked
+
+
+async def test_a_nudge_brings_what_another_server_recorded(store, hub, tmp_path):
+    other = SQLiteStore(tmp_path / "records.sqlite")
+    await other.open()
+    async with hub.subscribe("ana") as ana, hub.subscribe("bob") as bob:
+        events = await record(other, 3)
+        for event in events:
+            hub.nudge(event.job_id, event.trans_id)
+        heard = await take(ana, 3)
+        assert {event.trans_id for event in heard} == {event.trans_id for event in events}
+        assert is_quiet(ana)
+        assert is_quiet(bob)
+    await other.close()
+
+
+async def test_only_what_is_news_to_somebody_is_looked_up(store, hub, monkeypatch):
+    known, *_ = events = await record(store, 3)
+    asked = noting_looks(store, monkeypatch)
+    for event in events:
+        hub.nudge(event.job_id, event.trans_id)
+    async with hub.subscribe("ana") as stream:
+        await hub.publish(known)
+        hub.nudge(known.job_id, known.trans_id)
+        assert await take(stream, 1) == [known]
+        (new,) = await record(store)
+        for _ in range(100):
+            hub.nudge(new.job_id, new.trans_id)
+        assert await take(stream, 1) == [new]
+    assert [job_id for job_id in asked if job_id is not None] == [new.job_id]
+
+
+async def test_nudges_are_bounded(hub, monkeypatch):
+    monkeypatch.setattr(hub_module, "LOOKS_AT_ONCE", 4)
+    monkeypatch.setattr(hub_module, "MAX_NUDGED", 50)
+    under_way: set[str] = set()
+    most_at_once = 0
+    done: list[str] = []
+
+    async def events(*, job_id: str, **_) -> list[JobEvent]:
+        nonlocal most_at_once
+        under_way.add(job_id)
+        most_at_once = max(most_at_once, len(under_way))
+        await asyncio.sleep(0.001)
+        under_way.remove(job_id)
+        done.append(job_id)
+        return []
+
+    hub._store.events = events
+    async with hub.subscribe("ana"):
+        for number in range(1000):
+            hub.nudge(f"job{number}", f"trans{number}")
+        async with asyncio.timeout(20):
+            while len(done) < 50:
+                await asyncio.sleep(0.001)
+    assert done == [f"job{number}" for number in range(50)]
+    assert most_at_once == 4
+
+
+@pytest.mark.parametrize("error", [UnavailableError("away"), ValueError("a fault")])
+async def test_a_failed_look_is_not_the_last(store, hub, monkeypatch, caplog, error):
+    (event,) = await record(store)
+    real, failures = store.events, iter(range(3))
+
+    async def fail_thrice(**options) -> list[JobEvent]:
+        if next(failures, None) is not None:
+            raise error
+        return await real(**options)
+
+    monkeypatch.setattr(store, "events", fail_thrice)
+    async with hub.subscribe("ana") as stream:
+        reading = asyncio.create_task(take(stream, 1))
+        while not reading.done():
+            hub.nudge(event.job_id, event.trans_id)
+            await asyncio.sleep(0.001)
+        assert await reading == [event]
+    assert ("Traceback" in caplog.text) is isinstance(error, ValueError)
+
+
 # -- progress --
 
 
