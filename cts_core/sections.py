@@ -21,6 +21,9 @@ from cts_core import machine
 
 _URL = re.compile(r"https?://[^\s*?#@]+")
 _BASE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
+
+
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,\[\]]+)(?::([0-9]{1,5}))?")
 _CREDENTIALS = "it holds credentials, which have settings of their own"
 
 
@@ -57,6 +60,13 @@ def _program(path: str) -> str:
     if path and not Path(path).is_absolute():
         raise ValueError(f"{path} is not an absolute path")
     return path
+
+
+def _broker(address: str) -> str:
+    found = _BROKER.fullmatch(address)
+    if not found or not 0 < int(found[2] or 9092) < 1 << 16:
+        raise ValueError(f"'{address}' is not a broker such as kafka.example.org:9092")
+    return address
 
 
 Commas = BeforeValidator(_items)
@@ -159,7 +169,9 @@ class S3Settings(Section):
 class KafkaSettings(Section):
     """Events on Kafka."""
 
-    bootstrap_servers: Annotated[list[str], Commas] = Field([], description="host:port of brokers")
+    bootstrap_servers: Annotated[list[Annotated[str, AfterValidator(_broker)]], Commas] = Field(
+        [], description="host:port of brokers"
+    )
     topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]*$", max_length=249)] = Field(
         "", description="topic of job events; letters, digits and hyphens"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cts_core.errors import ConfigError
+from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.images.source import ImageSource
 from cts_core.model.site import Cluster
@@ -56,6 +57,19 @@ def image_source(settings: Settings) -> ImageSource:
     from cts_core.images.registry import HttpRegistry  # noqa: PLC0415 - see the module
 
     return HttpRegistry(settings.images)
+
+
+def topic(settings: Settings) -> Topic | None:
+    """Where events are published beside the hub; None: nowhere. Raises ConfigError."""
+    if settings.events == "memory":
+        return None
+    try:
+        from cts_core.events.kafka.topic import KafkaTopic  # noqa: PLC0415 - see the module
+    except ImportError as e:
+        raise ConfigError(
+            "events: kafka needs kafka-python; pip install 'cts-jupyter[kafka]'"
+        ) from e
+    return KafkaTopic(settings.kafka)
 
 
 def sites(settings: Settings) -> Mapping[Cluster, Site]:

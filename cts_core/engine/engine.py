@@ -25,6 +25,7 @@ from cts_core.engine.submit import Submissions
 from cts_core.errors import ConfigError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.events.publisher import HubFirst, Topic
 from cts_core.identity.identity import Identity, User
 from cts_core.images.source import ImageSource
 from cts_core.model.base import utc_now
@@ -59,10 +60,11 @@ class Engine:
         objects: ObjectStore,
         registries: ImageSource,
         sites: Mapping[Cluster, Site],
+        topic: Topic | None = None,
     ) -> None:
         self.settings = settings
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
-        self._health = Health(watch_ports(settings, identity, store, objects, sites))
+        self._health = Health(watch_ports(settings, identity, store, objects, sites, topic=topic))
         listeners = (self._health, self._metrics)
         self.identity = identity = observed(identity, IDENTITY, *listeners)
         self._store = store = observed(store, RECORDS, *listeners)
@@ -70,8 +72,10 @@ class Engine:
         sites = {c: observed(site, site_name(c), *listeners) for c, site in sites.items()}
         self._access = PathAccess(settings.allowed_paths, settings.log_dir)
         self.hub = Hub(store)
-        self._outbox = Outbox(store, observed(self.hub, EVENTS, *listeners))
-        self._metrics.watch_events(self._outbox, self.hub)
+        self._topic = topic
+        publisher = HubFirst(self.hub, topic) if topic else self.hub
+        self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
+        self._metrics.watch_events(self._outbox, self.hub, topic)
         self._drivers = {
             cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
             for cluster, site in sites.items()
@@ -109,6 +113,7 @@ class Engine:
             objects=adapters.object_store(settings),
             registries=adapters.image_source(settings),
             sites=adapters.sites(settings),
+            topic=adapters.topic(settings),
         )
 
     async def start(self) -> None:
@@ -127,6 +132,9 @@ class Engine:
             stack.push_async_callback(self._objects.close)
             await self.hub.start()
             stack.push_async_callback(self.hub.close)
+            if self._topic is not None:
+                await self._topic.open(self.hub.nudge)
+                stack.push_async_callback(self._topic.close)
             await self._outbox.start()
             stack.push_async_callback(self._outbox.stop)
             for driver in self._drivers.values():

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from cts_core.engine.observed import IDENTITY, OBJECTS, RECORDS, PortCall, site_name
+from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, PortCall, site_name
 from cts_core.errors import UnavailableError
+from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.model.base import utc_now
 from cts_core.model.service import Dependency, DependencyState, Readiness, ReadyStatus
@@ -132,6 +133,8 @@ def watch_ports(
     store: RecordStore,
     objects: ObjectStore,
     sites: Mapping[Cluster, Site],
+    *,
+    topic: Topic | None = None,
 ) -> list[Watched]:
     """What an engine depends on, each by the name of its port."""
 
@@ -150,6 +153,7 @@ def watch_ports(
             is_needed=True,
             answers_tell=not isinstance(identity, Checkable),
         ),
+        *([Watched(EVENTS, topic.check, is_needed=False)] if topic else []),
         *(
             Watched(site_name(cluster), functools.partial(_ask_site, site), is_needed=False)
             for cluster, site in sites.items()

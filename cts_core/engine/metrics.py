@@ -17,6 +17,7 @@ from cts_core.engine.observed import EVENTS, RECORDS, PortCall
 from cts_core.errors import CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.events.publisher import Topic
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.model.service import DependencyState
@@ -88,7 +89,7 @@ class Metrics:
         self._in_store = _InStore()
         registry.register(self._in_store)
 
-    def watch_events(self, outbox: Outbox, hub: Hub) -> None:
+    def watch_events(self, outbox: Outbox, hub: Hub, topic: Topic | None = None) -> None:
         """Tell of these, too."""
 
         def age() -> float:
@@ -102,6 +103,11 @@ class Metrics:
         )
         self._gauge("cts_outbox_age_seconds", "Age of the oldest event that waits", age)
         self._gauge("cts_event_subscribers", "Open streams of events", lambda: hub.subscribers)
+        self._gauge(
+            "cts_ignored_messages",
+            "Messages on the topic of events that were none of ours, since the start",
+            lambda: topic.ignored if topic else 0,
+        )
 
     def _gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         Gauge(name, meaning, registry=self._registry).set_function(read)

@@ -1,0 +1,162 @@
+"""Hears what any server publishes on the topic, from now on.
+
+A message only says that there is something to look at in the store: it carries neither user nor time of
+recording, and anybody may have written it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import threading
+import time
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from cts_core.errors import UnavailableError
+from cts_core.events.kafka import client
+from cts_core.events.publisher import Nudge
+from cts_core.sections import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS = 500
+"""Messages that are handed to the event loop at once; no more are fetched until it has taken them."""
+MAX_MESSAGE = 4096
+"""Bytes of a message; ours have some 200."""
+POLL_SECONDS = 0.5
+"""How long messages are waited for before it is looked whether to stop."""
+CHECK_SECONDS = 5.0
+"""Between questions to the brokers whether the topic is there: a consumer itself does not tell an outage."""
+RETRY_SECONDS = 2.0
+"""Between the end of a consumer that failed and the next one."""
+METADATA_SECONDS = 60.0
+"""After which new partitions of the topic are known at the latest."""
+
+_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+
+def parse_message(value: bytes | None) -> tuple[str, str] | None:
+    """The job and the ``trans_id`` that a message of the contract is about; None for any other message."""
+    if value is None or len(value) > MAX_MESSAGE:
+        return None
+    try:
+        message = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict):
+        return None
+    job_id, trans_id = message.get("job_id"), message.get("trans_id")
+    if not all(isinstance(id_, str) and _ID.fullmatch(id_) for id_ in (job_id, trans_id)):
+        return None
+    return str(job_id), str(trans_id)
+
+
+class KafkaListener:
+    """A consumer without a group: each server hears everything, and none remembers where it was."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.ignored = 0
+        """Messages that were none of ours."""
+        self.error: str | None = "Kafka has not answered yet"
+        """Why nothing is heard now; None while the brokers answer."""
+
+    async def open(self, nudge: Nudge) -> None:
+        """Begin to listen; ``nudge`` is called on this event loop."""
+        loop = asyncio.get_running_loop()
+        # A daemon: an exit need not wait for a broker that is away.
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, nudge), name="cts-kafka-listener", daemon=True
+        )
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, client.CLOSE_SECONDS)
+
+    # -- in the thread --
+
+    def _run(self, loop: asyncio.AbstractEventLoop, nudge: Nudge) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen(loop, nudge)
+            except (KafkaError, OSError, UnavailableError) as e:
+                self._fail(str(e))
+            except (
+                Exception
+            ) as e:  # no fault of ours or of the client may end the listening for good
+                log.exception("Listening to Kafka failed")
+                self._fail(repr(e))
+            self._stop.wait(RETRY_SECONDS)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, nudge: Nudge) -> None:
+        consumer = client.connect(
+            KafkaConsumer,
+            self._settings,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+        )
+        try:
+            consumer.subscribe([self._settings.topic])
+            next_check = 0.0
+            while not self._stop.is_set():
+                if time.monotonic() >= next_check:
+                    self._check(consumer)
+                    next_check = time.monotonic() + CHECK_SECONDS
+                polled = consumer.poll(int(POLL_SECONDS * 1000), max_records=MAX_RECORDS)
+                values = [record.value for records in polled.values() for record in records]
+                if values:
+                    self._hand_over(values, loop, nudge)
+        finally:
+            consumer.close()
+
+    def _check(self, consumer: KafkaConsumer) -> None:
+        topic = self._settings.topic
+        partitions = consumer.partitions_for_topic(topic)
+        if not partitions:
+            raise UnavailableError(f"there is no topic {topic}: create it")
+        consumer.end_offsets(
+            [TopicPartition(topic, number) for number in partitions],
+            timeout_ms=int(client.REQUEST_SECONDS * 1000),
+        )
+        if self.error is not None:
+            log.info("Kafka answers: what other servers do is seen at once")
+            self.error = None
+
+    def _hand_over(
+        self, values: list[bytes | None], loop: asyncio.AbstractEventLoop, nudge: Nudge
+    ) -> None:
+        heard = [message for value in values if (message := parse_message(value))]
+        self.ignored += len(values) - len(heard)
+        taken = threading.Event()
+
+        def take() -> None:
+            try:
+                for job_id, trans_id in heard:
+                    nudge(job_id, trans_id)
+            finally:
+                taken.set()
+
+        loop.call_soon_threadsafe(take)
+        while not taken.wait(POLL_SECONDS):
+            if self._stop.is_set():
+                return
+
+    def _fail(self, reason: str) -> None:
+        if self._stop.is_set():
+            return
+        servers = ", ".join(self._settings.bootstrap_servers)
+        error = f"Kafka ({servers}) cannot be used: {reason}"
+        if error != self.error:
+            log.warning("What other servers do is seen later than usual: %s", error)
+        self.error = error

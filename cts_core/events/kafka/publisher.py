@@ -1,0 +1,140 @@
+"""Publishes events on the topic, each acknowledged by all replicas that are in sync.
+
+A producer that failed an event is replaced: it might keep that event for ever, or send it long after the
+outbox has published it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from cts_core.errors import UnavailableError
+from cts_core.events.kafka import client
+from cts_core.model.event import JobEvent
+from cts_core.sections import KafkaSettings
+
+MAX_WAITING = 1000
+"""Events that may wait for their acknowledgement; more than that are refused."""
+DELIVERY_SECONDS = 20.0
+"""How long the producer tries to deliver one event."""
+PUBLISH_SECONDS = 30.0
+"""How long publishing one event takes at the most, whatever the producer does."""
+REST_SECONDS = 1.0
+"""After a vain try to reach the topic, until the next: what waits meanwhile fails for the same reason."""
+
+
+class KafkaPublisher:
+    """The port ``EventPublisher``. Messages are those of the contract (facts §4); the key is the job's id."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cts-kafka-publisher")
+        # These two are that thread's.
+        self._producer: KafkaProducer | None = None
+        self._rest: tuple[float, str] = (0.0, "")
+        self._waiting = 0
+        self._is_open = True
+
+    async def publish(self, event: JobEvent) -> None:
+        """See the port."""
+        if self._waiting >= MAX_WAITING:
+            raise UnavailableError(f"{MAX_WAITING:,} events wait for Kafka: try again later")
+        self._waiting += 1
+        try:
+            await self._publish(event)
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """Give up what was not acknowledged. Nothing can be published any more."""
+        self._is_open = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * client.CLOSE_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        self._thread.shutdown(wait=False)
+
+    async def _publish(self, event: JobEvent) -> None:
+        if not self._is_open:
+            raise UnavailableError("Kafka is not used any more: the service is stopping")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Exception | None] = loop.create_future()
+        producer = None
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                producer = await loop.run_in_executor(self._thread, self._send, event, answer)
+                error = await answer
+        except TimeoutError:
+            error = TimeoutError(f"nothing was heard of it for {PUBLISH_SECONDS:.0f} s")
+        if error is not None:
+            if producer is not None and self._is_open:
+                self._thread.submit(self._drop, producer)
+            raise UnavailableError(self._describe(error)) from error
+
+    def _describe(self, error: Exception) -> str:
+        servers = ", ".join(self._settings.bootstrap_servers)
+        return f"Kafka ({servers}) took no event for topic {self._settings.topic}: {error}"
+
+    # -- in the thread --
+
+    def _send(self, event: JobEvent, answer: asyncio.Future[Exception | None]) -> KafkaProducer:
+        until, reason = self._rest
+        if time.monotonic() < until:
+            raise UnavailableError(reason)
+        try:
+            self._producer = self._producer or self._connect()
+            sending = self._producer.send(
+                self._settings.topic,
+                key=event.job_id.encode(),
+                value=json.dumps(event.message()).encode(),
+            )
+        except (KafkaError, OSError) as e:
+            self._drop()
+            self._rest = (time.monotonic() + REST_SECONDS, self._describe(e))
+            raise UnavailableError(self._rest[1]) from e
+        sending.add_callback(lambda _: _tell(answer, None))
+        sending.add_errback(partial(_tell, answer))
+        return self._producer
+
+    def _connect(self) -> KafkaProducer:
+        if not self._is_open:
+            raise UnavailableError("Kafka is not used any more: the service is stopping")
+        return client.connect(
+            KafkaProducer,
+            self._settings,
+            acks="all",
+            enable_idempotence=True,
+            max_block_ms=int(client.CONNECT_SECONDS * 1000),
+            delivery_timeout_ms=int(DELIVERY_SECONDS * 1000),
+        )
+
+    def _drop(self, failed: KafkaProducer | None = None) -> None:
+        """End the producer, if it is still the one that failed. What it holds fails."""
+        producer = self._producer
+        if producer is None or failed not in (None, producer):
+            return
+        self._producer = None
+        # close() alone would wait for what cannot be sent, and then leave its thread behind.
+        sender = producer._sender  # noqa: SLF001 - there is no public way
+        sender.force_close()
+        sender.join(client.CLOSE_SECONDS)
+        if not sender.is_alive():
+            producer.close(timeout=0)
+
+
+def _tell(answer: asyncio.Future[Exception | None], error: Exception | None) -> None:
+    """From any thread, what became of an event."""
+
+    def tell() -> None:
+        if not answer.done():
+            answer.set_result(error)
+
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        answer.get_loop().call_soon_threadsafe(tell)
