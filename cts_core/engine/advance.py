@@ -158,6 +158,14 @@ class Advance:
                 except CTSError as e:
                     log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
 
+    async def take(self, job: JobSummary) -> bool:
+        """Take one job as far as it can go now; False when another server holds its lease.
+
+        For a driver that was not started. Raises UnavailableError.
+        """
+        await self.cycle([job])
+        return job.id in self._leases
+
     async def _lease(self, jobs: dict[str, JobSummary]) -> list[JobSummary]:
         now = utc_now()
         asked = [i for i in jobs if self._leases.get(i, now) - now < LEASE / 2]

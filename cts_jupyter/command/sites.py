@@ -1,0 +1,69 @@
+"""``cts sites check``: whether a site can be used from here."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+
+from cts_core.config import load_settings
+from cts_core.model.site import Cluster, Site
+from cts_core.settings import Settings
+from cts_jupyter import words
+from cts_jupyter.command.output import CommandError, Status, say, say_json
+
+
+async def check(arguments: argparse.Namespace) -> Status:
+    """Open a configured site and ask it about itself. Raises CommandError and ConfigError."""
+    from cts_core.engine import adapters  # noqa: PLC0415 - slow to import
+
+    settings = load_settings()
+    cluster: Cluster = arguments.site
+    site = adapters.sites(settings).get(cluster)
+    if site is None:
+        raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
+    await site.open(lambda _: None)
+    try:
+        found = await site.describe()
+    finally:
+        await site.close()
+    trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]
+    if cluster is Cluster.LOCAL:
+        trouble += _check_folder(settings)
+    if arguments.json:
+        say_json({**found.model_dump(mode="json"), "trouble": trouble})
+    else:
+        _say(found, trouble)
+    return Status.UNAVAILABLE if trouble else Status.FINE
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join(site.value for site in settings.sites) or "none"
+
+
+def _check_folder(settings: Settings) -> list[str]:
+    folder = settings.home / "local"
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as e:
+        return [f"{folder} cannot be written: {e.strerror}"]
+    free = shutil.disk_usage(folder).free
+    if free < settings.local.log_limit * 2:
+        return [
+            f"{folder} has {words.say_size(free)} left, less than the logs of one container may take"
+        ]
+    return []
+
+
+def _say(found: Site, trouble: list[str]) -> None:
+    say(
+        f"{found.cluster.value}: {found.cpus_per_node} cpus and {found.memory_per_node_gb} GB a node, at most "
+        f"{found.max_runtime_min} minutes a container"
+    )
+    for note in found.notes:
+        say(f"note: {note}")
+    for reason in trouble:
+        say(f"wrong: {reason}")
+    if not trouble:
+        say("it can be used")

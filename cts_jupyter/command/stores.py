@@ -1,0 +1,49 @@
+"""The stores and sites that a command works on, by the settings of this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cts_core import machine
+from cts_core.config import load_settings
+from cts_core.model.base import utc_now
+from cts_core.model.record import AuditEntry
+
+if TYPE_CHECKING:
+    from cts_core.records.store import RecordStore
+    from cts_core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Ground:
+    """An open record store, and the settings that it is from."""
+
+    settings: Settings
+    store: RecordStore
+
+    async def note(self, job_id: str, action: str, reason: str) -> None:
+        """Write down who did what to a job, and why."""
+        entry = AuditEntry(time=utc_now(), actor=actor(), action=action, reason=reason)
+        await self.store.add_audit(job_id, entry)
+
+
+def actor() -> str:
+    """Who works with the command, as the audit names them."""
+    return f"{machine.login()} (cts)"
+
+
+@contextlib.asynccontextmanager
+async def open_ground() -> AsyncIterator[Ground]:
+    """Open the record store. Raises ConfigError and UnavailableError."""
+    from cts_core.engine import adapters  # noqa: PLC0415 - slow to import, and not every command needs it
+
+    settings = load_settings()
+    store = adapters.record_store(settings)
+    await store.open()
+    try:
+        yield Ground(settings, store)
+    finally:
+        await store.close()

@@ -1,0 +1,110 @@
+"""``cts config``: nothing secret is printed, and every deployed key is accounted for."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from pathlib import Path
+
+from cts_core.config import describe_settings, load_settings
+from cts_jupyter.command.deployed import IN_ENVIRONMENT, IN_FILE
+from cts_jupyter.command.imported import read, to_toml
+
+from .conftest import Run
+
+DEPLOYED = Path(__file__).with_name("deployed.toml")
+VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
+
+
+def test_check_shows_what_is_set_and_where(run: Run, tmp_path: Path):
+    file = tmp_path / "cts.toml"
+    file.write_text('preset = "service"\nmax_cpu_hours = 5\n[mongo]\nhost = "m:1"\n')
+    more = {"CTS_CONFIG": str(file), "CTS_MAX_CPU_HOURS": "7", "CTS_S3__ACCESS_SECRET": "hide-me"}
+    shown = run("config", "check", "--json", more=more)
+    assert shown.returncode == 1
+    assert "hide-me" not in shown.stdout + shown.stderr
+    answer = json.loads(shown.stdout)
+    rows = {row["setting"]: (row["value"], row["from"]) for row in answer["settings"]}
+    assert rows["max_cpu_hours"] == ("7", "the environment")
+    assert rows["mongo.host"] == ("m:1", str(file))
+    assert rows["records"] == ("mongo", "preset service")
+    assert rows["s3.access_secret"] == ("(set, not shown)", "the environment")
+    assert "clean_age_days" not in rows
+    assert "s3.url is needed, because objects is s3" in answer["offences"]
+    plain = run("config", "check", "--all", more=more).stdout
+    assert "clean_age_days" in plain
+    assert "wrong: s3.url is needed" in plain
+
+
+def test_check_of_what_is_right(run: Run):
+    shown = run("config", "check")
+    assert shown.returncode == 0
+    assert "nothing is wrong" in shown.stdout
+
+
+def test_check_of_what_does_not_exist(run: Run):
+    shown = run("config", "check", more={"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"})
+    assert shown.returncode == 1
+    assert "house is not a setting" in shown.stdout
+    assert "hide" not in shown.stdout
+
+
+def test_every_deployed_key_and_variable_is_accounted_for():
+    file = tomllib.loads(DEPLOYED.read_text())
+    keys = {(section, key) for section, keys in file.items() for key in keys}
+    assert keys <= IN_FILE.keys()
+    assert set(VARIABLES) <= IN_ENVIRONMENT.keys()
+    imported = read(file, dict.fromkeys(VARIABLES, ""))
+    assert len(imported.account) == len(keys) + len(VARIABLES)
+    assert imported.unknown == []
+    known = {name for name, _, _ in describe_settings()}
+    fates = [*IN_FILE.values(), *IN_ENVIRONMENT.values()]
+    assert all(fate.reason or fate.setting in known | {"test_mode"} for fate in fates)
+
+
+def test_what_is_imported_can_be_used(run: Run, tmp_path: Path):
+    secrets = tmp_path / "secrets.env"
+    shown = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
+    assert shown.returncode == 0, shown.stderr
+    assert "-secret" not in shown.stdout.replace("s3_secret", "") + shown.stderr
+    assert "check_unsent_messages_on_startup_delay_min: no longer needed" in shown.stderr
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    file = tmp_path / "cts.toml"
+    file.write_text(shown.stdout)
+    variables = dict(line.split("=", 1) for line in secrets.read_text().splitlines())
+    settings = load_settings(environ={"CTS_CONFIG": str(file), **variables})
+    assert settings.kbase.admin_roles == ["CTS_ADMIN", "OTHER_ADMIN"]
+    assert settings.allowed_paths == ["cts-data", "other/path"]
+    assert (settings.mongo.retry_writes, settings.s3.allow_insecure_external) == (False, True)
+    assert settings.mongo.password.get_secret_value() == "mongo-pwd-secret"
+    assert (settings.max_cpu_hours, settings.clean_frequency_hours) == (200, 24)
+    assert (settings.root_path, settings.group) == ("/cts-base", "prod")
+    # It never writes over a file.
+    again = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
+    assert again.returncode == 1
+
+
+def test_unknown_keys_and_contradictions_are_told(run: Run, tmp_path: Path):
+    file = tmp_path / "old.toml"
+    file.write_text(DEPLOYED.read_text() + '\n[Odd]\nkey = "x"\n')
+    shown = run("config", "import", str(file), more={"KBCTS_MONGO_DB": "other", "KBCTS_ODD": "1"})
+    assert shown.returncode == 1
+    assert "[Odd] key: unknown" in shown.stderr
+    assert "KBCTS_ODD: unknown" in shown.stderr
+    assert "KBCTS_MONGO_DB says something else" in shown.stderr
+    assert 'db = "cts"' in shown.stdout
+
+
+def test_variables_alone(run: Run):
+    more = {"KBCTS_KAFKA_TOPIC_JOBS": "t", "KBCTS_JOB_MAX_CPU_HOURS": "many"}
+    shown = run("config", "import", "-", more=more)
+    assert tomllib.loads(shown.stdout)["kafka"] == {"topic": "t"}
+    assert "wrong: KBCTS_JOB_MAX_CPU_HOURS" in shown.stderr
+    assert "kafka.bootstrap_servers is needed" in shown.stderr
+
+
+def test_text_is_quoted_as_toml_reads_it():
+    odd = 'a "quoted" \\ é\ttab'
+    imported = read({"Service": {"root_url": odd}}, {})
+    assert tomllib.loads(to_toml(imported))["root_url"] == odd

@@ -1,0 +1,165 @@
+"""``cts jobs`` on an embedded store: with no server, and beside one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cts_core.config import load_settings
+from cts_core.engine.engine import Engine
+from cts_core.identity.identity import User
+from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
+from cts_core.model.base import utc_now
+from cts_core.model.image import ImageRegistration
+from cts_core.model.record import JobRecord
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.states import JobState
+from tests.factories import make_job_record, make_submission
+
+from .conftest import Run
+
+ANA = User("ana", OWNER_ROLES)
+TOOL = Path(__file__).parents[1] / "faults" / "tool.py"
+
+
+@pytest.fixture
+async def store(environ: dict[str, str]) -> AsyncIterator[SQLiteStore]:
+    home = Path(environ["CTS_HOME"])
+    home.mkdir()
+    store = SQLiteStore(home / "records.sqlite")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def ask(run: Run, *words: str):
+    return await asyncio.to_thread(run, *words)
+
+
+async def put(store: SQLiteStore, *, age: timedelta = timedelta(0), **changes) -> JobRecord:
+    job = make_job_record(time=utc_now() - age, **changes)
+    await store.insert_job(job, containers=job.job_input.num_containers)
+    return job
+
+
+async def test_why_says_what_a_job_waits_for(store: SQLiteStore, run: Run):
+    job = await put(store, age=timedelta(hours=2))
+    shown = await ask(run, "jobs", "why", job.id)
+    assert shown.returncode == 0, shown.stderr
+    assert f"Job {job.id} of {job.user} at local is created" in shown.stdout
+    assert "No server holds its lease" in shown.stdout
+    assert "longer than it should take" in shown.stdout
+    assert "1 event (created) not acknowledged" in shown.stdout
+    answer = json.loads((await ask(run, "jobs", "why", job.id, "--json")).stdout)
+    assert (answer["driven"], answer["unadopted"], answer["site_trouble"]) == (False, False, None)
+    now = utc_now()
+    await store.take_leases([job.id], "a-server", now=now, until=now + timedelta(minutes=5))
+    assert json.loads((await ask(run, "jobs", "why", job.id, "--json")).stdout)["driven"] is True
+    # Looking has taken nothing from that server.
+    assert await store.take_leases([job.id], "another", now=now, until=now) == set()
+
+
+async def test_a_job_that_does_not_exist(store: SQLiteStore, run: Run):
+    for words in (("why",), ("retry",), ("fail", "--reason", "x")):
+        shown = await ask(run, "jobs", *words, "none-such")
+        assert shown.returncode == 1
+        assert shown.stderr == "cts: No job with ID 'none-such' exists\n"
+
+
+async def test_stuck_lists_what_has_waited_too_long(store: SQLiteStore, run: Run):
+    fresh = await put(store)
+    assert (await ask(run, "jobs", "stuck")).stdout == "nothing is stuck\n"
+    old = await put(store, age=timedelta(hours=1))
+    shown = await ask(run, "jobs", "stuck", "--json")
+    assert shown.returncode == 1
+    assert {row["job"] for row in json.loads(shown.stdout)} == {old.id}
+    shown = await ask(run, "jobs", "stuck", "--for", "0s")
+    assert {old.id, fresh.id} <= set(shown.stdout.split())
+
+
+async def test_fail_ends_a_job_and_its_containers_and_is_audited(store: SQLiteStore, run: Run):
+    job = await put(store)
+    shown = await ask(run, "jobs", "fail", job.id, "--reason", "the pool is gone")
+    assert shown.returncode == 0, shown.stderr
+    ended = await store.get_summary(job.id)
+    assert (ended.state, ended.error) == (JobState.ERROR, "the pool is gone")
+    assert set(await store.container_states(job.id)) == {JobState.ERROR}
+    (entry,) = await store.audit(job.id)
+    assert (entry.action, entry.reason) == ("fail", "the pool is gone")
+    assert "(cts)" in entry.actor
+    why = (await ask(run, "jobs", "why", job.id)).stdout
+    assert "fail: the pool is gone" in why
+    again = await ask(run, "jobs", "fail", job.id, "--reason", "x")
+    assert again.returncode == 1
+    assert "has ended already" in again.stderr
+    assert len(await store.audit(job.id)) == 1
+
+
+async def test_retry_says_what_stops_a_job(store: SQLiteStore, run: Run):
+    # Its image is no program of this machine any more.
+    job = await put(store)
+    shown = await ask(run, "jobs", "retry", job.id)
+    assert shown.returncode == 0, shown.stderr
+    assert "is error" in shown.stdout
+    assert [entry.action for entry in await store.audit(job.id)] == ["retry"]
+    shown = await ask(run, "jobs", "retry", job.id)
+    assert shown.returncode == 1
+    assert "what has ended is not run again" in shown.stderr
+
+
+async def test_retry_leaves_a_job_to_the_server_that_has_it(store: SQLiteStore, run: Run):
+    job = await put(store)
+    now = utc_now()
+    await store.take_leases([job.id], "a-server", now=now, until=now + timedelta(minutes=5))
+    shown = await ask(run, "jobs", "retry", job.id)
+    assert "nothing was done here" in shown.stdout
+    assert (await store.get_summary(job.id)).state is JobState.CREATED
+
+
+@pytest.mark.slow
+async def test_retry_drives_a_job_while_no_server_is_up(environ: dict[str, str], run: Run):
+    settings = load_settings(environ=environ)
+    engine = Engine.from_settings(settings, JupyterIdentity("ana", "kernel-token"))
+
+    async def one():
+        yield b"x"
+
+    await engine.start()
+    await engine.files.write(ANA, "data/in/a", one(), content_type="text/plain", overwrite=True)
+    await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))
+    # A server that takes the job and ends before it does anything with it.
+    for driver in engine._drivers.values():
+        driver._task.cancel()
+    params = {
+        "environment": {"RAN": environ["CTS_HOME"] + "/ran", "NUMBER": "0"},
+        "args": ["/output_files"],
+    }
+    submission = make_submission(files=["data/in/a"], image="host/tool", params=params)
+    job_id = await engine.submissions.submit(ANA, submission)
+    await engine.stop()
+    shown = await ask(run, "jobs", "retry", job_id)
+    assert shown.stdout.startswith("it was created, and is "), shown.stdout + shown.stderr
+    async with asyncio.timeout(60):
+        while "has ended" not in (await ask(run, "jobs", "retry", job_id)).stderr:
+            await asyncio.sleep(0.1)
+    assert "is complete" in (await ask(run, "jobs", "why", job_id)).stdout
+    assert Path(environ["CTS_HOME"], "ran").read_text().count("\n") == 1
+
+
+def test_other_commands(run: Run):
+    assert json.loads(run("openapi").stdout)["info"]["title"] == "CDM Task Service"
+    checked = run("sites", "check", "local")
+    assert checked.returncode == 0, checked.stderr
+    assert "it can be used" in checked.stdout
+    assert "sites does not name kbase" in run("sites", "check", "kbase").stderr
+    assert run("adopt").stdout == "no job waits to be adopted\n"
+    assert run("adopt", "x", "--fail").returncode == 1
+    assert run("jobs").returncode == 2
+    unreachable = run("jobs", "stuck", more={"CTS_HOME": "/dev/null/x"})
+    assert unreachable.returncode in (1, 3)
+    assert "Traceback" not in unreachable.stderr
