@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,12 @@ def settings() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+@asynccontextmanager
+async def running(home: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+    """An engine on this home, whose other settings are those that are given."""
     given = {
         "preset": "embedded",
-        "home": tmp_path / "home",
+        "home": home,
         "owner": "ana",
         "local": {"cpus": 2, "memory": 1_000_000_000, "stop_grace": 0.5},
         **settings,
@@ -89,5 +91,13 @@ async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench
     loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
     engine = Engine.from_settings(loaded, JupyterIdentity("ana", "kernel-token"))
     await engine.start()
-    yield Bench(engine, User("ana", OWNER_ROLES))
-    await engine.stop()
+    try:
+        yield Bench(engine, User("ana", OWNER_ROLES))
+    finally:
+        await engine.stop()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+    async with running(tmp_path / "home", settings) as bench:
+        yield bench

@@ -1,0 +1,248 @@
+"""Engines with their events on a real broker: what of it a broker's outage touches, and what two servers share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from cts_core.engine.engine import Engine
+from cts_core.events import hub, outbox
+from cts_core.events.kafka import client, listener, publisher
+from cts_core.events.kafka.publisher import KafkaPublisher
+from cts_core.events.outbox import Outbox
+from cts_core.model.base import utc_now
+from cts_core.model.event import JobEvent, JobProgress
+from cts_core.model.service import DependencyState, ReadyStatus
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.sections import KafkaSettings
+from cts_core.states import JobState
+from tests.factories import NOON, make_job_record
+from tests.services.kafka import KafkaBroker
+
+from .conftest import Bench, running
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_SECONDS = 90
+WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outages are noticed, and got over, sooner than in real life."""
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
+    monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)
+    monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 5.0)
+    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.5)
+    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.5)
+
+
+@pytest.fixture
+def topic(kafka: KafkaBroker) -> str:
+    return kafka.create_topic()
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, topic: str) -> dict[str, Any]:
+    return {"events": "kafka", "kafka": {"bootstrap_servers": [kafka.address], "topic": topic}}
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def until_sent(engine: Engine) -> None:
+    async def is_sent() -> bool:
+        return not await engine.unsent_events()
+
+    await until(is_sent)
+
+
+async def first_told(kafka: KafkaBroker, topic: str) -> dict[str, list[str]]:
+    """By job, the first copy of each message on the topic, as the transitions' ids in their order."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for message in await asyncio.to_thread(kafka.read, topic):
+        found[message["job_id"]][message["trans_id"]] = None
+    return {job_id: list(ids) for job_id, ids in found.items()}
+
+
+async def transitions(bench: Bench, job_id: str) -> list[str]:
+    page = await bench.engine._store.events(since=NOON.replace(year=2000), job_id=job_id)
+    return [event.trans_id for event in page]
+
+
+# -- one server --
+
+
+@pytest.mark.parametrize("harm", ["freeze", "kill"])
+async def test_jobs_go_on_while_the_broker_is_away(bench: Bench, kafka: KafkaBroker, topic, harm):
+    await bench.prepare("a")
+    before = await bench.submit(["a"])
+    await bench.ended(before)
+    await until_sent(bench.engine)
+    getattr(kafka, harm)()
+    ids = [await bench.submit(["a"], output_dir=f"data/out{number}") for number in range(3)]
+    for job_id in ids:
+        assert (await bench.ended(job_id)).state is JobState.COMPLETE
+
+    async def is_told() -> bool:
+        return (await bench.engine.readiness()).status is ReadyStatus.DEGRADED
+
+    await until(is_told)
+    ready = await bench.engine.readiness()
+    (down,) = [found for found in ready.dependencies if found.state is DependencyState.DOWN]
+    assert down.name == "events"
+    assert f"Kafka ({kafka.address})" in (down.error or "")
+    # Not one of their transitions was acknowledged.
+    unsent = await bench.engine._store.unsent(limit=1000)
+    assert {(event.job_id, event.state) for event in unsent} == {
+        (job_id, JobState.CREATED) for job_id in ids
+    }
+    kafka.thaw() if harm == "freeze" else await asyncio.to_thread(kafka.start)
+    await until_sent(bench.engine)
+    told = await first_told(kafka, topic)
+    assert told == {job_id: await transitions(bench, job_id) for job_id in (before, *ids)}
+
+    async def is_well() -> bool:
+        return (await bench.engine.readiness()).status is ReadyStatus.READY
+
+    await until(is_well)
+
+
+async def test_a_broker_that_is_away_does_not_keep_a_server_from_starting(
+    kafka: KafkaBroker, tmp_path, settings, topic
+):
+    kafka.kill()
+    async with running(tmp_path / "home", settings) as bench:
+        await bench.prepare("a")
+        job_id = await bench.submit(["a"])
+        assert (await bench.ended(job_id)).state is JobState.COMPLETE
+        await asyncio.to_thread(kafka.start)
+        await until_sent(bench.engine)
+        assert await first_told(kafka, topic) == {job_id: await transitions(bench, job_id)}
+
+
+async def test_what_is_marked_as_sent_outlives_the_brokers_death(
+    kafka: KafkaBroker, topic, tmp_path
+):
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    jobs = [make_job_record() for _ in range(100)]
+    await asyncio.gather(*(store.insert_job(job, containers=1) for job in jobs))
+    for old, new in itertools.pairwise(WALK):
+        await asyncio.gather(
+            *(store.transition(j.id, old, new, time=NOON, trans_id=str(uuid.uuid4())) for j in jobs)
+        )
+    everything = await store.events(since=NOON.replace(year=2000), limit=10_000)
+    topic_publisher = KafkaPublisher(KafkaSettings(bootstrap_servers=[kafka.address], topic=topic))
+    marked: list[str] = []
+    mark_sent = store.mark_sent
+
+    async def note(job_id: str, trans_id: str) -> None:
+        await mark_sent(job_id, trans_id)
+        marked.append(trans_id)
+
+    store.mark_sent = note  # type: ignore[method-assign]
+    sender = Outbox(store, topic_publisher)
+    await sender.start()
+    for enough in (100, 250):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(marked) < enough:
+                await asyncio.sleep(0.001)
+        kafka.kill()
+        await asyncio.to_thread(kafka.start)
+        known = set(marked)
+        told = await first_told(kafka, topic)
+        assert known <= set(itertools.chain.from_iterable(told.values()))
+
+    async def is_sent() -> bool:
+        return not await store.unsent(limit=1)
+
+    await until(is_sent)
+    await sender.stop()
+    await topic_publisher.close()
+    await store.close()
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for event in sorted(everything, key=lambda event: WALK.index(event.state)):
+        wanted[event.job_id].append(event.trans_id)
+    assert await first_told(kafka, topic) == dict(wanted)
+
+
+# -- two servers on one store --
+
+
+@asynccontextmanager
+async def another_server(bench: Bench, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+    """On the same records. It runs no jobs, so that it knows only what it is told, or finds."""
+    async with running(bench.engine.settings.home, {**settings, "sites": []}) as other:
+        yield other
+
+
+async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str) -> list[JobState]:
+    """The states of a job that a subscriber is told of, until it has ended."""
+    seen: list[JobState] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while JobState.COMPLETE not in seen:
+            event = await anext(events)
+            if isinstance(event, JobEvent) and event.job_id == job_id:
+                seen.append(event.state)
+    return seen
+
+
+TO_COMPLETE = [
+    JobState.CREATED,
+    JobState.DOWNLOAD_SUBMITTED,
+    JobState.JOB_SUBMITTING,
+    JobState.JOB_SUBMITTED,
+    JobState.UPLOAD_SUBMITTING,
+    JobState.UPLOAD_SUBMITTED,
+    JobState.COMPLETE,
+]
+
+
+async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
+    bench: Bench, settings, monkeypatch
+):
+    # Neither the slow look nor the other's outbox may be what tells it.
+    monkeypatch.setattr(hub, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)
+    await bench.prepare("a")
+    async with another_server(bench, settings) as other, other.engine.hub.subscribe("ana") as there:
+        await is_heard(bench, there)
+        async with bench.engine.hub.subscribe("ana") as here:
+            job_id = await bench.submit(["a"])
+            assert await states_seen(here, job_id) == TO_COMPLETE
+        assert await states_seen(there, job_id) == TO_COMPLETE
+
+
+async def is_heard(bench: Bench, events: AsyncIterator[JobEvent | JobProgress]) -> None:
+    """Until the topic that was just opened is listened to."""
+    first = asyncio.ensure_future(anext(events))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not first.done():
+            await bench.ended(await bench.submit(["a"], output_dir=f"data/{uuid.uuid4()}"))
+            await asyncio.sleep(0.5)
+
+
+async def test_with_the_broker_away_a_subscriber_sees_it_within_seconds(
+    bench: Bench, settings, kafka: KafkaBroker, monkeypatch
+):
+    monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)
+    await bench.prepare("a")
+    kafka.kill()
+    async with another_server(bench, settings) as other:
+        async with other.engine.hub.subscribe("ana", after=utc_now()) as there:
+            job_id = await bench.submit(["a"])
+            assert await states_seen(there, job_id) == TO_COMPLETE
+        assert await bench.engine.unsent_events()
