@@ -39,6 +39,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.dev
+	$(PIP) install -e '.[bench]'
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:

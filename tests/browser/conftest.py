@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, ServerFile
+from tests.services.server import free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -154,12 +154,6 @@ class Notebook:
         (what or self.card()).screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.fixture(autouse=True)
 def jp_asyncio_loop() -> None:
     """Not here: Playwright has a loop of its own, and it runs all the time."""
@@ -186,7 +180,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"), _free_port())
+    lab = Lab(tmp_path_factory.mktemp("lab"), free_port())
     lab.start()
     try:
         with lab.client() as client:

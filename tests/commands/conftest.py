@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from IPython.utils.capture import capture_output
 from cts_jupyter import session
 from cts_jupyter.client import CTSClient
 from cts_jupyter.transport import CTSClientError
+from tests.services.server import free_port
 
 TOKEN = "the-services-token"
 TOOL = Path(__file__).parents[1] / "core" / "engine" / "tool.py"
@@ -55,17 +55,11 @@ class Shell:
         return self.ip.user_ns[name]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running ``jupyter cts``, with ``host/tool`` registered."""
     home = tmp_path_factory.mktemp("service")
-    port = _free_port()
+    port = free_port()
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))
     }

@@ -7,7 +7,6 @@ import io
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from traitlets.config import Config
 from cts_jupyter import session
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, ServerFile
+from tests.services.server import free_port
 
 _numbers = itertools.count()
 START_SECONDS = 60
@@ -45,12 +45,6 @@ class Service:
         return CTSClient.of(Connection(self.file.url, lambda: self.file.token))
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
@@ -61,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         process = subprocess.Popen(
             [
                 sys.executable, "-c", "from cts_jupyter.headless import main; main()", "--allow-root",
-                f"--port={_free_port()}", f"--home={folder / 'home'}", "--owner=ana",
+                f"--port={free_port()}", f"--home={folder / 'home'}", "--owner=ana",
             ],
             stdout=log, stderr=log, env=env, start_new_session=True,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ CACHE = Path(os.environ.get("CTS_SERVICES_CACHE") or Path.home() / ".cache" / "c
 """Where what was built and downloaded is kept, outside the repository."""
 START_SECONDS = 90
 STOP_SECONDS = 20
+_FIRST_PORT, _LAST_PORT = 15_000, 32_000
+"""Below the ports of outgoing connections: one of those may come between the choice and the server's start."""
 
 
 class MissingError(Exception):
@@ -52,10 +55,12 @@ def installing(name: str) -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on now, and that the system gives to no outgoing connection."""
+    while True:
+        port = random.randrange(_FIRST_PORT, _LAST_PORT)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> bool:
