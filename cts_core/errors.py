@@ -289,9 +289,13 @@ class UnsupportedError(CTSError):
 
 
 class TooManyRequestsError(CTSError):
-    """A bound of the service is reached; try again later."""
+    """A bound of the service is reached; ``retry_after`` is in how many seconds to try again."""
 
     kind = ErrorKind.TOO_MANY_REQUESTS
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnavailableError(CTSError):

@@ -124,6 +124,23 @@ class ImageSettings(Section):
     )
 
 
+class LimitsSettings(Section):
+    """What one user may do at a time, at one server process."""
+
+    live_containers: int = Field(
+        20_000, ge=1, description="containers of one user that have not ended"
+    )
+    submissions_per_min: int = Field(
+        1200, ge=1, le=1_000_000, description="jobs that one user may submit in a minute"
+    )
+    checks_per_min: int = Field(
+        1200, ge=1, le=1_000_000, description="jobs that one user may have checked in a minute"
+    )
+    streams: int = Field(
+        100, ge=1, le=1000, description="streams of events that one user may have open"
+    )
+
+
 class MongoSettings(Section):
     """Records on MongoDB."""
 

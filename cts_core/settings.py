@@ -19,6 +19,7 @@ from cts_core.sections import (
     ImageSettings,
     KafkaSettings,
     KBaseSettings,
+    LimitsSettings,
     LocalSettings,
     MongoSettings,
     RemoteSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "USER",
     "KBaseSettings",
     "KafkaSettings",
+    "LimitsSettings",
     "LocalSettings",
     "MongoSettings",
     "Preset",
@@ -191,9 +193,16 @@ class Settings(BaseSettings):
         le=3_600,
         description="seconds that requests under way have to end once `jupyter cts` was asked to stop",
     )
+    test_mode: bool = Field(
+        default=False,
+        description="whether jobs are stored without asking sites and roles, and never started",
+    )
     local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
     images: ImageSettings = Field(
         default_factory=ImageSettings, description="images of container registries"
+    )
+    limits: LimitsSettings = Field(
+        default_factory=LimitsSettings, description="what one user may do at a time"
     )
     mongo: MongoSettings = Field(default_factory=MongoSettings, description="records on MongoDB")
     s3: S3Settings = Field(default_factory=S3Settings, description="objects on S3")

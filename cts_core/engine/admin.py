@@ -24,6 +24,7 @@ from cts_core.model.admin import (
 from cts_core.model.base import utc_now
 from cts_core.model.job import ExitCodes
 from cts_core.model.job import Jobs as JobList
+from cts_core.model.listing import JobCounts
 from cts_core.model.record import AuditEntry, JobQuery
 from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
@@ -53,7 +54,11 @@ class AdminJobs:
 
     async def list(self, query: JobQuery) -> JobList:
         """Everybody's jobs that match."""
-        return list_view(await self._store.list_jobs(query))
+        return list_view(await self._store.list_jobs(query), query)
+
+    async def counts(self, user: str | None) -> JobCounts:
+        """How many jobs there are, of one user or of all."""
+        return JobCounts(counts=await self._store.count_jobs(user))
 
     async def get(self, job_id: str) -> AdminJobDetails:
         """The job with all that is known of it."""

@@ -17,6 +17,7 @@ from cts_core.engine.files import Files
 from cts_core.engine.health import Health, watch_ports
 from cts_core.engine.images import Images
 from cts_core.engine.jobs import Jobs
+from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
@@ -71,7 +72,7 @@ class Engine:
         self._objects = objects = observed(objects, OBJECTS, *listeners)
         sites = {c: observed(site, site_name(c), *listeners) for c, site in sites.items()}
         self._access = PathAccess(settings.allowed_paths, settings.log_dir)
-        self.hub = Hub(store)
+        self.hub = Hub(store, max_per_user=settings.limits.streams)
         self._topic = topic
         publisher = HubFirst(self.hub, topic) if topic else self.hub
         self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
@@ -79,6 +80,7 @@ class Engine:
         self._drivers = {
             cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
             for cluster, site in sites.items()
+            if not settings.test_mode
         }
         self._cleaner = Cleaner(
             store,
@@ -90,7 +92,7 @@ class Engine:
         self.images = Images(store, identity, registries, contact=settings.contact)
         self.files = Files(objects, self._access)
         self.jobs = Jobs(store, on_change=self._changed)
-        self.admin = AdminJobs(store, self.sites, self.hub, self._outbox, on_change=self._changed)
+        self.admin = AdminJobs(store, self.sites, publisher, self._outbox, on_change=self._changed)
         self.logs = Logs(store, objects, self.sites, log_dir=settings.log_dir)
         self.submissions = Submissions(
             store,
@@ -98,7 +100,9 @@ class Engine:
             self.sites,
             self.images,
             self._access,
+            limits=Limits(settings.limits, store),
             max_cpu_hours=settings.max_cpu_hours,
+            asks_sites=not settings.test_mode,
             on_stored=self._changed,
         )
         self._running = AsyncExitStack()
@@ -123,6 +127,8 @@ class Engine:
                 "sites: local runs programs without isolation, and this identity lets several people in; "
                 "take local out of sites, or use an identity of one person"
             )
+        if self.settings.test_mode:
+            log.warning("test_mode is on: jobs are stored and never started")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.identity.close)
             await self.identity.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 from cts_core.engine.owners import check_owner
 from cts_core.engine.views import container_view, job_view, list_view, status_view
@@ -13,6 +14,7 @@ from cts_core.identity.identity import User
 from cts_core.model.base import utc_now
 from cts_core.model.job import Containers, ExitCodes, Job, JobStatus
 from cts_core.model.job import Jobs as JobList
+from cts_core.model.listing import JobCounts, LastLook
 from cts_core.model.record import JobQuery, JobSummary
 from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore
@@ -37,6 +39,10 @@ async def cancel_job(store: RecordStore, job_id: str) -> None:
     )
 
 
+_INSTANT = timedelta(milliseconds=1)
+"""What tells the times of two transitions apart."""
+
+
 class Jobs:
     """Every method raises NoSuchJobError, and UnauthorizedError for another user's job."""
 
@@ -58,10 +64,24 @@ class Jobs:
         """The job's state and how it got there."""
         return status_view(await self._summary(user, job_id))
 
-    async def list(self, user: User, query: JobQuery) -> JobList:
-        """The user's jobs that match."""
+    async def list(self, user: User, query: JobQuery, *, new: bool = False) -> JobList:
+        """The user's jobs that match; with ``new``, of these those that ended since the user last looked."""
         mine = dataclasses.replace(query, user=user.name)
-        return list_view(await self._store.list_jobs(mine))
+        if new:
+            mine = dataclasses.replace(mine, ended=True)
+            seen = await self._store.last_look(user.name)
+            if seen is not None:
+                after = seen + _INSTANT
+                mine = dataclasses.replace(mine, after=max(after, query.after or after))
+        return list_view(await self._store.list_jobs(mine), mine)
+
+    async def counts(self, user: User) -> JobCounts:
+        """How many jobs the user has."""
+        return JobCounts(counts=await self._store.count_jobs(user.name))
+
+    async def look(self, user: User, look: LastLook) -> None:
+        """Note until when the user has seen what had ended; what ends later is new."""
+        await self._store.set_last_look(user.name, min(look.until, utc_now()))
 
     async def exit_codes(self, user: User, job_id: str) -> ExitCodes:
         """The exit code of each container."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
+from cts_core.engine.limits import Limits
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     BucketNotFoundError,
@@ -63,16 +64,20 @@ class Submissions:
         images: Images,
         access: PathAccess,
         *,
+        limits: Limits,
         max_cpu_hours: float,
+        asks_sites: bool = True,
         on_stored: Callable[[str], None],
     ) -> None:
-        """``on_stored(job_id)`` is told of each new job."""
+        """``asks_sites``: whether the site has a say. ``on_stored(job_id)`` is told of each new job."""
         self._store = store
         self._objects = objects
         self._sites = sites
         self._images = images
         self._access = access
+        self._limits = limits
         self._max_cpu_hours = max_cpu_hours
+        self._asks_sites = asks_sites
         self._on_stored = on_stored
 
     async def submit(
@@ -82,11 +87,29 @@ class Submissions:
 
         Raises the CTSError of the first check that does not hold.
         """
-        idempotency = _idempotency(submission, idempotency_key)
-        if idempotency:
-            known = await self._store.find_idempotent(user.name, idempotency.key)
-            if known:
-                return _same_job(known, idempotency)
+        idempotency = idempotency_of(idempotency_key, submission.model_dump_json())
+        return await self.find(user, idempotency) or await self.store(user, submission, idempotency)
+
+    async def find(self, user: User, idempotency: Idempotency | None) -> str | None:
+        """The job that the user's key stands for already. Raises IllegalParameterError if it is another's."""
+        if idempotency is None:
+            return None
+        known = await self._store.find_idempotent(user.name, idempotency.key)
+        return _same_job(known, idempotency) if known else None
+
+    async def store(
+        self,
+        user: User,
+        submission: Submission,
+        idempotency: Idempotency | None,
+        *,
+        parent_id: str | None = None,
+    ) -> str:
+        """Check and store a job whose key stands for none yet, and return its id.
+
+        Raises the CTSError of the first check that does not hold.
+        """
+        await self._limits.submission(user, submission.num_containers)
         checked = await self._check(user, submission.job_input())
         now = utc_now()
         job = JobRecord(
@@ -102,6 +125,7 @@ class Submissions:
             image=checked.image,
             input_file_count=len(checked.job.input_files),
             labels=submission.labels,
+            parent_id=parent_id,
         )
         known = await self._store.insert_job(
             job, containers=checked.job.num_containers, idempotency=idempotency
@@ -113,6 +137,7 @@ class Submissions:
 
     async def check(self, user: User, submission: Submission) -> CheckResult:
         """Everything that ``submit`` would check, and the job as it would run. Stores nothing."""
+        self._limits.check(user)
         checked = await self._check(user, submission.job_input())
         return CheckResult(
             image=checked.image,
@@ -130,9 +155,11 @@ class Submissions:
         objects = await self._check_inputs(user, job)
         job = _with_checksums(job, objects)
         plans = plan_job(job, image.entrypoint)
-        await self._sites.check_open(job.cluster)
-        warnings = await self._sites.get(job.cluster).preflight(user, job, image)
-        check_site_roles(user, job.cluster)
+        warnings = []
+        if self._asks_sites:
+            await self._sites.check_open(job.cluster)
+            warnings = await self._sites.get(job.cluster).preflight(user, job, image)
+            check_site_roles(user, job.cluster)
         return _Checked(job, image, plans, objects, warnings)
 
     async def _check_limits(self, job: JobInput) -> None:
@@ -195,14 +222,15 @@ class Submissions:
         return warnings
 
 
-def _idempotency(submission: Submission, key: str | None) -> Idempotency | None:
+def idempotency_of(key: str | None, body: str) -> Idempotency | None:
+    """A client's key and the hash of what came with it. Raises IllegalParameterError."""
     if key is None:
         return None
     if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
         raise IllegalParameterError(
             f"An Idempotency-Key is 1 to {MAX_IDEMPOTENCY_KEY} printable characters"
         )
-    return Idempotency(key, hashlib.sha256(submission.model_dump_json().encode()).hexdigest())
+    return Idempotency(key, hashlib.sha256(body.encode()).hexdigest())
 
 
 def _same_job(known: IdempotentJob, asked: Idempotency) -> str:

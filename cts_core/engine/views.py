@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cts_core.engine.cursor import write_cursor
 from cts_core.model.admin import AdminJobDetails, AdminJobStateTransition, SubJob
 from cts_core.model.event import JobEvent
 from cts_core.model.job import (
@@ -20,6 +21,7 @@ from cts_core.model.record import (
     ContainerRecord,
     ContainerTransition,
     JobPage,
+    JobQuery,
     JobRecord,
     JobSummary,
     Transition,
@@ -67,13 +69,15 @@ def status_view(job: JobSummary) -> JobStatus:
     )
 
 
-def list_view(page: JobPage) -> Jobs:
-    """A page of a listing."""
+def list_view(page: JobPage, query: JobQuery) -> Jobs:
+    """A page of the listing that was asked for."""
     return Jobs.model_construct(
         jobs=[
             JobPreview.model_construct(**_shared_fields(job), job_input=job.job_input)
             for job in page.jobs
-        ]
+        ],
+        next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,
+        is_cut=page.is_cut or None,
     )
 
 

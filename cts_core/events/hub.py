@@ -34,14 +34,16 @@ LOOKS_AT_ONCE = 16
 MAX_NUDGED = 1024
 """Jobs that wait to be looked up; any beyond are left to the next look at the whole store."""
 MAX_SUBSCRIBERS = 1000
-MAX_PER_USER = 100
+RETRY_SECONDS = 10
+"""When somebody who was refused a stream may try again."""
 
 
 class Hub:
     """The publisher of the embedded preset, and the source of every stream of events."""
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, *, max_per_user: int = MAX_SUBSCRIBERS) -> None:
         self._store = store
+        self._max_per_user = max_per_user
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._count = 0
         self._wanted = asyncio.Event()
@@ -129,10 +131,15 @@ class Hub:
         if not self._tasks:
             raise UnavailableError("The service is stopping: try again later")
         if self._count >= MAX_SUBSCRIBERS:
-            raise TooManyRequestsError("Too many streams of events are open: try again later")
-        if len(self._subscriptions.get(user, ())) >= MAX_PER_USER:
             raise TooManyRequestsError(
-                f"{MAX_PER_USER} streams of events are open for user {user}: close some first"
+                f"Too many streams of events are open: try again in {RETRY_SECONDS} s",
+                retry_after=RETRY_SECONDS,
+            )
+        if len(self._subscriptions.get(user, ())) >= self._max_per_user:
+            raise TooManyRequestsError(
+                f"{self._max_per_user} streams of events are open for user {user}: close some, and try again in "
+                f"{RETRY_SECONDS} s",
+                retry_after=RETRY_SECONDS,
             )
 
     async def _run(self) -> None:

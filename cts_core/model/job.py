@@ -212,6 +212,10 @@ class Jobs(Record):
     """Answer of a listing."""
 
     jobs: list[JobPreview]
+    next: str | None = None
+    """The cursor of the next page; absent on the last."""
+    is_cut: bool | None = None
+    """True when a text was looked for in the latest jobs only, and there are more."""
 
 
 class Submitted(Record):

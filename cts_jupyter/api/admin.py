@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from cts_core.model.admin import (
     AdminJobDetails,
@@ -14,21 +14,11 @@ from cts_core.model.admin import (
     UnsentNotifications,
     UpdateAdminMeta,
 )
-from cts_core.model.job import ExitCodes, Jobs
+from cts_core.model.job import ExitCodes
 from cts_core.states import JobState
 from cts_jupyter.api.call import Call
-from cts_jupyter.api.jobs import JobListing, JobPath
+from cts_jupyter.api.jobs import JobPath
 from cts_jupyter.api.route import Access, Route
-
-UserName = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[a-z][a-z\d_]*$")
-]
-
-
-class AdminListing(JobListing):
-    """Which jobs to list, of one user or of all."""
-
-    user: UserName | None = None
 
 
 class CleanQuery(BaseModel):
@@ -59,13 +49,6 @@ class UnsentQuery(BaseModel):
     """How long ago a message must have been due."""
 
     notification_age: Annotated[timedelta, Field(ge=timedelta(minutes=1))] = timedelta(minutes=10)
-
-
-async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
-    """``GET /admin/jobs``."""
-    if query.user is not None:
-        await call.engine.identity.check_user(query.user, call.credentials)
-    return await call.engine.admin.list(query.to_query(user=query.user))
 
 
 async def admin_get_job(call: Call, path: JobPath) -> AdminJobDetails:
@@ -118,10 +101,8 @@ async def send_unsent(call: Call, query: UnsentQuery) -> UnsentNotifications:
     return await call.engine.admin.send_unsent(query.notification_age)
 
 
-_JOBS = "/admin/jobs"
-_JOB = f"{_JOBS}/{{job_id}}"
+_JOB = "/admin/jobs/{job_id}"
 ROUTES = (
-    Route("GET", _JOBS, admin_list_jobs, Access.ADMIN, "Everybody's jobs, newest update first"),
     Route(
         "GET", _JOB, admin_get_job, Access.ADMIN_OR_EXECUTOR, "A job with all that is known of it"
     ),

@@ -13,6 +13,7 @@ from cts_core.errors import (
     MethodNotAllowedError,
     NoSuchImageError,
     RequestValidationError,
+    TooManyRequestsError,
     UnavailableError,
 )
 from cts_core.model.base import utc_now
@@ -43,6 +44,8 @@ def error_headers(error: BaseException | None) -> dict[str, str]:
     """Headers that go with an error."""
     if isinstance(error, MethodNotAllowedError):
         return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, TooManyRequestsError):
+        return {"Retry-After": str(error.retry_after)}
     if error_status(error) == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": "Bearer"}
     return {}

@@ -14,7 +14,8 @@ from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
 from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import JobId, QueryTime
+from cts_jupyter.api.jobs import JobId
+from cts_jupyter.api.listing import QueryTime
 from cts_jupyter.api.route import Access, Route
 
 SSE = "text/event-stream"

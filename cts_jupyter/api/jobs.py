@@ -4,62 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, StringConstraints
 
-from cts_core.model.base import ID_PATTERN, in_utc
+from cts_core.model.base import ID_PATTERN
 from cts_core.model.job import (
-    MAX_LABELS,
     CheckResult,
     Containers,
     ExitCodes,
     Job,
-    Jobs,
     JobStatus,
     Submission,
     Submitted,
 )
-from cts_core.model.record import JobQuery
-from cts_core.model.site import Cluster
-from cts_core.states import JobState
 from cts_jupyter.api.call import Call
 from cts_jupyter.api.route import Access, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-MAX_LISTING = 1000
 
 JobId = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=ID_PATTERN)]
-QueryTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
 
 
 class JobPath(BaseModel):
     """A job by its id."""
 
     job_id: JobId
-
-
-class JobListing(BaseModel):
-    """Which jobs to list."""
-
-    cluster: Cluster | None = None
-    state: JobState | None = None
-    after: QueryTime | None = None
-    before: QueryTime | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LISTING)] | None = MAX_LISTING
-    label: Annotated[
-        list[Annotated[str, StringConstraints(pattern=r"^[^=]+=")]], Field(max_length=MAX_LABELS)
-    ] = []
-
-    def to_query(self, user: str | None = None) -> JobQuery:
-        """The same for the engine."""
-        return JobQuery(
-            user=user,
-            cluster=self.cluster,
-            state=self.state,
-            after=self.after,
-            before=self.before,
-            labels=dict(label.split("=", 1) for label in self.label),
-            limit=self.limit or MAX_LISTING,
-        )
 
 
 async def submit_job(call: Call, body: Submission) -> Submitted:
@@ -71,11 +39,6 @@ async def submit_job(call: Call, body: Submission) -> Submitted:
 async def check_job(call: Call, body: Submission) -> CheckResult:
     """``POST /jobs/check``."""
     return await call.engine.submissions.check(call.user, body)
-
-
-async def list_jobs(call: Call, query: JobListing) -> Jobs:
-    """``GET /jobs``."""
-    return await call.engine.jobs.list(call.user, query.to_query())
 
 
 async def get_job(call: Call, path: JobPath) -> Job:
@@ -113,7 +76,6 @@ ROUTES = (
         "Submit a job; the same Idempotency-Key and body give the same job",
         headers=(IDEMPOTENCY_KEY,),
     ),
-    Route("GET", "/jobs", list_jobs, Access.USER, "The caller's jobs, newest update first"),
     Route("POST", "/jobs/check", check_job, Access.USER, "Check a job without submitting anything"),
     Route("GET", _JOB, get_job, Access.USER, "A job, whole"),
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),

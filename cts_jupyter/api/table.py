@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from cts_jupyter.api import admin, events, files, images, jobs, logs, monitor, root, sites, static
+from cts_jupyter.api import (
+    admin,
+    events,
+    files,
+    images,
+    jobs,
+    listing,
+    logs,
+    monitor,
+    root,
+    sites,
+    static,
+)
 from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +22,7 @@ ROUTES: tuple[Route, ...] = (
     *monitor.ROUTES,
     *sites.ROUTES,
     *images.ROUTES,
+    *listing.ROUTES,
     *jobs.ROUTES,
     *admin.ROUTES,
     *logs.ROUTES,

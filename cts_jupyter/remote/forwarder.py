@@ -27,6 +27,8 @@ SETTING = "cts_forwarder"
 """The tornado setting that holds the Forwarder."""
 MAX_REQUESTS = 200
 """Requests under way to the service, streams of events among them."""
+RETRY_SECONDS = 5
+"""When to try again what came on top of them."""
 _MAX_ENVELOPE = 1 << 20
 """Bytes of an error's answer."""
 _GZIP = 31
@@ -74,7 +76,8 @@ class Forwarder:
         """Begin a request, which ends with the server at the latest. Raises TooManyRequestsError."""
         if len(self._requests) >= MAX_REQUESTS:
             raise TooManyRequestsError(
-                f"{MAX_REQUESTS} requests to the CTS service are under way: wait for some to end"
+                f"{MAX_REQUESTS} requests to the CTS service are under way: try again in {RETRY_SECONDS} s",
+                retry_after=RETRY_SECONDS,
             )
         request = asyncio.create_task(work())
         self._requests.add(request)

@@ -15,7 +15,7 @@ def test_every_setting_is_documented_with_its_default():
 
 
 def test_the_limits_of_streams_are_documented():
-    assert f"{hub.MAX_PER_USER} a user, {hub.MAX_SUBSCRIBERS:,} in all" in OPERATING
+    assert f"`limits.streams` a user, {hub.MAX_SUBSCRIBERS:,} in all" in OPERATING
 
 
 def test_what_a_preset_changes_is_documented():

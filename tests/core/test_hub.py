@@ -483,7 +483,7 @@ async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
 
 
 async def test_subscribers_are_bounded(hub, monkeypatch):
-    monkeypatch.setattr(hub_module, "MAX_PER_USER", 2)
+    hub._max_per_user = 2
     monkeypatch.setattr(hub_module, "MAX_SUBSCRIBERS", 3)
     async with AsyncExitStack() as stack:
         for user in ("ana", "ana"):

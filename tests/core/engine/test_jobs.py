@@ -39,7 +39,9 @@ async def log_text(
 
 async def test_a_job_walks_every_state_and_its_outputs_are_verified(bench: Bench):
     await bench.prepare("a", "b")
-    job = await bench.ended(await bench.submit(["a", "b"]))
+    # Long enough that its memory is looked at, also on a busy machine.
+    long = {"environment": {"WORK": "1"}}
+    job = await bench.ended(await bench.submit(["a", "b"], params=long))
     assert [t.state for t in job.transition_times] == STATES
     assert job.output_file_count == 1
     (output,) = job.outputs or []

@@ -8,12 +8,14 @@ import pytest
 
 from cts_core import errors
 from cts_core.engine.access import PathAccess
+from cts_core.engine.limits import Limits
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import Cluster
+from cts_core.sections import LimitsSettings
 from cts_core.sites.local.site import LocalSite
 from tests.core.engine.conftest import Bench, submission
 from tests.factories import make_submission
@@ -104,6 +106,7 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
         SiteDirectory({site.cluster: site}, engine._store),
         engine.images,
         PathAccess([], "l/l"),
+        limits=Limits(LimitsSettings(), engine._store),
         max_cpu_hours=1,
         on_stored=lambda _: None,
     )

@@ -1,0 +1,147 @@
+"""Listing and counting jobs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+
+from cts_core.engine.cursor import read_cursor
+from cts_core.images.names import parse_image_name
+from cts_core.model.base import in_utc
+from cts_core.model.image import ImageName
+from cts_core.model.job import MAX_LABELS, Jobs
+from cts_core.model.listing import JobCounts, LastLook
+from cts_core.model.record import JobQuery, JobSort
+from cts_core.model.site import Cluster
+from cts_core.states import JobState
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.route import Access, Route
+
+MAX_LISTING = 1000
+
+QueryTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
+UserName = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[a-z][a-z\d_]*$")
+]
+_Label = Annotated[str, StringConstraints(pattern=r"^[^=]+=", max_length=400)]
+
+
+class Order(StrEnum):
+    """Which way a listing is sorted."""
+
+    DESCENDING = "desc"
+    ASCENDING = "asc"
+
+
+class JobListing(BaseModel):
+    """Which jobs to list.
+
+    ``text`` is looked for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
+    without tag and digest; ``label`` is ``key=value``, and each of several must be there.
+    """
+
+    cluster: Cluster | None = None
+    state: JobState | None = None
+    after: QueryTime | None = None
+    before: QueryTime | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTING)] | None = MAX_LISTING
+    label: Annotated[list[_Label], Field(max_length=MAX_LABELS)] = []
+    image: ImageName | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    ended: bool | None = None
+    sort: JobSort = JobSort.UPDATED
+    order: Order = Order.DESCENDING
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
+
+    def to_query(self, user: str | None = None) -> JobQuery:
+        """The same for the engine. Raises ImageNameError and IllegalParameterError."""
+        image = parse_image_name(self.image) if self.image else None
+        ascending = self.order is Order.ASCENDING
+        return JobQuery(
+            user=user,
+            cluster=self.cluster,
+            state=self.state,
+            ended=self.ended,
+            after=self.after,
+            before=self.before,
+            labels=dict(label.split("=", 1) for label in self.label),
+            image_name=image.name if image else None,
+            image_tag=image.tag if image else None,
+            image_digest=image.digest if image else None,
+            text=self.text,
+            sort=self.sort,
+            ascending=ascending,
+            position=read_cursor(self.cursor, self.sort, ascending=ascending)
+            if self.cursor
+            else None,
+            limit=self.limit or MAX_LISTING,
+        )
+
+
+class OwnListing(JobListing):
+    """Which of one's own jobs to list; ``new`` are those that ended since one last looked."""
+
+    new: bool = False
+
+
+class AdminListing(JobListing):
+    """Which jobs to list, of one user or of all."""
+
+    user: UserName | None = None
+
+
+class CountQuery(BaseModel):
+    """Whose jobs to count; everybody's if not given."""
+
+    user: UserName | None = None
+
+
+async def list_jobs(call: Call, query: OwnListing) -> Jobs:
+    """``GET /jobs``."""
+    return await call.engine.jobs.list(call.user, query.to_query(), new=query.new)
+
+
+async def count_jobs(call: Call) -> JobCounts:
+    """``GET /jobs/counts``."""
+    return await call.engine.jobs.counts(call.user)
+
+
+async def set_last_look(call: Call, body: LastLook) -> None:
+    """``PUT /jobs/last_look``."""
+    await call.engine.jobs.look(call.user, body)
+
+
+async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
+    """``GET /admin/jobs``."""
+    await _check_user(call, query.user)
+    return await call.engine.admin.list(query.to_query(user=query.user))
+
+
+async def admin_count_jobs(call: Call, query: CountQuery) -> JobCounts:
+    """``GET /admin/jobs/counts``."""
+    await _check_user(call, query.user)
+    return await call.engine.admin.counts(query.user)
+
+
+async def _check_user(call: Call, user: str | None) -> None:
+    if user is not None:
+        await call.engine.identity.check_user(user, call.credentials)
+
+
+ROUTES = (
+    Route("GET", "/jobs", list_jobs, Access.USER, "The caller's jobs, newest update first"),
+    Route("GET", "/jobs/counts", count_jobs, Access.USER, "The caller's jobs by site and state"),
+    Route(
+        "PUT",
+        "/jobs/last_look",
+        set_last_look,
+        Access.USER,
+        "Say until when one has seen what had ended",
+    ),
+    Route("GET", "/admin/jobs", admin_list_jobs, Access.ADMIN, "Everybody's jobs"),
+    Route(
+        "GET", "/admin/jobs/counts", admin_count_jobs, Access.ADMIN, "All jobs by site and state"
+    ),
+)

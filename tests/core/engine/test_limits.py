@@ -1,0 +1,114 @@
+"""What one user may do at a time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from cts_core.engine import limits as module
+from cts_core.engine.limits import RateLimit
+from cts_core.errors import NoSuchJobError, TooManyRequestsError
+from cts_core.identity.identity import User
+from cts_core.model.record import JobQuery
+from tests.core.engine.conftest import Bench, submission
+
+ANA, BOB = User("ana"), User("bob")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(limit: RateLimit, user: User, tries: int) -> int:
+    count = 0
+    for _ in range(tries):
+        try:
+            limit.take(user)
+        except TooManyRequestsError:
+            break
+        count += 1
+    return count
+
+
+def test_a_minutes_worth_at_once_and_then_steadily():
+    clock = Clock()
+    limit = RateLimit(12, "submit jobs", clock)
+    assert taken(limit, ANA, 20) == 12
+    assert taken(limit, BOB, 20) == 12
+    with pytest.raises(TooManyRequestsError) as refused:
+        limit.take(ANA)
+    assert str(refused.value) == "User ana may submit jobs 12 times a minute: try again in 5 s"
+    assert refused.value.retry_after == 5
+    clock.now += 4.9
+    assert taken(limit, ANA, 1) == 0
+    clock.now += 0.2
+    assert taken(limit, ANA, 2) == 1
+    clock.now += 3600
+    assert taken(limit, ANA, 20) == 12
+
+
+def test_who_comes_again_when_told_to_is_let_in():
+    clock = Clock()
+    for per_minute in (1, 7, 60, 1200):
+        limit = RateLimit(per_minute, "x", clock)
+        taken(limit, ANA, per_minute)
+        with pytest.raises(TooManyRequestsError) as refused:
+            limit.take(ANA)
+        clock.now += refused.value.retry_after
+        limit.take(ANA)
+
+
+def test_the_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    limit = RateLimit(1, "x", Clock())
+    for name in ("a", "b", "c", "d"):
+        limit.take(User(name))
+    assert list(limit._buckets) == ["b", "c", "d"]
+
+
+class TestContainers:
+    @pytest.fixture
+    def settings(self):
+        return {"limits": {"live_containers": 3, "checks_per_min": 2}}
+
+    @pytest.fixture(autouse=True)
+    async def _stop_all(self, bench: Bench):
+        """Workers outlive an engine."""
+        yield
+        for job in (await bench.engine.jobs.list(bench.user, JobQuery(ended=False))).jobs:
+            with suppress(NoSuchJobError):  # it has ended meanwhile, or is being canceled
+                await bench.engine.jobs.cancel(bench.user, job.id)
+            await bench.ended(job.id)
+
+    async def test_live_containers_are_bounded(self, bench: Bench):
+        await bench.prepare("a", "b")
+        long = {"environment": {"WORK": "60"}}
+        first = await bench.submit(["a", "b"], num_containers=2, params=long)
+        with pytest.raises(TooManyRequestsError, match=r"ana has 2 containers .* may have 3"):
+            await bench.submit(["a", "b"], num_containers=2)
+        await bench.submit(["a"])
+        await bench.engine.jobs.cancel(bench.user, first)
+        await bench.ended(first)
+        await bench.submit(["a", "b"], num_containers=2)
+
+    async def test_what_is_known_by_its_key_is_not_counted(self, bench: Bench):
+        await bench.prepare("a")
+        body = submission(["a"], params={"environment": {"WORK": "60"}})
+        submit = bench.engine.submissions.submit
+        first = await submit(bench.user, body, "key")
+        for _ in range(2):
+            await submit(bench.user, body)
+        assert await submit(bench.user, body, "key") == first
+        with pytest.raises(TooManyRequestsError):
+            await submit(bench.user, body, "another key")
+
+    async def test_checks_are_bounded(self, bench: Bench):
+        await bench.prepare("a")
+        for _ in range(2):
+            await bench.engine.submissions.check(bench.user, submission(["a"]))
+        with pytest.raises(TooManyRequestsError, match="check jobs 2 times a minute"):
+            await bench.engine.submissions.check(bench.user, submission(["a"]))
