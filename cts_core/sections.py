@@ -20,9 +20,11 @@ from pydantic import (
 from cts_core import machine
 
 _URL = re.compile(r"https?://[^\s*?#@]+")
-_BASE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
-
-
+_BASE_PATH = re.compile(
+    r"(/(?!\.{1,2}(/|$))([\w.~!$&'()*+,;=:-]|%(?!2e|2f|5c|25)[0-9a-f]{2})+)*",
+    re.ASCII | re.IGNORECASE,
+)
+"""A path that is read the same by everybody: its percent signs hide neither dots nor slashes."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,\[\]]+)(?::([0-9]{1,5}))?")
 _CREDENTIALS = "it holds credentials, which have settings of their own"
 

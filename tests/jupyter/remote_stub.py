@@ -1,13 +1,20 @@
-"""A service that answers as a test tells it to, and remembers what came, byte for byte."""
+"""A service that answers as a test tells it to, and remembers what came; a server that forwards to it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from conftest import Server, running_server
 
 Respond = Callable[["Received", asyncio.StreamWriter], Awaitable[None]]
 ROOT = {"service_name": "CDM Task Service", "version": "0.1", "server_time": "2026-01-01T00:00:00Z"}
@@ -31,7 +38,7 @@ class Received:
         if "content-length" in self.headers:
             self.body = await self.reader.readexactly(int(self.headers["content-length"]))
         while self.headers.get("transfer-encoding") == "chunked":
-            size = int(await self.reader.readline(), 16)
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
             self.body += (await self.reader.readexactly(size + 2))[:-2]
             if size == 0:
                 return
@@ -45,14 +52,24 @@ class Stub:
     requests: list[Received] = field(default_factory=list)
     respond: Respond | None = None
     root: bytes = b""
+    """Nothing: it never says what it is."""
     roots: int = 0
     """How often it was asked what it is."""
+    serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/base"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, then close."""
+        self.serving.add(asyncio.current_task())
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
             method, target, _ = head[0].split(" ")
@@ -62,6 +79,8 @@ class Stub:
             received = Received(method, target, headers, reader)
             if method == "GET" and target == "/base/" and "authorization" not in received.headers:
                 self.roots += 1
+                while not self.root:
+                    await asyncio.sleep(0.01)
                 writer.write(self.root)
             else:
                 self.requests.append(received)
@@ -71,7 +90,6 @@ class Stub:
                 else:
                     await self.respond(received, writer)
             await writer.drain()
-        writer.close()
 
     @property
     def last(self) -> Received:
@@ -114,3 +132,34 @@ async def running_stub(port: int = 0) -> AsyncIterator[Stub]:
         yield stub
     finally:
         server.close()
+        for task in stub.serving:
+            task.cancel()
+        await asyncio.gather(*stub.serving, return_exceptions=True)
+
+
+@asynccontextmanager
+async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[Server]:
+    """A Jupyter server with CTS that forwards to a URL."""
+    settings = {"url": url, "token_file": str(folder / "session"), "timeout_s": 5, **remote}
+    config = {"CTSExtension": {"preset": "remote", "overrides": {"remote": settings}}}
+    async with running_server(folder, {}, config) as server:
+        yield server
+
+
+async def ask(server: Server, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    """As a kernel asks; answers of the stub are not held against our API's description."""
+    headers = {"Authorization": f"Bearer {server.kernel_token}", **kwargs.pop("headers", {})}
+    return await server.http.request(method, server.root + path, headers=headers, **kwargs)
+
+
+def renew(file: Path, token: str) -> None:
+    """As somebody who logs in while the server runs, whatever the clock of the file system."""
+    file.write_text(token)
+    os.utime(file, times=(time.time() + 60, time.time() + 60))
+
+
+def message(response: httpx.Response) -> str:
+    error = response.json()["error"]
+    assert error["httpcode"] == response.status_code
+    assert error["request_id"] == response.headers["x-request-id"]
+    return error["message"]

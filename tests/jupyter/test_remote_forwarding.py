@@ -6,19 +6,25 @@ import asyncio
 import gzip
 import json
 import logging
-import os
 import re
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import JUPYTER_TOKEN, Server, running_server
-from remote_stub import Received, Stub, answer, refusal, running_stub
+from conftest import JUPYTER_TOKEN, Server
+from remote_stub import (
+    Received,
+    Stub,
+    answer,
+    ask,
+    forwarding,
+    message,
+    refusal,
+    renew,
+    running_stub,
+)
 
 from cts_jupyter.remote import forwarder
 
@@ -38,25 +44,10 @@ def token_file(isolated: Path) -> Path:
     return file
 
 
-@asynccontextmanager
-async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[Server]:
-    """A Jupyter server with CTS that forwards to a URL."""
-    settings = {"url": url, "token_file": str(folder / "session"), "timeout_s": 5, **remote}
-    config = {"CTSExtension": {"preset": "remote", "overrides": {"remote": settings}}}
-    async with running_server(folder, {}, config) as server:
-        yield server
-
-
 @pytest.fixture
 async def server(isolated: Path, stub: Stub, token_file: Path) -> AsyncIterator[Server]:
     async with forwarding(isolated, stub.url) as running:
         yield running
-
-
-async def ask(server: Server, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    """As a kernel asks; answers of the stub are not held against our API's description."""
-    headers = {"Authorization": f"Bearer {server.kernel_token}", **kwargs.pop("headers", {})}
-    return await server.http.request(method, server.root + path, headers=headers, **kwargs)
 
 
 async def ask_raw(server: Server, request: str) -> bytes:
@@ -71,19 +62,6 @@ async def ask_raw(server: Server, request: str) -> bytes:
     got = head + (await reader.readexactly(int(length[1])) if length else b"")
     writer.close()
     return got
-
-
-def renew(file: Path, token: str) -> None:
-    """As somebody who logs in while the server runs, whatever the clock of the file system."""
-    file.write_text(token)
-    os.utime(file, times=(time.time() + 60, time.time() + 60))
-
-
-def message(response: httpx.Response) -> str:
-    error = response.json()["error"]
-    assert error["httpcode"] == response.status_code
-    assert error["request_id"] == response.headers["x-request-id"]
-    return error["message"]
 
 
 # What the service is asked.

@@ -1,0 +1,242 @@
+"""A real CTS behind the forwarder: what works in a server with an engine works in one without."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Server, running_server, submission
+from remote_stub import forwarding, message
+
+from cts_jupyter import session
+from cts_jupyter.client import CTSClient
+from cts_jupyter.connection import find_connection
+
+
+@pytest.fixture
+async def service(isolated: Path) -> AsyncIterator[Server]:
+    """A CTS elsewhere; its kernels' token stands for the user's."""
+    folder = isolated / "elsewhere"
+    folder.mkdir()
+    async with running_server(folder, {}) as running:
+        (isolated / "session").write_text(running.kernel_token)
+        # What finds it by itself must not be the one of this process.
+        next(Path(running.app.runtime_dir).glob("cts-server-*.json")).unlink()
+        yield running
+
+
+@pytest.fixture
+async def server(isolated: Path, service: Server) -> AsyncIterator[Server]:
+    async with forwarding(isolated, service.root) as running:
+        yield running
+
+
+async def ended(server: Server, job_id: str) -> list[str]:
+    states = []
+    async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
+        async for event in events:
+            if event["event"] == "transition":
+                states.append(event["state"])
+                if event["state"] in ("complete", "error"):
+                    break
+    return states
+
+
+async def test_a_job_from_submission_to_its_logs(server: Server, service: Server) -> None:
+    assert (await server.get("/whoami")).json()["user"] == "ana"
+    await server.prepare()
+    key = {"Idempotency-Key": "k"}
+    job_id = (await server.post("/jobs", json=submission(), headers=key)).json()["job_id"]
+    again = await server.post("/jobs", json=submission(), headers=key)
+    assert again.json()["job_id"] == job_id
+    assert (await ended(server, job_id))[-1] == "complete"
+    job = (await server.get(f"/jobs/{job_id}")).json()
+    assert [o["file"] for o in job["outputs"]] == ["data/out/a.out", "data/out/b.out"]
+    log = await server.get(f"/jobs/{job_id}/log/0/stdout", params={"seek": 6, "length": 7})
+    assert log.text == "working"
+    assert log.headers["content-disposition"].startswith("attachment")
+    # It is the same service's as without the forwarder.
+    assert (await service.get(f"/jobs/{job_id}")).json() == job
+
+
+async def test_careless_slashes_and_unknown_paths(server: Server) -> None:
+    for path in ("", "/", "//whoami", "/jobs/", "//sites//"):
+        assert (await server.get(path)).status_code == 200, path
+    unknown = await server.get("/no/such/path")
+    assert (unknown.status_code, unknown.json()["error"]["appcode"]) == (404, 40000)
+    wrong = await server.request("DELETE", "/jobs")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_a_large_object_both_ways(server: Server) -> None:
+    content = os.urandom(8 << 20)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 100_000):
+            yield content[start : start + 100_000]
+
+    stored = await server.put("/files/content", params={"path": "data/x"}, content=pieces())
+    assert stored.json()["size"] == len(content)
+    got = await server.get("/files/content", params={"path": "data/x"})
+    assert hashlib.sha256(got.content).digest() == hashlib.sha256(content).digest()
+    assert got.headers["x-amz-checksum-crc64nvme"] == stored.json()["crc64nvme"]
+    etag = {"If-None-Match": got.headers["etag"]}
+    headers = {"Authorization": f"Bearer {server.kernel_token}", **etag}
+    url = f"{server.root}/files/content?path=data/x"
+    assert (await server.http.get(url, headers=headers)).status_code == 304
+    refused = await server.put("/files/content", params={"path": "data/x"}, content=content)
+    assert refused.status_code == 400
+    assert "There is something at 'data/x' already" in message(refused)
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+    await server.upload("data/whole", b"x")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield bytes(100_000)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await server.put("/files/content", params={"path": "data/half"}, content=pieces())
+    listed = await server.get("/files", params={"prefix": "data/"})
+    assert [found["path"] for found in listed.json()["objects"]] == ["data/whole"]
+
+
+async def test_validation_errors_are_the_services(server: Server, service: Server) -> None:
+    through, direct = [
+        (await at.post("/jobs", json={"cluster": "local"})).json()["error"]
+        for at in (server, service)
+    ]
+    assert through["appcode"] == 30010
+    assert through["request_validation_detail"] == direct["request_validation_detail"]
+
+
+async def test_a_kernel_finds_the_forwarder_and_names_the_service(
+    server: Server, service: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+    for url in (None, service.root, f"{service.root}/"):
+        if url:
+            monkeypatch.setenv("CDM_TASK_SERVICE_URL", url)
+        found = find_connection()
+        assert (found.url, found.service) == (server.root, service.root)
+        assert found.is_page_server
+        assert found.token() == server.kernel_token
+        here = session.Session(found)
+        assert (here.where, here.name) == (httpx.URL(service.root).netloc.decode(), service.root)
+        assert (await asyncio.to_thread(here.client.whoami)).user == "ana"
+        here.close()
+    # Another service is asked without this server, whose pages know nothing of it.
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", "https://other.example/cts")
+    found = find_connection()
+    assert (found.url, found.service, found.is_page_server) == (
+        "https://other.example/cts",
+        None,
+        False,
+    )
+
+
+async def test_our_client_works_through_it(server: Server, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(1 << 20))
+
+    def use() -> None:
+        with CTSClient.of(find_connection()) as client:
+            client.upload(source, "data/up")
+            assert client.download("data/up", target) is not None
+            assert client.root().service_name == "CDM Task Service"
+            assert client.verify("data/up").checksum == "stored"
+            events = client.events()
+            events.close()
+
+    await asyncio.to_thread(use)
+    assert target.read_bytes() == source.read_bytes()
+
+
+# Certificates.
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", str(key), "-out", str(cert)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("the openssl program is needed to make a certificate")
+    return key, cert
+
+
+@pytest.mark.parametrize("trusted", ["nobody", "issuer", "everybody"])
+async def test_certificates(
+    isolated: Path, certificate: tuple[Path, Path], trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, cert = certificate
+    folder = isolated / "elsewhere"
+    folder.mkdir()
+    if trusted == "issuer":
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    config = {"ServerApp": {"certfile": str(cert), "keyfile": str(key)}}
+    async with running_server(folder, {}, config) as service:
+        (isolated / "session").write_text(service.kernel_token)
+        url = service.root.replace("http://", "https://")
+        insecure = trusted == "everybody"
+        async with forwarding(isolated, url, allow_insecure=insecure) as server:
+            got = await server.get("/whoami")
+            if trusted == "nobody":
+                assert got.status_code == 503
+                assert "its certificate is not to be trusted: self-signed certificate" in message(
+                    got
+                )
+            else:
+                assert got.json()["user"] == "ana"
+
+
+# A process.
+
+
+def test_jupyter_cts_forwards_as_well(isolated: Path) -> None:
+    """The URL alone selects it; an impossible one is told, and ends the process."""
+    command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
+    environ = {**os.environ, "CDM_TASK_SERVICE_URL": "https://user:pw@cts.invalid"}
+    ran = subprocess.run(
+        command, env=environ, capture_output=True, text=True, cwd=isolated, timeout=60, check=False
+    )
+    assert ran.returncode != 0
+    assert "remote.url" in ran.stderr
+    assert "pw" not in ran.stderr
+    environ["CDM_TASK_SERVICE_URL"] = "https://cts.invalid/apis/cts"
+    with subprocess.Popen(
+        command,
+        env=environ,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=isolated,
+    ) as process:
+        assert process.stderr
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "CTS forwards" in line:
+                break
+        assert "to https://cts.invalid/apis/cts" in said
+        (file,) = (isolated / "jupyter-runtime_dir").glob("cts-server-*.json")
+        left = json.loads(file.read_text())
+        assert left["service"] == "https://cts.invalid/apis/cts"
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert not file.exists()

@@ -1,0 +1,375 @@
+"""Bodies pass as streams both ways, and a service that is away, silent or another is told from one that works."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from conftest import Server
+from remote_stub import (
+    Received,
+    Stub,
+    answer,
+    ask,
+    forwarding,
+    message,
+    refusal,
+    running_stub,
+)
+
+PIECE = bytes(64 << 10)
+PIECES = 1024
+"""64 MiB."""
+UPLOAD = "PUT /files/content?path=a/b"
+LENGTH = f"Content-Length: {PIECES * len(PIECE)}"
+HELD = 4 << 20
+"""Bytes that everybody in this process may hold together: client, forwarder and service."""
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Stub]:
+    async with running_stub() as running:
+        yield running
+
+
+@pytest.fixture
+async def server(isolated: Path, stub: Stub) -> AsyncIterator[Server]:
+    (isolated / "session").write_text("token")
+    async with forwarding(isolated, stub.url, timeout_s=0.5) as running:
+        yield running
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def standstill(count: Callable[[], int]) -> None:
+    """Wait until a count does not grow any more: what could be held is held."""
+    known, same = -1, 0
+    while same < 20:
+        same = same + 1 if count() == known else 0
+        known = count()
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def connect(
+    server: Server, *lines: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of a client that reads and writes no more than it is told to."""
+    where = urlsplit(server.root)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=1 << 16)
+    first, *rest = lines
+    method, path = first.split()
+    head = [f"{method} {where.path}{path} HTTP/1.1", f"Host: {where.netloc}", *rest]
+    head.append(f"Authorization: Bearer {server.kernel_token}")
+    writer.write("\r\n".join(head).encode() + b"\r\n\r\n")
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def held() -> Any:
+    """What is held at most beyond what was held before."""
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    yield lambda: tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_slow_reader_holds_the_service_back(
+    server: Server, stub: Stub, held: Callable[[], int], chunked
+) -> None:
+    sent = 0
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        framing = (
+            "Transfer-Encoding: chunked" if chunked else f"Content-Length: {PIECES * len(PIECE)}"
+        )
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{framing}\r\n\r\n".encode())
+        for _ in range(PIECES):
+            writer.write(b"%x\r\n%b\r\n" % (len(PIECE), PIECE) if chunked else PIECE)
+            await writer.drain()
+            sent += 1
+        writer.write(b"0\r\n\r\n" if chunked else b"")
+
+    stub.respond = respond
+    async with connect(server, "GET /jobs/x/log/0/stdout") as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        await standstill(lambda: sent)
+        assert sent < PIECES
+        got = 0
+        while sent < PIECES or got < PIECES * len(PIECE):
+            piece = await reader.read(1 << 20)
+            assert piece
+            got += len(piece)
+    assert held() < HELD
+
+
+async def test_a_slow_service_holds_the_sender_back(
+    server: Server, stub: Stub, held: Callable[[], int]
+) -> None:
+    go_on = asyncio.Event()
+    taken = sent = 0
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await go_on.wait()
+        while taken < PIECES * len(PIECE):
+            taken += len(await received.reader.read(1 << 16))
+        writer.write(answer())
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        for _ in range(PIECES):
+            writer.write(PIECE)
+            await writer.drain()
+            sent += 1
+
+    stub.respond = respond
+    async with connect(server, UPLOAD, LENGTH) as (reader, writer):
+        sending = asyncio.create_task(send(writer))
+        await standstill(lambda: sent)
+        assert sent < PIECES
+        go_on.set()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        await sending
+    assert held() < HELD
+
+
+async def test_a_refusal_comes_before_the_end_of_an_upload(server: Server, stub: Stub) -> None:
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(refusal("403 Forbidden", "Not yours", 20010))
+
+    stub.respond = respond
+    async with connect(server, UPLOAD, LENGTH) as (reader, writer):
+        writer.write(PIECE)
+        assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
+        assert b"Content-Length" in await reader.readuntil(b"\r\n\r\n")
+        assert b"Not yours" in await reader.read(4096)
+        # The rest may come, and then another request.
+        for _ in range(PIECES - 1):
+            writer.write(PIECE)
+            await writer.drain()
+        where = urlsplit(server.root)
+        writer.write(
+            f"GET {where.path}/static/card.css HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode()
+        )
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_a_service_that_hangs_up_on_an_upload(server: Server, stub: Stub) -> None:
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    stub.respond = respond
+    async with connect(server, UPLOAD, LENGTH) as (reader, writer):
+        writer.write(PIECE)
+        assert (await reader.readline()) == b"HTTP/1.1 503 Service Unavailable\r\n"
+        assert b"was done before you ask again" in await reader.read(4096)
+
+
+async def test_a_sender_that_leaves_ends_the_upload(server: Server, stub: Stub) -> None:
+    ended = asyncio.Event()
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        with pytest.raises(asyncio.IncompleteReadError):
+            await received.read_body()
+        ended.set()
+
+    stub.respond = respond
+    for framing in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
+        ended.clear()
+        async with connect(server, UPLOAD, framing) as (_, writer):
+            writer.write(b"5\r\nhello\r\n")
+            await until(lambda: bool(stub.requests))
+        await ended.wait()
+        stub.requests.clear()
+
+
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_events_pass_one_by_one(server: Server, stub: Stub) -> None:
+    next_one = asyncio.Event()
+    events = [b"id: 1\nevent: begin\ndata: {}\n\n", b": still here\n\n", b"id: 2\ndata: {}\n\n"]
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS)
+        for event in events:
+            await next_one.wait()
+            next_one.clear()
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        await next_one.wait()
+        writer.write(b"0\r\n\r\n")
+
+    stub.respond = respond
+    headers = {"Authorization": f"Bearer {server.kernel_token}", "Last-Event-ID": "0"}
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as got:
+        # The answer begins before the first event.
+        assert got.headers["content-type"] == "text/event-stream"
+        pieces = got.aiter_raw()
+        for event in events:
+            next_one.set()
+            assert await anext(pieces) == event
+        next_one.set()
+        assert await anext(pieces, None) is None
+    assert stub.last.headers["last-event-id"] == "0"
+
+
+async def test_a_stream_ends_with_its_reader(server: Server, stub: Stub) -> None:
+    left = asyncio.Event()
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS)
+        assert await received.reader.read() == b""
+        left.set()
+
+    stub.respond = respond
+    headers = {"Authorization": f"Bearer {server.kernel_token}"}
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers):
+        assert not left.is_set()
+    await left.wait()
+
+
+async def test_streams_end_with_the_server(isolated: Path, stub: Stub) -> None:
+    (isolated / "session").write_text("token")
+    left = asyncio.Event()
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS)
+        await received.reader.read()
+        left.set()
+
+    stub.respond = respond
+    async with AsyncExitStack() as client:
+        async with forwarding(isolated, stub.url) as server:
+            reader, _ = await client.enter_async_context(connect(server, "GET /events"))
+            await reader.readuntil(b"\r\n\r\n")
+        await left.wait()
+        # Without the chunk that would say that this was all.
+        assert await reader.read() == b""
+
+
+# A service that is not there.
+
+
+async def test_long_work_is_waited_for(server: Server, stub: Stub) -> None:
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        # Three times is it asked whether it is still there.
+        await until(lambda: stub.roots >= 4)
+        writer.write(answer(b'{"done": 1}'))
+
+    stub.respond = respond
+    assert (await ask(server, "POST", "/files/verify", json={})).json() == {"done": 1}
+
+
+async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
+    server: Server, stub: Stub
+) -> None:
+    left = asyncio.Event()
+    root, stub_root = stub.root, b""
+
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        stub.root = stub_root
+        await received.reader.read()
+        left.set()
+
+    stub.respond = respond
+    got = await ask(server, "GET", "/jobs")
+    assert got.status_code == 503
+    assert "silence for more than 0.5 seconds" in message(got)
+    await left.wait()
+    # Nothing is sent to it before it has said again what it is.
+    stub.respond = None
+    got = await ask(server, "GET", "/jobs")
+    assert "no answer within 0.5 seconds" in message(got)
+    assert len(stub.requests) == 1
+    stub.root = root
+    assert (await ask(server, "GET", "/jobs")).status_code == 200
+
+
+async def test_a_silent_stream_breaks_when_the_service_is_gone(server: Server, stub: Stub) -> None:
+    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS)
+        stub.root = b""
+        await received.reader.read()
+
+    stub.respond = respond
+    headers = {"Authorization": f"Bearer {server.kernel_token}"}
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as got:
+        assert got.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            await got.aread()
+
+
+async def test_a_service_that_is_away_and_comes_back(isolated: Path) -> None:
+    (isolated / "session").write_text("token")
+    async with running_stub() as stub:
+        url, port = stub.url, stub.port
+    async with forwarding(isolated, url) as server:
+        got = await ask(server, "POST", "/jobs", json={})
+        assert got.status_code == 503
+        assert "cannot be reached (" in message(got)
+        assert url in message(got)
+        async with running_stub(port) as stub:
+            assert (await ask(server, "GET", "/jobs")).status_code == 200
+        assert (await ask(server, "GET", "/jobs")).status_code == 503
+        async with running_stub(port) as stub:
+            assert (await ask(server, "GET", "/jobs")).status_code == 200
+            assert stub.roots == 1
+
+
+async def test_a_host_that_does_not_exist(isolated: Path) -> None:
+    (isolated / "session").write_text("token")
+    async with forwarding(isolated, "https://cts.invalid/apis/cts") as server:
+        got = await ask(server, "GET", "/jobs")
+        assert got.status_code == 503
+        assert "https://cts.invalid/apis/cts cannot be reached (" in message(got)
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        answer(b'{"service_name": "CDM Refdata Service"}'),
+        answer(b'{"service_name": "CDM Task Service"}', "404 Not Found"),
+        answer(b'["CDM Task Service"]'),
+        answer(b"<html>", content_type="text/html"),
+        answer(b"", "302 Found", Location="/login"),
+        answer(b"[" * 200_000),
+        answer(b" " * (1 << 20)),
+    ],
+)
+async def test_nothing_is_sent_to_what_is_no_cts(server: Server, stub: Stub, root: bytes) -> None:
+    good, stub.root = stub.root, root
+    got = await ask(server, "POST", "/jobs", json={})
+    assert got.status_code == 503
+    assert "is not a CTS service" in message(got)
+    assert "CDM_TASK_SERVICE_URL" in message(got)
+    assert stub.requests == []
+    stub.root = good
+    assert (await ask(server, "POST", "/jobs", json={})).status_code == 200
+
+
+async def test_one_question_of_what_it_is_serves_all_who_wait(server: Server, stub: Stub) -> None:
+    root, stub.root = stub.root, b""
+    asked = [asyncio.create_task(ask(server, "GET", "/jobs")) for _ in range(5)]
+    await until(lambda: stub.roots == 1)
+    await asyncio.sleep(0.1)
+    stub.root = root
+    assert {(await one).status_code for one in asked} == {200}
+    assert stub.roots == 1

@@ -1,0 +1,66 @@
+"""``%cts`` in a hub user's kernel: the server forwards to a service elsewhere, and says which and as whom."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from cts_jupyter.connection import ServerFile
+
+ASKED = "--memory 50MB --runtime 1m"
+START_SECONDS = 60
+
+
+@pytest.fixture
+def forwarder(service, shell, monkeypatch, tmp_path):
+    """A server of the user's own, between the kernel and the service."""
+    runtime = tmp_path / "runtime"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))}
+    env |= {
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "JUPYTERHUB_USER": "ana",
+        "CDM_TASK_SERVICE_URL": service.file.url,
+        "KBASE_AUTH_TOKEN": service.file.token,
+    }
+    command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    path = runtime / f"cts-server-{process.pid}.json"
+    deadline = time.monotonic() + START_SECONDS
+    while not path.exists():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("JPY_PARENT_PID", str(process.pid))
+    monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
+    # The kernel's own is of no use to it.
+    monkeypatch.setenv("KBASE_AUTH_TOKEN", "long-expired")
+    yield ServerFile.model_validate_json(path.read_bytes())
+    process.terminate()
+    process.wait(30)
+    assert service.file.token not in (tmp_path / "log").read_text()
+
+
+def test_the_service_and_the_user_are_named(shell, service, forwarder, place):
+    where = urlsplit(service.file.url).netloc
+    me = shell("%cts whoami")
+    assert me.startswith(f"You are ana (full_admin) at {where}: CDM Task Service")
+    assert f"{service.file.url}, forwarded by this Jupyter server" in me
+    assert f"Sites of {where}, where you are ana" in repr(shell("%cts sites"))
+    assert f"You have no jobs at {where} that match" in repr(shell("%cts ls --label no=such"))
+    for token in (service.file.token, forwarder.token):
+        assert token not in me
+
+
+def test_a_job_from_submission_to_its_end(shell, forwarder, inputs, place, service):
+    job = shell(
+        f"%cts submit host/tool -i {inputs} --output-dir {place}out/ {ASKED} -- ok /output_files/o <files>"
+    ).wait(60)
+    assert job.state == "complete"
+    assert f"ana at {urlsplit(service.file.url).netloc}" in job.describe()
