@@ -11,13 +11,15 @@ from pymongo.errors import BulkWriteError
 
 from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerOutcome, ContainerRecord, ContainerTransition
+from cts_core.model.site import Cluster
 from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import IS_LIVE, literal
+from cts_core.records.mongo_schema import IS_LIVE, literal, upsert
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
+_JAWS = [Cluster.PERLMUTTER_JAWS.value, Cluster.LAWRENCIUM_JAWS.value]
 _BORN = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 
@@ -69,6 +71,18 @@ async def of_job(db: Collections, job_id: str) -> list[ContainerRecord]:
         )
         for number in range(job.job_input.num_containers)
     ]
+
+
+async def gather_exit_codes(db: Collections, job_id: str) -> None:
+    """Store the exit codes of a JAWS job as the deployed service looks for them: all in one document."""
+    at_jaws = {"id": job_id, "job_input.cluster": {"$in": _JAWS}}
+    if await db.jobs.find_one(at_jaws, {"_id": 1}) is None:
+        return
+    fields = {"_id": 0, "sub_id": 1, "exit_code": 1}
+    found = await db.subjobs.find({"id": job_id}, fields).sort("sub_id").to_list()
+    if found:
+        codes = [container["exit_code"] for container in found]
+        await upsert(db.exitcodes, {"id": job_id}, {"$set": {"exit_codes": codes}})
 
 
 async def complete(db: Collections, job_id: str) -> None:

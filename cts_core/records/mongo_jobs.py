@@ -148,6 +148,8 @@ async def transition(
 ) -> bool:
     """Move a job, if it is where it is expected to be."""
     news = await db.parse(lambda: documents.from_outcome(outcome)) if outcome else {}
+    if new in TERMINAL:
+        await mongo_containers.gather_exit_codes(db, job_id)
     step = documents.transition(new, time, trans_id)
     appended = {
         **{name: literal(value) for name, value in step.items()},
