@@ -158,16 +158,19 @@ class Connection:
             login["password"] = self._settings.password.get_secret_value()
         if auth_source:
             login["authSource"] = auth_source
-        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-            self._settings.host,
-            appname="cts",
-            maxPoolSize=POOL,
-            retryWrites=self._settings.retry_writes,
-            timeoutMS=milliseconds,
-            serverSelectionTimeoutMS=milliseconds,
-            connectTimeoutMS=milliseconds,
-            **login,
-        )
+        try:
+            client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+                self._settings.host,
+                appname="cts",
+                maxPoolSize=POOL,
+                retryWrites=self._settings.retry_writes,
+                timeoutMS=milliseconds,
+                serverSelectionTimeoutMS=milliseconds,
+                connectTimeoutMS=milliseconds,
+                **login,
+            )
+        except (ConfigurationError, ValueError) as e:
+            raise ConfigError(f"mongo.host: '{self._settings.host}' cannot be used: {e}") from e
         try:
             version = (await client.server_info())["versionArray"]
             # What needs no rights on the database says whether the login is right.
@@ -191,8 +194,6 @@ class Connection:
 
     def _translate_at_open(self, error: PyMongoError) -> Exception:
         host, db, user = self._settings.host, self._settings.db, self._settings.user
-        if isinstance(error, ConfigurationError):
-            return ConfigError(f"mongo.host: '{host}' cannot be used: {error}")
         if isinstance(error, InvalidName):
             return ConfigError(f"mongo.db: '{db}' cannot be the name of a database")
         if isinstance(error, OperationFailure):
