@@ -58,7 +58,7 @@ def image_source(settings: Settings) -> ImageSource:
     return HttpRegistry(settings.images)
 
 
-def sites(settings: Settings) -> Mapping[Cluster, Site]:
+def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
     """Where jobs may run."""
     found: dict[Cluster, Site] = {}
     if Cluster.LOCAL in settings.sites:
@@ -67,6 +67,7 @@ def sites(settings: Settings) -> Mapping[Cluster, Site]:
         found[Cluster.LOCAL] = LocalSite(
             settings.home / "local",
             settings.local,
+            objects=objects,
             objects_root=settings.objects_dir,
             log_dir=settings.log_dir,
         )

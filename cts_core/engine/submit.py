@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
+from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     BucketNotFoundError,
@@ -63,6 +64,7 @@ class Submissions:
         images: Images,
         access: PathAccess,
         *,
+        refdata: Refdata,
         max_cpu_hours: float,
         on_stored: Callable[[str], None],
     ) -> None:
@@ -71,6 +73,7 @@ class Submissions:
         self._objects = objects
         self._sites = sites
         self._images = images
+        self._refdata = refdata
         self._access = access
         self._max_cpu_hours = max_cpu_hours
         self._on_stored = on_stored
@@ -126,6 +129,7 @@ class Submissions:
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
+        await self._refdata.check_job(job, image)
         await self._check_output(user, job)
         objects = await self._check_inputs(user, job)
         job = _with_checksums(job, objects)

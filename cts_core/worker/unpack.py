@@ -29,7 +29,8 @@ _MAX_NAME = 255
 _MAX_PATH = 4000
 _ROOM_EVERY = 64 << 20
 """Bytes between two looks at how much room the disk has."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk, or a full share of it, answers to a write."""
 
 
 class _Source(Protocol):
@@ -123,7 +124,7 @@ def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, Fi
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as e:
         raise UnpackError(f"{name} is damaged, or not packed by gzip: {e}") from e
     except OSError as e:
-        if e.errno in _FULL:
+        if e.errno in FULL:
             raise NoRoomError("The disk is full") from e
         raise
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from cts_jupyter.api import admin, events, files, images, jobs, logs, monitor, root, sites, static
+from cts_jupyter.api import (
+    admin,
+    events,
+    external,
+    files,
+    images,
+    jobs,
+    logs,
+    monitor,
+    refdata,
+    root,
+    sites,
+    static,
+)
 from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,8 +23,10 @@ ROUTES: tuple[Route, ...] = (
     *monitor.ROUTES,
     *sites.ROUTES,
     *images.ROUTES,
+    *refdata.ROUTES,
     *jobs.ROUTES,
     *admin.ROUTES,
+    *external.ROUTES,
     *logs.ROUTES,
     *files.ROUTES,
     *events.ROUTES,
