@@ -95,7 +95,11 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
     engine = bench.engine
 
     site = LocalSite(
-        tmp_path, engine.settings.local, objects_root=engine.settings.objects_dir, log_dir="l/l"
+        tmp_path,
+        engine.settings.local,
+        objects=engine._objects,
+        objects_root=engine.settings.objects_dir,
+        log_dir="l/l",
     )
     site.cluster = Cluster(cluster)
     submissions = Submissions(
@@ -104,6 +108,7 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
         SiteDirectory({site.cluster: site}, engine._store),
         engine.images,
         PathAccess([], "l/l"),
+        refdata=engine.refdata,
         max_cpu_hours=1,
         on_stored=lambda _: None,
     )
