@@ -32,11 +32,7 @@ def _check_bucket(bucket: str, index: int | None) -> None:
 
 
 def _check_key(path: str, key: str, index: int | None) -> None:
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as e:
-        raise ValueError(f"Path {path!r}{_at(index)} is not valid unicode text") from e
-    if size > MAX_KEY_BYTES:
+    if len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError(
             f"Path '{path}'{_at(index)}'s key is longer than {MAX_KEY_BYTES} bytes in UTF-8"
         )
@@ -59,6 +55,11 @@ def check_path(path: object, *, index: int | None = None, key_required: bool = T
     if not isinstance(path, str):
         subject = "S3 paths must be a string" if index is None else "S3 path must be a string"
         raise ValueError(f"{subject}{_at(index)}")  # noqa: TRY004 - pydantic turns ValueError into a detail
+    try:
+        path.encode()
+    except UnicodeEncodeError as e:
+        # First of all: no other message could repeat the path, for it could not be sent.
+        raise ValueError(f"Path {path!r}{_at(index)} is not valid unicode text") from e
     if not path.strip():
         raise ValueError(f"The s3 path{_at(index)} cannot be null or a whitespace string")
     path = path.lstrip()

@@ -97,6 +97,9 @@ def test_legal(path):
         ("data//b", "Path 'data//b' may not contain '//'"),
         (f"data/{'ä' * 513}", f"Path 'data/{'ä' * 513}''s key is longer than 1024 bytes in UTF-8"),
         ("data/\ud800", "Path 'data/\\ud800' is not valid unicode text"),
+        ("\ud800", "Path '\\ud800' is not valid unicode text"),
+        ("/\ud800", "Path '/\\ud800' is not valid unicode text"),
+        ("d\ud800ta/x", "Path 'd\\ud800ta/x' is not valid unicode text"),
     ],
 )
 def test_refused(path, message):

@@ -95,6 +95,9 @@ async def test_unknown_method(server: Server) -> None:
         (b'"text"', "model_type"),
         (b"", "missing"),
         (b'{"image": "\\ud800"}', "missing"),
+        (b'{"output_dir": "\\ud800"}', "value_error"),
+        (b'{"input_files": ["\\ud800/x"]}', "value_error"),
+        (b'{"input_roots": ["\\ud800"]}', "value_error"),
     ],
 )
 async def test_malformed_body(server: Server, body: bytes, kind: str) -> None:
