@@ -134,6 +134,10 @@ class ContainerFolder:
         """Whether a worker has claimed it."""
         return os.path.exists(self.file(CLAIM))
 
+    def is_gone(self) -> bool:
+        """Whether somebody removed it."""
+        return not os.path.isdir(self.path)
+
     def read_claim(self) -> dict[str, Any]:
         """Who claimed it; empty when the claimer died before it could say."""
         try:

@@ -45,6 +45,11 @@ class LocalJob:
         """The folder of one container."""
         return ContainerFolder(str(self.folder / str(number)))
 
+    def is_taken(self, number: int) -> bool:
+        """Whether a container cannot be started, or not again; one whose folder is gone ends as lost."""
+        container = self.container(number)
+        return container.is_claimed() or container.is_gone()
+
     @property
     def is_over(self) -> bool:
         """Whether no container of it runs, or ever will."""
@@ -154,7 +159,7 @@ class Queue:
             return None
         job = LocalJob(job_id, folder, min(description["cpus"], self._cpus), [])
         numbers = range(description["containers"])
-        job.waiting = [number for number in numbers if not job.container(number).is_claimed()]
+        job.waiting = [number for number in numbers if not job.is_taken(number)]
         job.running = set(numbers).difference(job.waiting)
         return job
 
@@ -162,9 +167,9 @@ class Queue:
         job.is_canceled = job.is_canceled or self.is_canceled(job.id)
         # Nobody starts a container with this many that wait before it; late workers of a canceled job do.
         window = len(job.waiting) if job.is_canceled else self._cpus
-        while claimed := {n for n in job.waiting[:window] if job.container(n).is_claimed()}:
-            job.waiting = [number for number in job.waiting if number not in claimed]
-            job.running |= claimed
+        while taken := {n for n in job.waiting[:window] if job.is_taken(n)}:
+            job.waiting = [number for number in job.waiting if number not in taken]
+            job.running |= taken
         for number in list(job.running):
             container = job.container(number)
             if container.is_ended():

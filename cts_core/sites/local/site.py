@@ -198,7 +198,7 @@ class LocalSite:
                     yield report
             elif canceled:
                 yield canceled_report(number)
-            elif gone:
+            elif gone or container.is_gone():
                 yield gone_report(number)
 
     async def _advance(self, then: Callable[[], _T]) -> _T:

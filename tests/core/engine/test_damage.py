@@ -28,6 +28,10 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _remove_container(folder: Path) -> None:
+    shutil.rmtree(folder / "0")
+
+
 def _tear(folder: Path) -> None:
     with (folder / "0" / "events.jsonl").open("a") as events:
         events.write('{"state": "job_su{"state": "x"}\n')
@@ -37,7 +41,7 @@ def _forget(folder: Path) -> None:
     (folder / "0" / "events.jsonl").unlink()
 
 
-@pytest.mark.parametrize("damage", [_remove, _tear])
+@pytest.mark.parametrize("damage", [_remove, _remove_container, _tear])
 async def test_a_damaged_running_job_ends_and_strands_no_other(bench: Bench, tmp_path, damage):
     await bench.prepare("a")
     damaged = await _running(bench, "damaged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_who_asks_for_more_than_there_is_runs_alone(yard: Yard) -> None:
     assert yard.due() == []
     yard.end("huge")
     assert yard.due() == [("small", 0)]
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_what_is_gone_holds_up_nobody(yard: Yard, *, is_seen: bool) -> None:
+    yard.add("a", 3)
+    yard.add("b")
+    yard.claim("a", 0)
+    if is_seen:
+        assert yard.due() == [("a", 1)]
+    shutil.rmtree(yard.container("a", 0).path)
+    shutil.rmtree(yard.container("a", 1).path)
+    assert yard.due() == [("a", 2), ("b", 0)]
+    assert sorted(yard.lost) == ["a/0", "a/1"]
+    shutil.rmtree(yard.queue.folder("a"))
+    assert yard.due() == [("b", 0)]
+    yard.queue.look()
+    assert yard.tickets() == 1
 
 
 def test_claims_of_another_server_are_seen_in_any_order(yard: Yard) -> None:
