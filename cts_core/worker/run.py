@@ -268,7 +268,9 @@ def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
             if isinstance(e, FileNotFoundError):
                 # The folder is gone, and with it whoever would read the result.
                 return
-            sys.stderr.write(f"The result could not be written: {e}\n")
+            with suppress(OSError):
+                # Our log is on the same disk.
+                sys.stderr.write(f"The result could not be written: {e}\n")
             # They may be what fills the disk, and everything in them is stored or given up.
             folder.remove_transient()
             time.sleep(_RESULT_PAUSE)

@@ -46,11 +46,16 @@ def boot_id() -> str:
 def write_json(path: str, value: object) -> None:
     """Write a file atomically and durably."""
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        # Who waits for space tries again and again.
+        with suppress(OSError):
+            os.unlink(temporary)
     sync_folder(os.path.dirname(path))
 
 

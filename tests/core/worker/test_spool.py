@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from cts_core.worker.spool import CLAIM, EVENTS, LOCK, ContainerFolder, remove_tree
+from cts_core.worker import run
+from cts_core.worker.spool import CLAIM, EVENTS, LOCK, RESULT, ContainerFolder, remove_tree
 
 
 @pytest.fixture
@@ -95,3 +99,25 @@ def test_removing_a_tree_leaves_what_links_lead_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "kept")
     remove_tree(str(tmp_path / "link"))
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
+
+
+class _FullDisk(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_result_waits_for_space_with_a_log_on_the_same_disk(
+    folder: ContainerFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [errno.ENOSPC, errno.EDQUOT]
+
+    def fsync(_: int) -> None:
+        if left:
+            raise OSError(left.pop(), "no space")
+
+    monkeypatch.setattr(run, "_RESULT_PAUSE", 0.0)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(sys, "stderr", _FullDisk())
+    run._write_result(folder, {"state": "complete"})
+    assert (folder.read_result() or {})["state"] == "complete"
+    assert [path.name for path in Path(folder.path).iterdir()] == [RESULT]
