@@ -27,6 +27,11 @@ def set_about(**ids: str) -> None:
     _about.set({**_about.get(), **ids})
 
 
+def one_line(text: str) -> str:
+    """What somebody sent, with its control characters escaped: it must not pass for further lines of the log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, what it is about, and the trace if any."""
 

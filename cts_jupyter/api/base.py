@@ -19,7 +19,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
-from cts_core.logs import set_about
+from cts_core.logs import one_line, set_about
 from cts_jupyter.api.access import JupyterAccess
 from cts_jupyter.api.call import Upload
 from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
@@ -171,10 +171,10 @@ class BaseHandler(RequestHandler):
     ) -> None:
         """One line for what the client did, the trace for what we did. Never headers or the query."""
         status = error_status(value)
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.info("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
-        elif isinstance(value, CTSError):
-            log.warning("%s: %d: request %s: %s", self._where(), status, self._request_id, value)
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(value, CTSError):
+            level = logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
+            told = one_line(str(value))
+            log.log(level, "%s: %d: request %s: %s", self._where(), status, self._request_id, told)
         else:
             log.error(
                 "%s: %d: request %s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NoReturn, get_origin
@@ -16,6 +17,8 @@ from cts_jupyter.api.route import Route
 
 MAX_JSON_BODY = 16 << 20
 """Bytes of a JSON body: 10,000 input files with long names take a quarter of it."""
+_MAX_DIGITS = 20
+"""Of the length of a body: more than any has."""
 _MAX_DETAILS = 1000
 _MAX_ECHO = 64 << 10
 """Bytes of a body whose faulty parts are still sent back."""
@@ -27,7 +30,8 @@ def announced_bytes(headers: Mapping[str, str]) -> int:
     """How long the body is said to be; 1 for one in chunks, which does not say."""
     length = headers.get("Content-Length", "")
     if length.isdecimal():
-        return int(length)
+        # Python refuses to read thousands of digits.
+        return int(length) if len(length) <= _MAX_DIGITS else sys.maxsize
     return 1 if "Transfer-Encoding" in headers else 0
 
 

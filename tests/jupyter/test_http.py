@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import sys
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from conftest import Server, submission
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.api import base
-from cts_jupyter.api.parse import MAX_JSON_BODY
+from cts_jupyter.api.parse import MAX_JSON_BODY, announced_bytes
 
 ORIGIN = "https://hub.berdl.kbase.us"
 
@@ -107,6 +108,29 @@ async def test_malformed_body(server: Server, body: bytes, kind: str) -> None:
     details = error(answer)["request_validation_detail"]
     assert kind in {detail["type"] for detail in details}
     assert all(detail["loc"][0] == "body" for detail in details)
+
+
+@pytest.mark.parametrize(
+    ("headers", "count"),
+    [
+        ({}, 0),
+        ({"Content-Length": "17"}, 17),
+        ({"Transfer-Encoding": "chunked"}, 1),
+        ({"Content-Length": "9" * 5000}, sys.maxsize),
+    ],
+)
+def test_announced_bytes(headers: dict[str, str], count: int) -> None:
+    assert announced_bytes(headers) == count
+
+
+async def test_what_is_sent_cannot_forge_a_line_of_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, base.__name__)
+    await server.get("/images/x%0a%1b[2J forged")
+    (record,) = (r for r in caplog.records if r.name == base.__name__)
+    assert record.getMessage().isprintable()
+    assert r"\n\x1b[2J forged" in record.getMessage()
 
 
 async def test_json_with_another_content_type_is_no_json(server: Server) -> None:
