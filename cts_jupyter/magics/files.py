@@ -104,8 +104,11 @@ def _local_files(words_: Iterable[str]) -> Iterator[tuple[Path, str]]:
                 below = (p for p in sorted(path.rglob("*")) if p.is_file())
                 base = path.resolve().name
                 yield from ((p, f"{base}/{p.relative_to(path).as_posix()}") for p in below)
-            else:
+            elif path.is_file():
                 yield path, path.name
+            else:
+                # A device or a pipe may have no end.
+                raise MagicError(f"{path} is not a regular file")
 
 
 def _expand(pattern: Path) -> list[Path]:

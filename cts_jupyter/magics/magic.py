@@ -65,6 +65,9 @@ def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object,
         result = command.run(context, options)
     except (NoConnectionError, ResubmitError, OSError) as e:
         raise MagicError(str(e)) from None
+    except UnicodeEncodeError as e:
+        # Python has such texts for names of files in other encodings.
+        raise MagicError(f"{e.object!a} is not valid unicode text: rename it") from None
     except CTSClientError as e:
         raise MagicError(say_error(e)) from None
     finally:

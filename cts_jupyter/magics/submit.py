@@ -165,7 +165,7 @@ def _require(context: Context, body: dict[str, Any]) -> None:
         named = " and ".join(missing)
     verb = "is" if len(missing) == 1 else "are"
     hint = "see %cts help submit"
-    if body.get("image") and set(missing) <= {"memory", "runtime"}:
+    if isinstance(body.get("image"), str) and set(missing) <= {"memory", "runtime"}:
         hint = _suggestion(context, body["image"]) or "start small, and look at what the job used"
     raise MagicError(f"{named} {verb} missing: {hint}")
 

@@ -17,6 +17,10 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key must be a name", key.start_mark
+            )
         if key.value in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key.value!r} stands there twice", key.start_mark
@@ -37,8 +41,11 @@ def load_cell(text: str, namespace: Namespace) -> dict[str, Any]:
         # Line 1 of the cell is the magic's own.
         where = f"line {mark.line + 2} of the cell" if mark else "the cell"
         raise MagicError(f"The YAML cannot be read: {e.problem or e.context} in {where}") from None
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError) as e:
+        # ValueError: the library's own for a date that is none.
         raise MagicError(f"The YAML cannot be read: {e}") from None
+    except RecursionError:
+        raise MagicError("The YAML cannot be read: it is nested too deep") from None
     if not isinstance(tree, dict):
         raise MagicError(
             "The cell must hold YAML of the form 'key: value'; %cts help submit shows one"

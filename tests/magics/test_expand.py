@@ -173,6 +173,9 @@ def test_a_cell():
         ("p:\n  a: 1\n  a: 2", "line 4"),
         ("a: $gemones", "'gemones'"),
         ("a: !!python/object:os.system {}", "cannot be read"),
+        ("a: 2020-99-99", "month must be in"),
+        ("a: " + "[" * 5000, "nested too deep"),
+        ("[a]: b", "a key must be a name"),
     ],
 )
 def test_a_wrong_cell_is_explained(cell, said):

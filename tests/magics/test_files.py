@@ -41,6 +41,18 @@ def test_put_takes_patterns_and_folders(shell, place, tmp_path):
     assert "ending in '/'" in shell.refusal(f"%cts put tree {place}x")
 
 
+def test_put_of_what_may_have_no_end(shell, place):
+    assert "not a regular file" in shell.refusal(f"%cts put /dev/null {place}")
+
+
+def test_names_that_are_no_text(shell, place, tmp_path):
+    name = shell.names["name"] = "b\udcff"
+    (tmp_path / name).write_text("x")
+    for line in ("put $name {place}", "files {place}{name}/", "verify {place}{name}"):
+        shell.names["place"] = place
+        assert "not valid unicode text" in shell.refusal(f"%cts {line}")
+
+
 def test_put_again_changes_nothing_and_never_overwrites_unasked(shell, inputs, place, tmp_path):
     assert "3 files stored before, unchanged" in repr(shell(f"%cts put a.txt b.txt c.txt {inputs}"))
     (tmp_path / "b.txt").write_text("other")

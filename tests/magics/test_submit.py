@@ -267,3 +267,9 @@ def test_a_service_elsewhere_by_its_url(shell, service, monkeypatch):
     # Read late: the same session now has it.
     monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)
     assert str(shell("%cts whoami")).startswith("You are ana (full_admin) at 127.0.0.1:")
+
+
+def test_an_image_that_is_no_text(shell):
+    assert "memory is missing" in shell.refusal(
+        "%%cts submit\nimage: 1\ninput_files: [data/x]\noutput_dir: data/out/\nruntime: 1m"
+    )
