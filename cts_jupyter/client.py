@@ -246,13 +246,11 @@ class CTSClient:
 
     def iter_files(self, prefix: str) -> Iterator[StoredObject]:
         """All objects that start with a prefix."""
-        after: str | None = None
-        while True:
-            page = self.files(prefix, after=after)
+        page = self.files(prefix)
+        yield from page.objects
+        while page.next is not None:
+            page = self.files(prefix, after=page.next)
             yield from page.objects
-            if page.next is None:
-                return
-            after = page.next
 
     def download(self, path: str, target: Path) -> str | None:
         """Fetch an object into a file, whole or not at all; goes on where a connection broke.

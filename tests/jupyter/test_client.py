@@ -175,7 +175,7 @@ async def test_many_pages(client: CTSClient, server: Server) -> None:
 
     def work() -> list[str]:
         files = client.files
-        client.files = lambda prefix, after: files(prefix, after=after, limit=2)  # type: ignore[method-assign]
+        client.files = lambda prefix, after=None: files(prefix, after=after, limit=2)  # type: ignore[method-assign]
         return [o.path for o in client.iter_files("data/")]
 
     assert await call(work) == [f"data/{number}" for number in range(5)]
