@@ -16,11 +16,19 @@ import bson
 from bson import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
+from pydantic import BaseModel
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
-from cts_core.model.job import HTCondorDetails, JobInput, JobInputPreview, MetaValue
+from cts_core.model.job import (
+    HTCondorDetails,
+    JAWSDetails,
+    JobInput,
+    JobInputPreview,
+    MetaValue,
+    NERSCDetails,
+)
 from cts_core.model.record import (
     ContainerOutcome,
     ContainerRecord,
@@ -192,15 +200,27 @@ def to_transition(document: Document) -> Transition:
     )
 
 
+_DETAILS: dict[str, type[BaseModel]] = {
+    "htcondor_details": HTCondorDetails,
+    "nersc_details": NERSCDetails,
+    "jaws_details": JAWSDetails,
+}
+"""Where a job is at its site."""
+
+
 def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
     ours = document.get("_cts") or {}
     outcome = {name: document.get(name) for name in JobOutcome.model_fields}
-    details = outcome["htcondor_details"]
+    details = {
+        name: model.model_validate(outcome[name])
+        for name, model in _DETAILS.items()
+        if outcome[name]
+    }
     pairs = (pair.partition("=") for pair in ours.get("labels") or ())
     return {
         **outcome,
         "max_memory": _to_int(outcome["max_memory"]),
-        "htcondor_details": details and HTCondorDetails.model_validate(details),
+        **details,
         "warnings": ours.get("warnings"),
         "id": document["id"],
         "user": document["user"],

@@ -126,7 +126,7 @@ def refusal(status: str, message: str, appcode: int | None = None, **headers: st
 @asynccontextmanager
 async def running_stub(port: int = 0) -> AsyncIterator[Stub]:
     stub = Stub(root=answer(json.dumps(ROOT).encode()))
-    server = await asyncio.start_server(stub.serve, "127.0.0.1", port, limit=1 << 20)
+    server = await asyncio.start_server(stub.serve, "127.0.0.1", port, limit=1 << 16)
     stub.port = server.sockets[0].getsockname()[1]
     try:
         yield stub
