@@ -117,6 +117,12 @@ class PathInaccessibleError(CTSError):
     kind = ErrorKind.PATH_INACCESSIBLE
 
 
+class BucketInaccessibleError(CTSError):
+    """The service cannot use this bucket as it is set up."""
+
+    kind = ErrorKind.BUCKET_INACCESSIBLE
+
+
 class MissingParameterError(CTSError):
     """Something required was not given."""
 

@@ -10,7 +10,13 @@ import pytest
 
 from tests.services.server import MissingError
 
-SERVICES = ["tests.services.kafka", "tests.services.mongo", "tests.services.registry"]
+SERVICES = [
+    "tests.services.kafka",
+    "tests.services.minio",
+    "tests.services.mongo",
+    "tests.services.registry",
+    "tests.services.versitygw",
+]
 """One module a server; its fixture has the module's name."""
 pytest_plugins = [*SERVICES, "tests.simulators.kbase_auth"]
 

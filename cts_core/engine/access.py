@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 from cts_core.errors import PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
@@ -47,6 +48,14 @@ class PathAccess:
         return sorted(
             f"{template.replace('{user}', user.name).rstrip('/')}/" for template in self._templates
         )
+
+    def settled_folders(self) -> Iterator[tuple[str, str]]:
+        """Each setting and its folder, or as much of it as is the same for every user."""
+        yield "log_dir", self._log_dir
+        for number, template in enumerate(self._templates):
+            parts = itertools.takewhile(lambda part: "{user}" not in part, template.split("/"))
+            if folder := "/".join(parts):
+                yield f"allowed_paths.{number}", folder
 
     def _is_open(self, user: User, path: str) -> bool:
         if is_below(path, self._log_dir):

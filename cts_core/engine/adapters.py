@@ -45,7 +45,11 @@ def object_store(settings: Settings) -> ObjectStore:
         from cts_core.objects.directory import DirectoryStore  # noqa: PLC0415 - see the module
 
         return DirectoryStore(settings.objects_dir)
-    raise _not_there("objects", settings.objects)
+    try:
+        from cts_core.objects.s3 import S3Store  # noqa: PLC0415 - see the module
+    except ImportError as e:
+        raise ConfigError("objects: s3 needs boto3; pip install 'cts-jupyter[s3]'") from e
+    return S3Store(settings.s3)
 
 
 def image_source(settings: Settings) -> ImageSource:

@@ -23,7 +23,7 @@ from cts_core.engine.metrics import Metrics
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
-from cts_core.errors import ConfigError
+from cts_core.errors import ConfigError, CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import HubFirst, Topic
@@ -136,6 +136,7 @@ class Engine:
             stack.push_async_callback(self._store.close)
             await self._objects.open()
             stack.push_async_callback(self._objects.close)
+            await self._probe()
             await self.hub.start()
             stack.push_async_callback(self.hub.close)
             if self._topic is not None:
@@ -149,6 +150,14 @@ class Engine:
             await self._cleaner.start()
             stack.push_async_callback(self._cleaner.stop)
             self._running = stack.pop_all()
+
+    async def _probe(self) -> None:
+        """Raise ConfigError unless logs and outputs can be stored."""
+        for setting, folder in self._access.settled_folders():
+            try:
+                await self._objects.probe(folder)
+            except CTSError as e:
+                raise ConfigError(f"{setting}: {folder} cannot be written: {e}") from e
 
     async def stop(self) -> None:
         """Stop in the reverse order. Containers go on; the next start finds them."""

@@ -117,7 +117,10 @@ class ServerProcess:
                 os.killpg(self.process.pid, number)
 
     def freeze(self) -> None:
+        """Stop it where it is; returns once its threads stand still."""
         self.signal(signal.SIGSTOP)
+        if self.process is not None:
+            os.waitpid(self.process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)

@@ -1,0 +1,40 @@
+"""What the headers of an S3 server's answer say of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from cts_core.objects.store import ChecksumState, StoredObject
+
+CRC_HEADER = "x-amz-checksum-crc64nvme"
+_TYPE_HEADER = "x-amz-checksum-type"
+_FULL = "FULL_OBJECT"
+DEFAULT_TYPE = "application/octet-stream"
+
+
+def crc_in(headers: Mapping[str, str]) -> str | None:
+    """The CRC64/NVME of the whole object; one that was made of those of its parts is none."""
+    crc = headers.get(CRC_HEADER)
+    return crc if crc and "-" not in crc and headers.get(_TYPE_HEADER, _FULL) == _FULL else None
+
+
+def etag_in(headers: Mapping[str, str]) -> str:
+    """The etag without quotes; empty where the server has none."""
+    return headers.get("etag", "").strip('"')
+
+
+def describe(path: str, headers: Mapping[str, str]) -> StoredObject:
+    """The object that a HEAD or a whole GET found."""
+    crc = crc_in(headers)
+    modified = headers.get("last-modified")
+    return StoredObject(
+        path=path,
+        size=int(headers.get("content-length", 0)),
+        etag=etag_in(headers),
+        content_type=headers.get("content-type", DEFAULT_TYPE),
+        modified=parsedate_to_datetime(modified) if modified else datetime.fromtimestamp(0, UTC),
+        checksum=ChecksumState.STORED if crc else ChecksumState.MISSING,
+        crc64nvme=crc,
+    )

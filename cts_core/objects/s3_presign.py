@@ -1,0 +1,78 @@
+"""Links that let a worker read or write one object without keys, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from cts_core.objects.paths import split_path
+from cts_core.objects.s3_object import CRC_HEADER
+
+MAX_LIFETIME = timedelta(days=7)
+"""As long as S3 lets a link live."""
+_ALGORITHM_FIELD = "x-amz-checksum-algorithm"
+
+
+@dataclass(frozen=True)
+class PresignedPost:
+    """A form: its fields come first, the file last, as ``file``."""
+
+    url: str
+    fields: Mapping[str, str] = field(repr=False)
+    """Whoever has them may write the object: they are not for logs."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An object to be written: ``size`` in bytes."""
+
+    path: str
+    crc64nvme: str
+    size: int
+
+
+def presigned_gets(
+    client: Any,  # noqa: ANN401 - botocore has no types
+    paths: Sequence[str],
+    lifetime: timedelta,
+) -> Iterator[SecretStr]:
+    """A link to GET each object."""
+    seconds = _seconds(lifetime)
+    for path in paths:
+        bucket, key = split_path(path)
+        yield SecretStr(
+            client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+            )
+        )
+
+
+def presigned_posts(
+    client: Any,  # noqa: ANN401 - as above
+    outputs: Sequence[Output],
+    lifetime: timedelta,
+) -> Iterator[PresignedPost]:
+    """A form to POST each object by; the server refuses other bytes than those of the checksum."""
+    seconds = _seconds(lifetime)
+    for output in outputs:
+        bucket, key = split_path(output.path)
+        fields = {CRC_HEADER: output.crc64nvme, _ALGORITHM_FIELD: "CRC64NVME"}
+        conditions = [{name: value} for name, value in fields.items()]
+        post = client.generate_presigned_post(
+            bucket,
+            key,
+            Fields=fields,
+            Conditions=[*conditions, ["content-length-range", output.size, output.size]],
+            ExpiresIn=seconds,
+        )
+        yield PresignedPost(post["url"], post["fields"])
+
+
+def _seconds(lifetime: timedelta) -> int:
+    if not timedelta(seconds=1) <= lifetime <= MAX_LIFETIME:
+        raise ValueError(f"A link lives between a second and {MAX_LIFETIME.days} days")
+    return int(lifetime.total_seconds())

@@ -1,0 +1,176 @@
+"""Uploads one object of unknown size to S3 with its checksum, in bounded memory, whole or not at all.
+
+What fits into one part is one request. More is a multipart upload, which begins when the first part is full: each part
+goes with its own CRC64/NVME, and the whole with that of the whole, so that the server refuses what is not what was sent.
+One part is on its way while the next is filled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cts_core.errors import (
+    ChecksumMismatchError,
+    CTSError,
+    IllegalParameterError,
+    UnavailableError,
+)
+from cts_core.objects.s3_api import Api
+from cts_core.objects.s3_errors import ConditionError, NoUploadError
+from cts_core.objects.s3_object import crc_in, etag_in
+from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
+
+PART = 8 << 20
+"""Bytes of the first parts; S3 takes none below 5 MiB but the last."""
+MAX_PARTS = 10_000
+"""As many as S3 takes."""
+PARTS_OF_A_SIZE = 2_500
+"""After so many parts their size doubles: small objects take little memory, and large ones fit."""
+MAX_SIZE = sum(PARTS_OF_A_SIZE * (PART << n) for n in range(MAX_PARTS // PARTS_OF_A_SIZE))
+"""Bytes; 314 GB."""
+
+
+def part_size(number: int) -> int:
+    """Bytes of a part; ``number`` counts from 1."""
+    return PART << ((number - 1) // PARTS_OF_A_SIZE)
+
+
+@dataclass
+class Upload:
+    """One object on its way. ``conditions`` and ``properties`` are botocore's parameters."""
+
+    api: Api
+    path: str
+    properties: Mapping[str, Any]
+    """Such as ``ContentType`` and ``Metadata``."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """``IfMatch`` or ``IfNoneMatch``."""
+    announced: str | None = None
+    """The CRC64/NVME that the sender computed."""
+
+    def __post_init__(self) -> None:
+        self._crc = Crc64Nvme()
+        self.size = 0
+        self._id: str | None = None
+        self._parts: list[Mapping[str, Any]] = []
+        self._sending: asyncio.Task[Mapping[str, Any]] | None = None
+
+    @property
+    def crc64nvme(self) -> str:
+        """Of what was sent so far."""
+        return self._crc.text()
+
+    async def run(self, body: AsyncIterator[bytes]) -> str:
+        """Upload it all; returns the etag.
+
+        Raises ConditionError, and ChecksumMismatchError for other bytes than announced; then nothing is stored.
+        """
+        buffer = bytearray()
+        number = 1
+        try:
+            async for piece in body:
+                buffer += piece
+                self.size += len(piece)
+                while len(buffer) > part_size(number):
+                    await self._send(number, bytes(buffer[: part_size(number)]))
+                    del buffer[: part_size(number)]
+                    number += 1
+            if self._id is not None:
+                await self._send(number, bytes(buffer))
+                await self._sent()
+                return await self._complete()
+        except BaseException:
+            await self._abort()
+            raise
+        return await self._put(bytes(buffer))
+
+    async def _send(self, number: int, part: bytes) -> None:
+        if number > MAX_PARTS:
+            raise IllegalParameterError(
+                f"'{self.path}' is larger than the {MAX_SIZE} bytes that can be sent as one object: split it"
+            )
+        self._crc.update(part)
+        if self._id is None:
+            answer = await self._call(
+                "create_multipart_upload",
+                ChecksumAlgorithm="CRC64NVME",
+                ChecksumType="FULL_OBJECT",
+                **self.properties,
+            )
+            self._id = answer["UploadId"]
+        await self._sent()
+        self._sending = asyncio.create_task(self._send_part(number, part))
+
+    async def _send_part(self, number: int, part: bytes) -> Mapping[str, Any]:
+        crc = crc64nvme_text(part)
+        answer = await self._call(
+            "upload_part", UploadId=self._id, PartNumber=number, Body=part, ChecksumCRC64NVME=crc
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC64NVME": crc}
+
+    async def _sent(self) -> None:
+        if self._sending is not None:
+            self._parts.append(await asyncio.shield(self._sending))
+            self._sending = None
+
+    async def _put(self, data: bytes) -> str:
+        self._crc.update(data)
+        return await self._commit("put_object", Body=data, **self.properties)
+
+    async def _complete(self) -> str:
+        return await self._commit(
+            "complete_multipart_upload",
+            UploadId=self._id,
+            MultipartUpload={"Parts": self._parts},
+            ChecksumType="FULL_OBJECT",
+        )
+
+    async def _commit(self, operation: str, **parameters: object) -> str:
+        """The request that makes the object exist."""
+        crc = self._crc.text()
+        if self.announced not in (None, crc):
+            raise ChecksumMismatchError(
+                f"The bytes sent for '{self.path}' have the CRC64/NVME {crc}, not {self.announced} as "
+                "announced: nothing was stored, send them again"
+            )
+        try:
+            answer = await self._call(
+                operation, ChecksumCRC64NVME=crc, **self.conditions, **parameters
+            )
+        except (ConditionError, NoUploadError, UnavailableError) as e:
+            # The answer to a try that worked may have been lost; the next one then finds its own object in the way.
+            etag = None
+            if not isinstance(e, ConditionError) or e.tries > 1:
+                etag = await self._found(crc)
+            if etag is None:
+                raise
+            return etag
+        return str(answer["ETag"]).strip('"')
+
+    async def _found(self, crc: str) -> str | None:
+        with contextlib.suppress(CTSError):
+            answer = await self._call("head_object", ChecksumMode="ENABLED")
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            if crc_in(headers) == crc and int(headers["content-length"]) == self.size:
+                return etag_in(headers)
+        return None
+
+    async def _abort(self) -> None:
+        # To its end, also when cancelled once more.
+        await asyncio.shield(asyncio.create_task(self._clean_up()))
+
+    async def _clean_up(self) -> None:
+        if self._sending is not None:
+            # A part that arrives after the upload was aborted would stay.
+            await asyncio.gather(self._sending, return_exceptions=True)
+        if self._id is not None:
+            # What cannot be aborted now is left to the bucket's own rules for such.
+            with contextlib.suppress(CTSError, NoUploadError):
+                await self._call("abort_multipart_upload", UploadId=self._id)
+
+    async def _call(self, operation: str, **parameters: object) -> Mapping[str, Any]:
+        return await self.api.call(operation, self.path, writing=True, **parameters)

@@ -1,0 +1,228 @@
+"""What is particular to objects on S3: keys, links, parts, other checksums, and servers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from cts_core.checksum import crc64nvme_text
+from cts_core.errors import (
+    BucketNotFoundError,
+    ConfigError,
+    CTSError,
+    PathNotFoundError,
+    UnavailableError,
+)
+from cts_core.objects.s3 import S3Store
+from cts_core.objects.s3_presign import Output
+from cts_core.objects.store import ChecksumState
+from tests.services.minio import start_minio
+from tests.services.s3 import SECRET, S3Server
+from tests.services.server import MissingError, free_port, skip_without
+
+pytestmark = pytest.mark.slow
+MIB = 1 << 20
+HOUR = timedelta(hours=1)
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def server(request) -> S3Server:
+    found = request.getfixturevalue(request.param)
+    found.empty()
+    return found
+
+
+@pytest.fixture
+async def store(server: S3Server) -> AsyncIterator[S3Store]:
+    store = S3Store(server.settings())
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def pieces(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def content(store: S3Store, path: str) -> bytes:
+    return b"".join([piece async for piece in store.read(path)])
+
+
+async def refusal(server: S3Server, **changes) -> str:
+    store = S3Store(server.settings(**changes))
+    with pytest.raises(ConfigError) as refused:
+        await store.open()
+    return str(refused.value)
+
+
+# -- the start ---------------------------------------------------------------------------------
+
+
+async def test_a_wrong_secret_is_named_and_not_told(server):
+    wrong = "a-secret-that-is-wrong"
+    said = await refusal(server, access_secret=SecretStr(wrong))
+    assert said.startswith("s3.access_secret:")
+    assert wrong not in said
+    assert SECRET not in said
+
+
+async def test_an_unknown_key(server):
+    assert "s3.access_key: " in await refusal(server, access_key="nobody")
+
+
+async def test_nobody_at_the_url(server):
+    url = f"http://127.0.0.1:{free_port()}"
+    assert f"s3.url: no S3 server answers at {url}" in await refusal(server, url=url)
+
+
+async def test_nobody_at_the_external_url(server):
+    url = f"http://127.0.0.1:{free_port()}"
+    assert "s3.external_url: " in await refusal(server, external_url=url)
+    store = S3Store(server.settings(external_url=url, verify_external_url=False))
+    await store.open()
+    (link,) = await store.presign_gets(["data/a"], HOUR)
+    assert link.get_secret_value().startswith(f"{url}/data/a?")
+    await store.close()
+
+
+# -- objects -----------------------------------------------------------------------------------
+
+
+async def test_what_is_not_there_is_said_in_the_words_that_clients_compare(store):
+    missing, nowhere = await store.head(["data/none", "no-such-bucket/x"])
+    assert isinstance(missing, PathNotFoundError)
+    assert str(missing) == "The path 'data/none' was not found on the s3 system"
+    assert isinstance(nowhere, BucketNotFoundError)
+    with pytest.raises(PathNotFoundError):
+        await content(store, "data/none")
+    with pytest.raises(BucketNotFoundError):
+        await store.write("no-such-bucket/x", pieces(b"x"))
+
+
+@pytest.mark.parametrize("size", [8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 21 * MIB + 3])
+async def test_large_objects_have_one_checksum_for_the_whole(server, store, size):
+    data = bytes(range(251)) * (size // 251 + 1)
+    data = data[:size]
+    written = await store.write("data/big", pieces(data, 1 << 20))
+    assert (written.size, written.crc64nvme) == (size, crc64nvme_text(data))
+    seen = server.client().head_object(Bucket="data", Key="big", ChecksumMode="ENABLED")
+    assert seen["ChecksumCRC64NVME"] == crc64nvme_text(data)
+    assert seen.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    assert await content(store, "data/big") == data
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(server, store):
+    async def broken() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield bytes(MIB)
+        raise ConnectionError("the sender is gone")
+
+    with pytest.raises(ConnectionError):
+        await store.write("data/half", broken())
+    (found,) = await store.head(["data/half"])
+    assert isinstance(found, PathNotFoundError)
+    assert not server.client().list_multipart_uploads(Bucket="data").get("Uploads")
+
+
+async def test_an_object_with_another_checksum_has_none_of_ours(server, store):
+    server.client().put_object(Bucket="data", Key="crc32", Body=b"x", ChecksumAlgorithm="CRC32")
+    (found,) = await store.head(["data/crc32"])
+    assert not isinstance(found, CTSError)
+    assert (found.checksum, found.crc64nvme) == (ChecksumState.MISSING, None)
+
+
+# -- links -------------------------------------------------------------------------------------
+
+
+async def test_a_link_reads_one_object_without_keys(store):
+    await store.write("data/a b+c.txt", pieces(b"ACGT"))
+    (link,) = await store.presign_gets(["data/a b+c.txt"], HOUR)
+    assert "data" not in repr(link)
+    async with httpx.AsyncClient() as anybody:
+        answer = await anybody.get(link.get_secret_value())
+        assert (answer.status_code, answer.content) == (200, b"ACGT")
+        bare = re.sub(r"\?.*", "", link.get_secret_value())
+        assert (await anybody.get(bare)).status_code == 403
+
+
+async def test_a_form_takes_the_bytes_of_its_checksum_and_no_others(store):
+    good, bad = b"ACGT", b"ACGA"
+    output = Output("data/out.txt", crc64nvme_text(good), len(good))
+    (form,) = await store.presign_posts([output], HOUR)
+    assert "policy" not in repr(form).lower()
+    async with httpx.AsyncClient() as anybody:
+        for body in (bad, good + good):
+            answer = await anybody.post(form.url, data=dict(form.fields), files={"file": body})
+            assert 400 <= answer.status_code < 500
+            (found,) = await store.head(["data/out.txt"])
+            assert isinstance(found, PathNotFoundError)
+        answer = await anybody.post(form.url, data=dict(form.fields), files={"file": good})
+        assert answer.status_code in (200, 201, 204)
+    (found,) = await store.head(["data/out.txt"])
+    assert not isinstance(found, CTSError)
+    assert (found.checksum, found.crc64nvme) == (ChecksumState.STORED, output.crc64nvme)
+
+
+# -- a server that fails -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_server(tmp_path) -> Iterator[S3Server]:
+    """One that a test may end."""
+    try:
+        server = start_minio(tmp_path / "minio")
+    except MissingError as e:
+        skip_without(e)
+        raise
+    yield server
+    server.program.thaw()
+    server.program.stop()
+
+
+async def fails(store: S3Store) -> None:
+    """Every kind of request says that the store is away, in time, and for which path."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(UnavailableError):
+            await store.head(["data/a"])
+        with pytest.raises(UnavailableError, match="data/a"):
+            await content(store, "data/a")
+        with pytest.raises(UnavailableError, match="data/b"):
+            await store.write("data/b", pieces(b"b"))
+        with pytest.raises(UnavailableError, match="data/"):
+            await store.list("data/")
+
+
+async def works(store: S3Store) -> None:
+    await store.write("data/b", pieces(b"b"))
+    assert [found.path for found in (await store.list("data/")).objects] == ["data/a", "data/b"]
+    assert await content(store, "data/a") == b"a"
+
+
+async def test_a_server_that_was_killed_comes_back(own_server):
+    store = S3Store(own_server.settings(timeout_s=2))
+    await store.open()
+    await store.write("data/a", pieces(b"a"))
+    own_server.program.kill()
+    await fails(store)
+    await asyncio.to_thread(own_server.program.start)
+    await works(store)
+    await store.close()
+
+
+async def test_a_server_that_was_frozen_goes_on(own_server):
+    store = S3Store(own_server.settings(timeout_s=1))
+    await store.open()
+    await store.write("data/a", pieces(b"a"))
+    own_server.program.freeze()
+    await fails(store)
+    own_server.program.thaw()
+    await works(store)
+    await store.close()

@@ -1,0 +1,46 @@
+"""MinIO, which the deployed service runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server, go_install, started
+from tests.services.server import MissingError, free_port, skip_without
+
+VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+
+
+def install() -> Path:
+    """The program. Raises MissingError."""
+    return go_install("minio", "github.com/minio/minio", VERSION)
+
+
+def start_minio(folder: Path) -> S3Server:
+    """A MinIO of its own, in a new folder."""
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    command = [str(install()), "server", "--quiet", "--address", address, str(folder / "objects")]
+    environ = {
+        "MINIO_ROOT_USER": ACCESS_KEY,
+        "MINIO_ROOT_PASSWORD": SECRET,
+        "MINIO_SITE_REGION": REGION,
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+        "MINIO_CALLHOME_ENABLE": "off",
+    }
+    return started(command, folder, port, "/minio/health/ready", environ)
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A MinIO that all tests share; each empties it first."""
+    try:
+        server = start_minio(tmp_path_factory.mktemp("minio"))
+    except MissingError as e:
+        skip_without(e)
+        raise
+    yield server
+    server.program.stop()

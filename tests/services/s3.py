@@ -1,0 +1,115 @@
+"""What the S3 servers of the tests have in common: how one is built, its keys, and a client that is not ours.
+
+Both store CRC64/NVME, return it and refuse wrong ones, for single uploads and for multipart ones as a whole
+(``tests/core/test_objects_s3.py`` shows it). What each does otherwise than S3 itself:
+
+* MinIO stores no checksum that was not sent. It takes no key with a part of more than 255 bytes or with ``.`` and ``..``,
+  ignores ``If-Match`` when an object is copied, cannot copy parts into an upload with a checksum, and takes any
+  region unless it was given one.
+* versitygw keeps objects as files: a key cannot lie below another. It answers an unknown access key with 404, and
+  objects that came as files have neither etag nor checksum.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from pydantic import SecretStr
+
+from cts_core.sections import S3Settings
+from tests.services.server import MissingError, ServerProcess, installing, need_program
+
+ACCESS_KEY, SECRET = "cts-test-key", "cts-test-secret-of-nobody"
+REGION = "us-east-1"
+BUCKETS = ("data", "logs")
+
+
+def go_install(name: str, package: str, version: str) -> Path:
+    """The program of a Go package, built once. Raises MissingError."""
+    with installing(name) as folder:
+        program = folder / version / package.rpartition("/")[2]
+        if not program.exists():
+            go = need_program("go", "install Go 1.24 or later")
+            built = subprocess.run(
+                [go, "install", f"{package}@{version}"],
+                env={**os.environ, "GOBIN": str(program.parent)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if built.returncode != 0:
+                last = "\n".join(built.stderr.splitlines()[-5:])
+                raise MissingError(f"{name} could not be built from the Go module proxy:\n{last}")
+        return program
+
+
+@dataclass
+class S3Server:
+    """An S3 server of our own, whose objects are below ``root``."""
+
+    program: ServerProcess
+    port: int
+    root: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def settings(self, **changes: Any) -> S3Settings:
+        given = {"url": self.url, "access_key": ACCESS_KEY, "access_secret": SecretStr(SECRET)}
+        return S3Settings(**{**given, **changes})
+
+    def client(self, **changes: Any) -> Any:
+        """Somebody else's client, which adds no checksum of its own."""
+        given = {
+            "endpoint_url": self.url,
+            "region_name": REGION,
+            "aws_access_key_id": ACCESS_KEY,
+            "aws_secret_access_key": SECRET,
+        }
+        config = Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        return boto3.client("s3", config=config, **{**given, **changes})
+
+    def empty(self) -> None:
+        """Leave the buckets of the tests, with nothing in them."""
+        client = self.client()
+        known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        for bucket in BUCKETS:
+            if bucket not in known:
+                client.create_bucket(Bucket=bucket)
+                continue
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                for found in page.get("Contents", ()):
+                    client.delete_object(Bucket=bucket, Key=found["Key"])
+        client.close()
+
+
+def started(
+    command: list[str], folder: Path, port: int, health: str, environ: Mapping[str, str]
+) -> S3Server:
+    """A server that answers at the path ``health``."""
+
+    def is_ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    server = S3Server(ServerProcess(command, folder, is_ready, environ), port, folder / "objects")
+    server.root.mkdir(parents=True)
+    server.program.start()
+    server.empty()
+    return server
