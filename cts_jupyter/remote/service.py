@@ -117,8 +117,8 @@ class RemoteService:
         """Nothing was sent."""
         self.doubt()
         return UnavailableError(
-            f"The CTS service at {self.address.url} cannot be reached ({reason}). Nothing of it runs here: try again "
-            "later, and tell whoever runs it if that does not help"
+            f"The CTS service at {self.address.url} cannot be reached ({reason}): try again later, and tell "
+            "whoever runs it if that does not help"
         )
 
     def broken(self, method: str, reason: object) -> UnavailableError:

@@ -54,6 +54,7 @@ class Lab:
     process: subprocess.Popen[bytes] | None = None
     notebooks: int = field(default=0)
     tool: Path = TOOL
+    environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -63,7 +64,7 @@ class Lab:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))}
         for name in ("RUNTIME", "CONFIG", "DATA"):
             env[f"JUPYTER_{name}_DIR"] = str(self.folder / name.lower())
-        env |= {"IPYTHONDIR": str(self.folder / "ipython"), "CTS_LOCAL__CPUS": "2"}
+        env |= {"IPYTHONDIR": str(self.folder / "ipython"), "CTS_LOCAL__CPUS": "2", **self.environ}
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         with (self.folder / "lab.log").open("ab") as log:

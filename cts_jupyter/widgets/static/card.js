@@ -23,6 +23,8 @@ function lastLines(text, limit = 20) {
   return text.trimEnd().split("\n").slice(-limit).join("\n");
 }
 
+const sentence = (text) => (text.endsWith(".") ? text : `${text}.`);
+
 class JobCard extends HTMLElement {
   #job = null;
   #counts = null;
@@ -154,7 +156,7 @@ class JobCard extends HTMLElement {
       ? "Not live: you are signed out of Jupyter. Reload the page to sign in."
       : error.isUnknownJob
         ? "Not live: this Jupyter server's CTS does not know the job. This is what was saved."
-        : "Not live: the Jupyter server cannot be reached. This is what was saved; trying again.";
+        : `Not live. ${sentence(error.message)} This is what was saved; trying again.`;
     this.shadowRoot.replaceChildren(el("slot"), el("p", { className: "note", role: "status" }, why));
   }
 
@@ -252,7 +254,8 @@ class JobCard extends HTMLElement {
     const words = {
       "connecting": "Connecting \u2026",
       "live": "Live",
-      "offline": `Offline since ${since}: the Jupyter server cannot be reached. Trying again.`,
+      "asking": "Asked for now and then: this service tells of no changes by itself",
+      "offline": `Offline since ${since}. ${sentence(stream.reason)} Trying again.`,
       "signed-out": "Not live: you are signed out of Jupyter. Reload the page to sign in.",
     }[stream.state];
     this.#parts.card.dataset.stream = stream.state;

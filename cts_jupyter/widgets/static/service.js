@@ -7,20 +7,23 @@ const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 const SLEEP_GAP_MS = 30_000;
 const PARALLEL_REQUESTS = 2;
+// The Jupyter server is asked, but its own token for a service elsewhere is missing or refused.
+const NO_SERVICE_TOKEN = 10000;
 
 export class ServiceError extends Error {
-  constructor(status, message) {
+  constructor(status, message, appcode) {
     super(message);
     this.status = status;
+    this.appcode = appcode;
   }
   get isSignedOut() {
-    return this.status === 401;
+    return this.status === 401 && this.appcode !== NO_SERVICE_TOKEN;
   }
   get isUnknownJob() {
     return this.status === 403 || this.status === 404;
   }
   get isOffline() {
-    return this.status === 0 || this.status >= 500;
+    return this.status === 0 || this.status >= 500 || this.appcode === NO_SERVICE_TOKEN;
   }
 }
 
@@ -64,12 +67,15 @@ async function send(path, { method = "GET", signal } = {}) {
   if (date) clockOffset = Math.abs(date - Date.now()) < 2_000 ? 0 : date - Date.now();
   if (response.ok) return response;
   let message = `The service answered ${response.status}`;
+  let appcode;
   try {
-    message = (await response.json()).error?.message ?? message;
+    const { error } = await response.json();
+    message = error?.message ?? message;
+    appcode = error?.appcode;
   } catch {
     // Not an answer of CTS, such as a proxy's: the status is all there is to say.
   }
-  throw new ServiceError(response.status, message);
+  throw new ServiceError(response.status, message, appcode);
 }
 
 export const getJSON = (path) => inLine(async () => (await send(path)).json());
@@ -103,7 +109,9 @@ class EventStream {
   #retry = FIRST_RETRY_MS;
   #timer = null;
   #lastTick = Date.now();
-  state = "connecting"; // or "live", "offline", "signed-out"
+  #misses = 0;
+  state = "connecting"; // or "live", "asking", "offline", "signed-out"
+  reason = ""; // why it is offline
   since = Date.now();
 
   constructor() {
@@ -127,10 +135,11 @@ class EventStream {
     if (!this.#listeners.size) this.#close();
   }
 
-  #set(state) {
-    if (state === this.state) return;
+  #set(state, reason = "") {
+    if (state === this.state && reason === this.reason) return;
+    if (state !== this.state) this.since = Date.now();
     this.state = state;
-    this.since = Date.now();
+    this.reason = reason;
     for (const listener of this.#listeners) listener.onStream(this);
   }
 
@@ -154,6 +163,7 @@ class EventStream {
     this.#source = source;
     source.addEventListener("open", () => {
       this.#retry = FIRST_RETRY_MS;
+      this.#misses = 0;
       this.#set("live");
       // What changed before the stream stood is not in it.
       for (const listener of [...this.#listeners]) listener.refresh();
@@ -184,12 +194,19 @@ class EventStream {
     }, this.#retry * (0.75 + Math.random() / 2));
     this.#retry = Math.min(this.#retry * 2, LAST_RETRY_MS);
     let state = "connecting";
+    let reason = "";
     try {
       await getJSON("whoami");
+      this.#misses += 1;
+      // Again and again there is a service, and no stream: deployed ones have none.
+      if (this.#misses > 1) state = "asking";
     } catch (error) {
       state = error.isSignedOut || error.status === 403 ? "signed-out" : "offline";
+      reason = error.message;
     }
-    if (this.#source?.readyState !== EventSource.OPEN) this.#set(state);
+    if (this.#source?.readyState === EventSource.OPEN) return;
+    this.#set(state, reason);
+    if (state === "asking") for (const listener of [...this.#listeners]) listener.refresh();
   }
 
   #tick() {
