@@ -181,6 +181,8 @@ def test_a_hidden_tab_holds_no_stream_and_goes_on_from_its_cursor(open_notebook,
     card, longer = notebook.card(0), notebook.card(1)
     expect_state(card, "Running")
     expect_state(longer, "Running")
+    # The cards know the jobs' states before the stream stands, and until then there is no cursor.
+    expect(longer.locator(".stream")).to_have_text("Live", timeout=LONG)
     with page.expect_event("requestfailed", lambda request: "/cts/events" in request.url):
         set_hidden(page, hidden=True)
     with lab.client() as client:
