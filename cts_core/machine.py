@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def _limit(name: str) -> list[str]:
         return (_CGROUP / name).read_text().split()
     except OSError:
         return []
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise the number of files that this process may have open to ``wanted``, and tell what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def data_home() -> Path:

@@ -127,7 +127,7 @@ class ImageSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What one user may do at a time, at one server process."""
+    """What one user may do at a time, and one server process may serve."""
 
     live_containers: int = Field(
         20_000, ge=1, description="containers of one user that have not ended"
@@ -140,6 +140,9 @@ class LimitsSettings(Section):
     )
     streams: int = Field(
         100, ge=1, le=1000, description="streams of events that one user may have open"
+    )
+    all_streams: int = Field(
+        5000, ge=1, le=100_000, description="streams of events that one server may have open"
     )
 
 

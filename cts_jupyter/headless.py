@@ -10,6 +10,7 @@ from typing import Any, cast
 from jupyter_server.serverapp import ServerApp, aliases, flags
 from traitlets import Bool, Unicode, default
 
+from cts_core import machine
 from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError
 from cts_core.logs import write_json
@@ -29,6 +30,8 @@ CTS_CONFIG=/etc/cts/cts.toml jupyter cts --ip 0.0.0.0    # a service for many, s
 """
 STOP_SECONDS = 30.0
 """How long everything may take to stop once requests have ended."""
+OTHER_FILES = 1000
+"""Files and connections that a server may have open beside its streams of events."""
 _KEPT_ALIASES = (
     "log-level",
     "config",
@@ -89,10 +92,21 @@ class HeadlessApp(ServerApp):
         if settings.log_format == "json":
             write_json(self.log, settings.group)
         self._uses_jupyters_login = settings.identity == "jupyter"
+        self._make_room(settings.limits.all_streams)
         if settings.root_path:
             self.base_url = settings.root_path
         super().init_webapp()
         self.web_app.wildcard_router.rules.clear()
+
+    def _make_room(self, streams: int) -> None:
+        wanted = streams + OTHER_FILES
+        allowed = machine.allow_open_files(wanted)
+        if allowed < wanted:
+            self.log.warning(
+                "limits.all_streams (%d) is more than this process can serve, which may have %d files open: "
+                "lower it, or start with 'ulimit -n %d' or LimitNOFILE=%d",
+                streams, allowed, wanted, wanted,
+            )  # fmt: skip
 
     def running_server_info(self, kernel_count: bool = True) -> str:  # noqa: ARG002, FBT001, FBT002 - Jupyter's signature
         """Where the service is, and how to get in."""

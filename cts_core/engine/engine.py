@@ -72,7 +72,7 @@ class Engine:
         self._objects = objects = observed(objects, OBJECTS, *listeners)
         sites = {c: observed(site, site_name(c), *listeners) for c, site in sites.items()}
         self._access = PathAccess(settings.allowed_paths, settings.log_dir)
-        self.hub = Hub(store, max_per_user=settings.limits.streams)
+        self.hub = Hub(store, settings.limits)
         self._topic = topic
         publisher = HubFirst(self.hub, topic) if topic else self.hub
         self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))

@@ -20,6 +20,7 @@ from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_pag
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
+from cts_core.sections import LimitsSettings
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ LOOKS_AT_ONCE = 16
 """Nudged jobs that are looked up in the store at the same time."""
 MAX_NUDGED = 1024
 """Jobs that wait to be looked up; any beyond are left to the next look at the whole store."""
-MAX_SUBSCRIBERS = 1000
 RETRY_SECONDS = 10
 """When somebody who was refused a stream may try again."""
 
@@ -41,9 +41,11 @@ RETRY_SECONDS = 10
 class Hub:
     """The publisher of the embedded preset, and the source of every stream of events."""
 
-    def __init__(self, store: RecordStore, *, max_per_user: int = MAX_SUBSCRIBERS) -> None:
+    def __init__(self, store: RecordStore, limits: LimitsSettings | None = None) -> None:
+        limits = limits or LimitsSettings()
         self._store = store
-        self._max_per_user = max_per_user
+        self._max_per_user = limits.streams
+        self._max_subscribers = limits.all_streams
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._count = 0
         self._wanted = asyncio.Event()
@@ -130,9 +132,10 @@ class Hub:
     def _check_room(self, user: str) -> None:
         if not self._tasks:
             raise UnavailableError("The service is stopping: try again later")
-        if self._count >= MAX_SUBSCRIBERS:
+        if self._count >= self._max_subscribers:
             raise TooManyRequestsError(
-                f"Too many streams of events are open: try again in {RETRY_SECONDS} s",
+                f"{self._count} streams of events are open, which is all that this server may have: try again in "
+                f"{RETRY_SECONDS} s",
                 retry_after=RETRY_SECONDS,
             )
         if len(self._subscriptions.get(user, ())) >= self._max_per_user:

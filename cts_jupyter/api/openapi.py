@@ -41,6 +41,12 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     }
 
 
+def describe_at(routes: tuple[Route, ...], url: str) -> dict[str, Any]:
+    """The same of a service that its users know by this URL; empty: nobody has said."""
+    described = describe(routes)
+    return {**described, "servers": [{"url": url}]} if url else described
+
+
 def _models(
     routes: tuple[Route, ...],
 ) -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cts_core.model.service import Root, WhoAmI
 from cts_jupyter.api.call import Call
-from cts_jupyter.api.openapi import describe
+from cts_jupyter.api.openapi import describe_at
 from cts_jupyter.api.route import Access, Route
 
 
@@ -24,7 +24,7 @@ async def get_whoami(call: Call) -> WhoAmI:
 async def get_openapi(call: Call) -> dict[str, Any]:
     """``GET /openapi.json``."""
     # The first time it takes a while to make.
-    return await asyncio.to_thread(describe, tuple(call.routes))
+    return await asyncio.to_thread(describe_at, tuple(call.routes), call.engine.settings.root_url)
 
 
 ROUTES = (

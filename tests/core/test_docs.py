@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from cts_core.config import describe_settings
-from cts_core.events import hub
 from cts_core.settings import PRESETS
 
 OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
@@ -12,10 +11,6 @@ OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 def test_every_setting_is_documented_with_its_default():
     for name, default, meaning in describe_settings():
         assert f"| `{name}` | {default} | {meaning} |" in OPERATING
-
-
-def test_the_limits_of_streams_are_documented():
-    assert f"`limits.streams` a user, {hub.MAX_SUBSCRIBERS:,} in all" in OPERATING
 
 
 def test_what_a_preset_changes_is_documented():

@@ -20,6 +20,7 @@ from cts_core.events.subscription import BUFFER, RecentIds, Subscription
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.sqlite import SQLiteStore
+from cts_core.sections import LimitsSettings
 from cts_core.states import JobState
 from tests.factories import make_event, make_job_record
 
@@ -42,8 +43,8 @@ async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
 
 
 @asynccontextmanager
-async def running(store: SQLiteStore) -> AsyncIterator[Hub]:
-    hub = Hub(store)
+async def running(store: SQLiteStore, limits: LimitsSettings | None = None) -> AsyncIterator[Hub]:
+    hub = Hub(store, limits)
     await hub.start()
     try:
         yield hub
@@ -482,20 +483,24 @@ async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
 # -- bounds and the end --
 
 
-async def test_subscribers_are_bounded(hub, monkeypatch):
-    hub._max_per_user = 2
-    monkeypatch.setattr(hub_module, "MAX_SUBSCRIBERS", 3)
-    async with AsyncExitStack() as stack:
+async def test_subscribers_are_bounded(store):
+    async with (
+        running(store, LimitsSettings(streams=2, all_streams=3)) as hub,
+        AsyncExitStack() as stack,
+    ):
         for user in ("ana", "ana"):
             await stack.enter_async_context(hub.subscribe(user))
         with pytest.raises(TooManyRequestsError, match="2 streams of events are open for user ana"):
             await stack.enter_async_context(hub.subscribe("ana"))
         await stack.enter_async_context(hub.subscribe("bob"))
-        with pytest.raises(TooManyRequestsError, match="Too many streams"):
+        with pytest.raises(
+            TooManyRequestsError, match="3 streams of events are open, which is all"
+        ):
             await stack.enter_async_context(hub.subscribe("eve"))
-    assert not hub._subscriptions
-    async with hub.subscribe("ana"):
-        pass
+        await stack.aclose()
+        assert hub.subscribers == 0
+        async with hub.subscribe("ana"):
+            pass
 
 
 async def test_closing_ends_every_stream_at_once(store):

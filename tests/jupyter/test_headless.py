@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,10 +92,12 @@ class Service:
     environment: dict[str, str]
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
+    within: Sequence[str] = ()
+    """Words of a command that runs the service."""
 
     def start(self) -> Connection:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root", f"--home={self.folder / 'home'}"],
+            [*self.within, sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root", f"--home={self.folder / 'home'}"],
             env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=self.folder,
         )  # fmt: skip
         deadline = time.monotonic() + 30
@@ -253,6 +255,17 @@ def test_a_configured_root_path(service: Service) -> None:
         assert http.get("/whoami").json()["user"] == "ana"
     assert httpx.get(found.url.replace("/apis/tasks", "") + "/health").status_code == 404
     service.stop()
+
+
+def test_too_few_files_for_its_streams_are_told_at_start(service: Service) -> None:
+    service.environment["CTS_LIMITS__ALL_STREAMS"] = "3000"
+    for most, is_told in ((2000, True), (4000, False)):
+        service.within = ["sh", "-c", f'ulimit -Sn 1024; ulimit -Hn {most}; exec "$@"', "sh"]
+        service.start()
+        service.stop()
+        told = "".join(service.output)
+        assert ("limits.all_streams (3000) is more than this process can serve" in told) is is_told
+        service.output.clear()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cts_jupyter.api.openapi import describe
+from cts_jupyter.api.openapi import describe, describe_at
 from cts_jupyter.api.table import ROUTES
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "vectors" / "contract_openapi.json").read_text())
@@ -205,3 +205,9 @@ def test_comparison_can_fail(ours: Json) -> None:
 def test_every_path_of_the_contract_is_accounted_for(ours: Json) -> None:
     missing = set(CONTRACT["paths"]) - set(ours["paths"])
     assert all(path.startswith(NOT_BUILT) for path in missing)
+
+
+def test_it_names_the_url_by_which_users_know_the_service(ours: Json):
+    assert describe_at(ROUTES, "") is describe(ROUTES)
+    told = describe_at(ROUTES, "https://example.org/apis/cts")
+    assert told == {**ours, "servers": [{"url": "https://example.org/apis/cts"}]}
