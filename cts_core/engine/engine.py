@@ -21,6 +21,8 @@ from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
+from cts_core.engine.outputs import Outputs
+from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.errors import ConfigError, CTSError
@@ -93,6 +95,7 @@ class Engine:
         self.files = Files(objects, self._access)
         self.jobs = Jobs(store, on_change=self._changed)
         self.admin = AdminJobs(store, self.sites, publisher, self._outbox, on_change=self._changed)
+        self.outputs = Outputs(store)
         self.logs = Logs(store, objects, self.sites, log_dir=settings.log_dir)
         self.submissions = Submissions(
             store,
@@ -105,6 +108,7 @@ class Engine:
             asks_sites=not settings.test_mode,
             on_stored=self._changed,
         )
+        self.resubmissions = Resubmissions(store, objects, self.submissions, self._access)
         self._running = AsyncExitStack()
 
     @classmethod

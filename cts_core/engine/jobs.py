@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cts_core.engine.owners import check_owner
 from cts_core.engine.views import container_view, job_view, list_view, status_view
@@ -63,6 +63,14 @@ class Jobs:
     async def status(self, user: User, job_id: str) -> JobStatus:
         """The job's state and how it got there."""
         return status_view(await self._summary(user, job_id))
+
+    async def events_from(self, user: User, job_id: str, after: datetime | None) -> datetime:
+        """Where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
+
+        So a stream that is to end with the job tells of its end, however late one asks.
+        """
+        steps = (await self._summary(user, job_id)).transition_times
+        return steps[0].recorded_at if after is None else min(after, steps[-1].recorded_at)
 
     async def list(self, user: User, query: JobQuery, *, new: bool = False) -> JobList:
         """The user's jobs that match; with ``new``, of these those that ended since the user last looked."""

@@ -88,6 +88,11 @@ class MongoStore:
         async with self._use() as db:
             return await mongo_listing.page(db, query)
 
+    async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_jobs.resubmissions(db, parent_ids, limit)
+
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """See the port."""
         async with self._use() as db:

@@ -16,11 +16,13 @@ from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import change, check_job
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import (
+    CREATED,
     ENDED,
     IS_FOREIGN,
     IS_LIVE,
     IS_OURS,
     KEY,
+    PARENT,
     UNSENT_SINCE,
     UPDATED,
     literal,
@@ -101,6 +103,16 @@ async def summary(db: Collections, job_id: str) -> JobSummary:
     """A job without its files."""
     found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
     return documents.to_summary(documents.found(found, job_id))
+
+
+async def resubmissions(
+    db: Collections, parent_ids: Collection[str], limit: int
+) -> list[JobSummary]:
+    """The jobs that were made of these."""
+    condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
+    cursor = db.jobs.find(condition, documents.SUMMARY).sort(CREATED).limit(limit)
+    found = await cursor.to_list()
+    return await db.parse(lambda: [documents.to_summary(job) for job in found])
 
 
 async def live(db: Collections, cluster: Cluster | None) -> list[JobSummary]:

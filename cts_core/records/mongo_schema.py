@@ -24,6 +24,7 @@ OURS = "_cts.ours"
 UNSENT_SINCE = "_cts.unsent_since"
 """When the oldest unsent transition was recorded; absent when all are sent."""
 KEY = "_cts.idempotency.key"
+PARENT = "_cts.parent_id"
 
 ENDED = [state.value for state in sorted(TERMINAL)]
 LIVE = [state.value for state in JobState if state not in TERMINAL]
@@ -103,6 +104,12 @@ INDEXES = (
         "cts_unsent",
         ((UNSENT_SINCE, ASCENDING),),
         {"partialFilterExpression": {"transition_times.notif_sent": False}},
+    ),
+    Index(
+        "jobs",
+        "cts_parent",
+        ((PARENT, ASCENDING), (CREATED, ASCENDING)),
+        {"partialFilterExpression": {PARENT: {"$exists": True}}},
     ),
     Index("jobs", "cts_recorded", _RECORDED),
     Index("jobs", "cts_user_recorded", of_user(_RECORDED)),

@@ -92,6 +92,10 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: sqlite_listing.page(db, query))
 
+    async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
+        """See the port."""
+        return await self._read(lambda db: sqlite_jobs.resubmissions(db, parent_ids, limit))
+
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """See the port."""
         return await self._read(lambda db: sqlite_listing.counts(db, user))

@@ -31,6 +31,10 @@ LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
 LIVE_OF_CLUSTER = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
+_OF_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
+RESUBMISSIONS = (
+    f"{JOB} INDEXED BY resubmissions WHERE {_OF_PARENTS} ORDER BY created, rowid LIMIT ?"
+)
 TRANSITIONS = """
 SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
 WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
@@ -121,6 +125,14 @@ def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
 def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
     """A job without its files."""
     return rows.to_summaries([_row(db, job_id)], _transitions(db, [job_id]))[0]
+
+
+def resubmissions(
+    db: sqlite3.Connection, parent_ids: Collection[str], limit: int
+) -> list[JobSummary]:
+    """The jobs that were made of these."""
+    parents = json.dumps(list(parent_ids))
+    return summaries(db, db.execute(RESUBMISSIONS, (parents, limit)).fetchall())
 
 
 def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:

@@ -135,8 +135,10 @@ _TO_2 = (
     "CREATE INDEX refdata_by_age ON refdata (registered_on, seq)",
 )
 
+_TO_3 = ("CREATE INDEX resubmissions ON jobs (parent_id, created) WHERE parent_id IS NOT NULL",)
+
 _Step = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
-_STEPS: Sequence[_Step] = ((_TO_1, None), (_TO_2, sqlite_words.fill_in))
+_STEPS: Sequence[_Step] = ((_TO_1, None), (_TO_2, sqlite_words.fill_in), (_TO_3, None))
 """What makes version n + 1 of version n: statements, and what has to be worked out."""
 VERSION = len(_STEPS)
 

@@ -70,6 +70,9 @@ class RecordStore(RefdataRecords, Protocol):
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """A page of the jobs that match. Pages partition what does not change while they are read."""
 
+    async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
+        """The jobs that are resubmissions of these, oldest first, at most ``limit``."""
+
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """How many jobs there are by site and state, of one user or of all."""
 

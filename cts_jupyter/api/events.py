@@ -13,8 +13,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
+from cts_core.states import TERMINAL
 from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import JobId
+from cts_jupyter.api.jobs import JobId, JobPath
 from cts_jupyter.api.listing import QueryTime
 from cts_jupyter.api.route import Access, Route
 
@@ -28,6 +29,9 @@ Also between two looks at whether the caller would still be let in.
 RETRY_MS = 2000
 """How long a browser waits before it connects again."""
 
+_END = b"event: end\ndata: {}\n\n"
+"""Nothing more will come: a browser that does not close the stream on it connects again."""
+
 _time = TypeAdapter(QueryTime)
 
 
@@ -38,16 +42,30 @@ class EventQuery(BaseModel):
     after: QueryTime | None = None
 
 
+class JobEventQuery(BaseModel):
+    """Events from ``after`` (a ``recorded_at``) or from the job's first."""
+
+    after: QueryTime | None = None
+
+
 async def get_events(call: Call, query: EventQuery) -> Stream:
     """``GET /events``."""
     if query.job is not None:
         await call.engine.jobs.status(call.user, query.job)
     after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
-    return Stream(
-        _events(call, query.job, after),
-        SSE,
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    return _stream(_events(call, query.job, after))
+
+
+async def get_job_events(call: Call, path: JobPath, query: JobEventQuery) -> Stream:
+    """``GET /jobs/{job_id}/events``."""
+    after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
+    begin = await call.engine.jobs.events_from(call.user, path.job_id, after)
+    return _stream(_events(call, path.job_id, begin, ends_with_job=True))
+
+
+def _stream(body: AsyncIterator[bytes]) -> Stream:
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Stream(body, SSE, headers=headers)
 
 
 def _cursor(last_id: str | None) -> datetime | None:
@@ -73,7 +91,9 @@ async def _is_welcome(call: Call) -> bool:
     return True
 
 
-async def _events(call: Call, job_id: str | None, after: datetime | None) -> AsyncIterator[bytes]:
+async def _events(
+    call: Call, job_id: str | None, after: datetime | None, *, ends_with_job: bool = False
+) -> AsyncIterator[bytes]:
     # A cursor before any transition: who loses the connection early resumes from here, too. It comes with an
     # event because a page's script sees no id without one.
     start = after or utc_now()
@@ -95,6 +115,9 @@ async def _events(call: Call, job_id: str | None, after: datetime | None) -> Asy
                     continue
                 event, pending = pending.result(), None
                 yield _frame(event)
+                if ends_with_job and isinstance(event, JobEvent) and event.state in TERMINAL:
+                    yield _END
+                    return
         except StopAsyncIteration:
             return
         finally:
@@ -117,6 +140,15 @@ ROUTES = (
         get_events,
         Access.USER,
         "Transitions of the caller's jobs as they happen; resume with Last-Event-ID",
+        media=SSE,
+        headers=(LAST_EVENT_ID,),
+    ),
+    Route(
+        "GET",
+        "/jobs/{job_id}/events",
+        get_job_events,
+        Access.USER,
+        "Transitions of a job from its first on; the stream ends with the job. Resume with Last-Event-ID",
         media=SSE,
         headers=(LAST_EVENT_ID,),
     ),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
+from cts_core.engine.outputs import MAX_OUTPUTS
 from cts_core.model.base import ID_PATTERN
+from cts_core.model.family import JobOutputs, Resubmission
 from cts_core.model.job import (
     CheckResult,
     Containers,
@@ -28,6 +30,17 @@ class JobPath(BaseModel):
     """A job by its id."""
 
     job_id: JobId
+
+
+class OutputsQuery(BaseModel):
+    """Which outputs: of the job, or with ``family`` also of what it is a resubmission of, and of all resubmissions.
+
+    ``after`` is the ``next`` of the page before.
+    """
+
+    family: bool = False
+    after: Annotated[str, StringConstraints(min_length=1, max_length=1088)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)] = 1000
 
 
 async def submit_job(call: Call, body: Submission) -> Submitted:
@@ -66,6 +79,21 @@ async def cancel_job(call: Call, path: JobPath) -> None:
     await call.engine.jobs.cancel(call.user, path.job_id)
 
 
+async def resubmit_job(call: Call, path: JobPath, body: Resubmission | None) -> Submitted:
+    """``POST /jobs/{job_id}/resubmit``."""
+    key = call.headers.get(IDEMPOTENCY_KEY)
+    changes = body or Resubmission()
+    job_id = await call.engine.resubmissions.submit(call.user, path.job_id, changes, key)
+    return Submitted(job_id=job_id)
+
+
+async def get_outputs(call: Call, path: JobPath, query: OutputsQuery) -> JobOutputs:
+    """``GET /jobs/{job_id}/outputs``."""
+    return await call.engine.outputs.page(
+        call.user, path.job_id, family=query.family, after=query.after, limit=query.limit
+    )
+
+
 _JOB = "/jobs/{job_id}"
 ROUTES = (
     Route(
@@ -81,5 +109,16 @@ ROUTES = (
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),
     Route("GET", f"{_JOB}/exit_codes", get_exit_codes, Access.USER, "Exit codes by container"),
     Route("GET", f"{_JOB}/containers", get_containers, Access.USER, "A job's containers"),
+    Route(
+        "GET", f"{_JOB}/outputs", get_outputs, Access.USER, "What a job left, or all of its family"
+    ),
     Route("PUT", f"{_JOB}/cancel", cancel_job, Access.USER, "Cancel a job"),
+    Route(
+        "POST",
+        f"{_JOB}/resubmit",
+        resubmit_job,
+        Access.USER,
+        "Submit a job again, or what failed of it; the same Idempotency-Key and body give the same job",
+        headers=(IDEMPOTENCY_KEY,),
+    ),
 )

@@ -106,6 +106,22 @@ async def test_listings_filter(store):
     assert await ids(store, user="ana", labels={"a": "2"}) == []
 
 
+async def test_resubmissions_are_found_by_their_parents(store):
+    first, other = await insert(store), await insert(store)
+    made = [
+        await insert(store, parent_id=parent.id, time=NOON + n * SECOND)
+        for n, parent in ((3, first), (1, other), (2, first))
+    ]
+    assert [job.id for job in await store.resubmissions([first.id], limit=9)] == [
+        made[2].id,
+        made[0].id,
+    ]
+    both = await store.resubmissions([first.id, other.id, "no-such-job"], limit=2)
+    assert both == [await store.get_summary(job.id) for job in (made[1], made[2])]
+    assert await store.resubmissions([made[0].id], limit=9) == []
+    assert await store.resubmissions([], limit=9) == []
+
+
 async def test_listings_filter_by_image(store):
     other = "sha256:" + "cd" * 32
     first = await insert(store, time=NOON)

@@ -62,6 +62,7 @@ def check_lines(found: str) -> None:
         (sqlite_jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
         (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
         (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
+        (sqlite_jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
         (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
         (sqlite_events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
         (
@@ -89,8 +90,9 @@ async def test_queries_walk_indexes(path, statement, expected):
     found = plan(path, statement)
     assert expected in found
     check_lines(found)
-    # Only live jobs, and the transitions of the jobs asked for, are few enough to be sorted.
-    is_sorted = statement in (sqlite_jobs.LIVE_ALL, sqlite_jobs.TRANSITIONS)
+    # Only live jobs, resubmissions, and the transitions of the jobs asked for are few enough to be sorted.
+    few = (sqlite_jobs.LIVE_ALL, sqlite_jobs.RESUBMISSIONS, sqlite_jobs.TRANSITIONS)
+    is_sorted = statement in few
     assert ("USE TEMP B-TREE" in found) is is_sorted
 
 

@@ -89,13 +89,13 @@ class Server:
 
     @asynccontextmanager
     async def events(
-        self, *, last_event_id: str | None = None, **query: str
+        self, path: str = "/events", *, last_event_id: str | None = None, **query: str
     ) -> AsyncIterator[EventReader]:
-        """The stream of events, once it is open."""
+        """The stream of events, or another, once it is open."""
         headers = {"Authorization": f"Bearer {self.kernel_token}"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
-        url = f"{self.root}/events"
+        url = self.root + path
         async with self.http.stream("GET", url, params=query, headers=headers) as answer:
             assert answer.status_code == 200, await answer.aread()
             reader = EventReader(answer.aiter_lines())

@@ -106,6 +106,41 @@ async def test_one_job(server: Server) -> None:
     assert {e["job_id"] for e in await read(server, job=second, after=LONG_AGO)} == {second}
 
 
+async def job_stream(server: Server, job_id: str, **options) -> list[dict]:
+    """All that the stream of a job tells until it ends by itself, but for hints of progress."""
+    async with asyncio.timeout(60):
+        async with server.events(f"/jobs/{job_id}/events", **options) as stream:
+            return [event async for event in stream if event["event"] != "progress"]
+
+
+async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: Server) -> None:
+    await server.prepare("a", "b")
+    job_id = await submit(server)
+    live, late = await job_stream(server, job_id), await job_stream(server, job_id)
+    for events in (live, late):
+        assert [event.get("state") for event in events] == [*STATES, None]
+        assert {event.get("job_id") for event in events} == {job_id, None}
+        assert events[-1] == {"event": "end", "id": None}
+
+
+async def test_the_stream_of_a_job_is_resumed_anywhere(server: Server) -> None:
+    await server.prepare("a", "b")
+    job_id = await submit(server)
+    whole = (await job_stream(server, job_id))[:-1]
+    for position, event in enumerate(whole):
+        rest = await job_stream(server, job_id, last_event_id=event["id"])
+        assert {e["trans_id"] for e in whole[position + 1 :]} <= {e["trans_id"] for e in rest[:-1]}
+        # However late: its end is told again, and nobody waits for nothing.
+        assert [e["event"] for e in rest[-2:]] == ["transition", "end"]
+        assert rest[-2]["state"] == "complete"
+    assert (await job_stream(server, job_id, after="2999-01-01T00:00:00Z"))[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize(("path", "status"), [("nope/events", 404), ("a!b/events", 400)])
+async def test_no_stream_of_such_a_job(server: Server, path: str, status: int) -> None:
+    assert (await server.get(f"/jobs/{path}")).status_code == status
+
+
 @pytest.mark.parametrize(
     ("query", "headers", "status"),
     [

@@ -67,6 +67,21 @@ async def test_a_job_from_submission_to_its_logs(server: Server, service: Server
     assert (await service.get(f"/jobs/{job_id}")).json() == job
 
 
+async def test_a_job_again_and_its_stream_to_the_end(server: Server) -> None:
+    await server.prepare()
+    first = (await server.post("/jobs", json=submission())).json()["job_id"]
+    key = {"Idempotency-Key": "k"}
+    made = [await server.post(f"/jobs/{first}/resubmit", headers=key) for _ in range(2)]
+    (again,) = {answer.json()["job_id"] for answer in made}
+    for job_id in (first, again):
+        async with asyncio.timeout(60), server.events(f"/jobs/{job_id}/events") as events:
+            told = [event async for event in events]
+        assert [event.get("state") for event in told[-2:]] == ["complete", None]
+    family = (await server.get(f"/jobs/{first}/outputs?family=true")).json()
+    assert family["jobs"] == [first, again]
+    assert {o["job_id"] for o in family["outputs"]} == {again}
+
+
 async def test_careless_slashes_and_unknown_paths(server: Server) -> None:
     for path in ("", "/", "//whoami", "/jobs/", "//sites//"):
         assert (await server.get(path)).status_code == 200, path

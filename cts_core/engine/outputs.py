@@ -1,0 +1,107 @@
+"""What a job left, or what it and its resubmissions left as if they were one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cts_core.engine.family import MAX_FAMILY, find_family
+from cts_core.engine.owners import check_owner
+from cts_core.errors import IllegalParameterError
+from cts_core.identity.identity import User
+from cts_core.model.family import JobOutput, JobOutputs
+from cts_core.model.job import S3File, S3FileWithDataID
+from cts_core.model.record import ContainerRecord, JobRecord
+from cts_core.plan import split_evenly
+from cts_core.records.store import RecordStore
+from cts_core.states import JobState
+
+MAX_OUTPUTS = 10_000
+"""Outputs on one page."""
+
+
+class Outputs:
+    """Every method raises NoSuchJobError, and UnauthorizedError for another user's job."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+
+    async def page(
+        self, user: User, job_id: str, *, family: bool, after: str | None, limit: int
+    ) -> JobOutputs:
+        """Outputs of the containers that have completed, whatever became of the others.
+
+        With ``family`` also those of the jobs of which it is a resubmission, and of all their resubmissions;
+        of an input that several of them completed, the latest job's outputs are told alone. Raises
+        IllegalParameterError for a family that is too large.
+        """
+        job = check_owner(user, await self._store.get_summary(job_id))
+        members = await find_family(self._store, job) if family else [job]
+        if len(members) > MAX_FAMILY:
+            raise IllegalParameterError(
+                f"Job {job_id} and its resubmissions are more than {MAX_FAMILY} jobs: ask for the outputs of "
+                "each job by itself"
+            )
+        merged = Merged()
+        for member in reversed(members):
+            record = await self._store.get_job(member.id)
+            merged.add_older(record, await self._store.containers(member.id))
+        paths = sorted(path for path in merged.outputs if after is None or path > after)
+        shown = paths[:limit]
+        return JobOutputs.model_construct(
+            outputs=[merged.outputs[path] for path in shown],
+            jobs=[member.id for member in members],
+            open_inputs=merged.open_inputs,
+            next=shown[-1] if len(paths) > len(shown) else None,
+        )
+
+
+class Merged:
+    """The outputs of several jobs as of one. Pure."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, JobOutput] = {}
+        """By path."""
+        self._inputs: set[str] = set()
+        self._completed: set[str] = set()
+
+    @property
+    def open_inputs(self) -> int:
+        """How many input files no container has completed."""
+        return len(self._inputs - self._completed)
+
+    def add_older(self, job: JobRecord, containers: Sequence[ContainerRecord]) -> None:
+        """Add a job that is older than those before; where they agree on an input or a path, it yields."""
+        # Of a path that several containers wrote, only the job knows what was kept.
+        kept = {output.file: output.crc64nvme for output in job.outputs or ()}
+        completed: set[str] = set()
+        for number, inputs, outputs in _completed_parts(job, containers):
+            files = {file.file for file in inputs}
+            if files <= self._completed:
+                continue
+            completed |= files
+            for output in outputs:
+                self.outputs.setdefault(
+                    output.file,
+                    JobOutput.model_construct(
+                        file=output.file,
+                        crc64nvme=kept.get(output.file, output.crc64nvme),
+                        job_id=job.id,
+                        container=number,
+                    ),
+                )
+        self._completed |= completed
+        self._inputs.update(file.file for file in job.job_input.files)
+
+
+_Part = tuple[int | None, Sequence[S3FileWithDataID], Sequence[S3File]]
+
+
+def _completed_parts(job: JobRecord, containers: Sequence[ContainerRecord]) -> Iterator[_Part]:
+    """Number, inputs and outputs of each container that has completed; of the whole job where these are unknown."""
+    if job.state is JobState.COMPLETE and not any(record.outputs for record in containers):
+        yield None, job.job_input.files, job.outputs or ()
+        return
+    parts = split_evenly(job.job_input.files, job.job_input.num_containers)
+    for record, inputs in zip(containers, parts, strict=False):
+        if record.state is JobState.COMPLETE:
+            yield record.sub_id, inputs, record.outputs or ()

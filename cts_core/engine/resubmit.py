@@ -1,0 +1,141 @@
+"""Submitting a job again: all of it, or what did not complete, into a folder of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from cts_core.engine.access import PathAccess
+from cts_core.engine.family import find_family
+from cts_core.engine.owners import check_owner
+from cts_core.engine.submit import Submissions, idempotency_of
+from cts_core.errors import (
+    BucketNotFoundError,
+    IllegalParameterError,
+    JobStateError,
+    PathNotFoundError,
+)
+from cts_core.identity.identity import User
+from cts_core.model.family import Resubmission
+from cts_core.model.job import Submission
+from cts_core.model.record import ContainerRecord, JobRecord
+from cts_core.objects.store import ObjectStore
+from cts_core.plan import split_evenly
+from cts_core.records.store import RecordStore
+from cts_core.states import TERMINAL, JobState
+
+MAX_FOLDERS = 100
+"""Folders that are looked at in search of an empty one."""
+_NUMBERED = re.compile(r"(.+)-(\d{1,9})", re.DOTALL)
+
+
+class Resubmissions:
+    """Makes jobs of jobs."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        objects: ObjectStore,
+        submissions: Submissions,
+        access: PathAccess,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._submissions = submissions
+        self._access = access
+
+    async def submit(
+        self,
+        user: User,
+        job_id: str,
+        resubmission: Resubmission,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Store a job that is a resubmission of another and return its id.
+
+        With a key, the same key, job and changes give the same resubmission. Inputs keep their checksums, so that
+        changed ones are refused; the image is the one that its name means now.
+
+        Raises NoSuchJobError, UnauthorizedError for another user's job, JobStateError where what failed is not
+        known yet, and the CTSError of the first check that does not hold.
+        """
+        check_owner(user, await self._store.get_summary(job_id))
+        idempotency = idempotency_of(idempotency_key, f"{job_id} {resubmission.model_dump_json()}")
+        known = await self._submissions.find(user, idempotency)
+        if known is not None:
+            return known
+        parent = await self._store.get_job(job_id)
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("memory", "runtime", "output_dir")
+            if (value := getattr(resubmission, name)) is not None
+        }
+        if resubmission.failed:
+            changes |= failed_part(parent, await self._store.containers(job_id))
+        if resubmission.output_dir is None:
+            changes["output_dir"] = await self._fresh_folder(user, parent)
+        submission = Submission.model_construct(
+            **dict(parent.job_input) | changes, labels=parent.labels
+        )
+        return await self._submissions.store(user, submission, idempotency, parent_id=job_id)
+
+    async def _fresh_folder(self, user: User, parent: JobRecord) -> str:
+        folder = parent.job_input.output_dir
+        family = await find_family(self._store, parent)
+        # Where a relative still writes, nothing may be seen yet.
+        taken = {member.job_input.output_dir.rstrip("/") for member in family}
+        is_resubmission = parent.parent_id is not None
+        for fresh in folders_beside(folder, taken, is_resubmission=is_resubmission):
+            self._access.check_output(user, fresh)
+            if await self._is_empty(fresh):
+                return fresh
+        raise IllegalParameterError(
+            f"No empty folder was found beside {folder}: say with output_dir where the outputs belong"
+        )
+
+    async def _is_empty(self, folder: str) -> bool:
+        try:
+            return not (await self._objects.list(folder, limit=1)).objects
+        except (PathNotFoundError, BucketNotFoundError):
+            return True
+
+
+def folders_beside(folder: str, taken: Collection[str], *, is_resubmission: bool) -> Iterator[str]:
+    """``results-2/``, ``results-3/`` and so on for ``results/``, without those that are ``taken``."""
+    base = folder.rstrip("/")
+    number = 1
+    numbered = _NUMBERED.fullmatch(base)
+    if is_resubmission and numbered:
+        base, number = numbered[1], int(numbered[2])
+    for following in range(number + 1, number + 1 + MAX_FOLDERS):
+        if (fresh := f"{base}-{following}") not in taken:
+            yield f"{fresh}/"
+
+
+def failed_part(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:
+    """The inputs of the containers that did not complete, as changes of a job's input.
+
+    As many containers as failed get the same files as then. Raises JobStateError and IllegalParameterError.
+    """
+    if job.state not in TERMINAL:
+        raise JobStateError(
+            f"Job {job.id} is in state {job.state.value}, so that what failed of it is not known yet: wait for its "
+            "end, or cancel it"
+        )
+    if not containers:
+        raise IllegalParameterError(
+            f"Which containers of job {job.id} failed is not known: resubmit all of it"
+        )
+    parts = split_evenly(job.job_input.files, job.job_input.num_containers)
+    failed = [
+        part
+        for record, part in zip(containers, parts, strict=False)
+        if record.state is not JobState.COMPLETE
+    ]
+    if not failed:
+        raise IllegalParameterError(f"No container of job {job.id} failed")
+    return {
+        "input_files": [file for part in failed for file in part],
+        "num_containers": len(failed),
+    }

@@ -1,0 +1,233 @@
+"""Jobs submitted again, and what all of a family left."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from cts_core import errors
+from cts_core.engine import family
+from cts_core.engine.outputs import Merged
+from cts_core.engine.resubmit import MAX_FOLDERS, folders_beside
+from cts_core.identity.identity import User
+from cts_core.model.family import JobOutput, Resubmission
+from cts_core.model.job import S3File
+from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord
+from cts_core.states import JobState
+from tests.core.engine.conftest import Bench, submission
+from tests.factories import CRC, NOON, make_job_record
+
+BOB = User("bob")
+OTHER_CRC = "AAAAAAAAAAA="
+# Container n ends with exit code n: of three, one is good; of the two others again, one; of the last, it.
+FAILING = {
+    "args": [{"type": "input_files", "input_files_format": "space_separated_list"}],
+    "environment": {
+        "FAIL": {"type": "container_number"},
+        "OUT": {"type": "container_number", "container_num_prefix": "o"},
+    },
+}
+
+
+async def outputs(bench: Bench, job_id: str, *, family: bool = True, **page):
+    page = {"after": None, "limit": 100, **page}
+    return await bench.engine.outputs.page(bench.user, job_id, family=family, **page)
+
+
+async def resubmit(bench: Bench, job_id: str, key: str | None = None, **changes) -> str:
+    body = Resubmission(**changes)
+    return await bench.engine.resubmissions.submit(bench.user, job_id, body, key)
+
+
+async def test_what_failed_is_run_again_until_all_is_there(bench: Bench):
+    await bench.prepare(*"abcdefg")
+    wanted = submission(list("abcdefg"), num_containers=3, params=FAILING, labels={"study": "x"})
+    first = await bench.ended(await bench.engine.submissions.submit(bench.user, wanted))
+    assert first.state == "error"
+    assert (await outputs(bench, first.id, family=False)).open_inputs == 4
+    jobs = [first]
+    for folder, files in (("data/out-2/", "defg"), ("data/out-3/", "fg")):
+        again = await bench.ended(await resubmit(bench, jobs[-1].id, failed=True))
+        assert again.parent_id == jobs[-1].id
+        assert again.labels == {"study": "x"}
+        assert again.job_input.output_dir == folder
+        assert [f.file for f in again.job_input.files] == [f"data/in/{name}" for name in files]
+        assert all(file.crc64nvme for file in again.job_input.files)
+        jobs.append(again)
+    assert jobs[-1].state == "complete"
+    for job in jobs:
+        whole = await outputs(bench, job.id)
+        assert whole.jobs == [job.id for job in jobs]
+        assert whole.open_inputs == 0
+        assert [(o.file, o.job_id, o.container) for o in whole.outputs] == [
+            ("data/out-2/o0", jobs[1].id, 0),
+            ("data/out-3/o0", jobs[2].id, 0),
+            ("data/out/o0", jobs[0].id, 0),
+        ]
+        assert whole.outputs[1].crc64nvme == (jobs[2].outputs or [])[0].crc64nvme
+    page = await outputs(bench, first.id, limit=2)
+    assert page.next == "data/out-3/o0"
+    rest = await outputs(bench, first.id, limit=2, after=page.next)
+    assert [o.file for o in page.outputs + rest.outputs] == [o.file for o in whole.outputs]
+    assert rest.next is None
+    own = await outputs(bench, jobs[1].id, family=False)
+    assert (own.jobs, own.open_inputs) == ([jobs[1].id], 2)
+    assert [o.file for o in own.outputs] == ["data/out-2/o0"]
+
+
+async def test_all_of_a_job_with_changes(bench: Bench):
+    await bench.prepare("a", "b")
+    first = await bench.submit(["a", "b"])
+    changes = {"memory": "60MB", "runtime": 90, "output_dir": "data/mine"}
+    again = await bench.ended(await resubmit(bench, first, **changes))
+    wanted = (await bench.ended(first)).job_input.model_copy(
+        update={"memory": 60_000_000, "runtime": timedelta(seconds=90), "output_dir": "data/mine"}
+    )
+    assert again.job_input == wanted
+    assert [o.job_id for o in (await outputs(bench, first)).outputs] == [again.id]
+
+
+async def test_folders_of_relatives_are_left_alone(bench: Bench):
+    await bench.prepare("a")
+    await bench.store("data/out-2/old")
+    first = await bench.submit(["a"])
+    # Nothing is in their folders yet.
+    ids = [await resubmit(bench, first) for _ in range(2)]
+    ids.append(await resubmit(bench, ids[0]))
+    jobs = [await bench.engine.jobs.get(bench.user, job_id) for job_id in ids]
+    assert [job.job_input.output_dir for job in jobs] == [f"data/out-{n}/" for n in (3, 4, 5)]
+
+
+async def test_a_key_stands_for_one_resubmission(bench: Bench):
+    await bench.prepare("a")
+    first = await bench.submit(["a"])
+    again = await resubmit(bench, first, "key")
+    assert await resubmit(bench, first, "key") == again
+    for job_id, changes in ((again, {}), (first, {"memory": "60MB"})):
+        with pytest.raises(errors.IllegalParameterError, match="was used for another submission"):
+            await resubmit(bench, job_id, "key", **changes)
+
+
+async def test_what_cannot_be_submitted_again(bench: Bench):
+    await bench.prepare("a")
+    job_id = await bench.submit(["a"], params={"environment": {"WORK": "60"}})
+    with pytest.raises(errors.JobStateError, match="wait for its end, or cancel it"):
+        await resubmit(bench, job_id, failed=True)
+    await bench.engine.jobs.cancel(bench.user, job_id)
+    await bench.ended(job_id)
+    with pytest.raises(errors.UnauthorizedError):
+        await bench.engine.resubmissions.submit(BOB, job_id, Resubmission())
+    with pytest.raises(errors.UnauthorizedError):
+        await bench.engine.outputs.page(BOB, job_id, family=True, after=None, limit=1)
+    with pytest.raises(errors.NoSuchJobError):
+        await resubmit(bench, "nope")
+    again = await resubmit(bench, job_id, failed=True)
+    await bench.engine.jobs.cancel(bench.user, again)
+    done = await bench.ended(await bench.submit(["a"]))
+    with pytest.raises(errors.IllegalParameterError, match="No container of job"):
+        await resubmit(bench, done.id, failed=True)
+    await bench.store("data/in/a", b"changed")
+    with pytest.raises(errors.ChecksumMismatchError):
+        await resubmit(bench, done.id)
+
+
+async def test_a_family_is_bounded(bench: Bench, monkeypatch):
+    await bench.prepare("a")
+    monkeypatch.setattr(family, "MAX_FAMILY", 3)
+    monkeypatch.setattr("cts_core.engine.outputs.MAX_FAMILY", 3)
+    ids = [await bench.submit(["a"])]
+    for n in range(2):
+        ids.append(await resubmit(bench, ids[-1], output_dir=f"data/{n}"))
+    assert (await outputs(bench, ids[1])).jobs == ids
+    ids.append(await resubmit(bench, ids[0], output_dir="data/x"))
+    for job_id in ids:
+        with pytest.raises(errors.IllegalParameterError, match="more than 3 jobs"):
+            await outputs(bench, job_id)
+        assert (await outputs(bench, job_id, family=False)).jobs == [job_id]
+
+
+# -- pure --
+
+
+def record(number: int, state: JobState, *outputs: str, crc: str = CRC) -> ContainerRecord:
+    step = ContainerTransition(state=state, time=NOON)
+    files = [S3File(file=path, crc64nvme=crc) for path in outputs]
+    return ContainerRecord(
+        id="x", sub_id=number, state=state, transition_times=[step], outputs=files or None
+    )
+
+
+def job(files: str, containers: int = 1, **changes) -> JobRecord:
+    inputs = [{"file": f"data/in/{name}"} for name in files]
+    made = make_job_record(files=inputs, num_containers=containers)
+    return made.model_copy(update=changes)
+
+
+COMPLETE, ERROR = JobState.COMPLETE, JobState.ERROR
+
+
+def test_the_latest_job_wins_by_input():
+    merged = Merged()
+    newer, older = job("bc", 2, state=ERROR), job("abcd", 4, state=ERROR)
+    merged.add_older(newer, [record(0, COMPLETE, "new/b"), record(1, ERROR)])
+    merged.add_older(
+        older,
+        [
+            record(0, COMPLETE, "old/a"),
+            record(1, COMPLETE, "old/b"),
+            record(2, COMPLETE, "old/c"),
+            record(3, ERROR),
+        ],
+    )
+    assert {path: o.job_id for path, o in merged.outputs.items()} == {
+        "new/b": newer.id,
+        "old/a": older.id,
+        "old/c": older.id,
+    }
+    assert merged.open_inputs == 1
+
+
+def test_the_latest_job_wins_by_path():
+    merged = Merged()
+    newer, older = job("b", state=COMPLETE), job("a", state=COMPLETE)
+    for member, crc in ((newer, CRC), (older, OTHER_CRC)):
+        merged.add_older(member, [record(0, COMPLETE, "same/o", crc=crc)])
+    assert merged.outputs == {
+        "same/o": JobOutput(file="same/o", crc64nvme=CRC, job_id=newer.id, container=0)
+    }
+
+
+def test_of_a_path_written_twice_the_job_knows_what_was_kept():
+    merged = Merged()
+    kept = [S3File(file="out/o", crc64nvme=OTHER_CRC)]
+    merged.add_older(
+        job("ab", 2, state=COMPLETE, outputs=kept),
+        [record(0, COMPLETE, "out/o", crc=OTHER_CRC), record(1, COMPLETE, "out/o")],
+    )
+    assert merged.outputs["out/o"].crc64nvme == OTHER_CRC
+
+
+def test_a_complete_job_without_known_containers():
+    merged = Merged()
+    whole = job("ab", 2, state=COMPLETE, outputs=[S3File(file="out/o", crc64nvme=CRC)])
+    merged.add_older(whole, [])
+    assert merged.outputs["out/o"] == JobOutput(file="out/o", crc64nvme=CRC, job_id=whole.id)
+    assert merged.open_inputs == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_resubmission", "first"),
+    [
+        ("data/out", False, "data/out-2/"),
+        ("data/out/", True, "data/out-2/"),
+        ("data/out-2/", True, "data/out-3/"),
+        ("data/run-2024/", False, "data/run-2024-2/"),
+    ],
+)
+def test_folders_beside(folder, is_resubmission, first):
+    found = list(folders_beside(folder, (), is_resubmission=is_resubmission))
+    assert found[0] == first
+    assert len(found) == MAX_FOLDERS
+    rest = folders_beside(folder, {first.rstrip("/")}, is_resubmission=is_resubmission)
+    assert list(rest) == found[1:]

@@ -1,0 +1,62 @@
+"""Jobs submitted again over REST, and what a family left."""
+
+from __future__ import annotations
+
+from conftest import Server, submission
+from test_jobs import KEY, submit, wait_for
+
+
+async def test_a_job_is_submitted_again(server: Server) -> None:
+    await server.prepare("a", "b")
+    first = await submit(server, submission(labels={"run": "7"}))
+    await wait_for(server, first)
+    path = f"/jobs/{first}/resubmit"
+    # A body is for changes only.
+    answers = [
+        await server.post(path, headers={KEY: "k"}),
+        await server.post(path, headers={KEY: "k"}, json={}),
+    ]
+    (again,) = {answer.json()["job_id"] for answer in answers}
+    await wait_for(server, again)
+    job = (await server.get(f"/jobs/{again}")).json()
+    assert (job["parent_id"], job["labels"]) == (first, {"run": "7"})
+    assert job["job_input"]["output_dir"] == "data/out-2/"
+    (listed,) = (await server.get("/jobs?limit=1&sort=created")).json()["jobs"]
+    assert (listed["id"], listed["parent_id"]) == (again, first)
+    own = (await server.get(f"/jobs/{first}/outputs")).json()
+    assert own == {
+        "outputs": [
+            {**output, "job_id": first, "container": 0}
+            for output in (await server.get(f"/jobs/{first}")).json()["outputs"]
+        ],
+        "jobs": [first],
+        "open_inputs": 0,
+    }
+    family = (await server.get(f"/jobs/{first}/outputs?family=true&limit=1")).json()
+    assert [o["file"] for o in family["outputs"]] == ["data/out-2/a.out"]
+    assert (family["jobs"], family["next"]) == ([first, again], "data/out-2/a.out")
+    after = {"family": True, "after": family["next"]}
+    rest = (await server.get(f"/jobs/{again}/outputs", params=after)).json()
+    assert [o["file"] for o in rest["outputs"]] == ["data/out-2/b.out"]
+    assert "next" not in rest
+
+
+async def test_refusals(server: Server) -> None:
+    await server.prepare("a", "b")
+    job_id = await submit(server, submission())
+    await wait_for(server, job_id)
+    for body, appcode in (
+        ({"failed": True}, 30001),
+        ({"memory": 1}, 30010),
+        ({"runtime": 0}, 30010),
+        ({"output_dir": "bucket"}, 30010),
+        ({"output_dir": "cts-logs/container_logs/x"}, 20010),
+        ({"memory": "900GB"}, 30001),
+        ({"cpus": 1}, 30010),
+    ):
+        refused = await server.post(f"/jobs/{job_id}/resubmit", json=body)
+        assert refused.json()["error"]["appcode"] == appcode, body
+    for query in ("limit=0", "limit=10001", "after=", "family=x"):
+        refused = await server.get(f"/jobs/{job_id}/outputs?{query}")
+        assert refused.json()["error"]["appcode"] == 30010, query
+    assert len((await server.get("/jobs")).json()["jobs"]) == 1
