@@ -106,6 +106,15 @@ class LocalSettings(Section):
         le=600,
         description="seconds between the request to stop a container and the kill",
     )
+    refdata_max_bytes: int = Field(
+        1 << 40, ge=1, description="bytes that one reference data may have, unpacked or not"
+    )
+    refdata_max_entries: int = Field(
+        1_000_000, ge=1, description="files and folders that one reference data may unpack to"
+    )
+    refdata_min_free: int = Field(
+        1 << 30, ge=0, description="bytes of the disk that staging reference data leaves free"
+    )
 
 
 class ImageSettings(Section):

@@ -86,6 +86,13 @@ def may_follow(current: JobState, new: JobState) -> bool:
     return new in _FORWARD[current]
 
 
+def is_late(current: JobState, new: JobState) -> bool:
+    """Whether it is no news to somebody in ``current`` that ``new`` is reached: it is there, past it, or ended."""
+    if current in TERMINAL or new is current:
+        return True
+    return current in _RANK and new in _RANK and _RANK[new] < _RANK[current]
+
+
 def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobState | None:
     """The one state that the parent moves to now, or None when it has to wait.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
+from cts_core.objects.directory import DirectoryStore
 from cts_core.plan import plan_job
 from cts_core.settings import LocalSettings
 from cts_core.sites.local.site import LocalSite
@@ -128,6 +129,7 @@ def local_site(folder: Path, **settings: Any) -> LocalSite:
     return LocalSite(
         folder / "local",
         LocalSettings(**(defaults | settings)),
+        objects=DirectoryStore(folder / "objects"),
         objects_root=folder / "objects",
         log_dir=LOG_DIR,
     )

@@ -76,7 +76,7 @@ def topic(settings: Settings) -> Topic | None:
     return KafkaTopic(settings.kafka)
 
 
-def sites(settings: Settings) -> Mapping[Cluster, Site]:
+def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
     """Where jobs may run."""
     found: dict[Cluster, Site] = {}
     if Cluster.LOCAL in settings.sites:
@@ -85,6 +85,7 @@ def sites(settings: Settings) -> Mapping[Cluster, Site]:
         found[Cluster.LOCAL] = LocalSite(
             settings.home / "local",
             settings.local,
+            objects=objects,
             objects_root=settings.objects_dir,
             log_dir=settings.log_dir,
         )

@@ -1,4 +1,4 @@
-"""Removes what ended jobs left at their sites, by age."""
+"""Removes what ended jobs, and the staging of reference data, left at their sites, by age."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from cts_core.errors import CTSError
 from cts_core.model.base import utc_now
+from cts_core.model.refdata import ENDED
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Cleaner:
-    """Cleans jobs that ended more than ``age`` ago, at start and then every ``interval``."""
+    """Cleans jobs and stagings that ended more than ``age`` ago, at start and then every ``interval``."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Cleaner:
             try:
                 while await self.clean_page():
                     pass
+                await self.clean_refdata()
             except CTSError as e:
                 log.warning("Cleaning goes on later: %s", e)
             except Exception:  # no fault of ours may end the cleaning for good
@@ -63,3 +65,14 @@ class Cleaner:
             await self._sites[job.cluster].clean(job.id)
             await self._store.mark_cleaned(job.id)
         return len(due)
+
+    async def clean_refdata(self) -> None:
+        """Clean what the staging of reference data has left, where it ended before ``age``."""
+        due = utc_now() - self._age
+        for refdata in await self._store.list_refdata():
+            for status in refdata.statuses:
+                site = self._sites.get(status.cluster)
+                has_ended = status.state in ENDED and status.transition_times[-1].time < due
+                if site is not None and has_ended and not status.cleaned:
+                    await site.clean_refdata(refdata.id)
+                    await self._store.mark_refdata_cleaned(refdata.id, status.cluster)

@@ -22,9 +22,12 @@ from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.outputs import Outputs
+from cts_core.engine.refdata import Refdata
 from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.staging import Staging
 from cts_core.engine.submit import Submissions
+from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import ConfigError, CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
@@ -92,6 +95,9 @@ class Engine:
         )
         self.sites = SiteDirectory(sites, store)
         self.images = Images(store, identity, registries, contact=settings.contact)
+        self._staging = Staging(store, sites)
+        self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
+        self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
         self.files = Files(objects, self._access)
         self.jobs = Jobs(store, on_change=self._changed)
         self.admin = AdminJobs(store, self.sites, publisher, self._outbox, on_change=self._changed)
@@ -104,6 +110,7 @@ class Engine:
             self.images,
             self._access,
             limits=Limits(settings.limits, store),
+            refdata=self.refdata,
             max_cpu_hours=settings.max_cpu_hours,
             asks_sites=not settings.test_mode,
             on_stored=self._changed,
@@ -114,13 +121,14 @@ class Engine:
     @classmethod
     def from_settings(cls, settings: Settings, identity: Identity) -> Self:
         """An engine on the adapters that the settings name."""
+        objects = adapters.object_store(settings)
         return cls(
             settings,
             identity=identity,
             store=adapters.record_store(settings),
-            objects=adapters.object_store(settings),
+            objects=objects,
             registries=adapters.image_source(settings),
-            sites=adapters.sites(settings),
+            sites=adapters.sites(settings, objects),
             topic=adapters.topic(settings),
         )
 
@@ -151,6 +159,8 @@ class Engine:
             for driver in self._drivers.values():
                 await driver.start()
                 stack.push_async_callback(driver.stop)
+            await self._staging.start()
+            stack.push_async_callback(self._staging.stop)
             await self._cleaner.start()
             stack.push_async_callback(self._cleaner.stop)
             self._running = stack.pop_all()
@@ -175,6 +185,11 @@ class Engine:
         self._outbox.nudge()
         for driver in self._drivers.values():
             driver.hint(job_id)
+
+    async def look_at(self, job_id: str) -> None:
+        """Somebody, anybody, says that something happened to this job: look there. Raises NoSuchJobError."""
+        await self._store.get_summary(job_id)
+        self._changed(job_id)
 
     def root(self) -> Root:
         """What the service says of itself."""

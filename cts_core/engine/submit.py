@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
 from cts_core.engine.limits import Limits
+from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     BucketNotFoundError,
@@ -65,6 +66,7 @@ class Submissions:
         access: PathAccess,
         *,
         limits: Limits,
+        refdata: Refdata,
         max_cpu_hours: float,
         asks_sites: bool = True,
         on_stored: Callable[[str], None],
@@ -74,6 +76,7 @@ class Submissions:
         self._objects = objects
         self._sites = sites
         self._images = images
+        self._refdata = refdata
         self._access = access
         self._limits = limits
         self._max_cpu_hours = max_cpu_hours
@@ -151,6 +154,7 @@ class Submissions:
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
+        await self._refdata.check_job(job, image)
         await self._check_output(user, job)
         objects = await self._check_inputs(user, job)
         job = _with_checksums(job, objects)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import BaseModel, StringConstraints
 
 from cts_core.model.base import ID_PATTERN, Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.job import S3Path
@@ -21,6 +22,25 @@ class ReferenceDataState(StrEnum):
     DOWNLOAD_SUBMITTED = "download_submitted"
     COMPLETE = "complete"
     ERROR = "error"
+
+
+ENDED = frozenset({ReferenceDataState.COMPLETE, ReferenceDataState.ERROR})
+_WAY = (
+    ReferenceDataState.CREATED,
+    ReferenceDataState.DOWNLOAD_SUBMITTED,
+    ReferenceDataState.COMPLETE,
+)
+
+
+def states_between(
+    current: ReferenceDataState, reached: ReferenceDataState
+) -> Sequence[ReferenceDataState]:
+    """The states to go through from ``current`` to ``reached``; none where that is no way forward."""
+    if current in ENDED:
+        return ()
+    if reached is ReferenceDataState.ERROR:
+        return (reached,)
+    return _WAY[_WAY.index(current) + 1 : _WAY.index(reached) + 1]
 
 
 class RefDataStateTransition(Record):
@@ -68,6 +88,18 @@ class AdminReferenceData(_ReferenceData):
 
     statuses: list[AdminReferenceDataStatus]
 
+    def at(self, cluster: Cluster) -> AdminReferenceDataStatus | None:
+        """How far it is at a site; None where it was never to be."""
+        return next((status for status in self.statuses if status.cluster is cluster), None)
+
+    def for_everybody(self) -> ReferenceData:
+        """Without what is for admins only."""
+        statuses = [
+            ReferenceDataStatus(**status.model_dump(include=set(ReferenceDataStatus.model_fields)))
+            for status in self.statuses
+        ]
+        return ReferenceData(**self.model_dump(exclude={"statuses"}), statuses=statuses)
+
 
 class RefData(Record):
     """Answer of ``/refdata``."""
@@ -75,7 +107,7 @@ class RefData(Record):
     data: list[ReferenceData]
 
 
-class RefdataUpdate(Closed):
+class RefdataUpdate(BaseModel):
     """What a staging service says beside the state."""
 
     admin_error: str | None = None

@@ -11,6 +11,7 @@ from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
+from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
@@ -44,12 +45,27 @@ class ContainerReport:
     outcome: ContainerOutcome
 
 
+@dataclass(frozen=True)
+class RefdataReport:
+    """How far reference data is at a site."""
+
+    state: ReferenceDataState
+    error: str | None = None
+    """In plain words, for everybody."""
+    admin_error: str | None = None
+    traceback: str | None = None
+
+
 class Site(Protocol):
     """One place where containers run. All methods may be repeated without harm."""
 
     @property
     def cluster(self) -> Cluster:
         """The name that jobs use."""
+
+    @property
+    def takes_updates(self) -> bool:
+        """Whether those who work for the site report by calling us (``/external_exec``), and not by ``poll``."""
 
     async def open(self, on_change: Callable[[str], None]) -> None:
         """Get ready.
@@ -101,3 +117,13 @@ class Site(Protocol):
 
     async def clean(self, job_id: str) -> None:
         """Remove what the job left at the site."""
+
+    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
+        """Bring reference data here: begin it, go on with it, and say how far it is.
+
+        Called again and again until it has ended, by several servers at once. What is temporary, such as a full
+        disk, is no end. A site that ``takes_updates`` reports only what it alone knows.
+        """
+
+    async def clean_refdata(self, refdata_id: str) -> None:
+        """Remove what staging left at the site, and never the data itself."""

@@ -42,6 +42,9 @@ class WorkerPlan:
     log_limit: int
     manifest_name: str | None = None
     manifest_text: str = ""
+    refdata_mount: str | None = None
+    refdata_folder: str = ""
+    """What stands for ``refdata_mount``, to be read only."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to ``plan.json``."""

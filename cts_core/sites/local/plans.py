@@ -20,8 +20,12 @@ def worker_plan(
     settings: LocalSettings,
     objects_root: Path,
     log_dir: str,
+    refdata_folder: Path | None = None,
 ) -> WorkerPlan:
-    """The plan of one container; ``program_file`` is what the image's digest is of."""
+    """The plan of one container; ``program_file`` is what the image's digest is of.
+
+    ``refdata_folder`` holds the reference data that the image needs.
+    """
     params = job.job_input.params
     logs = join_path(log_dir, job.id)
     entrypoint = job.image.entrypoint
@@ -51,4 +55,8 @@ def worker_plan(
         log_limit=settings.log_limit,
         manifest_name=plan.manifest.name if plan.manifest else None,
         manifest_text=plan.manifest.text if plan.manifest else "",
+        refdata_mount=params.refdata_mount_point or job.image.default_refdata_mount_point
+        if refdata_folder
+        else None,
+        refdata_folder=str(refdata_folder or ""),
     )

@@ -26,13 +26,16 @@ from cts_core.images.names import HOST_PREFIX
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import JobOutcome, JobSummary
+from cts_core.model.refdata import AdminReferenceData
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
+from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.settings import LocalSettings
 from cts_core.sites.local.logs import open_spooled
 from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
+from cts_core.sites.local.refdata import LocalRefdata
 from cts_core.sites.local.reports import (
     bury,
     canceled_report,
@@ -41,7 +44,7 @@ from cts_core.sites.local.reports import (
     worker_status,
 )
 from cts_core.sites.local.spawn import Spawner
-from cts_core.sites.site import ContainerReport, Log, LogStream
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
 
@@ -70,15 +73,25 @@ class LocalSite:
 
     cluster = Cluster.LOCAL
 
+    takes_updates = False
+
     def __init__(
-        self, root: Path, settings: LocalSettings, *, objects_root: Path, log_dir: str
+        self,
+        root: Path,
+        settings: LocalSettings,
+        *,
+        objects: ObjectStore,
+        objects_root: Path,
+        log_dir: str,
     ) -> None:
+        """``objects`` is what reference data is read from; workers read the folder ``objects_root``."""
         self._root = root
         self._settings = settings
         self._objects_root = objects_root
         self._log_dir = log_dir
         self._queue = Queue(root, settings.cpus, on_lost=bury)
         self._spawner = Spawner(root)
+        self._refdata = LocalRefdata(root, settings, objects)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")
         self._pipes: dict[int, tuple[str, int]] = {}
@@ -97,6 +110,7 @@ class LocalSite:
 
     async def close(self) -> None:
         """See the port."""
+        await self._refdata.close()
         if self._pass is not None:
             await asyncio.wait([self._pass])
         for pipe in list(self._pipes):
@@ -136,12 +150,7 @@ class LocalSite:
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
                 f"{self._settings.memory}"
             )
-        params = job.params
-        if params.input_mount_point.rstrip("/") == params.output_mount_point.rstrip("/"):
-            raise IllegalParameterError(
-                f"The input and the output mount point are both {params.input_mount_point}: give one of them "
-                "another name"
-            )
+        _check_mounts(job, image)
         await check_program(image)
         return _notes()
 
@@ -160,6 +169,8 @@ class LocalSite:
     def _write(self, job: JobSummary, plans: Sequence[ContainerPlan], program: str) -> None:
         if not self._queue.is_started(job.id):
             folder = self._queue.folder(job.id)
+            refdata_id = job.image.refdata_id
+            refdata = None if refdata_id is None else self._refdata.folder(refdata_id)
             for plan in plans:
                 container = folder / str(plan.number)
                 container.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,6 +181,7 @@ class LocalSite:
                     settings=self._settings,
                     objects_root=self._objects_root,
                     log_dir=self._log_dir,
+                    refdata_folder=refdata,
                 )
                 write_json(str(container / PLAN), told.to_json())
         self._queue.add(job.id, cpus=job.job_input.cpus, containers=len(plans))
@@ -286,6 +298,26 @@ class LocalSite:
         """See the port."""
         folder = self._queue.folder(job_id)
         await asyncio.get_running_loop().run_in_executor(self._files, remove_tree, str(folder))
+
+    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
+        """See the port. Raises UnavailableError when its folders cannot be used."""
+        return await self._refdata.stage(refdata)
+
+    async def clean_refdata(self, refdata_id: str) -> None:
+        """See the port. Raises UnavailableError when its folders cannot be used."""
+        await self._refdata.clean(refdata_id)
+
+
+def _check_mounts(job: JobInputPreview, image: JobImage) -> None:
+    points = [job.params.input_mount_point, job.params.output_mount_point]
+    if image.refdata_id is not None:
+        points.append(job.params.refdata_mount_point or image.default_refdata_mount_point or "")
+    points = [point.rstrip("/") for point in points]
+    for point in points:
+        if points.count(point) > 1:
+            raise IllegalParameterError(
+                f"Two mount points are {point}: inputs, outputs and reference data need one each"
+            )
 
 
 def _notes() -> list[str]:

@@ -42,10 +42,13 @@ def map_mounts(text: str, mounts: Mapping[str, str]) -> str:
 
 def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
     """Which folder stands for which mount point."""
-    return {
+    found = {
         plan.input_mount: folder.file(INPUTS),
         plan.output_mount: folder.file(OUTPUTS),
     }
+    if plan.refdata_mount is not None:
+        found[plan.refdata_mount] = plan.refdata_folder
+    return found
 
 
 def base_environment(scratch: str) -> dict[str, str]:

@@ -97,7 +97,11 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
     engine = bench.engine
 
     site = LocalSite(
-        tmp_path, engine.settings.local, objects_root=engine.settings.objects_dir, log_dir="l/l"
+        tmp_path,
+        engine.settings.local,
+        objects=engine._objects,
+        objects_root=engine.settings.objects_dir,
+        log_dir="l/l",
     )
     site.cluster = Cluster(cluster)
     submissions = Submissions(
@@ -107,6 +111,7 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
         engine.images,
         PathAccess([], "l/l"),
         limits=Limits(LimitsSettings(), engine._store),
+        refdata=engine.refdata,
         max_cpu_hours=1,
         on_stored=lambda _: None,
     )

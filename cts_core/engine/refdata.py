@@ -1,0 +1,263 @@
+"""Reference data: registering it, looking at it, what a staging service says of it, recovering, cleaning."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from cts_core.engine.sites import SiteDirectory
+from cts_core.errors import (
+    ChecksumMismatchError,
+    CTSError,
+    IllegalParameterError,
+    IllegalPathError,
+    NoSuchRefdataError,
+    RefdataStateError,
+    ResourceUnavailableError,
+    UnsupportedError,
+)
+from cts_core.identity.identity import User
+from cts_core.model.base import utc_now
+from cts_core.model.image import JobImage
+from cts_core.model.job import JobInput
+from cts_core.model.refdata import (
+    ENDED,
+    AdminReferenceData,
+    AdminReferenceDataStatus,
+    RefData,
+    RefDataStateTransition,
+    RefdataUpdate,
+    ReferenceData,
+    ReferenceDataState,
+    states_between,
+)
+from cts_core.model.site import Cluster
+from cts_core.objects.paths import check_path
+from cts_core.objects.store import ChecksumState, ObjectStore
+from cts_core.records.store import RecordStore
+from cts_core.worker.unpack import ENDINGS
+
+log = logging.getLogger(__name__)
+
+UNEXPECTED = "An unexpected error occurred."
+
+
+class Refdata:
+    """Every method that is given an id raises NoSuchRefdataError."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        objects: ObjectStore,
+        sites: SiteDirectory,
+        *,
+        on_change: Callable[[], None],
+    ) -> None:
+        """``on_change`` is told when there is something to stage."""
+        self._store = store
+        self._objects = objects
+        self._sites = sites
+        self._on_change = on_change
+
+    async def list(self) -> RefData:
+        """All reference data, oldest registration first."""
+        return RefData(data=[r.for_everybody() for r in await self._store.list_refdata()])
+
+    async def get(self, refdata_id: str) -> ReferenceData:
+        """The reference data with this id."""
+        return (await self._store.get_refdata(refdata_id)).for_everybody()
+
+    async def get_as_admin(self, refdata_id: str) -> AdminReferenceData:
+        """The same with what is for admins only."""
+        return await self._store.get_refdata(refdata_id)
+
+    async def find(self, path: str) -> RefData:
+        """The reference data of this file, if there is any."""
+        try:
+            found = await self._store.find_refdata(path)
+        except NoSuchRefdataError:
+            return RefData(data=[])
+        return RefData(data=[found.for_everybody()])
+
+    async def register(
+        self, user: User, path: str, *, crc64nvme: str | None, unpack: bool
+    ) -> ReferenceData:
+        """Register an object, and stage it at every site that is active and available.
+
+        Raises IllegalPathError, IllegalParameterError, PathNotFoundError, ChecksumMismatchError,
+        ResourceUnavailableError when no site is, RefdataExistsError.
+        """
+        try:
+            path = check_path(path)
+        except ValueError as e:
+            raise IllegalPathError(str(e)) from e
+        if unpack and not path.endswith(ENDINGS):
+            raise IllegalParameterError(
+                f"Only files that end in {', '.join(ENDINGS)} can be unpacked, and '{path}' does not"
+            )
+        actual = await self._checksum(path, crc64nvme)
+        now = utc_now()
+        open_sites = [s for s in (await self._sites.list()).sites if s.active and s.available]
+        if not open_sites:
+            raise ResourceUnavailableError(
+                "There is no site that is active and available to stage the reference data at: try again once "
+                "one is"
+            )
+        refdata = AdminReferenceData(
+            registered_by=user.name,
+            registered_on=now,
+            file=path,
+            crc64nvme=actual,
+            id=str(uuid.uuid4()),
+            unpack=unpack,
+            statuses=[_created(site.cluster) for site in open_sites],
+        )
+        await self._store.add_refdata(refdata)
+        self._on_change()
+        return refdata.for_everybody()
+
+    async def _checksum(self, path: str, expected: str | None) -> str | None:
+        (found,) = await self._objects.head([path])
+        if isinstance(found, CTSError):
+            raise found
+        if found.checksum is ChecksumState.MISSING:
+            raise IllegalParameterError(f"The S3 path '{path}' does not have a CRC64/NVME checksum")
+        if expected not in (None, found.crc64nvme):
+            # The transposed letters are the deployed service's; clients compare the sentence.
+            raise ChecksumMismatchError(
+                f"The expected CRC64/NMVE checksum '{expected}' for the path '{path}' does not match the "
+                f"actual checksum '{found.crc64nvme}'"
+            )
+        if found.checksum is ChecksumState.MISMATCH:
+            raise ChecksumMismatchError(
+                f"The bytes of the S3 path '{path}' are not those that its CRC64/NVME checksum was made of"
+            )
+        return found.crc64nvme
+
+    async def recover(self, refdata_id: str, cluster: Cluster) -> None:
+        """Stage at a site that was not there at the registration.
+
+        Raises NoSuchRefdataError for one that was, ChecksumMismatchError when the file has changed,
+        SiteInactiveError, SiteUnavailableError.
+        """
+        refdata = await self._store.get_refdata(refdata_id)
+        present = NoSuchRefdataError(
+            f"Reference data {refdata_id} is registered for cluster {cluster.value} already: there is nothing "
+            "to recover"
+        )
+        if refdata.at(cluster):
+            raise present
+        await self._checksum(refdata.file, refdata.crc64nvme)
+        await self._sites.check_open(cluster)
+        if not await self._store.add_refdata_site(refdata_id, _created(cluster)):
+            raise present
+        self._on_change()
+
+    async def clean(self, admin: User, refdata_id: str, cluster: Cluster, *, force: bool) -> None:
+        """Remove what staging left at a site, once it has ended; never the data itself.
+
+        With ``force`` at any time, and without noting that it is cleaned. Raises IllegalParameterError.
+        """
+        status = await self._status(refdata_id, cluster)
+        if not force:
+            if status.cleaned:
+                return
+            if status.state not in ENDED:
+                raise IllegalParameterError(
+                    f"Reference data {refdata_id} is {status.state.value} at cluster {cluster.value}, and can "
+                    "be cleaned once that has ended; force cleans it all the same"
+                )
+        await self._sites.get(cluster).clean_refdata(refdata_id)
+        if force:
+            log.warning(
+                "Reference data %s was cleaned by force at %s for %s",
+                refdata_id,
+                cluster.value,
+                admin.name,
+            )
+        else:
+            await self._store.mark_refdata_cleaned(refdata_id, cluster)
+
+    async def update(
+        self,
+        refdata_id: str,
+        cluster: Cluster,
+        state: ReferenceDataState,
+        update: RefdataUpdate | None,
+    ) -> None:
+        """Take what a staging service says. Said again, or late, it changes nothing.
+
+        Raises SiteUnavailableError, UnsupportedError, RefdataStateError for a state that cannot come next.
+        """
+        said = update or RefdataUpdate()
+        site = self._sites.get(cluster)
+        while True:
+            status = await self._status(refdata_id, cluster)
+            if not site.takes_updates:
+                raise UnsupportedError(
+                    f"Reference data at cluster {cluster.value} is staged by this service itself"
+                )
+            steps = states_between(status.state, state)
+            if not steps:
+                return
+            if steps != (state,):
+                raise RefdataStateError(
+                    f"Reference data {refdata_id} is {status.state.value} at cluster {cluster.value}, and cannot "
+                    f"become {state.value} next"
+                )
+            if await self._store.transition_refdata(
+                refdata_id,
+                cluster,
+                status.state,
+                state,
+                time=utc_now(),
+                error=UNEXPECTED if state is ReferenceDataState.ERROR else None,
+                admin_error=said.admin_error,
+                traceback=said.traceback,
+            ):
+                self._on_change()
+                return
+
+    async def check_callback(self, refdata_id: str, cluster: Cluster) -> None:
+        """Somebody, anybody, says that something happened to it at a site: look there."""
+        await self._status(refdata_id, cluster)
+        self._on_change()
+
+    async def check_job(self, job: JobInput, image: JobImage) -> None:
+        """Raise unless the reference data that the image needs is there.
+
+        IllegalParameterError without a mount point, RefdataStateError where it is not complete.
+        """
+        if image.refdata_id is None:
+            return
+        if not (job.params.refdata_mount_point or image.default_refdata_mount_point):
+            raise IllegalParameterError(
+                f"The image {image.name} needs reference data, and neither the job nor the image says where: "
+                "set refdata_mount_point"
+            )
+        refdata = await self._store.get_refdata(image.refdata_id)
+        status = refdata.at(job.cluster)
+        if status is None or status.state is not ReferenceDataState.COMPLETE:
+            how = "not there" if status is None else status.state.value
+            raise RefdataStateError(
+                f"The image {image.name} needs reference data '{refdata.id}', which is {how} at cluster "
+                f"{job.cluster.value}, and has to be complete"
+            )
+
+    async def _status(self, refdata_id: str, cluster: Cluster) -> AdminReferenceDataStatus:
+        status = (await self._store.get_refdata(refdata_id)).at(cluster)
+        if status is None:
+            raise NoSuchRefdataError(
+                f"No reference data with ID '{refdata_id}' exists at cluster {cluster.value}"
+            )
+        return status
+
+
+def _created(cluster: Cluster) -> AdminReferenceDataStatus:
+    created = ReferenceDataState.CREATED
+    return AdminReferenceDataStatus(
+        cluster=cluster,
+        state=created,
+        transition_times=[RefDataStateTransition(state=created, time=utc_now())],
+    )

@@ -1,0 +1,125 @@
+"""Drives reference data to every site where it is to be.
+
+As with jobs, what to do next is read off the stored record, and each effect may be repeated: kill the server
+anywhere, start it again, and every staging goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from cts_core.errors import CTSError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.refdata import (
+    ENDED,
+    AdminReferenceData,
+    AdminReferenceDataStatus,
+    ReferenceDataState,
+    states_between,
+)
+from cts_core.model.site import Cluster
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import RefdataReport, Site
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0
+"""Between looks while something is under way."""
+IDLE_SECONDS = 30.0
+"""Between looks while nothing is, for what other servers have registered."""
+SOURCES = {Cluster.LAWRENCIUM_JAWS: Cluster.PERLMUTTER_JAWS}
+"""Sites that get their reference data from another, once it is whole there (contract, facts §6)."""
+
+
+class Staging:
+    """Stages at the sites of this server. Several servers may do so on one store."""
+
+    def __init__(self, store: RecordStore, sites: Mapping[Cluster, Site]) -> None:
+        self._store = store
+        self._sites = sites
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="staging")
+
+    async def stop(self) -> None:
+        """Stop driving; what is under way is found again at the next start."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def nudge(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            is_busy = True
+            try:
+                is_busy = await self.cycle()
+            except CTSError as e:
+                log.warning("Reference data waits: %s", e)
+            except Exception:  # a fault of ours in one cycle must not end the staging for good
+                log.exception("A cycle of staging failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BUSY_SECONDS if is_busy else IDLE_SECONDS):
+                    await self._wake.wait()
+
+    async def cycle(self) -> bool:
+        """Take all reference data as far as it can go now; whether any is under way. Raises UnavailableError."""
+        is_busy = False
+        for refdata in await self._store.list_refdata():
+            for status in refdata.statuses:
+                if status.state not in ENDED and status.cluster in self._sites:
+                    is_busy = True
+                    await self._go_on(refdata, status)
+        return is_busy
+
+    async def _go_on(self, refdata: AdminReferenceData, status: AdminReferenceDataStatus) -> None:
+        report = _awaited(refdata, status.cluster)
+        if report is None:
+            try:
+                report = await self._sites[status.cluster].stage_refdata(refdata)
+            except UnavailableError as e:
+                place = status.cluster.value
+                log.warning("Reference data %s waits for site %s: %s", refdata.id, place, e)
+                return
+            except CTSError as e:
+                report = RefdataReport(ReferenceDataState.ERROR, str(e), str(e))
+        current = status.state
+        for new in states_between(current, report.state):
+            if not await self._store.transition_refdata(
+                refdata.id,
+                status.cluster,
+                current,
+                new,
+                time=utc_now(),
+                error=report.error,
+                admin_error=report.admin_error,
+                traceback=report.traceback,
+            ):
+                return
+            current = new
+
+
+def _awaited(refdata: AdminReferenceData, cluster: Cluster) -> RefdataReport | None:
+    """What follows from the site that this one gets its data from; None when that holds it up no more."""
+    source = SOURCES.get(cluster)
+    if source is None:
+        return None
+    there = refdata.at(source)
+    if there is None or there.state not in ENDED:
+        return RefdataReport(ReferenceDataState.CREATED)
+    if there.state is ReferenceDataState.ERROR:
+        error = (
+            f"It could not be staged at {source.value}, from where it is copied to {cluster.value}"
+        )
+        return RefdataReport(ReferenceDataState.ERROR, error, error)
+    return None

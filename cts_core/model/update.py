@@ -1,0 +1,23 @@
+"""What those who work elsewhere say of a container."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from cts_core.model.job import S3File
+
+_INT32 = 1 << 31
+
+
+class ContainerUpdate(BaseModel):
+    """What a worker says beside the state that its container has reached."""
+
+    time: datetime
+    """By the worker's clock; UTC where it does not say."""
+    admin_error: str | None = None
+    traceback: str | None = None
+    exit_code: Annotated[int, Field(ge=-_INT32, lt=_INT32)] | None = None
+    outputs: list[S3File] | None = None

@@ -1,0 +1,156 @@
+"""Stages reference data at the local site: fetched, checked, unpacked, and put in place whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
+from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.objects.store import ObjectStore
+from cts_core.sections import LocalSettings
+from cts_core.sites.local.refdata_folders import Fetched, RefdataFolders
+from cts_core.sites.site import RefdataReport
+from cts_core.worker.failpoint import failpoint
+from cts_core.worker.unpack import Budget, Limits, NoRoomError, StoppedError, UnpackError
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 1
+"""Reference data that one server stages at the same time."""
+BUSY_SECONDS = 5.0
+"""Until the next look at what another server stages."""
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
+"""Seconds between tries while the object store is away or the disk full; they double."""
+
+_T = TypeVar("_T")
+
+
+class LocalRefdata:
+    """Several servers may stage on one home: a lock decides which. Files are the truth, not this object."""
+
+    def __init__(self, root: Path, settings: LocalSettings, objects: ObjectStore) -> None:
+        self._folders = RefdataFolders(root)
+        self._limits = Limits(
+            bytes=settings.refdata_max_bytes,
+            entries=settings.refdata_max_entries,
+            free=settings.refdata_min_free,
+        )
+        self._objects = objects
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cts-refdata")
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pauses: dict[str, float] = {}
+        self._next_try: dict[str, float] = {}
+        self._is_closing = False
+
+    def folder(self, refdata_id: str) -> Path:
+        """Where reference data is once it is staged."""
+        return self._folders.data(refdata_id)
+
+    async def close(self) -> None:
+        """Stop; what is under way is begun anew after the next start."""
+        self._is_closing = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.to_thread(self._pool.shutdown)
+
+    async def _run(self, function: Callable[[], _T]) -> _T:
+        """Run to its end also when cancelled: what comes next closes files and removes folders."""
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def stage(self, refdata: AdminReferenceData) -> RefdataReport:
+        """How far it is; goes on with it unless somebody does. Raises UnavailableError."""
+        try:
+            # Not in the pool, where much may be unpacked just now.
+            ended = await asyncio.to_thread(self._folders.look, refdata.id)
+        except (OSError, ValueError) as e:
+            raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e
+        if ended is not None:
+            self._pauses.pop(refdata.id, None)
+            self._next_try.pop(refdata.id, None)
+            return ended
+        self._tasks = {known: task for known, task in self._tasks.items() if not task.done()}
+        if refdata.id not in self._tasks and self._may_begin(refdata.id):
+            self._tasks[refdata.id] = asyncio.create_task(
+                self._stage(refdata), name=f"refdata-{refdata.id}"
+            )
+        is_begun = refdata.id in self._tasks
+        return RefdataReport(
+            ReferenceDataState.DOWNLOAD_SUBMITTED if is_begun else ReferenceDataState.CREATED
+        )
+
+    def _may_begin(self, refdata_id: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        is_due = self._next_try.get(refdata_id, now) <= now
+        return is_due and len(self._tasks) < AT_ONCE and not self._is_closing
+
+    async def _stage(self, refdata: AdminReferenceData) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                held = self._folders.held(refdata.id)
+                if not await self._run(functools.partial(stack.enter_context, held)):
+                    self._wait(refdata.id, BUSY_SECONDS)
+                elif await self._run(functools.partial(self._folders.look, refdata.id)) is None:
+                    await self._fetch_and_place(refdata)
+        except StoppedError:
+            return
+        except (UnavailableError, ResourceUnavailableError, NoRoomError, OSError) as e:
+            pause = min(LONGEST_PAUSE, 2 * self._pauses.get(refdata.id, FIRST_PAUSE / 2))
+            self._pauses[refdata.id] = pause
+            self._wait(refdata.id, pause)
+            log.warning(
+                "Reference data %s waits and is tried again in %d s: %s", refdata.id, pause, e
+            )
+
+    def _wait(self, refdata_id: str, seconds: float) -> None:
+        self._next_try[refdata_id] = asyncio.get_running_loop().time() + seconds
+
+    async def _fetch_and_place(self, refdata: AdminReferenceData) -> None:
+        work = await self._run(functools.partial(self._folders.begin, refdata.id))
+        try:
+            fetched = await self._fetch(refdata, work)
+            failpoint("refdata:fetched")
+            budget = Budget(str(work), self._limits, lambda: self._is_closing)
+            await self._run(functools.partial(self._folders.place, refdata, work, fetched, budget))
+        except (UnavailableError, ResourceUnavailableError):
+            raise
+        except (CTSError, UnpackError) as e:
+            error = f"The reference data {refdata.file} could not be staged: {e}"
+            await self._run(functools.partial(self._folders.fail, refdata.id, error))
+        finally:
+            await self._run(functools.partial(self._folders.end, refdata.id))
+
+    async def _fetch(self, refdata: AdminReferenceData, work: Path) -> Fetched:
+        (found,) = await self._objects.head([refdata.file])
+        if isinstance(found, CTSError):
+            raise found
+        budget = Budget(str(work), self._limits, lambda: self._is_closing)
+        await self._run(functools.partial(budget.check_room, found.size))
+        with Fetched(work / "fetched", budget) as fetched:
+            async for piece in self._objects.read(refdata.file):
+                await self._run(functools.partial(fetched.write, piece))
+        if refdata.crc64nvme not in (None, fetched.crc.text()):
+            raise UnpackError(
+                f"its bytes have the CRC64/NVME {fetched.crc.text()} now, and had {refdata.crc64nvme} when they "
+                "were registered"
+            )
+        return fetched
+
+    async def clean(self, refdata_id: str) -> None:
+        """Remove what staging has left, but not the data. Raises UnavailableError."""
+        try:
+            await asyncio.to_thread(self._folders.clean, refdata_id)
+        except OSError as e:
+            raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e

@@ -1,0 +1,151 @@
+"""The folders of the local site's reference data, and what may be in them when. Everything here blocks.
+
+``refdata/<id>/`` is there exactly when the data is whole. ``refdata-meta/<id>/md5.json`` has the sums of its
+files. ``refdata-staging/<id>/`` holds ``lock``, which whoever stages it holds, ``work/``, and ``failed.json`` once
+it is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cts_core.checksum import Crc64Nvme
+from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.sites.site import RefdataReport
+from cts_core.worker.failpoint import failpoint
+from cts_core.worker.spool import read_json, remove_tree, sync_folder, write_json
+from cts_core.worker.unpack import FULL, Budget, FileSum, NoRoomError, unpack
+
+_FAILED = "failed.json"
+_WORK = "work"
+
+
+class Fetched:
+    """A file that is written piece by piece, with what is known of it."""
+
+    def __init__(self, path: Path, budget: Budget) -> None:
+        self.path = path
+        self.crc = Crc64Nvme()
+        self.size = 0
+        self._budget = budget
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._file = path.open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, piece: bytes) -> None:
+        """Add a piece. Raises UnpackError, NoRoomError, StoppedError, OSError."""
+        self._budget.take(len(piece))
+        try:
+            self._file.write(piece)
+        except OSError as e:
+            if e.errno in FULL:
+                raise NoRoomError("The disk is full") from e
+            raise
+        self.crc.update(piece)
+        self._md5.update(piece)
+        self.size += len(piece)
+
+    @property
+    def sums(self) -> FileSum:
+        """Of what is written so far."""
+        return FileSum(self._md5.hexdigest(), self.size)
+
+
+class RefdataFolders:
+    """Below a site's folder; methods raise OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self._data = root / "refdata"
+        self._meta = root / "refdata-meta"
+        self._staging = root / "refdata-staging"
+
+    def data(self, refdata_id: str) -> Path:
+        """Where reference data is once it is staged."""
+        return self._data / refdata_id
+
+    def look(self, refdata_id: str) -> RefdataReport | None:
+        """How its staging ended; None when it did not yet."""
+        if self.data(refdata_id).is_dir():
+            return RefdataReport(ReferenceDataState.COMPLETE)
+        failed = read_json(str(self._staging / refdata_id / _FAILED))
+        return None if failed is None else RefdataReport(ReferenceDataState.ERROR, **failed)
+
+    @contextlib.contextmanager
+    def held(self, refdata_id: str) -> Iterator[bool]:
+        """Whether we alone may change its folders, until the end of the context or of this process."""
+        folder = self._staging / refdata_id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                if e.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                yield False
+            else:
+                yield True
+
+    def begin(self, refdata_id: str) -> Path:
+        """An empty folder to work in."""
+        work = self._staging / refdata_id / _WORK
+        remove_tree(str(work))
+        work.mkdir(mode=0o700)
+        return work
+
+    def place(
+        self, refdata: AdminReferenceData, work: Path, fetched: Fetched, budget: Budget
+    ) -> None:
+        """Put in place what was fetched, unpacked or as it is. Raises what ``unpack`` raises."""
+        made = work / "data"
+        name = posixpath.basename(refdata.file)
+        if refdata.unpack:
+            sums = unpack(str(fetched.path), name, str(made), budget)
+            fetched.path.unlink()
+        else:
+            made.mkdir(mode=0o755)
+            fetched.path.chmod(0o444)
+            fetched.path.rename(made / name)
+            sums = {name: fetched.sums}
+        failpoint("refdata:unpacked")
+        meta = self._meta / refdata.id
+        meta.mkdir(parents=True, exist_ok=True)
+        write_json(str(meta / "md5.json"), {path: asdict(known) for path, known in sums.items()})
+        self._data.mkdir(parents=True, exist_ok=True)
+        # Each of a million files to the disk on its own would take hours.
+        os.sync()
+        made.rename(self.data(refdata.id))
+        sync_folder(str(self._data))
+
+    def fail(self, refdata_id: str, error: str) -> None:
+        """Note that it is given up."""
+        write_json(str(self._staging / refdata_id / _FAILED), {"error": error})
+
+    def end(self, refdata_id: str) -> None:
+        """Remove what is left of the work."""
+        remove_tree(str(self._staging / refdata_id / _WORK))
+
+    def clean(self, refdata_id: str) -> None:
+        """Remove all that staging has left but the data, unless it is under way."""
+        with self.held(refdata_id) as is_ours:
+            if is_ours:
+                remove_tree(str(self._staging / refdata_id))

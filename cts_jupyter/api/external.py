@@ -1,0 +1,161 @@
+"""For those who work for the sites: workers, the staging service of reference data, and what calls back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from cts_core.errors import NotFoundError, UnsupportedError
+from cts_core.model.base import UTCTime
+from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
+from cts_core.model.site import Cluster
+from cts_core.model.update import ContainerUpdate
+from cts_core.states import JobState
+from cts_jupyter.api.call import Call, Stream
+from cts_jupyter.api.jobs import JobPath
+from cts_jupyter.api.refdata import RefdataSitePath
+from cts_jupyter.api.route import Access, Route
+
+
+class ContainerStatePath(JobPath):
+    """The state that a container has reached."""
+
+    container_num: Annotated[int, Field(ge=0)]
+    new_state: JobState
+
+
+class RefdataStatePath(RefdataSitePath):
+    """The state that reference data has reached at a site."""
+
+    new_state: ReferenceDataState
+
+
+class ClientQuery(BaseModel):
+    """How long the client has to be good for."""
+
+    require_lifetime: timedelta | None = None
+
+
+class NERSCClientInfo(BaseModel):
+    """The client that the service is at NERSC."""
+
+    id: str
+    expires_at: UTCTime
+    expires_in: timedelta
+
+
+async def update_container(call: Call, path: ContainerStatePath, body: ContainerUpdate) -> None:
+    """``PUT /external_exec/jobs/{job_id}/container/{container_num}/update/{new_state}``."""
+    await call.engine.updates.take(path.job_id, path.container_num, path.new_state, body)
+
+
+async def update_refdata(call: Call, path: RefdataStatePath, body: RefdataUpdate | None) -> None:
+    """``PUT /external_exec/refdata/{refdata_id}/{cluster}/update/{new_state}``."""
+    await call.engine.refdata.update(path.refdata_id, path.cluster, path.new_state, body)
+
+
+async def get_code_archive(call: Call) -> Stream:
+    """``GET /external_exec/files/code_archive.tgz``."""
+    return _worker_file(call, "code archive")
+
+
+async def get_executable(call: Call) -> Stream:
+    """``GET /external_exec/files/condor/executable.sh``."""
+    return _worker_file(call, "worker script")
+
+
+def _worker_file(call: Call, what: str) -> Stream:
+    call.engine.sites.get(Cluster.KBASE)
+    raise NotFoundError(f"The site {Cluster.KBASE.value} of this service hands out no {what}")
+
+
+# Callbacks carry no token. They are hints, whoever gives them: the site itself is asked how things are.
+
+
+async def download_callback(call: Call, path: JobPath) -> None:
+    """``GET /callback/download/{job_id}``."""
+    await call.engine.look_at(path.job_id)
+
+
+async def run_callback(call: Call, path: JobPath) -> None:
+    """``GET /callback/job/{job_id}``."""
+    await call.engine.look_at(path.job_id)
+
+
+async def upload_callback(call: Call, path: JobPath) -> None:
+    """``GET /callback/upload/{job_id}``."""
+    await call.engine.look_at(path.job_id)
+
+
+async def error_logs_callback(call: Call, path: JobPath) -> None:
+    """``GET /callback/errlogs/{job_id}``."""
+    await call.engine.look_at(path.job_id)
+
+
+async def refdata_callback(call: Call, path: RefdataSitePath) -> None:
+    """``GET /callback/refdata_download/{refdata_id}/{cluster}``."""
+    await call.engine.refdata.check_callback(path.refdata_id, path.cluster)
+
+
+async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:  # noqa: ARG001 - for the description
+    """``GET /admin/clients/nersc``."""
+    call.engine.sites.get(Cluster.PERLMUTTER_JAWS)
+    raise UnsupportedError("The site perlmutter-jaws of this service has no client at NERSC")
+
+
+_JOBS = "/external_exec/jobs/{job_id}/container/{container_num}"
+_REFDATA = "/external_exec/refdata/{refdata_id}/{cluster}"
+_FILES = "/external_exec/files"
+_HINT = "A hint to look at a job"
+ROUTES = (
+    Route(
+        "PUT",
+        f"{_JOBS}/update/{{new_state}}",
+        update_container,
+        Access.EXECUTOR,
+        "A container has reached a state",
+    ),
+    Route(
+        "PUT",
+        f"{_REFDATA}/update/{{new_state}}",
+        update_refdata,
+        Access.REFDATA_SERVICE,
+        "Reference data has reached a state at a site",
+    ),
+    Route(
+        "GET",
+        f"{_FILES}/code_archive.tgz",
+        get_code_archive,
+        Access.ANYONE,
+        "The code that workers run",
+        media="application/gzip",
+    ),
+    Route(
+        "GET",
+        f"{_FILES}/condor/executable.sh",
+        get_executable,
+        Access.ANYONE,
+        "The script that starts a worker",
+        media="text/x-shellscript",
+    ),
+    Route("GET", "/callback/download/{job_id}", download_callback, Access.ANYONE, _HINT),
+    Route("GET", "/callback/job/{job_id}", run_callback, Access.ANYONE, _HINT),
+    Route("GET", "/callback/upload/{job_id}", upload_callback, Access.ANYONE, _HINT),
+    Route("GET", "/callback/errlogs/{job_id}", error_logs_callback, Access.ANYONE, _HINT),
+    Route(
+        "GET",
+        "/callback/refdata_download/{refdata_id}/{cluster}",
+        refdata_callback,
+        Access.ANYONE,
+        "A hint to look at reference data",
+    ),
+    Route(
+        "GET",
+        "/admin/clients/nersc",
+        get_nersc_client,
+        Access.ADMIN,
+        "The service's client at NERSC, and how long it is good for",
+    ),
+)

@@ -1,0 +1,130 @@
+"""Reference data: looking at it, and registering it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+
+from cts_core.model.base import Crc64Nvme
+from cts_core.model.refdata import AdminReferenceData, RefData, RefdataId, ReferenceData
+from cts_core.model.site import Cluster
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.route import Access, Route
+
+PathText = Annotated[str, StringConstraints(min_length=5, max_length=1088)]
+
+
+class RefdataPath(BaseModel):
+    """Reference data by its id."""
+
+    refdata_id: RefdataId
+
+
+class RefdataSitePath(RefdataPath):
+    """Reference data at one site."""
+
+    cluster: Cluster
+
+
+class FilePath(BaseModel):
+    """Reference data by its file."""
+
+    s3_path: PathText
+
+
+class NewRefdataPath(BaseModel):
+    """The file to register."""
+
+    refdata_s3_path: PathText
+
+
+class NewRefdataQuery(BaseModel):
+    """How to register it."""
+
+    crc64nvme: Crc64Nvme | None = None
+    unpack: bool = False
+
+
+class CleanRefdataQuery(BaseModel):
+    """Whether to clean what is still being staged."""
+
+    force: bool = False
+
+
+async def list_refdata(call: Call) -> RefData:
+    """``GET /refdata``."""
+    return await call.engine.refdata.list()
+
+
+async def get_refdata(call: Call, path: RefdataPath) -> ReferenceData:
+    """``GET /refdata/id/{refdata_id}``."""
+    return await call.engine.refdata.get(path.refdata_id)
+
+
+async def find_refdata(call: Call, path: FilePath) -> RefData:
+    """``GET /refdata/path/{s3_path}``."""
+    return await call.engine.refdata.find(path.s3_path)
+
+
+async def admin_get_refdata(call: Call, path: RefdataPath) -> AdminReferenceData:
+    """``GET /admin/refdata/{refdata_id}``."""
+    return await call.engine.refdata.get_as_admin(path.refdata_id)
+
+
+async def register_refdata(
+    call: Call, path: NewRefdataPath, query: NewRefdataQuery
+) -> ReferenceData:
+    """``POST /admin/refdata/{refdata_s3_path}``."""
+    return await call.engine.refdata.register(
+        call.user, path.refdata_s3_path, crc64nvme=query.crc64nvme, unpack=query.unpack
+    )
+
+
+async def recover_refdata(call: Call, path: RefdataSitePath) -> None:
+    """``PUT /admin/refdata/{refdata_id}/{cluster}/recover``."""
+    await call.engine.refdata.recover(path.refdata_id, path.cluster)
+
+
+async def clean_refdata(call: Call, path: RefdataSitePath, query: CleanRefdataQuery) -> None:
+    """``DELETE /admin/refdata/{refdata_id}/{cluster}/clean``."""
+    await call.engine.refdata.clean(call.user, path.refdata_id, path.cluster, force=query.force)
+
+
+_ADMIN = "/admin/refdata"
+_SITE = f"{_ADMIN}/{{refdata_id}}/{{cluster}}"
+ROUTES = (
+    Route("GET", "/refdata", list_refdata, Access.ANYONE, "All reference data"),
+    Route("GET", "/refdata/id/{refdata_id}", get_refdata, Access.ANYONE, "Reference data by id"),
+    Route(
+        "GET",
+        "/refdata/path/{s3_path:path}",
+        find_refdata,
+        Access.ANYONE,
+        "Reference data by its file",
+    ),
+    Route(
+        "GET",
+        f"{_ADMIN}/{{refdata_id}}",
+        admin_get_refdata,
+        Access.ADMIN,
+        "Reference data with all that is known of it",
+    ),
+    Route(
+        "PUT", f"{_SITE}/recover", recover_refdata, Access.ADMIN, "Stage at a site left out so far"
+    ),
+    Route(
+        "DELETE",
+        f"{_SITE}/clean",
+        clean_refdata,
+        Access.ADMIN,
+        "Remove what staging left at a site, but not the data",
+    ),
+    Route(
+        "POST",
+        f"{_ADMIN}/{{refdata_s3_path:path}}",
+        register_refdata,
+        Access.ADMIN,
+        "Register a file as reference data, and stage it",
+    ),
+)

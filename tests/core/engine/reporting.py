@@ -1,0 +1,100 @@
+"""A site whose workers and staging service report by themselves, as those of KBase do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cts_core.config import load_settings
+from cts_core.engine import adapters
+from cts_core.engine.engine import Engine
+from cts_core.errors import CTSError
+from cts_core.identity.identity import User
+from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
+from cts_core.model.record import JobOutcome
+from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.site import Cluster
+from cts_core.model.site import Site as SiteDescription
+from cts_core.sites.site import RefdataReport
+from tests.core.engine.conftest import Bench
+
+
+class ReportingSite:
+    """Knows nothing of its own, but what a test lets it say of reference data."""
+
+    takes_updates = True
+
+    def __init__(self, cluster: Cluster = Cluster.KBASE) -> None:
+        self.cluster = cluster
+        self.available = True
+        self.staged: list[str] = []
+        self.cleaned: list[str] = []
+        self.polled: list[str] = []
+        self.report: RefdataReport | CTSError = RefdataReport(ReferenceDataState.CREATED)
+
+    async def open(self, on_change: Callable[[str], None]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def describe(self) -> SiteDescription:
+        return SiteDescription(
+            cluster=self.cluster,
+            cpus_per_node=100,
+            memory_per_node_gb=100,
+            max_runtime_min=1000,
+            active=True,
+            available=self.available,
+            unavailable_reason=None if self.available else "down",
+        )
+
+    async def preflight(self, *_: object) -> list[str]:
+        return []
+
+    async def start(self, *_: object) -> JobOutcome:
+        return JobOutcome()
+
+    async def poll(self, jobs: Mapping[str, Sequence[object]]) -> Mapping[str, Sequence[object]]:
+        self.polled += jobs
+        return {}
+
+    async def cancel(self, job_id: str) -> bool:
+        return True
+
+    async def open_log(self, *_: object, **__: object) -> None:
+        return None
+
+    async def clean(self, job_id: str) -> None:
+        pass
+
+    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
+        self.staged.append(refdata.id)
+        if isinstance(self.report, CTSError):
+            raise self.report
+        return self.report
+
+    async def clean_refdata(self, refdata_id: str) -> None:
+        self.cleaned.append(refdata_id)
+
+
+@asynccontextmanager
+async def bench_with(
+    folder: Path, *sites: ReportingSite, **settings: object
+) -> AsyncIterator[Bench]:
+    """An engine with these sites and, if asked for by ``sites``, the local one."""
+    given = {"preset": "embedded", "home": folder / "home", "owner": "ana", **settings}
+    loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
+    objects = adapters.object_store(loaded)
+    engine = Engine(
+        loaded,
+        identity=JupyterIdentity("ana", "kernel-token"),
+        store=adapters.record_store(loaded),
+        objects=objects,
+        registries=adapters.image_source(loaded),
+        sites={site.cluster: site for site in sites},  # type: ignore[misc]  # of the port, what is asked for
+    )
+    await engine.start()
+    yield Bench(engine, User("ana", OWNER_ROLES))
+    await engine.stop()

@@ -1,0 +1,383 @@
+"""Reference data: registering, staging, recovering, cleaning, updates, and jobs that need it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cts_core import errors
+from cts_core.checksum import crc64nvme_text
+from cts_core.engine import staging
+from cts_core.model.image import ImageRegistration
+from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
+from cts_core.model.site import Cluster
+from cts_core.sites.site import RefdataReport
+from tests.core.engine.conftest import TOOL, Bench, submission
+from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.factories import make_refdata, make_refdata_status
+
+S = ReferenceDataState
+LOCAL, KBASE = Cluster.LOCAL, Cluster.KBASE
+CRC = crc64nvme_text(b"reference")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(staging, "BUSY_SECONDS", 0.02)
+
+
+async def register(bench: Bench, path="data/ref/x", *, content=b"reference", crc=None, **kwargs):
+    if content is not None:
+        await bench.store(path, content)
+    return await bench.engine.refdata.register(
+        bench.user, path, crc64nvme=crc, unpack=kwargs.get("unpack", False)
+    )
+
+
+async def until(bench: Bench, refdata_id: str, state: S, cluster: Cluster = LOCAL):
+    async with asyncio.timeout(30):
+        while True:
+            refdata = await bench.engine.refdata.get_as_admin(refdata_id)
+            status = refdata.at(cluster)
+            if status is not None and status.state is state:
+                return status
+            await asyncio.sleep(0.01)
+
+
+async def test_registered_and_staged(bench: Bench):
+    refdata = await register(bench, crc=CRC)
+    assert (refdata.file, refdata.crc64nvme, refdata.registered_by) == ("data/ref/x", CRC, "ana")
+    assert [(s.cluster, s.state) for s in refdata.statuses] == [(LOCAL, S.CREATED)]
+    status = await until(bench, refdata.id, S.COMPLETE)
+    assert [t.state for t in status.transition_times] == [
+        S.CREATED,
+        S.DOWNLOAD_SUBMITTED,
+        S.COMPLETE,
+    ]
+    found = await bench.engine.refdata.get(refdata.id)
+    assert (await bench.engine.refdata.list()).data == [found]
+    assert (await bench.engine.refdata.find("data/ref/x")).data == [found]
+    assert (await bench.engine.refdata.find("data/no")).data == []
+    with pytest.raises(errors.RefdataExistsError):
+        await register(bench)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "match"),
+    [
+        ({"path": "no", "content": None}, errors.IllegalPathError, "include a key"),
+        ({"path": "data/b;c", "content": None}, errors.IllegalPathError, ";"),
+        ({"unpack": True}, errors.IllegalParameterError, r"\.gz, \.tar\.gz, \.tgz can be unpacked"),
+        (
+            {"path": "data/x.GZ", "unpack": True, "content": None},
+            errors.IllegalParameterError,
+            "can be unpacked",
+        ),
+        ({"path": "data/no", "content": None}, errors.PathNotFoundError, "'data/no' was not found"),
+        ({"path": "nobucket/x", "content": None}, errors.BucketNotFoundError, "was not found"),
+        (
+            {"crc": "5O33DmauDQI="},
+            errors.ChecksumMismatchError,
+            "The expected CRC64/NMVE checksum '5O33DmauDQI=' for the path 'data/ref/x' does not match",
+        ),
+    ],
+)
+async def test_refused(bench: Bench, kwargs, error, match):
+    await bench.store("data/y")
+    with pytest.raises(error, match=match):
+        await register(bench, **kwargs)
+    assert (await bench.engine.refdata.list()).data == []
+
+
+async def test_a_file_without_checksum(bench: Bench):
+    place = bench.engine.settings.objects_dir / "data" / "bare"
+    await bench.store("data/y")
+    place.write_text("x")
+    with pytest.raises(errors.IllegalParameterError, match="does not have a CRC64/NVME checksum"):
+        await register(bench, "data/bare", content=None)
+
+
+async def test_no_site_to_stage_at(bench: Bench):
+    await bench.engine.sites.set_active(bench.user, LOCAL, active=False)
+    with pytest.raises(errors.ResourceUnavailableError, match="no site"):
+        await register(bench)
+
+
+async def test_unknown(bench: Bench):
+    refdata = bench.engine.refdata
+    for call in (
+        refdata.get("no"),
+        refdata.get_as_admin("no"),
+        refdata.recover("no", LOCAL),
+        refdata.clean(bench.user, "no", LOCAL, force=False),
+        refdata.update("no", LOCAL, S.COMPLETE, None),
+        refdata.check_callback("no", LOCAL),
+    ):
+        with pytest.raises(errors.NoSuchRefdataError):
+            await call
+
+
+async def test_a_failure_is_told(bench: Bench):
+    refdata = await register(bench, "data/x.gz", unpack=True)
+    status = await until(bench, refdata.id, S.ERROR)
+    assert "data/x.gz could not be staged" in (status.error or "")
+    assert (await bench.engine.refdata.get(refdata.id)).statuses[0].error == status.error
+
+
+async def test_jobs_that_need_it(bench: Bench):
+    await bench.prepare("a")
+    refdata = await register(bench)
+    await until(bench, refdata.id, S.COMPLETE)
+    for name, mount in (("host/with", "/ref"), ("host/without", None)):
+        program = TOOL.with_name("tool.py")
+        registration = ImageRegistration(executable=str(program))
+        await bench.engine.images.register(
+            bench.user,
+            name,
+            registration,
+            refdata_id=refdata.id,
+            default_refdata_mount_point=mount,
+        )
+        job = submission(["a"], image=name, params={"args": ["/ref/x", "/own/x"]})
+        if mount is None:
+            with pytest.raises(errors.IllegalParameterError, match="set refdata_mount_point"):
+                await bench.engine.submissions.submit(bench.user, job)
+            params = {"args": ["/ref/x", "/own/x"], "refdata_mount_point": "/own"}
+            job = submission(["a"], image=name, params=params)
+        ended = await bench.ended(await bench.engine.submissions.submit(bench.user, job))
+        assert ended.state == "complete", ended.error
+        called = json.loads(await bench.content("data/out/called.json"))
+        seen = 0 if mount else 1
+        assert called["argv"][seen].endswith(f"local/refdata/{refdata.id}/x")
+        assert called["argv"][1 - seen] == ("/own/x" if mount else "/ref/x")
+        assert list(called["read"].values()) == ["reference"]
+
+
+async def test_a_mount_point_for_each(bench: Bench):
+    await bench.prepare("a")
+    refdata = await register(bench)
+    await until(bench, refdata.id, S.COMPLETE)
+    await bench.engine.images.register(
+        bench.user,
+        "host/clash",
+        ImageRegistration(executable=str(TOOL)),
+        refdata_id=refdata.id,
+        default_refdata_mount_point="/input_files/",
+    )
+    with pytest.raises(errors.IllegalParameterError, match="Two mount points are /input_files"):
+        await bench.submit(["a"], image="host/clash")
+
+
+async def test_jobs_wait_for_it(tmp_path: Path):
+    site = ReportingSite()
+    async with bench_with(tmp_path, site) as bench:
+        refdata = await register(bench)
+        await bench.store("data/in/a")
+        await bench.engine.images.register(
+            bench.user,
+            "host/tool",
+            ImageRegistration(executable=str(TOOL)),
+            refdata_id=refdata.id,
+            default_refdata_mount_point="/ref",
+        )
+        update = bench.engine.refdata.update
+        for state in (None, S.DOWNLOAD_SUBMITTED):
+            if state:
+                await update(refdata.id, KBASE, state, None)
+            with pytest.raises(errors.RefdataStateError, match="has to be complete"):
+                await bench.submit(["a"], cluster="kbase")
+        await update(refdata.id, KBASE, S.COMPLETE, None)
+        await bench.submit(["a"], cluster="kbase")
+
+
+async def test_recovering(tmp_path: Path):
+    here, away = ReportingSite(), ReportingSite(Cluster.PERLMUTTER_JAWS)
+    away.available = False
+    async with bench_with(tmp_path, here, away) as bench:
+        refdata = await register(bench)
+        assert [s.cluster for s in refdata.statuses] == [KBASE]
+        recover = bench.engine.refdata.recover
+        with pytest.raises(errors.NoSuchRefdataError, match="nothing to recover"):
+            await recover(refdata.id, KBASE)
+        with pytest.raises(errors.SiteUnavailableError, match="is not registered"):
+            await recover(refdata.id, LOCAL)
+        with pytest.raises(errors.SiteUnavailableError, match="down"):
+            await recover(refdata.id, away.cluster)
+        away.available = True
+        await bench.store("data/ref/x", b"changed")
+        with pytest.raises(errors.ChecksumMismatchError, match="CRC64/NMVE"):
+            await recover(refdata.id, away.cluster)
+        await bench.store("data/ref/x", b"reference")
+        await recover(refdata.id, away.cluster)
+        away.report = RefdataReport(S.COMPLETE)
+        await until(bench, refdata.id, S.COMPLETE, away.cluster)
+        with pytest.raises(errors.NoSuchRefdataError, match="nothing to recover"):
+            await recover(refdata.id, away.cluster)
+
+
+async def test_cleaning(tmp_path: Path):
+    site = ReportingSite()
+    async with bench_with(tmp_path, site) as bench:
+        refdata = await register(bench)
+
+        async def clean(*, force: bool = False):
+            await bench.engine.refdata.clean(bench.user, refdata.id, KBASE, force=force)
+
+        with pytest.raises(errors.IllegalParameterError, match="is created at cluster kbase"):
+            await clean()
+        await clean(force=True)
+        assert site.cleaned == [refdata.id]
+        await bench.engine.refdata.update(refdata.id, KBASE, S.ERROR, None)
+        await clean(force=True)
+        status = await until(bench, refdata.id, S.ERROR, KBASE)
+        assert not status.cleaned
+        await clean()
+        assert (await until(bench, refdata.id, S.ERROR, KBASE)).cleaned
+        await clean()
+        assert len(site.cleaned) == 3
+        with pytest.raises(errors.NoSuchRefdataError):
+            await bench.engine.refdata.clean(bench.user, refdata.id, LOCAL, force=True)
+
+
+async def test_the_timer_cleans_what_has_ended_long_ago(tmp_path: Path):
+    site = ReportingSite()
+    async with bench_with(tmp_path, site) as bench:
+        cleaner = bench.engine._cleaner
+        old, new = make_refdata(), await register(bench)
+        ended = make_refdata_status(cluster=KBASE, state=S.ERROR)
+        elsewhere = make_refdata_status(cluster=LOCAL, state=S.COMPLETE)
+        await bench.engine._store.add_refdata(
+            old.model_copy(update={"statuses": [ended, elsewhere]})
+        )
+        await bench.engine.refdata.update(new.id, KBASE, S.ERROR, None)
+        cleaner._age = timedelta(hours=1)
+        old_time = ended.transition_times[0].time
+        assert old_time.tzinfo
+        await cleaner.clean_refdata()
+        await cleaner.clean_refdata()
+        assert site.cleaned == [old.id]
+        refdata = await bench.engine.refdata.get_as_admin(old.id)
+        assert [s.cleaned for s in refdata.statuses] == [True, False]
+
+
+class TestUpdates:
+    @pytest.fixture
+    async def bench(self, tmp_path: Path):
+        async with bench_with(tmp_path, ReportingSite()) as bench:
+            yield bench
+
+    async def test_in_order_repeated_and_late(self, bench: Bench):
+        refdata = await register(bench)
+        update = bench.engine.refdata.update
+        for state in (S.CREATED, S.DOWNLOAD_SUBMITTED, S.DOWNLOAD_SUBMITTED, S.CREATED):
+            await update(refdata.id, KBASE, state, None)
+        await update(refdata.id, KBASE, S.COMPLETE, RefdataUpdate())
+        for state in S:
+            await update(refdata.id, KBASE, state, RefdataUpdate(admin_error="late"))
+        status = await until(bench, refdata.id, S.COMPLETE, KBASE)
+        assert [t.state for t in status.transition_times] == [
+            S.CREATED,
+            S.DOWNLOAD_SUBMITTED,
+            S.COMPLETE,
+        ]
+        assert (status.error, status.admin_error) == (None, None)
+
+    async def test_an_error_keeps_what_is_said(self, bench: Bench):
+        refdata = await register(bench)
+        said = RefdataUpdate(admin_error="disk", traceback="trace")
+        await bench.engine.refdata.update(refdata.id, KBASE, S.ERROR, said)
+        status = await until(bench, refdata.id, S.ERROR, KBASE)
+        assert (status.admin_error, status.traceback) == ("disk", "trace")
+        assert status.error == "An unexpected error occurred."
+        shown = (await bench.engine.refdata.get(refdata.id)).model_dump()
+        assert "disk" not in str(shown)
+
+    async def test_what_cannot_come_next(self, bench: Bench):
+        refdata = await register(bench)
+        with pytest.raises(errors.RefdataStateError, match="cannot become complete next"):
+            await bench.engine.refdata.update(refdata.id, KBASE, S.COMPLETE, None)
+
+    async def test_sites_that_take_none(self, bench: Bench, tmp_path: Path):
+        refdata = await register(bench)
+        with pytest.raises(errors.SiteUnavailableError, match="lawrencium-jaws is not registered"):
+            await bench.engine.refdata.update(refdata.id, Cluster.LAWRENCIUM_JAWS, S.COMPLETE, None)
+
+    async def test_at_once(self, bench: Bench):
+        refdata = await register(bench)
+        update = bench.engine.refdata.update
+        await asyncio.gather(
+            *(update(refdata.id, KBASE, S.DOWNLOAD_SUBMITTED, None) for _ in range(10))
+        )
+        status = await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
+        assert len(status.transition_times) == 2
+
+
+async def test_a_site_that_watches_by_itself_takes_no_updates(bench: Bench):
+    refdata = await register(bench)
+    with pytest.raises(errors.UnsupportedError):
+        await bench.engine.refdata.update(refdata.id, LOCAL, S.COMPLETE, None)
+
+
+class TestLawrencium:
+    """It gets its data from Perlmutter."""
+
+    @pytest.fixture
+    def sites(self):
+        return ReportingSite(Cluster.PERLMUTTER_JAWS), ReportingSite(Cluster.LAWRENCIUM_JAWS)
+
+    async def test_waits(self, tmp_path: Path, sites):
+        first, second = sites
+        second.report = RefdataReport(S.COMPLETE)
+        async with bench_with(tmp_path, first, second) as bench:
+            refdata = await register(bench)
+            first.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
+            await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, first.cluster)
+            await bench.engine._staging.cycle()
+            await until(bench, refdata.id, S.CREATED, second.cluster)
+            assert second.staged == []
+            first.report = RefdataReport(S.COMPLETE)
+            await until(bench, refdata.id, S.COMPLETE, second.cluster)
+
+    async def test_fails_with_it(self, tmp_path: Path, sites):
+        first, second = sites
+        first.report = errors.PathNotFoundError("gone")
+        async with bench_with(tmp_path, first, second) as bench:
+            refdata = await register(bench)
+            status = await until(bench, refdata.id, S.ERROR, second.cluster)
+            assert "could not be staged at perlmutter-jaws" in (status.error or "")
+            assert second.staged == []
+
+    async def test_waits_for_a_perlmutter_that_is_not_there(self, tmp_path: Path, sites):
+        first, second = sites
+        first.available = False
+        async with bench_with(tmp_path, first, second) as bench:
+            refdata = await register(bench)
+            await bench.engine._staging.cycle()
+            await until(bench, refdata.id, S.CREATED, second.cluster)
+            assert second.staged == []
+
+
+async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
+    site = ReportingSite()
+    site.report = errors.UnavailableError("away")
+    async with bench_with(tmp_path, site) as bench:
+        refdata = await register(bench)
+        await bench.engine._staging.cycle()
+        await until(bench, refdata.id, S.CREATED, KBASE)
+        site.report = RefdataReport(S.COMPLETE)
+        await until(bench, refdata.id, S.COMPLETE, KBASE)
+
+
+async def test_a_restart_goes_on(tmp_path: Path):
+    site = ReportingSite()
+    site.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
+    async with bench_with(tmp_path, site) as bench:
+        refdata = await register(bench)
+        await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
+    site.report = RefdataReport(S.COMPLETE)
+    async with bench_with(tmp_path, site) as bench:
+        await until(bench, refdata.id, S.COMPLETE, KBASE)
