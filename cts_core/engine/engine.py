@@ -95,7 +95,7 @@ class Engine:
         )
         self.sites = SiteDirectory(sites, store)
         self.images = Images(store, identity, registries, contact=settings.contact)
-        self._staging = Staging(store, sites)
+        self._staging = Staging(store, {} if settings.test_mode else sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
         self.files = Files(objects, self._access)

@@ -68,7 +68,8 @@ async def _facts(ground: Ground, job_id: str) -> Facts:
 def _site(ground: Ground, job: JobSummary) -> Site:
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
 
-    site = adapters.sites(ground.settings).get(job.cluster)
+    objects = adapters.object_store(ground.settings)
+    site = adapters.sites(ground.settings, objects).get(job.cluster)
     if site is None:
         raise CommandError(f"the site {job.cluster.value} is not configured here: see sites")
     return site

@@ -66,6 +66,9 @@ class ReportingSite:
     async def open_log(self, *_: object, **__: object) -> None:
         return None
 
+    async def runner_status(self, *_: object) -> dict[str, object]:
+        return {}
+
     async def clean(self, job_id: str) -> None:
         pass
 

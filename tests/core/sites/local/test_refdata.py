@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -20,11 +21,14 @@ from cts_core.checksum import crc64nvme_text
 from cts_core.errors import UnavailableError
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.objects.directory import DirectoryStore
+from cts_core.objects.s3 import S3Store
+from cts_core.objects.store import ObjectStore
 from cts_core.sections import LocalSettings
 from cts_core.sites.local import refdata as module
 from cts_core.sites.local.refdata import LocalRefdata
 from cts_core.sites.site import RefdataReport
 from tests.factories import CRC, make_refdata
+from tests.services.s3 import S3Server
 
 S = ReferenceDataState
 SETTINGS = {"cpus": 1, "memory": 1_000_000_000, "refdata_min_free": 0}
@@ -47,9 +51,9 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 class Ground:
     """A home with an object store, and the staging of one or more servers on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, objects: ObjectStore | None = None) -> None:
         self.root = folder / "local"
-        self.objects = DirectoryStore(folder / "objects")
+        self.objects = objects or DirectoryStore(folder / "objects")
         self.servers: list[LocalRefdata] = []
 
     def server(self, **settings: object) -> LocalRefdata:
@@ -72,14 +76,32 @@ class Ground:
         return self.root / "refdata-staging" / refdata.id / "work"
 
 
-@pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    made = Ground(tmp_path)
+@contextlib.asynccontextmanager
+async def opened(made: Ground) -> AsyncIterator[Ground]:
     await made.objects.open()
     yield made
     for server in made.servers:
         await server.close()
     await made.objects.close()
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    async with opened(Ground(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture(params=["directory", pytest.param("minio", marks=pytest.mark.slow)])
+async def anywhere(request, tmp_path: Path) -> AsyncIterator[Ground]:
+    """The same from every object store."""
+    if request.param == "directory":
+        made = Ground(tmp_path)
+    else:
+        minio: S3Server = request.getfixturevalue("minio")
+        minio.empty()
+        made = Ground(tmp_path, S3Store(minio.settings()))
+    async with opened(made):
+        yield made
 
 
 async def staged(server: LocalRefdata, refdata: AdminReferenceData) -> RefdataReport:
@@ -93,26 +115,35 @@ async def staged(server: LocalRefdata, refdata: AdminReferenceData) -> RefdataRe
             await asyncio.sleep(0.01)
 
 
-async def test_a_file_as_it_is(ground: Ground):
-    refdata = await ground.put("data/ref/x.gz", gzip.compress(b"x"))
-    server = ground.server()
+async def test_a_file_as_it_is(anywhere: Ground):
+    refdata = await anywhere.put("data/ref/x.gz", gzip.compress(b"x"))
+    server = anywhere.server()
     assert (await server.stage(refdata)).state is S.DOWNLOAD_SUBMITTED
     assert await staged(server, refdata) == RefdataReport(S.COMPLETE)
-    (file,) = ground.data(refdata).iterdir()
+    (file,) = anywhere.data(refdata).iterdir()
     assert (file.name, gzip.decompress(file.read_bytes())) == ("x.gz", b"x")
     assert file.stat().st_mode & 0o777 == 0o444
     digest = hashlib.md5(file.read_bytes()).hexdigest()
-    assert ground.sums(refdata) == {"x.gz": {"md5": digest, "size": file.stat().st_size}}
-    assert not ground.work(refdata).exists()
+    assert anywhere.sums(refdata) == {"x.gz": {"md5": digest, "size": file.stat().st_size}}
+    assert not anywhere.work(refdata).exists()
 
 
-async def test_an_archive(ground: Ground):
+async def test_an_archive(anywhere: Ground):
     data = packed(**{"a/b": b"hello", "c": b""})
-    refdata = await ground.put("data/ref/x.tgz", data, unpack=True)
-    assert (await staged(ground.server(), refdata)).state is S.COMPLETE
-    assert (ground.data(refdata) / "a/b").read_bytes() == b"hello"
-    assert sorted(ground.sums(refdata)) == ["a/b", "c"]
-    assert sorted(path.name for path in ground.data(refdata).iterdir()) == ["a", "c"]
+    refdata = await anywhere.put("data/ref/x.tgz", data, unpack=True)
+    assert (await staged(anywhere.server(), refdata)).state is S.COMPLETE
+    assert (anywhere.data(refdata) / "a/b").read_bytes() == b"hello"
+    assert sorted(anywhere.sums(refdata)) == ["a/b", "c"]
+    assert sorted(path.name for path in anywhere.data(refdata).iterdir()) == ["a", "c"]
+
+
+async def test_bytes_that_are_not_those_registered(anywhere: Ground):
+    refdata = await anywhere.put("data/ref/x", b"x" * 3_000_000)
+    await anywhere.put("data/ref/x", b"y" * 3_000_000)
+    report = await staged(anywhere.server(), refdata)
+    assert report.state is S.ERROR
+    assert f"had {refdata.crc64nvme} when they were registered" in (report.error or "")
+    assert not anywhere.data(refdata).exists()
 
 
 @pytest.mark.parametrize(
@@ -248,6 +279,8 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from cts_core.objects.directory import DirectoryStore
+from cts_core.objects.s3 import S3Store
+from cts_core.objects.store import ObjectStore
 from cts_core.sections import LocalSettings
 from cts_core.sites.local.refdata import LocalRefdata
 from cts_core.model.refdata import AdminReferenceData
