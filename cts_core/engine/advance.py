@@ -40,7 +40,7 @@ from cts_core.model.record import (
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import ContainerReport, Site
+from cts_core.sites.site import ContainerReport, Runner
 from cts_core.states import TERMINAL, JobState, next_parent_state, steps_after
 from cts_core.worker.failpoint import failpoint
 
@@ -59,20 +59,23 @@ class Advance:
 
     def __init__(
         self,
-        site: Site,
+        site: Runner,
         store: RecordStore,
         objects: ObjectStore,
         outbox: Outbox,
         hub: Hub,
         *,
         log_dir: str,
+        starts_jobs: bool = True,
     ) -> None:
+        """``starts_jobs``: whether those that were never started are."""
         self._site = site
         self._store = store
         self._objects = objects
         self._outbox = outbox
         self._hub = hub
         self._log_dir = log_dir
+        self._passed_over = TERMINAL if starts_jobs else TERMINAL | {JobState.CREATED}
         self._owner = str(uuid.uuid4())
         self._wake = asyncio.Event()
         self._hinted: set[str] = set()
@@ -133,7 +136,7 @@ class Advance:
 
     async def cycle(self, jobs: Sequence[JobSummary]) -> None:
         """Take each of these jobs as far as it can go now. Raises UnavailableError."""
-        live = {job.id: job for job in jobs if job.state not in TERMINAL}
+        live = {job.id: job for job in jobs if job.state not in self._passed_over}
         if not live:
             return
         mine = await self._lease(live)

@@ -48,6 +48,7 @@ from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.settings import Settings
+from cts_core.sites.absent import AbsentSite
 from cts_core.sites.site import Site
 from cts_core.version import VERSION, git_hash
 
@@ -82,10 +83,19 @@ class Engine:
         publisher = HubFirst(self.hub, topic) if topic else self.hub
         self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
         self._metrics.watch_events(self._outbox, self.hub, topic)
+        # In test mode there are jobs for every site, and those that are canceled end.
+        runners = {c: AbsentSite(c) for c in Cluster if settings.test_mode} | sites
         self._drivers = {
-            cluster: Advance(site, store, objects, self._outbox, self.hub, log_dir=settings.log_dir)
-            for cluster, site in sites.items()
-            if not settings.test_mode
+            cluster: Advance(
+                runner,
+                store,
+                objects,
+                self._outbox,
+                self.hub,
+                log_dir=settings.log_dir,
+                starts_jobs=not settings.test_mode,
+            )
+            for cluster, runner in runners.items()
         }
         self._cleaner = Cleaner(
             store,
@@ -95,7 +105,7 @@ class Engine:
         )
         self.sites = SiteDirectory(sites, store)
         self.images = Images(store, identity, registries, contact=settings.contact)
-        self._staging = Staging(store, {} if settings.test_mode else sites)
+        self._staging = Staging(store, sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
         self.files = Files(objects, self._access)
@@ -134,7 +144,7 @@ class Engine:
 
     async def start(self) -> None:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
-        if Cluster.LOCAL in self._drivers and not self.identity.single_user:
+        if self.sites.find(Cluster.LOCAL) and not self.identity.single_user:
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
                 "take local out of sites, or use an identity of one person"

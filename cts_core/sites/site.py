@@ -56,16 +56,12 @@ class RefdataReport:
     traceback: str | None = None
 
 
-class Site(Protocol):
-    """One place where containers run. All methods may be repeated without harm."""
+class Runner(Protocol):
+    """What a site does with jobs. All methods may be repeated without harm."""
 
     @property
     def cluster(self) -> Cluster:
         """The name that jobs use."""
-
-    @property
-    def takes_updates(self) -> bool:
-        """Whether those who work for the site report by calling us (``/external_exec``), and not by ``poll``."""
 
     async def open(self, on_change: Callable[[str], None]) -> None:
         """Get ready.
@@ -76,12 +72,6 @@ class Site(Protocol):
 
     async def close(self) -> None:
         """Stop watching. Containers go on without us."""
-
-    async def describe(self) -> SiteDescription:
-        """Limits, and whether the site can be reached now (``active`` is the engine's to fill)."""
-
-    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
-        """Refuse, by raising a CTSError, a job that this site cannot run for this user; else warnings."""
 
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
         """Hand the job over. Doubled by a crash it starts nothing twice. Returns what to keep about it."""
@@ -97,6 +87,20 @@ class Site(Protocol):
 
     async def cancel(self, job_id: str) -> bool:
         """Stop everything of this job. True once no container of it runs or ever will."""
+
+
+class Site(Runner, Protocol):
+    """One place where containers run. All methods may be repeated without harm."""
+
+    @property
+    def takes_updates(self) -> bool:
+        """Whether those who work for the site report by calling us (``/external_exec``), and not by ``poll``."""
+
+    async def describe(self) -> SiteDescription:
+        """Limits, and whether the site can be reached now (``active`` is the engine's to fill)."""
+
+    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
+        """Refuse, by raising a CTSError, a job that this site cannot run for this user; else warnings."""
 
     async def open_log(
         self,

@@ -32,6 +32,11 @@ def address(route: Route) -> str:
         "image_id": "host/x",
         "job_id": "j",
         "container_num": "0",
+        "new_state": "complete",
+        "cluster": "local",
+        "refdata_id": "r",
+        "refdata_s3_path": "data/ref",
+        "s3_path": "data/ref",
         "name": "card.js",
     }
     return route.path.format(**values)
