@@ -39,6 +39,29 @@ class WhoAmI(Answer):
     allowed_paths: list[AllowedPath] = []
 
 
+class Health(Answer):
+    """Whether the service lives."""
+
+    status: str
+
+
+class Dependency(Answer):
+    """Something that the service depends on; its last error is told to admins."""
+
+    name: str
+    state: str
+    needed: bool
+    since: datetime
+    error: str | None = None
+
+
+class Readiness(Answer):
+    """Whether the service can be used."""
+
+    status: str
+    dependencies: list[Dependency]
+
+
 class Site(Answer):
     """A place where jobs run."""
 
@@ -131,6 +154,8 @@ class JobPreview(JobStatus):
     logpath: str | None = None
     labels: dict[str, str] = {}
     warnings: list[str] = []
+    parent_id: str | None = None
+    """The job of which this is a resubmission."""
 
 
 class JobDetails(JobPreview):
@@ -153,6 +178,42 @@ class Container(Answer):
     max_memory: int | None = None
     inputs: list[S3File] = []
     outputs: list[S3File] = []
+    warnings: list[str] = []
+
+
+class JobPage(Answer):
+    """One page of a listing; hand ``next`` back as ``cursor`` for the following one."""
+
+    jobs: list[JobPreview]
+    next: str | None = None
+    is_cut: bool = False
+    """Whether a text was looked for in the latest jobs only, and there are more."""
+
+
+class JobCount(Answer):
+    """How many jobs are in a state at a site."""
+
+    cluster: str
+    state: str
+    count: int
+
+
+class JobOutput(S3File):
+    """An output, and whose it is."""
+
+    job_id: str
+    container: int | None = None
+
+
+class JobOutputs(Answer):
+    """One page of outputs; hand ``next`` back as ``after`` for the following one."""
+
+    outputs: list[JobOutput]
+    jobs: list[str]
+    """The jobs that were looked at, oldest first."""
+    open_inputs: int
+    """How many of their input files no container has completed."""
+    next: str | None = None
 
 
 class PlannedContainer(Answer):
@@ -201,8 +262,48 @@ class Event(Answer):
 
     type: str
     job_id: str
+    user: str | None = None
     state: str | None = None
     time: datetime | None = None
     trans_id: str | None = None
     recorded_at: datetime | None = None
     containers: dict[str, int] | None = None
+
+
+class AdminTransition(Transition):
+    """A transition with its message."""
+
+    trans_id: str
+    notif_sent: bool
+
+
+class AdminJob(JobDetails):
+    """A job as an admin sees it."""
+
+    transition_times: list[AdminTransition]  # type: ignore[assignment]  # a list of a narrower model
+    admin_error: str | None = None
+    traceback: str | None = None
+    cleaned: bool = False
+    htcondor_details: dict[str, Any] | None = None
+    nersc_details: dict[str, Any] | None = None
+    jaws_details: dict[str, Any] | None = None
+
+
+class AdminContainer(Answer):
+    """A container as an admin sees it; ``sub_id`` is its number."""
+
+    id: str
+    sub_id: int
+    state: str
+    transition_times: list[Transition]
+    exit_code: int | None = None
+    outputs: list[S3File] | None = None
+    admin_error: str | None = None
+    traceback: str | None = None
+
+
+class UnsentNotifications(Answer):
+    """How many messages were sent after all, and of how many jobs."""
+
+    jobs: int
+    transitions: int

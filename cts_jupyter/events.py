@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Self
@@ -21,21 +21,28 @@ from cts_jupyter.transport import CTSConnectionError, CTSRequestError, Transport
 QUIET_SECONDS = 45.0
 """A stream that is quiet for longer is dead: the service lets hear of itself every 15 seconds."""
 _REMEMBERED = 4096
+_END = "end"
 _KINDS = frozenset({"transition", "progress"})
 
 
 class EventStream:
-    """Iterate to wait for events; ``close`` from any thread ends the iteration.
+    """Iterate to wait for events; ``close`` from any thread ends the iteration, and so does the service's own end.
 
     Connects at the first step. Raises CTSRequestError when the service refuses, CTSConnectionError when it
     cannot be reached to begin with; once connected, it goes on trying until closed.
     """
 
     def __init__(
-        self, transport: Transport, *, after: datetime | None = None, job: str | None = None
+        self,
+        transport: Transport,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        after: datetime | None = None,
     ) -> None:
         self._transport = transport
-        self._job = job
+        self._path = path
+        self._query = query
         self._cursor = after.isoformat() if after is not None else None
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -77,12 +84,11 @@ class EventStream:
 
     def _connect(self) -> Iterator[Event | None]:
         """Events, and None for any other sign of life."""
-        query = {"job": self._job} if self._job else {}
         headers = {"Accept": "text/event-stream"}
         if self._cursor:
             headers["Last-Event-ID"] = self._cursor
         with self._transport.stream(
-            "GET", "events", params=query, headers=headers, read_seconds=QUIET_SECONDS
+            "GET", self._path, params=self._query, headers=headers, read_seconds=QUIET_SECONDS
         ) as response:
             with self._lock:
                 if self._closed.is_set():
@@ -108,6 +114,9 @@ class EventStream:
                 elif name == "id":
                     self._cursor = value
                 elif not line:
+                    if kind == _END:
+                        self._closed.set()
+                        return
                     yield _event(kind, data)
                     kind, data = "message", ""
         except httpx.TransportError as e:

@@ -19,6 +19,7 @@ from conftest import TOOL, Server, running_server, submission
 from cts_core.checksum import crc64nvme_text
 from cts_core.model.job import Submission
 from cts_jupyter import transport
+from cts_jupyter.calls.base import as_json
 from cts_jupyter.client import (
     CTSClient,
     CTSClientError,
@@ -274,7 +275,7 @@ async def test_submission_survives_a_broken_connection(
     shaky: CTSClient, cutter: Cutter, server: Server
 ) -> None:
     await server.prepare("a", "b")
-    assert await call(lambda: shaky._knows_keys)
+    assert await call(shaky.knows, "POST", "/jobs", "Idempotency-Key")
     cutter.cut_all()
     # The job is stored, and the answer is lost.
     cutter.cuts = [30]
@@ -315,7 +316,7 @@ async def test_download_of_a_replaced_object_is_refused(
             other.upload(tmp_path / "new", "data/x", overwrite=True)
         return 0
 
-    monkeypatch.setattr("cts_jupyter.client.wait_seconds", replace)
+    monkeypatch.setattr("cts_jupyter.calls.files.wait_seconds", replace)
     cutter.cuts = [100_000]
     with pytest.raises(CTSClientError, match="replaced"):
         await call(shaky.download, "data/x", tmp_path / "x")
@@ -461,8 +462,7 @@ def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
 
 def test_labels_that_are_not_given_are_not_sent() -> None:
     """A deployed service refuses fields that it does not know."""
-    seen = CTSClient.submit.__globals__["_as_json"](Submission.model_validate(submission()))
-    assert "labels" not in seen
+    assert "labels" not in as_json(Submission.model_validate(submission()))
 
 
 def test_unknown_words_of_a_newer_service() -> None:

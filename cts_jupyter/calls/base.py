@@ -1,0 +1,80 @@
+"""What all calls share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from cts_core.errors import ErrorKind
+from cts_jupyter.transport import CTSConnectionError, CTSRequestError, Transport
+
+
+class Calls:
+    """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - whatever JSON the service answers
+        return self._transport.json("GET", path, params=query)
+
+    def _put(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        self._transport.json("PUT", path, json=body)
+
+    def _delete(self, path: str) -> None:
+        self._transport.json("DELETE", path)
+
+    def knows(self, method: str, path: str, parameter: str) -> bool:
+        """Whether the service's description has this parameter of a path: others would be ignored in silence."""
+        try:
+            parameters = self._description["paths"][path][method.lower()].get("parameters", ())
+            return any(known.get("name") == parameter for known in parameters)
+        except (LookupError, TypeError, AttributeError):
+            return False
+
+    @functools.cached_property
+    def _description(self) -> Any:  # noqa: ANN401 - JSON
+        try:
+            return self._get("openapi.json")
+        except CTSRequestError:
+            return {}
+
+
+def in_path(text: str) -> str:
+    """A text as it stands in a path."""
+    return quote(text, safe="/:@")
+
+
+def given(**values: object) -> dict[str, Any]:
+    """Those values that are given at all."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def as_json(body: Mapping[str, Any] | BaseModel) -> Any:  # noqa: ANN401 - JSON
+    """A body as it is sent. A deployed service refuses fields that it does not know, so defaults are left out."""
+    if isinstance(body, BaseModel):
+        return body.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return dict(body)
+
+
+def lacks_path(error: CTSRequestError) -> bool:
+    """Whether the service has no such path, which it would have if it were as new as this client."""
+    return (
+        error.status == HTTPStatus.METHOD_NOT_ALLOWED
+        or error.appcode == ErrorKind.NOT_FOUND.appcode
+    )
+
+
+def unknown_outcome(error: CTSConnectionError) -> CTSConnectionError:
+    """The same error, or one that says what to look for before a job is submitted again."""
+    if not error.may_have_arrived:
+        return error
+    return CTSConnectionError(
+        f"{error}. Whether the job was stored before that is not known: look at your jobs before you submit it again",
+        may_have_arrived=True,
+    )

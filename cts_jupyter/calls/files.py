@@ -1,0 +1,127 @@
+"""Files of the service's object store."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cts_core.checksum import PIECE, Crc64Nvme
+from cts_jupyter.answers import ObjectPage, StoredObject
+from cts_jupyter.calls.base import Calls, given
+from cts_jupyter.transport import (
+    SLOW_READ_SECONDS,
+    TRIES,
+    CTSClientError,
+    CTSConnectionError,
+    wait_seconds,
+)
+
+_CRC_HEADER = "x-amz-checksum-crc64nvme"
+
+
+class FileCalls(Calls):
+    """About files."""
+
+    def files(
+        self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
+    ) -> ObjectPage:
+        """One page of the objects that start with a prefix."""
+        query = given(prefix=prefix, after=after, limit=limit, folders=folders or None)
+        return ObjectPage.model_validate(self._get("files", query))
+
+    def iter_files(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects that start with a prefix."""
+        page = self.files(prefix)
+        yield from page.objects
+        while page.next is not None:
+            page = self.files(prefix, after=page.next)
+            yield from page.objects
+
+    def content(self, path: str, *, seek: int | None = None, length: int | None = None) -> bytes:
+        """An object's bytes from ``seek`` on, at most ``length``; a part is compared with nothing."""
+        query = given(path=path, seek=seek, length=length)
+        with self._transport.stream("GET", "files/content", params=query) as response:
+            return b"".join(self._transport.pieces(response))
+
+    def download(self, path: str, target: Path) -> str | None:
+        """Fetch an object into a file, whole or not at all; goes on where a connection broke.
+
+        Returns the CRC64/NVME that the bytes were compared with; None for an object that has none. Raises
+        CTSClientError when they differ, and OSError.
+        """
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            with draft.open("xb") as file:
+                checksum = self._fetch(path, file)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return checksum
+
+    def _fetch(self, path: str, file: BinaryIO) -> str | None:
+        crc = Crc64Nvme()
+        etag = expected = None
+        done = 0
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self._content(path, done) as (headers, pieces):
+                    if attempt == 1 or etag is None:
+                        etag, expected = headers.get("etag"), headers.get(_CRC_HEADER)
+                    elif headers.get("etag") != etag:
+                        raise CTSClientError(f"{path} was replaced while it was read: try again")
+                    for piece in pieces:
+                        file.write(piece)
+                        crc.update(piece)
+                        done += len(piece)
+                break
+            except CTSConnectionError:
+                if attempt == TRIES:
+                    raise
+                time.sleep(wait_seconds(attempt))
+        if expected is not None and crc.text() != expected:
+            raise CTSClientError(
+                f"The bytes that came for {path} have the CRC64/NVME {crc.text()}, and the service has "
+                f"{expected}: nothing was kept"
+            )
+        return expected
+
+    @contextmanager
+    def _content(self, path: str, seek: int) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+        query = given(path=path, seek=seek or None)
+        with self._transport.stream("GET", "files/content", params=query) as response:
+            yield response.headers, self._transport.pieces(response)
+
+    def upload(self, source: Path, path: str, *, overwrite: bool = False) -> StoredObject:
+        """Store a file as an object, whole or not at all, with its checksum. Raises OSError, too."""
+        crc = Crc64Nvme()
+        with source.open("rb") as file:
+            while piece := file.read(PIECE):
+                crc.update(piece)
+            file.seek(0)
+            answer = self._transport.json(
+                "PUT",
+                "files/content",
+                params=given(path=path, overwrite=overwrite or None),
+                headers={_CRC_HEADER: crc.text(), "Content-Type": "application/octet-stream"},
+                content=file,
+                read_seconds=SLOW_READ_SECONDS,
+            )
+        return StoredObject.model_validate(answer)
+
+    def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
+        """Have an object's checksum computed and stored, if it is still the one with this ETag."""
+        return self._work_on("checksum", given(file=path, etag=etag))
+
+    def verify(self, path: str, *, crc64nvme: str | None = None) -> StoredObject:
+        """Have an object read whole and compared; ``checksum`` of the answer says how it went."""
+        return self._work_on("verify", given(file=path, crc64nvme=crc64nvme))
+
+    def _work_on(self, action: str, body: Mapping[str, Any]) -> StoredObject:
+        answer = self._transport.json(
+            "POST", f"files/{action}", json=body, repeatable=True, read_seconds=SLOW_READ_SECONDS
+        )
+        return StoredObject.model_validate(answer)

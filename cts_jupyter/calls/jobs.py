@@ -1,0 +1,170 @@
+"""One job: submitting it, looking at it, canceling it, submitting it again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from cts_jupyter import words
+from cts_jupyter.answers import (
+    CheckResult,
+    Container,
+    JobDetails,
+    JobOutput,
+    JobOutputs,
+    JobStatus,
+)
+from cts_jupyter.calls.base import Calls, as_json, given, in_path, lacks_path, unknown_outcome
+from cts_jupyter.events import EventStream
+from cts_jupyter.transport import SLOW_READ_SECONDS, CTSConnectionError, CTSRequestError
+
+_KEY_HEADER = "Idempotency-Key"
+_PAGE = 10_000
+
+
+class JobCalls(Calls):
+    """About one job each."""
+
+    def submit(
+        self, body: Mapping[str, Any] | BaseModel, idempotency_key: str | None = None
+    ) -> str:
+        """Submit a job and return its id.
+
+        Sends a key of its own if none is given, so that a broken connection is safe to repeat, unless the
+        service is one that does not know such keys: then the error says that the outcome is unknown.
+        """
+        repeatable = self.knows("POST", "/jobs", _KEY_HEADER)
+        return self._submit("jobs", as_json(body), idempotency_key, repeatable=repeatable)
+
+    def resubmit(
+        self,
+        job_id: str,
+        *,
+        failed: bool | None = None,
+        memory: str | int | None = None,
+        runtime: timedelta | None = None,
+        output_dir: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Submit a job again and return the new job's id.
+
+        ``failed``: only the inputs of containers that did not complete. Without ``output_dir`` the outputs go into
+        an empty folder beside the first one.
+        """
+        body = given(
+            failed=failed,
+            memory=memory,
+            runtime=None if runtime is None else words.iso_duration(runtime),
+            output_dir=output_dir,
+        )
+        path = f"jobs/{in_path(job_id)}/resubmit"
+        return self._submit(path, body, idempotency_key, repeatable=True)
+
+    def _submit(
+        self, path: str, body: Mapping[str, Any], key: str | None, *, repeatable: bool
+    ) -> str:
+        try:
+            answer = self._transport.json(
+                "POST",
+                path,
+                json=body,
+                headers={_KEY_HEADER: key or str(uuid.uuid4())},
+                repeatable=repeatable,
+                read_seconds=SLOW_READ_SECONDS,
+            )
+        except CTSConnectionError as e:
+            raise unknown_outcome(e) from e
+        return str(answer["job_id"])
+
+    def check(self, body: Mapping[str, Any] | BaseModel) -> CheckResult:
+        """The job as it would run; submits nothing."""
+        try:
+            answer = self._transport.json(
+                "POST",
+                "jobs/check",
+                json=as_json(body),
+                repeatable=True,
+                read_seconds=SLOW_READ_SECONDS,
+            )
+        except CTSRequestError as e:
+            if not lacks_path(e):
+                raise
+            raise CTSRequestError(
+                f"The service at {self._transport.url} cannot check a job without running it; nothing was submitted",
+                status=e.status,
+                appcode=e.appcode,
+                request_id=e.request_id,
+            ) from e
+        return CheckResult.model_validate(answer)
+
+    def job(self, job_id: str) -> JobDetails:
+        """A job, whole."""
+        return JobDetails.model_validate(self._get(f"jobs/{in_path(job_id)}"))
+
+    def status(self, job_id: str) -> JobStatus:
+        """A job's state and its history."""
+        return JobStatus.model_validate(self._get(f"jobs/{in_path(job_id)}/status"))
+
+    def containers(self, job_id: str) -> list[Container]:
+        """A job's containers by number."""
+        found = self._get(f"jobs/{in_path(job_id)}/containers")["containers"]
+        return [Container.model_validate(container) for container in found]
+
+    def exit_codes(self, job_id: str) -> list[int | None]:
+        """Exit codes by container; None for one that has none (yet)."""
+        return list(self._get(f"jobs/{in_path(job_id)}/exit_codes")["exit_codes"])
+
+    def outputs(
+        self,
+        job_id: str,
+        *,
+        family: bool | None = None,
+        after: str | None = None,
+        limit: int = _PAGE,
+    ) -> JobOutputs:
+        """A page of what a job's completed containers left; ``after`` is the ``next`` of the page before.
+
+        With ``family``, what it is a resubmission of and all resubmissions are told as if they were one job.
+        """
+        query = given(family=family, after=after, limit=limit)
+        return JobOutputs.model_validate(self._get(f"jobs/{in_path(job_id)}/outputs", query))
+
+    def iter_outputs(self, job_id: str, *, family: bool = False) -> Iterator[JobOutput]:
+        """All of them."""
+        page = self.outputs(job_id, family=family)
+        yield from page.outputs
+        while page.next is not None:
+            page = self.outputs(job_id, family=family, after=page.next)
+            yield from page.outputs
+
+    def cancel(self, job_id: str) -> None:
+        """Have a job stopped."""
+        self._put(f"jobs/{in_path(job_id)}/cancel")
+
+    def log(
+        self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
+    ) -> bytes:
+        """A container's ``stdout`` or ``stderr`` from byte ``seek`` on, at most ``length``."""
+        return b"".join(self.stream_log(job_id, number, stream, seek=seek, length=length))
+
+    def stream_log(
+        self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
+    ) -> Iterator[bytes]:
+        """The same, piece by piece."""
+        path = f"jobs/{in_path(job_id)}/log/{number}/{stream}"
+        with self._transport.stream(
+            "GET", path, params=given(seek=seek, length=length)
+        ) as response:
+            yield from self._transport.pieces(response)
+
+    def events(self, *, after: datetime | None = None, job: str | None = None) -> EventStream:
+        """Events of one's own jobs, or of one, from ``after`` or from now; see EventStream."""
+        return EventStream(self._transport, "events", given(job=job), after=after)
+
+    def job_events(self, job_id: str, *, after: datetime | None = None) -> EventStream:
+        """Events of a job from ``after`` or from its first; the iteration ends with the job."""
+        return EventStream(self._transport, f"jobs/{in_path(job_id)}/events", after=after)
