@@ -95,6 +95,10 @@ class LocalSettings(Section):
         description="bytes that one container may ask for",
     )
     max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
+    shared: bool = Field(
+        default=False,
+        description="whether all whom identity kbase lets in may run the registered programs here, as one user",
+    )
     log_limit: int = Field(
         16 << 20,
         ge=4096,

@@ -261,14 +261,8 @@ class Settings(BaseSettings):
             )
         if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
             yield "mongo.user and mongo.password go together: set both, or neither"
-        if Cluster.LOCAL in self.sites:
-            if self.identity == "kbase":
-                yield (
-                    "sites: local runs programs without isolation as the server's user, and identity kbase "
-                    "lets several people in; take local out of sites"
-                )
-            if self.objects == "s3":
-                yield (
-                    "sites: local reads and writes objects in a folder; take local out of sites, or set "
-                    "objects to directory"
-                )
+        if Cluster.LOCAL in self.sites and self.identity == "kbase" and not self.local.shared:
+            yield (
+                "sites: local runs programs without isolation as the server's user, and identity kbase "
+                "lets several people in; take local out of sites, or set local.shared where all of them may"
+            )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cts_core.checksum import crc64nvme_text
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.objects.directory import DirectoryStore
@@ -19,10 +20,62 @@ from cts_core.sites.local.site import LocalSite
 from cts_core.sites.site import ContainerReport, LogStream, Site
 from cts_core.states import TERMINAL, JobState, steps_after
 from cts_core.worker.directory import Directory
+from cts_core.worker.s3_keys import S3Keys
 from tests.factories import make_image, make_job_record
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 LOG_DIR = "logs/container_logs"
 PATIENCE = 60.0
+
+
+class FolderObjects:
+    """The objects of a site, as somebody else sees them: files."""
+
+    def __init__(self, root: Path) -> None:
+        self._directory = Directory(str(root))
+        self._directory.create()
+
+    def put(self, path: str, data: bytes) -> str:
+        """Store an object; returns its checksum."""
+        with self._directory.writer(path) as writer:
+            writer.write(data)
+            return writer.commit().crc64nvme or ""
+
+    def read(self, path: str) -> bytes:
+        return b"".join(self._directory.read(path))
+
+    def delete(self, path: str) -> None:
+        self._directory.delete(path)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class S3Objects:
+    """The same, on S3."""
+
+    def __init__(self, server: S3Server) -> None:
+        self._client = server.client()
+
+    def put(self, path: str, data: bytes) -> str:
+        """Store an object; returns its checksum."""
+        crc = crc64nvme_text(data)
+        self._client.put_object(**_place(path), Body=data, ChecksumCRC64NVME=crc)
+        return crc
+
+    def read(self, path: str) -> bytes:
+        return self._client.get_object(**_place(path))["Body"].read()
+
+    def delete(self, path: str) -> None:
+        self._client.delete_object(**_place(path))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _place(path: str) -> dict[str, str]:
+    bucket, _, key = path.partition("/")
+    return {"Bucket": bucket, "Key": key}
 
 
 @dataclass
@@ -31,7 +84,7 @@ class Ground:
 
     make_site: Callable[[], Site]
     """A site on the same ground, as of a further server."""
-    objects: Directory
+    objects: FolderObjects | S3Objects
     programs: Path
     states: dict[str, list[JobState]] = field(default_factory=dict)
     reports: dict[str, dict[int, ContainerReport]] = field(default_factory=dict)
@@ -44,12 +97,6 @@ class Ground:
     def on_change(self, job_id: str) -> None:
         self.hinted.append(job_id)
         self.changed.set()
-
-    def put(self, path: str, data: bytes) -> str:
-        """Store an object; returns its checksum."""
-        with self.objects.writer(path) as writer:
-            writer.write(data)
-            return writer.commit().crc64nvme or ""
 
     def image(self, script: str) -> JobImage:
         """A registered program."""
@@ -67,7 +114,7 @@ class Ground:
         """A job over ``files`` small inputs, or one for each container."""
         count = submission.pop("files", submission.get("num_containers", 1))
         files = [
-            {"file": path, "crc64nvme": self.put(path, path.encode())}
+            {"file": path, "crc64nvme": self.objects.put(path, path.encode())}
             for path in (f"data/in/{number}.txt" for number in range(count))
         ]
         record = make_job_record(files=files, **{"params": {}, **submission})
@@ -123,22 +170,29 @@ class Ground:
         return log and (b"".join([piece async for piece in log.body]), log.ended)
 
 
-def local_site(folder: Path, **settings: Any) -> LocalSite:
-    """A local site; two in one folder are those of two servers on one home."""
+def local_site(folder: Path, *, keys: S3Keys | None = None, **settings: Any) -> LocalSite:
+    """A local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
     defaults = {"cpus": 2, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
     return LocalSite(
         folder / "local",
         LocalSettings(**(defaults | settings)),
         objects=DirectoryStore(folder / "objects"),
-        objects_root=folder / "objects",
+        objects_root=None if keys else folder / "objects",
         log_dir=LOG_DIR,
+        keys=keys,
     )
 
 
-def local_ground(folder: Path, **settings: Any) -> Ground:
-    """A local site that is not open yet."""
-    objects = Directory(str(folder / "objects"))
-    objects.create()
+def local_ground(folder: Path, *, server: S3Server | None = None, **settings: Any) -> Ground:
+    """A local site that is not open yet; with a ``server``, its objects are there."""
+    keys = None
+    objects: FolderObjects | S3Objects
+    if server is None:
+        objects = FolderObjects(folder / "objects")
+    else:
+        server.empty()
+        objects = S3Objects(server)
+        keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
-    return Ground(lambda: local_site(folder, **settings), objects, programs)
+    return Ground(lambda: local_site(folder, keys=keys, **settings), objects, programs)

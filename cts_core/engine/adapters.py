@@ -11,8 +11,9 @@ from cts_core.images.source import ImageSource
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.settings import Settings
+from cts_core.settings import S3Settings, Settings
 from cts_core.sites.site import Site
+from cts_core.worker.s3_keys import S3Keys
 
 
 def kbase_identity(settings: Settings) -> Identity:
@@ -82,14 +83,31 @@ def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
     if Cluster.LOCAL in settings.sites:
         from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
 
+        is_directory = settings.objects == "directory"
         found[Cluster.LOCAL] = LocalSite(
             settings.home / "local",
             settings.local,
             objects=objects,
-            objects_root=settings.objects_dir,
+            objects_root=settings.objects_dir if is_directory else None,
             log_dir=settings.log_dir,
+            keys=None if is_directory else _worker_keys(settings.s3),
         )
     return found
+
+
+def _worker_keys(s3: S3Settings) -> S3Keys:
+    """What the workers of this machine need, who reach the store as the server does."""
+    from cts_core.objects.s3_api import trust  # noqa: PLC0415 - see the module
+
+    return S3Keys(
+        s3.url,
+        s3.region,
+        s3.access_key,
+        s3.access_secret.get_secret_value(),
+        timeout=s3.timeout_s,
+        ca_file=None if s3.allow_insecure else str(trust(insecure=False)),
+        insecure=s3.allow_insecure,
+    )
 
 
 def _not_there(setting: str, choice: str) -> ConfigError:

@@ -144,10 +144,11 @@ class Engine:
 
     async def start(self) -> None:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
-        if self.sites.find(Cluster.LOCAL) and not self.identity.single_user:
+        is_private = not self.settings.local.shared
+        if self.sites.find(Cluster.LOCAL) and is_private and not self.identity.single_user:
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
-                "take local out of sites, or use an identity of one person"
+                "take local out of sites, use an identity of one person, or set local.shared"
             )
         if self.settings.test_mode:
             log.warning("test_mode is on: jobs are stored and never started")

@@ -1,8 +1,10 @@
 """Starts the fork server. Isolated, so that neither the environment nor the folder changes what is imported.
 
-Usage: ``python -I -S __main__.py CHECKSUM_LIBRARY SOCKET_FD``.
+Usage: ``python -I -S __main__.py CHECKSUM_LIBRARY SOCKET_FD``, with S3Keys as JSON on stdin, if there are any: what
+is neither an argument, nor in the environment, nor on a disk, nobody finds there.
 """
 
+import json
 import os
 import sys
 
@@ -10,5 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 sys.path.append(sys.argv[1])
 
 from cts_core.worker.forkserver import serve  # the path had to be set first
+from cts_core.worker.s3_keys import S3Keys
 
-serve(int(sys.argv[2]))
+given = sys.stdin.read()
+serve(int(sys.argv[2]), S3Keys(**json.loads(given)) if given else None)

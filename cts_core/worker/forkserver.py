@@ -15,6 +15,7 @@ import sys
 import traceback
 
 from cts_core.worker.run import main
+from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 
 _MAX_REQUEST = 1 << 14
@@ -31,8 +32,8 @@ def request_worker(server: socket.socket, folder: str, nudge: int) -> None:
         raise BrokenPipeError("the fork server has ended")
 
 
-def serve(fd: int) -> None:
-    """Fork a worker for each request, until the server is gone."""
+def serve(fd: int, keys: S3Keys | None = None) -> None:
+    """Fork a worker for each request, until the server is gone. The keys are in our memory and the workers' alone."""
     # A terminal's interrupt is for the server, which says when to end. Nobody waits for the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -44,7 +45,7 @@ def serve(fd: int) -> None:
             (nudge,) = fds
             if os.fork() == 0:
                 requests.close()
-                _become_worker(os.fsdecode(folder), nudge)
+                _become_worker(os.fsdecode(folder), nudge, keys)
             os.close(nudge)
             try:
                 requests.send(_DONE)
@@ -52,7 +53,7 @@ def serve(fd: int) -> None:
                 return
 
 
-def _become_worker(folder: str, nudge: int) -> None:
+def _become_worker(folder: str, nudge: int, keys: S3Keys | None) -> None:
     """Never returns: a worker must not go on as a fork server."""
     try:
         os.setsid()
@@ -65,7 +66,7 @@ def _become_worker(folder: str, nudge: int) -> None:
         os.close(log)
         os.set_inheritable(nudge, False)  # noqa: FBT003 - neither takes a keyword
         os.set_blocking(nudge, False)
-        main(folder, nudge)
+        main(folder, nudge, keys)
     except BaseException:  # noqa: BLE001 - said where whoever looks into a lost container finds it
         traceback.print_exc()
         sys.stderr.flush()

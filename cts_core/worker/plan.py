@@ -32,6 +32,7 @@ class WorkerPlan:
     input_mount: str
     output_mount: str
     objects_root: str
+    """The folder of the object store; empty: objects are on S3, whose keys are in no plan."""
     output_dir: str
     """The object folder that outputs go to, without a slash at its end."""
     log_paths: dict[str, str]

@@ -9,7 +9,8 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Callable
+from functools import cached_property
+from typing import Any, Callable, Union
 
 from cts_core.worker import processes
 from cts_core.worker.directory import Directory, DirectoryError
@@ -18,12 +19,17 @@ from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, fault_in_path
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import host
+from cts_core.worker.s3 import S3Objects
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.s3_refusals import S3Error
 from cts_core.worker.spool import INPUTS, OUTPUTS, PLAN, STREAMS, TRANSIENT, ContainerFolder
 from cts_core.worker.watch import Ended, Stop, Watch
 
 _LOG_TYPE = "text/plain; charset=utf-8"
 _RESULT_TRIES, _RESULT_PAUSE = 60, 10.0
 """A result that cannot be written, for want of space, is tried again for this many times and seconds."""
+_TICK_SECONDS = 0.1
+"""Between looks for a cancel while the object store is away."""
 _MAX_NAMED = 10
 """Of many files this many are named in a sentence."""
 
@@ -40,14 +46,34 @@ class Worker:
     """Takes one claimed container to its end."""
 
     def __init__(
-        self, folder: ContainerFolder, plan: WorkerPlan, stop: Stop, on_event: Callable[[], None]
+        self,
+        folder: ContainerFolder,
+        plan: WorkerPlan,
+        stop: Stop,
+        on_event: Callable[[], None],
+        keys: S3Keys | None = None,
     ) -> None:
         self._folder = folder
         self._plan = plan
         self._stop = stop
         self._on_event = on_event
-        self._objects = Directory(plan.objects_root)
+        self._keys = keys
         self._result: dict[str, Any] = {}
+
+    @cached_property
+    def _objects(self) -> Union[Directory, S3Objects]:
+        if self._plan.objects_root:
+            return Directory(self._plan.objects_root)
+        if self._keys is None:
+            raise S3Error("its job has its objects on S3, to which this server has no keys")
+        return S3Objects(self._keys.http(), KeyGrants(self._keys), pause=self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the object store is tried again, unless nobody needs that any more."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._check_wanted()
+            time.sleep(_TICK_SECONDS)
 
     def run(self) -> dict[str, Any]:
         """Run every step, and say how it ended.
@@ -118,7 +144,7 @@ class Worker:
 
     def _check_wanted(self) -> None:
         if self._folder.is_canceled():
-            raise Canceled
+            raise Canceled("The job was canceled.")
         if self._stop.asked:
             raise Failed(
                 "Its worker was told to end, as when the machine is shut down. Submit it again."
@@ -212,7 +238,7 @@ class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.filename is not None:
             raise Failed(f"{self._what}: {error.strerror}: '{error.filename}'.") from error
-        if isinstance(error, (DirectoryError, host.ProgramError, OSError)):
+        if isinstance(error, (DirectoryError, S3Error, host.ProgramError, OSError)):
             raise Failed(f"{self._what}: {error}.") from error
 
 
@@ -229,10 +255,10 @@ def _named(names: list[str]) -> str:
     return ", ".join(names[:_MAX_NAMED]) + more
 
 
-def main(path: str, nudge: int | None = None) -> None:
+def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> None:
     """Claim the container in this folder and run it; leave quietly when somebody else has it.
 
-    ``nudge``: a pipe that gets one byte for each event, if anybody still listens.
+    ``nudge``: a pipe that gets one byte for each event, if anybody still listens. ``keys``: to objects on S3.
     """
     for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
@@ -252,7 +278,7 @@ def main(path: str, nudge: int | None = None) -> None:
                 os.write(nudge, b".")
 
     plan = WorkerPlan.load(folder.file(PLAN))
-    result = Worker(folder, plan, Stop(), on_event).run()
+    result = Worker(folder, plan, Stop(), on_event, keys).run()
     failpoint("result:before")
     _write_result(folder, result)
     failpoint("result:after")

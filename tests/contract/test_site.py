@@ -36,10 +36,15 @@ COPY = {
 WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(
+    params=[
+        "local",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("minio", "versitygw")),
+    ]
+)
 async def ground(request, tmp_path: Path) -> AsyncIterator[Ground]:
-    assert request.param == "local"
-    ground = local_ground(tmp_path)
+    on_s3 = None if request.param == "local" else request.getfixturevalue(request.param)
+    ground = local_ground(tmp_path, server=on_s3)
     await ground.site.open(ground.on_change)
     yield ground
     for job_id in ground.states:
@@ -47,6 +52,7 @@ async def ground(request, tmp_path: Path) -> AsyncIterator[Ground]:
             while not await ground.site.cancel(job_id):
                 await asyncio.sleep(0.02)
     await ground.site.close()
+    ground.objects.close()
 
 
 def _gated(tmp_path: Path) -> dict[str, object]:
@@ -99,9 +105,7 @@ async def test_each_container_gets_its_own(ground: Ground) -> None:
     )
     reports = await ground.until(job)
     assert {n: report.outcome.exit_code for n, report in reports.items()} == {0: 0, 1: 1, 2: 2}
-    assert b"".join(ground.objects.read("data/out/0/all")) == (
-        b"data/in/0.txtdata/in/1.txtdata/in/2.txt"
-    )
+    assert ground.objects.read("data/out/0/all") == (b"data/in/0.txtdata/in/1.txtdata/in/2.txt")
     assert [await ground.log(job, n) for n in range(3)] == [
         (f"{n}\n".encode(), True) for n in range(3)
     ]

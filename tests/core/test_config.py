@@ -215,6 +215,7 @@ def test_a_choice_demands_what_it_needs_by_name():
 def test_combinations_that_cannot_be():
     (line,) = _refusal({**SERVICE, "objects": "directory", "sites": "local"})
     assert line.startswith("sites: local runs programs without isolation")
+    load_settings({**SERVICE, "sites": "local", "local": {"shared": True}}, environ={})
     (line,) = _refusal({"mongo": {"user": "cts"}})
     assert line == "mongo.user and mongo.password go together: set both, or neither"
 

@@ -18,13 +18,13 @@ def worker_plan(
     *,
     program_file: str,
     settings: LocalSettings,
-    objects_root: Path,
+    objects_root: Path | None,
     log_dir: str,
     refdata_folder: Path | None = None,
 ) -> WorkerPlan:
     """The plan of one container; ``program_file`` is what the image's digest is of.
 
-    ``refdata_folder`` holds the reference data that the image needs.
+    Without ``objects_root`` objects are on S3; ``refdata_folder`` holds the reference data that the image needs.
     """
     params = job.job_input.params
     logs = join_path(log_dir, job.id)
@@ -43,7 +43,7 @@ def worker_plan(
         ],
         input_mount=params.input_mount_point,
         output_mount=params.output_mount_point,
-        objects_root=str(objects_root),
+        objects_root=str(objects_root or ""),
         output_dir=plan.output_dir,
         log_paths={
             stream.value: join_path(logs, f"container-{plan.number}-{stream.value}.txt")

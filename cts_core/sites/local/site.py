@@ -46,6 +46,7 @@ from cts_core.sites.local.reports import (
 from cts_core.sites.local.spawn import Spawner
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
 from cts_core.states import TERMINAL, JobState
+from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
 
 log = logging.getLogger(__name__)
@@ -81,16 +82,20 @@ class LocalSite:
         settings: LocalSettings,
         *,
         objects: ObjectStore,
-        objects_root: Path,
+        objects_root: Path | None,
         log_dir: str,
+        keys: S3Keys | None = None,
     ) -> None:
-        """``objects`` is what reference data is read from; workers read the folder ``objects_root``."""
+        """``objects`` is what reference data is read from.
+
+        Workers use the folder ``objects_root``; without it, S3 with ``keys``.
+        """
         self._root = root
         self._settings = settings
         self._objects_root = objects_root
         self._log_dir = log_dir
         self._queue = Queue(root, settings.cpus, on_lost=bury)
-        self._spawner = Spawner(root)
+        self._spawner = Spawner(root, keys)
         self._refdata = LocalRefdata(root, settings, objects)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cts_core.worker
 from cts_core.sites.local.queue import LocalJob
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.forkserver import request_worker
+from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 
 log = logging.getLogger(__name__)
@@ -53,8 +55,10 @@ def _checksum_library() -> Path:
 class ForkServer:
     """A fork server of ours, which is started when it is needed."""
 
-    def __init__(self, log_file: Path) -> None:
+    def __init__(self, log_file: Path, keys: S3Keys | None = None) -> None:
+        """``keys``: what its workers need for objects on S3; they are told by a pipe, and not kept anywhere."""
         self._log_file = log_file
+        self._keys = keys
         self._library = _checksum_library()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -75,13 +79,17 @@ class ForkServer:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-I", "-S", str(_ENTRY), str(self._library), str(theirs.fileno())],
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=log_file,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 cwd="/",
             )
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        with self._process.stdin as stdin:
+            if self._keys is not None:
+                stdin.write(json.dumps(asdict(self._keys)).encode())
         return ours
 
     def close(self) -> None:
@@ -109,8 +117,8 @@ class _Attempt:
 class Spawner:
     """The workers that this server started and that may still claim. For one thread at a time."""
 
-    def __init__(self, root: Path) -> None:
-        self._server = ForkServer(root / "forkserver.log")
+    def __init__(self, root: Path, keys: S3Keys | None = None) -> None:
+        self._server = ForkServer(root / "forkserver.log", keys)
         self._attempts: dict[tuple[str, int], _Attempt] = {}
 
     def spawn(self, job: LocalJob, number: int) -> int | None:

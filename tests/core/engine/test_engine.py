@@ -22,3 +22,13 @@ async def test_the_local_site_refuses_several_people(tmp_path: Path):
     with pytest.raises(ConfigError, match="several people"):
         await engine.start()
     assert not (tmp_path / "records.sqlite").exists()
+
+
+async def test_unless_that_is_meant(tmp_path: Path):
+    settings = load_settings(
+        {"preset": "embedded", "home": tmp_path, "local": {"shared": True}}, environ={}
+    )
+    engine = Engine.from_settings(settings, SeveralPeople("ana", "kernel-token"))
+    await engine.start()
+    assert (await engine.readiness()).status == "ready"
+    await engine.stop()

@@ -1,0 +1,114 @@
+"""Requests to an S3 server about one object, tried again where that may help.
+
+Who allows them is another's business (``Grants``). What may pass, such as a server that is away, is tried again for
+long: a container that has run should not be lost because its outputs could not be stored for some minutes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Callable, Dict, Iterator, Mapping, Protocol, TypeVar
+
+from cts_core.worker.s3_refusals import S3Error, meaning
+from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
+
+PATIENCE_SECONDS = 900.0
+"""For how long an object is tried without any progress."""
+MAX_PAUSE_SECONDS = 10.0
+"""The most between two tries."""
+
+_T = TypeVar("_T")
+
+
+class Grants(Protocol):
+    """Allows requests: by keys, or by asking somebody who has them."""
+
+    def grant(
+        self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
+    ) -> Grant:
+        """Leave for one request about the object at ``path``, now."""
+
+
+class S3Requests:
+    """Asks an S3 server. For one thread."""
+
+    def __init__(self, http: Http, grants: Grants, pause: Callable[[float], None]) -> None:
+        """``pause(seconds)`` waits before a further try; what it raises ends the tries."""
+        self._http = http
+        self._grants = grants
+        self._pause = pause
+        self._is_away = False
+        """Whether the patience with the server is used up: what comes next is tried once."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        headers: Dict[str, str],
+        body: Iterator[memoryview] | None = None,
+    ) -> tuple[Dict[str, str], str]:
+        """One short answer. Raises Passing, Gone and S3Error."""
+        with _explained(path):
+            granted = self._grants.grant(method, path, parameters, headers)
+            return self._http.ask(method, granted, body)
+
+    def receive(self, path: str, headers: Dict[str, str]) -> tuple[str, Iterator[memoryview]]:
+        """The etag and the bytes of an object. Raises Passing, Gone and S3Error."""
+        with _explained(path):
+            answer = self._http.open("GET", self._grants.grant("GET", path, {}, headers))
+        return answer.getheader("etag") or "", self._http.pieces(answer)
+
+    def persist(self, path: str, attempt: Callable[[Callable[[], None]], _T]) -> _T:
+        """Try until it works, is refused, or made no progress for ``PATIENCE_SECONDS``.
+
+        ``attempt`` is handed what it calls for each progress it makes. Raises S3Error and Gone.
+        """
+        deadline, tries = 0.0, 0
+
+        def progressed() -> None:
+            nonlocal deadline, tries
+            self._is_away = False
+            deadline, tries = time.monotonic() + PATIENCE_SECONDS, 0
+
+        if not self._is_away:
+            progressed()
+        while True:
+            try:
+                result = attempt(progressed)
+            except Passing as e:
+                if time.monotonic() > deadline:
+                    self._is_away = True
+                    raise S3Error(
+                        f"The object store could not be used for '{path}' for {PATIENCE_SECONDS:.0f} seconds "
+                        f"({e}): submit the job again once it can"
+                    ) from e
+            else:
+                self._is_away = False
+                return result
+            tries += 1
+            most = min(MAX_PAUSE_SECONDS, 0.2 * 2 ** min(tries, 10))
+            self._pause(random.uniform(most / 2, most))  # noqa: S311 - spreads load
+
+
+class _explained:  # noqa: N801 - reads as a word of the language, as contextlib's do
+    """Turns what HTTP says into what it means for an object."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Refused):
+            raise meaning(error, self._path) from error
+        if isinstance(error, Untrusted):
+            raise S3Error(
+                f"The object store's certificate is not to be trusted: {error}"
+            ) from error

@@ -1,0 +1,151 @@
+"""HTTP by the standard library: one request at a time, over a connection that is kept while it is good."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Dict, Iterable, Iterator
+from urllib.parse import urlsplit
+
+from cts_core.worker.checksum import PIECE, Buffer
+
+MAX_ANSWER = 1 << 20
+"""Bytes that are read of an answer that is no object."""
+_REDIRECT = 300
+
+
+class Passing(Exception):
+    """It may go better soon; the text says what happened."""
+
+
+class Untrusted(Exception):
+    """The server's certificate is not to be trusted; the text says why."""
+
+
+class Refused(Exception):
+    """The server answered, and not with what was asked for."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A request that somebody allows: where to, and with which headers. Either may be worth as much as a key."""
+
+    url: str = field(repr=False)
+    headers: Dict[str, str] = field(repr=False)
+
+
+class Http:
+    """Asks servers. For one thread; no proxy is used, no redirect followed."""
+
+    def __init__(
+        self, *, timeout: float, ca_file: str | None = None, insecure: bool = False
+    ) -> None:
+        """``timeout``: seconds that a server may stay silent; ``ca_file``: whom to trust, None: as the system does."""
+        self._timeout = timeout
+        self._ca_file = ca_file
+        self._insecure = insecure
+        self._server = ""
+        self._connection: HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def open(self, method: str, grant: Grant, body: Iterable[Buffer] | None = None) -> HTTPResponse:
+        """The answer, whose body is to be read by ``pieces`` before the next request.
+
+        A ``body`` goes with a ``content-length`` among the headers. Raises Passing, Refused and Untrusted.
+        """
+        try:
+            answer = self._exchange(method, grant, body)
+        except ssl.SSLCertVerificationError as e:
+            raise Untrusted(e.verify_message) from e
+        except (OSError, HTTPException) as e:
+            raise Passing(_reason(e)) from e
+        if answer.status < _REDIRECT:
+            return answer
+        raise Refused(answer.status, self._text(answer))
+
+    def ask(
+        self, method: str, grant: Grant, body: Iterable[Buffer] | None = None
+    ) -> tuple[Dict[str, str], str]:
+        """The headers, their names in lower case, and the text of a short answer. Raises as ``open`` does."""
+        answer = self.open(method, grant, body)
+        text = self._text(answer)
+        return {name.lower(): value for name, value in answer.getheaders()}, text
+
+    def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> Iterator[memoryview]:
+        """The body, or its first ``limit`` bytes and a few more, each piece good until the next.
+
+        Raises Passing when it breaks off.
+        """
+        buffer = memoryview(bytearray(PIECE))
+        expected, size = answer.length, 0
+        is_whole = False
+        try:
+            while limit is None or size < limit:
+                try:
+                    count = answer.readinto(buffer)
+                except (OSError, HTTPException) as e:
+                    raise Passing(_reason(e)) from e
+                if not count:
+                    if expected is not None and size < expected:
+                        raise Passing("the answer broke off")
+                    is_whole = True
+                    return
+                size += count
+                yield buffer[:count]
+        finally:
+            if not is_whole:
+                self.close()
+
+    def _text(self, answer: HTTPResponse) -> str:
+        return b"".join(map(bytes, self.pieces(answer, limit=MAX_ANSWER))).decode(errors="replace")
+
+    def _exchange(self, method: str, grant: Grant, body: Iterable[Buffer] | None) -> HTTPResponse:
+        url = urlsplit(grant.url)
+        connection = self._to(url.scheme, url.netloc)
+        try:
+            try:
+                target = f"{url.path}?{url.query}" if url.query else url.path
+                connection.request(method, target, body=body, headers=grant.headers)
+            except (BrokenPipeError, ConnectionResetError):
+                # Who refuses to take all of it may have said why before hanging up.
+                if connection.sock is None:
+                    raise
+            return connection.getresponse()
+        except BaseException:
+            self.close()
+            raise
+
+    def _to(self, scheme: str, netloc: str) -> HTTPConnection:
+        server = f"{scheme}://{netloc}"
+        if self._connection is None or self._server != server:
+            self.close()
+            self._server = server
+            self._connection = self._connect(scheme, netloc)
+        return self._connection
+
+    def _connect(self, scheme: str, netloc: str) -> HTTPConnection:
+        if scheme == "http":
+            return HTTPConnection(netloc, timeout=self._timeout)
+        context = ssl.create_default_context(cafile=self._ca_file)
+        if self._insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return HTTPSConnection(netloc, timeout=self._timeout, context=context)
+
+
+def _reason(error: Exception) -> str:
+    # Without the address, which may be a presigned URL's.
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return type(error).__name__

@@ -1,0 +1,384 @@
+"""A worker's objects on S3: what arrives is what was meant, whatever happens on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.checksum import crc64nvme_text
+from cts_core.worker import s3_requests, s3_upload
+from cts_core.worker.s3 import S3Objects
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.s3_refusals import S3Error
+from tests.services.proxy import Proxy
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
+from tests.services.server import free_port
+
+MIB = 1 << 20
+BIG = random.Random(1).randbytes(12 * MIB + 12_345)
+
+
+def keys(url: str, **changes) -> S3Keys:
+    return replace(S3Keys(url, REGION, ACCESS_KEY, SECRET, timeout=20), **changes)
+
+
+@pytest.fixture
+def objects() -> Iterator[Callable[..., S3Objects]]:
+    """Makes what is tested, for a server at a URL."""
+    made = []
+
+    def make(url: str, pause: Callable[[float], None] = lambda _: None, **changes) -> S3Objects:
+        given = keys(url, **changes)
+        made.append(S3Objects(given.http(), KeyGrants(given), pause=pause))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_the_secret_is_not_shown() -> None:
+    assert SECRET not in repr(keys("http://host"))
+    grant = KeyGrants(keys("http://host")).grant("GET", "data/a", {}, {})
+    assert "Signature" not in repr(grant)
+
+
+# -- on real servers -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def server(request) -> S3Server:
+    found = request.getfixturevalue(request.param)
+    found.empty()
+    return found
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def five_mib_parts(monkeypatch) -> None:
+    monkeypatch.setattr(s3_upload, "PART", 5 * MIB)
+
+
+@contextlib.contextmanager
+def asked(server: S3Server, path: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    bucket, _, key = path.partition("/")
+    with contextlib.closing(server.client()) as client:
+        yield client, {"Bucket": bucket, "Key": key}
+
+
+def put(server: S3Server, path: str, data: bytes) -> str:
+    with asked(server, path) as (client, place):
+        client.put_object(**place, Body=data, ChecksumCRC64NVME=crc64nvme_text(data))
+    return crc64nvme_text(data)
+
+
+def look(server: S3Server, path: str) -> dict[str, Any]:
+    with asked(server, path) as (client, place):
+        return client.head_object(**place, ChecksumMode="ENABLED")
+
+
+def content(server: S3Server, path: str) -> bytes:
+    with asked(server, path) as (client, place):
+        return client.get_object(**place)["Body"].read()
+
+
+def unfinished(server: S3Server) -> list[Any]:
+    with asked(server, "data/") as (client, place):
+        return client.list_multipart_uploads(Bucket=place["Bucket"]).get("Uploads", [])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("five_mib_parts")
+@pytest.mark.parametrize("data", [b"", b"a few bytes", BIG], ids=["empty", "small", "big"])
+def test_stored_with_the_checksum_of_the_whole_and_fetched(
+    objects, server: S3Server, tmp_path: Path, data: bytes
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    path = "data/out/a name+with #%&=é ä"
+    stored = objects(server.url).store(str(source), path, "text/plain; charset=utf-8")
+    assert (stored.size, stored.crc64nvme) == (len(data), crc64nvme_text(data))
+    found = look(server, path)
+    assert found["ChecksumCRC64NVME"] == crc64nvme_text(data)
+    assert found["ChecksumType"] == "FULL_OBJECT"
+    assert found["ContentType"] == "text/plain; charset=utf-8"
+    target = tmp_path / "target"
+    assert objects(server.url).fetch(path, str(target), stored.crc64nvme) == len(data)
+    assert target.read_bytes() == data
+
+
+@pytest.mark.slow
+def test_what_is_there_is_replaced(objects, server: S3Server, tmp_path: Path) -> None:
+    put(server, "data/a", b"old")
+    (tmp_path / "new").write_bytes(b"new")
+    objects(server.url).store(str(tmp_path / "new"), "data/a")
+    assert content(server, "data/a") == b"new"
+
+
+@pytest.mark.slow
+def test_other_bytes_than_those_submitted_leave_nothing(
+    objects, server: S3Server, tmp_path: Path
+) -> None:
+    put(server, "data/a", b"other")
+    expected = crc64nvme_text(b"submitted")
+    with pytest.raises(S3Error, match="for the path 'data/a' does not match the actual checksum"):
+        objects(server.url).fetch("data/a", str(tmp_path / "a"), expected)
+    assert not (tmp_path / "a").exists()
+
+
+def no_pause(_: float) -> None:
+    raise AssertionError("it was tried again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["data/none", "no-such-bucket/a"])
+def test_what_is_not_there_is_told_at_once(
+    objects, server: S3Server, tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(S3Error, match=f"'{path}' was not found"):
+        objects(server.url, no_pause).fetch(path, str(tmp_path / "a"), "x")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"secret": "no-such-secret"}, {"access_key": "nobody"}])
+def test_keys_that_are_wrong_are_told_at_once_and_not_shown(
+    objects, server: S3Server, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    put(server, "data/a", b"a")
+    with pytest.raises(S3Error) as refused:
+        objects(server.url, no_pause, **changes).fetch("data/a", str(tmp_path / "a"), "x")
+    assert "own credentials" in str(refused.value)
+    assert not any(word in str(refused.value) for word in (SECRET, ACCESS_KEY, *changes.values()))
+
+
+@pytest.mark.slow
+def test_a_download_goes_on_where_it_broke_off(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+) -> None:
+    crc = put(server, "data/big", BIG)
+    proxy.cut_after = 7 * MIB
+    size = objects(proxy.url).fetch("data/big", str(tmp_path / "big"), crc)
+    assert size == len(BIG)
+    assert (tmp_path / "big").read_bytes() == BIG
+    assert proxy.cut_after is None, "it did not break off"
+    assert proxy.connections == 2
+
+
+@pytest.mark.slow
+def test_an_object_that_is_replaced_meanwhile_is_never_mixed(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+) -> None:
+    put(server, "data/big", BIG)
+    other = bytes(reversed(BIG))
+    proxy.cut_after = 7 * MIB
+
+    def replace_it(_: float) -> None:
+        put(server, "data/big", other)
+
+    fetched = objects(proxy.url, replace_it).fetch(
+        "data/big", str(tmp_path / "big"), crc64nvme_text(other)
+    )
+    assert fetched == len(other)
+    assert (tmp_path / "big").read_bytes() == other
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("five_mib_parts")
+def test_an_upload_survives_a_server_that_goes_and_comes(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(BIG)
+    proxy.closed = True
+    tries = []
+
+    def come_back(_: float) -> None:
+        tries.append(1)
+        proxy.closed = len(tries) < 3
+
+    stored = objects(proxy.url, come_back).store(str(tmp_path / "big"), "data/big")
+    assert len(tries) == 3
+    assert look(server, "data/big")["ChecksumCRC64NVME"] == stored.crc64nvme
+    assert content(server, "data/big") == BIG
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("five_mib_parts")
+def test_a_lost_answer_to_the_last_request_is_looked_for(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "big").write_bytes(BIG)
+    complete = s3_upload.Upload._complete
+
+    def lose_the_answer(self, upload, etags) -> None:
+        proxy.cut_after = 0
+        complete(self, upload, etags)
+
+    monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_answer)
+    objects(proxy.url).store(str(tmp_path / "big"), "data/big")
+    assert proxy.cut_after is None
+    assert content(server, "data/big") == BIG
+    assert not unfinished(server)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("five_mib_parts")
+def test_an_upload_that_is_given_up_leaves_no_parts(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
+) -> None:
+    class CanceledError(Exception):
+        pass
+
+    (tmp_path / "big").write_bytes(BIG)
+    send = s3_upload.Upload._send
+
+    def cut_the_second(self, part, parameters, headers) -> str:
+        if part.start:
+            proxy.cut_after = 0
+        return send(self, part, parameters, headers)
+
+    def cancel(_: float) -> None:
+        raise CanceledError
+
+    monkeypatch.setattr(s3_upload.Upload, "_send", cut_the_second)
+    with pytest.raises(CanceledError):
+        objects(proxy.url, cancel).store(str(tmp_path / "big"), "data/big")
+    assert not unfinished(server)
+    with pytest.raises(Exception, match="404"):
+        look(server, "data/big")
+
+
+@pytest.mark.slow
+def test_a_file_that_changes_is_refused_by_the_server(
+    objects, server: S3Server, tmp_path: Path, monkeypatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"before")
+    monkeypatch.setattr(s3_requests, "PATIENCE_SECONDS", 0)
+    upload_init = s3_upload.Upload.__init__
+
+    def change_it(self, *given) -> None:
+        upload_init(self, *given)
+        source.write_bytes(b"behind")
+
+    monkeypatch.setattr(s3_upload.Upload, "__init__", change_it)
+    with pytest.raises(S3Error, match="could not be used"):
+        objects(server.url).store(str(source), "data/a")
+    with pytest.raises(Exception, match="404"):
+        look(server, "data/a")
+
+
+# -- servers that misbehave ------------------------------------------------------------------------
+
+
+class Scripted:
+    """Answers each connection with the next of some texts, and hangs up."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, args=(answers,), daemon=True).start()
+
+    def _serve(self, answers: tuple[bytes, ...]) -> None:
+        with self._listener:
+            for answer in answers:
+                connection, _ = self._listener.accept()
+                with connection:
+                    self.requests.append(connection.recv(1 << 16))
+                    connection.sendall(answer)
+
+
+def http(status: str, body: bytes = b"", headers: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n".encode()
+        + body
+    )
+
+
+def error(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
+
+
+def test_what_may_pass_is_tried_again_and_a_short_answer_is_none(objects, tmp_path: Path) -> None:
+    whole = http("200 OK", b"content", 'ETag: "1"\r\n')
+    server = Scripted(
+        http("503 Slow Down", error("SlowDown")),
+        b"",
+        http("500 Oops", b"<html>"),
+        whole[:-4],
+        http("206 Partial Content", b"tent", 'ETag: "1"\r\n'),
+    )
+    pauses: list[float] = []
+    fetched = objects(server.url, pauses.append).fetch(
+        "data/a", str(tmp_path / "a"), crc64nvme_text(b"content")
+    )
+    assert fetched == 7
+    assert (tmp_path / "a").read_bytes() == b"content"
+    assert len(pauses) == 4
+    assert b"range: bytes=3-" in server.requests[-1]
+    assert b'if-match: "1"' in server.requests[-1]
+
+
+def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
+    objects, tmp_path: Path, monkeypatch
+) -> None:
+    now = [0.0]
+
+    def pause(seconds: float) -> None:
+        assert 0 < seconds <= s3_requests.MAX_PAUSE_SECONDS
+        now[0] += seconds
+
+    monkeypatch.setattr(s3_requests.time, "monotonic", lambda: now[0])
+    store = objects(f"http://127.0.0.1:{free_port()}", pause)
+    with pytest.raises(S3Error, match=r"'data/a' for 900 seconds \(Connection refused\)"):
+        store.fetch("data/a", str(tmp_path / "a"), "x")
+    assert 900 < now[0] < 920
+    before = now[0]
+    with pytest.raises(S3Error, match="'data/b' for 900 seconds"):
+        store.fetch("data/b", str(tmp_path / "b"), "x")
+    assert now[0] == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (http("403 Forbidden", error("AccessDenied")), "denies access to 'data/a' (AccessDenied)"),
+        (http("507 Full", error("XMinioStorageFull")), "no space left at the object store"),
+        (http("301 Moved", error("PermanentRedirect")), "another region"),
+        (http("400 Bad", error("EntityTooLarge")), "refuses 'data/a' (EntityTooLarge)"),
+        (http("302 Found", b"", "Location: http://elsewhere/\r\n"), "refuses 'data/a' (HTTP 302)"),
+    ],
+)
+def test_each_refusal_has_its_sentence(objects, tmp_path: Path, answer: bytes, why: str) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(S3Error) as refused:
+        objects(Scripted(answer).url).store(str(tmp_path / "a"), "data/a")
+    assert why in str(refused.value)
+
+
+def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(s3_upload, "PART", 1)
+    (tmp_path / "a").write_bytes(b"ab")
+    started = http("200 OK", b"<UploadId>7</UploadId>")
+    part = http("200 OK", b"", 'ETag: "p"\r\n')
+    done = http("200 OK", b"<CompleteMultipartUploadResult/>")
+    server = Scripted(started, part, part, http("200 OK", error("InternalError")), done)
+    objects(server.url).store(str(tmp_path / "a"), "data/a")
+    assert [request.split()[0] for request in server.requests] == [
+        b"POST", b"PUT", b"PUT", b"POST", b"POST",
+    ]  # fmt: skip
