@@ -54,7 +54,10 @@ async def _listen(engine: Engine, home: Path) -> None:
         async for event in events:
             if isinstance(event, JobEvent):
                 _append(home / "delivered.jsonl", json.dumps(event.to_json()))
-                cursor.write_text(event.recorded_at.isoformat())
+                # In one step: killed between, a half-written cursor would be none.
+                moved = cursor.with_suffix(".new")
+                moved.write_text(event.recorded_at.isoformat())
+                moved.replace(cursor)
 
 
 async def _prepare(engine: Engine) -> None:
@@ -126,6 +129,8 @@ async def main(home: Path, submission: str, count: int) -> None:
         if job.state not in TERMINAL and job.state != "canceling":
             await engine.jobs.cancel(ANA, job.id)
     while not await _idle(engine, home / "delivered.jsonl"):
+        if listener.done():
+            listener.result()
         await asyncio.sleep(0.05)
     listener.cancel()
     await engine.stop()
