@@ -11,6 +11,7 @@ import pytest
 from tests.services.server import MissingError
 
 SERVICES = [
+    "tests.services.condor",
     "tests.services.kafka",
     "tests.services.minio",
     "tests.services.mongo",

@@ -17,10 +17,8 @@ Central) keeps everything in memory, so that a killed server would come back emp
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +37,10 @@ from tests.services.server import (
     need_program,
     skip_without,
 )
+from tests.services.sid import enter, install_root, need_root, run
 
 FERRETDB = "github.com/FerretDB/FerretDB/v2/cmd/ferretdb"
 FERRETDB_VERSION = "v2.7.0"
-SUITE = "sid"
 PACKAGE = "postgresql-18-documentdb"
 USER, PASSWORD = "cts", "p@ss/w:rd % 1"
 
@@ -54,13 +52,6 @@ shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'
 cron.database_name = 'postgres'
 max_connections = 300
 shared_buffers = 256MB
-"""
-# The mounts are the process's own, and gone with it. /mnt is the server's folder.
-_MOUNT = """
-set -e
-mount --rbind /dev {root}/dev
-mount -t proc proc {root}/proc
-mount --bind {folder} {root}/mnt
 """
 _IN_ROOT = "chroot --userspec=postgres:postgres {root}"
 _INITIALIZE = """
@@ -83,62 +74,13 @@ wait
 """
 
 
-def _enter(folder: Path, root: Path, script: str) -> list[str]:
-    mounts = _MOUNT.format(root=shlex.quote(str(root)), folder=shlex.quote(str(folder)))
-    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + script]
-
-
-def _run(command: list[str], **options: object) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        **options,
-    )
-    if done.returncode:
-        raise MissingError(f"{command[0]} failed: {done.stdout[-2000:]}")
-
-
-def _mirror() -> str:
-    """Where this machine has its Debian packages from."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    if not found:
-        raise MissingError("apt-get knows no archive of Debian packages")
-    return min(found, key=len)  # those of security updates are longer
-
-
-def _install_root(folder: Path) -> None:
-    if shutil.which("debootstrap") is None:
-        _run(["apt-get", "update", "-qq"])
-        _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "debootstrap"])
-    new = folder / "root.new"
-    shutil.rmtree(new, ignore_errors=True)
-    _run(["debootstrap", "--variant=minbase", SUITE, str(new), _mirror()])
-    policy = new / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")  # no service is started when it is installed
-    policy.chmod(0o755)
-    install = (
-        f"chroot {shlex.quote(str(new))} apt-get install -y -qq --no-install-recommends {PACKAGE}"
-    )
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    (folder / "empty").mkdir(exist_ok=True)
-    _run(_enter(folder / "empty", new, install), env=environ)
-    for unused in ("usr/share/doc", "usr/share/locale", "var/lib/apt/lists", "var/cache/apt"):
-        shutil.rmtree(new / unused, ignore_errors=True)
-    new.rename(folder / "root")
-
-
 def _install_ferretdb(folder: Path) -> None:
     go = need_program("go", "install Go from golang.org or your distribution")
     module = folder / "module"
     module.mkdir(exist_ok=True)
     (module / "go.mod").write_text("module server\n\ngo 1.24\n")
-    _run([go, "get", f"{FERRETDB}@{FERRETDB_VERSION}"], cwd=module)
-    _run([go, "build", "-o", str(folder / "ferretdb.new"), FERRETDB], cwd=module)
+    run([go, "get", f"{FERRETDB}@{FERRETDB_VERSION}"], cwd=module)
+    run([go, "build", "-o", str(folder / "ferretdb.new"), FERRETDB], cwd=module)
     (folder / "ferretdb.new").rename(folder / "ferretdb")
 
 
@@ -159,19 +101,19 @@ def _install_data(folder: Path) -> None:
         port=free_port(),
         user=shlex.quote(f"SELECT documentdb_api.create_user('{user}')"),
     )
-    _run(_enter(new, folder / "root", script))
+    run(enter(folder / "root", new, script))
     new.rename(folder / "template")
 
 
 def install() -> Path:
     """The folder with the server: about three minutes once, nothing after that. Raises MissingError."""
-    if os.geteuid() != 0:
-        raise MissingError(
-            "The MongoDB server of the tests runs in a chroot: run the tests as root"
-        )
-    need_program("unshare", "install util-linux")
+    need_root("The MongoDB server")
     with installing("mongo") as folder:
-        steps = {"root": _install_root, "ferretdb": _install_ferretdb, "template": _install_data}
+        steps = {
+            "root": lambda folder: install_root(folder, PACKAGE),
+            "ferretdb": _install_ferretdb,
+            "template": _install_data,
+        }
         for made, make in steps.items():
             if not (folder / made).exists():
                 make(folder)
@@ -198,13 +140,13 @@ class MongoServer(ServerProcess):
             ferretdb=shlex.quote(str(self.installed / "ferretdb")),
             folder=shlex.quote(str(self.data)),
         )
-        return _enter(self.data, root, script)
+        return enter(root, self.data, script)
 
     def start(self) -> None:
         if not self.data.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             # With owners and modes, as PostgreSQL insists on.
-            _run(["cp", "-a", str(self.installed / "template"), str(self.data)])
+            run(["cp", "-a", str(self.installed / "template"), str(self.data)])
         super().start()
 
     def _is_ready(self) -> bool:

@@ -1,0 +1,251 @@
+"""A real HTCondor pool on loopback: collector, negotiator, schedd and one startd, from Debian sid.
+
+The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
+takes seconds here. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.server import (
+    MissingError,
+    ServerProcess,
+    free_port,
+    installing,
+    skip_without,
+)
+from tests.services.sid import enter, install_root, need_root, run
+
+PACKAGES = ("condor", "ca-certificates", "procps", "python3")
+USER = "cts"
+DOMAIN = "pool.test"
+CPUS, MEMORY_MIB = 128, 262_144
+"""Of the one node."""
+INITIALDIR = "/tmp"
+"""A folder that is there on both sides, of which the pool's is ``work``: the bindings look for it on theirs."""
+
+_SECURITY = """
+UID_DOMAIN = {domain}
+TRUST_DOMAIN = {domain}
+COLLECTOR_HOST = 127.0.0.1:{port}
+NO_DNS = True
+DEFAULT_DOMAIN_NAME = {domain}
+ENABLE_IPV6 = False
+SEC_DEFAULT_AUTHENTICATION = REQUIRED
+SEC_DEFAULT_INTEGRITY = REQUIRED
+SEC_DEFAULT_ENCRYPTION = OPTIONAL
+"""
+_CLIENT = (
+    _SECURITY
+    + """
+SEC_DEFAULT_AUTHENTICATION_METHODS = {method}
+SEC_CLIENT_AUTHENTICATION_METHODS = {method}
+{secret}
+"""
+)
+_SECRETS = {
+    "IDTOKENS": "SEC_TOKEN_DIRECTORY = {}/tokens",
+    "PASSWORD": "SEC_PASSWORD_FILE = {}/passwords.d/POOL",
+}
+_POOL = (
+    _SECURITY
+    + """
+LOCAL_DIR = /mnt
+LOCAL_CONFIG_FILE =
+LOCAL_CONFIG_DIR =
+REQUIRE_LOCAL_CONFIG_FILE = False
+RELEASE_DIR = /usr
+LIB = /usr/lib/condor
+LIBEXEC = /usr/libexec/condor
+BIN = /usr/bin
+SBIN = /usr/sbin
+ETC = /mnt
+RUN = /mnt/run
+LOG = /mnt/log
+LOCK = /mnt/lock
+SPOOL = /mnt/spool
+EXECUTE = /mnt/execute
+CONDOR_HOST = 127.0.0.1
+NETWORK_INTERFACE = 127.0.0.1
+BIND_ALL_INTERFACES = False
+FILESYSTEM_DOMAIN = {domain}
+CONDOR_ADMIN =
+COLLECTOR_NAME = test
+DAEMON_LIST = MASTER, COLLECTOR, NEGOTIATOR, SCHEDD, STARTD
+USE_SHARED_PORT = True
+MASTER_BACKOFF_CONSTANT = 1
+MASTER_BACKOFF_CEILING = 2
+
+SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS, PASSWORD
+SEC_CLIENT_AUTHENTICATION_METHODS = FS, IDTOKENS
+FS_LOCAL_DIR = /mnt/fsauth
+SEC_PASSWORD_DIRECTORY = /mnt/passwords.d
+SEC_PASSWORD_FILE = /mnt/passwords.d/POOL
+SEC_TOKEN_SYSTEM_DIRECTORY = /mnt/tokens.sys
+SEC_TOKEN_POOL_SIGNING_KEY_FILE = /mnt/passwords.d/POOL
+ALLOW_READ = *
+ALLOW_WRITE = *
+ALLOW_DAEMON = condor@*/127.0.0.1 root@*/127.0.0.1
+ALLOW_NEGOTIATOR = condor@*/127.0.0.1 root@*/127.0.0.1
+ALLOW_ADMINISTRATOR = condor@*/127.0.0.1 root@*/127.0.0.1
+QUEUE_SUPER_USERS = root, condor
+
+NEGOTIATOR_INTERVAL = 2
+NEGOTIATOR_CYCLE_DELAY = 1
+NEGOTIATOR_MIN_INTERVAL = 1
+SCHEDD_INTERVAL = 2
+SCHEDD_MIN_INTERVAL = 1
+UPDATE_INTERVAL = 5
+COLLECTOR_UPDATE_INTERVAL = 5
+JOB_START_DELAY = 0
+JOB_START_COUNT = 100
+STARTER_UPDATE_INTERVAL = 2
+SHADOW_QUEUE_UPDATE_INTERVAL = 2
+PERIODIC_EXPR_INTERVAL = 2
+PERIODIC_EXPR_TIMESLICE = 0.5
+CLAIM_WORKLIFE = 1200
+RUNBENCHMARKS = False
+MAX_JOBS_RUNNING = 200
+
+CLIENTGROUP = "cts"
+STARTD_ATTRS = $(STARTD_ATTRS) CLIENTGROUP
+NUM_CPUS = {cpus}
+MEMORY = {memory}
+DISK = 500000000
+NUM_SLOTS = 1
+NUM_SLOTS_TYPE_1 = 1
+SLOT_TYPE_1 = 100%
+SLOT_TYPE_1_PARTITIONABLE = True
+START = True
+SUSPEND = False
+PREEMPT = False
+KILL = False
+WANT_SUSPEND = False
+WANT_VACATE = False
+RANK = 0
+BASE_CGROUP =
+USE_PID_NAMESPACES = False
+MOUNT_UNDER_SCRATCH =
+STARTER_ALLOW_RUNAS_OWNER = True
+DISCARD_SESSION_KEYRING_ON_STARTUP = False
+"""
+)
+_FOLDERS = ("log", "lock", "run", "spool", "execute")
+_PRIVATE = ("passwords.d", "tokens.sys", "tokens")
+_OPEN = ("fsauth", "work")
+_RUN = """
+{enter} chown condor {folders}
+mount --bind {folder}/work {root}/tmp
+[ -e {folder}/tokens/{user} ] || {enter} condor_token_create -identity {user}@{domain} -key POOL > {folder}/tokens/{user}
+chmod 600 {folder}/tokens/{user}
+exec {enter} condor_master -f
+"""
+
+
+def install() -> Path:
+    """The folder with HTCondor: about a minute once, nothing after that. Raises MissingError."""
+    need_root("The HTCondor pool")
+    if importlib.util.find_spec("htcondor2") is None:
+        raise MissingError("HTCondor's bindings are not here: pip install 'cts-jupyter[htcondor]'")
+    with installing("condor") as folder:
+        root = folder / "root"
+        if not root.exists():
+            install_root(folder, *PACKAGES)
+        if f"\n{USER}:" not in (root / "etc/passwd").read_text():
+            run(["chroot", str(root), "useradd", "--no-create-home", USER])
+    return root
+
+
+class CondorPool(ServerProcess):
+    """The pool. Killed and started again, it has its queue."""
+
+    def __init__(self, folder: Path) -> None:
+        root = install()
+        self.port = free_port()
+        self.pool = folder / "pool"
+        modes = dict.fromkeys(_FOLDERS, 0o755) | dict.fromkeys(_PRIVATE, 0o700)
+        for name, mode in (modes | dict.fromkeys(_OPEN, 0o1777)).items():
+            (self.pool / name).mkdir(parents=True)
+            (self.pool / name).chmod(mode)
+        key = self.pool / "passwords.d" / "POOL"
+        key.write_bytes(secrets.token_hex(32).encode())
+        key.chmod(0o600)
+        common = {"domain": DOMAIN, "port": self.port}
+        (self.pool / "condor_config").write_text(
+            _POOL.format(**common, cpus=CPUS, memory=MEMORY_MIB)
+        )
+        script = _RUN.format(
+            enter=f"chroot {shlex.quote(str(root))} env CONDOR_CONFIG=/mnt/condor_config",
+            folders=" ".join(f"/mnt/{name}" for name in _FOLDERS),
+            folder=shlex.quote(str(self.pool)),
+            root=shlex.quote(str(root)),
+            user=USER,
+            domain=DOMAIN,
+        )
+        super().__init__(enter(root, self.pool, script), folder, self._is_ready)
+
+    def client_config(self, method: str = "IDTOKENS") -> Path:
+        """The configuration of a client that logs in by this method."""
+        file = self.folder / f"client.{method.lower()}"
+        secret = _SECRETS[method].format(self.pool)
+        file.write_text(_CLIENT.format(domain=DOMAIN, port=self.port, method=method, secret=secret))
+        return file
+
+    def _is_ready(self) -> bool:
+        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+
+        try:
+            collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
+            ads = collector.query(htcondor2.AdType.Any, projection=["MyType"])
+        except htcondor2.HTCondorException:
+            return False
+        return {"Scheduler", "Machine"} <= {ad["MyType"] for ad in ads}
+
+    def schedd(self) -> Any:
+        """The schedd, as the process' configuration lets us in."""
+        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+
+        collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
+        return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd))
+
+    def stop(self) -> None:
+        """End it at once: there is nothing to save, and its daemons take their time."""
+        self.kill()
+
+    def daemon(self, name: str) -> int:
+        """The process of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""
+        parents = [self.process.pid]
+        while parents:
+            parent = parents.pop()
+            with contextlib.suppress(OSError):
+                tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+                for child in map(int, tasks):
+                    if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                        return child
+                    parents.append(child)
+        raise ProcessLookupError(name)
+
+
+@pytest.fixture(scope="session")
+def condor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CondorPool]:
+    """One pool for all tests, and this process a client of it."""
+    try:
+        pool = CondorPool(tmp_path_factory.mktemp("condor"))
+    except MissingError as e:
+        skip_without(e)
+        raise
+    # Before the first import of the bindings, which look for it then.
+    os.environ["CONDOR_CONFIG"] = str(pool.client_config())
+    pool.start()
+    yield pool
+    pool.stop()
