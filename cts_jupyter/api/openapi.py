@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,10 +24,11 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     schemas, definitions = models_json_schema(list(_models(routes)), ref_template=_REF)
     components: dict[str, Any] = definitions["$defs"]
     paths: dict[str, dict[str, Any]] = {}
+    tags = _tags(routes)
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(
             route, schemas, components
-        )
+        ) | {"tags": [tags[route.path]]}
     for model in {m for route in routes for m in (route.path_model, route.query_model) if m}:
         # Their fields are parameters, each described where it is used.
         del components[_name(schemas[model, "validation"])]
@@ -45,6 +47,13 @@ def describe_at(routes: tuple[Route, ...], url: str) -> dict[str, Any]:
     """The same of a service that its users know by this URL; empty: nobody has said."""
     described = describe(routes)
     return {**described, "servers": [{"url": url}]} if url else described
+
+
+def _tags(routes: tuple[Route, ...]) -> dict[str, str]:
+    """By path, what it is about: its first name, if others start with it, too."""
+    names = {route.path: route.path.split("/")[1] for route in routes}
+    shared = Counter(names.values())
+    return {path: name if shared[name] > 1 else "service" for path, name in names.items()}
 
 
 def _models(
@@ -99,6 +108,8 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
         }
     if route.access is not Access.ANYONE:
         operation["security"] = [{_TOKEN: []}]
+    if route.access.roles:
+        operation["x-roles"] = sorted(role.value for role in route.access.roles)
     return operation
 
 

@@ -29,13 +29,8 @@ class StaticPath(BaseModel):
 
 
 async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - every handler has a call
-    """``GET /static/{name}``."""
-    return await read_static(path.name)
-
-
-async def read_static(name: str) -> Stream:
-    """A file by its name, which is a safe one. Raises NotFoundError."""
-    file = _FOLDER / name
+    """``GET /static/{name}``. Raises NotFoundError."""
+    file = _FOLDER / path.name
     try:
         content = await asyncio.to_thread(file.read_bytes)
     except OSError as e:
@@ -43,7 +38,7 @@ async def read_static(name: str) -> Stream:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     return Stream(
         _once(content),
-        _TYPES[name.rpartition(".")[2]],
+        _TYPES[path.name.rpartition(".")[2]],
         len(content),
         {"ETag": etag, "Cache-Control": "no-cache"},
     )

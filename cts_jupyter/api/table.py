@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cts_jupyter.api import (
     admin,
+    docs,
     events,
     external,
     files,
@@ -21,6 +22,7 @@ from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *root.ROUTES,
+    *docs.ROUTES,
     *monitor.ROUTES,
     *sites.ROUTES,
     *images.ROUTES,

@@ -15,14 +15,16 @@ from tornado.web import stream_request_body
 
 from cts_jupyter.api.access import JupyterAccess
 from cts_jupyter.api.base import BaseHandler
-from cts_jupyter.api.call import Stream, Upload
+from cts_jupyter.api.call import Call, Stream, Upload
+from cts_jupyter.api.docs import ROUTES as DOCS
 from cts_jupyter.api.parse import announced_bytes, read_parameters
 from cts_jupyter.api.route import find_route
 from cts_jupyter.api.static import ROUTES as STATIC
-from cts_jupyter.api.static import StaticPath, read_static
 from cts_jupyter.remote.forwarder import SETTING, Answer, Forwarder, Request
 from cts_jupyter.remote.headers import answered_headers
 
+_OWN = (*DOCS, *STATIC)
+"""What runs in pages of Jupyter's origin, and so never comes from elsewhere."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,12 @@ log = logging.getLogger(__name__)
 
 @stream_request_body
 class ForwardHandler(BaseHandler):
-    """Answers requests below ``/cts`` with what the service answers; the card's own files are this server's."""
+    """Answers requests below ``/cts`` with what the service answers; the card's files and the page of the API are this server's."""
 
     def initialize(self) -> None:
         """Begin a request."""
         super().initialize()
-        self._static: Stream | None = None
+        self._own: Stream | None = None
         self._forwarding: asyncio.Task[None] | None = None
 
     @functools.cached_property
@@ -51,11 +53,10 @@ class ForwardHandler(BaseHandler):
         access.check_host()
         method = self.request.method or ""
         rest = self.request.path[len(self._forwarder.root) :]
-        found = find_route(STATIC, method, rest)
+        found = find_route(_OWN, method, rest)
         if isinstance(found, tuple):
-            # What runs in Jupyter's pages never comes from elsewhere.
-            path = read_parameters(*found, raw_query="")["path"]
-            self._static = await read_static(cast("StaticPath", path).name)
+            call = Call(running=None, caller=None, headers=self.request.headers, routes=_OWN)
+            self._own = await found[0].handler(call, **read_parameters(*found, raw_query=""))
             return
         self._user = await access.identify(self._forwarder.identity, required=True)
         if method in _WITH_BODY and announced_bytes(self.request.headers):
@@ -114,8 +115,8 @@ class ForwardHandler(BaseHandler):
     async def _serve(self) -> None:
         if self._is_answered():
             return
-        if self._static is not None:
-            await self._send_static(self._static)
+        if self._own is not None:
+            await self._send_own(self._own)
             return
         if self._forwarding is None:
             raise LookupError("a request was neither forwarded nor refused")
@@ -136,7 +137,7 @@ class ForwardHandler(BaseHandler):
 
     get = head = post = put = patch = delete = options = _serve
 
-    async def _send_static(self, stream: Stream) -> None:
+    async def _send_own(self, stream: Stream) -> None:
         self.set_header("Content-Type", stream.content_type)
         self._set_headers(stream.headers)
         if self.check_etag_header():

@@ -29,6 +29,7 @@ def test_wheel_and_sdist_hold_what_runs(tmp_path: Path):
         "cts_core/py.typed",
         "cts_jupyter/py.typed",
         "cts_jupyter/widgets/static/card.js",
+        "cts_jupyter/api/page/docs.html",
         "cts_jupyter/examples/fasta_stats.py",
     ):
         assert name in names

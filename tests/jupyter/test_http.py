@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import logging
+import re
 import sys
 
 import httpx
@@ -337,6 +340,34 @@ async def test_preflight_needs_no_token(server: Server) -> None:
     )
     assert "access-control-allow-origin" not in answer.headers
     assert "access-control-allow-methods" not in answer.headers
+
+
+# The page of the API.
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "//docs"])
+async def test_docs(server: Server, path: str) -> None:
+    answer = await server.get(path, token=None)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    again = await server.http.get(
+        f"{server.root}{path}", headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+async def test_docs_run_by_their_hashes_alone(server: Server) -> None:
+    answer = await server.get("/docs", token=None)
+    (policy,) = answer.headers.get_list("content-security-policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    for tag, rule in (("script", "script-src"), ("style", "style-src")):
+        (inside,) = re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert rules.pop(rule) == f"'sha256-{digest}'"
+    assert rules.pop("connect-src") == "'self'"
+    assert rules.pop("require-trusted-types-for") == "'script'"
+    assert set(rules.values()) == {"'none'"}
+    assert not re.search(r"(src|href)=\"(?!openapi.json)", answer.text)
 
 
 # The files of the card.

@@ -526,6 +526,15 @@ async def test_the_cards_files_are_this_servers(server: Server, stub: Stub) -> N
     assert (stub.requests, stub.roots) == ([], 0)
 
 
+async def test_the_page_of_the_api_is_this_servers(server: Server, stub: Stub) -> None:
+    got = await server.get("/docs", token=None)
+    assert (got.status_code, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert stub.requests == []
+    # What it shows is the service's.
+    await server.get("/openapi.json")
+    assert stub.last.target == "/base/openapi.json"
+
+
 async def test_requests_under_way_have_a_limit(
     server: Server, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,67 @@
+"""The API docs page: one document, which draws ``openapi.json`` and asks for nothing else.
+
+Its script and its style stand in it and are allowed by their hashes, so that nothing else can run in it,
+wherever it came from: below Jupyter's pages, the same origin serves what users have written, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import AsyncIterator
+from importlib.resources import files
+
+from cts_jupyter.api.call import Call, Stream
+from cts_jupyter.api.route import Access, Route
+
+HTML = "text/html; charset=utf-8"
+_FOLDER = files("cts_jupyter") / "api" / "page"
+_SCRIPTS = ("schema.js", "request.js", "docs.js")
+"""One module, in this order."""
+
+
+async def get_docs(call: Call) -> Stream:  # noqa: ARG001 - every handler has a call
+    """``GET /docs``."""
+    page, headers = _compose()
+    return Stream(_once(page), HTML, len(page), headers)
+
+
+@functools.cache
+def _compose() -> tuple[bytes, dict[str, str]]:
+    style = _read("docs.css")
+    script = "\n".join(map(_read, _SCRIPTS))
+    page = _read("docs.html").replace("/* style */", style).replace("/* script */", script).encode()
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(script),
+        "style-src": _hash(style),
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    return page, {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "ETag": f'"{hashlib.sha256(page).hexdigest()[:32]}"',
+        "Cache-Control": "no-cache",
+        # What is typed into the page stays between it and this service.
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+async def _once(page: bytes) -> AsyncIterator[bytes]:
+    yield page
+
+
+ROUTES = (Route("GET", "/docs", get_docs, Access.ANYONE, "This description as a page", media=HTML),)
