@@ -15,7 +15,7 @@ from cts_core.model.site import Cluster
 from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import IS_LIVE, literal, upsert
+from cts_core.records.mongo_schema import BY_STATE, IS_LIVE, literal, upsert
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
@@ -107,7 +107,8 @@ async def states(db: Collections, job_id: str) -> list[JobState]:
 
 async def count_live(db: Collections, user: str) -> int:
     """The user's containers that have not ended."""
-    live = [job["id"] async for job in db.jobs.find({"user": user, **IS_LIVE}, {"id": 1})]
+    jobs = db.jobs.find({"user": user, **IS_LIVE}, {"id": 1}, hint=list(BY_STATE))
+    live = [job["id"] async for job in jobs]
     return await db.subjobs.count_documents({"id": {"$in": live}, **IS_LIVE})
 
 

@@ -14,13 +14,18 @@ from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import (
+    BY_ID,
+    BY_RECORDING,
     ENDED,
     IS_FOREIGN,
     IS_OURS,
     OURS,
+    UNSENT,
     UNSENT_SINCE,
     UPDATED,
+    Keys,
     literal,
+    of_user,
 )
 
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
@@ -53,8 +58,11 @@ async def unsent(db: Collections, limit: int, recorded_before: datetime | None) 
     # Nobody has noted since when of what the deployed service left: it is little, and sorted.
     left_behind = {**HAS_UNSENT, UNSENT_SINCE: None, "state": {"$in": ENDED}}
     found = await asyncio.gather(
-        db.jobs.find(since_known, _FIELDS).sort(UNSENT_SINCE).limit(limit).to_list(),
-        db.jobs.find(left_behind, _FIELDS).sort(UPDATED).limit(limit).to_list(),
+        db.jobs.find(since_known, _FIELDS, hint=list(UNSENT))
+        .sort(UNSENT_SINCE)
+        .limit(limit)
+        .to_list(),
+        db.jobs.find(left_behind, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
     )
     events = [_oldest_unsent(job) for jobs in found for job in jobs]
     events = [event for event in events if event.recorded_at < before]
@@ -95,19 +103,30 @@ async def page(
     db: Collections, since: datetime, user: str | None, job_id: str | None, limit: int
 ) -> list[JobEvent]:
     """What was recorded at ``since`` or later; see the port for where a page ends."""
-    whose = {} if user is None else {"user": user}
-    which = {} if job_id is None else {"id": job_id}
-    found = await _read(db, {**whose, **which}, {"$gte": documents.bound(since)}, limit)
+    which, index = _of_whom(user, job_id)
+    found = await _read(db, which, {"$gte": documents.bound(since)}, limit, index)
     if len(found) == limit and found[0].recorded_at == found[-1].recorded_at:
         # One instant fills the page: without all of it the reader could never get past it.
-        found = await _read(db, {**whose, **which}, {"$eq": found[0].recorded_at}, None)
+        found = await _read(db, which, {"$eq": found[0].recorded_at}, None, index)
     return found
 
 
+def _of_whom(user: str | None, job_id: str | None) -> tuple[dict[str, Any], Keys]:
+    """The condition on the jobs, and the index to look them up by."""
+    whose = {} if user is None else {"user": user}
+    if job_id is not None:
+        return {**whose, "id": job_id}, BY_ID
+    return whose, of_user(BY_RECORDING) if whose else BY_RECORDING
+
+
 async def _read(
-    db: Collections, condition: dict[str, Any], when: dict[str, Any], limit: int | None
+    db: Collections,
+    condition: dict[str, Any],
+    when: dict[str, Any],
+    limit: int | None,
+    index: Keys,
 ) -> list[JobEvent]:
-    cursor = await db.jobs.aggregate(pipeline(condition, when, limit))
+    cursor = await db.jobs.aggregate(pipeline(condition, when, limit), hint=dict(index))
     found = await cursor.to_list()
 
     def parse() -> list[JobEvent]:

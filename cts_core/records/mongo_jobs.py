@@ -16,6 +16,10 @@ from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import change, check_job
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import (
+    BY_ID,
+    BY_KEY,
+    BY_PARENT,
+    BY_STATE,
     CREATED,
     ENDED,
     IS_FOREIGN,
@@ -23,6 +27,7 @@ from cts_core.records.mongo_schema import (
     IS_OURS,
     KEY,
     PARENT,
+    UNCLEANED,
     UNSENT_SINCE,
     UPDATED,
     literal,
@@ -87,7 +92,8 @@ def _each(change: dict[str, Any]) -> dict[str, Any]:
 
 async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob | None:
     """The user's job that holds this key."""
-    found = await db.jobs.find_one({"user": user, KEY: key}, {"id": 1, "_cts.idempotency": 1})
+    fields = {"id": 1, "_cts.idempotency": 1}
+    found = await db.jobs.find_one({"user": user, KEY: key}, fields, hint=list(BY_KEY))
     if found is None:
         return None
     return IdempotentJob(found["id"], found["_cts"]["idempotency"]["body_hash"])
@@ -110,8 +116,8 @@ async def resubmissions(
 ) -> list[JobSummary]:
     """The jobs that were made of these."""
     condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
-    cursor = db.jobs.find(condition, documents.SUMMARY).sort(CREATED).limit(limit)
-    found = await cursor.to_list()
+    cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(BY_PARENT))
+    found = await cursor.sort(CREATED).limit(limit).to_list()
     return await db.parse(lambda: [documents.to_summary(job) for job in found])
 
 
@@ -127,7 +133,7 @@ async def unadopted(db: Collections) -> list[JobSummary]:
 
 
 async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobSummary]:
-    found = await db.jobs.find(condition, documents.SUMMARY).to_list()
+    found = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
     # Sorted here: the server would sort whole documents, with all their files.
     jobs = await db.parse(lambda: [documents.to_summary(job) for job in found])
     return sorted(jobs, key=lambda job: (job.transition_times[0].time, job.id))
@@ -143,8 +149,8 @@ async def ended(
         "state": {"$in": ENDED},
         "job_input.cluster": {"$in": [cluster.value for cluster in clusters]},
     }
-    cursor = db.jobs.find(condition, documents.SUMMARY).sort(UPDATED).limit(limit)
-    found = await cursor.to_list()
+    cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
+    found = await cursor.sort(UPDATED).limit(limit).to_list()
     return await db.parse(lambda: [documents.to_summary(job) for job in found])
 
 
@@ -187,6 +193,7 @@ async def transition(
             },
             {"$unset": ["_cts.recording", *(["_cts.lease"] if new in TERMINAL else [])]},
         ],
+        hint=list(BY_ID),
     )
     if moved.matched_count:
         return True

@@ -33,6 +33,8 @@ IS_OURS = {OURS: True}
 IS_FOREIGN = {OURS: {"$ne": True}}
 
 Keys = tuple[tuple[str, int], ...]
+BY_ID: Keys = (("id", ASCENDING),)
+BY_KEY: Keys = (("user", ASCENDING), (KEY, ASCENDING))
 _FILTERS: Keys = tuple((name, ASCENDING) for name in ("state", "job_input.cluster", "image.name"))
 # What a listing filters by stands behind what it is ordered by, so that the index alone tells what matches.
 BY_UPDATE: Keys = ((UPDATED, DESCENDING), ("id", DESCENDING), *_FILTERS)
@@ -45,6 +47,11 @@ BY_LABEL: Keys = (
     *_FILTERS,
 )
 BY_STATE: Keys = (("state", ASCENDING), ("user", ASCENDING), ("job_input.cluster", ASCENDING))
+BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
+# These two hold only the few jobs that are still to be cleaned, or told of. Who names an index by its keys must name
+# one alone: the deployed service may have its own on the time of the update.
+UNCLEANED: Keys = ((UPDATED, ASCENDING), ("state", ASCENDING), ("job_input.cluster", ASCENDING))
+UNSENT: Keys = ((UNSENT_SINCE, ASCENDING),)
 
 
 def of_user(keys: Keys) -> Keys:
@@ -68,18 +75,18 @@ class Index:
         ) == self.options.get("partialFilterExpression")
 
 
-_RECORDED: Keys = (
+BY_RECORDING: Keys = (
     ("transition_times._recorded_at", ASCENDING),
     ("transition_times.time", ASCENDING),
 )
 _UNIQUE = {"unique": True}
 # The first of each name is the deployed service's own (contract, facts §7); ours begin with cts_.
 INDEXES = (
-    Index("jobs", "id_1", (("id", ASCENDING),), _UNIQUE),
+    Index("jobs", "id_1", BY_ID, _UNIQUE),
     Index(
         "jobs",
         "cts_idempotency",
-        (("user", ASCENDING), (KEY, ASCENDING)),
+        BY_KEY,
         {**_UNIQUE, "partialFilterExpression": {KEY: {"$exists": True}}},
     ),
     Index("jobs", "cts_updated", BY_UPDATE),
@@ -95,24 +102,24 @@ INDEXES = (
     Index("jobs", "cts_state", BY_STATE),
     Index(
         "jobs",
-        "cts_uncleaned",
-        ((UPDATED, ASCENDING),),
+        "cts_to_clean",
+        UNCLEANED,
         {"partialFilterExpression": {"cleaned": False}},
     ),
     Index(
         "jobs",
         "cts_unsent",
-        ((UNSENT_SINCE, ASCENDING),),
+        UNSENT,
         {"partialFilterExpression": {"transition_times.notif_sent": False}},
     ),
     Index(
         "jobs",
         "cts_parent",
-        ((PARENT, ASCENDING), (CREATED, ASCENDING)),
+        BY_PARENT,
         {"partialFilterExpression": {PARENT: {"$exists": True}}},
     ),
-    Index("jobs", "cts_recorded", _RECORDED),
-    Index("jobs", "cts_user_recorded", of_user(_RECORDED)),
+    Index("jobs", "cts_recorded", BY_RECORDING),
+    Index("jobs", "cts_user_recorded", of_user(BY_RECORDING)),
     Index("subjobs", "id_1_sub_id_1", (("id", ASCENDING), ("sub_id", ASCENDING)), _UNIQUE),
     Index(
         "subjobs",
