@@ -1,0 +1,119 @@
+"""``cts adopt`` on the database of a deployed service: live jobs of several ages and states, on a real server."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from cts_core.model.base import utc_now
+from cts_core.sections import MongoSettings
+from tests.core.test_mongo_deployed import DEPLOYED, DONE, live_job
+
+from .conftest import Run
+
+pytestmark = pytest.mark.slow
+
+OLD, MIDDLE, RECENT = (f"5555555{number}-0000-4000-8000-000000000000" for number in range(3))
+AGES = {
+    OLD: (timedelta(days=60), 2, "download_submitted"),
+    MIDDLE: (timedelta(days=10), 4, "job_submitted"),
+    RECENT: (timedelta(hours=1), 1, "created"),
+}
+"""How long each has not moved, how many transitions it has, and where it is."""
+
+
+def left_behind(job_id: str) -> dict[str, Any]:
+    """A job as the deployed service leaves it, so long ago."""
+    age, steps, state = AGES[job_id]
+    job = live_job(id=job_id, state=state)
+    job["transition_times"] = job["transition_times"][:steps]
+    late = utc_now() - age - job["transition_times"][-1]["time"]
+    for step in job["transition_times"]:
+        step["time"] += late
+    return job | {"_update_time": job["transition_times"][-1]["time"]}
+
+
+@pytest.fixture
+def db(mongo, mongo_settings) -> Iterator[Database]:
+    with mongo.client() as client:
+        db = client[mongo_settings.db]
+        for name, documents in copy.deepcopy(DEPLOYED).items():
+            db[name].insert_many(documents)
+        db["jobs"].insert_many([left_behind(job_id) for job_id in (RECENT, OLD, MIDDLE)])
+        yield db
+
+
+@pytest.fixture
+def cts(run: Run, db: Database, mongo_settings: MongoSettings) -> Run:
+    """The command, on that database."""
+    more = {
+        "CTS_RECORDS": "mongo",
+        "CTS_MONGO__HOST": mongo_settings.host,
+        "CTS_MONGO__DB": mongo_settings.db,
+        "CTS_MONGO__USER": mongo_settings.user,
+        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
+    }
+    return partial(run, more=more)
+
+
+def waiting(cts: Run, *words: str) -> list[str]:
+    shown = cts("adopt", "--json", *words)
+    assert shown.returncode == 0, shown.stderr
+    return [row["job"] for row in json.loads(shown.stdout)]
+
+
+def job_in(db: Database, job_id: str) -> dict[str, Any]:
+    found = db["jobs"].find_one({"id": job_id})
+    assert found is not None
+    return found
+
+
+def test_they_are_listed_and_left_alone_until_it_is_said_what_becomes_of_them(cts: Run, db):
+    before = list(db["jobs"].find())
+    assert waiting(cts) == [OLD, MIDDLE, RECENT]
+    assert waiting(cts, "--older-than", "30d") == [OLD]
+    assert waiting(cts, "--newer-than", "30d") == [MIDDLE, RECENT]
+    assert waiting(cts, MIDDLE) == [MIDDLE]
+    shown = cts("adopt").stdout
+    assert "Nothing is done with these until you say so" in shown
+    assert json.loads(cts("jobs", "why", "--json", MIDDLE).stdout)["unadopted"] is True
+    assert "cts adopt" in cts("jobs", "why", MIDDLE).stdout
+    assert list(db["jobs"].find()) == before
+
+
+def test_old_ones_fail_and_the_others_go_on(cts: Run, db):
+    shown = cts("adopt", "--fail", "--older-than", "30d", "--reason", "the cluster is gone")
+    assert (shown.returncode, shown.stdout) == (0, "1 job failed\n"), shown.stderr
+    failed = job_in(db, OLD)
+    assert (failed["state"], failed["error"]) == ("error", "the cluster is gone")
+    assert failed["transition_times"][-1]["notif_sent"] is False
+    assert waiting(cts) == [MIDDLE, RECENT]
+
+    shown = cts("adopt", "--continue", "--newer-than", "30d")
+    assert (shown.returncode, shown.stdout) == (0, "2 jobs taken over\n"), shown.stderr
+    assert waiting(cts) == []
+    for job_id in (MIDDLE, RECENT):
+        taken = job_in(db, job_id)
+        # It stays where it is, and what the deployed service wrote stays as it was.
+        assert (taken["state"], taken["_cts"]["ours"]) == (AGES[job_id][2], True)
+        assert len(taken["transition_times"]) == AGES[job_id][1]
+        # Each of its containers can be moved from now on.
+        states = {found["state"] for found in db["subjobs"].find({"id": job_id})}
+        assert states == {taken["state"]}
+    assert {entry["action"] for entry in job_in(db, OLD)["_cts"]["audit"]} == {"adopt: fail"}
+    assert {entry["action"] for entry in job_in(db, RECENT)["_cts"]["audit"]} == {"adopt: continue"}
+
+
+def test_one_that_waits_for_no_adoption_is_refused_by_name(cts: Run, db):
+    before = list(db["jobs"].find())
+    shown = cts("adopt", "--continue", OLD, DONE)
+    assert shown.returncode == 1
+    assert shown.stderr == f"cts: these wait for no adoption: {DONE}\n"
+    assert list(db["jobs"].find()) == before
