@@ -15,6 +15,7 @@ SERVICES = [
     "tests.services.kafka",
     "tests.services.minio",
     "tests.services.mongo",
+    "tests.services.promtool",
     "tests.services.registry",
     "tests.services.versitygw",
 ]

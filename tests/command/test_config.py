@@ -13,6 +13,7 @@ from cts_jupyter.command.imported import read, to_toml
 
 from .conftest import Run
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 DEPLOYED = Path(__file__).with_name("deployed.toml")
 VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
 
@@ -35,6 +36,20 @@ def test_check_shows_what_is_set_and_where(run: Run, tmp_path: Path):
     plain = run("config", "check", "--all", more=more).stdout
     assert "clean_age_days" in plain
     assert "wrong: s3.url is needed" in plain
+
+
+def test_the_example_for_operators_is_right_and_holds_no_secret(run: Run):
+    lines = (DEPLOY / "cts.env.example").read_text().splitlines()
+    secrets = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    more = {"CTS_CONFIG": str(DEPLOY / "cts.toml")}
+    shown = run("config", "check", more={**more, **secrets})
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, "nothing is wrong")
+    assert "records" in shown.stdout
+    without = run("config", "check", "--json", more=more)
+    assert set(json.loads(without.stdout)["offences"]) == {
+        "s3.access_key is needed, because objects is s3",
+        "s3.access_secret is needed, because objects is s3",
+    }
 
 
 def test_check_of_what_is_right(run: Run):
