@@ -1,10 +1,11 @@
 # make demo: a real job, end to end.  make test: every test.  make lab: JupyterLab on the quickstart.
+# make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo lab test check lint bench clean
+.PHONY: demo lab test check lint services bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,6 +38,9 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest
+
+services: $(VENV)/.dev
+	@$(BIN)/python -m tests.services
 
 bench: $(VENV)/.dev
 	$(PIP) install -e '.[bench]'

@@ -104,7 +104,13 @@ class Engine:
             interval=timedelta(hours=settings.clean_frequency_hours),
         )
         self.sites = SiteDirectory(sites, store)
-        self.images = Images(store, identity, registries, contact=settings.contact)
+        self._runs_programs = settings.local.shared or identity.single_user
+        self.images = Images(
+            store,
+            registries,
+            takes_programs=self._runs_programs,
+            contact=settings.contact,
+        )
         self._staging = Staging(store, sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
@@ -144,8 +150,7 @@ class Engine:
 
     async def start(self) -> None:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
-        is_private = not self.settings.local.shared
-        if self.sites.find(Cluster.LOCAL) and is_private and not self.identity.single_user:
+        if self.sites.find(Cluster.LOCAL) and not self._runs_programs:
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
                 "take local out of sites, use an identity of one person, or set local.shared"

@@ -12,7 +12,7 @@ from cts_core.errors import (
     UnauthorizedError,
     UnsupportedError,
 )
-from cts_core.identity.identity import Identity, User
+from cts_core.identity.identity import User
 from cts_core.images.host import resolve_program
 from cts_core.images.names import ImageReference, parse_image_name
 from cts_core.images.nearest import image_help
@@ -30,11 +30,19 @@ class Images:
     """Every method that takes an image's name raises ImageNameError for one that cannot be parsed."""
 
     def __init__(
-        self, store: RecordStore, identity: Identity, registries: ImageSource, *, contact: str = ""
+        self,
+        store: RecordStore,
+        registries: ImageSource,
+        *,
+        takes_programs: bool,
+        contact: str = "",
     ) -> None:
-        """``contact``: whom users ask for the registration of an image."""
+        """``takes_programs``: whether programs of this machine may be registered.
+
+        ``contact``: whom users ask for the registration of an image.
+        """
         self._store = store
-        self._identity = identity
+        self._takes_programs = takes_programs
         self._registries = registries
         self._contact = contact
 
@@ -110,9 +118,10 @@ class Images:
     ) -> tuple[str, Sequence[str]]:
         executable, module = registration.executable, registration.module
         if reference.is_host:
-            if not self._identity.single_user:
+            if not self._takes_programs:
                 raise UnsupportedError(
-                    "host images run without isolation and are refused on a service with several users"
+                    "host images run without isolation and are refused on a service with several users, unless its "
+                    "operator sets local.shared"
                 )
             program = await resolve_program(executable=executable, module=module)
             digest, entrypoint = program.digest, program.entrypoint

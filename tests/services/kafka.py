@@ -62,7 +62,7 @@ _CONFIG = """\
 process.roles=broker,controller
 node.id=1
 listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=BROKER://127.0.0.1:{port}
+advertised.listeners=BROKER://127.0.0.1:{advertises}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
@@ -112,7 +112,8 @@ def install() -> Path:
 class KafkaBroker(ServerProcess):
     """The broker. Killed and started again, it has what it had."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, advertises: int | None = None) -> None:
+        """``advertises``: the port that clients are sent to, where a proxy is in the way."""
         java = need_program("java", "apt-get install openjdk-17-jre-headless")
         libraries = install()
         self.port, controller_port = free_port(), free_port()
@@ -120,7 +121,12 @@ class KafkaBroker(ServerProcess):
         config = folder / "server.properties"
         folder.mkdir(parents=True, exist_ok=True)
         config.write_text(
-            _CONFIG.format(port=self.port, controller_port=controller_port, data=data)
+            _CONFIG.format(
+                port=self.port,
+                controller_port=controller_port,
+                data=data,
+                advertises=advertises or self.port,
+            )
         )
         run = shlex.join([java, *_JAVA, "-cp", str(libraries / "*")])
         form = f"kafka.tools.StorageTool format --cluster-id {_CLUSTER_ID} --config {config}"

@@ -1,0 +1,63 @@
+"""Starts the servers that a service stands on, and says how to run one on them: ``make services``."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from tests.services import kafka, minio, mongo
+from tests.services.server import MissingError
+from tests.services.together import ADMIN_ROLES, Together, all_started
+
+_PORT = 8899
+
+
+def _told(services: Together) -> str:
+    admin, user = services.auth.add("admin", *ADMIN_ROLES), services.auth.add("ana")
+    here = f"http://127.0.0.1:{_PORT}/cts"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in services.environ().items()]
+    return "\n".join(
+        [
+            "# Paste this into another shell; it starts a service on these servers.",
+            *lines,
+            f"jupyter cts --port {_PORT} --allow-root &",
+            "",
+            "# Tokens of an admin and of a user without roles, good for a day:",
+            f"export ADMIN={admin} ANA={user}",
+            f'curl -s -H "Authorization: Bearer $ANA" {here}/whoami',
+            f'curl -s -H "Authorization: Bearer $ADMIN" {here}/ready',
+            "",
+            f"# S3 has the buckets data and logs. Logs and data of the servers: {services.folder}",
+            "# Ctrl-C here ends the servers, and removes all that was in them.",
+        ]
+    )
+
+
+def main() -> None:
+    """Run until the process is asked to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    print(
+        "Building what is missing, and starting MongoDB, Kafka, S3 and KBase's auth ...",
+        file=sys.stderr,
+    )
+    try:
+        for service in (mongo, kafka, minio):
+            service.install()
+        with tempfile.TemporaryDirectory(prefix="cts-services-") as folder:
+            # PostgreSQL runs as a user of its own, who has to get in.
+            Path(folder).chmod(0o755)
+            with all_started(Path(folder)) as services:
+                print(_told(services), flush=True)
+                stop.wait()
+    except MissingError as e:
+        sys.exit(f"These servers cannot run here. {e}")
+
+
+if __name__ == "__main__":
+    main()
