@@ -91,6 +91,15 @@ class Image(Answer):
     usage_notes: str | None = None
 
 
+class ImageHelp(Answer):
+    """What to do about an image that is not registered."""
+
+    nearest: list[str] = []
+    contact: str | None = None
+    request: str | None = None
+    """A text to ask with."""
+
+
 class S3File(Answer):
     """An object, its checksum, and the data unit that it belongs to."""
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cts_jupyter import spelling, words
-from cts_jupyter.answers import Container, JobDetails, JobPreview, S3File
+from cts_jupyter.answers import Container, JobDetails, JobOutput, JobPreview
 from cts_jupyter.display import CardDisplay
 from cts_jupyter.feed import Change
 from cts_jupyter.listing import container_table, output_table
 from cts_jupyter.logs import LogText, read_log
-from cts_jupyter.report import card_data, count_states, find_containers, find_failure, outputs_of
-from cts_jupyter.resubmit import Changes, body_of, resubmission
+from cts_jupyter.report import card_data, count_states, find_containers, find_failure, find_outputs
+from cts_jupyter.resubmit import Changes, body_of, resubmit
 from cts_jupyter.session import Session, current_session
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSClientError, CTSConnectionError
@@ -101,11 +102,18 @@ class Job:
         return container_table(find_containers(self._session.client, self.id) or [])
 
     @property
-    def outputs(self) -> list[S3File]:
-        """The files it left, with their checksums; none before it is complete."""
-        return outputs_of(self.details)
+    def outputs(self) -> list[JobOutput]:
+        """The files that its completed containers left, with their checksums, whatever became of the others."""
+        return find_outputs(self._session.client, self.id)
 
-    def files(self) -> pd.DataFrame | Table[S3File]:
+    def all_outputs(self) -> list[JobOutput]:
+        """The outputs of this job, of what it is a resubmission of, and of all resubmissions, as of one job.
+
+        Of an input that several of them completed, and of a path that several wrote, the latest job's count.
+        """
+        return find_outputs(self._session.client, self.id, family=True)
+
+    def files(self) -> pd.DataFrame | Table[JobOutput]:
         """The outputs as a DataFrame; as a table where there is no pandas."""
         table = output_table(self.outputs, empty="No outputs yet")
         try:
@@ -149,21 +157,6 @@ class Job:
         """Have it stopped. Raises CTSRequestError when it has ended already."""
         self._session.client.cancel(self.id)
 
-    def resubmission(
-        self,
-        *,
-        only_failed: bool = False,
-        memory: str | int | None = None,
-        runtime: timedelta | None = None,
-        output_dir: str | None = None,
-    ) -> dict[str, Any]:
-        """What :meth:`resubmit` would submit."""
-        details = self.details
-        client = self._session.client
-        containers = find_containers(client, self.id) if only_failed else None
-        changes = Changes(only_failed, memory, runtime, output_dir)
-        return resubmission(client, details, containers, changes)
-
     def resubmit(
         self,
         *,
@@ -174,12 +167,13 @@ class Job:
     ) -> Job:
         """Submit it again, or only the inputs of containers that did not complete, into a fresh folder.
 
-        Raises ResubmitError.
+        Raises ResubmitError. Warns where the service cannot do it by itself.
         """
-        body = self.resubmission(
-            only_failed=only_failed, memory=memory, runtime=runtime, output_dir=output_dir
-        )
-        return self._session.submit(body)
+        changes = Changes(only_failed, memory, runtime, output_dir)
+        job_id, note = resubmit(self._session.client, self.id, changes)
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
+        return self._session.watch(job_id)
 
     # Written down again.
 

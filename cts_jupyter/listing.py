@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cts_jupyter import words
-from cts_jupyter.answers import Container, Image, S3File, Site, StoredObject
+from cts_jupyter.answers import Container, Image, JobCount, JobOutput, Site, StoredObject
 from cts_jupyter.table import Column, Table
 
 STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
@@ -35,7 +35,7 @@ def file_table(
     )  # fmt: skip
 
 
-def output_table(files: Sequence[S3File], *, empty: str) -> Table[S3File]:
+def output_table(files: Sequence[JobOutput], *, empty: str) -> Table[JobOutput]:
     """Outputs as a job recorded them."""
     return Table(
         [
@@ -116,6 +116,19 @@ def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
         images,
         empty=empty,
     )  # fmt: skip
+
+
+def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:
+    """How many jobs are where."""
+    return Table(
+        [
+            Column("cluster", lambda c: c.cluster),
+            Column("state", lambda c: words.say_state(c.state), lambda c: c.state),
+            Column("jobs", lambda c: f"{c.count:,}", lambda c: c.count, is_number=True),
+        ],
+        counts,
+        empty="You have no jobs",
+    )
 
 
 def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Site]:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cts_core.states import JobState
-from cts_jupyter.answers import Container, JobDetails, S3File
+from cts_jupyter.answers import Container, JobDetails, JobOutput, S3File
+from cts_jupyter.calls.base import lacks_path
 from cts_jupyter.client import CTSClient
 from cts_jupyter.logs import read_log
 from cts_jupyter.transport import CTSClientError, CTSRequestError
@@ -62,6 +63,20 @@ def count_states(
     if containers is None:
         return {job.state: total}
     return Counter(container.state for container in containers)
+
+
+def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> list[JobOutput]:
+    """What a job's completed containers left, in the order of the paths; with ``family`` all relatives', too.
+
+    A service that does not tell of it knows the outputs of complete jobs, and no relatives. Raises CTSClientError.
+    """
+    try:
+        return list(client.iter_outputs(job_id, family=family))
+    except CTSRequestError as e:
+        if not lacks_path(e):
+            raise
+    own = outputs_of(client.job(job_id))
+    return [JobOutput(file=o.file, crc64nvme=o.crc64nvme, job_id=job_id) for o in own]
 
 
 def outputs_of(job: JobDetails) -> list[S3File]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from cts_core.objects.paths import folders_beside
 from cts_core.states import JobState
 from cts_jupyter import words
 from cts_jupyter.answers import Container, JobDetails
+from cts_jupyter.calls.base import lacks_path
 from cts_jupyter.client import CTSClient
+from cts_jupyter.report import find_containers
 from cts_jupyter.transport import CTSRequestError
 
-LABEL = "resubmit-of"
-_NUMBERED = re.compile(r"(.+)-(\d+)")
+_NOT_KNOWN = (
+    "This service does not know whose resubmission a job is: the new job is one like any other."
+)
 _NOT_FOUND = 404
-_UNKNOWN_URL = 40000
-_MAX_FOLDERS = 100
 
 
 class ResubmitError(ValueError):
@@ -30,9 +31,11 @@ class Changes:
     """What is to be different from the first time."""
 
     only_failed: bool = False
+    """Only the inputs of containers that did not complete."""
     memory: str | int | None = None
     runtime: timedelta | None = None
     output_dir: str | None = None
+    """None: an empty folder beside the first one."""
 
 
 def body_of(job: JobDetails) -> dict[str, Any]:
@@ -41,24 +44,37 @@ def body_of(job: JobDetails) -> dict[str, Any]:
     return {**body, "labels": dict(job.labels)}
 
 
-def resubmission(
-    client: CTSClient, job: JobDetails, containers: Sequence[Container] | None, changes: Changes
-) -> dict[str, Any]:
-    """The body of the new submission. Inputs keep their checksums, so that changed ones are refused.
+def resubmit(client: CTSClient, job_id: str, changes: Changes) -> tuple[str, str | None]:
+    """The new job's id, and what the person should know where the service could not do it by itself.
 
     Raises ResubmitError, and CTSClientError.
     """
-    body = body_of(job)
+    try:
+        job_id = client.resubmit(
+            job_id,
+            failed=changes.only_failed,
+            memory=changes.memory,
+            runtime=changes.runtime,
+            output_dir=changes.output_dir,
+        )
+    except CTSRequestError as e:
+        if not lacks_path(e):
+            raise
+    else:
+        return job_id, None
+    return client.submit(_resubmission(client, client.job(job_id), changes)), _NOT_KNOWN
+
+
+def _resubmission(client: CTSClient, job: JobDetails, changes: Changes) -> dict[str, Any]:
+    """The body of the new submission. Inputs keep their checksums, so that changed ones are refused."""
+    body = job.job_input.model_dump(mode="json", exclude_none=True)
     if changes.only_failed:
-        body |= _failed_part(job, containers)
+        body |= _failed_part(job, find_containers(client, job.id))
     if changes.memory is not None:
         body["memory"] = changes.memory
     if changes.runtime is not None:
         body["runtime"] = words.iso_duration(changes.runtime)
-    body["output_dir"] = changes.output_dir or fresh_folder(
-        client, body["output_dir"], is_resubmission=LABEL in job.labels
-    )
-    body["labels"][LABEL] = job.id
+    body["output_dir"] = changes.output_dir or _fresh_folder(client, body["output_dir"])
     return body
 
 
@@ -90,18 +106,11 @@ def is_empty(client: CTSClient, folder: str) -> bool | None:
         if e.status != _NOT_FOUND:
             raise
         # A path or a bucket that is not there is empty; a URL that is not there says nothing.
-        return None if e.appcode in (None, _UNKNOWN_URL) else True
+        return None if e.appcode is None or lacks_path(e) else True
 
 
-def fresh_folder(client: CTSClient, folder: str, *, is_resubmission: bool) -> str:
-    """An empty folder beside one: ``results-2/`` for ``results/``, and ``results-3/`` after that."""
-    base = folder.rstrip("/")
-    number = 1
-    numbered = _NUMBERED.fullmatch(base)
-    if is_resubmission and numbered:
-        base, number = numbered[1], int(numbered[2])
-    for candidate in range(number + 1, number + 1 + _MAX_FOLDERS):
-        fresh = f"{base}-{candidate}/"
+def _fresh_folder(client: CTSClient, folder: str) -> str:
+    for fresh in folders_beside(folder):
         if is_empty(client, fresh) is not False:
             return fresh
-    raise ResubmitError(f"No free folder beside {folder} was found: name one with --output-dir")
+    raise ResubmitError(f"No empty folder was found beside {folder}: name one with --output-dir")

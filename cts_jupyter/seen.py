@@ -1,7 +1,8 @@
-"""Which ended jobs a person has been told of, by service and user."""
+"""Which ended jobs a person has been told of: the service knows, or else a file here does."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,9 +12,39 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir
 
+from cts_jupyter import words
 from cts_jupyter.answers import JobPreview
+from cts_jupyter.search import Found, Wanted, can_search, find_jobs
+from cts_jupyter.session import Session
 
 _REMEMBERED = 10_000
+
+
+def find_new(session: Session, wanted: Wanted) -> Found:
+    """Of the jobs that match, those that ended since one last looked, which is from now on now.
+
+    Where the service knows it, what is told is one moment, so that a search for some of them leaves it as it is.
+    Raises CTSClientError, and OSError where nothing can be noted.
+    """
+    if can_search(session.client):
+        return _find_at_service(session, wanted)
+    found = find_jobs(session.client, dataclasses.replace(wanted, new=False))
+    ended = [job for job in found.jobs if words.has_ended(job.state)]
+    new = SeenJobs(session.name, session.user).take_new(ended)
+    return dataclasses.replace(found, jobs=new)
+
+
+def _find_at_service(session: Session, wanted: Wanted) -> Found:
+    found = find_jobs(session.client, wanted)
+    notes = list(found.notes)
+    if found.jobs and wanted == Wanted(new=True):
+        # The latest of them is the last, and what is left ended after it.
+        session.client.set_last_look(found.jobs[-1].transition_times[-1].time)
+    elif found.jobs:
+        notes.append(
+            "They stay new: %cts ls --new without anything else says that you have seen them"
+        )
+    return Found(found.jobs[::-1], notes)
 
 
 class SeenJobs:

@@ -13,13 +13,12 @@ from cts_jupyter import words
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, NoConnectionError, find_connection
 from cts_jupyter.feed import EventFeed
+from cts_jupyter.search import MAX_FOUND, Wanted, can_search, find_jobs
 
 if TYPE_CHECKING:
     from cts_jupyter.job import Job
 
 LATEST = "-"
-MAX_JOBS = 1000
-"""Jobs that one listing may hold."""
 _ID_LENGTH = 36
 _HERE = "this Jupyter server"
 
@@ -72,9 +71,13 @@ class Session:
 
     def submit(self, body: Mapping[str, Any]) -> Job:
         """Submit, and watch what becomes of it."""
+        return self.watch(self.client.submit(body))
+
+    def watch(self, job_id: str) -> Job:
+        """A job that was just submitted; what becomes of it is watched."""
         from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
 
-        job = Job(self, self.client.submit(body))
+        job = Job(self, job_id)
         job.follow()
         return job
 
@@ -86,14 +89,9 @@ class Session:
             job = Job(self, reference)
             job.refresh()
             return job
-        jobs = self.client.jobs(limit=MAX_JOBS)
         if reference == LATEST:
-            if not jobs:
-                raise JobReferenceError(
-                    f"You have no job at {self.where} yet; %cts submit starts one"
-                )
-            latest = max(jobs, key=lambda job: job.transition_times[0].time)
-            return Job(self, latest.id)
+            return Job(self, self._latest())
+        jobs = find_jobs(self.client, Wanted(text=reference or None)).jobs
         found = [job.id for job in jobs if job.id.startswith(reference)]
         if len(found) == 1:
             return Job(self, found[0])
@@ -105,6 +103,13 @@ class Session:
         raise JobReferenceError(
             f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them"
         )
+
+    def _latest(self) -> str:
+        limit = 1 if can_search(self.client) else MAX_FOUND
+        jobs = find_jobs(self.client, Wanted(by_creation=True), limit=limit).jobs
+        if not jobs:
+            raise JobReferenceError(f"You have no job at {self.where} yet; %cts submit starts one")
+        return max(jobs, key=lambda job: job.transition_times[0].time).id
 
 
 _lock = threading.Lock()

@@ -12,6 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
+
+from cts_jupyter.answers import ImageHelp
 
 TRIES = 3
 CONNECT_SECONDS = 10.0
@@ -44,7 +47,8 @@ class CTSRequestError(CTSClientError):
     """The service refused a request.
 
     ``status`` is the HTTP status, ``appcode`` the contract's number where there is one, ``details`` what is
-    wrong with a request that failed validation, ``request_id`` what the service's log calls the request.
+    wrong with a request that failed validation, ``request_id`` what the service's log calls the request,
+    ``image_help`` what the service advises who asks for an image that is not registered.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class CTSRequestError(CTSClientError):
         appcode: int | None = None,
         details: Sequence[Mapping[str, Any]] = (),
         request_id: str | None = None,
+        image_help: ImageHelp | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.appcode = appcode
         self.details = details
         self.request_id = request_id
+        self.image_help = image_help
 
 
 class Transport:
@@ -204,6 +210,7 @@ class Transport:
             appcode=error.get("appcode"),
             details=details,
             request_id=error.get("request_id"),
+            image_help=_image_help(error.get("image_help")),
         )
 
     def _no_service(self, response: httpx.Response) -> CTSRequestError:
@@ -214,6 +221,14 @@ class Transport:
             f"{self.url} does not answer as a CTS service does ({what}): check the URL",
             status=response.status_code,
         )
+
+
+def _image_help(answer: object) -> ImageHelp | None:
+    try:
+        return None if answer is None else ImageHelp.model_validate(answer)
+    except ValidationError:
+        # Something that a newer service says in a way that we do not know.
+        return None
 
 
 def wait_seconds(attempt: int) -> float:

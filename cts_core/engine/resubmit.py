@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cts_core.engine.access import PathAccess
@@ -20,14 +19,11 @@ from cts_core.identity.identity import User
 from cts_core.model.family import Resubmission
 from cts_core.model.job import Submission
 from cts_core.model.record import ContainerRecord, JobRecord
+from cts_core.objects.paths import folders_beside
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
-
-MAX_FOLDERS = 100
-"""Folders that are looked at in search of an empty one."""
-_NUMBERED = re.compile(r"(.+)-(\d{1,9})", re.DOTALL)
 
 
 class Resubmissions:
@@ -85,8 +81,8 @@ class Resubmissions:
         family = await find_family(self._store, parent)
         # Where a relative still writes, nothing may be seen yet.
         taken = {member.job_input.output_dir.rstrip("/") for member in family}
-        is_resubmission = parent.parent_id is not None
-        for fresh in folders_beside(folder, taken, is_resubmission=is_resubmission):
+        is_numbered = parent.parent_id is not None
+        for fresh in folders_beside(folder, taken, is_numbered=is_numbered):
             self._access.check_output(user, fresh)
             if await self._is_empty(fresh):
                 return fresh
@@ -99,18 +95,6 @@ class Resubmissions:
             return not (await self._objects.list(folder, limit=1)).objects
         except (PathNotFoundError, BucketNotFoundError):
             return True
-
-
-def folders_beside(folder: str, taken: Collection[str], *, is_resubmission: bool) -> Iterator[str]:
-    """``results-2/``, ``results-3/`` and so on for ``results/``, without those that are ``taken``."""
-    base = folder.rstrip("/")
-    number = 1
-    numbered = _NUMBERED.fullmatch(base)
-    if is_resubmission and numbered:
-        base, number = numbered[1], int(numbered[2])
-    for following in range(number + 1, number + 1 + MAX_FOLDERS):
-        if (fresh := f"{base}-{following}") not in taken:
-            yield f"{fresh}/"
 
 
 def failed_part(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 MAX_KEY_BYTES = 1024
+MAX_FOLDERS = 100
+"""Folders beside one that are looked at in search of an empty one."""
+_NUMBERED = re.compile(r"(.+)-(\d{1,9})", re.DOTALL)
 _MIN_BUCKET, _MAX_BUCKET = 3, 63
 _BUCKET = re.compile(r"[a-z0-9-]+")
 _FORBIDDEN = ("'", ";", "//")
@@ -96,6 +99,23 @@ def split_path(path: str) -> tuple[str, str]:
 def join_path(folder: str, *parts: str) -> str:
     """Join below a folder, whether or not it ends in a slash."""
     return posixpath.join(folder.rstrip("/"), *parts)
+
+
+def folders_beside(
+    folder: str, taken: Collection[str] = (), *, is_numbered: bool = False
+) -> Iterator[str]:
+    """``results-2/``, ``results-3/`` and so on for ``results/``, without those that are ``taken``.
+
+    With ``is_numbered``, ``results-3/`` and so on for ``results-2/``.
+    """
+    base = folder.rstrip("/")
+    number = 1
+    numbered = _NUMBERED.fullmatch(base)
+    if is_numbered and numbered:
+        base, number = numbered[1], int(numbered[2])
+    for following in range(number + 1, number + 1 + MAX_FOLDERS):
+        if (fresh := f"{base}-{following}") not in taken:
+            yield f"{fresh}/"
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -29,11 +29,14 @@ class Calls:
     def _delete(self, path: str) -> None:
         self._transport.json("DELETE", path)
 
-    def knows(self, method: str, path: str, parameter: str) -> bool:
-        """Whether the service's description has this parameter of a path: others would be ignored in silence."""
+    def knows(self, method: str, path: str, parameter: str | None = None) -> bool:
+        """Whether the service's description has this path, with this parameter.
+
+        Services ignore parameters that they do not know, and may take an unknown path for another one's.
+        """
         try:
             parameters = self._description["paths"][path][method.lower()].get("parameters", ())
-            return any(known.get("name") == parameter for known in parameters)
+            return parameter is None or any(known.get("name") == parameter for known in parameters)
         except (LookupError, TypeError, AttributeError):
             return False
 

@@ -38,17 +38,24 @@ def _configure_files(parser: CommandParser) -> None:
     )
     add("-g", "--glob", metavar="GLOB", help="only names like this, such as '*.fna.gz'")
     add("--missing", action="store_true", help="only files without a CRC64/NVME")
+    add(
+        "--family",
+        action="store_true",
+        help="of a job, also what its resubmissions left, and the job that it is one of, as of one job",
+    )
     parser.add_result_name()
 
 
 def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
     notes: list[str] = []
     if is_path(options.place):
+        if options.family:
+            raise MagicError(f"--family is for jobs, and {options.place} is a path")
         found = list(context.client.iter_files(options.place))
         where = f"below {options.place}"
     else:
         job = context.job(options.place)
-        found, gone = _stored_outputs(context, job)
+        found, gone = _stored_outputs(context, job, family=options.family)
         where = f"of job {words.short_id(job.id)}"
         notes += [f"Not there any more: {path}" for path in gone]
     if options.glob:
@@ -69,15 +76,16 @@ def _matches(path: str, pattern: str) -> bool:
         raise MagicError(str(e)) from None
 
 
-def _stored_outputs(context: Context, job: Job) -> tuple[list[StoredObject], list[str]]:
+def _stored_outputs(
+    context: Context, job: Job, *, family: bool
+) -> tuple[list[StoredObject], list[str]]:
     """A job's outputs as they are now, and those that are not."""
-    details = job.details
-    wanted = [output.file for output in job.outputs]
-    if not wanted:
-        return [], []
-    there = {
-        f.path: f for f in context.client.iter_files(details.job_input.output_dir.rstrip("/") + "/")
-    }
+    outputs = job.all_outputs() if family else job.outputs
+    there: dict[str, StoredObject] = {}
+    for job_id in dict.fromkeys(output.job_id for output in outputs):
+        folder = context.client.job(job_id).job_input.output_dir.rstrip("/") + "/"
+        there |= {file.path: file for file in context.client.iter_files(folder)}
+    wanted = [output.file for output in outputs]
     return [there[p] for p in wanted if p in there], [p for p in wanted if p not in there]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cts_core.errors import ErrorKind
+from cts_jupyter.answers import ImageHelp
 from cts_jupyter.transport import CTSClientError, CTSRequestError
 
 _HINTS: dict[ErrorKind, str] = {
@@ -26,9 +27,22 @@ def say_error(error: CTSClientError) -> str:
     text = str(error).strip()
     hint = None
     if isinstance(error, CTSRequestError):
+        if error.image_help is not None:
+            return f"{text.rstrip('.')}. {_say_image_help(error.image_help)}"
         hint = _BY_CODE.get(error.appcode)
         if _NO_CHECKSUM in text:
             hint = "%cts checksum PATH --write computes and stores it"
     if hint is None or "%cts" in text:
         return text
     return f"{text.rstrip('.')}; {hint}"
+
+
+def _say_image_help(help_: ImageHelp) -> str:
+    if help_.nearest:
+        said = f"Registered under similar names: {', '.join(help_.nearest)}."
+    else:
+        said = "%cts images lists the images that are there."
+    if help_.request:
+        whom = help_.contact or "whoever runs the service"
+        said += f" If you need this one, send {whom} this: {help_.request}"
+    return said

@@ -8,20 +8,23 @@ from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
 from cts_jupyter import words
-from cts_jupyter.answers import JobPreview
+from cts_jupyter.answers import JobCount
 from cts_jupyter.job import Job
+from cts_jupyter.listing import count_table
 from cts_jupyter.logs import STREAMS, LogText, follow_log, read_log
 from cts_jupyter.magics.context import Context
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.parser import Command, CommandParser, duration, key_value, positive
 from cts_jupyter.magics.why import explain
 from cts_jupyter.report import find_containers, has_failed
-from cts_jupyter.seen import SeenJobs
-from cts_jupyter.session import LATEST, MAX_JOBS
+from cts_jupyter.search import Wanted, find_jobs
+from cts_jupyter.seen import find_new
+from cts_jupyter.session import LATEST
 from cts_jupyter.table import Column, Table
 
 _MAX_FAILED_LOGS = 5
 FAILED = "failed"
+_UPDATED, _CREATED = "updated", "created"
 
 
 def _configure_ls(parser: CommandParser) -> None:
@@ -33,10 +36,21 @@ def _configure_ls(parser: CommandParser) -> None:
         help="only jobs with this in id, image, folder, label or error",
     )
     add("--state", metavar="S", help=f"one of {', '.join(words.STATE_NAMES)}")
-    add("--image", metavar="G", help="only jobs whose image has this in its name")
+    add("--image", metavar="G", help="only jobs of this image, or whose image has this in its name")
     add("--label", metavar="K=V", type=key_value, action="append", help="only jobs with this label")
     add("--since", metavar="7d", type=duration, help="only jobs that changed since")
-    add("--new", action="store_true", help="only jobs that ended since the last %%cts ls --new")
+    add(
+        "--new",
+        action="store_true",
+        help="only jobs that ended since the last %%cts ls --new that asked for nothing else",
+    )
+    add(
+        "--sort",
+        choices=(_UPDATED, _CREATED),
+        default=_UPDATED,
+        help="by the last change, or by submission; newest first",
+    )
+    add("--counts", action="store_true", help="how many jobs you have by site and state")
     parser.add_result_name()
 
 
@@ -65,12 +79,6 @@ _COLUMNS: Sequence[Column[Job]] = [
 ]  # fmt: skip
 
 
-def _has_text(job: JobPreview, text: str) -> bool:
-    subjects = [job.id, job.job_input.image, job.job_input.output_dir, job.error or ""]
-    subjects += [f"{key}={value}" for key, value in job.labels.items()]
-    return any(text.lower() in subject.lower() for subject in subjects)
-
-
 def _since(age: timedelta | None) -> datetime | None:
     try:
         return datetime.now(UTC) - age if age else None
@@ -78,34 +86,40 @@ def _since(age: timedelta | None) -> datetime | None:
         raise MagicError("--since goes back further than any job") from None
 
 
-def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job]:
-    states = words.states_named(options.state) if options.state else None
-    found = context.client.jobs(
-        # A group of states is picked out here: the service filters by one.
-        state=next(iter(states)) if states and len(states) == 1 else None,
-        after=_since(options.since),
-        labels=dict(options.label) if options.label else None,
-        limit=MAX_JOBS,
+def _wanted(options: argparse.Namespace) -> Wanted:
+    return Wanted(
+        text=options.text,
+        image=options.image,
+        states=words.states_named(options.state) if options.state else None,
+        labels=dict(options.label or ()),
+        since=_since(options.since),
+        by_creation=options.sort == _CREATED,
+        new=options.new,
     )
-    is_full = len(found) == MAX_JOBS
-    if states:
-        found = [job for job in found if job.state in states]
-    if options.image:
-        found = [job for job in found if options.image.lower() in job.job_input.image.lower()]
-    if options.text:
-        found = [job for job in found if _has_text(job, options.text)]
-    empty = f"You have no jobs at {context.session.where} that match"
+
+
+def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job] | Table[JobCount]:
+    wanted = _wanted(options)
+    if options.counts:
+        return _counts(context, wanted)
     if options.new:
-        seen = SeenJobs(context.session.name, context.session.user)
-        found = seen.take_new([job for job in found if words.has_ended(job.state)])
+        found = find_new(context.session, wanted)
         empty = "No job has ended since you last looked"
-    notes = [f"Only your latest {MAX_JOBS:,} jobs were looked at; --since goes on from there"]
-    return Table(
-        _COLUMNS,
-        [Job(context.session, job.id, job) for job in found],
-        empty=empty,
-        notes=notes if is_full else (),
-    )
+    else:
+        found = find_jobs(context.client, wanted)
+        empty = f"You have no jobs at {context.session.where} that match"
+    jobs = [Job(context.session, job.id, job) for job in found.jobs]
+    return Table(_COLUMNS, jobs, empty=empty, notes=found.notes)
+
+
+def _counts(context: Context, wanted: Wanted) -> Table[JobCount]:
+    if wanted != Wanted():
+        raise MagicError("--counts counts all your jobs: leave out everything else")
+    if not context.client.knows("GET", "/jobs/counts"):
+        raise MagicError(
+            f"The service at {context.session.where} does not count jobs: %cts ls --state S lists them"
+        )
+    return count_table(context.client.job_counts())
 
 
 def _configure_job(parser: CommandParser) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cts_core.errors import ErrorKind
 from cts_jupyter.answers import Image, Site
+from cts_jupyter.calls.base import given
 from cts_jupyter.listing import image_reference, image_table, site_table
 from cts_jupyter.logs import LogText
 from cts_jupyter.magics.context import Context
@@ -15,6 +16,7 @@ from cts_jupyter.magics.parser import Command, CommandParser
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSRequestError
 
+_HOST = "host/"
 _DIGEST_TAKEN = ErrorKind.IMAGE_DIGEST_EXISTS.appcode
 _TAG_TAKEN = ErrorKind.IMAGE_TAG_EXISTS.appcode
 
@@ -24,7 +26,9 @@ def _configure_images(parser: CommandParser) -> None:
     add("text", metavar="TEXT", nargs="?", help="only images with this in their names")
     change = parser.add_mutually_exclusive_group()
     change.add_argument(
-        "--register", metavar="host/NAME", help="register a program of the server's machine"
+        "--register",
+        metavar="NAME",
+        help="register an image of a registry, or a program of the server's machine as host/NAME",
     )
     change.add_argument(
         "--delete", metavar="NAME", help="unregister an image; jobs keep what they know"
@@ -32,15 +36,17 @@ def _configure_images(parser: CommandParser) -> None:
     program = parser.add_mutually_exclusive_group()
     program.add_argument("--executable", metavar="PATH", help="the program to register")
     program.add_argument("--module", metavar="MOD", help="the Python module to register")
+    add("--refdata", metavar="ID", help="reference data that belongs to the image to register")
+    add("--refdata-mount", metavar="P", help="where containers find it if jobs say nothing else")
     parser.add_result_name()
 
 
 def _run_images(context: Context, options: argparse.Namespace) -> Table[Image]:
-    if (options.executable or options.module) and not options.register:
-        raise MagicError("Give the image's name, too: --register host/NAME")
+    about = (options.executable, options.module, options.refdata, options.refdata_mount)
+    if any(about) and not options.register:
+        raise MagicError("Give the image's name, too: --register NAME")
     if options.register:
-        image = _register(context, options.register, options.executable, options.module)
-        return image_table([image], empty="")
+        return image_table([_register(context, options)], empty="")
     if options.delete:
         context.client.delete_image(options.delete)
         context.say(f"{options.delete} is not registered any more")
@@ -52,34 +58,47 @@ def _run_images(context: Context, options: argparse.Namespace) -> Table[Image]:
     )
     return image_table(
         sorted(images, key=image_reference),
-        empty=f"{empty}; %cts images --register host/NAME --executable PATH registers a program",
+        empty=f"{empty}; %cts images --register NAME registers one of a registry, or a program as host/NAME",
     )
 
 
-def _register(context: Context, name: str, executable: str | None, module: str | None) -> Image:
-    if executable is not None:
-        program = {"executable": str(Path(executable).expanduser().absolute())}
-    elif module is not None:
-        program = {"module": module}
-    else:
+def _register(context: Context, options: argparse.Namespace) -> Image:
+    name, program = options.register, _program(options)
+    if name.startswith(_HOST) and not program:
         raise MagicError("Say which program to register: --executable PATH or --module MOD")
+    refdata = given(refdata_id=options.refdata, default_refdata_mount_point=options.refdata_mount)
     try:
-        return context.client.register_image(name, **program)
+        return context.client.register_image(name, **program, **refdata)
     except CTSRequestError as e:
         if e.appcode not in (_DIGEST_TAKEN, _TAG_TAKEN):
             raise
         known = context.client.image(name)
+    reference = image_reference(known)
+    if not name.startswith(_HOST):
+        # What the registry has under this name now may be another image; only a new registration would tell.
+        raise MagicError(
+            f"{reference} is registered already, as {known.digest}: %cts images --delete {reference} first, to register "
+            "what the registry has now"
+        )
     # A cell is run again and again: the same program under the same name is what was asked for.
     if known.entrypoint[-1] not in program.values():
         raise MagicError(
-            f"{image_reference(known)} is registered as another program, {' '.join(known.entrypoint)}: "
-            f"%cts images --delete {image_reference(known)} first, or choose another name"
+            f"{reference} is registered as another program, {' '.join(known.entrypoint)}: "
+            f"%cts images --delete {reference} first, or choose another name"
         )
     context.client.delete_image(f"{known.name}@{known.digest}")
-    image = context.client.register_image(name, **program)
+    image = context.client.register_image(name, **program, **refdata)
     if image.digest != known.digest:
         context.say("The program has changed since it was registered; new jobs run the new one.")
     return image
+
+
+def _program(options: argparse.Namespace) -> dict[str, str]:
+    path = options.executable
+    return given(
+        executable=None if path is None else str(Path(path).expanduser().absolute()),
+        module=options.module,
+    )
 
 
 def _configure_plain(parser: CommandParser) -> None:

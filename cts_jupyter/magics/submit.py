@@ -25,7 +25,7 @@ from cts_jupyter.magics.inputs import collect_inputs
 from cts_jupyter.magics.jobs import watch_jobs
 from cts_jupyter.magics.parser import Command, CommandParser, duration
 from cts_jupyter.magics.yaml_cell import load_cell
-from cts_jupyter.resubmit import is_empty
+from cts_jupyter.resubmit import Changes, is_empty, resubmit
 
 _REQUIRED = {
     "image": "IMAGE",
@@ -221,11 +221,10 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
         _check_output_folder(context, draft.body["output_dir"])
     for note in draft.notes:
         context.say(f"Note: {note}")
-    return _submit(context, draft.body, watch=options.watch)
+    return _watched(context.session.submit(draft.body), watch=options.watch)
 
 
-def _submit(context: Context, body: dict[str, Any], *, watch: bool) -> Job:
-    job = context.session.submit(body)
+def _watched(job: Job, *, watch: bool) -> Job:
     if watch:
         watch_jobs([job])
     return job
@@ -240,15 +239,18 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
-    body = context.job(options.job).resubmission(
+    if options.output_dir and not options.overwrite:
+        _check_output_folder(context, options.output_dir)
+    changes = Changes(
         only_failed=options.failed,
         memory=options.memory,
         runtime=options.runtime,
         output_dir=options.output_dir,
     )
-    if options.output_dir and not options.overwrite:
-        _check_output_folder(context, options.output_dir)
-    return _submit(context, body, watch=options.watch)
+    job_id, note = resubmit(context.client, context.job(options.job).id, changes)
+    if note is not None:
+        context.say(note)
+    return _watched(context.session.watch(job_id), watch=options.watch)
 
 
 COMMANDS = (

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.objects.paths import (
+    MAX_FOLDERS,
     MAX_KEY_BYTES,
     check_path,
     check_paths,
     check_root,
+    folders_beside,
     is_below,
     join_path,
     split_path,
@@ -141,3 +143,20 @@ def test_below_is_by_whole_segments(path, segment):
     assert is_below(path, f"{path}/")
     assert not is_below(f"{path}{segment}", path)
     assert not is_below(path, f"{path}/{segment}")
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_numbered", "first"),
+    [
+        ("data/out", False, "data/out-2/"),
+        ("data/out/", True, "data/out-2/"),
+        ("data/out-2/", True, "data/out-3/"),
+        ("data/run-2024/", False, "data/run-2024-2/"),
+    ],
+)
+def test_folders_beside(folder, is_numbered, first):
+    found = list(folders_beside(folder, (), is_numbered=is_numbered))
+    assert found[0] == first
+    assert len(found) == MAX_FOLDERS
+    rest = folders_beside(folder, {first.rstrip("/")}, is_numbered=is_numbered)
+    assert list(rest) == found[1:]

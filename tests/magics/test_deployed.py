@@ -9,11 +9,14 @@ import http.client
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-MISSING = ("/events", "/files", "/jobs/check", "/openapi.json")
+MISSING = ("/events", "/files", "/jobs/check", "/jobs/counts", "/jobs/last_look", "/openapi.json")
+UNKNOWN = ("/containers", "/resubmit", "/outputs")
+KNOWN = {"cluster", "state", "after", "before", "limit"}
+"""Parameters of a listing; deployed services ignore all others in silence."""
 ASKED = "--memory 50MB --runtime 1m"
 NOT_FOUND = json.dumps(
     {"error": {"httpcode": 404, "httpstatus": "Not Found", "appcode": 40000, "apperror": "Not Found",
@@ -30,9 +33,14 @@ def deployed(service, inputs, monkeypatch):
         def _forward(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             path = self.path.removeprefix("/old")
-            if path.startswith(MISSING) or path.split("?")[0].endswith("/containers"):
+            bare, _, query = path.partition("?")
+            if path.startswith(MISSING) or bare.endswith(UNKNOWN):
                 self._answer(404, NOT_FOUND)
                 return
+            known = [(n, v) for n, v in parse_qsl(query) if bare != "/jobs" or n in KNOWN]
+            path = f"{bare}?{urlencode(known)}"
+            if self.command == "POST" and bare == "/jobs":
+                assert "labels" not in json.loads(body)
             connection = http.client.HTTPConnection(real.hostname, real.port)
             kept = {
                 n: v
@@ -82,3 +90,24 @@ def test_a_job_at_a_deployed_service(shell, inputs, place, deployed):
         f"%cts check host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED} -- ok /output_files/o"
     )
     assert "nothing was submitted" in said
+
+
+def test_what_such_a_service_cannot_is_done_here(shell, inputs, place, deployed):
+    line = f"%cts submit host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED}"
+    shell("%cts ls --new")
+    job = shell(f"{line} -- ok /output_files/o").wait(60)
+    assert [output.file for output in job.outputs] == [f"{place}out/o"]
+    assert [output.job_id for output in job.all_outputs()] == [job.id]
+    assert [found.id for found in shell(f"%cts ls {place}OUT --image TOOL")] == [job.id]
+    assert len(shell(f"%cts ls {place} --image host/other")) == 0
+    assert [found.id for found in shell("%cts ls --new")] == [job.id]
+    assert len(shell("%cts ls --new")) == 0
+    assert shell("%cts status -").id == job.id
+    assert shell(f"%cts status {job.id[:13]}").id == job.id
+    assert "does not count jobs" in shell.refusal("%cts ls --counts")
+    ran = shell.run(f"%cts resubmit {job.id}")
+    assert "does not know whose resubmission" in ran.out
+    assert ran.value.details.job_input.output_dir == f"{place}out-2/"
+    assert ran.value.wait(60).state == "complete"
+    with pytest.warns(UserWarning, match="does not know whose resubmission"):
+        job.resubmit(output_dir=f"{place}third/").wait(60)

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from cts_jupyter import search
+
 ASKED = "--memory 50MB --runtime 1m"
 
 
@@ -38,18 +40,49 @@ def test_ls_picks_and_says(shell, submit, place):
         (f"%cts ls {good.id[:9]}", [good]),
         (f"%cts ls {place} --image TOOL --since 1h", [bad, good]),
         (f"%cts ls {place} --image other", []),
+        (f"%cts ls {place} --image host/tool", [bad, good]),
+        (f"%cts ls {place} --image host/too", []),
+        ("%cts ls --image host/tool:latest --label study=soil-1", [good]),
+        (f"%cts ls {place} --sort created", [bad, good]),
         (f"%cts ls {place} --since 0.000001", []),
     ]:
         assert [job.id for job in shell(line)] == [job.id for job in expected], line
     assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))
 
 
+def test_what_is_found_page_by_page_is_the_same(shell, submit, place, service, monkeypatch):
+    jobs = [submit(out=f"{n}/").wait(60) for n in range(3)]
+    ids = [job.id for job in reversed(jobs)]
+    monkeypatch.setattr(search, "_PAGE", 1)
+    assert [job.id for job in shell(f"%cts ls {place}")] == ids
+    assert [job.id for job in shell(f"%cts ls {place} --state done --image TOOL")] == ids
+    with service.client() as client:
+        found = search.find_jobs(client, search.Wanted(text=place), limit=2)
+        assert [job.id for job in found.jobs] == ids[:2]
+        assert found.notes == [
+            "Only the first 2 are shown; --since, --state or a text narrows them down"
+        ]
+        assert search.find_jobs(client, search.Wanted(text=place), limit=3).notes == []
+
+
+def test_ls_counts(shell, submit, service):
+    submit().wait(60)
+    with service.client() as client:
+        known = client.job_counts()
+    counted = {(count.cluster, count.state): count.count for count in shell("%cts ls --counts")}
+    assert counted["local", "complete"] >= 1
+    assert counted.keys() == {(count.cluster, count.state) for count in known}
+    assert "leave out everything else" in shell.refusal("%cts ls --counts text")
+
+
 def test_ls_new_tells_of_each_end_once(shell, submit, place):
     shell("%cts ls --new")
     job = submit().wait(60)
     other = submit(out="other/").wait(60)
-    assert [new.id for new in shell(f"%cts ls --new {place}other")] == [other.id]
-    assert [new.id for new in shell("%cts ls --new")] == [job.id]
+    some = shell(f"%cts ls --new {place}other")
+    assert [new.id for new in some] == [other.id]
+    assert "They stay new" in repr(some)
+    assert [new.id for new in shell("%cts ls --new")] == [other.id, job.id]
     assert len(shell("%cts ls --new")) == 0
 
 

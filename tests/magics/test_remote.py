@@ -64,3 +64,6 @@ def test_a_job_from_submission_to_its_end(shell, forwarder, inputs, place, servi
     ).wait(60)
     assert job.state == "complete"
     assert f"ana at {urlsplit(service.file.url).netloc}" in job.describe()
+    again = shell(f"%cts resubmit {job.id}").wait(60)
+    assert [output.file for output in job.all_outputs()] == [f"{place}out-2/o"]
+    assert [found.id for found in shell(f"%cts ls {place}out")] == [again.id, job.id]

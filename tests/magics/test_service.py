@@ -37,7 +37,8 @@ def test_a_program_is_registered_replaced_and_unregistered(shell, program, place
     ("options", "said"),
     [
         ("--register host/x", "--executable PATH or --module MOD"),
-        ("--module x", "--register host/NAME"),
+        ("--module x", "--register NAME"),
+        ("--refdata x", "--register NAME"),
         ("--register host/x --executable a --module b", "not allowed with"),
         ("--register host/x --executable none", "none"),
         ("--register docker.io/x --module json.tool", "host/<name>"),
@@ -45,6 +46,15 @@ def test_a_program_is_registered_replaced_and_unregistered(shell, program, place
 )
 def test_what_cannot_be_registered(shell, options, said):
     assert said in shell.refusal(f"%cts images {options}")
+
+
+def test_an_image_that_is_not_registered_is_answered_with_what_to_do(shell, place):
+    line = f"--memory 50MB --runtime 1m -i {place}x --output-dir {place}out/ -- <files>"
+    said = shell.refusal(f"%cts check host/tooll {line}")
+    assert "Registered under similar names: host/tool:latest." in said
+    assert "send whoever runs the service this: Please register the image host/tooll" in said
+    assert "\n" not in said
+    assert "%cts images lists" in shell.refusal(f"%cts check ghcr.io/zzz/qqqq:9 {line}")
 
 
 def test_sites_and_whoami(shell, service):

@@ -210,8 +210,15 @@ def test_only_what_failed_is_submitted_again(shell, submit, inputs, place):
     assert details.job_input.num_containers == 1
     assert details.job_input.memory == 60_000_000
     assert details.job_input.output_dir == f"{place}out-2/"
-    assert details.labels == {"study": "soil", "resubmit-of": job.id}
+    assert details.labels == {"study": "soil"}
+    assert details.parent_id == job.id
     assert again.wait(60).state == "complete"
+    names = [f"{place}{out}" for out in ("out-2/o_0.txt", "out/o_0.txt", "out/o_2.txt")]
+    assert [output.file for output in job.outputs] == names[1:]
+    assert [output.file for output in again.all_outputs()] == names
+    assert [output.job_id for output in job.all_outputs()] == [again.id, job.id, job.id]
+    assert [file.path for file in shell(f"%cts files {again.id} --family")] == names
+    assert "is a path" in shell.refusal(f"%cts files {place} --family")
     third = again.resubmit()
     assert third.details.job_input.output_dir == f"{place}out-3/"
     third.wait(60)

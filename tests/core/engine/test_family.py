@@ -9,7 +9,6 @@ import pytest
 from cts_core import errors
 from cts_core.engine import family
 from cts_core.engine.outputs import Merged
-from cts_core.engine.resubmit import MAX_FOLDERS, folders_beside
 from cts_core.identity.identity import User
 from cts_core.model.family import JobOutput, Resubmission
 from cts_core.model.job import S3File
@@ -214,20 +213,3 @@ def test_a_complete_job_without_known_containers():
     merged.add_older(whole, [])
     assert merged.outputs["out/o"] == JobOutput(file="out/o", crc64nvme=CRC, job_id=whole.id)
     assert merged.open_inputs == 0
-
-
-@pytest.mark.parametrize(
-    ("folder", "is_resubmission", "first"),
-    [
-        ("data/out", False, "data/out-2/"),
-        ("data/out/", True, "data/out-2/"),
-        ("data/out-2/", True, "data/out-3/"),
-        ("data/run-2024/", False, "data/run-2024-2/"),
-    ],
-)
-def test_folders_beside(folder, is_resubmission, first):
-    found = list(folders_beside(folder, (), is_resubmission=is_resubmission))
-    assert found[0] == first
-    assert len(found) == MAX_FOLDERS
-    rest = folders_beside(folder, {first.rstrip("/")}, is_resubmission=is_resubmission)
-    assert list(rest) == found[1:]

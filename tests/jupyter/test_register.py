@@ -1,0 +1,63 @@
+"""``%cts images --register`` with a real registry."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from conftest import Server
+
+from cts_jupyter import session
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.expand import Namespace
+from cts_jupyter.magics.magic import run_line
+from tests.services.registry import Registry
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def _kernel(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is a kernel of the server's."""
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+    yield
+    if session._current is not None:
+        session._current.close()
+        session._current = None
+
+
+async def cts(line: str) -> object:
+    result, _ = await asyncio.to_thread(run_line, line, None, Namespace({}))
+    return result
+
+
+@pytest.mark.usefixtures("_kernel")
+async def test_an_image_of_a_registry_is_registered(registry: Registry) -> None:
+    name = f"{registry.host}/magics/tool"
+    digest = registry.push_image("magics/tool", "1", ["tool", "run"])
+    (image,) = await cts(f"images --register {name}:1")
+    assert (image.name, image.tag, image.digest, image.entrypoint) == (
+        name,
+        "1",
+        digest,
+        ["tool", "run"],
+    )
+    assert [found.digest for found in await cts("images magics/tool")] == [digest]
+    moved = registry.push_image("magics/tool", "1", ["tool", "run", "--new"])
+    with pytest.raises(
+        MagicError, match=f"is registered already, as {digest}: %cts images --delete"
+    ):
+        await cts(f"images --register {name}:1")
+    await cts(f"images --delete {name}:1")
+    (again,) = await cts(f"images --register {name}:1")
+    assert again.digest == moved
+    for line, said in (
+        (f"{name}:none", "none"),
+        (f"{name}:1 --refdata nope", "nope"),
+        (f"{name}:2 --refdata-mount /ref", "reference data"),
+        (f"{name}:1 --module json.tool", "host/<name>"),
+    ):
+        with pytest.raises(MagicError, match=said):
+            await cts(f"images --register {line}")
