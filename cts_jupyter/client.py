@@ -13,6 +13,7 @@ from cts_jupyter.calls.admin import AdminCalls
 from cts_jupyter.calls.files import FileCalls
 from cts_jupyter.calls.jobs import JobCalls
 from cts_jupyter.calls.listing import ListingCalls
+from cts_jupyter.calls.refdata import RefdataCalls
 from cts_jupyter.calls.service import ServiceCalls
 from cts_jupyter.connection import Connection
 from cts_jupyter.transport import (
@@ -25,7 +26,7 @@ from cts_jupyter.transport import (
 __all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError", "JobDetails"]
 
 
-class CTSClient(ServiceCalls, ListingCalls, JobCalls, FileCalls):
+class CTSClient(ServiceCalls, ListingCalls, JobCalls, FileCalls, RefdataCalls):
     """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
 
     def __init__(

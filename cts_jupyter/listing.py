@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cts_core.model.refdata import ReferenceDataState
 from cts_jupyter import words
 from cts_jupyter.answers import Container, Image, JobCount, JobOutput, Site, StoredObject
+from cts_jupyter.calls.refdata import Refdata
 from cts_jupyter.table import Column, Table
 
 STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
@@ -14,6 +16,14 @@ _CHECKSUM_WORDS = {
     STORED: "",
     MISSING: "no checksum",
     MISMATCH: "CHANGED: not the bytes of its checksum",
+}
+
+
+_STAGED_WORDS: Mapping[str, str] = {
+    ReferenceDataState.CREATED: "waits to be staged",
+    ReferenceDataState.DOWNLOAD_SUBMITTED: "is being staged",
+    ReferenceDataState.COMPLETE: "there",
+    ReferenceDataState.ERROR: "failed",
 }
 
 
@@ -116,6 +126,30 @@ def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
         images,
         empty=empty,
     )  # fmt: skip
+
+
+def refdata_table(refdata: Sequence[Refdata], *, empty: str) -> Table[Refdata]:
+    """Reference data and where it is."""
+    return Table(
+        [
+            Column("id", lambda r: r.id),
+            Column("file", lambda r: r.file),
+            Column("unpacked", lambda r: "yes" if r.unpack else "", lambda r: r.unpack),
+            Column("at", _say_where_staged, lambda r: {s.cluster: s.state for s in r.statuses}),
+            Column("registered", lambda r: words.say_time(r.registered_on), lambda r: r.registered_on),
+            Column("CRC64/NVME", lambda r: r.crc64nvme or "-", lambda r: r.crc64nvme),
+        ],
+        refdata,
+        empty=empty,
+    )  # fmt: skip
+
+
+def _say_where_staged(refdata: Refdata) -> str:
+    said = []
+    for status in refdata.statuses:
+        why = f" ({status.error})" if status.error else ""
+        said.append(f"{status.cluster}: {_STAGED_WORDS.get(status.state, status.state)}{why}")
+    return "; ".join(said)
 
 
 def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:

@@ -1,4 +1,4 @@
-"""Everybody's jobs, for admins."""
+"""Everybody's jobs, for admins, and whatever else is theirs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,49 @@ from datetime import timedelta
 from typing import Any, Unpack
 
 from cts_jupyter import words
-from cts_jupyter.answers import (
-    AdminContainer,
-    AdminJob,
-    JobCount,
-    JobPage,
-    UnsentNotifications,
-)
-from cts_jupyter.calls.base import Calls, given, in_path
+from cts_jupyter.answers import Answer, JobCount, JobDetails, JobPage, S3File, Transition
+from cts_jupyter.calls.base import given, in_path
 from cts_jupyter.calls.listing import JobFilters, as_query
+from cts_jupyter.calls.refdata import AdminRefdataCalls
+
+
+class AdminTransition(Transition):
+    """A transition with its message."""
+
+    trans_id: str
+    notif_sent: bool
+
+
+class AdminJob(JobDetails):
+    """A job as an admin sees it."""
+
+    transition_times: list[AdminTransition]  # type: ignore[assignment]  # a list of a narrower model
+    admin_error: str | None = None
+    traceback: str | None = None
+    cleaned: bool = False
+    htcondor_details: dict[str, Any] | None = None
+    nersc_details: dict[str, Any] | None = None
+    jaws_details: dict[str, Any] | None = None
+
+
+class AdminContainer(Answer):
+    """A container as an admin sees it; ``sub_id`` is its number."""
+
+    id: str
+    sub_id: int
+    state: str
+    transition_times: list[Transition]
+    exit_code: int | None = None
+    outputs: list[S3File] | None = None
+    admin_error: str | None = None
+    traceback: str | None = None
+
+
+class UnsentNotifications(Answer):
+    """How many messages were sent after all, and of how many jobs."""
+
+    jobs: int
+    transitions: int
 
 
 class AdminFilters(JobFilters, total=False):
@@ -24,8 +58,8 @@ class AdminFilters(JobFilters, total=False):
     user: str | None
 
 
-class AdminCalls(Calls):
-    """About anybody's jobs."""
+class AdminCalls(AdminRefdataCalls):
+    """About anybody's jobs, and reference data."""
 
     def job_page(self, **filters: Unpack[AdminFilters]) -> JobPage:
         """A page of everybody's jobs, newest update first if nothing else is asked for."""

@@ -10,6 +10,7 @@ _HINTS: dict[ErrorKind, str] = {
     ErrorKind.NO_TOKEN: "set KBASE_AUTH_TOKEN",
     ErrorKind.INVALID_TOKEN: "set KBASE_AUTH_TOKEN to a valid token",
     ErrorKind.NO_SUCH_IMAGE: "%cts images lists the images that are there",
+    ErrorKind.NO_SUCH_REFDATA: "%cts refdata lists the reference data that is there",
     ErrorKind.NO_SUCH_JOB: "%cts ls lists your jobs",
     ErrorKind.PATH_NOT_FOUND: "%cts files FOLDER/ lists what is there; patterns go with -g",
     ErrorKind.BUCKET_NOT_FOUND: "%cts put creates it with its first file",

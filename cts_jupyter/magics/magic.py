@@ -14,7 +14,7 @@ from IPython.core.magic import (
 )
 
 from cts_jupyter.connection import NoConnectionError
-from cts_jupyter.magics import checksums, files, jobs, service, submit
+from cts_jupyter.magics import checksums, files, jobs, refdata, service, submit
 from cts_jupyter.magics.context import Context
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.expand import Namespace, expand_words, split_words
@@ -30,6 +30,7 @@ _COMMANDS = (
     *files.COMMANDS,
     *checksums.COMMANDS,
     *service.COMMANDS,
+    *refdata.COMMANDS,
 )
 COMMANDS: Mapping[str, Command] = {
     command.name: command for command in (*_COMMANDS, help_command(_COMMANDS))

@@ -42,7 +42,7 @@ NOT_CALLED = (
     "/openapi.json",  # read by "knows"
     *("/docs", "/static/"),  # for browsers
     *("/external_exec/", "/callback/"),  # for workers and sites
-    *("/refdata", "/admin/refdata", "/admin/clients"),  # not there yet
+    "/admin/clients",  # not there yet
 )
 """Routes of no method, by how their paths begin."""
 VALUES: dict[str, Any] = {

@@ -57,6 +57,23 @@ def test_an_image_that_is_not_registered_is_answered_with_what_to_do(shell, plac
     assert "%cts images lists" in shell.refusal(f"%cts check ghcr.io/zzz/qqqq:9 {line}")
 
 
+def test_reference_data(shell, inputs):
+    line = f"%cts refdata --register {inputs}a.txt"
+    (new,) = shell(line)
+    ran = shell.run(line)
+    assert "is registered already" in ran.out
+    assert [known.id for known in ran.value] == [new.id]
+    (listed,) = shell(f"%cts refdata {inputs}A")
+    assert (listed.id, listed.file, listed.unpack) == (new.id, f"{inputs}a.txt", False)
+    assert "local: " in repr(shell(f"%cts refdata {new.id}"))
+    assert "There is no reference data that has" in repr(shell("%cts refdata zzz"))
+    assert "--register PATH --unpack" in shell.refusal("%cts refdata --unpack")
+    assert ".tar.gz" in shell.refusal(f"%cts refdata --register {inputs}b.txt --unpack")
+    assert "%cts refdata" in shell.refusal(
+        "%cts images --register host/with-data --module json.tool --refdata nope"
+    )
+
+
 def test_sites_and_whoami(shell, service):
     (site,) = shell("%cts sites")
     assert site.cluster == "local"

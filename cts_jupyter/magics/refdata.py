@@ -1,0 +1,61 @@
+"""``%cts refdata``."""
+
+from __future__ import annotations
+
+import argparse
+
+from cts_core.errors import ErrorKind
+from cts_jupyter.calls.refdata import Refdata
+from cts_jupyter.listing import refdata_table
+from cts_jupyter.magics.context import Context
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.parser import Command, CommandParser
+from cts_jupyter.table import Table
+from cts_jupyter.transport import CTSRequestError
+
+_EXISTS = ErrorKind.REFDATA_EXISTS.appcode
+
+
+def _configure(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("text", metavar="TEXT", nargs="?", help="only data with this in its file or id")
+    add("--register", metavar="PATH", help="register a stored file, and stage it; for admins")
+    add("--unpack", action="store_true", help="unpack the archive to register where it is staged")
+    parser.add_result_name()
+
+
+def _run(context: Context, options: argparse.Namespace) -> Table[Refdata]:
+    if options.unpack and not options.register:
+        raise MagicError("Say which archive, too: --register PATH --unpack")
+    if options.register:
+        return refdata_table(
+            [_register(context, options.register, unpack=options.unpack)], empty=""
+        )
+    found = context.client.refdata()
+    if options.text:
+        text = options.text.casefold()
+        found = [known for known in found if text in f"{known.file}\n{known.id}".casefold()]
+    which = f" that has {options.text!r} in its file or id" if options.text else ""
+    return refdata_table(found, empty=f"There is no reference data{which}")
+
+
+def _register(context: Context, path: str, *, unpack: bool) -> Refdata:
+    try:
+        return context.client.register_refdata(path, unpack=unpack)
+    except CTSRequestError as e:
+        if e.appcode != _EXISTS:
+            raise
+        known = context.client.refdata_of(path)
+        # A cell is run again and again: the same file in the same way is what was asked for.
+        if not known or known[0].unpack != unpack:
+            raise
+    context.say(f"{path} is registered already.")
+    return known[0]
+
+
+COMMANDS = (
+    Command(
+        "refdata", "list reference data, and how far it is at each site", _configure, _run,
+        details="%cts images --register NAME --refdata ID gives it to an image, whose jobs then find it mounted.",
+    ),
+)  # fmt: skip
