@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cts_jupyter import words
 from cts_jupyter.answers import S3File, StoredObject
@@ -12,6 +12,7 @@ from cts_jupyter.magics.context import Context, is_path
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.files import name_some
 from cts_jupyter.magics.inputs import expand_paths
+from cts_jupyter.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.magics.parser import Command, CommandParser
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSRequestError
@@ -64,20 +65,17 @@ def _look_up(context: Context, paths: Iterable[str]) -> list[StoredObject]:
 def _configure_verify(parser: CommandParser) -> None:
     add = parser.add_argument
     add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
+    add_family(parser)
     parser.add_result_name()
 
 
-def _to_verify(context: Context, places: Iterable[str]) -> Iterator[S3File]:
+def _to_verify(context: Context, places: Sequence[str], *, family: bool) -> Iterator[S3File]:
+    check_family(places, family=family)
     for place in places:
         if is_path(place):
             yield from (S3File(file=path) for path in expand_paths(context.client, [place]))
-            continue
-        job = context.job(place)
-        if not job.outputs:
-            raise MagicError(
-                f"Job {words.short_id(job.id)} has no outputs to verify: it is {job.state}"
-            )
-        yield from job.outputs
+        else:
+            yield from find_outputs(context.job(place), family=family)
 
 
 def _verify(context: Context, file: S3File) -> Verdict:
@@ -111,7 +109,8 @@ class VerifyError(MagicError):
 
 
 def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:
-    verdicts = [_verify(context, file) for file in _to_verify(context, options.places)]
+    files = _to_verify(context, options.places, family=options.family)
+    verdicts = [_verify(context, file) for file in files]
     table = verdict_table(verdicts)
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     if bad:

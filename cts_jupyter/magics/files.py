@@ -10,7 +10,6 @@ from cts_core.checksum import PIECE, Crc64Nvme
 from cts_jupyter import words
 from cts_jupyter.answers import StoredObject
 from cts_jupyter.globs import matches
-from cts_jupyter.job import Job
 from cts_jupyter.listing import (
     MISSING,
     file_table,
@@ -18,6 +17,13 @@ from cts_jupyter.listing import (
 from cts_jupyter.magics.context import Context, is_path
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.inputs import expand_paths
+from cts_jupyter.magics.outputs import (
+    add_family,
+    as_stored,
+    check_family,
+    find_outputs,
+    local_names,
+)
 from cts_jupyter.magics.parser import Command, CommandParser, folder
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSRequestError
@@ -38,24 +44,20 @@ def _configure_files(parser: CommandParser) -> None:
     )
     add("-g", "--glob", metavar="GLOB", help="only names like this, such as '*.fna.gz'")
     add("--missing", action="store_true", help="only files without a CRC64/NVME")
-    add(
-        "--family",
-        action="store_true",
-        help="of a job, also what its resubmissions left, and the job that it is one of, as of one job",
-    )
+    add_family(parser)
     parser.add_result_name()
 
 
 def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
     notes: list[str] = []
+    check_family([options.place], family=options.family)
     if is_path(options.place):
-        if options.family:
-            raise MagicError(f"--family is for jobs, and {options.place} is a path")
         found = list(context.client.iter_files(options.place))
         where = f"below {options.place}"
     else:
         job = context.job(options.place)
-        found, gone = _stored_outputs(context, job, family=options.family)
+        outputs = job.all_outputs() if options.family else job.outputs
+        found, gone = as_stored(context, outputs)
         where = f"of job {words.short_id(job.id)}"
         notes += [f"Not there any more: {path}" for path in gone]
     if options.glob:
@@ -74,19 +76,6 @@ def _matches(path: str, pattern: str) -> bool:
         return matches(path, pattern)
     except ValueError as e:
         raise MagicError(str(e)) from None
-
-
-def _stored_outputs(
-    context: Context, job: Job, *, family: bool
-) -> tuple[list[StoredObject], list[str]]:
-    """A job's outputs as they are now, and those that are not."""
-    outputs = job.all_outputs() if family else job.outputs
-    there: dict[str, StoredObject] = {}
-    for job_id in dict.fromkeys(output.job_id for output in outputs):
-        folder = context.client.job(job_id).job_input.output_dir.rstrip("/") + "/"
-        there |= {file.path: file for file in context.client.iter_files(folder)}
-    wanted = [output.file for output in outputs]
-    return [there[p] for p in wanted if p in there], [p for p in wanted if p not in there]
 
 
 # Moving.
@@ -185,19 +174,18 @@ def _configure_get(parser: CommandParser) -> None:
     add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
     add("local", metavar="LOCALDIR", type=Path, help="where to put them on this machine")
     add("--overwrite", action="store_true", help="replace local files that differ")
+    add_family(parser)
     parser.add_result_name()
 
 
-def _remote_files(context: Context, places: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _remote_files(
+    context: Context, places: Iterable[str], *, family: bool
+) -> Iterator[tuple[str, str]]:
     """Stored files, and where each goes below the local folder."""
     for place in places:
         if not is_path(place):
-            job = context.job(place)
-            outputs = job.outputs
-            if not outputs:
-                raise MagicError(f"Job {words.short_id(job.id)} has no outputs: it is {job.state}")
-            base = job.details.job_input.output_dir.rstrip("/") + "/"
-            yield from ((output.file, output.file.removeprefix(base)) for output in outputs)
+            outputs = find_outputs(context.job(place), family=family)
+            yield from local_names(context, outputs, family=family)
         elif place.endswith("/"):
             yield from (
                 (path, path.removeprefix(place)) for path in expand_paths(context.client, [place])
@@ -209,7 +197,8 @@ def _remote_files(context: Context, places: Iterable[str]) -> Iterator[tuple[str
 def _run_get(context: Context, options: argparse.Namespace) -> list[Path]:
     root = options.local.expanduser()
     sources: dict[Path, str] = {}
-    for path, name in _remote_files(context, options.places):
+    check_family(options.places, family=options.family)
+    for path, name in _remote_files(context, options.places, family=options.family):
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or PurePosixPath(name).is_absolute():
             raise MagicError(f"{path} has no place below {root}")

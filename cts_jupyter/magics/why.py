@@ -55,6 +55,11 @@ def _lines(
         f"Job {short} ({details.job_input.image}) is: {state}, since {words.say_time(since)} "
         f"({words.say_duration(datetime.now(UTC) - since)} ago)."
     )
+    if details.parent_id is not None:
+        yield (
+            f"It is a resubmission of job {words.short_id(details.parent_id)}; %cts files {short} --family "
+            "shows the outputs of both as those of one job."
+        )
     meaning = _MEANING.get(details.state)
     if meaning and state == words.say_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)

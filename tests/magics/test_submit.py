@@ -218,7 +218,12 @@ def test_only_what_failed_is_submitted_again(shell, submit, inputs, place):
     assert [output.file for output in again.all_outputs()] == names
     assert [output.job_id for output in job.all_outputs()] == [again.id, job.id, job.id]
     assert [file.path for file in shell(f"%cts files {again.id} --family")] == names
-    assert "is a path" in shell.refusal(f"%cts files {place} --family")
+    for command in (f"files {place}", f"verify {place}", f"get {place} got/"):
+        assert "is a path" in shell.refusal(f"%cts {command} --family")
+    assert [verdict.path for verdict in shell(f"%cts verify {job.id} --family")] == names
+    got = [path.as_posix() for path in shell(f"%cts get {job.id} got/ --family")]
+    assert got == ["got/out-2/o_0.txt", "got/out/o_0.txt", "got/out/o_2.txt"]
+    assert f"a resubmission of job {job.id[:8]}" in shell(f"%cts why {again.id}")
     third = again.resubmit()
     assert third.details.job_input.output_dir == f"{place}out-3/"
     third.wait(60)

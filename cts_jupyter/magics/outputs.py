@@ -1,0 +1,66 @@
+"""A job in place of paths: it stands for its outputs, with ``--family`` also for those of its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from cts_jupyter import words
+from cts_jupyter.answers import JobOutput, StoredObject
+from cts_jupyter.job import Job
+from cts_jupyter.magics.context import Context, is_path
+from cts_jupyter.magics.errors import MagicError
+from cts_jupyter.magics.parser import CommandParser
+
+
+def add_family(parser: CommandParser) -> None:
+    """Add ``--family``."""
+    parser.add_argument(
+        "--family",
+        action="store_true",
+        help="of a job, also what its resubmissions left, and what it is a resubmission of, as of one job",
+    )
+
+
+def check_family(places: Iterable[str], *, family: bool) -> None:
+    """Raise MagicError for ``--family`` of a path."""
+    paths = [place for place in places if is_path(place)]
+    if family and paths:
+        raise MagicError(f"--family is for jobs, and {paths[0]} is a path")
+
+
+def find_outputs(job: Job, *, family: bool) -> list[JobOutput]:
+    """The outputs that a job stands for. Raises MagicError when there are none."""
+    outputs = job.all_outputs() if family else job.outputs
+    if not outputs:
+        raise MagicError(f"Job {words.short_id(job.id)} has no outputs: it is {job.state}")
+    return outputs
+
+
+def local_names(
+    context: Context, outputs: Sequence[JobOutput], *, family: bool
+) -> Iterator[tuple[str, str]]:
+    """Each output's path, and its name below a local folder; a family's jobs have a folder each there."""
+    folders = _folders(context, outputs)
+    for output in outputs:
+        folder = folders[output.job_id]
+        base = folder.rstrip("/").rpartition("/")[0] + "/" if family else folder
+        yield output.file, output.file.removeprefix(base)
+
+
+def as_stored(
+    context: Context, outputs: Sequence[JobOutput]
+) -> tuple[list[StoredObject], list[str]]:
+    """Outputs as they are now, and those that are not."""
+    there: dict[str, StoredObject] = {}
+    for folder in _folders(context, outputs).values():
+        there |= {file.path: file for file in context.client.iter_files(folder)}
+    wanted = [output.file for output in outputs]
+    return [there[p] for p in wanted if p in there], [p for p in wanted if p not in there]
+
+
+def _folders(context: Context, outputs: Sequence[JobOutput]) -> dict[str, str]:
+    """Where each job's outputs are, with a slash at the end."""
+    jobs = dict.fromkeys(output.job_id for output in outputs)
+    return {
+        job_id: context.client.job(job_id).job_input.output_dir.rstrip("/") + "/" for job_id in jobs
+    }
