@@ -70,6 +70,7 @@ class SQLiteStore:
         self, job: JobRecord, *, containers: int, idempotency: Idempotency | None = None
     ) -> IdempotentJob | None:
         """See the port."""
+        await self._run(self._connections.check_room)
         new = await self._run(lambda: sqlite_jobs.NewJob.of(job, containers))
         failpoint("store:before")
         known = await self._write(lambda db: sqlite_jobs.insert(db, new, idempotency))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cts_core.errors import ResourceUnavailableError, UnavailableError
 from cts_core.records.sqlite_file import connect, error_code, is_locked, prepare
+from cts_core.records.sqlite_reserve import Reserve
 
 READERS = 4
 MAX_WAITING = 10_000
@@ -51,12 +52,14 @@ class Connections:
         self._idle: deque[sqlite3.Connection] = deque()
         self._waiting = 0
         self._is_open = False
+        self._reserve = Reserve(path.with_suffix(".reserve"))
 
     async def open(self) -> None:
         """Create the file, or check it. Raises ConfigError and UnavailableError."""
         self._is_open = True
         try:
             await self.run(lambda: prepare(self._path, busy_seconds=self._busy_seconds))
+            await self.run(self._reserve.keep)
         except BaseException:
             await self.close()
             raise
@@ -84,6 +87,12 @@ class Connections:
     async def read(self, operation: Operation[_T]) -> _T:
         """Run a reading operation on a consistent view. Raises UnavailableError."""
         return await self.run(lambda: self._read(operation))
+
+    def check_room(self) -> None:
+        """Raise ResourceUnavailableError when the disk has room only for what is under way."""
+        self._reserve.keep()
+        if not self._reserve.is_kept:
+            raise self._full()
 
     async def write(self, operation: Operation[_T]) -> _T:
         """Run a writing operation; durable when this returns.
@@ -144,27 +153,51 @@ class Connections:
                 group.append(write)
         if not group:
             return
+        operations = [operation for operation, _ in group]
         try:
-            self._writing = self._writing or self._connect()
-            answers = _commit(self._writing, [operation for operation, _ in group])
+            answers = self._commit(operations)
         except (sqlite3.Error, MemoryError) as e:
-            if self._writing is not None:
-                self._writing.close()
-                self._writing = None
             answers = [_Failure(e)] * len(group)
+        else:
+            self._reserve.keep()
         for (_, future), answer in zip(group, answers, strict=True):
             if isinstance(answer, _Failure):
                 future.set_exception(self._translate(answer.error))
             else:
                 future.set_result(answer)
 
+    def _commit(self, operations: list[Operation[Any]]) -> list[Any]:
+        try:
+            return self._try(operations)
+        except sqlite3.Error as e:
+            if error_code(e) != sqlite3.SQLITE_FULL or not self._reserve.is_kept:
+                raise
+        self._reserve.release()
+        return self._try(operations)
+
+    def _try(self, operations: list[Operation[Any]]) -> list[Any]:
+        try:
+            self._writing = self._writing or self._connect()
+            if not self._reserve.is_kept:
+                # Else the log grows: once all of it is in the file, it is used from its start again.
+                self._writing.execute("PRAGMA wal_checkpoint").fetchall()
+            return _commit(self._writing, operations)
+        except (sqlite3.Error, MemoryError):
+            if self._writing is not None:
+                self._writing.close()
+                self._writing = None
+            raise
+
+    def _full(self) -> ResourceUnavailableError:
+        return ResourceUnavailableError(
+            f"The disk that holds {self._path} is full: free some space and try again"
+        )
+
     def _translate(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error) or isinstance(error, _FAULTS_OF_OURS):
             return error
         if error_code(error) == sqlite3.SQLITE_FULL:
-            return ResourceUnavailableError(
-                f"The disk that holds {self._path} is full: free some space and try again"
-            )
+            return self._full()
         if is_locked(error):
             return UnavailableError(
                 f"The job records in {self._path} are locked by another process: try again later"

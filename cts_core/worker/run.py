@@ -26,8 +26,8 @@ from cts_core.worker.spool import INPUTS, OUTPUTS, PLAN, STREAMS, TRANSIENT, Con
 from cts_core.worker.watch import Ended, Stop, Watch
 
 _LOG_TYPE = "text/plain; charset=utf-8"
-_RESULT_TRIES, _RESULT_PAUSE = 60, 10.0
-"""A result that cannot be written, for want of space, is tried again for this many times and seconds."""
+_RESULT_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 66, 0.1, 10.0
+"""A result that cannot be written, for want of space, is tried this often; the pauses, in seconds, double."""
 _TICK_SECONDS = 0.1
 """Between looks for a cancel while the object store is away."""
 _MAX_NAMED = 10
@@ -287,10 +287,11 @@ def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> Non
 
 
 def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
+    pause = _FIRST_PAUSE
     for _ in range(_RESULT_TRIES):
         try:
             folder.write_result(result)
-        except OSError as e:  # noqa: PERF203 - tries are minutes apart
+        except OSError as e:  # noqa: PERF203 - tries are seconds apart
             if isinstance(e, FileNotFoundError):
                 # The folder is gone, and with it whoever would read the result.
                 return
@@ -299,6 +300,7 @@ def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
                 sys.stderr.write(f"The result could not be written: {e}\n")
             # They may be what fills the disk, and everything in them is stored or given up.
             folder.remove_transient()
-            time.sleep(_RESULT_PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             return

@@ -9,8 +9,6 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +21,7 @@ from cts_core.checksum import PIECE, crc64nvme_text
 from cts_core.worker import directory as disk
 from cts_core.worker.directory import Directory
 from cts_core.worker.sidecar import ABANDONED_S
+from tests.small_disk import fill, small_disk
 
 OLD, NEW = b"the old bytes", b"the newer bytes"
 # Everything that changes what is on disk, bytes aside: a crash between two of these is a crash at one.
@@ -488,54 +487,39 @@ def test_no_space_at_any_step(root, code):
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root on Linux only")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
+def small(tmp_path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", "1m") as disk:
+        yield disk
 
 
-def test_a_full_disk(small_disk, tmp_path):
-    directory = Directory(str(small_disk / "objects"))
+def test_a_full_disk(small, tmp_path):
+    directory = Directory(str(small / "objects"))
     directory.create()
     _put(directory, "data/x", OLD)
-    _touch(small_disk / "objects/data/x")
+    _touch(small / "objects/data/x")
     (tmp_path / "big").write_bytes(os.urandom(2 << 20))
     for path in ("data/x", "data/new"):
         with pytest.raises(disk.Full, match=f"no space left on the disk for '{path}'"):
             directory.store(str(tmp_path / "big"), path)
     # Full to the last byte, so that not even what was found out about the touched file can be kept.
-    filler = small_disk / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as out:
-        while True:
-            out.write(b"x" * 4096)
-    assert os.statvfs(small_disk).f_bavail == 0
+    filler = fill(small)
+    assert os.statvfs(small).f_bavail == 0
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
     with pytest.raises(disk.Full):
         _put(directory, "data/x", b"")
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
-    (small_disk / "filler").unlink()
+    filler.unlink()
     _put(directory, "data/x", NEW)
     assert _seen(directory, "data/x") == (NEW, disk.STORED)
-    assert _temporary(small_disk / "objects") == []
+    assert _temporary(small / "objects") == []
 
 
-def test_fetching_to_a_full_disk(small_disk, directory, tmp_path):
+def test_fetching_to_a_full_disk(small, directory, tmp_path):
     (tmp_path / "big").write_bytes(os.urandom(2 << 20))
     directory.store(str(tmp_path / "big"), "data/big")
     with pytest.raises(disk.Full, match="data/big"):
-        directory.fetch("data/big", str(small_disk / "target"))
-    assert not (small_disk / "target").exists()
+        directory.fetch("data/big", str(small / "target"))
+    assert not (small / "target").exists()
 
 
 def test_a_file_that_may_not_grow(root, directory, tmp_path):

@@ -17,9 +17,10 @@ import pytest
 from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobQuery
-from cts_core.records import sqlite_events, sqlite_schema
+from cts_core.records import sqlite_connection, sqlite_events, sqlite_schema
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.records.sqlite_connection import Connections
+from cts_core.records.sqlite_file import connect
 from tests.factories import NOON, make_job_record
 
 ROOT = Path(__file__).parents[2]
@@ -64,12 +65,12 @@ async def test_a_new_file_is_marked_as_ours_and_private(store, path):
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_closing_leaves_one_file(path):
+async def test_closing_leaves_one_file_and_the_room_for_a_full_disk(path):
     store = SQLiteStore(path)
     await store.open()
     await insert(store)
     await store.close()
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "records.reserve"}
 
 
 async def test_a_newer_file_is_refused(store, path):
@@ -162,21 +163,26 @@ async def test_opening_a_locked_file_is_an_outage(path):
     await store.close()
 
 
-async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, path):
-    async def leave_room(pages: int) -> None:
-        await store._connections.write(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
+async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, path, monkeypatch):
+    ((pages,),) = run(path, "PRAGMA page_count")
+    most = pages + 100
+
+    def limited(*args, **kwargs) -> sqlite3.Connection:
+        db = connect(*args, **kwargs)
+        db.execute(f"PRAGMA max_page_count = {most}")
+        return db
 
     first = await insert(store)
-    ((pages,),) = run(path, "PRAGMA page_count")
-    await leave_room(pages)
-    jobs = [store.insert_job(make_job_record(), containers=500) for _ in range(5)]
+    monkeypatch.setattr(sqlite_connection, "connect", limited)
+    await store._connections.write(lambda db: db.execute(f"PRAGMA max_page_count = {most}"))
+    jobs = [store.insert_job(make_job_record(), containers=5000) for _ in range(5)]
     failures = await asyncio.gather(*jobs, return_exceptions=True)
     for failure in failures:
         assert isinstance(failure, ResourceUnavailableError)
         assert "is full: free some space" in str(failure)
     assert [job.id for job in (await store.list_jobs(JobQuery())).jobs] == [first]
-    await leave_room(pages + 1000)
-    await store.insert_job(make_job_record(), containers=500)
+    most = pages + 10_000
+    await store.insert_job(make_job_record(), containers=5000)
     assert len((await store.list_jobs(JobQuery())).jobs) == 2
 
 

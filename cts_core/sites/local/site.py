@@ -268,10 +268,16 @@ class LocalSite:
             log.warning("The queue waits for the next poll: %s", e)
 
     async def cancel(self, job_id: str) -> bool:
-        """See the port. Raises UnavailableError when that cannot be noted."""
+        """See the port. Raises ResourceUnavailableError when that cannot be noted, UnavailableError."""
 
         def mark_and_look() -> bool:
-            self._queue.cancel(job_id)
+            try:
+                self._queue.cancel(job_id)
+            except OSError as e:
+                # Of this job alone: the others go on.
+                raise ResourceUnavailableError(
+                    f"The job's folder below {self._root} cannot be written: {e.strerror}"
+                ) from e
             self._queue.look()
             return self._queue.find(job_id) is None
 

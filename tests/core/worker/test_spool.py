@@ -115,7 +115,7 @@ def test_result_waits_for_space_with_a_log_on_the_same_disk(
         if left:
             raise OSError(left.pop(), "no space")
 
-    monkeypatch.setattr(run, "_RESULT_PAUSE", 0.0)
+    monkeypatch.setattr(run, "_FIRST_PAUSE", 0.0)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(sys, "stderr", _FullDisk())
     run._write_result(folder, {"state": "complete"})
