@@ -213,7 +213,9 @@ async def test_requested_cpus_bound_how_many_run(tmp_path: Path) -> None:
     await ground.site.open(ground.on_change)
     lines = tmp_path / "lines"
     job = await ground.start(
-        'echo + >> "$LINES"; sleep 0.1; echo - >> "$LINES"',
+        # The first wait until three have run at once, so that a busy machine changes nothing.
+        'echo + >> "$LINES"; while [ "$(grep -c + "$LINES")" -lt 3 ]; do sleep 0.02; done; '
+        'sleep 0.1; echo - >> "$LINES"',
         params={"environment": {"LINES": str(lines)}},
         num_containers=8,
         cpus=1,
