@@ -180,7 +180,12 @@ def _parse_image(raw: bytes) -> JobImage:
 
 @functools.lru_cache(PARSED)
 def _parse_input(raw: bytes) -> JobInputPreview:
-    return JobInputPreview.model_validate(bson.decode(raw, _CODEC))
+    return JobInputPreview.model_validate(bson.decode(raw, _CODEC), extra="ignore")
+
+
+@functools.lru_cache(PARSED)
+def _check_input(raw: bytes) -> None:
+    JobInputPreview.model_validate(bson.decode(raw, _CODEC))
 
 
 def _to_meta(document: Document) -> dict[str, MetaValue]:
@@ -245,12 +250,18 @@ def to_summary(raw: RawBSONDocument) -> JobSummary:
     return JobSummary.model_construct(**fields, job_input=_parse_input(raw["job_input"].raw))
 
 
+def to_understood(raw: RawBSONDocument) -> JobSummary:
+    """The same. Raises ValueError when it asks for anything that we do not know."""
+    _check_input(raw["job_input"].raw)
+    return to_summary(raw)
+
+
 def to_record(raw: RawBSONDocument) -> JobRecord:
     """A whole job."""
     document = decode(raw)
     fields = _summary_fields(document, _parse_image(raw["image"].raw))
     files = to_input_files(document["job_input"].pop("input_files"))
-    preview = JobInputPreview.model_validate(document["job_input"])
+    preview = JobInputPreview.model_validate(document["job_input"], extra="ignore")
     job_input = JobInput.model_construct(
         _fields_set=preview.model_fields_set | {"input_files"}, **dict(preview), input_files=files
     )

@@ -11,6 +11,7 @@ from pymongo import ASCENDING
 
 from cts_core.model.event import JobEvent
 from cts_core.records import mongo_documents as documents
+from cts_core.records import mongo_newer
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import (
@@ -64,7 +65,7 @@ async def unsent(db: Collections, limit: int, recorded_before: datetime | None) 
         .to_list(),
         db.jobs.find(left_behind, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
     )
-    events = [_oldest_unsent(job) for jobs in found for job in jobs]
+    events = mongo_newer.known((job for jobs in found for job in jobs), _oldest_unsent)
     events = [event for event in events if event.recorded_at < before]
     return sorted(events, key=lambda event: (event.recorded_at, event.job_id))[:limit]
 
@@ -129,11 +130,12 @@ async def _read(
     cursor = await db.jobs.aggregate(pipeline(condition, when, limit), hint=dict(index))
     found = await cursor.to_list()
 
-    def parse() -> list[JobEvent]:
-        jobs = [documents.decode(job) for job in found]
-        return [documents.to_event(job, job["transition_times"]) for job in jobs]
+    return await db.parse(lambda: mongo_newer.known(found, _event))
 
-    return await db.parse(parse)
+
+def _event(raw: RawBSONDocument) -> JobEvent:
+    job = documents.decode(raw)
+    return documents.to_event(job, job["transition_times"])
 
 
 def pipeline(

@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_containers
+from cts_core.records import mongo_containers, mongo_newer
 from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import change, check_job
 from cts_core.records.mongo_connection import Collections
@@ -102,13 +102,13 @@ async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob
 async def get(db: Collections, job_id: str) -> JobRecord:
     """A whole job."""
     found = documents.found(await db.jobs.find_one({"id": job_id}, {"_cts.audit": 0}), job_id)
-    return await db.parse(lambda: documents.to_record(found))
+    return await db.parse(lambda: mongo_newer.record(found))
 
 
 async def summary(db: Collections, job_id: str) -> JobSummary:
     """A job without its files."""
     found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
-    return documents.to_summary(documents.found(found, job_id))
+    return mongo_newer.summary(documents.found(found, job_id))
 
 
 async def resubmissions(
@@ -118,7 +118,7 @@ async def resubmissions(
     condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(BY_PARENT))
     found = await cursor.sort(CREATED).limit(limit).to_list()
-    return await db.parse(lambda: [documents.to_summary(job) for job in found])
+    return await db.parse(lambda: mongo_newer.summaries(found))
 
 
 async def live(db: Collections, cluster: Cluster | None) -> list[JobSummary]:
@@ -135,7 +135,7 @@ async def unadopted(db: Collections) -> list[JobSummary]:
 async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobSummary]:
     found = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
     # Sorted here: the server would sort whole documents, with all their files.
-    jobs = await db.parse(lambda: [documents.to_summary(job) for job in found])
+    jobs = await db.parse(lambda: mongo_newer.drivable(found))
     return sorted(jobs, key=lambda job: (job.transition_times[0].time, job.id))
 
 
@@ -151,7 +151,7 @@ async def ended(
     }
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
     found = await cursor.sort(UPDATED).limit(limit).to_list()
-    return await db.parse(lambda: [documents.to_summary(job) for job in found])
+    return await db.parse(lambda: mongo_newer.summaries(found))
 
 
 async def transition(

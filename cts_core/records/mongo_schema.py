@@ -177,7 +177,8 @@ async def _check_version(db: AsyncDatabase[dict[str, Any]]) -> None:
     schema = {"_id": "schema"}
     await upsert(db["cts_store"], schema, {"$setOnInsert": {"version": VERSION}})
     known = await db["cts_store"].find_one(schema)
-    if known and known["version"] > VERSION:
+    # A newer version says up to how old a one may still go on, while servers are upgraded one after the other.
+    if known and known.get("oldest", known["version"]) > VERSION:
         raise ConfigError(
             f"mongo.db: the database {db.name} was written by a newer CTS (schema {known['version']}, this one "
             f"knows {VERSION}): upgrade CTS, or choose another database"

@@ -1,0 +1,179 @@
+"""Servers of this version and of the next share one database, as while a service is upgraded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from cts_core.errors import ConfigError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobQuery
+from cts_core.records import mongo_newer, mongo_schema
+from cts_core.records.mongo import MongoStore
+from cts_core.states import JobState
+from tests.contract.records import BEGINNING, CREATED, STARTED, WALK, insert, move, walk
+from tests.factories import NOON
+
+pytestmark = pytest.mark.slow
+
+NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
+"""What the next version adds, wherever it may."""
+
+
+@pytest.fixture
+def db(mongo, mongo_settings) -> Iterator[Database]:
+    with mongo.client() as client:
+        yield client[mongo_settings.db]
+
+
+@pytest.fixture
+async def store(mongo_settings) -> AsyncIterator[MongoStore]:
+    mongo_newer._tell.cache_clear()
+    store = MongoStore(mongo_settings)
+    await store.open()
+    yield store
+    await store.close()
+
+
+def add_news(db: Database, job_id: str) -> None:
+    """Let the job be the next version's, which knows more of everything that can be added without harm."""
+    db["jobs"].update_one(
+        {"id": job_id},
+        {
+            "$set": {
+                "news": NEWS,
+                "_cts.news": NEWS,
+                "image.news": NEWS,
+                "transition_times.0.news": NEWS,
+                "transition_times.0._news": NEWS,
+            }
+        },
+    )
+    db["subjobs"].update_many(
+        {"id": job_id},
+        {"$set": {"news": NEWS, "_cts.news": NEWS, "transition_times.0.news": NEWS}},
+    )
+
+
+def check_news(db: Database, job_id: str) -> None:
+    job = db["jobs"].find_one({"id": job_id})
+    first = job["transition_times"][0]
+    assert [job["news"], job["_cts"]["news"], job["image"]["news"]] == [NEWS] * 3
+    assert [first["news"], first["_news"]] == [NEWS] * 2
+    for container in db["subjobs"].find({"id": job_id}):
+        found = [container["news"], container["_cts"]["news"]]
+        assert [*found, container["transition_times"][0]["news"]] == [NEWS] * 3
+
+
+async def test_what_we_do_not_know_survives_all_that_we_write(
+    db: Database, store: MongoStore
+) -> None:
+    job = await insert(store, containers=2, labels={"a": "b"})
+    add_news(db, job.id)
+    assert [each.id for each in await store.live_jobs()] == [job.id]
+    assert (await store.get_job(job.id)).job_input == job.job_input
+
+    now = utc_now()
+    assert await store.take_leases([job.id], "me", now=now, until=now + timedelta(seconds=3))
+    await walk(store, job.id)
+    for number in range(2):
+        steps = [ContainerTransition(state=state, time=NOON) for state in WALK[2:]]
+        outcome = ContainerOutcome(exit_code=0, warnings=["careful"])
+        assert await store.transition_container(job.id, number, STARTED, steps, outcome=outcome)
+    await store.set_admin_meta(job.id, {"key": "value"}, ())
+    await store.add_outcome(job.id, JobOutcome(cpu_hours=1.5, warnings=["careful"]))
+    await store.mark_cleaned(job.id)
+    while events := await store.unsent(limit=10):
+        for event in events:
+            await store.mark_sent(event.job_id, event.trans_id)
+
+    check_news(db, job.id)
+    found = await store.get_job(job.id)
+    assert [step.state for step in found.transition_times] == WALK
+    assert all(step.notif_sent for step in found.transition_times)
+
+
+async def test_a_job_that_asks_for_what_we_do_not_know_is_shown_and_left_to_the_newer(
+    db: Database, store: MongoStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, ours = await insert(store), await insert(store)
+    # Without it, it would be another job.
+    db["jobs"].update_one({"id": theirs.id}, {"$set": {"job_input.params.gpus": 2}})
+    for _ in range(3):
+        assert [job.id for job in await store.live_jobs()] == [ours.id]
+    told = [text for text in caplog.messages if "newer version" in text]
+    assert len(told) == 1
+    assert theirs.id in told[0]
+    assert (await store.get_summary(theirs.id)).state is CREATED
+    assert (await store.get_job(theirs.id)).job_input == theirs.job_input
+    page = await store.list_jobs(JobQuery(user=ours.user))
+    assert {job.id for job in page.jobs} == {theirs.id, ours.id}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "resting"},
+        {"transition_times.0.state": "resting"},
+        {"job_input.cluster": "moon"},
+        {"job_input.params.args": [{"type": "stars"}]},
+    ],
+    ids=["state", "history", "site", "parameter"],
+)
+async def test_a_job_beyond_us_hides_and_strands_no_other(
+    db: Database, store: MongoStore, change: dict[str, Any]
+) -> None:
+    theirs, ours = await insert(store), await insert(store)
+    db["jobs"].update_one({"id": theirs.id}, {"$set": change})
+    assert [job.id for job in await store.live_jobs()] == [ours.id]
+    assert ours.id in {job.id for job in (await store.list_jobs(JobQuery())).jobs}
+    for read in (store.get_job, store.get_summary):
+        with pytest.raises(UnavailableError, match="ask a server of a newer one"):
+            await read(theirs.id)
+    assert await move(store, ours.id, CREATED, STARTED)
+    assert ours.id in {event.job_id for event in await store.unsent(limit=10)}
+    states = [
+        event.state
+        for event in await store.events(since=BEGINNING, limit=10)
+        if event.job_id == ours.id
+    ]
+    assert states == [CREATED, STARTED]
+
+
+async def test_a_newer_schema_says_whether_we_may_go_on(db: Database, mongo_settings) -> None:
+    schema = {"_id": "schema", "version": mongo_schema.VERSION + 1}
+    db["cts_store"].insert_one({**schema, "oldest": mongo_schema.VERSION})
+    store = MongoStore(mongo_settings)
+    await store.open()
+    await insert(store)
+    await store.close()
+    assert db["cts_store"].find_one({"_id": "schema"}) == {**schema, "oldest": mongo_schema.VERSION}
+    for refused in ({**schema, "oldest": mongo_schema.VERSION + 1}, schema):
+        db["cts_store"].replace_one({"_id": "schema"}, refused)
+        with pytest.raises(ConfigError, match="written by a newer CTS"):
+            await store.open()
+
+
+async def test_both_drive_the_jobs_of_one_database(
+    db: Database, store: MongoStore, mongo_settings
+) -> None:
+    """Compare and set holds between versions, whose stores are two."""
+    other = MongoStore(mongo_settings)
+    await other.open()
+    job = await insert(store)
+    add_news(db, job.id)
+    moved = await asyncio.gather(
+        *(
+            move(each, job.id, CREATED, state)
+            for each in (store, other)
+            for state in (STARTED, JobState.CANCELING)
+        )
+    )
+    assert moved.count(True) == 1
+    check_news(db, job.id)
+    await other.close()
