@@ -74,11 +74,11 @@ def find_jobs(client: CTSClient, wanted: Wanted, *, limit: int = MAX_FOUND) -> F
         )
     if not searches and looked_at >= _PAGE:
         notes.append(f"Only your latest {_PAGE:,} jobs were looked at; --since goes on from there")
-    if len(found) > limit or page.next is not None:
-        shown = min(len(found), limit)
-        notes.append(
-            f"Only the first {shown:,} are shown; --since, --state or a text narrows them down"
-        )
+    narrow = "--since, --state or a text narrows them down"
+    if len(found) > limit or (len(found) == limit and page.next is not None):
+        notes.append(f"Only the first {limit:,} are shown; {narrow}")
+    elif page.next is not None:
+        notes.append(f"Only {looked_at:,} jobs were looked at; {narrow}")
     return Found(found[:limit], notes)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from cts_core.engine.family import MAX_FAMILY, find_family
 from cts_core.engine.owners import check_owner
@@ -17,6 +21,14 @@ from cts_core.states import JobState
 
 MAX_OUTPUTS = 10_000
 """Outputs on one page."""
+
+_T = TypeVar("_T")
+# Tens of thousands of files take their time.
+_pool = ThreadPoolExecutor(1, thread_name_prefix="cts-outputs")
+
+
+async def _work(function: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(_pool, function)
 
 
 class Outputs:
@@ -44,14 +56,14 @@ class Outputs:
         merged = Merged()
         for member in reversed(members):
             record = await self._store.get_job(member.id)
-            merged.add_older(record, await self._store.containers(member.id))
-        paths = sorted(path for path in merged.outputs if after is None or path > after)
-        shown = paths[:limit]
+            containers = await self._store.containers(member.id)
+            await _work(functools.partial(merged.add_older, record, containers))
+        outputs, following = await _work(functools.partial(merged.page, after, limit))
         return JobOutputs.model_construct(
-            outputs=[merged.outputs[path] for path in shown],
+            outputs=outputs,
             jobs=[member.id for member in members],
             open_inputs=merged.open_inputs,
-            next=shown[-1] if len(paths) > len(shown) else None,
+            next=following,
         )
 
 
@@ -63,6 +75,13 @@ class Merged:
         """By path."""
         self._inputs: set[str] = set()
         self._completed: set[str] = set()
+
+    def page(self, after: str | None, limit: int) -> tuple[list[JobOutput], str | None]:
+        """Outputs in the order of their paths, and after which path others follow."""
+        paths = sorted(path for path in self.outputs if after is None or path > after)
+        shown = paths[:limit]
+        following = shown[-1] if len(paths) > len(shown) else None
+        return [self.outputs[path] for path in shown], following
 
     @property
     def open_inputs(self) -> int:

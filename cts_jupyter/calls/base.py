@@ -44,7 +44,10 @@ class Calls:
     def _description(self) -> Any:  # noqa: ANN401 - JSON
         try:
             return self._get("openapi.json")
-        except CTSRequestError:
+        except CTSRequestError as e:
+            # A service that is away for now may well have one.
+            if e.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
             return {}
 
 

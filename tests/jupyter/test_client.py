@@ -460,6 +460,20 @@ def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
         assert asked.count("POST /jobs") == 1
 
 
+def test_a_service_that_is_away_is_not_taken_for_an_old_one() -> None:
+    away = {"error": {"httpcode": 503, "message": "Away"}}
+    answers = {"GET /openapi.json": (503, away)}
+    with service(answers) as (client, _):
+        with pytest.raises(CTSRequestError, match="Away"):
+            client.knows("GET", "/jobs", "cursor")
+        known = {"get": {"parameters": [{"name": "cursor"}]}}
+        answers["GET /openapi.json"] = (200, {"paths": {"/jobs": known}})
+        assert client.knows("GET", "/jobs", "cursor")
+        assert client.knows("GET", "/jobs")
+        assert not client.knows("GET", "/jobs", "color")
+        assert not client.knows("GET", "/jobs/counts")
+
+
 def test_labels_that_are_not_given_are_not_sent() -> None:
     """A deployed service refuses fields that it does not know."""
     assert "labels" not in as_json(Submission.model_validate(submission()))
