@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     StringConstraints,
@@ -37,6 +40,33 @@ def in_utc(time: datetime) -> datetime:
         raise ValueError("The time is out of range") from e
 
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+TIME_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {
+            "type": "number",
+            "minimum": -62_135_596_800_000,
+            "maximum": 253_402_300_799_999,
+            "description": "Since 1970 in seconds; in milliseconds beyond 2e10",
+        },
+    ]
+}
+
+
+def read_number(time: object) -> object:
+    """A time that is a number in a text, as a number; anything else as it is."""
+    return float(time) if isinstance(time, str) and _NUMBER.fullmatch(time) else time
+
+
+GivenTime = Annotated[
+    AwareDatetime,
+    BeforeValidator(read_number),
+    AfterValidator(in_utc),
+    PlainSerializer(utc_text, when_used="json"),
+    WithJsonSchema(TIME_SCHEMA),
+]
+"""A time as clients say it, in UTC. Deployed clients may say it as a number, too."""
 UTCTime = Annotated[
     AwareDatetime,
     PlainSerializer(utc_text, when_used="json"),

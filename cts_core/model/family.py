@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import ByteSize, Field
+from pydantic import Field
 
 from cts_core.model.base import Closed, Record
-from cts_core.model.job import S3Path
+from cts_core.model.job import Memory, S3Path
 
 
 class Resubmission(Closed):
@@ -16,7 +16,7 @@ class Resubmission(Closed):
 
     failed: bool = False
     """Only the inputs of containers that did not complete, a container for each of these."""
-    memory: Annotated[ByteSize, Field(ge=1_000_000, le=990_000_000_000)] | None = None
+    memory: Memory | None = None
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
     output_dir: S3Path | None = None
     """None: an empty folder beside that of the first time."""

@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.image import ImageName, JobImage
@@ -24,14 +25,34 @@ from cts_core.states import JobState
 
 MAX_INPUT_FILES = 10_000
 MAX_LABELS = 20
+MIN_MEMORY, MAX_MEMORY = 1_000_000, 990_000_000_000
 
 S3Path = Annotated[
     str, BeforeValidator(paths.check_path), StringConstraints(min_length=5, max_length=1088)
 ]
+
+
+def _bound_memory(schema: JsonDict) -> None:
+    """Say the bounds of a number of bytes: what pydantic says, ge and le, means nothing in a JSON schema."""
+    if "anyOf" in schema:
+        schema |= {"minimum": MIN_MEMORY, "maximum": MAX_MEMORY}
+
+
+Memory = Annotated[
+    ByteSize,
+    Field(
+        ge=MIN_MEMORY,
+        le=MAX_MEMORY,
+        json_schema_extra=_bound_memory,
+    ),
+]
 MetaValue = str | int | float
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f]*$")]
-Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
+Labels = Annotated[
+    dict[LabelKey, LabelValue],
+    Field(max_length=MAX_LABELS, json_schema_extra={"additionalProperties": False}),
+]
 
 
 class S3File(Closed):
@@ -71,7 +92,7 @@ class JobInputPreview(Closed):
     num_containers: Annotated[int, Field(ge=1, le=1000)] = 1
     cpus: Annotated[int, Field(ge=1, le=256)] = 1
     """Per container."""
-    memory: Annotated[ByteSize, Field(ge=1_000_000, le=990_000_000_000)] = ByteSize(10_000_000)
+    memory: Memory = ByteSize(10_000_000)
     """Bytes per container; ``10MB`` and ``1.5GiB`` are understood on input."""
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
     """Per container, ISO-8601 on output."""
@@ -84,7 +105,12 @@ class JobInput(JobInputPreview):
 
     input_files: Annotated[
         list[str] | list[S3FileWithDataID],
-        Field(min_length=1, max_length=MAX_INPUT_FILES),
+        Field(
+            min_length=1,
+            max_length=MAX_INPUT_FILES,
+            # For a choice of lists pydantic says only what it says of texts.
+            json_schema_extra={"minItems": 1, "maxItems": MAX_INPUT_FILES},
+        ),
         AfterValidator(_check_files),
     ]
 

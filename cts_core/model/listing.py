@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cts_core.model.base import Closed, Record, UTCTime
+from cts_core.model.base import Closed, GivenTime, Record
 from cts_core.model.record import JobCount
 
 
@@ -15,4 +15,4 @@ class JobCounts(Record):
 class LastLook(Closed):
     """Until when somebody has seen what had ended: the last update of the last job that they saw."""
 
-    until: UTCTime
+    until: GivenTime

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from cts_core.model.base import TIME_SCHEMA, read_number
 from cts_core.model.job import S3File
 
 _INT32 = 1 << 31
@@ -15,7 +16,7 @@ _INT32 = 1 << 31
 class ContainerUpdate(BaseModel):
     """What a worker says beside the state that its container has reached."""
 
-    time: datetime
+    time: Annotated[datetime, BeforeValidator(read_number), WithJsonSchema(TIME_SCHEMA)]
     """By the worker's clock; UTC where it does not say."""
     admin_error: str | None = None
     traceback: str | None = None

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from tornado.web import HTTPError, RequestHandler
 
-from cts_core.errors import CTSError
+from cts_core.errors import CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
 from cts_core.logs import one_line, set_about
 from cts_jupyter.api.access import JupyterAccess
@@ -150,7 +150,14 @@ class BaseHandler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401 - tornado's signature
         """Answer an error by its envelope."""
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED and not isinstance(error, CTSError):
+            # Of tornado, which knows a few methods only and does not say which.
+            error = self._unsupported()
         self.finish(self._compose(error, error_status(error, status_code)))
+
+    def _unsupported(self) -> CTSError:
+        """What answers a method that no handler has."""
+        return MethodNotAllowedError(sorted(self.SUPPORTED_METHODS))
 
     def _compose(self, error: BaseException | None, status: int) -> bytes:
         self.set_status(status)

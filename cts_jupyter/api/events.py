@@ -11,15 +11,13 @@ from datetime import datetime
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cts_core.errors import CTSError, IllegalParameterError
-from cts_core.model.base import utc_now, utc_text
+from cts_core.model.base import GivenTime, utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.states import TERMINAL
 from cts_jupyter.api.call import Call, Stream
 from cts_jupyter.api.jobs import JobId, JobPath
-from cts_jupyter.api.listing import QueryTime
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.api.route import EVENTS, Access, Route
 
-SSE = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
 HEARTBEAT_SECONDS = 15.0
 """Between comments on a quiet stream: proxies close connections that look dead.
@@ -32,20 +30,20 @@ RETRY_MS = 2000
 _END = b"event: end\ndata: {}\n\n"
 """Nothing more will come: a browser that does not close the stream on it connects again."""
 
-_time = TypeAdapter(QueryTime)
+_time = TypeAdapter(GivenTime)
 
 
 class EventQuery(BaseModel):
     """Events of one job or of all, from ``after`` (a ``recorded_at``) or from now."""
 
     job: JobId | None = None
-    after: QueryTime | None = None
+    after: GivenTime | None = None
 
 
 class JobEventQuery(BaseModel):
     """Events from ``after`` (a ``recorded_at``) or from the job's first."""
 
-    after: QueryTime | None = None
+    after: GivenTime | None = None
 
 
 async def get_events(call: Call, query: EventQuery) -> Stream:
@@ -65,7 +63,7 @@ async def get_job_events(call: Call, path: JobPath, query: JobEventQuery) -> Str
 
 def _stream(body: AsyncIterator[bytes]) -> Stream:
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Stream(body, SSE, headers=headers)
+    return Stream(body, EVENTS, headers=headers)
 
 
 def _cursor(last_id: str | None) -> datetime | None:
@@ -140,7 +138,7 @@ ROUTES = (
         get_events,
         Access.USER,
         "Transitions of the caller's jobs as they happen; resume with Last-Event-ID",
-        media=SSE,
+        media=EVENTS,
         headers=(LAST_EVENT_ID,),
     ),
     Route(
@@ -149,7 +147,7 @@ ROUTES = (
         get_job_events,
         Access.USER,
         "Transitions of a job from its first on; the stream ends with the job. Resume with Last-Event-ID",
-        media=SSE,
+        media=EVENTS,
         headers=(LAST_EVENT_ID,),
     ),
 )

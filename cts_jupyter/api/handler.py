@@ -70,10 +70,7 @@ class CTSHandler(BaseHandler):
         await super().prepare()
 
     async def _admit(self) -> None:
-        root = f"{self.base_url.rstrip('/')}/cts"
-        found = find_route(
-            self._service.routes, self.request.method or "", self.request.path[len(root) :]
-        )
+        found = self._find_route()
         route = None if isinstance(found, CTSError) else found[0]
         if route is None or route.needs_engine:
             # Kept, since a request that was taken is served to its end by a server that stops.
@@ -93,6 +90,15 @@ class CTSHandler(BaseHandler):
         self._answer = asyncio.create_task(route.handler(self._call(), **asked, body=self._upload))
         self._answer.add_done_callback(self._end_upload)
         self._service.end_with_server(self._answer)
+
+    def _find_route(self) -> tuple[Route, dict[str, str]] | CTSError:
+        root = f"{self.base_url.rstrip('/')}/cts"
+        path = self.request.path[len(root) :]
+        return find_route(self._service.routes, self.request.method or "", path)
+
+    def _unsupported(self) -> CTSError:
+        found = self._find_route()
+        return found if isinstance(found, CTSError) else super()._unsupported()
 
     async def _identify(self, engine: Engine, route: Route | None) -> None:
         access = find_access(self, engine.identity)

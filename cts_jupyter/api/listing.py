@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from cts_core.engine.cursor import read_cursor
 from cts_core.images.names import parse_image_name
-from cts_core.model.base import in_utc
+from cts_core.model.base import GivenTime
 from cts_core.model.image import ImageName
 from cts_core.model.job import MAX_LABELS, Jobs
 from cts_core.model.listing import JobCounts, LastLook
@@ -21,7 +21,6 @@ from cts_jupyter.api.route import Access, Route
 
 MAX_LISTING = 1000
 
-QueryTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
 UserName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=r"^[a-z][a-z\d_]*$")
 ]
@@ -44,8 +43,8 @@ class JobListing(BaseModel):
 
     cluster: Cluster | None = None
     state: JobState | None = None
-    after: QueryTime | None = None
-    before: QueryTime | None = None
+    after: GivenTime | None = None
+    before: GivenTime | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LISTING)] | None = MAX_LISTING
     label: Annotated[list[_Label], Field(max_length=MAX_LABELS)] = []
     image: ImageName | None = None

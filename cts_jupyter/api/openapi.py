@@ -12,8 +12,20 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from cts_core.model.service import ErrorEnvelope
 from cts_core.version import VERSION
-from cts_jupyter.api.route import JSON, Access, Route
+from cts_jupyter.api.route import EVENTS, JSON, Access, Route
 
+_EVENT = {
+    "type": "object",
+    "title": "Event",
+    "description": "One of many; comments between them keep the connection alive.",
+    "properties": {
+        "event": {"enum": ["begin", "transition", "progress", "end"]},
+        "id": {"type": "string", "format": "date-time"},
+        "data": {"type": "string", "contentMediaType": JSON},
+        "retry": {"type": "integer", "description": "Milliseconds"},
+    },
+    "required": ["event", "data"],
+}
 _TOKEN = "token"  # noqa: S105 - the name of a security scheme
 _REF = "#/components/schemas/{model}"
 
@@ -115,7 +127,7 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
 
 def _answer(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.streams:
-        return _content({"type": "string"}, route.media)
+        return _content(_EVENT if route.media == EVENTS else {"type": "string"}, route.media)
     if route.answer_model:
         return _content(schemas[route.answer_model, "serialization"], JSON)
     return _content({"type": "object"}, JSON) if route.status == 200 else {}  # noqa: PLR2004 - the status of answers with content

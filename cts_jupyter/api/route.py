@@ -19,6 +19,7 @@ from cts_core.identity.identity import Role
 from cts_jupyter.api.call import Stream, Upload
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
@@ -173,11 +174,14 @@ def find_route(
     if path is None:
         return NotFoundError()
     allowed = set()
+    is_literal = False
     for route in routes:
         texts = route.match(path)
-        if texts is None:
+        # A path that a template names as it is stands for nothing else, as OpenAPI has it.
+        if texts is None or (is_literal and texts):
             continue
         if route.method == method:
             return route, texts
+        is_literal = is_literal or not texts
         allowed.add(route.method)
     return MethodNotAllowedError(sorted(allowed)) if allowed else NotFoundError()
