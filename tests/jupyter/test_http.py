@@ -73,6 +73,8 @@ async def test_unknown_path(server: Server, path: str) -> None:
         ("PATCH", "/jobs/x/cancel", "PUT"),
         ("HEAD", "/whoami", "GET"),
         ("OPTIONS", "/whoami", "GET"),
+        ("GET", "/jobs/check", "POST"),
+        ("DELETE", "/jobs/last_look", "PUT"),
     ],
 )
 async def test_wrong_method(server: Server, method: str, path: str, allowed: str) -> None:
@@ -81,8 +83,12 @@ async def test_wrong_method(server: Server, method: str, path: str, allowed: str
     assert answer.headers["allow"] == allowed
 
 
-async def test_unknown_method(server: Server) -> None:
-    assert (await server.request("BREW", "/jobs")).status_code == 405
+@pytest.mark.parametrize("method", ["BREW", "TRACE"])
+async def test_unknown_method(server: Server, method: str) -> None:
+    for path, allowed in (("/jobs", "GET, POST"), ("/docs", "GET"), ("/jobs/x/cancel", "PUT")):
+        answer = await server.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert (await server.request(method, "/nope")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,18 @@ async def test_who_asks_for_too_much_is_told_when_to_come_again(server: Server) 
     async with server.events():
         second = await server.get("/events")
         assert (second.status_code, second.headers["retry-after"]) == (429, "10")
+
+
+@pytest.mark.parametrize(
+    "time", ["0", "1e3", "-1", "1.5", "2020-01-01T00:00:00Z", "253402300799999"]
+)
+async def test_times_in_a_query(server: Server, time: str) -> None:
+    assert (await server.get(f"/jobs?after={time}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "time", ["2020-01-01T00:00:00", "253402300800000", "1e99", "nan", "noon", ""]
+)
+async def test_what_is_no_time_in_a_query(server: Server, time: str) -> None:
+    refused = await server.get(f"/jobs?after={time}")
+    assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30010)

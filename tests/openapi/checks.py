@@ -1,0 +1,51 @@
+"""What schemathesis asks beside its own checks; loaded into its process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+STRUCTURAL = {
+    *("missing", "extra_forbidden", "enum", "literal_error", "json_invalid", "string_unicode"),
+    *("string_type", "int_type", "float_type", "bool_type", "list_type", "dict_type"),
+    *("model_type", "model_attributes_type", "int_parsing", "float_parsing", "bool_parsing"),
+    *("int_from_float", "string_too_short", "string_too_long", "string_pattern_mismatch"),
+    *("too_short", "too_long"),
+}
+"""Kinds of faults that a schema can say everything about."""
+
+
+@schemathesis.check
+def faults_are_described(ctx: Any, response: Any, case: Any) -> None:
+    """What is as the description says is never refused for its structure.
+
+    It may be refused for what no schema says: two fields together, the length of a duration, a path's bucket.
+    """
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if response.status_code != 400 or case.operation.method.upper() != response.request.method:
+        return
+    error = response.json()["error"]
+    for detail in error.get("request_validation_detail", ()):
+        if detail["type"] in STRUCTURAL and not _is_of_a_choice(detail["loc"]):
+            raise AssertionError(f"described as valid, but refused: {detail}")
+
+
+def _is_of_a_choice(loc: list[str | int]) -> bool:
+    """Whether pydantic tells one alternative's fault, which is none where another was meant."""
+    names = [part for part in loc[1:] if isinstance(part, str)]
+    return any(name == "str" or not name.isidentifier() or name[0].isupper() for name in names)
+
+
+@schemathesis.check
+def errors_are_envelopes(ctx: Any, response: Any, case: Any) -> None:
+    """Every refusal is the contract's envelope with the request's id, and a 5xx has no appcode."""
+    assert response.headers["x-request-id"]
+    if response.status_code < 400 or response.request.method == "HEAD":
+        return
+    error = response.json()["error"]
+    assert error["httpcode"] == response.status_code
+    assert [error["request_id"]] == response.headers["x-request-id"]
+    assert (error.get("appcode") is None) == (error.get("apperror") is None)
+    assert response.status_code < 500 or "appcode" not in error

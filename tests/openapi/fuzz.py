@@ -1,0 +1,188 @@
+"""schemathesis over our OpenAPI, all its checks, with every dependency up.
+
+``python -m tests.openapi.fuzz`` asks more than 20,000 times, for half an hour, and prints what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.openapi.service import FullService, full_service
+from tests.services.server import MissingError
+from tests.services.together import all_started
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 60
+PROBABILITY = 0.5
+"""How often a parameter is something that the service has."""
+KNOWN = {
+    "path.job_id": "jobs",
+    "query.job": "jobs",
+    "path.refdata_id": "refdata",
+    "query.refdata_id": "refdata",
+    "path.s3_path": "paths",
+    "query.path": "paths",
+    "query.prefix": "folders",
+    "path.cluster": "sites",
+    "body.cluster": "sites",
+    "body.image": "images",
+    "body.output_dir": "folders",
+    "body.file": "paths",
+    "body.input_files[*]": "paths",
+}
+"""What of the service stands for which parameters and fields."""
+AMBIGUOUS = "/admin/refdata/"
+"""Below it, templates of the contract match the same paths: a method that one lacks, another has."""
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    cases: Counter[str] = field(default_factory=Counter)
+    """By phase."""
+    checks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By name and outcome."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    operations: int = 0
+    total: int = 0
+    failures: list[str] = field(default_factory=list)
+    output: str = ""
+
+    def __str__(self) -> str:
+        names = sorted({name for name, _ in self.checks})
+        lines = [f"{'check':34}{'passed':>9}{'failed':>9}"]
+        lines += [
+            f"{name:34}{self.checks[name, 'success']:>9}{self.checks[name, 'failure']:>9}"
+            for name in names
+        ]
+        by_class = Counter({f"{s // 100}XX": 0 for s in self.statuses})
+        for status, count in self.statuses.items():
+            by_class[f"{status // 100}XX"] += count
+        lines += [
+            "",
+            f"operations {self.operations}, cases {self.total}, failures {len(self.failures)}",
+            f"cases by phase {dict(self.cases)}, answers {dict(sorted(by_class.items()))}",
+            *self.failures,
+        ]
+        return "\n".join(lines)
+
+
+def run(service: FullService, folder: Path, *, examples: int, seed: int, phases: str) -> Report:
+    """Ask the service; ``examples``: at most so many random cases of each operation and phase."""
+    folder.mkdir(parents=True, exist_ok=True)
+    description = httpx.get(f"{service.root}/openapi.json", timeout=60).json()
+    description.pop("servers", None)
+    (folder / "openapi.json").write_text(json.dumps(description))
+    (folder / "schemathesis.toml").write_text(_config(service))
+    events = folder / "events.ndjson"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml",
+            "run", "openapi.json", f"--url={service.root}", "--no-color",
+            f"--header=Authorization: Bearer {service.token}", f"--phases={phases}",
+            f"--max-examples={examples}", f"--seed={seed}",
+            "--generation-database=none", "--continue-on-failure", "--no-shrink", "--warnings=off",
+            "--suppress-health-check=all", "--report=ndjson,json", f"--report-ndjson-path={events}",
+            f"--report-json-path={folder / 'report.json'}", "--output-truncate=false",
+        ],
+        cwd=folder, text=True, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.openapi.checks"},
+    )  # fmt: skip
+    (folder / "output.txt").write_text(done.stdout + done.stderr)
+    return _read(folder, events, done.stdout + done.stderr)
+
+
+def _config(service: FullService) -> str:
+    lines = [f"request-timeout = {TIMEOUT_SECONDS}", "[dictionaries]"]
+    lines += [f"{name} = {{ values = {json.dumps(v)} }}" for name, v in service.known.items()]
+    lines += ["[parameters]"]
+    lines += [
+        f'"{place}" = {{ dictionary = "{name}", probability = {PROBABILITY} }}'
+        for place, name in KNOWN.items()
+    ]
+    # A request may be as described and yet wrong here and now; tests.openapi.checks looks at the rest.
+    statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "413", "429"]
+    lines += ["[checks.positive_data_acceptance]", f"expected-statuses = {json.dumps(statuses)}"]
+    # By their dependencies it asks the first ones only.
+    for phase in ("coverage", "fuzzing"):
+        lines += [f"[phases.{phase}]", 'operation-ordering = "none"']
+    # Streams of events do not end.
+    lines += ["[[operations]]", 'include-path-regex = "/events$"', "max-stream-events = 1"]
+    for check in ("unsupported_method", "allow_header_conformance"):
+        lines += ["[[operations]]", f'include-path-regex = "^{AMBIGUOUS}"']
+        lines += [f"[operations.checks.{check}]", "enabled = false"]
+    return "\n".join(lines) + "\n"
+
+
+def _read(folder: Path, events: Path, output: str) -> Report:
+    report = Report(output=output)
+    summary = json.loads((folder / "report.json").read_text())
+    report.operations = summary["operations"]["tested"]
+    report.total = summary["test_cases"]["generated"]
+    report.failures = [
+        f"{failure['code']} {failure['title']}: {failure['count']} in {', '.join(failure['operations'])}"
+        for failure in summary["failures"]
+    ]
+    report.failures += [f"error: {error}" for error in summary["errors"]]
+    if summary["stop_reason"] != "completed":
+        report.failures.append(f"stopped: {summary['stop_reason']}")
+    with events.open() as lines:
+        for line in lines:
+            _count(report, json.loads(line))
+    return report
+
+
+def _count(report: Report, event: dict[str, Any]) -> None:
+    scenario = event.get("ScenarioFinished", {})
+    recorder = scenario.get("recorder", {})
+    if "cases" not in recorder:
+        # Of an operation that the phase had nothing to ask of.
+        return
+    report.cases[scenario["phase"]] += len(recorder["cases"])
+    for checks in recorder["checks"].values():
+        report.checks.update((check["name"], check["status"]) for check in checks)
+    for exchange in recorder["interactions"].values():
+        report.statuses[exchange.get("response", {}).get("status_code", 0)] += 1
+
+
+def main() -> None:
+    """Start everything, ask, tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=450, help="of each operation and phase")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--phases", default="coverage,fuzzing,stateful")
+    asked = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="cts-openapi-") as name:
+            folder = Path(name)
+            # PostgreSQL runs as a user of its own, who has to get in.
+            folder.chmod(0o755)
+            with all_started(folder) as servers, full_service(servers) as service:
+                report = run(
+                    service,
+                    folder / "fuzz",
+                    examples=asked.examples,
+                    seed=asked.seed,
+                    phases=asked.phases,
+                )
+    except MissingError as e:
+        sys.exit(f"These servers cannot run here. {e}")
+    print(report)
+    if report.failures:
+        sys.exit(report.output)
+
+
+if __name__ == "__main__":
+    main()

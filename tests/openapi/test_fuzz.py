@@ -1,0 +1,60 @@
+"""The service does what its description says, whatever it is asked; ``fuzz.py`` asks more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.openapi.fuzz import run
+from tests.openapi.service import FullService, full_service
+from tests.services.together import Together
+from tests.simulators.kbase_auth import KBaseAuth
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+HEADERS = st.one_of(
+    st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60),
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["Bearer", "bearer", "BEARER", "Basic", "token", "Bearer Bearer"]),
+        st.sampled_from(["", " ", "  ", "\t", ",", ":", "="]),
+        st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def service(mongo, minio, kafka_server, tmp_path_factory) -> Iterator[FullService]:
+    auth = KBaseAuth()
+    servers = Together(tmp_path_factory.mktemp("openapi"), mongo, kafka_server, minio, auth)
+    with full_service(servers) as running:
+        yield running
+    auth.stop()
+
+
+def test_every_operation(service: FullService, tmp_path: Path) -> None:
+    report = run(service, tmp_path, examples=2, seed=1, phases="coverage,fuzzing")
+    assert report.failures == [], report.output
+    assert report.total > 2000
+    assert report.checks["not_a_server_error", "success"] > 2000
+    # It got through to what the service has, too.
+    assert sum(n for status, n in report.statuses.items() if 200 <= status < 300) > 80
+    assert not [status for status in report.statuses if status >= 500 or status == 0]
+    assert "Traceback" not in service.log.read_text()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(header=HEADERS)
+def test_every_form_of_the_authorization_header(service: FullService, header: str) -> None:
+    encoded = header.strip().encode("latin-1")
+    answer = httpx.get(f"{service.root}/whoami", headers={"Authorization": encoded}, timeout=60)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["appcode"] in (10020, 10030)
+    assert answer.headers["www-authenticate"] == "Bearer"
+    if len(header) > 20:
+        assert header not in answer.text
