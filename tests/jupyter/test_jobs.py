@@ -20,7 +20,7 @@ async def submit(server: Server, body: dict, key: str | None = None) -> str:
 
 async def wait_for(server: Server, job_id: str, *states: str) -> dict:
     """The job's status once it is in one of these states, told by the stream of events."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
             async for event in events:
                 if event.get("state") in (states or ("complete", "error", "canceled")):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cts_core import errors
 from cts_core.engine import family
@@ -157,7 +160,7 @@ def record(number: int, state: JobState, *outputs: str, crc: str = CRC) -> Conta
     )
 
 
-def job(files: str, containers: int = 1, **changes) -> JobRecord:
+def job(files: Iterable[str], containers: int = 1, **changes) -> JobRecord:
     inputs = [{"file": f"data/in/{name}"} for name in files]
     made = make_job_record(files=inputs, num_containers=containers)
     return made.model_copy(update=changes)
@@ -213,3 +216,36 @@ def test_a_complete_job_without_known_containers():
     merged.add_older(whole, [])
     assert merged.outputs["out/o"] == JobOutput(file="out/o", crc64nvme=CRC, job_id=whole.id)
     assert merged.open_inputs == 0
+
+
+@given(
+    containers=st.integers(1, 6),
+    larger=st.integers(0, 6),
+    generations=st.lists(
+        st.tuples(st.booleans(), st.sets(st.integers(0, 5))), min_size=1, max_size=5
+    ),
+)
+def test_of_each_container_the_latest_that_completed_is_told(containers, larger, generations):
+    # As files are split: the first few containers have one more than the others.
+    sizes = [1 + (number < larger) for number in range(containers)]
+    files = [[f"{n}-{k}" for k in range(size)] for n, size in enumerate(sizes)]
+    told: dict[int, str] = {}
+    family = []
+    parts = list(range(len(files)))
+    for generation, (only_failed, completed) in enumerate(generations):
+        if only_failed and family:
+            parts = [n for n in parts if n not in family[-1][1]] or parts
+        made = job([name for n in parts for name in files[n]], len(parts), state=ERROR)
+        records = []
+        for number, n in enumerate(parts):
+            path = f"out{generation}/{n}"
+            done = n in completed
+            records.append(record(number, COMPLETE if done else ERROR, *[path][: int(done)]))
+            if done:
+                told[n] = path
+        family.append((made, completed, records))
+    merged = Merged()
+    for made, _, records in reversed(family):
+        merged.add_older(made, records)
+    assert set(merged.outputs) == set(told.values())
+    assert merged.open_inputs == sum(len(files[n]) for n in range(len(files)) if n not in told)
