@@ -135,6 +135,10 @@ class IllegalParameterError(CTSError):
     kind = ErrorKind.ILLEGAL_PARAMETER
 
 
+class RecordTooLargeError(IllegalParameterError):
+    """The record of one job, or container, would be larger than the store can keep."""
+
+
 class RequestValidationError(CTSError):
     """The request does not fit its model; ``details`` holds pydantic's own list, JSON-safe."""
 

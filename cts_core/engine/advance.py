@@ -16,12 +16,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from cts_core.engine import outcome as outcomes
+from cts_core.engine.container import move_container
 from cts_core.engine.logs import log_folder
 from cts_core.errors import (
     BucketNotFoundError,
     CTSError,
     NoSuchJobError,
     PathNotFoundError,
+    RecordTooLargeError,
     ResourceUnavailableError,
     UnavailableError,
 )
@@ -217,11 +219,15 @@ class Advance:
     ) -> None:
         changed = False
         for report in reports:
-            steps = steps_after(states[report.number], report.steps)
-            if steps and await self._store.transition_container(
-                job.id, report.number, states[report.number], steps, outcome=report.outcome
-            ):
-                states[report.number] = steps[-1].state
+            number, state = report.number, states[report.number]
+            steps = steps_after(state, report.steps)
+            if not steps:
+                continue
+            new = await move_container(
+                self._store, job, number, state, steps=steps, outcome=report.outcome
+            )
+            if new is not None:
+                states[number] = new
                 changed = True
         if stopped:
             await self._conclude_cancel(job, states)
@@ -256,7 +262,16 @@ class Advance:
             outcome = None
             if new in TERMINAL:
                 new, outcome = await self._conclude(job, new)
-            if not await self._move(job.model_copy(update={"state": state}), new, outcome):
+            current = job.model_copy(update={"state": state})
+            try:
+                moved = await self._move(current, new, outcome)
+            except RecordTooLargeError as e:
+                if outcome is None:
+                    raise
+                log.warning("Job %s: %s", job.id, e)
+                new = JobState.ERROR
+                moved = await self._move(current, new, outcomes.cut(job, outcome))
+            if not moved:
                 return
             state = new
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cts_core.model.job import S3File
-from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
+from cts_core.model.record import ContainerOutcome, ContainerRecord, JobOutcome, JobSummary
 from cts_core.states import JobState
 
 NO_OUTPUTS = "The job produced no output files"
@@ -14,6 +14,8 @@ NON_ZERO_EXIT = (
     "At least one container exited with a non-zero error code. Please examine the logs for details."
 )
 UNEXPECTED = "An unexpected error occurred."
+_MAX_TEXT = 10_000
+"""Characters that are kept of a text that had no place in the record."""
 _MAX_NAMED = 10
 """Of many failed containers or overwritten paths, this many are named."""
 
@@ -84,6 +86,47 @@ def failed(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome
             "admin_error": "\n".join(_cut(details)) or None,
             "traceback": next((c.traceback for c in broken if c.traceback), None),
         }
+    )
+
+
+def cut(job: JobSummary, outcome: JobOutcome) -> JobOutcome:
+    """What is kept of a job's outcome when the record cannot hold all of it."""
+    error = outcome.error
+    if outcome.outputs is not None:
+        error = _too_many(len(outcome.outputs), "The job", job)
+    return outcome.model_copy(
+        update={
+            "outputs": None,
+            "output_file_count": None,
+            "warnings": None,
+            "error": error and error[:_MAX_TEXT],
+            "admin_error": error and (outcome.admin_error or error)[:_MAX_TEXT],
+            "traceback": None,
+        }
+    )
+
+
+def cut_container(job: JobSummary, number: int, outcome: ContainerOutcome) -> ContainerOutcome:
+    """What is kept of a container's outcome when the record cannot hold all of it."""
+    error = outcome.error
+    if outcome.outputs is not None:
+        error = _too_many(len(outcome.outputs), f"Container {number}", job)
+    return outcome.model_copy(
+        update={
+            "outputs": None,
+            "warnings": None,
+            "error": error and error[:_MAX_TEXT],
+            "admin_error": (outcome.admin_error or error or "")[:_MAX_TEXT] or None,
+            "traceback": None,
+        }
+    )
+
+
+def _too_many(count: int, what: str, job: JobSummary) -> str:
+    return (
+        f"{what} has stored {count} output files below {job.job_input.output_dir}, and their list is more than "
+        "the records of this service can keep of one job. The files are there. Write fewer of them, such as an "
+        "archive a container, or submit smaller jobs."
     )
 
 

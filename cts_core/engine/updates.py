@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from cts_core.engine.container import move_container
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import JobStateError, NoSuchContainerError, UnsupportedError
 from cts_core.model.base import utc_now
@@ -61,8 +62,8 @@ class ContainerUpdates:
             step = ContainerTransition(
                 state=state, time=_clamped(update.time, container.transition_times[-1].time)
             )
-            if await self._store.transition_container(
-                job_id, number, container.state, [step], outcome=outcome
+            if await move_container(
+                self._store, job, number, container.state, steps=[step], outcome=outcome
             ):
                 self._on_change(job_id)
                 return

@@ -26,7 +26,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from cts_core.errors import ConfigError, IllegalParameterError, UnavailableError
+from cts_core.errors import ConfigError, RecordTooLargeError, UnavailableError
 from cts_core.records.mongo_schema import prepare
 from cts_core.sections import MongoSettings
 
@@ -126,6 +126,9 @@ class Connection:
         self._waiting += 1
         try:
             yield Collections.of(self._database(self._client), self._threads)
+        except DocumentTooLarge as e:
+            # Found out before it is sent, and no PyMongoError.
+            raise too_large() from e
         except PyMongoError as e:
             error = self._translate(e)
             if error is e:
@@ -213,16 +216,21 @@ class Connection:
     def _translate(self, error: PyMongoError) -> Exception:
         if isinstance(error, DuplicateKeyError):
             return error
-        if isinstance(error, DocumentTooLarge) or _code(error) in _TOO_LARGE:
-            return IllegalParameterError(
-                "The job is larger than MongoDB can keep (16 MiB, its files included): give it fewer files, "
-                "or shorter paths"
-            )
+        if _code(error) in _TOO_LARGE:
+            return too_large()
         if _code(error) in _FAULTS_OF_OURS:
             return error
         return UnavailableError(
             f"The job records on MongoDB at {self._settings.host} cannot be used now: {error}"
         )
+
+
+def too_large() -> RecordTooLargeError:
+    """The error for a job that no document can hold."""
+    return RecordTooLargeError(
+        "The job is larger than MongoDB can keep (16 MiB, its files included): give it fewer files, or shorter "
+        "paths"
+    )
 
 
 def _code(error: PyMongoError) -> int | None:

@@ -14,7 +14,7 @@ from cts_core.model.site import Cluster
 from cts_core.records import mongo_containers, mongo_newer
 from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_admin import change, check_job
-from cts_core.records.mongo_connection import Collections
+from cts_core.records.mongo_connection import Collections, too_large
 from cts_core.records.mongo_schema import (
     BY_ID,
     BY_KEY,
@@ -35,6 +35,9 @@ from cts_core.records.mongo_schema import (
 from cts_core.records.store import IdempotentJob
 from cts_core.states import TERMINAL, JobState
 
+MAX_NEW_BYTES = (16 << 20) - (256 << 10)
+"""Of a new job's document: what MongoDB can hold, less what comes with its transitions and its end."""
+
 # The server's own clock: one for all of ours. What is recorded later never carries an earlier time.
 _RECORDED = {"$max": ["$$NOW", {"$max": "$transition_times._recorded_at"}]}
 
@@ -52,6 +55,8 @@ async def insert(
         if known:
             return known
     document = await db.parse(lambda: documents.from_job(job, idempotency))
+    if len(document.raw) > MAX_NEW_BYTES:
+        raise too_large()
     await mongo_containers.insert(
         db, mongo_containers.born(job.id, count, job.transition_times[0].time)
     )

@@ -39,8 +39,9 @@ class IdempotentJob:
 class RecordStore(RefdataRecords, Protocol):
     """Each method is one atomic step, durable when it returns.
 
-    Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named, and
-    ``UnavailableError`` when the store cannot be reached.
+    Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named,
+    ``RecordTooLargeError`` where one record would be more than the store can keep (a job that could be stored
+    can always be moved without an outcome), and ``UnavailableError`` when the store cannot be reached.
     """
 
     async def open(self) -> None:

@@ -1,0 +1,38 @@
+"""Moving a container in the records, as far as the records can hold what it came to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from cts_core.engine import outcome as outcomes
+from cts_core.errors import RecordTooLargeError
+from cts_core.model.record import ContainerOutcome, ContainerTransition, JobSummary
+from cts_core.records.store import RecordStore
+from cts_core.states import JobState
+
+log = logging.getLogger(__name__)
+
+
+async def move_container(
+    store: RecordStore,
+    job: JobSummary,
+    number: int,
+    expected: JobState,
+    *,
+    steps: Sequence[ContainerTransition],
+    outcome: ContainerOutcome,
+) -> JobState | None:
+    """Move a container through ``steps``; returns where it is then, or None when it was not in ``expected``.
+
+    One whose outputs are more than a record can hold becomes ``error``.
+    """
+    try:
+        moved = await store.transition_container(job.id, number, expected, steps, outcome=outcome)
+    except RecordTooLargeError as e:
+        log.warning("Container %d of job %s: %s", number, job.id, e)
+        if outcome.outputs is not None:
+            steps = [*steps[:-1], ContainerTransition(state=JobState.ERROR, time=steps[-1].time)]
+        kept = outcomes.cut_container(job, number, outcome)
+        moved = await store.transition_container(job.id, number, expected, steps, outcome=kept)
+    return steps[-1].state if moved else None

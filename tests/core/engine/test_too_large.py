@@ -1,0 +1,113 @@
+"""Jobs of which the records cannot hold what they came to: each ends, and says so in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.errors import RecordTooLargeError
+from cts_core.model.base import utc_now
+from cts_core.model.job import S3File
+from cts_core.model.record import JobOutcome
+from cts_core.model.update import ContainerUpdate
+from cts_core.records.mongo import MongoStore
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.sections import MongoSettings
+from cts_core.states import JobState
+from tests.core.engine.conftest import Bench
+from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.factories import CRC, make_job_record
+
+S = JobState
+ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
+    mongo = mongo_settings.model_dump()
+    async with bench_with(tmp_path, ReportingSite(), records="mongo", mongo=mongo) as bench:
+        await bench.prepare("a", "b")
+        yield bench
+
+
+def outputs(count: int, folder: str = "0") -> list[S3File]:
+    name = "x" * 80
+    return [
+        S3File.model_construct(file=f"data/out/{folder}/{name}{number}", crc64nvme=CRC)
+        for number in range(count)
+    ]
+
+
+async def report(bench: Bench, job_id: str, number: int, state: JobState, **said: Any) -> None:
+    # As it is once parsed, which takes long for so many files.
+    update = ContainerUpdate.model_construct(time=utc_now(), **said)
+    for field in set(ContainerUpdate.model_fields) - set(update.model_fields_set):
+        setattr(update, field, None)
+    await bench.engine.updates.take(job_id, number, state, update)
+
+
+@pytest.mark.slow
+async def test_a_container_with_too_many_outputs(bench: Bench):
+    job_id = await bench.submit(["a"], cluster="kbase")
+    for state in ON_THE_WAY:
+        await report(bench, job_id, 0, state)
+    await report(bench, job_id, 0, S.COMPLETE, outputs=outputs(130_000))
+    # A worker that is not sure to be heard says it again.
+    await report(bench, job_id, 0, S.COMPLETE, outputs=[])
+    job = await bench.ended(job_id)
+    assert job.state is S.ERROR
+    assert "Container 0 has stored 130000 output files below data/out" in (job.error or "")
+    assert job.outputs is None
+
+
+async def test_a_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its containers fit each, and not all together."""
+    transition = SQLiteStore.transition
+
+    async def limited(
+        self: SQLiteStore, *args: Any, outcome: JobOutcome | None = None, **named: Any
+    ):
+        if outcome and len(outcome.outputs or ()) > 3:
+            raise RecordTooLargeError("too large")
+        return await transition(self, *args, outcome=outcome, **named)
+
+    monkeypatch.setattr(SQLiteStore, "transition", limited)
+    async with bench_with(tmp_path, ReportingSite()) as bench:
+        await bench.prepare("a", "b")
+        job_id = await bench.submit(["a", "b"], cluster="kbase", num_containers=2)
+        for number in range(2):
+            for state in ON_THE_WAY:
+                await report(bench, job_id, number, state)
+            await report(bench, job_id, number, S.COMPLETE, outputs=outputs(2, str(number)))
+        job = await bench.ended(job_id)
+    assert job.state is S.ERROR
+    assert "The job has stored 4 output files below data/out" in (job.error or "")
+    assert [t.state for t in job.transition_times][-2:] == [S.UPLOAD_SUBMITTED, S.ERROR]
+
+
+@pytest.mark.slow
+async def test_the_store_says_what_is_too_large(mongo_settings: MongoSettings):
+    store = MongoStore(mongo_settings)
+    await store.open()
+    try:
+        job = make_job_record()
+        await store.insert_job(job, containers=1)
+        with pytest.raises(RecordTooLargeError, match="16 MiB"):
+            await store.transition(
+                job.id,
+                S.CREATED,
+                S.COMPLETE,
+                time=utc_now(),
+                trans_id="t",
+                outcome=JobOutcome.model_construct(outputs=outputs(130_000)),
+            )
+        assert (await store.get_summary(job.id)).state is S.CREATED
+        large = make_job_record().model_copy(update={"labels": {"x": "y" * (16 << 20)}})
+        with pytest.raises(RecordTooLargeError, match="fewer files"):
+            await store.insert_job(large, containers=1)
+        assert len(await store.live_jobs()) == 1
+    finally:
+        await store.close()
