@@ -19,7 +19,11 @@ MAX_JSON_BODY = 16 << 20
 """Bytes of a JSON body: 10,000 input files with long names take a quarter of it."""
 _MAX_DIGITS = 20
 """Of the length of a body: more than any has."""
+MAX_ENTRIES = 100_000
+"""Of one list or object of a body. A million entries, each of them wrong, take minutes and gigabytes to refuse."""
 _MAX_DETAILS = 1000
+_MAX_FAULTS = 50_000
+"""Of a body whose faults are told one by one: pydantic lists all or none, and nothing else runs meanwhile."""
 _MAX_ECHO = 64 << 10
 """Bytes of a body whose faulty parts are still sent back."""
 
@@ -58,6 +62,7 @@ def read_request(
     if route.body_model is None:
         return read_parameters(route, path_texts, raw_query)
     value = _json(body, content_type)
+    _check_entries(value)
     details: list[Detail] = []
     try:
         found = read_parameters(route, path_texts, raw_query)
@@ -84,6 +89,9 @@ def _validate(
     try:
         found[place] = model.model_validate(value)
     except ValidationError as e:
+        if e.error_count() > _MAX_FAULTS:
+            told = f"There are {e.error_count()} faults, too many to tell them one by one"
+            return [_detail("too_many_faults", (place,), told, None)]
         return [
             _detail(d["type"], (place, *d["loc"]), d["msg"], d["input"], d.get("ctx"))
             for d in e.errors(include_url=False)
@@ -145,6 +153,18 @@ def _json(body: bytes, content_type: str | None) -> object:
         raise _invalid_json(e.msg, e.pos) from e
     except (ValueError, RecursionError) as e:
         raise _invalid_json(str(e), 0) from e
+
+
+def _check_entries(value: object) -> None:
+    left = [value]
+    while left:
+        part = left.pop()
+        if not isinstance(part, dict | list):
+            continue
+        if len(part) > MAX_ENTRIES:
+            told = f"No list or object may have more than {MAX_ENTRIES} entries, and one has {len(part)}"
+            raise RequestValidationError([_detail("too_long", ("body",), told, None)])
+        left.extend(part.values() if isinstance(part, dict) else part)
 
 
 def _invalid_json(reason: str, position: int) -> RequestValidationError:

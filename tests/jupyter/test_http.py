@@ -16,7 +16,7 @@ from conftest import Server, submission
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.api import base
-from cts_jupyter.api.parse import MAX_JSON_BODY, announced_bytes
+from cts_jupyter.api.parse import MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
 
 ORIGIN = "https://hub.berdl.kbase.us"
 
@@ -246,6 +246,20 @@ async def test_details_of_a_large_body_do_not_repeat_it(server: Server) -> None:
     details = error(answer)["request_validation_detail"]
     assert len(details) == 1000
     assert not any("input" in detail for detail in details)
+
+
+@pytest.mark.parametrize(
+    ("entries", "kind", "told"),
+    [(MAX_ENTRIES, "too_many_faults", "faults"), (MAX_ENTRIES + 1, "too_long", str(MAX_ENTRIES))],
+)
+async def test_a_body_full_of_faults_is_refused_without_a_list_of_them(
+    server: Server, entries: int, kind: str, told: str
+) -> None:
+    params = {"args": [" "] * entries}
+    answer = await server.post("/jobs/check", json=submission(params=params))
+    (detail,) = error(answer)["request_validation_detail"]
+    assert detail["type"] == kind
+    assert told in detail["msg"]
 
 
 async def test_cancel_takes_a_content_type_without_a_body(server: Server) -> None:
