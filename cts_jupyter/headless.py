@@ -96,6 +96,9 @@ class HeadlessApp(ServerApp):
         if settings.root_path:
             self.base_url = settings.root_path
         super().init_webapp()
+        if not self._uses_jupyters_login:
+            # Else Jupyter writes a URL with its token into the log, which opens nothing here.
+            self.identity_provider.token_generated = False
         self.web_app.wildcard_router.rules.clear()
 
     def _make_room(self, streams: int) -> None:

@@ -13,7 +13,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
 from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_page
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 OVERLAP = timedelta(seconds=10)
 """How far before its cursor a reader looks again: servers' clocks differ, and writes commit out of order."""
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + OVERLAP
 LOOK_SECONDS = 2.0
 """Between looks at the store. With the differences of clocks it must stay well below the overlap."""
 REMEMBERED = 16_384
@@ -111,7 +112,7 @@ class Hub:
         """
         self._check_room(user)
         subscription = Subscription(
-            self._store, user, job_id, None if after is None else after - OVERLAP
+            self._store, user, job_id, None if after is None else max(after, _EARLIEST) - OVERLAP
         )
         if self._count == 0:
             self._since = utc_now() - OVERLAP

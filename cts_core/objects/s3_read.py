@@ -22,6 +22,8 @@ from cts_core.objects.s3_errors import (
 from cts_core.objects.s3_object import etag_in
 from cts_core.worker.checksum import PIECE
 
+_PARTIAL = 206
+
 
 class ObjectBody:
     """The bytes of one object, or of a part of it; ``close`` it in any case."""
@@ -95,6 +97,9 @@ class ObjectBody:
             parameters["IfMatch"] = f'"{self._etag}"'
         answer = await self._api.call("get_object", self._path, **parameters)
         self._body = answer["Body"]
+        if "Range" in parameters and answer["ResponseMetadata"]["HTTPStatusCode"] != _PARTIAL:
+            self.close()
+            raise unavailable(self._path, "it answers with other bytes than it was asked for")
         headers: Mapping[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
         return headers
 

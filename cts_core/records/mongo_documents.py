@@ -52,6 +52,7 @@ SUMMARY = {"_id": 0, "job_input.input_files": 0, "outputs": 0, "_cts.audit": 0, 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 _OURS_OF_JOB = ("warnings",)
 _OURS_OF_CONTAINER = ("error", "cpu_seconds", "wall_seconds", "max_memory", "warnings")
 
@@ -69,9 +70,13 @@ def found(document: RawBSONDocument | None, job_id: str) -> RawBSONDocument:
 
 
 def bound(time: datetime) -> datetime:
-    """The first time not before this one that the store can hold: dates of BSON are milliseconds."""
+    """The first time not before this one that the store can hold, or the last of all.
+
+    Dates of BSON are milliseconds.
+    """
     rest = timedelta(microseconds=time.microsecond % 1000)
-    return time - rest + _MILLISECOND if rest else time
+    whole = time - rest
+    return whole + _MILLISECOND if rest and whole < _LAST else whole
 
 
 def encode(document: Document) -> RawBSONDocument:

@@ -131,7 +131,8 @@ def _filters(query: JobQuery) -> Iterator[Condition]:
 
 
 def _has_text(text: str) -> Condition:
-    pattern = {"$regex": re.escape(text), "$options": "i"}
+    # BSON ends a pattern at its first zero.
+    pattern = {"$regex": re.escape(text).replace("\0", r"\x00"), "$options": "i"}
     return {"$or": [{path: pattern} for path in _SEARCHED]}
 
 

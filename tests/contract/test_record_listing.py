@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -136,6 +136,14 @@ async def test_listings_filter_by_image(store):
     assert await ids(store, user="ana", image_name="host/x", image_tag="latest") == []
 
 
+async def test_times_at_the_ends_of_the_calendar(store):
+    job = await insert(store)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert await ids(store, after=first, before=last) == [job.id]
+    assert await ids(store, after=last) == []
+    assert await ids(store, before=first) == []
+
+
 async def test_listings_of_what_has_ended(store):
     ends = (JobState.ERROR, JobState.CANCELING, None)
     jobs = [await insert(store, time=NOON + n * SECOND) for n in range(4)]
@@ -175,6 +183,9 @@ async def test_a_text_is_found_in_any_case(store):
         "run_7_": [],
         "r.n": [],
         "no such thing": [],
+        "data\0": [],
+        "\0": [],
+        "🐍": [],
     }
     for text, found in expected.items():
         assert await ids(store, text=text) == found, text

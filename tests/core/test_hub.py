@@ -172,6 +172,12 @@ async def test_without_after_the_past_is_left_alone(store, hub):
         assert is_quiet(events)
 
 
+async def test_the_past_begins_with_the_calendar(store, hub):
+    past = await record(store, 2)
+    async with hub.subscribe("ana", after=datetime.min.replace(tzinfo=UTC)) as events:
+        assert await take(events, 2) == past
+
+
 async def test_the_far_past_is_paged_through(store, hub, monkeypatch):
     monkeypatch.setattr(subscription_module, "PAGE", 7)
     past = await record(store, 100)

@@ -20,7 +20,9 @@ from cts_core.errors import (
     UnavailableError,
 )
 from cts_core.objects.s3 import S3Store
+from cts_core.objects.s3_api import Api
 from cts_core.objects.s3_presign import Output
+from cts_core.objects.s3_read import ObjectBody
 from cts_core.objects.store import ChecksumState
 from tests.services.minio import start_minio
 from tests.services.s3 import SECRET, S3Server
@@ -226,3 +228,16 @@ async def test_a_server_that_was_frozen_goes_on(own_server):
     own_server.program.thaw()
     await works(store)
     await store.close()
+
+
+async def test_a_server_that_ignores_a_range_is_not_believed(minio: S3Server) -> None:
+    minio.empty()
+    api = Api(minio.settings())
+    await api.open()
+    store = S3Store(minio.settings())
+    await store.open()
+    await store.write("data/x", pieces(b"0123456789"))
+    with pytest.raises(UnavailableError, match="other bytes"):
+        await ObjectBody.open(api, "data/x", seek=2, length=2**63 - 1)
+    await store.close()
+    await api.close()
