@@ -1,0 +1,141 @@
+"""HEAD and verification of 10,000 inputs: our S3 adapter beside aiobotocore at concurrency 10, as the deployed service does it.
+
+First against a server that answers from memory, in a process of its own, so that the client is what is measured: CTS should
+be five times as fast. Then against MinIO (built with Go, once), where the server is a part of it. The clients take turns, each in a
+process of its own, and the best round of each counts. aiobotocore pins botocore: it gets a virtual environment of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pydantic import SecretStr
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cts_core.objects.s3 import S3Store
+from cts_core.sections import S3Settings
+from tests.services.minio import start_minio
+from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+from tests.services.server import ServerProcess, accepts, free_port
+
+ROUNDS = 3
+BUCKET = "data"
+PATHS = [f"{BUCKET}/in/sample {number:05}/reads.fq.gz" for number in range(10_000)]
+CRC = "AAAAAAAAAAA="
+"""Of no bytes at all."""
+_HEAD = (
+    f'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Type: text/plain\r\nETag: "{"ab" * 16}"\r\n'
+    "Last-Modified: Tue, 03 Mar 2026 12:00:00 GMT\r\nAccept-Ranges: bytes\r\n"
+    f"x-amz-checksum-crc64nvme: {CRC}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
+    "x-amz-request-id: 0\r\nServer: memory\r\n\r\n"
+).encode()
+_BUCKETS = b"<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>"
+_LISTING = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_BUCKETS), _BUCKETS)
+
+
+class Memory(asyncio.Protocol):
+    """Answers each request with what it has ready."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there."""
+        self._transport = transport
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        """The client has asked."""
+        *requests, self._rest = (self._rest + data).split(b"\r\n\r\n")
+        answers = (_HEAD if request.startswith(b"HEAD") else _LISTING for request in requests)
+        self._transport.write(b"".join(answers))
+
+
+async def serve(port: str) -> None:
+    server = await asyncio.get_running_loop().create_server(Memory, "127.0.0.1", int(port))
+    await server.serve_forever()
+
+
+async def look(url: str, key: str, secret: str, crc: str) -> None:
+    """Print how many seconds the paths of standard input take."""
+    login = {"access_key": key, "access_secret": SecretStr(secret)}
+    store = S3Store(S3Settings(url=url, verify_external_url=False, **login))
+    await store.open()
+    paths = [line.rstrip("\n") for line in sys.stdin]
+    start = time.perf_counter()
+    found = await store.head(paths)
+    assert all(getattr(stored, "crc64nvme", None) == crc for stored in found)
+    print(time.perf_counter() - start)
+    await store.close()
+
+
+def _compare(what: str, peer: str, url: str, aim: str) -> None:
+    login = [url, ACCESS_KEY, SECRET, CRC]
+    commands = {
+        "CTS": [sys.executable, __file__, "look", *login],
+        "aiobotocore": [peer, str(Path(__file__).with_name("head_peer.py")), *login],
+    }
+    best = dict.fromkeys(commands, float("inf"))
+    for _ in range(ROUNDS):
+        for kind, command in commands.items():
+            done = subprocess.run(
+                command, input="\n".join(PATHS), stdout=subprocess.PIPE, text=True, check=True
+            )
+            best[kind] = min(best[kind], float(done.stdout))
+    rates = {kind: round(len(PATHS) / seconds) for kind, seconds in best.items()}
+    ratio = best["aiobotocore"] / best["CTS"]
+    print(f"{what}: HEADs a second {json.dumps(rates)}, CTS / aiobotocore: {ratio:.1f}{aim}")
+
+
+def _install_peer(folder: Path) -> str:
+    venv.create(folder, with_pip=True)
+    python = str(folder / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "aiobotocore>=2.19"], check=True)
+    return python
+
+
+def _fill(server: S3Server) -> None:
+    client = server.client()
+
+    def put(path: str) -> None:
+        key = path.partition("/")[2]
+        client.put_object(Bucket=BUCKET, Key=key, Body=b"", ChecksumAlgorithm="CRC64NVME")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, PATHS))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
+        folder = Path(name)
+        peer = _install_peer(folder / "peer")
+        port = free_port()
+        command = [sys.executable, __file__, "serve", str(port)]
+        memory = ServerProcess(command, folder / "memory", lambda: accepts(port))
+        memory.start()
+        try:
+            _compare("from memory", peer, f"http://127.0.0.1:{port}", " (at least 5)")
+        finally:
+            memory.stop()
+        minio = start_minio(folder / "minio")
+        try:
+            _fill(minio)
+            _compare("MinIO", peer, minio.url, "")
+        finally:
+            minio.program.stop()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", port]:
+            asyncio.run(serve(port))
+        case ["look", *login]:
+            asyncio.run(look(*login))
+        case _:
+            main()

@@ -1,0 +1,194 @@
+"""Pages of a listing with 1,000,000 jobs of 1,000 users beside a store of 1,000 jobs: at most 1.5 times as long.
+
+On SQLite, and on MongoDB as far as the server of the tests takes it (root needed; ``MONGO_JOBS`` says how many). A finished job is stored
+and copied; pages have 100 jobs, each of another user, the two stores in turns, and medians are compared. Pages over
+all users are those of admins: on the stand-in for MongoDB, which sorts after it has walked the index, they cannot be
+measured. ``bench_listing.py sqlite`` or ``mongo`` does one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cts_core.model.record import JobQuery
+from cts_core.records.mongo import MongoStore
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.store import RecordStore
+from cts_core.states import JobState
+from tests.contract.records import walk
+from tests.factories import make_job_record
+from tests.services.mongo import MongoServer
+
+SMALL, LARGE, USERS = 1_000, 1_000_000, 1_000
+MONGO_JOBS = 200_000
+PAGE = 100
+SAMPLES = 60
+BATCH = 1_000
+AIM = 1.5
+
+
+def job_id(number: int) -> str:
+    """In no order of time, as random ones are."""
+    return f"{number * 2654435761 % 2**32:08x}-0000-4000-8000-{number:012x}"
+
+
+def user(number: int, users: int) -> str:
+    return f"user{number % users:04}"
+
+
+async def template(store: RecordStore) -> str:
+    """A job of nobody who lists, with all its transitions."""
+    job = make_job_record(user="template", files=3)
+    await store.insert_job(job, containers=1)
+    await walk(store, job.id)
+    return job.id
+
+
+def fill_sqlite(path: Path, copied: str, count: int, users: int) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA cache_size = -2000000")
+        db.create_function("job_id", 1, job_id, deterministic=True)
+        changed = {
+            "id": "job_id(i)",
+            "user": f"printf('user%04d', i % {users})",
+            "created": "created + i * 1000000",
+            "updated": "updated + i * 1000000",
+        }
+        names = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
+        values = ", ".join(changed.get(name, name) for name in names)
+        numbers = f"WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < {count})"
+        db.execute(
+            f"{numbers} INSERT INTO jobs ({', '.join(names)}) SELECT {values} FROM numbers, jobs WHERE id = ?",
+            (copied,),
+        )
+        db.execute(
+            f"{numbers} INSERT INTO transitions (job_id, state, time, trans_id, notif_sent, recorded_at) "
+            "SELECT job_id(i), state, time + i * 1000000, i || '-' || seq, 1, recorded_at + i * 1000000 "
+            "FROM numbers, transitions WHERE job_id = ? ORDER BY i, seq",
+            (copied,),
+        )
+
+
+def fill_mongo(db: Any, copied: str, count: int, users: int) -> None:
+    template = db["jobs"].find_one({"id": copied}, {"_id": 0})
+    del template["_cts"]["unsent_since"]
+    for first in range(1, count + 1, BATCH):
+        batch = []
+        for number in range(first, min(first + BATCH, count + 1)):
+            job = copy.deepcopy(template) | {"id": job_id(number), "user": user(number, users)}
+            later = timedelta(seconds=number)
+            job["_update_time"] += later
+            for index, step in enumerate(job["transition_times"]):
+                step |= {"trans_id": f"{number}-{index}", "notif_sent": True}
+                step["time"] += later
+                step["_recorded_at"] += later
+            batch.append(job)
+        db["jobs"].insert_many(batch, ordered=False)
+
+
+async def _took(store: RecordStore, query: JobQuery) -> float:
+    start = time.perf_counter()
+    page = await store.list_jobs(query)
+    took = time.perf_counter() - start
+    assert len(page.jobs) == query.limit
+    return took
+
+
+async def compare(
+    kind: str, small: RecordStore, large: RecordStore, users_of_large: int, *, of_all: bool
+) -> None:
+    random.seed(1)
+    some = [user(n, users_of_large) for n in random.choices(range(users_of_large), k=SAMPLES)]
+    pages: dict[str, dict[str, Any]] = {
+        "first page": {},
+        "first page of a state": {"state": JobState.COMPLETE},
+        "fifth page": {"later": 4},
+        "last page": {"later": SMALL // PAGE - 1} if kind == "SQLite" else {"ascending": True},
+    }
+    cases = {f"{name} of a user": (query, some) for name, query in pages.items()}
+    if of_all:
+        cases |= {f"{name} of all": (query, [None] * SAMPLES) for name, query in pages.items()}
+    for name, (query, users) in cases.items():
+        took: dict[RecordStore, list[float]] = {small: [], large: []}
+        for who in users:
+            for store in (small, large):
+                whose = who if who is None or store is large else user(0, 1)
+                asked = JobQuery(
+                    user=whose, limit=PAGE, **{k: v for k, v in query.items() if k != "later"}
+                )
+                for _ in range(query.get("later", 0)):
+                    asked = asked.model_copy(
+                        update={"position": (await store.list_jobs(asked)).next}
+                    )
+                took[store].append(await _took(store, asked))
+        medians = [statistics.median(took[store]) for store in (small, large)]
+        print(
+            f"{kind}, {name}: {medians[1] / medians[0]:.2f} times as long (at most {AIM}; "
+            f"{medians[0] * 1000:.1f} and {medians[1] * 1000:.1f} ms)",
+            flush=True,
+        )
+
+
+async def on_sqlite(folder: Path) -> None:
+    stores = []
+    for name, count, users in (("small", SMALL, 1), ("large", LARGE, USERS)):
+        path = folder / f"{name}.sqlite"
+        store = SQLiteStore(path)
+        await store.open()
+        copied = await template(store)
+        start = time.perf_counter()
+        fill_sqlite(path, copied, count, users)
+        print(f"SQLite: {count:,} jobs stored in {time.perf_counter() - start:.0f} s", flush=True)
+        stores.append(store)
+    await compare("SQLite", *stores, USERS, of_all=True)
+    for store in stores:
+        await store.close()
+
+
+async def on_mongo(folder: Path) -> None:
+    server = MongoServer(folder / "mongo")
+    server.start()
+    try:
+        stores = []
+        for name, count, users in (("small", SMALL, 1), ("large", MONGO_JOBS, MONGO_JOBS // SMALL)):
+            store = MongoStore(server.settings(name))
+            await store.open()
+            copied = await template(store)
+            start = time.perf_counter()
+            with server.client() as client:
+                fill_mongo(client[name], copied, count, users)
+            print(
+                f"MongoDB: {count:,} jobs stored in {time.perf_counter() - start:.0f} s", flush=True
+            )
+            stores.append(store)
+        await compare("MongoDB", *stores, MONGO_JOBS // SMALL, of_all=False)
+        for store in stores:
+            await store.close()
+    finally:
+        server.stop()
+
+
+async def main(kinds: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
+        if "sqlite" in kinds:
+            await on_sqlite(Path(name))
+        if "mongo" in kinds:
+            await on_mongo(Path(name))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:] or ["sqlite", "mongo"]))
