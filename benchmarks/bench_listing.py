@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,7 @@ async def compare(
                     user=whose, limit=PAGE, **{k: v for k, v in query.items() if k != "later"}
                 )
                 for _ in range(query.get("later", 0)):
-                    asked = asked.model_copy(
-                        update={"position": (await store.list_jobs(asked)).next}
-                    )
+                    asked = replace(asked, position=(await store.list_jobs(asked)).next)
                 took[store].append(await _took(store, asked))
         medians = [statistics.median(took[store]) for store in (small, large)]
         print(

@@ -1,0 +1,362 @@
+"""How long after a transition its event is on Kafka, and at a subscriber; and what 2,000 subscribers cost one server.
+
+A server of the preset service, with its records on MongoDB and its events on Kafka, records 200 transitions a second of its
+own, and hands each to its outbox as the engine does. Times are from just before a transition is recorded until its
+message has come back from Kafka, which is later than its acknowledgement, and until its event has come to the user's
+stream. Baselines in the same run: a bare kafka-python producer, one message at a time (``acks=all``), and a bare tornado server that
+writes as many events to as many streams. ``RECORDS=sqlite`` keeps the records there. Needs root and Maven.
+Numbers on the command line are other numbers of streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from tornado.web import Application, RequestHandler
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cts_core.engine.engine import Engine
+from cts_core.model.base import utc_now
+from cts_core.states import JobState
+from cts_jupyter.headless import HeadlessApp
+from tests.contract.records import WALK
+from tests.factories import make_job_record
+from tests.services.kafka import PARTITIONS, KafkaBroker
+from tests.services.mongo import PASSWORD, USER, MongoServer
+from tests.services.server import ServerProcess, accepts, free_port
+from tests.simulators.kbase_auth import KBaseAuth
+
+RATE = 200
+"""Transitions a second."""
+WINDOW_SECONDS = 20.0
+SETTLE_SECONDS = 5.0
+FEW, MANY = 20, 2000
+AT_ONCE = 64
+"""Transitions that are being recorded."""
+
+
+def user(number: int) -> str:
+    return f"user{number:04}"
+
+
+# -- servers --
+
+
+class Load(HeadlessApp):
+    """The service, which makes transitions of its own once the file BENCH_GO is there."""
+
+    async def _post_start(self) -> None:
+        await super()._post_start()
+        self._load = asyncio.create_task(self._make(self._extension._engine))  # noqa: SLF001 - a look inside
+
+    async def _make(self, engine: Engine) -> None:
+        while not Path(os.environ["BENCH_GO"]).exists():
+            await asyncio.sleep(0.1)
+        users = int(os.environ["BENCH_USERS"])
+        turns = [self._walk(engine, user(number)) for number in range(users)]
+        room = asyncio.Semaphore(AT_ONCE)
+        start, number = time.perf_counter(), 0
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def step(turn: AsyncIterator[None]) -> None:
+            async with room:
+                await anext(turn)
+
+        while True:
+            await asyncio.sleep(max(0.0, start + number / RATE - time.perf_counter()))
+            # A user's transitions come one after the other: who is still at one is passed over.
+            task = asyncio.create_task(step(turns[number % users]))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            number += 1
+
+    async def _walk(self, engine: Engine, who: str) -> AsyncIterator[None]:
+        store = engine._store  # noqa: SLF001 - what the engine itself records by
+        while True:
+            job = make_job_record(user=who, time=utc_now(), files=1)
+            await store.insert_job(job, containers=1)
+            for old, new in zip(WALK, [*WALK[1:], None], strict=True):
+                engine._changed(job.id)  # noqa: SLF001 - as the engine does after each transition
+                yield
+                if new is not None:
+                    await store.transition(
+                        job.id, old, new, time=utc_now(), trans_id=str(uuid.uuid4())
+                    )
+
+
+async def serve_bare(port: str, users: str) -> None:
+    streams: dict[str, RequestHandler] = {}
+
+    class Events(RequestHandler):
+        async def get(self) -> None:
+            self.set_header("Content-Type", "text/event-stream")
+            streams[self.request.headers["Authorization"].removeprefix("Bearer ")] = self
+            self.write("event: begin\ndata: {}\n\n")
+            await self.flush()
+            await asyncio.Event().wait()
+
+    Application([("/cts/events", Events)]).listen(int(port), "127.0.0.1")
+    start, number = time.perf_counter(), 0
+    while True:
+        await asyncio.sleep(max(0.0, start + number / RATE - time.perf_counter()))
+        stream = streams.get(user(number % int(users)))
+        number += 1
+        if stream is not None:
+            data = json.dumps(
+                {"job_id": str(uuid.uuid4()), "user": "u", "state": JobState.COMPLETE, "trans_id": str(uuid.uuid4()),
+                 "time": utc_now().isoformat(), "recorded_at": utc_now().isoformat()}
+            )  # fmt: skip
+            stream.write(f"event: transition\nid: {number}\ndata: {data}\n\n")
+            await stream.flush()
+
+
+# -- what is measured --
+
+
+def settle_seconds(users: int) -> float:
+    """Until each user has a job: to store one takes longer than to move it."""
+    return SETTLE_SECONDS + users / RATE
+
+
+def since(time_: str) -> float:
+    """Milliseconds since then."""
+    return (datetime.now(UTC) - datetime.fromisoformat(time_)).total_seconds() * 1000
+
+
+class Streams:
+    """Open streams of events, and how late each event came."""
+
+    def __init__(self) -> None:
+        self.late: list[float] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, port: int, tokens: list[str]) -> None:
+        """Open one for each token, a few at a time."""
+        room = asyncio.Semaphore(50)
+
+        async def begin(token: str) -> None:
+            async with room:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(
+                    f"GET /cts/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+                )
+                head = await reader.readuntil(b"event: begin")
+                if not head.startswith(b"HTTP/1.1 200"):
+                    raise SystemExit(f"a stream was refused:\n{head.decode()}")
+            self._tasks.append(asyncio.create_task(self._read(reader, writer)))
+
+        await asyncio.gather(*(begin(token) for token in tokens))
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while line := await reader.readline():
+                if line.startswith(b"data: {") and b'"time"' in line:
+                    self.late.append(since(json.loads(line[6:])["time"]))
+
+    async def close(self) -> None:
+        """End them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Topic(threading.Thread):
+    """Reads a topic, and notes how late each message came."""
+
+    def __init__(self, broker: KafkaBroker, name: str) -> None:
+        super().__init__(daemon=True)
+        self.late: list[float] = []
+        self._consumer = KafkaConsumer(bootstrap_servers=broker.address, group_id=None)
+        self._consumer.assign([TopicPartition(name, number) for number in range(PARTITIONS)])
+        self._consumer.seek_to_end()
+        for partition in self._consumer.assignment():
+            self._consumer.position(partition)
+        self._ends = False
+
+    def run(self) -> None:
+        """Read until ``end``."""
+        while not self._ends:
+            for records in self._consumer.poll(timeout_ms=100).values():
+                self.late += [since(json.loads(record.value)["time"]) for record in records]
+
+    def end(self) -> list[float]:
+        """How late each message came."""
+        self._ends = True
+        self.join()
+        self._consumer.close()
+        return self.late
+
+
+def say(what: str, late: list[float], beside: list[float] | None = None) -> None:
+    points = statistics.quantiles(late, n=100)
+    ratio = ""
+    if beside is not None:
+        other = statistics.quantiles(beside, n=100)
+        ratio = f"; beside the baseline {points[49] / other[49]:.1f} and {points[98] / other[98]:.1f} times"
+    print(
+        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(late):,} events){ratio}",
+        flush=True,
+    )
+
+
+def by_producer(broker: KafkaBroker) -> list[float]:
+    """The baseline of Kafka."""
+    name = broker.create_topic()
+    topic = Topic(broker, name)
+    topic.start()
+    producer = KafkaProducer(bootstrap_servers=broker.address, acks="all", enable_idempotence=True)
+    start = time.perf_counter()
+    for number in range(int(RATE * WINDOW_SECONDS)):
+        time.sleep(max(0.0, start + number / RATE - time.perf_counter()))
+        message = {"job_id": str(uuid.uuid4()), "state": "complete", "time": utc_now().isoformat()}
+        producer.send(name, json.dumps(message).encode(), key=message["job_id"].encode()).get(10)
+    time.sleep(1)
+    producer.close()
+    return topic.end()
+
+
+async def measure(
+    server: ServerProcess, port: int, tokens: list[str], go: Path | None
+) -> tuple[list[float], float]:
+    """How late events came, and the bytes of memory that each stream took the server; tells its share of a cpu."""
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    streams = Streams()
+    await streams.open(port, tokens)
+    if go is not None:
+        go.touch()
+    await asyncio.sleep(settle_seconds(len(tokens)))
+    streams.late.clear()
+    process.cpu_percent()
+    await asyncio.sleep(WINDOW_SECONDS)
+    late = list(streams.late)
+    print(f"the server has used {process.cpu_percent():.0f} % of a cpu")
+    memory = (process.memory_info().rss - before) / len(tokens)
+    await streams.close()
+    return late, memory
+
+
+def bare(folder: Path, users: int) -> tuple[list[float], float]:
+    port = free_port()
+    command = [sys.executable, __file__, "bare", str(port), str(users)]
+    server = ServerProcess(command, folder, lambda: accepts(port))
+    server.start()
+    try:
+        return asyncio.run(measure(server, port, [user(n) for n in range(users)], None))
+    finally:
+        server.stop()
+
+
+def cts(
+    folder: Path, users: int, environ: dict[str, str], auth: KBaseAuth
+) -> tuple[list[float], float]:
+    port, go = free_port(), folder / "go"
+    environ = {
+        **environ,
+        "CTS_HOME": str(folder / "home"),
+        "BENCH_GO": str(go),
+        "BENCH_USERS": str(users),
+    }
+    command = [
+        sys.executable,
+        __file__,
+        "cts",
+        "--allow-root",
+        f"--port={port}",
+        "--log-level=WARN",
+    ]
+
+    def is_ready() -> bool:
+        probe = [
+            "curl",
+            "-sf",
+            f"http://127.0.0.1:{port}/cts/whoami",
+            "-H",
+            f"Authorization: Bearer {first}",
+        ]
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+    first, *others = [auth.add(user(number)) for number in range(users)]
+    server = ServerProcess(command, folder, is_ready, environ)
+    server.start()
+    try:
+        return asyncio.run(measure(server, port, [first, *others], go))
+    finally:
+        server.stop()
+
+
+def main(counts: list[int]) -> None:
+    on_mongo = os.environ.get("RECORDS") != "sqlite"
+    with tempfile.TemporaryDirectory(prefix="cts-bench-") as name:
+        folder = Path(name)
+        broker, auth = KafkaBroker(folder / "kafka"), KBaseAuth()
+        mongo = MongoServer(folder / "mongo") if on_mongo else None
+        started: list[Any] = [server for server in (broker, mongo) if server is not None]
+        try:
+            for server in started:
+                server.start()
+            environ = {
+                "CTS_PRESET": "service",
+                "CTS_OBJECTS": "directory",
+                "CTS_RECORDS": "mongo" if mongo else "sqlite",
+                "CTS_KBASE__AUTH_URL": auth.url,
+                "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
+                "CTS_KAFKA__BOOTSTRAP_SERVERS": broker.address,
+                "CTS_KAFKA__TOPIC": broker.create_topic(),
+                "PYTHONPATH": sys.path[0],
+            }
+            if mongo:
+                environ |= {
+                    "CTS_MONGO__HOST": f"127.0.0.1:{mongo.port}",
+                    "CTS_MONGO__DB": "bench",
+                    "CTS_MONGO__USER": USER,
+                    "CTS_MONGO__PASSWORD": PASSWORD,
+                }
+            print(f"{RATE} transitions a second, records on {environ['CTS_RECORDS']}", flush=True)
+            sent = by_producer(broker)
+            say("baseline: a bare producer, until a consumer has it", sent)
+            for users in counts:
+                plain, plain_memory = bare(folder / f"bare{users}", users)
+                say(f"baseline: bare tornado, {users:,} streams", plain)
+                topic = Topic(broker, environ["CTS_KAFKA__TOPIC"])
+                topic.start()
+                late, memory = cts(folder / f"cts{users}", users, environ, auth)
+                on_topic = topic.end()[int(RATE * settle_seconds(users)) :]
+                say(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
+                say(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
+                if users >= MANY:  # fewer tell nothing of one
+                    print(
+                        f"memory of a stream: {memory / 1024:.1f} KiB, bare tornado {plain_memory / 1024:.1f} KiB: "
+                        f"{memory / plain_memory:.1f} times"
+                    )
+        finally:
+            for server in reversed(started):
+                server.stop()
+            auth.stop()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["bare", port, users]:
+            asyncio.run(serve_bare(port, users))
+        case ["cts", *arguments]:
+            Load.launch_instance(arguments)
+        case counts:
+            main(list(map(int, counts)) or [FEW, MANY])
