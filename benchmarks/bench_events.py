@@ -15,13 +15,13 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -205,13 +205,16 @@ class Topic(threading.Thread):
 
 
 def say(what: str, late: list[float], beside: list[float] | None = None) -> None:
+    if len(late) < RATE:
+        print(f"{what}: only {len(late)} events came: something is too slow to tell", flush=True)
+        return
     points = statistics.quantiles(late, n=100)
     ratio = ""
     if beside is not None:
         other = statistics.quantiles(beside, n=100)
         ratio = f"; beside the baseline {points[49] / other[49]:.1f} and {points[98] / other[98]:.1f} times"
     print(
-        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(late):,} events){ratio}",
+        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(late) / WINDOW_SECONDS:.0f} events/s){ratio}",
         flush=True,
     )
 
@@ -233,21 +236,24 @@ def by_producer(broker: KafkaBroker) -> list[float]:
 
 
 async def measure(
-    server: ServerProcess, port: int, tokens: list[str], go: Path | None
+    server: ServerProcess, port: int, tokens: list[str], begin: Callable[[], None]
 ) -> tuple[list[float], float]:
-    """How late events came, and the bytes of memory that each stream took the server; tells its share of a cpu."""
+    """How late events came, and the bytes of memory that each stream took the server; tells its share of a cpu.
+
+    ``begin`` is called when the streams stand, and again when the time that counts begins.
+    """
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
     streams = Streams()
     await streams.open(port, tokens)
-    if go is not None:
-        go.touch()
+    begin()
     await asyncio.sleep(settle_seconds(len(tokens)))
+    begin()
     streams.late.clear()
     process.cpu_percent()
     await asyncio.sleep(WINDOW_SECONDS)
     late = list(streams.late)
-    print(f"the server has used {process.cpu_percent():.0f} % of a cpu")
+    print(f"the server has used {process.cpu_percent():.0f} % of a cpu", flush=True)
     memory = (process.memory_info().rss - before) / len(tokens)
     await streams.close()
     return late, memory
@@ -259,13 +265,14 @@ def bare(folder: Path, users: int) -> tuple[list[float], float]:
     server = ServerProcess(command, folder, lambda: accepts(port))
     server.start()
     try:
-        return asyncio.run(measure(server, port, [user(n) for n in range(users)], None))
+        tokens = [user(number) for number in range(users)]
+        return asyncio.run(measure(server, port, tokens, lambda: None))
     finally:
         server.stop()
 
 
 def cts(
-    folder: Path, users: int, environ: dict[str, str], auth: KBaseAuth
+    folder: Path, users: int, environ: dict[str, str], auth: KBaseAuth, topic: Topic
 ) -> tuple[list[float], float]:
     port, go = free_port(), folder / "go"
     environ = {
@@ -282,24 +289,24 @@ def cts(
         f"--port={port}",
         "--log-level=WARN",
     ]
+    server = ServerProcess(command, folder, lambda: _is_healthy(port), environ)
+    tokens = [auth.add(user(number)) for number in range(users)]
 
-    def is_ready() -> bool:
-        probe = [
-            "curl",
-            "-sf",
-            f"http://127.0.0.1:{port}/cts/whoami",
-            "-H",
-            f"Authorization: Bearer {first}",
-        ]
-        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    def begin() -> None:
+        go.touch()
+        topic.late.clear()
 
-    first, *others = [auth.add(user(number)) for number in range(users)]
-    server = ServerProcess(command, folder, is_ready, environ)
     server.start()
     try:
-        return asyncio.run(measure(server, port, [first, *others], go))
+        return asyncio.run(measure(server, port, tokens, begin))
     finally:
         server.stop()
+
+
+def _is_healthy(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/cts/ready", timeout=5).status == 200
+    return False
 
 
 def main(counts: list[int]) -> None:
@@ -337,8 +344,8 @@ def main(counts: list[int]) -> None:
                 say(f"baseline: bare tornado, {users:,} streams", plain)
                 topic = Topic(broker, environ["CTS_KAFKA__TOPIC"])
                 topic.start()
-                late, memory = cts(folder / f"cts{users}", users, environ, auth)
-                on_topic = topic.end()[int(RATE * settle_seconds(users)) :]
+                late, memory = cts(folder / f"cts{users}", users, environ, auth, topic)
+                on_topic = topic.end()
                 say(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
                 say(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
                 if users >= MANY:  # fewer tell nothing of one
