@@ -1,10 +1,9 @@
 """Pages of a listing with 1,000,000 jobs of 1,000 users beside a store of 1,000 jobs: at most 1.5 times as long.
 
-On SQLite, and on MongoDB as far as the server of the tests takes it (root needed; ``MONGO_JOBS`` says how many). A finished job is stored
-and copied; pages have 100 jobs, each of another user, the two stores in turns; the lower quartiles are compared, since
-a busy machine slows down some of both. Pages over
-all users are those of admins: on the stand-in for MongoDB, which sorts after it has walked the index, they cannot be
-measured. ``bench_listing.py sqlite`` or ``mongo`` does one of them.
+On SQLite, and with fewer jobs on the stand-in for MongoDB (root needed), which takes minutes to store 200,000. A finished job
+is stored and copied. Pages have 100 jobs, each of another user, the two stores in turns. The lower quartiles are compared,
+since a busy machine slows down some of both. Pages over all users are those of admins: the stand-in, which sorts after it has
+walked the index, cannot show what they cost. ``bench_listing.py sqlite`` or ``mongo`` does one of the two.
 """
 
 from __future__ import annotations
