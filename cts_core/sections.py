@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -99,6 +99,21 @@ class LocalSettings(Section):
         default=False,
         description="whether all whom identity kbase lets in may run the registered programs here, as one user",
     )
+    runtime: Literal["auto", "docker", "podman", "apptainer", "none"] = Field(
+        "auto",
+        description="what runs images of registries; auto: the first of the three that works",
+    )
+    runtime_command: Annotated[list[str], Commas] = Field(
+        [],
+        description="program of that runtime and what always follows it; none: the runtime's name",
+    )
+    runtime_arguments: Annotated[list[str], Commas] = Field(
+        [],
+        description="further arguments of that runtime for each container, such as --ulimit=host",
+    )
+    network: Literal["own", "none"] = Field(
+        "own", description="what containers of images reach: the runtime's own network, or none"
+    )
     log_limit: int = Field(
         16 << 20,
         ge=4096,
@@ -119,6 +134,11 @@ class LocalSettings(Section):
     refdata_min_free: int = Field(
         1 << 30, ge=0, description="bytes of the disk that staging reference data leaves free"
     )
+
+    @property
+    def isolates(self) -> bool:
+        """Whether images run by a runtime that keeps them from what the server's user can."""
+        return self.runtime in ("docker", "podman")
 
 
 class ImageSettings(Section):

@@ -212,6 +212,11 @@ class Settings(BaseSettings):
         default_factory=RemoteSettings, description="the service elsewhere"
     )
 
+    @property
+    def takes_programs(self) -> bool:
+        """Whether the site local runs programs of this machine, which nothing keeps from what the server can."""
+        return self.identity != "kbase" or self.local.shared
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         offences = [*self._missing(), *self._overlapping(), *self._impossible()]
@@ -261,8 +266,9 @@ class Settings(BaseSettings):
             )
         if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
             yield "mongo.user and mongo.password go together: set both, or neither"
-        if Cluster.LOCAL in self.sites and self.identity == "kbase" and not self.local.shared:
+        if Cluster.LOCAL in self.sites and not (self.takes_programs or self.local.isolates):
             yield (
                 "sites: local runs programs without isolation as the server's user, and identity kbase "
-                "lets several people in; take local out of sites, or set local.shared where all of them may"
+                "lets several people in; take local out of sites, set local.runtime to docker or podman for images of "
+                "registries alone, or set local.shared where all of them may"
             )

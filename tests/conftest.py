@@ -12,9 +12,11 @@ from tests.services.server import MissingError
 
 SERVICES = [
     "tests.services.condor",
+    "tests.services.docker",
     "tests.services.kafka",
     "tests.services.minio",
     "tests.services.mongo",
+    "tests.services.podman",
     "tests.services.promtool",
     "tests.services.registry",
     "tests.services.versitygw",

@@ -170,7 +170,14 @@ class Ground:
         return log and (b"".join([piece async for piece in log.body]), log.ended)
 
 
-def local_site(folder: Path, *, keys: S3Keys | None = None, **settings: Any) -> LocalSite:
+def local_site(
+    folder: Path,
+    *,
+    keys: S3Keys | None = None,
+    plain_http: Sequence[str] = (),
+    takes_programs: bool = True,
+    **settings: Any,
+) -> LocalSite:
     """A local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
     defaults = {"cpus": 2, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
     return LocalSite(
@@ -180,6 +187,8 @@ def local_site(folder: Path, *, keys: S3Keys | None = None, **settings: Any) -> 
         objects_root=None if keys else folder / "objects",
         log_dir=LOG_DIR,
         keys=keys,
+        plain_http=plain_http,
+        takes_programs=takes_programs,
     )
 
 

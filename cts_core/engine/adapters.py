@@ -91,6 +91,8 @@ def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
             objects_root=settings.objects_dir if is_directory else None,
             log_dir=settings.log_dir,
             keys=None if is_directory else _worker_keys(settings.s3),
+            plain_http=settings.images.plain_http,
+            takes_programs=settings.takes_programs,
         )
     return found
 

@@ -150,10 +150,13 @@ class Engine:
 
     async def start(self) -> None:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
-        if self.sites.find(Cluster.LOCAL) and not self._runs_programs:
+        # Programs of this machine are refused by what the settings say of the identity: both must agree.
+        isolates = self.settings.local.isolates and not self.settings.takes_programs
+        if self.sites.find(Cluster.LOCAL) and not (self._runs_programs or isolates):
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
-                "take local out of sites, use an identity of one person, or set local.shared"
+                "take local out of sites, use an identity of one person, set local.runtime to docker or podman for "
+                "images of registries alone, or set local.shared"
             )
         if self.settings.test_mode:
             log.warning("test_mode is on: jobs are stored and never started")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -26,7 +26,7 @@ class WorkerPlan:
     arguments: list[str]
     environment: dict[str, str]
     program_file: str
-    """The file whose sha256 is the image's digest."""
+    """The file whose sha256 is the image's digest; for runtime ``host`` alone."""
     digest: str
     inputs: list[Input]
     input_mount: str
@@ -46,6 +46,21 @@ class WorkerPlan:
     refdata_mount: str | None = None
     refdata_folder: str = ""
     """What stands for ``refdata_mount``, to be read only."""
+    container_runtime: str = "host"
+    """``host``, ``docker``, ``podman`` or ``apptainer``."""
+    runtime_command: list[str] = field(default_factory=list)
+    """The runtime's program and what always follows it."""
+    runtime_arguments: list[str] = field(default_factory=list)
+    """Further arguments for each container, after ours."""
+    image: str = ""
+    """``<name>@<digest>``; empty for runtime ``host``."""
+    image_folder: str = ""
+    """Where a runtime without a store of its own keeps images."""
+    plain_http: bool = False
+    """Whether the image's registry is reached by http."""
+    network: bool = True
+    """Whether the container has the network that its runtime gives it, or none."""
+    cpus: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to ``plan.json``."""

@@ -39,6 +39,14 @@ def die_with(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def become_container(parent: int) -> None:
+    """For a new child of ``parent`` that runs a container's program, or the command of a runtime."""
+    # What we ignore, a program would inherit.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    die_with(parent)
+
+
 def members(group: int) -> list[int]:
     """The processes of our container: all descendants of this process, or its process group."""
     if not LINUX:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import Any, Callable, Union
 
@@ -18,7 +17,8 @@ from cts_core.worker.failpoint import failpoint
 from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, fault_in_path
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import host
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.table import RUNTIMES
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_refusals import S3Error
@@ -58,6 +58,7 @@ class Worker:
         self._stop = stop
         self._on_event = on_event
         self._keys = keys
+        self._container = RUNTIMES[plan.container_runtime](plan, folder)
         self._result: dict[str, Any] = {}
 
     @cached_property
@@ -69,7 +70,7 @@ class Worker:
         return S3Objects(self._keys.http(), KeyGrants(self._keys), pause=self._pause)
 
     def _pause(self, seconds: float) -> None:
-        """Wait before the object store is tried again, unless nobody needs that any more."""
+        """Wait before something is tried again, unless nobody needs that any more."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._check_wanted()
@@ -109,7 +110,7 @@ class Worker:
         with _told("Its inputs could not be fetched"):
             self._fetch()
         with _told("Its program cannot be run"):
-            host.check_program(self._plan)
+            self._container.prepare(self._pause)
         self._check_wanted()
         self._event("job_submitting")
         ended = self._execute()
@@ -121,17 +122,16 @@ class Worker:
         )
         if ended.canceled:
             raise Canceled
-        if ended.exit_code != 0 or ended.stopped_for:
+        if ended.exit_code != 0 or ended.is_stopped:
             self._process_error(ended)
         else:
             self._upload(ended)
 
     def _process_error(self, ended: Ended) -> None:
         self._event("error_processing_submitting", exit_code=ended.exit_code)
-        why = ended.stopped_for or f"Container exit code: {ended.exit_code}"
-        self._end("error", admin_error=why)
-        if ended.stopped_for:
-            self._result["error"] = ended.stopped_for
+        self._end("error", admin_error=ended.why or f"Container exit code: {ended.exit_code}")
+        if ended.why:
+            self._result["error"] = ended.why
         self._event("error_processing_submitted")
 
     def _upload(self, ended: Ended) -> None:
@@ -165,20 +165,22 @@ class Worker:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             self._objects.fetch(entry.path, target, entry.crc64nvme)
         if self._plan.manifest_name is not None:
-            text = host.map_mounts(self._plan.manifest_text, host.mounts(self._plan, self._folder))
+            text = self._container.place(self._plan.manifest_text)
             # Written as it is: an end of line is no business of ours.
             with open(_below(inputs, self._plan.manifest_name), "xb") as file:
                 file.write(text.encode())
 
     def _execute(self) -> Ended:
-        own_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * processes.MAXRSS_UNIT
         with _told("Its program could not be started"):
             logs = [
                 BoundedLog(self._folder.file(f"{stream}.txt"), self._plan.log_limit)
                 for stream in STREAMS
             ]
-            process = host.start(self._plan, self._folder)
-        watch = Watch(process, self._folder, self._plan, logs, own_memory=own_memory)
+            with ExitStack() as undo:
+                undo.callback(self._container.remove)
+                process = self._container.start(self._pause)
+                undo.pop_all()
+        watch = Watch(self._container, process, self._folder, self._plan, logs)
         try:
             self._event("job_submitted")
             ended = watch.until_ended(self._stop)
@@ -238,7 +240,9 @@ class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.filename is not None:
             raise Failed(f"{self._what}: {error.strerror}: '{error.filename}'.") from error
-        if isinstance(error, (DirectoryError, S3Error, host.ProgramError, OSError)):
+        if isinstance(error, RuntimeFault):
+            raise Failed(f"{error}") from error
+        if isinstance(error, (DirectoryError, S3Error, OSError)):
             raise Failed(f"{self._what}: {error}.") from error
 
 

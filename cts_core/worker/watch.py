@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import signal
@@ -11,9 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import IO, Sequence
 
-from cts_core.worker import processes
 from cts_core.worker.logs import BoundedLog
 from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.readable import readable_bytes
+from cts_core.worker.runtimes.container import Container
 from cts_core.worker.spool import ContainerFolder
 
 TICK_SECONDS = 0.1
@@ -33,21 +33,16 @@ _READ = 1 << 16
 class Ended:
     """How the processes ended, and what they used."""
 
-    exit_code: int
-    """As a shell says it: 128 and the signal's number for a process that a signal ended."""
-    stopped_for: str | None
-    """Why they were stopped, in plain words."""
+    exit_code: int | None
+    """As a shell says it: 128 and the signal's number for a process that a signal ended; None: it never ran."""
+    why: str | None
+    """Why it was stopped, or what the code alone does not say, in plain words."""
+    is_stopped: bool
+    """Whether we stopped it, for ``why``."""
     canceled: bool
-    cpu_seconds: float
+    cpu_seconds: float | None
     wall_seconds: float
     max_memory: int | None
-    """Of all processes together; None when they were gone before the first look."""
-
-
-def readable_bytes(count: float) -> str:
-    """``1.5 GB`` and the like: decimal, as sizes are given."""
-    exponent = min(3, int(math.log10(max(count, 1))) // 3)
-    return f"{count / 10 ** (3 * exponent):.3g} {('bytes', 'kB', 'MB', 'GB')[exponent]}"
 
 
 class Watch:
@@ -55,28 +50,24 @@ class Watch:
 
     def __init__(
         self,
+        container: Container,
         process: subprocess.Popen[bytes],
         folder: ContainerFolder,
         plan: WorkerPlan,
         logs: Sequence[BoundedLog],
-        *,
-        own_memory: int,
     ) -> None:
-        """``own_memory``: bytes that this process had when it forked the container's first."""
+        self._container = container
         self._process = process
         self._folder = folder
         self._plan = plan
-        self._own_memory = own_memory
         self._started = time.monotonic()
         self._measure_pause = _FIRST_MEASURE_SECONDS
         self._measure_at = self._started + self._measure_pause
         self._kill_at: float | None = None
         self._code: int | None = None
-        self._peak = 0
-        self._largest = 0
-        self._cpu = 0.0
         self._stopped_for: str | None = None
         self._canceled = False
+        self._exit: int | None = None
         self._poll = select.poll()
         self._pipes: dict[int, tuple[IO[bytes], BoundedLog]] = {}
         for pipe, log in zip((process.stdout, process.stderr), logs):
@@ -94,22 +85,30 @@ class Watch:
             self._reap()
             if self._code is None:
                 self._measure()
+                self._await_exit()
                 self._check(time.monotonic(), stop)
         wall = time.monotonic() - self._started
+        found = self._container.ended(self._code if self._code >= 0 else 128 - self._code)
         self.clear_up()
+        cpu = self._container.cpu_seconds
         return Ended(
-            exit_code=self._code if self._code >= 0 else 128 - self._code,
-            stopped_for=self._stopped_for,
+            exit_code=found.code,
+            why=self._stopped_for or found.why,
+            is_stopped=self._stopped_for is not None,
             canceled=self._canceled,
-            cpu_seconds=round(self._cpu, 3),
+            cpu_seconds=None if cpu is None else round(cpu, 3),
             wall_seconds=round(wall, 3),
-            max_memory=self._peak_memory(),
+            max_memory=self._container.peak,
         )
 
     def _pump(self, patience: float) -> bool:
         """Move what the container wrote to its logs; whether there was any."""
         moved = False
         for fd, _ in self._poll.poll(patience * 1000):
+            if fd == self._exit:
+                # What it used can be read for a moment only, before its runtime clears up.
+                self._poll.unregister(fd)
+                self._measure_at = 0.0
             if fd not in self._pipes:
                 continue
             pipe, log = self._pipes[fd]
@@ -131,8 +130,7 @@ class Watch:
                 return
             if pid == 0:
                 return
-            self._cpu += usage.ru_utime + usage.ru_stime
-            self._largest = max(self._largest, usage.ru_maxrss * processes.MAXRSS_UNIT)
+            self._container.reaped(usage)
             if pid == self._process.pid:
                 self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
 
@@ -140,8 +138,7 @@ class Watch:
         begun = time.monotonic()
         if begun < self._measure_at:
             return
-        used = processes.memory(processes.members(self._process.pid), exact_above=self._peak)
-        self._peak = max(self._peak, used)
+        used = self._container.look()
         if used > self._plan.memory:
             self._stop(
                 f"It used {readable_bytes(used)} of memory and was stopped: its limit is "
@@ -151,15 +148,16 @@ class Watch:
         self._measure_pause = min(MEASURE_SECONDS, 2 * self._measure_pause)
         self._measure_at = now + max(self._measure_pause, (now - begun) / _MEASURE_SHARE)
 
-    def _peak_memory(self) -> int | None:
-        # The system counts our own memory for what was forked from us, so that only more than that says
-        # something: the most of one process, also between two looks.
-        return max(self._peak, self._largest if self._largest > self._own_memory else 0) or None
+    def _await_exit(self) -> None:
+        fd = self._container.exit_fd()
+        if fd is not None:
+            self._exit = fd
+            self._poll.register(fd, select.POLLIN)
 
     def _check(self, now: float, stop: Stop) -> None:
         if self._kill_at is not None:
             if now >= self._kill_at:
-                processes.send_signal(signal.SIGKILL, self._process.pid)
+                self._container.signal(signal.SIGKILL)
         elif self._folder.is_canceled():
             self._canceled = True
             self._ask_to_end()
@@ -180,13 +178,13 @@ class Watch:
             self._ask_to_end()
 
     def _ask_to_end(self) -> None:
-        processes.send_signal(signal.SIGTERM, self._process.pid)
+        self._container.signal(signal.SIGTERM)
         self._kill_at = time.monotonic() + self._plan.stop_grace
 
     def clear_up(self) -> None:
         """End every process that is left, as a container does with its first, and take their last words."""
         deadline = time.monotonic() + _CLEAR_UP_SECONDS
-        while processes.send_signal(signal.SIGKILL, self._process.pid) or self._pump(0):
+        while self._container.remove() or self._pump(0):
             self._reap()
             if time.monotonic() > deadline:
                 break

@@ -16,6 +16,7 @@ from cts_jupyter.command.output import CommandError, Status, say, say_json
 async def check(arguments: argparse.Namespace) -> Status:
     """Open a configured site and ask it about itself. Raises CommandError and ConfigError."""
     from cts_core.engine import adapters  # noqa: PLC0415 - slow to import
+    from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - slow to import
 
     settings = load_settings()
     cluster: Cluster = arguments.site
@@ -24,6 +25,7 @@ async def check(arguments: argparse.Namespace) -> Status:
         raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
     await site.open(lambda _: None)
     try:
+        runtimes = await site.images.survey() if isinstance(site, LocalSite) else []
         found = await site.describe()
     finally:
         await site.close()
@@ -31,9 +33,9 @@ async def check(arguments: argparse.Namespace) -> Status:
     if cluster is Cluster.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
-        say_json({**found.model_dump(mode="json"), "trouble": trouble})
+        say_json({**found.model_dump(mode="json"), "runtimes": runtimes, "trouble": trouble})
     else:
-        _say(found, trouble)
+        _say(found, runtimes, trouble)
     return Status.UNAVAILABLE if trouble else Status.FINE
 
 
@@ -56,13 +58,15 @@ def _check_folder(settings: Settings) -> list[str]:
     return []
 
 
-def _say(found: Site, trouble: list[str]) -> None:
+def _say(found: Site, runtimes: list[str], trouble: list[str]) -> None:
     say(
         f"{found.cluster.value}: {found.cpus_per_node} cpus and {found.memory_per_node_gb} GB a node, at most "
         f"{found.max_runtime_min} minutes a container"
     )
     for note in found.notes:
         say(f"note: {note}")
+    for line in runtimes:
+        say(line)
     for reason in trouble:
         say(f"wrong: {reason}")
     if not trouble:

@@ -156,6 +156,10 @@ def test_other_commands(run: Run):
     checked = run("sites", "check", "local")
     assert checked.returncode == 0, checked.stderr
     assert "it can be used" in checked.stdout
+    for runtime in ("docker", "podman", "apptainer"):
+        assert (
+            f"{runtime} works: " in checked.stdout or f"{runtime} does not work: " in checked.stdout
+        )
     assert "sites does not name kbase" in run("sites", "check", "kbase").stderr
     assert run("adopt").stdout == "no job waits to be adopted\n"
     assert run("adopt", "x", "--fail").returncode == 1

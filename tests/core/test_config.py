@@ -216,6 +216,13 @@ def test_combinations_that_cannot_be():
     (line,) = _refusal({**SERVICE, "objects": "directory", "sites": "local"})
     assert line.startswith("sites: local runs programs without isolation")
     load_settings({**SERVICE, "sites": "local", "local": {"shared": True}}, environ={})
+    # What isolates has to be named: auto might find apptainer.
+    settings = load_settings(
+        {**SERVICE, "sites": "local", "local": {"runtime": "podman"}}, environ={}
+    )
+    assert not settings.takes_programs
+    (line,) = _refusal({**SERVICE, "sites": "local", "local": {"runtime": "apptainer"}})
+    assert line.startswith("sites: local runs programs without isolation")
     (line,) = _refusal({"mongo": {"user": "cts"}})
     assert line == "mongo.user and mongo.password go together: set both, or neither"
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,19 @@ class Registry:
         entrypoint: list[str] | None,
         *,
         docker: bool = False,
+        layers: Sequence[bytes] = (),
+        run: Mapping[str, Any] | None = None,
         **config: Any,
     ) -> str:
-        """A minimal image without layers; its digest."""
-        run = {"Cmd": ["ignored"], **({"Entrypoint": entrypoint} if entrypoint is not None else {})}
+        """A minimal image of these layers, which are tar archives; its digest. ``run``: how it is run, further."""
+        run = {"Cmd": ["ignored"], **(run or {})}
+        if entrypoint is not None:
+            run["Entrypoint"] = entrypoint
         text = {
             "os": "linux",
             "architecture": "amd64",
             "config": run,
-            "rootfs": {"type": "layers", "diff_ids": []},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
             **config,
         }
         blob = self.push_blob(repository, json.dumps(text).encode())
@@ -140,7 +144,10 @@ class Registry:
                 "schemaVersion": 2,
                 "mediaType": f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json",
                 "config": {"mediaType": kind, **blob},
-                "layers": [],
+                "layers": [
+                    {"mediaType": f"{OCI}layer.v1.tar", **self.push_blob(repository, layer)}
+                    for layer in layers
+                ],
             },
         )
 

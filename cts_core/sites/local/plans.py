@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cts_core.model.record import JobSummary
 from cts_core.objects.paths import join_path
 from cts_core.plan import ContainerPlan
 from cts_core.settings import LocalSettings
+from cts_core.sites.local.images import HowToRun
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan
 
@@ -16,13 +18,13 @@ def worker_plan(
     job: JobSummary,
     plan: ContainerPlan,
     *,
-    program_file: str,
+    how: HowToRun,
     settings: LocalSettings,
     objects_root: Path | None,
     log_dir: str,
     refdata_folder: Path | None = None,
 ) -> WorkerPlan:
-    """The plan of one container; ``program_file`` is what the image's digest is of.
+    """The plan of one container.
 
     Without ``objects_root`` objects are on S3; ``refdata_folder`` holds the reference data that the image needs.
     """
@@ -34,7 +36,6 @@ def worker_plan(
         entrypoint=entrypoint,
         arguments=plan.argv[len(entrypoint) :],
         environment=plan.environment,
-        program_file=program_file,
         digest=job.image.digest,
         inputs=[
             # Every input has a checksum: a submission without one is refused.
@@ -59,4 +60,6 @@ def worker_plan(
         if refdata_folder
         else None,
         refdata_folder=str(refdata_folder or ""),
+        cpus=job.job_input.cpus,
+        **asdict(how),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,13 @@ from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.sites.local.spawn import worker_log
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
+from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import kill_tagged
-from cts_core.worker.spool import ContainerFolder, boot_id
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.table import remove_left
+from cts_core.worker.spool import PLAN, ContainerFolder, boot_id
+
+log = logging.getLogger(__name__)
 
 GONE = (
     "The folder in which CTS keeps this container is gone, and what became of the container cannot be told. "
@@ -90,6 +96,10 @@ def worker_status(container: ContainerFolder) -> dict[str, Any]:
 def bury(container: ContainerFolder, tag: str) -> None:
     """End and remove what a lost container left behind."""
     kill_tagged(tag)
+    try:
+        remove_left(WorkerPlan.load(container.file(PLAN)))
+    except (RuntimeFault, OSError, ValueError, TypeError) as e:
+        log.warning("What container %s left behind may not be gone: %s", tag, e)
     container.remove_transient()
 
 

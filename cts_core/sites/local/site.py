@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,8 @@ from cts_core.errors import (
     IllegalParameterError,
     ResourceUnavailableError,
     UnavailableError,
-    UnsupportedError,
 )
 from cts_core.identity.identity import User
-from cts_core.images.host import check_program, program_file
-from cts_core.images.names import HOST_PREFIX
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import JobOutcome, JobSummary
@@ -32,6 +28,7 @@ from cts_core.model.site import Site as SiteDescription
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.settings import LocalSettings
+from cts_core.sites.local.images import HowToRun, LocalImages
 from cts_core.sites.local.logs import open_spooled
 from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
@@ -56,14 +53,6 @@ _FILE_THREADS = 2
 _NUDGES = 64
 """Bytes taken from a worker's pipe at once, of which it writes one an event."""
 _GIGABYTE = 1_000_000_000
-ISOLATION = (
-    "Runs programs of this machine as the user who runs the server. It isolates nothing: a program can read "
-    "and write what that user can."
-)
-NOT_LINUX = (
-    "On this system, limits and cancels reach the processes of a program's own group only: one that leaves it "
-    "is neither counted nor stopped."
-)
 
 
 class LocalSite:
@@ -85,10 +74,12 @@ class LocalSite:
         objects_root: Path | None,
         log_dir: str,
         keys: S3Keys | None = None,
+        plain_http: Sequence[str] = (),
+        takes_programs: bool = True,
     ) -> None:
         """``objects`` is what reference data is read from.
 
-        Workers use the folder ``objects_root``; without it, S3 with ``keys``.
+        Workers use the folder ``objects_root``; without it, S3 with ``keys``. The others: see LocalImages.
         """
         self._root = root
         self._settings = settings
@@ -99,6 +90,13 @@ class LocalSite:
         self._refdata = LocalRefdata(root, settings, objects)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")
+        self.images = LocalImages(
+            root,
+            settings,
+            plain_http=plain_http,
+            takes_programs=takes_programs,
+            pool=self._files,
+        )
         self._pipes: dict[int, tuple[str, int]] = {}
         self._fresh: deque[tuple[int, tuple[str, int]]] = deque()
         self._ended: deque[tuple[str, int]] = deque()
@@ -133,36 +131,32 @@ class LocalSite:
 
     async def describe(self) -> SiteDescription:
         """See the port."""
+        trouble = await self.images.trouble()
         return SiteDescription(
             cluster=self.cluster,
             nodes=1,
             cpus_per_node=self._settings.cpus,
             memory_per_node_gb=max(1, self._settings.memory // _GIGABYTE),
             max_runtime_min=self._settings.max_runtime_min,
-            notes=_notes(),
+            notes=await self.images.notes(),
             active=True,
-            available=True,
+            available=trouble is None,
+            unavailable_reason=trouble,
         )
 
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:  # noqa: ARG002 - the port's
         """See the port. Raises UnsupportedError, IllegalParameterError and ImageFetchError."""
-        if not image.name.startswith(HOST_PREFIX):
-            raise UnsupportedError(
-                f"The site local runs programs registered as {HOST_PREFIX}<name>, not the image {image.name}"
-            )
         if job.memory > self._settings.memory:
             raise IllegalParameterError(
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
                 f"{self._settings.memory}"
             )
-        _check_mounts(job, image)
-        await check_program(image)
-        return _notes()
+        return await self.images.check(job, image)
 
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
-        """See the port. Raises ImageFetchError, and ResourceUnavailableError when the disk is full."""
-        program = await program_file(job.image.entrypoint)
-        write = functools.partial(self._write, job, plans, program)
+        """See the port. Raises ImageFetchError, and ResourceUnavailableError when disk or runtime will not do now."""
+        how = await self.images.how(job.image)
+        write = functools.partial(self._write, job, plans, how)
         try:
             await asyncio.get_running_loop().run_in_executor(self._files, write)
         except OSError as e:
@@ -171,7 +165,7 @@ class LocalSite:
             ) from e
         return JobOutcome()
 
-    def _write(self, job: JobSummary, plans: Sequence[ContainerPlan], program: str) -> None:
+    def _write(self, job: JobSummary, plans: Sequence[ContainerPlan], how: HowToRun) -> None:
         if not self._queue.is_started(job.id):
             folder = self._queue.folder(job.id)
             refdata_id = job.image.refdata_id
@@ -182,7 +176,7 @@ class LocalSite:
                 told = worker_plan(
                     job,
                     plan,
-                    program_file=program,
+                    how=how,
                     settings=self._settings,
                     objects_root=self._objects_root,
                     log_dir=self._log_dir,
@@ -317,19 +311,3 @@ class LocalSite:
     async def clean_refdata(self, refdata_id: str) -> None:
         """See the port. Raises UnavailableError when its folders cannot be used."""
         await self._refdata.clean(refdata_id)
-
-
-def _check_mounts(job: JobInputPreview, image: JobImage) -> None:
-    points = [job.params.input_mount_point, job.params.output_mount_point]
-    if image.refdata_id is not None:
-        points.append(job.params.refdata_mount_point or image.default_refdata_mount_point or "")
-    points = [point.rstrip("/") for point in points]
-    for point in points:
-        if points.count(point) > 1:
-            raise IllegalParameterError(
-                f"Two mount points are {point}: inputs, outputs and reference data need one each"
-            )
-
-
-def _notes() -> list[str]:
-    return [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]

@@ -17,6 +17,7 @@ import cts_core.worker
 from cts_core.sites.local.queue import LocalJob
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.forkserver import request_worker
+from cts_core.worker.runtimes.cli import PASSED_ON
 from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 
@@ -29,7 +30,7 @@ BACKOFF_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0
 """What the fork server may take for one worker, its own start included."""
 _ENTRY = Path(cts_core.worker.__file__).parent / "__main__.py"
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CTS_FAILPOINTS")
+_PASSED_ON = (*PASSED_ON, "CTS_FAILPOINTS")
 """A worker gets nothing else of the server's environment, which may hold secrets."""
 _TAIL = 2000
 """Bytes of a worker's own log that are worth showing."""

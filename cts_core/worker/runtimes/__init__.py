@@ -1,1 +1,1 @@
-"""The ways to run a container, one module each."""
+"""The ways to run a container: programs of the machine, docker or podman, apptainer."""

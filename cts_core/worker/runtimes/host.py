@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import signal
 import subprocess
+from signal import SIGKILL
 from typing import Mapping
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG, die_with
-from cts_core.worker.spool import INPUTS, OUTPUTS, SCRATCH, ContainerFolder
+from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts
+from cts_core.worker.runtimes.descendants import Descendants
+from cts_core.worker.spool import OUTPUTS, SCRATCH, ContainerFolder
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _PIECE = 1 << 20
 _SEPARATOR = r"""[\s,;:=|&"'()\[\]{}<>]"""
 """What may stand around a path within a longer text."""
-
-
-class ProgramError(Exception):
-    """The program is not the one that was registered; the text says what to do."""
 
 
 def map_mounts(text: str, mounts: Mapping[str, str]) -> str:
@@ -40,17 +38,6 @@ def map_mounts(text: str, mounts: Mapping[str, str]) -> str:
     )
 
 
-def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
-    """Which folder stands for which mount point."""
-    found = {
-        plan.input_mount: folder.file(INPUTS),
-        plan.output_mount: folder.file(OUTPUTS),
-    }
-    if plan.refdata_mount is not None:
-        found[plan.refdata_mount] = plan.refdata_folder
-    return found
-
-
 def base_environment(scratch: str) -> dict[str, str]:
     """What a host program finds in its environment, its job's own variables aside.
 
@@ -61,37 +48,57 @@ def base_environment(scratch: str) -> dict[str, str]:
 
 
 def check_program(plan: WorkerPlan) -> None:
-    """Raise ProgramError unless the program still is what was registered."""
+    """Raise RuntimeFault unless the program still is what was registered."""
     sha256 = hashlib.sha256()
     with open(plan.program_file, "rb", 0) as file:
         while piece := file.read(_PIECE):
             sha256.update(piece)
     if f"sha256:{sha256.hexdigest()}" != plan.digest:
-        raise ProgramError(
+        raise RuntimeFault(
             f"The program {plan.program_file} has changed since it was registered: delete the image, register "
             "it again, and submit again"
         )
 
 
-def start(plan: WorkerPlan, folder: ContainerFolder) -> subprocess.Popen[bytes]:
-    """Start the program in a session of its own, with pipes for its output. Raises OSError."""
-    places = mounts(plan, folder)
-    variables = {name: map_mounts(value, places) for name, value in plan.environment.items()}
-    worker = os.getpid()
+class HostContainer(Descendants):
+    """See Container."""
 
-    def become_container() -> None:
-        # What we ignore, a program would inherit.
-        for number in (signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        die_with(worker)
+    def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
+        super().__init__()
+        self._plan = plan
+        self._folder = folder
+        self._mounts = mounts(plan, folder)
 
-    return subprocess.Popen(  # noqa: S603 - to run what was registered is what this is for
-        [*plan.entrypoint, *(map_mounts(word, places) for word in plan.arguments)],
-        cwd=folder.file(OUTPUTS),
-        env={**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=become_container,  # noqa: PLW1509 - the worker has one thread
-    )
+    def prepare(self, pause: Pause) -> None:  # noqa: ARG002 - see Container
+        """See Container."""
+        check_program(self._plan)
+
+    def place(self, text: str) -> str:
+        """See Container."""
+        return map_mounts(text, self._mounts)
+
+    def start(self, pause: Pause) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
+        """See Container."""
+        plan, folder = self._plan, self._folder
+        variables = {name: self.place(value) for name, value in plan.environment.items()}
+        worker = os.getpid()
+        return self.watch(
+            subprocess.Popen(  # noqa: S603 - to run what was registered is what this is for
+                [*plan.entrypoint, *map(self.place, plan.arguments)],
+                cwd=folder.file(OUTPUTS),
+                env={**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
+            )
+        )
+
+    def ended(self, code: int) -> Exit:
+        """See Container."""
+        return Exit(code)
+
+    def remove(self) -> bool:
+        """See Container."""
+        return self.signal(SIGKILL)

@@ -1,0 +1,137 @@
+"""Containers of apptainer: processes of this user, below the worker's own, in namespaces of their own.
+
+It has no store of images: each is converted once to a file named by the image's digest. The user is the worker's, whatever
+the image says, and its file system can be written as far as memory allows, and is thrown away. Memory is watched as that of host
+programs, since not every machine lets users have limits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from signal import SIGKILL
+from typing import Iterator
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
+from cts_core.worker.runtimes.descendants import Descendants
+from cts_core.worker.runtimes.engine import PULL_SECONDS
+from cts_core.worker.runtimes.failures import pull_failure
+from cts_core.worker.spool import ContainerFolder
+
+_LOCK_SECONDS = 0.5
+"""Between looks for the end of somebody else's fetching."""
+_VARIABLE = "APPTAINERENV_"
+"""What begins so reaches the container: the option for it splits values at commas."""
+_NOT_STARTED = 255
+"""Its own exit code when it cannot start the program."""
+
+
+def image_file(plan: WorkerPlan) -> str:
+    """The file that an image is kept in."""
+    return os.path.join(plan.image_folder, f"{plan.image.rpartition(':')[2]}.sif")
+
+
+def pull_command(plan: WorkerPlan, target: str) -> list[str]:
+    """The command that fetches and converts the image."""
+    insecure = ["--no-https"] if plan.plain_http else []
+    return [*plan.runtime_command, "pull", "--force", *insecure, target, f"docker://{plan.image}"]
+
+
+def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
+    """The command that runs the container. Pure."""
+    command = [
+        *(*plan.runtime_command, "exec", "--containall", "--no-home", "--no-eval", "--no-privs"),
+        *("--writable-tmpfs",),
+        *(() if plan.network else ("--net", "--network", "none")),
+    ]
+    for mount, source in mounts(plan, folder).items():
+        mode = "" if mount == plan.output_mount else ",ro"
+        command += ["--mount", f"type=bind,source={source},destination={mount}{mode}"]
+    return [*command, *plan.runtime_arguments, image_file(plan), *plan.entrypoint, *plan.arguments]
+
+
+class ApptainerContainer(Descendants):
+    """See Container."""
+
+    def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
+        super().__init__()
+        self._plan = plan
+        self._folder = folder
+
+    def prepare(self, pause: Pause) -> None:
+        """See Container: fetch and convert the image, unless somebody did."""
+        open_up(self._plan, self._folder)
+        file = image_file(self._plan)
+        os.makedirs(self._plan.image_folder, exist_ok=True)
+        with _locked(f"{file}.lock", pause):
+            if os.path.exists(file):
+                return
+            temporary = f"{file}.part"
+            try:
+                command = pull_command(self._plan, temporary)
+                answer = cli.run(command, patience=PULL_SECONDS, pause=pause)
+                if answer.code:
+                    raise RuntimeFault(pull_failure(self._plan.image, answer.said))
+                os.replace(temporary, file)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+    def place(self, text: str) -> str:
+        """See Container."""
+        return text
+
+    def start(self, pause: Pause) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
+        """See Container."""
+        variables = {**self._plan.environment, TAG: self._plan.tag}
+        worker = os.getpid()
+        return self.watch(
+            subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
+                exec_command(self._plan, self._folder),
+                env={
+                    **cli.environment(),
+                    **{f"{_VARIABLE}{name}": value for name, value in variables.items()},
+                    TAG: self._plan.tag,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
+            )
+        )
+
+    def ended(self, code: int) -> Exit:
+        """See Container."""
+        if code == _NOT_STARTED:
+            return Exit(
+                code,
+                f"Container exit code: {code}. Apptainer says so, too, when it cannot start a container, for example for "
+                f"want of the entrypoint {self._plan.entrypoint[0]}: see its stderr.",
+            )
+        return Exit(code)
+
+    def remove(self) -> bool:
+        """See Container."""
+        return self.signal(SIGKILL)
+
+
+@contextmanager
+def _locked(path: str, pause: Pause) -> Iterator[None]:
+    """Hold a lock that is let go of when its holder dies, however that happens."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pause(_LOCK_SECONDS)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,285 @@
+"""Containers of docker and podman, whose command lines are alike.
+
+Every capability is dropped, new privileges are not to be had, the inputs and reference data can only be read. The user is
+the image's, its file system can be written and is thrown away. What the engine is asked about a container goes by
+a name made of the container's tag, so that it can be found, and removed, by somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from signal import SIGKILL, Signals
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.readable import readable_bytes
+from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes.cgroup import Cgroup
+from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
+from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
+from cts_core.worker.spool import STREAMS, ContainerFolder
+
+LABEL = "cts.container"
+"""The label whose value is the container's tag."""
+MAX_PROCESSES = 32_768
+"""Processes and threads of one container."""
+PULL_SECONDS = 3 * 3600.0
+"""What fetching an image may take."""
+PULL_TRIES = 4
+PULL_BACKOFF_SECONDS = 5.0
+"""Before the second try, with as much again by chance; twice as long before each further one."""
+_KILLED = 128 + SIGKILL
+_KILL_TRIES = 3
+"""Kills that the engine is asked for before its own command is killed."""
+_FIRST_ASK_SECONDS = 0.1
+"""From one question for the container's process to the next; each time twice as long."""
+_PID_FILE, _OOM_FILE = "container.pid", "oom"
+_NEVER = "0001-01-01"
+_SELINUX = "/sys/fs/selinux/enforce"
+
+
+def name_of(tag: str) -> str:
+    """What the engine calls the container of this tag."""
+    return f"cts-{re.sub('[^A-Za-z0-9_.-]', '-', tag)}"
+
+
+def create_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
+    """The command that makes the container. Pure, but for a look at whether the machine labels its files."""
+    is_labeled = os.path.exists(_SELINUX)
+    name, *more = plan.entrypoint
+    # A tool must not be told apart from the image's own CMD: with an entrypoint of ours there is none.
+    command = [
+        *(*plan.runtime_command, "create", "--pull", "never", "--name", name_of(plan.tag)),
+        *("--label", f"{LABEL}={plan.tag}", "--log-driver", "none", "--stop-timeout", "0"),
+        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--cpus", str(plan.cpus), "--pids-limit", str(MAX_PROCESSES)),
+        # As much with swap as without: no swap.
+        *("--memory", str(plan.memory), "--memory-swap", str(plan.memory)),
+        *(() if plan.network else ("--network", "none")),
+    ]
+    if plan.container_runtime == "podman":
+        # It would hand on our proxies, whose URLs may hold passwords.
+        command += ["--http-proxy=false", "--pidfile", folder.file(_PID_FILE)]
+    for mount, source in mounts(plan, folder).items():
+        is_output = mount == plan.output_mount
+        options = ["rw" if is_output else "ro"]
+        if is_labeled:
+            options.append("z" if mount == plan.refdata_mount else "Z")
+        command += ["--volume", f"{source}:{mount}:{','.join(options)}"]
+    for variable, value in {**plan.environment, TAG: plan.tag}.items():
+        command += ["--env", f"{variable}={value}"]
+    return [
+        *(*command, *plan.runtime_arguments, "--entrypoint", name, plan.image),
+        *(*more, *plan.arguments),
+    ]
+
+
+def pull_command(plan: WorkerPlan) -> list[str]:
+    """The command that fetches the image. Docker knows by itself which registries it reaches by http."""
+    insecure = (
+        ["--tls-verify=false"] if plan.plain_http and plan.container_runtime == "podman" else []
+    )
+    return [*plan.runtime_command, "pull", "--quiet", *insecure, plan.image]
+
+
+def remove_container(
+    command: list[str], tag: str, *, patience: float = cli.COMMAND_SECONDS
+) -> None:
+    """End and remove a container, if there is one. Raises RuntimeFault."""
+    answer = cli.run([*command, "rm", "--force", "--volumes", name_of(tag)], patience=patience)
+    if answer.code and "no such container" not in answer.err.lower():
+        raise RuntimeFault(f"The container {name_of(tag)} could not be removed: {answer.said}")
+
+
+class EngineContainer:
+    """See Container."""
+
+    def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
+        self.peak: int | None = None
+        self.cpu_seconds: float | None = None
+        self._plan = plan
+        self._folder = folder
+        self._name = name_of(plan.tag)
+        self._id = ""
+        self._other_processor = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cgroup: Cgroup | None = None
+        self._pidfd: int | None = None
+        self._ask_at, self._ask_pause = 0.0, _FIRST_ASK_SECONDS
+        self._memory_kills = 0
+        self._kills = 0
+        self._is_removed = False
+
+    def _run(self, *words: str, pause: Pause | None = None) -> cli.Answer:
+        command = [*self._plan.runtime_command, *words]
+        return cli.run(command) if pause is None else cli.run(command, pause=pause)
+
+    def prepare(self, pause: Pause) -> None:
+        """See Container: fetch the image, unless it is here."""
+        open_up(self._plan, self._folder)
+        tries = 0
+        while not self._is_here(pause):
+            answer = cli.run(pull_command(self._plan), patience=PULL_SECONDS, pause=pause)
+            tries += 1
+            if answer.code:
+                if tries == PULL_TRIES or not is_temporary(answer.err):
+                    raise RuntimeFault(pull_failure(self._plan.image, answer.said))
+                wait = PULL_BACKOFF_SECONDS * 2 ** (tries - 1)
+                pause(wait * (1 + random.random()))  # noqa: S311 - so that not all try again at once
+            elif tries == PULL_TRIES:
+                raise RuntimeFault(
+                    f"The image {self._plan.image} was fetched, and is gone again: an administrator has to see "
+                    "what removes images from this machine."
+                )
+
+    def _is_here(self, pause: Pause) -> bool:
+        form = "{{.Os}}/{{.Architecture}}"
+        answer = self._run("image", "inspect", "--format", form, self._plan.image, pause=pause)
+        if answer.code == 0:
+            self._other_processor = _other_processor(answer.out.strip())
+        return answer.code == 0
+
+    def place(self, text: str) -> str:
+        """See Container."""
+        return text
+
+    def start(self, pause: Pause) -> subprocess.Popen[bytes]:
+        """See Container."""
+        answer = cli.run(create_command(self._plan, self._folder), pause=pause)
+        if answer.code:
+            raise RuntimeFault(start_failure(self._plan.entrypoint[0], answer.said))
+        if answer.err:
+            # Such as a limit that this machine does not keep.
+            sys.stderr.write(answer.err)
+        self._id = (answer.out.split() or [""])[-1]
+        worker = os.getpid()
+        self._process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
+            [*self._plan.runtime_command, "start", "--attach", self._name],
+            env={**cli.environment(), TAG: self._plan.tag},
+            # Where podman's monitor leaves word of a kill for want of memory.
+            cwd=self._folder.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
+        )
+        return self._process
+
+    def look(self) -> int:
+        """See Container: the engine keeps the limit."""
+        usage = self._cgroup.read() if self._cgroup else None
+        if usage:
+            self.peak = max(self.peak or 0, usage.peak or 0) or None
+            self.cpu_seconds = usage.cpu_seconds
+            self._memory_kills = usage.killed
+        return 0
+
+    def _find_cgroup(self) -> None:
+        pid = self._pid()
+        if pid and self._id:
+            with suppress(OSError):
+                self._cgroup = Cgroup.of(pid, self._id)
+                if self._cgroup is not None:
+                    self._pidfd = os.pidfd_open(pid)
+
+    def _pid(self) -> int:
+        if self._plan.container_runtime == "podman":
+            with suppress(OSError, ValueError), open(self._folder.file(_PID_FILE)) as file:
+                return int(file.read())
+            return 0
+        if time.monotonic() < self._ask_at:
+            return 0
+        self._ask_at = time.monotonic() + self._ask_pause
+        self._ask_pause *= 2
+        answer = self._run("inspect", "--format", "{{.State.Pid}}", self._name)
+        return int(answer.out) if answer.out.strip().isdigit() else 0
+
+    def exit_fd(self) -> int | None:
+        """See Container."""
+        if self._cgroup is None:
+            self._find_cgroup()
+        found, self._pidfd = self._pidfd, None
+        return found
+
+    def reaped(self, usage: resource.struct_rusage) -> None:
+        """See Container: what a child of ours used is the engine's, not the container's."""
+
+    def signal(self, number: int) -> bool:
+        """See Container."""
+        if number == SIGKILL:
+            self._kills += 1
+            if self._kills > _KILL_TRIES and self._process is not None:
+                self._process.kill()
+        # One that has just ended cannot be told to.
+        with suppress(RuntimeFault):
+            self._run("kill", "--signal", Signals(number).name, self._name)
+        return True
+
+    def ended(self, code: int) -> Exit:
+        """See Container."""
+        self.look()
+        try:
+            answer = self._run("inspect", "--format", "{{json .State}}", self._name)
+            state = json.loads(answer.out)
+        except (RuntimeFault, ValueError):
+            return Exit(code, f"{self._plan.container_runtime} does not say how it ended.")
+        if state.get("StartedAt", "").startswith(_NEVER):
+            return Exit(None, start_failure(self._plan.entrypoint[0], self._complaint(state)))
+        code = state.get("ExitCode", code)
+        return Exit(code, self._why(code, is_out_of_memory=bool(state.get("OOMKilled"))))
+
+    def _complaint(self, state: dict[str, str]) -> str:
+        # It never wrote anything, so that all there is comes from the engine.
+        with suppress(OSError), open(self._folder.file(f"{STREAMS[1]}.txt")) as file:
+            return cli.tail(state.get("Error") or file.read())
+        return ""
+
+    def _why(self, code: int, *, is_out_of_memory: bool) -> str | None:
+        if code == 0:
+            return None
+        limit = readable_bytes(self._plan.memory)
+        is_out_of_memory = is_out_of_memory or os.path.exists(self._folder.file(_OOM_FILE))
+        if is_out_of_memory or self._memory_kills:
+            return f"It was killed when it needed more memory than its limit of {limit}. Submit it again with more memory."
+        if code == _KILLED and self._kills == 0:
+            return (
+                f"It was killed (exit code {code}), most likely for want of memory: its limit is {limit}. Submit it "
+                "again with more memory."
+            )
+        if self._other_processor:
+            return f"Container exit code: {code}. {self._other_processor}"
+        return None
+
+    def remove(self) -> bool:
+        """See Container."""
+        if self._is_removed:
+            return False
+        self._is_removed = True
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        try:
+            remove_container(self._plan.runtime_command, self._plan.tag)
+        except RuntimeFault as e:
+            sys.stderr.write(f"{e}\n")
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        return True
+
+
+def _other_processor(platform: str) -> str:
+    """A sentence, when an image is for another kind of processor than this machine's."""
+    system, _, architecture = platform.partition("/")
+    machine = os.uname().machine
+    ours = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    if (system, architecture) == ("linux", ours) or not architecture:
+        return ""
+    return f"Its image is for {platform}, and this machine is {ours}."

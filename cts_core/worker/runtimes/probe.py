@@ -1,0 +1,167 @@
+"""Whether a container runtime works here: it runs a container, of an image made on the spot, as any other."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import subprocess
+import tarfile
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Sequence
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes.apptainer import image_file
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.table import RUNTIMES
+from cts_core.worker.spool import INPUTS, OUTPUTS, STREAMS, ContainerFolder
+
+PROBE_SECONDS = 60.0
+"""What one command, or the container, of a probe may take."""
+_MEMORY = 64 << 20
+_PROGRAM = "probe"
+# A program that does nothing, and needs nothing: exit(0), for Linux.
+_CODE = {
+    "x86_64": (62, bytes.fromhex("31ffb83c0000000f05")),
+    "aarch64": (183, struct.pack("<III", 0xD2800BA8, 0xD2800000, 0xD4000001)),
+}
+_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+_BASE = 0x400000
+_HEADERS = 64 + 56
+_VERSION = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("version", "--format", "{{.Client.Version}}"),
+    "apptainer": ("version",),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A runtime that works."""
+
+    name: str
+    command: list[str]
+    version: str
+
+
+def probe(
+    name: str,
+    command: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    network: bool,
+    folder: str,
+) -> Found:
+    """Run a container below ``folder``, with these arguments of an operator. Raises RuntimeFault, which says why not."""
+    if shutil.which(command[0]) is None:
+        raise RuntimeFault(f"it is not installed: there is no program {command[0]}")
+    version = cli.run([*command, *_VERSION[name]], patience=PROBE_SECONDS)
+    if version.code:
+        raise RuntimeFault(f"it gives no answer: {version.said}")
+    machine = os.uname().machine
+    code = _CODE.get(_ALIASES.get(machine, machine))
+    if code is not None:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
+            plan = _plan(name, list(command), list(arguments), scratch, network=network)
+            _try(plan, ContainerFolder(os.path.join(scratch, "0")), _elf(*code))
+    return Found(name, list(command), version.out.strip().rpartition(" ")[2])
+
+
+def _elf(machine: int, code: bytes) -> bytes:
+    """An executable with one segment."""
+    size = _HEADERS + len(code)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        *(b"\x7fELF\x02\x01\x01" + bytes(9), 2, machine, 1),
+        *(_BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0),
+    )
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
+    return header + segment + code
+
+
+def _plan(
+    name: str, command: list[str], arguments: list[str], scratch: str, *, network: bool
+) -> WorkerPlan:
+    tag = f"probe/{uuid.uuid4().hex}"
+    return WorkerPlan(
+        tag=tag,
+        entrypoint=[f"/{_PROGRAM}"],
+        arguments=[],
+        environment={},
+        program_file="",
+        digest="",
+        inputs=[],
+        input_mount="/input_files",
+        output_mount="/output_files",
+        objects_root="",
+        output_dir="",
+        log_paths={},
+        memory=_MEMORY,
+        runtime=PROBE_SECONDS,
+        stop_grace=0.0,
+        log_limit=0,
+        container_runtime=name,
+        runtime_command=command,
+        runtime_arguments=arguments,
+        image=f"localhost/cts-{tag}:0",
+        image_folder=scratch,
+        network=network,
+    )
+
+
+def _try(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+    for name in (folder.path, folder.file(INPUTS), folder.file(OUTPUTS)):
+        os.mkdir(name)
+    is_engine = plan.container_runtime != "apptainer"
+    if is_engine:
+        _import(plan, program)
+    else:
+        # A folder does for an image, too.
+        os.mkdir(image_file(plan))
+        _write(os.path.join(image_file(plan), _PROGRAM), program)
+    container = RUNTIMES[plan.container_runtime](plan, folder)
+    try:
+        container.prepare(time.sleep)
+        process = container.start(time.sleep)
+        try:
+            _, said = process.communicate(timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RuntimeFault(
+                f"a container that does nothing did not end in {PROBE_SECONDS:g} seconds"
+            ) from None
+        with open(folder.file(f"{STREAMS[1]}.txt"), "wb") as log:
+            log.write(said)
+        ended = container.ended(process.returncode)
+        if ended.code != 0:
+            why = ended.why or cli.tail(said.decode(errors="replace"))
+            raise RuntimeFault(f"it cannot run a container: {why}")
+    finally:
+        container.remove()
+        if is_engine:
+            cli.run([*plan.runtime_command, "rmi", plan.image])
+
+
+def _write(path: str, program: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(program)
+    os.chmod(path, 0o755)  # noqa: S103 - whoever the image runs as executes it
+
+
+def _import(plan: WorkerPlan, program: bytes) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo(_PROGRAM)
+        entry.size, entry.mode = len(program), 0o755
+        tar.addfile(entry, io.BytesIO(program))
+    answer = cli.run(
+        [*plan.runtime_command, "import", "-", plan.image],
+        patience=PROBE_SECONDS,
+        stdin=archive.getvalue(),
+    )
+    if answer.code:
+        raise RuntimeFault(f"it cannot make an image: {answer.said}")

@@ -1,0 +1,28 @@
+"""Which runtimes there are."""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes.apptainer import ApptainerContainer
+from cts_core.worker.runtimes.container import Container
+from cts_core.worker.runtimes.engine import EngineContainer, remove_container
+from cts_core.worker.runtimes.host import HostContainer
+from cts_core.worker.spool import ContainerFolder
+
+LEFT_SECONDS = 30.0
+"""The patience with a runtime that is to remove what is left."""
+RUNTIMES: Mapping[str, Callable[[WorkerPlan, ContainerFolder], Container]] = {
+    "host": HostContainer,
+    "docker": EngineContainer,
+    "podman": EngineContainer,
+    "apptainer": ApptainerContainer,
+}
+"""By the name in a plan."""
+
+
+def remove_left(plan: WorkerPlan) -> None:
+    """End and remove what a worker that was killed left with the runtime itself. Raises RuntimeFault."""
+    if plan.container_runtime in ("docker", "podman"):
+        remove_container(plan.runtime_command, plan.tag, patience=LEFT_SECONDS)

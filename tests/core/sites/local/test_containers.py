@@ -1,0 +1,160 @@
+"""Images of registries at the local site: which runtime, who may, and whole jobs by podman."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.errors import (
+    IllegalParameterError,
+    ResourceUnavailableError,
+    UnsupportedError,
+)
+from cts_core.identity.identity import User
+from cts_core.model.image import JobImage
+from cts_core.model.record import JobRecord
+from cts_core.sites.local.images import RUNTIMES
+from cts_core.states import JobState
+from cts_core.worker.runtimes.engine import name_of
+from cts_core.worker.spool import ContainerFolder
+from tests.factories import make_image
+from tests.services.containers import Engine, layer
+from tests.services.registry import Registry
+from tests.sites import Ground, local_ground
+
+S = JobState
+ANA = User("ana")
+SCRIPT = b'#!/bin/sh\ncat "$2" > "$1/copy"\necho done\nif [ "$3" = wait ]; then sleep 600; fi\n'
+IMAGE = make_image(name="docker.io/a/b").for_job()
+
+
+@pytest.fixture
+async def ground(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIterator[Ground]:
+    ground = local_ground(
+        tmp_path,
+        plain_http=[registry.host],
+        runtime="podman",
+        runtime_command=podman.command,
+        runtime_arguments=podman.arguments,
+        network="none",
+    )
+    await ground.site.open(ground.on_change)
+    yield ground
+    for job_id in ground.states:
+        async with asyncio.timeout(60):
+            while not await ground.site.cancel(job_id):
+                await asyncio.sleep(0.02)
+    await ground.site.close()
+
+
+@pytest.fixture(scope="session")
+def image(registry: Registry) -> JobImage:
+    """Of a script that copies its second argument into the folder that is its first, and may wait."""
+    entrypoint = ["/bin/copy"]
+    digest = registry.push_image("copy", "1", entrypoint, layers=[layer(("bin/copy", SCRIPT))])
+    image = make_image(name=f"{registry.host}/copy", digest=digest, entrypoint=entrypoint)
+    return image.for_job()
+
+
+def _job(ground: Ground, image: JobImage, *words: str, **submission: Any) -> JobRecord:
+    files = {"type": "input_files", "input_files_format": "comma_separated_list"}
+    job = ground.job("true", params={"args": ["/output_files", files, *words]}, **submission)
+    return job.model_copy(update={"image": image})
+
+
+@pytest.mark.slow
+async def test_job_of_an_image(ground: Ground, image: JobImage, podman: Engine) -> None:
+    job = _job(ground, image)
+    assert await ground.site.preflight(ANA, job.job_input, image) == []
+    assert any("podman 4" in note for note in (await ground.site.describe()).notes)
+    await ground.hand_over(job)
+    (report,) = (await ground.until(job)).values()
+    assert report.steps[-1].state is S.COMPLETE, report.outcome
+    assert ground.objects.read("data/out/copy") == b"data/in/0.txt"
+    assert await ground.log(job) == (b"done\n", True)
+    assert name_of(f"{job.id}/0") not in podman.containers()
+
+
+@pytest.mark.slow
+async def test_container_of_a_killed_worker_is_removed(
+    ground: Ground, image: JobImage, podman: Engine, tmp_path: Path
+) -> None:
+    job = _job(ground, image, "wait")
+    await ground.hand_over(job)
+    async with asyncio.timeout(60):
+        while await ground.log(job) != (b"done\n", False):
+            await ground.poll()
+            await asyncio.sleep(0.05)
+    folder = ContainerFolder(str(tmp_path / "local" / "jobs" / job.id / "0"))
+    os.kill(folder.read_claim()["pid"], signal.SIGKILL)
+    (report,) = (await ground.until(job)).values()
+    assert report.steps[-1].state is S.ERROR
+    assert report.outcome.error is not None
+    assert "worker of this container ended" in report.outcome.error
+    # It was lost at a look, at which what it left was removed, too.
+    async with asyncio.timeout(60):
+        while name_of(f"{job.id}/0") in podman.containers():
+            await ground.poll()
+            await asyncio.sleep(0.05)
+
+
+async def test_refused_with_the_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "path"
+    programs.mkdir()
+    broken = programs / "docker"
+    broken.write_text("#!/bin/sh\necho no daemon here >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    ground = local_ground(tmp_path)
+    await ground.site.open(ground.on_change)
+    job = ground.job("true")
+    with pytest.raises(UnsupportedError) as refusal:
+        await ground.site.preflight(ANA, job.job_input, IMAGE)
+    assert "docker: it gives no answer: no daemon here" in str(refusal.value)
+    assert "podman: it is not installed" in str(refusal.value)
+    assert "programs registered as host/<name> need none" in str(refusal.value)
+    survey = await ground.site.images.survey()
+    assert [line.split()[0] for line in survey[:3]] == list(RUNTIMES)
+    # A job that was taken while one worked waits for that to come back.
+    with pytest.raises(ResourceUnavailableError, match="now: no container runtime works here"):
+        await ground.hand_over(job.model_copy(update={"image": IMAGE}))
+    await ground.site.close()
+
+
+async def test_no_runtime_by_choice(tmp_path: Path) -> None:
+    ground = local_ground(tmp_path, runtime="none")
+    await ground.site.open(ground.on_change)
+    with pytest.raises(UnsupportedError, match="runtime is none"):
+        await ground.site.preflight(ANA, ground.job("true").job_input, IMAGE)
+    assert (await ground.site.describe()).available
+    await ground.site.close()
+
+
+async def test_programs_are_refused_where_several_people_come_in(tmp_path: Path) -> None:
+    ground = local_ground(
+        tmp_path, takes_programs=False, runtime="docker", runtime_command=["/nowhere/docker"]
+    )
+    await ground.site.open(ground.on_change)
+    job = ground.job("true")
+    with pytest.raises(UnsupportedError, match="images of registries alone"):
+        await ground.site.preflight(ANA, job.job_input, job.image)
+    # Without its runtime nothing can run at all.
+    description = await ground.site.describe()
+    assert not description.available
+    assert "there is no program /nowhere/docker" in (description.unavailable_reason or "")
+    await ground.site.close()
+
+
+async def test_mount_points_one_within_the_other(tmp_path: Path) -> None:
+    ground = local_ground(tmp_path, runtime="none")
+    job = ground.job("true", params={"input_mount_point": "/data", "output_mount_point": "/data/o"})
+    # A program is told folders of the machine instead.
+    await ground.site.preflight(ANA, job.job_input, job.image)
+    with pytest.raises(IllegalParameterError, match="/data/o lies within /data"):
+        await ground.site.preflight(ANA, job.job_input, IMAGE)

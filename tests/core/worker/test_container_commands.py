@@ -1,0 +1,180 @@
+"""What docker, podman and apptainer are told, and what their answers mean; the real engines are in test_containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes import apptainer, engine
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
+from cts_core.worker.spool import ContainerFolder
+from tests.core.worker.conftest import Box
+
+IMAGE = f"registry.test:5000/a/tool@sha256:{'ab' * 32}"
+FOLDER = ContainerFolder("/home/job/3")
+
+
+@pytest.fixture
+def plan(box: Box) -> WorkerPlan:
+    return replace(
+        box.plan,
+        tag="0b7c/3",
+        container_runtime="docker",
+        runtime_command=["docker", "--host", "x"],
+        image=IMAGE,
+        image_folder="/home/images",
+        entrypoint=["/bin/tool", "run"],
+        arguments=["--in", "/input_files/a,b"],
+        environment={"LIST": "/input_files/a,/input_files/b"},
+        memory=1_000_000_000,
+        cpus=3,
+        refdata_mount="/ref",
+        refdata_folder="/home/refdata/r1",
+    )
+
+
+def _pairs(command: list[str]) -> Iterator[tuple[str, str]]:
+    return pairwise(command)
+
+
+def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_SELINUX", "/nowhere")
+    command = engine.create_command(plan, FOLDER)
+    assert command[:4] == ["docker", "--host", "x", "create"]
+    # The rest of the entrypoint goes before the arguments, and the image's own CMD has no place.
+    end = ["--entrypoint", "/bin/tool", IMAGE, "run", "--in", "/input_files/a,b"]
+    assert command[-len(end) :] == end
+    pairs = set(_pairs(command))
+    assert pairs >= {
+        ("--name", "cts-0b7c-3"),
+        ("--label", "cts.container=0b7c/3"),
+        ("--cap-drop", "ALL"),
+        ("--security-opt", "no-new-privileges"),
+        ("--cpus", "3"),
+        ("--memory", "1000000000"),
+        ("--memory-swap", "1000000000"),
+        ("--log-driver", "none"),
+        ("--pull", "never"),
+        ("--volume", "/home/job/3/in:/input_files:ro"),
+        ("--volume", "/home/job/3/out:/output_files:rw"),
+        ("--volume", "/home/refdata/r1:/ref:ro"),
+        ("--env", "LIST=/input_files/a,/input_files/b"),
+        ("--env", "CTS_CONTAINER=0b7c/3"),
+    }
+    # The user is the image's, and its root can be written: nothing that works elsewhere breaks here.
+    assert not {"--user", "--read-only", "--privileged", "--network"} & set(command)
+
+
+def test_create_without_a_network(plan: WorkerPlan) -> None:
+    command = engine.create_command(replace(plan, network=False), FOLDER)
+    assert ("--network", "none") in _pairs(command)
+
+
+def test_an_operators_arguments_have_the_last_word(plan: WorkerPlan) -> None:
+    plan = replace(plan, runtime_arguments=["--network=host", "--ulimit=host"], network=False)
+    command = engine.create_command(plan, FOLDER)
+    assert command.index("--network=host") > command.index("--network")
+    assert command.index("--ulimit=host") < command.index("--entrypoint")
+
+
+def test_files_are_labeled_where_the_machine_labels_them(plan: WorkerPlan, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_SELINUX", str(tmp_path))
+    command = engine.create_command(plan, FOLDER)
+    assert "/home/job/3/out:/output_files:rw,Z" in command
+    assert "/home/refdata/r1:/ref:ro,z" in command
+
+
+def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
+    podman = replace(plan, container_runtime="podman")
+    more = set(engine.create_command(podman, FOLDER)) - set(engine.create_command(plan, FOLDER))
+    assert more == {"--http-proxy=false", "--pidfile", "/home/job/3/container.pid"}
+    plain = replace(podman, plain_http=True)
+    assert engine.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
+    assert engine.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]
+    assert engine.pull_command(replace(plan, plain_http=True))[3:] == ["pull", "--quiet", IMAGE]
+
+
+def test_names_are_what_engines_take() -> None:
+    assert engine.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
+
+
+def test_apptainer(plan: WorkerPlan) -> None:
+    plan = replace(
+        plan, container_runtime="apptainer", runtime_command=["apptainer"], network=False
+    )
+    command = apptainer.exec_command(plan, FOLDER)
+    file = f"/home/images/{'ab' * 32}.sif"
+    assert command[:2] == ["apptainer", "exec"]
+    assert {"--containall", "--no-home", "--no-eval", "--no-privs"} <= set(command)
+    assert ("--network", "none") in _pairs(command)
+    mounts = [value for option, value in _pairs(command) if option == "--mount"]
+    assert mounts == [
+        "type=bind,source=/home/job/3/in,destination=/input_files,ro",
+        "type=bind,source=/home/job/3/out,destination=/output_files",
+        "type=bind,source=/home/refdata/r1,destination=/ref,ro",
+    ]
+    assert command[command.index(file) :] == [file, "/bin/tool", "run", "--in", "/input_files/a,b"]
+    pull = apptainer.pull_command(replace(plan, plain_http=True), "x.sif")
+    assert pull == ["apptainer", "pull", "--force", "--no-https", "x.sif", f"docker://{IMAGE}"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "temporary"),
+    [
+        ("write /x/layer.tar: no space left on device", "The disk", False),
+        ("manifest for a@sha256:0 not found: manifest unknown", "not in its registry", False),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", "cannot be reached", True),
+        ("lookup registry.test: no such host", "cannot be reached", True),
+        ("Get https://x/v2/: net/http: TLS handshake timeout", "cannot be reached", True),
+        ("received unexpected HTTP status: 503 Service Unavailable", "cannot be reached", True),
+        ("Error: copying blob: unexpected EOF", "cannot be reached", True),
+        ("pull access denied for a, repository does not exist", "not in its registry", False),
+        ("unauthorized: authentication required", "no login there", False),
+        ("failed to register layer: exit status 1: unexpected EOF", "damaged", False),
+        ("no matching manifest for linux/amd64 in the manifest list entries", "damaged", False),
+        ("something else", "could not be fetched. (something else)", False),
+    ],
+)
+def test_pull_failures(said: str, expected: str, *, temporary: bool) -> None:
+    sentence = pull_failure(IMAGE, said)
+    assert expected in sentence
+    assert said in sentence
+    assert is_temporary(said) is temporary
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('runc: exec: "/bin/tool": stat /bin/tool: no such file or directory', "has no program"),
+        ('exec: "/bin/tool": permission denied', "cannot be executed"),
+        ("exec /bin/tool: exec format error", "cannot be executed"),
+        ("mkdir /var/lib/x: no space left on device", "The disk"),
+        ("statfs /home/job/3/in: no such file or directory", "could not be started"),
+        ("runc: error setting rlimit: permission denied", "could not be started"),
+    ],
+)
+def test_start_failures(said: str, expected: str) -> None:
+    assert expected in start_failure("/bin/tool", said)
+
+
+def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, monkeypatch) -> None:
+    program = tmp_path / "docker"
+    program.write_text("#!/bin/sh\n[ $1 = pull ] && echo connection refused >&2\nexit 1\n")
+    program.chmod(0o755)
+    for name in ("in", "out"):
+        box.path(name).mkdir()
+    box.change(container_runtime="docker", runtime_command=[str(program)], image=IMAGE)
+    pauses: list[float] = []
+    container = engine.EngineContainer(box.plan, box.folder)
+    with pytest.raises(RuntimeFault, match="cannot be reached: submit again later"):
+        container.prepare(lambda seconds: pauses.append(seconds) if seconds > 1 else None)
+    assert len(pauses) == engine.PULL_TRIES - 1
+    assert all(
+        engine.PULL_BACKOFF_SECONDS * 2**n <= pause <= engine.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
+        for n, pause in enumerate(pauses)
+    )

@@ -1,0 +1,203 @@
+"""Containers of docker and podman: real engines, and images of a registry on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.worker.runtimes.engine import name_of
+from tests.core.worker.conftest import Box, eventually
+from tests.services.containers import Engine, layer
+from tests.services.registry import Registry, digest_of
+
+pytestmark = pytest.mark.slow
+REPOSITORY = "tools/box"
+
+
+both = pytest.mark.parametrize("engine", ["podman", "docker"], indirect=True)
+"""Where the two answer each in its own way; the rest is shown by one."""
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return request.getfixturevalue(getattr(request, "param", "podman"))
+
+
+@pytest.fixture(scope="session")
+def digest(registry: Registry) -> str:
+    """Of an image whose entrypoint is a shell that runs what it is given."""
+    return registry.push_image(
+        REPOSITORY, "1", ["/bin/sh", "-c"], layers=[layer()], run={"User": "1000:1000"}
+    )
+
+
+Use = Callable[..., Box]
+
+
+@pytest.fixture
+def use(box: Box, engine: Engine, registry: Registry, digest: str) -> Use:
+    """``use(script)`` makes the box a container of the image; further changes are the plan's."""
+
+    def use(script: str = "true", **changes: Any) -> Box:
+        box.change(
+            container_runtime=engine.name,
+            runtime_command=engine.command,
+            runtime_arguments=engine.arguments,
+            image=f"{registry.host}/{REPOSITORY}@{digest}",
+            plain_http=True,
+            network=False,
+            entrypoint=["/bin/sh", "-c"],
+            arguments=[script],
+        )
+        box.change(**changes)
+        return box
+
+    return use
+
+
+def _is_left(engine: Engine, box: Box) -> bool:
+    return name_of(box.plan.tag) in engine.containers()
+
+
+@both
+def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Path) -> None:
+    # What it is given, and what it may: told by the container itself.
+    refdata = tmp_path / "refdata"
+    refdata.mkdir()
+    (refdata / "index").write_text("reference\n")
+    box = use(
+        """
+        cd /output_files
+        cat /input_files/deep/a.txt > copy
+        touch /input_files/new 2> /dev/null || echo no > inputs-are-read-only
+        grep -E '^(CapEff|CapBnd|NoNewPrivs):' /proc/self/status > rights
+        id -u > user
+        echo "$GREETING" > greeting
+        cat /ref/index /input_files/list > lists
+        touch /ref/new 2> /dev/null || echo no > refdata-is-read-only
+        cat /proc/net/dev > net
+        touch /tmp/scratch
+        mkdir folder && echo x > folder/deep
+        dd if=/dev/zero bs=1M count=4000 2> /dev/null | cat > /dev/null
+        echo out; echo err >&2
+        """,
+        environment={"GREETING": "hello, world"},
+        refdata_mount="/ref",
+        refdata_folder=str(refdata),
+        manifest_name="list",
+        manifest_text="/input_files/a\n",
+    )
+    box.add_input("data/a.txt", b"text", "deep/a.txt")
+    result = box.run()
+    assert (result["state"], result["exit_code"]) == ("complete", 0), result
+    assert box.events() == [
+        "job_submitting",
+        "job_submitted",
+        "upload_submitting",
+        "upload_submitted",
+    ]
+    assert box.read("data/out/copy") == b"text"
+    assert box.read("data/out/inputs-are-read-only") == b"no\n"
+    rights = dict(line.split() for line in box.read("data/out/rights").decode().splitlines())
+    assert rights == {"CapEff:": "0" * 16, "CapBnd:": "0" * 16, "NoNewPrivs:": "1"}
+    assert box.read("data/out/refdata-is-read-only") == b"no\n"
+    assert box.read("data/out/lists") == b"reference\n/input_files/a\n"
+    assert box.read("data/out/user") == b"1000\n"
+    assert box.read("data/out/greeting") == b"hello, world\n"
+    interfaces = box.read("data/out/net").decode().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    assert box.read("data/out/folder/deep") == b"x\n"
+    assert box.read("data/logs/0-stdout.txt") == b"out\n"
+    assert box.read("data/logs/0-stderr.txt") == b"err\n"
+    assert result["cpu_seconds"] > 0
+    assert 0 < result["max_memory"] <= box.plan.memory
+    assert not _is_left(engine, box)
+
+
+@both
+def test_exit_code_is_the_programs(use: Use) -> None:
+    # Engines say the same of a program that is not there.
+    result = use("echo why >&2; exit 127").run()
+    assert (result["state"], result["exit_code"]) == ("error", 127)
+    assert result["admin_error"] == "Container exit code: 127"
+    assert "error" not in result
+
+
+@both
+def test_missing_entrypoint(use: Use, engine: Engine) -> None:
+    box = use(entrypoint=["/opt/tool"])
+    result = box.run()
+    assert (result["state"], result["exit_code"]) == ("error", None)
+    assert result["error"].startswith("The image has no program /opt/tool, which is its entrypoint")
+    assert not _is_left(engine, box)
+
+
+def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
+    result = use(entrypoint=["/tmp"]).run()
+    assert (result["state"], result["exit_code"]) == ("error", None)
+    assert "entrypoint /tmp cannot be executed" in result["error"]
+
+
+@both
+def test_image_that_is_gone(use: Use, registry: Registry) -> None:
+    box = use(image=f"{registry.host}/{REPOSITORY}@{digest_of(b'nothing')}")
+    result = box.run()
+    assert result["state"] == "error"
+    assert "is not in its registry any more" in result["error"]
+    assert box.events() == []
+
+
+def test_damaged_image(use: Use, registry: Registry, box: Box) -> None:
+    damaged = registry.push_image("tools/damaged", "1", ["/bin/sh"], layers=[b"no archive"])
+    result = use(image=f"{registry.host}/tools/damaged@{damaged}").run()
+    assert result["state"] == "error"
+    assert "is damaged, or of a kind that this machine cannot use" in result["error"]
+
+
+def test_image_for_another_processor(use: Use, registry: Registry) -> None:
+    other = registry.push_image(
+        "tools/other", "1", ["/bin/tool"], architecture="s390x",
+        layers=[layer(("bin/tool", b"\x7fELF\x02\x02\x01" + bytes(100)))],
+    )  # fmt: skip
+    result = use(image=f"{registry.host}/tools/other@{other}", entrypoint=["/bin/tool"]).run()
+    assert result["state"] == "error"
+    assert "s390x" in result["error"]
+
+
+@both
+def test_killed_for_memory(use: Use) -> None:
+    # dd keeps one block in memory.
+    box = use("dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?", memory=50_000_000)
+    result = box.run()
+    assert result["state"] == "error"
+    assert "its limit" in result["error"]
+    assert "50 MB" in result["error"]
+    assert "more memory" in result["error"]
+
+
+def test_runtime_limit(use: Use, engine: Engine) -> None:
+    # The first process of a container ignores what it has no handler for: it has to be killed.
+    box = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
+    result = box.run()
+    assert (result["state"], result["exit_code"]) == ("error", 137)
+    assert "its runtime limit is 2 seconds" in result["error"]
+    assert box.read("data/logs/0-stdout.txt") == b"started\n"
+    assert not _is_left(engine, box)
+
+
+@both
+def test_cancel_asks_first(use: Use, engine: Engine) -> None:
+    box = use(
+        "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.1; done", stop_grace=60.0
+    )
+    worker = box.start()
+    log = box.path("stdout.txt")
+    eventually(lambda: log.exists() and log.read_text() == "begun\n")
+    box.cancel()
+    worker.communicate(timeout=60)
+    assert box.folder.read_result()["state"] == "canceled"
+    assert log.read_text() == "begun\nasked\n"
+    assert not _is_left(engine, box)
