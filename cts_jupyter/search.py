@@ -57,6 +57,8 @@ def find_jobs(client: CTSClient, wanted: Wanted, *, limit: int = MAX_FOUND) -> F
     """The latest jobs that match, at most ``limit``. Raises CTSClientError."""
     searches = can_search(client)
     filters = _filters(wanted, searches=searches)
+    # Where jobs are picked out here, a page may hold few that match.
+    filters["limit"] = _PAGE if wanted.states or wanted.image else min(limit, _PAGE)
     found: list[JobPreview] = []
     looked_at = 0
     while True:
@@ -83,7 +85,7 @@ def find_jobs(client: CTSClient, wanted: Wanted, *, limit: int = MAX_FOUND) -> F
 
 
 def _filters(wanted: Wanted, *, searches: bool) -> OwnFilters:
-    filters: OwnFilters = {"limit": _PAGE, "after": wanted.since, "labels": wanted.labels or None}
+    filters: OwnFilters = {"after": wanted.since, "labels": wanted.labels or None}
     if wanted.states is not None and len(wanted.states) == 1:
         filters["state"] = next(iter(wanted.states))
     if not searches:

@@ -18,8 +18,10 @@ async def find_family(store: RecordStore, job: JobSummary) -> list[JobSummary]:
     while generation and len(found) <= MAX_FAMILY:
         parents = [parent.id for parent in generation]
         children = await store.resubmissions(parents, limit=MAX_FAMILY)
-        generation = [child for child in children if child.id not in found]
-        found |= {child.id: child for child in generation if child.user == job.user}
+        generation = [
+            child for child in children if child.id not in found and child.user == job.user
+        ]
+        found |= {child.id: child for child in generation}
     # Of the same instant, parents are before their children, as they were found.
     return sorted(found.values(), key=lambda member: member.transition_times[0].time)
 
