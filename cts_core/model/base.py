@@ -47,7 +47,7 @@ TIME_SCHEMA: dict[str, Any] = {
         {
             "type": "number",
             "minimum": -62_135_596_800_000,
-            "maximum": 253_402_300_799_999,
+            "exclusiveMaximum": 253_402_300_800_000,
             "description": "Since 1970 in seconds; in milliseconds beyond 2e10",
         },
     ]

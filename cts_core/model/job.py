@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.config import JsonDict
+from pydantic.json_schema import SkipJsonSchema
 
 from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.image import ImageName, JobImage
@@ -224,8 +225,9 @@ class NERSCDetails(Record):
     """The transfers of a job at NERSC."""
 
     download_task_id: list[str]
-    upload_task_id: list[str] | None = None
-    log_upload_task_id: list[str] | None = None
+    # Described without null, as the contract does: what is not set is left out.
+    upload_task_id: list[str] | SkipJsonSchema[None] = None
+    log_upload_task_id: list[str] | SkipJsonSchema[None] = None
 
 
 class JAWSDetails(Record):

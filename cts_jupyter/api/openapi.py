@@ -114,9 +114,12 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
         binary = {"type": "string", "format": "binary"}
         operation["requestBody"] = {"required": True, **_content(binary, "*/*")}
     elif route.body_model:
+        schema = schemas[route.body_model, "validation"]
         operation["requestBody"] = {
             "required": route.body_required,
-            **_content(schemas[route.body_model, "validation"], JSON),
+            **_content(
+                schema if route.body_required else {"anyOf": [schema, {"type": "null"}]}, JSON
+            ),
         }
     if route.access is not Access.ANYONE:
         operation["security"] = [{_TOKEN: []}]

@@ -68,7 +68,7 @@ def read_request(
         found = read_parameters(route, path_texts, raw_query)
     except RequestValidationError as e:
         found, details = {}, e.details
-    if value is None and not body:
+    if value is None and not (body and route.body_required):
         if route.body_required:
             details.append(_detail("missing", ("body",), "Field required", None))
         found["body"] = None

@@ -409,3 +409,12 @@ async def test_static_files(server: Server) -> None:
 async def test_static_files_stay_in_their_folder(server: Server, name: str) -> None:
     answer = await server.get(f"/static/{name}", token=None)
     assert answer.status_code in (400, 404)
+
+
+async def test_a_body_that_may_be_absent_may_be_null(server: Server) -> None:
+    image = "/admin/images/host/none"
+    absent = await server.post(image)
+    null = await server.post(image, content=b"null", headers={"Content-Type": "application/json"})
+    assert error(null)["appcode"] == error(absent)["appcode"] != 30010
+    needed = await server.post("/jobs", content=b"null")
+    assert error(needed)["appcode"] == 30010
