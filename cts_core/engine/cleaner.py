@@ -1,30 +1,37 @@
-"""Removes what ended jobs, and the staging of reference data, left at their sites, by age."""
+"""Cleans up after jobs, and after the staging of reference data, some time after they have ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable
 from datetime import timedelta
 
-from cts_core.errors import CTSError
+from cts_core.engine.sites import SiteDirectory
+from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.refdata import ENDED
-from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import Site
 
 log = logging.getLogger(__name__)
 
+PAGE = 100
+"""Jobs that are looked up at once."""
+MAX_FAILED = 1000
+"""Jobs that could not be cleaned in one round; with more, the rest waits for the next."""
+
 
 class Cleaner:
-    """Cleans jobs and stagings that ended more than ``age`` ago, at start and then every ``interval``."""
+    """Cleans jobs and stagings that ended more than ``age`` ago, at start and then every ``interval``.
+
+    Passes over sites that are switched off or cannot be reached, and over what cannot be cleaned.
+    """
 
     def __init__(
         self,
         store: RecordStore,
-        sites: Mapping[Cluster, Site],
+        sites: SiteDirectory,
         *,
         age: timedelta,
         interval: timedelta,
@@ -48,31 +55,74 @@ class Cleaner:
 
     async def _run(self) -> None:
         while True:
-            try:
-                while await self.clean_page():
-                    pass
-                await self.clean_refdata()
-            except CTSError as e:
-                log.warning("Cleaning goes on later: %s", e)
-            except Exception:  # no fault of ours may end the cleaning for good
-                log.exception("Cleaning failed; it is tried again")
+            for clean in (self.clean_jobs, self.clean_refdata):
+                try:
+                    await clean()
+                except CTSError as e:
+                    log.warning("Cleaning goes on later: %s", e)
+                except Exception:  # no fault of ours may end the cleaning for good
+                    log.exception("Cleaning failed; it is tried again")
             await asyncio.sleep(self._interval.total_seconds())
 
-    async def clean_page(self) -> int:
-        """Clean the oldest of those due; returns how many. Jobs of absent sites are passed over."""
-        due = await self._store.ended_jobs(utc_now() - self._age, self._sites)
-        for job in due:
-            await self._sites[job.cluster].clean(job.id)
-            await self._store.mark_cleaned(job.id)
-        return len(due)
+    async def clean_jobs(self) -> int:
+        """Clean all jobs that are due, oldest first; returns how many were. Raises UnavailableError."""
+        before = utc_now() - self._age
+        sites = await self._sites.usable()
+        failed: set[str] = set()
+        cleaned = 0
+        while sites and len(failed) < MAX_FAILED:
+            found = await self._store.ended_jobs(before, sites, limit=PAGE + len(failed))
+            due = [job for job in found if job.id not in failed]
+            if not due:
+                break
+            for job in due:
+                site = sites.get(job.cluster)
+                if site is None:
+                    continue
+                try:
+                    is_clean = await _is_done(site.clean(job.id), f"Job {job.id}")
+                except UnavailableError as e:
+                    log.warning("Site %s is cleaned later: %s", job.cluster.value, e)
+                    del sites[job.cluster]
+                    continue
+                if is_clean:
+                    await self._store.mark_cleaned(job.id)
+                    cleaned += 1
+                else:
+                    failed.add(job.id)
+        return cleaned
 
     async def clean_refdata(self) -> None:
-        """Clean what the staging of reference data has left, where it ended before ``age``."""
-        due = utc_now() - self._age
+        """Clean what the staging of reference data has left, where that is due. Raises UnavailableError."""
+        before = utc_now() - self._age
+        sites = await self._sites.usable()
         for refdata in await self._store.list_refdata():
             for status in refdata.statuses:
-                site = self._sites.get(status.cluster)
-                has_ended = status.state in ENDED and status.transition_times[-1].time < due
-                if site is not None and has_ended and not status.cleaned:
-                    await site.clean_refdata(refdata.id)
+                site = sites.get(status.cluster)
+                has_ended = status.state in ENDED and status.transition_times[-1].time < before
+                if site is None or status.cleaned or not has_ended:
+                    continue
+                try:
+                    what = f"Reference data {refdata.id}"
+                    is_clean = await _is_done(site.clean_refdata(refdata.id), what)
+                except UnavailableError as e:
+                    log.warning("Site %s is cleaned later: %s", status.cluster.value, e)
+                    del sites[status.cluster]
+                    continue
+                if is_clean:
                     await self._store.mark_refdata_cleaned(refdata.id, status.cluster)
+
+
+async def _is_done(cleaning: Awaitable[None], what: str) -> bool:
+    """Whether it could be cleaned. Raises UnavailableError."""
+    try:
+        await cleaning
+    except UnavailableError:
+        raise
+    except CTSError as e:
+        log.warning("%s is cleaned later: %s", what, e)
+    except Exception:  # a fault with one must not keep the others
+        log.exception("%s could not be cleaned", what)
+    else:
+        return True
+    return False

@@ -97,13 +97,13 @@ class Engine:
             )
             for cluster, runner in runners.items()
         }
+        self.sites = SiteDirectory(sites, store)
         self._cleaner = Cleaner(
             store,
-            sites,
+            self.sites,
             age=timedelta(days=settings.clean_age_days),
             interval=timedelta(hours=settings.clean_frequency_hours),
         )
-        self.sites = SiteDirectory(sites, store)
         self._runs_programs = settings.local.shared or identity.single_user
         self.images = Images(
             store,

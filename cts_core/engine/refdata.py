@@ -98,7 +98,7 @@ class Refdata:
             )
         actual = await self._checksum(path, crc64nvme)
         now = utc_now()
-        open_sites = [s for s in (await self._sites.list()).sites if s.active and s.available]
+        open_sites = await self._sites.usable()
         if not open_sites:
             raise ResourceUnavailableError(
                 "There is no site that is active and available to stage the reference data at: try again once "
@@ -111,7 +111,7 @@ class Refdata:
             crc64nvme=actual,
             id=str(uuid.uuid4()),
             unpack=unpack,
-            statuses=[_created(site.cluster) for site in open_sites],
+            statuses=[_created(cluster) for cluster in open_sites],
         )
         await self._store.add_refdata(refdata)
         self._on_change()

@@ -40,6 +40,11 @@ class SiteDirectory:
             ]
         )
 
+    async def usable(self) -> dict[Cluster, Site]:
+        """The sites that are switched on and can be reached."""
+        listed = (await self.list()).sites
+        return {s.cluster: self._sites[s.cluster] for s in listed if s.active and s.available}
+
     async def check_open(self, cluster: Cluster) -> SiteDescription:
         """The site's description. Raises SiteInactiveError or SiteUnavailableError if it takes no jobs."""
         description = await self.get(cluster).describe()

@@ -99,6 +99,10 @@ class Outbox:
                 log.warning("Events wait in the outbox: %s", e)
                 await asyncio.sleep(BACKSTOP_SECONDS)
                 continue
+            except Exception:  # a fault of ours in one look must not keep all events for good
+                log.exception("A look at the outbox failed")
+                await asyncio.sleep(BACKSTOP_SECONDS)
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rest()):
                     await self._wake.wait()

@@ -306,8 +306,8 @@ async def test_the_cleaner_removes_what_old_jobs_left(bench: Bench, tmp_path):
     job = await bench.ended(await bench.submit(["a"]))
     folder = tmp_path / "home" / "local" / "jobs" / job.id
     assert folder.exists()
-    assert await bench.engine._cleaner.clean_page() == 0
+    assert await bench.engine._cleaner.clean_jobs() == 0
     bench.engine._cleaner._age = timedelta(0)
-    assert await bench.engine._cleaner.clean_page() == 1
+    assert await bench.engine._cleaner.clean_jobs() == 1
     assert not folder.exists()
-    assert await bench.engine._cleaner.clean_page() == 0
+    assert await bench.engine._cleaner.clean_jobs() == 0

@@ -1,0 +1,77 @@
+"""Cleaning by the timer: what cannot be cleaned, or reached, keeps nothing else from it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from cts_core.engine import cleaner as module
+from cts_core.errors import ResourceUnavailableError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.record import JobSummary
+from cts_core.model.site import Cluster
+from cts_core.states import JobState
+from tests.core.engine.conftest import Bench
+from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.factories import make_job_record
+
+
+class Site(ReportingSite):
+    def __init__(self, cluster: Cluster = Cluster.KBASE, **broken: Exception) -> None:
+        super().__init__(cluster)
+        self.broken = broken
+        self.tried: list[str] = []
+
+    async def clean(self, job_id: str) -> None:
+        self.tried.append(job_id)
+        if error := self.broken.get(job_id) or self.broken.get("every"):
+            raise error
+
+
+async def ended(bench: Bench, job_id: str, cluster: Cluster = Cluster.KBASE) -> None:
+    job = make_job_record(id=job_id, cluster=cluster.value)
+    await bench.engine._store.insert_job(job, containers=1)
+    assert await bench.engine._store.transition(
+        job_id, JobState.CREATED, JobState.ERROR, time=utc_now(), trans_id=f"t{job_id}"
+    )
+
+
+async def clean(bench: Bench) -> int:
+    bench.engine._cleaner._age = timedelta(seconds=-1)
+    return await bench.engine._cleaner.clean_jobs()
+
+
+async def job(bench: Bench, job_id: str) -> JobSummary:
+    return await bench.engine._store.get_summary(job_id)
+
+
+async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "PAGE", 2)
+    names = [f"job{number}" for number in range(8)]
+    broken = {"job0": ResourceUnavailableError("full"), "job1": ValueError("a fault of ours")}
+    site = Site(**broken)
+    async with bench_with(tmp_path, site) as bench:
+        for name in names:
+            await ended(bench, name)
+        assert await clean(bench) == 6
+        assert [(await job(bench, name)).cleaned for name in names] == [False] * 2 + [True] * 6
+        assert sorted(site.tried) == names
+        site.broken.clear()
+        assert await clean(bench) == 2
+
+
+async def test_sites_that_cannot_be_used_are_passed_over(tmp_path: Path):
+    away = Site(Cluster.PERLMUTTER_JAWS, every=UnavailableError("away"))
+    down, off, fine = Site(Cluster.LAWRENCIUM_JAWS), Site(Cluster.LOCAL), Site()
+    down.available = False
+    async with bench_with(tmp_path, away, down, off, fine) as bench:
+        await bench.engine.sites.set_active(bench.user, off.cluster, active=False)
+        for site in (away, down, off, fine):
+            for number in range(2):
+                await ended(bench, f"{site.cluster.value}{number}", site.cluster)
+        assert await clean(bench) == 2
+        assert [len(site.tried) for site in (away, down, off, fine)] == [1, 0, 0, 2]
+        await bench.engine.sites.set_active(bench.user, off.cluster, active=True)
+        down.available = True
+        away.broken.clear()
+        assert await clean(bench) == 6
