@@ -14,6 +14,8 @@ from cts_core.checksum import crc64nvme_text
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.objects.directory import DirectoryStore
+from cts_core.objects.s3 import S3Store
+from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
 from cts_core.settings import LocalSettings
 from cts_core.sites.local.site import LocalSite
@@ -86,6 +88,8 @@ class Ground:
     """A site on the same ground, as of a further server."""
     objects: FolderObjects | S3Objects
     programs: Path
+    store: ObjectStore
+    """What the site reads reference data from; whoever needs it opens it."""
     states: dict[str, list[JobState]] = field(default_factory=dict)
     reports: dict[str, dict[int, ContainerReport]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -173,6 +177,7 @@ class Ground:
 def local_site(
     folder: Path,
     *,
+    store: ObjectStore | None = None,
     keys: S3Keys | None = None,
     plain_http: Sequence[str] = (),
     takes_programs: bool = True,
@@ -183,7 +188,7 @@ def local_site(
     return LocalSite(
         folder / "local",
         LocalSettings(**(defaults | settings)),
-        objects=DirectoryStore(folder / "objects"),
+        objects=store or DirectoryStore(folder / "objects"),
         objects_root=None if keys else folder / "objects",
         log_dir=LOG_DIR,
         keys=keys,
@@ -196,12 +201,17 @@ def local_ground(folder: Path, *, server: S3Server | None = None, **settings: An
     """A local site that is not open yet; with a ``server``, its objects are there."""
     keys = None
     objects: FolderObjects | S3Objects
+    store: ObjectStore
     if server is None:
         objects = FolderObjects(folder / "objects")
+        store = DirectoryStore(folder / "objects")
     else:
         server.empty()
         objects = S3Objects(server)
+        store = S3Store(server.settings())
         keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
-    return Ground(lambda: local_site(folder, keys=keys, **settings), objects, programs)
+    return Ground(
+        lambda: local_site(folder, store=store, keys=keys, **settings), objects, programs, store
+    )

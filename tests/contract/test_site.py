@@ -13,9 +13,10 @@ from cts_core.checksum import crc64nvme_text
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
-from cts_core.sites.site import LogStream
+from cts_core.model.refdata import ReferenceDataState
+from cts_core.sites.site import LogStream, RefdataReport
 from cts_core.states import JobState
-from tests.factories import make_image
+from tests.factories import make_image, make_refdata
 from tests.sites import Ground, local_ground
 
 S = JobState
@@ -260,3 +261,40 @@ async def test_what_the_site_says_of_its_containers(ground: Ground, tmp_path: Pa
     assert running != ended
     await ground.site.clean(job.id)
     assert await ground.site.runner_status(job, 0) == {}
+
+
+@pytest.fixture
+async def staging(ground: Ground) -> AsyncIterator[Ground]:
+    """A site that can read what it stages."""
+    await ground.store.open()
+    yield ground
+    await ground.site.close()
+    await ground.store.close()
+    ground.site = ground.make_site()
+    await ground.site.open(ground.on_change)
+
+
+async def test_reference_data(staging: Ground) -> None:
+    ground = staging
+    assert not ground.site.takes_updates
+    crc = ground.objects.put("data/ref/x", b"reference")
+    refdata = make_refdata(file="data/ref/x", crc64nvme=crc, unpack=False)
+    async with asyncio.timeout(60):
+        while (await ground.site.stage_refdata(refdata)).state is not ReferenceDataState.COMPLETE:
+            await asyncio.sleep(0.02)
+    for _ in range(2):
+        await ground.site.clean_refdata(refdata.id)
+        report = await ground.site.stage_refdata(refdata)
+        assert report == RefdataReport(ReferenceDataState.COMPLETE)
+
+
+async def test_reference_data_that_cannot_be_had(staging: Ground) -> None:
+    ground = staging
+    refdata = make_refdata(file="data/ref/none", unpack=False)
+    async with asyncio.timeout(60):
+        while (report := await ground.site.stage_refdata(refdata)).state is not (
+            ReferenceDataState.ERROR
+        ):
+            await asyncio.sleep(0.02)
+    assert "data/ref/none" in (report.error or "")
+    await ground.site.clean_refdata(refdata.id)

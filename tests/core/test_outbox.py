@@ -432,3 +432,25 @@ async def test_a_refusal_is_told_to_who_asked(store):
     with pytest.raises(UnavailableError, match=r"is download_submitted was not acknowledged: no"):
         await outbox.send_older(utc_now() + SECOND)
     assert {event.state for event in await store.unsent()} == {WALK[1]}
+
+
+async def test_a_fault_in_one_look_is_survived(store, monkeypatch):
+    monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
+    unsent, faults = store.unsent, [ValueError("a fault of ours")] * 3
+
+    async def faulty(**asked) -> list[JobEvent]:
+        if faults:
+            raise faults.pop()
+        return await unsent(**asked)
+
+    monkeypatch.setattr(store, "unsent", faulty)
+    (job_id,) = await walked(store, 1)
+    publisher = Publisher()
+
+    async def is_told() -> bool:
+        return len(publisher.told) == len(WALK)
+
+    async with running(store, publisher):
+        await until(is_told)
+    assert publisher.states() == {job_id: WALK}
+    assert not faults
