@@ -31,6 +31,7 @@ from cts_core.states import TERMINAL, JobState
 
 MAX_META_KEYS = 1000
 """Keys of one job's admin metadata."""
+_INT64 = 1 << 63
 
 
 class AdminJobs:
@@ -122,6 +123,11 @@ class AdminJobs:
         both = sorted(update.set_fields.keys() & update.unset_keys)
         if both:
             raise IllegalParameterError(f"Keys cannot be both set and unset: {', '.join(both)}")
+        if any("\0" in key for key in (*update.set_fields, *update.unset_keys)):
+            raise IllegalParameterError("Keys cannot have the character NUL in them")
+        for key, value in update.set_fields.items():
+            if isinstance(value, int) and not -_INT64 <= value < _INT64:
+                raise IllegalParameterError(f"The value of key {key} has more than 64 bits")
         known = (await self._store.get_summary(job_id)).admin_meta
         count = len((known.keys() | update.set_fields.keys()) - update.unset_keys)
         if count > MAX_META_KEYS:
@@ -152,5 +158,10 @@ class AdminJobs:
 
     async def send_unsent(self, age: timedelta) -> UnsentNotifications:
         """Send every message that was not acknowledged and is older than this. Raises UnavailableError."""
-        sent = await self._outbox.send_older(utc_now() - age)
+        try:
+            due = utc_now() - age
+        except OverflowError:
+            # Longer ago than there is a calendar for: so is no message.
+            return UnsentNotifications(jobs=0, transitions=0)
+        sent = await self._outbox.send_older(due)
         return UnsentNotifications(jobs=len(sent), transitions=sent.total())

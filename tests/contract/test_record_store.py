@@ -406,10 +406,10 @@ async def test_of_many_at_once_one_gets_the_lease(store, other):
 async def test_admin_meta_is_set_and_removed(store, other):
     job = await insert(store)
     await store.set_admin_meta(job.id, {"a.b": "x", "$n": 2, "f": 0.5, "gone": 1}, [])
-    await other.set_admin_meta(job.id, {"a.b": "ü"}, ["gone", "never there"])
+    await other.set_admin_meta(job.id, {"a.b": "ü", "n": -(1 << 63)}, ["gone", "never there"])
     for found in (await store.get_summary(job.id), await store.get_job(job.id)):
-        assert found.admin_meta == {"a.b": "ü", "$n": 2, "f": 0.5}
-        assert [type(value) for value in found.admin_meta.values()] == [str, int, float]
+        assert found.admin_meta == {"a.b": "ü", "$n": 2, "f": 0.5, "n": -(1 << 63)}
+        assert [type(value) for value in found.admin_meta.values()] == [str, int, float, int]
 
 
 async def test_admin_meta_set_at_once_is_all_there(store, other):

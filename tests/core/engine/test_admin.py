@@ -91,6 +91,10 @@ async def test_admin_meta(bench: Bench):
         (UpdateAdminMeta(), "nothing to do"),
         (UpdateAdminMeta(set_fields={"b": 1, "a": 1}, unset_keys={"a", "b"}), "both.*: a, b"),
         (UpdateAdminMeta(set_fields={f"{n}": n for n in range(1000)}), "may have 1000"),
+        (UpdateAdminMeta(set_fields={"a\0b": 1}), "NUL"),
+        (UpdateAdminMeta(unset_keys={"\0"}), "NUL"),
+        (UpdateAdminMeta(set_fields={"a": 1 << 63}), "key a has more than 64 bits"),
+        (UpdateAdminMeta(set_fields={"a": -(1 << 63) - 1}), "key a has more than 64 bits"),
     ):
         with pytest.raises(errors.IllegalParameterError, match=match):
             await update(job_id, wrong)
@@ -121,7 +125,8 @@ async def test_a_message_is_sent_again_as_it_was(bench: Bench):
     assert await bench.engine.admin.get(job_id) == before
     with pytest.raises(errors.JobStateError, match=f"Job {job_id} was never in state canceled"):
         await bench.engine.admin.notify(job_id, JobState.CANCELED)
-    assert (await bench.engine.admin.send_unsent(timedelta(minutes=1))).transitions == 0
+    for age in (timedelta(minutes=1), timedelta.max):
+        assert (await bench.engine.admin.send_unsent(age)).transitions == 0
 
 
 async def test_what_the_site_says(bench: Bench):
