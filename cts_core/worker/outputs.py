@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _MAX_KEY_BYTES = 1024
 _FORBIDDEN = ("'", ";")
+_LEFT_BYTES = 64 << 10
+"""Less is none, for a program that writes in pieces."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ def collect(root: str) -> Outputs:
                 else:
                     odd.append(place)
     return Outputs(sorted(files), sorted(odd))
+
+
+def disk_is_full(folder: str) -> bool:
+    """Whether so little is left where outputs are written that whoever wrote any had too little."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _LEFT_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def fault_in_path(path: str) -> str | None:

@@ -15,14 +15,22 @@ from cts_core.worker import processes
 from cts_core.worker.directory import Directory, DirectoryError
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.logs import BoundedLog
-from cts_core.worker.outputs import collect, fault_in_path
+from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.container import RuntimeFault
 from cts_core.worker.runtimes.table import RUNTIMES
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.spool import INPUTS, OUTPUTS, PLAN, STREAMS, TRANSIENT, ContainerFolder
+from cts_core.worker.spool import (
+    INPUTS,
+    OUTPUTS,
+    PLAN,
+    STREAMS,
+    TRANSIENT,
+    ContainerFolder,
+    remove_tree,
+)
 from cts_core.worker.watch import Ended, Stop, Watch
 
 _LOG_TYPE = "text/plain; charset=utf-8"
@@ -128,10 +136,18 @@ class Worker:
             self._upload(ended)
 
     def _process_error(self, ended: Ended) -> None:
+        why = ended.why
+        if not why and disk_is_full(self._folder.path):
+            why = (
+                f"It ended with exit code {ended.exit_code} while the disk that takes outputs was full: submit it "
+                "again when there is room, with less for each container if its own outputs filled it."
+            )
+            # They are given up, and what is to be told needs room, too.
+            remove_tree(self._folder.file(OUTPUTS))
         self._event("error_processing_submitting", exit_code=ended.exit_code)
-        self._end("error", admin_error=ended.why or f"Container exit code: {ended.exit_code}")
-        if ended.why:
-            self._result["error"] = ended.why
+        self._end("error", admin_error=why or f"Container exit code: {ended.exit_code}")
+        if why:
+            self._result["error"] = why
         self._event("error_processing_submitted")
 
     def _upload(self, ended: Ended) -> None:

@@ -95,7 +95,7 @@ def layer(*files: tuple[str, bytes]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o755
             tar.addfile(entry, io.BytesIO(content))
-        for tool in ("sh", "cat", "id", "grep", "sleep", "touch", "dd", "mkdir"):
+        for tool in ("sh", "cat", "chmod", "chown", "dd", "grep", "id", "mkdir", "sleep", "touch"):
             entry = tarfile.TarInfo(f"bin/{tool}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)

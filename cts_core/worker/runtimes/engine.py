@@ -1,8 +1,7 @@
 """Containers of docker and podman, whose command lines are alike.
 
-Every capability is dropped, new privileges are not to be had, the inputs and reference data can only be read. The user is
-the image's, its file system can be written and is thrown away. What the engine is asked about a container goes by
-a name made of the container's tag, so that it can be found, and removed, by somebody else.
+A container is made first and started then, so that what fails before its program runs is told apart from what the program
+ends with, and the engine is asked how it ended.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import resource
 import subprocess
 import sys
@@ -23,80 +21,32 @@ from cts_core.worker.processes import TAG, become_container
 from cts_core.worker.readable import readable_bytes
 from cts_core.worker.runtimes import cli
 from cts_core.worker.runtimes.cgroup import Cgroup
-from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
+from cts_core.worker.runtimes.commands import (
+    PID_FILE,
+    create_command,
+    name_of,
+    pull_command,
+    reclaim_command,
+    remove_container,
+)
+from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, open_up
 from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
-from cts_core.worker.spool import STREAMS, ContainerFolder
+from cts_core.worker.spool import OUTPUTS, STREAMS, ContainerFolder
 
-LABEL = "cts.container"
-"""The label whose value is the container's tag."""
-MAX_PROCESSES = 32_768
-"""Processes and threads of one container."""
 PULL_SECONDS = 3 * 3600.0
 """What fetching an image may take."""
 PULL_TRIES = 4
 PULL_BACKOFF_SECONDS = 5.0
 """Before the second try, with as much again by chance; twice as long before each further one."""
 _KILLED = 128 + SIGKILL
-_KILL_TRIES = 3
-"""Kills that the engine is asked for before its own command is killed."""
+_TRIES = 3
+"""Of kills, before the engine's own command is killed, and of removals."""
+_SIGNAL_SECONDS = 10.0
+"""The patience with an engine that is to send a signal."""
 _FIRST_ASK_SECONDS = 0.1
 """From one question for the container's process to the next; each time twice as long."""
-_PID_FILE, _OOM_FILE = "container.pid", "oom"
+_OOM_FILE = "oom"
 _NEVER = "0001-01-01"
-_SELINUX = "/sys/fs/selinux/enforce"
-
-
-def name_of(tag: str) -> str:
-    """What the engine calls the container of this tag."""
-    return f"cts-{re.sub('[^A-Za-z0-9_.-]', '-', tag)}"
-
-
-def create_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
-    """The command that makes the container. Pure, but for a look at whether the machine labels its files."""
-    is_labeled = os.path.exists(_SELINUX)
-    name, *more = plan.entrypoint
-    # A tool must not be told apart from the image's own CMD: with an entrypoint of ours there is none.
-    command = [
-        *(*plan.runtime_command, "create", "--pull", "never", "--name", name_of(plan.tag)),
-        *("--label", f"{LABEL}={plan.tag}", "--log-driver", "none", "--stop-timeout", "0"),
-        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-        *("--cpus", str(plan.cpus), "--pids-limit", str(MAX_PROCESSES)),
-        # As much with swap as without: no swap.
-        *("--memory", str(plan.memory), "--memory-swap", str(plan.memory)),
-        *(() if plan.network else ("--network", "none")),
-    ]
-    if plan.container_runtime == "podman":
-        # It would hand on our proxies, whose URLs may hold passwords.
-        command += ["--http-proxy=false", "--pidfile", folder.file(_PID_FILE)]
-    for mount, source in mounts(plan, folder).items():
-        is_output = mount == plan.output_mount
-        options = ["rw" if is_output else "ro"]
-        if is_labeled:
-            options.append("z" if mount == plan.refdata_mount else "Z")
-        command += ["--volume", f"{source}:{mount}:{','.join(options)}"]
-    for variable, value in {**plan.environment, TAG: plan.tag}.items():
-        command += ["--env", f"{variable}={value}"]
-    return [
-        *(*command, *plan.runtime_arguments, "--entrypoint", name, plan.image),
-        *(*more, *plan.arguments),
-    ]
-
-
-def pull_command(plan: WorkerPlan) -> list[str]:
-    """The command that fetches the image. Docker knows by itself which registries it reaches by http."""
-    insecure = (
-        ["--tls-verify=false"] if plan.plain_http and plan.container_runtime == "podman" else []
-    )
-    return [*plan.runtime_command, "pull", "--quiet", *insecure, plan.image]
-
-
-def remove_container(
-    command: list[str], tag: str, *, patience: float = cli.COMMAND_SECONDS
-) -> None:
-    """End and remove a container, if there is one. Raises RuntimeFault."""
-    answer = cli.run([*command, "rm", "--force", "--volumes", name_of(tag)], patience=patience)
-    if answer.code and "no such container" not in answer.err.lower():
-        raise RuntimeFault(f"The container {name_of(tag)} could not be removed: {answer.said}")
 
 
 class EngineContainer:
@@ -116,11 +66,12 @@ class EngineContainer:
         self._ask_at, self._ask_pause = 0.0, _FIRST_ASK_SECONDS
         self._memory_kills = 0
         self._kills = 0
-        self._is_removed = False
+        self._removals = 0
 
-    def _run(self, *words: str, pause: Pause | None = None) -> cli.Answer:
-        command = [*self._plan.runtime_command, *words]
-        return cli.run(command) if pause is None else cli.run(command, pause=pause)
+    def _run(
+        self, *words: str, pause: Pause = time.sleep, patience: float = cli.COMMAND_SECONDS
+    ) -> cli.Answer:
+        return cli.run([*self._plan.runtime_command, *words], pause=pause, patience=patience)
 
     def prepare(self, pause: Pause) -> None:
         """See Container: fetch the image, unless it is here."""
@@ -193,7 +144,7 @@ class EngineContainer:
 
     def _pid(self) -> int:
         if self._plan.container_runtime == "podman":
-            with suppress(OSError, ValueError), open(self._folder.file(_PID_FILE)) as file:
+            with suppress(OSError, ValueError), open(self._folder.file(PID_FILE)) as file:
                 return int(file.read())
             return 0
         if time.monotonic() < self._ask_at:
@@ -217,11 +168,13 @@ class EngineContainer:
         """See Container."""
         if number == SIGKILL:
             self._kills += 1
-            if self._kills > _KILL_TRIES and self._process is not None:
+            if self._kills > _TRIES and self._process is not None:
                 self._process.kill()
         # One that has just ended cannot be told to.
         with suppress(RuntimeFault):
-            self._run("kill", "--signal", Signals(number).name, self._name)
+            self._run(
+                "kill", "--signal", Signals(number).name, self._name, patience=_SIGNAL_SECONDS
+            )
         return True
 
     def ended(self, code: int) -> Exit:
@@ -234,8 +187,25 @@ class EngineContainer:
             return Exit(code, f"{self._plan.container_runtime} does not say how it ended.")
         if state.get("StartedAt", "").startswith(_NEVER):
             return Exit(None, start_failure(self._plan.entrypoint[0], self._complaint(state)))
+        self._reclaim()
         code = state.get("ExitCode", code)
         return Exit(code, self._why(code, is_out_of_memory=bool(state.get("OOMKilled"))))
+
+    def _reclaim(self) -> None:
+        """Have outputs that others own, where that may keep us from reading and removing them."""
+        ours = os.geteuid()
+        if ours == 0 or not _is_foreign(self._folder.file(OUTPUTS), ours):
+            return
+        try:
+            about = self._run("info", "--format", "{{json .}}").out
+            command = reclaim_command(
+                self._plan, self._folder, is_rootless='"name=rootless"' in about
+            )
+            answer = cli.run(command)
+        except RuntimeFault as e:
+            sys.stderr.write(f"{e}\n")
+        else:
+            sys.stderr.write(answer.err)
 
     def _complaint(self, state: dict[str, str]) -> str:
         # It never wrote anything, so that all there is comes from the engine.
@@ -261,18 +231,30 @@ class EngineContainer:
 
     def remove(self) -> bool:
         """See Container."""
-        if self._is_removed:
+        if self._removals == _TRIES:
             return False
-        self._is_removed = True
+        self._removals += 1
         if self._pidfd is not None:
             os.close(self._pidfd)
+            self._pidfd = None
         try:
             remove_container(self._plan.runtime_command, self._plan.tag)
+            self._removals = _TRIES
         except RuntimeFault as e:
             sys.stderr.write(f"{e}\n")
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
         return True
+
+
+def _is_foreign(folder: str, owner: int) -> bool:
+    """Whether anything in a folder belongs to somebody else, or cannot be looked at."""
+    faults: list[OSError] = []
+    for path, folders, files in os.walk(folder, onerror=faults.append):
+        for name in (*folders, *files):
+            if os.lstat(os.path.join(path, name)).st_uid != owner:
+                return True
+    return bool(faults)
 
 
 def _other_processor(platform: str) -> str:

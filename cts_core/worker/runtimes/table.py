@@ -6,8 +6,9 @@ from typing import Callable, Mapping
 
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.apptainer import ApptainerContainer
+from cts_core.worker.runtimes.commands import remove_container
 from cts_core.worker.runtimes.container import Container
-from cts_core.worker.runtimes.engine import EngineContainer, remove_container
+from cts_core.worker.runtimes.engine import EngineContainer
 from cts_core.worker.runtimes.host import HostContainer
 from cts_core.worker.spool import ContainerFolder
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import apptainer, engine
+from cts_core.worker.runtimes import apptainer, commands, engine
 from cts_core.worker.runtimes.container import RuntimeFault
 from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
 from cts_core.worker.spool import ContainerFolder
@@ -43,8 +43,8 @@ def _pairs(command: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_SELINUX", "/nowhere")
-    command = engine.create_command(plan, FOLDER)
+    monkeypatch.setattr(commands, "_SELINUX", "/nowhere")
+    command = commands.create_command(plan, FOLDER)
     assert command[:4] == ["docker", "--host", "x", "create"]
     # The rest of the entrypoint goes before the arguments, and the image's own CMD has no place.
     end = ["--entrypoint", "/bin/tool", IMAGE, "run", "--in", "/input_files/a,b"]
@@ -55,7 +55,6 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
         ("--label", "cts.container=0b7c/3"),
         ("--cap-drop", "ALL"),
         ("--security-opt", "no-new-privileges"),
-        ("--cpus", "3"),
         ("--memory", "1000000000"),
         ("--memory-swap", "1000000000"),
         ("--log-driver", "none"),
@@ -70,37 +69,57 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"--user", "--read-only", "--privileged", "--network"} & set(command)
 
 
+@pytest.mark.parametrize(("asked", "given"), [(3, "3"), (9, "4")])
+def test_cpus_are_those_that_there_are(plan: WorkerPlan, monkeypatch, asked: int, given: str):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    command = commands.create_command(replace(plan, cpus=asked), FOLDER)
+    assert ("--cpus", given) in _pairs(command)
+
+
 def test_create_without_a_network(plan: WorkerPlan) -> None:
-    command = engine.create_command(replace(plan, network=False), FOLDER)
+    command = commands.create_command(replace(plan, network=False), FOLDER)
     assert ("--network", "none") in _pairs(command)
 
 
 def test_an_operators_arguments_have_the_last_word(plan: WorkerPlan) -> None:
     plan = replace(plan, runtime_arguments=["--network=host", "--ulimit=host"], network=False)
-    command = engine.create_command(plan, FOLDER)
+    command = commands.create_command(plan, FOLDER)
     assert command.index("--network=host") > command.index("--network")
     assert command.index("--ulimit=host") < command.index("--entrypoint")
 
 
 def test_files_are_labeled_where_the_machine_labels_them(plan: WorkerPlan, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_SELINUX", str(tmp_path))
-    command = engine.create_command(plan, FOLDER)
+    monkeypatch.setattr(commands, "_SELINUX", str(tmp_path))
+    command = commands.create_command(plan, FOLDER)
     assert "/home/job/3/out:/output_files:rw,Z" in command
     assert "/home/refdata/r1:/ref:ro,z" in command
 
 
 def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
     podman = replace(plan, container_runtime="podman")
-    more = set(engine.create_command(podman, FOLDER)) - set(engine.create_command(plan, FOLDER))
+    more = set(commands.create_command(podman, FOLDER)) - set(commands.create_command(plan, FOLDER))
     assert more == {"--http-proxy=false", "--pidfile", "/home/job/3/container.pid"}
     plain = replace(podman, plain_http=True)
-    assert engine.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
-    assert engine.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]
-    assert engine.pull_command(replace(plan, plain_http=True))[3:] == ["pull", "--quiet", IMAGE]
+    assert commands.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
+    assert commands.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]
+    assert commands.pull_command(replace(plan, plain_http=True))[3:] == ["pull", "--quiet", IMAGE]
+
+
+def test_reclaim(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.getegid", lambda: 100)
+    podman = replace(plan, container_runtime="podman", runtime_command=["podman"])
+    assert commands.reclaim_command(podman, FOLDER, is_rootless=False) == [
+        *("podman", "unshare", "chown", "-R", "0:0", "/home/job/3/out")
+    ]
+    docker = commands.reclaim_command(plan, FOLDER, is_rootless=False)
+    assert docker[-4:] == [IMAGE, "-R", "1000:100", "/outputs"]
+    rootless = commands.reclaim_command(plan, FOLDER, is_rootless=True)
+    assert rootless[-3:] == ["-R", "0:0", "/outputs"]
 
 
 def test_names_are_what_engines_take() -> None:
-    assert engine.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
+    assert commands.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
 
 
 def test_apptainer(plan: WorkerPlan) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cts_core.worker.runtimes.engine import name_of
+from cts_core.worker.runtimes.commands import name_of
+from cts_core.worker.runtimes.container import Exit
+from cts_core.worker.runtimes.engine import EngineContainer
 from tests.core.worker.conftest import Box, eventually
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry, digest_of
@@ -201,3 +205,25 @@ def test_cancel_asks_first(use: Use, engine: Engine) -> None:
     assert box.folder.read_result()["state"] == "canceled"
     assert log.read_text() == "begun\nasked\n"
     assert not _is_left(engine, box)
+
+
+def test_outputs_of_others_become_ours(
+    use: Use, docker: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As by a worker that is not root, beside a daemon that is: the command is run for real, for another user.
+    box = use(
+        "mkdir /output_files/d && echo x > /output_files/d/secret && chmod 700 /output_files/d",
+        container_runtime="docker", runtime_command=docker.command, runtime_arguments=[],
+    )  # fmt: skip
+    for name in ("in", "out"):
+        box.path(name).mkdir()
+    container = EngineContainer(box.plan, box.folder)
+    container.prepare(time.sleep)
+    process = container.start(time.sleep)
+    process.communicate()
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    assert container.ended(process.returncode) == Exit(0)
+    assert {path.stat().st_uid for path in box.path("out").rglob("*")} == {4321}
+    while container.remove():
+        pass
+    assert not _is_left(docker, box)

@@ -12,6 +12,7 @@ import pytest
 from cts_core.checksum import crc64nvme_text
 from cts_core.worker.spool import INPUTS, OUTPUTS, TRANSIENT
 from tests.core.worker.conftest import Box, eventually, is_alive
+from tests.small_disk import small_disk
 
 SUCCESS = ["job_submitting", "job_submitted", "upload_submitting", "upload_submitted"]
 FAILURE = [
@@ -354,3 +355,15 @@ def test_module_entrypoint(box: Box) -> None:
     box.change(program_file=box.plan.program_file)
     assert box.run()["state"] == "complete"
     assert "usage" in box.path("stdout.txt").read_text()
+
+
+def test_disk_that_outputs_fill(box: Box) -> None:
+    box.path("").rmdir()
+    (box.root / "job").rmdir()
+    with small_disk(box.root / "job", "1m"):
+        box.path("").mkdir()
+        box.program("dd if=/dev/zero of=big bs=16k 2> /dev/null || exit 5")
+        result = box.run()
+        assert (result["state"], result["exit_code"]) == ("error", 5)
+        assert "exit code 5 while the disk that takes outputs was full" in result["error"]
+        assert box.events()[-1] == "error_processing_submitted"

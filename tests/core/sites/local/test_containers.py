@@ -21,7 +21,7 @@ from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.sites.local.images import RUNTIMES
 from cts_core.states import JobState
-from cts_core.worker.runtimes.engine import name_of
+from cts_core.worker.runtimes.commands import name_of
 from cts_core.worker.spool import ContainerFolder
 from tests.factories import make_image
 from tests.services.containers import Engine, layer
