@@ -36,7 +36,7 @@ from tests.services.mongo import MongoServer
 SMALL, LARGE, USERS = 1_000, 1_000_000, 1_000
 MONGO_JOBS = 200_000
 PAGE = 100
-SAMPLES = 60
+SAMPLES = 200
 BATCH = 1_000
 AIM = 1.5
 

@@ -16,6 +16,7 @@ from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.records.sqlite import SQLiteStore
 from cts_jupyter.command.diagnosis import PATIENCE
+from cts_jupyter.words import say_duration
 
 ROOT = Path(__file__).parents[2]
 DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "service.md"
@@ -64,6 +65,15 @@ def test_a_job_is_stuck_after_the_time_that_the_command_says():
     # A running job's time is its own runtime, which no figure tells: the rule has the longest.
     assert told.pop("job_submitted") == 7 * 86_400 + 3600
     assert told == {state.value: patience.total_seconds() for state, patience in PATIENCE.items()}
+
+
+def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
+    text = SERVICE.read_text().partition("### When a job hangs")[2].partition("###")[0]
+    told: dict[str, str] = {}
+    for states, after in re.findall(r"^\| (`.+?`) \| .+? \| (.+?) \|", text, re.MULTILINE):
+        told |= zip(re.findall(r"`(\w+)`", states), after.split(", "), strict=True)
+    assert told.pop("job_submitted") == "its runtime and 1 h"
+    assert told == {state.value: say_duration(patience) for state, patience in PATIENCE.items()}
 
 
 async def test_every_figure_is_documented(tmp_path):
