@@ -351,6 +351,35 @@ async def test_events_without_a_beginning_miss_nothing_either(
     assert await watching == STATES
 
 
+async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
+    shaky: CTSClient, cutter: Cutter, server: Server
+) -> None:
+    await server.prepare("a", "b")
+    first = await call(shaky.submit, submission())
+    cutter.cut_all()
+    cutter.cuts = [900 + 137 * n for n in range(6)]
+
+    def states(job_id: str) -> list[str]:
+        return [e.state for e in shaky.job_events(job_id) if e.type == "transition"]
+
+    assert await call(states, first) == STATES
+    cutter.cut_all()
+    # The job is stored, and the answer is lost.
+    cutter.cuts = [30]
+    again = await call(lambda: shaky.resubmit(first, idempotency_key="k"))
+    assert await call(lambda: shaky.resubmit(first, idempotency_key="k")) == again
+    assert await call(states, again) == STATES
+
+    def rest() -> None:
+        assert {output.job_id for output in shaky.iter_outputs(first, family=True)} == {again}
+        found = [job.id for job in shaky.iter_jobs(limit=1, sort="created", order="asc")]
+        assert found == [first, again]
+        assert shaky.admin.job(again).parent_id == first
+        assert [job.id for job in shaky.admin.job_page(user="ana", text=again).jobs] == [again]
+
+    await call(rest)
+
+
 async def test_closing_wakes_who_waits_for_events(client: CTSClient) -> None:
     stream = client.events()
     waiting = asyncio.create_task(call(lambda: list(stream)))
