@@ -221,7 +221,7 @@ class Connection:
         if _code(error) in _FAULTS_OF_OURS:
             return error
         return UnavailableError(
-            f"The job records on MongoDB at {self._settings.host} cannot be used now: {error}"
+            f"The job records on MongoDB at {self._settings.host} cannot be used now: {_reason(error)}"
         )
 
 
@@ -231,6 +231,12 @@ def too_large() -> RecordTooLargeError:
         "The job is larger than MongoDB can keep (16 MiB, its files included): give it fewer files, or shorter "
         "paths"
     )
+
+
+def _reason(error: PyMongoError) -> str:
+    """What the server says, without its whole answer behind it."""
+    answer = error.details if isinstance(error, OperationFailure) else None
+    return str((answer or {}).get("errmsg") or error)
 
 
 def _code(error: PyMongoError) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
+from pymongo.errors import OperationFailure
 
 from cts_core.errors import ConfigError, NoSuchJobError, UnavailableError
 from cts_core.model.record import Idempotency, JobOutcome, JobQuery, JobSummary
@@ -247,3 +248,12 @@ async def test_a_newer_database_is_refused(server, settings, store):
         with pytest.raises(ConfigError, match=r"mongo\.db: .* a newer CTS \(schema 99.*upgrade"):
             await MongoStore(settings).open()
         assert schema.find_one({"_id": "schema"})["version"] == 99
+
+
+def test_a_refusal_is_told_without_the_whole_answer():
+    answer = {"ok": 0.0, "errmsg": "the database system is shutting down", "code": 1}
+    refusal = OperationFailure(f"{answer['errmsg']}, full error: {answer}", 1, answer)
+    connection = mongo_connection.Connection(MongoSettings(host="somewhere:27017"))
+    assert str(connection._translate(refusal)) == (
+        "The job records on MongoDB at somewhere:27017 cannot be used now: the database system is shutting down"
+    )
