@@ -73,9 +73,9 @@ class _Job:
 class Subscriber(threading.Thread):
     """One who follows a user's events at whichever server answers, and resumes where the last stream ended."""
 
-    def __init__(self, urls: list[str], token: str) -> None:
+    def __init__(self, servers: Sequence[CTSProcess], token: str) -> None:
         super().__init__(daemon=True)
-        self._urls = urls
+        self._servers = servers
         self._headers = {
             "Authorization": f"Bearer {token}",
             "Last-Event-ID": "2000-01-01T00:00:00Z",
@@ -88,7 +88,7 @@ class Subscriber(threading.Thread):
         while not self._ended.wait(_TICK):
             turn += 1
             with contextlib.suppress(httpx.HTTPError):
-                self._follow(self._urls[turn % len(self._urls)])
+                self._follow(self._servers[turn % len(self._servers)].url)
 
     def _follow(self, url: str) -> None:
         timeout = httpx.Timeout(5, read=20)  # streams say something every 15 s
@@ -154,7 +154,7 @@ class Field:
         url = f"{self.servers[0].url}/admin/images/host/tool"
         headers = {"Authorization": f"Bearer {self._admin}"}
         httpx.post(url, headers=headers, json={"executable": str(TOOL)}).raise_for_status()
-        self._subscriber = Subscriber([server.url for server in self.servers], self._ana)
+        self._subscriber = Subscriber(self.servers, self._ana)
         self._subscriber.start()
         return self
 
