@@ -26,6 +26,8 @@ _BASE_PATH = re.compile(
 )
 """A path that is read the same by everybody: its percent signs hide neither dots nor slashes."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,\[\]]+)(?::([0-9]{1,5}))?")
+_PLAIN = r"^[^\x00-\x1f$\"]*$"
+"""What a submit description takes as it is: no line breaks, quotes or macros."""
 _CREDENTIALS = "it holds credentials, which have settings of their own"
 
 
@@ -139,6 +141,61 @@ class LocalSettings(Section):
     def isolates(self) -> bool:
         """Whether images run by a runtime that keeps them from what the server's user can."""
         return self.runtime in ("docker", "podman")
+
+
+class HTCondorSettings(Section):
+    """The site ``kbase``: a pool of HTCondor, found and logged in to by HTCondor's own configuration."""
+
+    initialdir: Annotated[str, AfterValidator(_program)] = Field(
+        "",
+        description="folder of the schedd's machine for the logs of jobs; there is one of that name here too",
+    )
+    clientgroup: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "", description="group of nodes, a regular expression for their CLIENTGROUP; none: any node"
+    )
+    executable_path: Annotated[str, AfterValidator(_program)] = Field(
+        "", description="script here that starts the deployed worker on a node"
+    )
+    executable_url: Url = Field("", description="URL of that script, instead of ours")
+    archive_path: Annotated[str, AfterValidator(_program)] = Field(
+        "", description="archive here with the code of the deployed worker"
+    )
+    archive_url: Url = Field("", description="URL of that archive, instead of ours")
+    token_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "/cts/cts_token", description="file of nodes with the workers' token"
+    )
+    s3_secret_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "/cts/s3_secret", description="file of nodes with the secret of s3.access_key"
+    )
+    additional_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "", description="folders of nodes that are put before PATH"
+    )
+    cache_dir: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "", description="folder of nodes that workers share; none: each has its own"
+    )
+    refdata_host_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "", description="folder of nodes with staged reference data"
+    )
+    mount_prefix_override: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
+        "", description="from:to, where the runtime of nodes sees the workers' folders elsewhere"
+    )
+    use_s3_external_url: bool = Field(
+        default=True, description="whether nodes reach S3 by s3.external_url"
+    )
+    job_update_timeout_min: int = Field(
+        360, ge=1, description="minutes for which workers try to report"
+    )
+    worker_log_level: Literal["", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "", description="how much workers log; none: as they are made"
+    )
+    match_wait_min: float = Field(
+        30.0,
+        gt=0,
+        description="minutes before a container that no node can ever take is given up",
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="seconds until a question to the pool is given up"
+    )
 
 
 class ImageSettings(Section):

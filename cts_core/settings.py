@@ -16,6 +16,7 @@ from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path, is_below
 from cts_core.sections import (
     Commas,
+    HTCondorSettings,
     ImageSettings,
     KafkaSettings,
     KBaseSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "PREFIX",
     "PRESETS",
     "USER",
+    "HTCondorSettings",
     "KBaseSettings",
     "KafkaSettings",
     "LimitsSettings",
@@ -147,7 +149,7 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "unset"},
     )
     events: Literal["memory", "kafka"] = Field("memory", description="how events travel")
-    sites: Annotated[list[Literal[Cluster.LOCAL]], Commas] = Field(
+    sites: Annotated[list[Literal[Cluster.LOCAL, Cluster.KBASE]], Commas] = Field(
         [Cluster.LOCAL], description="where jobs may run"
     )
     allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], Commas] = Field(
@@ -198,6 +200,9 @@ class Settings(BaseSettings):
         description="whether jobs are stored without asking sites and roles, and never started",
     )
     local: LocalSettings = Field(default_factory=LocalSettings, description="the site local")
+    htcondor: HTCondorSettings = Field(
+        default_factory=HTCondorSettings, description="the site kbase, on HTCondor"
+    )
     images: ImageSettings = Field(
         default_factory=ImageSettings, description="images of container registries"
     )
@@ -219,7 +224,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        offences = [*self._missing(), *self._overlapping(), *self._impossible()]
+        offences = [*self._missing(), *self._overlapping(), *self._impossible(), *self._at_kbase()]
         if offences:
             raise ValueError("\n".join(offences))
         return self
@@ -272,3 +277,22 @@ class Settings(BaseSettings):
                 "lets several people in; take local out of sites, set local.runtime to docker or podman for images of "
                 "registries alone, or set local.shared where all of them may"
             )
+
+    def _at_kbase(self) -> Iterator[str]:
+        if Cluster.KBASE not in self.sites:
+            return
+        if self.identity != "kbase":
+            yield "sites: kbase has workers that report with KBase's tokens: set identity to kbase"
+        if self.objects != "s3":
+            yield "sites: kbase has workers that read and write S3: set objects to s3"
+        needed = {"root_url": self.root_url, "htcondor.initialdir": self.htcondor.initialdir}
+        for name, value in needed.items():
+            if not value:
+                yield f"{name} is needed, because sites has kbase"
+        for file in ("executable", "archive"):
+            path, url = (getattr(self.htcondor, f"{file}_{kind}") for kind in ("path", "url"))
+            if bool(path) == bool(url):
+                yield (
+                    f"sites: kbase runs the deployed service's worker, as this release has none of its own for "
+                    f"nodes: set one of htcondor.{file}_path and htcondor.{file}_url to its {file}"
+                )

@@ -78,7 +78,7 @@ def topic(settings: Settings) -> Topic | None:
 
 
 def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
-    """Where jobs may run."""
+    """Where jobs may run. Raises ConfigError."""
     found: dict[Cluster, Site] = {}
     if Cluster.LOCAL in settings.sites:
         from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
@@ -94,6 +94,12 @@ def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
             plain_http=settings.images.plain_http,
             takes_programs=settings.takes_programs,
         )
+    if Cluster.KBASE in settings.sites:
+        from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.submission import Worker  # noqa: PLC0415 - see the module
+
+        worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor)
+        found[Cluster.KBASE] = HTCondorSite(worker)
     return found
 
 

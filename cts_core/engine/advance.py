@@ -252,8 +252,7 @@ class Advance:
                     ],
                     outcome=ContainerOutcome(),
                 )
-        containers = await self._store.containers(job.id)
-        outcome = outcomes.usage(job, containers)
+        outcome = outcomes.usage(job, await self._containers(job))
         await self._move(job, JobState.CANCELED, await self._with_logs(job, outcome))
 
     async def _roll_up(self, job: JobSummary, states: list[JobState]) -> None:
@@ -275,8 +274,12 @@ class Advance:
                 return
             state = new
 
-    async def _conclude(self, job: JobSummary, new: JobState) -> tuple[JobState, JobOutcome]:
+    async def _containers(self, job: JobSummary) -> list[ContainerRecord]:
         containers = await self._store.containers(job.id)
+        return outcomes.with_measures(containers, await self._site.measured(job))
+
+    async def _conclude(self, job: JobSummary, new: JobState) -> tuple[JobState, JobOutcome]:
+        containers = await self._containers(job)
         if new is JobState.ERROR:
             outcome = outcomes.failed(job, containers)
         elif not outcomes.all_outputs(containers):

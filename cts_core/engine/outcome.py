@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cts_core.model.job import S3File
-from cts_core.model.record import ContainerOutcome, ContainerRecord, JobOutcome, JobSummary
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerRecord,
+    JobOutcome,
+    JobSummary,
+    set_fields,
+)
 from cts_core.states import JobState
 
 NO_OUTPUTS = "The job produced no output files"
@@ -29,6 +35,18 @@ def overwritten(outputs: Sequence[S3File]) -> list[str]:
     """The paths that more than one container wrote, sorted."""
     times = Counter(output.file for output in outputs)
     return sorted(path for path, count in times.items() if count > 1)
+
+
+def with_measures(
+    containers: Sequence[ContainerRecord], measured: Mapping[int, ContainerOutcome]
+) -> list[ContainerRecord]:
+    """The containers with what their site measured, where their workers said nothing of it."""
+    return [
+        c.model_copy(update={**set_fields(measured[c.sub_id]), **set_fields(c)})
+        if c.sub_id in measured
+        else c
+        for c in containers
+    ]
 
 
 def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:

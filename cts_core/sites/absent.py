@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cts_core.errors import SiteUnavailableError
-from cts_core.model.record import JobOutcome, JobSummary
+from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.site import Cluster
 from cts_core.plan import ContainerPlan
 from cts_core.sites.site import ContainerReport
@@ -32,6 +32,10 @@ class AbsentSite:
         self,
         jobs: Mapping[str, Sequence[JobState]],  # noqa: ARG002 - the port's
     ) -> Mapping[str, Sequence[ContainerReport]]:
+        """See the port."""
+        return {}
+
+    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:  # noqa: ARG002 - the port's
         """See the port."""
         return {}
 

@@ -88,6 +88,9 @@ class Runner(Protocol):
     async def cancel(self, job_id: str) -> bool:
         """Stop everything of this job. True once no container of it runs or ever will."""
 
+    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:
+        """What containers used, by their numbers, where the site knows it and their workers did not say."""
+
 
 class Site(Runner, Protocol):
     """One place where containers run. All methods may be repeated without harm."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from pydantic import BaseModel, Field
 
-from cts_core.errors import NotFoundError, UnsupportedError
+from cts_core.errors import NotFoundError, UnavailableError, UnsupportedError
 from cts_core.model.base import UTCTime
 from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
 from cts_core.model.site import Cluster
@@ -17,6 +20,8 @@ from cts_jupyter.api.call import Call, Stream
 from cts_jupyter.api.jobs import JobPath
 from cts_jupyter.api.refdata import RefdataSitePath
 from cts_jupyter.api.route import Access, Route
+
+_PIECE = 1 << 18
 
 
 class ContainerStatePath(JobPath):
@@ -58,17 +63,34 @@ async def update_refdata(call: Call, path: RefdataStatePath, body: RefdataUpdate
 
 async def get_code_archive(call: Call) -> Stream:
     """``GET /external_exec/files/code_archive.tgz``."""
-    return _worker_file(call, "code archive")
+    return await _worker_file(call, call.engine.settings.htcondor.archive_path, "application/gzip")
 
 
 async def get_executable(call: Call) -> Stream:
     """``GET /external_exec/files/condor/executable.sh``."""
-    return _worker_file(call, "worker script")
+    path = call.engine.settings.htcondor.executable_path
+    return await _worker_file(call, path, "text/x-shellscript")
 
 
-def _worker_file(call: Call, what: str) -> Stream:
+async def _worker_file(call: Call, path: str, media: str) -> Stream:
     call.engine.sites.get(Cluster.KBASE)
-    raise NotFoundError(f"The site {Cluster.KBASE.value} of this service hands out no {what}")
+    if not path:
+        raise NotFoundError(
+            "The workers of this service's site kbase have this file from elsewhere"
+        )
+    try:
+        file = await asyncio.to_thread(open, path, "rb")
+    except OSError as e:
+        raise UnavailableError(
+            f"The file of the site kbase's workers cannot be read: {e.strerror}"
+        ) from e
+    return Stream(_pieces(file), media, os.fstat(file.fileno()).st_size)
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece
 
 
 # Callbacks carry no token. They are hints, whoever gives them: the site itself is asked how things are.

@@ -28,7 +28,8 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-_KBASE = "of the site kbase, which this release does not have: keep it for the one that does"
+_KBASE = "of the reference data of the site kbase, which this release cannot stage: keep it for the one that does"
+_FILE = "its name was that of a file in the old image: set htcondor.executable_path and htcondor.archive_path to where they are now"
 _JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
 _STAGING = "of the reference data staging service, a program of its own: it stays as it is"
 _OUTBOX = "every event is sent from the store until it is acknowledged, at start and always: there is nothing to delay"
@@ -72,15 +73,31 @@ TABLE: tuple[Fate, ...] = (
     Fate("JAWS", "url", "KBCTS_JAWS_URL", reason=_JAWS),
     Fate("JAWS", "token", "KBCTS_JAWS_TOKEN", reason=_JAWS, is_secret=True),
     Fate("JAWS", "group", "KBCTS_JAWS_GROUP", reason=_JAWS),
-    Fate("HTCondor", "initialdir", "KBCTS_HTC_INITIAL_DIR", reason=_KBASE),
-    Fate("HTCondor", "clientgroup", "KBCTS_HTC_CLIENT_GROUP", reason=_KBASE),
-    Fate("HTCondor", "token_path", "KBCTS_HTC_TOKEN_PATH", reason=_KBASE),
-    Fate("HTCondor", "s3_access_secret_path", "KBCTS_HTC_S3_ACCESS_SECRET_PATH", reason=_KBASE),
-    Fate("HTCondor", "additional_path", "KBCTS_HTC_ADDL_PATH", reason=_KBASE),
-    Fate("HTCondor", "cache_dir", "KBCTS_HTC_CACHE_DIR", reason=_KBASE),
-    Fate("HTCondor", "use_S3_external_url", "KBCTS_HTC_USE_S3_EXTERNAL_URL", reason=_KBASE),
-    Fate("HTCondor", "executable_path", "KBCTS_HTC_EXE_PATH", reason=_KBASE),
-    Fate("HTCondor", "executable_url_override", "KBCTS_HTC_EXE_URL_OVERRIDE", reason=_KBASE),
+    Fate("HTCondor", "initialdir", "KBCTS_HTC_INITIAL_DIR", "htcondor.initialdir"),
+    Fate("HTCondor", "clientgroup", "KBCTS_HTC_CLIENT_GROUP", "htcondor.clientgroup"),
+    Fate("HTCondor", "token_path", "KBCTS_HTC_TOKEN_PATH", "htcondor.token_path"),
+    Fate(
+        "HTCondor",
+        "s3_access_secret_path",
+        "KBCTS_HTC_S3_ACCESS_SECRET_PATH",
+        "htcondor.s3_secret_path",
+    ),
+    Fate("HTCondor", "additional_path", "KBCTS_HTC_ADDL_PATH", "htcondor.additional_path"),
+    Fate("HTCondor", "cache_dir", "KBCTS_HTC_CACHE_DIR", "htcondor.cache_dir"),
+    Fate(
+        "HTCondor",
+        "use_S3_external_url",
+        "KBCTS_HTC_USE_S3_EXTERNAL_URL",
+        "htcondor.use_s3_external_url",
+        _flag,
+    ),
+    Fate("HTCondor", "executable_path", "KBCTS_HTC_EXE_PATH", reason=_FILE),
+    Fate(
+        "HTCondor",
+        "executable_url_override",
+        "KBCTS_HTC_EXE_URL_OVERRIDE",
+        "htcondor.executable_url",
+    ),
     Fate("ExternalExecution", "refserver_url", "KBCTS_REFDATA_SERVER_URL", reason=_KBASE),
     Fate(
         "ExternalExecution",
@@ -89,25 +106,31 @@ TABLE: tuple[Fate, ...] = (
         reason=_KBASE,
         is_secret=True,
     ),
-    Fate("ExternalExecution", "refdata_host_path", "KBCTS_REFDATA_HOST_PATH", reason=_KBASE),
+    Fate(
+        "ExternalExecution",
+        "refdata_host_path",
+        "KBCTS_REFDATA_HOST_PATH",
+        "htcondor.refdata_host_path",
+    ),
     Fate(
         "ExternalExecution",
         "job_update_timeout_min",
         "KBCTS_EXTERNAL_JOB_UPDATE_TIMEOUT_MIN",
-        reason=_KBASE,
+        "htcondor.job_update_timeout_min",
+        int,
     ),
     Fate(
         "ExternalExecution",
         "mount_prefix_override",
         "KBCTS_EXTERNAL_JOB_MOUNT_PREFIX_OVERRIDE",
-        reason=_KBASE,
+        "htcondor.mount_prefix_override",
     ),
-    Fate("ExternalExecution", "archive_path", "KBCTS_CODE_ARCHIVE_PATH", reason=_KBASE),
+    Fate("ExternalExecution", "archive_path", "KBCTS_CODE_ARCHIVE_PATH", reason=_FILE),
     Fate(
         "ExternalExecution",
         "archive_url_override",
         "KBCTS_CODE_ARCHIVE_URL_OVERRIDE",
-        reason=_KBASE,
+        "htcondor.archive_url",
     ),
     Fate("S3", "url", "KBCTS_S3_URL", "s3.url"),
     Fate("S3", "external_url", "KBCTS_S3_EXTERNAL_URL", "s3.external_url"),

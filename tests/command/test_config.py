@@ -94,6 +94,10 @@ def test_what_is_imported_can_be_used(run: Run, tmp_path: Path):
     assert (settings.mongo.retry_writes, settings.s3.allow_insecure_external) == (False, True)
     assert settings.mongo.password.get_secret_value() == "mongo-pwd-secret"
     assert (settings.max_cpu_hours, settings.clean_frequency_hours) == (200, 24)
+    assert (settings.htcondor.clientgroup, settings.htcondor.use_s3_external_url) == (
+        "cdmcts",
+        False,
+    )
     assert (settings.root_path, settings.group) == ("/cts-base", "prod")
     # It never writes over a file.
     again = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))

@@ -243,10 +243,33 @@ def test_no_secret_is_ever_told():
 
 
 def test_sites_that_are_not_built_yet():
-    assert _refusal({"sites": ["local", "kbase"]}) == [
-        "sites.1: kbase is not available in this release; use local"
+    assert _refusal({"sites": ["local", "perlmutter-jaws"]}) == [
+        "sites.1: perlmutter-jaws is not available in this release; use local or kbase"
     ]
     assert load_settings({"sites": []}, environ={}).sites == []
+
+
+def test_the_site_kbase_says_what_it_lacks():
+    told = " ".join(_refusal({"sites": "kbase"}))
+    for name in ("identity", "objects", "root_url", "htcondor.initialdir"):
+        assert name in told
+    enough = {
+        **SERVICE,
+        "sites": "kbase",
+        "root_url": "https://cts.example.org/cts",
+        "htcondor": {
+            "initialdir": "/condor_workdir",
+            "executable_path": "/old/executable.sh",
+            "archive_url": "https://files.example.org/code.tgz",
+        },
+    }
+    assert load_settings(enough, environ={}).sites == [Cluster.KBASE]
+    for file in ({}, {"archive_path": "/old/code.tgz", "archive_url": "https://x.example.org/c"}):
+        htcondor = {"initialdir": "/work", "executable_path": "/old/executable.sh", **file}
+        (line,) = _refusal({**enough, "htcondor": htcondor})
+        assert "one of htcondor.archive_path and htcondor.archive_url" in line
+    (line,) = _refusal({**enough, "htcondor": enough["htcondor"] | {"cache_dir": "$(x)"}})
+    assert line.startswith("htcondor.cache_dir")
 
 
 def test_every_offence_is_told_at_once(toml):

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import secrets
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,10 @@ SHADOW_QUEUE_UPDATE_INTERVAL = 2
 PERIODIC_EXPR_INTERVAL = 2
 PERIODIC_EXPR_TIMESLICE = 0.5
 CLAIM_WORKLIFE = 1200
+FILETRANSFER_PLUGINS = /mnt/fetch
 RUNBENCHMARKS = False
 MAX_JOBS_RUNNING = 200
+MAX_JOBS_PER_SUBMISSION = 1000
 
 CLIENTGROUP = "cts"
 STARTD_ATTRS = $(STARTD_ATTRS) CLIENTGROUP
@@ -184,6 +187,8 @@ class CondorPool(ServerProcess):
         (self.pool / "condor_config").write_text(
             _POOL.format(**common, cpus=CPUS, memory=MEMORY_MIB)
         )
+        shutil.copy(Path(__file__).with_name("condor_fetch.py"), self.pool / "fetch")
+        (self.pool / "fetch").chmod(0o755)
         script = _RUN.format(
             enter=f"chroot {shlex.quote(str(root))} env CONDOR_CONFIG=/mnt/condor_config",
             folders=" ".join(f"/mnt/{name}" for name in _FOLDERS),

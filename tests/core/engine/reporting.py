@@ -12,7 +12,7 @@ from cts_core.engine.engine import Engine
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
-from cts_core.model.record import JobOutcome
+from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
@@ -21,7 +21,7 @@ from tests.core.engine.conftest import Bench
 
 
 class ReportingSite:
-    """Knows nothing of its own, but what a test lets it say of reference data."""
+    """Knows nothing of its own, but what a test lets it say of reference data and of what containers used."""
 
     takes_updates = True
 
@@ -31,6 +31,7 @@ class ReportingSite:
         self.staged: list[str] = []
         self.cleaned: list[str] = []
         self.polled: list[str] = []
+        self.measures: dict[int, ContainerOutcome] = {}
         self.report: RefdataReport | CTSError = RefdataReport(ReferenceDataState.CREATED)
 
     async def open(self, on_change: Callable[[str], None]) -> None:
@@ -62,6 +63,9 @@ class ReportingSite:
 
     async def cancel(self, job_id: str) -> bool:
         return True
+
+    async def measured(self, *_: object) -> Mapping[int, ContainerOutcome]:
+        return self.measures
 
     async def open_log(self, *_: object, **__: object) -> None:
         return None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cts_core import errors
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
+from cts_core.model.record import ContainerOutcome
 from cts_core.model.update import ContainerUpdate
 from cts_core.states import TERMINAL, JobState, is_late, may_follow
 from tests.core.engine.conftest import Bench
@@ -72,6 +73,22 @@ async def test_a_job_completes(bench: Bench):
     assert (await bench.engine.jobs.exit_codes(bench.user, job_id)).exit_codes == [0, 0]
     # Complete without outputs means none.
     assert (await container(bench, job_id, 1)).outputs == []
+
+
+async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
+    bench: Bench, site: ReportingSite
+):
+    site.measures = {
+        number: ContainerOutcome(cpu_seconds=1800, wall_seconds=3600, max_memory=10 + number)
+        for number in range(2)
+    }
+    job_id = await submit(bench, 2)
+    for number in range(2):
+        await take(bench, job_id, *SUCCESS, number=number)
+    await take(bench, job_id, S.COMPLETE, outputs=[S3File(file="data/out/0", crc64nvme=CRC)])
+    await take(bench, job_id, S.COMPLETE, number=1)
+    job = await bench.ended(job_id)
+    assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1, 0.5, 11)
 
 
 async def test_no_outputs_at_all(bench: Bench):

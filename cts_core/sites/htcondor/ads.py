@@ -1,0 +1,193 @@
+"""What HTCondor's ads say of our containers, in plain words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from cts_core.model.record import ContainerOutcome
+from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
+
+CANCELED_REASON = "CTS: the job was canceled"
+"""Why we remove containers from the queue; all that leave it otherwise were not canceled."""
+_MIB = 1 << 20
+
+
+class Status(IntEnum):
+    """HTCondor's ``JobStatus``."""
+
+    IDLE = 1
+    RUNNING = 2
+    REMOVED = 3
+    COMPLETED = 4
+    HELD = 5
+    TRANSFERRING_OUTPUT = 6
+    SUSPENDED = 7
+
+
+class Hold(IntEnum):
+    """Those of HTCondor's ``HoldReasonCode`` that we have words for."""
+
+    USER = 1
+    JOB_POLICY = 3
+    OUTPUT_TRANSFER = 12
+    INPUT_TRANSFER = 13
+    SYSTEM_POLICY = 26
+    OUT_OF_RESOURCES = 34
+    JOB_DURATION = 46
+    EXECUTE_DURATION = 47
+
+
+@dataclass(frozen=True)
+class Ad:
+    """What is read of each process, in the order of ``ATTRIBUTES``. None: the ad has no such attribute."""
+
+    job_id: str
+    number: int
+    cluster_id: int
+    status: int
+    server_time: int | None
+    """When the schedd said so, in seconds of its clock, as all its times."""
+    submitted: int
+    status_since: int | None
+    starts: int | None
+    holds: int | None
+    hold_reason: str | None
+    hold_code: int | None
+    remove_reason: str | None
+    exit_code: int | None
+    last_node: str | None
+    cpus: int | None
+    memory: int | None
+    """MiB, as all memory."""
+    memory_used: float | None
+    user_cpu: float | None
+    system_cpu: float | None
+    committed: float | None
+    wall: float | None
+
+    @property
+    def seconds_in_status(self) -> float:
+        """How long it has been in its status; 0 where the schedd does not say."""
+        if self.server_time is None or self.status_since is None:
+            return 0.0
+        return self.server_time - self.status_since
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long it has waited for its first node; 0 once it has had one."""
+        if self.status != Status.IDLE or self.starts or self.server_time is None:
+            return 0.0
+        return self.server_time - self.submitted
+
+
+ATTRIBUTES = (
+    JOB_ID,
+    CONTAINER_NUMBER,
+    "ClusterId",
+    "JobStatus",
+    "ServerTime",
+    "QDate",
+    "EnteredCurrentStatus",
+    "NumJobStarts",
+    "NumHolds",
+    "HoldReason",
+    "HoldReasonCode",
+    "RemoveReason",
+    "ExitCode",
+    "LastRemoteHost",
+    "RequestCpus",
+    "RequestMemory",
+    "MemoryUsage",
+    "RemoteUserCpu",
+    "RemoteSysCpu",
+    "CommittedTime",
+    "RemoteWallClockTime",
+)
+"""The projection of every question."""
+
+
+def read_ads(rows: Sequence[Sequence[Any]]) -> list[Ad]:
+    """The ads of an answer with ``ATTRIBUTES``."""
+    return [Ad(*row) for row in rows]
+
+
+def measured(ad: Ad) -> ContainerOutcome:
+    """What a container used, as far as HTCondor measured it; no CPU time at all is none measured."""
+    cpu = (ad.user_cpu or 0.0) + (ad.system_cpu or 0.0)
+    return ContainerOutcome(
+        cpu_seconds=cpu or None,
+        wall_seconds=ad.committed or None,
+        max_memory=None if ad.memory_used is None else int(ad.memory_used) * _MIB,
+    )
+
+
+def hold_words(ad: Ad) -> str:
+    """Why HTCondor holds a container, for its owner."""
+    reason = ad.hold_reason or ""
+    match ad.hold_code:
+        case Hold.INPUT_TRANSFER:
+            why = "the node could not fetch the program that CTS starts there"
+        case Hold.OUTPUT_TRANSFER:
+            why = "the node could not hand back what CTS wrote there"
+        case Hold.OUT_OF_RESOURCES if "memory" in reason.lower():
+            why = _memory(ad)
+        case Hold.OUT_OF_RESOURCES:
+            why = "it used more of its node than it may"
+        case Hold.JOB_DURATION | Hold.EXECUTE_DURATION:
+            why = f"it ran longer than the pool allows{_ran(ad)}"
+        case Hold.JOB_POLICY if "periodic" in reason.lower():
+            why = f"it ran longer than the 7 days that a container may{_ran(ad)}"
+        case Hold.JOB_POLICY:
+            why = "CTS's program on the node failed before it could say why"
+        case Hold.USER:
+            why = "an operator of the pool put it on hold"
+        case _:
+            why = "its pool put it on hold"
+    return f"The container was stopped: {why}."
+
+
+def _memory(ad: Ad) -> str:
+    used = "" if ad.memory_used is None else f" and used {int(ad.memory_used)} MiB"
+    return f"it needed more memory than it asked for: it may have {ad.memory} MiB{used}"
+
+
+def _ran(ad: Ad) -> str:
+    hours = (ad.wall or 0) / 3600
+    return f": it ran for {hours:.1f} hours" if hours else ""
+
+
+def gone_words(ad: Ad | None) -> str:
+    """Why a container that never reported its end has left the queue, for its owner."""
+    if ad is None:
+        return (
+            "HTCondor does not know this container any more, and what became of it cannot be told. "
+            "Submit it again."
+        )
+    if ad.status == Status.REMOVED:
+        return "The container was removed from the pool's queue before it ended."
+    return "CTS's program on the node ended without a word about the container. Submit it again."
+
+
+def admin_words(ad: Ad) -> str:
+    """What the pool's admins look for."""
+    reason = ad.hold_reason if ad.status == Status.HELD else ad.remove_reason
+    said = [
+        f"HTCondor {ad.cluster_id}, container {ad.number}, status {ad.status}",
+        f"reason: {reason}" if reason else "",
+        f"exit code {ad.exit_code}" if ad.exit_code is not None else "",
+        f"on {ad.last_node}" if ad.last_node else "",
+        f"started {ad.starts} times" if (ad.starts or 0) > 1 else "",
+    ]
+    return "; ".join(filter(None, said))
+
+
+def misfit_words(ad: Ad, largest_cpus: int, largest_memory: int) -> str:
+    """Why no node could ever take a container, for its owner."""
+    return (
+        f"No node of the pool can ever take this container: it asks for {ad.cpus} cpus and "
+        f"{ad.memory} MiB of memory, and the largest nodes have {largest_cpus} cpus and "
+        f"{largest_memory} MiB. Ask for less, or ask the pool's admins."
+    )

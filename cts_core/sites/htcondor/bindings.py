@@ -1,0 +1,193 @@
+"""The program that talks to HTCondor: requests come on stdin, answers go to stdout.
+
+A process of its own, because HTCondor's bindings keep Python to themselves while they wait for a daemon: one that is
+frozen would stop the event loop for as long, from whatever thread it was asked. Request and answer are JSON after
+their length in four bytes. Imports nothing of CTS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+LENGTH = struct.Struct(">I")
+_VARIABLE = "COLLECTOR_HOST"
+_NO_MORE = re.compile(r"ProcId .* but Schedd says (-\d+)")
+_TOO_MANY = -4
+"""HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
+# HTCondor's own configuration wins over the plain variable.
+if os.environ.get(_VARIABLE):
+    os.environ.setdefault(f"_CONDOR_{_VARIABLE}", os.environ[_VARIABLE])
+
+import classad2  # noqa: E402 - reads the configuration as it is imported
+import htcondor2  # noqa: E402 - as above
+
+
+class RefusedError(Exception):
+    """HTCondor is there and will never do this."""
+
+
+class FullError(Exception):
+    """HTCondor will do this later, perhaps."""
+
+
+class ConfigError(Exception):
+    """HTCondor's configuration on this machine names no pool."""
+
+
+class Pool:
+    """The one pool and schedd that HTCondor's configuration names. Methods raise HTCondorException, too."""
+
+    def __init__(self) -> None:
+        self._schedd: Any = None
+
+    def forget(self) -> None:
+        """Look for the schedd again: it may have come back at another address."""
+        self._schedd = None
+
+    def _collector(self) -> Any:  # noqa: ANN401 - the bindings have no types
+        host = htcondor2.param.get(_VARIABLE)
+        if not host:
+            raise ConfigError("HTCondor's configuration on this machine has no COLLECTOR_HOST")
+        return htcondor2.Collector(host)
+
+    @property
+    def schedd(self) -> Any:  # noqa: ANN401 - as above
+        """Where the pool's queue is."""
+        if self._schedd is None:
+            location = self._collector().locate(htcondor2.DaemonType.Schedd)
+            if location is None:
+                raise htcondor2.HTCondorException("the pool's collector knows no schedd")
+            self._schedd = htcondor2.Schedd(location)
+        return self._schedd
+
+    def ping(self) -> None:
+        """Whether the schedd answers."""
+        self.schedd.query("false", ["ClusterId"])
+
+    def submit(self, description: dict[str, str], itemdata: list[dict[str, str]]) -> int:
+        """The id of a new cluster. Raises RefusedError, FullError."""
+        try:
+            submission = htcondor2.Submit(description)
+            return int(self.schedd.submit(submission, itemdata=iter(itemdata)).cluster())
+        except htcondor2.HTCondorException as e:
+            said = _NO_MORE.search(str(e))
+            if said and int(said[1]) == _TOO_MANY:
+                raise RefusedError(
+                    f"{len(itemdata)} containers are more than it takes at once (MAX_JOBS_PER_SUBMISSION)"
+                ) from e
+            if said:
+                raise FullError(f"its queue takes no more of our jobs for now: {e}") from e
+            if "Failed to create job ad" in str(e):
+                raise RefusedError(str(e)) from e
+            raise
+
+    def query(self, constraint: str, attributes: list[str]) -> list[list[Any]]:
+        """These attributes of each ad of the queue, in order."""
+        return _rows(self.schedd.query(constraint, attributes), attributes)
+
+    def history(
+        self, constraint: str, attributes: list[str], match: int, since: str | None
+    ) -> list[list[Any]]:
+        """The same of at most ``match`` ads that have left the queue, newest first, until one meets ``since``."""
+        ads = self.schedd.history(constraint, attributes, match=match, since=since)
+        return _rows(ads, attributes)
+
+    def act(self, action: str, constraint: str, reason: str) -> int:
+        """How many ads were changed. Raises RefusedError where that is not ours to do."""
+        done = self.schedd.act(htcondor2.JobAction[action], constraint, (reason, 0))
+        if done["TotalPermissionDenied"]:
+            raise RefusedError(
+                f"the schedd does not let us {action.lower()} jobs that somebody else submitted"
+            )
+        return int(done["TotalSuccess"])
+
+    def ad(self, constraint: str) -> dict[str, Any] | None:
+        """One ad, whole, from the queue or else from what has left it."""
+        found = self.schedd.query(constraint, limit=1)
+        found = found or self.schedd.history(constraint, match=1)
+        return {name: _value(found[0], name) for name in sorted(found[0])} if found else None
+
+    def never_matching(self, clusters: Sequence[int]) -> dict[str, Any]:
+        """Those of these clusters that no node could take were it empty, and how large the nodes are.
+
+        None of them while no node can be seen.
+        """
+        nodes = [
+            _as_if_empty(ad)
+            for ad in self._collector().query(
+                htcondor2.AdType.Startd, 'SlotType =!= "Dynamic" && State =!= undefined'
+            )
+        ]
+        jobs = [ad for i in clusters for ad in self.schedd.query(f"ClusterId == {i}", limit=1)]
+        found = [
+            int(job["ClusterId"])
+            for job in jobs
+            # The requirements are the job's, and true of the node.
+            if nodes and not any(node.matches(job) for node in nodes)
+        ]
+        largest = {
+            name: max((node[name] for node in nodes if name in node), default=0)
+            for name in ("Cpus", "Memory")
+        }
+        return {"clusters": found, "nodes": len(nodes), **largest}
+
+
+def _as_if_empty(node: Any) -> Any:  # noqa: ANN401 - as above
+    for name in ("Cpus", "Memory", "Disk"):
+        total = f"TotalSlot{name}"
+        if total in node:
+            node[name] = node[total]
+    return node
+
+
+def _rows(ads: Sequence[Any], attributes: Sequence[str]) -> list[list[Any]]:
+    return [[_value(ad, name) for name in attributes] for ad in ads]
+
+
+def _value(ad: Any, name: str) -> Any:  # noqa: ANN401 - as above
+    value = ad.get(name)
+    if isinstance(value, classad2.ExprTree):
+        # What cannot be told without a node, such as its requirements, is shown as it is written.
+        evaluated = ad.eval(name)
+        value = str(value) if isinstance(evaluated, classad2.Value) else evaluated
+    if isinstance(value, classad2.Value):
+        return None
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _answer(pool: Pool, request: Mapping[str, Any]) -> dict[str, Any]:
+    method: Callable[..., Any] = getattr(pool, request["method"])
+    try:
+        return {"answer": method(**request["arguments"])}
+    except RefusedError as e:
+        return {"error": str(e), "kind": "refused"}
+    except FullError as e:
+        return {"error": str(e), "kind": "full"}
+    except ConfigError as e:
+        return {"error": str(e), "kind": "config"}
+    except Exception as e:  # noqa: BLE001 - the bindings raise whatever they like when a daemon is away
+        pool.forget()
+        return {"error": " ".join(str(e).split()), "kind": "unavailable"}
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer one request after the other, until there are no more."""
+    pool = Pool()
+    while len(head := requests.read(LENGTH.size)) == LENGTH.size:
+        request = json.loads(requests.read(LENGTH.unpack(head)[0]))
+        answer = json.dumps(_answer(pool, request)).encode()
+        answers.write(LENGTH.pack(len(answer)) + answer)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    # Whatever the bindings print must not come between the answers.
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, os.fdopen(kept, "wb"))

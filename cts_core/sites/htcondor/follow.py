@@ -1,0 +1,263 @@
+"""What becomes of our containers in the pool: one question a cycle for all of them, and what follows from the answer.
+
+Workers report by calling us. What they cannot report is found here: containers that HTCondor holds, lost, or can never
+start.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cts_core.errors import CTSError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.record import ContainerOutcome, ContainerTransition
+from cts_core.sites.htcondor.ads import (
+    ATTRIBUTES,
+    CANCELED_REASON,
+    Ad,
+    Hold,
+    Status,
+    admin_words,
+    gone_words,
+    hold_words,
+    measured,
+    misfit_words,
+    read_ads,
+)
+from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID, any_job
+from cts_core.sites.site import ContainerReport
+from cts_core.states import TERMINAL, JobState
+
+log = logging.getLogger(__name__)
+
+RELEASES = 3
+"""How often a container is released that could not fetch what its node needs."""
+RELEASE_SECONDS = 10.0
+"""Before the first release; twice as long before each further one."""
+VANISHED_SECONDS = 60.0
+"""How long a container may be in neither queue nor history before it is given up."""
+MATCH_SECONDS = 300.0
+"""Between two looks at the nodes for the same cluster that waits."""
+MAX_NAMED = 50
+"""Up to so many jobs, the queue is asked for these; beyond that, for all of CTS."""
+MAX_REMEMBERED = 20_000
+"""Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
+_HISTORY_SLACK = 600
+"""Seconds by which the history is read further back than when a container was last seen."""
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+Key = tuple[str, int]
+"""A container: its job's id and its number."""
+
+
+@dataclass
+class _Missing:
+    """A container that is in the queue no more."""
+
+    since: float
+    looks: int = 0
+    is_asked: bool = False
+
+    def is_over(self, now: float) -> bool:
+        """Whether it has been looked for long enough."""
+        return now - self.since > VANISHED_SECONDS
+
+
+@dataclass
+class _Cycle:
+    """One cycle's containers that have not ended, and what is to be told of them."""
+
+    states: Mapping[Key, JobState]
+    ads: Mapping[Key, Ad]
+    told: dict[str, list[ContainerReport]] = field(default_factory=dict)
+
+    def tell(self, key: Key, report: ContainerReport) -> None:
+        self.told.setdefault(key[0], []).append(report)
+
+
+class Follower:
+    """Follows the containers of jobs that were handed over."""
+
+    def __init__(self, pool: Pool, *, match_wait: float) -> None:
+        """``match_wait``: the seconds after which a container that was never started is looked into."""
+        self._pool = pool
+        self._match_wait = match_wait
+        self._missing: dict[Key, _Missing] = {}
+        self._seen: dict[str, int] = {}
+        """By job, the schedd's time when it was last in the queue."""
+        self._matched: dict[int, float] = {}
+        """By cluster, when its nodes were last looked at."""
+
+    async def poll(
+        self, jobs: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """What workers did not report. Raises UnavailableError."""
+        live = {
+            (job_id, number): state
+            for job_id, states in jobs.items()
+            for number, state in enumerate(states)
+            if state not in TERMINAL
+        }
+        self._missing = {
+            key: missing
+            for key, missing in self._missing.items()
+            if key in live or key[0] not in jobs
+        }
+        if not live:
+            return {}
+        cycle = _Cycle(live, await self._queue({job_id for job_id, _ in live}))
+        await self._look_at_held(cycle)
+        await self._look_at_waiting(cycle)
+        await self._look_at_missing(cycle)
+        return cycle.told
+
+    async def _queue(self, job_ids: set[str]) -> dict[Key, Ad]:
+        """The ads of these jobs. Of a start that was doubled, the lower cluster stays and the other is removed."""
+        constraint = (
+            any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
+        )
+        rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
+        found: dict[Key, Ad] = {}
+        doubled: set[int] = set()
+        for ad in read_ads([row for row in rows if row[0] in job_ids]):
+            key = (ad.job_id, ad.number)
+            other = found.setdefault(key, ad)
+            if other.cluster_id != ad.cluster_id:
+                found[key], more = sorted((other, ad), key=lambda ad: ad.cluster_id)
+                doubled.add(more.cluster_id)
+            self._seen[ad.job_id] = ad.server_time or 0
+            self._missing.pop(key, None)
+        _forget(self._seen)
+        for cluster_id in doubled:
+            log.warning("HTCondor's cluster %d is a second one of its job", cluster_id)
+            await self._remove(f"ClusterId == {cluster_id}", CANCELED_REASON)
+        return found
+
+    async def _look_at_held(self, cycle: _Cycle) -> None:
+        release = []
+        for key, state in cycle.states.items():
+            ad = cycle.ads.get(key)
+            if ad is None or ad.status != Status.HELD:
+                continue
+            holds = ad.holds or 1
+            # Beyond that state a worker has begun, and a container is never run twice.
+            is_new = state is JobState.DOWNLOAD_SUBMITTED
+            if ad.hold_code == Hold.INPUT_TRANSFER and is_new and holds <= RELEASES:
+                if ad.seconds_in_status >= RELEASE_SECONDS * 2 ** (holds - 1):
+                    release.append(ad)
+                continue
+            cycle.tell(key, _failed(ad, hold_words(ad)))
+        if release:
+            constraint = " || ".join(_this(ad) for ad in release[:MAX_NAMED])
+            await self._act("Release", constraint, "CTS: tried again")
+
+    async def _look_at_waiting(self, cycle: _Cycle) -> None:
+        now = time.monotonic()
+        waiting = {
+            key: ad
+            for key in cycle.states
+            if (ad := cycle.ads.get(key)) and ad.seconds_waiting > self._match_wait
+        }
+        due = sorted(
+            {
+                ad.cluster_id
+                for ad in waiting.values()
+                if now - self._matched.get(ad.cluster_id, -MATCH_SECONDS) >= MATCH_SECONDS
+            }
+        )[:MAX_NAMED]
+        if not due:
+            return
+        self._matched.update(dict.fromkeys(due, now))
+        _forget(self._matched)
+        answer = await self._pool.call("never_matching", clusters=due)
+        for key, ad in waiting.items():
+            if ad.cluster_id in answer["clusters"]:
+                words = misfit_words(ad, answer["Cpus"], answer["Memory"])
+                # Or it would start once such a node comes.
+                await self._remove(_this(ad), f"CTS: {words}")
+                cycle.tell(key, _failed(ad, words))
+
+    async def _look_at_missing(self, cycle: _Cycle) -> None:
+        now = time.monotonic()
+        due: dict[str, list[int]] = {}
+        for job_id, number in cycle.states.keys() - cycle.ads.keys():
+            missing = self._missing.setdefault((job_id, number), _Missing(now))
+            missing.looks += 1
+            # At the first look its worker's last report may not have been read yet.
+            is_due = missing.looks > 1 and not missing.is_asked
+            # The others have their turn in the next cycles.
+            if (is_due or missing.is_over(now)) and (job_id in due or len(due) < MAX_NAMED):
+                missing.is_asked = True
+                due.setdefault(job_id, []).append(number)
+        for job_id, numbers in due.items():
+            ads = await self._history(job_id, numbers)
+            for number in numbers:
+                key = (job_id, number)
+                if ad := ads.get(number):
+                    cycle.tell(key, _gone(ad))
+                elif self._missing[key].is_over(now):
+                    words = gone_words(None)
+                    outcome = ContainerOutcome(error=words, admin_error=words)
+                    cycle.tell(key, _report(number, JobState.ERROR, outcome))
+
+    async def _history(self, job_id: str, numbers: Sequence[int]) -> dict[int, Ad]:
+        seen = self._seen.get(job_id)
+        members = ",".join(map(str, numbers))
+        rows = await self._pool.call(
+            "history",
+            constraint=f"{any_job([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
+            attributes=ATTRIBUTES,
+            match=len(numbers),
+            since=f"EnteredCurrentStatus < {seen - _HISTORY_SLACK}" if seen else None,
+        )
+        return {ad.number: ad for ad in reversed(read_ads(rows))}
+
+    async def _remove(self, constraint: str, reason: str) -> None:
+        await self._act("Remove", constraint, reason)
+
+    async def _act(self, action: str, constraint: str, reason: str) -> None:
+        try:
+            await self._pool.call("act", action=action, constraint=constraint, reason=reason)
+        except UnavailableError:
+            raise
+        except CTSError as e:
+            log.warning("HTCondor did not %s %s: %s", action.lower(), constraint, e)
+
+
+def _this(ad: Ad) -> str:
+    return f"(ClusterId == {ad.cluster_id} && {CONTAINER_NUMBER} == {ad.number})"
+
+
+def _failed(ad: Ad, words: str) -> ContainerReport:
+    outcome = measured(ad).model_copy(update={"error": words, "admin_error": admin_words(ad)})
+    return _report(ad.number, JobState.ERROR, outcome)
+
+
+def _gone(ad: Ad) -> ContainerReport:
+    # HTCondor adds who it was.
+    if (ad.remove_reason or "").startswith(CANCELED_REASON):
+        return _report(ad.number, JobState.CANCELED, measured(ad))
+    return _failed(ad, gone_words(ad))
+
+
+def _report(number: int, state: JobState, outcome: ContainerOutcome) -> ContainerReport:
+    return ContainerReport(number, list(_steps(state)), outcome)
+
+
+def _steps(state: JobState) -> Iterator[ContainerTransition]:
+    now = utc_now()
+    if state is JobState.CANCELED:
+        yield ContainerTransition(state=JobState.CANCELING, time=now)
+    yield ContainerTransition(state=state, time=now)
+
+
+def _forget(remembered: dict[_Key, _Value]) -> None:
+    """Let the oldest go, which were first put in."""
+    while len(remembered) > MAX_REMEMBERED:
+        del remembered[next(iter(remembered))]

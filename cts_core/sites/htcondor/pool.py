@@ -1,0 +1,111 @@
+"""The pool as the site asks it: calls into the program that holds HTCondor's bindings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from cts_core.errors import (
+    ConfigError,
+    IllegalParameterError,
+    ResourceUnavailableError,
+    UnavailableError,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 100
+"""Calls that may wait for their turn; there is one at a time."""
+_PROGRAM = Path(__file__).with_name("bindings.py")
+_LENGTH = struct.Struct(">I")
+_CLOSE_SECONDS = 5.0
+
+
+class Pool:
+    """One pool. Every call raises UnavailableError when it cannot be asked, or does not answer in time."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - what the method answers
+        """Call a method of ``bindings.Pool``.
+
+        Raises IllegalParameterError for what the pool refuses, ResourceUnavailableError while it takes no more,
+        ConfigError when none is configured.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise UnavailableError("Too many questions to HTCondor wait already; try again")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                answer = await self._ask({"method": method, "arguments": arguments})
+        finally:
+            self._waiting -= 1
+        match answer.get("kind"):
+            case None:
+                return answer["answer"]
+            case "config":
+                raise ConfigError(answer["error"])
+            case "refused":
+                raise IllegalParameterError(f"HTCondor refuses it: {answer['error']}")
+            case "full":
+                raise ResourceUnavailableError(f"HTCondor: {answer['error']}")
+            case _:
+                raise UnavailableError(f"HTCondor cannot be reached: {answer['error']}")
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchange(json.dumps(request).encode())
+        except TimeoutError as e:
+            await self.close()
+            raise UnavailableError(
+                f"HTCondor has not answered for {self._timeout:g} seconds"
+            ) from e
+        except (OSError, EOFError) as e:
+            await self.close()
+            raise UnavailableError(f"The program that talks to HTCondor has ended: {e}") from e
+        except BaseException:
+            # Whoever comes next must not read this answer.
+            await self.close()
+            raise
+
+    async def _exchange(self, request: bytes) -> dict[str, Any]:
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                str(_PROGRAM),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        writer, reader = self._process.stdin, self._process.stdout
+        if writer is None or reader is None:
+            raise EOFError("it has no pipes")
+        writer.write(_LENGTH.pack(len(request)) + request)
+        await writer.drain()
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        answer: dict[str, Any] = json.loads(await reader.readexactly(length))
+        return answer
+
+    async def close(self) -> None:
+        """End the program, whatever it waits for. The next call starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        # What was sent meanwhile is read, or the pipe would keep the end from being seen.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await process.communicate()

@@ -1,0 +1,224 @@
+"""The site ``kbase`` behind the port: hands jobs to HTCondor, and follows what becomes of them there."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cts_core.errors import ConfigError, UnavailableError, UnsupportedError
+from cts_core.identity.identity import User
+from cts_core.images.names import HOST_PREFIX
+from cts_core.model.base import utc_now
+from cts_core.model.image import JobImage
+from cts_core.model.job import HTCondorDetails, JobInputPreview
+from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
+from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.site import SITE_LIMITS, Cluster
+from cts_core.model.site import Site as SiteDescription
+from cts_core.plan import ContainerPlan
+from cts_core.sites.htcondor.ads import ATTRIBUTES, CANCELED_REASON, measured, read_ads
+from cts_core.sites.htcondor.follow import Follower
+from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.submission import (
+    CONTAINER_NUMBER,
+    Worker,
+    any_job,
+    check_user,
+    itemdata,
+    submit_description,
+)
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
+from cts_core.states import JobState
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 5.0
+"""How long ``describe`` waits for the pool, and how long its answer is good for."""
+FIRST_TRY = timedelta(seconds=3)
+"""A job this new was not handed over before: a server that died on it would still hold its lease."""
+
+NO_STAGING = (
+    "This release cannot stage reference data at the site kbase: have its staging service fetch it, or use the "
+    "image at another site."
+)
+
+
+class HTCondorSite:
+    """A pool of HTCondor. Workers on its nodes report by calling this service."""
+
+    cluster = Cluster.KBASE
+    takes_updates = True
+
+    def __init__(self, worker: Worker) -> None:
+        """Raises ConfigError when HTCondor's bindings are not installed."""
+        if importlib.util.find_spec("htcondor2") is None:
+            raise ConfigError(
+                "sites: kbase needs HTCondor's bindings, which there are for Linux; "
+                "pip install 'cts-jupyter[htcondor]'"
+            )
+        self._worker = worker
+        self._pool = Pool(worker.settings.timeout_s)
+        self._follower = Follower(self._pool, match_wait=worker.settings.match_wait_min * 60)
+        self._last_look = float("-inf")
+        self._why_not: str | None = None
+
+    async def open(self, on_change: Callable[[str], None]) -> None:  # noqa: ARG002 - updates of workers hint
+        """See the port."""
+        folder = Path(self._worker.settings.initialdir)
+        try:
+            # HTCondor looks for it here, too, though nothing is ever written into it.
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(
+                f"htcondor.initialdir: {folder} is needed on this machine too, if empty, and cannot be made: "
+                f"{e.strerror}"
+            ) from e
+        try:
+            await self._pool.call("ping")
+        except UnavailableError as e:
+            log.warning("The site kbase waits for its pool: %s", e)
+        except ConfigError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._pool.close()
+
+    async def describe(self) -> SiteDescription:
+        """See the port."""
+        if time.monotonic() - self._last_look > PING_SECONDS:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._pool.call("ping")
+                self._why_not = None
+            except UnavailableError as e:
+                self._why_not = str(e)
+            except TimeoutError:
+                self._why_not = "HTCondor is busy"
+            self._last_look = time.monotonic()
+        limits = SITE_LIMITS[self.cluster]
+        return SiteDescription(
+            cluster=self.cluster,
+            cpus_per_node=limits.cpus_per_node,
+            memory_per_node_gb=limits.memory_per_node_gb,
+            max_runtime_min=limits.max_runtime_min,
+            active=True,
+            available=self._why_not is None,
+            unavailable_reason=self._why_not,
+        )
+
+    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
+        """See the port. Raises UnsupportedError."""
+        check_user(user.name)
+        if image.name.startswith(HOST_PREFIX):
+            raise UnsupportedError(
+                f"The image {image.name} is a program of the machine that this service runs on; the site kbase "
+                "runs images of registries"
+            )
+        if job.params.manifest is not None:
+            raise UnsupportedError(
+                "The worker that runs at the site kbase cannot write manifest files: name the input files in "
+                "the arguments, or choose another site"
+            )
+        return []
+
+    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:  # noqa: ARG002 - the worker plans
+        """See the port. Raises UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
+        cluster_id = await self._find_cluster(job)
+        if cluster_id is None:
+            cluster_id = await self._pool.call(
+                "submit",
+                description=submit_description(job, self._worker),
+                itemdata=itemdata(job),
+            )
+        return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=[cluster_id]))
+
+    async def _find_cluster(self, job: JobSummary) -> int | None:
+        """The cluster of a start that was not recorded."""
+        ours, first = any_job([job.id]), ["ClusterId"]
+        found = await self._pool.call("query", constraint=ours, attributes=first)
+        created = job.transition_times[0].recorded_at
+        if not found and utc_now() - created > FIRST_TRY:
+            found = await self._pool.call(
+                "history",
+                constraint=ours,
+                attributes=first,
+                match=1,
+                since=f"EnteredCurrentStatus < {int(created.timestamp()) - 600}",
+            )
+        return min((row[0] for row in found), default=None)
+
+    async def poll(
+        self, jobs: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """See the port. Raises UnavailableError."""
+        return await self._follower.poll(jobs)
+
+    async def cancel(self, job_id: str) -> bool:
+        """See the port. Raises UnavailableError, IllegalParameterError for jobs that are not ours."""
+        ours = any_job([job_id])
+        left = await self._pool.call("query", constraint=ours, attributes=["JobStatus"])
+        if left:
+            await self._pool.call(
+                "act",
+                action="Remove",
+                constraint=f"({ours}) && JobStatus =!= 3",
+                reason=CANCELED_REASON,
+            )
+        return not left
+
+    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:
+        """See the port. Raises UnavailableError."""
+        ours = any_job([job.id])
+        seen = await self._pool.call("query", constraint=ours, attributes=ATTRIBUTES)
+        count = job.job_input.num_containers
+        if len(seen) < count:
+            created = int(job.transition_times[0].recorded_at.timestamp())
+            seen += await self._pool.call(
+                "history",
+                constraint=ours,
+                attributes=ATTRIBUTES,
+                match=count,
+                since=f"EnteredCurrentStatus < {created - 600}",
+            )
+        return {ad.number: measured(ad) for ad in reversed(read_ads(seen))}
+
+    async def open_log(
+        self,
+        job_id: str,  # noqa: ARG002 - the port's, as all of these
+        number: int,  # noqa: ARG002
+        stream: LogStream,  # noqa: ARG002
+        *,
+        seek: int = 0,  # noqa: ARG002
+        length: int | None = None,  # noqa: ARG002
+    ) -> Log | None:
+        """See the port. Logs are on the nodes until the workers have stored them."""
+        return None
+
+    async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
+        """See the port. Raises UnavailableError."""
+        constraint = f"{any_job([job.id])} && {CONTAINER_NUMBER} == {number}"
+        return await self._pool.call("ad", constraint=constraint) or {}
+
+    async def clean(self, job_id: str) -> None:
+        """See the port. Raises UnavailableError, IllegalParameterError for jobs that are not ours."""
+        await self._pool.call(
+            "act",
+            action="Remove",
+            constraint=any_job([job_id]),
+            reason="CTS: the job was cleaned up",
+        )
+
+    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:  # noqa: ARG002 - the port's
+        """See the port."""
+        return RefdataReport(ReferenceDataState.ERROR, error=NO_STAGING)
+
+    async def clean_refdata(self, refdata_id: str) -> None:
+        """See the port."""

@@ -1,0 +1,149 @@
+"""From a job to what HTCondor is told of it (contract, facts §5). Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from cts_core.errors import UnsupportedError
+from cts_core.model.record import JobSummary
+from cts_core.sections import HTCondorSettings, S3Settings
+
+JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
+"""What is added to the ads of our jobs, by which they are found again."""
+NUMBER = "container_number"
+"""The variable of the submit description, and the one column of its itemdata."""
+_USER = re.compile(r"[A-Za-z0-9_]+")
+_MIB = 1 << 20
+_KEPT_SECONDS = 7 * 24 * 3600
+"""How long a container that HTCondor holds stays in its queue for people to look at."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What every node needs to know of this service."""
+
+    root_url: str
+    """Of this service, as nodes reach it."""
+    s3: S3Settings
+    log_dir: str
+    settings: HTCondorSettings
+
+    @property
+    def executable_url(self) -> str:
+        """The script that starts the worker."""
+        files = f"{self.root_url}/external_exec/files"
+        return self.settings.executable_url or f"{files}/condor/executable.sh"
+
+    @property
+    def archive_url(self) -> str:
+        """The code that the script runs."""
+        return self.settings.archive_url or f"{self.root_url}/external_exec/files/code_archive.tgz"
+
+
+def check_user(user: str) -> None:
+    """Raise UnsupportedError unless the pool can count and limit what this user runs."""
+    if not _USER.fullmatch(user):
+        raise UnsupportedError(
+            f"The site kbase counts what users run by their names, and '{user}' is not one of letters, digits "
+            "and underscores"
+        )
+
+
+def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
+    """The submit description of one cluster with a process for each container.
+
+    Raises UnsupportedError for what a submit description cannot say.
+    """
+    check_user(job.user)
+    settings = worker.settings
+    name = f"cts-{job.id}-$({NUMBER})"
+    files = f"{name}-container"
+    description = {
+        "shell": f"bash {_file_name(worker.executable_url)}",
+        "initialdir": settings.initialdir,
+        "transfer_input_files": f"{worker.executable_url}, {worker.archive_url}",
+        "environment": _environment(job, worker),
+        "output": f"{name}.out",
+        "error": f"{name}.err",
+        "log": f"{name}.log",
+        "transfer_output_files": f"{files}.out, {files}.err",
+        "request_cpus": str(job.job_input.cpus),
+        "request_memory": str(job.job_input.memory // _MIB),
+        "want_graceful_removal": "True",
+        "Concurrency_Limits": job.user,
+        "MY.AccountingGroup": quoted(job.user),
+        f"MY.{JOB_ID}": quoted(job.id),
+        f"MY.{CONTAINER_NUMBER}": f"$({NUMBER})",
+        "JobLeaseDuration": "43200",
+        "MaxJobRetirementTime": "43200",
+        "Periodic_Hold": "( RemoteWallClockTime > 604800 )",
+        "Periodic_Remove": f"( JobStatus == 5 && time() - EnteredCurrentStatus > {_KEPT_SECONDS} )",
+        "on_exit_hold": "ExitCode =!= 0",
+        "should_transfer_files": "yes",
+        "when_to_transfer_output": "on_exit_or_evict",
+        "getenv": "False",
+    }
+    if settings.clientgroup:
+        description["requirements"] = f"regexp({quoted(settings.clientgroup)},CLIENTGROUP)"
+    return description
+
+
+def itemdata(job: JobSummary) -> list[dict[str, str]]:
+    """What differs between the processes of a job's cluster."""
+    return [{NUMBER: str(number)} for number in range(job.job_input.num_containers)]
+
+
+def any_job(job_ids: Sequence[str]) -> str:
+    """The expression that is true of these jobs' processes."""
+    return " || ".join(f"{JOB_ID} == {quoted(job_id)}" for job_id in job_ids)
+
+
+def quoted(text: str) -> str:
+    """A string of HTCondor's expressions."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _file_name(url: str) -> str:
+    return posixpath.basename(urlsplit(url).path)
+
+
+def _environment(job: JobSummary, worker: Worker) -> str:
+    settings, s3 = worker.settings, worker.s3
+    external = settings.use_s3_external_url
+    insecure = s3.allow_insecure_external if external else s3.allow_insecure
+    values = {
+        "JOB_ID": job.id,
+        "CONTAINER_NUMBER": f"$({NUMBER})",
+        "CODE_ARCHIVE": _file_name(worker.archive_url),
+        "GLOBAL_CACHE_DIR": settings.cache_dir,
+        "SERVICE_ROOT_URL": worker.root_url,
+        "TOKEN_PATH": settings.token_path,
+        "S3_URL": (s3.external_url if external else "") or s3.url,
+        "S3_ACCESS_KEY": s3.access_key,
+        "S3_SECRET_PATH": settings.s3_secret_path,
+        "S3_ERROR_LOG_PATH": f"{worker.log_dir}/{job.id}",
+        "JOB_UPDATE_TIMEOUT_MIN": str(settings.job_update_timeout_min),
+        "REFDATA_HOST_PATH": settings.refdata_host_path,
+    }
+    where_set = {
+        "MOUNT_PREFIX_OVERRIDE": settings.mount_prefix_override,
+        "ADDITIONAL_PATH": settings.additional_path,
+        "S3_INSECURE": "TRUE" if insecure else "",
+        "CTS_LOG_LEVEL": settings.worker_log_level,
+    }
+    values |= {key: value for key, value in where_set.items() if value}
+    words = [f"{key}={_environment_value(value)}" for key, value in values.items()]
+    return f'"{" ".join(words)}"'
+
+
+def _environment_value(text: str) -> str:
+    """A value as HTCondor's own syntax has it: quotes are doubled, and what has spaces stands between single ones."""
+    if "\n" in text or "\r" in text:
+        raise UnsupportedError(f"HTCondor's environment holds no line breaks, as in {text!r}")
+    text = text.replace('"', '""').replace("'", "''")
+    return f"'{text}'" if " " in text or "\t" in text or "'" in text else text

@@ -1,0 +1,145 @@
+"""A site on the tests' pool, whose nodes run a script in the worker's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.server
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.errors import UnavailableError
+from cts_core.model.record import JobRecord
+from cts_core.plan import plan_job
+from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.site import HTCondorSite
+from cts_core.sites.htcondor.submission import Worker
+from cts_core.sites.site import ContainerReport
+from cts_core.states import TERMINAL, JobState
+from tests.factories import make_job_record
+from tests.services.condor import INITIALDIR, CondorPool
+
+PATIENCE = 90.0
+# What the worker has to leave behind, or HTCondor holds the container.
+_LEFT = 'cd "$_CONDOR_SCRATCH_DIR"; name=cts-$JOB_ID-$CONTAINER_NUMBER-container; touch $name.out $name.err\n'
+
+
+@dataclass
+class Nodes:
+    """Where nodes fetch what they run."""
+
+    folder: Path
+    url: str
+
+    def script(self, name: str, text: str) -> str:
+        """Have this run in the worker's place; returns its URL."""
+        (self.folder / name).write_text(_LEFT + text)
+        return f"{self.url}/{name}"
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("nodes")
+    (folder / "code.tgz").write_bytes(b"")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield Nodes(folder, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Ground:
+    """A site, and what an engine would do with it, without records."""
+
+    pool: CondorPool
+    nodes: Nodes
+    settings: dict[str, Any]
+    site: HTCondorSite = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.site = self.make_site()
+
+    def make_site(self, **changes: Any) -> HTCondorSite:
+        settings = HTCondorSettings(**self.settings | changes)
+        s3 = S3Settings(url="http://s3.invalid", access_key="cts")
+        return HTCondorSite(Worker("http://cts.invalid/cts", s3, "logs/container_logs", settings))
+
+    def job(self, **changes: Any) -> JobRecord:
+        return make_job_record(**{"cluster": "kbase", "image": "fake/image", **changes})
+
+    async def start(self, script: str, **changes: Any) -> JobRecord:
+        """A job whose containers run this script."""
+        await self.site.close()
+        job = self.job(**changes)
+        self.site = self.make_site(executable_url=self.nodes.script(f"{job.id}.sh", script))
+        details = await self.hand_over(job)
+        return job.model_copy(update={"htcondor_details": details})
+
+    async def hand_over(self, job: JobRecord) -> Any:
+        outcome = await self.site.start(job, plan_job(job.job_input, job.image.entrypoint))
+        return outcome.htcondor_details
+
+    async def until_told(
+        self, job: JobRecord, state: JobState = JobState.DOWNLOAD_SUBMITTED
+    ) -> dict[int, ContainerReport]:
+        """Poll, as the engine does, until every container's end was told."""
+        states = [state] * job.job_input.num_containers
+        told: dict[int, ContainerReport] = {}
+        async with asyncio.timeout(PATIENCE):
+            while not all(state in TERMINAL for state in states):
+                answer: Mapping[str, Sequence[ContainerReport]] = await self.site.poll(
+                    {job.id: states}
+                )
+                for report in answer.get(job.id, ()):
+                    told[report.number] = report
+                    states[report.number] = report.steps[-1].state
+                await asyncio.sleep(0.1)
+        return told
+
+    async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not await wanted():
+                await asyncio.sleep(0.1)
+
+    async def until_running(self, job: JobRecord) -> None:
+        async def is_running() -> bool:
+            return (await self.site.runner_status(job, 0)).get("JobStatus") == 2
+
+        await self.until(is_running)
+
+
+@pytest.fixture
+async def ground(condor: CondorPool, nodes: Nodes) -> AsyncIterator[Ground]:
+    settings = {"initialdir": INITIALDIR, "archive_url": f"{nodes.url}/code.tgz", "timeout_s": 60}
+    ground = Ground(condor, nodes, settings)
+    await ground.site.open(lambda _: None)
+    yield ground
+    async with asyncio.timeout(PATIENCE):
+        while not await _is_emptied(ground.site):
+            await asyncio.sleep(0.2)
+    await ground.site.close()
+
+
+async def _is_emptied(site: HTCondorSite) -> bool:
+    """Have what a test left removed, and wait until it is gone: the next one needs the nodes."""
+    left = "CTSJobID isnt undefined"
+    with contextlib.suppress(UnavailableError):
+        fresh = f"{left} && JobStatus =!= 3"
+        await site._pool.call("act", action="Remove", constraint=fresh, reason="the test is over")
+        return await site._pool.call("query", constraint=left, attributes=["JobStatus"]) == []
+    return False

@@ -1,0 +1,259 @@
+"""The site on a real pool: what is handed over, what is found out, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cts_core.errors import IllegalParameterError, UnavailableError, UnsupportedError
+from cts_core.identity.identity import User
+from cts_core.sites.htcondor import follow
+from cts_core.sites.htcondor.submission import submit_description
+from cts_core.states import JobState
+from tests.core.sites.htcondor.conftest import Ground
+from tests.factories import make_image
+from tests.services.condor import CPUS, MEMORY_MIB
+
+pytestmark = pytest.mark.slow
+S = JobState
+HOLD_ON = "while :; do sleep 0.1; done"
+
+
+async def test_a_job_is_one_cluster_and_each_container_knows_itself(ground: Ground) -> None:
+    job = await ground.start(
+        "env > $name.out; sleep $CONTAINER_NUMBER", num_containers=2, memory="100MiB", user="ana_1"
+    )
+    status = await ground.site.runner_status(job, 1)
+    assert [status["ClusterId"]] == job.htcondor_details.cluster_id
+    assert (status["CTSJobID"], status["CTSContainerNumber"]) == (job.id, 1)
+    assert (status["AccountingGroup"], status["ConcurrencyLimits"]) == ("ana_1", "ana_1")
+    assert (status["RequestMemory"], status["WantGracefulRemoval"]) == (100, True)
+    json.dumps(status)
+    told = await ground.until_told(job)
+    # Their worker ended well and said nothing: what became of them cannot be told.
+    assert {n: [step.state for step in r.steps] for n, r in told.items()} == {
+        0: [S.ERROR],
+        1: [S.ERROR],
+    }
+    assert "without a word" in (told[0].outcome.error or "")
+    work = ground.pool.pool / "work"
+    for number in range(2):
+        words = (work / f"cts-{job.id}-{number}-container.out").read_text().splitlines()
+        assert {f"JOB_ID={job.id}", f"CONTAINER_NUMBER={number}"} <= set(words)
+        assert "SERVICE_ROOT_URL=http://cts.invalid/cts" in words
+    ended = await ground.site.runner_status(job, 1)
+    assert (ended["JobStatus"], ended["ExitCode"]) == (4, 0)
+    measured = await ground.site.measured(job)
+    assert measured.keys() == {0, 1}
+    assert measured[1].wall_seconds
+
+
+async def test_start_again_is_harmless(ground: Ground) -> None:
+    job = await ground.start("true", num_containers=2)
+    assert await ground.hand_over(job) == job.htcondor_details
+    await ground.until_told(job)
+    # All of it has left the queue; what was not recorded is found in the history.
+    other = ground.make_site(executable_url="http://127.0.0.1:9/none")
+    ground.site, site = other, ground.site
+    await site.close()
+    assert await ground.hand_over(job) == job.htcondor_details
+
+
+async def test_of_two_clusters_the_lower_stays(ground: Ground) -> None:
+    job = await ground.start(HOLD_ON)
+    # Another server looked before the first had submitted.
+    second = await ground.site._pool.call(
+        "submit",
+        description=submit_description(job, ground.site._worker),
+        itemdata=[{"container_number": "0"}],
+    )
+    (first,) = job.htcondor_details.cluster_id
+    assert second > first
+
+    async def is_one() -> bool:
+        await ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]})
+        rows = await ground.site._pool.call(
+            "query", constraint=f'CTSJobID == "{job.id}"', attributes=["ClusterId"]
+        )
+        return rows == [[first]]
+
+    await ground.until(is_one)
+
+
+async def test_a_worker_that_fails_is_told_with_the_pools_reason(ground: Ground) -> None:
+    job = await ground.start("exit 3")
+    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    assert [step.state for step in report.steps] == [S.ERROR]
+    assert "failed before it could say why" in (report.outcome.error or "")
+    assert "OnExitHold" in (report.outcome.admin_error or "")
+    assert (await ground.site.runner_status(job, 0))["JobStatus"] == 5
+
+
+async def test_what_cannot_be_fetched_is_tried_again(ground: Ground, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "RELEASE_SECONDS", 0.0)
+    ground.settings["archive_url"] = f"{ground.nodes.url}/none.tgz"
+    job = await ground.start("true")
+    (report,) = (await ground.until_told(job)).values()
+    assert "could not fetch" in (report.outcome.error or "")
+    assert (await ground.site.runner_status(job, 0))["NumHolds"] == follow.RELEASES + 1
+
+
+async def test_what_can_be_fetched_later_runs(ground: Ground, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "RELEASE_SECONDS", 0.0)
+    ground.settings["archive_url"] = f"{ground.nodes.url}/late.tgz"
+    job = await ground.start("true")
+
+    async def is_held() -> bool:
+        return (await ground.site.runner_status(job, 0)).get("JobStatus") == 5
+
+    await ground.until(is_held)
+    (ground.nodes.folder / "late.tgz").write_bytes(b"")
+    (report,) = (await ground.until_told(job)).values()
+    assert "without a word" in (report.outcome.error or "")
+
+
+async def test_a_container_that_was_removed(ground: Ground) -> None:
+    job = await ground.start(HOLD_ON)
+    await ground.until_running(job)
+    await ground.site._pool.call(
+        "act",
+        action="RemoveX" if False else "Remove",
+        constraint=f'CTSJobID == "{job.id}"',
+        reason="enough",
+    )
+    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    assert "removed from the pool's queue" in (report.outcome.error or "")
+    assert "enough" in (report.outcome.admin_error or "")
+
+
+async def test_a_container_that_nobody_knows(ground: Ground, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
+    (report,) = (await ground.until_told(ground.job(), S.JOB_SUBMITTED)).values()
+    assert "does not know this container" in (report.outcome.error or "")
+
+
+async def test_a_container_that_no_node_can_take(ground: Ground) -> None:
+    ground.settings["match_wait_min"] = 0.01
+    job = await ground.start("true", cpus=CPUS + 1)
+    (report,) = (await ground.until_told(job)).values()
+    error = report.outcome.error or ""
+    assert f"{CPUS + 1} cpus" in error
+    assert f"{CPUS} cpus and {MEMORY_MIB} MiB" in error
+
+    async def is_gone() -> bool:
+        return (await ground.site.runner_status(job, 0))["JobStatus"] == 3
+
+    await ground.until(is_gone)
+
+
+async def test_a_full_pool_is_no_reason_to_give_up(ground: Ground) -> None:
+    ground.settings["match_wait_min"] = 0.01
+    more_than_half = CPUS // 2 + 1
+    job = await ground.start(HOLD_ON, cpus=more_than_half)
+    await ground.until_running(job)
+    waiting = await ground.start("true", cpus=more_than_half)
+    await asyncio.sleep(1.5)
+    for _ in range(3):
+        assert not (await ground.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
+    assert await ground.site._pool.call(
+        "never_matching", clusters=waiting.htcondor_details.cluster_id
+    ) == {"clusters": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB}
+
+
+async def test_cancel_waits_for_the_containers(ground: Ground) -> None:
+    job = await ground.start(f"echo > /tmp/$JOB_ID; {HOLD_ON}")
+
+    async def has_begun() -> bool:
+        return (ground.pool.pool / "work" / job.id).exists()
+
+    async def is_canceled() -> bool:
+        return await ground.site.cancel(job.id)
+
+    await ground.until(has_begun)
+    assert _runs(job.id)
+    assert not await ground.site.cancel(job.id)
+    assert not await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
+    await ground.until(is_canceled)
+    assert not _runs(job.id)
+    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]
+    assert await ground.site.cancel(ground.job().id)
+
+
+def _runs(job_id: str) -> bool:
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{job_id}.sh" in process.read_text():
+                return True
+    return False
+
+
+async def test_more_than_the_schedd_takes_at_once(ground: Ground) -> None:
+    job = ground.job(num_containers=1000, files=1000)
+    more = job.job_input.model_copy(update={"num_containers": 1001})
+    job = job.model_copy(update={"job_input": more})
+    with pytest.raises(IllegalParameterError, match="MAX_JOBS_PER_SUBMISSION"):
+        await ground.site.start(job, [])
+
+
+async def test_a_schedd_that_says_nothing_holds_up_nobody(ground: Ground) -> None:
+    job = await ground.start(HOLD_ON)
+    await ground.site.close()
+    ground.site = ground.make_site(timeout_s=3)
+    schedd = ground.pool.daemon("condor_schedd")
+    os.kill(schedd, signal.SIGSTOP)
+    try:
+        poll = asyncio.create_task(ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))
+        turns = 0
+        while not poll.done():
+            await asyncio.sleep(0.02)
+            turns += 1
+        with pytest.raises(UnavailableError, match="not answered"):
+            await poll
+        assert turns > 5  # the loop went on meanwhile
+        assert not (await ground.site.describe()).available
+    finally:
+        os.kill(schedd, signal.SIGCONT)
+
+    async def is_back() -> bool:
+        try:
+            return await ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}) == {}
+        except UnavailableError:
+            return False
+
+    await ground.until(is_back)
+
+
+async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
+    job = await ground.start(HOLD_ON)
+    await ground.until_running(job)
+    os.kill(ground.pool.daemon("condor_schedd"), signal.SIGKILL)
+
+    async def is_known_again() -> bool:
+        try:
+            return not await ground.site.poll({job.id: [S.JOB_SUBMITTED]}) and bool(
+                await ground.site.runner_status(job, 0)
+            )
+        except UnavailableError:
+            return False
+
+    await ground.until(is_known_again)
+    assert await ground.hand_over(job) == job.htcondor_details
+
+
+async def test_what_the_site_refuses(ground: Ground) -> None:
+    job = ground.job()
+    image = make_image(name="docker.io/fake/image").for_job()
+    assert await ground.site.preflight(User("ana"), job.job_input, image) == []
+    for user, refused in ((User("ana.b"), image), (User("ana"), make_image().for_job())):
+        with pytest.raises(UnsupportedError):
+            await ground.site.preflight(user, job.job_input, refused)
+    described = await ground.site.describe()
+    assert (described.cpus_per_node, described.memory_per_node_gb) == (168, 990)
+    assert described.available

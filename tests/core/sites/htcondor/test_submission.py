@@ -1,0 +1,96 @@
+"""What HTCondor is told of a job: what the deployed service tells it, and the little that is ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.errors import UnsupportedError
+from cts_core.model.record import JobRecord
+from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.submission import Worker, itemdata, submit_description
+from tests.factories import make_job_record
+
+VECTORS = Path(__file__).parents[3] / "vectors"
+VECTOR = json.loads((VECTORS / "condor.json").read_text())
+SEEN = json.loads((VECTORS / "api.json").read_text())["job_as_owner"]
+GIVEN = VECTOR["settings"]
+
+
+def _job() -> JobRecord:
+    job = make_job_record(id=SEEN["id"], user=SEEN["user"])
+    fields = {name: SEEN["job_input"][name] for name in ("num_containers", "cpus", "memory")}
+    return job.model_copy(update={"job_input": job.job_input.model_copy(update=fields)})
+
+
+def _worker(**changes: Any) -> Worker:
+    names = (
+        "initialdir",
+        "clientgroup",
+        "token_path",
+        "job_update_timeout_min",
+        "mount_prefix_override",
+        "additional_path",
+        "cache_dir",
+        "refdata_host_path",
+    )
+    settings = HTCondorSettings(
+        s3_secret_path=GIVEN["s3_access_secret_path"],
+        **{name: GIVEN[name] for name in names},
+    )
+    s3 = S3Settings(
+        url="http://inside",
+        external_url=GIVEN["s3_external_url"],
+        access_key=GIVEN["s3_access_key"],
+    )
+    return Worker(
+        GIVEN["service_root_url"],
+        s3.model_copy(update=changes.pop("s3", {})),
+        GIVEN["container_s3_log_dir"],
+        settings.model_copy(update=changes),
+    )
+
+
+def _words(environment: str) -> set[str]:
+    return set(environment.strip('"').split())
+
+
+def test_as_the_deployed_service_submits() -> None:
+    made = submit_description(_job(), _worker())
+    expected = dict(VECTOR["submit"])
+    assert _words(made.pop("environment")) == _words(expected.pop("environment"))
+    # Ours alone: containers on hold do not fill the queue for ever.
+    assert made.pop("Periodic_Remove").startswith("( JobStatus == 5")
+    assert made == expected
+    assert itemdata(_job()) == VECTOR["itemdata"]
+
+
+def test_files_and_store_elsewhere() -> None:
+    urls = {
+        "executable_url": "https://files.example.org/v3/start.sh",
+        "archive_url": "https://files.example.org/v3/code.tgz",
+    }
+    s3 = {"allow_insecure": True}
+    made = submit_description(_job(), _worker(use_s3_external_url=False, s3=s3, **urls))
+    assert made["shell"] == "bash start.sh"
+    assert made["transfer_input_files"] == ", ".join(urls.values())
+    words = _words(made["environment"])
+    assert {"CODE_ARCHIVE=code.tgz", "S3_URL=http://inside", "S3_INSECURE=TRUE"} <= words
+
+
+def test_values_are_quoted_as_htcondor_reads_them() -> None:
+    made = submit_description(_job(), _worker(additional_path="/opt/two words:/it's"))
+    assert "ADDITIONAL_PATH='/opt/two words:/it''s'" in made["environment"]
+
+
+def test_no_group_means_any_node() -> None:
+    assert "requirements" not in submit_description(_job(), _worker(clientgroup=""))
+
+
+@pytest.mark.parametrize("user", ["ana.b", 'x"', "$(x)", "a b", ""])
+def test_a_user_whom_the_pool_could_not_count(user: str) -> None:
+    with pytest.raises(UnsupportedError):
+        submit_description(_job().model_copy(update={"user": user}), _worker())
