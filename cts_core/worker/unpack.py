@@ -26,7 +26,12 @@ _MAX_HEADER = 1 << 20
 _MAX_TAIL = 16 << 20
 """Bytes that may follow the last entry."""
 _MAX_NAME = 255
-_MAX_PATH = 4000
+_MAX_DEPTH = 100
+"""Folders within folders: what goes through them later may not take more."""
+_MAX_PATH = 3500
+"""Bytes of a path, which together with that of the folder is one that systems take."""
+_MAX_LINKS = 100_000
+"""Symbolic links, each of which is followed to see where it leads."""
 _ROOM_EVERY = 64 << 20
 """Bytes between two looks at how much room the disk has."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,18 +86,21 @@ class Budget:
         self._entries = 0
         self._looked_at = 0
 
-    def take_entry(self) -> None:
-        """One more file, folder or link. Raises UnpackError, StoppedError."""
+    def check_stopped(self) -> None:
+        """Raise StoppedError when it is not wanted any more."""
         if self._is_stopped():
             raise StoppedError
+
+    def take_entry(self) -> None:
+        """One more file, folder or link. Raises UnpackError, StoppedError."""
+        self.check_stopped()
         self._entries += 1
         if self._entries > self._limits.entries:
             raise UnpackError(f"It has more than {self._limits.entries} files and folders")
 
     def take(self, count: int) -> None:
         """That many bytes more. Raises UnpackError, NoRoomError, StoppedError."""
-        if self._is_stopped():
-            raise StoppedError
+        self.check_stopped()
         self._bytes += count
         if self._bytes > self._limits.bytes:
             raise UnpackError(f"It has more than {self._limits.bytes} bytes")
@@ -126,6 +134,8 @@ def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, Fi
     except OSError as e:
         if e.errno in FULL:
             raise NoRoomError("The disk is full") from e
+        if e.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+            raise UnpackError(f"It has a name that this disk does not take: {e}") from e
         raise
 
 
@@ -255,17 +265,21 @@ class _Archive:
             os.link(os.path.join(self._target, original), place)
             self._sums[path] = self._sums[original]
         elif entry.issym():
+            if len(self._links) == _MAX_LINKS:
+                raise UnpackError(f"It has more than {_MAX_LINKS} symbolic links")
             self._links[path] = _link_inside(path, entry.linkname)
         else:
             raise UnpackError(f"It has {path!r}, which is a device or another special file")
 
     def _make_folders(self, path: str) -> None:
-        if path in self._folders:
-            return
-        self._make_folders(posixpath.dirname(path))
-        self._claim(path)
-        os.mkdir(os.path.join(self._target, path), 0o755)
-        self._folders.add(path)
+        missing = []
+        while path not in self._folders:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        for folder in reversed(missing):
+            self._claim(folder)
+            os.mkdir(os.path.join(self._target, folder), 0o755)
+            self._folders.add(folder)
 
     def _claim(self, path: str) -> None:
         """A name that is new here, and new on every file system."""
@@ -283,8 +297,12 @@ class _Archive:
             os.symlink(text, os.path.join(self._target, path))
         root = os.path.realpath(self._target)
         for path, text in self._links.items():
+            self._budget.check_stopped()
             # Each may look harmless and lead out by way of another.
-            led = os.path.realpath(os.path.join(root, path))
+            try:
+                led = os.path.realpath(os.path.join(root, path))
+            except RecursionError as e:
+                raise UnpackError(f"It links {path!r} through too many other links") from e
             if led != root and not led.startswith(root + os.sep):
                 raise UnpackError(f"It links {path!r} to {text!r}, which is outside of it")
         # Only the end of the stream has the checksum of it.
@@ -305,6 +323,10 @@ def _inside(name: str) -> str:
         raise UnpackError(f"It has {name!r}, which is outside of it")
     _check_text(name)
     path = "/".join(parts)
+    if len(parts) > _MAX_DEPTH:
+        raise UnpackError(
+            f"It has a folder more than {_MAX_DEPTH} folders deep: {path[:_MAX_NAME]!r}"
+        )
     if len(path.encode()) > _MAX_PATH or any(len(part.encode()) > _MAX_NAME for part in parts):
         raise UnpackError(f"It has a name that is too long: {name[:_MAX_NAME]!r}")
     return path

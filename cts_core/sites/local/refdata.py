@@ -106,12 +106,17 @@ class LocalRefdata:
                     await self._fetch_and_place(refdata)
         except StoppedError:
             return
-        except (UnavailableError, ResourceUnavailableError, NoRoomError, OSError) as e:
+        except Exception as e:  # what nobody foresaw must not be tried again without a pause
             pause = min(LONGEST_PAUSE, 2 * self._pauses.get(refdata.id, FIRST_PAUSE / 2))
             self._pauses[refdata.id] = pause
             self._wait(refdata.id, pause)
+            known = isinstance(e, CTSError | NoRoomError | OSError)
             log.warning(
-                "Reference data %s waits and is tried again in %d s: %s", refdata.id, pause, e
+                "Reference data %s waits and is tried again in %d s: %s",
+                refdata.id,
+                pause,
+                e,
+                exc_info=None if known else e,
             )
 
     def _wait(self, refdata_id: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -173,6 +174,36 @@ def test_a_name_that_is_no_text(folder: Path):
         run(folder, data)
 
 
+def test_folders_without_end(folder: Path):
+    assert run(folder, packed([entry("d/" * 99 + "x")]))
+    shutil.rmtree(folder / "data")
+    with pytest.raises(UnpackError, match="more than 100 folders deep"):
+        run(folder, packed([entry("d/" * 1500 + "x")]))
+    shutil.rmtree(folder / "data")
+
+
+def test_links_without_end(folder: Path):
+    links = [link(f"l{number}", f"l{number + 1}") for number in range(2000)]
+    with pytest.raises(UnpackError, match="through too many other links"):
+        run(folder, packed([*links, entry("l2000")]), entries=3000)
+    check_nothing_outside(folder)
+
+
+def test_too_many_links(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MAX_LINKS", 3)
+    links = [link(f"l{number}", "x") for number in range(4)]
+    assert run(folder, packed([entry("x"), *links[:3]]))
+    shutil.rmtree(folder / "data")
+    with pytest.raises(UnpackError, match="more than 3 symbolic links"):
+        run(folder, packed([entry("x"), *links]))
+
+
+def test_a_name_that_the_disk_does_not_take(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MAX_NAME", 10_000)
+    with pytest.raises(UnpackError, match="name that this disk does not take"):
+        run(folder, packed([entry("x" * 300)]))
+
+
 def test_too_many(folder: Path):
     entries = [entry(f"{n}", b"", type=tarfile.DIRTYPE) for n in range(101)]
     with pytest.raises(UnpackError, match="more than 100 files and folders"):
@@ -181,8 +212,8 @@ def test_too_many(folder: Path):
 
 
 def test_folders_on_the_way_are_counted(folder: Path):
-    with pytest.raises(UnpackError, match="more than 100 files and folders"):
-        run(folder, packed([entry("/".join("a" * 120))]))
+    with pytest.raises(UnpackError, match="more than 50 files and folders"):
+        run(folder, packed([entry("/".join("a" * 60))]), entries=50)
 
 
 @pytest.mark.parametrize("name", ["b/x.tar.gz", "b/x.gz"])

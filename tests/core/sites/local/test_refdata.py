@@ -318,3 +318,23 @@ async def test_killed_on_the_way(ground: Ground, tmp_path: Path, point: str):
     assert (await staged(ground.server(), refdata)).state is S.COMPLETE
     assert sorted(path.name for path in ground.data(refdata).iterdir()) == ["a", "b"]
     assert not ground.work(refdata).exists()
+
+
+async def test_what_nobody_foresaw_is_not_tried_without_a_pause(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+):
+    refdata = await ground.put("data/x", b"x")
+    server = ground.server()
+    tries = 0
+
+    def broken(_: str) -> Path:
+        nonlocal tries
+        tries += 1
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(server._folders, "begin", broken)
+    for _ in range(5):
+        await server.stage(refdata)
+        await asyncio.gather(*server._tasks.values())
+    assert tries == 1
+    assert (await staged(ground.server(), refdata)).state is S.COMPLETE
