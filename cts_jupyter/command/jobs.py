@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cts_core.errors import ConfigError, CTSError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
-from cts_core.states import TERMINAL
+from cts_core.states import TERMINAL, JobState
 from cts_jupyter import words
 from cts_jupyter.command.ending import end_as_error
 from cts_jupyter.command.output import CommandError, Status, say, say_json, say_table
@@ -167,6 +167,11 @@ async def retry(arguments: argparse.Namespace) -> Status:
         if before.id in {job.id for job in await store.unadopted_jobs()}:
             raise CommandError(
                 f"job {before.id} is not ours to drive: cts adopt --continue {before.id}"
+            )
+        if ground.settings.test_mode and before.state is JobState.CREATED:
+            raise CommandError(
+                f"job {before.id} is stored and never started, because test_mode is on: turn it off, or end the "
+                f"job (cts jobs fail {before.id} --reason TEXT)"
             )
         site = _site(ground, before)
         objects = adapters.object_store(ground.settings)

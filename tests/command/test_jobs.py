@@ -112,6 +112,15 @@ async def test_retry_says_what_stops_a_job(store: SQLiteStore, run: Run):
     assert "what has ended is not run again" in shown.stderr
 
 
+async def test_retry_starts_nothing_in_test_mode(store: SQLiteStore, run: Run):
+    job = await put(store)
+    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more={"CTS_TEST_MODE": "true"})
+    assert shown.returncode == 1
+    assert "never started, because test_mode is on" in shown.stderr
+    assert (await store.get_summary(job.id)).state is JobState.CREATED
+    assert await store.audit(job.id) == []
+
+
 async def test_retry_leaves_a_job_to_the_server_that_has_it(store: SQLiteStore, run: Run):
     job = await put(store)
     now = utc_now()
