@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from cts_core.checksum import Crc64Nvme
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
@@ -27,6 +27,7 @@ from cts_core.worker.spool import read_json, remove_tree, sync_folder, write_jso
 from cts_core.worker.unpack import FULL, Budget, FileSum, NoRoomError, unpack
 
 _FAILED = "failed.json"
+_LOCK = "lock"
 _WORK = "work"
 
 
@@ -93,9 +94,7 @@ class RefdataFolders:
     @contextlib.contextmanager
     def held(self, refdata_id: str) -> Iterator[bool]:
         """Whether we alone may change its folders, until the end of the context or of this process."""
-        folder = self._staging / refdata_id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
+        with self._open_lock(refdata_id) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as e:
@@ -103,7 +102,16 @@ class RefdataFolders:
                     raise
                 yield False
             else:
-                yield True
+                # Of a folder that was cleaned before we had it, the lock keeps nobody out.
+                yield os.fstat(lock.fileno()).st_nlink > 0
+
+    def _open_lock(self, refdata_id: str) -> TextIO:
+        folder = self._staging / refdata_id
+        while True:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Whoever cleans may remove the folder in between.
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / _LOCK).open("w")
 
     def begin(self, refdata_id: str) -> Path:
         """An empty folder to work in."""
@@ -147,5 +155,14 @@ class RefdataFolders:
     def clean(self, refdata_id: str) -> None:
         """Remove all that staging has left but the data, unless it is under way."""
         with self.held(refdata_id) as is_ours:
-            if is_ours:
-                remove_tree(str(self._staging / refdata_id))
+            if not is_ours:
+                return
+            folder = self._staging / refdata_id
+            self.end(refdata_id)
+            for left in folder.iterdir():
+                if left.name != _LOCK:
+                    left.unlink()
+            # From here on somebody else may begin anew, whose folder it is then.
+            (folder / _LOCK).unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from cts_core.objects.store import ObjectStore
 from cts_core.sections import LocalSettings
 from cts_core.sites.local import refdata as module
 from cts_core.sites.local.refdata import LocalRefdata
+from cts_core.sites.local.refdata_folders import RefdataFolders
 from cts_core.sites.site import RefdataReport
 from tests.factories import CRC, make_refdata
 from tests.services.s3 import S3Server
@@ -273,6 +275,28 @@ async def test_what_is_under_way_is_not_cleaned_away(ground: Ground):
         work = server._folders.begin(refdata.id)
         await server.clean(refdata.id)
         assert work.exists()
+
+
+def test_who_cleans_at_once_does_not_let_two_in(ground: Ground):
+    holders: list[int] = []
+
+    def hold_and_clean(number: int) -> int:
+        folders = RefdataFolders(ground.root)
+        held = 0
+        for _ in range(200):
+            with folders.held("x") as is_ours:
+                if is_ours:
+                    held += 1
+                    holders.append(number)
+                    folders.begin("x")
+                    assert holders == [number]
+                    holders.remove(number)
+            folders.clean("x")
+        return held
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(hold_and_clean, range(4))) > 0
+    assert not (ground.root / "refdata-staging" / "x").exists()
 
 
 PROGRAM = """
