@@ -107,8 +107,10 @@ class RefdataFolders:
 
     def _open_lock(self, refdata_id: str) -> TextIO:
         folder = self._staging / refdata_id
+        self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
             # Whoever cleans may remove the folder in between.
             with contextlib.suppress(FileNotFoundError):
                 return (folder / _LOCK).open("w")
