@@ -78,6 +78,7 @@ def read_request(
         if len(body) > _MAX_ECHO:
             details = [{k: v for k, v in d.items() if k != "input"} for d in details]
         raise RequestValidationError(details[:_MAX_DETAILS])
+    _check_text(value)
     return found
 
 
@@ -152,6 +153,14 @@ def _json(body: bytes, content_type: str | None) -> object:
     except json.JSONDecodeError as e:
         raise _invalid_json(e.msg, e.pos) from e
     except (ValueError, RecursionError) as e:
+        raise _invalid_json(str(e), 0) from e
+
+
+def _check_text(value: object) -> None:
+    """Refuse halves of characters, which JSON can spell, and which can neither be stored nor sent."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
         raise _invalid_json(str(e), 0) from e
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from conftest import Server, submission
 from test_jobs import submit, wait_for
@@ -49,6 +51,8 @@ async def test_jobs_for_admins(server: Server) -> None:
         ("GET", "/admin/jobs?user=A", None, (400, 30010)),
         ("PUT", "/admin/jobs/none/meta", {}, (400, 30001)),
         ("PUT", "/admin/jobs/none/meta", {"set": {}}, (400, 30010)),
+        ("PUT", "/admin/jobs/none/meta", {"set_fields": {"a": "\ud800"}}, (400, 30010)),
+        ("PUT", "/admin/jobs/none/meta", {"set_fields": {"\ud800": 1}}, (400, 30010)),
         ("PUT", "/admin/jobs/none/notify?state=gone", None, (400, 30010)),
         ("PUT", "/admin/jobs/none/notify", None, (400, 30010)),
         ("PUT", "/admin/jobs/none/notify?state=created", None, (404, 40040)),
@@ -57,5 +61,8 @@ async def test_jobs_for_admins(server: Server) -> None:
     ],
 )
 async def test_refusals(server: Server, method, path, body, expected) -> None:
-    answer = await server.request(method, path, json=body)
+    content = None if body is None else json.dumps(body)
+    answer = await server.request(
+        method, path, content=content, headers={"Content-Type": "application/json"}
+    )
     assert (answer.status_code, answer.json()["error"]["appcode"]) == expected
