@@ -91,7 +91,7 @@ class Connections:
     def check_room(self) -> None:
         """Raise ResourceUnavailableError when the disk has room only for what is under way."""
         self._reserve.keep()
-        if not self._reserve.is_kept:
+        if self._reserve.is_short:
             raise self._full()
 
     async def write(self, operation: Operation[_T]) -> _T:

@@ -23,14 +23,24 @@ class Reserve:
         """Whether there is any."""
         return self._path.exists()
 
+    @property
+    def is_short(self) -> bool:
+        """Whether there is none, and the disk has no room for it."""
+        try:
+            return not (self.is_kept or self._has_room())
+        except OSError:
+            # Whatever is wrong there, it is not that the disk is full.
+            return False
+
+    def _has_room(self) -> bool:
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES
+
     def keep(self) -> None:
         """Take the room, unless that is done, or the disk has too little."""
-        if self.is_kept:
-            return
         # A disk without room is what this is for, and no fault of it.
         with suppress(OSError):
-            disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES:
+            if not self.is_kept and self._has_room():
                 self._fill()
 
     def _fill(self) -> None:

@@ -242,6 +242,14 @@ async def test_a_vanished_file_is_an_outage(path):
     await connections.close()
 
 
+async def test_a_vanished_folder_is_no_full_disk(store, path):
+    path.parent.rename(path.parent.with_name("moved"))
+    with pytest.raises(UnavailableError, match="cannot be used now"):
+        await insert(store)
+    path.parent.with_name("moved").rename(path.parent)
+    await insert(store)
+
+
 async def test_one_failing_write_does_not_harm_those_that_share_its_commit(store, path):
     connections = Connections(path)
     await connections.open()
