@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.faults.harms import Harm
 
 TOOL = Path(__file__).with_name("tool.py")
+INPUTS = ("data/ana/in-0.txt", "data/ana/in-1.txt")
 PATIENCE_SECONDS = 180.0
 CLIENTS = 8
 """Who submit at the same time."""
@@ -140,20 +141,19 @@ class Field:
         )
 
     def __enter__(self) -> Self:
-        self.start()
-        with contextlib.closing(self.together.s3.client()) as client:
-            client.put_object(
-                Bucket="data", Key="ana/in.txt", Body=b"in", ChecksumCRC64NVME=crc64nvme_text(b"in")
-            )
-            client.put_object(
-                Bucket="data",
-                Key="ana/in2.txt",
-                Body=b"in",
-                ChecksumCRC64NVME=crc64nvme_text(b"in"),
-            )
-        url = f"{self.servers[0].url}/admin/images/host/tool"
-        headers = {"Authorization": f"Bearer {self._admin}"}
-        httpx.post(url, headers=headers, json={"executable": str(TOOL)}).raise_for_status()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
+            self.start()
+            with contextlib.closing(self.together.s3.client()) as client:
+                for path in INPUTS:
+                    bucket, _, key = path.partition("/")
+                    crc = crc64nvme_text(b"in")
+                    client.put_object(Bucket=bucket, Key=key, Body=b"in", ChecksumCRC64NVME=crc)
+            url = f"{self.servers[0].url}/admin/images/host/tool"
+            headers = {"Authorization": f"Bearer {self._admin}"}
+            answer = httpx.post(url, headers=headers, json={"executable": str(TOOL)}, timeout=60)
+            answer.raise_for_status()
+            undo.pop_all()
         self._subscriber = Subscriber(self.servers, self._ana)
         self._subscriber.start()
         return self
@@ -194,8 +194,8 @@ class Field:
                     **({"WORK": "600"} if job.expected == "canceled" else {}),
                 },
             },
-            "input_files": ["data/ana/in.txt", "data/ana/in2.txt"],
-            "num_containers": 2,
+            "input_files": list(INPUTS),
+            "num_containers": len(INPUTS),
             "memory": "200MB",
             "runtime": 900,
             "output_dir": f"data/ana/{job.key}",
