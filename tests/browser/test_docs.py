@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import TOKEN as LAB_TOKEN
+from conftest import Lab
 from playwright.sync_api import Browser, Page, Route, expect
 
 from cts_jupyter.api.openapi import describe
@@ -290,3 +292,14 @@ def test_narrow(docs: Docs) -> None:
     docs.open("/docs#submit_job")
     assert docs.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     docs.shot("docs-narrow")
+
+
+def test_jupyters_login_will_do(page: Page, lab: Lab) -> None:
+    expect.set_options(timeout=LONG)
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")
+    page.goto(f"{lab.url}/cts/docs#check_job")
+    check = page.locator("#check_job")
+    check.get_by_role("button", name="Send").click()
+    # Past the login and the XSRF token: it is about what was sent.
+    expect(check.get_by_role("status")).to_have_text("400 Bad Request")
+    expect(check.locator(".answer")).to_contain_text('"appcode": 30010')

@@ -30,8 +30,8 @@ class FullService:
     token: str
     """Of somebody with every role."""
     log: Path
-    known: dict[str, list[str]] = field(default_factory=dict)
-    """Ids and paths that exist, by what they are."""
+    known: dict[str, list[Any]] = field(default_factory=dict)
+    """What exists, and what can be asked of a job, by what it is."""
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -41,8 +41,9 @@ class FullService:
     def fill(self) -> None:
         """Jobs that ended well and badly, an image, files, reference data."""
         with self.client() as http:
-            _post(http, "/admin/images/host/tool", {"executable": str(TOOL)})
-            paths = ["data/eve/in/a", "data/eve/in/b", "data/eve/ref.txt"]
+            for name in ("tool", "spare"):
+                _post(http, f"/admin/images/host/{name}", {"executable": str(TOOL)})
+            paths = [f"data/eve/in/{name}" for name in "abcdefgh"] + ["data/eve/ref.txt"]
             for path in paths:
                 put = http.put("/files/content", params={"path": path}, content=path.encode())
                 put.raise_for_status()
@@ -53,10 +54,15 @@ class FullService:
         self.known = {
             "jobs": jobs,
             "images": ["host/tool"],
+            "spares": ["host/spare"],
+            "programs": [str(TOOL)],
             "paths": paths,
             "refdata": [refdata],
             "folders": ["data/eve/out", "data/eve/"],
             "sites": ["local"],
+            "ones": [1],
+            "sizes": ["20MB", 20_000_000],
+            "durations": ["PT1M", "PT1S"],
         }
 
 
