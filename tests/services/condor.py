@@ -12,6 +12,7 @@ import os
 import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.services.server import (
+    START_SECONDS,
     MissingError,
     ServerProcess,
     free_port,
@@ -222,6 +224,21 @@ class CondorPool(ServerProcess):
 
         collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
         return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd))
+
+    def ads(self, constraint: str, attributes: list[str]) -> list[Any]:
+        """What is in the queue or has left it. A schedd that was killed refuses the first who knew it before."""
+        import htcondor2  # noqa: PLC0415 - as above
+
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                schedd = self.schedd()
+                queue = schedd.query(constraint, attributes)
+                return [*queue, *schedd.history(constraint, attributes)]
+            except htcondor2.HTCondorException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def stop(self) -> None:
         """End it at once: there is nothing to save, and its daemons take their time."""

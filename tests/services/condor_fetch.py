@@ -4,6 +4,7 @@
 Runs in the pool's folder, by HTCondor's protocol for plugins that take several files at once.
 """
 
+import http.client
 import re
 import sys
 import urllib.request
@@ -23,7 +24,7 @@ def fetch(url: str, name: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=20) as answer:
             Path(name).write_bytes(answer.read())
-    except OSError as e:
+    except (OSError, http.client.HTTPException) as e:
         error = str(e).replace('"', "'")
         return f'[ {told} TransferSuccess = false; TransferError = "{error}"; ]\n'
     return f"[ {told} TransferSuccess = true; ]\n"
