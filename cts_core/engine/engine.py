@@ -226,6 +226,8 @@ class Engine:
 
     async def metrics(self) -> bytes:
         """The figures of this process and of the store, in Prometheus' text format."""
+        # Asked before, as for /ready: what calls have told may be of hours ago.
+        await self._health.readiness()
         return await self._metrics.text(self._store, self._health.states())
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:

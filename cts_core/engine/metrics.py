@@ -134,7 +134,11 @@ class Metrics:
 
     async def text(self, store: RecordStore, states: dict[str, DependencyState]) -> bytes:
         """Everything in Prometheus' text format."""
-        await self._in_store.refresh(store)
+        if states.get(RECORDS) is DependencyState.DOWN:
+            # To ask it all the same could take longer than a scrape may.
+            self._in_store.forget()
+        else:
+            await self._in_store.refresh(store)
         for name, state in states.items():
             if state is not DependencyState.UNKNOWN:
                 self._up.labels(name).set(state is DependencyState.UP)
@@ -160,6 +164,11 @@ class _InStore(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families
+
+    def forget(self) -> None:
+        """The store is away."""
+        self._families = []
+        self._counted = float("-inf")
 
     async def refresh(self, store: RecordStore) -> None:
         async with self._counting:

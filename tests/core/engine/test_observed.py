@@ -206,3 +206,16 @@ async def test_errors_of_calls_are_told_apart(bench: Bench):
     assert (errors("refused"), errors("outage"), errors("fault")) == (1, 2, 1)
     assert found["cts_limited_requests_total", (("route", "/jobs"),)] == 1
     assert found["cts_dependency_up", (("dependency", "records"),)] == 0
+    assert not [name for name, _ in found if name == "cts_outbox_jobs"]
+
+
+async def test_what_was_away_is_asked_again_for_the_figures(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """A quiet service, which nobody asks for anything but its figures, must not seem down for ever."""
+    monkeypatch.setattr("cts_core.engine.health.FRESH_SECONDS", -1.0)
+    away = PortCall("records", "get_job", (), 0.1, error=UnavailableError("away"))
+    bench.engine._health.called(away)
+    found = figures(await bench.engine.metrics())
+    assert found["cts_dependency_up", (("dependency", "records"),)] == 1
+    assert found["cts_outbox_jobs", ()] == 0
