@@ -185,7 +185,7 @@ class HTCondorSite:
                 "history",
                 constraint=ours,
                 attributes=ATTRIBUTES,
-                match=count,
+                match=count - len(seen),
                 since=f"EnteredCurrentStatus < {created - 600}",
             )
         return {ad.number: measured(ad) for ad in reversed(read_ads(seen))}
