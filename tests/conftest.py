@@ -11,6 +11,7 @@ import pytest
 from tests.services.server import MissingError
 
 SERVICES = [
+    "tests.services.apptainer",
     "tests.services.condor",
     "tests.services.docker",
     "tests.services.kafka",

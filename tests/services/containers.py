@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
+import shutil
 import subprocess
 import tarfile
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,11 +118,16 @@ def write_program(file: Path, variables: dict[str, str], words: Sequence[object]
     return [str(file)]
 
 
-def unmount(folder: Path) -> None:
-    """Let the tests' folders be removed."""
-    with Path("/proc/self/mounts").open() as mounts:
-        points = [line.split()[1] for line in mounts]
-    for point in reversed(points):
-        if point.startswith(f"{folder}/"):
-            with contextlib.suppress(subprocess.CalledProcessError):
-                subprocess.run(["umount", "--lazy", point], check=True)
+@contextlib.contextmanager
+def engine_folder(name: str) -> Iterator[Path]:
+    """A folder for what an engine keeps, with mounts in it: none of pytest's, which has to be able to remove its own."""
+    folder = Path(tempfile.mkdtemp(prefix=f"cts-{name}-"))
+    try:
+        yield folder
+    finally:
+        with Path("/proc/self/mounts").open() as mounts:
+            points = [line.split()[1] for line in mounts]
+        for point in reversed(points):
+            if point.startswith(f"{folder}/"):
+                subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)

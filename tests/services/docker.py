@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.services.containers import ULIMITS, Engine, install, libraries, unmount, write_program
-from tests.services.server import MissingError, ServerProcess, skip_without
+from tests.services.containers import (
+    ULIMITS,
+    Engine,
+    engine_folder,
+    install,
+    libraries,
+    write_program,
+)
+from tests.services.server import STOP_SECONDS, MissingError, ServerProcess, skip_without
 
 __all__ = ["docker", "install"]
 
 
-@pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Docker, with a daemon and a store of its own."""
-    folder = tmp_path_factory.mktemp("docker")
-    try:
-        root = install()
-    except MissingError as e:
-        skip_without(e)
-        raise
+@contextlib.contextmanager
+def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
     path = f"{root}/usr/bin:{root}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
     variables = {"PATH": path, "LD_LIBRARY_PATH": libraries(root)}
     address = f"unix://{folder}/socket"
@@ -35,23 +37,31 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         *("dockerd", "--host", address, "--pidfile", folder / "pid"),
         *("--data-root", folder / "data", "--exec-root", folder / "exec"),
         *("--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"),
-        *(
-            "--exec-opt",
-            "native.cgroupdriver=cgroupfs",
-            "--init-path",
-            root / "usr/bin/docker-init",
-        ),
+        *("--exec-opt", "native.cgroupdriver=cgroupfs"),
+        *(f"--default-ulimit={limit}" for limit in ULIMITS),
     ]
-    daemon = ServerProcess(
-        write_program(
-            folder / "daemon", variables, [*words, *(f"--default-ulimit={u}" for u in ULIMITS)]
-        ),
-        folder,
-        is_ready,
-    )
-    daemon.start()
-    yield engine
-    if names := engine.containers():
-        engine.run("rm", "--force", *names)
-    daemon.stop()
-    unmount(folder)
+    server = ServerProcess(write_program(folder / "daemon", variables, words), folder, is_ready)
+    server.start()
+    try:
+        yield engine
+        if names := engine.containers():
+            engine.run("rm", "--force", *names)
+    finally:
+        if server.process is not None:
+            # It alone is asked, and ends what it started: without that it would wait for it.
+            server.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(STOP_SECONDS)
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Engine]:
+    """Docker, with a daemon and a store of its own."""
+    try:
+        root = install()
+    except MissingError as e:
+        skip_without(e)
+        raise
+    with engine_folder("docker") as folder, _daemon(root, folder) as engine:
+        yield engine

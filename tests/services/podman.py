@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.containers import ULIMITS, Engine, install, libraries, unmount, write_program
+from tests.services.containers import (
+    ULIMITS,
+    Engine,
+    engine_folder,
+    install,
+    libraries,
+    write_program,
+)
 from tests.services.server import MissingError, skip_without
 
 __all__ = ["install", "podman"]
@@ -46,14 +53,13 @@ def _podman(folder: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def podman() -> Iterator[Engine]:
     """Podman, with a store of its own."""
-    folder = tmp_path_factory.mktemp("podman")
-    try:
-        engine = _podman(folder)
-    except MissingError as e:
-        skip_without(e)
-        raise
-    yield engine
-    engine.run("rm", "--all", "--force")
-    unmount(folder)
+    with engine_folder("podman") as folder:
+        try:
+            engine = _podman(folder)
+        except MissingError as e:
+            skip_without(e)
+            raise
+        yield engine
+        engine.run("rm", "--all", "--force")

@@ -20,15 +20,17 @@ from cts_core.worker.runtimes import cli
 from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
 from cts_core.worker.runtimes.descendants import Descendants
 from cts_core.worker.runtimes.engine import PULL_SECONDS
-from cts_core.worker.runtimes.failures import pull_failure
-from cts_core.worker.spool import ContainerFolder
+from cts_core.worker.runtimes.failures import pull_failure, start_failure
+from cts_core.worker.spool import STREAMS, ContainerFolder
 
 _LOCK_SECONDS = 0.5
 """Between looks for the end of somebody else's fetching."""
 _VARIABLE = "APPTAINERENV_"
 """What begins so reaches the container: the option for it splits values at commas."""
-_NOT_STARTED = 255
-"""Its own exit code when it cannot start the program."""
+_NOT_STARTED, _FATAL = 255, "FATAL:   "
+"""Its own exit code when it cannot start the program, and how its last line then begins."""
+_END = 4096
+"""Bytes of stderr in which to look for that line."""
 
 
 def image_file(plan: WorkerPlan) -> str:
@@ -109,12 +111,16 @@ class ApptainerContainer(Descendants):
     def ended(self, code: int) -> Exit:
         """See Container."""
         if code == _NOT_STARTED:
-            return Exit(
-                code,
-                f"Container exit code: {code}. Apptainer says so, too, when it cannot start a container, for example for "
-                f"want of the entrypoint {self._plan.entrypoint[0]}: see its stderr.",
-            )
+            said = self._last_line()
+            if said.startswith(_FATAL):
+                said = said[len(_FATAL) :]
+                return Exit(None, start_failure(self._plan.entrypoint[0], said))
         return Exit(code)
+
+    def _last_line(self) -> str:
+        with open(self._folder.file(f"{STREAMS[1]}.txt"), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
+            return file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
 
     def remove(self) -> bool:
         """See Container."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from cts_core.worker.processes import become_container
 from cts_core.worker.runtimes.container import Pause, RuntimeFault
@@ -54,6 +55,17 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
+def preparation() -> Callable[[], None] | None:
+    """What a command of a worker does before all else: it ends with the worker.
+
+    A process of several threads, as a server is, must run nothing of its own between fork and exec.
+    """
+    if threading.active_count() > 1:
+        return None
+    worker = os.getpid()
+    return lambda: become_container(worker)
+
+
 def run(
     command: Sequence[str],
     *,
@@ -63,7 +75,6 @@ def run(
     stdin: bytes = b"",
 ) -> Answer:
     """Run a command to its end, with ``more`` in its environment. Raises RuntimeFault, and what ``pause`` does."""
-    worker = os.getpid()
     deadline = time.monotonic() + patience
     try:
         process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
@@ -74,7 +85,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - see become_container
+            preexec_fn=preparation(),  # noqa: PLW1509 - see there
         )
     except OSError as e:
         raise RuntimeFault(f"{command[0]} cannot be run: {e.strerror}") from e

@@ -17,7 +17,7 @@ from contextlib import suppress
 from signal import SIGKILL, Signals
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.processes import TAG
 from cts_core.worker.readable import readable_bytes
 from cts_core.worker.runtimes import cli
 from cts_core.worker.runtimes.cgroup import Cgroup
@@ -111,7 +111,6 @@ class EngineContainer:
             # Such as a limit that this machine does not keep.
             sys.stderr.write(answer.err)
         self._id = (answer.out.split() or [""])[-1]
-        worker = os.getpid()
         self._process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
             [*self._plan.runtime_command, "start", "--attach", self._name],
             env={**cli.environment(), TAG: self._plan.tag},
@@ -121,7 +120,7 @@ class EngineContainer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
+            preexec_fn=cli.preparation(),  # noqa: PLW1509 - see there
         )
         return self._process
 

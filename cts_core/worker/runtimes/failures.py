@@ -70,7 +70,8 @@ def start_failure(entrypoint: str, said: str) -> str:
         return (
             f"The disk on which this machine keeps containers is full: submit again later. ({said})"
         )
-    named = re.search(rf'exec:? "?{re.escape(entrypoint)}\b|"{re.escape(entrypoint)}"', said)
+    name = re.escape(entrypoint)
+    named = re.search(rf'exec:? "?{name}\b|"{name}"|stat {name}:', said)
     if named and _NO_ENTRYPOINT.search(said):
         return (
             f"The image has no program {entrypoint}, which is its entrypoint: build it with one that is there, and "

@@ -16,15 +16,16 @@ from typing import Sequence
 
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.apptainer import image_file
+from cts_core.worker.runtimes.apptainer import exec_command, image_file
 from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.table import RUNTIMES
+from cts_core.worker.runtimes.engine import EngineContainer
 from cts_core.worker.spool import INPUTS, OUTPUTS, STREAMS, ContainerFolder
 
 PROBE_SECONDS = 60.0
 """What one command, or the container, of a probe may take."""
 _MEMORY = 64 << 20
 _PROGRAM = "probe"
+_PLACES = ("dev", "proc", "sys", "etc", "tmp", "var/tmp", "root", "home")
 # A program that does nothing, and needs nothing: exit(0), for Linux.
 _CODE = {
     "x86_64": (62, bytes.fromhex("31ffb83c0000000f05")),
@@ -117,14 +118,26 @@ def _plan(
 def _try(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
     for name in (folder.path, folder.file(INPUTS), folder.file(OUTPUTS)):
         os.mkdir(name)
-    is_engine = plan.container_runtime != "apptainer"
-    if is_engine:
-        _import(plan, program)
+    if plan.container_runtime == "apptainer":
+        _try_apptainer(plan, folder, program)
     else:
-        # A folder does for an image, too.
-        os.mkdir(image_file(plan))
-        _write(os.path.join(image_file(plan), _PROGRAM), program)
-    container = RUNTIMES[plan.container_runtime](plan, folder)
+        _try_engine(plan, folder, program)
+
+
+def _try_apptainer(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+    # A folder does for an image, too, with the places that it mounts something at.
+    for place in _PLACES:
+        os.makedirs(os.path.join(image_file(plan), place))
+    _write(os.path.join(image_file(plan), _PROGRAM), program)
+    # Not as a container of ours: that takes all that descends from this process for its own, and this may be a server.
+    answer = cli.run(exec_command(plan, folder), patience=PROBE_SECONDS)
+    if answer.code:
+        raise RuntimeFault(f"it cannot run a container: {answer.said}")
+
+
+def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+    _import(plan, program)
+    container = EngineContainer(plan, folder)
     try:
         container.prepare(time.sleep)
         process = container.start(time.sleep)
@@ -142,8 +155,7 @@ def _try(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
             raise RuntimeFault(f"it cannot run a container: {why}")
     finally:
         container.remove()
-        if is_engine:
-            cli.run([*plan.runtime_command, "rmi", plan.image])
+        cli.run([*plan.runtime_command, "rmi", plan.image])
 
 
 def _write(path: str, program: bytes) -> None:

@@ -170,6 +170,7 @@ def test_pull_failures(said: str, expected: str, *, temporary: bool) -> None:
     ("said", "expected"),
     [
         ('runc: exec: "/bin/tool": stat /bin/tool: no such file or directory', "has no program"),
+        ("stat /bin/tool: no such file or directory", "has no program"),
         ('exec: "/bin/tool": permission denied', "cannot be executed"),
         ("exec /bin/tool: exec format error", "cannot be executed"),
         ("mkdir /var/lib/x: no space left on device", "The disk"),

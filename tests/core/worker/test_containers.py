@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cts_core.worker.processes import kill_tagged
 from cts_core.worker.runtimes.commands import name_of
 from cts_core.worker.runtimes.container import Exit
 from cts_core.worker.runtimes.engine import EngineContainer
@@ -23,6 +24,7 @@ REPOSITORY = "tools/box"
 
 both = pytest.mark.parametrize("engine", ["podman", "docker"], indirect=True)
 """Where the two answer each in its own way; the rest is shown by one."""
+every = pytest.mark.parametrize("engine", ["podman", "docker", "apptainer"], indirect=True)
 
 
 @pytest.fixture
@@ -51,6 +53,7 @@ def use(box: Box, engine: Engine, registry: Registry, digest: str) -> Use:
             runtime_command=engine.command,
             runtime_arguments=engine.arguments,
             image=f"{registry.host}/{REPOSITORY}@{digest}",
+            image_folder=str(box.root / "images"),
             plain_http=True,
             network=False,
             entrypoint=["/bin/sh", "-c"],
@@ -63,10 +66,12 @@ def use(box: Box, engine: Engine, registry: Registry, digest: str) -> Use:
 
 
 def _is_left(engine: Engine, box: Box) -> bool:
+    if engine.name == "apptainer":
+        return kill_tagged(box.plan.tag) > 0
     return name_of(box.plan.tag) in engine.containers()
 
 
-@both
+@every
 def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Path) -> None:
     # What it is given, and what it may: told by the container itself.
     refdata = tmp_path / "refdata"
@@ -109,7 +114,9 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
     assert rights == {"CapEff:": "0" * 16, "CapBnd:": "0" * 16, "NoNewPrivs:": "1"}
     assert box.read("data/out/refdata-is-read-only") == b"no\n"
     assert box.read("data/out/lists") == b"reference\n/input_files/a\n"
-    assert box.read("data/out/user") == b"1000\n"
+    # The image's, where the runtime can.
+    user = os.geteuid() if engine.name == "apptainer" else 1000
+    assert box.read("data/out/user") == f"{user}\n".encode()
     assert box.read("data/out/greeting") == b"hello, world\n"
     interfaces = box.read("data/out/net").decode().splitlines()[2:]
     assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
@@ -121,7 +128,7 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
     assert not _is_left(engine, box)
 
 
-@both
+@every
 def test_exit_code_is_the_programs(use: Use) -> None:
     # Engines say the same of a program that is not there.
     result = use("echo why >&2; exit 127").run()
@@ -130,7 +137,7 @@ def test_exit_code_is_the_programs(use: Use) -> None:
     assert "error" not in result
 
 
-@both
+@every
 def test_missing_entrypoint(use: Use, engine: Engine) -> None:
     box = use(entrypoint=["/opt/tool"])
     result = box.run()
@@ -145,7 +152,7 @@ def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
     assert "entrypoint /tmp cannot be executed" in result["error"]
 
 
-@both
+@every
 def test_image_that_is_gone(use: Use, registry: Registry) -> None:
     box = use(image=f"{registry.host}/{REPOSITORY}@{digest_of(b'nothing')}")
     result = box.run()
@@ -192,7 +199,7 @@ def test_runtime_limit(use: Use, engine: Engine) -> None:
     assert not _is_left(engine, box)
 
 
-@both
+@every
 def test_cancel_asks_first(use: Use, engine: Engine) -> None:
     box = use(
         "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.1; done", stop_grace=60.0

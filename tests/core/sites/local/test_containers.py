@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,19 @@ async def test_mount_points_one_within_the_other(tmp_path: Path) -> None:
     await ground.site.preflight(ANA, job.job_input, job.image)
     with pytest.raises(IllegalParameterError, match="/data/o lies within /data"):
         await ground.site.preflight(ANA, job.job_input, IMAGE)
+
+
+@pytest.mark.slow
+async def test_trying_apptainer_out_leaves_the_servers_other_children_alone(
+    tmp_path: Path, apptainer: Engine
+) -> None:
+    # A Jupyter server's kernels, for example.
+    with subprocess.Popen(["sleep", "600"]) as kernel:
+        ground = local_ground(tmp_path, runtime="apptainer", runtime_command=apptainer.command)
+        await ground.site.open(ground.on_change)
+        job = ground.job("true")
+        (note,) = await ground.site.preflight(ANA, job.job_input, IMAGE)
+        assert note.startswith("Apptainer runs an image as the user who runs the server")
+        await ground.site.close()
+        assert kernel.poll() is None
+        kernel.kill()
