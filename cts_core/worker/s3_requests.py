@@ -10,7 +10,7 @@ import random
 import time
 from typing import Callable, Dict, Iterator, Mapping, Protocol, TypeVar
 
-from cts_core.worker.s3_refusals import S3Error, meaning
+from cts_core.worker.s3_refusals import Changed, S3Error, meaning
 from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
 
 PATIENCE_SECONDS = 900.0
@@ -18,6 +18,7 @@ PATIENCE_SECONDS = 900.0
 MAX_PAUSE_SECONDS = 10.0
 """The most between two tries."""
 
+_PARTIAL = 206
 _T = TypeVar("_T")
 
 
@@ -62,6 +63,10 @@ class S3Requests:
         """The etag and the bytes of an object. Raises Passing, Gone and S3Error."""
         with _explained(path):
             answer = self._http.open("GET", self._grants.grant("GET", path, {}, headers))
+        if "range" in headers and answer.status != _PARTIAL:
+            # Servers and proxies may ignore it: what comes begins at the beginning.
+            self._http.close()
+            raise Changed("it came whole where the rest was asked for")
         return answer.getheader("etag") or "", self._http.pieces(answer)
 
     def persist(self, path: str, attempt: Callable[[Callable[[], None]], _T]) -> _T:

@@ -334,6 +334,16 @@ def test_what_may_pass_is_tried_again_and_a_short_answer_is_none(objects, tmp_pa
     assert b'if-match: "1"' in server.requests[-1]
 
 
+def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
+    objects, tmp_path: Path
+) -> None:
+    whole = http("200 OK", b"content", 'ETag: "1"\r\n')
+    server = Scripted(whole[:-4], whole, whole)
+    fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
+    assert (fetched, (tmp_path / "a").read_bytes()) == (7, b"content")
+    assert [b"range: " in request for request in server.requests] == [False, True, False]
+
+
 def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
