@@ -169,7 +169,7 @@ def _count(report: Report, event: dict[str, Any]) -> None:
 def main() -> None:
     """Start everything, ask, tell."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=320, help="of each operation and phase")
+    parser.add_argument("--examples", type=int, default=360, help="of each operation and phase")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--phases", default="coverage,fuzzing,stateful")
     asked = parser.parse_args()
