@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import suppress
 from signal import SIGKILL, Signals
+from typing import Any
 
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import TAG
@@ -45,6 +46,9 @@ _SIGNAL_SECONDS = 10.0
 """The patience with an engine that is to send a signal."""
 _FIRST_ASK_SECONDS = 0.1
 """From one question for the container's process to the next; each time twice as long."""
+SETTLE_SECONDS = 10.0
+"""What an engine may take to notice the end of a container whose command has ended."""
+_UNDER_WAY = ("running", "paused", "restarting", "stopping")
 _OOM_FILE = "oom"
 _NEVER = "0001-01-01"
 
@@ -150,8 +154,12 @@ class EngineContainer:
             return 0
         self._ask_at = time.monotonic() + self._ask_pause
         self._ask_pause *= 2
-        answer = self._run("inspect", "--format", "{{.State.Pid}}", self._name)
-        return int(answer.out) if answer.out.strip().isdigit() else 0
+        # It is for the figures alone, which a busy engine must not cost the container.
+        with suppress(RuntimeFault, ValueError):
+            form = "{{.State.Pid}}"
+            answer = self._run("inspect", "--format", form, self._name, patience=_SIGNAL_SECONDS)
+            return int(answer.out)
+        return 0
 
     def exit_fd(self) -> int | None:
         """See Container."""
@@ -179,16 +187,36 @@ class EngineContainer:
     def ended(self, code: int) -> Exit:
         """See Container."""
         self.look()
-        try:
-            answer = self._run("inspect", "--format", "{{json .State}}", self._name)
-            state = json.loads(answer.out)
-        except (RuntimeFault, ValueError):
-            return Exit(code, f"{self._plan.container_runtime} does not say how it ended.")
+        state = self._state()
+        if state.get("Status") in _UNDER_WAY:
+            # Its own command is gone, such as by a restart of the engine: what it writes is not seen any more.
+            return Exit(
+                None,
+                f"{self._plan.container_runtime} lost sight of the container while it ran, and it was stopped. Submit "
+                "it again.",
+            )
+        if not state:
+            # Not even that it ended well is certain.
+            why = f"{self._plan.container_runtime} does not say how it ended. Submit it again."
+            return Exit(code or None, why)
         if state.get("StartedAt", "").startswith(_NEVER):
             return Exit(None, start_failure(self._plan.entrypoint[0], self._complaint(state)))
         self._reclaim()
         code = state.get("ExitCode", code)
         return Exit(code, self._why(code, is_out_of_memory=bool(state.get("OOMKilled"))))
+
+    def _state(self) -> dict[str, Any]:
+        """What the engine says of it, once it has noticed the end; empty when it says nothing."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                answer = self._run("inspect", "--format", "{{json .State}}", self._name)
+                state = json.loads(answer.out)
+            except (RuntimeFault, ValueError):
+                return {}
+            if state.get("Status") not in _UNDER_WAY or time.monotonic() > deadline:
+                return dict(state)
+            time.sleep(_FIRST_ASK_SECONDS)
 
     def _reclaim(self) -> None:
         """Have outputs that others own, where that may keep us from reading and removing them."""
@@ -206,10 +234,10 @@ class EngineContainer:
         else:
             sys.stderr.write(answer.err)
 
-    def _complaint(self, state: dict[str, str]) -> str:
+    def _complaint(self, state: dict[str, Any]) -> str:
         # It never wrote anything, so that all there is comes from the engine.
         with suppress(OSError), open(self._folder.file(f"{STREAMS[1]}.txt")) as file:
-            return cli.tail(state.get("Error") or file.read())
+            return cli.tail(str(state.get("Error") or file.read()))
         return ""
 
     def _why(self, code: int, *, is_out_of_memory: bool) -> str | None:

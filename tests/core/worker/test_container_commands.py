@@ -198,3 +198,24 @@ def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, monkeypatch) -
         engine.PULL_BACKOFF_SECONDS * 2**n <= pause <= engine.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
         for n, pause in enumerate(pauses)
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # A running container has the exit code 0, too.
+        ('{"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "ExitCode": 0}', "lost sight"),
+        ("", "does not say how it ended"),
+    ],
+)
+def test_container_whose_end_is_not_certain_did_not_end_well(
+    box: Box, tmp_path, monkeypatch, state: str, expected: str
+) -> None:
+    monkeypatch.setattr(engine, "SETTLE_SECONDS", 0.0)
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\necho '{state}'\n")
+    program.chmod(0o755)
+    box.change(container_runtime="docker", runtime_command=[str(program)], image=IMAGE)
+    ended = engine.EngineContainer(box.plan, box.folder).ended(0)
+    assert ended.code is None
+    assert expected in (ended.why or "")
