@@ -75,7 +75,7 @@ def make_client(settings: S3Settings, url: str, *, insecure: bool) -> Any:  # no
     )
     if insecure:
         warnings.filterwarnings("ignore", category=InsecureRequestWarning)
-    return session.create_client(
+    client = session.create_client(
         "s3",
         region_name=settings.region,
         endpoint_url=url,
@@ -95,6 +95,13 @@ def make_client(settings: S3Settings, url: str, *, insecure: bool) -> Any:  # no
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register_last("before-parameter-build.s3", _stay)
+    return client
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Have botocore follow no redirect to another region, which it does to servers not set up and without end."""
+    context["s3_redirect"] = {"redirected": True}
 
 
 class Api:

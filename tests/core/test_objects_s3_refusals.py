@@ -1,0 +1,200 @@
+"""What S3 servers refuse, and what becomes of connections that break or drag, as the service tells it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from cts_core.errors import (
+    BucketInaccessibleError,
+    BucketNotFoundError,
+    ChecksumMismatchError,
+    CTSError,
+    IllegalPathError,
+    PathInaccessibleError,
+    PathNotFoundError,
+    ResourceUnavailableError,
+    UnavailableError,
+)
+from cts_core.objects import s3_api
+from cts_core.objects.s3 import S3Store
+from cts_core.sections import S3Settings
+from tests.services.proxy import Proxy
+from tests.services.s3 import S3Server
+
+_BUCKETS = b"<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>"
+
+
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def content(store: S3Store, path: str) -> bytes:
+    return b"".join([piece async for piece in store.read(path)])
+
+
+async def refusal(work: Any) -> CTSError:
+    with pytest.raises(CTSError) as refused:
+        await work
+    return refused.value
+
+
+# -- a server that refuses all but to list its buckets -------------------------------------------
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every request for an object by the ``refusal`` of its server: a status and S3's code."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = 200, _BUCKETS
+        if self.path.partition("?")[0] != "/":
+            status, code = self.server.refusal  # type: ignore[attr-defined]
+            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _answer  # noqa: N815 - the base class's names
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "told"),
+    [
+        ((403, "AccessDenied"), PathInaccessibleError, "access denied to path 'data/a' on the s3"),
+        ((404, "NoSuchKey"), PathNotFoundError, "The path 'data/a' was not found on the s3 system"),
+        ((404, "NoSuchBucket"), BucketNotFoundError, "The path 'data/a' was not found on the s3"),
+        ((301, "PermanentRedirect"), BucketInaccessibleError, "another region"),
+        ((400, "AuthorizationHeaderMalformed"), BucketInaccessibleError, "another region"),
+        ((400, "KeyTooLongError"), IllegalPathError, "cannot be an object"),
+        ((403, "SignatureDoesNotMatch"), UnavailableError, "own credentials"),
+        ((403, "RequestTimeTooSkewed"), UnavailableError, "own credentials"),
+        ((503, "SlowDown"), UnavailableError, "try again"),
+        ((500, "InternalError"), UnavailableError, "try again"),
+    ],
+)
+async def test_each_refusal_has_its_own_error(
+    refusing: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: tuple[int, str],
+    kind: type[CTSError],
+    told: str,
+) -> None:
+    monkeypatch.setattr(s3_api, "PAUSE_SECONDS", 0.001)
+    refusing.refusal = answer  # type: ignore[attr-defined]
+    store = S3Store(
+        S3Settings(
+            url=f"http://127.0.0.1:{refusing.server_port}",
+            access_key="key",
+            access_secret=SecretStr("secret"),
+            timeout_s=60,
+        )
+    )
+    await store.open()
+    try:
+        found = [
+            await refusal(content(store, "data/a")),
+            await refusal(store.write("data/a", pieces(b"a"))),
+        ]
+        try:
+            found += await store.head(["data/a"])
+        except UnavailableError as e:
+            found.append(e)
+        for error in found:
+            assert type(error) is kind, error
+            assert told in str(error)
+        if kind is PathInaccessibleError:
+            assert [str(error).partition(" ")[0] for error in found] == ["Read", "Write", "Read"]
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "BadDigest", ChecksumMismatchError),
+        (507, "XMinioStorageFull", ResourceUnavailableError),
+        (403, "QuotaExceeded", ResourceUnavailableError),
+    ],
+)
+async def test_what_only_writing_meets(
+    refusing: ThreadingHTTPServer, status: int, code: str, kind: type[CTSError]
+) -> None:
+    refusing.refusal = (status, code)  # type: ignore[attr-defined]
+    url = f"http://127.0.0.1:{refusing.server_port}"
+    store = S3Store(S3Settings(url=url, access_key="key", access_secret=SecretStr("secret")))
+    await store.open()
+    try:
+        assert type(await refusal(store.write("data/a", pieces(b"a")))) is kind
+    finally:
+        await store.close()
+
+
+# -- a way that breaks or drags ------------------------------------------------------------------
+
+
+@pytest.fixture
+def way(minio: S3Server) -> Iterator[Proxy]:
+    minio.empty()
+    proxy = Proxy(minio.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+async def store(minio: S3Server, way: Proxy) -> AsyncIterator[S3Store]:
+    store = S3Store(minio.settings(url=way.url, external_url=minio.url))
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.mark.slow
+async def test_a_read_that_is_cut_goes_on_from_there(store: S3Store, way: Proxy) -> None:
+    data = bytes(range(256)) * 20_000
+    await store.write("data/a", pieces(data))
+    way.cut_after = 3_000_000
+    assert await content(store, "data/a") == data
+    assert way.cut_after is None, "nothing was cut"
+
+
+@pytest.mark.slow
+async def test_a_write_whose_answer_is_cut_has_happened_once(store: S3Store, way: Proxy) -> None:
+    await store.write("data/before", pieces(b"x"))
+    way.cut()
+    way.cut_after = 10
+    written = await store.write("data/a", pieces(b"content"))
+    assert way.cut_after is None, "nothing was cut"
+    assert written.size == 7
+    assert await content(store, "data/a") == b"content"
+
+
+@pytest.mark.slow
+async def test_a_slow_way_is_waited_for(store: S3Store, way: Proxy) -> None:
+    way.delay = 0.02
+    data = bytes(1_000_000)
+    await store.write("data/a", pieces(data))
+    assert await content(store, "data/a") == data
