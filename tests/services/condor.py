@@ -12,6 +12,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,6 +244,15 @@ class CondorPool(ServerProcess):
     def stop(self) -> None:
         """End it at once: there is nothing to save, and its daemons take their time."""
         self.kill()
+
+    def kill(self) -> None:
+        """End it at once. The master has left the group, and outlives its parent, as it has changed its user."""
+        if self.process is not None:
+            parent = self.process.pid
+            with contextlib.suppress(OSError):
+                for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+                    os.kill(int(child), signal.SIGKILL)  # with it, all in its namespace
+        super().kill()
 
     def daemon(self, name: str) -> int:
         """The process of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""
