@@ -33,7 +33,7 @@ FLAGS = [
 ]
 TOKEN = "the-labs-own-token"
 TOOL = Path(__file__).with_name("tool.sh")
-SCREENSHOTS = Path(os.environ.get("CTS_SCREENSHOTS", "test-results/card"))
+SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 START_SECONDS = 60
 
 

@@ -25,7 +25,7 @@ from tests.services.server import free_port
 TOKEN = "the-services-own-token"
 BASE = "/user/a%40b"
 OPERATIONS = sum(len(methods) for methods in describe(ROUTES)["paths"].values())
-SCREENSHOTS = Path(os.environ.get("CTS_SCREENSHOTS", "test-results/card"))
+SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 START_SECONDS = 60
 LONG = 60_000
 """Milliseconds for what a busy machine may take its time for."""

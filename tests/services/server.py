@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-CACHE = Path(os.environ.get("CTS_SERVICES_CACHE") or Path.home() / ".cache" / "cts-services")
+CACHE = Path(os.environ.get("TESTS_SERVICES_CACHE") or Path.home() / ".cache" / "cts-services")
 """Where what was built and downloaded is kept, outside the repository."""
 START_SECONDS = 90
 STOP_SECONDS = 20
