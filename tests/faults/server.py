@@ -54,8 +54,8 @@ async def _listen(engine: Engine, home: Path) -> None:
         async for event in events:
             if isinstance(event, JobEvent):
                 _append(home / "delivered.jsonl", json.dumps(event.to_json()))
-                # In one step: killed between, a half-written cursor would be none.
-                moved = cursor.with_suffix(".new")
+                # In one step: killed between, a half-written cursor would be none. Another server may move it too.
+                moved = cursor.with_suffix(f".{os.getpid()}")
                 moved.write_text(event.recorded_at.isoformat())
                 moved.replace(cursor)
 
