@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,16 @@ def local_ground(folder: Path, *, server: S3Server | None = None, **settings: An
     return Ground(
         lambda: local_site(folder, store=store, keys=keys, **settings), objects, programs, store
     )
+
+
+@contextlib.asynccontextmanager
+async def opened(ground: Ground) -> AsyncIterator[None]:
+    """Its site open; in the end nothing of its jobs is left running."""
+    await ground.site.open(ground.on_change)
+    yield
+    for job_id in ground.states:
+        async with asyncio.timeout(PATIENCE):
+            while not await ground.site.cancel(job_id):
+                await asyncio.sleep(0.02)
+    await ground.site.close()
+    ground.objects.close()

@@ -17,7 +17,7 @@ from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.site import LogStream, RefdataReport
 from cts_core.states import JobState
 from tests.factories import make_image, make_refdata
-from tests.sites import Ground, local_ground
+from tests.sites import Ground, local_ground, opened
 
 S = JobState
 SUCCESS = [S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED, S.COMPLETE]
@@ -46,14 +46,8 @@ WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
 async def ground(request, tmp_path: Path) -> AsyncIterator[Ground]:
     on_s3 = None if request.param == "local" else request.getfixturevalue(request.param)
     ground = local_ground(tmp_path, server=on_s3)
-    await ground.site.open(ground.on_change)
-    yield ground
-    for job_id in ground.states:
-        async with asyncio.timeout(60):
-            while not await ground.site.cancel(job_id):
-                await asyncio.sleep(0.02)
-    await ground.site.close()
-    ground.objects.close()
+    async with opened(ground):
+        yield ground
 
 
 def _gated(tmp_path: Path) -> dict[str, object]:

@@ -17,11 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.services.server import (
-    MissingError,
-    installing,
-    need_program,
-)
+from tests.services.debian import unpack
+from tests.services.server import installing
 from tests.services.sid import need_root
 
 PACKAGES = (
@@ -39,26 +36,10 @@ def install() -> Path:
     with installing("containers") as folder:
         root = folder / "root"
         if not root.exists():
-            apt = need_program("apt-get", "podman and docker are packages of Debian")
-            unpack = need_program("dpkg-deb", "podman and docker are packages of Debian")
-            done = _download(apt, folder)
-            if done.returncode:
-                subprocess.run([apt, "update"], capture_output=True, check=False)
-                done = _download(apt, folder)
-            if done.returncode:
-                raise MissingError(f"podman and docker cannot be had: {done.stderr}")
             new = folder / "root.new"
-            for package in folder.glob("*.deb"):
-                subprocess.run([unpack, "-x", package, new], check=True)
-                package.unlink()
+            unpack(folder, new, *PACKAGES)
             new.rename(root)
         return root
-
-
-def _download(apt: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [apt, "download", *PACKAGES], cwd=folder, capture_output=True, text=True, check=False
-    )
 
 
 @dataclass

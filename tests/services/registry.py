@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.services.debian import unpack
 from tests.services.server import (
     MissingError,
     ServerProcess,
@@ -34,28 +35,8 @@ def install() -> Path:
     with installing("registry") as folder:
         program = folder / "usr" / "bin" / "docker-registry"
         if not program.exists():
-            apt = need_program("apt-get", "the registry is a package of Debian")
-            unpack = need_program("dpkg-deb", "the registry is a package of Debian")
-            done = _download(apt, folder)
-            if done.returncode != 0:
-                subprocess.run([apt, "update"], capture_output=True, check=False)
-                done = _download(apt, folder)
-            if done.returncode != 0:
-                raise MissingError(f"docker-registry cannot be had: {done.stderr}")
-            (package,) = folder.glob("docker-registry_*.deb")
-            # Unpacked, not installed: no service of the machine's own.
-            subprocess.run([unpack, "-x", package, folder], check=True)
+            unpack(folder, folder, "docker-registry")
         return program
-
-
-def _download(apt: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [apt, "download", "docker-registry"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def install_crane() -> Path:

@@ -27,7 +27,7 @@ from cts_core.worker.spool import ContainerFolder
 from tests.factories import make_image
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry
-from tests.sites import Ground, local_ground
+from tests.sites import Ground, local_ground, opened
 
 S = JobState
 ANA = User("ana")
@@ -45,13 +45,8 @@ async def ground(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIte
         runtime_arguments=podman.arguments,
         network="none",
     )
-    await ground.site.open(ground.on_change)
-    yield ground
-    for job_id in ground.states:
-        async with asyncio.timeout(60):
-            while not await ground.site.cancel(job_id):
-                await asyncio.sleep(0.02)
-    await ground.site.close()
+    async with opened(ground):
+        yield ground
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from cts_core.states import JobState as S
 from cts_core.worker.spool import CLAIM, ContainerFolder, remove_tree
 from tests.core.worker.conftest import eventually, is_alive
 from tests.factories import make_image
-from tests.sites import Ground, local_ground, local_site
+from tests.sites import Ground, local_ground, local_site, opened
 
 ANA = User("ana")
 WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
@@ -38,13 +38,8 @@ linux_only = pytest.mark.skipif(
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    yield ground
-    for job_id in ground.states:
-        async with asyncio.timeout(60):
-            while not await ground.site.cancel(job_id):
-                await asyncio.sleep(0.02)
-    await ground.site.close()
+    async with opened(ground):
+        yield ground
 
 
 def _container(tmp_path: Path, job_id: str, number: int = 0) -> ContainerFolder:

@@ -11,7 +11,7 @@ import pytest
 from cts_core.states import JobState
 from cts_core.worker.s3_keys import S3Keys
 from tests.services.server import free_port
-from tests.sites import Ground, local_ground, local_site
+from tests.sites import Ground, local_ground, local_site, opened
 
 S = JobState
 SECRET = "a-secret-for-workers-alone"
@@ -29,13 +29,8 @@ def _ground(folder: Path, *, secret: str = SECRET) -> Ground:
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     """A site whose S3 server is not there."""
     ground = _ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    yield ground
-    for job_id in ground.states:
-        async with asyncio.timeout(60):
-            while not await ground.site.cancel(job_id):
-                await asyncio.sleep(0.02)
-    await ground.site.close()
+    async with opened(ground):
+        yield ground
 
 
 def _processes_of(home: Path) -> list[Path]:
