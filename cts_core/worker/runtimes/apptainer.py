@@ -15,7 +15,7 @@ from signal import SIGKILL
 from typing import Iterator
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.processes import TAG
 from cts_core.worker.runtimes import cli
 from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
 from cts_core.worker.runtimes.descendants import Descendants
@@ -91,22 +91,12 @@ class ApptainerContainer(Descendants):
     def start(self, pause: Pause) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
         """See Container."""
         variables = {**self._plan.environment, TAG: self._plan.tag}
-        worker = os.getpid()
-        return self.watch(
-            subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
-                exec_command(self._plan, self._folder),
-                env={
-                    **cli.environment(),
-                    **{f"{_VARIABLE}{name}": value for name, value in variables.items()},
-                    TAG: self._plan.tag,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
-            )
-        )
+        environment = {
+            **cli.environment(),
+            **{f"{_VARIABLE}{name}": value for name, value in variables.items()},
+            TAG: self._plan.tag,
+        }
+        return self.run(exec_command(self._plan, self._folder), environment)
 
     def ended(self, code: int) -> Exit:
         """See Container."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
+from typing import Mapping, Sequence
 
 from cts_core.worker import processes
 
 
 class Descendants:
-    """The part of a Container that is about its processes. ``start`` of a subclass calls ``watch``."""
+    """The part of a Container that is about its processes. ``start`` of a subclass calls ``run``."""
 
     def __init__(self) -> None:
         self.cpu_seconds: float | None = 0.0
@@ -18,8 +20,21 @@ class Descendants:
         self._largest = 0
         self._own_memory = 0
 
-    def watch(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """From now on this process and all below it are the container."""
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], *, folder: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a command in this folder: its process and all below it are the container. Raises OSError."""
+        worker = os.getpid()
+        process = subprocess.Popen(  # noqa: S603 - to run what was registered, or its runtime, is what this is for
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: processes.become_container(worker),  # noqa: PLW1509 - the worker has one thread
+        )
         self._group = process.pid
         self._own_memory = (
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * processes.MAXRSS_UNIT

@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import Mapping
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG, become_container
+from cts_core.worker.processes import TAG
 from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts
 from cts_core.worker.runtimes.descendants import Descendants
 from cts_core.worker.spool import OUTPUTS, SCRATCH, ContainerFolder
@@ -81,18 +81,10 @@ class HostContainer(Descendants):
         """See Container."""
         plan, folder = self._plan, self._folder
         variables = {name: self.place(value) for name, value in plan.environment.items()}
-        worker = os.getpid()
-        return self.watch(
-            subprocess.Popen(  # noqa: S603 - to run what was registered is what this is for
-                [*plan.entrypoint, *map(self.place, plan.arguments)],
-                cwd=folder.file(OUTPUTS),
-                env={**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                preexec_fn=lambda: become_container(worker),  # noqa: PLW1509 - the worker has one thread
-            )
+        return self.run(
+            [*plan.entrypoint, *map(self.place, plan.arguments)],
+            {**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
+            folder=folder.file(OUTPUTS),
         )
 
     def ended(self, code: int) -> Exit:
