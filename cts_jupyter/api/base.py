@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from types import TracebackType
@@ -40,7 +41,7 @@ _HEADERS = {
 log = logging.getLogger(__name__)
 
 
-class BaseHandler(RequestHandler):
+class BaseHandler(RequestHandler, ABC):
     """A handler whose answers have the contract's form. Those that take bodies do so as streams."""
 
     @functools.cached_property
@@ -61,9 +62,9 @@ class BaseHandler(RequestHandler):
         self._refusal: CTSError | HTTPError | None = None
 
     @property
+    @abstractmethod
     def _origins(self) -> Collection[str]:
         """Origins whose pages may call."""
-        raise NotImplementedError
 
     # What Jupyter's identity providers and its log expect of a handler.
 
@@ -118,9 +119,9 @@ class BaseHandler(RequestHandler):
                 # Answered once the request is read: to end earlier would close the connection.
                 self._refusal = e
 
+    @abstractmethod
     async def _admit(self) -> None:
         """Let the request in. Raises CTSError and HTTPError, which answer it."""
-        raise NotImplementedError
 
     def _is_answered(self) -> bool:
         """Whether the request, now that all of it is there, needs no answer any more. Raises its refusal."""
