@@ -97,7 +97,8 @@ class Watch:
             is_stopped=self._stopped_for is not None,
             canceled=self._canceled,
             cpu_seconds=None if cpu is None else round(cpu, 3),
-            wall_seconds=round(wall, 3),
+            # A quick program takes less than a millisecond, and never none.
+            wall_seconds=round(wall, 6),
             max_memory=self._container.peak,
         )
 
