@@ -27,6 +27,7 @@ from cts_core.model.refdata import (
     ReferenceDataState,
 )
 from cts_core.model.site import Cluster
+from cts_core.model.worker import Claim, ContainerId
 from cts_core.records import (
     mongo_admin,
     mongo_containers,
@@ -35,6 +36,7 @@ from cts_core.records import (
     mongo_jobs,
     mongo_listing,
     mongo_refdata,
+    mongo_workers,
 )
 from cts_core.records.mongo_connection import Connection
 from cts_core.records.store import IdempotentJob
@@ -308,6 +310,28 @@ class MongoStore:
         """See the port."""
         async with self._use() as db:
             await mongo_refdata.mark_cleaned(db, refdata_id, cluster)
+
+    async def add_worker_tokens(
+        self,
+        job_id: str,
+        numbers: Mapping[str, int],
+        *,
+        now: datetime,  # noqa: ARG002 - MongoDB knows itself which are too old
+        until: datetime,
+    ) -> None:
+        """See the port."""
+        async with self._use() as db:
+            await mongo_workers.add_tokens(db, job_id, numbers, until=until)
+
+    async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_workers.find_token(db, token_hash, now)
+
+    async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_workers.claim(db, job_id, number, claim)
 
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""

@@ -62,6 +62,7 @@ class Collections:
     refdata: AsyncCollection[dict[str, Any]]
     sites: AsyncCollection[dict[str, Any]]
     users: AsyncCollection[dict[str, Any]]
+    tokens: AsyncCollection[dict[str, Any]]
     threads: ThreadPoolExecutor
 
     @classmethod
@@ -76,6 +77,7 @@ class Collections:
             refdata=db["refdata"],
             sites=db["sites"],
             users=db["cts_users"],
+            tokens=db["cts_worker_tokens"],
             threads=threads,
         )
 

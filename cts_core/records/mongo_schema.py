@@ -143,6 +143,8 @@ INDEXES = (
     Index("refdata", "file_1", (("file", ASCENDING),)),
     Index("sites", "site_1", (("site", ASCENDING),), _UNIQUE),
     Index("cts_users", "cts_user", (("user", ASCENDING),), _UNIQUE),
+    Index("cts_worker_tokens", "cts_hash", (("hash", ASCENDING),), _UNIQUE),
+    Index("cts_worker_tokens", "cts_until", (("until", ASCENDING),), {"expireAfterSeconds": 0}),
 )
 
 

@@ -30,6 +30,7 @@ from cts_core.model.refdata import (
     ReferenceDataState,
 )
 from cts_core.model.site import Cluster
+from cts_core.model.worker import Claim, ContainerId
 from cts_core.records import (
     sqlite_admin,
     sqlite_containers,
@@ -38,6 +39,7 @@ from cts_core.records import (
     sqlite_jobs,
     sqlite_listing,
     sqlite_refdata,
+    sqlite_workers,
 )
 from cts_core.records.sqlite_connection import BUSY_SECONDS, Connections
 from cts_core.records.sqlite_rows import News
@@ -288,6 +290,22 @@ class SQLiteStore:
     async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
         """See the port."""
         await self._write(lambda db: sqlite_refdata.mark_cleaned(db, refdata_id, cluster))
+
+    async def add_worker_tokens(
+        self, job_id: str, numbers: Mapping[str, int], *, now: datetime, until: datetime
+    ) -> None:
+        """See the port."""
+        await self._write(
+            lambda db: sqlite_workers.add_tokens(db, job_id, numbers, now=now, until=until)
+        )
+
+    async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
+        """See the port."""
+        return await self._read(lambda db: sqlite_workers.find_token(db, token_hash, now))
+
+    async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
+        """See the port."""
+        return await self._write(lambda db: sqlite_workers.claim(db, job_id, number, claim))
 
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""

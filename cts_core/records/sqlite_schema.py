@@ -137,8 +137,34 @@ _TO_2 = (
 
 _TO_3 = ("CREATE INDEX resubmissions ON jobs (parent_id, created) WHERE parent_id IS NOT NULL",)
 
+_TO_4 = (
+    """
+    CREATE TABLE worker_tokens (
+        hash TEXT PRIMARY KEY,
+        job_id TEXT NOT NULL REFERENCES jobs (id),
+        number INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX worker_tokens_by_end ON worker_tokens (until)",
+    """
+    CREATE TABLE worker_claims (
+        job_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        claim TEXT NOT NULL,
+        PRIMARY KEY (job_id, number),
+        FOREIGN KEY (job_id, number) REFERENCES containers (job_id, number)
+    ) WITHOUT ROWID
+    """,
+)
+
 _Step = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
-_STEPS: Sequence[_Step] = ((_TO_1, None), (_TO_2, sqlite_words.fill_in), (_TO_3, None))
+_STEPS: Sequence[_Step] = (
+    (_TO_1, None),
+    (_TO_2, sqlite_words.fill_in),
+    (_TO_3, None),
+    (_TO_4, None),
+)
 """What makes version n + 1 of version n: statements, and what has to be worked out."""
 VERSION = len(_STEPS)
 

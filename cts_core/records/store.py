@@ -25,6 +25,7 @@ from cts_core.model.record import (
 )
 from cts_core.model.site import Cluster
 from cts_core.records.refdata import RefdataRecords
+from cts_core.records.workers import WorkerRecords
 from cts_core.states import JobState
 
 
@@ -36,7 +37,7 @@ class IdempotentJob:
     body_hash: str
 
 
-class RecordStore(RefdataRecords, Protocol):
+class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     """Each method is one atomic step, durable when it returns.
 
     Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named,

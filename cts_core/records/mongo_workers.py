@@ -1,0 +1,55 @@
+"""What the Mongo store knows of workers elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from cts_core.errors import NoSuchContainerError
+from cts_core.model.worker import Claim, ContainerId
+from cts_core.records.mongo_admin import check_job
+from cts_core.records.mongo_connection import Collections
+from cts_core.records.mongo_schema import IS_LIVE
+
+_CLAIM = "_cts.claim"
+
+
+async def add_tokens(
+    db: Collections, job_id: str, numbers: Mapping[str, int], *, until: datetime
+) -> None:
+    """Let tokens stand for containers of a job; MongoDB removes those that are too old."""
+    await check_job(db, job_id)
+    tokens = [
+        {"hash": token_hash, "id": job_id, "sub_id": number, "until": until}
+        for token_hash, number in numbers.items()
+    ]
+    if tokens:
+        await db.tokens.insert_many(tokens)
+
+
+async def find_token(db: Collections, token_hash: str, now: datetime) -> ContainerId | None:
+    """The container that a token stands for."""
+    found = await db.tokens.find_one({"hash": token_hash, "until": {"$gt": now}})
+    if found is None:
+        return None
+    # Looked at after the token: a job that has ended stays so.
+    live = await db.jobs.find_one({"id": found["id"], **IS_LIVE}, {"_id": 1})
+    return ContainerId(found["id"], found["sub_id"]) if live is not None else None
+
+
+async def claim(db: Collections, job_id: str, number: int, new: Claim) -> bool:
+    """Give a container to a worker, if nobody else has it. The filter says what ``Claim.may_follow`` does."""
+    container = {"id": job_id, "sub_id": number}
+    said = new.model_dump()
+    same = {f"{_CLAIM}.{name}": value for name, value in said.items()}
+    earlier = {f"{_CLAIM}.process": new.process, f"{_CLAIM}.run": {"$lt": new.run}}
+    given = await db.subjobs.update_one(
+        {**container, "$or": [{_CLAIM: {"$exists": False}}, same, earlier]},
+        {"$set": {_CLAIM: said}},
+    )
+    if given.matched_count:
+        return True
+    if await db.subjobs.find_one(container, {"_id": 1}) is None:
+        await check_job(db, job_id)
+        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
+    return False
