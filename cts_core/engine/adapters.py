@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cts_core.engine.nodes import PlanMaker
 from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
@@ -13,7 +14,8 @@ from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.settings import S3Settings, Settings
 from cts_core.sites.site import Site
-from cts_core.worker.s3_keys import S3Keys
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.s3_requests import Grants
 
 
 def kbase_identity(settings: Settings) -> Identity:
@@ -101,6 +103,24 @@ def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
         worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor)
         found[Cluster.KBASE] = HTCondorSite(worker)
     return found
+
+
+def node_grants(settings: Settings) -> Grants | None:
+    """Leave for nodes to use S3, as they reach it; None: there are none, or objects are elsewhere."""
+    if settings.objects != "s3" or Cluster.KBASE not in settings.sites:
+        return None
+    s3, is_external = settings.s3, settings.htcondor.use_s3_external_url
+    url = (s3.external_url if is_external else "") or s3.url
+    return KeyGrants(S3Keys(url, s3.region, s3.access_key, s3.access_secret.get_secret_value()))
+
+
+def node_plans(settings: Settings) -> PlanMaker | None:
+    """What the site kbase makes of plans for its workers; None without that site."""
+    if Cluster.KBASE not in settings.sites:
+        return None
+    from cts_core.sites.htcondor.plans import plan_maker  # noqa: PLC0415 - see the module
+
+    return plan_maker(settings)
 
 
 def _worker_keys(s3: S3Settings) -> S3Keys:

@@ -20,6 +20,7 @@ from cts_core.engine.jobs import Jobs
 from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
+from cts_core.engine.nodes import Nodes
 from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.outputs import Outputs
 from cts_core.engine.refdata import Refdata
@@ -114,6 +115,13 @@ class Engine:
         self._staging = Staging(store, sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
+        self.nodes = Nodes(
+            store,
+            self.updates,
+            log_dir=settings.log_dir,
+            grants=adapters.node_grants(settings),
+            make_plan=adapters.node_plans(settings),
+        )
         self.files = Files(objects, self._access)
         self.jobs = Jobs(store, on_change=self._changed)
         self.admin = AdminJobs(store, self.sites, publisher, self._outbox, on_change=self._changed)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 _INT32 = 1 << 31
 
@@ -35,3 +35,45 @@ class Claim(BaseModel):
         if holder is None or self == holder:
             return True
         return self.process == holder.process and self.run > holder.run
+
+
+MAX_ASKED = 500
+"""Requests to the object store that a worker may ask for at once."""
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)]
+_Value = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1000)]
+
+
+class ObjectRequest(BaseModel):
+    """A request to the object store that a worker wants to make."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+    path: Annotated[str, Field(max_length=2000)]
+    parameters: dict[str, _Value] = {}
+    headers: dict[_Name, _Value] = {}
+
+
+class ObjectRequests(BaseModel):
+    """What a worker asks leave for."""
+
+    requests: Annotated[list[ObjectRequest], Field(min_length=1, max_length=MAX_ASKED)]
+
+
+class GrantedRequest(BaseModel):
+    """The same request as it is to be sent, for some minutes. Never logged: it is worth as much as a key."""
+
+    url: Annotated[str, Field(repr=False)]
+    headers: Annotated[dict[str, str], Field(repr=False)]
+
+
+class GrantedRequests(BaseModel):
+    """In the order in which they were asked for."""
+
+    requests: list[GrantedRequest]
+
+
+class ClaimAnswer(BaseModel):
+    """Whether the worker has its container."""
+
+    granted: bool

@@ -103,6 +103,8 @@ class CTSHandler(BaseHandler):
     async def _identify(self, engine: Engine, route: Route | None) -> None:
         access = find_access(self, engine.identity)
         access.check_host()
+        if route is not None and route.access is Access.WORKER:
+            return
         is_open = route is not None and route.access is Access.ANYONE
         tells_more = route is not None and route.tells_more
         if tells_more or (route is not None and route.access is Access.MONITOR):

@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Access(Enum):
-    """Who may use a route: anyone, any user, or who holds one of its ``roles``."""
+    """Who may use a route: anyone, any user, who holds one of its ``roles``, or the worker of its container."""
 
     ANYONE = "anyone"
     USER = "user"
@@ -33,6 +33,8 @@ class Access(Enum):
     ADMIN_OR_EXECUTOR = "admin or executor"
     REFDATA_SERVICE = "refdata service"
     MONITOR = "admin or monitor"
+    WORKER = "worker"
+    """No user: the handler looks at the token."""
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -1,0 +1,159 @@
+"""For workers elsewhere that hold a token of their own container: who they are, their plan, their claim, their objects."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from cts_core.engine.leave import Leave
+from cts_core.engine.logs import log_path
+from cts_core.engine.updates import ContainerUpdates
+from cts_core.errors import InvalidTokenError, JobStateError, UnauthorizedError, UnsupportedError
+from cts_core.identity.identity import Credentials, bearer_token
+from cts_core.model.base import utc_now
+from cts_core.model.record import JobSummary
+from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import (
+    Claim,
+    ContainerId,
+    GrantedRequest,
+    ObjectRequest,
+)
+from cts_core.plan import ContainerPlan, plan_job
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import LogStream
+from cts_core.states import TERMINAL, JobState
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.s3_requests import Grants
+
+PREFIX = "cts-worker."
+"""Begins our tokens, so that nobody takes them for another's; the rest is random."""
+LIFETIME = timedelta(days=30)
+"""As long as a container may wait in a queue, and run; its token ends with its job."""
+_KEPT_PLANS = 256
+"""Containers whose leave is kept, since their workers ask again and again."""
+
+PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]
+"""What the site makes of a container's plan for its workers."""
+
+
+def hash_of(token: str) -> str:
+    """By what the records know a token. It is random and long: no salt makes it harder to guess."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Nodes:
+    """Lets each worker do what its own container needs, and nothing else."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        updates: ContainerUpdates,
+        *,
+        log_dir: str,
+        grants: Grants | None,
+        make_plan: PlanMaker | None,
+    ) -> None:
+        """``grants`` allows requests to the object store as nodes reach it; ``make_plan``: None, where no such site is."""
+        self._store = store
+        self._updates = updates
+        self._log_dir = log_dir
+        self._grants = grants
+        self._make_plan = make_plan
+        self._leaves: OrderedDict[ContainerId, Leave] = OrderedDict()
+
+    async def issue(self, job: JobSummary) -> list[SecretStr]:
+        """A new token for each container of a job, by number. Raises NoSuchJobError."""
+        count = job.job_input.num_containers
+        tokens = [PREFIX + secrets.token_urlsafe(32) for _ in range(count)]
+        now = utc_now()
+        numbers = {hash_of(token): number for number, token in enumerate(tokens)}
+        await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
+        return [SecretStr(token) for token in tokens]
+
+    async def identify(self, credentials: Credentials, job_id: str, number: int) -> ContainerId:
+        """The container of this job, if the token is its own.
+
+        Raises NoTokenError, InvalidAuthHeaderError and InvalidTokenError, also once the job has ended, and
+        UnauthorizedError for another container's.
+        """
+        token = bearer_token(credentials.authorization)
+        found = None
+        if token.startswith(PREFIX):
+            found = await self._store.find_worker_token(hash_of(token), now=utc_now())
+        if found is None:
+            raise InvalidTokenError("The token is of no job that is still to be done")
+        if found != ContainerId(job_id, number):
+            raise UnauthorizedError("The token is another container's")
+        return found
+
+    async def plan(self, container: ContainerId) -> dict[str, Any]:
+        """What the worker is told. Raises NoSuchJobError, UnsupportedError."""
+        if self._make_plan is None:
+            raise UnsupportedError("This service has no site whose workers ask for their plans")
+        job, plan = await self._planned(container)
+        return self._make_plan(job, plan).to_json()
+
+    async def claim(self, container: ContainerId, claim: Claim) -> bool:
+        """Whether this worker may run its container.
+
+        Raises JobStateError once the job is being canceled: nothing is to begin then.
+        """
+        job = await self._store.get_summary(container.job_id)
+        states = await self._store.container_states(container.job_id)
+        if job.state is JobState.CANCELING or states[container.number] in TERMINAL:
+            raise JobStateError(
+                f"Container {container.number} of job {job.id} is not to run any more"
+            )
+        return await self._store.claim_container(container.job_id, container.number, claim)
+
+    async def grant(
+        self, container: ContainerId, requests: Sequence[ObjectRequest]
+    ) -> list[GrantedRequest]:
+        """Leave for these requests, for some minutes. Raises UnauthorizedError, UnsupportedError."""
+        if self._grants is None:
+            raise UnsupportedError("The objects of this service are not on S3")
+        leave = await self._leave(container)
+        granted = []
+        for request in requests:
+            leave.check(request)
+            grant = self._grants.grant(
+                request.method, request.path, request.parameters, dict(request.headers)
+            )
+            granted.append(GrantedRequest(url=grant.url, headers=grant.headers))
+        return granted
+
+    async def update(
+        self, container: ContainerId, state: JobState, update: ContainerUpdate
+    ) -> None:
+        """The container has reached a state. Raises as ``ContainerUpdates.take``, and UnauthorizedError for outputs elsewhere."""
+        leave = await self._leave(container)
+        for output in update.outputs or ():
+            leave.check(ObjectRequest(method="PUT", path=output.file))
+        await self._updates.take(container.job_id, container.number, state, update)
+
+    async def _leave(self, container: ContainerId) -> Leave:
+        known = self._leaves.get(container)
+        if known is None:
+            _, plan = await self._planned(container)
+            known = self._leaves[container] = Leave(
+                inputs=frozenset(placed.file.file for placed in plan.files),
+                output_dir=plan.output_dir,
+                logs=frozenset(
+                    log_path(self._log_dir, container.job_id, container.number, stream)
+                    for stream in LogStream
+                ),
+            )
+            if len(self._leaves) > _KEPT_PLANS:
+                self._leaves.popitem(last=False)
+        return known
+
+    async def _planned(self, container: ContainerId) -> tuple[JobSummary, ContainerPlan]:
+        job = await self._store.get_job(container.job_id)
+        return job, plan_job(job.job_input, job.image.entrypoint)[container.number]

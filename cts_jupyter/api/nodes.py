@@ -1,0 +1,83 @@
+"""For workers elsewhere, each of which shows the token of its own container."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import (
+    Claim,
+    ClaimAnswer,
+    ContainerId,
+    GrantedRequests,
+    ObjectRequests,
+)
+from cts_core.states import JobState
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.jobs import JobPath
+from cts_jupyter.api.route import Access, Route
+
+
+class NodePath(JobPath):
+    """A container."""
+
+    container_num: Annotated[int, Field(ge=0)]
+
+
+class NodeStatePath(NodePath):
+    """The state that a container has reached."""
+
+    new_state: JobState
+
+
+class NodePlan(RootModel[dict[str, object]]):
+    """What a worker is told of its container; the worker that comes with this service knows its fields."""
+
+
+async def get_plan(call: Call, path: NodePath) -> NodePlan:
+    """``GET …/node/plan``."""
+    return NodePlan(await call.engine.nodes.plan(await _container(call, path)))
+
+
+async def claim(call: Call, path: NodePath, body: Claim) -> ClaimAnswer:
+    """``POST …/node/claim``."""
+    granted = await call.engine.nodes.claim(await _container(call, path), body)
+    return ClaimAnswer(granted=granted)
+
+
+async def grant_requests(call: Call, path: NodePath, body: ObjectRequests) -> GrantedRequests:
+    """``POST …/node/objects``."""
+    container = await _container(call, path)
+    return GrantedRequests(requests=await call.engine.nodes.grant(container, body.requests))
+
+
+async def update(call: Call, path: NodeStatePath, body: ContainerUpdate) -> None:
+    """``PUT …/node/update/{new_state}``."""
+    await call.engine.nodes.update(await _container(call, path), path.new_state, body)
+
+
+async def _container(call: Call, path: NodePath) -> ContainerId:
+    return await call.engine.nodes.identify(call.credentials, path.job_id, path.container_num)
+
+
+_NODE = "/external_exec/jobs/{job_id}/container/{container_num}/node"
+ROUTES = (
+    Route("GET", f"{_NODE}/plan", get_plan, Access.WORKER, "What a worker is to do"),
+    Route("POST", f"{_NODE}/claim", claim, Access.WORKER, "A worker asks for its container"),
+    Route(
+        "POST",
+        f"{_NODE}/objects",
+        grant_requests,
+        Access.WORKER,
+        "Leave to read inputs, and to write outputs and logs, for some minutes",
+    ),
+    Route(
+        "PUT",
+        f"{_NODE}/update/{{new_state}}",
+        update,
+        Access.WORKER,
+        "A worker's container has reached a state",
+    ),
+)

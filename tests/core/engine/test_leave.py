@@ -1,0 +1,77 @@
+"""A worker reads its inputs, writes its outputs and logs, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from cts_core.engine.leave import Leave
+from cts_core.errors import UnauthorizedError
+from cts_core.model.worker import ObjectRequest
+
+LEAVE = Leave(
+    inputs=frozenset({"data/in/a"}), output_dir="data/out/0", logs=frozenset({"logs/j/0-stdout"})
+)
+CRC = {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", "content-length": "0"}
+
+
+def ask(method: str, path: str, *parameters: str, **headers: str) -> None:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    LEAVE.check(
+        ObjectRequest(
+            method=method, path=path, parameters=dict.fromkeys(parameters, "1"), headers=named
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("GET", "data/in/a"),
+        ("PUT", "data/out/0/x/y"),
+        ("PUT", "data/out/0/x", "partNumber", "uploadId"),
+        ("POST", "data/out/0/x", "uploads"),
+        ("POST", "data/out/0/x", "uploadId"),
+        ("DELETE", "data/out/0/x", "uploadId"),
+        ("HEAD", "data/out/0/x"),
+        ("PUT", "logs/j/0-stdout"),
+    ],
+)
+def test_what_it_needs(asked):
+    ask(*asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("GET", "data/in/b"),
+        ("GET", "data/in/a/"),
+        ("GET", "data/in/a", "acl"),
+        ("GET", "data/out/0/x"),
+        ("HEAD", "data/in/b"),
+        ("PUT", "data/in/a"),
+        ("PUT", "data/out/0"),
+        ("PUT", "data/out/0/"),
+        ("PUT", "data/out/00/x"),
+        ("PUT", "data/out/1/x"),
+        ("PUT", "data/out/0/../1/x"),
+        ("PUT", "data/out/0/x", "acl"),
+        ("PUT", "data/out/0/x", "uploadId"),
+        ("PUT", "logs/j/1-stdout"),
+        ("POST", "data/out/0/x"),
+        ("POST", "data/out/0", "delete"),
+        ("DELETE", "data/out/0/x"),
+    ],
+)
+def test_what_is_none_of_its_business(asked):
+    with pytest.raises(UnauthorizedError):
+        ask(*asked)
+
+
+def test_headers_that_mean_more_are_refused():
+    ask("GET", "data/in/a", range="bytes=5-", if_match="e")
+    LEAVE.check(ObjectRequest(method="PUT", path="data/out/0/x", headers=CRC))
+    for header in ("x-amz-copy-source", "x-amz-acl", "x-amz-tagging"):
+        with pytest.raises(UnauthorizedError):
+            LEAVE.check(
+                ObjectRequest(method="PUT", path="data/out/0/x", headers={header: "data/in/b"})
+            )

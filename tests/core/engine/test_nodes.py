@@ -1,0 +1,119 @@
+"""A worker's token opens its own container, while its job lives."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from cts_core import errors
+from cts_core.engine.nodes import LIFETIME, Nodes, hash_of
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.updates import ContainerUpdates
+from cts_core.identity.identity import Credentials
+from cts_core.model.base import utc_now
+from cts_core.model.job import S3File
+from cts_core.model.site import Cluster
+from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import Claim, ContainerId, ObjectRequest
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.states import JobState
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from tests.contract.records import CREATED, STARTED, insert, move
+from tests.core.engine.reporting import ReportingSite
+
+KEYS = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def nodes(store) -> Nodes:
+    sites = SiteDirectory({Cluster.KBASE: ReportingSite()}, store)
+    updates = ContainerUpdates(store, sites, on_change=lambda _: None)
+    return Nodes(store, updates, log_dir="logs/x", grants=KeyGrants(KEYS), make_plan=None)
+
+
+def shown(token) -> Credentials:
+    return Credentials(f"Bearer {token.get_secret_value()}")
+
+
+async def test_a_token_is_good_for_its_container_alone(nodes, store):
+    job, other = await insert(store, 2, cluster="kbase", num_containers=2), await insert(store)
+    tokens = await nodes.issue(job)
+    assert len(tokens) == 2
+    for number, token in enumerate(tokens):
+        assert await nodes.identify(shown(token), job.id, number) == ContainerId(job.id, number)
+        for stranger in ((job.id, 1 - number), (other.id, 0), ("none", 0)):
+            with pytest.raises(errors.UnauthorizedError):
+                await nodes.identify(shown(token), *stranger)
+
+
+async def test_it_ends_with_its_job_or_its_time(nodes, store):
+    job = await insert(store)
+    (token,) = await nodes.issue(job)
+    known = hash_of(token.get_secret_value())
+    late = utc_now() + LIFETIME + timedelta(seconds=1)
+    assert await store.find_worker_token(known, now=late) is None
+    assert await move(store, job.id, CREATED, JobState.ERROR)
+    with pytest.raises(errors.InvalidTokenError):
+        await nodes.identify(shown(token), job.id, 0)
+
+
+@pytest.mark.parametrize("given", ["Bearer other", "Bearer cts-worker.", "Bearer cts-worker.x"])
+async def test_other_tokens_are_none(nodes, store, given):
+    job = await insert(store)
+    await nodes.issue(job)
+    with pytest.raises(errors.InvalidTokenError):
+        await nodes.identify(Credentials(given), job.id, 0)
+
+
+async def test_the_records_do_not_hold_the_token(nodes, store, tmp_path):
+    (token,) = await nodes.issue(await insert(store))
+    secret = token.get_secret_value().encode()
+    await store.close()
+    assert not [f for f in tmp_path.iterdir() if secret in f.read_bytes()]
+    assert hash_of(secret.decode()).encode() in (tmp_path / "records.sqlite").read_bytes()
+
+
+async def test_requests_to_the_store_are_signed_and_the_secret_stays(nodes, store):
+    job = await insert(store)
+    (file,) = job.job_input.files[:1]
+    container = ContainerId(job.id, 0)
+    (granted,) = await nodes.grant(container, [ObjectRequest(method="GET", path=file.file)])
+    assert granted.url == f"https://s3.invalid/{file.file}"
+    assert "key-id" in granted.headers["authorization"]
+    assert KEYS.secret not in granted.model_dump_json()
+    assert granted.headers["authorization"] not in repr(granted)
+    log = f"logs/x/{job.id}/container-0-stdout.txt"
+    assert await nodes.grant(container, [ObjectRequest(method="PUT", path=log)])
+    with pytest.raises(errors.UnauthorizedError):
+        await nodes.grant(container, [ObjectRequest(method="PUT", path=file.file)])
+
+
+async def test_nothing_is_claimed_of_a_job_that_is_being_canceled(nodes, store):
+    job = await insert(store)
+    container, claim = ContainerId(job.id, 0), Claim(process="1.0", run=0, worker="w")
+    assert await nodes.claim(container, claim)
+    assert not await nodes.claim(container, claim.model_copy(update={"process": "2.0"}))
+    assert await move(store, job.id, CREATED, STARTED)
+    assert await move(store, job.id, STARTED, JobState.CANCELING)
+    with pytest.raises(errors.JobStateError):
+        await nodes.claim(container, claim)
+
+
+async def test_outputs_are_the_containers_own(nodes, store):
+    job = await insert(store, cluster="kbase")
+    container = ContainerId(job.id, 0)
+    assert await move(store, job.id, CREATED, STARTED)
+    elsewhere = ContainerUpdate(time=utc_now(), outputs=[S3File(file="data/elsewhere/x")])
+    with pytest.raises(errors.UnauthorizedError):
+        await nodes.update(container, JobState.COMPLETE, elsewhere)
+    await nodes.update(container, JobState.JOB_SUBMITTING, ContainerUpdate(time=utc_now()))
+    assert await store.container_states(job.id) == [JobState.JOB_SUBMITTING]
