@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from cts_core.engine.leave import Leave
 from cts_core.engine.logs import log_path
 from cts_core.engine.updates import ContainerUpdates
-from cts_core.errors import InvalidTokenError, JobStateError, UnauthorizedError, UnsupportedError
+from cts_core.errors import InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
@@ -77,20 +77,17 @@ class Nodes:
         await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
         return [SecretStr(token) for token in tokens]
 
-    async def identify(self, credentials: Credentials, job_id: str, number: int) -> ContainerId:
-        """The container of this job, if the token is its own.
+    async def identify(self, credentials: Credentials) -> ContainerId:
+        """The container that the token of a request stands for.
 
-        Raises NoTokenError, InvalidAuthHeaderError and InvalidTokenError, also once the job has ended, and
-        UnauthorizedError for another container's.
+        Raises NoTokenError, InvalidAuthHeaderError and InvalidTokenError, also once the job has ended.
         """
         token = bearer_token(credentials.authorization)
         found = None
         if token.startswith(PREFIX):
             found = await self._store.find_worker_token(hash_of(token), now=utc_now())
         if found is None:
-            raise InvalidTokenError("The token is of no job that is still to be done")
-        if found != ContainerId(job_id, number):
-            raise UnauthorizedError("The token is another container's")
+            raise InvalidTokenError
         return found
 
     async def plan(self, container: ContainerId) -> dict[str, Any]:

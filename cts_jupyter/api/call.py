@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
+from cts_core.model.worker import ContainerId
 
 if TYPE_CHECKING:
     from cts_jupyter.api.route import Route
@@ -29,6 +30,8 @@ class Call:
     """The request's headers, by name in any case."""
     routes: Sequence[Route]
     """The whole table, for those who describe it."""
+    container: ContainerId | None = None
+    """The container whose worker asks, on routes for workers."""
 
     @property
     def credentials(self) -> Credentials:

@@ -18,6 +18,8 @@ from tornado.web import stream_request_body
 
 from cts_core.engine.engine import Engine
 from cts_core.errors import AuthenticationError, CTSError
+from cts_core.identity.identity import Credentials
+from cts_core.model.worker import ContainerId
 from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
@@ -60,6 +62,7 @@ class CTSHandler(BaseHandler):
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._engine: Engine | None = None
+        self._container: ContainerId | None = None
         self._began = time.perf_counter()
         self._seconds: float | None = None
 
@@ -104,6 +107,8 @@ class CTSHandler(BaseHandler):
         access = find_access(self, engine.identity)
         access.check_host()
         if route is not None and route.access is Access.WORKER:
+            shown = Credentials(self.request.headers.get("Authorization"))
+            self._container = await engine.nodes.identify(shown)
             return
         is_open = route is not None and route.access is Access.ANYONE
         tells_more = route is not None and route.tells_more
@@ -119,7 +124,13 @@ class CTSHandler(BaseHandler):
                 self._user = await access.identify(engine.identity, required=False)
 
     def _call(self) -> Call:
-        return Call(self._engine, self._user, self.request.headers, self._service.routes)
+        return Call(
+            self._engine,
+            self._user,
+            self.request.headers,
+            self._service.routes,
+            container=self._container,
+        )
 
     # The body.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, RootModel
 
+from cts_core.errors import UnauthorizedError
 from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import (
     Claim,
@@ -38,28 +39,31 @@ class NodePlan(RootModel[dict[str, object]]):
 
 async def get_plan(call: Call, path: NodePath) -> NodePlan:
     """``GET …/node/plan``."""
-    return NodePlan(await call.engine.nodes.plan(await _container(call, path)))
+    return NodePlan(await call.engine.nodes.plan(_container(call, path)))
 
 
 async def claim(call: Call, path: NodePath, body: Claim) -> ClaimAnswer:
     """``POST …/node/claim``."""
-    granted = await call.engine.nodes.claim(await _container(call, path), body)
+    granted = await call.engine.nodes.claim(_container(call, path), body)
     return ClaimAnswer(granted=granted)
 
 
 async def grant_requests(call: Call, path: NodePath, body: ObjectRequests) -> GrantedRequests:
     """``POST …/node/objects``."""
-    container = await _container(call, path)
+    container = _container(call, path)
     return GrantedRequests(requests=await call.engine.nodes.grant(container, body.requests))
 
 
 async def update(call: Call, path: NodeStatePath, body: ContainerUpdate) -> None:
     """``PUT …/node/update/{new_state}``."""
-    await call.engine.nodes.update(await _container(call, path), path.new_state, body)
+    await call.engine.nodes.update(_container(call, path), path.new_state, body)
 
 
-async def _container(call: Call, path: NodePath) -> ContainerId:
-    return await call.engine.nodes.identify(call.credentials, path.job_id, path.container_num)
+def _container(call: Call, path: NodePath) -> ContainerId:
+    asked = ContainerId(path.job_id, path.container_num)
+    if call.container != asked:
+        raise UnauthorizedError("The token is another container's")
+    return asked
 
 
 _NODE = "/external_exec/jobs/{job_id}/container/{container_num}/node"
