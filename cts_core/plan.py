@@ -192,6 +192,16 @@ def _arguments(
             yield from _with_flag(arg.flag, values(arg))
 
 
+def plan_container(job: JobInput, entrypoint: Sequence[str], number: int) -> ContainerPlan:
+    """The plan of one container of a job that ``plan_job`` takes, at the cost of its own files alone."""
+    size, extra = divmod(len(job.files), job.num_containers)
+    start = number * size + min(number, extra)
+    files = job.files[start : start + size + (number < extra)]
+    params = job.params
+    placed = _place_files(files, job.input_roots or [], params.input_mount_point)
+    return _plan_container(job, entrypoint, number, placed)
+
+
 def plan_job(job: JobInput, entrypoint: Sequence[str]) -> list[ContainerPlan]:
     """What every container of ``job`` gets, in the order of their numbers.
 

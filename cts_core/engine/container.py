@@ -1,4 +1,4 @@
-"""Moving a container in the records, as far as the records can hold what it came to."""
+"""Moving a container in the records, as far as they can hold what it came to."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import logging
 from collections.abc import Sequence
 
 from cts_core.engine import outcome as outcomes
-from cts_core.errors import RecordTooLargeError
+from cts_core.errors import NoSuchContainerError, RecordTooLargeError
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobSummary
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
+
+
+def check_number(job: JobSummary, number: int) -> None:
+    """Raise NoSuchContainerError unless the job has this container."""
+    if number >= job.job_input.num_containers:
+        raise NoSuchContainerError(
+            f"Container number must be < {job.job_input.num_containers} for job {job.id}"
+        )
 
 
 async def move_container(

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from cts_core.engine.container import check_number
 from cts_core.engine.leave import Leave
 from cts_core.engine.logs import log_path
 from cts_core.engine.updates import ContainerUpdates
-from cts_core.errors import InvalidTokenError, JobStateError, UnsupportedError
+from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
@@ -25,7 +26,7 @@ from cts_core.model.worker import (
     GrantedRequest,
     ObjectRequest,
 )
-from cts_core.plan import ContainerPlan, plan_job
+from cts_core.plan import ContainerPlan, plan_container
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream
 from cts_core.states import TERMINAL, JobState
@@ -77,15 +78,18 @@ class Nodes:
         await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
         return [SecretStr(token) for token in tokens]
 
-    async def identify(self, credentials: Credentials) -> ContainerId:
-        """The container that the token of a request stands for.
+    async def identify(self, credentials: Credentials) -> ContainerId | None:
+        """The container that the token of a request stands for; None for a token of another kind, or none.
 
-        Raises NoTokenError, InvalidAuthHeaderError and InvalidTokenError, also once the job has ended.
+        Raises InvalidTokenError, also once the job has ended.
         """
-        token = bearer_token(credentials.authorization)
-        found = None
-        if token.startswith(PREFIX):
-            found = await self._store.find_worker_token(hash_of(token), now=utc_now())
+        try:
+            token = bearer_token(credentials.authorization)
+        except AuthenticationError:
+            return None
+        if not token.startswith(PREFIX):
+            return None
+        found = await self._store.find_worker_token(hash_of(token), now=utc_now())
         if found is None:
             raise InvalidTokenError
         return found
@@ -103,8 +107,10 @@ class Nodes:
         Raises JobStateError once the job is being canceled: nothing is to begin then.
         """
         job = await self._store.get_summary(container.job_id)
+        check_number(job, container.number)
         states = await self._store.container_states(container.job_id)
-        if job.state is JobState.CANCELING or states[container.number] in TERMINAL:
+        over = TERMINAL | {JobState.CANCELING}
+        if job.state in over or states[container.number] in TERMINAL:
             raise JobStateError(
                 f"Container {container.number} of job {job.id} is not to run any more"
             )
@@ -153,4 +159,5 @@ class Nodes:
 
     async def _planned(self, container: ContainerId) -> tuple[JobSummary, ContainerPlan]:
         job = await self._store.get_job(container.job_id)
-        return job, plan_job(job.job_input, job.image.entrypoint)[container.number]
+        check_number(job, container.number)
+        return job, plan_container(job.job_input, job.image.entrypoint, container.number)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cts_core.engine.container import move_container
+from cts_core.engine.container import check_number, move_container
 from cts_core.engine.sites import SiteDirectory
-from cts_core.errors import JobStateError, NoSuchContainerError, UnsupportedError
+from cts_core.errors import JobStateError, UnsupportedError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.model.update import ContainerUpdate
@@ -38,10 +38,7 @@ class ContainerUpdates:
         workers do not report like this, JobStateError for a state that cannot come next.
         """
         job = await self._store.get_summary(job_id)
-        if number >= job.job_input.num_containers:
-            raise NoSuchContainerError(
-                f"Container number must be < {job.job_input.num_containers} for job {job_id}"
-            )
+        check_number(job, number)
         if not self._sites.get(job.cluster).takes_updates:
             raise UnsupportedError(
                 f"The containers of cluster {job.cluster.value} are watched by this service itself"

@@ -31,7 +31,7 @@ class Call:
     routes: Sequence[Route]
     """The whole table, for those who describe it."""
     container: ContainerId | None = None
-    """The container whose worker asks, on routes for workers."""
+    """The container whose worker asks by a token that is good for it alone."""
 
     @property
     def credentials(self) -> Credentials:

@@ -82,7 +82,8 @@ class CTSHandler(BaseHandler):
         if isinstance(found, CTSError):
             raise found
         route, texts = found
-        check_roles(self._user, route.access)
+        if self._container is None:
+            check_roles(self._user, route.access)
         self._routed = found
         if not route.takes_upload:
             if announced_bytes(self.request.headers) > MAX_JSON_BODY:
@@ -109,7 +110,8 @@ class CTSHandler(BaseHandler):
         if route is not None and route.access is Access.WORKER:
             shown = Credentials(self.request.headers.get("Authorization"))
             self._container = await engine.nodes.identify(shown)
-            return
+            if self._container is not None:
+                return
         is_open = route is not None and route.access is Access.ANYONE
         tells_more = route is not None and route.tells_more
         if tells_more or (route is not None and route.access is Access.MONITOR):

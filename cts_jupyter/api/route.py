@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Access(Enum):
-    """Who may use a route: anyone, any user, who holds one of its ``roles``, or the worker of its container."""
+    """Who may use a route: anyone, any user, or who holds one of its ``roles``."""
 
     ANYONE = "anyone"
     USER = "user"
@@ -34,7 +34,7 @@ class Access(Enum):
     REFDATA_SERVICE = "refdata service"
     MONITOR = "admin or monitor"
     WORKER = "worker"
-    """No user: the handler looks at the token."""
+    """An executor, or who has the token of the container that is asked for."""
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -45,6 +45,7 @@ class Access(Enum):
 _ROLES = {
     Access.ADMIN: frozenset({Role.ADMIN}),
     Access.EXECUTOR: frozenset({Role.EXECUTOR}),
+    Access.WORKER: frozenset({Role.EXECUTOR}),
     Access.ADMIN_OR_EXECUTOR: frozenset({Role.ADMIN, Role.EXECUTOR}),
     Access.REFDATA_SERVICE: frozenset({Role.REFDATA_SERVICE}),
     Access.MONITOR: frozenset({Role.ADMIN, Role.MONITOR}),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput
-from cts_core.plan import place_file, plan_job, split_evenly
+from cts_core.plan import place_file, plan_container, plan_job, split_evenly
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "f 0", "ä", "manifest-1", "x.fa"])
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
@@ -87,6 +87,7 @@ def test_every_file_has_one_place_or_the_plan_is_refused(files, containers, root
     assert [plan.number for plan in plans] == list(range(containers))
     assert [placed.file.file for plan in plans for placed in plan.files] == files
     for plan in plans:
+        assert plan_container(job, ["tool"], plan.number) == plan
         assert plan.argv == ["tool", *(f"/input_files/{placed.place}" for placed in plan.files)]
         folders = {p.place.rpartition("/")[0] for p in plan.files}
         assert not folders & {p.place for p in plan.files}

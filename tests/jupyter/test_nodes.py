@@ -81,12 +81,22 @@ async def test_another_containers_token_is_refused(server: Server) -> None:
             assert (answer.status_code, answer.json()["error"]["appcode"]) == (403, 20000)
 
 
-async def test_no_other_token_and_no_worker_elsewhere(
+async def test_an_executor_may_ask_for_every_container(
     server: Server, kbase_auth: KBaseAuth
 ) -> None:
-    job_id, (token,) = await new_job(server)
+    job_id, _ = await new_job(server)
     executor = kbase_auth.add("exe", "CTS_EXTERNAL_EXECUTOR")
-    for given in (executor, "cts-worker.x", None):
+    claimed = await server.request("POST", node(job_id, 0, "claim"), token=executor, json=CLAIM)
+    assert claimed.json() == {"granted": True}
+    for number, appcode in ((1, 40050), (2**40, 40050)):
+        path = node(job_id, number, "claim")
+        answer = await server.request("POST", path, token=executor, json=CLAIM)
+        assert (answer.status_code, answer.json()["error"]["appcode"]) == (404, appcode)
+
+
+async def test_no_worker_elsewhere(server: Server) -> None:
+    job_id, (token,) = await new_job(server)
+    for given in ("cts-worker.x", None):
         answer = await server.request("POST", node(job_id, 0, "claim"), token=given, json=CLAIM)
         assert answer.status_code == 401
     assert (await server.get("/jobs", token=token)).status_code == 401

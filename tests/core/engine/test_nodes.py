@@ -62,12 +62,27 @@ async def test_it_ends_with_its_job_or_its_time(nodes, store):
         await nodes.identify(shown(token))
 
 
-@pytest.mark.parametrize("given", ["Bearer other", "Bearer cts-worker.", "Bearer cts-worker.x"])
-async def test_other_tokens_are_none(nodes, store, given):
+@pytest.mark.parametrize("given", ["Bearer cts-worker.", "Bearer cts-worker.x"])
+async def test_a_made_up_token_is_refused(nodes, store, given):
     job = await insert(store)
     await nodes.issue(job)
     with pytest.raises(errors.InvalidTokenError):
         await nodes.identify(Credentials(given))
+
+
+@pytest.mark.parametrize("given", [None, "Basic eDp5", "Bearer other"])
+async def test_what_is_no_workers_token_is_left_to_others(nodes, given):
+    assert await nodes.identify(Credentials(given)) is None
+
+
+async def test_a_container_that_the_job_has_not(nodes, store):
+    job = await insert(store)
+    for ask in (
+        nodes.claim(ContainerId(job.id, 1), Claim(process="1.0", run=0, worker="w")),
+        nodes.grant(ContainerId(job.id, 1), [ObjectRequest(method="GET", path="data/a")]),
+    ):
+        with pytest.raises(errors.NoSuchContainerError):
+            await ask
 
 
 async def test_the_records_do_not_hold_the_token(nodes, store, tmp_path):
