@@ -1,7 +1,7 @@
 """A real HTCondor pool on loopback: collector, negotiator, schedd and one startd, from Debian sid.
 
 The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
-takes seconds here. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
+takes seconds here. The pool's rules, by which it holds containers or keeps them waiting, are for users of their own. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
 """
 
 from __future__ import annotations
@@ -104,18 +104,19 @@ ALLOW_NEGOTIATOR = condor@*/127.0.0.1 root@*/127.0.0.1
 ALLOW_ADMINISTRATOR = condor@*/127.0.0.1 root@*/127.0.0.1
 QUEUE_SUPER_USERS = root, condor
 
-NEGOTIATOR_INTERVAL = 2
-NEGOTIATOR_CYCLE_DELAY = 1
-NEGOTIATOR_MIN_INTERVAL = 1
-SCHEDD_INTERVAL = 2
-SCHEDD_MIN_INTERVAL = 1
+NEGOTIATOR_INTERVAL = 1
+NEGOTIATOR_CYCLE_DELAY = 0
+NEGOTIATOR_MIN_INTERVAL = 0
+SCHEDD_INTERVAL = 1
+SCHEDD_MIN_INTERVAL = 0
 UPDATE_INTERVAL = 5
+POLLING_INTERVAL = 1
 COLLECTOR_UPDATE_INTERVAL = 5
 JOB_START_DELAY = 0
 JOB_START_COUNT = 100
-STARTER_UPDATE_INTERVAL = 2
-SHADOW_QUEUE_UPDATE_INTERVAL = 2
-PERIODIC_EXPR_INTERVAL = 2
+STARTER_UPDATE_INTERVAL = 1
+SHADOW_QUEUE_UPDATE_INTERVAL = 1
+PERIODIC_EXPR_INTERVAL = 1
 PERIODIC_EXPR_TIMESLICE = 0.5
 CLAIM_WORKLIFE = 1200
 FILETRANSFER_PLUGINS = /mnt/fetch
@@ -132,6 +133,7 @@ NUM_SLOTS = 1
 NUM_SLOTS_TYPE_1 = 1
 SLOT_TYPE_1 = 100%
 SLOT_TYPE_1_PARTITIONABLE = True
+CONSUMPTION_POLICY = True
 START = True
 SUSPEND = False
 PREEMPT = False
@@ -139,6 +141,12 @@ KILL = False
 WANT_SUSPEND = False
 WANT_VACATE = False
 RANK = 0
+use POLICY : HOLD_IF_MEMORY_EXCEEDED
+MEMORY_EXCEEDED = TARGET.AccountingGroup =?= "limited" && TARGET.CTSContainerNumber == 0 && MemoryUsage > Memory
+SYSTEM_PERIODIC_HOLD_NAMES = memory runtime
+SYSTEM_PERIODIC_HOLD_memory = AccountingGroup == "limited" && CTSContainerNumber == 1 && MemoryUsage > RequestMemory
+SYSTEM_PERIODIC_HOLD_runtime = AccountingGroup == "limited" && CTSContainerNumber == 2 && RemoteWallClockTime > 1
+one_at_a_time_LIMIT = 1
 BASE_CGROUP =
 USE_PID_NAMESPACES = False
 MOUNT_UNDER_SCRATCH =

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,7 +13,13 @@ from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
 CANCELED_REASON = "CTS: the job was canceled"
 """Why we remove containers from the queue; all that leave it otherwise were not canceled."""
+MAX_REASON = 500
+"""Characters of the words of a pool's rule that an owner is told."""
 _MIB = 1 << 20
+_WALL_LIMIT = re.compile(r"RemoteWallClockTime\s*>=?\s*(\d+)")
+"""In the reason of a hold by an expression, which it quotes: the seconds that it allows."""
+_FROM_NODE = re.compile(r"^Error from \S+: ")
+_UNITS = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 class Status(IntEnum):
@@ -34,6 +41,7 @@ class Hold(IntEnum):
     JOB_POLICY = 3
     OUTPUT_TRANSFER = 12
     INPUT_TRANSFER = 13
+    NODE_POLICY = 21
     SYSTEM_POLICY = 26
     OUT_OF_RESOURCES = 34
     JOB_DURATION = 46
@@ -67,6 +75,10 @@ class Ad:
     system_cpu: float | None
     committed: float | None
     wall: float | None
+    job_limit: int | None
+    """Seconds that it may run with its files coming and going, by ``allowed_job_duration``."""
+    execute_limit: int | None
+    """Seconds that it may run without, by ``allowed_execute_duration``."""
 
     @property
     def seconds_in_status(self) -> float:
@@ -105,6 +117,8 @@ ATTRIBUTES = (
     "RemoteSysCpu",
     "CommittedTime",
     "RemoteWallClockTime",
+    "AllowedJobDuration",
+    "AllowedExecuteDuration",
 )
 """The projection of every question."""
 
@@ -132,16 +146,16 @@ def hold_words(ad: Ad) -> str:
             why = "the node could not fetch the program that CTS starts there"
         case Hold.OUTPUT_TRANSFER:
             why = "the node could not hand back what CTS wrote there"
-        case Hold.OUT_OF_RESOURCES if "memory" in reason.lower():
-            why = _memory(ad)
-        case Hold.OUT_OF_RESOURCES:
-            why = "it used more of its node than it may"
-        case Hold.JOB_DURATION | Hold.EXECUTE_DURATION:
-            why = f"it ran longer than the pool allows{_ran(ad)}"
-        case Hold.JOB_POLICY if "periodic" in reason.lower():
-            why = f"it ran longer than the 7 days that a container may{_ran(ad)}"
+        case Hold.JOB_DURATION if ad.job_limit:
+            why = _ran(ad, ad.job_limit)
+        case Hold.EXECUTE_DURATION if ad.execute_limit:
+            why = _ran(ad, ad.execute_limit)
+        case Hold.JOB_POLICY | Hold.SYSTEM_POLICY if limit := _WALL_LIMIT.search(reason):
+            why = _ran(ad, int(limit[1]))
         case Hold.JOB_POLICY:
             why = "CTS's program on the node failed before it could say why"
+        case Hold.NODE_POLICY | Hold.SYSTEM_POLICY | Hold.OUT_OF_RESOURCES:
+            why = _memory(ad) if "memory" in reason.lower() else _rule(ad, reason)
         case Hold.USER:
             why = "an operator of the pool put it on hold"
         case _:
@@ -150,13 +164,30 @@ def hold_words(ad: Ad) -> str:
 
 
 def _memory(ad: Ad) -> str:
-    used = "" if ad.memory_used is None else f" and used {int(ad.memory_used)} MiB"
-    return f"it needed more memory than it asked for: it may have {ad.memory} MiB{used}"
+    asked, used = f"it asked for {ad.memory} MiB of memory", int(ad.memory_used or 0)
+    if used > (ad.memory or 0):
+        return f"{asked} and used {used} MiB"
+    # What it was killed for came after the pool had measured.
+    return f"{asked} and used more; {used} MiB were measured last"
 
 
-def _ran(ad: Ad) -> str:
-    hours = (ad.wall or 0) / 3600
-    return f": it ran for {hours:.1f} hours" if hours else ""
+def _ran(ad: Ad, limit: int) -> str:
+    ran = f"it ran for {_time(ad.wall)}" if ad.wall else "it ran for too long"
+    return f"{ran}, and its limit is {_time(limit)}"
+
+
+def _rule(ad: Ad, reason: str) -> str:
+    """The pool's own words name the limit; beside them, what was used."""
+    words = _FROM_NODE.sub("", reason)[:MAX_REASON].rstrip(".")
+    used = f"it ran for {_time(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
+    return f"its pool has a rule that says: {words}; {used}"
+
+
+def _time(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
 
 
 def gone_words(ad: Ad | None) -> str:
