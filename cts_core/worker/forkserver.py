@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 
-from cts_core.worker.run import main
+from cts_core.worker.local import main
 from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import WORKER_LOG, ContainerFolder
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import time
 import traceback
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, Callable, Union
+from typing import Any, Callable, ContextManager, Mapping, Protocol, Union
 
-from cts_core.worker import processes
 from cts_core.worker.directory import Directory, DirectoryError
-from cts_core.worker.failpoint import failpoint
 from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.container import Pause, RuntimeFault
 from cts_core.worker.runtimes.table import RUNTIMES
 from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_refusals import S3Error
 from cts_core.worker.spool import (
     INPUTS,
     OUTPUTS,
-    PLAN,
     STREAMS,
     TRANSIENT,
     ContainerFolder,
@@ -34,8 +28,6 @@ from cts_core.worker.spool import (
 from cts_core.worker.watch import Ended, Stop, Watch
 
 _LOG_TYPE = "text/plain; charset=utf-8"
-_RESULT_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 66, 0.1, 10.0
-"""A result that cannot be written, for want of space, is tried this often; the pauses, in seconds, double."""
 _TICK_SECONDS = 0.1
 """Between looks for a cancel while the object store is away."""
 _MAX_NAMED = 10
@@ -50,6 +42,23 @@ class Canceled(Exception):
     """The job was canceled."""
 
 
+class Stopped(Exception):
+    """The worker was told to end; the text is for the container's owner."""
+
+
+Objects = Union[Directory, S3Objects]
+
+
+class Audience(Protocol):
+    """Who is told how far a container is."""
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """A state is reached: ``state``, ``time``, and what is known with it. Raises nothing."""
+
+    def watching(self) -> ContextManager[None]:
+        """Entered while the container runs and its logs grow."""
+
+
 class Worker:
     """Takes one claimed container to its end."""
 
@@ -58,24 +67,23 @@ class Worker:
         folder: ContainerFolder,
         plan: WorkerPlan,
         stop: Stop,
-        on_event: Callable[[], None],
-        keys: S3Keys | None = None,
+        audience: Audience,
+        reach: Callable[[Pause], Objects],
     ) -> None:
+        """``reach`` gives the way to the objects, which waits by what it is handed. Raises S3Error where there is none."""
+        self.is_stopped = False
+        """Whether it ended because it was told to, and not by itself."""
         self._folder = folder
         self._plan = plan
         self._stop = stop
-        self._on_event = on_event
-        self._keys = keys
+        self._audience = audience
+        self._reach = reach
         self._container = RUNTIMES[plan.container_runtime](plan, folder)
         self._result: dict[str, Any] = {}
 
     @cached_property
-    def _objects(self) -> Union[Directory, S3Objects]:
-        if self._plan.objects_root:
-            return Directory(self._plan.objects_root)
-        if self._keys is None:
-            raise S3Error("its job has its objects on S3, to which this server has no keys")
-        return S3Objects(self._keys.http(), KeyGrants(self._keys), pause=self._pause)
+    def _objects(self) -> Objects:
+        return self._reach(self._pause)
 
     def _pause(self, seconds: float) -> None:
         """Wait before something is tried again, unless nobody needs that any more."""
@@ -93,7 +101,8 @@ class Worker:
             self._steps()
         except Canceled:
             self._end("canceled")
-        except Failed as e:
+        except (Failed, Stopped) as e:
+            self.is_stopped = isinstance(e, Stopped)
             self._end("error", error=str(e), admin_error=str(e))
         except Exception:  # noqa: BLE001 - whatever it is, the container must end with a result
             self._end(
@@ -130,6 +139,8 @@ class Worker:
         )
         if ended.canceled:
             raise Canceled
+        if ended.was_told:
+            raise Stopped(ended.why)
         if ended.exit_code != 0 or ended.is_stopped:
             self._process_error(ended)
         else:
@@ -162,14 +173,14 @@ class Worker:
         if self._folder.is_canceled():
             raise Canceled("The job was canceled.")
         if self._stop.asked:
-            raise Failed(
+            raise Stopped(
                 "Its worker was told to end, as when the machine is shut down. Submit it again."
             )
 
     def _event(self, state: str, **fields: object) -> None:
         with _told("Its progress could not be recorded"):
-            self._folder.append_event(state, **fields)
-        self._on_event()
+            event = self._folder.append_event(state, **fields)
+        self._audience.tell(event)
 
     def _fetch(self) -> None:
         for name in TRANSIENT:
@@ -199,7 +210,8 @@ class Worker:
         watch = Watch(self._container, process, self._folder, self._plan, logs)
         try:
             self._event("job_submitted")
-            ended = watch.until_ended(self._stop)
+            with self._audience.watching():
+                ended = watch.until_ended(self._stop)
         finally:
             # Whatever happens to us, nothing of the container is left to itself.
             watch.clear_up()
@@ -273,54 +285,3 @@ def _below(root: str, place: str) -> str:
 def _named(names: list[str]) -> str:
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
-
-
-def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> None:
-    """Claim the container in this folder and run it; leave quietly when somebody else has it.
-
-    ``nudge``: a pipe that gets one byte for each event, if anybody still listens. ``keys``: to objects on S3.
-    """
-    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(ignored, signal.SIG_IGN)
-    folder = ContainerFolder(path)
-    if folder.hold_lock() is None:
-        return
-    failpoint("claim:before")
-    if not folder.claim():
-        return
-    failpoint("claim:after")
-    processes.become_reaper()
-
-    def on_event() -> None:
-        # When nobody listens, or has not for so long that the pipe is full: who cares can look.
-        if nudge is not None:
-            with suppress(OSError):
-                os.write(nudge, b".")
-
-    plan = WorkerPlan.load(folder.file(PLAN))
-    result = Worker(folder, plan, Stop(), on_event, keys).run()
-    failpoint("result:before")
-    _write_result(folder, result)
-    failpoint("result:after")
-    on_event()
-    folder.remove_transient()
-
-
-def _write_result(folder: ContainerFolder, result: dict[str, Any]) -> None:
-    pause = _FIRST_PAUSE
-    for _ in range(_RESULT_TRIES):
-        try:
-            folder.write_result(result)
-        except OSError as e:  # noqa: PERF203 - tries are seconds apart
-            if isinstance(e, FileNotFoundError):
-                # The folder is gone, and with it whoever would read the result.
-                return
-            with suppress(OSError):
-                # Our log is on the same disk.
-                sys.stderr.write(f"The result could not be written: {e}\n")
-            # They may be what fills the disk, and everything in them is stored or given up.
-            folder.remove_transient()
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        else:
-            return

@@ -150,9 +150,10 @@ class ContainerFolder:
         except ValueError:
             return {}
 
-    def append_event(self, state: str, **fields: object) -> None:
-        """Say durably that a state is reached."""
-        line = json.dumps({"state": state, "time": now(), **fields}).encode() + b"\n"
+    def append_event(self, state: str, **fields: object) -> dict[str, Any]:
+        """Say durably that a state is reached; returns what was said."""
+        event = {"state": state, "time": now(), **fields}
+        line = json.dumps(event).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self.file(EVENTS), flags, 0o600)
         try:
@@ -164,6 +165,7 @@ class ContainerFolder:
             os.fsync(fd)
         finally:
             os.close(fd)
+        return event
 
     def read_events(self) -> list[dict[str, Any]]:
         """All events so far, at most one a state; a last line that a crash has torn is none."""

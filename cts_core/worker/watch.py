@@ -40,6 +40,8 @@ class Ended:
     is_stopped: bool
     """Whether we stopped it, for ``why``."""
     canceled: bool
+    was_told: bool
+    """Whether we stopped it because we were told to end."""
     cpu_seconds: float | None
     wall_seconds: float
     max_memory: int | None
@@ -67,6 +69,7 @@ class Watch:
         self._code: int | None = None
         self._stopped_for: str | None = None
         self._canceled = False
+        self._was_told = False
         self._exit: int | None = None
         self._poll = select.poll()
         self._pipes: dict[int, tuple[IO[bytes], BoundedLog]] = {}
@@ -96,6 +99,7 @@ class Watch:
             why=self._stopped_for or found.why,
             is_stopped=self._stopped_for is not None,
             canceled=self._canceled,
+            was_told=self._was_told,
             cpu_seconds=None if cpu is None else round(cpu, 3),
             # A quick program takes less than a millisecond, and never none.
             wall_seconds=round(wall, 6),
@@ -168,6 +172,7 @@ class Watch:
                 f"{self._plan.runtime:g} seconds. Submit it again with a longer runtime."
             )
         elif stop.asked:
+            self._was_told = True
             self._stop(
                 "It was stopped because its worker was told to end, as when the machine is shut down. "
                 "Submit it again."

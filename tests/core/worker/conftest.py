@@ -23,7 +23,7 @@ from cts_core.worker.spool import CANCELED, PLAN, ContainerFolder, write_json
 
 _PATIENCE = 30.0
 _MAIN = (
-    "import sys; from cts_core.worker.run import main; main(sys.argv[1], *map(int, sys.argv[2:]))"
+    "import sys; from cts_core.worker.local import main; main(sys.argv[1], *map(int, sys.argv[2:]))"
 )
 
 

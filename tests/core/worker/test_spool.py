@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker import run
+from cts_core.worker import local
 from cts_core.worker.spool import CLAIM, EVENTS, LOCK, RESULT, ContainerFolder, remove_tree
 
 
@@ -115,9 +115,9 @@ def test_result_waits_for_space_with_a_log_on_the_same_disk(
         if left:
             raise OSError(left.pop(), "no space")
 
-    monkeypatch.setattr(run, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(local, "_FIRST_PAUSE", 0.0)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(sys, "stderr", _FullDisk())
-    run._write_result(folder, {"state": "complete"})
+    local._write_result(folder, {"state": "complete"})
     assert (folder.read_result() or {})["state"] == "complete"
     assert [path.name for path in Path(folder.path).iterdir()] == [RESULT]
