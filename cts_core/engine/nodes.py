@@ -19,7 +19,7 @@ from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateErro
 from cts_core.identity.identity import Credentials, bearer_token
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
     Claim,
     ContainerId,
@@ -132,9 +132,7 @@ class Nodes:
             granted.append(GrantedRequest(url=grant.url, headers=grant.headers))
         return granted
 
-    async def update(
-        self, container: ContainerId, state: JobState, update: ContainerUpdate
-    ) -> None:
+    async def update(self, container: ContainerId, state: JobState, update: NodeUpdate) -> None:
         """The container has reached a state. Raises as ``ContainerUpdates.take``, and UnauthorizedError for outputs elsewhere."""
         leave = await self._leave(container)
         for output in update.outputs or ():

@@ -45,7 +45,7 @@ class ContainerUpdates:
             )
         if state in _OURS:
             raise JobStateError(f"A container becomes {state.value} by the service alone")
-        outcome = _outcome(state, update)
+        outcome = _outcome(update, ended=state is JobState.COMPLETE)
         while True:
             # A container moves forward only, so that this ends.
             container = (await self._store.containers(job_id))[number]
@@ -73,13 +73,9 @@ def _clamped(said: datetime, last: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-def _outcome(state: JobState, update: ContainerUpdate) -> ContainerOutcome:
-    outputs = update.outputs
-    if state is JobState.COMPLETE:
-        outputs = outputs or []
-    return ContainerOutcome(
-        exit_code=update.exit_code,
-        outputs=outputs,
-        admin_error=update.admin_error or None,
-        traceback=update.traceback or None,
-    )
+def _outcome(update: ContainerUpdate, *, ended: bool) -> ContainerOutcome:
+    said = {name: value for name, value in update if name != "time"}
+    if ended:
+        said["outputs"] = update.outputs or []
+    # An empty text is none.
+    return ContainerOutcome(**{k: None if v == "" else v for k, v in said.items()})

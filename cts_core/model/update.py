@@ -10,7 +10,9 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from cts_core.model.base import TIME_SCHEMA, read_number
 from cts_core.model.job import S3File
 
-_INT32 = 1 << 31
+_INT32, _INT64 = 1 << 31, 1 << 63
+Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number that is some amount."""
 
 
 class ContainerUpdate(BaseModel):
@@ -22,3 +24,14 @@ class ContainerUpdate(BaseModel):
     traceback: str | None = None
     exit_code: Annotated[int, Field(ge=-_INT32, lt=_INT32)] | None = None
     outputs: list[S3File] | None = None
+
+
+class NodeUpdate(ContainerUpdate):
+    """What our own worker says besides; in what is measured, bytes and seconds."""
+
+    error: str | None = None
+    """In plain words, for the owner."""
+    warnings: list[str] | None = None
+    cpu_seconds: Measure | None = None
+    wall_seconds: Measure | None = None
+    max_memory: Annotated[int, Field(ge=0, lt=_INT64)] | None = None

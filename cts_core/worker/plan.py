@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Mapping
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class WorkerPlan:
     network: bool = True
     """Whether the container has the network that its runtime gives it, or none."""
     cpus: int = 1
+    mount_from: str = ""
+    """A folder of the worker's that its runtime sees as ``mount_to``; empty: both see the same."""
+    mount_to: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to ``plan.json``."""
@@ -70,6 +73,10 @@ class WorkerPlan:
     def load(cls, path: str) -> WorkerPlan:
         """As it was written to ``plan.json``."""
         with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
-        fields["inputs"] = [Input(**entry) for entry in fields["inputs"]]
-        return cls(**fields)
+            return cls.from_json(json.load(file))
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> WorkerPlan:
+        """What ``to_json`` made; a newer server's may say more than we know. Raises TypeError and KeyError."""
+        known = {each.name: told[each.name] for each in fields(cls) if each.name in told}
+        return cls(**{**known, "inputs": [Input(**entry) for entry in told["inputs"]]})

@@ -27,7 +27,7 @@ from cts_core.worker.spool import (
 )
 from cts_core.worker.watch import Ended, Stop, Watch
 
-_LOG_TYPE = "text/plain; charset=utf-8"
+LOG_TYPE = "text/plain; charset=utf-8"
 _TICK_SECONDS = 0.1
 """Between looks for a cancel while the object store is away."""
 _MAX_NAMED = 10
@@ -253,7 +253,7 @@ class Worker:
             for stream in STREAMS:
                 path = self._folder.file(f"{stream}.txt")
                 if os.path.exists(path) and os.path.getsize(path):
-                    self._objects.store(path, self._plan.log_paths[stream], _LOG_TYPE)
+                    self._objects.store(path, self._plan.log_paths[stream], LOG_TYPE)
 
 
 class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do

@@ -75,11 +75,16 @@ class Http:
         raise Refused(answer.status, self._text(answer))
 
     def ask(
-        self, method: str, grant: Grant, body: Iterable[Buffer] | None = None
+        self,
+        method: str,
+        grant: Grant,
+        body: Iterable[Buffer] | None = None,
+        *,
+        limit: int = MAX_ANSWER,
     ) -> tuple[Dict[str, str], str]:
-        """The headers, their names in lower case, and the text of a short answer. Raises as ``open`` does."""
+        """The headers, their names in lower case, and the first ``limit`` bytes of the text. Raises as ``open`` does."""
         answer = self.open(method, grant, body)
-        text = self._text(answer)
+        text = self._text(answer, limit)
         return {name.lower(): value for name, value in answer.getheaders()}, text
 
     def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> Iterator[memoryview]:
@@ -107,8 +112,8 @@ class Http:
             if not is_whole:
                 self.close()
 
-    def _text(self, answer: HTTPResponse) -> str:
-        return b"".join(map(bytes, self.pieces(answer, limit=MAX_ANSWER))).decode(errors="replace")
+    def _text(self, answer: HTTPResponse, limit: int = MAX_ANSWER) -> str:
+        return b"".join(map(bytes, self.pieces(answer, limit=limit))).decode(errors="replace")
 
     def _exchange(self, method: str, grant: Grant, body: Iterable[Buffer] | None) -> HTTPResponse:
         url = urlsplit(grant.url)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, RootModel
 
 from cts_core.errors import UnauthorizedError
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
     Claim,
     ClaimAnswer,
@@ -54,7 +54,7 @@ async def grant_requests(call: Call, path: NodePath, body: ObjectRequests) -> Gr
     return GrantedRequests(requests=await call.engine.nodes.grant(container, body.requests))
 
 
-async def update(call: Call, path: NodeStatePath, body: ContainerUpdate) -> None:
+async def update(call: Call, path: NodeStatePath, body: NodeUpdate) -> None:
     """``PUT …/node/update/{new_state}``."""
     await call.engine.nodes.update(_container(call, path), path.new_state, body)
 

@@ -28,7 +28,7 @@ cd "$root"
 pivot_root . mnt
 umount --lazy /mnt
 cd /
-exec apptainer "$@"
+exec /usr/bin/apptainer "$@"
 """
 
 

@@ -17,10 +17,8 @@ from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.sections import LocalSettings
 from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.probe import Found, probe
+from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, Found, probe
 
-RUNTIMES = ("docker", "podman", "apptainer")
-"""In the order in which they are preferred."""
 _ASK_AGAIN_SECONDS = 30.0
 """After none worked."""
 ISOLATION = (
@@ -74,7 +72,7 @@ class LocalImages:
     @property
     def _candidates(self) -> Sequence[str]:
         choice = self._settings.runtime
-        return {"auto": RUNTIMES, "none": ()}.get(choice, (choice,))
+        return {"auto": IMAGE_RUNTIMES, "none": ()}.get(choice, (choice,))
 
     async def check(self, job: JobInputPreview, image: JobImage) -> list[str]:
         """What is to be known before this image runs here. Raises UnsupportedError, IllegalParameterError, ImageFetchError."""
@@ -135,7 +133,7 @@ class LocalImages:
     async def survey(self) -> list[str]:
         """A line about each runtime, all of them tried now."""
         lines = []
-        for name in RUNTIMES:
+        for name in IMAGE_RUNTIMES:
             try:
                 found = await self._probe(name)
             except RuntimeFault as e:

@@ -13,7 +13,7 @@ import re
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import TAG
 from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.container import RuntimeFault, mounts
+from cts_core.worker.runtimes.container import RuntimeFault, as_seen, mounts
 from cts_core.worker.spool import OUTPUTS, ContainerFolder
 
 LABEL = "cts.container"
@@ -84,7 +84,7 @@ def reclaim_command(plan: WorkerPlan, folder: ContainerFolder, *, is_rootless: b
         *(*plan.runtime_command, "run", "--rm", "--pull", "never", "--network", "none"),
         *("--security-opt", "no-new-privileges", "--cap-drop", "ALL"),
         *("--cap-add", "CHOWN", "--cap-add", "DAC_OVERRIDE", "--user", "0:0"),
-        *("--volume", f"{outputs}:/outputs", "--entrypoint", "chown", plan.image),
+        *("--volume", f"{as_seen(plan, outputs)}:/outputs", "--entrypoint", "chown", plan.image),
         *("-R", owner, "/outputs"),
     ]
 

@@ -72,12 +72,20 @@ class Container(Protocol):
 def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
     """Which folder stands for which mount point."""
     found = {
-        plan.input_mount: folder.file(INPUTS),
-        plan.output_mount: folder.file(OUTPUTS),
+        plan.input_mount: as_seen(plan, folder.file(INPUTS)),
+        plan.output_mount: as_seen(plan, folder.file(OUTPUTS)),
     }
     if plan.refdata_mount is not None:
         found[plan.refdata_mount] = plan.refdata_folder
     return found
+
+
+def as_seen(plan: WorkerPlan, path: str) -> str:
+    """A path of the worker's as its runtime knows it."""
+    rest = path[len(plan.mount_from) :]
+    if plan.mount_from and path.startswith(plan.mount_from) and rest[:1] in ("", "/"):
+        return plan.mount_to + rest
+    return path
 
 
 def open_up(plan: WorkerPlan, folder: ContainerFolder) -> None:
@@ -90,7 +98,9 @@ def open_up(plan: WorkerPlan, folder: ContainerFolder) -> None:
         os.chmod(path, _READ_FOLDER)
         for name in files:
             os.chmod(os.path.join(path, name), _READ_FILE)
-    if plan.refdata_mount is not None and not os.path.isdir(plan.refdata_folder):
+    # Where the runtime sees other folders than we do, it is to look.
+    is_ours = not plan.mount_from
+    if plan.refdata_mount is not None and is_ours and not os.path.isdir(plan.refdata_folder):
         raise RuntimeFault(
             f"The reference data that its image needs is not there: {plan.refdata_folder}"
         )

@@ -21,6 +21,8 @@ from cts_core.worker.runtimes.container import RuntimeFault
 from cts_core.worker.runtimes.engine import EngineContainer
 from cts_core.worker.spool import INPUTS, OUTPUTS, STREAMS, ContainerFolder
 
+IMAGE_RUNTIMES = ("docker", "podman", "apptainer")
+"""In the order in which they are preferred."""
 PROBE_SECONDS = 60.0
 """What one command, or the container, of a probe may take."""
 _MEMORY = 64 << 20

@@ -20,9 +20,9 @@ from cts_core.errors import (
 from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
-from cts_core.sites.local.images import RUNTIMES
 from cts_core.states import JobState
 from cts_core.worker.runtimes.commands import name_of
+from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES
 from cts_core.worker.spool import ContainerFolder
 from tests.factories import make_image
 from tests.services.containers import Engine, layer
@@ -116,7 +116,7 @@ async def test_refused_with_the_reasons(tmp_path: Path, monkeypatch: pytest.Monk
     assert "podman: it is not installed" in str(refusal.value)
     assert "programs registered as host/<name> need none" in str(refusal.value)
     survey = await ground.site.images.survey()
-    assert [line.split()[0] for line in survey[:3]] == list(RUNTIMES)
+    assert [line.split()[0] for line in survey[:3]] == list(IMAGE_RUNTIMES)
     # A job that was taken while one worked waits for that to come back.
     with pytest.raises(ResourceUnavailableError, match="now: no container runtime works here"):
         await ground.hand_over(job.model_copy(update={"image": IMAGE}))

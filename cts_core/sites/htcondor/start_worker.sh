@@ -1,0 +1,41 @@
+#!/bin/sh
+# Starts CTS' worker on a node: finds a Python, unpacks the code, and becomes the worker.
+set -eu
+
+scratch="${_CONDOR_SCRATCH_DIR:-$(pwd)}"
+code="$scratch/cts-worker-code"
+# HTCondor brings these back, and holds a container without them, whatever else there was to tell.
+logs="$scratch/cts-${JOB_ID:-unknown}-${CONTAINER_NUMBER:-unknown}-container"
+: >>"$logs.out"
+: >>"$logs.err"
+
+PATH="${ADDITIONAL_PATH:+$ADDITIONAL_PATH:}${PATH:-/usr/local/bin:/usr/bin:/bin}"
+export PATH
+python=
+for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
+    if "$name" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+        python="$name"
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    echo "CTS: no Python 3.9 or newer is on PATH ($PATH): install one on this node, or name its folder in" \
+        "htcondor.additional_path" >&2
+    exit 1
+fi
+
+# A run that was evicted may have left it.
+rm -rf "$code"
+mkdir "$code"
+"$python" -I -S -c '
+import sys, tarfile
+with tarfile.open(sys.argv[1]) as archive:
+    for entry in archive:
+        archive.extract(entry, sys.argv[2])
+' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" "$code" \
+    2>"$scratch/cts-unpack.err" || {
+    echo "CTS: the code of the worker could not be unpacked:" >&2
+    cat "$scratch/cts-unpack.err" >&2
+    exit 1
+}
+exec "$python" -I -S "$code/cts_core/worker/start_node.py"

@@ -1,0 +1,50 @@
+"""Shows the logs of a container that runs: stores them again and again as they grow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+from typing import Mapping
+
+from cts_core.worker.run import LOG_TYPE, Objects
+from cts_core.worker.s3_refusals import Gone, S3Error
+from cts_core.worker.transfer import Passing
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 4.0
+"""From one look at the logs to the next."""
+MAX_RATE = 4 << 20
+"""Bytes a second that a container's logs may cost; a pause is as long as what was stored before it needs."""
+
+
+class LiveLogs:
+    """The logs of one container. For one thread."""
+
+    def __init__(self, objects: Objects, paths: Mapping[str, str]) -> None:
+        """``paths``: by log file, the object that it becomes."""
+        self._objects = objects
+        self._paths = paths
+        self._stored = dict.fromkeys(paths, 0)
+        self._due = time.monotonic() + PAUSE_SECONDS
+
+    def show(self) -> None:
+        """Store what has grown, if it is time to. What fails is left to the next time, or the last."""
+        if time.monotonic() < self._due:
+            return
+        sent = 0
+        for file, path in self._paths.items():
+            with suppress(FileNotFoundError):
+                if os.path.getsize(file) > self._stored[file]:
+                    sent += self._store(file, path)
+        self._due = time.monotonic() + max(PAUSE_SECONDS, sent / MAX_RATE)
+
+    def _store(self, file: str, path: str) -> int:
+        try:
+            self._stored[file] = size = self._objects.store(file, path, LOG_TYPE).size
+        except (S3Error, Gone, Passing, OSError) as e:
+            log.info("%s is not shown yet: %s", path, e)
+            return 0
+        return size

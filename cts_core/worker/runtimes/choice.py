@@ -1,0 +1,78 @@
+"""Which container runtime a node's worker uses, and where it keeps images."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import stat
+from dataclasses import replace
+
+from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, probe
+
+
+def choose_runtime(
+    plan: WorkerPlan, chosen: str, arguments: str, *, scratch: str, cache: str
+) -> WorkerPlan:
+    """The plan with what this node runs its container by.
+
+    ``chosen``: the name of a runtime, empty: the first that works. ``arguments``: more for each container, as a shell
+    splits them. ``cache``: a folder that workers share, or empty. Raises RuntimeFault.
+    """
+    more = shlex.split(arguments)
+    name = _chosen(chosen) if chosen else _found(more, scratch, network=plan.network)
+    return replace(
+        plan,
+        container_runtime=name,
+        runtime_command=[name],
+        runtime_arguments=[*plan.runtime_arguments, *more],
+        image_folder=_image_folder(scratch, cache),
+    )
+
+
+def _chosen(name: str) -> str:
+    if name not in IMAGE_RUNTIMES:
+        raise RuntimeFault(
+            f"The node {platform.node()} is to use {name}, which is none of {', '.join(IMAGE_RUNTIMES)}: an "
+            "administrator has to set CTS_RUNTIME there to one of them."
+        )
+    return name
+
+
+def _found(arguments: list[str], scratch: str, *, network: bool) -> str:
+    here = [name for name in IMAGE_RUNTIMES if shutil.which(name)]
+    if not here:
+        raise RuntimeFault(
+            f"The node {platform.node()} has none of {', '.join(IMAGE_RUNTIMES)}: an administrator has to install one "
+            "there, or to name its folder in htcondor.additional_path."
+        )
+    if len(here) == 1:
+        # It works, or the container itself tells why not.
+        return here[0]
+    faults = []
+    for name in here:
+        try:
+            return probe(name, [name], arguments, network=network, folder=scratch).name
+        except RuntimeFault as e:  # noqa: PERF203 - three at most
+            faults.append(f"{name}: {e}")
+    raise RuntimeFault(
+        f"No container runtime works on the node {platform.node()} ({'; '.join(faults)}): an administrator has to see to it."
+    )
+
+
+def _image_folder(scratch: str, cache: str) -> str:
+    """Shared with other workers of this user, where nobody else can write to it."""
+    own = os.path.join(scratch, "cts-images")
+    if not cache:
+        return own
+    shared = os.path.join(cache, f"cts-images-{os.geteuid()}")
+    try:
+        os.makedirs(shared, mode=0o700, exist_ok=True)
+        found = os.lstat(shared)
+    except OSError:
+        return own
+    is_safe = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return shared if stat.S_ISDIR(found.st_mode) and is_safe else own

@@ -1,0 +1,10 @@
+"""Starts the worker on a node. Isolated, so that neither the environment nor the folder changes what is imported."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from cts_core.worker.node import main  # the path had to be set first
+
+sys.exit(main(os.environ))
