@@ -154,18 +154,23 @@ class HTCondorSettings(Section):
         "", description="group of nodes, a regular expression for their CLIENTGROUP; none: any node"
     )
     executable_path: Annotated[str, AfterValidator(_program)] = Field(
-        "", description="script here that starts the deployed worker on a node"
+        "", description="script here that starts another worker than ours on a node"
     )
     executable_url: Url = Field("", description="URL of that script, instead of ours")
     archive_path: Annotated[str, AfterValidator(_program)] = Field(
-        "", description="archive here with the code of the deployed worker"
+        "", description="archive here with that worker's code"
     )
     archive_url: Url = Field("", description="URL of that archive, instead of ours")
+    credentials: Literal["job", "standing"] = Field(
+        "job",
+        description="what our worker shows: a token of its own container, or those in files of the nodes",
+    )
     token_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
-        "/cts/cts_token", description="file of nodes with the workers' token"
+        "/cts/cts_token", description="file of nodes with a standing token of workers"
     )
     s3_secret_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
-        "/cts/s3_secret", description="file of nodes with the secret of s3.access_key"
+        "/cts/s3_secret",
+        description="file of nodes with the secret of s3.access_key, beside a standing token",
     )
     additional_path: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
         "", description="folders of nodes that are put before PATH"
@@ -196,6 +201,11 @@ class HTCondorSettings(Section):
     timeout_s: float = Field(
         30.0, gt=0, le=600, description="seconds until a question to the pool is given up"
     )
+
+    @property
+    def sends_own_worker(self) -> bool:
+        """Whether nodes run the worker that comes with this service."""
+        return not (self.executable_path or self.executable_url)
 
 
 class ImageSettings(Section):

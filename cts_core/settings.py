@@ -289,10 +289,15 @@ class Settings(BaseSettings):
         for name, value in needed.items():
             if not value:
                 yield f"{name} is needed, because sites has kbase"
-        for file in ("executable", "archive"):
-            path, url = (getattr(self.htcondor, f"{file}_{kind}") for kind in ("path", "url"))
-            if bool(path) == bool(url):
-                yield (
-                    f"sites: kbase runs the deployed service's worker, as this release has none of its own for "
-                    f"nodes: set one of htcondor.{file}_path and htcondor.{file}_url to its {file}"
-                )
+        sources = {
+            file: [kind for kind in ("path", "url") if getattr(self.htcondor, f"{file}_{kind}")]
+            for file in ("executable", "archive")
+        }
+        if bool(sources["executable"]) != bool(sources["archive"]):
+            yield (
+                "htcondor.executable_* and htcondor.archive_* name another worker than ours together: set both, or "
+                "none"
+            )
+        for file, kinds in sources.items():
+            if len(kinds) > 1:
+                yield f"set one of htcondor.{file}_path and htcondor.{file}_url"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cts_core.engine.nodes import PlanMaker
+from cts_core.engine.supply import WorkerSupply
 from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
@@ -13,7 +13,7 @@ from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.settings import S3Settings, Settings
-from cts_core.sites.site import Site
+from cts_core.sites.site import PlanMaker, Site
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_requests import Grants
 
@@ -79,7 +79,7 @@ def topic(settings: Settings) -> Topic | None:
     return KafkaTopic(settings.kafka)
 
 
-def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
+def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mapping[Cluster, Site]:
     """Where jobs may run. Raises ConfigError."""
     found: dict[Cluster, Site] = {}
     if Cluster.LOCAL in settings.sites:
@@ -97,11 +97,15 @@ def sites(settings: Settings, objects: ObjectStore) -> Mapping[Cluster, Site]:
             takes_programs=settings.takes_programs,
         )
     if Cluster.KBASE in settings.sites:
+        from cts_core.sites.htcondor.archive import pack  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.submission import Worker  # noqa: PLC0415 - see the module
 
-        worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor)
-        found[Cluster.KBASE] = HTCondorSite(worker)
+        own = pack() if settings.htcondor.sends_own_worker else None
+        worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
+        found[Cluster.KBASE] = HTCondorSite(
+            worker, WorkerSupply(store, objects, log_dir=settings.log_dir)
+        )
     return found
 
 

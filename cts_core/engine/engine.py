@@ -28,6 +28,7 @@ from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.staging import Staging
 from cts_core.engine.submit import Submissions
+from cts_core.engine.supply import WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import ConfigError, CTSError
 from cts_core.events.hub import Hub
@@ -115,9 +116,11 @@ class Engine:
         self._staging = Staging(store, sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
+        self.supply = WorkerSupply(store, objects, log_dir=settings.log_dir)
         self.nodes = Nodes(
             store,
             self.updates,
+            self.supply,
             log_dir=settings.log_dir,
             grants=adapters.node_grants(settings),
             make_plan=adapters.node_plans(settings),
@@ -145,14 +148,14 @@ class Engine:
     @classmethod
     def from_settings(cls, settings: Settings, identity: Identity) -> Self:
         """An engine on the adapters that the settings name."""
-        objects = adapters.object_store(settings)
+        store, objects = adapters.record_store(settings), adapters.object_store(settings)
         return cls(
             settings,
             identity=identity,
-            store=adapters.record_store(settings),
+            store=store,
             objects=objects,
             registries=adapters.image_source(settings),
-            sites=adapters.sites(settings, objects),
+            sites=adapters.sites(settings, store, objects),
             topic=adapters.topic(settings),
         )
 

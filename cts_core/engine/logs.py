@@ -86,6 +86,8 @@ class Logs:
             log = await site.open_log(job.id, number, stream, seek=seek, length=length)
             if log is not None:
                 return log
+        # While it runs, its worker stores again and again what there is.
+        states = await self._store.container_states(job.id)
         path = log_path(self._log_dir, job.id, number, stream)
         (found,) = await self._objects.head([path])
         if isinstance(found, PathNotFoundError | BucketNotFoundError):
@@ -94,7 +96,7 @@ class Logs:
             raise found
         return Log(
             size=found.size,
-            ended=True,
+            ended=job.state in TERMINAL or states[number] in TERMINAL,
             body=self._objects.read(path, seek=seek, length=length),
         )
 

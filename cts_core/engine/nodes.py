@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
-
-from pydantic import SecretStr
 
 from cts_core.engine.container import check_number
 from cts_core.engine.leave import Leave
 from cts_core.engine.logs import log_path
+from cts_core.engine.supply import PREFIX, WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
@@ -28,25 +23,12 @@ from cts_core.model.worker import (
 )
 from cts_core.plan import ContainerPlan, plan_container
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import LogStream
+from cts_core.sites.site import LogStream, PlanMaker
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3_requests import Grants
 
-PREFIX = "cts-worker."
-"""Begins our tokens, so that nobody takes them for another's; the rest is random."""
-LIFETIME = timedelta(days=30)
-"""As long as a container may wait in a queue, and run; its token ends with its job."""
 _KEPT_PLANS = 256
 """Containers whose leave is kept, since their workers ask again and again."""
-
-PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]
-"""What the site makes of a container's plan for its workers."""
-
-
-def hash_of(token: str) -> str:
-    """By what the records know a token. It is random and long: no salt makes it harder to guess."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Nodes:
@@ -56,6 +38,7 @@ class Nodes:
         self,
         store: RecordStore,
         updates: ContainerUpdates,
+        supply: WorkerSupply,
         *,
         log_dir: str,
         grants: Grants | None,
@@ -64,19 +47,11 @@ class Nodes:
         """``grants`` allows requests to the object store as nodes reach it; ``make_plan``: None, where no such site is."""
         self._store = store
         self._updates = updates
+        self._supply = supply
         self._log_dir = log_dir
         self._grants = grants
         self._make_plan = make_plan
         self._leaves: OrderedDict[ContainerId, Leave] = OrderedDict()
-
-    async def issue(self, job: JobSummary) -> list[SecretStr]:
-        """A new token for each container of a job, by number. Raises NoSuchJobError."""
-        count = job.job_input.num_containers
-        tokens = [PREFIX + secrets.token_urlsafe(32) for _ in range(count)]
-        now = utc_now()
-        numbers = {hash_of(token): number for number, token in enumerate(tokens)}
-        await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
-        return [SecretStr(token) for token in tokens]
 
     async def identify(self, credentials: Credentials) -> ContainerId | None:
         """The container that the token of a request stands for; None for a token of another kind, or none.
@@ -89,7 +64,7 @@ class Nodes:
             return None
         if not token.startswith(PREFIX):
             return None
-        found = await self._store.find_worker_token(hash_of(token), now=utc_now())
+        found = await self._supply.find(token)
         if found is None:
             raise InvalidTokenError
         return found

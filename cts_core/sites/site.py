@@ -16,6 +16,7 @@ from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
 from cts_core.states import JobState
+from cts_core.worker.plan import WorkerPlan
 
 
 class LogStream(StrEnum):
@@ -54,6 +55,10 @@ class RefdataReport:
     """In plain words, for everybody."""
     admin_error: str | None = None
     traceback: str | None = None
+
+
+PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]
+"""What a site makes of a container's plan for a worker that asks for it."""
 
 
 class Runner(Protocol):

@@ -31,6 +31,12 @@ class ContainerStatePath(JobPath):
     new_state: JobState
 
 
+class WorkerFilePath(BaseModel):
+    """A file of one version of our worker."""
+
+    name: str
+
+
 class RefdataStatePath(RefdataSitePath):
     """The state that reference data has reached at a site."""
 
@@ -70,6 +76,12 @@ async def get_executable(call: Call) -> Stream:
     """``GET /external_exec/files/condor/executable.sh``."""
     path = call.engine.settings.htcondor.executable_path
     return await _worker_file(call, path, "text/x-shellscript")
+
+
+async def get_worker_file(call: Call, path: WorkerFilePath) -> Stream:
+    """``GET /external_exec/files/worker/{name}``."""
+    size, body = await call.engine.supply.open(path.name)
+    return Stream(body, "application/octet-stream", size)
 
 
 async def _worker_file(call: Call, path: str, media: str) -> Stream:
@@ -161,6 +173,14 @@ ROUTES = (
         Access.ANYONE,
         "The script that starts a worker",
         media="text/x-shellscript",
+    ),
+    Route(
+        "GET",
+        f"{_FILES}/worker/{{name}}",
+        get_worker_file,
+        Access.ANYONE,
+        "A file that nodes start this service's own worker by",
+        media="application/octet-stream",
     ),
     Route("GET", "/callback/download/{job_id}", download_callback, Access.ANYONE, _HINT),
     Route("GET", "/callback/job/{job_id}", run_callback, Access.ANYONE, _HINT),

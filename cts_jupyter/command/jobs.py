@@ -69,7 +69,7 @@ def _site(ground: Ground, job: JobSummary) -> Site:
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
 
     objects = adapters.object_store(ground.settings)
-    site = adapters.sites(ground.settings, objects).get(job.cluster)
+    site = adapters.sites(ground.settings, ground.store, objects).get(job.cluster)
     if site is None:
         raise CommandError(f"the site {job.cluster.value} is not configured here: see sites")
     return site

@@ -20,7 +20,8 @@ async def check(arguments: argparse.Namespace) -> Status:
 
     settings = load_settings()
     cluster: Cluster = arguments.site
-    site = adapters.sites(settings, adapters.object_store(settings)).get(cluster)
+    store, objects = adapters.record_store(settings), adapters.object_store(settings)
+    site = adapters.sites(settings, store, objects).get(cluster)
     if site is None:
         raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
     await site.open(lambda _: None)

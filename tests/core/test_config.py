@@ -267,7 +267,9 @@ def test_the_site_kbase_says_what_it_lacks():
     for file in ({}, {"archive_path": "/old/code.tgz", "archive_url": "https://x.example.org/c"}):
         htcondor = {"initialdir": "/work", "executable_path": "/old/executable.sh", **file}
         (line,) = _refusal({**enough, "htcondor": htcondor})
-        assert "one of htcondor.archive_path and htcondor.archive_url" in line
+        assert "htcondor.archive_" in line
+    own = {**enough, "htcondor": {"initialdir": "/work"}}
+    assert load_settings(own, environ={}).htcondor.sends_own_worker
     (line,) = _refusal({**enough, "htcondor": enough["htcondor"] | {"cache_dir": "$(x)"}})
     assert line.startswith("htcondor.cache_dir")
 

@@ -31,7 +31,7 @@ async def new_job(server: Server, containers: int = 1) -> tuple[str, list[str]]:
     """The id of a new job, and its workers' tokens."""
     record = make_job_record(user="ana", cluster="kbase", num_containers=containers)
     await server.engine._store.insert_job(record, containers=containers)
-    tokens = await server.engine.nodes.issue(record)
+    tokens = await server.engine.supply.issue(record)
     return record.id, [token.get_secret_value() for token in tokens]
 
 

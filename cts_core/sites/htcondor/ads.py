@@ -41,6 +41,7 @@ class Hold(IntEnum):
     JOB_POLICY = 3
     OUTPUT_TRANSFER = 12
     INPUT_TRANSFER = 13
+    SPOOLING = 16
     NODE_POLICY = 21
     SYSTEM_POLICY = 26
     OUT_OF_RESOURCES = 34
@@ -146,6 +147,8 @@ def hold_words(ad: Ad) -> str:
             why = "the node could not fetch the program that CTS starts there"
         case Hold.OUTPUT_TRANSFER:
             why = "the node could not hand back what CTS wrote there"
+        case Hold.SPOOLING:
+            why = "its pool was never handed all that it needs. Submit it again"
         case Hold.JOB_DURATION if ad.job_limit:
             why = _ran(ad, ad.job_limit)
         case Hold.EXECUTE_DURATION if ad.execute_limit:

@@ -1,18 +1,21 @@
 """The program that talks to HTCondor: requests come on stdin, answers go to stdout.
 
-A process of its own, because HTCondor's bindings keep Python to themselves while they wait for a daemon: one that is
+Usage: ``bindings.py FOLDER``, where it may put files for a moment. A process of its own, because HTCondor's bindings keep Python to themselves while they wait for a daemon: one that is
 frozen would stop the event loop for as long, from whatever thread it was asked. Request and answer are JSON after
 their length in four bytes. Imports nothing of CTS.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct(">I")
@@ -70,11 +73,27 @@ class Pool:
         """Whether the schedd answers."""
         self.schedd.query("false", ["ClusterId"])
 
-    def submit(self, description: dict[str, str], itemdata: list[dict[str, str]]) -> int:
-        """The id of a new cluster. Raises RefusedError, FullError."""
+    def submit(
+        self,
+        description: dict[str, str],
+        itemdata: list[dict[str, str]],
+        file: str = "",
+        contents: Mapping[str, str] | None = None,
+    ) -> int:
+        """The id of a new cluster. Raises RefusedError, FullError.
+
+        ``file``: how the name of one more file to transfer is written in a description; ``contents``: of all such
+        files by their names. HTCondor holds the cluster until it has them.
+        """
         try:
-            submission = htcondor2.Submit(description)
-            return int(self.schedd.submit(submission, itemdata=iter(itemdata)).cluster())
+            if not contents:
+                return int(self._submit(description, itemdata, spool=False).cluster())
+            with _folder_of(contents) as folder:
+                inputs = f"{description['transfer_input_files']}, {folder}/{file}"
+                with_file = {**description, "transfer_input_files": inputs}
+                made = self._submit(with_file, itemdata, spool=True)
+                self.schedd.spool(made)
+            return int(made.cluster())
         except htcondor2.HTCondorException as e:
             said = _NO_MORE.search(str(e))
             if said and int(said[1]) == _TOO_MANY:
@@ -86,6 +105,12 @@ class Pool:
             if "Failed to create job ad" in str(e):
                 raise RefusedError(str(e)) from e
             raise
+
+    def _submit(
+        self, description: Mapping[str, str], itemdata: Sequence[dict[str, str]], *, spool: bool
+    ) -> Any:  # noqa: ANN401 - as above
+        submission = htcondor2.Submit(dict(description))
+        return self.schedd.submit(submission, itemdata=iter(itemdata), spool=spool)
 
     def query(self, constraint: str, attributes: list[str]) -> list[list[Any]]:
         """These attributes of each ad of the queue, in order."""
@@ -136,6 +161,18 @@ class Pool:
             for name in ("Cpus", "Memory")
         }
         return {"clusters": found, "nodes": len(nodes), **largest}
+
+
+@contextlib.contextmanager
+def _folder_of(contents: Mapping[str, str]) -> Iterator[str]:
+    """A folder with these files, which nobody else can read, for as long as they are handed over."""
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+        for name, content in contents.items():
+            # HTCondor gives it the same mode on the node.
+            file = Path(folder, name)
+            file.touch(mode=0o600)
+            file.write_text(content)
+        yield folder
 
 
 def _as_if_empty(node: Any) -> Any:  # noqa: ANN401 - as above

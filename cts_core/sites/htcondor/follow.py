@@ -29,7 +29,13 @@ from cts_core.sites.htcondor.ads import (
     read_ads,
 )
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID, any_job
+from cts_core.sites.htcondor.submission import (
+    CONTAINER_NUMBER,
+    GIVEN_UP,
+    JOB_ID,
+    any_job,
+    any_started,
+)
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 
@@ -39,6 +45,8 @@ RELEASES = 3
 """How often a container is released that could not fetch what its node needs."""
 RELEASE_SECONDS = 10.0
 """Before the first release; twice as long before each further one."""
+SPOOL_SECONDS = 300.0
+"""How long a container may be held because HTCondor does not have its files yet."""
 VANISHED_SECONDS = 60.0
 """How long a container may be in neither queue nor history before it is given up."""
 MATCH_SECONDS = 300.0
@@ -126,6 +134,8 @@ class Follower:
         found: dict[Key, Ad] = {}
         doubled: set[int] = set()
         for ad in read_ads([row for row in rows if row[0] in job_ids]):
+            if (ad.remove_reason or "").startswith(GIVEN_UP):
+                continue
             key = (ad.job_id, ad.number)
             other = found.setdefault(key, ad)
             if other.cluster_id != ad.cluster_id:
@@ -144,6 +154,8 @@ class Follower:
         for key, state in cycle.states.items():
             ad = cycle.ads.get(key)
             if ad is None or ad.status != Status.HELD:
+                continue
+            if ad.hold_code == Hold.SPOOLING and ad.seconds_in_status < SPOOL_SECONDS:
                 continue
             holds = ad.holds or 1
             # Beyond that state a worker has begun, and a container is never run twice.
@@ -211,7 +223,7 @@ class Follower:
         members = ",".join(map(str, numbers))
         rows = await self._pool.call(
             "history",
-            constraint=f"{any_job([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
+            constraint=f"{any_started([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
             attributes=ATTRIBUTES,
             match=len(numbers),
             since=f"EnteredCurrentStatus < {seen - _HISTORY_SLACK}" if seen else None,

@@ -8,6 +8,7 @@ import json
 import logging
 import struct
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,17 @@ class Pool:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._process: asyncio.subprocess.Process | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        """What the process has on disk, to be removed even if it is killed."""
 
-    async def call(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401 - what the method answers
-        """Call a method of ``bindings.Pool``.
+    async def call(
+        self,
+        method: str,
+        *,
+        patience: float = 0.0,
+        **arguments: Any,  # noqa: ANN401 - as the method has them
+    ) -> Any:  # noqa: ANN401 - what the method answers
+        """Call a method of ``bindings.Pool``; ``patience``: seconds that it may take longer than usual.
 
         Raises IllegalParameterError for what the pool refuses, ResourceUnavailableError while it takes no more,
         ConfigError when none is configured.
@@ -47,7 +56,8 @@ class Pool:
         self._waiting += 1
         try:
             async with self._turn:
-                answer = await self._ask({"method": method, "arguments": arguments})
+                request = {"method": method, "arguments": arguments}
+                answer = await self._ask(request, self._timeout + patience)
         finally:
             self._waiting -= 1
         match answer.get("kind"):
@@ -62,15 +72,13 @@ class Pool:
             case _:
                 raise UnavailableError(f"HTCondor cannot be reached: {answer['error']}")
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - what it closes is its own
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 return await self._exchange(json.dumps(request).encode())
         except TimeoutError as e:
             await self.close()
-            raise UnavailableError(
-                f"HTCondor has not answered for {self._timeout:g} seconds"
-            ) from e
+            raise UnavailableError(f"HTCondor has not answered for {timeout:g} seconds") from e
         except (OSError, EOFError) as e:
             await self.close()
             raise UnavailableError(f"The program that talks to HTCondor has ended: {e}") from e
@@ -81,10 +89,12 @@ class Pool:
 
     async def _exchange(self, request: bytes) -> dict[str, Any]:
         if self._process is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="cts-htcondor-")
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
                 str(_PROGRAM),
+                self._folder.name,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,
@@ -109,3 +119,6 @@ class Pool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await process.communicate()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from pydantic import SecretStr
 
 from cts_core.errors import ConfigError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
@@ -22,16 +24,27 @@ from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import SITE_LIMITS, Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
-from cts_core.sites.htcondor.ads import ATTRIBUTES, CANCELED_REASON, measured, read_ads
+from cts_core.sites.htcondor.ads import (
+    ATTRIBUTES,
+    CANCELED_REASON,
+    Hold,
+    Status,
+    measured,
+    read_ads,
+)
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.submission import (
     CONTAINER_NUMBER,
+    GIVEN_UP,
+    NUMBER,
     Worker,
     any_job,
+    any_started,
     check_user,
     itemdata,
     submit_description,
+    token_name,
 )
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
 from cts_core.states import JobState
@@ -40,6 +53,8 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 5.0
 """How long ``describe`` waits for the pool, and how long its answer is good for."""
+SUBMIT_SECONDS = 0.02
+"""What each container adds to the time that a submission may take."""
 FIRST_TRY = timedelta(seconds=3)
 """A job this new was not handed over before: a server that died on it would still hold its lease."""
 
@@ -49,13 +64,23 @@ NO_STAGING = (
 )
 
 
+class Supply(Protocol):
+    """Provides what our own workers need."""
+
+    async def publish(self, files: Mapping[str, bytes]) -> None:
+        """Have nodes find these files at this service, by any of its servers, as long as anybody may need them."""
+
+    async def issue(self, job: JobSummary) -> list[SecretStr]:
+        """A token for each of a job's containers."""
+
+
 class HTCondorSite:
     """A pool of HTCondor. Workers on its nodes report by calling this service."""
 
     cluster = Cluster.KBASE
     takes_updates = True
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, supply: Supply) -> None:
         """Raises ConfigError when HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
             raise ConfigError(
@@ -63,6 +88,7 @@ class HTCondorSite:
                 "pip install 'cts-jupyter[htcondor]'"
             )
         self._worker = worker
+        self._supply = supply
         self._pool = Pool(worker.settings.timeout_s)
         self._follower = Follower(self._pool, match_wait=worker.settings.match_wait_min * 60)
         self._last_look = float("-inf")
@@ -122,7 +148,7 @@ class HTCondorSite:
                 f"The image {image.name} is a program of the machine that this service runs on; the site kbase "
                 "runs images of registries"
             )
-        if job.params.manifest is not None:
+        if job.params.manifest is not None and self._worker.own is None:
             raise UnsupportedError(
                 "The worker that runs at the site kbase cannot write manifest files: name the input files in "
                 "the arguments, or choose another site"
@@ -133,23 +159,42 @@ class HTCondorSite:
         """See the port. Raises UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
         cluster_id = await self._find_cluster(job)
         if cluster_id is None:
-            cluster_id = await self._pool.call(
-                "submit",
-                description=submit_description(job, self._worker),
-                itemdata=itemdata(job),
-            )
+            cluster_id = await self._submit(job)
         return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=[cluster_id]))
 
+    async def _submit(self, job: JobSummary) -> int:
+        description = submit_description(job, self._worker)
+        if self._worker.own is not None:
+            await self._supply.publish(self._worker.own.files)
+        contents = {}
+        if self._worker.has_own_tokens:
+            tokens = await self._supply.issue(job)
+            contents = {token_name(n): token.get_secret_value() for n, token in enumerate(tokens)}
+        cluster_id: int = await self._pool.call(
+            "submit",
+            patience=SUBMIT_SECONDS * job.job_input.num_containers,
+            description=description,
+            itemdata=itemdata(job),
+            file=token_name(f"$({NUMBER})"),
+            contents=contents,
+        )
+        return cluster_id
+
     async def _find_cluster(self, job: JobSummary) -> int | None:
-        """The cluster of a start that was not recorded."""
-        ours, first = any_job([job.id]), ["ClusterId"]
-        found = await self._pool.call("query", constraint=ours, attributes=first)
+        """The cluster of a start that was not recorded. One that broke off in the middle is given up."""
+        ours, asked = any_started([job.id]), ["ClusterId", "JobStatus", "HoldReasonCode"]
+        found = await self._pool.call("query", constraint=ours, attributes=asked)
+        broken = {row[0] for row in found if row[1:] == [Status.HELD, Hold.SPOOLING]}
+        for cluster_id in broken:
+            constraint = f"ClusterId == {cluster_id}"
+            await self._pool.call("act", action="Remove", constraint=constraint, reason=GIVEN_UP)
+        found = [row for row in found if row[0] not in broken]
         created = job.transition_times[0].recorded_at
         if not found and utc_now() - created > FIRST_TRY:
             found = await self._pool.call(
                 "history",
                 constraint=ours,
-                attributes=first,
+                attributes=asked,
                 match=1,
                 since=f"EnteredCurrentStatus < {int(created.timestamp()) - 600}",
             )
@@ -176,7 +221,7 @@ class HTCondorSite:
 
     async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:
         """See the port. Raises UnavailableError."""
-        ours = any_job([job.id])
+        ours = any_started([job.id])
         seen = await self._pool.call("query", constraint=ours, attributes=ATTRIBUTES)
         count = job.job_input.num_containers
         if len(seen) < count:
@@ -204,7 +249,7 @@ class HTCondorSite:
 
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
         """See the port. Raises UnavailableError."""
-        constraint = f"{any_job([job.id])} && {CONTAINER_NUMBER} == {number}"
+        constraint = f"{any_started([job.id])} && {CONTAINER_NUMBER} == {number}"
         return await self._pool.call("ad", constraint=constraint) or {}
 
     async def clean(self, job_id: str) -> None:

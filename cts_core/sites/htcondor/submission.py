@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobSummary
 from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.archive import WorkerArchive
 
 JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
 """What is added to the ads of our jobs, by which they are found again."""
 NUMBER = "container_number"
 """The variable of the submit description, and the one column of its itemdata."""
+GIVEN_UP = "CTS: begun anew"
+"""Why we remove a cluster whose start broke off before HTCondor had all that it needs."""
 _USER = re.compile(r"[A-Za-z0-9_]+")
 _MIB = 1 << 20
 _KEPT_SECONDS = 7 * 24 * 3600
@@ -31,17 +34,29 @@ class Worker:
     s3: S3Settings
     log_dir: str
     settings: HTCondorSettings
+    own: WorkerArchive | None = None
+    """Our worker, where nodes run it."""
+
+    @property
+    def has_own_tokens(self) -> bool:
+        """Whether each container is handed a token of its own."""
+        return self.own is not None and self.settings.credentials == "job"
 
     @property
     def executable_url(self) -> str:
         """The script that starts the worker."""
         files = f"{self.root_url}/external_exec/files"
+        if self.own is not None:
+            return f"{files}/worker/{self.own.launcher_name}"
         return self.settings.executable_url or f"{files}/condor/executable.sh"
 
     @property
     def archive_url(self) -> str:
         """The code that the script runs."""
-        return self.settings.archive_url or f"{self.root_url}/external_exec/files/code_archive.tgz"
+        files = f"{self.root_url}/external_exec/files"
+        if self.own is not None:
+            return f"{files}/worker/{self.own.archive_name}"
+        return self.settings.archive_url or f"{files}/code_archive.tgz"
 
 
 def check_user(user: str) -> None:
@@ -87,6 +102,12 @@ def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
         "when_to_transfer_output": "on_exit_or_evict",
         "getenv": "False",
     }
+    if worker.has_own_tokens:
+        # Files that are handed over with the submission stay with it until it is over, unless told otherwise.
+        description |= {
+            "leave_in_queue": "False",
+            "encrypt_input_files": token_name(f"$({NUMBER})"),
+        }
     if settings.clientgroup:
         description["requirements"] = f"regexp({quoted(settings.clientgroup)},CLIENTGROUP)"
     return description
@@ -97,9 +118,19 @@ def itemdata(job: JobSummary) -> list[dict[str, str]]:
     return [{NUMBER: str(number)} for number in range(job.job_input.num_containers)]
 
 
+def token_name(number: object) -> str:
+    """The file, in the folder where a container's worker starts, with the token of that container."""
+    return f"cts-token-{number}"
+
+
 def any_job(job_ids: Sequence[str]) -> str:
-    """The expression that is true of these jobs' processes."""
+    """The expression that is true of these jobs' processes, all of them."""
     return " || ".join(f"{JOB_ID} == {quoted(job_id)}" for job_id in job_ids)
+
+
+def any_started(job_ids: Sequence[str]) -> str:
+    """The same, without those of a start that was given up."""
+    return f'({any_job(job_ids)}) && !regexp("^{GIVEN_UP}", RemoveReason ?: "")'
 
 
 def quoted(text: str) -> str:
@@ -122,10 +153,8 @@ def _environment(job: JobSummary, worker: Worker) -> str:
         "CODE_ARCHIVE": _file_name(worker.archive_url),
         "GLOBAL_CACHE_DIR": settings.cache_dir,
         "SERVICE_ROOT_URL": worker.root_url,
-        "TOKEN_PATH": settings.token_path,
+        **_credentials(worker),
         "S3_URL": (s3.external_url if external else "") or s3.url,
-        "S3_ACCESS_KEY": s3.access_key,
-        "S3_SECRET_PATH": settings.s3_secret_path,
         "S3_ERROR_LOG_PATH": f"{worker.log_dir}/{job.id}",
         "JOB_UPDATE_TIMEOUT_MIN": str(settings.job_update_timeout_min),
         "REFDATA_HOST_PATH": settings.refdata_host_path,
@@ -139,6 +168,16 @@ def _environment(job: JobSummary, worker: Worker) -> str:
     values |= {key: value for key, value in where_set.items() if value}
     words = [f"{key}={_environment_value(value)}" for key, value in values.items()]
     return f'"{" ".join(words)}"'
+
+
+def _credentials(worker: Worker) -> dict[str, str]:
+    if worker.has_own_tokens:
+        return {"TOKEN_PATH": token_name(f"$({NUMBER})")}
+    return {
+        "TOKEN_PATH": worker.settings.token_path,
+        "S3_ACCESS_KEY": worker.s3.access_key,
+        "S3_SECRET_PATH": worker.settings.s3_secret_path,
+    }
 
 
 def _environment_value(text: str) -> str:

@@ -7,15 +7,17 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
-from cts_core.engine.nodes import LIFETIME, Nodes, hash_of
+from cts_core.engine.nodes import Nodes
 from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.supply import LIFETIME, WorkerSupply, hash_of
 from cts_core.engine.updates import ContainerUpdates
 from cts_core.identity.identity import Credentials
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.site import Cluster
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import Claim, ContainerId, ObjectRequest
+from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.states import JobState
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
@@ -34,26 +36,33 @@ async def store(tmp_path):
 
 
 @pytest.fixture
-def nodes(store) -> Nodes:
+async def supply(store, tmp_path) -> WorkerSupply:
+    objects = DirectoryStore(tmp_path / "objects")
+    await objects.open()
+    return WorkerSupply(store, objects, log_dir="logs/x")
+
+
+@pytest.fixture
+def nodes(store, supply) -> Nodes:
     sites = SiteDirectory({Cluster.KBASE: ReportingSite()}, store)
     updates = ContainerUpdates(store, sites, on_change=lambda _: None)
-    return Nodes(store, updates, log_dir="logs/x", grants=KeyGrants(KEYS), make_plan=None)
+    return Nodes(store, updates, supply, log_dir="logs/x", grants=KeyGrants(KEYS), make_plan=None)
 
 
 def shown(token) -> Credentials:
     return Credentials(f"Bearer {token.get_secret_value()}")
 
 
-async def test_each_token_stands_for_its_own_container(nodes, store):
+async def test_each_token_stands_for_its_own_container(nodes, store, supply):
     job = await insert(store, 2, cluster="kbase", num_containers=2)
-    tokens = await nodes.issue(job)
+    tokens = await supply.issue(job)
     found = [await nodes.identify(shown(token)) for token in tokens]
     assert found == [ContainerId(job.id, 0), ContainerId(job.id, 1)]
 
 
-async def test_it_ends_with_its_job_or_its_time(nodes, store):
+async def test_it_ends_with_its_job_or_its_time(nodes, store, supply):
     job = await insert(store)
-    (token,) = await nodes.issue(job)
+    (token,) = await supply.issue(job)
     known = hash_of(token.get_secret_value())
     late = utc_now() + LIFETIME + timedelta(seconds=1)
     assert await store.find_worker_token(known, now=late) is None
@@ -63,9 +72,9 @@ async def test_it_ends_with_its_job_or_its_time(nodes, store):
 
 
 @pytest.mark.parametrize("given", ["Bearer cts-worker.", "Bearer cts-worker.x"])
-async def test_a_made_up_token_is_refused(nodes, store, given):
+async def test_a_made_up_token_is_refused(nodes, store, supply, given):
     job = await insert(store)
-    await nodes.issue(job)
+    await supply.issue(job)
     with pytest.raises(errors.InvalidTokenError):
         await nodes.identify(Credentials(given))
 
@@ -85,11 +94,12 @@ async def test_a_container_that_the_job_has_not(nodes, store):
             await ask
 
 
-async def test_the_records_do_not_hold_the_token(nodes, store, tmp_path):
-    (token,) = await nodes.issue(await insert(store))
+async def test_the_records_do_not_hold_the_token(store, supply, tmp_path):
+    (token,) = await supply.issue(await insert(store))
     secret = token.get_secret_value().encode()
     await store.close()
-    assert not [f for f in tmp_path.iterdir() if secret in f.read_bytes()]
+    files = [f for f in tmp_path.iterdir() if f.is_file()]
+    assert not [f for f in files if secret in f.read_bytes()]
     assert hash_of(secret.decode()).encode() in (tmp_path / "records.sqlite").read_bytes()
 
 
@@ -123,8 +133,8 @@ async def test_outputs_are_the_containers_own(nodes, store):
     job = await insert(store, cluster="kbase")
     container = ContainerId(job.id, 0)
     assert await move(store, job.id, CREATED, STARTED)
-    elsewhere = ContainerUpdate(time=utc_now(), outputs=[S3File(file="data/elsewhere/x")])
+    elsewhere = NodeUpdate(time=utc_now(), outputs=[S3File(file="data/elsewhere/x")])
     with pytest.raises(errors.UnauthorizedError):
         await nodes.update(container, JobState.COMPLETE, elsewhere)
-    await nodes.update(container, JobState.JOB_SUBMITTING, ContainerUpdate(time=utc_now()))
+    await nodes.update(container, JobState.JOB_SUBMITTING, NodeUpdate(time=utc_now()))
     assert await store.container_states(job.id) == [JobState.JOB_SUBMITTING]

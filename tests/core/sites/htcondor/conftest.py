@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
-from cts_core.model.record import JobRecord
+from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
 from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.archive import WorkerArchive
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submission import Worker
 from cts_core.sites.site import ContainerReport
@@ -63,6 +65,22 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 
 @dataclass
+class FolderSupply:
+    """Lets nodes find our worker where they find everything here."""
+
+    folder: Path
+
+    async def publish(self, files: Mapping[str, bytes]) -> None:
+        folder = self.folder / "external_exec/files/worker"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    async def issue(self, job: JobSummary) -> list[SecretStr]:
+        return [SecretStr(f"secret {n} of {job.id}") for n in range(job.job_input.num_containers)]
+
+
+@dataclass
 class Ground:
     """A site, and what an engine would do with it, without records."""
 
@@ -75,9 +93,12 @@ class Ground:
         self.site = self.make_site()
 
     def make_site(self, **changes: Any) -> HTCondorSite:
+        own = changes.pop("own", None)
         settings = HTCondorSettings(**self.settings | changes)
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
-        return HTCondorSite(Worker("http://cts.invalid/cts", s3, "logs/container_logs", settings))
+        root = self.nodes.url if own else "http://cts.invalid/cts"
+        worker = Worker(root, s3, "logs/container_logs", settings, own)
+        return HTCondorSite(worker, FolderSupply(self.nodes.folder))
 
     def job(self, **changes: Any) -> JobRecord:
         return make_job_record(**{"cluster": "kbase", "image": "fake/image", **changes})
@@ -87,6 +108,14 @@ class Ground:
         await self.site.close()
         job = self.job(**changes)
         self.site = self.make_site(executable_url=self.nodes.script(f"{job.id}.sh", script))
+        details = await self.hand_over(job)
+        return job.model_copy(update={"htcondor_details": details})
+
+    async def start_own(self, script: str, **changes: Any) -> JobRecord:
+        """A job whose containers run this script as our own worker."""
+        await self.site.close()
+        self.site = self.make_site(own=WorkerArchive((_LEFT + script).encode(), b"code"))
+        job = self.job(**changes)
         details = await self.hand_over(job)
         return job.model_copy(update={"htcondor_details": details})
 

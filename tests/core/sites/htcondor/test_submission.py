@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobRecord
 from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.archive import WorkerArchive
 from cts_core.sites.htcondor.submission import Worker, itemdata, submit_description
 from tests.factories import make_job_record
 
@@ -79,6 +81,33 @@ def test_files_and_store_elsewhere() -> None:
     assert made["transfer_input_files"] == ", ".join(urls.values())
     words = _words(made["environment"])
     assert {"CODE_ARCHIVE=code.tgz", "S3_URL=http://inside", "S3_INSECURE=TRUE"} <= words
+
+
+def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
+    worker = dataclasses.replace(_worker(), own=WorkerArchive(b"start", b"code"))
+    made = submit_description(_job(), worker)
+    name, files = (
+        f"cts-worker-{worker.own.version}",
+        f"{worker.root_url}/external_exec/files/worker",
+    )
+    assert made["shell"] == f"bash {name}.sh"
+    assert made["transfer_input_files"] == f"{files}/{name}.sh, {files}/{name}.tgz"
+    words = _words(made.pop("environment"))
+    assert {f"CODE_ARCHIVE={name}.tgz", "TOKEN_PATH=cts-token-$(container_number)"} <= words
+    assert not [word for word in words if word.startswith(("S3_SECRET", "S3_ACCESS"))]
+    # All else is as the pool knows it.
+    theirs = submit_description(_job(), _worker())
+    differs = {key for key in made if made[key] != theirs.get(key)}
+    assert differs == {"shell", "transfer_input_files", "leave_in_queue", "encrypt_input_files"}
+
+
+def test_our_own_worker_with_what_nodes_have() -> None:
+    own = WorkerArchive(b"start", b"code")
+    made = submit_description(_job(), dataclasses.replace(_worker(credentials="standing"), own=own))
+    theirs = submit_description(_job(), _worker())
+    words = _words(made["environment"]) - _words(theirs["environment"])
+    assert words == {f"CODE_ARCHIVE=cts-worker-{own.version}.tgz"}
+    assert "leave_in_queue" not in made
 
 
 def test_values_are_quoted_as_htcondor_reads_them() -> None:

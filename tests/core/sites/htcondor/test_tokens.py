@@ -1,0 +1,97 @@
+"""The token of each container goes with it to its node, and nobody else sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cts_core.errors import UnavailableError
+from cts_core.model.record import JobRecord
+from cts_core.sites.htcondor.submission import GIVEN_UP, itemdata, submit_description
+from cts_core.states import JobState
+from tests.core.sites.htcondor.conftest import Ground
+
+pytestmark = pytest.mark.slow
+BREAK_OFF = """
+import json, sys
+import htcondor2
+description, items = json.load(sys.stdin)
+host = htcondor2.param["COLLECTOR_HOST"]
+schedd = htcondor2.Schedd(htcondor2.Collector(host).locate(htcondor2.DaemonType.Schedd))
+schedd.submit(htcondor2.Submit(description), itemdata=iter(items), spool=True)
+"""
+
+
+def break_off(ground: Ground) -> JobRecord:
+    """A job as a crash leaves it: submitted, and its files never sent."""
+    job = ground.job()
+    said = json.dumps([submit_description(job, ground.site._worker), itemdata(job)])
+    subprocess.run([sys.executable, "-c", BREAK_OFF], input=said, text=True, check=True)
+    return job
+
+
+async def test_each_container_has_its_own(ground: Ground) -> None:
+    show = "exec > /tmp/seen-$JOB_ID-$CONTAINER_NUMBER; ls -l $TOKEN_PATH; cat $TOKEN_PATH; env"
+    job = await ground.start_own(show, num_containers=2)
+    assert len(await ground.until_told(job)) == 2
+    for number in range(2):
+        seen = (ground.pool.pool / "work" / f"seen-{job.id}-{number}").read_text()
+        assert seen.startswith("-rw-------")
+        assert f"secret {number} of {job.id}" in seen
+        assert f"secret {1 - number}" not in seen
+        assert "S3_SECRET_PATH" not in seen
+
+
+async def test_it_is_in_no_ad_and_stays_nowhere(ground: Ground) -> None:
+    job = await ground.start_own("sleep 600")
+    await ground.until_running(job)
+    assert "secret" not in json.dumps(await ground.site.runner_status(job, 0))
+    folder = Path(ground.site._pool._folder.name)
+    assert list(folder.iterdir()) == []
+    await ground.site.close()
+    assert not folder.exists()
+    spooled = f"spool/{job.htcondor_details.cluster_id[0]}/**/cts-token-*"
+    assert len(list(ground.pool.pool.glob(spooled))) == 1
+    while not await ground.site.cancel(job.id):
+        pass
+    assert list(ground.pool.pool.glob(spooled)) == []
+
+
+async def test_what_was_begun_and_not_handed_over_is_begun_anew(ground: Ground) -> None:
+    ran = await ground.start_own("true")
+    await ground.until_told(ran)
+    job = break_off(ground)
+    details = await ground.hand_over(job)
+    (report,) = (await ground.until_told(job)).values()
+    assert "without a word" in (report.outcome.error or "")
+    asked = {"match": 10, "since": None, "attributes": ["ClusterId", "RemoveReason"]}
+    rows = await ground.site._pool.call("history", constraint=f'CTSJobID == "{job.id}"', **asked)
+    reasons = dict(rows)
+    assert reasons.pop(details.cluster_id[0]) is None
+    assert [reason.startswith(GIVEN_UP) for reason in reasons.values()] == [True]
+    # Begun once more, it is still the one that ran.
+    assert await ground.hand_over(job) == details
+
+
+async def test_what_is_never_handed_over_is_told(ground: Ground, monkeypatch) -> None:
+    await ground.until_told(await ground.start_own("true"))
+    states = {break_off(ground).id: [JobState.DOWNLOAD_SUBMITTED]}
+    assert await ground.site.poll(states) == {}
+    monkeypatch.setattr("cts_core.sites.htcondor.follow.SPOOL_SECONDS", -1.0)
+    ((report,),) = (await ground.site.poll(states)).values()
+    assert "never handed all" in (report.outcome.error or "")
+
+
+async def test_a_killed_program_leaves_nothing_here(ground: Ground) -> None:
+    await ground.start_own("true")
+    pool = ground.site._pool
+    folder = Path(pool._folder.name)
+    (folder / "left").write_text("secret")
+    pool._process.kill()
+    with pytest.raises(UnavailableError):
+        await pool.call("ping")
+    assert not folder.exists()
