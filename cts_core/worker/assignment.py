@@ -104,7 +104,7 @@ class Assignment:
     def objects(
         self, inputs: list[str], pause: Callable[[float], None], *, patience: float | None = None
     ) -> S3Objects:
-        """A way to the object store, for one thread."""
+        """A way to the object store, for one thread and its lanes."""
         if self.keys is not None:
             return S3Objects(self.keys.http(), KeyGrants(self.keys), pause=pause)
         http = Http(timeout=SILENCE_SECONDS, insecure=self.insecure)

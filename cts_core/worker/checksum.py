@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Union
 
+from awscrt.checksums import combine_crc64nvme as _combine
 from awscrt.checksums import crc64nvme as _crc64nvme
 
 PIECE = 1 << 20
@@ -22,6 +23,10 @@ class Crc64Nvme:
     def update(self, data: Buffer) -> None:
         """Take in the next bytes."""
         self._value = _crc64nvme(data, self._value)
+
+    def append(self, other: Crc64Nvme, size: int) -> None:
+        """Take in ``size`` next bytes, of which ``other`` is the checksum."""
+        self._value = _combine(self._value, other._value, size)
 
     def text(self) -> str:
         """Base64 of the eight bytes, big endian."""

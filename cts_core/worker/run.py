@@ -7,12 +7,14 @@ import time
 import traceback
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, Callable, ContextManager, Mapping, Protocol, Union
+from operator import itemgetter
+from typing import Any, Callable, ContextManager, Iterable, Mapping, Protocol, TypeVar, Union
 
 from cts_core.worker.directory import Directory, DirectoryError
+from cts_core.worker.lanes import Lanes
 from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
-from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.plan import Input, WorkerPlan
 from cts_core.worker.runtimes.container import Pause, RuntimeFault
 from cts_core.worker.runtimes.table import RUNTIMES
 from cts_core.worker.s3 import S3Objects
@@ -32,6 +34,8 @@ _TICK_SECONDS = 0.1
 """Between looks for a cancel while the object store is away."""
 _MAX_NAMED = 10
 """Of many files this many are named in a sentence."""
+
+_Item = TypeVar("_Item")
 
 
 class Failed(Exception):
@@ -186,16 +190,24 @@ class Worker:
         for name in TRANSIENT:
             os.mkdir(self._folder.file(name), 0o700)
         inputs = self._folder.file(INPUTS)
-        for entry in self._plan.inputs:
-            self._check_wanted()
+
+        def fetch(entry: Input) -> None:
             target = _below(inputs, entry.place)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             self._objects.fetch(entry.path, target, entry.crc64nvme)
+
+        self._each(fetch, self._plan.inputs)
         if self._plan.manifest_name is not None:
             text = self._container.place(self._plan.manifest_text)
             # Written as it is: an end of line is no business of ours.
             with open(_below(inputs, self._plan.manifest_name), "xb") as file:
                 file.write(text.encode())
+
+    def _each(self, do: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        """Fetch or store several objects: at once, where a server has them and not this machine's disk."""
+        objects = self._objects
+        lanes = objects.lanes if isinstance(objects, S3Objects) else Lanes(1)
+        lanes.each(do, items, self._check_wanted)
 
     def _execute(self) -> Ended:
         with _told("Its program could not be started"):
@@ -229,19 +241,21 @@ class Worker:
         if found.odd:
             self._warn("Not stored, for they are links or no regular files: " + _named(found.odd))
         stored = self._result["outputs"] = []
-        faults = []
-        for place in found.files:
-            self._check_wanted()
-            path = f"{self._plan.output_dir}/{place}"
-            fault = fault_in_path(path)
-            if fault:
-                faults.append(f"{place!r} ({fault})")
-                continue
-            info = self._objects.store(os.path.join(root, place), path)
-            stored.append({"file": path, "crc64nvme": info.crc64nvme})
+        paths = {place: f"{self._plan.output_dir}/{place}" for place in found.files}
+        faults = {place: fault for place, path in paths.items() if (fault := fault_in_path(path))}
+
+        def store(place: str) -> None:
+            info = self._objects.store(os.path.join(root, place), paths[place])
+            stored.append({"file": paths[place], "crc64nvme": info.crc64nvme})
+
+        try:
+            self._each(store, [place for place in paths if place not in faults])
+        finally:
+            stored.sort(key=itemgetter("file"))
         if faults:
+            named = _named([f"{place!r} ({fault})" for place, fault in faults.items()])
             raise Failed(
-                f"Files of these names cannot be objects: {_named(faults)}. Have the program name them "
+                f"Files of these names cannot be objects: {named}. Have the program name them "
                 "otherwise. The other outputs were stored"
             )
 

@@ -7,6 +7,7 @@ import time
 from typing import BinaryIO, Callable
 
 from cts_core.worker.checksum import Crc64Nvme
+from cts_core.worker.lanes import Lanes
 from cts_core.worker.object import DEFAULT_TYPE
 from cts_core.worker.s3_refusals import Changed, Gone, S3Error
 from cts_core.worker.s3_requests import Grants, S3Requests
@@ -15,18 +16,23 @@ from cts_core.worker.transfer import Http
 from cts_core.worker.tree import full, is_full
 from cts_core.worker.writer import write_all
 
+AT_ONCE = 8
+"""Requests that are under way at once, each with a piece of bytes in memory."""
+
 
 class S3Objects:
-    """An S3 server. For one thread."""
+    """An S3 server, for one thread and those of its lanes."""
 
     def __init__(
         self, http: Http, grants: Grants, *, pause: Callable[[float], None] = time.sleep
     ) -> None:
         """``pause(seconds)`` waits before a further try; what it raises ends the tries."""
-        self._requests = S3Requests(http, grants, pause)
+        self.lanes = Lanes(AT_ONCE)
+        """Where several objects may be fetched or stored at once."""
+        self._requests = S3Requests(http, grants, self.lanes, pause)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connections."""
         self._requests.close()
 
     def fetch(self, path: str, target: str, crc64nvme: str) -> int:
@@ -49,7 +55,7 @@ class S3Objects:
         What is at the path is replaced, at once. Raises S3Error.
         """
         with open(source, "rb", buffering=0) as file:
-            return Upload(self._requests, path, file, content_type).run()
+            return Upload(self._requests, self.lanes, path, file, content_type).run()
 
 
 class _Download:
@@ -83,15 +89,15 @@ class _Download:
             # Another object than the one begun with is none: its checksum would be neither's.
             headers = {"range": f"bytes={self._size}-", "if-match": self._etag}
         try:
-            self._etag, pieces = self._requests.receive(self._path, headers)
+            with self._requests.receive(self._path, headers) as (self._etag, pieces):
+                for piece in pieces:
+                    write_all(self._file, piece)
+                    self._crc.update(piece)
+                    self._size += len(piece)
+                    progressed()
         except Changed:
             self._start_over()
             raise
-        for piece in pieces:
-            write_all(self._file, piece)
-            self._crc.update(piece)
-            self._size += len(piece)
-            progressed()
 
     def _start_over(self) -> None:
         self._file.seek(0)

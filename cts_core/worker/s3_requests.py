@@ -7,9 +7,12 @@ long: a container that has run should not be lost because its outputs could not 
 from __future__ import annotations
 
 import random
+import threading
 import time
-from typing import Callable, Dict, Iterator, Mapping, Protocol, TypeVar
+from contextlib import closing, contextmanager
+from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
 
+from cts_core.worker.lanes import Lanes
 from cts_core.worker.s3_refusals import Changed, S3Error, meaning
 from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
 
@@ -23,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Grants(Protocol):
-    """Allows requests: by keys, or by asking somebody who has them."""
+    """Allows requests: by keys, or by asking somebody who has them. For one thread at a time."""
 
     def grant(
         self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
@@ -32,19 +35,26 @@ class Grants(Protocol):
 
 
 class S3Requests:
-    """Asks an S3 server. For one thread."""
+    """Asks an S3 server, from as many threads as there are lanes, with a connection each."""
 
-    def __init__(self, http: Http, grants: Grants, pause: Callable[[float], None]) -> None:
+    def __init__(
+        self, http: Http, grants: Grants, lanes: Lanes, pause: Callable[[float], None]
+    ) -> None:
         """``pause(seconds)`` waits before a further try; what it raises ends the tries."""
-        self._http = http
+        self._model = http
+        self._free: List[Http] = [http]
         self._grants = grants
+        self._turn = threading.Lock()
+        """For whoever asks for leave."""
+        self._lanes = lanes
         self._pause = pause
         self._is_away = False
         """Whether the patience with the server is used up: what comes next is tried once."""
 
     def close(self) -> None:
-        """Let go of the connection."""
-        self._http.close()
+        """Let go of the connections, none of which is in use."""
+        while self._free:
+            self._free.pop().close()
 
     def ask(
         self,
@@ -55,19 +65,43 @@ class S3Requests:
         body: Iterator[memoryview] | None = None,
     ) -> tuple[Dict[str, str], str]:
         """One short answer. Raises Passing, Gone and S3Error."""
-        with _explained(path):
-            granted = self._grants.grant(method, path, parameters, headers)
-            return self._http.ask(method, granted, body)
+        with self._connection() as http, _explained(path):
+            return http.ask(method, self._leave(method, path, parameters, headers), body)
 
-    def receive(self, path: str, headers: Dict[str, str]) -> tuple[str, Iterator[memoryview]]:
+    @contextmanager
+    def receive(
+        self, path: str, headers: Dict[str, str]
+    ) -> Iterator[tuple[str, Iterator[memoryview]]]:
         """The etag and the bytes of an object. Raises Passing, Gone and S3Error."""
-        with _explained(path):
-            answer = self._http.open("GET", self._grants.grant("GET", path, {}, headers))
-        if "range" in headers and answer.status != _PARTIAL:
-            # Servers and proxies may ignore it: what comes begins at the beginning.
-            self._http.close()
-            raise Changed("it came whole where the rest was asked for")
-        return answer.getheader("etag") or "", self._http.pieces(answer)
+        with self._connection() as http:
+            with _explained(path):
+                answer = http.open("GET", self._leave("GET", path, {}, headers))
+            if "range" in headers and answer.status != _PARTIAL:
+                # Servers and proxies may ignore it: what comes begins at the beginning.
+                http.close()
+                raise Changed("it came whole where the rest was asked for")
+            with closing(http.pieces(answer)) as pieces:
+                yield answer.getheader("etag") or "", pieces
+
+    def _leave(
+        self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
+    ) -> Grant:
+        with self._turn:
+            if method != "DELETE":  # what is given up is cleared away all the same
+                self._lanes.check()
+            return self._grants.grant(method, path, parameters, headers)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Http]:
+        """A connection that nobody else uses."""
+        try:
+            http = self._free.pop()
+        except IndexError:
+            http = self._model.another()
+        try:
+            yield http
+        finally:
+            self._free.append(http)
 
     def persist(self, path: str, attempt: Callable[[Callable[[], None]], _T]) -> _T:
         """Try until it works, is refused, or made no progress for ``PATIENCE_SECONDS``.
@@ -79,6 +113,7 @@ class S3Requests:
         def progressed() -> None:
             nonlocal deadline, tries
             self._is_away = False
+            self._lanes.check()
             deadline, tries = time.monotonic() + PATIENCE_SECONDS, 0
 
         if not self._is_away:
@@ -99,6 +134,7 @@ class S3Requests:
             tries += 1
             most = min(MAX_PAUSE_SECONDS, 0.2 * 2 ** min(tries, 10))
             self._pause(random.uniform(most / 2, most))  # noqa: S311 - spreads load
+            self._lanes.check()
 
 
 class _explained:  # noqa: N801 - reads as a word of the language, as contextlib's do

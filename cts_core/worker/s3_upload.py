@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Mapping
 
 from cts_core.worker.checksum import PIECE, Crc64Nvme
+from cts_core.worker.lanes import Lanes
 from cts_core.worker.s3_refusals import Gone, S3Error, meaning
 from cts_core.worker.s3_requests import S3Requests
 from cts_core.worker.transfer import Passing, Refused
@@ -30,34 +32,45 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Part:
+    number: int
     start: int
     size: int
-    crc64nvme: str
+
+
+@dataclass(frozen=True)
+class _Sent:
+    etag: str
+    size: int
+    crc: Crc64Nvme
 
 
 class Upload:
     """A file, which nobody changes meanwhile, on its way to an object."""
 
-    def __init__(self, requests: S3Requests, path: str, file: BinaryIO, content_type: str) -> None:
-        """``file`` is unbuffered, and read here from its start."""
+    def __init__(
+        self, requests: S3Requests, lanes: Lanes, path: str, file: BinaryIO, content_type: str
+    ) -> None:
+        """``lanes``: where its parts are sent at once."""
         self._requests = requests
+        self._lanes = lanes
         self._path = path
         self._file = file
         self._content_type = content_type
-        self._size, self._crc, self._parts = _look(file)
+        self._size = os.fstat(file.fileno()).st_size
 
     def run(self) -> Stored:
         """Store it; what is there is replaced, at once. Raises S3Error."""
         try:
-            if len(self._parts) == 1:
-                self._send(self._parts[0], {}, {"content-type": self._content_type})
+            parts = _parts(self._size)
+            if len(parts) == 1:
+                crc = self._send({}, {"content-type": self._content_type}, parts[0]).crc
             else:
-                self._in_parts()
+                crc = self._in_parts(parts)
         except Gone as e:
             raise S3Error(str(e)) from e
-        return Stored(self._size, self._crc)
+        return Stored(self._size, crc.text())
 
-    def _in_parts(self) -> None:
+    def _in_parts(self, parts: List[_Part]) -> Crc64Nvme:
         headers = {
             "content-type": self._content_type,
             "x-amz-checksum-algorithm": "CRC64NVME",
@@ -66,49 +79,54 @@ class Upload:
         answer = self._ask("POST", {"uploads": ""}, headers)
         upload = {"uploadId": _between(answer, "UploadId")}
         try:
-            etags = [
-                self._send(part, {"partNumber": str(number), **upload}, {})
-                for number, part in enumerate(self._parts, start=1)
-            ]
-            self._complete(upload, etags)
+            sent = self._lanes.each(partial(self._send, upload, {}), parts)
+            crc = Crc64Nvme()
+            for one in sent:
+                crc.append(one.crc, one.size)
+            self._complete(upload, sent, crc.text())
         except BaseException:
             # What cannot be aborted now is left to the bucket's own rules for such.
             with suppress(Passing, Gone, S3Error):
                 self._requests.ask("DELETE", self._path, upload, {})
             raise
+        return crc
 
-    def _send(self, part: _Part, parameters: Mapping[str, str], headers: Dict[str, str]) -> str:
-        """Send a part, or all there is; returns its etag."""
-        said = {**headers, "content-length": str(part.size), _CRC: part.crc64nvme}
+    def _send(self, upload: Mapping[str, str], headers: Dict[str, str], part: _Part) -> _Sent:
+        """Send a part of an upload, or in no upload all there is."""
+        crc = Crc64Nvme()
+        for piece in _pieces(self._file, part):
+            crc.update(piece)
+        parameters = {"partNumber": str(part.number), **upload} if upload else {}
+        said = {**headers, "content-length": str(part.size), _CRC: crc.text()}
 
         def attempt(_: Callable[[], None]) -> str:
-            body = _pieces(self._file, part.start, part.size) if part.size else None
+            body = _pieces(self._file, part) if part.size else None
             found, _text = self._requests.ask("PUT", self._path, parameters, said, body)
             return found.get("etag", "")
 
-        return self._requests.persist(self._path, attempt)
+        return _Sent(self._requests.persist(self._path, attempt), part.size, crc)
 
-    def _complete(self, upload: Mapping[str, str], etags: List[str]) -> None:
+    def _complete(self, upload: Mapping[str, str], sent: List[_Sent], crc: str) -> None:
         listed = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"
-            f"<ChecksumCRC64NVME>{part.crc64nvme}</ChecksumCRC64NVME></Part>"
-            for number, (etag, part) in enumerate(zip(etags, self._parts), start=1)
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{one.etag}</ETag>"
+            f"<ChecksumCRC64NVME>{one.crc.text()}</ChecksumCRC64NVME></Part>"
+            for number, one in enumerate(sent, start=1)
         )
         text = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
         try:
-            self._ask("POST", upload, {_CRC: self._crc, _TYPE: _WHOLE}, text.encode())
+            self._ask("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
         except Gone:
             # The answer to a try that worked may have been lost.
-            if not self._is_there():
+            if not self._is_there(crc):
                 raise
 
-    def _is_there(self) -> bool:
+    def _is_there(self, crc: str) -> bool:
         with suppress(Gone):
             asked = {"x-amz-checksum-mode": "ENABLED"}
             found, _ = self._requests.persist(
                 self._path, lambda _: self._requests.ask("HEAD", self._path, {}, asked)
             )
-            return found.get(_CRC) == self._crc
+            return found.get(_CRC) == crc
         return False
 
     def _ask(
@@ -127,32 +145,25 @@ class Upload:
         return self._requests.persist(self._path, attempt)
 
 
-def _look(file: BinaryIO) -> tuple[int, str, List[_Part]]:
-    """A file's size, its checksum, and the parts that it goes in: one for a small one, also for an empty one."""
-    size = os.fstat(file.fileno()).st_size
+def _parts(size: int) -> List[_Part]:
+    """The parts that a file goes in: one for a small one, also for an empty one."""
     room = max(PART, -(-size // _MAX_PARTS))
-    parts: List[_Part] = []
-    whole, start = Crc64Nvme(), 0
-    while start < size or not parts:
-        length, crc = min(room, size - start), Crc64Nvme()
-        for piece in _pieces(file, start, length):
-            crc.update(piece)
-            whole.update(piece)
-        parts.append(_Part(start, length, crc.text()))
-        start += length
-    return size, whole.text(), parts
+    starts = range(0, size, room) or (0,)
+    return [
+        _Part(number, start, min(room, size - start))
+        for number, start in enumerate(starts, start=1)
+    ]
 
 
-def _pieces(file: BinaryIO, start: int, size: int) -> Iterator[memoryview]:
-    """A part of a file, each piece good until the next."""
-    file.seek(start)
-    buffer = memoryview(bytearray(min(PIECE, size)))
-    while size:
-        count = file.readinto(buffer[: min(PIECE, size)])  # type: ignore[attr-defined]  # unbuffered files have it
-        if not count:
+def _pieces(file: BinaryIO, part: _Part) -> Iterator[memoryview]:
+    """A part of a file, which other threads may read, too."""
+    place, end = part.start, part.start + part.size
+    while place < end:
+        piece = os.pread(file.fileno(), min(PIECE, end - place), place)
+        if not piece:
             raise S3Error(f"The file {file.name} became shorter while it was stored")
-        size -= count
-        yield buffer[:count]
+        place += len(piece)
+        yield memoryview(piece)
 
 
 def _between(text: str, name: str) -> str:

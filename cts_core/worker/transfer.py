@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Dict, Iterable, Iterator
+from typing import Dict, Generator, Iterable
 from urllib.parse import urlsplit
 
 from cts_core.worker.checksum import PIECE, Buffer
@@ -13,6 +13,7 @@ from cts_core.worker.checksum import PIECE, Buffer
 MAX_ANSWER = 1 << 20
 """Bytes that are read of an answer that is no object."""
 _REDIRECT = 300
+_Pieces = Generator[memoryview, None, None]
 
 
 class Passing(Exception):
@@ -41,7 +42,7 @@ class Grant:
 
 
 class Http:
-    """Asks servers. For one thread; no proxy is used, no redirect followed."""
+    """Asks servers. For one thread at a time; no proxy is used, no redirect followed."""
 
     def __init__(
         self, *, timeout: float, ca_file: str | None = None, insecure: bool = False
@@ -52,6 +53,10 @@ class Http:
         self._insecure = insecure
         self._server = ""
         self._connection: HTTPConnection | None = None
+
+    def another(self) -> Http:
+        """One like this, for another thread."""
+        return Http(timeout=self._timeout, ca_file=self._ca_file, insecure=self._insecure)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -87,13 +92,13 @@ class Http:
         text = self._text(answer, limit)
         return {name.lower(): value for name, value in answer.getheaders()}, text
 
-    def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> Iterator[memoryview]:
+    def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> _Pieces:
         """The body, or its first ``limit`` bytes and a few more, each piece good until the next.
 
         Raises Passing when it breaks off.
         """
-        buffer = memoryview(bytearray(PIECE))
         expected, size = answer.length, 0
+        buffer = memoryview(bytearray(PIECE if expected is None else min(PIECE, expected + 1)))
         is_whole = False
         try:
             while limit is None or size < limit:

@@ -224,9 +224,9 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
     (tmp_path / "big").write_bytes(BIG)
     complete = s3_upload.Upload._complete
 
-    def lose_the_answer(self, upload, etags) -> None:
+    def lose_the_answer(*given) -> None:
         proxy.cut_after = 0
-        complete(self, upload, etags)
+        complete(*given)
 
     monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_answer)
     objects(proxy.url).store(str(tmp_path / "big"), "data/big")
@@ -246,10 +246,10 @@ def test_an_upload_that_is_given_up_leaves_no_parts(
     (tmp_path / "big").write_bytes(BIG)
     send = s3_upload.Upload._send
 
-    def cut_the_second(self, part, parameters, headers) -> str:
-        if part.start:
+    def cut_the_second(self, upload, headers, part) -> object:
+        if part.number == 2:
             proxy.cut_after = 0
-        return send(self, part, parameters, headers)
+        return send(self, upload, headers, part)
 
     def cancel(_: float) -> None:
         raise CanceledError
@@ -269,17 +269,116 @@ def test_a_file_that_changes_is_refused_by_the_server(
     source = tmp_path / "source"
     source.write_bytes(b"before")
     monkeypatch.setattr(s3_requests, "PATIENCE_SECONDS", 0)
-    upload_init = s3_upload.Upload.__init__
+    ask = s3_requests.S3Requests.ask
 
-    def change_it(self, *given) -> None:
-        upload_init(self, *given)
+    def change_it(*given) -> object:
         source.write_bytes(b"behind")
+        return ask(*given)
 
-    monkeypatch.setattr(s3_upload.Upload, "__init__", change_it)
+    monkeypatch.setattr(s3_requests.S3Requests, "ask", change_it)
     with pytest.raises(S3Error, match="could not be used"):
         objects(server.url).store(str(source), "data/a")
     with pytest.raises(Exception, match="404"):
         look(server, "data/a")
+
+
+# -- several at once -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("five_mib_parts")
+def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
+    objects, server: S3Server, tmp_path: Path, monkeypatch
+) -> None:
+    together = threading.Barrier(2)
+    send = s3_upload.Upload._send
+
+    def wait_for_another(self, upload, headers, part) -> object:
+        if upload and part.number < 3:
+            together.wait(60)
+        return send(self, upload, headers, part)
+
+    monkeypatch.setattr(s3_upload.Upload, "_send", wait_for_another)
+    given = {"big": BIG, **{f"n{number}": b"%d" % number for number in range(30)}}
+    for name, data in given.items():
+        (tmp_path / name).write_bytes(data)
+    both = objects(server.url)
+    stored = both.lanes.each(lambda name: both.store(str(tmp_path / name), f"data/{name}"), given)
+    assert [one.crc64nvme for one in stored] == [crc64nvme_text(data) for data in given.values()]
+    assert look(server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
+
+    def fetch(name: str) -> bytes:
+        target = tmp_path / f"{name}.back"
+        both.fetch(f"data/{name}", str(target), crc64nvme_text(given[name]))
+        return target.read_bytes()
+
+    assert both.lanes.each(fetch, given) == list(given.values())
+
+
+class Endless:
+    """Sends an object that does not end, and knows no other."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.sent = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            if b"/data/endless " not in connection.recv(1 << 16):
+                assert self.sent.wait(60)
+                connection.sendall(http("404 None", error("NoSuchKey")))
+                return
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n")
+            while True:
+                connection.sendall(bytes(MIB))
+                self.sent.set()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def endless() -> Iterator[Endless]:
+    server = Endless()
+    yield server
+    server.close()
+
+
+def test_a_failure_ends_what_is_under_way_beside_it(objects, endless, tmp_path: Path) -> None:
+    both = objects(endless.url, no_pause)
+    with pytest.raises(S3Error, match="'data/none' was not found"):
+        both.lanes.each(
+            lambda name: both.fetch(f"data/{name}", str(tmp_path / name), "x"), ["endless", "none"]
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cancel_ends_what_is_under_way(objects, endless, tmp_path: Path) -> None:
+    class CanceledError(Exception):
+        pass
+
+    def is_wanted() -> None:
+        if endless.sent.is_set():
+            raise CanceledError
+
+    store = objects(endless.url, no_pause)
+    with pytest.raises(CanceledError):
+        store.lanes.each(
+            lambda name: store.fetch(f"data/{name}", str(tmp_path / name), "x"),
+            ["endless"],
+            is_wanted,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 # -- servers that misbehave ------------------------------------------------------------------------
