@@ -198,6 +198,11 @@ class HTCondorSettings(Section):
         gt=0,
         description="minutes before a container that no node can ever take is given up",
     )
+    node_wait_min: float = Field(
+        40.0,
+        gt=0,
+        description="minutes before a container is given up whose node does not answer HTCondor",
+    )
     timeout_s: float = Field(
         30.0, gt=0, le=600, description="seconds until a question to the pool is given up"
     )

@@ -1,7 +1,8 @@
 """A real HTCondor pool on loopback: collector, negotiator, schedd and one startd, from Debian sid.
 
 The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
-takes seconds here. The pool's rules, by which it holds containers or keeps them waiting, are for users of their own. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
+takes seconds here. The pool's rules, by which it holds containers or keeps them waiting, are for users of their own. With
+security of a match alone, the schedd could not tell that a startd has started anew. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ MASTER_BACKOFF_CEILING = 2
 SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS, PASSWORD
 SEC_CLIENT_AUTHENTICATION_METHODS = FS, IDTOKENS
 FS_LOCAL_DIR = /mnt/fsauth
+SEC_ENABLE_MATCH_PASSWORD_AUTHENTICATION = False
 SEC_PASSWORD_DIRECTORY = /mnt/passwords.d
 SEC_PASSWORD_FILE = /mnt/passwords.d/POOL
 SEC_TOKEN_SYSTEM_DIRECTORY = /mnt/tokens.sys
@@ -113,6 +115,7 @@ UPDATE_INTERVAL = 5
 POLLING_INTERVAL = 1
 COLLECTOR_UPDATE_INTERVAL = 5
 JOB_START_DELAY = 0
+RECONNECT_BACKOFF_CEILING = 3
 JOB_START_COUNT = 100
 STARTER_UPDATE_INTERVAL = 1
 SHADOW_QUEUE_UPDATE_INTERVAL = 1

@@ -34,6 +34,9 @@ class Status(IntEnum):
     SUSPENDED = 7
 
 
+_ON_NODE = (Status.RUNNING, Status.TRANSFERRING_OUTPUT, Status.SUSPENDED)
+
+
 class Hold(IntEnum):
     """Those of HTCondor's ``HoldReasonCode`` that we have words for."""
 
@@ -67,7 +70,12 @@ class Ad:
     hold_code: int | None
     remove_reason: str | None
     exit_code: int | None
+    node: str | None
     last_node: str | None
+    disconnected: int | None
+    """When the schedd last lost its node; it stays in the ad when the node is found again."""
+    lease_renewed: int | None
+    """When its node last answered."""
     cpus: int | None
     memory: int | None
     """MiB, as all memory."""
@@ -95,6 +103,17 @@ class Ad:
             return 0.0
         return self.server_time - self.submitted
 
+    @property
+    def seconds_lost(self) -> float:
+        """How long its node has not answered, or not said that it is rid of what was removed; else 0."""
+        if self.status == Status.REMOVED:
+            return self.seconds_in_status
+        if self.status not in _ON_NODE or self.server_time is None or self.disconnected is None:
+            return 0.0
+        if self.disconnected < (self.lease_renewed or 0):
+            return 0.0
+        return self.server_time - self.disconnected
+
 
 ATTRIBUTES = (
     JOB_ID,
@@ -110,7 +129,10 @@ ATTRIBUTES = (
     "HoldReasonCode",
     "RemoveReason",
     "ExitCode",
+    "RemoteHost",
     "LastRemoteHost",
+    "JobDisconnectedDate",
+    "LastJobLeaseRenewal",
     "RequestCpus",
     "RequestMemory",
     "MemoryUsage",
@@ -205,6 +227,14 @@ def gone_words(ad: Ad | None) -> str:
     return "CTS's program on the node ended without a word about the container. Submit it again."
 
 
+def lost_words(ad: Ad) -> str:
+    """Why a container was given up whose node does not answer, for its owner."""
+    return (
+        "HTCondor has lost the node on which the container ran, and has not found it again for "
+        f"{_time(ad.seconds_lost)}. Submit it again."
+    )
+
+
 def admin_words(ad: Ad) -> str:
     """What the pool's admins look for."""
     reason = ad.hold_reason if ad.status == Status.HELD else ad.remove_reason
@@ -212,7 +242,7 @@ def admin_words(ad: Ad) -> str:
         f"HTCondor {ad.cluster_id}, container {ad.number}, status {ad.status}",
         f"reason: {reason}" if reason else "",
         f"exit code {ad.exit_code}" if ad.exit_code is not None else "",
-        f"on {ad.last_node}" if ad.last_node else "",
+        f"on {node}" if (node := ad.node or ad.last_node) else "",
         f"started {ad.starts} times" if (ad.starts or 0) > 1 else "",
     ]
     return "; ".join(filter(None, said))

@@ -24,6 +24,7 @@ from cts_core.sites.htcondor.ads import (
     admin_words,
     gone_words,
     hold_words,
+    lost_words,
     measured,
     misfit_words,
     read_ads,
@@ -55,6 +56,7 @@ MAX_NAMED = 50
 """Up to so many jobs, the queue is asked for these; beyond that, for all of CTS."""
 MAX_REMEMBERED = 20_000
 """Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
+LOST_REASON = "CTS: its node does not answer"
 _HISTORY_SLACK = 600
 """Seconds by which the history is read further back than when a container was last seen."""
 
@@ -92,10 +94,11 @@ class _Cycle:
 class Follower:
     """Follows the containers of jobs that were handed over."""
 
-    def __init__(self, pool: Pool, *, match_wait: float) -> None:
-        """``match_wait``: the seconds after which a container that was never started is looked into."""
+    def __init__(self, pool: Pool, *, match_wait: float, node_wait: float) -> None:
+        """Wait so many seconds for a first node, and for one that does not answer."""
         self._pool = pool
         self._match_wait = match_wait
+        self._node_wait = node_wait
         self._missing: dict[Key, _Missing] = {}
         self._seen: dict[str, int] = {}
         """By job, the schedd's time when it was last in the queue."""
@@ -120,6 +123,7 @@ class Follower:
         if not live:
             return {}
         cycle = _Cycle(live, await self._queue({job_id for job_id, _ in live}))
+        await self._look_at_lost(cycle)
         await self._look_at_held(cycle)
         await self._look_at_waiting(cycle)
         await self._look_at_missing(cycle)
@@ -148,6 +152,28 @@ class Follower:
             log.warning("HTCondor's cluster %d is a second one of its job", cluster_id)
             await self._remove(f"ClusterId == {cluster_id}", CANCELED_REASON)
         return found
+
+    async def _look_at_lost(self, cycle: _Cycle) -> None:
+        """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
+        lost = [
+            (key, ad)
+            for key in cycle.states
+            if (ad := cycle.ads.get(key)) and ad.seconds_lost > self._node_wait
+        ][:MAX_NAMED]
+        if not lost:
+            return
+        # Of what was removed, why must not be lost.
+        reasons: dict[str, list[Ad]] = {}
+        for _, ad in lost:
+            reasons.setdefault(ad.remove_reason or LOST_REASON, []).append(ad)
+        for reason, ads in reasons.items():
+            constraint = " || ".join(map(_this, ads))
+            await self._remove(f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason)
+            # It would stay in the queue, as removed, until its node answers.
+            await self._act("RemoveX", constraint, reason)
+        for key, ad in lost:
+            if ad.status != Status.REMOVED:
+                cycle.tell(key, _failed(ad, lost_words(ad)))
 
     async def _look_at_held(self, cycle: _Cycle) -> None:
         release = []

@@ -90,7 +90,11 @@ class HTCondorSite:
         self._worker = worker
         self._supply = supply
         self._pool = Pool(worker.settings.timeout_s)
-        self._follower = Follower(self._pool, match_wait=worker.settings.match_wait_min * 60)
+        self._follower = Follower(
+            self._pool,
+            match_wait=worker.settings.match_wait_min * 60,
+            node_wait=worker.settings.node_wait_min * 60,
+        )
         self._last_look = float("-inf")
         self._why_not: str | None = None
 

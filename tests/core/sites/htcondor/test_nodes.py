@@ -1,0 +1,112 @@
+"""Nodes that take a container off, start anew, or do not answer any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cts_core.states import JobState
+from tests.core.sites.htcondor.conftest import Ground
+
+pytestmark = pytest.mark.slow
+S = JobState
+# Leaves a line each time that it is run, and ends when it is told to.
+COUNTED = """
+echo run >> /tmp/$JOB_ID
+exec sh -c 'until [ -e /tmp/$JOB_ID.end ]; do sleep 0.1; done'
+"""
+
+
+@contextlib.contextmanager
+def _frozen(*processes: int) -> Iterator[None]:
+    """No answer from these meanwhile."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+
+def _starter(job_id: str) -> int:
+    """The daemon above a job's container: those of earlier tests may not have ended yet."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"JOB_ID={job_id}\0".encode() in (folder / "environ").read_bytes():
+                process = int(folder.name)
+                while Path(f"/proc/{process}/comm").read_text().strip() != "condor_starter":
+                    status = Path(f"/proc/{process}/status").read_text()
+                    process = int(status.partition("PPid:")[2].split()[0])
+                return process
+    raise ProcessLookupError(job_id)
+
+
+async def _until_begun(ground: Ground, job_id: str, times: int = 1) -> None:
+    file = ground.pool.pool / "work" / job_id
+
+    async def has_begun() -> bool:
+        return file.exists() and len(file.read_text().split()) == times
+
+    await ground.until(has_begun)
+
+
+@pytest.mark.parametrize("way", ["vacated", "startd killed"])
+async def test_a_container_that_was_evicted_is_run_again(ground: Ground, way: str) -> None:
+    job = await ground.start(COUNTED)
+    await _until_begun(ground, job.id)
+    if way == "vacated":
+        await ground.site._pool.call(
+            "act", action="Vacate", constraint=f'CTSJobID == "{job.id}"', reason="maintenance"
+        )
+    else:
+        os.kill(ground.pool.daemon("condor_startd"), signal.SIGKILL)
+
+    async def runs_again() -> bool:
+        # Nothing is told of it meanwhile: it goes on.
+        assert not await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
+        return (ground.pool.pool / "work" / job.id).read_text().split() == ["run"] * 2
+
+    await ground.until(runs_again)
+    (ground.pool.pool / "work" / f"{job.id}.end").touch()
+    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    assert "without a word" in (report.outcome.error or "")
+
+
+async def test_a_node_that_is_lost(ground: Ground) -> None:
+    ground.settings["node_wait_min"] = 0.01
+    job = await ground.start(COUNTED)
+    await _until_begun(ground, job.id)
+    with _frozen(ground.pool.daemon("condor_startd")):
+        os.kill(_starter(job.id), signal.SIGKILL)
+        (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+        assert "has lost the node" in (report.outcome.error or "")
+        assert "on slot1" in (report.outcome.admin_error or "")
+        assert await ground.site.cancel(job.id)  # nothing of it is in the queue
+
+
+async def test_a_cancel_waits_for_a_node_so_long_and_no_longer(ground: Ground) -> None:
+    ground.settings["node_wait_min"] = 0.05
+    job = await ground.start(COUNTED)
+    await _until_begun(ground, job.id)
+    with _frozen(ground.pool.daemon("condor_startd"), _starter(job.id)):
+        assert not await ground.site.cancel(job.id)
+        polls = 0
+
+        async def is_canceled() -> bool:
+            nonlocal polls
+            polls += 1
+            # As the engine does, which polls for jobs that are being canceled, too.
+            await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
+            return await ground.site.cancel(job.id)
+
+        await ground.until(is_canceled)
+        assert polls > 1
+        (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+        assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]
