@@ -3,6 +3,7 @@
 The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
 takes seconds here. The pool's rules, by which it holds containers or keeps them waiting, are for users of their own. With
 security of a match alone, the schedd could not tell that a startd has started anew. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
+Containers of apptainer run on its node, as that user: the pool changes its root folder in a way that lets others do so again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.services.server import (
 )
 from tests.services.sid import enter, install_root, need_root, run
 
-PACKAGES = ("condor", "ca-certificates", "procps", "python3")
+PACKAGES = ("condor", "apptainer", "ca-certificates", "procps", "python3")
 USER = "cts"
 DOMAIN = "pool.test"
 CPUS, MEMORY_MIB = 128, 262_144
@@ -163,9 +164,15 @@ _OPEN = ("fsauth", "work")
 _RUN = """
 {enter} chown condor {folders}
 mount --bind {folder}/work {root}/tmp
+mount --rbind /sys {root}/sys
 [ -e {folder}/tokens/{user} ] || {enter} condor_token_create -identity {user}@{domain} -key POOL > {folder}/tokens/{user}
 chmod 600 {folder}/tokens/{user}
-exec {enter} condor_master -f
+mount --rbind {root} {root}
+cd {root}
+pivot_root . media
+umount --lazy /media
+cd /
+exec env {config} condor_master -f
 """
 
 
@@ -174,10 +181,11 @@ def install() -> Path:
     need_root("The HTCondor pool")
     if importlib.util.find_spec("htcondor2") is None:
         raise MissingError("HTCondor's bindings are not here: pip install 'cts-jupyter[htcondor]'")
-    with installing("condor") as folder:
+    with installing("htcondor") as folder:
         root = folder / "root"
         if not root.exists():
             install_root(folder, *PACKAGES)
+            (root / "etc/hosts").touch()
         if f"\n{USER}:" not in (root / "etc/passwd").read_text():
             run(["chroot", str(root), "useradd", "--no-create-home", USER])
     return root
@@ -203,8 +211,10 @@ class CondorPool(ServerProcess):
         )
         shutil.copy(Path(__file__).with_name("condor_fetch.py"), self.pool / "fetch")
         (self.pool / "fetch").chmod(0o755)
+        config = "CONDOR_CONFIG=/mnt/condor_config"
         script = _RUN.format(
-            enter=f"chroot {shlex.quote(str(root))} env CONDOR_CONFIG=/mnt/condor_config",
+            enter=f"chroot {shlex.quote(str(root))} env {config}",
+            config=config,
             folders=" ".join(f"/mnt/{name}" for name in _FOLDERS),
             folder=shlex.quote(str(self.pool)),
             root=shlex.quote(str(root)),
