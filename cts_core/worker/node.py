@@ -14,9 +14,7 @@ import sys
 import time
 import traceback
 import uuid
-from contextlib import suppress
 from dataclasses import replace
-from pwd import getpwuid
 from typing import Any, Mapping
 
 from cts_core.worker import processes
@@ -171,9 +169,8 @@ class _Node:
 
 def _prepare_environment(scratch: str) -> None:
     """What runtimes look for, and HTCondor may not say."""
-    home = scratch
-    with suppress(KeyError):
-        home = getpwuid(os.geteuid()).pw_dir
-    os.environ.setdefault("HOME", home if os.access(home, os.W_OK) else scratch)
-    os.environ.setdefault("APPTAINER_CACHEDIR", os.path.join(scratch, "cts-apptainer"))
-    os.environ.setdefault("APPTAINER_TMPDIR", scratch)
+    home = os.environ.get("HOME", "")
+    # It may name the folder of a user who has none here.
+    os.environ["HOME"] = home if os.access(home, os.W_OK) else scratch
+    for name in ("TMPDIR", "APPTAINER_CACHEDIR", "APPTAINER_TMPDIR"):
+        os.environ.setdefault(name, scratch)
