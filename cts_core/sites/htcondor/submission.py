@@ -78,7 +78,7 @@ def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
     name = f"cts-{job.id}-$({NUMBER})"
     files = f"{name}-container"
     description = {
-        "shell": f"bash {_file_name(worker.executable_url)}",
+        "shell": _shell(worker),
         "initialdir": settings.initialdir,
         "transfer_input_files": f"{worker.executable_url}, {worker.archive_url}",
         "environment": _environment(job, worker),
@@ -137,6 +137,12 @@ def quoted(text: str) -> str:
     """A string of HTCondor's expressions."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _shell(worker: Worker) -> str:
+    start = f"bash {_file_name(worker.executable_url)}"
+    # A shell that waits for its command is all that HTCondor asks to end, and the command is then killed.
+    return f"exec {start}" if worker.own else start
 
 
 def _file_name(url: str) -> str:

@@ -90,7 +90,7 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
         f"cts-worker-{worker.own.version}",
         f"{worker.root_url}/external_exec/files/worker",
     )
-    assert made["shell"] == f"bash {name}.sh"
+    assert made["shell"] == f"exec bash {name}.sh"
     assert made["transfer_input_files"] == f"{files}/{name}.sh, {files}/{name}.tgz"
     words = _words(made.pop("environment"))
     assert {f"CODE_ARCHIVE={name}.tgz", "TOKEN_PATH=cts-token-$(container_number)"} <= words
