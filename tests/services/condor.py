@@ -1,8 +1,9 @@
 """A real HTCondor pool on loopback: collector, negotiator, schedd and one startd, from Debian sid.
 
 The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
-takes seconds here. The pool's rules, by which it holds containers or keeps them waiting, are for users of their own. With
-security of a match alone, the schedd could not tell that a startd has started anew. Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
+takes seconds here. Its folder has the same path inside and outside. The pool's rules, by which it holds containers or keeps them
+waiting, are for users of their own. With security of a match alone, the schedd could not tell that a startd has started anew.
+Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
 Containers of apptainer run on its node, as that user: the pool changes its root folder in a way that lets others do so again.
 """
 
@@ -79,7 +80,7 @@ ETC = /mnt
 RUN = /mnt/run
 LOG = /mnt/log
 LOCK = /mnt/lock
-SPOOL = /mnt/spool
+SPOOL = {folder}/spool
 EXECUTE = /mnt/execute
 CONDOR_HOST = 127.0.0.1
 NETWORK_INTERFACE = 127.0.0.1
@@ -165,6 +166,8 @@ _RUN = """
 {enter} chown condor {folders}
 mount --bind {folder}/work {root}/tmp
 mount --rbind /sys {root}/sys
+mkdir -p {root}{folder}
+mount --bind {folder} {root}{folder}
 [ -e {folder}/tokens/{user} ] || {enter} condor_token_create -identity {user}@{domain} -key POOL > {folder}/tokens/{user}
 chmod 600 {folder}/tokens/{user}
 mount --rbind {root} {root}
@@ -205,7 +208,7 @@ class CondorPool(ServerProcess):
         key = self.pool / "passwords.d" / "POOL"
         key.write_bytes(secrets.token_hex(32).encode())
         key.chmod(0o600)
-        common = {"domain": DOMAIN, "port": self.port}
+        common = {"domain": DOMAIN, "port": self.port, "folder": self.pool}
         (self.pool / "condor_config").write_text(
             _POOL.format(**common, cpus=CPUS, memory=MEMORY_MIB)
         )

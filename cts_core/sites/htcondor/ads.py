@@ -13,6 +13,8 @@ from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
 CANCELED_REASON = "CTS: the job was canceled"
 """Why we remove containers from the queue; all that leave it otherwise were not canceled."""
+Key = tuple[str, int]
+"""A container: its job's id and its number."""
 MAX_REASON = 500
 """Characters of the words of a pool's rule that an owner is told."""
 _MIB = 1 << 20

@@ -20,6 +20,7 @@ from cts_core.sites.htcondor.ads import (
     CANCELED_REASON,
     Ad,
     Hold,
+    Key,
     Status,
     admin_words,
     gone_words,
@@ -29,6 +30,7 @@ from cts_core.sites.htcondor.ads import (
     misfit_words,
     read_ads,
 )
+from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.submission import (
     CONTAINER_NUMBER,
@@ -62,8 +64,6 @@ _HISTORY_SLACK = 600
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-Key = tuple[str, int]
-"""A container: its job's id and its number."""
 
 
 @dataclass
@@ -94,9 +94,10 @@ class _Cycle:
 class Follower:
     """Follows the containers of jobs that were handed over."""
 
-    def __init__(self, pool: Pool, *, match_wait: float, node_wait: float) -> None:
+    def __init__(self, pool: Pool, logs: EventLogs, *, match_wait: float, node_wait: float) -> None:
         """Wait so many seconds for a first node, and for one that does not answer."""
         self._pool = pool
+        self._logs = logs
         self._match_wait = match_wait
         self._node_wait = node_wait
         self._missing: dict[Key, _Missing] = {}
@@ -123,6 +124,7 @@ class Follower:
         if not live:
             return {}
         cycle = _Cycle(live, await self._queue({job_id for job_id, _ in live}))
+        await self._logs.follow(cycle.ads)
         await self._look_at_lost(cycle)
         await self._look_at_held(cycle)
         await self._look_at_waiting(cycle)

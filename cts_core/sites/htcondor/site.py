@@ -32,6 +32,7 @@ from cts_core.sites.htcondor.ads import (
     measured,
     read_ads,
 )
+from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.submission import (
@@ -90,15 +91,17 @@ class HTCondorSite:
         self._worker = worker
         self._supply = supply
         self._pool = Pool(worker.settings.timeout_s)
+        self._logs = EventLogs(self._pool)
         self._follower = Follower(
             self._pool,
+            self._logs,
             match_wait=worker.settings.match_wait_min * 60,
             node_wait=worker.settings.node_wait_min * 60,
         )
         self._last_look = float("-inf")
         self._why_not: str | None = None
 
-    async def open(self, on_change: Callable[[str], None]) -> None:  # noqa: ARG002 - updates of workers hint
+    async def open(self, on_change: Callable[[str], None]) -> None:
         """See the port."""
         folder = Path(self._worker.settings.initialdir)
         try:
@@ -116,9 +119,11 @@ class HTCondorSite:
         except ConfigError:
             await self.close()
             raise
+        self._logs.open(on_change)
 
     async def close(self) -> None:
         """See the port."""
+        await self._logs.close()
         await self._pool.close()
 
     async def describe(self) -> SiteDescription:
