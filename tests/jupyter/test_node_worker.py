@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import shutil
 import signal
 import sys
 import uuid
@@ -17,14 +18,15 @@ from typing import Any
 import pytest
 from conftest import Server
 
-import cts_core
 from cts_core.checksum import crc64nvme_text
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
+from cts_core.sites.htcondor.archive import pack
 from cts_core.sites.htcondor.plans import plan_maker
 from tests.core.engine.reporting import ReportingSite
 from tests.services.containers import Engine, layer
 from tests.services.proxy import Proxy
+from tests.services.pythons import python
 from tests.services.registry import Registry
 from tests.services.s3 import S3Server
 from tests.simulators.kbase_auth import KBaseAuth
@@ -33,8 +35,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PATIENCE = 90.0
 STOPPED = 128 + signal.SIGTERM
-ROOT = Path(cts_core.__file__).parent.parent
-WORKER = "import os, sys; from cts_core.worker.node import main; sys.exit(main(os.environ))"
 AD = 'ClusterId = 7\nCmd = "sh"\nProcId = {number}\nNumShadowStarts = {run}\n'
 # No firewall is set up for the tests' containers.
 NETWORK = {"podman": ["--network=none"], "apptainer": ["--net", "--network=none"]}
@@ -133,14 +133,17 @@ class Pool:
     ) -> asyncio.subprocess.Process:
         scratch = self.folder / f"dir-{uuid.uuid4()}"
         scratch.mkdir()
+        own = pack()
+        for name, content in own.files.items():
+            (scratch / name).write_bytes(content)
         (scratch / "token").write_text(f"{token}\n")
         (scratch / ".job.ad").write_text(AD.format(number=number, run=run))
         worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", WORKER),
+            *("/bin/sh", own.launcher_name),
             cwd=scratch,
             env={
                 "PATH": f"{Path(self.runtime.command[0]).parent}:{os.environ['PATH']}",
-                "PYTHONPATH": str(ROOT),
+                "CODE_ARCHIVE": own.archive_name,
                 "JOB_ID": job_id,
                 "CONTAINER_NUMBER": str(number),
                 "SERVICE_ROOT_URL": self.server.root.replace(
@@ -212,11 +215,16 @@ async def pool(
     pool.door.close()
 
 
-async def test_from_inputs_to_checksummed_outputs(pool: Pool, minio: S3Server) -> None:
+@pytest.mark.parametrize("version", ["python3", "python3.9"])
+async def test_from_inputs_to_checksummed_outputs(
+    pool: Pool, minio: S3Server, version: str, tmp_path: Path
+) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python/python3").symlink_to(python(version))
     job_id, (token,) = await pool.submit(
         "cat /input_files/a /input_files/b > /output_files/both; echo out; echo err >&2; busybox ln -s x /output_files/link"
     )
-    code, said = await pool.run(job_id, token)
+    code, said = await pool.run(job_id, token, ADDITIONAL_PATH=str(tmp_path / "python"))
     assert code == 0, said
     job = await pool.until(job_id, "complete", "error")
     assert job["state"] == "complete", (job, said)
@@ -298,7 +306,7 @@ async def test_a_canceled_job_is_not_begun(pool: Pool) -> None:
 @both
 async def test_owners_are_told_why_in_plain_words(pool: Pool) -> None:
     job_id, (token,) = await pool.submit(
-        "dd if=/dev/zero bs=400M count=1 of=/dev/null; exit $?", memory="60MB"
+        "dd if=/dev/zero bs=200M count=1000 of=/dev/null; exit $?", memory="60MB"
     )
     code, said = await pool.run(job_id, token)
     assert code == 0, said
@@ -318,9 +326,17 @@ async def test_a_program_that_fails(pool: Pool) -> None:
     assert (await pool.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [3]
 
 
+def _bare(folder: Path) -> str:
+    """A PATH with no more than the launcher needs."""
+    for tool in ("rm", "mkdir", "cat"):
+        (folder / tool).symlink_to(shutil.which(tool) or "")
+    (folder / "python3").symlink_to(sys.executable)
+    return str(folder)
+
+
 async def test_a_node_without_a_runtime_says_so(pool: Pool, tmp_path: Path) -> None:
     job_id, (token,) = await pool.submit("true")
-    code, said = await pool.run(job_id, token, PATH=str(tmp_path), CTS_RUNTIME="")
+    code, said = await pool.run(job_id, token, PATH=_bare(tmp_path), CTS_RUNTIME="")
     assert code == 0, said
     job = await pool.until(job_id, "error")
     assert "has none of docker, podman, apptainer" in job["error"]
