@@ -250,6 +250,38 @@ class CondorPool(ServerProcess):
         collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
         return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd))
 
+    @contextlib.contextmanager
+    def schedd_with(self, name: str, value: str) -> Iterator[None]:
+        """Another value of the schedd's configuration meanwhile."""
+        import htcondor2  # noqa: PLC0415 - as above
+
+        file = self.pool / "condor_config"
+        kept = file.read_text()
+        schedd = htcondor2.Collector(f"127.0.0.1:{self.port}").locate(htcondor2.DaemonType.Schedd)
+        before = htcondor2.RemoteParam(schedd)[name]
+
+        def configure(content: str, wanted: str) -> None:
+            file.write_text(content)
+            os.kill(self.daemon("condor_schedd"), signal.SIGHUP)
+            deadline = time.monotonic() + START_SECONDS
+            while htcondor2.RemoteParam(schedd)[name] != wanted:
+                assert time.monotonic() < deadline, f"{name} is not {wanted}"
+                time.sleep(0.1)
+
+        configure(f"{kept}\n{name} = {value}\n", value)
+        try:
+            yield
+        finally:
+            configure(kept, before)
+
+    def usage(self) -> dict[str, float]:
+        """By submitter, the seconds that the negotiator has counted."""
+        import htcondor2  # noqa: PLC0415 - as above
+
+        collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
+        ads = collector.query(htcondor2.AdType.Accounting)
+        return {ad["Name"]: ad.get("AccumulatedUsage", 0.0) for ad in ads}
+
     def ads(self, constraint: str, attributes: list[str]) -> list[Any]:
         """What is in the queue or has left it. A schedd that was killed refuses the first who knew it before."""
         import htcondor2  # noqa: PLC0415 - as above

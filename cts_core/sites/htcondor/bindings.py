@@ -23,6 +23,8 @@ _VARIABLE = "COLLECTOR_HOST"
 _NO_MORE = re.compile(r"ProcId .* but Schedd says (-\d+)")
 _TOO_MANY = -4
 """HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
+_POOLS_OWN = "@password"
+"""How the name of those ends who log in by the pool's password."""
 # HTCondor's own configuration wins over the plain variable.
 if os.environ.get(_VARIABLE):
     os.environ.setdefault(f"_CONDOR_{_VARIABLE}", os.environ[_VARIABLE])
@@ -69,6 +71,11 @@ class Pool:
             self._schedd = htcondor2.Schedd(location)
         return self._schedd
 
+    def _name(self) -> str:
+        """Who we are to the schedd."""
+        location = self._collector().locate(htcondor2.DaemonType.Schedd)
+        return str(htcondor2.ping(location, "WRITE").get("MyRemoteUserName", ""))
+
     def ping(self) -> None:
         """Whether the schedd answers."""
         self.schedd.query("false", ["ClusterId"])
@@ -102,6 +109,10 @@ class Pool:
                 ) from e
             if said:
                 raise FullError(f"its queue takes no more of our jobs for now: {e}") from e
+            if "Failed to create new cluster" in str(e) and self._name().endswith(_POOLS_OWN):
+                raise RefusedError(
+                    f"its schedd knows us as {self._name()}, and lets nobody of that name submit: log in with IDTOKENS"
+                ) from e
             if "Failed to create job ad" in str(e):
                 raise RefusedError(str(e)) from e
             raise

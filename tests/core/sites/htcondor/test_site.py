@@ -16,9 +16,9 @@ from cts_core.identity.identity import User
 from cts_core.sites.htcondor import follow
 from cts_core.sites.htcondor.submission import submit_description
 from cts_core.states import JobState
-from tests.core.sites.htcondor.conftest import Ground
+from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
-from tests.services.condor import CPUS, MEMORY_MIB
+from tests.services.condor import CPUS, DOMAIN, MEMORY_MIB
 
 pytestmark = pytest.mark.slow
 S = JobState
@@ -194,14 +194,6 @@ def _runs(job_id: str) -> bool:
     return False
 
 
-async def test_more_than_the_schedd_takes_at_once(ground: Ground) -> None:
-    job = ground.job(num_containers=1000, files=1000)
-    more = job.job_input.model_copy(update={"num_containers": 1001})
-    job = job.model_copy(update={"job_input": more})
-    with pytest.raises(IllegalParameterError, match="MAX_JOBS_PER_SUBMISSION"):
-        await ground.site.start(job, [])
-
-
 async def test_a_schedd_that_says_nothing_holds_up_nobody(ground: Ground) -> None:
     job = await ground.start(HOLD_ON)
     await ground.site.close()
@@ -245,6 +237,32 @@ async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
 
     await ground.until(is_known_again)
     assert await ground.hand_over(job) == job.htcondor_details
+
+
+async def test_a_user_has_a_share_and_a_limit(ground: Ground) -> None:
+    # The pool's configuration has one_at_a_time_LIMIT = 1, and room for many more.
+    user = "one_at_a_time"
+    script = "echo begins >> /tmp/$JOB_ID; sleep 0.3; echo ends >> /tmp/$JOB_ID"
+    job = await ground.start(script, user=user, num_containers=3)
+    await ground.until_told(job)
+    told = (ground.pool.pool / "work" / job.id).read_text().split()
+    assert told == ["begins", "ends"] * 3
+    # The negotiator counts for the user of CTS, and not for the jobs' owner, who is the same for all.
+    async with asyncio.timeout(PATIENCE):
+        while f"{user}@{DOMAIN}" not in ground.pool.usage():
+            await asyncio.sleep(0.2)
+
+
+async def test_a_pool_password_is_told_to_be_none_to_submit_with(
+    ground: Ground, monkeypatch
+) -> None:
+    await ground.site.close()
+    monkeypatch.setenv("CONDOR_CONFIG", str(ground.pool.client_config("PASSWORD")))
+    ground.site = ground.make_site()
+    await ground.site.open(lambda _: None)
+    with pytest.raises(IllegalParameterError, match=r"condor@password.*IDTOKENS"):
+        await ground.hand_over(ground.job())
+    assert await ground.site.poll({ground.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
 
 
 async def test_what_the_site_refuses(ground: Ground) -> None:

@@ -1,0 +1,113 @@
+"""The engine's driver over the site on a real pool: what it makes of refusals and cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.engine.advance import Advance
+from cts_core.engine.jobs import cancel_job
+from cts_core.errors import UnavailableError
+from cts_core.events.hub import Hub
+from cts_core.events.outbox import Outbox
+from cts_core.model.record import JobRecord
+from cts_core.objects.directory import DirectoryStore
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.sites.htcondor.ads import Status
+from cts_core.states import JobState
+from tests.core.sites.htcondor.conftest import PATIENCE, Ground
+from tests.services.condor import CPUS
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Driven:
+    """Jobs of a store that are driven."""
+
+    ground: Ground
+    store: SQLiteStore
+    advance: Advance
+
+    async def submit(self, job: JobRecord) -> JobRecord:
+        await self.store.insert_job(job, containers=job.job_input.num_containers)
+        self.advance.hint(job.id)
+        return job
+
+    async def until_status(self, job: JobRecord, status: Status) -> None:
+        async def is_so() -> bool:
+            return (await self.ground.site.runner_status(job, 0)).get("JobStatus") == status
+
+        await self.ground.until(is_so)
+
+    async def until_state(self, job: JobRecord, state: JobState) -> JobRecord:
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self.store.get_job(job.id)).state is not state:
+                await asyncio.sleep(0.1)
+        return found
+
+
+@pytest.fixture
+async def driven(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
+    await ground.site.close()
+    ground.settings["executable_url"] = f"{ground.nodes.url}/none.sh"
+    ground.site = ground.make_site()
+    store, objects = SQLiteStore(tmp_path / "records.sqlite"), DirectoryStore(tmp_path / "objects")
+    await store.open()
+    await objects.open()
+    hub = Hub(store)
+    advance = Advance(ground.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
+    await advance.start()
+    yield Driven(ground, store, advance)
+    await advance.stop()
+    await objects.close()
+    await store.close()
+
+
+async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Driven) -> None:
+    with driven.ground.pool.schedd_with("MAX_JOBS_PER_SUBMISSION", "2"):
+        job = await driven.submit(driven.ground.job(num_containers=3))
+        ended = await driven.until_state(job, JobState.ERROR)
+    assert "3 containers are more than it takes at once" in (ended.error or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (Status.IDLE, {"cpus": CPUS + 1}),  # more than any node has
+        (Status.HELD, {}),  # there is no script for nodes to fetch: it is released again, later
+    ],
+)
+async def test_what_does_not_run_is_canceled(
+    driven: Driven, status: Status, changes: dict[str, Any]
+) -> None:
+    job = await driven.submit(driven.ground.job(**changes))
+    await driven.until_status(job, status)
+    await cancel_job(driven.store, job.id)
+    await driven.until_state(job, JobState.CANCELED)
+    assert await driven.store.container_states(job.id) == [JobState.CANCELED]
+    await driven.until_status(job, Status.REMOVED)
+
+
+async def test_a_cancel_while_the_schedd_is_away(driven: Driven) -> None:
+    job = await driven.submit(driven.ground.job(cpus=CPUS + 1))
+    await driven.until_status(job, Status.IDLE)
+    impatient = driven.ground.make_site(timeout_s=1)
+    schedd = driven.ground.pool.daemon("condor_schedd")
+    os.kill(schedd, signal.SIGSTOP)
+    try:
+        await cancel_job(driven.store, job.id)
+        with pytest.raises(UnavailableError):
+            await impatient.cancel(job.id)
+        assert (await driven.store.get_job(job.id)).state is JobState.CANCELING
+    finally:
+        os.kill(schedd, signal.SIGCONT)
+        await impatient.close()
+    await driven.until_state(job, JobState.CANCELED)
