@@ -25,6 +25,22 @@ _UPLOAD_PARAMETERS: Mapping[str, Collection[frozenset[str]]] = {
     # An upload is given up; no object is ever deleted.
     "DELETE": (frozenset({"uploadId"}),),
 }
+_NEVER_COPY = {"x-amz-copy-source-if-match": "never"}
+_NEVER_UNPACK = {"x-amz-meta-snowball-auto-extract": "false"}
+
+
+def guarded(request: ObjectRequest) -> dict[str, str]:
+    """The headers to sign for a request that is allowed.
+
+    MinIO heeds headers that nobody signed. Whoever holds a signed request to write could add one that makes it a copy of
+    any object, or one that has what is sent unpacked to anywhere in the bucket. What contradicts both is signed, too.
+    """
+    headers = dict(request.headers)
+    if request.method == "PUT":
+        headers |= _NEVER_COPY
+        if not request.parameters:
+            headers |= _NEVER_UNPACK
+    return headers
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cts_core.engine.container import check_number
-from cts_core.engine.leave import Leave
+from cts_core.engine.leave import Leave, guarded
 from cts_core.engine.logs import log_path
 from cts_core.engine.supply import PREFIX, WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
@@ -102,7 +102,7 @@ class Nodes:
         for request in requests:
             leave.check(request)
             grant = self._grants.grant(
-                request.method, request.path, request.parameters, dict(request.headers)
+                request.method, request.path, request.parameters, guarded(request)
             )
             granted.append(GrantedRequest(url=grant.url, headers=grant.headers))
         return granted

@@ -1,0 +1,76 @@
+"""A request that a worker was allowed cannot be made into another, on real servers."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from contextlib import suppress
+
+import pytest
+
+from cts_core.engine.leave import guarded
+from cts_core.model.worker import ObjectRequest
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.transfer import Grant, Refused
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
+
+pytestmark = pytest.mark.slow
+COPY = {"x-amz-copy-source": "/logs/private"}
+UNPACK = {"x-amz-meta-snowball-auto-extract": "true"}
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def server(request) -> S3Server:
+    found = request.getfixturevalue(request.param)
+    found.empty()
+    return found
+
+
+@pytest.fixture
+def put(server):
+    """Puts what somebody was allowed to, with headers of his own besides."""
+    keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
+    grants, http = KeyGrants(keys), keys.http()
+
+    def put(path: str, body: bytes, added: dict[str, str], **parameters: str) -> None:
+        request = ObjectRequest(
+            method="PUT",
+            path=path,
+            parameters=parameters,
+            headers={"content-length": str(len(body))},
+        )
+        grant = grants.grant("PUT", path, parameters, guarded(request))
+        http.ask("PUT", Grant(grant.url, {**grant.headers, **added}), iter([memoryview(body)]))
+
+    yield put
+    http.close()
+
+
+def keys_of(server: S3Server, bucket: str) -> list[str]:
+    found = server.client().list_objects_v2(Bucket=bucket)
+    return [entry["Key"] for entry in found.get("Contents", ())]
+
+
+def test_it_is_no_copy_of_what_others_have(server, put):
+    server.client().put_object(Bucket="logs", Key="private", Body=b"another's")
+    begun = server.client().create_multipart_upload(Bucket="data", Key="out/parts")
+    with pytest.raises(Refused):
+        put("data/out/x", b"", COPY)
+    with pytest.raises(Refused):
+        put("data/out/parts", b"", COPY, partNumber="1", uploadId=begun["UploadId"])
+    assert keys_of(server, "data") == []
+    put("data/out/x", b"mine", {})
+    assert server.client().get_object(Bucket="data", Key="out/x")["Body"].read() == b"mine"
+    put("data/out/parts", b"mine", {}, partNumber="1", uploadId=begun["UploadId"])
+
+
+def test_it_is_not_unpacked_to_anywhere(server, put):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("elsewhere"))
+    # In place of what was signed, and beside it.
+    for added in (UNPACK, {name.title(): value for name, value in UNPACK.items()}):
+        with suppress(Refused):
+            put("data/out/x.tar", packed.getvalue(), added)
+    put("data/out/x.tar", packed.getvalue(), {})
+    assert keys_of(server, "data") == ["out/x.tar"]
