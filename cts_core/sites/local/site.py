@@ -27,12 +27,13 @@ from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
+from cts_core.refdata.folders import RefdataFolders
+from cts_core.refdata.stager import Stager
 from cts_core.settings import LocalSettings
 from cts_core.sites.local.images import HowToRun, LocalImages
 from cts_core.sites.local.logs import open_spooled
 from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
-from cts_core.sites.local.refdata import LocalRefdata
 from cts_core.sites.local.reports import (
     bury,
     canceled_report,
@@ -45,6 +46,7 @@ from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
+from cts_core.worker.unpack import Limits
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ class LocalSite:
         self._log_dir = log_dir
         self._queue = Queue(root, settings.cpus, on_lost=bury)
         self._spawner = Spawner(root, keys)
-        self._refdata = LocalRefdata(root, settings, objects)
+        self._refdata = _stager(root, settings, objects)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")
         self.images = LocalImages(
@@ -315,3 +317,15 @@ class LocalSite:
     async def clean_refdata(self, refdata_id: str) -> None:
         """See the port. Raises UnavailableError when its folders cannot be used."""
         await self._refdata.clean(refdata_id)
+
+
+def _stager(root: Path, settings: LocalSettings, objects: ObjectStore) -> Stager:
+    folders = RefdataFolders(
+        data=root / "refdata", meta=root / "refdata-meta", staging=root / "refdata-staging"
+    )
+    limits = Limits(
+        bytes=settings.refdata_max_bytes,
+        entries=settings.refdata_max_entries,
+        free=settings.refdata_min_free,
+    )
+    return Stager(folders, limits, objects)

@@ -1,4 +1,4 @@
-"""Staging at the local site: what is there when it is done, however it went on the way."""
+"""Staging into folders: what is there when it is done, however it went on the way."""
 
 from __future__ import annotations
 
@@ -24,16 +24,22 @@ from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3 import S3Store
 from cts_core.objects.store import ObjectStore
-from cts_core.sections import LocalSettings
-from cts_core.sites.local import refdata as module
-from cts_core.sites.local.refdata import LocalRefdata
-from cts_core.sites.local.refdata_folders import RefdataFolders
+from cts_core.refdata import stager as module
+from cts_core.refdata.folders import RefdataFolders
+from cts_core.refdata.stager import Stager
 from cts_core.sites.site import RefdataReport
+from cts_core.worker.unpack import Limits
 from tests.factories import CRC, make_refdata
 from tests.services.s3 import S3Server
 
 S = ReferenceDataState
-SETTINGS = {"cpus": 1, "memory": 1_000_000_000, "refdata_min_free": 0}
+LIMITS = {"bytes": 1 << 40, "entries": 1_000_000, "free": 0}
+
+
+def folders_below(root: Path) -> RefdataFolders:
+    return RefdataFolders(
+        data=root / "refdata", meta=root / "refdata-meta", staging=root / "refdata-staging"
+    )
 
 
 def packed(**files: bytes) -> bytes:
@@ -56,11 +62,11 @@ class Ground:
     def __init__(self, folder: Path, objects: ObjectStore | None = None) -> None:
         self.root = folder / "local"
         self.objects = objects or DirectoryStore(folder / "objects")
-        self.servers: list[LocalRefdata] = []
+        self.servers: list[Stager] = []
 
-    def server(self, **settings: object) -> LocalRefdata:
-        given = LocalSettings.model_validate({**SETTINGS, **settings})
-        self.servers.append(LocalRefdata(self.root, given, self.objects))
+    def server(self, **limits: int) -> Stager:
+        limited = Limits(**{**LIMITS, **limits})
+        self.servers.append(Stager(folders_below(self.root), limited, self.objects))
         return self.servers[-1]
 
     async def put(self, path: str, data: bytes, **changes: object) -> AdminReferenceData:
@@ -106,7 +112,7 @@ async def anywhere(request, tmp_path: Path) -> AsyncIterator[Ground]:
         yield made
 
 
-async def staged(server: LocalRefdata, refdata: AdminReferenceData) -> RefdataReport:
+async def staged(server: Stager, refdata: AdminReferenceData) -> RefdataReport:
     async with asyncio.timeout(60):
         while True:
             report = await server.stage(refdata)
@@ -149,16 +155,16 @@ async def test_bytes_that_are_not_those_registered(anywhere: Ground):
 
 
 @pytest.mark.parametrize(
-    ("changes", "settings", "match"),
+    ("changes", "limits", "match"),
     [
         ({"crc64nvme": CRC}, {}, f"now, and had {CRC} when they were registered"),
         ({"file": "data/no"}, {}, "'data/no' was not found"),
         ({"unpack": True, "file": "data/x.gz"}, {}, "damaged, or not packed by gzip"),
-        ({}, {"refdata_max_bytes": 3}, "more than 3 bytes"),
-        ({"unpack": True, "file": "data/t.tgz"}, {"refdata_max_entries": 1}, "more than 1 files"),
+        ({}, {"bytes": 3}, "more than 3 bytes"),
+        ({"unpack": True, "file": "data/t.tgz"}, {"entries": 1}, "more than 1 files"),
     ],
 )
-async def test_it_fails_for_good(ground: Ground, changes, settings, match: str):
+async def test_it_fails_for_good(ground: Ground, changes, limits, match: str):
     await ground.put("data/x.gz", b"no gzip")
     tgz = packed(a=b"", b=b"")
     await ground.put("data/t.tgz", tgz)
@@ -167,7 +173,7 @@ async def test_it_fails_for_good(ground: Ground, changes, settings, match: str):
     refdata = make_refdata(
         **{"file": file, "crc64nvme": known.get(file), "unpack": False, **changes}
     )
-    report = await staged(ground.server(**settings), refdata)
+    report = await staged(ground.server(**limits), refdata)
     assert report.state is S.ERROR
     assert match in (report.error or "")
     assert not ground.data(refdata).exists()
@@ -196,7 +202,7 @@ async def test_what_is_only_for_now_is_tried_again(ground: Ground, monkeypatch: 
 
 async def test_a_disk_without_room_is_waited_for(ground: Ground):
     refdata = await ground.put("data/x", b"x")
-    server = ground.server(refdata_min_free=1 << 62)
+    server = ground.server(free=1 << 62)
     await server.stage(refdata)
     await asyncio.wait(server._tasks.values())
     # Not begun again at once, and not given up.
@@ -281,7 +287,7 @@ def test_who_cleans_at_once_does_not_let_two_in(ground: Ground):
     holders: list[int] = []
 
     def hold_and_clean(number: int) -> int:
-        folders = RefdataFolders(ground.root)
+        folders = folders_below(ground.root)
         held = 0
         for _ in range(200):
             with folders.held("x") as is_ours:
@@ -303,18 +309,20 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from cts_core.objects.directory import DirectoryStore
-from cts_core.objects.s3 import S3Store
-from cts_core.objects.store import ObjectStore
-from cts_core.sections import LocalSettings
-from cts_core.sites.local.refdata import LocalRefdata
+from cts_core.refdata.folders import RefdataFolders
+from cts_core.refdata.stager import Stager
 from cts_core.model.refdata import AdminReferenceData
+from cts_core.worker.unpack import Limits
 
 async def main():
     folder = Path(sys.argv[1])
     objects = DirectoryStore(folder / "objects")
     await objects.open()
-    settings = LocalSettings(cpus=1, memory=1_000_000_000, refdata_min_free=0)
-    server = LocalRefdata(folder / "local", settings, objects)
+    root = folder / "local"
+    folders = RefdataFolders(
+        data=root / "refdata", meta=root / "refdata-meta", staging=root / "refdata-staging"
+    )
+    server = Stager(folders, Limits(bytes=1 << 40, entries=1_000_000, free=0), objects)
     refdata = AdminReferenceData.model_validate_json(sys.argv[2])
     while True:
         await server.stage(refdata)

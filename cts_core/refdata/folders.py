@@ -1,8 +1,8 @@
-"""The folders of the local site's reference data, and what may be in them when. Everything here blocks.
+"""The folders of staged reference data, and what may be in them when. Everything here blocks.
 
-``refdata/<id>/`` is there exactly when the data is whole. ``refdata-meta/<id>/md5.json`` has the sums of its
-files. ``refdata-staging/<id>/`` holds ``lock``, which whoever stages it holds, ``work/``, and ``failed.json`` once
-it is given up.
+``<data>/<id>/`` and ``<meta>/<id>/md5.json``, which has the sums of its files, are both there exactly when the data
+is whole. ``<staging>/<id>/`` holds ``lock``, which whoever stages it holds, ``work/``, and ``failed.json`` once it
+is given up. Data and staging are on one file system.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Protocol, Self, TextIO
 
 from cts_core.checksum import Crc64Nvme
-from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.spool import read_json, remove_tree, sync_folder, write_json
@@ -28,7 +28,28 @@ from cts_core.worker.unpack import FULL, Budget, FileSum, NoRoomError, unpack
 
 _FAILED = "failed.json"
 _LOCK = "lock"
+_SUMS = "md5.json"
 _WORK = "work"
+
+
+class RefdataFile(Protocol):
+    """What has to be known of reference data to stage it, whoever says it."""
+
+    @property
+    def id(self) -> str:
+        """Its id, which is a name of a folder."""
+
+    @property
+    def file(self) -> str:
+        """The path of its object."""
+
+    @property
+    def crc64nvme(self) -> str | None:
+        """The checksum of the object's bytes."""
+
+    @property
+    def unpack(self) -> bool:
+        """Whether it is to be unpacked."""
 
 
 class Fetched:
@@ -73,20 +94,37 @@ class Fetched:
 
 
 class RefdataFolders:
-    """Below a site's folder; methods raise OSError."""
+    """Methods raise OSError."""
 
-    def __init__(self, root: Path) -> None:
-        self._data = root / "refdata"
-        self._meta = root / "refdata-meta"
-        self._staging = root / "refdata-staging"
+    def __init__(self, *, data: Path, meta: Path, staging: Path) -> None:
+        self._data = data
+        self._meta = meta
+        self._staging = staging
+
+    def make(self) -> None:
+        """Make what is missing of them."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        self._meta.mkdir(parents=True, exist_ok=True)
+        self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def data(self, refdata_id: str) -> Path:
         """Where reference data is once it is staged."""
         return self._data / refdata_id
 
+    def is_whole(self, refdata_id: str) -> bool:
+        """Whether all of it is there."""
+        return self.data(refdata_id).is_dir() and (self._meta / refdata_id / _SUMS).exists()
+
+    def sums(self, refdata_id: str) -> dict[str, FileSum] | None:
+        """What is known of the files of whole data, by their paths; None while it is not whole. Raises ValueError."""
+        if not self.is_whole(refdata_id):
+            return None
+        known = read_json(str(self._meta / refdata_id / _SUMS)) or {}
+        return {path: FileSum(**told) for path, told in known.items()}
+
     def look(self, refdata_id: str) -> RefdataReport | None:
         """How its staging ended; None when it did not yet."""
-        if self.data(refdata_id).is_dir():
+        if self.is_whole(refdata_id):
             return RefdataReport(ReferenceDataState.COMPLETE)
         failed = read_json(str(self._staging / refdata_id / _FAILED))
         return None if failed is None else RefdataReport(ReferenceDataState.ERROR, **failed)
@@ -116,15 +154,14 @@ class RefdataFolders:
                 return (folder / _LOCK).open("w")
 
     def begin(self, refdata_id: str) -> Path:
-        """An empty folder to work in."""
+        """An empty folder to work in, once what somebody else has left unfinished is gone."""
         work = self._staging / refdata_id / _WORK
         remove_tree(str(work))
+        remove_tree(str(self.data(refdata_id)))
         work.mkdir(mode=0o700)
         return work
 
-    def place(
-        self, refdata: AdminReferenceData, work: Path, fetched: Fetched, budget: Budget
-    ) -> None:
+    def place(self, refdata: RefdataFile, work: Path, fetched: Fetched, budget: Budget) -> None:
         """Put in place what was fetched, unpacked or as it is. Raises what ``unpack`` raises."""
         made = work / "data"
         name = posixpath.basename(refdata.file)
@@ -139,7 +176,7 @@ class RefdataFolders:
         failpoint("refdata:unpacked")
         meta = self._meta / refdata.id
         meta.mkdir(parents=True, exist_ok=True)
-        write_json(str(meta / "md5.json"), {path: asdict(known) for path, known in sums.items()})
+        write_json(str(meta / _SUMS), {path: asdict(known) for path, known in sums.items()})
         self._data.mkdir(parents=True, exist_ok=True)
         # Each of a million files to the disk on its own would take hours.
         os.sync()

@@ -1,4 +1,4 @@
-"""Stages reference data at the local site: fetched, checked, unpacked, and put in place whole."""
+"""Stages reference data into folders: fetched, checked, unpacked, and put in place whole."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
-from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.refdata import ReferenceDataState
 from cts_core.objects.store import ObjectStore
-from cts_core.sections import LocalSettings
-from cts_core.sites.local.refdata_folders import Fetched, RefdataFolders
+from cts_core.pauses import Pauses
+from cts_core.refdata.folders import Fetched, RefdataFile, RefdataFolders
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.failpoint import failpoint
 from cts_core.worker.unpack import Budget, Limits, NoRoomError, StoppedError, UnpackError
@@ -32,26 +32,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
 _T = TypeVar("_T")
 
 
-class LocalRefdata:
-    """Several servers may stage on one home: a lock decides which. Files are the truth, not this object."""
+class Stager:
+    """Several servers may stage into the same folders: a lock decides which. Files are the truth, not this object."""
 
-    def __init__(self, root: Path, settings: LocalSettings, objects: ObjectStore) -> None:
-        self._folders = RefdataFolders(root)
-        self._limits = Limits(
-            bytes=settings.refdata_max_bytes,
-            entries=settings.refdata_max_entries,
-            free=settings.refdata_min_free,
-        )
+    def __init__(self, folders: RefdataFolders, limits: Limits, objects: ObjectStore) -> None:
+        self._folders = folders
+        self._limits = limits
         self._objects = objects
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cts-refdata")
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._pauses: dict[str, float] = {}
-        self._next_try: dict[str, float] = {}
+        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
         self._is_closing = False
 
     def folder(self, refdata_id: str) -> Path:
         """Where reference data is once it is staged."""
         return self._folders.data(refdata_id)
+
+    def why_waits(self, refdata_id: str) -> str | None:
+        """What it waits for before it is tried again; None where nothing is wrong."""
+        return self._pauses.reason(refdata_id)
 
     async def close(self) -> None:
         """Stop; what is under way is begun anew after the next start."""
@@ -70,7 +69,7 @@ class LocalRefdata:
             await asyncio.wait([future])
             raise
 
-    async def stage(self, refdata: AdminReferenceData) -> RefdataReport:
+    async def stage(self, refdata: RefdataFile) -> RefdataReport:
         """How far it is; goes on with it unless somebody does. Raises UnavailableError."""
         try:
             # Not in the pool, where much may be unpacked just now.
@@ -78,8 +77,7 @@ class LocalRefdata:
         except (OSError, ValueError) as e:
             raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e
         if ended is not None:
-            self._pauses.pop(refdata.id, None)
-            self._next_try.pop(refdata.id, None)
+            self._pauses.end(refdata.id)
             return ended
         self._tasks = {known: task for known, task in self._tasks.items() if not task.done()}
         if refdata.id not in self._tasks and self._may_begin(refdata.id):
@@ -92,24 +90,21 @@ class LocalRefdata:
         )
 
     def _may_begin(self, refdata_id: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        is_due = self._next_try.get(refdata_id, now) <= now
-        return is_due and len(self._tasks) < AT_ONCE and not self._is_closing
+        is_free = len(self._tasks) < AT_ONCE and not self._is_closing
+        return is_free and self._pauses.is_due(refdata_id)
 
-    async def _stage(self, refdata: AdminReferenceData) -> None:
+    async def _stage(self, refdata: RefdataFile) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 held = self._folders.held(refdata.id)
                 if not await self._run(functools.partial(stack.enter_context, held)):
-                    self._wait(refdata.id, BUSY_SECONDS)
+                    self._pauses.wait(refdata.id, BUSY_SECONDS)
                 elif await self._run(functools.partial(self._folders.look, refdata.id)) is None:
                     await self._fetch_and_place(refdata)
         except StoppedError:
             return
         except Exception as e:  # what nobody foresaw must not be tried again without a pause
-            pause = min(LONGEST_PAUSE, 2 * self._pauses.get(refdata.id, FIRST_PAUSE / 2))
-            self._pauses[refdata.id] = pause
-            self._wait(refdata.id, pause)
+            pause = self._pauses.fail(refdata.id, str(e))
             known = isinstance(e, CTSError | NoRoomError | OSError)
             log.warning(
                 "Reference data %s waits and is tried again in %d s: %s",
@@ -119,10 +114,7 @@ class LocalRefdata:
                 exc_info=None if known else e,
             )
 
-    def _wait(self, refdata_id: str, seconds: float) -> None:
-        self._next_try[refdata_id] = asyncio.get_running_loop().time() + seconds
-
-    async def _fetch_and_place(self, refdata: AdminReferenceData) -> None:
+    async def _fetch_and_place(self, refdata: RefdataFile) -> None:
         work = await self._run(functools.partial(self._folders.begin, refdata.id))
         try:
             fetched = await self._fetch(refdata, work)
@@ -137,7 +129,7 @@ class LocalRefdata:
         finally:
             await self._run(functools.partial(self._folders.end, refdata.id))
 
-    async def _fetch(self, refdata: AdminReferenceData, work: Path) -> Fetched:
+    async def _fetch(self, refdata: RefdataFile, work: Path) -> Fetched:
         (found,) = await self._objects.head([refdata.file])
         if isinstance(found, CTSError):
             raise found
