@@ -1,7 +1,8 @@
 """Reads the settings: where they come from, and what is said of those that are refused.
 
 In order of weight: what the Jupyter configuration sets on the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
-for ``cpus`` of ``[local]``), ``cts.toml``, ``CDM_TASK_SERVICE_URL``, the preset's defaults, the defaults.
+for ``cpus`` of ``[local]``), ``KBCTS_MODE``, ``cts.toml``, ``CDM_TASK_SERVICE_URL``, the preset's defaults, the
+defaults.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"
 """Variables that begin like settings and are none."""
 
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
+_MODE = "KBCTS_MODE"
+"""By which the deployed service's image is told to be the one that stages reference data."""
 _HUB = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
 _FEW = "not available in this release"
 _ON_PURPOSE = "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
@@ -124,6 +127,7 @@ def read_sources(
     sources = [
         Source("the Jupyter configuration", dict(overrides or {})),
         Source("the environment", _Environ(Settings, environ)()),
+        *_from_mode(environ),
         Source(str(path), file),
     ]
     preset = next((s.values["preset"] for s in sources if "preset" in s.values), None)
@@ -134,6 +138,11 @@ def read_sources(
     if preset in list(Preset):
         sources.append(Source(f"preset {preset}", PRESETS.get(Preset(preset), {})))
     return sources
+
+
+def _from_mode(environ: Mapping[str, str]) -> Iterator[Source]:
+    if environ.get(_MODE) == Preset.REFDATA:
+        yield Source(_MODE, {"preset": Preset.REFDATA})
 
 
 def check_platform() -> None:

@@ -60,7 +60,7 @@ def _host(host: str) -> str:
     return host
 
 
-def _program(path: str) -> str:
+def _absolute(path: str) -> str:
     if path and not Path(path).is_absolute():
         raise ValueError(f"{path} is not an absolute path")
     return path
@@ -77,6 +77,8 @@ Commas = BeforeValidator(_items)
 """A list may also be written as one text, separated by commas."""
 Url = Annotated[str, AfterValidator(_url)]
 """An http(s) URL without credentials, and without a slash at its end; empty when it is not set."""
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+"""A path of this machine; empty when it is not set."""
 
 
 class Section(BaseModel):
@@ -146,20 +148,18 @@ class LocalSettings(Section):
 class HTCondorSettings(Section):
     """The site ``kbase``: a pool of HTCondor, found and logged in to by HTCondor's own configuration."""
 
-    initialdir: Annotated[str, AfterValidator(_program)] = Field(
+    initialdir: AbsolutePath = Field(
         "",
         description="folder of the schedd's machine for the logs of jobs; there is one of that name here too",
     )
     clientgroup: Annotated[str, StringConstraints(pattern=_PLAIN)] = Field(
         "", description="group of nodes, a regular expression for their CLIENTGROUP; none: any node"
     )
-    executable_path: Annotated[str, AfterValidator(_program)] = Field(
+    executable_path: AbsolutePath = Field(
         "", description="script here that starts another worker than ours on a node"
     )
     executable_url: Url = Field("", description="URL of that script, instead of ours")
-    archive_path: Annotated[str, AfterValidator(_program)] = Field(
-        "", description="archive here with that worker's code"
-    )
+    archive_path: AbsolutePath = Field("", description="archive here with that worker's code")
     archive_url: Url = Field("", description="URL of that archive, instead of ours")
     credentials: Literal["job", "standing"] = Field(
         "job",
@@ -216,7 +216,7 @@ class HTCondorSettings(Section):
 class ImageSettings(Section):
     """Images of container registries."""
 
-    crane_path: Annotated[str, AfterValidator(_program)] = Field(
+    crane_path: AbsolutePath = Field(
         "", description="program crane, to look images up with; none: the registries' HTTP API"
     )
     plain_http: Annotated[list[str], Commas] = Field(

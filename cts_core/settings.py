@@ -28,6 +28,7 @@ from cts_core.sections import (
     Section,
     Url,
 )
+from cts_core.sections_refdata import RefdataSettings
 
 __all__ = [
     "NESTING",
@@ -41,6 +42,7 @@ __all__ = [
     "LocalSettings",
     "MongoSettings",
     "Preset",
+    "RefdataSettings",
     "RemoteSettings",
     "S3Settings",
     "Section",
@@ -60,6 +62,7 @@ class Preset(StrEnum):
     EMBEDDED = "embedded"
     SERVICE = "service"
     REMOTE = "remote"
+    REFDATA = "refdata"
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
@@ -73,6 +76,12 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "log_format": "json",
     },
     Preset.REMOTE: {},
+    Preset.REFDATA: {
+        "identity": "kbase",
+        "objects": "s3",
+        "sites": [],
+        "log_format": "json",
+    },
 }
 """The defaults that a preset changes."""
 
@@ -82,10 +91,19 @@ _REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("objects", "s3"): ("s3.url", "s3.access_key", "s3.access_secret"),
     ("events", "kafka"): ("kafka.bootstrap_servers", "kafka.topic"),
     ("preset", "remote"): ("remote.url",),
+    ("preset", "refdata"): (
+        "refdata.local_path",
+        "refdata.metadata_path",
+        "refdata.cts_url",
+        "refdata.cts_token",
+    ),
 }
 """What a choice cannot do without."""
-_PORTS = ("identity", "records", "objects", "events", "sites")
-"""What an engine stands on."""
+_UNUSED: Mapping[Preset, tuple[str, ...]] = {
+    Preset.REMOTE: ("identity", "records", "objects", "events", "sites"),
+    Preset.REFDATA: ("records", "events", "sites"),
+}
+"""What an engine stands on, and presets without one do not."""
 
 
 def _absolute(path: Path) -> Path:
@@ -128,7 +146,7 @@ class Settings(BaseSettings):
     preset: Preset = Field(
         Preset.EMBEDDED,
         description="embedded: one person, one machine; service: for many people; remote: forwards to a "
-        "service elsewhere; see below",
+        "service elsewhere; refdata: stages reference data for the site kbase; see below",
     )
     home: _Folder = Field(
         default_factory=machine.data_home, description="folder of records and running jobs"
@@ -216,6 +234,9 @@ class Settings(BaseSettings):
     remote: RemoteSettings = Field(
         default_factory=RemoteSettings, description="the service elsewhere"
     )
+    refdata: RefdataSettings = Field(
+        default_factory=RefdataSettings, description="staging reference data for the site kbase"
+    )
 
     @property
     def takes_programs(self) -> bool:
@@ -260,15 +281,17 @@ class Settings(BaseSettings):
             )
 
     def _impossible(self) -> Iterator[str]:
-        if self.preset is Preset.REMOTE:
-            for name in _PORTS:
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    yield f"{name} has no meaning with preset remote, which has no engine here; take it out"
-        elif self.remote.url:
+        for name in _UNUSED.get(self.preset, ()):
+            default = PRESETS[self.preset].get(name, type(self).model_fields[name].default)
+            if getattr(self, name) != default:
+                yield f"{name} has no meaning with preset {self.preset}, which has no engine here; take it out"
+        if self.remote.url and self.preset is not Preset.REMOTE:
             yield (
                 f"remote.url is used by preset remote alone, and preset is {self.preset}: take remote.url out, "
                 "or set preset to remote (CTS_PRESET=remote)"
             )
+        if self.preset is Preset.REFDATA and self.identity != "kbase":
+            yield "preset refdata is asked by CTS with a token of KBase: set identity to kbase"
         if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
             yield "mongo.user and mongo.password go together: set both, or neither"
         if Cluster.LOCAL in self.sites and not (self.takes_programs or self.local.isolates):
@@ -285,6 +308,8 @@ class Settings(BaseSettings):
             yield "sites: kbase has workers that report with KBase's tokens: set identity to kbase"
         if self.objects != "s3":
             yield "sites: kbase has workers that read and write S3: set objects to s3"
+        if self.refdata.server_url and not self.htcondor.refdata_host_path:
+            yield "htcondor.refdata_host_path is needed, because refdata.server_url is set"
         needed = {"root_url": self.root_url, "htcondor.initialdir": self.htcondor.initialdir}
         for name, value in needed.items():
             if not value:

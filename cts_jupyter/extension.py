@@ -1,6 +1,7 @@
 """The Jupyter server extension: starts the engine with the server, serves it below ``/cts``, stops it.
 
-With the preset ``remote`` there is no engine: what comes below ``/cts`` is forwarded.
+With the preset ``remote`` there is no engine: what comes below ``/cts`` is forwarded. With ``refdata`` the service that
+stages reference data stands in its place.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from cts_core.logs import write_json
 from cts_core.settings import Preset, Settings
 
 if TYPE_CHECKING:
-    from cts_core.engine.engine import Engine
     from cts_core.identity.identity import Identity
+    from cts_jupyter.api.call import Core
     from cts_jupyter.api.service import Service
     from cts_jupyter.remote.forwarder import Forwarder
 
@@ -41,7 +42,8 @@ class CTSExtension(ExtensionApp):
     name = "cts_jupyter"
 
     preset = Unicode(
-        help="How CTS stands: embedded (one person, one machine), service, or remote (forwards elsewhere)."
+        help="How CTS stands: embedded (one person, one machine), service, remote (forwards elsewhere), or "
+        "refdata (stages reference data)."
     ).tag(config=True)
     home = Unicode(help="Folder of records, objects and running jobs.").tag(config=True)
     owner = Unicode(help="Whose jobs these are; the login's name if unset.").tag(config=True)
@@ -53,7 +55,7 @@ class CTSExtension(ExtensionApp):
     _failure = "CTS could not start: the server's log says why"
     _service: Service | None = None
     _forwarder: Forwarder | None = None
-    _engine: Engine | None = None
+    _core: Core | None = None
     _file: Path | None = None
 
     def load_overrides(self) -> dict[str, Any]:
@@ -80,11 +82,15 @@ class CTSExtension(ExtensionApp):
         if self._cts_settings is not None and self._cts_settings.preset is Preset.REMOTE:
             self._forward(self._cts_settings)
             return
+        from cts_jupyter.api import staging, table  # noqa: PLC0415 - see above
         from cts_jupyter.api.service import SETTING, Service  # noqa: PLC0415 - see above
-        from cts_jupyter.api.table import ROUTES  # noqa: PLC0415 - see above
 
-        self._service = Service(ROUTES)
+        self._service = Service(staging.ROUTES if self._stages_refdata else table.ROUTES)
         self.settings[SETTING] = self._service
+
+    @property
+    def _stages_refdata(self) -> bool:
+        return self._cts_settings is not None and self._cts_settings.preset is Preset.REFDATA
 
     def _forward(self, settings: Settings) -> None:
         from cts_jupyter.remote import forwarder  # noqa: PLC0415 - as above
@@ -124,27 +130,33 @@ class CTSExtension(ExtensionApp):
             return
         try:
             if settings is not None:
-                await self._run_engine(self._service, settings, serverapp)
+                await self._run_core(self._service, settings, serverapp)
         except (ConfigError, CTSError, OSError) as e:
             self._failure = str(e)
             self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
         finally:
-            if self._engine is None:
+            if self._core is None:
                 self._service.fail(self._failure)
 
-    async def _run_engine(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
+    async def _run_core(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
+        from cts_core.refdata.service import RefdataService  # noqa: PLC0415 - as above
 
-        engine = Engine.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
-        await engine.start()
-        self._engine = engine
-        service.start(engine)
+        kind: type[Engine | RefdataService] = RefdataService if self._stages_refdata else Engine
+        core = kind.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
+        await core.start()
+        self._core = core
+        service.start(core)
         path = url_path_join(serverapp.base_url, "cts")
-        if engine.identity.uses_host_login:
+        if core.identity.uses_host_login:
             self._leave_file(serverapp)
             self.log.info(
                 "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
             )
+        elif isinstance(core, RefdataService):
+            chosen = settings.refdata
+            told = "Reference data is staged in %s for the CTS at %s, asked for below %s"
+            self.log.info(told, chosen.local_path, chosen.cts_url, path)
         else:
             self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
 
@@ -167,12 +179,12 @@ class CTSExtension(ExtensionApp):
     @property
     def is_serving(self) -> bool:
         """Whether CTS has started."""
-        return self._engine is not None or self._forwarder is not None
+        return self._core is not None or self._forwarder is not None
 
     async def drain(self) -> None:
         """Take no more requests, and let those under way end, for at most ``drain_s`` seconds."""
-        if self._service is not None and self._engine is not None:
-            await self._service.drain(self._engine.settings.drain_s)
+        if self._service is not None and self._core is not None:
+            await self._service.drain(self._core.settings.drain_s)
 
     async def stop_extension(self) -> None:
         """Stop serving, then the engine. Containers go on, and the next start finds them."""
@@ -183,9 +195,9 @@ class CTSExtension(ExtensionApp):
             await self._forwarder.close()
         if self._service is not None:
             await self._service.close()
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            await engine.stop()
+        if self._core is not None:
+            core, self._core = self._core, None
+            await core.stop()
 
 
 def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:

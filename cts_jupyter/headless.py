@@ -14,6 +14,7 @@ from cts_core import machine
 from cts_core.config import check_platform, load_settings
 from cts_core.errors import ConfigError
 from cts_core.logs import write_json
+from cts_core.settings import Preset
 from cts_core.version import VERSION
 from cts_jupyter.extension import CTSExtension, local_url
 
@@ -27,6 +28,7 @@ jupyter cts                          # serve the API on http://localhost:8888/ct
 jupyter cts --port 9000 --home /data/cts
 JUPYTER_TOKEN=... jupyter cts --ip 0.0.0.0 --certfile cert.pem --keyfile key.pem
 CTS_CONFIG=/etc/cts/cts.toml jupyter cts --ip 0.0.0.0    # a service for many, see docs/service.md
+CTS_CONFIG=/etc/cts/refdata.toml jupyter cts --refdata   # stages its reference data at the site kbase
 """
 STOP_SECONDS = 30.0
 """How long everything may take to stop once requests have ended."""
@@ -61,7 +63,13 @@ class HeadlessApp(ServerApp):
         "home": "CTSExtension.home",
         "owner": "CTSExtension.owner",
     }
-    flags = {name: flags[name] for name in _KEPT_FLAGS}  # noqa: RUF012 - the same
+    flags = {  # noqa: RUF012 - the same
+        **{name: flags[name] for name in _KEPT_FLAGS},
+        "refdata": (
+            {"CTSExtension": {"preset": Preset.REFDATA.value}},
+            "Serve the service that stages reference data, in the place of CTS.",
+        ),
+    }
     default_services = ("auth", "security")  # type: ignore[assignment]  # declared as the tuple of all
     default_url = Unicode("/cts").tag(config=True)
     exit_status = 0

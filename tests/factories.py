@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +24,17 @@ from cts_core.states import JobState
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 CRC = "5O33DmauDQI="
 DIGEST = "sha256:" + "ab" * 32
+
+
+def packed(**files: bytes) -> bytes:
+    """A gzipped tar archive of these files."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
 
 
 def make_submission(**changes: Any) -> Submission:

@@ -12,7 +12,7 @@ from cts_core.images.source import ImageSource
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.settings import S3Settings, Settings
+from cts_core.settings import Preset, S3Settings, Settings
 from cts_core.sites.site import PlanMaker, Site
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_requests import Grants
@@ -22,7 +22,9 @@ def kbase_identity(settings: Settings) -> Identity:
     """Identity by KBase. Raises ConfigError."""
     from cts_core.identity.kbase import KBaseIdentity  # noqa: PLC0415 - see the module
 
-    return KBaseIdentity(settings.kbase)
+    # Only CTS itself refuses admins who lack the roles that its sites need (contract, facts §2).
+    is_staging = settings.preset is Preset.REFDATA
+    return KBaseIdentity(settings.kbase, complete_admins=not is_staging)
 
 
 def record_store(settings: Settings) -> RecordStore:
@@ -99,12 +101,15 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
     if Cluster.KBASE in settings.sites:
         from cts_core.sites.htcondor.archive import pack  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.staging import StagingService  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.submission import Worker  # noqa: PLC0415 - see the module
 
         own = pack() if settings.htcondor.sends_own_worker else None
         worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
         found[Cluster.KBASE] = HTCondorSite(
-            worker, WorkerSupply(store, objects, log_dir=settings.log_dir)
+            worker,
+            WorkerSupply(store, objects, log_dir=settings.log_dir),
+            StagingService(settings.refdata) if settings.refdata.server_url else None,
         )
     return found
 

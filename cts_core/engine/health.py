@@ -137,28 +137,38 @@ def watch_ports(
     topic: Topic | None = None,
 ) -> list[Watched]:
     """What an engine depends on, each by the name of its port."""
-
-    async def ask_objects() -> None:
-        # Whether the object is there does not matter: an answer is one.
-        (answer,) = await objects.head([f"{settings.log_dir}/.ready"])
-        if isinstance(answer, UnavailableError):
-            raise answer
-
     return [
         Watched(RECORDS, store.inactive_sites, is_needed=True),
-        Watched(OBJECTS, ask_objects, is_needed=True),
-        Watched(
-            IDENTITY,
-            identity.check if isinstance(identity, Checkable) else None,
-            is_needed=True,
-            answers_tell=not isinstance(identity, Checkable),
-        ),
+        watch_objects(settings, objects),
+        watch_identity(identity),
         *([Watched(EVENTS, topic.check, is_needed=False)] if topic else []),
         *(
             Watched(site_name(cluster), functools.partial(_ask_site, site), is_needed=False)
             for cluster, site in sites.items()
         ),
     ]
+
+
+def watch_objects(settings: Settings, objects: ObjectStore) -> Watched:
+    """The object store."""
+
+    async def ask() -> None:
+        # Whether the object is there does not matter: an answer is one.
+        (answer,) = await objects.head([f"{settings.log_dir}/.ready"])
+        if isinstance(answer, UnavailableError):
+            raise answer
+
+    return Watched(OBJECTS, ask, is_needed=True)
+
+
+def watch_identity(identity: Identity) -> Watched:
+    """Whoever says who users are."""
+    return Watched(
+        IDENTITY,
+        identity.check if isinstance(identity, Checkable) else None,
+        is_needed=True,
+        answers_tell=not isinstance(identity, Checkable),
+    )
 
 
 async def _ask_site(site: Site) -> None:

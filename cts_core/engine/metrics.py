@@ -132,9 +132,9 @@ class Metrics:
         if status == 429:  # noqa: PLR2004 - Too Many Requests
             self._limited.labels(route).inc()
 
-    async def text(self, store: RecordStore, states: dict[str, DependencyState]) -> bytes:
-        """Everything in Prometheus' text format."""
-        if states.get(RECORDS) is DependencyState.DOWN:
+    async def text(self, store: RecordStore | None, states: dict[str, DependencyState]) -> bytes:
+        """Everything in Prometheus' text format; ``store`` is where jobs are, if there are any."""
+        if store is None or states.get(RECORDS) is DependencyState.DOWN:
             # To ask it all the same could take longer than a scrape may.
             self._in_store.forget()
         else:

@@ -112,3 +112,31 @@ class RefdataUpdate(BaseModel):
 
     admin_error: str | None = None
     traceback: str | None = None
+
+
+class StagingStatus(StrEnum):
+    """How far the staging service is with reference data."""
+
+    NONE = "none"
+    STAGING = "staging"
+    DONE = "done"
+
+
+class StagedFile(Record):
+    """A file of staged reference data."""
+
+    path: str
+    """Below the folder of the reference data."""
+    md5: str
+    size: int
+    """Bytes."""
+
+
+class StagedRefdata(Record):
+    """Answer of the staging service about reference data."""
+
+    status: StagingStatus
+    waits_for: str | None = None
+    """What it has to wait for before it goes on."""
+    files: list[StagedFile] | None = None
+    """Once it is done."""

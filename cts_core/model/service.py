@@ -12,6 +12,8 @@ from cts_core.model.image import ImageHelp
 
 SERVICE_NAME = "CDM Task Service"
 """Clients refuse a service with any other name."""
+REFDATA_SERVICE_NAME = "CDM Refdata Service"
+"""That of the service that stages reference data, by which CTS knows it."""
 
 
 class Root(Record):

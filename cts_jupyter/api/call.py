@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
 from cts_core.model.worker import ContainerId
+from cts_core.refdata.service import RefdataService
 
 if TYPE_CHECKING:
     from cts_jupyter.api.route import Route
 
+Core = Engine | RefdataService
+"""What may stand behind a route table."""
 UPLOAD_PIECES = 4
 """Pieces of an upload (64 KiB each) that wait for the object store, before the sender has to."""
 
@@ -22,8 +25,8 @@ UPLOAD_PIECES = 4
 class Call:
     """One request, identified and routed."""
 
-    running: Engine | None
-    """None only on routes that need no engine."""
+    running: Core | None
+    """None only on routes that need none."""
     caller: User | None
     """None on routes that anyone may use."""
     headers: Mapping[str, str]
@@ -39,10 +42,24 @@ class Call:
         return Credentials(self.headers.get("Authorization"))
 
     @property
-    def engine(self) -> Engine:
-        """The engine, on routes that need one."""
+    def core(self) -> Core:
+        """The engine or the staging service, on routes of both."""
         if self.running is None:
             raise LookupError("the route table says that this route needs no engine")
+        return self.running
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, on routes that need one."""
+        if not isinstance(self.running, Engine):
+            raise TypeError("this route is not the engine's, or the table says that it needs none")
+        return self.running
+
+    @property
+    def staging(self) -> RefdataService:
+        """The staging service, on its routes."""
+        if not isinstance(self.running, RefdataService):
+            raise TypeError("this route is not the staging service's")
         return self.running
 
     @property

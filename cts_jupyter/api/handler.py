@@ -1,4 +1,4 @@
-"""The handler of an engine's routes: identifies, routes, parses, calls, answers."""
+"""The handler of a route table: identifies, routes, parses, calls, answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cts_core.model.worker import ContainerId
 from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
-from cts_jupyter.api.call import Call, Stream, Upload
+from cts_jupyter.api.call import Call, Core, Stream, Upload
 from cts_jupyter.api.envelope import (
     PayloadTooLargeError,
 )
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @stream_request_body
 class CTSHandler(BaseHandler):
-    """Answers every request below ``/cts`` from the engine of this server."""
+    """Answers every request below ``/cts`` from what runs in this server."""
 
     @functools.cached_property
     def _service(self) -> Service:
@@ -61,7 +61,7 @@ class CTSHandler(BaseHandler):
         self._body = bytearray()
         self._answer: asyncio.Task[Any] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._engine: Engine | None = None
+        self._core: Core | None = None
         self._container: ContainerId | None = None
         self._began = time.perf_counter()
         self._seconds: float | None = None
@@ -77,8 +77,8 @@ class CTSHandler(BaseHandler):
         route = None if isinstance(found, CTSError) else found[0]
         if route is None or route.needs_engine:
             # Kept, since a request that was taken is served to its end by a server that stops.
-            self._engine = await self._service.engine()
-            await self._identify(self._engine, route)
+            self._core = await self._service.core()
+            await self._identify(self._core, route)
         if isinstance(found, CTSError):
             raise found
         route, texts = found
@@ -104,30 +104,30 @@ class CTSHandler(BaseHandler):
         found = self._find_route()
         return found if isinstance(found, CTSError) else super()._unsupported()
 
-    async def _identify(self, engine: Engine, route: Route | None) -> None:
-        access = find_access(self, engine.identity)
+    async def _identify(self, core: Core, route: Route | None) -> None:
+        access = find_access(self, core.identity)
         access.check_host()
-        if route is not None and route.access is Access.WORKER:
+        if route is not None and route.access is Access.WORKER and isinstance(core, Engine):
             shown = Credentials(self.request.headers.get("Authorization"))
-            self._container = await engine.nodes.identify(shown)
+            self._container = await core.nodes.identify(shown)
             if self._container is not None:
                 return
         is_open = route is not None and route.access is Access.ANYONE
         tells_more = route is not None and route.tells_more
         if tells_more or (route is not None and route.access is Access.MONITOR):
-            self._user = find_monitor(self.request.headers, engine.settings.metrics_token)
+            self._user = find_monitor(self.request.headers, core.settings.metrics_token)
         if self._user is not None:
             return
         if access.checks_every_token or not is_open:
             required = route is not None and not is_open
-            self._user = await access.identify(engine.identity, required=required)
+            self._user = await access.identify(core.identity, required=required)
         elif tells_more:
             with suppress(AuthenticationError):
-                self._user = await access.identify(engine.identity, required=False)
+                self._user = await access.identify(core.identity, required=False)
 
     def _call(self) -> Call:
         return Call(
-            self._engine,
+            self._core,
             self._user,
             self.request.headers,
             self._service.routes,
@@ -170,10 +170,10 @@ class CTSHandler(BaseHandler):
         """Nothing is left to wait for; what the request took is counted."""
         super().on_finish()
         self._end()
-        if (engine := self._engine or self._service.running) is not None:
+        if (core := self._core or self._service.running) is not None:
             seconds = self._seconds or time.perf_counter() - self._began
             where = self._routed[0].path if self._routed else "none"
-            engine.requested(self.request.method or "", where, self.get_status(), seconds)
+            core.requested(self.request.method or "", where, self.get_status(), seconds)
 
     def _end(self) -> None:
         if self._is_begun:

@@ -32,7 +32,7 @@ async def get_health(call: Call) -> Health:  # noqa: ARG001 - every handler has 
 
 async def get_ready(call: Call) -> Readiness:
     """``GET /ready``. The errors of dependencies, which may name inner hosts, are for admins and monitors."""
-    found = await call.engine.readiness()
+    found = await call.core.readiness()
     if call.caller is not None and call.caller.roles & Access.MONITOR.roles:
         return found
     return found.model_copy(
@@ -49,7 +49,7 @@ def _ready_status(found: Readiness) -> HTTPStatus:
 
 async def get_metrics(call: Call) -> Stream:
     """``GET /metrics``."""
-    text = await call.engine.metrics()
+    text = await call.core.metrics()
     return Stream(_once(text), CONTENT_TYPE, len(text))
 
 

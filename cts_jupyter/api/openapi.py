@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from cts_core.model.service import ErrorEnvelope
+from cts_core.model.service import SERVICE_NAME, ErrorEnvelope
 from cts_core.version import VERSION
 from cts_jupyter.api.route import EVENTS, JSON, Access, Route
 
@@ -46,7 +46,7 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
         del components[_name(schemas[model, "validation"])]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "CDM Task Service", "version": VERSION},
+        "info": {"title": SERVICE_NAME, "version": VERSION},
         "paths": paths,
         "components": {
             "schemas": components,
@@ -55,9 +55,13 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     }
 
 
-def describe_at(routes: tuple[Route, ...], url: str) -> dict[str, Any]:
+def describe_at(
+    routes: tuple[Route, ...], url: str, *, title: str = SERVICE_NAME
+) -> dict[str, Any]:
     """The same of a service that its users know by this URL; empty: nobody has said."""
     described = describe(routes)
+    if title != SERVICE_NAME:
+        described = {**described, "info": {**described["info"], "title": title}}
     return {**described, "servers": [{"url": url}]} if url else described
 
 

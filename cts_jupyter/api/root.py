@@ -13,7 +13,7 @@ from cts_jupyter.api.route import Access, Route
 
 async def get_root(call: Call) -> Root:
     """``GET /``."""
-    return call.engine.root()
+    return call.core.root()
 
 
 async def get_whoami(call: Call) -> WhoAmI:
@@ -23,12 +23,19 @@ async def get_whoami(call: Call) -> WhoAmI:
 
 async def get_openapi(call: Call) -> dict[str, Any]:
     """``GET /openapi.json``."""
+    core = call.core
     # The first time it takes a while to make.
-    return await asyncio.to_thread(describe_at, tuple(call.routes), call.engine.settings.root_url)
+    return await asyncio.to_thread(
+        describe_at, tuple(call.routes), core.settings.root_url, title=core.root().service_name
+    )
 
 
-ROUTES = (
+ANY_ROUTES = (
     Route("GET", "/", get_root, Access.ANYONE, "What this service is"),
-    Route("GET", "/whoami", get_whoami, Access.USER, "Who the caller is and what they may use"),
     Route("GET", "/openapi.json", get_openapi, Access.ANYONE, "This description of the API"),
+)
+"""Of every service."""
+ROUTES = (
+    *ANY_ROUTES,
+    Route("GET", "/whoami", get_whoami, Access.USER, "Who the caller is and what they may use"),
 )

@@ -32,6 +32,8 @@ class Access(Enum):
     EXECUTOR = "executor"
     ADMIN_OR_EXECUTOR = "admin or executor"
     REFDATA_SERVICE = "refdata service"
+    CTS = "CTS itself"
+    ADMIN_OR_CTS = "admin or CTS itself"
     MONITOR = "admin or monitor"
     WORKER = "worker"
     """An executor, or who has the token of the container that is asked for."""
@@ -48,6 +50,8 @@ _ROLES = {
     Access.WORKER: frozenset({Role.EXECUTOR}),
     Access.ADMIN_OR_EXECUTOR: frozenset({Role.ADMIN, Role.EXECUTOR}),
     Access.REFDATA_SERVICE: frozenset({Role.REFDATA_SERVICE}),
+    Access.CTS: frozenset({Role.CTS}),
+    Access.ADMIN_OR_CTS: frozenset({Role.ADMIN, Role.CTS}),
     Access.MONITOR: frozenset({Role.ADMIN, Role.MONITOR}),
 }
 

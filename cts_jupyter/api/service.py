@@ -1,4 +1,4 @@
-"""What all requests share: the engine once it runs, or why it does not; the transfers under way."""
+"""What all requests share: the engine, or what stands in its place, once it runs, or why it does not; the transfers under way."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from cts_core.engine.engine import Engine
+from cts_jupyter.api.call import Core
 from cts_jupyter.api.envelope import NotRunningError
 from cts_jupyter.api.route import Route
 
 SETTING = "cts_service"
 """The tornado setting that holds the Service."""
 START_SECONDS = 30.0
-"""How long a request waits for an engine that is starting."""
+"""How long a request waits for what is starting."""
 _THREADS = 2
 """For parsing, writing and compressing JSON."""
 
@@ -31,7 +32,7 @@ class Service:
         self.routes = routes
         self.origins: Collection[str] = frozenset()
         """Origins whose pages may call the API."""
-        self._engine: Engine | None = None
+        self._core: Core | None = None
         self._failure = "CTS is still starting: try again in a moment"
         self._settled = asyncio.Event()
         self._transfers: set[asyncio.Task[Any]] = set()
@@ -40,15 +41,15 @@ class Service:
         self._quiet.set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cts-api")
 
-    def start(self, engine: Engine) -> None:
-        """Serve an engine that has started."""
-        self._engine = engine
-        self.origins = frozenset(engine.settings.cors_origins)
+    def start(self, core: Core) -> None:
+        """Serve what has started."""
+        self._core = core
+        self.origins = frozenset(core.settings.cors_origins)
         self._settled.set()
 
     def fail(self, reason: str) -> None:
         """Answer every request with 503 and a reason that says what to do."""
-        self._engine = None
+        self._core = None
         self._failure = reason
         self._settled.set()
 
@@ -65,10 +66,10 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests, end every stream of events, and let the other requests end in this time."""
-        engine = self._engine
+        core = self._core
         self.fail("This server is stopping: try again in a moment")
-        if engine is not None:
-            await engine.hub.close()
+        if isinstance(core, Engine):
+            await core.hub.close()
         try:
             await asyncio.wait_for(self._quiet.wait(), seconds)
         except TimeoutError:
@@ -85,20 +86,20 @@ class Service:
         self._pool.shutdown(wait=False)
 
     @property
-    def running(self) -> Engine | None:
-        """The engine, if it runs."""
-        return self._engine
+    def running(self) -> Core | None:
+        """What runs, if anything does."""
+        return self._core
 
-    async def engine(self) -> Engine:
-        """The running engine. Raises NotRunningError, which says what to do."""
+    async def core(self) -> Core:
+        """What runs. Raises NotRunningError, which says what to do."""
         if not self._settled.is_set():
             try:
                 await asyncio.wait_for(self._settled.wait(), START_SECONDS)
             except TimeoutError:
                 raise NotRunningError(self._failure) from None
-        if self._engine is None:
+        if self._core is None:
             raise NotRunningError(self._failure)
-        return self._engine
+        return self._core
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Do work that would hold up the event loop."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cts_core.settings import Preset
+
 
 @dataclass(frozen=True)
 class Fate:
@@ -28,10 +30,12 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-_KBASE = "of the reference data of the site kbase, which this release cannot stage: keep it for the one that does"
+def _preset(mode: str) -> str:
+    return mode if mode == Preset.REFDATA else Preset.SERVICE.value
+
+
 _FILE = "its name was that of a file in the old image: set htcondor.executable_path and htcondor.archive_path to where they are now"
 _JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
-_STAGING = "of the reference data staging service, a program of its own: it stays as it is"
 _OUTBOX = "every event is sent from the store until it is acknowledged, at start and always: there is nothing to delay"
 
 TABLE: tuple[Fate, ...] = (
@@ -98,12 +102,12 @@ TABLE: tuple[Fate, ...] = (
         "KBCTS_HTC_EXE_URL_OVERRIDE",
         "htcondor.executable_url",
     ),
-    Fate("ExternalExecution", "refserver_url", "KBCTS_REFDATA_SERVER_URL", reason=_KBASE),
+    Fate("ExternalExecution", "refserver_url", "KBCTS_REFDATA_SERVER_URL", "refdata.server_url"),
     Fate(
         "ExternalExecution",
         "refserver_token",
         "KBCTS_REFDATA_SERVER_TOKEN",
-        reason=_KBASE,
+        "refdata.server_token",
         is_secret=True,
     ),
     Fate(
@@ -181,15 +185,19 @@ TABLE: tuple[Fate, ...] = (
     Fate("Service", "root_url", "KBCTS_SERVICE_ROOT_URL", "root_url"),
     Fate("Service", "root_path", "KBCTS_SERVICE_ROOT_PATH", "root_path"),
     Fate("Service", "group_id", "KBCTS_SERVICE_GROUP", "group"),
-    Fate("CTS", "cts_root_url", "", reason=_STAGING),
+    Fate("CTS", "cts_root_url", "", "refdata.cts_url"),
     Fate(
-        "CTS", "cts_refdata_token", "KBCTS_REFDATA_SERVICE_TOKEN", reason=_STAGING, is_secret=True
+        "CTS",
+        "cts_refdata_token",
+        "KBCTS_REFDATA_SERVICE_TOKEN",
+        "refdata.cts_token",
+        is_secret=True,
     ),
-    Fate("Refdata", "local_path", "KBCTS_REFDATA_LOCAL_PATH", reason=_STAGING),
-    Fate("Refdata", "metadata_path", "KBCTS_REFDATA_METADATA_PATH", reason=_STAGING),
+    Fate("Refdata", "local_path", "KBCTS_REFDATA_LOCAL_PATH", "refdata.local_path"),
+    Fate("Refdata", "metadata_path", "KBCTS_REFDATA_METADATA_PATH", "refdata.metadata_path"),
     Fate("Authentication", "cts_role", "KBCTS_TASK_SERVICE_ROLE", "kbase.cts_role"),
     Fate("", "", "KBCTS_PORT", reason="said at start: jupyter cts --port"),
-    Fate("", "", "KBCTS_MODE", reason=_STAGING),
+    Fate("", "", "KBCTS_MODE", "preset", _preset),
     Fate("", "", "CTS_LOG_LEVEL", reason="said at start: jupyter cts --log-level"),
     Fate("", "", "JAWS_HTTPS_PROXY", reason=_JAWS),
     Fate("", "", "KBCTS_TEST_MODE", "test_mode", _flag),

@@ -52,6 +52,22 @@ def test_the_example_for_operators_is_right_and_holds_no_secret(run: Run):
     }
 
 
+def test_the_example_for_the_staging_service_is_right_and_holds_no_secret(run: Run):
+    more = {"CTS_CONFIG": str(DEPLOY / "refdata.toml")}
+    shown = run("config", "check", "--json", more=more)
+    assert set(json.loads(shown.stdout)["offences"]) == {
+        "refdata.cts_token is needed, because preset is refdata",
+        "s3.access_key is needed, because objects is s3",
+        "s3.access_secret is needed, because objects is s3",
+    }
+    secrets = {
+        "CTS_S3__ACCESS_KEY": "k",
+        "CTS_S3__ACCESS_SECRET": "s",
+        "CTS_REFDATA__CTS_TOKEN": "t",
+    }
+    assert run("config", "check", more={**more, **secrets}).returncode == 0
+
+
 def test_check_of_what_is_right(run: Run):
     shown = run("config", "check")
     assert shown.returncode == 0
@@ -99,6 +115,10 @@ def test_what_is_imported_can_be_used(run: Run, tmp_path: Path):
         False,
     )
     assert (settings.root_path, settings.group) == ("/cts-base", "prod")
+    refdata = settings.refdata
+    assert (refdata.server_url, refdata.local_path) == ("https://ref.example.org", "/refdata")
+    assert refdata.cts_token.get_secret_value() == "staging-token-secret"
+    assert refdata.server_token.get_secret_value() == "ref-token-secret"
     # It never writes over a file.
     again = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
     assert again.returncode == 1
@@ -119,6 +139,9 @@ def test_variables_alone(run: Run):
     more = {"KBCTS_KAFKA_TOPIC_JOBS": "t", "KBCTS_JOB_MAX_CPU_HOURS": "many"}
     shown = run("config", "import", "-", more=more)
     assert tomllib.loads(shown.stdout)["kafka"] == {"topic": "t"}
+    assert tomllib.loads(shown.stdout)["preset"] == "service"
+    staging = run("config", "import", "-", more={"KBCTS_MODE": "refdata"})
+    assert tomllib.loads(staging.stdout)["preset"] == "refdata"
     assert "wrong: KBCTS_JOB_MAX_CPU_HOURS" in shown.stderr
     assert "kafka.bootstrap_servers is needed" in shown.stderr
 

@@ -250,7 +250,12 @@ def test_sites_that_are_not_built_yet():
 
 
 def test_the_site_kbase_says_what_it_lacks():
-    told = " ".join(_refusal({"sites": "kbase"}))
+    told = " ".join(
+        _refusal(
+            {"sites": "kbase", "refdata": {"server_url": "https://x/cts", "server_token": "t"}}
+        )
+    )
+    assert "htcondor.refdata_host_path is needed, because refdata.server_url is set" in told
     for name in ("identity", "objects", "root_url", "htcondor.initialdir"):
         assert name in told
     enough = {
@@ -416,6 +421,48 @@ def test_remote_needs_a_url_and_nothing_of_an_engine():
     assert line.startswith("sites has no meaning with preset remote")
     (line,) = _refusal({"remote": {"url": URL}})
     assert line.startswith("remote.url is used by preset remote alone, and preset is embedded")
+
+
+STAGING = {
+    "kbase": {"auth_url": "https://auth.example.org", "admin_roles": ["A"]},
+    "s3": {"url": "http://s3:9000", "access_key": "k", "access_secret": "s"},
+    "refdata": {
+        "local_path": "/data",
+        "metadata_path": "/sums",
+        "cts_url": "https://x/cts",
+        "cts_token": "hide-me",
+    },
+}
+
+
+def test_the_deployed_variable_selects_the_staging_service(tmp_path: Path):
+    mode = {"KBCTS_MODE": "refdata"}
+    settings = load_settings(STAGING, environ=mode)
+    assert (settings.preset, settings.identity, settings.sites) == (Preset.REFDATA, "kbase", [])
+    file = tmp_path / "cts.toml"
+    file.write_text('preset = "service"')
+    shared = {"CTS_CONFIG": str(file), **mode}
+    assert load_settings(STAGING, environ=shared).preset is Preset.REFDATA
+    here = load_settings({}, environ={"CTS_PRESET": "embedded", **mode})
+    assert here.preset is Preset.EMBEDDED
+    assert load_settings({}, environ={"KBCTS_MODE": "other"}).preset is Preset.EMBEDDED
+
+
+def test_what_the_staging_service_needs_and_does_not_have():
+    refused = _refusal({"preset": "refdata"})
+    for name in ("local_path", "metadata_path", "cts_url", "cts_token"):
+        assert f"refdata.{name} is needed, because preset is refdata" in refused
+    given = {"preset": "refdata", **STAGING}
+    (line,) = _refusal({**given, "sites": ["local"], "local": {"shared": True}})
+    assert line.startswith("sites has no meaning with preset refdata")
+    (line,) = _refusal({**given, "identity": "jupyter"})
+    assert line.endswith("set identity to kbase")
+    (line,) = _refusal({**given, "refdata": {**STAGING["refdata"], "metadata_path": "/data/sums"}})
+    assert "lie one within the other" in line
+    (line,) = _refusal({**given, "refdata": {**STAGING["refdata"], "cts_token": "hide me"}})
+    assert line == "refdata.cts_token: it has characters that no token has"
+    (line,) = _refusal({"refdata": {"server_url": "https://x/cts"}})
+    assert "server_url and server_token go together" in line
 
 
 @pytest.mark.parametrize(

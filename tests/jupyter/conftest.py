@@ -73,7 +73,7 @@ class Server:
 
     @property
     def engine(self) -> Any:
-        return self.extension._engine
+        return self.extension._core
 
     async def request(
         self, method: str, path: str, *, token: str | None = "kernel", **kwargs: Any

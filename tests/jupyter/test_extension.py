@@ -79,8 +79,8 @@ async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_requests_wait_for_a_starting_engine(isolated: Path) -> None:
     async with running_server(isolated, {}) as server:
         service = server.extension._service
-        engine = await service.engine()
-        service._engine = None
+        engine = await service.core()
+        service._core = None
         service._settled.clear()
         asked = server.get("/whoami")
         service.start(engine)

@@ -35,6 +35,7 @@ from cts_core.sites.htcondor.ads import (
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.htcondor.submission import (
     CONTAINER_NUMBER,
     GIVEN_UP,
@@ -60,8 +61,8 @@ FIRST_TRY = timedelta(seconds=3)
 """A job this new was not handed over before: a server that died on it would still hold its lease."""
 
 NO_STAGING = (
-    "This release cannot stage reference data at the site kbase: have its staging service fetch it, or use the "
-    "image at another site."
+    "Reference data cannot be staged at the site kbase, as no staging service is set for it (refdata.server_url): "
+    "use the image at another site, or have its operators set one."
 )
 
 
@@ -81,7 +82,9 @@ class HTCondorSite:
     cluster = Cluster.KBASE
     takes_updates = True
 
-    def __init__(self, worker: Worker, supply: Supply) -> None:
+    def __init__(
+        self, worker: Worker, supply: Supply, staging: StagingService | None = None
+    ) -> None:
         """Raises ConfigError when HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
             raise ConfigError(
@@ -90,6 +93,7 @@ class HTCondorSite:
             )
         self._worker = worker
         self._supply = supply
+        self._staging = staging
         self._pool = Pool(worker.settings.timeout_s)
         self._logs = EventLogs(self._pool)
         self._follower = Follower(
@@ -124,6 +128,8 @@ class HTCondorSite:
     async def close(self) -> None:
         """See the port."""
         await self._logs.close()
+        if self._staging is not None:
+            await self._staging.close()
         await self._pool.close()
 
     async def describe(self) -> SiteDescription:
@@ -270,9 +276,12 @@ class HTCondorSite:
             reason="CTS: the job was cleaned up",
         )
 
-    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:  # noqa: ARG002 - the port's
-        """See the port."""
-        return RefdataReport(ReferenceDataState.ERROR, error=NO_STAGING)
+    async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
+        """See the port. How far it is, the staging service reports by itself."""
+        if self._staging is None:
+            return RefdataReport(ReferenceDataState.ERROR, error=NO_STAGING)
+        await self._staging.stage(refdata)
+        return RefdataReport(ReferenceDataState.CREATED)
 
     async def clean_refdata(self, refdata_id: str) -> None:
-        """See the port."""
+        """See the port. The staging service leaves nothing but the data."""

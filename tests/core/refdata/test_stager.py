@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +27,7 @@ from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.unpack import Limits
-from tests.factories import CRC, make_refdata
+from tests.factories import CRC, make_refdata, packed
 from tests.services.s3 import S3Server
 
 S = ReferenceDataState
@@ -40,16 +38,6 @@ def folders_below(root: Path) -> RefdataFolders:
     return RefdataFolders(
         data=root / "refdata", meta=root / "refdata-meta", staging=root / "refdata-staging"
     )
-
-
-def packed(**files: bytes) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:

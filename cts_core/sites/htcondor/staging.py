@@ -1,0 +1,84 @@
+"""The service that stages reference data for the pool, as CTS asks it (contract, facts §5).
+
+It works by itself: it claims the record and reports how it ended through the API. All that is left to do is to ask it,
+until the record shows that it has begun, and again should it say that it knows nothing any more.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import ValidationError
+
+from cts_core.errors import UnavailableError
+from cts_core.model.refdata import (
+    AdminReferenceData,
+    ReferenceDataState,
+    StagedRefdata,
+    StagingStatus,
+)
+from cts_core.model.service import REFDATA_SERVICE_NAME
+from cts_core.model.site import Cluster
+from cts_core.pauses import Pauses
+from cts_core.peer import Peer, RefusedError
+from cts_core.sections_refdata import RefdataSettings
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 120.0
+"""Seconds between tries while it cannot be asked; they double."""
+LOOK_SECONDS = 60.0
+"""Until the next look at what it was asked for."""
+_SERVICE = ""
+"""Stands for the service itself, which is no id."""
+
+
+class StagingService:
+    """A client. Nothing that goes wrong on the way to it is an end."""
+
+    def __init__(self, settings: RefdataSettings) -> None:
+        self._peer = Peer(
+            "refdata.server_url",
+            settings.server_url,
+            settings.server_token,
+            service_name=REFDATA_SERVICE_NAME,
+            timeout=settings.timeout_s,
+        )
+        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._peer.close()
+
+    async def stage(self, refdata: AdminReferenceData) -> None:
+        """Ask for it, if that is due: for what has begun only when the service does not know it.
+
+        Several servers of CTS may do so at once. Asked again, a service would begin anew that does not look
+        whether it has begun already, as the deployed one may.
+        """
+        if not (self._pauses.is_due(_SERVICE) and self._pauses.is_due(refdata.id)):
+            return
+        status = refdata.at(Cluster.KBASE)
+        has_begun = status is not None and status.state is not ReferenceDataState.CREATED
+        try:
+            if not has_begun or await self._is_unknown(refdata.id):
+                await self._peer.ask("POST", f"/refdata/{refdata.id}/{Cluster.KBASE.value}")
+                log.info("Reference data %s was asked for at the staging service", refdata.id)
+        except UnavailableError as e:
+            pause = self._pauses.fail(_SERVICE, str(e))
+            log.warning("Reference data %s waits, for %d s more: %s", refdata.id, pause, e)
+        except RefusedError as e:
+            pause = self._pauses.fail(refdata.id, str(e))
+            told = "Reference data %s is refused by the staging service, and asked for again in %d s: %s"
+            log.warning(told, refdata.id, pause, e)
+        else:
+            self._pauses.end(_SERVICE)
+            self._pauses.wait(refdata.id, LOOK_SECONDS)
+
+    async def _is_unknown(self, refdata_id: str) -> bool:
+        """Whether the service says so. One that tells admins alone, as the deployed one does, says nothing."""
+        try:
+            answer = await self._peer.ask("GET", f"/refdata/{refdata_id}/")
+            return StagedRefdata.model_validate_json(answer).status is StagingStatus.NONE
+        except (UnavailableError, RefusedError, ValidationError):
+            return False

@@ -1,0 +1,40 @@
+"""The routes of the service that stages reference data, which is no CTS (contract, facts §5)."""
+
+from __future__ import annotations
+
+from cts_core.model.refdata import StagedRefdata
+from cts_jupyter.api import monitor, root
+from cts_jupyter.api.call import Call
+from cts_jupyter.api.refdata import RefdataPath, RefdataSitePath
+from cts_jupyter.api.route import Access, Route
+
+
+async def stage_refdata(call: Call, path: RefdataSitePath) -> None:
+    """``POST /refdata/{refdata_id}/{cluster}``."""
+    await call.staging.ask(path.refdata_id, path.cluster)
+
+
+async def get_staged_refdata(call: Call, path: RefdataPath) -> StagedRefdata:
+    """``GET /refdata/{refdata_id}``."""
+    return await call.staging.describe(path.refdata_id)
+
+
+ROUTES: tuple[Route, ...] = (
+    *root.ANY_ROUTES,
+    *monitor.ROUTES,
+    Route(
+        "POST",
+        "/refdata/{refdata_id}/{cluster}",
+        stage_refdata,
+        Access.CTS,
+        "Begin to stage reference data",
+    ),
+    Route(
+        "GET",
+        "/refdata/{refdata_id}",
+        get_staged_refdata,
+        Access.ADMIN_OR_CTS,
+        "How far the staging of reference data is",
+    ),
+)
+"""All routes of that service."""
