@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from cts_core.engine.supply import PREFIX, WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
-from cts_core.model.record import JobSummary
+from cts_core.model.record import JobRecord
 from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
     Claim,
@@ -27,8 +28,10 @@ from cts_core.sites.site import LogStream, PlanMaker
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.s3_requests import Grants
 
-_KEPT_PLANS = 256
-"""Containers whose leave is kept, since their workers ask again and again."""
+MAX_KEPT = 200_000
+"""Inputs, and as much as an input for each container besides, of which leave is kept: workers ask again and again."""
+_KEPT_JOBS = 8
+"""Jobs that are kept whole for a while: the workers of a large one come at once."""
 
 
 class Nodes:
@@ -52,6 +55,8 @@ class Nodes:
         self._grants = grants
         self._make_plan = make_plan
         self._leaves: OrderedDict[ContainerId, Leave] = OrderedDict()
+        self._kept = 0
+        self._jobs: OrderedDict[str, JobRecord] = OrderedDict()
 
     async def identify(self, credentials: Credentials) -> ContainerId | None:
         """The container that the token of a request stands for; None for a token of another kind, or none.
@@ -73,8 +78,7 @@ class Nodes:
         """What the worker is told. Raises NoSuchJobError, UnsupportedError."""
         if self._make_plan is None:
             raise UnsupportedError("This service has no site whose workers ask for their plans")
-        job, plan = await self._planned(container)
-        return self._make_plan(job, plan).to_json()
+        return await asyncio.to_thread(_told, self._make_plan, *await self._planned(container))
 
     async def claim(self, container: ContainerId, claim: Claim) -> bool:
         """Whether this worker may run its container.
@@ -116,21 +120,47 @@ class Nodes:
 
     async def _leave(self, container: ContainerId) -> Leave:
         known = self._leaves.get(container)
+        if known is not None:
+            self._leaves.move_to_end(container)
+            return known
+        _, plan = await self._planned(container)
+        made = Leave(
+            inputs=frozenset(placed.file.file for placed in plan.files),
+            output_dir=plan.output_dir,
+            logs=frozenset(
+                log_path(self._log_dir, container.job_id, container.number, stream)
+                for stream in LogStream
+            ),
+        )
+        if container not in self._leaves:
+            self._leaves[container] = made
+            self._kept += _weight(made)
+        while self._kept > MAX_KEPT:
+            self._kept -= _weight(self._leaves.popitem(last=False)[1])
+        return made
+
+    async def _planned(self, container: ContainerId) -> tuple[JobRecord, ContainerPlan]:
+        job = await self._job(container.job_id)
+        check_number(job, container.number)
+        # Of many files it takes long, in which nobody else would be served.
+        plan = await asyncio.to_thread(
+            plan_container, job.job_input, job.image.entrypoint, container.number
+        )
+        return job, plan
+
+    async def _job(self, job_id: str) -> JobRecord:
+        """For what never changes of a job."""
+        known = self._jobs.get(job_id)
         if known is None:
-            _, plan = await self._planned(container)
-            known = self._leaves[container] = Leave(
-                inputs=frozenset(placed.file.file for placed in plan.files),
-                output_dir=plan.output_dir,
-                logs=frozenset(
-                    log_path(self._log_dir, container.job_id, container.number, stream)
-                    for stream in LogStream
-                ),
-            )
-            if len(self._leaves) > _KEPT_PLANS:
-                self._leaves.popitem(last=False)
+            known = self._jobs[job_id] = await self._store.get_job(job_id)
+            if len(self._jobs) > _KEPT_JOBS:
+                self._jobs.popitem(last=False)
         return known
 
-    async def _planned(self, container: ContainerId) -> tuple[JobSummary, ContainerPlan]:
-        job = await self._store.get_job(container.job_id)
-        check_number(job, container.number)
-        return job, plan_container(job.job_input, job.image.entrypoint, container.number)
+
+def _weight(leave: Leave) -> int:
+    return 1 + len(leave.inputs)
+
+
+def _told(make_plan: PlanMaker, job: JobRecord, plan: ContainerPlan) -> dict[str, Any]:
+    return make_plan(job, plan).to_json()

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
+from cts_core.engine import nodes as module
 from cts_core.engine.nodes import Nodes
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.supply import LIFETIME, WorkerSupply, hash_of
@@ -23,8 +24,10 @@ from cts_core.states import JobState
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from tests.contract.records import CREATED, STARTED, insert, move
 from tests.core.engine.reporting import ReportingSite
+from tests.factories import CRC
 
 KEYS = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")
+FILES = [{"file": f"data/in/{i}", "crc64nvme": CRC} for i in range(4)]
 
 
 @pytest.fixture
@@ -138,3 +141,25 @@ async def test_outputs_are_the_containers_own(nodes, store):
         await nodes.update(container, JobState.COMPLETE, elsewhere)
     await nodes.update(container, JobState.JOB_SUBMITTING, NodeUpdate(time=utc_now()))
     assert await store.container_states(job.id) == [JobState.JOB_SUBMITTING]
+
+
+async def test_what_is_kept_of_containers_is_bounded(nodes, store, monkeypatch):
+    monkeypatch.setattr(module, "MAX_KEPT", 5)
+    job = await insert(store, 4, cluster="kbase", num_containers=4, input_files=FILES)
+    for number in (0, 1, 0, 2, 3, 0):
+        file = job.job_input.files[number].file
+        container = ContainerId(job.id, number)
+        await nodes.grant(container, [ObjectRequest(method="GET", path=file)])
+    assert [container.number for container in nodes._leaves] == [3, 0]
+    assert nodes._kept == 4
+
+
+async def test_a_job_is_read_once_for_its_workers(nodes, store, monkeypatch):
+    job = await insert(store, 4, cluster="kbase", num_containers=4, input_files=FILES)
+    asked = []
+    get_job = store.get_job
+    monkeypatch.setattr(store, "get_job", lambda job_id: asked.append(job_id) or get_job(job_id))
+    for number in range(4):
+        log = f"logs/x/{job.id}/container-{number}-stdout.txt"
+        await nodes.grant(ContainerId(job.id, number), [ObjectRequest(method="PUT", path=log)])
+    assert asked == [job.id]
