@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
@@ -22,6 +23,8 @@ PREFIX = "cts-worker."
 """Begins our tokens, so that nobody takes them for another's; the rest is random."""
 LIFETIME = timedelta(days=30)
 """As long as a container may wait in a queue, and run; its token ends with its job."""
+MAX_KEPT = 20_000
+"""Tokens of the latest starts that are kept here for the next try, as a pool may be full for long."""
 _FOLDER = "cts-worker"
 """Below the folder of logs, where no user writes."""
 _NAME = re.compile(r"cts-worker-[0-9a-f]{16}\.(sh|tgz)")
@@ -39,16 +42,21 @@ class WorkerSupply:
         self._store = store
         self._objects = objects
         self._folder = join_path(log_dir, _FOLDER)
-        self._stored: set[str] = set()
+        self._issued: OrderedDict[str, list[SecretStr]] = OrderedDict()
 
     async def issue(self, job: JobSummary) -> list[SecretStr]:
-        """A new token for each container of a job, by number. Raises NoSuchJobError."""
+        """A token for each container of a job, by number; the same again while they are kept. Raises NoSuchJobError."""
+        if job.id in self._issued:
+            return self._issued[job.id]
         count = job.job_input.num_containers
         tokens = [PREFIX + secrets.token_urlsafe(32) for _ in range(count)]
         now = utc_now()
         numbers = {hash_of(token): number for number, token in enumerate(tokens)}
         await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
-        return [SecretStr(token) for token in tokens]
+        issued = self._issued[job.id] = [SecretStr(token) for token in tokens]
+        while sum(map(len, self._issued.values())) > MAX_KEPT:
+            self._issued.popitem(last=False)
+        return issued
 
     async def find(self, token: str) -> ContainerId | None:
         """The container that a token stands for, while its job lives."""
@@ -56,16 +64,13 @@ class WorkerSupply:
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
         """Have these files, whose names say what is in them, to be read. Raises what the object store raises."""
-        missing = {name: content for name, content in files.items() if name not in self._stored}
-        if not missing:
-            return
-        found = await self._objects.head([self._path(name) for name in missing])
-        for (name, content), known in zip(missing.items(), found, strict=True):
+        found = await self._objects.head([self._path(name) for name in files])
+        for (name, content), known in zip(files.items(), found, strict=True):
+            # It may have gone since the last time: logs are often removed by their age.
             if isinstance(known, PathNotFoundError):
                 await self._objects.write(self._path(name), _whole(content))
             elif isinstance(known, CTSError):
                 raise known
-            self._stored.add(name)
 
     async def open(self, name: str) -> tuple[int, AsyncIterator[bytes]]:
         """The size in bytes and the content of a published file. Raises NotFoundError, UnavailableError."""

@@ -8,6 +8,7 @@ import pytest
 
 from cts_core import errors
 from cts_core.engine import nodes as module
+from cts_core.engine import supply as supplies
 from cts_core.engine.nodes import Nodes
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.supply import LIFETIME, WorkerSupply, hash_of
@@ -61,6 +62,15 @@ async def test_each_token_stands_for_its_own_container(nodes, store, supply):
     tokens = await supply.issue(job)
     found = [await nodes.identify(shown(token)) for token in tokens]
     assert found == [ContainerId(job.id, 0), ContainerId(job.id, 1)]
+
+
+async def test_a_start_that_is_tried_again_has_the_tokens_of_the_first(store, supply, monkeypatch):
+    job, other = await insert(store), await insert(store)
+    monkeypatch.setattr(supplies, "MAX_KEPT", 1)
+    first = await supply.issue(job)
+    assert await supply.issue(job) == first
+    await supply.issue(other)
+    assert await supply.issue(job) != first
 
 
 async def test_it_ends_with_its_job_or_its_time(nodes, store, supply):

@@ -47,6 +47,14 @@ async def test_a_version_is_written_once(objects, monkeypatch):
     await make(objects).publish(OLD.files)
 
 
+async def test_what_was_removed_is_written_again(objects):
+    supply = make(objects)
+    await supply.publish(OLD.files)
+    await objects.delete(f"logs/x/cts-worker/{OLD.archive_name}")
+    await supply.publish(OLD.files)
+    assert await read(supply, OLD.archive_name) == OLD.archive
+
+
 @pytest.mark.parametrize(
     "name", [NEW.archive_name, "../x", "container-0-stdout.txt", "cts-worker-0.tgz", ""]
 )
