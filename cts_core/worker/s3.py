@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import BinaryIO, Callable
+from typing import Callable
 
-from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.lanes import Lanes
 from cts_core.worker.object import DEFAULT_TYPE
-from cts_core.worker.s3_refusals import Changed, Gone, S3Error
+from cts_core.worker.s3_download import Download
 from cts_core.worker.s3_requests import Grants, S3Requests
 from cts_core.worker.s3_upload import Stored, Upload
 from cts_core.worker.transfer import Http
 from cts_core.worker.tree import full, is_full
-from cts_core.worker.writer import write_all
 
-AT_ONCE = 8
+AT_ONCE = 10
 """Requests that are under way at once, each with a piece of bytes in memory."""
 
 
@@ -42,7 +40,7 @@ class S3Objects:
         """
         with open(target, "xb", buffering=0) as file:
             try:
-                return _Download(self._requests, path, file, crc64nvme).run()
+                return Download(self._requests, self.lanes, path, file, crc64nvme).run()
             except BaseException as e:
                 os.unlink(target)
                 if isinstance(e, OSError) and is_full(e):
@@ -56,50 +54,3 @@ class S3Objects:
         """
         with open(source, "rb", buffering=0) as file:
             return Upload(self._requests, self.lanes, path, file, content_type).run()
-
-
-class _Download:
-    """An object on its way to a file, which goes on where a connection broke off."""
-
-    def __init__(self, requests: S3Requests, path: str, file: BinaryIO, expected: str) -> None:
-        self._requests = requests
-        self._path = path
-        self._file = file
-        self._expected = expected
-        self._etag = ""
-        self._size = 0
-        self._crc = Crc64Nvme()
-
-    def run(self) -> int:
-        try:
-            self._requests.persist(self._path, self._go_on)
-        except Gone as e:
-            raise S3Error(str(e)) from e
-        if self._crc.text() != self._expected:
-            raise S3Error(
-                # The transposed letters are the deployed service's, whose clients compare this.
-                f"The expected CRC64/NMVE checksum '{self._expected}' for the path '{self._path}' does not match "
-                f"the actual checksum '{self._crc.text()}'"
-            )
-        return self._size
-
-    def _go_on(self, progressed: Callable[[], None]) -> None:
-        headers = {}
-        if self._size:
-            # Another object than the one begun with is none: its checksum would be neither's.
-            headers = {"range": f"bytes={self._size}-", "if-match": self._etag}
-        try:
-            with self._requests.receive(self._path, headers) as (self._etag, pieces):
-                for piece in pieces:
-                    write_all(self._file, piece)
-                    self._crc.update(piece)
-                    self._size += len(piece)
-                    progressed()
-        except Changed:
-            self._start_over()
-            raise
-
-    def _start_over(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-        self._size, self._crc = 0, Crc64Nvme()

@@ -17,6 +17,10 @@ class Changed(Passing):
     """The object is not the one that was begun with."""
 
 
+class Unranged(Changed):
+    """All of it came where a part of it was asked for."""
+
+
 _CHANGED, _NOT_FOUND, _FORBIDDEN, _SERVER_ERROR = 412, 404, 403, 500
 _PASSING_STATUS = (408, 429)
 _PASSING = {

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
 
 from cts_core.worker.lanes import Lanes
-from cts_core.worker.s3_refusals import Changed, S3Error, meaning
+from cts_core.worker.s3_refusals import S3Error, Unranged, meaning
 from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
 
 PATIENCE_SECONDS = 900.0
@@ -71,17 +71,17 @@ class S3Requests:
     @contextmanager
     def receive(
         self, path: str, headers: Dict[str, str]
-    ) -> Iterator[tuple[str, Iterator[memoryview]]]:
-        """The etag and the bytes of an object. Raises Passing, Gone and S3Error."""
+    ) -> Iterator[tuple[str, int | None, Iterator[memoryview]]]:
+        """The etag of an object, how many bytes come, if that is known, and they. Raises Passing, Gone and S3Error."""
         with self._connection() as http:
             with _explained(path):
                 answer = http.open("GET", self._leave("GET", path, {}, headers))
             if "range" in headers and answer.status != _PARTIAL:
                 # Servers and proxies may ignore it: what comes begins at the beginning.
                 http.close()
-                raise Changed("it came whole where the rest was asked for")
+                raise Unranged("it came whole where the rest was asked for")
             with closing(http.pieces(answer)) as pieces:
-                yield answer.getheader("etag") or "", pieces
+                yield answer.getheader("etag") or "", answer.length, pieces
 
     def _leave(
         self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]

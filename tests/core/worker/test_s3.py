@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cts_core.checksum import crc64nvme_text
-from cts_core.worker import s3_requests, s3_upload
+from cts_core.worker import s3_download, s3_requests, s3_upload
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_refusals import S3Error
@@ -71,6 +71,23 @@ def proxy(server: S3Server) -> Iterator[Proxy]:
 @pytest.fixture
 def five_mib_parts(monkeypatch) -> None:
     monkeypatch.setattr(s3_upload, "PART", 5 * MIB)
+
+
+@pytest.fixture
+def on_ranges(monkeypatch) -> Callable[[Callable[..., None]], None]:
+    """Has objects fetched in ranges of 5 MiB, and a function called before each but the first."""
+
+    def set_up(call: Callable[..., None]) -> None:
+        go_through = s3_download.Download._go_through
+
+        def called(self, one) -> bool:
+            call(one)
+            return go_through(self, one)
+
+        monkeypatch.setattr(s3_download, "RANGE", 5 * MIB)
+        monkeypatch.setattr(s3_download.Download, "_go_through", called)
+
+    return set_up
 
 
 @contextlib.contextmanager
@@ -315,6 +332,49 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
     assert both.lanes.each(fetch, given) == list(given.values())
 
 
+@pytest.mark.slow
+def test_the_ranges_of_a_large_object_are_fetched_at_once(
+    objects, server: S3Server, tmp_path: Path, on_ranges
+) -> None:
+    together = threading.Barrier(2)
+    on_ranges(lambda _: together.wait(60))
+    crc = put(server, "data/big", BIG)
+    assert objects(server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
+    assert (tmp_path / "big").read_bytes() == BIG
+
+
+@pytest.mark.slow
+def test_a_range_goes_on_where_it_broke_off(
+    objects, server: S3Server, proxy: Proxy, tmp_path: Path, on_ranges
+) -> None:
+    def cut(one) -> None:
+        if one.start == 5 * MIB:
+            proxy.cut_after = 2 * MIB
+
+    on_ranges(cut)
+    crc = put(server, "data/big", BIG)
+    assert objects(proxy.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
+    assert (tmp_path / "big").read_bytes() == BIG
+    assert proxy.cut_after is None, "it did not break off"
+
+
+@pytest.mark.slow
+def test_an_object_that_is_replaced_between_its_ranges_is_never_mixed(
+    objects, server: S3Server, tmp_path: Path, on_ranges
+) -> None:
+    put(server, "data/big", BIG)
+    other, replaced = bytes(reversed(BIG))[:-MIB], []
+
+    def replace_it(one) -> None:
+        if one.start == 5 * MIB and not replaced:
+            replaced.append(put(server, "data/big", other))
+
+    on_ranges(replace_it)
+    crc = crc64nvme_text(other)
+    assert objects(server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(other)
+    assert (tmp_path / "big").read_bytes() == other
+
+
 class Endless:
     """Sends an object that does not end, and knows no other."""
 
@@ -441,6 +501,17 @@ def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
     fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
     assert (fetched, (tmp_path / "a").read_bytes()) == (7, b"content")
     assert [b"range: " in request for request in server.requests] == [False, True, False]
+
+
+def test_a_large_object_of_such_a_server_comes_in_one_stream(
+    objects, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(s3_download, "RANGE", 3)
+    whole = http("200 OK", b"content", 'ETag: "1"\r\n')
+    server = Scripted(*[whole] * 4)
+    fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
+    assert (fetched, (tmp_path / "a").read_bytes()) == (7, b"content")
+    assert [b"range: " in request for request in server.requests] == [False, True, True, False]
 
 
 def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
