@@ -1,0 +1,270 @@
+"""The worker's download with verification and its upload with checksum, of 1 GiB and of 5,000 small files, beside boto3's s3transfer.
+
+First against a server from memory, which keeps nothing, in a process of its own: so the client is what is measured, and CTS
+should be three times as fast with the large file. Then against MinIO (built with Go, once), which hashes and stores what it is
+sent, and on few cpus is most of what an upload takes: the cpu seconds of both sides are told. boto3 has its defaults, which
+without TLS are to sign, and so to hash, what is sent, and is asked for CRC64/NVME. It checks no download in ranges: a large file is
+checked after it, as whoever uses it would have to. The clients take turns, each in a process of its own, and the best round of
+each counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cts_core.worker.checksum import Crc64Nvme
+from cts_core.worker.s3 import S3Objects
+from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from tests.services.minio import start_minio
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
+from tests.services.server import ServerProcess, accepts, free_port
+
+ROUNDS = 3
+BUCKET = "data"
+BLOCK = bytes(range(256)) * 4096
+SIZES = {"large": (1, 1 << 30), "small": (5000, 10_240)}
+"""How many files of how many bytes."""
+WAYS = ("up", "down")
+
+
+def names(kind: str) -> list[str]:
+    count, _ = SIZES[kind]
+    return [f"{kind}-{number:04}" for number in range(count)]
+
+
+def pieces(size: int):
+    """What every file of this size is made of."""
+    for start in range(0, size, len(BLOCK)):
+        yield memoryview(BLOCK)[: size - start]
+
+
+def _expected(kind: str) -> str:
+    crc = Crc64Nvme()
+    for piece in pieces(SIZES[kind][1]):
+        crc.update(piece)
+    return crc.text()
+
+
+# -- the clients -----------------------------------------------------------------------------------
+
+
+def ours(url: str, kind: str, way: str, folder: Path) -> None:
+    keys = S3Keys(url, REGION, ACCESS_KEY, SECRET)
+    objects = S3Objects(keys.http(), KeyGrants(keys))
+    expected = _expected(kind)
+
+    def store(name: str) -> None:
+        assert objects.store(str(folder / name), f"{BUCKET}/{name}").crc64nvme == expected
+
+    def fetch(name: str) -> None:
+        objects.fetch(f"{BUCKET}/{name}", str(folder / "down" / name), expected)
+
+    objects.lanes.each(store if way == "up" else fetch, names(kind))
+
+
+def theirs(url: str, kind: str, way: str, folder: Path) -> None:
+    import boto3  # noqa: PLC0415 - not what the other client needs
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager  # noqa: PLC0415
+
+    login = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET}
+    client = boto3.client("s3", endpoint_url=url, region_name=REGION, **login)
+    with create_transfer_manager(client, TransferConfig()) as manager:
+        if way == "up":
+            extra = {"ChecksumAlgorithm": "CRC64NVME"}
+            under_way = [
+                manager.upload(str(folder / n), BUCKET, n, extra_args=extra) for n in names(kind)
+            ]
+        else:
+            under_way = [manager.download(BUCKET, n, str(folder / "down" / n)) for n in names(kind)]
+        for future in under_way:
+            future.result()
+    if way == "down" and kind == "large":
+        crc = Crc64Nvme()
+        with (folder / "down" / names(kind)[0]).open("rb", buffering=0) as file:
+            while piece := file.read(len(BLOCK)):
+                crc.update(piece)
+        assert crc.text() == _expected(kind)
+
+
+CLIENTS = {"CTS": ours, "s3transfer": theirs}
+
+
+def run_client(name: str, *given: str) -> None:
+    """Print the seconds it took, those of the cpu, and the most memory in MiB."""
+    url, kind, way, folder = given
+    start = time.perf_counter()
+    CLIENTS[name](url, kind, way, Path(folder))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10, flush=True
+    )
+    os._exit(0)  # threads of the libraries do not count
+
+
+# -- the server from memory ------------------------------------------------------------------------
+
+
+class Memory:
+    """Answers one connection as S3 does: takes whatever it is sent, and has every object."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connection
+        self._room = memoryview(bytearray(1 << 20))
+        self._rest = b""
+
+    def serve(self) -> None:
+        """Until the client hangs up."""
+        while True:
+            while b"\r\n\r\n" not in self._rest:
+                data = self._socket.recv(1 << 16)
+                if not data:
+                    return
+                self._rest += data
+            head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+            self._answer(head.decode())
+
+    def _answer(self, head: str) -> None:
+        if re.search(r"(?i)^expect:", head, re.MULTILINE):
+            self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = re.search(r"(?im)^content-length: *(\d+)", head)
+        self._drop(int(length[1]) if length else 0)
+        method, target = head.split(" ", 2)[:2]
+        if method == "POST" and "uploads" in target:
+            self._say("200 OK", b"<R><UploadId>1</UploadId></R>")
+        elif method == "POST":
+            self._say("200 OK", b"<CompleteMultipartUploadResult/>")
+        elif method == "PUT":
+            self._say("200 OK")
+        else:
+            self._give(method, target, re.search(r"(?im)^range: *bytes=(\d+)-(\d*)", head))
+
+    def _drop(self, size: int) -> None:
+        size -= len(self._rest[:size])
+        self._rest = b""
+        while size > 0:
+            size -= self._socket.recv_into(self._room[: min(size, len(self._room))])
+
+    def _say(self, status: str, body: bytes = b"", headers: str = "") -> None:
+        head = f'HTTP/1.1 {status}\r\nETag: "1"\r\nContent-Length: {len(body)}\r\n{headers}\r\n'
+        self._socket.sendall(head.encode() + body)
+
+    def _give(self, method: str, target: str, asked: re.Match[str] | None) -> None:
+        size = SIZES[target.rpartition("/")[2].partition("-")[0]][1]
+        start = int(asked[1]) if asked else 0
+        end = min(size, int(asked[2]) + 1) if asked and asked[2] else size
+        status = f"206 Partial Content\r\nContent-Range: bytes {start}-{end - 1}/{size}"
+        head = (
+            f"HTTP/1.1 {status if asked else '200 OK'}\r\nContent-Length: {end - start}\r\n"
+            'ETag: "1"\r\nLast-Modified: Tue, 03 Mar 2026 12:00:00 GMT\r\n\r\n'
+        ).encode()
+        if method == "HEAD":
+            self._socket.sendall(head)
+            return
+        if end - start < len(BLOCK):
+            self._socket.sendall(head + BLOCK[: end - start])
+            return
+        self._socket.sendall(head)
+        for piece in pieces(end - start):
+            self._socket.sendall(piece)
+
+
+def serve(port: str) -> None:
+    def one(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            Memory(connection).serve()
+
+    with socket.create_server(("127.0.0.1", int(port)), backlog=256) as listener:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+
+# -- the comparison --------------------------------------------------------------------------------
+
+
+def _cpu_seconds(server: ServerProcess) -> float:
+    text = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _turn(server: ServerProcess, folder: Path, *given: str) -> list[float]:
+    """Seconds, cpu seconds of the client, MiB of the client, cpu seconds of the server."""
+    (folder / "down").mkdir()
+    command = [sys.executable, __file__, *given, str(folder)]
+    before = _cpu_seconds(server)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    used = _cpu_seconds(server) - before
+    shutil.rmtree(folder / "down")
+    return [*map(float, done.stdout.split()), used]
+
+
+def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
+    for kind, (count, size) in SIZES.items():
+        for way in WAYS:
+            best = {}
+            for _ in range(ROUNDS):
+                for name in CLIENTS:
+                    turn = _turn(server, folder, name, url, kind, way)
+                    best[name] = min(turn, best.get(name, turn))
+            ratio = best["s3transfer"][0] / best["CTS"][0]
+            print(f"{what}, {count} x {size} bytes {way}: {ratio:.1f} times s3transfer")
+            for name, (seconds, cpu, mib, served) in best.items():
+                rate = count * size / seconds / 1e6
+                print(
+                    f"  {name:10} {seconds:6.2f} s, {rate:5.0f} MB/s, cpu {cpu:.2f} s and "
+                    f"{served:.2f} s of the server, {mib:.0f} MiB",
+                    flush=True,
+                )
+
+
+def _fill(folder: Path) -> None:
+    for kind, (_, size) in SIZES.items():
+        for name in names(kind):
+            with (folder / name).open("wb") as file:
+                for piece in pieces(size):
+                    file.write(piece)
+
+
+def main() -> None:
+    # A disk is not what is measured.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112
+    with tempfile.TemporaryDirectory(prefix="cts-bench-", dir=memory) as name:
+        folder = Path(name)
+        _fill(folder)
+        port = free_port()
+        command = [sys.executable, __file__, "serve", str(port)]
+        server = ServerProcess(command, folder / "memory", lambda: accepts(port))
+        server.start()
+        try:
+            compare("from memory", server, f"http://127.0.0.1:{port}", folder)
+        finally:
+            server.stop()
+        minio: S3Server = start_minio(folder / "minio")
+        try:
+            compare("MinIO", minio.program, minio.url, folder)
+        finally:
+            minio.program.stop()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", port]:
+            serve(port)
+        case [name, *given]:
+            run_client(name, *given)
+        case _:
+            main()
