@@ -187,7 +187,7 @@ class RefdataService:
         try:
             await asyncio.to_thread(self._files.add, refdata)
         except OSError as e:
-            raise UnavailableError(f"It cannot be kept what was asked for: {e}") from e
+            raise UnavailableError(f"What was asked for cannot be kept: {e}") from e
         try:
             await self._cts.update(refdata_id, ReferenceDataState.DOWNLOAD_SUBMITTED)
         except CTSError:

@@ -76,10 +76,11 @@ class Stager:
             ended = await asyncio.to_thread(self._folders.look, refdata.id)
         except (OSError, ValueError) as e:
             raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e
-        if ended is not None:
+        self._tasks = {known: task for known, task in self._tasks.items() if not task.done()}
+        # What is seen to be in place may not be on the disk yet.
+        if ended is not None and refdata.id not in self._tasks:
             self._pauses.end(refdata.id)
             return ended
-        self._tasks = {known: task for known, task in self._tasks.items() if not task.done()}
         if refdata.id not in self._tasks and self._may_begin(refdata.id):
             self._tasks[refdata.id] = asyncio.create_task(
                 self._stage(refdata), name=f"refdata-{refdata.id}"

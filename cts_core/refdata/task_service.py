@@ -91,7 +91,7 @@ class TaskService:
         await self._ask(
             "PUT",
             f"/external_exec/refdata/{refdata_id}/{CLUSTER.value}/update/{state.value}",
-            {} if admin_error is None else {"admin_error": admin_error},
+            None if admin_error is None else {"admin_error": admin_error},
         )
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:

@@ -25,6 +25,7 @@ from tornado.web import Application
 
 from cts_jupyter.api.handler import CTSHandler
 from cts_jupyter.connection import Connection, find_connection
+from cts_jupyter.extension import CTSExtension
 from cts_jupyter.headless import HeadlessApp
 
 SAMPLES = [
@@ -54,6 +55,11 @@ def app(isolated: Path) -> Iterator[HeadlessApp]:
     app.init_signal = lambda: None
     yield app
     app.clear_instance()
+
+
+def test_a_flag_makes_it_the_staging_service(app: HeadlessApp) -> None:
+    app.parse_command_line(["--refdata"])
+    assert CTSExtension(parent=app).load_overrides() == {"preset": "refdata"}
 
 
 async def test_router_knows_nothing_but_cts(app: HeadlessApp, isolated: Path) -> None:

@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,6 +207,28 @@ async def test_one_after_the_other(ground: Ground):
     assert (await server.stage(second)).state is S.CREATED
     assert (await staged(server, first)).state is S.COMPLETE
     assert (await staged(server, second)).state is S.COMPLETE
+
+
+async def test_it_is_not_told_before_it_is_on_the_disk(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+):
+    refdata = await ground.put("data/x", b"x")
+    server = ground.server()
+    go, placed = threading.Event(), threading.Event()
+    place = RefdataFolders.place
+
+    def held_place(self: RefdataFolders, *given: Any) -> None:
+        place(self, *given)
+        placed.set()
+        assert go.wait(60)
+
+    monkeypatch.setattr(RefdataFolders, "place", held_place)
+    await server.stage(refdata)
+    assert await asyncio.to_thread(placed.wait, 60)
+    assert ground.data(refdata).is_dir()
+    assert (await server.stage(refdata)).state is S.DOWNLOAD_SUBMITTED
+    go.set()
+    assert (await staged(server, refdata)).state is S.COMPLETE
 
 
 async def test_two_servers_stage_it_once(ground: Ground, monkeypatch: pytest.MonkeyPatch):

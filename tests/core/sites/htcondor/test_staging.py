@@ -1,0 +1,30 @@
+"""Reference data at a site kbase that has no staging service. With one: tests/jupyter/test_staging.py."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cts_core.model.refdata import ReferenceDataState
+from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.site import HTCondorSite
+from cts_core.sites.htcondor.submission import Worker
+from tests.core.sites.htcondor.conftest import FolderSupply
+from tests.factories import make_refdata
+
+# Not imported: the bindings look for their configuration when they are, and the pool's comes later.
+pytestmark = pytest.mark.skipif(
+    find_spec("htcondor2") is None, reason="HTCondor's bindings are for Linux"
+)
+
+
+async def test_it_is_refused_by_name(tmp_path: Path) -> None:
+    settings = HTCondorSettings(initialdir=str(tmp_path))
+    worker = Worker("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
+    site = HTCondorSite(worker, FolderSupply(tmp_path))
+    report = await site.stage_refdata(make_refdata())
+    assert report.state is ReferenceDataState.ERROR
+    assert "refdata.server_url" in (report.error or "")
+    await site.close()
