@@ -1,0 +1,233 @@
+"""A service at KBase whose nodes run our own worker: ``jupyter cts``, S3, a real pool, and containers of apptainer on its node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cts_core.checksum import crc64nvme_text
+from tests.services.condor import INITIALDIR, CondorPool
+from tests.services.containers import layer
+from tests.services.cts import CTSProcess
+from tests.services.proxy import Proxy
+from tests.services.registry import Registry
+from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PATIENCE_SECONDS = 180.0
+INPUTS = {f"data/ana/in/{name}.fa": f">{name}\n".encode() for name in "abc"}
+
+
+@dataclass
+class Service:
+    """One server of a service at KBase, its pool, and users."""
+
+    server: CTSProcess
+    pool: CondorPool
+    registry: Registry
+    ana: str
+    admin: str
+
+    def ask(self, method: str, path: str, token: str = "", **given: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token or self.ana}"}
+        return httpx.request(
+            method, f"{self.server.url}{path}", headers=headers, timeout=60, **given
+        )
+
+    def call(self, method: str, path: str, token: str = "", **given: Any) -> Any:
+        answer = self.ask(method, path, token, **given)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def submit(self, script: str, **changes: Any) -> str:
+        """A job whose containers run a script of the shell."""
+        tag = uuid.uuid4().hex
+        self.registry.push_image("fake/own", tag, ["/bin/sh", "-c", script], layers=[layer()])
+        image = f"{self.registry.host}/fake/own:{tag}"
+        self.call("POST", f"/admin/images/{image}", self.admin, json={})
+        body = {
+            "cluster": "kbase",
+            "image": image,
+            "params": {},
+            "input_files": sorted(INPUTS),
+            "memory": "200MB",
+            "runtime": 600,
+            "output_dir": f"data/ana/{tag}",
+            **changes,
+        }
+        return str(self.call("POST", "/jobs", json=body)["job_id"])
+
+    def job(self, job_id: str) -> Any:
+        return self.call("GET", f"/jobs/{job_id}")
+
+    def log(self, job_id: str, number: int = 0) -> str:
+        answer = self.ask("GET", f"/jobs/{job_id}/log/{number}/stdout")
+        return answer.text if answer.is_success else ""
+
+    def until(self, job_id: str, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := condition()):
+            assert time.monotonic() < deadline, (self.told(job_id), self.server.tail())
+            time.sleep(0.1)
+        return found
+
+    def until_state(self, job_id: str, *states: str) -> Any:
+        self.until(job_id, lambda: self.job(job_id)["state"] in states)
+        return self.told(job_id)
+
+    def told(self, job_id: str) -> Any:
+        """What admins see of a job."""
+        return self.call("GET", f"/admin/jobs/{job_id}", self.admin)
+
+    @property
+    def scratch(self) -> Path:
+        """With the folders that workers have on the node."""
+        return self.pool.pool / "execute"
+
+    def outputs(self) -> set[Path]:
+        """The output folders of the containers that run."""
+        return set(self.scratch.glob("*/scratch/cts-container/*/out"))
+
+    def worker(self, job_id: str) -> int:
+        """The process of a job's one worker."""
+        (found,) = _processes(f"JOB_ID={job_id}", "start_node.py")
+        return found
+
+    def containers(self, job_id: str) -> list[int]:
+        """The processes of a job's one container."""
+        return _processes(f"CTS_CONTAINER={job_id}/0", "sh")
+
+    def act(self, action: str, job_id: str) -> None:
+        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+
+        action = getattr(htcondor2.JobAction, action)
+        self.pool.schedd().act(action, f'CTSJobID == "{job_id}"')
+
+
+def _processes(variable: str, word: str) -> list[int]:
+    """With this in their environment and on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_named = word.encode() in (process / "cmdline").read_bytes()
+            if is_named and variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.fixture
+def service(condor, minio: S3Server, kbase_auth, registry, tmp_path: Path) -> Iterator[Service]:
+    minio.empty()
+    with contextlib.closing(minio.client()) as client:
+        for path, content in INPUTS.items():
+            bucket, _, key = path.partition("/")
+            crc = crc64nvme_text(content)
+            client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
+    environ = {
+        "CTS_PRESET": "service",
+        "CTS_HOME": str(tmp_path / "home"),
+        "CTS_RECORDS": "sqlite",
+        "CTS_EVENTS": "memory",
+        "CTS_SITES": "kbase",
+        "CTS_ALLOWED_PATHS": "data/{user}",
+        "CTS_LOG_DIR": "logs/container_logs",
+        "CTS_S3__URL": minio.url,
+        "CTS_S3__ACCESS_KEY": ACCESS_KEY,
+        "CTS_S3__ACCESS_SECRET": SECRET,
+        "CTS_KBASE__AUTH_URL": kbase_auth.url,
+        "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
+        "CTS_IMAGES__PLAIN_HTTP": registry.host,
+        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
+        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
+        "CONDOR_CONFIG": str(condor.client_config()),
+    }
+    door = Proxy(0)
+    server = CTSProcess(tmp_path / "server", {**environ, "CTS_ROOT_URL": f"{door.url}/cts"})
+    admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
+    service = Service(server, condor, registry, kbase_auth.add("ana", "KBASE_STAFF"), admin)
+    try:
+        server.start()
+        door.target = server.port
+        yield service
+    finally:
+        server.stop()
+        door.close()
+
+
+SCRIPT = """
+echo begun
+cat $LIST /input_files/*.fa > /output_files/$NAME
+until [ -e /output_files/gate ]; do sleep 0.2; done
+"""
+PARAMS = {
+    "environment": {
+        "LIST": {"type": "manifest_file", "manifest_file_format": "files"},
+        "NAME": {"type": "container_number", "container_num_prefix": "all-"},
+    }
+}
+
+
+def test_a_job_is_read_while_it_runs_evicted_and_completes(
+    service: Service, minio: S3Server
+) -> None:
+    job_id = service.submit(SCRIPT, params=PARAMS, num_containers=2)
+    for number in (0, 1):
+        service.until(job_id, lambda number=number: service.log(job_id, number) == "begun\n")
+    assert service.job(job_id)["state"] == "job_submitted"
+
+    # With the token of its container nobody gets further.
+    (token,) = {path.read_text() for path in service.scratch.glob("*/scratch/cts-token-0")}
+    assert token.startswith("cts-worker.")
+    other = f"/external_exec/jobs/{uuid.uuid4()}/container/0/node/plan"
+    assert service.ask("GET", other, token).status_code == 403
+    assert service.ask("GET", f"/jobs/{job_id}", token).status_code == 401
+
+    before = service.outputs()
+    service.act("Vacate", job_id)
+    after = service.until(job_id, lambda: len(found := service.outputs() - before) == 2 and found)
+    assert service.job(job_id)["state"] == "job_submitted"
+    for folder in after:
+        (folder / "gate").touch()
+    told = service.until_state(job_id, "complete", "error")
+    assert told["state"] == "complete", told
+    outputs = {output["file"]: output["crc64nvme"] for output in told["outputs"]}
+    for number, names in enumerate(("ab", "c")):
+        path = f"{told['job_input']['output_dir']}/all-{number}"
+        content = "".join(f"/input_files/{name}.fa\n" for name in names).encode()
+        content += b"".join(INPUTS[f"data/ana/in/{name}.fa"] for name in names)
+        assert outputs[path] == crc64nvme_text(content)
+        with contextlib.closing(minio.client()) as client:
+            bucket, _, key = path.partition("/")
+            assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == content
+    assert service.log(job_id) == "begun\n"
+    assert (
+        service.ask("GET", f"/external_exec/jobs/{job_id}/container/0/node/plan", token).status_code
+        == 401
+    )
+
+
+def test_a_worker_that_is_killed_and_a_job_that_is_canceled(service: Service) -> None:
+    killed, canceled = (service.submit(f"{SCRIPT}: {name}", params=PARAMS) for name in "kc")
+    for job_id in (killed, canceled):
+        service.until_state(job_id, "job_submitted")
+    assert service.containers(killed)
+    assert service.containers(canceled)
+    service.call("PUT", f"/jobs/{canceled}/cancel")
+    os.kill(service.worker(killed), signal.SIGKILL)
+    assert service.until_state(canceled, "canceled")["state"] == "canceled"
+    told = service.until_state(killed, "error")
+    assert "Container 0: The container was stopped" in told["error"], told
+    # Nothing of them is left to itself.
+    service.until(killed, lambda: not service.containers(killed))
+    service.until(canceled, lambda: not service.containers(canceled))
