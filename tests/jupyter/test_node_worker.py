@@ -28,7 +28,7 @@ from tests.services.containers import Engine, layer
 from tests.services.proxy import Proxy
 from tests.services.pythons import python
 from tests.services.registry import Registry
-from tests.services.s3 import S3Server
+from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -69,6 +69,7 @@ def cts_settings(
         "allowed_paths": ["data/{user}"],
         "log_dir": "logs/container_logs",
         "images": {"plain_http": [registry.host], "private_hosts": [registry.host]},
+        "local": {"stop_grace": 0.5},
         "htcondor": {"refdata_host_path": str(tmp_path / "refdata")},
     }
 
@@ -254,10 +255,6 @@ async def test_what_was_measured_and_warned_of_reaches_the_owner(pool: Pool) -> 
     assert any("no regular files: link" in warning for warning in job["warnings"]), job
 
 
-both = pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
-
-
-@both
 async def test_a_container_shows_its_log_and_runs_again_when_it_was_evicted(pool: Pool) -> None:
     gate = "/output_files/gate"
     job_id, (token,) = await pool.submit(f"echo begun; until [ -e {gate} ]; do sleep 0.1; done")
@@ -303,7 +300,7 @@ async def test_a_canceled_job_is_not_begun(pool: Pool) -> None:
     assert (code, "Not wanted any more" in said) == (0, True), said
 
 
-@both
+@pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
 async def test_owners_are_told_why_in_plain_words(pool: Pool) -> None:
     job_id, (token,) = await pool.submit(
         "dd if=/dev/zero bs=200M count=1000 of=/dev/null; exit $?", memory="60MB"
@@ -367,6 +364,25 @@ async def test_what_is_missing_is_named_and_the_container_held(pool: Pool, tmp_p
     ):
         code, said = await pool.run("some-job", "cts-worker.x", **changes)
         assert (code, words in said) == (1, True), said
+
+
+async def test_by_a_token_and_a_secret_that_nodes_have(
+    pool: Pool, minio: S3Server, kbase_auth: KBaseAuth, tmp_path: Path
+) -> None:
+    job_id, _ = await pool.submit("cat /input_files/a > /output_files/copy")
+    (tmp_path / "token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    code, said = await pool.run(
+        job_id,
+        "unused",
+        TOKEN_PATH=str(tmp_path / "token"),
+        S3_URL=minio.url,
+        S3_ACCESS_KEY=ACCESS_KEY,
+        S3_SECRET_PATH=str(tmp_path / "secret"),
+    )
+    assert code == 0, said
+    (output,) = (await pool.until(job_id, "complete"))["outputs"]
+    assert output["crc64nvme"] == crc64nvme_text(b"a\n")
 
 
 async def test_anothers_token_is_refused(pool: Pool) -> None:

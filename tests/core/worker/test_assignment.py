@@ -1,0 +1,134 @@
+"""What a worker on a node reads of what HTCondor tells it, and what it makes of its node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cts_core.worker.assignment import Assignment, AssignmentError
+from cts_core.worker.runtimes.apptainer import exec_command
+from cts_core.worker.runtimes.choice import choose_runtime
+from cts_core.worker.runtimes.container import RuntimeFault
+from tests.core.worker.conftest import Box
+
+AD = 'ProcId = 3\nMyType = "Job"\nClusterId = 12\nNumShadowStarts = 2\nNumJobStarts = 1\n'
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "cts-token-4").write_text("cts-worker.secret\n")
+    (tmp_path / ".job.ad").write_text(AD)
+    return {
+        "JOB_ID": "some-job",
+        "CONTAINER_NUMBER": "4",
+        "SERVICE_ROOT_URL": "https://cts.example/cts/",
+        "TOKEN_PATH": "cts-token-4",
+        "_CONDOR_SCRATCH_DIR": str(tmp_path),
+        "_CONDOR_JOB_AD": str(tmp_path / ".job.ad"),
+    }
+
+
+def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
+    task = Assignment.read(environ)
+    assert (task.process, task.run, task.number) == ("12.3", 2, 4)
+    assert task.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
+    assert (task.token, task.is_own_token, task.keys) == ("cts-worker.secret", True, None)
+    assert task.patience == 360 * 60
+    assert "secret" not in repr(task)
+
+
+def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path) -> None:
+    for name in ("token", "secret"):
+        (tmp_path / name).write_text(f"the {name}\n")
+    standing = {
+        "TOKEN_PATH": str(tmp_path / "token"),
+        "S3_SECRET_PATH": str(tmp_path / "secret"),
+        "S3_URL": "https://s3.example",
+        "S3_ACCESS_KEY": "key",
+        "S3_INSECURE": "TRUE",
+    }
+    task = Assignment.read({**environ, **standing})
+    assert (task.token, task.is_own_token) == ("the token", False)
+    assert task.keys is not None
+    assert (task.keys.secret, task.keys.insecure) == ("the secret", True)
+    assert "the secret" not in repr(task)
+    with pytest.raises(AssignmentError, match="S3_URL and S3_ACCESS_KEY"):
+        Assignment.read({**environ, **standing, "S3_URL": ""})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"JOB_ID": ""}, "not told JOB_ID"),
+        ({"CONTAINER_NUMBER": "x"}, "CONTAINER_NUMBER is no number"),
+        ({"TOKEN_PATH": "none"}, "TOKEN_PATH cannot be read"),
+        ({"_CONDOR_JOB_AD": "/none"}, "ad of the job cannot be read"),
+        ({"MOUNT_PREFIX_OVERRIDE": "/a"}, "not two folders with a colon"),
+    ],
+)
+def test_what_is_missing_is_named(
+    environ: dict[str, str], changes: dict[str, str], words: str
+) -> None:
+    with pytest.raises(AssignmentError, match=words):
+        Assignment.read({**environ, **changes})
+
+
+def test_an_ad_of_an_older_condor(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".job.ad").write_text(AD.replace("NumShadowStarts", "Other"))
+    assert Assignment.read(environ).run == 1
+    (tmp_path / ".job.ad").write_text("ProcId = 3\n")
+    with pytest.raises(AssignmentError, match="no ClusterId"):
+        Assignment.read(environ)
+
+
+def test_folders_that_the_runtime_sees_elsewhere(box: Box) -> None:
+    root = str(box.root)
+    plan = replace(
+        box.plan,
+        container_runtime="apptainer",
+        image="a@sha256:b",
+        refdata_mount="/ref",
+        refdata_folder="/host/ref",
+        mount_from=root,
+        mount_to="/host",
+    )
+    words = " ".join(exec_command(plan, box.folder))
+    assert "source=/host/job/0/in,destination=/input_files,ro" in words
+    assert "source=/host/job/0/out,destination=/output_files " in words
+    assert "source=/host/ref,destination=/ref,ro" in words
+    # A folder beside it is another.
+    words = " ".join(exec_command(replace(plan, mount_from=root[:-1]), box.folder))
+    assert f"source={root}/job/0/in" in words
+
+
+def test_the_one_runtime_of_a_node(box: Box, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    where = {"scratch": str(tmp_path / "scratch"), "cache": ""}
+    with pytest.raises(RuntimeFault, match="has none of docker, podman, apptainer"):
+        choose_runtime(box.plan, "", "", **where)
+    with pytest.raises(RuntimeFault, match="none of docker, podman, apptainer"):
+        choose_runtime(box.plan, "rkt", "", **where)
+    (tmp_path / "podman").write_text("#!/bin/sh\n")
+    (tmp_path / "podman").chmod(0o755)
+    plan = choose_runtime(box.plan, "", "--ulimit 'nofile=1:1'", **where)
+    assert (plan.container_runtime, plan.runtime_command) == ("podman", ["podman"])
+    assert plan.runtime_arguments == ["--ulimit", "nofile=1:1"]
+    # Two that do not work, each with its reason.
+    (tmp_path / "docker").write_text("#!/bin/sh\necho is the daemon running >&2; exit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(RuntimeFault, match=r"docker: it gives no answer.*podman: ") as raised:
+        choose_runtime(box.plan, "", "", **where)
+    assert "is the daemon running" in str(raised.value)
+
+
+def test_images_are_shared_where_nobody_else_writes(box: Box, tmp_path: Path) -> None:
+    where = {"scratch": str(tmp_path / "scratch"), "cache": str(tmp_path / "cache")}
+    (shared,) = {choose_runtime(box.plan, "docker", "", **where).image_folder for _ in range(2)}
+    assert shared.startswith(str(tmp_path / "cache"))
+    Path(shared).chmod(0o777)
+    assert choose_runtime(box.plan, "docker", "", **where).image_folder.startswith(
+        str(tmp_path / "scratch")
+    )

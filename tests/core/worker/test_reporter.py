@@ -1,0 +1,162 @@
+"""What a worker on a node tells the service, and when: the container waits for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core.worker import live_logs
+from cts_core.worker.live_logs import LiveLogs
+from cts_core.worker.object import DEFAULT_TYPE
+from cts_core.worker.reporter import Reporter
+from cts_core.worker.s3_refusals import S3Error
+from cts_core.worker.s3_upload import Stored
+from cts_core.worker.service import RefusalError, ServiceError
+from tests.core.worker.conftest import eventually
+
+ENDED = {"state": "complete", "exit_code": 0, "outputs": []}
+
+
+class Service:
+    """Takes updates, but for the states that are to be refused, or while it is away."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.is_away = False
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def update(self, state: str, said: Mapping[str, Any]) -> None:
+        if self.is_away:
+            raise ServiceError("away")
+        if state in self.refused:
+            raise RefusalError(f"no {state}", 30300)
+        self.told.append((state, dict(said)))
+
+    @property
+    def states(self) -> list[str]:
+        return [state for state, _ in self.told]
+
+
+class Store:
+    """Keeps what was stored last, and counts."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.times = 0
+        self.is_away = False
+
+    def store(self, source: str, path: str, content_type: str = DEFAULT_TYPE) -> Stored:
+        if self.is_away:
+            raise S3Error("away")
+        assert content_type.startswith("text/plain")
+        self.times += 1
+        self.content[path] = Path(source).read_bytes()
+        return Stored(len(self.content[path]), "")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "stdout.txt"
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def reporter(service: Service, store: Store, log: Path) -> Reporter:
+    return Reporter(hurried=service, patient=service, logs=LiveLogs(store, {str(log): "logs/out"}))
+
+
+def event(state: str, **said: Any) -> dict[str, Any]:
+    return {"state": state, "time": "2026-03-04T05:00:00+00:00", **said}
+
+
+def test_events_in_their_order_and_the_end(store: Store, log: Path) -> None:
+    service = Service()
+    told = reporter(service, store, log)
+    told.tell(event("job_submitting"))
+    told.tell(event("upload_submitting", exit_code=0))
+    told.finish(ENDED)
+    assert service.states == ["job_submitting", "upload_submitting", "complete"]
+    said = dict(service.told)
+    assert said["upload_submitting"] == {"time": "2026-03-04T05:00:00+00:00", "exit_code": 0}
+    assert said["complete"].keys() == {"time", "exit_code", "outputs"}
+
+
+def test_what_cannot_be_told_waits_in_its_order(store: Store, log: Path) -> None:
+    service = Service()
+    told = reporter(service, store, log)
+    service.is_away = True
+    told.tell(event("job_submitting"))
+    told.tell(event("job_submitted"))
+    service.is_away = False
+    told.finish(ENDED)
+    assert service.states == ["job_submitting", "job_submitted", "complete"]
+
+
+def test_while_the_container_runs_it_is_tried_again(store: Store, log: Path) -> None:
+    service = Service()
+    told = reporter(service, store, log)
+    service.is_away = True
+    told.tell(event("job_submitting"))
+    with told.watching():
+        service.is_away = False
+        eventually(lambda: service.states == ["job_submitting"])
+
+
+def test_a_state_that_is_refused_does_not_keep_the_end(store: Store, log: Path) -> None:
+    # As of a container that runs again, and was further the first time.
+    service = Service("error_processing_submitting")
+    told = reporter(service, store, log)
+    told.tell(event("error_processing_submitting", exit_code=3))
+    told.finish({"state": "error", "exit_code": 3})
+    assert service.states == ["error"]
+
+
+def test_outputs_that_are_refused_are_an_error(store: Store, log: Path) -> None:
+    service = Service("complete")
+    reporter(service, store, log).finish(ENDED)
+    ((state, said),) = service.told
+    assert (state, said["exit_code"]) == ("error", 0)
+    assert "no complete" in said["admin_error"]
+
+
+def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:
+    with pytest.raises(RefusalError):
+        reporter(Service("complete", "error"), store, log).finish(ENDED)
+
+
+def test_a_log_is_shown_as_it_grows_and_not_otherwise(
+    store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(live_logs.time, "monotonic", lambda: clock[0])
+    logs = LiveLogs(store, {str(log): "logs/out"})
+
+    def show_after(seconds: float) -> int:
+        clock[0] += seconds
+        logs.show()
+        return store.times
+
+    assert show_after(5) == 0
+    log.write_bytes(b"one")
+    assert show_after(3) == 0
+    assert show_after(1) == 1
+    assert store.content == {"logs/out": b"one"}
+    assert show_after(5) == 1
+    log.write_bytes(b"one two")
+    store.is_away = True
+    assert show_after(5) == 1
+    store.is_away = False
+    assert show_after(5) == 2
+    assert store.content == {"logs/out": b"one two"}
+    # What was large is followed by a longer pause: so many bytes a second, and no more.
+    log.write_bytes(bytes(10 * live_logs.MAX_RATE))
+    assert show_after(5) == 3
+    log.write_bytes(bytes(11 * live_logs.MAX_RATE))
+    assert show_after(9.9) == 3
+    assert show_after(0.2) == 4
