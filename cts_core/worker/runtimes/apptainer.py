@@ -29,6 +29,9 @@ _VARIABLE = "APPTAINERENV_"
 """What begins so reaches the container: the option for it splits values at commas."""
 _NOT_STARTED, _FATAL = 255, "FATAL:   "
 """Its own exit code when it cannot start the program, and how its last line then begins."""
+_GUARD = 'trap "" TERM HUP INT; read -r _; kill -s KILL -- "-$1"'
+"""A shell that waits for the end of the worker's pipe. Apptainer itself outlives a worker that is killed: as it changes its
+rights on its start, the system forgets that it was to end with us."""
 _END = 4096
 """Bytes of stderr in which to look for that line."""
 
@@ -96,7 +99,21 @@ class ApptainerContainer(Descendants):
             **{f"{_VARIABLE}{name}": value for name, value in variables.items()},
             TAG: self._plan.tag,
         }
-        return self.run(exec_command(self._plan, self._folder), environment)
+        process = self.run(exec_command(self._plan, self._folder), environment)
+        self._guard(process.pid)
+        return process
+
+    def _guard(self, group: int) -> None:
+        """Have a group of processes killed when this one is. The guard is cleared up as all that descends from us."""
+        end, self._pipe = os.pipe()
+        os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", _GUARD, "sh", str(group)],
+            cli.environment(),
+            file_actions=[(os.POSIX_SPAWN_DUP2, end, 0)],
+            setpgroup=0,
+        )
+        os.close(end)
 
     def ended(self, code: int) -> Exit:
         """See Container."""

@@ -23,6 +23,8 @@ PASSED_ON = (
     *("APPTAINER_CACHEDIR", "APPTAINER_TMPDIR", "APPTAINER_CONFIGDIR"),
 )
 """What a runtime's commands find of our environment; nothing of it reaches a container."""
+_OURS = "_CONDOR_ANCESTOR_"
+"""Begins the variables by which HTCondor finds the processes that it is to end with us."""
 COMMAND_SECONDS = 120.0
 """The patience with a command that fetches nothing."""
 _TICK_SECONDS = 0.05
@@ -52,7 +54,8 @@ def tail(text: str) -> str:
 
 def environment() -> dict[str, str]:
     """The environment of a runtime's commands."""
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return passed_on | {n: value for n, value in os.environ.items() if n.startswith(_OURS)}
 
 
 def preparation() -> Callable[[], None] | None:

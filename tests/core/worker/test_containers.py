@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,25 @@ def test_cancel_asks_first(use: Use, engine: Engine) -> None:
     assert box.folder.read_result()["state"] == "canceled"
     assert log.read_text() == "begun\nasked\n"
     assert not _is_left(engine, box)
+
+
+def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine) -> None:
+    box = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
+        runtime_command=apptainer.command, runtime_arguments=[],
+    )  # fmt: skip
+    worker = box.start()
+    log = box.path("stdout.txt")
+    eventually(lambda: log.exists() and log.read_text() == "begun\n")
+    worker.kill()
+    worker.wait()
+    tag = f"CTS_CONTAINER={box.plan.tag}".encode()
+    eventually(lambda: not any(tag in environ for environ in _environments()))
+
+
+def _environments() -> Iterator[bytes]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (process / "environ").read_bytes()
 
 
 def test_outputs_of_others_become_ours(
