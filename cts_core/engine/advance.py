@@ -12,17 +12,16 @@ import contextlib
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.container import move_container
-from cts_core.engine.logs import log_folder
+from cts_core.engine.ending import Ending
 from cts_core.errors import (
-    BucketNotFoundError,
     CTSError,
     NoSuchJobError,
-    PathNotFoundError,
     RecordTooLargeError,
     ResourceUnavailableError,
     UnavailableError,
@@ -34,7 +33,6 @@ from cts_core.model.base import utc_now
 from cts_core.model.event import JobProgress
 from cts_core.model.record import (
     ContainerOutcome,
-    ContainerRecord,
     ContainerTransition,
     JobOutcome,
     JobSummary,
@@ -52,6 +50,10 @@ LEASE = timedelta(seconds=3)
 """How long another server waits for us before it goes on with a job of ours, should we be killed."""
 START_PATIENCE = timedelta(hours=1)
 """How long a job may wait for a site that cannot take it for now."""
+MAX_ENDING = 20
+"""Jobs that are ended at once."""
+END_SECONDS = 5.0
+"""How long a cycle waits for jobs to end; they go on beside the next ones."""
 POLL_SECONDS = 1.0
 """Between cycles over all live jobs of a site, when nothing hints at an earlier one."""
 
@@ -73,15 +75,19 @@ class Advance:
         """``starts_jobs``: whether those that were never started are."""
         self._site = site
         self._store = store
-        self._objects = objects
         self._outbox = outbox
         self._hub = hub
-        self._log_dir = log_dir
+        self._ends = Ending(site, store, objects, log_dir=log_dir)
         self._passed_over = TERMINAL if starts_jobs else TERMINAL | {JobState.CREATED}
         self._owner = str(uuid.uuid4())
         self._wake = asyncio.Event()
         self._hinted: set[str] = set()
         self._leases: dict[str, datetime] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        """By job, what ends it."""
+        self._ending_room = asyncio.Semaphore(MAX_ENDING)
+        self._ends_by = 0.0
+        """Until when this cycle waits for ends, by the loop's clock."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,6 +101,9 @@ class Advance:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        for task in self._ending.values():
+            task.cancel()
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
         with contextlib.suppress(UnavailableError):
             # Given back, so that the next server need not wait for them to run out.
             now = utc_now()
@@ -146,12 +155,16 @@ class Advance:
             if job.state is JobState.CREATED:
                 with about(job_id=job.id):
                     await self._start(job)
-        following = [job for job in mine if job.state is not JobState.CREATED]
+        following = [
+            job for job in mine if job.state is not JobState.CREATED and job.id not in self._ending
+        ]
         # Before the poll, which then knows what has ended by itself and what never will begin.
         stopped = {job.id for job in following if await self._is_stopped(job)}
         states = {job.id: await self._store.container_states(job.id) for job in following}
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
+        self._ends_by = asyncio.get_running_loop().time() + END_SECONDS
+        ending = set(self._ending)
         for job in following:
             with about(job_id=job.id):
                 try:
@@ -162,6 +175,7 @@ class Advance:
                     raise
                 except CTSError as e:
                     log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
+        await self._collect_ends(ending)
 
     async def take(self, job: JobSummary) -> bool:
         """Take one job as far as it can go now; False when another server holds its lease.
@@ -230,13 +244,43 @@ class Advance:
                 states[number] = new
                 changed = True
         if stopped:
-            await self._conclude_cancel(job, states)
+            await self._end(job, self._conclude_cancel(job, states))
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
             self._hub.publish_progress(
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
+
+    async def _end(self, job: JobSummary, end: Coroutine[Any, Any, None]) -> None:
+        """Have a job ended beside the cycles: what it needs for that may be away, and others go on."""
+        try:
+            async with asyncio.timeout_at(self._ends_by):
+                await self._ending_room.acquire()
+        except TimeoutError:
+            end.close()  # a later cycle comes back to it
+            return
+        task = asyncio.create_task(end, name=f"end-{job.id}")
+        task.add_done_callback(lambda _: self._ending_room.release())
+        self._ending[job.id] = task
+
+    async def _collect_ends(self, known: Collection[str]) -> None:
+        """Wait a while for jobs to end, but for those known before. Raises UnavailableError, and faults of ours."""
+        left = self._ends_by - asyncio.get_running_loop().time()
+        new = [task for job_id, task in self._ending.items() if job_id not in known]
+        if new and left > 0:
+            await asyncio.wait(new, timeout=left)
+        over = {job_id: task for job_id, task in self._ending.items() if task.done()}
+        errors = []
+        for job_id, task in over.items():
+            del self._ending[job_id]
+            error = task.exception()
+            if isinstance(error, CTSError) and not isinstance(error, UnavailableError):
+                log.warning("Job %s does not end for now: %s", job_id, error)
+            elif error is not None:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def _conclude_cancel(self, job: JobSummary, states: list[JobState]) -> None:
         now = utc_now()
@@ -252,61 +296,26 @@ class Advance:
                     ],
                     outcome=ContainerOutcome(),
                 )
-        outcome = outcomes.usage(job, await self._containers(job))
-        await self._move(job, JobState.CANCELED, await self._with_logs(job, outcome))
+        await self._move(job, JobState.CANCELED, await self._ends.canceled(job))
 
     async def _roll_up(self, job: JobSummary, states: list[JobState]) -> None:
         state = job.state
         while (new := next_parent_state(state, states)) is not None:
-            outcome = None
-            if new in TERMINAL:
-                new, outcome = await self._conclude(job, new)
             current = job.model_copy(update={"state": state})
-            try:
-                moved = await self._move(current, new, outcome)
-            except RecordTooLargeError as e:
-                if outcome is None:
-                    raise
-                log.warning("Job %s: %s", job.id, e)
-                new = JobState.ERROR
-                moved = await self._move(current, new, outcomes.cut(job, outcome))
-            if not moved:
+            if new in TERMINAL:
+                await self._end(job, self._conclude(current, new))
+                return
+            if not await self._move(current, new, None):
                 return
             state = new
 
-    async def _containers(self, job: JobSummary) -> list[ContainerRecord]:
-        containers = await self._store.containers(job.id)
-        return outcomes.with_measures(containers, await self._site.measured(job))
-
-    async def _conclude(self, job: JobSummary, new: JobState) -> tuple[JobState, JobOutcome]:
-        containers = await self._containers(job)
-        if new is JobState.ERROR:
-            outcome = outcomes.failed(job, containers)
-        elif not outcomes.all_outputs(containers):
-            new = JobState.ERROR
-            outcome = outcomes.usage(job, containers).model_copy(
-                update={"error": outcomes.NO_OUTPUTS, "admin_error": outcomes.NO_OUTPUTS}
-            )
-        else:
-            outcome = outcomes.completed(job, containers, await self._overwritten(containers))
-        return new, await self._with_logs(job, outcome)
-
-    async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:
-        paths = outcomes.overwritten(outcomes.all_outputs(containers))
-        answers = await self._objects.head(paths) if paths else []
-        return {
-            path: answer.crc64nvme or ""
-            for path, answer in zip(paths, answers, strict=True)
-            if not isinstance(answer, CTSError)
-        }
-
-    async def _with_logs(self, job: JobSummary, outcome: JobOutcome) -> JobOutcome:
-        folder = log_folder(self._log_dir, job.id)
+    async def _conclude(self, job: JobSummary, new: JobState) -> None:
+        new, outcome = await self._ends.ended(job, new)
         try:
-            page = await self._objects.list(f"{folder}/", limit=1)
-        except (PathNotFoundError, BucketNotFoundError):
-            return outcome
-        return outcome.model_copy(update={"logpath": folder}) if page.objects else outcome
+            await self._move(job, new, outcome)
+        except RecordTooLargeError as e:
+            log.warning("Job %s: %s", job.id, e)
+            await self._move(job, JobState.ERROR, outcomes.cut(job, outcome))
 
     async def _move(self, job: JobSummary, new: JobState, outcome: JobOutcome | None) -> bool:
         failpoint("rollup:before")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+import pytest
+
+from cts_core.engine import advance
 from cts_core.engine.advance import Advance
+from cts_core.errors import UnavailableError
 from cts_core.model.site import Cluster
-from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from cts_core.states import TERMINAL, JobState
+from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
 
 
 async def _halt(bench: Bench) -> Advance:
@@ -25,3 +32,69 @@ async def test_job_that_is_canceled_before_its_start_has_canceled_containers(ben
     assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.CANCELED
     containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
+
+
+class _Away:
+    """The objects, of which the first folder that is listed cannot be had until ``is_back``."""
+
+    def __init__(self, objects: Any, *, is_silent: bool) -> None:
+        self._objects = objects
+        self._is_silent = is_silent
+        self._folder: str | None = None
+        self.is_back = asyncio.Event()
+        self.is_asked = asyncio.Event()
+
+    async def head(self, paths: Any) -> Any:
+        return await self._objects.head(paths)
+
+    async def list(self, prefix: str, **options: Any) -> Any:
+        self._folder = self._folder or prefix
+        self.is_asked.set()
+        if prefix == self._folder and not self.is_back.is_set():
+            if not self._is_silent:
+                raise UnavailableError("it is away")
+            await self.is_back.wait()
+        return await self._objects.list(prefix, **options)
+
+
+@pytest.fixture
+async def away(bench: Bench, monkeypatch, request) -> _Away:
+    """What the driver needs to end a job."""
+    monkeypatch.setattr(advance, "END_SECONDS", 0.1)
+    ends = bench.engine._drivers[Cluster.LOCAL]._ends
+    objects = _Away(ends._objects, is_silent=request.param == "silent")
+    monkeypatch.setattr(ends, "_objects", objects)
+    return objects
+
+
+async def _submit_one_that_cannot_end(bench: Bench, away: _Away) -> str:
+    await bench.prepare("a")
+    job_id = await bench.submit(["a"])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await away.is_asked.wait()
+    return job_id
+
+
+@pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
+async def test_a_job_that_cannot_end_holds_up_no_other(bench: Bench, away: _Away):
+    stuck = await _submit_one_that_cannot_end(bench, away)
+    for _ in range(2):
+        await bench.ended(await bench.submit(["a"]))
+    assert (await bench.engine.jobs.status(bench.user, stuck)).state not in TERMINAL
+    away.is_back.set()
+    await bench.ended(stuck)
+
+
+@pytest.mark.parametrize("away", ["silent"], indirect=True)
+async def test_where_no_more_can_end_others_go_on(bench: Bench, away: _Away, monkeypatch):
+    driver = bench.engine._drivers[Cluster.LOCAL]
+    monkeypatch.setattr(driver, "_ending_room", asyncio.Semaphore(1))
+    stuck = await _submit_one_that_cannot_end(bench, away)
+    waits = await bench.submit(["a"])
+    last = JobState.UPLOAD_SUBMITTED
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await bench.engine.jobs.status(bench.user, waits)).state is not last:
+            await asyncio.sleep(0.02)
+    away.is_back.set()
+    await bench.ended(stuck)
+    await bench.ended(waits)

@@ -1,0 +1,66 @@
+"""What a job comes to at its end: asked of its containers, its site and the object store, which may be away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cts_core.engine import outcome as outcomes
+from cts_core.engine.logs import log_folder
+from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError
+from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
+from cts_core.objects.store import ObjectStore
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import Runner
+from cts_core.states import JobState
+
+
+class Ending:
+    """Finds what jobs came to. Methods raise UnavailableError."""
+
+    def __init__(
+        self, site: Runner, store: RecordStore, objects: ObjectStore, *, log_dir: str
+    ) -> None:
+        self._site = site
+        self._store = store
+        self._objects = objects
+        self._log_dir = log_dir
+
+    async def ended(self, job: JobSummary, state: JobState) -> tuple[JobState, JobOutcome]:
+        """The state in which a job ends whose containers lead to ``state``, and what it came to."""
+        containers = await self._containers(job)
+        if state is JobState.ERROR:
+            outcome = outcomes.failed(job, containers)
+        elif not outcomes.all_outputs(containers):
+            state = JobState.ERROR
+            outcome = outcomes.usage(job, containers).model_copy(
+                update={"error": outcomes.NO_OUTPUTS, "admin_error": outcomes.NO_OUTPUTS}
+            )
+        else:
+            outcome = outcomes.completed(job, containers, await self._overwritten(containers))
+        return state, await self._with_logs(job, outcome)
+
+    async def canceled(self, job: JobSummary) -> JobOutcome:
+        """What a job came to that was canceled."""
+        outcome = outcomes.usage(job, await self._containers(job))
+        return await self._with_logs(job, outcome)
+
+    async def _containers(self, job: JobSummary) -> list[ContainerRecord]:
+        containers = await self._store.containers(job.id)
+        return outcomes.with_measures(containers, await self._site.measured(job))
+
+    async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:
+        paths = outcomes.overwritten(outcomes.all_outputs(containers))
+        answers = await self._objects.head(paths) if paths else []
+        return {
+            path: answer.crc64nvme or ""
+            for path, answer in zip(paths, answers, strict=True)
+            if not isinstance(answer, CTSError)
+        }
+
+    async def _with_logs(self, job: JobSummary, outcome: JobOutcome) -> JobOutcome:
+        folder = log_folder(self._log_dir, job.id)
+        try:
+            page = await self._objects.list(f"{folder}/", limit=1)
+        except (PathNotFoundError, BucketNotFoundError):
+            return outcome
+        return outcome.model_copy(update={"logpath": folder}) if page.objects else outcome
