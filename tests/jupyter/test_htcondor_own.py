@@ -220,9 +220,9 @@ def test_a_job_is_read_while_it_runs_evicted_and_completes(
 def test_a_worker_that_is_killed_and_a_job_that_is_canceled(service: Service) -> None:
     killed, canceled = (service.submit(f"{SCRIPT}: {name}", params=PARAMS) for name in "kc")
     for job_id in (killed, canceled):
+        # It is submitted a moment before its program is there.
+        service.until(job_id, lambda job_id=job_id: service.containers(job_id))
         service.until_state(job_id, "job_submitted")
-    assert service.containers(killed)
-    assert service.containers(canceled)
     service.call("PUT", f"/jobs/{canceled}/cancel")
     os.kill(service.worker(killed), signal.SIGKILL)
     assert service.until_state(canceled, "canceled")["state"] == "canceled"
