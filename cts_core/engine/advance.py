@@ -128,8 +128,9 @@ class Advance:
                 else:
                     await self.cycle(await self._summaries(hinted))
             except CTSError as e:
-                # Hints that were lost with it come back with the cycle over all live jobs.
                 log.warning("The jobs of site %s wait: %s", self._site.cluster.value, e)
+                # Hints that were lost with it come back with the cycle over all live jobs: none makes that sooner.
+                await asyncio.sleep(max(0.0, due - loop.time()))
             except Exception:  # a fault of ours in one cycle must not strand every job
                 log.exception("A cycle of site %s failed", self._site.cluster.value)
             with contextlib.suppress(TimeoutError):

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 LENGTH = struct.Struct(">I")
 _VARIABLE = "COLLECTOR_HOST"
 _NO_MORE = re.compile(r"ProcId .* but Schedd says (-\d+)")
+_ONCE = frozenset({"submit"})
+"""Methods that are not to be repeated when they fail."""
 _TOO_MANY = -4
 """HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
 _POOLS_OWN = "@password"
@@ -209,10 +211,21 @@ def _value(ad: Any, name: str) -> Any:  # noqa: ANN401 - as above
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _answer(pool: Pool, request: Mapping[str, Any]) -> dict[str, Any]:
-    method: Callable[..., Any] = getattr(pool, request["method"])
+def _ask(pool: Pool, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
+    method: Callable[..., Any] = getattr(pool, name)
     try:
-        return {"answer": method(**request["arguments"])}
+        return method(**arguments)
+    except htcondor2.HTCondorException:
+        if name in _ONCE:
+            raise
+        # A schedd that was started anew refuses whoever still speaks to the one before it.
+        pool.forget()
+        return method(**arguments)
+
+
+def _answer(pool: Pool, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"answer": _ask(pool, request["method"], request["arguments"])}
     except RefusedError as e:
         return {"error": str(e), "kind": "refused"}
     except FullError as e:

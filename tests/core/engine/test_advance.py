@@ -98,3 +98,23 @@ async def test_where_no_more_can_end_others_go_on(bench: Bench, away: _Away, mon
     away.is_back.set()
     await bench.ended(stuck)
     await bench.ended(waits)
+
+
+async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(bench: Bench, monkeypatch):
+    await bench.prepare("a")
+    asked = 0
+
+    async def away(_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(bench.engine._drivers[Cluster.LOCAL]._site, "poll", away)
+    job_id = await bench.submit(["a"])
+    async with asyncio.timeout(30):
+        while not asked:
+            await asyncio.sleep(0.01)
+    for _ in range(100):
+        bench.engine._drivers[Cluster.LOCAL].hint(job_id)
+        await asyncio.sleep(0.005)
+    assert asked < 20

@@ -265,6 +265,22 @@ async def test_a_pool_password_is_told_to_be_none_to_submit_with(
     assert await ground.site.poll({ground.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
 
 
+async def test_a_schedd_that_is_back_is_known_at_the_first_question(ground: Ground) -> None:
+    other = ground.make_site()
+    await other._pool.call("ping")
+    os.kill(ground.pool.daemon("condor_schedd"), signal.SIGKILL)
+
+    async def is_back() -> bool:
+        with contextlib.suppress(UnavailableError):
+            await ground.site._pool.call("ping")
+            return True
+        return False
+
+    await ground.until(is_back)
+    await other._pool.call("ping")
+    await other.close()
+
+
 async def test_what_the_site_refuses(ground: Ground) -> None:
     job = ground.job()
     image = make_image(name="docker.io/fake/image").for_job()
