@@ -64,7 +64,7 @@ class Outcome:
 
 
 @dataclass
-class _Job:
+class Job:
     key: str
     expected: str
     id: str | None = None
@@ -112,6 +112,9 @@ class Subscriber(threading.Thread):
 class Field:
     """A service of several servers. ``with`` it they run."""
 
+    patience = PATIENCE_SECONDS
+    """Within which all jobs have to end."""
+
     def __init__(self, together: Together, *, kafka: Proxy, servers: int = 2) -> None:
         """``kafka`` is the proxy whose port the broker of ``together`` advertises."""
         self.together = together
@@ -124,10 +127,10 @@ class Field:
         self._environ = together.environ(
             mongo_port=self.mongo_way.port, s3_url=self.s3_way.url, kafka_port=kafka.port
         ) | {
-            "CTS_LOCAL__CPUS": "4",
             "CTS_DRAIN_S": "1",
             "CTS_MONGO__TIMEOUT_S": "5",
             "CTS_S3__TIMEOUT_S": "10",
+            **self.settings(),
         }
         self.folder = Path(self._environ["CTS_HOME"])
         self.folder.mkdir(parents=True)
@@ -137,7 +140,7 @@ class Field:
         ]
         self._admin, self._ana = (
             together.auth.add("admin", *ADMIN_ROLES),
-            together.auth.add("ana"),
+            together.auth.add("ana", "KBASE_STAFF"),
         )
 
     def __enter__(self) -> Self:
@@ -149,9 +152,10 @@ class Field:
                     bucket, _, key = path.partition("/")
                     crc = crc64nvme_text(b"in")
                     client.put_object(Bucket=bucket, Key=key, Body=b"in", ChecksumCRC64NVME=crc)
-            url = f"{self.servers[0].url}/admin/images/host/tool"
+            name, registration = self.image()
+            url = f"{self.servers[0].url}/admin/images/{name}"
             headers = {"Authorization": f"Bearer {self._admin}"}
-            answer = httpx.post(url, headers=headers, json={"executable": str(TOOL)}, timeout=60)
+            answer = httpx.post(url, headers=headers, json=registration, timeout=60)
             answer.raise_for_status()
             undo.pop_all()
         self._subscriber = Subscriber(self.servers, self._ana)
@@ -165,24 +169,19 @@ class Field:
             way.close()
         self._subscriber.join(PATIENCE_SECONDS)
 
-    # -- the load ------------------------------------------------------------------------------
+    # -- what runs, and where ------------------------------------------------------------------
 
-    def endure(self, harm: Harm, count: int, spread: float) -> Outcome:
-        """Submit jobs over so many seconds while harm is done, and say what became of them once all is well again."""
-        jobs = [_Job(uuid.uuid4().hex, _expected(number)) for number in range(count)]
-        harm.prepare(self)
-        with ThreadPoolExecutor(CLIENTS + 1) as pool:
-            doing = pool.submit(harm.do, self)
-            submitted = []
-            for job in jobs:
-                submitted.append(pool.submit(self._submit, job))
-                time.sleep(spread / count)
-            for each in (*submitted, doing):
-                each.result()
-        return self._judge(jobs)
+    def settings(self) -> dict[str, str]:
+        """What the service is told of its site."""
+        return {"CTS_LOCAL__CPUS": "4"}
 
-    def _submit(self, job: _Job) -> None:
-        body = {
+    def image(self) -> tuple[str, dict[str, str]]:
+        """The image of the jobs, and how it is registered."""
+        return "host/tool", {"executable": str(TOOL)}
+
+    def submission(self, job: Job) -> dict[str, Any]:
+        """What is submitted for a job."""
+        return {
             "cluster": "local",
             "image": "host/tool",
             "params": {
@@ -200,6 +199,38 @@ class Field:
             "runtime": 900,
             "output_dir": f"data/ana/{job.key}",
         }
+
+    def expected(self, number: int) -> str:
+        """How a job should end: of every ten, two fail, and one is canceled."""
+        return {3: "error", 7: "error", 5: "canceled"}.get(number % 10, "complete")
+
+    def faults(self, job: Job, job_id: str) -> list[str]:
+        """What is wrong with what a job has made."""
+        return []
+
+    def ran_again(self, job: Job, job_id: str) -> int:
+        """How many containers of a job ran more than once."""
+        ran = Counter(self._ran.read_text().split()) if self._ran.exists() else Counter()
+        return sum(each.startswith(job_id) and times > 1 for each, times in ran.items())
+
+    # -- the load ------------------------------------------------------------------------------
+
+    def endure(self, harm: Harm, count: int, spread: float) -> Outcome:
+        """Submit jobs over so many seconds while harm is done, and say what became of them once all is well again."""
+        jobs = [Job(uuid.uuid4().hex, self.expected(number)) for number in range(count)]
+        harm.prepare(self)
+        with ThreadPoolExecutor(CLIENTS + 1) as pool:
+            doing = pool.submit(harm.do, self)
+            submitted = []
+            for job in jobs:
+                submitted.append(pool.submit(self._submit, job))
+                time.sleep(spread / count)
+            for each in (*submitted, doing):
+                each.result()
+        return self._judge(jobs)
+
+    def _submit(self, job: Job) -> None:
+        body = self.submission(job)
         answer = self._insist(job, "POST", "jobs", json=body, headers={"Idempotency-Key": job.key})
         if answer is None:
             return
@@ -209,7 +240,7 @@ class Field:
             self._insist(job, "PUT", f"jobs/{job.id}/cancel", fine=(204, 404))
 
     def _insist(
-        self, job: _Job, method: str, path: str, *, fine: tuple[int, ...] = (200,), **given: Any
+        self, job: Job, method: str, path: str, *, fine: tuple[int, ...] = (200,), **given: Any
     ) -> httpx.Response | None:
         """Ask one server after the other until one does it, as a client does when none answers."""
         headers = {"Authorization": f"Bearer {self._ana}", **given.pop("headers", {})}
@@ -225,7 +256,8 @@ class Field:
                 continue
             if answer.status_code in fine:
                 return answer
-            if answer.status_code not in (429, 503):
+            is_site_away = answer.status_code == 400 and answer.json()["error"]["appcode"] == 60020
+            if answer.status_code not in (429, 503) and not is_site_away:
                 job.problem = (
                     f"{method} {path.partition('/')[0]}: {answer.status_code} {answer.text[:300]}"
                 )
@@ -238,8 +270,8 @@ class Field:
 
     # -- the verdict ---------------------------------------------------------------------------
 
-    def _judge(self, jobs: list[_Job]) -> Outcome:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def _judge(self, jobs: list[Job]) -> Outcome:
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             stored = self._stored(jobs)
             steps = [
@@ -257,7 +289,7 @@ class Field:
             time.sleep(0.5)
         return self._count(jobs, self._stored(jobs))
 
-    def _stored(self, jobs: list[_Job]) -> dict[str, list[dict[str, Any]]]:
+    def _stored(self, jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
         """What stands in the database, by the keys of the submissions."""
         found: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
         fields_ = {
@@ -273,10 +305,9 @@ class Field:
                 found[record["_cts"]["idempotency"]["key"]].append(record)
         return found
 
-    def _count(self, jobs: list[_Job], stored: dict[str, list[dict[str, Any]]]) -> Outcome:
+    def _count(self, jobs: list[Job], stored: dict[str, list[dict[str, Any]]]) -> Outcome:
         outcome = Outcome(jobs=len(jobs))
         messages = self._messages()
-        ran = Counter(self._ran.read_text().split()) if self._ran.exists() else Counter()
         for job in jobs:
             found = stored[job.key]
             if job.problem:
@@ -287,16 +318,15 @@ class Field:
                 outcome.notes.append(f"no job with key {job.key}, which should be {job.id}")
             outcome.twice += max(0, len(found) - 1)
             for each in found:
-                self._look(job, each, outcome, messages, ran)
+                self._look(job, each, outcome, messages)
         return outcome
 
     def _look(
         self,
-        job: _Job,
+        job: Job,
         record: dict[str, Any],
         outcome: Outcome,
         messages: dict[str, list[str]],
-        ran: Counter[str],
     ) -> None:
         history = [step["state"] for step in record["transition_times"]]
         if record["state"] not in _TERMINAL:
@@ -307,8 +337,10 @@ class Field:
             outcome.notes.append(
                 f"{record['id']} should be {job.expected}: {history}, {record.get('admin_error')}"
             )
-        again = [each for each, times in ran.items() if each.startswith(record["id"]) and times > 1]
-        outcome.twice += len(again)
+        outcome.twice += self.ran_again(job, record["id"])
+        faults = self.faults(job, record["id"]) if record["state"] == "complete" else []
+        outcome.wrong += len(faults)
+        outcome.notes += faults
         trans_ids = [step["trans_id"] for step in record["transition_times"]]
         unseen = set(trans_ids) - self._subscriber.seen
         if messages.get(record["id"], []) != trans_ids or unseen:
@@ -343,8 +375,3 @@ class Field:
 def _each(do: Callable[[CTSProcess], None], servers: Sequence[CTSProcess]) -> None:
     with ThreadPoolExecutor(len(servers)) as pool:
         list(pool.map(do, servers))
-
-
-def _expected(number: int) -> str:
-    """Of every ten jobs, two fail, and one is canceled."""
-    return {3: "error", 7: "error", 5: "canceled"}.get(number % 10, "complete")

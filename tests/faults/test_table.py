@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import pool
 from tests.faults.field import Field
 from tests.faults.harms import POINTS, harms
+from tests.faults.pool import PoolField
+from tests.services.condor import CondorPool
 from tests.services.kafka import KafkaBroker
 from tests.services.mongo import MongoServer
 from tests.services.proxy import Proxy
+from tests.services.registry import Registry
 from tests.services.s3 import S3Server
 from tests.services.server import MissingError, skip_without
 from tests.services.together import Together
@@ -23,22 +27,42 @@ HARMS = dict(harms(SECONDS))
 
 
 @pytest.fixture(scope="module")
-def field(
-    mongo: MongoServer, minio: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Field]:
+def way() -> Proxy:
+    """To Kafka."""
+    return Proxy(0)
+
+
+@pytest.fixture(scope="module")
+def together(
+    mongo: MongoServer, minio: S3Server, way: Proxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Together]:
     folder = tmp_path_factory.mktemp("field")
     minio.empty()
-    way, auth = Proxy(0), KBaseAuth()
+    auth = KBaseAuth()
     try:
         kafka = KafkaBroker(folder / "kafka", advertises=way.port)
     except MissingError as e:
         skip_without(e)
         raise
     kafka.start()
-    with Field(Together(folder, mongo, kafka, minio, auth), kafka=way) as field:
-        yield field
+    yield Together(folder, mongo, kafka, minio, auth)
     kafka.stop()
     auth.stop()
+
+
+@pytest.fixture(scope="module")
+def field(together: Together, way: Proxy) -> Iterator[Field]:
+    with Field(together, kafka=way) as field:
+        yield field
+
+
+@pytest.fixture(scope="module")
+def pool_field(
+    together: Together, way: Proxy, condor: CondorPool, registry: Registry
+) -> Iterator[PoolField]:
+    with PoolField(together, kafka=way, pool=condor, registry=registry) as field:
+        field.set_containers(4)
+        yield field
 
 
 @pytest.mark.parametrize(
@@ -53,6 +77,12 @@ def field(
 )
 def test_nothing_is_lost_stuck_doubled_or_untold(field: Field, name: str) -> None:
     outcome = field.endure(HARMS[name], 10, SECONDS)
+    assert outcome.is_clean, outcome
+
+
+@pytest.mark.parametrize("name", ["S3 killed", "the schedd killed"])
+def test_the_same_on_htcondor(pool_field: PoolField, name: str) -> None:
+    outcome = pool_field.endure(dict(pool.harms(SECONDS))[name], 1, SECONDS)
     assert outcome.is_clean, outcome
 
 
