@@ -83,7 +83,7 @@ class S3Server:
         return boto3.client("s3", config=config, **{**given, **changes})
 
     def empty(self) -> None:
-        """Leave the buckets of the tests, with nothing in them."""
+        """Leave the buckets of the tests, with nothing in them, nor on its way there."""
         client = self.client()
         known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
         for bucket in BUCKETS:
@@ -93,6 +93,9 @@ class S3Server:
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
                 for found in page.get("Contents", ()):
                     client.delete_object(Bucket=bucket, Key=found["Key"])
+            for found in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+                named = {"Key": found["Key"], "UploadId": found["UploadId"]}
+                client.abort_multipart_upload(Bucket=bucket, **named)
         client.close()
 
 
