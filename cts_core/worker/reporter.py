@@ -15,7 +15,7 @@ from typing import Any, Deque, Iterator, Mapping
 
 from cts_core.worker.live_logs import LiveLogs
 from cts_core.worker.service import RefusalError, Service, ServiceError, backoff
-from cts_core.worker.spool import now
+from cts_core.worker.spool import legible, now
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Reporter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Tell how the container ended, and before that what waits. Raises ServiceError."""
         self._send(self._patient)
-        said = {"time": now(), **result}
+        said = legible({"time": now(), **result})
         try:
             self._patient.update(said.pop("state"), said)
         except RefusalError as e:

@@ -71,6 +71,17 @@ def read_json(path: str) -> dict[str, Any] | None:
     return value
 
 
+def legible(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON whose texts can be stored and sent: the bytes of file names that are no text are spelled out."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [legible(one) for one in value]
+    if isinstance(value, dict):
+        return {name: legible(one) for name, one in value.items()}
+    return value
+
+
 def sync_folder(path: str) -> None:
     """Make the entries of a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -182,7 +193,8 @@ class ContainerFolder:
 
     def read_result(self) -> dict[str, Any] | None:
         """How it ended, or None while it has not."""
-        return read_json(self.file(RESULT))
+        found: dict[str, Any] | None = legible(read_json(self.file(RESULT)))
+        return found
 
     def is_ended(self) -> bool:
         """Whether it has a result."""

@@ -160,3 +160,10 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
     log.write_bytes(bytes(11 * live_logs.MAX_RATE))
     assert show_after(9.9) == 3
     assert show_after(0.2) == 4
+
+
+def test_names_that_are_no_text_are_spelled_out(store: Store, log: Path) -> None:
+    service = Service()
+    reporter(service, store, log).finish({**ENDED, "warnings": ["caf\udce9"]})
+    ((_, said),) = service.told
+    assert said["warnings"] == ["caf\\udce9"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.checksum import crc64nvme_text
+from cts_core.model.record import ContainerOutcome
 from cts_core.worker.spool import INPUTS, OUTPUTS, TRANSIENT
 from tests.core.worker.conftest import Box, eventually, is_alive
 from tests.small_disk import small_disk
@@ -221,6 +222,14 @@ def test_links_and_odd_files_are_named_and_not_followed(box: Box) -> None:
     assert result["warnings"] == [
         "Not stored, for they are links or no regular files: dangling, etc, link, pipe"
     ]
+
+
+def test_a_name_that_is_no_text_is_spelled_out(box: Box) -> None:
+    box.program("echo x > real; ln -s real \"$(printf 'caf\\351')\"")
+    result = box.run()
+    assert result["state"] == "complete"
+    assert result["warnings"] == ["Not stored, for they are links or no regular files: caf\\udce9"]
+    ContainerOutcome(warnings=result["warnings"]).model_dump_json()
 
 
 def test_output_folder_replaced_by_a_link(box: Box) -> None:
