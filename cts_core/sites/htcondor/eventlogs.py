@@ -21,6 +21,8 @@ from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
 LOOK_SECONDS = 0.25
 """Between two looks at the sizes."""
+READ_SECONDS = 5.0
+"""How long a cycle waits for a folder that may be on a machine that is away."""
 BLIND_SECONDS = 600.0
 """Before another try, where a cluster's logs could not be read."""
 FORGET_SECONDS = 30.0
@@ -84,7 +86,10 @@ class EventLogs:
             (job_id, number): posixpath.join(folder, name or "none")
             for job_id, number, folder, name in rows[:room]
         }
-        sizes = await self._sizes(paths)
+        sizes: Mapping[Key, int | None] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                sizes = await self._sizes(paths)
         if paths and not any(size is not None for size in sizes.values()):
             self._blind_until = now + BLIND_SECONDS
             return

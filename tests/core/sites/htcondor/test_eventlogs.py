@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -49,6 +50,19 @@ async def test_logs_that_cannot_be_read_are_let_be(ground: Ground, monkeypatch) 
     for _ in range(3):
         assert await ground.site.poll({job.id: WAITS}) == {}
     assert asked == ["query"] * 4  # once, where the logs are
+
+
+async def test_a_folder_that_does_not_answer_holds_up_nobody(ground: Ground, monkeypatch) -> None:
+    job = await ground.start(SLEEP)
+    await ground.site.open(lambda _: None)
+    is_back = threading.Event()
+    monkeypatch.setattr(eventlogs, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(eventlogs, "_read_sizes", lambda _: is_back.wait() and {})
+    try:
+        async with asyncio.timeout(60):
+            assert await ground.site.poll({job.id: WAITS}) == {}
+    finally:
+        is_back.set()
 
 
 async def test_what_is_over_is_not_looked_at_any_more(ground: Ground, monkeypatch) -> None:
