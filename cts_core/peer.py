@@ -5,7 +5,6 @@ The token is shown only to a service that has said its name. Neither it nor an a
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +13,10 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from cts_core.errors import UnavailableError
+from cts_core.http_client import HttpClient, NoAnswerError
 
 MAX_CONNECTIONS = 4
 """Questions under way at once; others wait, within their timeout."""
-MAX_ANSWER = 1 << 20
-"""Bytes of an answer."""
 _TOKEN_REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
@@ -54,18 +52,12 @@ class Peer:
         self._service_name = service_name
         self._url = url
         self._token = token
-        self._timeout = timeout
         self._is_known = False
-        self._http = httpx.AsyncClient(
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
-            # A compressed answer would have no bound.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._http = HttpClient(timeout=timeout, connections=MAX_CONNECTIONS)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def check(self) -> None:
         """Ask who it is."""
@@ -111,23 +103,12 @@ class Peer:
         if body is not None:
             content = json.dumps(body).encode()
             headers = {**headers, "Content-Type": "application/json"}
-        received = bytearray()
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._http.stream(
-                    method, f"{self._url}{path}", headers=headers, content=content
-                ) as answer,
-            ):
-                async for piece in answer.aiter_bytes():
-                    received += piece
-                    if len(received) > MAX_ANSWER:
-                        raise self._unavailable("its answer is too long")
-        except TimeoutError:
-            raise self._unavailable(f"it did not answer within {self._timeout:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise self._unavailable(f"{e}" or type(e).__name__) from None
-        return answer.status_code, bytes(received)
+            return await self._http.send(
+                method, f"{self._url}{path}", headers=headers, content=content
+            )
+        except NoAnswerError as e:
+            raise self._unavailable(str(e)) from None
 
     def _unavailable(self, reason: str) -> UnavailableError:
         self._is_known = False

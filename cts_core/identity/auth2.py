@@ -5,7 +5,6 @@ The token goes raw in ``Authorization``. Neither it nor an answer is logged or b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -20,11 +19,10 @@ from cts_core.errors import (
     InvalidUserError,
     UnavailableError,
 )
+from cts_core.http_client import HttpClient, NoAnswerError
 
 MAX_CONNECTIONS = 20
 """Questions under way at once; others wait, within their timeout."""
-MAX_ANSWER = 1 << 20
-"""Bytes of an answer."""
 MAX_TOKEN = 1000
 """Characters of a token; auth2's have 32."""
 _INVALID_TOKEN = 10020
@@ -82,17 +80,11 @@ class Auth2:
             self._url = httpx.URL(url)
         except httpx.InvalidURL as e:
             raise ConfigError(f"kbase.auth_url: {url} cannot be used: {e}") from e
-        self._timeout = timeout
-        self._http = httpx.AsyncClient(
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
-            # A compressed answer would have no bound.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._http = HttpClient(timeout=timeout, connections=MAX_CONNECTIONS)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def check(self) -> None:
         """Raise ConfigError when something else answers at the URL: auth2 refuses who shows no token."""
@@ -124,26 +116,15 @@ class Auth2:
     async def _ask(
         self, question: str, token: str | None, query: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        body = b""
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._http.stream(
-                    "GET",
-                    f"{self._url}/api/V2/{question}",
-                    params=query,
-                    headers={"Authorization": token} if token else None,
-                ) as answer,
-            ):
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > MAX_ANSWER:
-                        raise _unavailable("its answer is too long")
-        except TimeoutError:
-            raise _unavailable(f"it did not answer within {self._timeout:g} s") from None
-        except httpx.HTTPError as e:
-            raise _unavailable(f"{e}" or type(e).__name__) from None
-        return answer.status_code, body
+            return await self._http.send(
+                "GET",
+                f"{self._url}/api/V2/{question}",
+                headers={"Authorization": token} if token else None,
+                query=query,
+            )
+        except NoAnswerError as e:
+            raise _unavailable(str(e)) from None
 
 
 def is_sendable(token: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from cts_core import peer as module
+from cts_core import http_client
 from cts_core.errors import UnavailableError
 from cts_core.pauses import Pauses
 from cts_core.peer import Peer, RefusedError
@@ -144,7 +144,7 @@ async def test_refusals_keep_their_code(other: Other, peer: Peer):
 async def test_what_is_no_answer(
     other: Other, peer: Peer, answer: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(http_client, "MAX_ANSWER", 1000)
     other.answers["/cts/x"] = answer
     with pytest.raises(UnavailableError):
         await peer.ask("GET", "/x")

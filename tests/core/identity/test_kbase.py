@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from cts_core import http_client
 from cts_core.errors import (
     AuthenticationError,
     ConfigError,
@@ -16,7 +17,7 @@ from cts_core.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from cts_core.identity import auth2, kbase
+from cts_core.identity import kbase
 from cts_core.identity.identity import Credentials, Role, User
 from cts_core.identity.kbase import KBaseIdentity
 from cts_core.settings import KBaseSettings
@@ -270,7 +271,7 @@ GARBAGE = [
     Answer(
         200,
         b'{"user": "ana", "cachefor": 1, "expires": 1, "customroles": []}'
-        + b" " * auth2.MAX_ANSWER,
+        + b" " * http_client.MAX_ANSWER,
     ),
 ]
 
