@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ WORKERS = {
     what: Worker(
         "http://cts.invalid/cts", S3Settings(url="http://s3.invalid"), "logs", SETTINGS, own
     )
-    for what, own in {"": None, ", with tokens": WorkerArchive(b"launcher", b"code")}.items()
+    for what, own in {
+        "": None,
+        ", with tokens": partial(WorkerArchive, b"launcher", b"code"),
+    }.items()
 }
 
 

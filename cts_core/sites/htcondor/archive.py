@@ -12,7 +12,7 @@ import importlib.util
 import io
 import platform
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -58,10 +58,17 @@ class WorkerArchive:
         return {self.launcher_name: self.launcher, self.archive_name: self.archive}
 
 
+def checked_pack() -> Callable[[], WorkerArchive]:
+    """What packs the worker of this release. Raises ConfigError, as that does, without packing it yet."""
+    dict(_library_paths())
+    return pack
+
+
 @cache
 def pack() -> WorkerArchive:
     """The worker of this release. Raises ConfigError where its checksum library is none that nodes could load."""
-    files = dict([*_worker_files(), *_library_files()])
+    libraries = ((name, path.read_bytes()) for name, path in _library_paths())
+    files = dict([*_worker_files(), *libraries])
     packed = io.BytesIO()
     # Times, owners and the order say nothing of the code.
     with (
@@ -83,7 +90,7 @@ def _worker_files() -> Iterator[tuple[str, bytes]]:
         yield f"cts_core/worker/{path.relative_to(root).as_posix()}", path.read_bytes()
 
 
-def _library_files() -> Iterator[tuple[str, bytes]]:
+def _library_paths() -> Iterator[tuple[str, Path]]:
     found = importlib.util.find_spec(_LIBRARY)
     library = Path(found.origin) if found and found.origin else None
     if library is None or not library.name.endswith(_STABLE) or platform.system() != "Linux":
@@ -94,6 +101,6 @@ def _library_files() -> Iterator[tuple[str, bytes]]:
     facade = importlib.util.find_spec("awscrt")
     if facade is None or facade.origin is None:
         raise ConfigError("sites: kbase needs awscrt, which is not installed beside CTS")
-    yield library.name, library.read_bytes()
+    yield library.name, library
     for name in _FACADE:
-        yield f"awscrt/{name}", Path(facade.origin).with_name(name).read_bytes()
+        yield f"awscrt/{name}", Path(facade.origin).with_name(name)

@@ -178,9 +178,10 @@ class HTCondorSite:
         return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=[cluster_id]))
 
     async def _submit(self, job: JobSummary) -> int:
-        description = submit_description(job, self._worker)
         if self._worker.own is not None:
-            await self._supply.publish(self._worker.own.files)
+            own = await asyncio.to_thread(self._worker.own)
+            await self._supply.publish(own.files)
+        description = submit_description(job, self._worker)
         contents = {}
         if self._worker.has_own_tokens:
             tokens = await self._supply.issue(job)

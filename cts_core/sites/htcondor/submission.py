@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -34,8 +34,8 @@ class Worker:
     s3: S3Settings
     log_dir: str
     settings: HTCondorSettings
-    own: WorkerArchive | None = None
-    """Our worker, where nodes run it."""
+    own: Callable[[], WorkerArchive] | None = None
+    """Our worker, where nodes run it. Packed when it is first needed, which takes a second."""
 
     @property
     def has_own_tokens(self) -> bool:
@@ -47,7 +47,7 @@ class Worker:
         """The script that starts the worker."""
         files = f"{self.root_url}/external_exec/files"
         if self.own is not None:
-            return f"{files}/worker/{self.own.launcher_name}"
+            return f"{files}/worker/{self.own().launcher_name}"
         return self.settings.executable_url or f"{files}/condor/executable.sh"
 
     @property
@@ -55,7 +55,7 @@ class Worker:
         """The code that the script runs."""
         files = f"{self.root_url}/external_exec/files"
         if self.own is not None:
-            return f"{files}/worker/{self.own.archive_name}"
+            return f"{files}/worker/{self.own().archive_name}"
         return self.settings.archive_url or f"{files}/code_archive.tgz"
 
 

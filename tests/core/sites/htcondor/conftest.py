@@ -97,7 +97,7 @@ class Ground:
         settings = HTCondorSettings(**self.settings | changes)
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
         root = self.nodes.url if own else "http://cts.invalid/cts"
-        worker = Worker(root, s3, "logs/container_logs", settings, own)
+        worker = Worker(root, s3, "logs/container_logs", settings, own and (lambda: own))
         return HTCondorSite(worker, FolderSupply(self.nodes.folder))
 
     def job(self, **changes: Any) -> JobRecord:

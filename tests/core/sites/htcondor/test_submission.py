@@ -84,10 +84,11 @@ def test_files_and_store_elsewhere() -> None:
 
 
 def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
-    worker = dataclasses.replace(_worker(), own=WorkerArchive(b"start", b"code"))
+    own = WorkerArchive(b"start", b"code")
+    worker = dataclasses.replace(_worker(), own=lambda: own)
     made = submit_description(_job(), worker)
     name, files = (
-        f"cts-worker-{worker.own.version}",
+        f"cts-worker-{own.version}",
         f"{worker.root_url}/external_exec/files/worker",
     )
     assert made["shell"] == f"exec bash {name}.sh"
@@ -103,7 +104,9 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
 
 def test_our_own_worker_with_what_nodes_have() -> None:
     own = WorkerArchive(b"start", b"code")
-    made = submit_description(_job(), dataclasses.replace(_worker(credentials="standing"), own=own))
+    made = submit_description(
+        _job(), dataclasses.replace(_worker(credentials="standing"), own=lambda: own)
+    )
     theirs = submit_description(_job(), _worker())
     words = _words(made["environment"]) - _words(theirs["environment"])
     assert words == {f"CODE_ARCHIVE=cts-worker-{own.version}.tgz"}
