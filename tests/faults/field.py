@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from cts_core.checksum import crc64nvme_text
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
 from tests.services.together import ADMIN_ROLES, Together
@@ -147,11 +146,7 @@ class Field:
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.start()
-            with contextlib.closing(self.together.s3.client()) as client:
-                for path in INPUTS:
-                    bucket, _, key = path.partition("/")
-                    crc = crc64nvme_text(b"in")
-                    client.put_object(Bucket=bucket, Key=key, Body=b"in", ChecksumCRC64NVME=crc)
+            self.together.s3.put(dict.fromkeys(INPUTS, b"in"))
             name, registration = self.image()
             url = f"{self.servers[0].url}/admin/images/{name}"
             headers = {"Authorization": f"Bearer {self._admin}"}

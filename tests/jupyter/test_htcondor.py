@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
+from tests.services.kbase import cts_at_kbase
 from tests.services.proxy import Proxy
-from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+from tests.services.s3 import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -135,38 +135,18 @@ class Service:
 @pytest.fixture
 def service(condor, minio: S3Server, kbase_auth, registry, tmp_path) -> Iterator[Service]:
     minio.empty()
-    with contextlib.closing(minio.client()) as client:
-        for path, content in INPUTS.items():
-            bucket, _, key = path.partition("/")
-            crc = crc64nvme_text(content)
-            client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
+    minio.put(INPUTS)
     work = condor.pool / "work"
     (work / "token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
     executable, archive = tmp_path / "start.sh", tmp_path / "code.tgz"
     executable.write_text(WORKER)
     archive.write_bytes(b"code")
     door = Proxy(0)
-    environ = {
-        "CTS_PRESET": "service",
-        "CTS_HOME": str(tmp_path / "home"),
-        "CTS_RECORDS": "sqlite",
-        "CTS_EVENTS": "memory",
-        "CTS_SITES": "kbase",
-        "CTS_ALLOWED_PATHS": "data/{user}",
-        "CTS_LOG_DIR": "logs/container_logs",
-        "CTS_S3__URL": minio.url,
-        "CTS_S3__ACCESS_KEY": ACCESS_KEY,
-        "CTS_S3__ACCESS_SECRET": SECRET,
-        "CTS_KBASE__AUTH_URL": kbase_auth.url,
-        "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
-        "CTS_IMAGES__PLAIN_HTTP": registry.host,
-        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
-        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
+    environ = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor) | {
         "CTS_HTCONDOR__EXECUTABLE_PATH": str(executable),
         "CTS_HTCONDOR__ARCHIVE_PATH": str(archive),
         "CTS_HTCONDOR__TOKEN_PATH": f"{INITIALDIR}/token",
         "CTS_ROOT_URL": f"{door.url}/cts",
-        "CONDOR_CONFIG": str(condor.client_config()),
     }
     server = CTSProcess(tmp_path / "server", environ)
     registry.push_image("fake/worker", "1", ["tool"])

@@ -50,11 +50,7 @@ def cts_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, Any]:
     minio.empty()
-    with contextlib.closing(minio.client()) as client:
-        for path, content in INPUTS.items():
-            bucket, _, key = path.partition("/")
-            crc = crc64nvme_text(content)
-            client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
+    minio.put(INPUTS)
     monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: ReportingSite()})
     monkeypatch.setattr(adapters, "node_plans", plan_maker)
     monkeypatch.setattr(

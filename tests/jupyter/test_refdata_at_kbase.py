@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 import uuid
@@ -14,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from tests.factories import packed
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
+from tests.services.kbase import cts_at_kbase, store_and_auth
 from tests.services.proxy import Proxy
-from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+from tests.services.s3 import SECRET, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -90,10 +89,7 @@ class Site:
 @pytest.fixture
 def site(condor: CondorPool, minio: S3Server, kbase_auth, registry, tmp_path) -> Iterator[Site]:
     minio.empty()
-    with contextlib.closing(minio.client()) as client:
-        for key, content in (("ref/db.tgz", packed(**{"db/text": TEXT})), ("ana/in/x", b"x")):
-            crc = crc64nvme_text(content)
-            client.put_object(Bucket="data", Key=key, Body=content, ChecksumCRC64NVME=crc)
+    minio.put({"data/ref/db.tgz": packed(**{"db/text": TEXT}), "data/ana/in/x": b"x"})
     work = condor.pool / "work"
     (work / "token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
     executable, archive = tmp_path / "start.sh", tmp_path / "code.tgz"
@@ -101,24 +97,7 @@ def site(condor: CondorPool, minio: S3Server, kbase_auth, registry, tmp_path) ->
     archive.write_bytes(b"code")
     to_cts, to_staging = Proxy(0), Proxy(0)
     data = work / f"refdata-{uuid.uuid4()}"
-    shared = {
-        "CTS_S3__URL": minio.url,
-        "CTS_S3__ACCESS_KEY": ACCESS_KEY,
-        "CTS_S3__ACCESS_SECRET": SECRET,
-        "CTS_KBASE__AUTH_URL": kbase_auth.url,
-        "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
-    }
-    of_cts = {
-        "CTS_PRESET": "service",
-        "CTS_HOME": str(tmp_path / "home"),
-        "CTS_RECORDS": "sqlite",
-        "CTS_EVENTS": "memory",
-        "CTS_SITES": "kbase",
-        "CTS_ALLOWED_PATHS": "data/{user}",
-        "CTS_LOG_DIR": "logs/container_logs",
-        "CTS_IMAGES__PLAIN_HTTP": registry.host,
-        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
-        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
+    of_cts = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor) | {
         "CTS_HTCONDOR__EXECUTABLE_PATH": str(executable),
         "CTS_HTCONDOR__ARCHIVE_PATH": str(archive),
         "CTS_HTCONDOR__TOKEN_PATH": f"{INITIALDIR}/token",
@@ -126,9 +105,8 @@ def site(condor: CondorPool, minio: S3Server, kbase_auth, registry, tmp_path) ->
         "CTS_ROOT_URL": f"{to_cts.url}/cts",
         "CTS_REFDATA__SERVER_URL": f"{to_staging.url}/cts",
         "CTS_REFDATA__SERVER_TOKEN": kbase_auth.add("cts", "CDM_TASK_SERVICE_SERVER"),
-        "CONDOR_CONFIG": str(condor.client_config()),
     }
-    of_staging = {
+    of_staging = store_and_auth(minio, kbase_auth) | {
         "KBCTS_MODE": "refdata",
         "CTS_REFDATA__LOCAL_PATH": str(data),
         "CTS_REFDATA__METADATA_PATH": str(tmp_path / "sums"),
@@ -137,8 +115,8 @@ def site(condor: CondorPool, minio: S3Server, kbase_auth, registry, tmp_path) ->
         "CTS_REFDATA__MIN_FREE": "0",
         "CTS_FAILPOINTS": "refdata:unpacked=kill",
     }
-    cts = CTSProcess(tmp_path / "cts", of_cts | shared)
-    staging = CTSProcess(tmp_path / "staging", of_staging | shared)
+    cts = CTSProcess(tmp_path / "cts", of_cts)
+    staging = CTSProcess(tmp_path / "staging", of_staging)
     registry.push_image("fake/worker", "1", ["tool"])
     admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
     ana = kbase_auth.add("ana", "KBASE_STAFF")

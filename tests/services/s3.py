@@ -12,6 +12,7 @@ Both store CRC64/NVME, return it and refuse wrong ones, for single uploads and f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import urllib.request
@@ -24,6 +25,7 @@ import boto3
 from botocore.config import Config
 from pydantic import SecretStr
 
+from cts_core.checksum import crc64nvme_text
 from cts_core.sections import S3Settings
 from tests.services.server import MissingError, ServerProcess, installing, need_program
 
@@ -81,6 +83,14 @@ class S3Server:
             response_checksum_validation="when_required",
         )
         return boto3.client("s3", config=config, **{**given, **changes})
+
+    def put(self, contents: Mapping[str, bytes]) -> None:
+        """Store objects by their paths, ``bucket/key``, with the checksum that inputs need."""
+        with contextlib.closing(self.client()) as client:
+            for path, content in contents.items():
+                bucket, _, key = path.partition("/")
+                crc = crc64nvme_text(content)
+                client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
 
     def empty(self) -> None:
         """Leave the buckets of the tests, with nothing in them, nor on its way there."""

@@ -1,0 +1,42 @@
+"""A service at KBase as the tests' servers make it: S3, KBase's auth, a registry and an HTCondor pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.services.condor import INITIALDIR, CondorPool
+from tests.services.registry import Registry
+from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+from tests.services.together import ADMIN_ROLES
+from tests.simulators.kbase_auth import KBaseAuth
+
+
+def store_and_auth(s3: S3Server, auth: KBaseAuth) -> dict[str, str]:
+    """What each service at KBase is told: its ``CTS_`` variables."""
+    return {
+        "CTS_S3__URL": s3.url,
+        "CTS_S3__ACCESS_KEY": ACCESS_KEY,
+        "CTS_S3__ACCESS_SECRET": SECRET,
+        "CTS_KBASE__AUTH_URL": auth.url,
+        "CTS_KBASE__ADMIN_ROLES": ADMIN_ROLES[0],
+    }
+
+
+def cts_at_kbase(
+    home: Path, s3: S3Server, auth: KBaseAuth, registry: Registry, pool: CondorPool
+) -> dict[str, str]:
+    """The variables of a CTS whose records are in ``home`` and whose containers run in the pool."""
+    return {
+        **store_and_auth(s3, auth),
+        "CTS_PRESET": "service",
+        "CTS_HOME": str(home),
+        "CTS_RECORDS": "sqlite",
+        "CTS_EVENTS": "memory",
+        "CTS_SITES": "kbase",
+        "CTS_ALLOWED_PATHS": "data/{user}",
+        "CTS_LOG_DIR": "logs/container_logs",
+        "CTS_IMAGES__PLAIN_HTTP": registry.host,
+        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
+        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
+        "CONDOR_CONFIG": str(pool.client_config()),
+    }
