@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from cts_core.engine.container import check_number
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.logs import check_container
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import admin_container_view, admin_view, event_of, list_view
-from cts_core.errors import IllegalParameterError, JobStateError, NoSuchContainerError
+from cts_core.errors import IllegalParameterError, JobStateError
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import EventPublisher
 from cts_core.identity.identity import User
@@ -77,12 +78,8 @@ class AdminJobs:
 
     async def container(self, job_id: str, number: int) -> SubJob:
         """One container. Raises NoSuchContainerError."""
-        records = await self._store.containers(job_id)
-        if number >= len(records):
-            raise NoSuchContainerError(
-                f"No container {number} of job {job_id} exists: it has {len(records)}"
-            )
-        return admin_container_view(records[number])
+        check_number(await self._store.get_summary(job_id), number)
+        return admin_container_view(await self._store.container(job_id, number))
 
     async def cancel(self, admin: User, job_id: str) -> None:
         """Have the job stopped. A job that has ended, or is being canceled, raises NoSuchJobError."""

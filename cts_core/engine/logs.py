@@ -87,7 +87,7 @@ class Logs:
             if log is not None:
                 return log
         # While it runs, its worker stores again and again what there is.
-        states = await self._store.container_states(job.id)
+        container = await self._store.container(job.id, number)
         path = log_path(self._log_dir, job.id, number, stream)
         (found,) = await self._objects.head([path])
         if isinstance(found, PathNotFoundError | BucketNotFoundError):
@@ -96,7 +96,7 @@ class Logs:
             raise found
         return Log(
             size=found.size,
-            ended=job.state in TERMINAL or states[number] in TERMINAL,
+            ended=job.state in TERMINAL or container.state in TERMINAL,
             body=self._objects.read(path, seek=seek, length=length),
         )
 

@@ -87,9 +87,8 @@ class Nodes:
         """
         job = await self._store.get_summary(container.job_id)
         check_number(job, container.number)
-        states = await self._store.container_states(container.job_id)
-        over = TERMINAL | {JobState.CANCELING}
-        if job.state in over or states[container.number] in TERMINAL:
+        record = await self._store.container(container.job_id, container.number)
+        if job.state in TERMINAL | {JobState.CANCELING} or record.state in TERMINAL:
             raise JobStateError(
                 f"Container {container.number} of job {job.id} is not to run any more"
             )

@@ -48,7 +48,7 @@ class ContainerUpdates:
         outcome = _outcome(update, ended=state is JobState.COMPLETE)
         while True:
             # A container moves forward only, so that this ends.
-            container = (await self._store.containers(job_id))[number]
+            container = await self._store.container(job_id, number)
             if is_late(container.state, state):
                 return
             if not may_follow(container.state, state):

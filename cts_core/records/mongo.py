@@ -174,6 +174,11 @@ class MongoStore:
         async with self._use() as db:
             return await mongo_containers.records(db, job_id)
 
+    async def container(self, job_id: str, number: int) -> ContainerRecord:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_containers.record(db, job_id, number)
+
     async def container_states(self, job_id: str) -> list[JobState]:
         """See the port."""
         async with self._use() as db:

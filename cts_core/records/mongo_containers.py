@@ -51,6 +51,28 @@ async def records(db: Collections, job_id: str) -> list[ContainerRecord]:
     return await db.parse(lambda: [documents.to_container(container) for container in found])
 
 
+async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
+    """One of a job's containers. Raises NoSuchContainerError."""
+    found = await db.subjobs.find_one({"id": job_id, "sub_id": number}, {"_id": 0})
+    if found is not None:
+        return await db.parse(lambda: documents.to_container(found))
+    for container in await records(db, job_id):
+        if container.sub_id == number:
+            return container
+    raise _no_such_container(job_id, number)
+
+
+async def check_container(db: Collections, job_id: str, number: int) -> None:
+    """Raise NoSuchJobError or NoSuchContainerError for a container that is not stored."""
+    if await db.subjobs.find_one({"id": job_id, "sub_id": number}, {"_id": 1}) is None:
+        await check_job(db, job_id)
+        raise _no_such_container(job_id, number)
+
+
+def _no_such_container(job_id: str, number: int) -> NoSuchContainerError:
+    return NoSuchContainerError(f"Job {job_id} has no container {number}")
+
+
 async def of_job(db: Collections, job_id: str) -> list[ContainerRecord]:
     """The containers of a job that has none stored, as the deployed service's jobs at JAWS sites.
 
@@ -123,15 +145,12 @@ async def transition(
 ) -> bool:
     """Move a container, if it is where it is expected to be."""
     news = await db.parse(lambda: documents.from_container_outcome(outcome)) if outcome else {}
-    container = {"id": job_id, "sub_id": number}
     moved = await db.subjobs.update_one(
-        {**container, "state": expected.value}, _change(expected, steps, news)
+        {"id": job_id, "sub_id": number, "state": expected.value}, _change(expected, steps, news)
     )
     if moved.matched_count:
         return True
-    if await db.subjobs.find_one(container, {"_id": 1}) is None:
-        await check_job(db, job_id)
-        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
+    await check_container(db, job_id, number)
     return False
 
 

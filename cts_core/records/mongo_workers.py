@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from cts_core.errors import NoSuchContainerError
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
+from cts_core.records.mongo_containers import check_container
 from cts_core.records.mongo_schema import IS_LIVE
 
 _CLAIM = "_cts.claim"
@@ -39,17 +39,14 @@ async def find_token(db: Collections, token_hash: str, now: datetime) -> Contain
 
 async def claim(db: Collections, job_id: str, number: int, new: Claim) -> bool:
     """Give a container to a worker, if nobody else has it. The filter says what ``Claim.may_follow`` does."""
-    container = {"id": job_id, "sub_id": number}
     said = new.model_dump()
     same = {f"{_CLAIM}.{name}": value for name, value in said.items()}
     earlier = {f"{_CLAIM}.process": new.process, f"{_CLAIM}.run": {"$lt": new.run}}
     given = await db.subjobs.update_one(
-        {**container, "$or": [{_CLAIM: {"$exists": False}}, same, earlier]},
+        {"id": job_id, "sub_id": number, "$or": [{_CLAIM: {"$exists": False}}, same, earlier]},
         {"$set": {_CLAIM: said}},
     )
     if given.matched_count:
         return True
-    if await db.subjobs.find_one(container, {"_id": 1}) is None:
-        await check_job(db, job_id)
-        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
+    await check_container(db, job_id, number)
     return False

@@ -168,6 +168,10 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: sqlite_containers.records(db, job_id))
 
+    async def container(self, job_id: str, number: int) -> ContainerRecord:
+        """See the port."""
+        return await self._read(lambda db: sqlite_containers.record(db, job_id, number))
+
     async def container_states(self, job_id: str) -> list[JobState]:
         """See the port."""
         return await self._read(lambda db: sqlite_containers.states(db, job_id))

@@ -15,10 +15,12 @@ from cts_core.records.sqlite_schema import LIVE
 from cts_core.states import JobState
 
 STATES = "SELECT state FROM containers WHERE job_id = ? ORDER BY number"
-_CONTAINERS = """
+_RECORDS = """
 SELECT containers.*, files FROM containers LEFT JOIN container_outputs USING (job_id, number)
-WHERE job_id = ? ORDER BY number
+WHERE job_id = ?
 """
+ALL = f"{_RECORDS} ORDER BY number"
+ONE = f"{_RECORDS} AND number = ?"
 COUNT_LIVE = f"""
 SELECT count(*) FROM (SELECT id FROM jobs WHERE user = ? AND {LIVE}) AS live
 CROSS JOIN containers ON containers.job_id = live.id WHERE containers.{LIVE}
@@ -39,7 +41,21 @@ def insert(db: sqlite3.Connection, job_id: str, count: int, created: datetime) -
 def records(db: sqlite3.Connection, job_id: str) -> list[ContainerRecord]:
     """A job's containers."""
     check_job(db, job_id)
-    return [rows.to_container(row) for row in db.execute(_CONTAINERS, (job_id,))]
+    return [rows.to_container(row) for row in db.execute(ALL, (job_id,))]
+
+
+def record(db: sqlite3.Connection, job_id: str, number: int) -> ContainerRecord:
+    """One of a job's containers. Raises NoSuchContainerError."""
+    row = db.execute(ONE, (job_id, number)).fetchone()
+    return rows.to_container(found(db, row, job_id, number))
+
+
+def found(db: sqlite3.Connection, row: sqlite3.Row | None, job_id: str, number: int) -> sqlite3.Row:
+    """The row of this container. Raises NoSuchJobError, NoSuchContainerError."""
+    if row is None:
+        check_job(db, job_id)
+        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
+    return row
 
 
 def states(db: sqlite3.Connection, job_id: str) -> list[JobState]:
@@ -68,12 +84,10 @@ def transition(
         "SELECT state, transition_times, outcome FROM containers WHERE job_id = ? AND number = ?",
         (job_id, number),
     ).fetchone()
-    if row is None:
-        check_job(db, job_id)
-        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
-    if row["state"] != expected.value:
+    before = found(db, row, job_id, number)
+    if before["state"] != expected.value:
         return False
-    walked = rows.to_steps(row["transition_times"])
+    walked = rows.to_steps(before["transition_times"])
     for step in steps:
         walked.append(ContainerTransition(state=step.state, time=max(step.time, walked[-1].time)))
     db.execute(
@@ -82,7 +96,7 @@ def transition(
         (
             walked[-1].state.value,
             rows.steps_text(walked),
-            news.added_to(row["outcome"]) if news else row["outcome"],
+            news.added_to(before["outcome"]) if news else before["outcome"],
             job_id,
             number,
         ),

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 
-from cts_core.errors import NoSuchContainerError
 from cts_core.model.worker import Claim, ContainerId
+from cts_core.records import sqlite_containers
 from cts_core.records import sqlite_rows as rows
 from cts_core.records.sqlite_admin import check_job
 from cts_core.records.sqlite_schema import LIVE
@@ -49,10 +49,8 @@ def claim(db: sqlite3.Connection, job_id: str, number: int, new: Claim) -> bool:
         "WHERE job_id = ? AND number = ?",
         (job_id, number),
     ).fetchone()
-    if row is None:
-        check_job(db, job_id)
-        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
-    holder = Claim.model_validate_json(row["claim"]) if row["claim"] else None
+    held = sqlite_containers.found(db, row, job_id, number)["claim"]
+    holder = Claim.model_validate_json(held) if held else None
     if not new.may_follow(holder):
         return False
     db.execute(

@@ -132,6 +132,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         """All containers of a job in the order of their numbers."""
 
+    async def container(self, job_id: str, number: int) -> ContainerRecord:
+        """One container of a job, at a cost that does not grow with the others. Raises NoSuchContainerError."""
+
     async def container_states(self, job_id: str) -> list[JobState]:
         """The containers' states by number: what the parent's next state is derived from."""
 

@@ -136,6 +136,7 @@ async def test_what_is_stored_is_there_when_opened_again(make_store, store):
         lambda store: move(store, "none", CREATED, STARTED),
         lambda store: store.add_outcome("none", JobOutcome(error="x")),
         lambda store: store.containers("none"),
+        lambda store: store.container("none", 0),
         lambda store: store.container_states("none"),
         lambda store: store.transition_container("none", 0, STARTED, []),
         lambda store: store.mark_cleaned("none"),
@@ -355,10 +356,23 @@ async def test_of_many_at_once_one_moves_the_container(store, other):
     assert Counter(won) == {True: 1, False: 39}
 
 
+async def test_one_container_is_as_among_all(store):
+    job, _ = [await insert(store, containers=3) for _ in range(2)]
+    outcome = ContainerOutcome(exit_code=3, outputs=OUTPUTS, warnings=["careful"])
+    await store.transition_container(job.id, 1, STARTED, steps(JobState.ERROR), outcome=outcome)
+    each = [await store.container(job.id, number) for number in range(3)]
+    assert each == await store.containers(job.id)
+    assert (each[1].state, each[1].outputs) == (JobState.ERROR, OUTPUTS)
+
+
 async def test_no_such_container(store):
     job = await insert(store, containers=2)
-    with pytest.raises(NoSuchContainerError, match="2"):
-        await store.transition_container(job.id, 2, STARTED, steps(JobState.ERROR))
+    for call in (
+        store.container(job.id, 2),
+        store.transition_container(job.id, 2, STARTED, steps(JobState.ERROR)),
+    ):
+        with pytest.raises(NoSuchContainerError, match=f"^Job {job.id} has no container 2$"):
+            await call
 
 
 # -- leases --

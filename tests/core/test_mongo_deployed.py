@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from cts_core.errors import ConfigError, ImageTagExistsError
+from cts_core.errors import ConfigError, ImageTagExistsError, NoSuchContainerError
 from cts_core.model.job import HTCondorDetails, S3File, S3FileWithDataID
 from cts_core.model.record import (
     ContainerOutcome,
@@ -173,6 +173,9 @@ async def test_a_job_without_subjobs_has_the_containers_that_it_asked_for(store,
     ]
     db["exitcodes"].insert_one({"id": FAILED, "exit_codes": [3, None]})
     assert [c.exit_code for c in await store.containers(FAILED)] == [3, None]
+    assert [await store.container(FAILED, n) for n in (0, 1)] == await store.containers(FAILED)
+    with pytest.raises(NoSuchContainerError, match="has no container 2"):
+        await store.container(FAILED, 2)
     assert await store.container_states(FAILED) == [JobState.ERROR] * 2
 
 

@@ -96,6 +96,14 @@ async def test_queries_walk_indexes(path, statement, expected):
     assert ("USE TEMP B-TREE" in found) is is_sorted
 
 
+async def test_a_container_is_read_without_the_others(path):
+    found = plan(path, sqlite_containers.ONE).splitlines()
+    index = "USING INDEX sqlite_autoindex_{}_1 (job_id=? AND number=?)"
+    assert [line.partition("SEARCH ")[2].removesuffix(" LEFT-JOIN") for line in found] == [
+        f"{table} {index.format(table)}" for table in ("containers", "container_outputs")
+    ]
+
+
 FILTERS = {
     "cluster": Cluster.LOCAL,
     "state": JobState.COMPLETE,

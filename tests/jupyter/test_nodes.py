@@ -88,7 +88,7 @@ async def test_an_executor_may_ask_for_every_container(
     executor = kbase_auth.add("exe", "CTS_EXTERNAL_EXECUTOR")
     claimed = await server.request("POST", node(job_id, 0, "claim"), token=executor, json=CLAIM)
     assert claimed.json() == {"granted": True}
-    for number, appcode in ((1, 40050), (2**40, 40050)):
+    for number, appcode in ((1, 40050), (2**70, 40050)):
         path = node(job_id, number, "claim")
         answer = await server.request("POST", path, token=executor, json=CLAIM)
         assert (answer.status_code, answer.json()["error"]["appcode"]) == (404, appcode)
