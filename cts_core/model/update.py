@@ -5,14 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from cts_core.model.base import TIME_SCHEMA, read_number
 from cts_core.model.job import S3File
 
 _INT32, _INT64 = 1 << 31, 1 << 63
-Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A number that is some amount."""
+MAX_SECONDS = 1e10
+"""More than all cpus of a machine can use together in a container's longest time."""
+
+
+def _to_microseconds(seconds: float) -> float:
+    return round(seconds, 6)
+
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(_to_microseconds)]
+"""Some time, whole microseconds: so that sums of such times, and one by another, are numbers, too."""
 
 
 class ContainerUpdate(BaseModel):
@@ -32,6 +40,6 @@ class NodeUpdate(ContainerUpdate):
     error: str | None = None
     """In plain words, for the owner."""
     warnings: list[str] | None = None
-    cpu_seconds: Measure | None = None
-    wall_seconds: Measure | None = None
+    cpu_seconds: Seconds | None = None
+    wall_seconds: Seconds | None = None
     max_memory: Annotated[int, Field(ge=0, lt=_INT64)] | None = None

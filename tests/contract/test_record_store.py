@@ -25,6 +25,7 @@ from cts_core.model.record import (
     JobRecord,
     JobSummary,
 )
+from cts_core.model.update import MAX_SECONDS, NodeUpdate
 from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState
 from tests.contract.records import (
@@ -324,6 +325,23 @@ async def test_a_container_moves_through_several_steps(store):
     assert moved.outputs == OUTPUTS
     # The last step came with an earlier time.
     assert [t.time - NOON for t in moved.transition_times] == [0 * SECOND] * 2 + [SECOND] * 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"exit_code": (1 << 31) - 1, "max_memory": (1 << 63) - 1, "cpu_seconds": MAX_SECONDS},
+        {"exit_code": -(1 << 31), "max_memory": 0, "cpu_seconds": 1e-6},
+    ],
+)
+async def test_every_number_that_a_worker_may_say_is_kept(store, said):
+    update = NodeUpdate(time=NOON, **said)
+    job = await insert(store)
+    outcome = ContainerOutcome(**update.model_dump(include=set(said)))
+    assert await store.transition_container(
+        job.id, 0, STARTED, steps(JobState.ERROR), outcome=outcome
+    )
+    assert (await store.container(job.id, 0)).model_dump(include=set(said)) == said
 
 
 async def test_containers_never_write_the_parent(store):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Server
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
+from cts_core.model.update import MAX_SECONDS
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from tests.core.engine.reporting import ReportingSite
 from tests.factories import make_job_record
@@ -29,7 +35,9 @@ def cts_settings(kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch) -> dict
 
 async def new_job(server: Server, containers: int = 1) -> tuple[str, list[str]]:
     """The id of a new job, and its workers' tokens."""
-    record = make_job_record(user="ana", cluster="kbase", num_containers=containers)
+    record = make_job_record(
+        user="ana", cluster="kbase", num_containers=containers, files=containers
+    )
     await server.engine._store.insert_job(record, containers=containers)
     tokens = await server.engine.supply.issue(record)
     return record.id, [token.get_secret_value() for token in tokens]
@@ -56,6 +64,60 @@ async def test_it_claims_its_container_and_reports(server: Server) -> None:
         path = node(job_id, 0, "update/job_submitting")
         answer = await server.request("PUT", path, token=token, json=TIME)
         assert answer.status_code == 204, answer.text
+
+
+NUMBERS = st.one_of(
+    st.integers(),
+    st.integers(min_value=-(10**400), max_value=10**400),
+    st.floats(),
+    st.floats(min_value=0),
+    st.sampled_from([2**63 - 1, 2**63, 2**31, MAX_SECONDS, 1e308, 5e-324, "inf", "1e999", "NaN"]),
+)
+MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory")
+
+
+async def test_whatever_number_it_says_is_kept_or_refused(
+    server: Server, kbase_auth: KBaseAuth
+) -> None:
+    count = 300
+    job_id, tokens = await new_job(server, count)
+    left, refused = list(range(count)), 0
+    loop = asyncio.get_running_loop()
+
+    async def end(said: dict[str, object]) -> httpx.Response:
+        path = node(job_id, left[-1], "update/error")
+        return await server.put(path, token=tokens[left[-1]], content=json.dumps(TIME | said))
+
+    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @given(st.dictionaries(st.sampled_from(MEASURES), NUMBERS))
+    def check(said: dict[str, object]) -> None:
+        nonlocal refused
+        answer = asyncio.run_coroutine_threadsafe(end(said), loop).result()
+        if answer.status_code == 204:
+            left.pop()
+        else:
+            refused += 1
+            assert (answer.status_code, answer.json()["error"]["appcode"]) == (400, 30010)
+
+    await asyncio.to_thread(check)
+    assert refused
+    assert count > len(left)
+    # What comes of all of them together is a number, too.
+    extreme = {"cpu_seconds": MAX_SECONDS, "wall_seconds": 1e-6, "max_memory": 2**63 - 1}
+    while left:
+        assert (await end(extreme)).status_code == 204
+        left.pop()
+    owner = kbase_auth.add("ana")
+    async with asyncio.timeout(60):
+        while (job := (await server.get(f"/jobs/{job_id}", token=owner)).json())[
+            "state"
+        ] != "error":
+            await asyncio.sleep(0.05)
+    assert job["max_memory"] == 2**63 - 1
+    assert 0 < job["cpu_factor"] < 1e20
+    assert job["cpu_hours"] > MAX_SECONDS / 3600
+    told = (await server.get(f"/jobs/{job_id}/containers", token=owner)).json()["containers"]
+    assert all(0 <= each.get("wall_seconds", 0) <= MAX_SECONDS for each in told)
 
 
 async def test_it_gets_leave_for_its_own_objects_only(server: Server) -> None:
@@ -96,7 +158,7 @@ async def test_an_executor_may_ask_for_every_container(
 
 async def test_no_worker_elsewhere(server: Server) -> None:
     job_id, (token,) = await new_job(server)
-    for given in ("cts-worker.x", None):
-        answer = await server.request("POST", node(job_id, 0, "claim"), token=given, json=CLAIM)
+    for shown in ("cts-worker.x", None):
+        answer = await server.request("POST", node(job_id, 0, "claim"), token=shown, json=CLAIM)
         assert answer.status_code == 401
     assert (await server.get("/jobs", token=token)).status_code == 401
