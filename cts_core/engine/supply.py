@@ -62,6 +62,11 @@ class WorkerSupply:
         """The container that a token stands for, while its job lives."""
         return await self._store.find_worker_token(hash_of(token), now=utc_now())
 
+    async def holders(self, job_id: str) -> dict[int, str]:
+        """By number, the processes that have claimed containers of a job."""
+        claims = await self._store.claims(job_id)
+        return {number: claim.process for number, claim in claims.items()}
+
     async def publish(self, files: Mapping[str, bytes]) -> None:
         """Have these files, whose names say what is in them, to be read. Raises what the object store raises."""
         found = await self._objects.head([self._path(name) for name in files])

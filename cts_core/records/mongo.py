@@ -338,6 +338,11 @@ class MongoStore:
         async with self._use() as db:
             return await mongo_workers.claim(db, job_id, number, claim)
 
+    async def claims(self, job_id: str) -> dict[int, Claim]:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_workers.claims(db, job_id)
+
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""
         async with self._use() as db:

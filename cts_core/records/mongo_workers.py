@@ -50,3 +50,13 @@ async def claim(db: Collections, job_id: str, number: int, new: Claim) -> bool:
         return True
     await check_container(db, job_id, number)
     return False
+
+
+async def claims(db: Collections, job_id: str) -> dict[int, Claim]:
+    """For what the containers of a job were given."""
+    claimed = {"id": job_id, _CLAIM: {"$exists": True}}
+    found = db.subjobs.find(claimed, {"_id": 0, "sub_id": 1, _CLAIM: 1})
+    return {
+        int(container["sub_id"]): Claim.model_validate(container["_cts"]["claim"])
+        async for container in found
+    }

@@ -311,6 +311,10 @@ class SQLiteStore:
         """See the port."""
         return await self._write(lambda db: sqlite_workers.claim(db, job_id, number, claim))
 
+    async def claims(self, job_id: str) -> dict[int, Claim]:
+        """See the port."""
+        return await self._read(lambda db: sqlite_workers.claims(db, job_id))
+
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""
 

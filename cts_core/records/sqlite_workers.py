@@ -58,3 +58,9 @@ def claim(db: sqlite3.Connection, job_id: str, number: int, new: Claim) -> bool:
         (job_id, number, new.model_dump_json()),
     )
     return True
+
+
+def claims(db: sqlite3.Connection, job_id: str) -> dict[int, Claim]:
+    """For what the containers of a job were given."""
+    found = db.execute("SELECT number, claim FROM worker_claims WHERE job_id = ?", (job_id,))
+    return {row["number"]: Claim.model_validate_json(row["claim"]) for row in found}

@@ -28,3 +28,6 @@ class WorkerRecords(Protocol):
 
         Raises NoSuchContainerError.
         """
+
+    async def claims(self, job_id: str) -> dict[int, Claim]:
+        """By number, for what each container of a job was given, as far as any was."""

@@ -86,6 +86,16 @@ async def test_one_of_many_gets_the_container(store, other):
     assert sum(granted) == 1
 
 
+async def test_who_has_claimed_what(store, other):
+    job, another = await insert(store, containers=3), await insert(store)
+    assert await store.claims(job.id) == {}
+    second = Claim(process="8.2", run=3, worker="b")
+    for owner, number, claim in ((job, 0, FIRST), (job, 2, second), (another, 0, second)):
+        assert await store.claim_container(owner.id, number, claim)
+    assert not await store.claim_container(job.id, 0, second)
+    assert await other.claims(job.id) == {0: FIRST, 2: second}
+
+
 async def test_only_what_is_there_is_claimed(store):
     job = await insert(store)
     with pytest.raises(NoSuchContainerError):

@@ -239,6 +239,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         lambda s: s.transition_container(ONE, 0, JobState.DOWNLOAD_SUBMITTED, []),
         [CONTAINER],
     ),
+    "claims": (lambda s: s.claims(ONE), [CONTAINER]),
     "acknowledged": (lambda s: s.mark_sent(ONE, "t"), [JOB]),
     "cleaned": (lambda s: s.mark_cleaned(ONE), [JOB]),
     "an image by its tag": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -36,6 +36,7 @@ class Status(IntEnum):
     SUSPENDED = 7
 
 
+_STOPPED = (Status.HELD, Status.REMOVED)
 _ON_NODE = (Status.RUNNING, Status.TRANSFERRING_OUTPUT, Status.SUSPENDED)
 
 
@@ -61,6 +62,7 @@ class Ad:
     job_id: str
     number: int
     cluster_id: int
+    process_id: int
     status: int
     server_time: int | None
     """When the schedd said so, in seconds of its clock, as all its times."""
@@ -92,6 +94,11 @@ class Ad:
     """Seconds that it may run without, by ``allowed_execute_duration``."""
 
     @property
+    def process(self) -> str:
+        """HTCondor's name of it, by which its worker claims the container."""
+        return f"{self.cluster_id}.{self.process_id}"
+
+    @property
     def seconds_in_status(self) -> float:
         """How long it has been in its status; 0 where the schedd does not say."""
         if self.server_time is None or self.status_since is None:
@@ -121,6 +128,7 @@ ATTRIBUTES = (
     JOB_ID,
     CONTAINER_NUMBER,
     "ClusterId",
+    "ProcId",
     "JobStatus",
     "ServerTime",
     "QDate",
@@ -151,6 +159,24 @@ ATTRIBUTES = (
 def read_ads(rows: Sequence[Sequence[Any]]) -> list[Ad]:
     """The ads of an answer with ``ATTRIBUTES``."""
     return [Ad(*row) for row in rows]
+
+
+def doubled(ads: Iterable[Ad], holders: Mapping[int, str] | None) -> list[Ad]:
+    """Of a job that was handed over more than once, the processes that are one too many.
+
+    ``holders``: by number, the processes that have claimed containers. As long as none has, any may be the one that
+    runs, and none is too many. None where workers claim nothing: all but the first cluster are, before they run.
+    """
+    ads = list(ads)
+    if holders is None:
+        first = min(ad.cluster_id for ad in ads)
+        return [ad for ad in ads if ad.cluster_id != first]
+    return [ad for ad in ads if holders.get(ad.number, ad.process) != ad.process]
+
+
+def most_hopeful(ads: Iterable[Ad]) -> Ad:
+    """Of the processes that a container may be run by, the one by which to tell what becomes of it."""
+    return min(ads, key=lambda ad: (ad.status in _STOPPED, ad.cluster_id))
 
 
 def measured(ad: Ad) -> ContainerOutcome:

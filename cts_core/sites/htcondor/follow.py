@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,11 +23,13 @@ from cts_core.sites.htcondor.ads import (
     Key,
     Status,
     admin_words,
+    doubled,
     gone_words,
     hold_words,
     lost_words,
     measured,
     misfit_words,
+    most_hopeful,
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
@@ -62,6 +64,7 @@ LOST_REASON = "CTS: its node does not answer"
 _HISTORY_SLACK = 600
 """Seconds by which the history is read further back than when a container was last seen."""
 
+Holders = Callable[[str], Awaitable[Mapping[int, str]]]
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -94,10 +97,22 @@ class _Cycle:
 class Follower:
     """Follows the containers of jobs that were handed over."""
 
-    def __init__(self, pool: Pool, logs: EventLogs, *, match_wait: float, node_wait: float) -> None:
-        """Wait so many seconds for a first node, and for one that does not answer."""
+    def __init__(
+        self,
+        pool: Pool,
+        logs: EventLogs,
+        holders: Holders | None,
+        *,
+        match_wait: float,
+        node_wait: float,
+    ) -> None:
+        """Wait so many seconds for a first node, and for one that does not answer.
+
+        ``holders(job_id)``: by number, the processes that have claimed containers; None where workers do not.
+        """
         self._pool = pool
         self._logs = logs
+        self._holders = holders
         self._match_wait = match_wait
         self._node_wait = node_wait
         self._missing: dict[Key, _Missing] = {}
@@ -132,28 +147,41 @@ class Follower:
         return cycle.told
 
     async def _queue(self, job_ids: set[str]) -> dict[Key, Ad]:
-        """The ads of these jobs. Of a start that was doubled, the lower cluster stays and the other is removed."""
+        """The ads of these jobs, one for each container that is in the queue."""
         constraint = (
             any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
         )
         rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
-        found: dict[Key, Ad] = {}
-        doubled: set[int] = set()
+        jobs: dict[str, list[Ad]] = {}
         for ad in read_ads([row for row in rows if row[0] in job_ids]):
-            if (ad.remove_reason or "").startswith(GIVEN_UP):
-                continue
-            key = (ad.job_id, ad.number)
-            other = found.setdefault(key, ad)
-            if other.cluster_id != ad.cluster_id:
-                found[key], more = sorted((other, ad), key=lambda ad: ad.cluster_id)
-                doubled.add(more.cluster_id)
-            self._seen[ad.job_id] = ad.server_time or 0
-            self._missing.pop(key, None)
+            if not (ad.remove_reason or "").startswith(GIVEN_UP):
+                jobs.setdefault(ad.job_id, []).append(ad)
+        found: dict[Key, list[Ad]] = {}
+        for job_id, ads in jobs.items():
+            for ad in await self._settled(job_id, ads):
+                found.setdefault((job_id, ad.number), []).append(ad)
+            self._seen[job_id] = ads[0].server_time or 0
         _forget(self._seen)
-        for cluster_id in doubled:
-            log.warning("HTCondor's cluster %d is a second one of its job", cluster_id)
-            await self._remove(f"ClusterId == {cluster_id}", CANCELED_REASON)
-        return found
+        for key in found:
+            self._missing.pop(key, None)
+        return {key: most_hopeful(ads) for key, ads in found.items()}
+
+    async def _settled(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
+        """Those of a job's processes that may run. A crash, or a server that slept, may have doubled its start."""
+        if len({ad.cluster_id for ad in ads}) == 1:
+            return ads
+        holders = await self._holders(job_id) if self._holders else None
+        more: dict[int, list[Ad]] = {}
+        for ad in doubled(ads, holders):
+            more.setdefault(ad.cluster_id, []).append(ad)
+        for cluster_id, over in more.items():
+            members = ",".join(str(ad.process_id) for ad in over)
+            log.warning("Job %s was started twice: %d.{%s} go", job_id, cluster_id, members)
+            await self._remove(
+                f"ClusterId == {cluster_id} && member(ProcId, {{{members}}})", GIVEN_UP
+            )
+        gone = {ad.process for over in more.values() for ad in over}
+        return [ad for ad in ads if ad.process not in gone]
 
     async def _look_at_lost(self, cycle: _Cycle) -> None:
         """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
@@ -271,7 +299,7 @@ class Follower:
 
 
 def _this(ad: Ad) -> str:
-    return f"(ClusterId == {ad.cluster_id} && {CONTAINER_NUMBER} == {ad.number})"
+    return f"(ClusterId == {ad.cluster_id} && ProcId == {ad.process_id})"
 
 
 def _failed(ad: Ad, words: str) -> ContainerReport:

@@ -75,6 +75,9 @@ class Supply(Protocol):
     async def issue(self, job: JobSummary) -> list[SecretStr]:
         """A token for each of a job's containers."""
 
+    async def holders(self, job_id: str) -> Mapping[int, str]:
+        """By number, the processes that have claimed containers of a job."""
+
 
 class HTCondorSite:
     """A pool of HTCondor. Workers on its nodes report by calling this service."""
@@ -99,6 +102,8 @@ class HTCondorSite:
         self._follower = Follower(
             self._pool,
             self._logs,
+            # Only ours claim.
+            supply.holders if worker.own is not None else None,
             match_wait=worker.settings.match_wait_min * 60,
             node_wait=worker.settings.node_wait_min * 60,
         )

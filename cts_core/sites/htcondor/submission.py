@@ -18,7 +18,7 @@ JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
 NUMBER = "container_number"
 """The variable of the submit description, and the one column of its itemdata."""
 GIVEN_UP = "CTS: begun anew"
-"""Why we remove a cluster whose start broke off before HTCondor had all that it needs."""
+"""Why we remove what is to be as if it had never been: a start that broke off, or one too many."""
 _USER = re.compile(r"[A-Za-z0-9_]+")
 _MIB = 1 << 20
 _KEPT_SECONDS = 7 * 24 * 3600

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from cts_core.engine.supply import WorkerSupply
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
 from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.archive import WorkerArchive
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import Worker
+from cts_core.sites.htcondor.submission import Worker, any_job
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 from tests.factories import make_job_record
@@ -69,6 +70,9 @@ class FolderSupply:
     """Lets nodes find our worker where they find everything here."""
 
     folder: Path
+    held: Mapping[int, str] = field(default_factory=dict)
+    engines: WorkerSupply | None = None
+    """Who knows what was claimed, where there are records."""
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
         folder = self.folder / "external_exec/files/worker"
@@ -79,6 +83,9 @@ class FolderSupply:
     async def issue(self, job: JobSummary) -> list[SecretStr]:
         return [SecretStr(f"secret {n} of {job.id}") for n in range(job.job_input.num_containers)]
 
+    async def holders(self, job_id: str) -> Mapping[int, str]:
+        return self.held if self.engines is None else await self.engines.holders(job_id)
+
 
 @dataclass
 class Ground:
@@ -87,9 +94,11 @@ class Ground:
     pool: CondorPool
     nodes: Nodes
     settings: dict[str, Any]
+    supply: FolderSupply = field(init=False)
     site: HTCondorSite = field(init=False)
 
     def __post_init__(self) -> None:
+        self.supply = FolderSupply(self.nodes.folder)
         self.site = self.make_site()
 
     def make_site(self, **changes: Any) -> HTCondorSite:
@@ -98,7 +107,7 @@ class Ground:
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
         root = self.nodes.url if own else "http://cts.invalid/cts"
         worker = Worker(root, s3, "logs/container_logs", settings, own and (lambda: own))
-        return HTCondorSite(worker, FolderSupply(self.nodes.folder))
+        return HTCondorSite(worker, self.supply)
 
     def job(self, **changes: Any) -> JobRecord:
         return make_job_record(**{"cluster": "kbase", "image": "fake/image", **changes})
@@ -113,11 +122,22 @@ class Ground:
 
     async def start_own(self, script: str, **changes: Any) -> JobRecord:
         """A job whose containers run this script as our own worker."""
-        await self.site.close()
-        self.site = self.make_site(own=WorkerArchive((_LEFT + script).encode(), b"code"))
+        await self.run_own(script)
         job = self.job(**changes)
         details = await self.hand_over(job)
         return job.model_copy(update={"htcondor_details": details})
+
+    async def run_own(self, script: str) -> None:
+        """Have nodes run this script as our own worker."""
+        await self.site.close()
+        self.site = self.make_site(own=WorkerArchive((_LEFT + script).encode(), b"code"))
+
+    async def processes(self, job: JobRecord) -> set[str]:
+        """Of the job, in the queue."""
+        rows = await self.site._pool.call(
+            "query", constraint=any_job([job.id]), attributes=["ClusterId", "ProcId"]
+        )
+        return {f"{cluster}.{process}" for cluster, process in rows}
 
     async def hand_over(self, job: JobRecord) -> Any:
         outcome = await self.site.start(job, plan_job(job.job_input, job.image.entrypoint))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,34 @@ import pytest
 
 from cts_core.engine.advance import Advance
 from cts_core.engine.jobs import cancel_job
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.supply import WorkerSupply
+from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import UnavailableError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.model.base import utc_now
+from cts_core.model.job import S3File
 from cts_core.model.record import JobRecord
+from cts_core.model.site import Cluster
+from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import Claim
 from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.sites.htcondor.ads import Status
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
+from tests.factories import CRC
 from tests.services.condor import CPUS
 
 pytestmark = pytest.mark.slow
+HOLD_ON = "while :; do sleep 0.1; done"
+RUNS = (
+    JobState.JOB_SUBMITTING,
+    JobState.JOB_SUBMITTED,
+    JobState.UPLOAD_SUBMITTING,
+    JobState.UPLOAD_SUBMITTED,
+)
 
 
 @dataclass
@@ -54,21 +71,28 @@ class Driven:
         return found
 
 
-@pytest.fixture
-async def driven(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
-    await ground.site.close()
-    ground.settings["executable_url"] = f"{ground.nodes.url}/none.sh"
-    ground.site = ground.make_site()
+@asynccontextmanager
+async def driving(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
     store, objects = SQLiteStore(tmp_path / "records.sqlite"), DirectoryStore(tmp_path / "objects")
     await store.open()
     await objects.open()
     hub = Hub(store)
     advance = Advance(ground.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
     await advance.start()
+    ground.supply.engines = WorkerSupply(store, objects, log_dir="logs/cts")
     yield Driven(ground, store, advance)
     await advance.stop()
     await objects.close()
     await store.close()
+
+
+@pytest.fixture
+async def driven(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
+    await ground.site.close()
+    ground.settings["executable_url"] = f"{ground.nodes.url}/none.sh"
+    ground.site = ground.make_site()
+    async with driving(ground, tmp_path) as driven:
+        yield driven
 
 
 async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Driven) -> None:
@@ -111,3 +135,34 @@ async def test_a_cancel_while_the_schedd_is_away(driven: Driven) -> None:
         os.kill(schedd, signal.SIGCONT)
         await impatient.close()
     await driven.until_state(job, JobState.CANCELED)
+
+
+async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_run(
+    ground: Ground, tmp_path: Path
+) -> None:
+    await ground.run_own(HOLD_ON)
+    async with driving(ground, tmp_path) as driven:
+        job = await driven.submit(ground.job(num_containers=2))
+        started = await driven.until_state(job, JobState.DOWNLOAD_SUBMITTED)
+        second = await ground.site._submit(job)
+        (first,) = started.htcondor_details.cluster_id
+        assert second > first
+        ran = {number: f"{second}.{number}" for number in range(2)}
+        for number, process in ran.items():
+            claim = Claim(process=process, run=0, worker=str(number))
+            assert await driven.store.claim_container(job.id, number, claim)
+
+        async def is_settled() -> bool:
+            return await ground.processes(job) == set(ran.values())
+
+        await ground.until(is_settled)
+        sites = SiteDirectory({Cluster.KBASE: ground.site}, driven.store)
+        updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.hint)
+        for number in ran:
+            for state in RUNS:
+                await updates.take(job.id, number, state, ContainerUpdate(time=utc_now()))
+            outputs = [S3File(file=f"data/out/{number}", crc64nvme=CRC)]
+            end = ContainerUpdate(time=utc_now(), exit_code=0, outputs=outputs)
+            await updates.take(job.id, number, JobState.COMPLETE, end)
+        ended = await driven.until_state(job, JobState.COMPLETE)
+        assert ended.output_file_count == len(ran)

@@ -13,6 +13,7 @@ import pytest
 
 from cts_core.errors import IllegalParameterError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
+from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import follow
 from cts_core.sites.htcondor.submission import submit_description
 from cts_core.states import JobState
@@ -65,7 +66,7 @@ async def test_start_again_is_harmless(ground: Ground) -> None:
     assert await ground.hand_over(job) == job.htcondor_details
 
 
-async def test_of_two_clusters_the_lower_stays(ground: Ground) -> None:
+async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(ground: Ground) -> None:
     job = await ground.start(HOLD_ON)
     # Another server looked before the first had submitted.
     second = await ground.site._pool.call(
@@ -75,15 +76,39 @@ async def test_of_two_clusters_the_lower_stays(ground: Ground) -> None:
     )
     (first,) = job.htcondor_details.cluster_id
     assert second > first
+    await _until_left(ground, job, {f"{first}.0"})
+    assert await ground.hand_over(job) == job.htcondor_details
 
-    async def is_one() -> bool:
-        await ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]})
-        rows = await ground.site._pool.call(
-            "query", constraint=f'CTSJobID == "{job.id}"', attributes=["ClusterId"]
-        )
-        return rows == [[first]]
 
-    await ground.until(is_one)
+async def test_of_two_clusters_what_has_claimed_stays(ground: Ground) -> None:
+    job = await ground.start_own(HOLD_ON, num_containers=3)
+    (first,) = job.htcondor_details.cluster_id
+    second = await ground.site._submit(job)
+    states = {job.id: [S.DOWNLOAD_SUBMITTED] * 3}
+    # Any of them may be the one that claims.
+    for _ in range(3):
+        assert await ground.site.poll(states) == {}
+    both = {f"{cluster}.{number}" for cluster in (first, second) for number in range(3)}
+    assert await ground.processes(job) == both
+    ground.supply.held = {0: f"{second}.0", 1: f"{first}.1"}
+
+    await _until_left(ground, job, both - {f"{first}.0", f"{second}.1"})
+    ground.supply.held = {**ground.supply.held, 2: f"{second}.2"}
+    await _until_left(ground, job, {f"{second}.0", f"{first}.1", f"{second}.2"})
+    # What is gone is as if it had never been.
+    for number, cluster in ((0, second), (1, first), (2, second)):
+        assert (await ground.site.runner_status(job, number))["ClusterId"] == cluster
+
+
+async def _until_left(ground: Ground, job: JobRecord, processes: set[str]) -> None:
+    """Poll until these are all that is in the queue; nothing is to be told of it."""
+
+    async def is_so() -> bool:
+        states = [S.DOWNLOAD_SUBMITTED] * job.job_input.num_containers
+        assert await ground.site.poll({job.id: states}) == {}
+        return await ground.processes(job) == processes
+
+    await ground.until(is_so)
 
 
 async def test_a_worker_that_fails_is_told_with_the_pools_reason(ground: Ground) -> None:
