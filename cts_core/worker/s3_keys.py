@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping
+from typing import Callable, Dict, Mapping
 from urllib.parse import urlsplit
 
 from cts_core.worker.sigv4 import Signer, query, quoted
@@ -43,7 +43,12 @@ class KeyGrants:
         self._signer = Signer(keys.access_key, keys.secret, keys.region)
 
     def grant(
-        self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        headers: Dict[str, str],
+        check: Callable[[], None] | None = None,  # noqa: ARG002 - nothing is waited for
     ) -> Grant:
         """Leave for one request about the object at ``path``, now."""
         place, asked = f"{self._base}/{quoted(path)}", query(parameters)

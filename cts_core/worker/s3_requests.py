@@ -7,7 +7,6 @@ long: a container that has run should not be lost because its outputs could not 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from contextlib import closing, contextmanager
 from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
@@ -26,12 +25,20 @@ _T = TypeVar("_T")
 
 
 class Grants(Protocol):
-    """Allows requests: by keys, or by asking somebody who has them. For one thread at a time."""
+    """Allows requests: by keys, or by asking somebody who has them. For many threads."""
 
     def grant(
-        self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        headers: Dict[str, str],
+        check: Callable[[], None] = ...,
     ) -> Grant:
-        """Leave for one request about the object at ``path``, now."""
+        """Leave for one request about the object at ``path``, now.
+
+        ``check`` is called now and then while this waits; what it raises ends it.
+        """
 
 
 class S3Requests:
@@ -44,8 +51,6 @@ class S3Requests:
         self._model = http
         self._free: List[Http] = [http]
         self._grants = grants
-        self._turn = threading.Lock()
-        """For whoever asks for leave."""
         self._lanes = lanes
         self._pause = pause
         self._is_away = False
@@ -86,10 +91,10 @@ class S3Requests:
     def _leave(
         self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
     ) -> Grant:
-        with self._turn:
-            if method != "DELETE":  # what is given up is cleared away all the same
-                self._lanes.check()
+        if method == "DELETE":  # what is given up is cleared away all the same
             return self._grants.grant(method, path, parameters, headers)
+        self._lanes.check()
+        return self._grants.grant(method, path, parameters, headers, self._lanes.check)
 
     @contextmanager
     def _connection(self) -> Iterator[Http]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping
 from urllib.parse import quote
@@ -17,9 +18,11 @@ MAX_PLAN = 1 << 28
 """Bytes of a plan, which names every input of its container."""
 _FIRST_PAUSE = 0.2
 _BATCH = 100
-"""Inputs whose leave is asked for at once; what is not used in time is asked for again."""
+"""Requests whose leave is asked for at once; what is asked for ahead and not used in time is asked for again."""
 _GOOD_SECONDS = 300.0
 """For how long leave is used: well below the quarter of an hour that it is good for."""
+_TICK_SECONDS = 0.2
+"""Between two looks at whether what is waited for is still wanted."""
 
 
 class ServiceError(Exception):
@@ -42,7 +45,7 @@ def backoff(tries: int, most: float) -> float:
 
 
 class Service:
-    """One container's door to the service. For one thread."""
+    """One container's door to the service. For one thread at a time."""
 
     def __init__(
         self,
@@ -77,12 +80,27 @@ class Service:
         """Say which state the container has reached. Raises ServiceError."""
         self._ask("PUT", f"update/{quote(state)}", said)
 
-    def grants(self, requests: List[Dict[str, Any]]) -> List[Grant]:
-        """Leave for requests to the object store. Raises ServiceError."""
-        found = self._ask("POST", "objects", {"requests": requests})["requests"]
+    def grants(
+        self, requests: List[Dict[str, Any]], check: Callable[[], None] | None = None
+    ) -> List[Grant]:
+        """Leave for requests to the object store, for each. Raises ServiceError.
+
+        ``check`` is called now and then between two tries; what it raises ends them.
+        """
+        found = self._ask("POST", "objects", {"requests": requests}, check)["requests"]
+        if len(found) != len(requests):
+            raise ServiceError(
+                f"The service was asked for {len(requests)} leaves and gave {len(found)}"
+            )
         return [Grant(one["url"], one["headers"]) for one in found]
 
-    def _ask(self, method: str, what: str, said: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def _ask(
+        self,
+        method: str,
+        what: str,
+        said: Mapping[str, object] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Any:  # noqa: ANN401 - JSON
         deadline, tries = time.monotonic() + self._patience, 0
         while True:
             try:
@@ -98,7 +116,16 @@ class Service:
                         f"The service could not be used for {self._patience:.0f} seconds ({what}: {why})"
                     ) from e
             tries += 1
-            self._pause(backoff(tries, MAX_PAUSE_SECONDS))
+            self._wait(backoff(tries, MAX_PAUSE_SECONDS), check)
+
+    def _wait(self, seconds: float, check: Callable[[], None] | None) -> None:
+        if check is None:
+            self._pause(seconds)
+            return
+        while seconds > 0:
+            check()
+            self._pause(min(seconds, _TICK_SECONDS))
+            seconds -= _TICK_SECONDS
 
     def _try(self, method: str, what: str, said: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - JSON
         data = b"" if said is None else json.dumps(said).encode()
@@ -116,37 +143,121 @@ class Service:
             raise Passing("what came is no JSON") from e
 
 
+class _Wanted:
+    """What one thread waits for."""
+
+    def __init__(self, request: Dict[str, Any], *, is_input: bool) -> None:
+        self.request = request
+        self.is_input = is_input
+        """Whether it is to read one of the inputs, whole."""
+        self.leave: Grant | None = None
+        self.error: ServiceError | None = None
+
+    @property
+    def path(self) -> str:
+        """Of the object."""
+        return str(self.request["path"])
+
+
 class RemoteGrants:
-    """Asks the service for leave; for the inputs, which are known beforehand, for many at once."""
+    """Asks the service for leave, for many threads: what they want while a question is under way, goes with the next one.
+
+    Inputs, which are known beforehand, are asked for ahead.
+    """
 
     def __init__(self, service: Service, inputs: List[str]) -> None:
         self._service = service
         self._inputs = inputs
         self._places = {path: place for place, path in enumerate(inputs)}
+        self._changed = threading.Condition()
+        self._waiting: List[_Wanted] = []
+        self._is_asking = False
+        """Whether some thread does."""
         self._ready: Dict[str, Grant] = {}
+        """For the inputs that were asked for ahead last."""
         self._until = 0.0
 
     def grant(
-        self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        headers: Dict[str, str],
+        check: Callable[[], None] | None = None,
     ) -> Grant:
-        """Leave for one request. Raises S3Error."""
+        """Leave for one request. Raises S3Error, and what ``check`` raises, which is called while this waits."""
         asked = {"method": method, "path": path, "parameters": dict(parameters), "headers": headers}
+        is_input = method == "GET" and not parameters and not headers and path in self._places
+        own = _Wanted(asked, is_input=is_input)
+        with self._changed:
+            self._waiting.append(own)
         try:
-            if method == "GET" and not parameters and not headers and path in self._places:
-                return self._input(path)
-            return self._service.grants([asked])[0]
-        except ServiceError as e:
-            raise S3Error(str(e)) from e
+            while own.leave is None:
+                if check is not None:
+                    check()
+                if own.error is not None:
+                    raise S3Error(str(own.error)) from own.error
+                self._go_on(own, check)
+        finally:
+            with self._changed:
+                self._waiting.remove(own)
+        return own.leave
 
-    def _input(self, path: str) -> Grant:
-        if path not in self._ready or time.monotonic() > self._until:
-            start = self._places[path]
-            wanted = self._inputs[start : start + _BATCH]
-            granted = self._service.grants([{"method": "GET", "path": one} for one in wanted])
-            self._ready = dict(zip(wanted, granted))
-            self._until = time.monotonic() + _GOOD_SECONDS
-        # Used once: a further try may come late.
-        return self._ready.pop(path)
+    def _go_on(self, own: _Wanted, check: Callable[[], None] | None) -> None:
+        """Ask for all that waits, or wait a little for who does."""
+        with self._changed:
+            if self._is_asking and not self._is_settled(own):
+                self._changed.wait(_TICK_SECONDS)
+            if self._is_asking or self._is_settled(own):
+                return
+            self._is_asking = True
+            together = [one for one in self._waiting if not self._is_settled(one)][:_BATCH]
+        try:
+            self._ask(together, self._ahead_of(together), check)
+        finally:
+            with self._changed:
+                self._is_asking = False
+                self._changed.notify_all()
+
+    def _is_settled(self, wanted: _Wanted) -> bool:
+        if wanted.is_input and wanted.leave is None and time.monotonic() <= self._until:
+            # Used once: a further try may come late.
+            wanted.leave = self._ready.pop(wanted.path, None)
+        return wanted.leave is not None or wanted.error is not None
+
+    def _ahead_of(self, wanted: List[_Wanted]) -> List[str]:
+        """The inputs that will be wanted next, as many as there is room for."""
+        places = [self._places[one.path] for one in wanted if one.is_input]
+        if not places:
+            return []
+        start = max(places) + 1
+        return self._inputs[start : start + _BATCH - len(wanted)]
+
+    def _ask(
+        self, wanted: List[_Wanted], ahead: List[str], check: Callable[[], None] | None
+    ) -> None:
+        """Settle each. Raises what ends the tries of this thread alone."""
+        requests = [one.request for one in wanted]
+        requests += [{"method": "GET", "path": path} for path in ahead]
+        try:
+            granted = self._service.grants(requests, check)
+        except RefusalError as e:
+            if len(requests) > 1:
+                # It does not say of which: each is asked for alone.
+                for one in wanted:
+                    self._ask([one], [], check)
+            else:
+                wanted[0].error = e
+        except ServiceError as e:
+            for one in wanted:
+                one.error = e
+        else:
+            with self._changed:
+                for one, leave in zip(wanted, granted):
+                    one.leave = leave
+                if ahead:
+                    self._ready = dict(zip(ahead, granted[len(wanted) :]))
+                    self._until = time.monotonic() + _GOOD_SECONDS
 
 
 def _refusal(error: Exception) -> RefusalError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from dataclasses import dataclass, field
 from typing import Dict, Mapping
 from urllib.parse import quote
 
@@ -28,16 +29,23 @@ def query(parameters: Mapping[str, str]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Daily:
+    """What is good for a day."""
+
+    day: str
+    scope: str
+    key: bytes = field(repr=False)
+
+
 class Signer:
-    """Signs with one pair of keys for one region."""
+    """Signs with one pair of keys for one region. For many threads."""
 
     def __init__(self, access_key: str, secret: str, region: str) -> None:
         self._access_key = access_key
         self._secret = secret.encode()
         self._region = region
-        self._day = ""
-        self._scope = ""
-        self._key = b""
+        self._latest = self._daily("")
 
     def sign(
         self, method: str, host: str, path: str, parameters: str, headers: Mapping[str, str]
@@ -47,8 +55,10 @@ class Signer:
         ``path`` and ``parameters`` are quoted.
         """
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        if now[:8] != self._day:
-            self._renew(now[:8])
+        daily = self._latest
+        if now[:8] != daily.day:
+            # As a whole: other threads sign meanwhile.
+            daily = self._latest = self._daily(now[:8])
         signed = {
             **headers,
             "host": host,
@@ -69,18 +79,16 @@ class Signer:
             ]
         )
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        text = f"{_ALGORITHM}\n{now}\n{self._scope}\n{digest}"
-        signature = hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        text = f"{_ALGORITHM}\n{now}\n{daily.scope}\n{digest}"
+        signature = hmac.new(daily.key, text.encode(), hashlib.sha256).hexdigest()
         signed["authorization"] = (
-            f"{_ALGORITHM} Credential={self._access_key}/{self._scope}, "
+            f"{_ALGORITHM} Credential={self._access_key}/{daily.scope}, "
             f"SignedHeaders={named}, Signature={signature}"
         )
         return signed
 
-    def _renew(self, day: str) -> None:
-        """A signing key is good for a day."""
+    def _daily(self, day: str) -> _Daily:
         key = b"AWS4" + self._secret
         for part in (day, self._region, "s3", "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        self._day, self._key = day, key
-        self._scope = f"{day}/{self._region}/s3/aws4_request"
+        return _Daily(day, f"{day}/{self._region}/s3/aws4_request", key)

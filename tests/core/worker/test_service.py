@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -100,4 +102,141 @@ def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
 def test_what_the_service_refuses_is_no_fault_of_the_object_alone():
     asked, _, _ = service(refused(403, 20000, "may not PUT"))
     with pytest.raises(S3Error, match="may not PUT"):
+        RemoteGrants(asked, []).grant("PUT", "data/x", {}, {})
+
+
+# -- many threads ----------------------------------------------------------------------------------
+
+
+class Gate(Answers):
+    """The same; a question is answered once so many threads have asked for leave."""
+
+    def __init__(self, threads: int, *answers: object) -> None:
+        super().__init__(*answers)
+        self.threads = threads
+        self.here: set[int] = set()
+        self.changed = threading.Condition()
+        self.is_asked = threading.Event()
+
+    def check(self) -> None:
+        with self.changed:
+            self.here.add(threading.get_ident())
+            self.changed.notify_all()
+
+    def ask(self, method, grant, body=None, *, limit=0):
+        self.is_asked.set()
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.here) >= self.threads, 60)
+        return super().ask(method, grant, body, limit=limit)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(said["requests"]) for _, _, said in self.asked]
+
+
+class Picky(Gate):
+    """The same; one path is refused, with all that is asked for beside it."""
+
+    def granted(self, said) -> str:
+        if any(one["path"] == "data/bad" for one in said["requests"]):
+            raise refused(403, 20000, "may not PUT 'data/bad'")
+        return super().granted(said)
+
+
+def all_ask(http: Gate, paths: list[str], patience: float = 60) -> list[Future[str]]:
+    """Each path asked for by a thread of its own, all at once."""
+    grants = RemoteGrants(
+        Service(http, NODE, "t", patience=patience, pause=lambda _: None), inputs=[]
+    )
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return [
+            pool.submit(lambda path=path: grants.grant("PUT", path, {}, {}, http.check).url)
+            for path in paths
+        ]
+
+
+def test_what_threads_want_during_a_question_goes_with_the_next_and_at_most_100_at_once():
+    paths = [f"data/out/{n}" for n in range(130)]
+    http = Gate(len(paths))
+    assert [asked.result() for asked in all_ask(http, paths)] == paths
+    assert sum(http.sizes) == len(paths)
+    assert len(http.sizes) <= 3
+    assert max(http.sizes) <= 100
+
+
+def test_a_question_that_fails_fails_for_all_who_waited_for_it():
+    http = Gate(5, *[Passing("away")] * 2)
+    for asked in all_ask(http, ["data/x"] * 5, patience=0):
+        with pytest.raises(S3Error, match="away"):
+            asked.result()
+    assert len(http.asked) <= 2
+
+
+def test_what_is_refused_is_refused_to_who_wants_it_alone():
+    paths = ["data/a", "data/b", "data/bad", "data/c"]
+    asked = dict(zip(paths, all_ask(Picky(4), paths), strict=True))
+    with pytest.raises(S3Error, match="may not PUT"):
+        asked.pop("data/bad").result()
+    assert {path: one.result() for path, one in asked.items()} == {path: path for path in asked}
+
+
+class NotWantedError(Exception):
+    pass
+
+
+class Wish:
+    """Whether something is wanted, as threads check it."""
+
+    def __init__(self) -> None:
+        self.is_checked = threading.Event()
+        self.is_over = threading.Event()
+
+    def check(self) -> None:
+        self.is_checked.set()
+        if self.is_over.is_set():
+            raise NotWantedError
+
+
+def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
+    http, wish = Gate(2), Wish()
+    grants = RemoteGrants(Service(http, NODE, "t", patience=60), inputs=[])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(grants.grant, "PUT", "data/a", {}, {}, http.check)
+        assert http.is_asked.wait(60)
+        second = pool.submit(grants.grant, "PUT", "data/b", {}, {}, wish.check)
+        assert wish.is_checked.wait(60)
+        wish.is_over.set()
+        with pytest.raises(NotWantedError):
+            second.result(60)
+        assert not first.done()
+        http.check()
+        assert first.result(60).url == "data/a"
+
+
+def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_others():
+    http, wish = Gate(1, Passing("away")), Wish()
+    service = Service(http, NODE, "t", patience=60, pause=lambda _: wish.is_over.set())
+    grants = RemoteGrants(service, inputs=[])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(grants.grant, "PUT", "data/a", {}, {}, wish.check)
+        assert http.is_asked.wait(60)
+        second = pool.submit(grants.grant, "PUT", "data/b", {}, {}, http.check)
+        with pytest.raises(NotWantedError):
+            first.result(60)
+        assert second.result(60).url == "data/b"
+
+
+def test_inputs_are_asked_for_ahead_for_all_threads():
+    asked, http, _ = service()
+    paths = [f"data/{n}" for n in range(1000)]
+    grants = RemoteGrants(asked, paths)
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(lambda path: grants.grant("GET", path, {}, {}).url, paths))
+    assert found == paths
+    assert len(http.asked) < 100
+
+
+def test_an_answer_with_less_leave_than_was_asked_for_is_none():
+    asked, _, _ = service(json.dumps({"requests": []}))
+    with pytest.raises(S3Error, match="gave 0"):
         RemoteGrants(asked, []).grant("PUT", "data/x", {}, {})

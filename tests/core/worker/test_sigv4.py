@@ -1,0 +1,51 @@
+"""Requests to S3 are signed the same, whoever signs beside."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from cts_core.worker import sigv4
+from cts_core.worker.sigv4 import Signer
+
+TIMES = ("20261231T235959Z", "20270101T000000Z")
+"""By which the key of another day is to be used."""
+
+
+def made() -> Signer:
+    return Signer("key", "secret", "us-east-1")
+
+
+def test_threads_of_different_days_sign_as_each_would_alone(monkeypatch) -> None:
+    own = threading.local()
+    clock = SimpleNamespace(strftime=lambda *_: own.now, gmtime=lambda: None)
+    monkeypatch.setattr(sigv4, "time", clock)
+
+    def sign(signer: Signer, now: str) -> str:
+        own.now = now
+        return signer.sign("GET", "host", "/data/a", "", {})["authorization"]
+
+    expected = {now: sign(made(), now) for now in TIMES}
+    shared = made()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            signed = list(pool.map(lambda now: (now, sign(shared, now)), TIMES * 1500))
+    finally:
+        sys.setswitchinterval(interval)
+    assert {signature for now, signature in signed if signature != expected[now]} == set()
+
+
+@pytest.mark.parametrize("now", TIMES)
+def test_the_day_is_what_the_key_is_good_for(monkeypatch, now: str) -> None:
+    monkeypatch.setattr(
+        sigv4, "time", SimpleNamespace(strftime=lambda *_: now, gmtime=lambda: None)
+    )
+    signed = made().sign("GET", "host", "/data/a", "", {})
+    assert f"Credential=key/{now[:8]}/us-east-1/s3/aws4_request" in signed["authorization"]
+    assert signed["x-amz-date"] == now
