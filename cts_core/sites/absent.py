@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cts_core.errors import SiteUnavailableError
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
@@ -35,7 +35,11 @@ class AbsentSite:
         """See the port."""
         return {}
 
-    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:  # noqa: ARG002 - the port's
+    async def measured(
+        self,
+        job: JobSummary,  # noqa: ARG002 - the port's
+        numbers: Collection[int],  # noqa: ARG002
+    ) -> Mapping[int, ContainerOutcome]:
         """See the port."""
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -93,8 +93,13 @@ class Runner(Protocol):
     async def cancel(self, job_id: str) -> bool:
         """Stop everything of this job. True once no container of it runs or ever will."""
 
-    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:
-        """What containers used, by their numbers, where the site knows it and their workers did not say."""
+    async def measured(
+        self, job: JobSummary, numbers: Collection[int]
+    ) -> Mapping[int, ContainerOutcome]:
+        """What these containers used, whose workers did not say, by their numbers where the site knows it.
+
+        May wait some seconds for what is about to be known.
+        """
 
 
 class Site(Runner, Protocol):

@@ -113,11 +113,16 @@ class Ad:
         return self.server_time - self.submitted
 
     @property
+    def is_on_node(self) -> bool:
+        """Whether a node has it, as far as the schedd knows."""
+        return self.status in _ON_NODE
+
+    @property
     def seconds_lost(self) -> float:
         """How long its node has not answered, or not said that it is rid of what was removed; else 0."""
         if self.status == Status.REMOVED:
             return self.seconds_in_status
-        if self.status not in _ON_NODE or self.server_time is None or self.disconnected is None:
+        if not self.is_on_node or self.server_time is None or self.disconnected is None:
             return 0.0
         if self.disconnected < (self.lease_renewed or 0):
             return 0.0

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from cts_core.plan import ContainerPlan
 from cts_core.sites.htcondor.ads import (
     ATTRIBUTES,
     CANCELED_REASON,
+    Ad,
     Hold,
     Status,
     measured,
@@ -53,6 +54,9 @@ from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 20.0
+"""The patience with workers that have said how their containers ended, and are not gone yet."""
+_GONE_TICK_SECONDS = 0.5
 PING_SECONDS = 5.0
 """How long ``describe`` waits for the pool, and how long its answer is good for."""
 SUBMIT_SECONDS = 0.02
@@ -240,8 +244,22 @@ class HTCondorSite:
             )
         return not left
 
-    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:
-        """See the port. Raises UnavailableError."""
+    async def measured(
+        self, job: JobSummary, numbers: Collection[int]
+    ) -> Mapping[int, ContainerOutcome]:
+        """See the port. Raises UnavailableError.
+
+        A worker says that it has ended before it does, and HTCondor counts what it used when it is gone.
+        """
+        deadline = time.monotonic() + GONE_SECONDS
+        while True:
+            found = {ad.number: ad for ad in reversed(await self._ads(job)) if ad.number in numbers}
+            if time.monotonic() > deadline or not any(ad.is_on_node for ad in found.values()):
+                return {number: measured(ad) for number, ad in found.items()}
+            await asyncio.sleep(_GONE_TICK_SECONDS)
+
+    async def _ads(self, job: JobSummary) -> list[Ad]:
+        """Of a job's processes, the newest first."""
         ours = any_started([job.id])
         seen = await self._pool.call("query", constraint=ours, attributes=ATTRIBUTES)
         count = job.job_input.num_containers
@@ -254,7 +272,7 @@ class HTCondorSite:
                 match=count - len(seen),
                 since=f"EnteredCurrentStatus < {created - 600}",
             )
-        return {ad.number: measured(ad) for ad in reversed(read_ads(seen))}
+        return read_ads(seen)
 
     async def open_log(
         self,

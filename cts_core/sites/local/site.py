@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -282,7 +282,11 @@ class LocalSite:
         except OSError as e:
             raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
 
-    async def measured(self, job: JobSummary) -> Mapping[int, ContainerOutcome]:  # noqa: ARG002 - the port's
+    async def measured(
+        self,
+        job: JobSummary,  # noqa: ARG002 - the port's
+        numbers: Collection[int],  # noqa: ARG002
+    ) -> Mapping[int, ContainerOutcome]:
         """See the port. Workers here say all that is known."""
         return {}
 

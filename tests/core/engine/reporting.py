@@ -31,6 +31,7 @@ class ReportingSite:
         self.staged: list[str] = []
         self.cleaned: list[str] = []
         self.polled: list[str] = []
+        self.measured_numbers: list[set[int]] = []
         self.measures: dict[int, ContainerOutcome] = {}
         self.report: RefdataReport | CTSError = RefdataReport(ReferenceDataState.CREATED)
 
@@ -64,8 +65,9 @@ class ReportingSite:
     async def cancel(self, job_id: str) -> bool:
         return True
 
-    async def measured(self, *_: object) -> Mapping[int, ContainerOutcome]:
-        return self.measures
+    async def measured(self, _: object, numbers: set[int]) -> Mapping[int, ContainerOutcome]:
+        self.measured_numbers.append(numbers)
+        return {number: found for number, found in self.measures.items() if number in numbers}
 
     async def open_log(self, *_: object, **__: object) -> None:
         return None

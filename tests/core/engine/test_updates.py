@@ -14,7 +14,7 @@ from cts_core import errors
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.update import ContainerUpdate, NodeUpdate
 from cts_core.states import TERMINAL, JobState, is_late, may_follow
 from tests.core.engine.conftest import Bench
 from tests.core.engine.reporting import ReportingSite, bench_with
@@ -86,9 +86,11 @@ async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
     for number in range(2):
         await take(bench, job_id, *SUCCESS, number=number)
     await take(bench, job_id, S.COMPLETE, outputs=[S3File(file="data/out/0", crc64nvme=CRC)])
-    await take(bench, job_id, S.COMPLETE, number=1)
+    said = NodeUpdate(time=utc_now(), cpu_seconds=3600, wall_seconds=3600, max_memory=20)
+    await bench.engine.updates.take(job_id, 1, S.COMPLETE, said)
     job = await bench.ended(job_id)
-    assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1, 0.5, 11)
+    assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1.5, 0.75, 20)
+    assert site.measured_numbers == [{0}]
 
 
 async def test_no_outputs_at_all(bench: Bench):

@@ -1,0 +1,232 @@
+"""A cluster that the deployed service submitted, with its own worker and standing token, ends under ours: real pool, real records."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from test_htcondor import PATIENCE_SECONDS, WORKER, Service
+
+from cts_core.model.base import utc_now
+from cts_core.sections import MongoSettings
+from tests.core.test_mongo_deployed import DEPLOYED, live_job
+from tests.services.condor import INITIALDIR, CondorPool
+from tests.services.cts import CTSProcess
+from tests.services.kbase import cts_at_kbase
+from tests.services.proxy import Proxy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+VECTOR = json.loads((VECTORS / "condor.json").read_text())
+JOB = "22222222-0000-4000-8000-000000000000"
+"""The vector's, whose user is alice; it has two containers."""
+REPORT = 'update("upload_submitting"'
+BUSY_WORKER = WORKER.replace(REPORT, f"while time.process_time() < 2: pass\n{REPORT}")
+"""It uses as much of a cpu as HTCondor counts."""
+_RUNNING = 2
+"""As HTCondor has it."""
+FILES = (
+    "/cts/external_exec/files/condor/executable.sh",
+    "/cts/external_exec/files/code_archive.tgz",
+)
+
+
+class DeployedService(ThreadingHTTPServer):
+    """What is seen of it here: it hands out its worker, and is too busy for anything else."""
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                content = BUSY_WORKER.encode() if self.path in FILES else b""
+                self.send_response(200 if content else 503)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_PUT = do_GET  # noqa: N815 - as above
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@dataclass
+class Takeover:
+    """A job that the deployed service has left running, and our service, which is not there yet."""
+
+    service: Service
+    job_id: str
+    gate: Path
+    """For which containers wait."""
+
+    def wait_for_workers(self) -> None:
+        """Wait until HTCondor runs both containers."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (ads := self._ads()) != [_RUNNING] * 2:
+            assert time.monotonic() < deadline, ads
+            time.sleep(0.2)
+
+    def _ads(self) -> list[int]:
+        constraint = f'CTSJobID == "{self.job_id}"'
+        return [ad["JobStatus"] for ad in self.service.pool.ads(constraint, ["JobStatus"])]
+
+    def adopt(self) -> None:
+        """Take the job over, by the command, and start our service."""
+        words = ("-m", "cts_jupyter.command", "adopt", "--continue", self.job_id)
+        done = subprocess.run(
+            [sys.executable, *words],
+            env={**os.environ, **self.service.server.environ},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "1 job taken over\n"), done.stderr
+        self.service.start()
+
+
+def _left_behind(job_id: str, gate: str, cluster_id: int) -> dict[str, Any]:
+    """The job's document, moments after its submission."""
+    job = live_job(
+        id=job_id, state="download_submitted", htcondor_details={"cluster_id": [cluster_id]}
+    )
+    job["transition_times"] = job["transition_times"][:2]
+    late = utc_now() - timedelta(seconds=5) - job["transition_times"][-1]["time"]
+    for step in job["transition_times"]:
+        step["time"] += late
+        step["trans_id"] = str(uuid.uuid4())
+    job["job_input"]["params"]["environment"] = {"GATE": gate, "LOST": "9"}
+    return job | {"_update_time": job["transition_times"][-1]["time"]}
+
+
+def _containers(job: dict[str, Any]) -> list[dict[str, Any]]:
+    steps = [
+        {name: step[name] for name in ("state", "time", "_retry")}
+        for step in job["transition_times"]
+    ]
+    told = {"state": job["state"], "transition_times": steps, "_update_time": job["_update_time"]}
+    unknown = dict.fromkeys(("exit_code", "outputs", "admin_error", "traceback"))
+    return [{"id": job["id"], "sub_id": number, **told, **unknown} for number in (0, 1)]
+
+
+def _description(job_id: str, root_url: str) -> dict[str, str]:
+    """The vector's, for a job of this id and a service of this URL; the rest of its settings are the pool's."""
+    text = json.dumps(VECTOR["submit"])
+    for theirs, ours in (
+        (VECTOR["settings"]["service_root_url"], root_url),
+        (VECTOR["settings"]["token_path"], f"{INITIALDIR}/token"),
+        (VECTOR["settings"]["initialdir"], INITIALDIR),
+        (JOB, job_id),
+    ):
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    found: dict[str, str] = json.loads(text)
+    return found
+
+
+@pytest.fixture
+def db(mongo, mongo_settings) -> Iterator[Database]:
+    with mongo.client() as client:
+        yield client[mongo_settings.db]
+
+
+@pytest.fixture
+def records(mongo_settings: MongoSettings) -> dict[str, str]:
+    """The variables by which ours has its records in that database."""
+    return {
+        "CTS_RECORDS": "mongo",
+        "CTS_MONGO__HOST": mongo_settings.host,
+        "CTS_MONGO__DB": mongo_settings.db,
+        "CTS_MONGO__USER": mongo_settings.user,
+        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
+    }
+
+
+@pytest.fixture
+def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterator[Service]:
+    """Ours, not started, with the door through which workers find the deployed one."""
+    minio.empty()
+    (condor.pool / "work/token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
+    deployed = DeployedService()
+    door = Proxy(deployed.server_port)
+    environ = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor) | {
+        "CTS_CONFIG": os.devnull,
+        "CTS_ROOT_URL": f"{door.url}/cts",
+    }
+    alice = kbase_auth.add("alice", "KBASE_STAFF")
+    admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
+    server = CTSProcess(tmp_path / "server", environ)
+    try:
+        yield Service(server, door, condor, alice, admin, image="")
+    finally:
+        server.stop()
+        door.close()
+        deployed.shutdown()
+        deployed.server_close()
+
+
+@pytest.fixture
+def takeover(service: Service, db: Database, records: dict[str, str]) -> Iterator[Takeover]:
+    import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+
+    service.server.environ = {**service.server.environ, **records}
+    job_id = str(uuid.uuid4())
+    gate = service.pool.pool / "work" / f"gate-{job_id}"
+    submit = htcondor2.Submit(_description(job_id, f"{service.door.url}/cts"))
+    cluster = service.pool.schedd().submit(submit, itemdata=iter(VECTOR["itemdata"])).cluster()
+    for name in ("images", "refdata"):
+        db[name].insert_many(copy.deepcopy(DEPLOYED[name]))
+    job = _left_behind(job_id, f"{INITIALDIR}/{gate.name}", cluster)
+    db["jobs"].insert_one(job)
+    db["subjobs"].insert_many(_containers(job))
+    yield Takeover(service, job_id, gate)
+    gate.unlink(missing_ok=True)
+
+
+def test_it_completes(takeover: Takeover) -> None:
+    service, job_id = takeover.service, takeover.job_id
+    takeover.wait_for_workers()
+    takeover.adopt()
+    service.until_state(job_id, "job_submitting")
+    takeover.gate.touch()
+    service.until_state(job_id, "complete", "error")
+    job = service.job(job_id)
+    assert job["state"] == "complete", job
+    assert sorted(output["file"] for output in job["outputs"]) == [
+        "data/ana/out/0.txt", "data/ana/out/1.txt"
+    ]  # fmt: skip
+    assert (job["output_file_count"], job["max_memory"] > 0, job["cpu_hours"] > 0) == (
+        2,
+        True,
+        True,
+    )
+    assert service.call("GET", f"/jobs/{job_id}/exit_codes")["exit_codes"] == [0, 0]
+    told = service.call("GET", f"/admin/jobs/{job_id}", service.admin)
+    (cluster_id,) = told["htcondor_details"]["cluster_id"]
+    # Nothing was submitted again.
+    assert service.clusters(job_id) == [cluster_id] * 2
+
+
+def test_it_is_canceled(takeover: Takeover) -> None:
+    service, job_id = takeover.service, takeover.job_id
+    takeover.wait_for_workers()
+    takeover.adopt()
+    service.until_state(job_id, "job_submitting")
+    service.call("PUT", f"/jobs/{job_id}/cancel")
+    service.until_state(job_id, "canceled", "error")
+    assert service.job(job_id)["state"] == "canceled"
+    assert list(service.pool.schedd().query(f'CTSJobID == "{job_id}"')) == []
