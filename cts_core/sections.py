@@ -118,6 +118,12 @@ class LocalSettings(Section):
     network: Literal["own", "none"] = Field(
         "own", description="what containers of images reach: the runtime's own network, or none"
     )
+    image_bytes: int = Field(
+        100 << 30,
+        ge=1 << 20,
+        description="bytes of the images that apptainer has converted, here or on one node of kbase; those that were not "
+        "used for longest go first",
+    )
     log_limit: int = Field(
         16 << 20,
         ge=4096,

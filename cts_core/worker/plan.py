@@ -56,6 +56,8 @@ class WorkerPlan:
     """``<name>@<digest>``; empty for runtime ``host``."""
     image_folder: str = ""
     """Where a runtime without a store of its own keeps images."""
+    image_bytes: int = 100 << 30
+    """What they may take there, as far as nobody needs more at once."""
     plain_http: bool = False
     """Whether the image's registry is reached by http."""
     network: bool = True

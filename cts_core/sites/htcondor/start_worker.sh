@@ -27,15 +27,14 @@ fi
 # A run that was evicted may have left it.
 rm -rf "$code"
 mkdir "$code"
-"$python" -I -S -c '
+# What it says is kept in memory: on a full disk there is no room for it.
+said=$("$python" -I -S -c '
 import sys, tarfile
 with tarfile.open(sys.argv[1]) as archive:
     for entry in archive:
         archive.extract(entry, sys.argv[2])
-' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" "$code" \
-    2>"$scratch/cts-unpack.err" || {
-    echo "CTS: the code of the worker could not be unpacked:" >&2
-    cat "$scratch/cts-unpack.err" >&2
+' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" "$code" 2>&1) || {
+    printf '%s\n' "CTS: the code of the worker could not be unpacked:" "$said" >&2
     exit 1
 }
 exec "$python" -I -S "$code/cts_core/worker/start_node.py"

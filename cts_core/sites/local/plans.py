@@ -54,6 +54,7 @@ def worker_plan(
         runtime=job.job_input.runtime.total_seconds(),
         stop_grace=settings.stop_grace,
         log_limit=settings.log_limit,
+        image_bytes=settings.image_bytes,
         manifest_name=plan.manifest.name if plan.manifest else None,
         manifest_text=plan.manifest.text if plan.manifest else "",
         refdata_mount=params.refdata_mount_point or job.image.default_refdata_mount_point

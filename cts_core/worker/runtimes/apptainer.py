@@ -1,30 +1,25 @@
 """Containers of apptainer: processes of this user, below the worker's own, in namespaces of their own.
 
-It has no store of images: each is converted once to a file named by the image's digest. The user is the worker's, whatever
+It has no store of images: each is converted once to a file named by the image's digest (``kept.py``). The user is the worker's, whatever
 the image says, and its file system can be written as far as memory allows, and is thrown away. Memory is watched as that of host
 programs, since not every machine lets users have limits.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
-from contextlib import contextmanager, suppress
 from signal import SIGKILL
-from typing import Iterator
 
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import TAG
-from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts, open_up
+from cts_core.worker.runtimes import cli, kept
+from cts_core.worker.runtimes.container import Exit, Pause, mounts, open_up
 from cts_core.worker.runtimes.descendants import Descendants
-from cts_core.worker.runtimes.engine import PULL_SECONDS
-from cts_core.worker.runtimes.failures import pull_failure, start_failure
+from cts_core.worker.runtimes.failures import start_failure
+from cts_core.worker.runtimes.pull import pull
 from cts_core.worker.spool import STREAMS, ContainerFolder
 
-_LOCK_SECONDS = 0.5
-"""Between looks for the end of somebody else's fetching."""
 _VARIABLE = "APPTAINERENV_"
 """What begins so reaches the container: the option for it splits values at commas."""
 _NOT_STARTED, _FATAL = 255, "FATAL:   "
@@ -38,7 +33,11 @@ _END = 4096
 
 def image_file(plan: WorkerPlan) -> str:
     """The file that an image is kept in."""
-    return os.path.join(plan.image_folder, f"{plan.image.rpartition(':')[2]}.sif")
+    return kept.image_file(plan.image_folder, _digest(plan))
+
+
+def _digest(plan: WorkerPlan) -> str:
+    return plan.image.rpartition(":")[2]
 
 
 def pull_command(plan: WorkerPlan, target: str) -> list[str]:
@@ -71,21 +70,13 @@ class ApptainerContainer(Descendants):
     def prepare(self, pause: Pause) -> None:
         """See Container: fetch and convert the image, unless somebody did."""
         open_up(self._plan, self._folder)
-        file = image_file(self._plan)
-        os.makedirs(self._plan.image_folder, exist_ok=True)
-        with _locked(f"{file}.lock", pause):
-            if os.path.exists(file):
-                return
-            temporary = f"{file}.part"
-            try:
-                command = pull_command(self._plan, temporary)
-                answer = cli.run(command, patience=PULL_SECONDS, pause=pause)
-                if answer.code:
-                    raise RuntimeFault(pull_failure(self._plan.image, answer.said))
-                os.replace(temporary, file)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
+
+        def fetch(target: str) -> None:
+            pull(pull_command(self._plan, target), self._plan.image, pause)
+
+        folder, most = self._plan.image_folder, self._plan.image_bytes
+        # Held until this process ends.
+        self._image = kept.keep(folder, _digest(self._plan), fetch, most, pause)
 
     def place(self, text: str) -> str:
         """See Container."""
@@ -132,19 +123,3 @@ class ApptainerContainer(Descendants):
     def remove(self) -> bool:
         """See Container."""
         return self.signal(SIGKILL)
-
-
-@contextmanager
-def _locked(path: str, pause: Pause) -> Iterator[None]:
-    """Hold a lock that is let go of when its holder dies, however that happens."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                pause(_LOCK_SECONDS)
-        yield
-    finally:
-        os.close(fd)

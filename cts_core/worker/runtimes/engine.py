@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -31,14 +30,10 @@ from cts_core.worker.runtimes.commands import (
     remove_container,
 )
 from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, open_up
-from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
+from cts_core.worker.runtimes.failures import start_failure
+from cts_core.worker.runtimes.pull import pull
 from cts_core.worker.spool import OUTPUTS, STREAMS, ContainerFolder
 
-PULL_SECONDS = 3 * 3600.0
-"""What fetching an image may take."""
-PULL_TRIES = 4
-PULL_BACKOFF_SECONDS = 5.0
-"""Before the second try, with as much again by chance; twice as long before each further one."""
 _KILLED = 128 + SIGKILL
 _TRIES = 3
 """Of kills, before the engine's own command is killed, and of removals."""
@@ -80,20 +75,14 @@ class EngineContainer:
     def prepare(self, pause: Pause) -> None:
         """See Container: fetch the image, unless it is here."""
         open_up(self._plan, self._folder)
-        tries = 0
-        while not self._is_here(pause):
-            answer = cli.run(pull_command(self._plan), patience=PULL_SECONDS, pause=pause)
-            tries += 1
-            if answer.code:
-                if tries == PULL_TRIES or not is_temporary(answer.err):
-                    raise RuntimeFault(pull_failure(self._plan.image, answer.said))
-                wait = PULL_BACKOFF_SECONDS * 2 ** (tries - 1)
-                pause(wait * (1 + random.random()))  # noqa: S311 - so that not all try again at once
-            elif tries == PULL_TRIES:
-                raise RuntimeFault(
-                    f"The image {self._plan.image} was fetched, and is gone again: an administrator has to see "
-                    "what removes images from this machine."
-                )
+        if self._is_here(pause):
+            return
+        pull(pull_command(self._plan), self._plan.image, pause)
+        if not self._is_here(pause):
+            raise RuntimeFault(
+                f"The image {self._plan.image} was fetched, and is gone again: an administrator has to see "
+                "what removes images from this machine."
+            )
 
     def _is_here(self, pause: Pause) -> bool:
         form = "{{.Os}}/{{.Architecture}}"

@@ -20,7 +20,7 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 _DAMAGED = re.compile(
-    r"applying layer|applylayer|failed to register layer|processing tar|did not match|does not match|mismatch",
+    r"applying layer|applylayer|unpacking layer|failed to register layer|processing tar|did not match|does not match|mismatch",
     re.IGNORECASE,
 )
 """Of what came whole: how it ends, such as by an unexpected EOF, is no fault of the network."""

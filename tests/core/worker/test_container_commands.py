@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import apptainer, commands, engine
+from cts_core.worker.runtimes import apptainer, commands, engine, pull
 from cts_core.worker.runtimes.container import RuntimeFault
 from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
+from cts_core.worker.runtimes.table import RUNTIMES
 from cts_core.worker.spool import ContainerFolder
 from tests.core.worker.conftest import Box
 
@@ -155,6 +156,7 @@ def test_apptainer(plan: WorkerPlan) -> None:
         ("pull access denied for a, repository does not exist", "not in its registry", False),
         ("unauthorized: authentication required", "no login there", False),
         ("failed to register layer: exit status 1: unexpected EOF", "damaged", False),
+        ("unpacking layer sha256:0: read next entry: unexpected EOF", "damaged", False),
         ("no matching manifest for linux/amd64 in the manifest list entries", "damaged", False),
         ("something else", "could not be fetched. (something else)", False),
     ],
@@ -182,20 +184,26 @@ def test_start_failures(said: str, expected: str) -> None:
     assert expected in start_failure("/bin/tool", said)
 
 
-def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, monkeypatch) -> None:
-    program = tmp_path / "docker"
+@pytest.mark.parametrize("runtime", ["docker", "apptainer"])
+def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, runtime: str) -> None:
+    program = tmp_path / runtime
     program.write_text("#!/bin/sh\n[ $1 = pull ] && echo connection refused >&2\nexit 1\n")
     program.chmod(0o755)
     for name in ("in", "out"):
         box.path(name).mkdir()
-    box.change(container_runtime="docker", runtime_command=[str(program)], image=IMAGE)
+    box.change(
+        container_runtime=runtime,
+        runtime_command=[str(program)],
+        image=IMAGE,
+        image_folder=str(tmp_path / "images"),
+    )
     pauses: list[float] = []
-    container = engine.EngineContainer(box.plan, box.folder)
+    container = RUNTIMES[runtime](box.plan, box.folder)
     with pytest.raises(RuntimeFault, match="cannot be reached: submit again later"):
         container.prepare(lambda seconds: pauses.append(seconds) if seconds > 1 else None)
-    assert len(pauses) == engine.PULL_TRIES - 1
+    assert len(pauses) == pull.PULL_TRIES - 1
     assert all(
-        engine.PULL_BACKOFF_SECONDS * 2**n <= pause <= engine.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
+        pull.PULL_BACKOFF_SECONDS * 2**n <= pause <= pull.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
         for n, pause in enumerate(pauses)
     )
 
