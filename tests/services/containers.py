@@ -49,6 +49,8 @@ class Engine:
     name: str
     command: list[str]
     arguments: list[str] = field(default_factory=list)
+    environ: dict[str, str] = field(default_factory=dict)
+    """Variables that do for who has its program alone what the rest of ``command`` does."""
 
     def run(self, *words: str) -> str:
         """What one of its commands prints."""

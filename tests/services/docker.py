@@ -27,7 +27,8 @@ def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
     path = f"{root}/usr/bin:{root}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
     variables = {"PATH": path, "LD_LIBRARY_PATH": libraries(root)}
     address = f"unix://{folder}/socket"
-    engine = Engine("docker", [str(root / "usr/bin/docker"), "--host", address])
+    command = [str(root / "usr/bin/docker"), "--host", address]
+    engine = Engine("docker", command, environ={"DOCKER_HOST": address})
 
     def is_ready() -> bool:
         version = [*engine.command, "version"]

@@ -1,218 +1,31 @@
-"""Our worker for nodes, as a process of its own: a service over HTTP, objects on S3, containers of a real runtime."""
+"""What our worker for nodes does: from its start to checksummed outputs, and who may run what."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import platform
 import shutil
-import signal
 import sys
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Server
 
 from cts_core.checksum import crc64nvme_text
-from cts_core.engine import adapters
-from cts_core.model.site import Cluster
-from cts_core.sites.htcondor.archive import pack
-from cts_core.sites.htcondor.plans import plan_maker
-from tests.core.engine.reporting import ReportingSite
-from tests.services.containers import Engine, layer
-from tests.services.proxy import Proxy
 from tests.services.pythons import python
-from tests.services.registry import Registry
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth
 
+from .conftest import PATIENCE, STOPPED, Pool
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PATIENCE = 90.0
-STOPPED = 128 + signal.SIGTERM
-AD = 'ClusterId = 7\nCmd = "sh"\nProcId = {number}\nNumShadowStarts = {run}\n'
-# No firewall is set up for the tests' containers.
-NETWORK = {"podman": ["--network=none"], "apptainer": ["--net", "--network=none"]}
-INPUTS = {f"data/ana/in/{name}": f"{name}\n".encode() for name in ("a", "b")}
 
-
-@pytest.fixture
-def cts_settings(
-    kbase_auth: KBaseAuth,
-    minio: S3Server,
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> dict[str, Any]:
-    minio.empty()
-    minio.put(INPUTS)
-    monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: ReportingSite()})
-    monkeypatch.setattr(adapters, "node_plans", plan_maker)
-    monkeypatch.setattr(
-        adapters, "node_grants", lambda s: adapters.KeyGrants(adapters._worker_keys(s.s3))
-    )
-    return {
-        "identity": "kbase",
-        "sites": [],
-        "objects": "s3",
-        "s3": minio.settings().model_dump(),
-        "kbase": {"auth_url": kbase_auth.url, "admin_roles": ["ADMIN"]},
-        "allowed_paths": ["data/{user}"],
-        "log_dir": "logs/container_logs",
-        "images": {"plain_http": [registry.host], "private_hosts": [registry.host]},
-        "local": {"stop_grace": 0.5},
-        "htcondor": {"refdata_host_path": str(tmp_path / "refdata")},
-    }
-
-
-@dataclass
-class Pool:
-    """What HTCondor does for one job: gives each worker its folder, its token and its environment."""
-
-    server: Server
-    door: Proxy
-    """Workers' way to the service."""
-    runtime: Engine
-    folder: Path
-    registry: Registry
-    ana: str
-    admin: str
-    workers: list[asyncio.subprocess.Process] = field(default_factory=list)
-    scratches: dict[int, Path] = field(default_factory=dict)
-
-    async def call(self, method: str, path: str, token: str = "", **given: Any) -> Any:
-        answer = await self.server.request(method, path, token=token or self.ana, **given)
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
-
-    async def image(self, script: str, **more: Any) -> str:
-        """A registered image that runs a script of the shell."""
-        tag = uuid.uuid4().hex
-        self.registry.push_image("fake/node", tag, ["/bin/sh", "-c", script], layers=[layer()])
-        name = f"{self.registry.host}/fake/node:{tag}"
-        await self.call("POST", f"/admin/images/{name}", self.admin, json=more)
-        return name
-
-    async def submit(self, script: str, **changes: Any) -> tuple[str, list[str]]:
-        """A new job whose containers run a script of the shell; its id, and the tokens of its containers."""
-        body = {
-            "cluster": "kbase",
-            "image": changes.pop("image", None) or await self.image(script),
-            "params": {},
-            "input_files": sorted(INPUTS),
-            "memory": "200MB",
-            "runtime": 120,
-            "output_dir": f"data/ana/{uuid.uuid4()}",
-            **changes,
-        }
-        job_id = (await self.call("POST", "/jobs", json=body))["job_id"]
-        await self.until(job_id, "download_submitted")
-        job = await self.server.engine._store.get_summary(job_id)
-        tokens = await self.server.engine.supply.issue(job)
-        return job_id, [token.get_secret_value() for token in tokens]
-
-    async def job(self, job_id: str) -> Any:
-        return await self.call("GET", f"/jobs/{job_id}")
-
-    async def until(self, job_id: str, *states: str) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            while (job := await self.job(job_id))["state"] not in states:
-                await asyncio.sleep(0.05)
-        return job
-
-    async def start(
-        self, job_id: str, token: str, number: int = 0, *, run: int = 1, **environment: str
-    ) -> asyncio.subprocess.Process:
-        scratch = self.folder / f"dir-{uuid.uuid4()}"
-        scratch.mkdir()
-        own = pack()
-        for name, content in own.files.items():
-            (scratch / name).write_bytes(content)
-        (scratch / "token").write_text(f"{token}\n")
-        (scratch / ".job.ad").write_text(AD.format(number=number, run=run))
-        worker = await asyncio.create_subprocess_exec(
-            *("/bin/sh", own.launcher_name),
-            cwd=scratch,
-            env={
-                "PATH": f"{Path(self.runtime.command[0]).parent}:{os.environ['PATH']}",
-                "CODE_ARCHIVE": own.archive_name,
-                "JOB_ID": job_id,
-                "CONTAINER_NUMBER": str(number),
-                "SERVICE_ROOT_URL": self.server.root.replace(
-                    f":{self.door.target}/", f":{self.door.port}/"
-                ),
-                "TOKEN_PATH": "token",
-                "JOB_UPDATE_TIMEOUT_MIN": "1",
-                "CTS_RUNTIME": self.runtime.name,
-                "CTS_RUNTIME_ARGUMENTS": " ".join(
-                    [*self.runtime.arguments, *NETWORK[self.runtime.name]]
-                ),
-                "GLOBAL_CACHE_DIR": str(self.folder),
-                "_CONDOR_SCRATCH_DIR": str(scratch),
-                "_CONDOR_JOB_AD": str(scratch / ".job.ad"),
-                **environment,
-            },
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self.workers.append(worker)
-        self.scratches[worker.pid] = scratch
-        return worker
-
-    def scratch(self, worker: asyncio.subprocess.Process) -> Path:
-        return self.scratches[worker.pid]
-
-    async def run(self, job_id: str, token: str, number: int = 0, **how: Any) -> tuple[int, str]:
-        """A worker from start to end: its exit code, and what it said."""
-        worker = await self.start(job_id, token, number, **how)
-        return await self.ended(worker)
-
-    async def ended(self, worker: asyncio.subprocess.Process) -> tuple[int, str]:
-        async with asyncio.timeout(PATIENCE):
-            _, said = await worker.communicate()
-        assert worker.returncode is not None
-        return worker.returncode, said.decode()
-
-    async def log(self, job_id: str, number: int = 0, stream: str = "stdout") -> str | None:
-        """None as long as there is none."""
-        path = f"/jobs/{job_id}/log/{number}/{stream}"
-        answer = await self.server.request("GET", path, token=self.ana)
-        return answer.text if answer.status_code == 200 else None
-
-
-@pytest.fixture(params=["podman"])
-def runtime(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-async def pool(
-    server: Server, runtime: Engine, registry: Registry, kbase_auth: KBaseAuth, tmp_path: Path
-) -> AsyncIterator[Pool]:
-    port = int(server.root.split(":")[2].split("/")[0])
-    pool = Pool(
-        server,
-        Proxy(port),
-        runtime,
-        tmp_path,
-        registry,
-        ana=kbase_auth.add("ana", "KBASE_STAFF"),
-        admin=kbase_auth.add("admin", "ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT"),
-    )
-    yield pool
-    for worker in pool.workers:
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()
-        await worker.communicate()
-    pool.door.close()
-
-
-@pytest.mark.parametrize("version", ["python3", "python3.9"])
+@pytest.mark.parametrize(
+    ("runtime", "version"),
+    [("podman", "python3"), ("docker", "python3.9"), ("apptainer", "python3")],
+    indirect=["runtime"],
+)
 async def test_from_inputs_to_checksummed_outputs(
     pool: Pool, minio: S3Server, version: str, tmp_path: Path
 ) -> None:
@@ -267,7 +80,7 @@ async def test_a_container_shows_its_log_and_runs_again_when_it_was_evicted(pool
     code, said = await pool.run(job_id, token, run=1)
     assert (code, "Another worker has" in said) == (0, True), said
     again = await pool.start(job_id, token, run=2)
-    outputs = pool.scratch(again) / "cts-container/0/out"
+    outputs = pool.outputs(again)
     async with asyncio.timeout(PATIENCE):
         while not outputs.exists():
             await asyncio.sleep(0.05)
@@ -321,7 +134,7 @@ async def test_a_program_that_fails(pool: Pool) -> None:
 
 def _bare(folder: Path) -> str:
     """A PATH with no more than the launcher needs."""
-    for tool in ("rm", "mkdir", "cat"):
+    for tool in ("rm", "mkdir"):
         (folder / tool).symlink_to(shutil.which(tool) or "")
     (folder / "python3").symlink_to(sys.executable)
     return str(folder)
@@ -339,14 +152,14 @@ async def test_the_service_may_be_away_while_a_container_runs(pool: Pool) -> Non
     job_id, (token,) = await pool.submit("cd /output_files; until [ -e gate ]; do sleep 0.1; done")
     worker = await pool.start(job_id, token)
     await pool.until(job_id, "job_submitted")
-    before = pool.door.connections
-    pool.door.closed = True
-    pool.door.cut()
-    (pool.scratch(worker) / "cts-container/0/out/gate").touch()
+    before = pool.doors.service.connections
+    pool.doors.service.closed = True
+    pool.doors.service.cut()
+    (pool.outputs(worker) / "gate").touch()
     async with asyncio.timeout(PATIENCE):
-        while pool.door.connections < before + 3:
+        while pool.doors.service.connections < before + 3:
             await asyncio.sleep(0.05)
-    pool.door.closed = False
+    pool.doors.service.closed = False
     code, said = await pool.ended(worker)
     assert code == 0, said
     await pool.until(job_id, "complete")
