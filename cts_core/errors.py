@@ -314,5 +314,11 @@ class UnavailableError(CTSError):
     kind = ErrorKind.UNAVAILABLE
 
 
+class NewerRecordError(CTSError):
+    """A record says what this version does not know: a server of a newer one does. The store itself is there."""
+
+    kind = ErrorKind.UNAVAILABLE
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; raised at start, names each offending setting."""

@@ -13,14 +13,16 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Collection, Coroutine, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.container import move_container
 from cts_core.engine.ending import Ending
+from cts_core.engine.leases import Leases
 from cts_core.errors import (
     CTSError,
+    NewerRecordError,
     NoSuchJobError,
     RecordTooLargeError,
     ResourceUnavailableError,
@@ -46,8 +48,6 @@ from cts_core.worker.failpoint import failpoint
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=3)
-"""How long another server waits for us before it goes on with a job of ours, should we be killed."""
 START_PATIENCE = timedelta(hours=1)
 """How long a job may wait for a site that cannot take it for now."""
 MAX_ENDING = 20
@@ -79,10 +79,9 @@ class Advance:
         self._hub = hub
         self._ends = Ending(site, store, objects, log_dir=log_dir)
         self._passed_over = TERMINAL if starts_jobs else TERMINAL | {JobState.CREATED}
-        self._owner = str(uuid.uuid4())
         self._wake = asyncio.Event()
         self._hinted: set[str] = set()
-        self._leases: dict[str, datetime] = {}
+        self._leases = Leases(store)
         self._ending: dict[str, asyncio.Task[None]] = {}
         """By job, what ends it."""
         self._ending_room = asyncio.Semaphore(MAX_ENDING)
@@ -105,9 +104,7 @@ class Advance:
             task.cancel()
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
         with contextlib.suppress(UnavailableError):
-            # Given back, so that the next server need not wait for them to run out.
-            now = utc_now()
-            await self._store.take_leases(self._leases, self._owner, now=now, until=now)
+            await self._leases.give_back_all()
         await self._site.close()
 
     def hint(self, job_id: str) -> None:
@@ -140,7 +137,7 @@ class Advance:
     async def _summaries(self, job_ids: Collection[str]) -> list[JobSummary]:
         found = []
         for job_id in job_ids:
-            with contextlib.suppress(NoSuchJobError):
+            with contextlib.suppress(NoSuchJobError, NewerRecordError):
                 job = await self._store.get_summary(job_id)
                 if job.cluster is self._site.cluster:
                     found.append(job)
@@ -151,7 +148,8 @@ class Advance:
         live = {job.id: job for job in jobs if job.state not in self._passed_over}
         if not live:
             return
-        mine = await self._lease(live)
+        await self._leases.take(live)
+        mine = [job for job in live.values() if job.id in self._leases]
         for job in mine:
             if job.state is JobState.CREATED:
                 with about(job_id=job.id):
@@ -161,12 +159,14 @@ class Advance:
         ]
         # Before the poll, which then knows what has ended by itself and what never will begin.
         stopped = {job.id for job in following if await self._is_stopped(job)}
-        states = {job.id: await self._store.container_states(job.id) for job in following}
+        states = await self._states(following)
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
         self._ends_by = asyncio.get_running_loop().time() + END_SECONDS
         ending = set(self._ending)
         for job in following:
+            if job.id not in states:
+                continue
             with about(job_id=job.id):
                 try:
                     await self._follow(
@@ -186,22 +186,23 @@ class Advance:
         await self.cycle([job])
         return job.id in self._leases
 
-    async def _lease(self, jobs: dict[str, JobSummary]) -> list[JobSummary]:
-        now = utc_now()
-        asked = [i for i in jobs if self._leases.get(i, now) - now < LEASE / 2]
-        if asked:
-            until = now + LEASE
-            held = await self._store.take_leases(asked, self._owner, now=now, until=until)
-            # Bounded by the live jobs: a lease that ran out is of no more use.
-            self._leases = {i: t for i, t in self._leases.items() if t > now and i not in asked}
-            self._leases.update(dict.fromkeys(held, until))
-        return [job for job in jobs.values() if job.id in self._leases]
+    async def _states(self, jobs: Sequence[JobSummary]) -> dict[str, list[JobState]]:
+        """The states of the jobs' containers, but for jobs that only newer servers can drive."""
+        states = {}
+        for job in jobs:
+            try:
+                states[job.id] = await self._store.container_states(job.id)
+            except NewerRecordError:
+                await self._leases.give_back(job.id)
+        return states
 
     async def _start(self, job: JobSummary) -> None:
         try:
             record = await self._store.get_job(job.id)
             plans = plan_job(record.job_input, record.image.entrypoint)
             details = await self._site.start(record, plans)
+        except NewerRecordError:
+            await self._leases.give_back(job.id)
         except (UnavailableError, ResourceUnavailableError) as e:
             log.warning("Job %s could not be started yet: %s", job.id, e)
             if utc_now() - job.updated > START_PATIENCE:
@@ -276,7 +277,9 @@ class Advance:
         for job_id, task in over.items():
             del self._ending[job_id]
             error = task.exception()
-            if isinstance(error, CTSError) and not isinstance(error, UnavailableError):
+            if isinstance(error, NewerRecordError):
+                await self._leases.give_back(job_id)
+            elif isinstance(error, CTSError) and not isinstance(error, UnavailableError):
                 log.warning("Job %s does not end for now: %s", job_id, error)
             elif error is not None:
                 errors.append(error)

@@ -13,6 +13,7 @@ from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerOutcome, ContainerRecord, ContainerTransition
 from cts_core.model.site import Cluster
 from cts_core.records import mongo_documents as documents
+from cts_core.records import mongo_newer
 from cts_core.records.mongo_admin import check_job
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import BY_STATE, IS_LIVE, literal, upsert
@@ -48,14 +49,14 @@ async def records(db: Collections, job_id: str) -> list[ContainerRecord]:
     found = await db.subjobs.find({"id": job_id}, {"_id": 0}).sort("sub_id").to_list()
     if not found:
         return await of_job(db, job_id)
-    return await db.parse(lambda: [documents.to_container(container) for container in found])
+    return await db.parse(lambda: list(map(mongo_newer.container, found)))
 
 
 async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
     """One of a job's containers. Raises NoSuchContainerError."""
     found = await db.subjobs.find_one({"id": job_id, "sub_id": number}, {"_id": 0})
     if found is not None:
-        return await db.parse(lambda: documents.to_container(found))
+        return await db.parse(lambda: mongo_newer.container(found))
     for container in await records(db, job_id):
         if container.sub_id == number:
             return container
@@ -79,7 +80,7 @@ async def of_job(db: Collections, job_id: str) -> list[ContainerRecord]:
     Each is where its job is. Exit codes are stored for all of them together.
     """
     found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
-    job = documents.to_summary(documents.found(found, job_id))
+    job = mongo_newer.summary(documents.found(found, job_id))
     stored = await db.exitcodes.find_one({"id": job_id})
     codes: list[int | None] = stored["exit_codes"] if stored else []
     steps = [ContainerTransition(state=step.state, time=step.time) for step in job.transition_times]
@@ -120,11 +121,11 @@ async def complete(db: Collections, job_id: str) -> None:
 
 async def states(db: Collections, job_id: str) -> list[JobState]:
     """The states of a job's containers."""
-    fields = {"_id": 0, "sub_id": 1, "state": 1}
+    fields = {"_id": 0, "id": 1, "sub_id": 1, "state": 1}
     found = await db.subjobs.find({"id": job_id}, fields).sort("sub_id").to_list()
     if not found:
         return [container.state for container in await of_job(db, job_id)]
-    return [JobState(container["state"]) for container in found]
+    return [mongo_newer.state(container) for container in found]
 
 
 async def count_live(db: Collections, user: str) -> int:

@@ -312,6 +312,11 @@ def container_steps(steps: Iterable[ContainerTransition]) -> list[dict[str, Any]
     return [{"state": step.state.value, "time": step.time, "_retry": 0} for step in steps]
 
 
+def to_state(raw: RawBSONDocument) -> JobState:
+    """A container's state."""
+    return JobState(raw["state"])
+
+
 def to_container(raw: RawBSONDocument) -> ContainerRecord:
     """A container."""
     document = decode(raw)

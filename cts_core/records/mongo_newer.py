@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from bson.raw_bson import RawBSONDocument
 
-from cts_core.errors import UnavailableError
-from cts_core.model.record import JobRecord, JobSummary
+from cts_core.errors import NewerRecordError
+from cts_core.model.record import ContainerRecord, JobRecord, JobSummary
 from cts_core.records import mongo_documents as documents
+from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +27,31 @@ _T = TypeVar("_T")
 
 
 def summary(raw: RawBSONDocument) -> JobSummary:
-    """A job without its files. Raises UnavailableError when it is beyond this version."""
+    """A job without its files. Raises NewerRecordError when it is beyond this version."""
     return _read(raw, documents.to_summary)
 
 
 def record(raw: RawBSONDocument) -> JobRecord:
-    """A whole job. Raises UnavailableError when it is beyond this version."""
+    """A whole job. Raises NewerRecordError when it is beyond this version."""
     return _read(raw, documents.to_record)
+
+
+def container(raw: RawBSONDocument) -> ContainerRecord:
+    """A container. Raises NewerRecordError when it is beyond this version."""
+    return _read(raw, documents.to_container)
+
+
+def state(raw: RawBSONDocument) -> JobState:
+    """Where a container is. Raises NewerRecordError when it is beyond this version."""
+    return _read(raw, documents.to_state)
 
 
 def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
     try:
         return parse(raw)
     except ValueError as e:
-        raise UnavailableError(
+        _tell(raw["id"], str(e))
+        raise NewerRecordError(
             f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one"
         ) from e
 

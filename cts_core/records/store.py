@@ -42,7 +42,8 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
 
     Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named,
     ``RecordTooLargeError`` where one record would be more than the store can keep (a job that could be stored
-    can always be moved without an outcome), and ``UnavailableError`` when the store cannot be reached.
+    can always be moved without an outcome), ``NewerRecordError`` for a job or container that says what only a newer
+    version knows, and ``UnavailableError`` when the store cannot be reached.
     """
 
     async def open(self) -> None:

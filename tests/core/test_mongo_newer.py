@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from cts_core.errors import ConfigError, UnavailableError
+from cts_core.errors import ConfigError, NewerRecordError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobQuery
 from cts_core.records import mongo_newer, mongo_schema
@@ -133,7 +133,7 @@ async def test_a_job_beyond_us_hides_and_strands_no_other(
     assert [job.id for job in await store.live_jobs()] == [ours.id]
     assert ours.id in {job.id for job in (await store.list_jobs(JobQuery())).jobs}
     for read in (store.get_job, store.get_summary):
-        with pytest.raises(UnavailableError, match="ask a server of a newer one"):
+        with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await read(theirs.id)
     assert await move(store, ours.id, CREATED, STARTED)
     assert ours.id in {event.job_id for event in await store.unsent(limit=10)}
@@ -143,6 +143,25 @@ async def test_a_job_beyond_us_hides_and_strands_no_other(
         if event.job_id == ours.id
     ]
     assert states == [CREATED, STARTED]
+
+
+@pytest.mark.parametrize("field", ["state", "transition_times.0.state"])
+async def test_a_container_beyond_us(
+    db: Database, store: MongoStore, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
+    job = await insert(store, containers=3)
+    db["subjobs"].update_one({"id": job.id, "sub_id": 1}, {"$set": {field: "resting"}})
+    reads = [store.containers(job.id), store.container(job.id, 1)]
+    if field == "state":
+        reads.append(store.container_states(job.id))
+    for read in reads:
+        with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
+            await read
+    assert len([text for text in caplog.messages if "newer version" in text]) == 1
+    assert (await store.container(job.id, 2)).state is STARTED
+    step = ContainerTransition(state=JobState.JOB_SUBMITTING, time=NOON)
+    assert await store.transition_container(job.id, 2, STARTED, [step])
+    assert await store.transition_container(job.id, 1, STARTED, [step]) is (field != "state")
 
 
 async def test_a_newer_schema_says_whether_we_may_go_on(db: Database, mongo_settings) -> None:

@@ -1,0 +1,107 @@
+"""A container that a newer server has taken to where this version has never been: its job is left, and others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pymongo.database import Database
+
+from cts_core.errors import NewerRecordError
+from cts_core.model.base import utc_now
+from cts_core.model.job import S3File
+from cts_core.model.update import ContainerUpdate
+from cts_core.sections import MongoSettings
+from cts_core.states import JobState
+from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
+from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.factories import CRC
+
+pytestmark = pytest.mark.slow
+S = JobState
+ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED)
+
+
+@pytest.fixture
+def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
+    with mongo.client() as client:
+        yield client[mongo_settings.db]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
+    mongo = mongo_settings.model_dump()
+    async with bench_with(tmp_path, ReportingSite(), records="mongo", mongo=mongo) as bench:
+        await bench.prepare("a", "b")
+        yield bench
+
+
+async def started(bench: Bench) -> str:
+    job_id = await bench.submit(["a"], cluster="kbase")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await bench.engine.jobs.status(bench.user, job_id)).state is S.CREATED:
+            await asyncio.sleep(0.02)
+    return job_id
+
+
+async def complete(bench: Bench, job_id: str) -> None:
+    for state in ON_THE_WAY:
+        await bench.engine.updates.take(job_id, 0, state, ContainerUpdate(time=utc_now()))
+    outputs = [S3File(file=f"data/out/{job_id}", crc64nvme=CRC)]
+    end = ContainerUpdate(time=utc_now(), outputs=outputs)
+    await bench.engine.updates.take(job_id, 0, S.COMPLETE, end)
+
+
+async def take_lease(bench: Bench, job_id: str) -> None:
+    """Hold the job, as the newer server does that drives it. Ours may look at it for a moment."""
+    owner = str(uuid.uuid4())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            now = utc_now()
+            end = now + timedelta(hours=1)
+            if await bench.engine._store.take_leases([job_id], owner, now=now, until=end):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_where_we_have_never_been(
+    bench: Bench, db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = await started(bench)
+    db["subjobs"].update_one({"id": theirs}, {"$set": {"state": "resting"}})
+    for _ in range(2):
+        ours = await started(bench)
+        await complete(bench, ours)
+        assert (await bench.ended(ours)).state is S.COMPLETE
+    assert (await bench.engine.jobs.status(bench.user, theirs)).state is S.DOWNLOAD_SUBMITTED
+    await take_lease(bench, theirs)
+    with pytest.raises(NewerRecordError):
+        await complete(bench, theirs)
+    with pytest.raises(NewerRecordError):
+        await bench.engine.jobs.containers(bench.user, theirs)
+    assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
+
+
+async def test_what_has_been_there_is_not_ours_to_end(
+    bench: Bench, db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = await started(bench)
+    ended = {"state": "complete", "outputs": [{"file": "data/out/x", "crc64nvme": CRC}]}
+    passed = "transition_times.1.state"
+    db["subjobs"].update_one({"id": theirs}, {"$set": {**ended, passed: "resting"}})
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        # So far the containers' states alone lead.
+        while (await bench.engine.jobs.status(bench.user, theirs)).state is not ON_THE_WAY[-1]:
+            await asyncio.sleep(0.02)
+    ours = await started(bench)
+    await complete(bench, ours)
+    assert (await bench.ended(ours)).state is S.COMPLETE
+    assert (await bench.engine.jobs.status(bench.user, theirs)).state is ON_THE_WAY[-1]
+    assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
+    # As if we had learned of it meanwhile.
+    db["subjobs"].update_one({"id": theirs}, {"$set": {passed: "download_submitted"}})
+    assert (await bench.ended(theirs)).state is S.COMPLETE
