@@ -14,6 +14,7 @@ import re
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,10 @@ _ONCE = frozenset({"submit"})
 """Methods that are not to be repeated when they fail."""
 _TOO_MANY = -4
 """HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
+_HELD, _FOR_FILES = 5, "HoldReasonCode == 16"
+_TICK_SECONDS = 0.02
+_SETTLED = "CTSHasFiles"
+"""What we write into ads, for no other reason than that it is written."""
 _POOLS_OWN = "@password"
 """How the name of those ends who log in by the pool's password."""
 # HTCondor's own configuration wins over the plain variable.
@@ -102,6 +107,7 @@ class Pool:
                 with_file = {**description, "transfer_input_files": inputs}
                 made = self._submit(with_file, itemdata, spool=True)
                 self.schedd.spool(made)
+            self._settle(int(made.cluster()))
             return int(made.cluster())
         except htcondor2.HTCondorException as e:
             said = _NO_MORE.search(str(e))
@@ -118,6 +124,19 @@ class Pool:
             if "Failed to create job ad" in str(e):
                 raise RefusedError(str(e)) from e
             raise
+
+    def _settle(self, cluster: int) -> None:
+        """Wait until the schedd has let go of what it held for its files, and would know so if it were killed.
+
+        It takes note of that after it has said that it has them, and of this kind of change it keeps some KiB to
+        itself; a change that somebody asks for goes to disk at once, with all before it.
+        """
+        ours = f"ClusterId == {cluster}"
+        # Whoever called waits for so long and no longer.
+        while self.schedd.query(f"{ours} && JobStatus == {_HELD} && {_FOR_FILES}", ["ProcId"]):
+            time.sleep(_TICK_SECONDS)
+        if self.schedd.query(ours, ["ProcId"], limit=1):
+            self.schedd.edit(ours, _SETTLED, "true")
 
     def _submit(
         self, description: Mapping[str, str], itemdata: Sequence[dict[str, str]], *, spool: bool

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord
+from cts_core.sites.htcondor.ads import Status
 from cts_core.sites.htcondor.submission import GIVEN_UP, itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import Ground
@@ -95,3 +99,20 @@ async def test_a_killed_program_leaves_nothing_here(ground: Ground) -> None:
     with pytest.raises(UnavailableError):
         await pool.call("ping")
     assert not folder.exists()
+
+
+async def test_what_was_handed_over_outlives_the_schedd(ground: Ground) -> None:
+    for _ in range(3):
+        job = await ground.start_own("sleep 600", num_containers=20, files=20)
+        os.kill(ground.pool.daemon("condor_schedd"), signal.SIGKILL)
+        states = []
+
+        async def is_back(job: JobRecord = job, states: list[list[int]] = states) -> bool:
+            with contextlib.suppress(UnavailableError):
+                asked = {"constraint": f'CTSJobID == "{job.id}"', "attributes": ["JobStatus"]}
+                states[:] = await ground.site._pool.call("query", **asked)
+            return len(states) > 0
+
+        await ground.until(is_back)
+        assert len(states) == 20
+        assert all(state != [Status.HELD] for state in states)
