@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-_INT32 = 1 << 31
+_INT63 = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Claim(BaseModel):
 
     process: Annotated[str, Field(min_length=1, max_length=100)]
     """What the site calls the process that runs the worker: two starts of one job differ in it."""
-    run: Annotated[int, Field(ge=0, lt=_INT32)]
-    """How often the site has begun that process before."""
+    run: Annotated[int, Field(ge=0, lt=_INT63)]
+    """Greater each time that the site begins that process."""
     worker: Annotated[str, Field(min_length=1, max_length=100)]
     """Made up by the worker: it may ask twice, and nobody else in its name."""
 

@@ -16,8 +16,8 @@ SILENCE_SECONDS = 60.0
 """For how long a server may stay silent."""
 _REGION = "us-east-1"
 """What keys that operators keep on nodes sign for: their servers are not Amazon's."""
-_STARTS = ("NumShadowStarts", "NumJobStarts")
-"""Of the process' ad: how often it was begun, counted before each run, and by older versions at it."""
+_START = "JobCurrentStartDate"
+"""Of the process' ad: when it was begun. What a schedd counts may be counted again, after it was killed."""
 
 
 class AssignmentError(Exception):
@@ -33,7 +33,7 @@ class Assignment:
     process: str
     """HTCondor's id of the process, ``cluster.proc``."""
     run: int
-    """How often HTCondor has begun it."""
+    """When HTCondor began it, this time: seconds since the epoch."""
     scratch: str
     url: str
     """Of the service's routes for this container."""
@@ -130,17 +130,16 @@ def _override(text: str) -> tuple[str, str]:
 
 
 def _process(ad: str) -> tuple[str, int]:
-    """The id of the process, and how often it was begun, from the file with its ad."""
+    """The id of the process, and when it was begun, from the file with its ad."""
     try:
         with open(ad, encoding="utf-8", errors="replace") as file:
             found = dict(re.findall(r"(?m)^(\w+) = (\d+)$", file.read()))
     except OSError as e:
         raise AssignmentError(f"HTCondor's ad of the job cannot be read: {e}") from e
-    missing = {"ClusterId", "ProcId"} - found.keys()
+    missing = {"ClusterId", "ProcId", _START} - found.keys()
     if missing:
         raise AssignmentError(f"HTCondor's ad of the job has no {', '.join(sorted(missing))}: {ad}")
-    runs = [int(found[name]) for name in _STARTS if name in found]
-    return f"{found['ClusterId']}.{found['ProcId']}", runs[0] if runs else 0
+    return f"{found['ClusterId']}.{found['ProcId']}", int(found[_START])
 
 
 def _keys(environ: Mapping[str, str], *, insecure: bool) -> S3Keys | None:

@@ -13,7 +13,7 @@ from cts_core.worker.runtimes.choice import choose_runtime
 from cts_core.worker.runtimes.container import RuntimeFault
 from tests.core.worker.conftest import Box
 
-AD = 'ProcId = 3\nMyType = "Job"\nClusterId = 12\nNumShadowStarts = 2\nNumJobStarts = 1\n'
+AD = 'ProcId = 3\nMyType = "Job"\nClusterId = 12\nJobCurrentStartDate = 1795836042\n'
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
     task = Assignment.read(environ)
-    assert (task.process, task.run, task.number) == ("12.3", 2, 4)
+    assert (task.process, task.run, task.number) == ("12.3", 1795836042, 4)
     assert task.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
     assert (task.token, task.is_own_token, task.keys) == ("cts-worker.secret", True, None)
     assert task.patience == 360 * 60
@@ -75,11 +75,10 @@ def test_what_is_missing_is_named(
         Assignment.read({**environ, **changes})
 
 
-def test_an_ad_of_an_older_condor(environ: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / ".job.ad").write_text(AD.replace("NumShadowStarts", "Other"))
-    assert Assignment.read(environ).run == 1
-    (tmp_path / ".job.ad").write_text("ProcId = 3\n")
-    with pytest.raises(AssignmentError, match="no ClusterId"):
+@pytest.mark.parametrize("name", ["ClusterId", "ProcId", "JobCurrentStartDate"])
+def test_an_ad_without(environ: dict[str, str], tmp_path: Path, name: str) -> None:
+    (tmp_path / ".job.ad").write_text(AD.replace(name, "Other"))
+    with pytest.raises(AssignmentError, match=f"no {name}"):
         Assignment.read(environ)
 
 

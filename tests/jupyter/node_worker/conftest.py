@@ -30,7 +30,7 @@ from tests.simulators.kbase_auth import KBaseAuth
 
 PATIENCE = 90.0
 STOPPED = 128 + signal.SIGTERM
-AD = 'ClusterId = 7\nCmd = "sh"\nProcId = {number}\nNumShadowStarts = {run}\n'
+AD = 'ClusterId = 7\nCmd = "sh"\nProcId = {number}\nJobCurrentStartDate = {run}\n'
 # No firewall is set up for the tests' containers.
 NETWORK = {
     "podman": ["--network=none"],
