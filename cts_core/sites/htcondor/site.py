@@ -181,10 +181,11 @@ class HTCondorSite:
 
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:  # noqa: ARG002 - the worker plans
         """See the port. Raises UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
-        cluster_id = await self._find_cluster(job)
-        if cluster_id is None:
-            cluster_id = await self._submit(job)
-        return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=[cluster_id]))
+        clusters, is_whole = await self._handed_over(job)
+        if not is_whole:
+            # Containers that have their process get another; the claim decides, as for every start that is doubled.
+            clusters.add(await self._submit(job))
+        return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=sorted(clusters)))
 
     async def _submit(self, job: JobSummary) -> int:
         if self._worker.own is not None:
@@ -205,25 +206,33 @@ class HTCondorSite:
         )
         return cluster_id
 
-    async def _find_cluster(self, job: JobSummary) -> int | None:
-        """The cluster of a start that was not recorded. One that broke off in the middle is given up."""
-        ours, asked = any_started([job.id]), ["ClusterId", "JobStatus", "HoldReasonCode"]
+    async def _handed_over(self, job: JobSummary) -> tuple[set[int], bool]:
+        """The clusters of a start that was not recorded, and whether they have a process for every container.
+
+        What broke off before HTCondor had a process' files is given up.
+        """
+        ours = any_started([job.id])
+        asked = ["ClusterId", CONTAINER_NUMBER, "JobStatus", "HoldReasonCode"]
         found = await self._pool.call("query", constraint=ours, attributes=asked)
-        broken = {row[0] for row in found if row[1:] == [Status.HELD, Hold.SPOOLING]}
-        for cluster_id in broken:
-            constraint = f"ClusterId == {cluster_id}"
-            await self._pool.call("act", action="Remove", constraint=constraint, reason=GIVEN_UP)
-        found = [row for row in found if row[0] not in broken]
+        kept = [row for row in found if row[2:] != [Status.HELD, Hold.SPOOLING]]
+        if len(kept) < len(found):
+            broken = f"({ours}) && JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING}"
+            await self._pool.call("act", action="Remove", constraint=broken, reason=GIVEN_UP)
+        count = job.job_input.num_containers
         created = job.transition_times[0].recorded_at
-        if not found and utc_now() - created > FIRST_TRY:
-            found = await self._pool.call(
+        if len(kept) < count and utc_now() - created > FIRST_TRY:
+            kept += await self._pool.call(
                 "history",
                 constraint=ours,
                 attributes=asked,
-                match=1,
+                match=count,
                 since=f"EnteredCurrentStatus < {int(created.timestamp()) - 600}",
             )
-        return min((row[0] for row in found), default=None)
+        clusters = {row[0] for row in kept}
+        if self._worker.has_own_tokens:
+            return clusters, len({row[1] for row in kept}) == count
+        # Without files a submission is made whole or not at all.
+        return clusters, bool(clusters)
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]

@@ -15,7 +15,7 @@ from cts_core.errors import IllegalParameterError, UnavailableError, Unsupported
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import follow
-from cts_core.sites.htcondor.submission import submit_description
+from cts_core.sites.htcondor.submission import GIVEN_UP, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
@@ -98,6 +98,17 @@ async def test_of_two_clusters_what_has_claimed_stays(ground: Ground) -> None:
     # What is gone is as if it had never been.
     for number, cluster in ((0, second), (1, first), (2, second)):
         assert (await ground.site.runner_status(job, number))["ClusterId"] == cluster
+
+
+async def test_a_start_of_which_a_part_was_given_up_is_made_whole(ground: Ground) -> None:
+    job = await ground.start_own(HOLD_ON, num_containers=2)
+    (first,) = job.htcondor_details.cluster_id
+    lost = f"ClusterId == {first} && ProcId == 1"
+    await ground.site._pool.call("act", action="Remove", constraint=lost, reason=GIVEN_UP)
+    first, second = (await ground.hand_over(job)).cluster_id
+    ground.supply.held = {0: f"{first}.0"}
+    await _until_left(ground, job, {f"{first}.0", f"{second}.1"})
+    assert (await ground.hand_over(job)).cluster_id == [first, second]
 
 
 async def _until_left(ground: Ground, job: JobRecord, processes: set[str]) -> None:
