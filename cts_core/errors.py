@@ -139,6 +139,13 @@ class RecordTooLargeError(IllegalParameterError):
     """The record of one job, or container, would be larger than the store can keep."""
 
 
+class FolderTakenError(IllegalParameterError):
+    """Another job has this output folder for itself."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"The output folder {folder} is another job's alone: name another one")
+
+
 class RequestValidationError(CTSError):
     """The request does not fit its model; ``details`` holds pydantic's own list, JSON-safe."""
 

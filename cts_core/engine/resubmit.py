@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from cts_core.engine.access import PathAccess
@@ -11,6 +13,7 @@ from cts_core.engine.owners import check_owner
 from cts_core.engine.submit import Submissions, idempotency_of
 from cts_core.errors import (
     BucketNotFoundError,
+    FolderTakenError,
     IllegalParameterError,
     JobStateError,
     PathNotFoundError,
@@ -69,26 +72,30 @@ class Resubmissions:
         }
         if resubmission.failed:
             changes |= failed_part(parent, await self._store.containers(job_id))
-        if resubmission.output_dir is None:
-            changes["output_dir"] = await self._fresh_folder(user, parent)
         submission = Submission.model_construct(
             **dict(parent.job_input) | changes, labels=parent.labels
         )
-        return await self._submissions.store(user, submission, idempotency, parent_id=job_id)
-
-    async def _fresh_folder(self, user: User, parent: JobRecord) -> str:
-        folder = parent.job_input.output_dir
-        family = await find_family(self._store, parent)
-        # Where a relative still writes, nothing may be seen yet.
-        taken = {member.job_input.output_dir.rstrip("/") for member in family}
-        is_numbered = parent.parent_id is not None
-        for fresh in folders_beside(folder, taken, is_numbered=is_numbered):
-            self._access.check_output(user, fresh)
-            if await self._is_empty(fresh):
-                return fresh
+        store = partial(self._submissions.store, user, idempotency=idempotency, parent_id=job_id)
+        if resubmission.output_dir is not None:
+            return await store(submission)
+        for folder in await self._folders(parent):
+            self._access.check_output(user, folder)
+            if await self._is_empty(folder):
+                fresh = submission.model_copy(update={"output_dir": folder})
+                # Another resubmission may have chosen it at the same moment.
+                with suppress(FolderTakenError):
+                    return await store(fresh, sole_folder=True)
         raise IllegalParameterError(
-            f"No empty folder was found beside {folder}: say with output_dir where the outputs belong"
+            f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
+            "belong"
         )
+
+    async def _folders(self, parent: JobRecord) -> Iterator[str]:
+        """Those beside the parent's that no relative writes to: nothing may be seen there yet."""
+        family = await find_family(self._store, parent)
+        taken = {member.job_input.output_dir.rstrip("/") for member in family}
+        folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
+        return folders_beside(folder, taken, is_numbered=is_numbered)
 
     async def _is_empty(self, folder: str) -> bool:
         try:

@@ -107,10 +107,12 @@ class Submissions:
         idempotency: Idempotency | None,
         *,
         parent_id: str | None = None,
+        sole_folder: bool = False,
     ) -> str:
         """Check and store a job whose key stands for none yet, and return its id.
 
-        Raises the CTSError of the first check that does not hold.
+        Raises the CTSError of the first check that does not hold; with ``sole_folder`` FolderTakenError, where
+        another job has the output folder for itself.
         """
         await self._limits.submission(user, submission.num_containers)
         checked = await self._check(user, submission.job_input())
@@ -131,7 +133,10 @@ class Submissions:
             parent_id=parent_id,
         )
         known = await self._store.insert_job(
-            job, containers=checked.job.num_containers, idempotency=idempotency
+            job,
+            containers=checked.job.num_containers,
+            idempotency=idempotency,
+            sole_folder=sole_folder,
         )
         if known and idempotency:
             return _same_job(known, idempotency)

@@ -61,12 +61,19 @@ class MongoStore:
         await self._connection.close()
 
     async def insert_job(
-        self, job: JobRecord, *, containers: int, idempotency: Idempotency | None = None
+        self,
+        job: JobRecord,
+        *,
+        containers: int,
+        idempotency: Idempotency | None = None,
+        sole_folder: bool = False,
     ) -> IdempotentJob | None:
         """See the port."""
         failpoint("store:before")
         async with self._use() as db:
-            known = await mongo_jobs.insert(db, job, containers, idempotency)
+            known = await mongo_jobs.insert(
+                db, job, containers, idempotency, sole_folder=sole_folder
+            )
         failpoint("store:after")
         return known
 

@@ -92,7 +92,9 @@ def decode(document: RawBSONDocument) -> dict[str, Any]:
 # -- jobs --
 
 
-def from_job(job: JobRecord, idempotency: Idempotency | None) -> RawBSONDocument:
+def from_job(
+    job: JobRecord, idempotency: Idempotency | None, *, sole_folder: bool
+) -> RawBSONDocument:
     """A new job. When its transitions are recorded is the server's to say."""
     ours: dict[str, Any] = {"ours": True}
     if job.labels:
@@ -101,6 +103,8 @@ def from_job(job: JobRecord, idempotency: Idempotency | None) -> RawBSONDocument
         ours["parent_id"] = job.parent_id
     if idempotency:
         ours["idempotency"] = {"key": idempotency.key, "body_hash": idempotency.body_hash}
+    if sole_folder:
+        ours["sole_folder"] = job.job_input.output_dir
     known, added = _split(job, JobOutcome, _OURS_OF_JOB)
     return encode(
         {

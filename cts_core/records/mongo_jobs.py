@@ -9,6 +9,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
+from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
 from cts_core.model.site import Cluster
 from cts_core.records import mongo_containers, mongo_newer
@@ -19,6 +20,7 @@ from cts_core.records.mongo_schema import (
     BY_ID,
     BY_KEY,
     BY_PARENT,
+    BY_SOLE_FOLDER,
     BY_STATE,
     CREATED,
     ENDED,
@@ -27,6 +29,7 @@ from cts_core.records.mongo_schema import (
     IS_OURS,
     KEY,
     PARENT,
+    SOLE_FOLDER,
     UNCLEANED,
     UNSENT_SINCE,
     UPDATED,
@@ -43,9 +46,14 @@ _RECORDED = {"$max": ["$$NOW", {"$max": "$transition_times._recorded_at"}]}
 
 
 async def insert(
-    db: Collections, job: JobRecord, count: int, idempotency: Idempotency | None
+    db: Collections,
+    job: JobRecord,
+    count: int,
+    idempotency: Idempotency | None,
+    *,
+    sole_folder: bool,
 ) -> IdempotentJob | None:
-    """Store a job with its transitions and containers, unless another one holds its key.
+    """Store a job with its transitions and containers, unless another one holds its key. Raises FolderTakenError.
 
     The containers come first, the job last: nobody looks for containers of a job that is not there. Should the
     job not follow, since we crash in between, they lie there unseen, at most a thousand small documents.
@@ -54,7 +62,7 @@ async def insert(
         known = await find_idempotent(db, job.user, idempotency.key)
         if known:
             return known
-    document = await db.parse(lambda: documents.from_job(job, idempotency))
+    document = await db.parse(lambda: documents.from_job(job, idempotency, sole_folder=sole_folder))
     if len(document.raw) > MAX_NEW_BYTES:
         raise too_large()
     await mongo_containers.insert(
@@ -76,13 +84,22 @@ async def insert(
             upsert=True,
         )
     except DuplicateKeyError:
-        # Another took the key in between; else the job's own id is taken.
+        # Another took the key in between, or has the folder; else the job's own id is taken.
         known = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
-        if known is None or known.job_id == job.id:
-            raise
-        await mongo_containers.delete(db, job.id)
-        return known
+        if known is not None and known.job_id != job.id:
+            await mongo_containers.delete(db, job.id)
+            return known
+        if sole_folder and await _is_folder_taken(db, job):
+            await mongo_containers.delete(db, job.id)
+            raise FolderTakenError(job.job_input.output_dir) from None
+        raise
     return None
+
+
+async def _is_folder_taken(db: Collections, job: JobRecord) -> bool:
+    folder = {SOLE_FOLDER: job.job_input.output_dir}
+    found = await db.jobs.find_one(folder, {"id": 1}, hint=list(BY_SOLE_FOLDER))
+    return found is not None and found["id"] != job.id
 
 
 def _each(change: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ UNSENT_SINCE = "_cts.unsent_since"
 """When the oldest unsent transition was recorded; absent when all are sent."""
 KEY = "_cts.idempotency.key"
 PARENT = "_cts.parent_id"
+SOLE_FOLDER = "_cts.sole_folder"
+"""The output folder of a job that no other such job may have."""
 
 ENDED = [state.value for state in sorted(TERMINAL)]
 LIVE = [state.value for state in JobState if state not in TERMINAL]
@@ -47,6 +49,7 @@ BY_LABEL: Keys = (
     *_FILTERS,
 )
 BY_STATE: Keys = (("state", ASCENDING), ("user", ASCENDING), ("job_input.cluster", ASCENDING))
+BY_SOLE_FOLDER: Keys = ((SOLE_FOLDER, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
 # These two hold only the few jobs that are still to be cleaned, or told of. Who names an index by its keys must name
 # one alone: the deployed service may have its own on the time of the update.
@@ -117,6 +120,12 @@ INDEXES = (
         "cts_parent",
         BY_PARENT,
         {"partialFilterExpression": {PARENT: {"$exists": True}}},
+    ),
+    Index(
+        "jobs",
+        "cts_sole_folder",
+        BY_SOLE_FOLDER,
+        {**_UNIQUE, "partialFilterExpression": {SOLE_FOLDER: {"$exists": True}}},
     ),
     Index("jobs", "cts_recorded", BY_RECORDING),
     Index("jobs", "cts_user_recorded", of_user(BY_RECORDING)),

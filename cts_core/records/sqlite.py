@@ -69,11 +69,18 @@ class SQLiteStore:
         await self._connections.close()
 
     async def insert_job(
-        self, job: JobRecord, *, containers: int, idempotency: Idempotency | None = None
+        self,
+        job: JobRecord,
+        *,
+        containers: int,
+        idempotency: Idempotency | None = None,
+        sole_folder: bool = False,
     ) -> IdempotentJob | None:
         """See the port."""
         await self._run(self._connections.check_room)
-        new = await self._run(lambda: sqlite_jobs.NewJob.of(job, containers))
+        new = await self._run(
+            lambda: sqlite_jobs.NewJob.of(job, containers, sole_folder=sole_folder)
+        )
         failpoint("store:before")
         known = await self._write(lambda db: sqlite_jobs.insert(db, new, idempotency))
         failpoint("store:after")

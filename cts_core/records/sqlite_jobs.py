@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
 from cts_core.model.site import Cluster
 from cts_core.records import sqlite_containers, sqlite_events
@@ -35,6 +36,7 @@ _OF_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
 RESUBMISSIONS = (
     f"{JOB} INDEXED BY resubmissions WHERE {_OF_PARENTS} ORDER BY created, rowid LIMIT ?"
 )
+FIND_FOLDER = "SELECT 1 FROM jobs WHERE sole_folder = ?"
 TRANSITIONS = """
 SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
 WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
@@ -57,23 +59,27 @@ class NewJob:
     containers: int
 
     @classmethod
-    def of(cls, job: JobRecord, containers: int) -> Self:
+    def of(cls, job: JobRecord, containers: int, *, sole_folder: bool = False) -> Self:
         """Write out a job."""
-        return cls(
-            job, rows.job_columns(job), rows.files_text(job.job_input.input_files), containers
-        )
+        columns = rows.job_columns(job)
+        if sole_folder:
+            columns["sole_folder"] = job.job_input.output_dir
+        return cls(job, columns, rows.files_text(job.job_input.input_files), containers)
 
 
 def insert(
     db: sqlite3.Connection, new: NewJob, idempotency: Idempotency | None
 ) -> IdempotentJob | None:
-    """Store a job with its transitions and containers, unless another one holds its key."""
+    """Store a job with its transitions and containers, unless another one holds its key. Raises FolderTakenError."""
     job = new.record
     if idempotency:
         known = find_idempotent(db, job.user, idempotency.key)
         if known:
             return known
     columns = dict(new.columns)
+    folder = columns.get("sole_folder")
+    if folder and db.execute(FIND_FOLDER, (folder,)).fetchone():
+        raise FolderTakenError(job.job_input.output_dir)
     if idempotency:
         columns |= {"idempotency_key": idempotency.key, "body_hash": idempotency.body_hash}
     names = ", ".join(columns)

@@ -158,12 +158,18 @@ _TO_4 = (
     """,
 )
 
+_TO_5 = (
+    "ALTER TABLE jobs ADD COLUMN sole_folder TEXT",
+    "CREATE UNIQUE INDEX sole_folders ON jobs (sole_folder) WHERE sole_folder IS NOT NULL",
+)
+
 _Step = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _STEPS: Sequence[_Step] = (
     (_TO_1, None),
     (_TO_2, sqlite_words.fill_in),
     (_TO_3, None),
     (_TO_4, None),
+    (_TO_5, None),
 )
 """What makes version n + 1 of version n: statements, and what has to be worked out."""
 VERSION = len(_STEPS)

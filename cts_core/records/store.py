@@ -53,12 +53,18 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         """Finish what is under way and release everything."""
 
     async def insert_job(
-        self, job: JobRecord, *, containers: int, idempotency: Idempotency | None = None
+        self,
+        job: JobRecord,
+        *,
+        containers: int,
+        idempotency: Idempotency | None = None,
+        sole_folder: bool = False,
     ) -> IdempotentJob | None:
         """Store a new job with its first transition and its containers, all or nothing.
 
         Containers are born with ``created`` and ``download_submitted`` at the job's creation time. Returns
         None when stored, or the user's job that already holds the key, in which case nothing is stored.
+        With ``sole_folder`` no other job that was stored so has its output folder: raises FolderTakenError.
         """
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:

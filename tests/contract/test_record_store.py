@@ -12,7 +12,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from cts_core.errors import NoSuchContainerError, NoSuchJobError, UnavailableError
+from cts_core.errors import (
+    FolderTakenError,
+    NoSuchContainerError,
+    NoSuchJobError,
+    UnavailableError,
+)
 from cts_core.model.base import utc_now
 from cts_core.model.job import HTCondorDetails, JAWSDetails, NERSCDetails
 from cts_core.model.record import (
@@ -194,6 +199,42 @@ async def test_one_key_at_once_stores_one_job(store, other):
     )
     (job,) = (await store.list_jobs(JobQuery())).jobs
     assert Counter(answers) == {None: 1, IdempotentJob(job.id, "hash"): 49}
+
+
+# -- folders --
+
+
+async def test_a_folder_is_given_to_one_job_alone(store, other):
+    jobs = [make_job_record(output_dir="data/out-2/") for _ in range(20)]
+    answers = await asyncio.gather(
+        *(
+            each.insert_job(job, containers=2, sole_folder=True)
+            for each, job in zip([store, other] * 10, jobs, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert Counter(type(answer) for answer in answers) == {type(None): 1, FolderTakenError: 19}
+    (stored,) = (await store.list_jobs(JobQuery())).jobs
+    assert stored.id == jobs[answers.index(None)].id
+    for job in jobs:
+        if job.id != stored.id:
+            with pytest.raises(NoSuchJobError):
+                await store.containers(job.id)
+    # Whoever names a folder has it, and others are free.
+    await insert(store, output_dir="data/out-2/")
+    for folder in ("data/out-3/", "data/out-2/a/"):
+        job = make_job_record(output_dir=folder)
+        assert await store.insert_job(job, containers=1, sole_folder=True) is None
+
+
+async def test_a_job_that_is_told_twice_has_its_folder_already(store):
+    key = Idempotency("key", "hash")
+    first, again = (make_job_record(output_dir="data/out-2/") for _ in range(2))
+    stored = [
+        await store.insert_job(job, containers=1, idempotency=key, sole_folder=True)
+        for job in (first, again)
+    ]
+    assert stored == [None, IdempotentJob(first.id, "hash")]
 
 
 # -- transitions --

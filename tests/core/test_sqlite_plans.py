@@ -63,6 +63,7 @@ def check_lines(found: str) -> None:
         (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
         (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
         (sqlite_jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
+        (sqlite_jobs.FIND_FOLDER, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
         (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
         (sqlite_events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -99,6 +100,17 @@ async def test_folders_of_relatives_are_left_alone(bench: Bench):
     ids.append(await resubmit(bench, ids[0]))
     jobs = [await bench.engine.jobs.get(bench.user, job_id) for job_id in ids]
     assert [job.job_input.output_dir for job in jobs] == [f"data/out-{n}/" for n in (3, 4, 5)]
+
+
+async def test_of_several_at_once_each_has_a_folder_of_its_own(bench: Bench):
+    await bench.prepare("a")
+    first = await bench.submit(["a"])
+    ids = await asyncio.gather(*(resubmit(bench, first) for _ in range(5)))
+    jobs = [await bench.engine.jobs.get(bench.user, job_id) for job_id in ids]
+    folders = sorted(job.job_input.output_dir for job in jobs)
+    assert folders == [f"data/out-{n}/" for n in range(2, 7)]
+    for job_id in ids:
+        assert (await bench.ended(job_id)).state == "complete"
 
 
 async def test_a_key_stands_for_one_resubmission(bench: Bench):
