@@ -4,8 +4,8 @@ First against a server from memory, which keeps nothing, in a process of its own
 should be three times as fast with the large file. Then against MinIO (built with Go, once), which hashes and stores what it is
 sent, and on few cpus is most of what an upload takes: the cpu seconds of both sides are told. boto3 has its defaults, which
 without TLS are to sign, and so to hash, what is sent, and is asked for CRC64/NVME. It checks no download in ranges: a large file is
-checked after it, as whoever uses it would have to. The clients take turns, each in a process of its own, and the best round of
-each counts.
+checked after it, as whoever uses it would have to. Beside downloads stands what the kernel takes to write as many bytes to new
+files, below which nobody comes. The clients take turns, each in a process of its own, and the best round of each counts.
 """
 
 from __future__ import annotations
@@ -99,14 +99,23 @@ def theirs(url: str, kind: str, way: str, folder: Path) -> None:
         assert crc.text() == _expected(kind)
 
 
-CLIENTS = {"CTS": ours, "s3transfer": theirs}
+def bare(_url: str, kind: str, _way: str, folder: Path) -> None:
+    """What every download does at least: its bytes are written to new files."""
+    for name in names(kind):
+        with (folder / "down" / name).open("xb", buffering=0) as file:
+            for piece in pieces(SIZES[kind][1]):
+                file.write(piece)
+
+
+CLIENTS = {"up": {"CTS": ours, "s3transfer": theirs}}
+CLIENTS["down"] = {**CLIENTS["up"], "only write": bare}
 
 
 def run_client(name: str, *given: str) -> None:
     """Print the seconds it took, those of the cpu, and the most memory in MiB."""
     url, kind, way, folder = given
     start = time.perf_counter()
-    CLIENTS[name](url, kind, way, Path(folder))
+    CLIENTS[way][name](url, kind, way, Path(folder))
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(
         time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10, flush=True
@@ -217,7 +226,7 @@ def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
         for way in WAYS:
             best = {}
             for _ in range(ROUNDS):
-                for name in CLIENTS:
+                for name in CLIENTS[way]:
                     turn = _turn(server, folder, name, url, kind, way)
                     best[name] = min(turn, best.get(name, turn))
             ratio = best["s3transfer"][0] / best["CTS"][0]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -24,12 +27,13 @@ from tests.services.registry import Registry, start_registry
 from tests.services.together import Together
 
 IMAGE = "faults/tool"
+# Whether it is alive is seen from outside: it holds a connection for as long as it is.
 TOOL = rb"""#!/bin/sh
 set -e
-/bin/busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/began/$KEY/$NUMBER"
+/bin/busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/$KEY/$NUMBER" &
 sleep "$WORK"
 echo "$NUMBER" > "/output_files/$NUMBER.txt"
-/bin/busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/ended/$KEY/$NUMBER"
+kill $!
 """
 
 
@@ -91,28 +95,60 @@ def _in_the_middle(do: Callable[[PoolField], None]) -> Harm:
 
 
 class Marks:
-    """Counts what containers say of themselves."""
+    """Sees containers begin, by ``/key/number``, and whether an earlier run of the same still lives."""
 
     def __init__(self) -> None:
-        self.told: Counter[str] = Counter()
+        self.began: dict[str, list[float]] = {}
+        """When, in seconds since the epoch, by path."""
+        self.beside_another: Counter[str] = Counter()
+        """How often while another run of it was alive."""
+        self._held: dict[str, list[socket.socket]] = {}
+        self._lock = threading.Lock()
         marks = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                marks.told[self.path] += 1
-                self.send_response(204)
+                marks._note(self.path, self.connection)
+                self.send_response(200)
                 self.end_headers()
+                with contextlib.suppress(OSError):
+                    # Until it lives no more.
+                    self.connection.recv(1)
 
             def log_message(self, *_: object) -> None:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _note(self, path: str, connection: socket.socket) -> None:
+        with self._lock:
+            held = self._held.setdefault(path, [])
+            if any(map(_lives, held)):
+                self.beside_another[path] += 1
+            self._held[path] = [connection]
+            self.began.setdefault(path, []).append(time.time())
+
+    def count(self) -> int:
+        """How many runs have begun."""
+        with self._lock:
+            return sum(map(len, self.began.values()))
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _lives(connection: socket.socket) -> bool:
+    """Whether somebody is at the other end."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 class PoolField(Field):
@@ -191,7 +227,7 @@ class PoolField(Field):
         """Wait until containers of the jobs that are submitted now have begun, and not all have ended."""
         began = self._began
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._told("/began/") - began < max(1, self.containers // 4):
+        while self._marks.count() - began < max(1, self.containers // 4):
             assert time.monotonic() < deadline, self._why_not()
             time.sleep(0.1)
 
@@ -199,24 +235,27 @@ class PoolField(Field):
         ads = self.pool.ads("CTSJobID isnt undefined", ["ClusterId", "JobStatus", "HoldReason"])
         return "\n".join(["no container begins", str(ads), *(s.tail() for s in self.servers)])
 
-    def _told(self, what: str) -> int:
-        return sum(n for path, n in list(self._marks.told.items()) if path.startswith(what))
-
     def endure(self, harm: Harm, count: int, spread: float) -> Outcome:
         """See Field."""
-        self._began = self._told("/began/")
+        self._began = self._marks.count()
         return super().endure(harm, count, spread)
 
     def ran_again(self, job: Job, job_id: str) -> int:
-        """See Field. What HTCondor runs again, because the node was lost, has not come to its end before."""
-        ended = f"/ended/{job.key}/"
-        return sum(path.startswith(ended) and n > 1 for path, n in self._marks.told.items())
+        """See Field: beside another run of it, or when it was known to be complete.
+
+        What was lost with its node before its outputs were stored is run again by HTCondor, and should be.
+        """
+        containers = self._get(f"jobs/{job_id}/containers")["containers"]
+        return sum(
+            self._marks.beside_another[path := f"/{job.key}/{number}"] > 0
+            or any(began > _end(container) for began in self._marks.began.get(path, ()))
+            for number, container in enumerate(containers)
+        )
 
     def faults(self, job: Job, job_id: str) -> list[str]:
         """See Field: each container's output is there, whole, with the checksum that is told."""
-        headers = {"Authorization": f"Bearer {self._ana}"}
-        answer = httpx.get(f"{self.servers[0].url}/jobs/{job_id}", headers=headers, timeout=60)
-        told = {each["file"]: each["crc64nvme"] for each in answer.json()["outputs"]}
+        outputs = self._get(f"jobs/{job_id}")["outputs"]
+        told = {each["file"]: each["crc64nvme"] for each in outputs}
         folder = f"data/ana/{job.key}"
         made = {
             f"{folder}/{number}.txt": crc64nvme_text(f"{number}\n".encode())
@@ -229,6 +268,17 @@ class PoolField(Field):
                 head = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
                 found[path] = head["ChecksumCRC64NVME"]
         return [] if told == made == found else [f"{job_id}: outputs are {told}, stored {found}"]
+
+    def _get(self, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {self._ana}"}
+        return httpx.get(f"{self.servers[0].url}/{path}", headers=headers, timeout=60).json()
+
+
+def _end(container: dict[str, Any]) -> float:
+    """When a container was complete, in seconds since the epoch; never, if it is not."""
+    steps = {one["state"]: one["time"] for one in container["transition_times"]}
+    told = steps.get("complete")
+    return datetime.fromisoformat(told).timestamp() if told else math.inf
 
 
 @contextlib.contextmanager
