@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -439,6 +440,28 @@ def test_a_cancel_ends_what_is_under_way(objects, endless, tmp_path: Path) -> No
             is_wanted,
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_cancel_ends_a_part_that_is_under_way(objects, proxy: Proxy, tmp_path: Path) -> None:
+    class CanceledError(Exception):
+        pass
+
+    def is_wanted() -> None:
+        if proxy.connections:
+            raise CanceledError
+
+    (tmp_path / "small").write_bytes(bytes(7 * MIB))
+    # Whoever waits for the part waits for a minute.
+    proxy.delay = 0.5
+    store = objects(proxy.url, no_pause)
+    begun = time.monotonic()
+    with pytest.raises(CanceledError):
+        store.lanes.each(
+            lambda name: store.store(str(tmp_path / name), f"data/{name}"), ["small"], is_wanted
+        )
+    assert proxy.connections == 1
+    assert time.monotonic() - begun < 40
 
 
 # -- servers that misbehave ------------------------------------------------------------------------
