@@ -7,6 +7,7 @@ be found, and removed, by somebody else.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -20,6 +21,8 @@ LABEL = "cts.container"
 """The label whose value is the container's tag."""
 MAX_PROCESSES = 32_768
 """Processes and threads of one container."""
+LEFT_SECONDS = 10.0
+"""What podman gives a container past its limit, before it ends it instead of a worker that was killed."""
 PID_FILE = "container.pid"
 """In the container's folder: what podman writes the id of its first process to."""
 _SELINUX = "/sys/fs/selinux/enforce"
@@ -49,6 +52,8 @@ def create_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
     if plan.container_runtime == "podman":
         # It would hand on our proxies, whose URLs may hold passwords.
         command += ["--http-proxy=false", "--pidfile", folder.file(PID_FILE)]
+        # Whatever becomes of us, it is over then.
+        command += ["--timeout", str(math.ceil(plan.runtime + plan.stop_grace + LEFT_SECONDS))]
     for mount, source in mounts(plan, folder).items():
         is_output = mount == plan.output_mount
         options = ["rw" if is_output else "ro"]

@@ -99,7 +99,11 @@ def test_files_are_labeled_where_the_machine_labels_them(plan: WorkerPlan, tmp_p
 def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
     podman = replace(plan, container_runtime="podman")
     more = set(commands.create_command(podman, FOLDER)) - set(commands.create_command(plan, FOLDER))
-    assert more == {"--http-proxy=false", "--pidfile", "/home/job/3/container.pid"}
+    assert more == {
+        *("--http-proxy=false", "--pidfile", "/home/job/3/container.pid"),
+        # The runtime, the grace and some more.
+        *("--timeout", "75"),
+    }
     plain = replace(podman, plain_http=True)
     assert commands.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
     assert commands.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]

@@ -228,6 +228,24 @@ def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine
     eventually(lambda: not any(tag in environ for environ in _environments()))
 
 
+def test_podman_ends_a_container_whose_worker_was_killed_past_its_limit(
+    use: Use, podman: Engine
+) -> None:
+    box = use("echo begun; while :; do sleep 0.1; done", runtime=1.0, stop_grace=0.0)
+    worker = box.start()
+    log = box.path("stdout.txt")
+    eventually(lambda: log.exists() and log.read_text() == "begun\n")
+    worker.kill()
+    worker.wait()
+    name = name_of(box.plan.tag)
+
+    def status() -> str:
+        return podman.run("inspect", "--format", "{{.State.Status}}", name).strip()
+
+    eventually(lambda: status() == "exited")
+    podman.run("rm", name)
+
+
 def _environments() -> Iterator[bytes]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
