@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, WithJsonSchema
 
 from cts_core.model.base import Closed, Record
 from cts_core.model.job import (
@@ -56,10 +58,26 @@ class SubJobs(Record):
     subjobs: list[SubJob]
 
 
+GivenMetaValue = Annotated[
+    MetaValue,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "integer"},
+                {"type": "number"},
+                {"type": "boolean", "description": "Kept as 1 or 0"},
+            ]
+        }
+    ),
+]
+"""A value as clients say it. Deployed clients may say a number as a truth, too."""
+
+
 class UpdateAdminMeta(Closed):
     """Keys of a job's admin metadata to set, and keys to remove."""
 
-    set_fields: dict[str, MetaValue] = Field(default_factory=dict)
+    set_fields: dict[str, GivenMetaValue] = Field(default_factory=dict)
     unset_keys: set[str] = Field(default_factory=set)
 
 

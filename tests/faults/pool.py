@@ -20,8 +20,9 @@ import httpx
 from cts_core.checksum import crc64nvme_text
 from tests.faults.field import PATIENCE_SECONDS, Field, Job, Outcome
 from tests.faults.harms import Harm
-from tests.services.condor import INITIALDIR, CondorPool
+from tests.services.condor import CondorPool
 from tests.services.containers import layer
+from tests.services.kbase import pool_and_registry
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry, start_registry
 from tests.services.together import Together
@@ -177,12 +178,9 @@ class PoolField(Field):
     def settings(self) -> dict[str, str]:
         """See Field."""
         return {
+            **pool_and_registry(self.pool, self._registry),
             "CTS_SITES": "kbase",
-            "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
             "CTS_ROOT_URL": f"{self._door.url}/cts",
-            "CTS_IMAGES__PLAIN_HTTP": self._registry.host,
-            "CTS_IMAGES__PRIVATE_HOSTS": self._registry.host,
-            "CONDOR_CONFIG": str(self.pool.client_config()),
         }
 
     def image(self) -> tuple[str, dict[str, str]]:

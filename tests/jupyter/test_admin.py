@@ -29,10 +29,11 @@ async def test_jobs_for_admins(server: Server) -> None:
     runner = await server.get(f"/admin/jobs/{job_id}/runner_status?container_number=1")
     assert runner.json()["status"] == "ended"
 
-    meta = {"set_fields": {"a.b": 1, "done": "x"}, "unset_keys": []}
+    meta = {"set_fields": {"a.b": 1, "done": "x", "seen": True}, "unset_keys": []}
     assert (await server.put(f"/admin/jobs/{job_id}/meta", json=meta)).status_code == 204
     status = (await server.get(f"/jobs/{job_id}/status")).json()
-    assert status["admin_meta"] == {"a.b": 1, "done": "x"}
+    assert status["admin_meta"] == {"a.b": 1, "done": "x", "seen": 1}
+    assert status["admin_meta"]["seen"] is not True
     assert (await server.put(f"/admin/jobs/{job_id}/notify?state=complete")).status_code == 204
     for _ in range(2):
         assert (await server.request("DELETE", f"/admin/jobs/{job_id}/clean")).status_code == 204

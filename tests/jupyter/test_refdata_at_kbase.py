@@ -16,7 +16,7 @@ import pytest
 from tests.factories import packed
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
-from tests.services.kbase import cts_at_kbase, store_and_auth
+from tests.services.kbase import cts_at_kbase, staging_at_kbase
 from tests.services.proxy import Proxy
 from tests.services.s3 import SECRET, S3Server
 
@@ -106,15 +106,8 @@ def site(condor: CondorPool, minio: S3Server, kbase_auth, registry, tmp_path) ->
         "CTS_REFDATA__SERVER_URL": f"{to_staging.url}/cts",
         "CTS_REFDATA__SERVER_TOKEN": kbase_auth.add("cts", "CDM_TASK_SERVICE_SERVER"),
     }
-    of_staging = store_and_auth(minio, kbase_auth) | {
-        "KBCTS_MODE": "refdata",
-        "CTS_REFDATA__LOCAL_PATH": str(data),
-        "CTS_REFDATA__METADATA_PATH": str(tmp_path / "sums"),
-        "CTS_REFDATA__CTS_URL": f"{to_cts.url}/cts",
-        "CTS_REFDATA__CTS_TOKEN": kbase_auth.add("stager", "CTS_REFDATA_SERVICE"),
-        "CTS_REFDATA__MIN_FREE": "0",
-        "CTS_FAILPOINTS": "refdata:unpacked=kill",
-    }
+    of_staging = staging_at_kbase(tmp_path, data, minio, kbase_auth, f"{to_cts.url}/cts")
+    of_staging["CTS_FAILPOINTS"] = "refdata:unpacked=kill"
     cts = CTSProcess(tmp_path / "cts", of_cts)
     staging = CTSProcess(tmp_path / "staging", of_staging)
     registry.push_image("fake/worker", "1", ["tool"])

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zlib
+from pathlib import Path
 from typing import Any
 
 import httpx
 import schemathesis
 
+ASKING = json.loads(Path(os.environ["TESTS_OPENAPI_ASKING"]).read_text())
+"""The ``token`` that is shown, ``workers`` with the tokens of containers, and the ``secrets``; see ``service.py``."""
+SIGNED = ("X-Amz-Signature", "Signature=")
+"""In what opens the object store; such answers are for workers alone."""
 STRUCTURAL = {
     *("missing", "extra_forbidden", "enum", "literal_error", "json_invalid", "string_unicode"),
     *("string_type", "int_type", "float_type", "bool_type", "list_type", "dict_type"),
@@ -15,6 +23,22 @@ STRUCTURAL = {
     *("too_short", "too_long"),
 }
 """Kinds of faults that a schema can say everything about."""
+
+
+@schemathesis.hook
+def before_call(ctx: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Show a worker's own token in its container's place, most of the time."""
+    kwargs["auth"] = _as_worker
+
+
+def _as_worker(request: Any) -> Any:
+    path = request.path_url.partition("?")[0]
+    where = path[path.find("/external_exec/") :]
+    own = ASKING["workers"].get(where[: where.find("/node/") + len("/node")])
+    is_shown = request.headers.get("Authorization") == f"Bearer {ASKING['token']}"
+    if own and is_shown and zlib.crc32(repr(request.body).encode()) % 4:
+        request.headers["Authorization"] = f"Bearer {own}"
+    return request
 
 
 @schemathesis.hook
@@ -58,3 +82,12 @@ def errors_are_envelopes(ctx: Any, response: Any, case: Any) -> None:
     assert [error["request_id"]] == response.headers["x-request-id"]
     assert (error.get("appcode") is None) == (error.get("apperror") is None)
     assert response.status_code < 500 or "appcode" not in error
+
+
+@schemathesis.check
+def nothing_is_given_away(ctx: Any, response: Any, case: Any) -> None:
+    """No answer has anybody's token or secret in it, and a signed request is for workers alone."""
+    told = f"{response.headers}\n{response.content.decode(errors='replace')}"
+    assert not [secret for secret in ASKING["secrets"] if secret in told]
+    if not case.operation.path.endswith("/node/objects"):
+        assert not [sign for sign in SIGNED if sign in told]

@@ -1,6 +1,7 @@
 """schemathesis over our OpenAPI, all its checks, with every dependency up.
 
-``python -m tests.openapi.fuzz`` asks more than 20,000 times, for half an hour, and prints what came of it.
+``python -m tests.openapi.fuzz`` asks more than 20,000 times, for half an hour, and prints what came of it. The service has
+the site ``kbase`` besides, on a real HTCondor pool, and the service that stages its reference data is asked, too.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.openapi.service import FullService, full_service
+from tests.openapi.service import RunningService, services_at_kbase
+from tests.services.condor import CondorPool
+from tests.services.registry import start_registry
 from tests.services.server import MissingError
 from tests.services.together import all_started
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 60
+CPUS = 4
+"""Of the pool's node."""
 OFTEN, MOSTLY = 0.5, 0.9
 """How often a parameter, and a field of what has many, is something that the service has, or can do."""
 KNOWN = {
@@ -36,6 +42,8 @@ KNOWN = {
     "query.prefix": "folders",
     "path.cluster": "sites",
     "path.image_id": "spares",
+    "path.container_num": "numbers",
+    "path.name": "worker_files",
     "body.executable": "programs",
     "body.file": "paths",
 }
@@ -50,6 +58,16 @@ OF_JOBS = {
     "body.memory": "sizes",
     "body.runtime": "durations",
 }
+OF_WORKERS = {
+    "path.job_id": "waiting",
+    "path.container_num": "waiting_numbers",
+    "body.requests[*].path": "objects",
+    "body.outputs[*].file": "objects",
+}
+"""The same for what workers ask."""
+WORKERS = "/external_exec/jobs/"
+"""Below it they ask."""
+PLACES = ((KNOWN, OFTEN), (OF_JOBS, MOSTLY))
 AMBIGUOUS = "/admin/refdata/"
 """Below it, templates of the contract match the same paths: a method that one lacks, another has."""
 
@@ -87,40 +105,59 @@ class Report:
         return "\n".join(lines)
 
 
-def run(service: FullService, folder: Path, *, examples: int, seed: int, phases: str) -> Report:
-    """Ask the service; ``examples``: at most so many random cases of each operation and phase."""
+def run(
+    service: RunningService,
+    folder: Path,
+    *,
+    examples: int,
+    seed: int,
+    phases: str,
+    below: str = "/",
+) -> Report:
+    """Ask the service; ``examples``: at most so many random cases of each operation ``below`` a path, and phase."""
     folder.mkdir(parents=True, exist_ok=True)
     description = httpx.get(f"{service.root}/openapi.json", timeout=60).json()
     description.pop("servers", None)
     (folder / "openapi.json").write_text(json.dumps(description))
     (folder / "schemathesis.toml").write_text(_config(service))
+    asking = {"token": service.token, "workers": service.workers, "secrets": service.secrets}
+    (folder / "asking.json").write_text(json.dumps(asking))
     events = folder / "events.ndjson"
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml",
             "run", "openapi.json", f"--url={service.root}", "--no-color",
             f"--header=Authorization: Bearer {service.token}", f"--phases={phases}",
-            f"--max-examples={examples}", f"--seed={seed}",
+            f"--max-examples={examples}", f"--seed={seed}", f"--include-path-regex=^{below}",
             "--generation-database=none", "--continue-on-failure", "--no-shrink", "--warnings=off",
             "--suppress-health-check=all", "--report=ndjson,json", f"--report-ndjson-path={events}",
             f"--report-json-path={folder / 'report.json'}", "--output-truncate=false",
         ],
         cwd=folder, text=True, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.openapi.checks"},
+        env={
+            **os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.openapi.checks",
+            "TESTS_OPENAPI_ASKING": str(folder / "asking.json"),
+        },
     )  # fmt: skip
     (folder / "output.txt").write_text(done.stdout + done.stderr)
-    return _read(folder, events, done.stdout + done.stderr)
+    report = _read(folder, events, done.stdout + done.stderr)
+    report.failures += _faults_of_log(service)
+    return report
 
 
-def _config(service: FullService) -> str:
+def _faults_of_log(service: RunningService) -> list[str]:
+    log = service.log.read_text()
+    words = ["Traceback", "Signature=", *service.secrets]
+    told = [word for word in words if word in log]
+    return [f"{len(told)} of what the log should not have is in it: {told[:3]}"] if told else []
+
+
+def _config(service: RunningService) -> str:
     lines = [f"request-timeout = {TIMEOUT_SECONDS}", "[dictionaries]"]
     lines += [f"{name} = {{ values = {json.dumps(v)} }}" for name, v in service.known.items()]
     lines += ["[parameters]"]
-    lines += [
-        f'"{place}" = {{ dictionary = "{name}", probability = {probability} }}'
-        for places, probability in ((KNOWN, OFTEN), (OF_JOBS, MOSTLY))
-        for place, name in places.items()
-    ]
+    for places, probability in PLACES:
+        lines += _places(service, places, probability)
     # A request may be as described and yet wrong here and now; tests.openapi.checks looks at the rest.
     statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "413", "429"]
     lines += ["[checks.positive_data_acceptance]", f"expected-statuses = {json.dumps(statuses)}"]
@@ -129,10 +166,21 @@ def _config(service: FullService) -> str:
         lines += [f"[phases.{phase}]", 'operation-ordering = "none"']
     # Streams of events do not end.
     lines += ["[[operations]]", 'include-path-regex = "/events$"', "max-stream-events = 1"]
+    if service.workers:
+        lines += ["[[operations]]", f'include-path-regex = "^{WORKERS}"']
+        lines += ["[operations.parameters]", *_places(service, OF_WORKERS, MOSTLY)]
     for check in ("unsupported_method", "allow_header_conformance"):
         lines += ["[[operations]]", f'include-path-regex = "^{AMBIGUOUS}"']
         lines += [f"[operations.checks.{check}]", "enabled = false"]
     return "\n".join(lines) + "\n"
+
+
+def _places(service: RunningService, places: dict[str, str], probability: float) -> list[str]:
+    return [
+        f'"{place}" = {{ dictionary = "{name}", probability = {probability} }}'
+        for place, name in places.items()
+        if name in service.known
+    ]
 
 
 def _read(folder: Path, events: Path, output: str) -> Report:
@@ -166,6 +214,33 @@ def _count(report: Report, event: dict[str, Any]) -> None:
         report.statuses[exchange.get("response", {}).get("status_code", 0)] += 1
 
 
+def _run_all(folder: Path, asked: argparse.Namespace) -> list[Report]:
+    """Raises MissingError."""
+    with ExitStack() as stack:
+        servers = stack.enter_context(all_started(folder))
+        registry = start_registry(folder / "registry")
+        stack.callback(registry.server.stop)
+        # Few cpus: jobs that are asked for by chance wait for each other, and not for this machine.
+        pool = CondorPool(folder / "htcondor", cpus=CPUS)
+        stack.callback(pool.stop)
+        # Before the first import of the bindings, which look for it then.
+        os.environ["CONDOR_CONFIG"] = str(pool.client_config())
+        pool.start()
+        cts, staging = stack.enter_context(services_at_kbase(servers, pool, registry))
+        return [
+            run(
+                service,
+                folder / f"fuzz-{number}",
+                examples=asked.examples,
+                seed=asked.seed,
+                phases=asked.phases,
+                below=below,
+            )
+            # What workers ask comes first: sooner or later somebody cancels the job that waits.
+            for number, (service, below) in enumerate(((cts, WORKERS), (cts, "/"), (staging, "/")))
+        ]
+
+
 def main() -> None:
     """Start everything, ask, tell."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -178,19 +253,13 @@ def main() -> None:
             folder = Path(name)
             # PostgreSQL runs as a user of its own, who has to get in.
             folder.chmod(0o755)
-            with all_started(folder) as servers, full_service(servers) as service:
-                report = run(
-                    service,
-                    folder / "fuzz",
-                    examples=asked.examples,
-                    seed=asked.seed,
-                    phases=asked.phases,
-                )
+            reports = _run_all(folder, asked)
     except MissingError as e:
         sys.exit(f"These servers cannot run here. {e}")
-    print(report)
-    if report.failures:
-        sys.exit(report.output)
+    for report in reports:
+        print(report)
+    if any(report.failures for report in reports):
+        sys.exit("\n".join(report.output for report in reports if report.failures))
 
 
 if __name__ == "__main__":

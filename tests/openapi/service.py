@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from cts_core.sites.htcondor.archive import pack
+from tests.services.condor import INITIALDIR, CondorPool
+from tests.services.containers import layer
 from tests.services.cts import CTSProcess
+from tests.services.kbase import pool_and_registry, staging_at_kbase
+from tests.services.proxy import Proxy
+from tests.services.registry import Registry
+from tests.services.s3 import SECRET
 from tests.services.together import ADMIN_ROLES, Together
 
 TOOL = Path(__file__).parents[1] / "jupyter" / "tool.py"
 ROLES = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE")
 """Those of who works for the sites."""
-JOB_SECONDS = 120
+PATIENCE_SECONDS = 120
 UNLIMITED = 1_000_000
+WAITING = 100
+"""Containers of a job that the pool has no node for: their workers' tokens are good all the time."""
+_INPUTS = [f"data/eve/in/{name}" for name in "abcdefgh"]
+_REFDATA = "data/eve/ref.txt"
+_SCRIPT = "cat /input_files/* > /output_files/all"
+_TOO_MUCH = "500GB"
+"""Memory that the site gives, and no node of the tests' pool has."""
 
 
 @dataclass
-class FullService:
+class RunningService:
     """Where it is, and what it knows."""
 
     root: str
@@ -32,6 +47,10 @@ class FullService:
     log: Path
     known: dict[str, list[Any]] = field(default_factory=dict)
     """What exists, and what can be asked of a job, by what it is."""
+    workers: dict[str, str] = field(default_factory=dict)
+    """Tokens of containers that wait, by the path of the container's routes."""
+    secrets: list[str] = field(default_factory=list)
+    """What is neither to be answered nor logged."""
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -43,27 +62,83 @@ class FullService:
         with self.client() as http:
             for name in ("tool", "spare"):
                 _post(http, f"/admin/images/host/{name}", {"executable": str(TOOL)})
-            paths = [f"data/eve/in/{name}" for name in "abcdefgh"] + ["data/eve/ref.txt"]
-            for path in paths:
-                put = http.put("/files/content", params={"path": path}, content=path.encode())
-                put.raise_for_status()
-            jobs = [_post(http, "/jobs", _submission(args))["job_id"] for args in (None, ["none"])]
-            refdata = _post(http, "/admin/refdata/data/eve/ref.txt", None)["id"]
+            _put(http, [*_INPUTS, _REFDATA])
+            files = [{"type": "input_files", "input_files_format": "space_separated_list"}]
+            local = {"cluster": "local", "image": "host/tool"}
+            jobs = [_submit(http, local, args) for args in (files, ["none"])]
+            refdata = _post(http, f"/admin/refdata/{_REFDATA}", None)["id"]
             for job in jobs:
-                _wait(http, job)
+                _until_ended(http, job)
         self.known = {
             "jobs": jobs,
             "images": ["host/tool"],
             "spares": ["host/spare"],
             "programs": [str(TOOL)],
-            "paths": paths,
+            "paths": [*_INPUTS, _REFDATA],
             "refdata": [refdata],
             "folders": ["data/eve/out", "data/eve/"],
             "sites": ["local"],
+            "numbers": [0, 1],
             "ones": [1],
             "sizes": ["20MB", 20_000_000],
             "durations": ["PT1M", "PT1S"],
         }
+
+    def fill_kbase(self, pool: CondorPool, registry: Registry) -> None:
+        """One job more that ended, and one that waits."""
+        for tag in ("1", "spare"):
+            # By its digest, each is registered once.
+            script = f"{_SCRIPT} # {tag}"
+            registry.push_image("fuzz/cat", tag, ["/bin/sh", "-c", script], layers=[layer()])
+        image, spare = (f"{registry.host}/fuzz/cat:{tag}" for tag in ("1", "spare"))
+        kbase = {"cluster": "kbase", "image": image, "memory": "100MB"}
+        given = [f"data/eve/many/{number}" for number in range(WAITING)]
+        with self.client() as http:
+            _put(http, given)
+            for name in (image, spare):
+                _post(http, f"/admin/images/{name}", {})
+            ended = _submit(http, kbase, [])
+            many = {"num_containers": WAITING, "input_files": given, "memory": _TOO_MUCH}
+            waiting = _submit(http, kbase | many, [])
+            _until_ended(http, ended)
+            output_dir = http.get(f"/jobs/{waiting}").json()["job_input"]["output_dir"]
+        tokens = _tokens(pool, waiting)
+        self.workers = {
+            f"/external_exec/jobs/{waiting}/container/{number}/node": token
+            for number, token in tokens.items()
+        }
+        self.secrets += tokens.values()
+        self.known["jobs"].append(ended)
+        self.known["images"].append(image)
+        self.known["spares"].append(spare)
+        self.known["sites"].append("kbase")
+        self.known |= {
+            "waiting": [waiting],
+            "waiting_numbers": list(range(WAITING)),
+            "objects": [*given[:2], f"{output_dir}/a", f"{output_dir}/b/c"],
+            "worker_files": list(pack().files),
+        }
+
+
+def _tokens(pool: CondorPool, job: str) -> dict[int, str]:
+    """By number, the tokens of containers that wait."""
+
+    def found() -> dict[int, str]:
+        clusters = {ad["ClusterId"] for ad in pool.ads(f'CTSJobID == "{job}"', ["ClusterId"])}
+        return {
+            int(path.name.rpartition("-")[2]): path.read_text().strip()
+            for cluster in clusters
+            for path in (pool.pool / "spool").glob(f"*/*/cluster{cluster}.*/cts-token-*")
+        }
+
+    _until(lambda: len(found()) == WAITING)
+    return found()
+
+
+def _put(http: httpx.Client, paths: list[str]) -> None:
+    for path in paths:
+        put = http.put("/files/content", params={"path": path}, content=path.encode())
+        put.raise_for_status()
 
 
 def _post(http: httpx.Client, path: str, body: Any) -> Any:
@@ -72,40 +147,44 @@ def _post(http: httpx.Client, path: str, body: Any) -> Any:
     return answer.json()
 
 
-def _submission(args: list[str] | None) -> dict[str, Any]:
-    files = [{"type": "input_files", "input_files_format": "space_separated_list"}]
-    params = {"args": args or files, "environment": {"OUT": "/output_files"}}
-    return {
-        "cluster": "local",
-        "image": "host/tool",
-        "params": params,
+def _submit(http: httpx.Client, job: dict[str, Any], args: list[Any]) -> str:
+    body = {
+        "params": {"args": args, "environment": {"OUT": "/output_files"}},
         "output_dir": f"data/eve/out/{uuid.uuid4()}",
-        "input_files": ["data/eve/in/a", "data/eve/in/b"],
+        "input_files": _INPUTS[:2],
         "num_containers": 2,
+        **job,
     }
+    return str(_post(http, "/jobs", body)["job_id"])
 
 
-def _wait(http: httpx.Client, job: str) -> None:
-    deadline = time.monotonic() + JOB_SECONDS
-    while (state := http.get(f"/jobs/{job}/status").json()["state"]) not in ("complete", "error"):
-        assert time.monotonic() < deadline, state
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
+def _until_ended(http: httpx.Client, job: str) -> None:
+    _until(lambda: http.get(f"/jobs/{job}/status").json()["state"] in ("complete", "error"))
+
+
 @contextmanager
-def full_service(servers: Together) -> Iterator[FullService]:
-    """A process of ``jupyter cts`` on these servers, with something in it."""
+def full_service(servers: Together, **settings: str) -> Iterator[RunningService]:
+    """A process of ``jupyter cts`` on these servers, with something in it; ``settings``: variables beside the usual ones."""
     environ = servers.environ() | {
         "CTS_LIMITS__SUBMISSIONS_PER_MIN": str(UNLIMITED),
         "CTS_LIMITS__CHECKS_PER_MIN": str(UNLIMITED),
+        "CTS_METRICS_TOKEN": uuid.uuid4().hex,
+        **settings,
     }
     servers.s3.empty()
     process = CTSProcess(servers.folder / "openapi", environ)
     process.start()
     try:
-        service = FullService(
-            process.url, servers.auth.add("eve", *ADMIN_ROLES, *ROLES), process.log
-        )
+        eve = servers.auth.add("eve", *ADMIN_ROLES, *ROLES)
+        secrets = [eve, SECRET, environ["CTS_METRICS_TOKEN"], environ["CTS_MONGO__PASSWORD"]]
+        service = RunningService(process.url, eve, process.log, secrets=secrets)
         service.fill()
         yield service
     finally:
@@ -113,3 +192,51 @@ def full_service(servers: Together) -> Iterator[FullService]:
         with servers.mongo.client() as client:
             client.drop_database(environ["CTS_MONGO__DB"])
         servers.kafka.delete_topic(environ["CTS_KAFKA__TOPIC"])
+
+
+@contextmanager
+def staging_service(
+    servers: Together, cts: RunningService, cts_url: str, data: Path
+) -> Iterator[RunningService]:
+    """The service that stages to ``data`` what that CTS has; ``cts_url``: where it finds it."""
+    environ = staging_at_kbase(servers.folder, data, servers.s3, servers.auth, cts_url)
+    process = CTSProcess(servers.folder / "staging", environ)
+    process.start()
+    try:
+        # Of CTS itself and of an admin at once.
+        token = servers.auth.add("mallory", *ADMIN_ROLES, "CDM_TASK_SERVICE_SERVER")
+        secrets = [*cts.secrets, token, environ["CTS_REFDATA__CTS_TOKEN"]]
+        known = {"sites": ["kbase"]}
+        if "kbase" in cts.known["sites"]:
+            known["refdata"] = cts.known["refdata"]
+        yield RunningService(process.url, token, process.log, known, secrets=secrets)
+    finally:
+        process.stop()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@contextmanager
+def services_at_kbase(
+    servers: Together, pool: CondorPool, registry: Registry
+) -> Iterator[tuple[RunningService, RunningService]]:
+    """CTS with the site ``kbase`` besides, and the service that stages its reference data."""
+    data = pool.pool / "work" / "refdata"
+    with ExitStack() as stack:
+        to_cts, to_staging = Proxy(0), Proxy(0)
+        for door in (to_cts, to_staging):
+            stack.callback(door.close)
+        environ = pool_and_registry(pool, registry) | {
+            "CTS_SITES": "local,kbase",
+            "CTS_ROOT_URL": f"{to_cts.url}/cts",
+            "CTS_HTCONDOR__REFDATA_HOST_PATH": f"{INITIALDIR}/{data.name}",
+            "CTS_REFDATA__SERVER_URL": f"{to_staging.url}/cts",
+            "CTS_REFDATA__SERVER_TOKEN": servers.auth.add("cts", "CDM_TASK_SERVICE_SERVER"),
+        }
+        cts = stack.enter_context(full_service(servers, **environ))
+        to_cts.target = httpx.URL(cts.root).port or 0
+        cts.secrets.append(environ["CTS_REFDATA__SERVER_TOKEN"])
+        cts.fill_kbase(pool, registry)
+        staging = stack.enter_context(staging_service(servers, cts, environ["CTS_ROOT_URL"], data))
+        to_staging.target = httpx.URL(staging.root).port or 0
+        cts.secrets += staging.secrets
+        yield cts, staging

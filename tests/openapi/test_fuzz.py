@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cts_core.version import VERSION
 from tests.openapi.fuzz import run
-from tests.openapi.service import FullService, full_service
+from tests.openapi.service import RunningService, full_service, staging_service
 from tests.services.together import Together
 from tests.simulators.kbase_auth import KBaseAuth
 
@@ -29,15 +31,28 @@ HEADERS = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def service(mongo, minio, kafka_server, tmp_path_factory) -> Iterator[FullService]:
+def servers(mongo, minio, kafka_server, tmp_path_factory) -> Iterator[Together]:
     auth = KBaseAuth()
-    servers = Together(tmp_path_factory.mktemp("openapi"), mongo, kafka_server, minio, auth)
-    with full_service(servers) as running:
-        yield running
+    yield Together(tmp_path_factory.mktemp("openapi"), mongo, kafka_server, minio, auth)
     auth.stop()
 
 
-def test_every_operation(service: FullService, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def service(servers: Together) -> Iterator[RunningService]:
+    with full_service(servers) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def staging(
+    servers: Together, service: RunningService, tmp_path_factory
+) -> Iterator[RunningService]:
+    data = tmp_path_factory.mktemp("staging") / "data"
+    with staging_service(servers, service, service.root, data) as running:
+        yield running
+
+
+def test_every_operation(service: RunningService, tmp_path: Path) -> None:
     report = run(service, tmp_path, examples=2, seed=1, phases="coverage,fuzzing")
     assert report.failures == [], report.output
     assert report.total > 2000
@@ -45,12 +60,29 @@ def test_every_operation(service: FullService, tmp_path: Path) -> None:
     # It got through to what the service has, too.
     assert sum(n for status, n in report.statuses.items() if 200 <= status < 300) > 80
     assert not [status for status in report.statuses if status >= 500 or status == 0]
-    assert "Traceback" not in service.log.read_text()
+
+
+def test_every_operation_of_the_service_that_stages_reference_data(
+    staging: RunningService, tmp_path: Path
+) -> None:
+    report = run(staging, tmp_path, examples=2, seed=1, phases="coverage,fuzzing")
+    assert report.failures == [], report.output
+    assert report.total > 50
+    assert sum(n for status, n in report.statuses.items() if 200 <= status < 300) > 5
+    assert not [status for status in report.statuses if status >= 500 or status == 0]
+
+
+def test_what_is_given_away_is_a_failure(staging: RunningService, tmp_path: Path) -> None:
+    # Of both it is known that they tell it.
+    told = replace(staging, secrets=[VERSION])
+    report = run(told, tmp_path, examples=1, seed=1, phases="coverage")
+    assert report.checks["nothing_is_given_away", "failure"]
+    assert any("the log should not have" in failure for failure in report.failures)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(header=HEADERS)
-def test_every_form_of_the_authorization_header(service: FullService, header: str) -> None:
+def test_every_form_of_the_authorization_header(service: RunningService, header: str) -> None:
     encoded = header.strip().encode("latin-1")
     answer = httpx.get(f"{service.root}/whoami", headers={"Authorization": encoded}, timeout=60)
     assert answer.status_code == 401

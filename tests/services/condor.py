@@ -37,7 +37,7 @@ PACKAGES = ("condor", "apptainer", "ca-certificates", "procps", "python3")
 USER = "cts"
 DOMAIN = "pool.test"
 CPUS, MEMORY_MIB = 128, 262_144
-"""Of the one node."""
+"""Of the one node, unless it is to have other cpus."""
 INITIALDIR = "/tmp"
 """A folder that is there on both sides, of which the pool's is ``work``: the bindings look for it on theirs."""
 
@@ -197,7 +197,7 @@ def install() -> Path:
 class CondorPool(ServerProcess):
     """The pool. Killed and started again, it has its queue."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cpus: int = CPUS) -> None:
         root = install()
         self.port = free_port()
         self.pool = folder / "pool"
@@ -210,7 +210,7 @@ class CondorPool(ServerProcess):
         key.chmod(0o600)
         common = {"domain": DOMAIN, "port": self.port, "folder": self.pool}
         (self.pool / "condor_config").write_text(
-            _POOL.format(**common, cpus=CPUS, memory=MEMORY_MIB)
+            _POOL.format(**common, cpus=cpus, memory=MEMORY_MIB)
         )
         shutil.copy(Path(__file__).with_name("condor_fetch.py"), self.pool / "fetch")
         (self.pool / "fetch").chmod(0o755)

@@ -22,12 +22,23 @@ def store_and_auth(s3: S3Server, auth: KBaseAuth) -> dict[str, str]:
     }
 
 
+def pool_and_registry(pool: CondorPool, registry: Registry) -> dict[str, str]:
+    """What each is told that has containers of the registry's images run in the pool."""
+    return {
+        "CTS_IMAGES__PLAIN_HTTP": registry.host,
+        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
+        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
+        "CONDOR_CONFIG": str(pool.client_config()),
+    }
+
+
 def cts_at_kbase(
     home: Path, s3: S3Server, auth: KBaseAuth, registry: Registry, pool: CondorPool
 ) -> dict[str, str]:
     """The variables of a CTS whose records are in ``home`` and whose containers run in the pool."""
     return {
         **store_and_auth(s3, auth),
+        **pool_and_registry(pool, registry),
         "CTS_PRESET": "service",
         "CTS_HOME": str(home),
         "CTS_RECORDS": "sqlite",
@@ -35,8 +46,19 @@ def cts_at_kbase(
         "CTS_SITES": "kbase",
         "CTS_ALLOWED_PATHS": "data/{user}",
         "CTS_LOG_DIR": "logs/container_logs",
-        "CTS_IMAGES__PLAIN_HTTP": registry.host,
-        "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
-        "CTS_HTCONDOR__INITIALDIR": INITIALDIR,
-        "CONDOR_CONFIG": str(pool.client_config()),
+    }
+
+
+def staging_at_kbase(
+    folder: Path, data: Path, s3: S3Server, auth: KBaseAuth, cts_url: str
+) -> dict[str, str]:
+    """The variables of a service that stages the reference data of that CTS to ``data``."""
+    return {
+        **store_and_auth(s3, auth),
+        "KBCTS_MODE": "refdata",
+        "CTS_REFDATA__LOCAL_PATH": str(data),
+        "CTS_REFDATA__METADATA_PATH": str(folder / "sums"),
+        "CTS_REFDATA__CTS_URL": cts_url,
+        "CTS_REFDATA__CTS_TOKEN": auth.add("stager", "CTS_REFDATA_SERVICE"),
+        "CTS_REFDATA__MIN_FREE": "0",
     }
