@@ -51,7 +51,9 @@ class ObjectRequest(BaseModel):
     method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
     path: Annotated[str, Field(max_length=2000)]
     parameters: dict[str, _Value] = {}
-    headers: dict[_Name, _Value] = {}
+    headers: Annotated[
+        dict[_Name, _Value], Field(json_schema_extra={"additionalProperties": False})
+    ] = {}
 
 
 class ObjectRequests(BaseModel):

@@ -26,13 +26,18 @@ async def list_keys(
     """
     bucket, start = split_path(prefix)
     delimiter: dict[str, Any] = {"Delimiter": "/"} if folders else {}
-    last = after or f"{bucket}/"
+    home = f"{bucket}/"
+    last = home
+    if after is not None and after.encode() > home.encode():
+        if not after.startswith(home):
+            return ObjectPage(objects=[], folders=[])
+        last = after
     while True:
         answer = await api.call(
             "list_objects_v2",
             prefix,
             Prefix=start,
-            StartAfter=_behind(last, folders=folders),
+            StartAfter=_behind(last, start) if folders else split_path(last)[1],
             MaxKeys=min(limit, MAX_KEYS),
             **delimiter,
         )
@@ -53,10 +58,11 @@ async def list_keys(
             return page.model_copy(update={"next": last})
 
 
-def _behind(last: str, *, folders: bool) -> str:
-    """The key to list from: one behind all that a folder stands for."""
+def _behind(last: str, start: str) -> str:
+    """The key to list from: one behind all that a folder stands for, which is below the prefix ``start``."""
     _, key = split_path(last)
-    return key + _LAST if folders and key.endswith("/") else key
+    is_folder = key.endswith("/") and key.startswith(start) and key != start
+    return key + _LAST if is_folder else key
 
 
 def _listed(path: str, entry: Mapping[str, Any]) -> StoredObject:

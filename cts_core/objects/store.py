@@ -73,6 +73,7 @@ class ObjectStore(Protocol):
     ) -> ObjectPage:
         """List objects whose path starts with ``prefix`` (``bucket/`` at least), at most ``limit``.
 
+        ``after`` is any text: what comes behind it in the order of bytes is listed.
         ``folders`` groups everything below the next ``/`` into ``ObjectPage.folders``.
         """
 

@@ -367,10 +367,16 @@ async def test_folders_stand_for_what_is_below(store, listed, prefix, limit):
     assert await _all(store, prefix, limit=limit, folders=True) == (objects, folders)
 
 
-async def test_after_need_not_exist(store, listed):
-    for after in ("data/a-zzz", "data/a/", "data/a/1/2", "data/zzz", "data/"):
+async def test_after_is_any_text(store, listed):
+    objects, folders = await _all(store, "data/a/", limit=1000, folders=True)
+    below = sorted(objects + folders, key=str.encode)
+    inside = ("data/a-zzz", "data/a/", "data/a/1/2", "data/zzz", "data/")
+    for after in (*inside, "", "a/zzz", "data", "data0", "z", "\u00bd", "z/a/1"):
         page = await store.list("data/", after=after)
         assert [o.path for o in page.objects] == [p for p in listed if p.encode() > after.encode()]
+        page = await store.list("data/a/", after=after, limit=1, folders=True)
+        behind = [path for path in below if path.encode() > after.encode()]
+        assert [o.path for o in page.objects] + page.folders == behind[:1], after
 
 
 async def test_a_listing_says_what_head_says(store, hand):
