@@ -268,7 +268,7 @@ class CondorPool(ServerProcess):
                 assert time.monotonic() < deadline, f"{name} is not {wanted}"
                 time.sleep(0.1)
 
-        configure(f"{kept}\n{name} = {value}\n", value)
+        configure(f"{kept}\n{name} = {value}\n", value or "Not defined")
         try:
             yield
         finally:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
+from cts_core.model.update import MAX_SECONDS
 from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
 CANCELED_REASON = "CTS: the job was canceled"
@@ -18,6 +19,8 @@ Key = tuple[str, int]
 MAX_REASON = 500
 """Characters of the words of a pool's rule that an owner is told."""
 _MIB = 1 << 20
+_MOST = MAX_SECONDS
+"""No time, count or size in MiB is greater."""
 _WALL_LIMIT = re.compile(r"RemoteWallClockTime\s*>=?\s*(\d+)")
 """In the reason of a hold by an expression, which it quotes: the seconds that it allows."""
 _FROM_NODE = re.compile(r"^Error from \S+: ")
@@ -66,7 +69,7 @@ class Ad:
     status: int
     server_time: int | None
     """When the schedd said so, in seconds of its clock, as all its times."""
-    submitted: int
+    submitted: int | None
     status_since: int | None
     starts: int | None
     holds: int | None
@@ -108,7 +111,9 @@ class Ad:
     @property
     def seconds_waiting(self) -> float:
         """How long it has waited for its first node; 0 once it has had one."""
-        if self.status != Status.IDLE or self.starts or self.server_time is None:
+        if self.status != Status.IDLE or self.starts:
+            return 0.0
+        if self.server_time is None or self.submitted is None:
             return 0.0
         return self.server_time - self.submitted
 
@@ -159,11 +164,32 @@ ATTRIBUTES = (
     "AllowedExecuteDuration",
 )
 """The projection of every question."""
+_KINDS = [
+    next(kind for kind in (str, int, float) if kind in (hint, *get_args(hint)))
+    for hint in get_type_hints(Ad).values()
+]
+"""Of each attribute."""
+_NEEDED = 5
+"""The first so many have to be there."""
 
 
 def read_ads(rows: Sequence[Sequence[Any]]) -> list[Ad]:
-    """The ads of an answer with ``ATTRIBUTES``."""
-    return [Ad(*row) for row in rows]
+    """The ads of an answer with ``ATTRIBUTES``.
+
+    Operators can write anything into an ad, and HTCondor has counted wrongly before: what cannot be is as if it were not
+    there. An ad that does not say what it is of, and in which status, is none.
+    """
+    read = (tuple(map(_read, row, _KINDS)) for row in rows)
+    return [Ad(*row) for row in read if None not in row[:_NEEDED]]
+
+
+def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - as it comes
+    if value is None or (kind is str and isinstance(value, str)):
+        return value
+    if kind is str or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # No comparison is true of what is no number.
+    return kind(value) if 0 <= value <= _MOST else None
 
 
 def doubled(ads: Iterable[Ad], holders: Mapping[int, str] | None) -> list[Ad]:

@@ -24,6 +24,8 @@ _VARIABLE = "COLLECTOR_HOST"
 _NO_MORE = re.compile(r"ProcId .* but Schedd says (-\d+)")
 _ONCE = frozenset({"submit"})
 """Methods that are not to be repeated when they fail."""
+_NO_HISTORY = "HISTORY undefined"
+"""In what a schedd answers whose configuration has no such file."""
 _TOO_MANY = -4
 """HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
 _HELD, _FOR_FILES = 5, "HoldReasonCode == 16"
@@ -151,9 +153,19 @@ class Pool:
     def history(
         self, constraint: str, attributes: list[str], match: int, since: str | None
     ) -> list[list[Any]]:
-        """The same of at most ``match`` ads that have left the queue, newest first, until one meets ``since``."""
-        ads = self.schedd.history(constraint, attributes, match=match, since=since)
-        return _rows(ads, attributes)
+        """The same of at most ``match`` ads that have left the queue, newest first, until one meets ``since``.
+
+        None of them where the pool keeps no history.
+        """
+        return _rows(self._left(constraint, attributes, match=match, since=since), attributes)
+
+    def _left(self, constraint: str, attributes: Sequence[str], **bounds: Any) -> list[Any]:  # noqa: ANN401 - as above
+        try:
+            return list(self.schedd.history(constraint, attributes, **bounds))
+        except htcondor2.HTCondorException as e:
+            if _NO_HISTORY in str(e):
+                return []
+            raise
 
     def act(self, action: str, constraint: str, reason: str) -> int:
         """How many ads were changed. Raises RefusedError where that is not ours to do."""
@@ -167,7 +179,7 @@ class Pool:
     def ad(self, constraint: str) -> dict[str, Any] | None:
         """One ad, whole, from the queue or else from what has left it."""
         found = self.schedd.query(constraint, limit=1)
-        found = found or self.schedd.history(constraint, match=1)
+        found = found or self._left(constraint, [], match=1)
         return {name: _value(found[0], name) for name in sorted(found[0])} if found else None
 
     def never_matching(self, clusters: Sequence[int]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class EventLogs:
             attributes=[JOB_ID, CONTAINER_NUMBER, "Iwd", "UserLog"],
         )
         paths = {
-            (job_id, number): posixpath.join(folder, name or "none")
+            (job_id, number): posixpath.join(str(folder), str(name))
             for job_id, number, folder, name in rows[:room]
         }
         sizes: Mapping[Key, int | None] = {}

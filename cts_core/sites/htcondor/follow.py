@@ -54,6 +54,8 @@ SPOOL_SECONDS = 300.0
 """How long a container may be held because HTCondor does not have its files yet."""
 VANISHED_SECONDS = 60.0
 """How long a container may be in neither queue nor history before it is given up."""
+HISTORY_PAUSE_SECONDS = 60.0
+"""Before another try, where the history could not be read, such as one that takes too long."""
 MATCH_SECONDS = 300.0
 """Between two looks at the nodes for the same cluster that waits."""
 MAX_NAMED = 50
@@ -120,6 +122,7 @@ class Follower:
         """By job, the schedd's time when it was last in the queue."""
         self._matched: dict[int, float] = {}
         """By cluster, when its nodes were last looked at."""
+        self._no_history_until = float("-inf")
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
@@ -261,12 +264,21 @@ class Follower:
             is_due = missing.looks > 1 and not missing.is_asked
             # The others have their turn in the next cycles.
             if (is_due or missing.is_over(now)) and (job_id in due or len(due) < MAX_NAMED):
-                missing.is_asked = True
                 due.setdefault(job_id, []).append(number)
+        if now < self._no_history_until:
+            return
         for job_id, numbers in due.items():
-            ads = await self._history(job_id, numbers)
+            try:
+                ads = await self._history(job_id, numbers)
+            except UnavailableError as e:
+                # What the queue has said of others is told all the same.
+                self._no_history_until = time.monotonic() + HISTORY_PAUSE_SECONDS
+                told = "HTCondor's history cannot be read, and is asked again in %d s: %s"
+                log.warning(told, HISTORY_PAUSE_SECONDS, e)
+                return
             for number in numbers:
                 key = (job_id, number)
+                self._missing[key].is_asked = True
                 if ad := ads.get(number):
                     cycle.tell(key, _gone(ad))
                 elif self._missing[key].is_over(now):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from cts_core.model.record import ContainerOutcome
 from cts_core.sites.htcondor.ads import (
     ATTRIBUTES,
     MAX_REASON,
@@ -14,6 +16,7 @@ from cts_core.sites.htcondor.ads import (
     Status,
     doubled,
     hold_words,
+    measured,
     most_hopeful,
     read_ads,
 )
@@ -23,8 +26,16 @@ USED = "it ran for 90 minutes and used 1024 MiB of memory."
 RULE = "its pool has a rule that says:"
 
 
+WHOLE = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0, "JobStatus": 1}
+
+
+def _ad(**values: Any) -> Ad:
+    (ad,) = read_ads([list((dict.fromkeys(ATTRIBUTES) | WHOLE | values).values())])
+    return ad
+
+
 def _held(code: int, reason: str, **changes: Any) -> Ad:
-    values = dict.fromkeys(ATTRIBUTES) | {
+    values = {
         "JobStatus": 5,
         "HoldReasonCode": code,
         "HoldReason": reason,
@@ -32,8 +43,7 @@ def _held(code: int, reason: str, **changes: Any) -> Ad:
         "MemoryUsage": GIB,
         "RemoteWallClockTime": 5400.0,
     }
-    (ad,) = read_ads([list((values | changes).values())])
-    return ad
+    return _ad(**values | changes)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +87,8 @@ def test_a_rule_may_not_say_without_end() -> None:
 
 def _process(name: str, number: int = 0, **changes: Any) -> Ad:
     cluster_id, process_id = map(int, name.split("."))
-    values = dict.fromkeys(ATTRIBUTES) | {
-        "CTSContainerNumber": number,
-        "ClusterId": cluster_id,
-        "ProcId": process_id,
-        "JobStatus": Status.IDLE,
-    }
-    (ad,) = read_ads([list((values | changes).values())])
-    return ad
+    values = {"CTSContainerNumber": number, "ClusterId": cluster_id, "ProcId": process_id}
+    return _ad(**values | changes)
 
 
 TWICE = [_process(f"{cluster}.{number}", number) for cluster in (8, 7) for number in range(3)]
@@ -120,3 +124,32 @@ def test_which_of_two_starts_is_one_too_many(
 def test_by_which_of_two_a_container_is_told(first: Status, second: Status, told: str) -> None:
     ads = [_process("8.0", JobStatus=second), _process("7.0", JobStatus=first)]
     assert most_hopeful(ads).process == told
+
+
+@pytest.mark.parametrize(
+    "value", ["x", True, -1, 1e300, 1 << 80, float("inf"), float("nan"), "undefined * 2"]
+)
+def test_a_number_that_cannot_be_is_none(value: object) -> None:
+    names = ("MemoryUsage", "RemoteUserCpu", "CommittedTime", "QDate", "NumHolds")
+    ad = _ad(ServerTime=100, **dict.fromkeys(names, value))
+    assert measured(ad) == ContainerOutcome()
+    assert (ad.submitted, ad.holds) == (None, None)
+    assert ad.seconds_waiting == 0.0
+    assert "used 0 MiB" in hold_words(replace(ad, hold_code=Hold.NODE_POLICY))
+
+
+def test_numbers_are_read_of_either_kind() -> None:
+    ad = _ad(RequestMemory=512.0, MemoryUsage=3, RemoteUserCpu=2)
+    assert (ad.memory, type(ad.memory)) == (512, int)
+    assert measured(ad) == ContainerOutcome(cpu_seconds=2.0, max_memory=3 << 20)
+
+
+def test_a_text_that_is_none_is_missing() -> None:
+    ad = _ad(RemoveReason=17, HoldReason=True)
+    assert (ad.remove_reason, ad.hold_reason) == (None, None)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_ad_that_does_not_say_what_it_is_of_is_none(name: str) -> None:
+    ad = dict.fromkeys(ATTRIBUTES) | WHOLE | {name: {"CTSJobID": 17}.get(name, "first")}
+    assert read_ads([list(ad.values())]) == []

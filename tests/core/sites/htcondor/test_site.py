@@ -159,7 +159,7 @@ async def test_a_container_that_was_removed(ground: Ground) -> None:
     await ground.until_running(job)
     await ground.site._pool.call(
         "act",
-        action="RemoveX" if False else "Remove",
+        action="Remove",
         constraint=f'CTSJobID == "{job.id}"',
         reason="enough",
     )
@@ -172,6 +172,16 @@ async def test_a_container_that_nobody_knows(ground: Ground, monkeypatch) -> Non
     monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
     (report,) = (await ground.until_told(ground.job(), S.JOB_SUBMITTED)).values()
     assert "does not know this container" in (report.outcome.error or "")
+
+
+async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
+    with ground.pool.schedd_with("HISTORY", ""):
+        job = await ground.start("exit 0")
+        (report,) = (await ground.until_told(job)).values()
+        assert "does not know this container" in (report.outcome.error or "")
+        assert await ground.site.measured(job, [0]) == {}
+        assert await ground.site.runner_status(job, 0) == {}
 
 
 async def test_a_container_that_no_node_can_take(ground: Ground) -> None:

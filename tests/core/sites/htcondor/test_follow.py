@@ -1,0 +1,57 @@
+"""What is told of containers while a part of the pool does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from cts_core.errors import UnavailableError
+from cts_core.sites.htcondor import follow
+from cts_core.sites.htcondor.ads import ATTRIBUTES, Hold, Status
+from cts_core.sites.htcondor.eventlogs import EventLogs
+from cts_core.sites.htcondor.follow import Follower
+from cts_core.sites.htcondor.pool import Pool
+from cts_core.states import JobState
+
+JOB = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0}
+HELD = JOB | {"JobStatus": Status.HELD, "HoldReasonCode": Hold.USER}
+GONE = JOB | {"CTSContainerNumber": 1, "ProcId": 1, "JobStatus": Status.COMPLETED}
+STATES = {"j": [JobState.JOB_SUBMITTED] * 2}
+
+
+class SlowPool(Pool):
+    """Its queue has one container of two, its history the other."""
+
+    is_history_away = True
+    asked = 0
+
+    async def call(self, method: str, *, patience: float = 0.0, **arguments: Any) -> Any:
+        if method == "query":
+            return [_row(HELD)]
+        self.asked += 1
+        if self.is_history_away:
+            raise UnavailableError("HTCondor has not answered for 30 seconds")
+        return [_row(GONE)]
+
+
+def _row(ad: Mapping[str, Any]) -> list[Any]:
+    return [ad.get(name) for name in ATTRIBUTES]
+
+
+async def _told(follower: Follower) -> set[int]:
+    return {report.number for report in (await follower.poll(STATES)).get("j", ())}
+
+
+async def test_a_history_that_cannot_be_read_hides_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = SlowPool(1)
+    follower = Follower(pool, EventLogs(pool), None, match_wait=1, node_wait=1)
+    assert [await _told(follower) for _ in range(4)] == [{0}] * 4
+    assert pool.asked == 1
+    pool.is_history_away = False
+    monkeypatch.setattr(follow, "HISTORY_PAUSE_SECONDS", 0)
+    follower._no_history_until = 0
+    assert await _told(follower) == {0, 1}
