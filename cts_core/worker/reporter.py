@@ -65,11 +65,14 @@ class Reporter:
         try:
             self._patient.update(said.pop("state"), said)
         except RefusalError as e:
-            if result["state"] == "error":
-                raise
-            words = f"The service did not take that the container is {result['state']}: {e}"
+            # Such as of more outputs than it takes: what is told at least is short.
+            words = (
+                f"The container was {result['state']}, with {len(result.get('outputs', ()))} outputs stored, and its "
+                f"worker could not tell the service so: {e}"
+            )
+            told = {"error": result.get("error") or words, "admin_error": words}
             code = result.get("exit_code")
-            self._patient.update("error", {"time": now(), "admin_error": words, "exit_code": code})
+            self._patient.update("error", legible({"time": now(), **told, "exit_code": code}))
 
     def _try(self) -> None:
         """Tell what waits, unless the last try has just failed."""

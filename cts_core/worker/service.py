@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping
 from urllib.parse import quote
 
@@ -35,7 +36,7 @@ class RefusalError(ServiceError):
     def __init__(self, text: str, appcode: int) -> None:
         super().__init__(text)
         self.appcode = appcode
-        """Of the contract's table of errors."""
+        """Of the contract's table of errors; 0 where it has none."""
 
 
 def backoff(tries: int, most: float) -> float:
@@ -261,11 +262,13 @@ class RemoteGrants:
 
 
 def _refusal(error: Exception) -> RefusalError | None:
-    """What is final: it has a code of the contract. Anything else may be a proxy's, or pass."""
+    """What is final: it has a code of the contract, or is too large. Anything else may be a proxy's, or pass."""
     if isinstance(error, Refused):
         try:
             said = json.loads(error.text)["error"]
             return RefusalError(str(said["message"]), int(said["appcode"]))
         except (ValueError, KeyError, TypeError):
             pass
+        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return RefusalError("it is more than the service, or a proxy before it, takes", 0)
     return None

@@ -23,15 +23,16 @@ ENDED = {"state": "complete", "exit_code": 0, "outputs": []}
 class Service:
     """Takes updates, but for the states that are to be refused, or while it is away."""
 
-    def __init__(self, *refused: str) -> None:
+    def __init__(self, *refused: str, longest: int = 1 << 20) -> None:
         self.refused = refused
+        self.longest = longest
         self.is_away = False
         self.told: list[tuple[str, dict[str, Any]]] = []
 
     def update(self, state: str, said: Mapping[str, Any]) -> None:
         if self.is_away:
             raise ServiceError("away")
-        if state in self.refused:
+        if state in self.refused or len(str(said)) > self.longest:
             raise RefusalError(f"no {state}", 30300)
         self.told.append((state, dict(said)))
 
@@ -119,10 +120,21 @@ def test_a_state_that_is_refused_does_not_keep_the_end(store: Store, log: Path) 
 
 def test_outputs_that_are_refused_are_an_error(store: Store, log: Path) -> None:
     service = Service("complete")
-    reporter(service, store, log).finish(ENDED)
+    outputs = [{"file": "data/out/x", "crc64nvme": "AAAAAAAAAAA="}]
+    reporter(service, store, log).finish({**ENDED, "outputs": outputs})
     ((state, said),) = service.told
     assert (state, said["exit_code"]) == ("error", 0)
-    assert "no complete" in said["admin_error"]
+    assert "1 outputs stored" in said["error"]
+    assert "no complete" in said["error"]
+
+
+def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log: Path) -> None:
+    service = Service(longest=1000)
+    end = {"state": "error", "error": "no space", "traceback": "x" * 1000, "exit_code": 3}
+    reporter(service, store, log).finish(end)
+    ((state, said),) = service.told
+    assert (state, said["error"], said["exit_code"]) == ("error", "no space", 3)
+    assert "was error" in said["admin_error"]
 
 
 def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:

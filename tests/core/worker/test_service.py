@@ -75,6 +75,14 @@ def test_a_refusal_is_told_at_once():
     assert len(http.asked) == 1
 
 
+def test_what_is_too_large_is_not_sent_again():
+    # A proxy's own page.
+    asked, http, _ = service(Refused(413, "<html>"))
+    with pytest.raises(RefusalError, match="more than the service, or a proxy before it, takes"):
+        asked.update("complete", {"outputs": []})
+    assert len(http.asked) == 1
+
+
 def test_a_certificate_that_is_not_trusted_is_told_at_once():
     asked, http, _ = service(Untrusted("self-signed"))
     with pytest.raises(ServiceError, match="self-signed"):
