@@ -120,7 +120,12 @@ class Connection:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Collections]:
-        """The collections, for one operation. Raises UnavailableError."""
+        """The collections, for one operation. Raises UnavailableError.
+
+        Whoever is canceled in it is canceled: before Python 3.12 ``asyncio.wait_for``, by which pymongo sends, may drop that.
+        """
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         if self._client is None:
             raise UnavailableError("The job records are closed: the service is stopping")
         if self._waiting >= MAX_WAITING:
@@ -140,6 +145,8 @@ class Connection:
             self._waiting -= 1
             if not self._waiting:
                 self._is_idle.set()
+            if task and task.cancelling() > cancels:
+                raise asyncio.CancelledError
 
     async def _connect(self) -> AsyncMongoClient[dict[str, Any]]:
         # Where a user is defined is not told: KBase's are in the database itself, others' are often in admin.

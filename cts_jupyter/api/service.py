@@ -71,7 +71,8 @@ class Service:
         if isinstance(core, Engine):
             await core.hub.close()
         try:
-            await asyncio.wait_for(self._quiet.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
         except TimeoutError:
             log.warning(
                 "%d requests have not ended in %.0f s, and are cut off", self._requests, seconds
@@ -94,7 +95,8 @@ class Service:
         """What runs. Raises NotRunningError, which says what to do."""
         if not self._settled.is_set():
             try:
-                await asyncio.wait_for(self._settled.wait(), START_SECONDS)
+                async with asyncio.timeout(START_SECONDS):
+                    await self._settled.wait()
             except TimeoutError:
                 raise NotRunningError(self._failure) from None
         if self._core is None:

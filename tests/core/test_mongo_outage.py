@@ -187,6 +187,17 @@ async def test_closing_waits_for_what_is_under_way(settings):
         await store.get_job(jobs[0].id)
 
 
+async def test_who_is_canceled_at_any_step_is_canceled(store):
+    await store.list_images()
+    for steps in [*range(60)] * 25:
+        asked = asyncio.create_task(store.events(since=NOON, user="ana"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if asked.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+
+
 async def test_too_much_that_waits_is_refused(store, monkeypatch):
     monkeypatch.setattr(mongo_connection, "MAX_WAITING", 2)
     answers = await asyncio.gather(*(store.list_images() for _ in range(3)), return_exceptions=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -68,6 +70,7 @@ OF_WORKERS = {
 WORKERS = "/external_exec/jobs/"
 """Below it they ask."""
 PLACES = ((KNOWN, OFTEN), (OF_JOBS, MOSTLY))
+_STREAMS = re.compile(r"(?m)^cts_event_subscribers ([1-9]\S*)")
 AMBIGUOUS = "/admin/refdata/"
 """Below it, templates of the contract match the same paths: a method that one lacks, another has."""
 
@@ -141,8 +144,19 @@ def run(
     )  # fmt: skip
     (folder / "output.txt").write_text(done.stdout + done.stderr)
     report = _read(folder, events, done.stdout + done.stderr)
-    report.failures += _faults_of_log(service)
+    report.failures += [*_faults_of_log(service), *_left_open(service)]
     return report
+
+
+def _left_open(service: RunningService) -> list[str]:
+    """Streams of events whose readers are gone, and which do not end."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    with service.client() as http:
+        while left := _STREAMS.search(http.get("/metrics").text):
+            if time.monotonic() > deadline:
+                return [f"streams of events are left open: {left[1]}"]
+            time.sleep(0.2)
+    return []
 
 
 def _faults_of_log(service: RunningService) -> list[str]:
