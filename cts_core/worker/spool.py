@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 import uuid
 from contextlib import suppress
@@ -27,6 +26,7 @@ TRANSIENT = (INPUTS, OUTPUTS, SCRATCH)
 """The folders that go when the container has ended; its logs stay."""
 STREAMS = ("stdout", "stderr")
 WORKER_LOG = "worker.log"
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def now() -> str:
@@ -92,21 +92,55 @@ def sync_folder(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder with all that a program may have left there; what resists stays."""
-    _permit(path)
-    # A program may have taken the permission to list or change its folders from us, their owner.
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            _permit(os.path.join(folder, name))
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder with all that a program may have left there, however deep; what resists stays.
 
-
-def _permit(path: str) -> None:
-    with suppress(OSError):
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            os.chmod(path, stat.S_IRWXU)
-        elif os.path.islink(path):
+    Each folder is moved to the top before it is gone through, so that no path becomes longer than can be named.
+    """
+    if os.path.islink(path):
+        with suppress(OSError):
             os.unlink(path)
+        return
+    with suppress(OSError):
+        os.chmod(path, stat.S_IRWXU)
+        top = os.open(path, _OPEN_FOLDER)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        os.rmdir(path)
+
+
+def _empty(top: int) -> None:
+    waiting = _remove_files(top)
+    while waiting:
+        name = waiting.pop()
+        with suppress(OSError):
+            # A program may have taken the permission to list or change its folders from us, their owner.
+            os.chmod(name, stat.S_IRWXU, dir_fd=top)
+            folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
+            try:
+                for inner in _remove_files(folder):
+                    moved = uuid.uuid4().hex
+                    with suppress(OSError):
+                        os.chmod(inner, stat.S_IRWXU, dir_fd=folder)
+                        os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
+                        waiting.append(moved)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(folder: int) -> list[str]:
+    """Remove what a folder has but folders; returns their names."""
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                with suppress(OSError):
+                    os.unlink(entry.name, dir_fd=folder)
+    return folders
 
 
 class ContainerFolder:

@@ -265,12 +265,18 @@ class EngineContainer:
 
 def _is_foreign(folder: str, owner: int) -> bool:
     """Whether anything in a folder belongs to somebody else, or cannot be looked at."""
-    faults: list[OSError] = []
-    for path, folders, files in os.walk(folder, onerror=faults.append):
-        for name in (*folders, *files):
-            if os.lstat(os.path.join(path, name)).st_uid != owner:
-                return True
-    return bool(faults)
+    waiting = [folder]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.stat(follow_symlinks=False).st_uid != owner:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    except OSError:
+        return True
+    return False
 
 
 def _other_processor(platform: str) -> str:

@@ -101,6 +101,22 @@ def test_removing_a_tree_leaves_what_links_lead_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
 
 
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    # Deeper than Python calls itself, and than a path can be long.
+    top = tmp_path / "tree"
+    top.mkdir()
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(2_200):
+        os.close(os.open("file", os.O_CREAT, dir_fd=folder))
+        os.mkdir("d", dir_fd=folder)
+        outer, folder = folder, os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(outer)
+    os.fchmod(folder, 0)
+    os.close(folder)
+    remove_tree(str(top))
+    assert not top.exists()
+
+
 class _FullDisk(io.StringIO):
     def write(self, _: str) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
