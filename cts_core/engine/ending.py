@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from datetime import timedelta
 
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.logs import log_folder
-from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError
+from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
+from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Runner
 from cts_core.states import JobState
+
+log = logging.getLogger(__name__)
+
+MEASURE_PATIENCE = timedelta(minutes=10)
+"""How long a job whose containers have ended waits for what its site measured: the figures are not worth more."""
 
 
 class Ending:
@@ -48,7 +56,16 @@ class Ending:
         containers = await self._store.containers(job.id)
         # Our workers say at least how long it took.
         unsaid = {c.sub_id for c in containers if c.wall_seconds is None}
-        measured = await self._site.measured(job, unsaid) if unsaid else {}
+        if not unsaid:
+            return containers
+        try:
+            measured = await self._site.measured(job, unsaid)
+        except UnavailableError as e:
+            ended = max(c.transition_times[-1].time for c in containers)
+            if utc_now() - ended < MEASURE_PATIENCE:
+                raise
+            log.warning("Job %s ends without what its site measured: %s", job.id, e)
+            return containers
         return outcomes.with_measures(containers, measured)
 
     async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:

@@ -63,8 +63,8 @@ MAX_NAMED = 50
 MAX_REMEMBERED = 20_000
 """Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
 LOST_REASON = "CTS: its node does not answer"
-_HISTORY_SLACK = 600
-"""Seconds by which the history is read further back than when a container was last seen."""
+HISTORY_SLACK = 600
+"""Seconds by which the history is read further back than what is looked for can be."""
 
 Holders = Callable[[str], Awaitable[Mapping[int, str]]]
 _Key = TypeVar("_Key")
@@ -294,7 +294,7 @@ class Follower:
             constraint=f"{any_started([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
             attributes=ATTRIBUTES,
             match=len(numbers),
-            since=f"EnteredCurrentStatus < {seen - _HISTORY_SLACK}" if seen else None,
+            since=f"EnteredCurrentStatus < {seen - HISTORY_SLACK}" if seen else None,
         )
         return {ad.number: ad for ad in reversed(read_ads(rows))}
 

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ from cts_core.sites.htcondor.ads import (
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.follow import Follower
+from cts_core.sites.htcondor.follow import HISTORY_SLACK, Follower
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.htcondor.submission import (
@@ -219,14 +219,13 @@ class HTCondorSite:
             broken = f"({ours}) && JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING}"
             await self._pool.call("act", action="Remove", constraint=broken, reason=GIVEN_UP)
         count = job.job_input.num_containers
-        created = job.transition_times[0].recorded_at
-        if len(kept) < count and utc_now() - created > FIRST_TRY:
+        if len(kept) < count and utc_now() - _created(job) > FIRST_TRY:
             kept += await self._pool.call(
                 "history",
                 constraint=ours,
                 attributes=asked,
                 match=count,
-                since=f"EnteredCurrentStatus < {int(created.timestamp()) - 600}",
+                since=_since(job),
             )
         clusters = {row[0] for row in kept}
         if self._worker.has_own_tokens:
@@ -248,7 +247,7 @@ class HTCondorSite:
             await self._pool.call(
                 "act",
                 action="Remove",
-                constraint=f"({ours}) && JobStatus =!= 3",
+                constraint=f"({ours}) && JobStatus =!= {Status.REMOVED}",
                 reason=CANCELED_REASON,
             )
         return not left
@@ -262,26 +261,28 @@ class HTCondorSite:
         """
         deadline = time.monotonic() + GONE_SECONDS
         while True:
-            found = {ad.number: ad for ad in reversed(await self._ads(job)) if ad.number in numbers}
-            if time.monotonic() > deadline or not any(ad.is_on_node for ad in found.values()):
-                return {number: measured(ad) for number, ad in found.items()}
-            await asyncio.sleep(_GONE_TICK_SECONDS)
-
-    async def _ads(self, job: JobSummary) -> list[Ad]:
-        """Of a job's processes, the newest first."""
-        ours = any_started([job.id])
-        seen = await self._pool.call("query", constraint=ours, attributes=ATTRIBUTES)
-        count = job.job_input.num_containers
-        if len(seen) < count:
-            created = int(job.transition_times[0].recorded_at.timestamp())
-            seen += await self._pool.call(
-                "history",
-                constraint=ours,
-                attributes=ATTRIBUTES,
-                match=count - len(seen),
-                since=f"EnteredCurrentStatus < {created - 600}",
+            rows = await self._pool.call(
+                "query", constraint=any_started([job.id]), attributes=ATTRIBUTES
             )
-        return read_ads(seen)
+            queue = [ad for ad in read_ads(rows) if ad.number in numbers]
+            if time.monotonic() > deadline or not any(ad.is_on_node for ad in queue):
+                break
+            await asyncio.sleep(_GONE_TICK_SECONDS)
+        left = set(numbers) - {ad.number for ad in queue}
+        history = await self._history(job, left) if left else []
+        return {ad.number: measured(ad) for ad in reversed([*queue, *history])}
+
+    async def _history(self, job: JobSummary, numbers: Collection[int]) -> list[Ad]:
+        """Of these containers' processes that have left the queue, the newest first."""
+        members = ",".join(map(str, sorted(numbers)))
+        rows = await self._pool.call(
+            "history",
+            constraint=f"{any_started([job.id])} && member({CONTAINER_NUMBER}, {{{members}}})",
+            attributes=ATTRIBUTES,
+            match=len(numbers),
+            since=_since(job),
+        )
+        return read_ads(rows)
 
     async def open_log(
         self,
@@ -318,3 +319,12 @@ class HTCondorSite:
 
     async def clean_refdata(self, refdata_id: str) -> None:
         """See the port. The staging service leaves nothing but the data."""
+
+
+def _created(job: JobSummary) -> datetime:
+    return job.transition_times[0].recorded_at
+
+
+def _since(job: JobSummary) -> str:
+    """Where the history need not be read any further: it left the queue before the job was there."""
+    return f"EnteredCurrentStatus < {int(_created(job).timestamp()) - HISTORY_SLACK}"

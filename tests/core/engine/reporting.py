@@ -32,7 +32,7 @@ class ReportingSite:
         self.cleaned: list[str] = []
         self.polled: list[str] = []
         self.measured_numbers: list[set[int]] = []
-        self.measures: dict[int, ContainerOutcome] = {}
+        self.measures: dict[int, ContainerOutcome] | CTSError = {}
         self.report: RefdataReport | CTSError = RefdataReport(ReferenceDataState.CREATED)
 
     async def open(self, on_change: Callable[[str], None]) -> None:
@@ -67,6 +67,8 @@ class ReportingSite:
 
     async def measured(self, _: object, numbers: set[int]) -> Mapping[int, ContainerOutcome]:
         self.measured_numbers.append(numbers)
+        if isinstance(self.measures, CTSError):
+            raise self.measures
         return {number: found for number, found in self.measures.items() if number in numbers}
 
     async def open_log(self, *_: object, **__: object) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cts_core import errors
+from cts_core.engine import ending
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
@@ -91,6 +92,23 @@ async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
     job = await bench.ended(job_id)
     assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1.5, 0.75, 20)
     assert site.measured_numbers == [{0}]
+
+
+async def test_a_job_ends_without_what_its_site_cannot_say_for_long(
+    bench: Bench, site: ReportingSite, monkeypatch: pytest.MonkeyPatch
+):
+    site.measures = errors.UnavailableError("its history cannot be read")
+    job_id = await submit(bench)
+    outputs = [S3File(file="data/out/0", crc64nvme=CRC)]
+    await take(bench, job_id, *SUCCESS)
+    await take(bench, job_id, S.COMPLETE, outputs=outputs)
+    async with asyncio.timeout(30):
+        while len(site.measured_numbers) < 2:
+            await asyncio.sleep(0.01)
+    assert (await bench.engine.jobs.status(bench.user, job_id)).state not in TERMINAL
+    monkeypatch.setattr(ending, "MEASURE_PATIENCE", timedelta(0))
+    job = await bench.ended(job_id)
+    assert (job.state, job.outputs, job.cpu_hours) == (S.COMPLETE, outputs, None)
 
 
 async def test_no_outputs_at_all(bench: Bench):
