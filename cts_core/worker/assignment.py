@@ -10,12 +10,16 @@ from typing import Callable, Mapping
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.service import RemoteGrants, Service
+from cts_core.worker.spool import ContainerFolder
 from cts_core.worker.transfer import Http
 
 SILENCE_SECONDS = 60.0
 """For how long a server may stay silent."""
 _REGION = "us-east-1"
 """What keys that operators keep on nodes sign for: their servers are not Amazon's."""
+_FOLDER = "cts-container"
+_ENDS = {"stdout": "out", "stderr": "err"}
+"""By what HTCondor brings back the two logs."""
 _START = "JobCurrentStartDate"
 """Of the process' ad: when it was begun. What a schedd counts may be counted again, after it was killed."""
 
@@ -110,6 +114,21 @@ class Assignment:
         http = Http(timeout=SILENCE_SECONDS, insecure=self.insecure)
         grants = RemoteGrants(self.service(pause, patience=patience), inputs)
         return S3Objects(http, grants, pause=pause)
+
+    def make_folder(self) -> ContainerFolder:
+        """A new folder, whose logs are the files that HTCondor brings back. Raises AssignmentError."""
+        folder = ContainerFolder(os.path.join(self.scratch, _FOLDER, str(self.number)))
+        try:
+            os.makedirs(folder.path, mode=0o700)
+            os.chmod(os.path.dirname(folder.path), 0o700)
+            for stream, end in _ENDS.items():
+                name = f"cts-{self.job_id}-{self.number}-container.{end}"
+                os.symlink(os.path.join(self.scratch, name), folder.file(f"{stream}.txt"))
+        except OSError as e:
+            raise AssignmentError(
+                f"The container's folder cannot be made on this node: {e.strerror}: {e.filename}"
+            ) from e
+        return folder
 
 
 def _number(name: str, text: str) -> int:

@@ -40,9 +40,6 @@ _FAILED = 1
 _INVALID_TOKEN, _JOB_STATE = 10020, 30300
 """Codes of the contract."""
 _TICK_SECONDS = 0.1
-_FOLDER = "cts-container"
-_ENDS = {"stdout": "out", "stderr": "err"}
-"""By what HTCondor brings back the two logs."""
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -97,7 +94,7 @@ class _Node:
             return 0
         failpoint("node-claim:after")
         plan = WorkerPlan.from_json(self._service.plan())
-        folder = self._folder()
+        folder = task.make_folder()
         reporter = self._reporter(plan, folder)
         result = self._run(plan, folder, reporter)
         failpoint("node-result:before")
@@ -154,17 +151,6 @@ class _Node:
             patient=self._service,
             logs=LiveLogs(self._task.objects([], give_up, patience=0), paths),
         )
-
-    def _folder(self) -> ContainerFolder:
-        """A new folder, whose logs are the files that HTCondor brings back."""
-        task = self._task
-        folder = ContainerFolder(os.path.join(task.scratch, _FOLDER, str(task.number)))
-        os.makedirs(folder.path, mode=0o700)
-        os.chmod(os.path.dirname(folder.path), 0o700)
-        for stream, end in _ENDS.items():
-            name = f"cts-{task.job_id}-{task.number}-container.{end}"
-            os.symlink(os.path.join(task.scratch, name), folder.file(f"{stream}.txt"))
-        return folder
 
 
 def _prepare_environment(scratch: str) -> None:

@@ -138,8 +138,12 @@ class S3Requests:
                 return result
             tries += 1
             most = min(MAX_PAUSE_SECONDS, 0.2 * 2 ** min(tries, 10))
-            self._pause(random.uniform(most / 2, most))  # noqa: S311 - spreads load
-            self._lanes.check()
+            self.wait(random.uniform(most / 2, most))  # noqa: S311 - spreads load
+
+    def wait(self, seconds: float) -> None:
+        """Wait before a further try, unless nobody needs it any more."""
+        self._pause(seconds)
+        self._lanes.check()
 
 
 class _explained:  # noqa: N801 - reads as a word of the language, as contextlib's do

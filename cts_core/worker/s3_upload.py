@@ -20,6 +20,9 @@ _MAX_PARTS = 10_000
 _CRC = "x-amz-checksum-crc64nvme"
 _TYPE = "x-amz-checksum-type"
 _WHOLE = "FULL_OBJECT"
+_LOOKS = 10
+_LOOK_SECONDS = 1.0
+"""Before each further look for what an upload was to become: the server may still be at it."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,12 @@ class Upload:
         try:
             self._ask("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
         except Gone:
-            # The answer to a try that worked may have been lost.
-            if not self._is_there(crc):
-                raise
+            # The answer to a try that worked may have been lost, or that try be still at work.
+            for _ in range(_LOOKS):
+                if self._is_there(crc):
+                    return
+                self._requests.wait(_LOOK_SECONDS)
+            raise
 
     def _is_there(self, crc: str) -> bool:
         with suppress(Gone):

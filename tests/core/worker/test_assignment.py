@@ -39,6 +39,16 @@ def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
     assert "secret" not in repr(task)
 
 
+def test_a_node_that_takes_no_folder(environ: dict[str, str], tmp_path: Path) -> None:
+    task = Assignment.read(environ)
+    folder = task.make_folder()
+    assert (Path(folder.path) / "stdout.txt").readlink() == (
+        tmp_path / "cts-some-job-4-container.out"
+    )
+    with pytest.raises(AssignmentError, match=r"cannot be made on this node: File exists: .*/4$"):
+        task.make_folder()
+
+
 def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path) -> None:
     for name in ("token", "secret"):
         (tmp_path / name).write_text(f"the {name}\n")

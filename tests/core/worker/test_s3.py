@@ -240,14 +240,21 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
     objects, server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
-    complete = s3_upload.Upload._complete
+    complete, is_there = s3_upload.Upload._complete, s3_upload.Upload._is_there
+    looks = []
 
     def lose_the_answer(*given) -> None:
         proxy.cut_after = 0
         complete(*given)
 
+    def look_in_time(*given) -> bool:
+        # At the first look the server may still be at it.
+        looks.append(1)
+        return len(looks) > 1 and is_there(*given)
+
     monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_answer)
-    objects(proxy.url).store(str(tmp_path / "big"), "data/big")
+    monkeypatch.setattr(s3_upload.Upload, "_is_there", look_in_time)
+    objects(proxy.url, time.sleep).store(str(tmp_path / "big"), "data/big")
     assert proxy.cut_after is None
     assert content(server, "data/big") == BIG
     assert not unfinished(server)
