@@ -8,7 +8,8 @@ import time
 from contextlib import suppress
 from typing import Mapping
 
-from cts_core.worker.run import LOG_TYPE, Objects
+from cts_core.worker.run import LOG_TYPE
+from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_refusals import Gone, S3Error
 from cts_core.worker.transfer import Passing
 
@@ -21,14 +22,23 @@ MAX_RATE = 4 << 20
 
 
 class LiveLogs:
-    """The logs of one container. For one thread."""
+    """The logs of one container. For one thread, but for ``end``."""
 
-    def __init__(self, objects: Objects, paths: Mapping[str, str]) -> None:
+    def __init__(self, objects: S3Objects, paths: Mapping[str, str]) -> None:
         """``paths``: by log file, the object that it becomes."""
         self._objects = objects
         self._paths = paths
         self._stored = dict.fromkeys(paths, 0)
         self._due = time.monotonic() + PAUSE_SECONDS
+        self._is_over = False
+
+    def end(self) -> None:
+        """Give up what is under way: the container has ended, and is not to wait for a slow store."""
+        self._is_over = True
+
+    def _check(self) -> None:
+        if self._is_over:
+            raise S3Error("the container has ended")
 
     def show(self) -> None:
         """Store what has grown, if it is time to. What fails is left to the next time, or the last."""
@@ -42,8 +52,12 @@ class LiveLogs:
         self._due = time.monotonic() + max(PAUSE_SECONDS, sent / MAX_RATE)
 
     def _store(self, file: str, path: str) -> int:
+        def store(path: str) -> int:
+            return self._objects.store(file, path, LOG_TYPE).size
+
         try:
-            self._stored[file] = size = self._objects.store(file, path, LOG_TYPE).size
+            (size,) = self._objects.lanes.each(store, [path], self._check)
+            self._stored[file] = size
         except (S3Error, Gone, Passing, OSError) as e:
             log.info("%s is not shown yet: %s", path, e)
             return 0

@@ -51,6 +51,7 @@ class Reporter:
         finally:
             # What is stored after this is the last of the logs, and nothing older may come after it.
             over.set()
+            self._logs.end()
             thread.join()
 
     def _accompany(self, over: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from cts_core.worker import live_logs
+from cts_core.worker.lanes import Lanes
 from cts_core.worker.live_logs import LiveLogs
 from cts_core.worker.object import DEFAULT_TYPE
 from cts_core.worker.reporter import Reporter
@@ -17,6 +19,7 @@ from cts_core.worker.s3_upload import Stored
 from cts_core.worker.service import RefusalError, ServiceError
 from tests.core.worker.conftest import eventually
 
+PATIENCE = 60.0
 ENDED = {"state": "complete", "exit_code": 0, "outputs": []}
 
 
@@ -45,6 +48,8 @@ class Store:
     """Keeps what was stored last, and counts."""
 
     def __init__(self) -> None:
+        self.lanes = Lanes(1)
+        self.is_slow, self.is_asked = threading.Event(), threading.Event()
         self.content: dict[str, bytes] = {}
         self.times = 0
         self.is_away = False
@@ -53,6 +58,9 @@ class Store:
         if self.is_away:
             raise S3Error("away")
         assert content_type.startswith("text/plain")
+        while self.is_slow.is_set():
+            self.is_asked.set()
+            self.lanes.check()
         self.times += 1
         self.content[path] = Path(source).read_bytes()
         return Stored(len(self.content[path]), "")
@@ -172,6 +180,19 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
     log.write_bytes(bytes(11 * live_logs.MAX_RATE))
     assert show_after(9.9) == 3
     assert show_after(0.2) == 4
+
+
+def test_the_end_does_not_wait_for_a_log_that_is_shown(
+    store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_logs, "PAUSE_SECONDS", 0)
+    log.write_bytes(b"one")
+    store.is_slow.set()
+    with reporter(Service(), store, log).watching():
+        assert store.is_asked.wait(PATIENCE)
+    assert store.content == {}
+    # For whoever stores the last of it, all is as before.
+    store.lanes.check()
 
 
 def test_names_that_are_no_text_are_spelled_out(store: Store, log: Path) -> None:
