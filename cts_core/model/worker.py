@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-_INT63 = 1 << 63
+_INT64 = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Claim(BaseModel):
 
     process: Annotated[str, Field(min_length=1, max_length=100)]
     """What the site calls the process that runs the worker: two starts of one job differ in it."""
-    run: Annotated[int, Field(ge=0, lt=_INT63)]
+    run: Annotated[int, Field(ge=0, lt=_INT64)]
     """Greater each time that the site begins that process."""
     worker: Annotated[str, Field(min_length=1, max_length=100)]
     """Made up by the worker: it may ask twice, and nobody else in its name."""

@@ -21,11 +21,7 @@ from cts_core.model.record import (
     JobRecord,
     JobSummary,
 )
-from cts_core.model.refdata import (
-    AdminReferenceData,
-    AdminReferenceDataStatus,
-    ReferenceDataState,
-)
+from cts_core.model.refdata import AdminReferenceData, AdminReferenceDataStatus, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records import (
@@ -71,11 +67,9 @@ class MongoStore:
         """See the port."""
         failpoint("store:before")
         async with self._use() as db:
-            known = await mongo_jobs.insert(
-                db, job, containers, idempotency, sole_folder=sole_folder
-            )
+            had = await mongo_jobs.insert(db, job, containers, idempotency, sole_folder=sole_folder)
         failpoint("store:after")
-        return known
+        return had
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
         """See the port."""
@@ -219,12 +213,7 @@ class MongoStore:
             return await mongo_jobs.ended(db, before, clusters, limit)
 
     async def take_leases(
-        self,
-        job_ids: Collection[str],
-        owner: str,
-        *,
-        now: datetime,
-        until: datetime,
+        self, job_ids: Collection[str], owner: str, *, now: datetime, until: datetime
     ) -> set[str]:
         """See the port."""
         async with self._use() as db:

@@ -68,8 +68,8 @@ class Reporter:
         except RefusalError as e:
             # Such as of more outputs than it takes: what is told at least is short.
             words = (
-                f"The container was {result['state']}, with {len(result.get('outputs', ()))} outputs stored, and its "
-                f"worker could not tell the service so: {e}"
+                f"The container reached the state {result['state']}, with {len(result.get('outputs', ()))} outputs "
+                f"stored, and its worker could not tell the service so: {e}"
             )
             told = {"error": result.get("error") or words, "admin_error": words}
             code = result.get("exit_code")

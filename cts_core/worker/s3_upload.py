@@ -97,19 +97,19 @@ class Upload:
     def _send(self, upload: Mapping[str, str], headers: Dict[str, str], part: _Part) -> _Sent:
         """Send a part of an upload, or in no upload all there is."""
         crc = Crc64Nvme()
-        for piece in self._pieces(part):
+        for piece in self._wanted(part):
             crc.update(piece)
         parameters = {"partNumber": str(part.number), **upload} if upload else {}
         said = {**headers, "content-length": str(part.size), _CRC: crc.text()}
 
         def attempt(_: Callable[[], None]) -> str:
-            body = self._pieces(part) if part.size else None
+            body = self._wanted(part) if part.size else None
             found, _text = self._requests.ask("PUT", self._path, parameters, said, body)
             return found.get("etag", "")
 
         return _Sent(self._requests.persist(self._path, attempt), part.size, crc)
 
-    def _pieces(self, part: _Part) -> Iterator[memoryview]:
+    def _wanted(self, part: _Part) -> Iterator[memoryview]:
         """A part's bytes, as long as they are wanted: on a slow way a part takes minutes."""
         for piece in _pieces(self._file, part):
             self._lanes.check()

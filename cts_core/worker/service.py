@@ -207,12 +207,12 @@ class RemoteGrants:
     def _go_on(self, own: _Wanted, check: Callable[[], None] | None) -> None:
         """Ask for all that waits, or wait a little for who does."""
         with self._changed:
-            if self._is_asking and not self._is_settled(own):
+            if self._is_asking and not self._settle(own):
                 self._changed.wait(_TICK_SECONDS)
-            if self._is_asking or self._is_settled(own):
+            if self._is_asking or self._settle(own):
                 return
             self._is_asking = True
-            together = [one for one in self._waiting if not self._is_settled(one)][:_BATCH]
+            together = [one for one in self._waiting if not self._settle(one)][:_BATCH]
         try:
             self._ask(together, self._ahead_of(together), check)
         finally:
@@ -220,7 +220,8 @@ class RemoteGrants:
                 self._is_asking = False
                 self._changed.notify_all()
 
-    def _is_settled(self, wanted: _Wanted) -> bool:
+    def _settle(self, wanted: _Wanted) -> bool:
+        """Whether it waits no more; what was asked for ahead is handed out here."""
         if wanted.is_input and wanted.leave is None and time.monotonic() <= self._until:
             # Used once: a further try may come late.
             wanted.leave = self._ready.pop(wanted.path, None)

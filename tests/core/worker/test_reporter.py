@@ -142,7 +142,7 @@ def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log:
     reporter(service, store, log).finish(end)
     ((state, said),) = service.told
     assert (state, said["error"], said["exit_code"]) == ("error", "no space", 3)
-    assert "was error" in said["admin_error"]
+    assert "reached the state error" in said["admin_error"]
 
 
 def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:

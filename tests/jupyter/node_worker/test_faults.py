@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services.containers import layer
-from tests.services.registry import start_registry
+from tests.services.registry import Registry, start_registry
 from tests.small_disk import small_disk
 
 from .conftest import LARGE, Pool
@@ -31,6 +34,15 @@ async def _fails(pool: Pool, job: tuple[str, list[str]], words: str, **how: obje
     admins = await pool.call("GET", f"/admin/jobs/{job_id}", pool.admin)
     assert f"Node: {platform.node()}" in admins["admin_error"]
     await pool.nothing_is_left(worker, job_id)
+
+
+@contextmanager
+def _registry(folder: Path, auth: Mapping[str, Any] | None = None) -> Iterator[Registry]:
+    registry = start_registry(folder, auth)
+    try:
+        yield registry
+    finally:
+        registry.server.stop()
 
 
 @twice
@@ -62,10 +74,9 @@ async def test_too_little_memory(pool: Pool) -> None:
 @twice
 async def test_an_image_that_is_gone(pool: Pool, tmp_path: Path) -> None:
     job = await pool.submit()
-    empty = start_registry(tmp_path / "empty")
-    pool.doors.images.target = empty.port
-    await _fails(pool, job, "is not in its registry any more: register it again")
-    empty.server.stop()
+    with _registry(tmp_path / "empty") as empty:
+        pool.doors.images.target = empty.port
+        await _fails(pool, job, "is not in its registry any more: register it again")
 
 
 @twice
@@ -73,10 +84,9 @@ async def test_an_image_that_needs_a_login(pool: Pool, tmp_path: Path) -> None:
     job = await pool.submit()
     # It makes the file, with a user whom nobody knows.
     login = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "closed/users")}}
-    closed = start_registry(tmp_path / "closed", login)
-    pool.doors.images.target = closed.port
-    await _fails(pool, job, "The registry refuses to give the image")
-    closed.server.stop()
+    with _registry(tmp_path / "closed", login) as closed:
+        pool.doors.images.target = closed.port
+        await _fails(pool, job, "The registry refuses to give the image")
 
 
 async def test_a_registry_that_is_away(pool: Pool) -> None:

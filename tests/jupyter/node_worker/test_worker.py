@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import shutil
 import sys
 from pathlib import Path
@@ -107,19 +106,6 @@ async def test_a_canceled_job_is_not_begun(pool: Pool) -> None:
     await pool.call("PUT", f"/jobs/{job_id}/cancel")
     code, said = await pool.run(job_id, token)
     assert (code, "Not wanted any more" in said) == (0, True), said
-
-
-@pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
-async def test_owners_are_told_why_in_plain_words(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit(
-        "dd if=/dev/zero bs=200M count=1000 of=/dev/null; exit $?", memory="60MB"
-    )
-    code, said = await pool.run(job_id, token)
-    assert code == 0, said
-    job = await pool.until(job_id, "error")
-    assert "Submit it again with more memory" in job["error"], (job, said)
-    told = await pool.call("GET", f"/admin/jobs/{job_id}", pool.admin)
-    assert f"Node: {platform.node()}" in told["admin_error"]
 
 
 async def test_a_program_that_fails(pool: Pool) -> None:
