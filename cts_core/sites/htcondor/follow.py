@@ -90,6 +90,8 @@ class _Cycle:
 
     states: Mapping[Key, JobState]
     ads: Mapping[Key, Ad]
+    given_up: Sequence[Ad]
+    """Processes that are as if they had never been, and are in the queue still."""
     told: dict[str, list[ContainerReport]] = field(default_factory=dict)
 
     def tell(self, key: Key, report: ContainerReport) -> None:
@@ -141,7 +143,7 @@ class Follower:
         }
         if not live:
             return {}
-        cycle = _Cycle(live, await self._queue({job_id for job_id, _ in live}))
+        cycle = _Cycle(live, *await self._queue({job_id for job_id, _ in live}))
         await self._logs.follow(cycle.ads)
         await self._look_at_lost(cycle)
         await self._look_at_held(cycle)
@@ -149,15 +151,18 @@ class Follower:
         await self._look_at_missing(cycle)
         return cycle.told
 
-    async def _queue(self, job_ids: set[str]) -> dict[Key, Ad]:
-        """The ads of these jobs, one for each container that is in the queue."""
+    async def _queue(self, job_ids: set[str]) -> tuple[dict[Key, Ad], list[Ad]]:
+        """The ads of these jobs, one for each container that is in the queue, and those that were given up."""
         constraint = (
             any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
         )
         rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
         jobs: dict[str, list[Ad]] = {}
+        given_up = []
         for ad in read_ads([row for row in rows if row[0] in job_ids]):
-            if not (ad.remove_reason or "").startswith(GIVEN_UP):
+            if (ad.remove_reason or "").startswith(GIVEN_UP):
+                given_up.append(ad)
+            else:
                 jobs.setdefault(ad.job_id, []).append(ad)
         found: dict[Key, list[Ad]] = {}
         for job_id, ads in jobs.items():
@@ -167,7 +172,7 @@ class Follower:
         _forget(self._seen)
         for key in found:
             self._missing.pop(key, None)
-        return {key: most_hopeful(ads) for key, ads in found.items()}
+        return {key: most_hopeful(ads) for key, ads in found.items()}, given_up
 
     async def _settled(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
         """Those of a job's processes that may run. A crash, or a server that slept, may have doubled its start."""
@@ -188,25 +193,23 @@ class Follower:
 
     async def _look_at_lost(self, cycle: _Cycle) -> None:
         """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
-        lost = [
-            (key, ad)
-            for key in cycle.states
-            if (ad := cycle.ads.get(key)) and ad.seconds_lost > self._node_wait
-        ][:MAX_NAMED]
+        followed = (cycle.ads[key] for key in cycle.states if key in cycle.ads)
+        lost = [ad for ad in (*followed, *cycle.given_up) if ad.seconds_lost > self._node_wait]
+        lost = lost[:MAX_NAMED]
         if not lost:
             return
         # Of what was removed, why must not be lost.
         reasons: dict[str, list[Ad]] = {}
-        for _, ad in lost:
+        for ad in lost:
             reasons.setdefault(ad.remove_reason or LOST_REASON, []).append(ad)
         for reason, ads in reasons.items():
             constraint = " || ".join(map(_this, ads))
             await self._remove(f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason)
             # It would stay in the queue, as removed, until its node answers.
             await self._act("RemoveX", constraint, reason)
-        for key, ad in lost:
+        for ad in lost:
             if ad.status != Status.REMOVED:
-                cycle.tell(key, _failed(ad, lost_words(ad)))
+                cycle.tell((ad.job_id, ad.number), _failed(ad, lost_words(ad)))
 
     async def _look_at_held(self, cycle: _Cycle) -> None:
         release = []

@@ -13,6 +13,7 @@ from cts_core.sites.htcondor.ads import ATTRIBUTES, Hold, Status
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.submission import GIVEN_UP
 from cts_core.states import JobState
 
 JOB = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0}
@@ -36,6 +37,26 @@ class SlowPool(Pool):
         return [_row(GONE)]
 
 
+class StuckPool(Pool):
+    """A process that was given up is on a node that does not answer; the one that stays waits."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(1)
+        self.acts: list[tuple[str, str]] = []
+        gone = {"RemoveReason": f"{GIVEN_UP} (by user cts)", "EnteredCurrentStatus": 1000}
+        removed = JOB | {"JobStatus": Status.REMOVED, "ServerTime": 1000 + seconds, **gone}
+        stays = JOB | {"ClusterId": 2, "JobStatus": Status.IDLE}
+        self.queue = [_row(removed), _row(stays)]
+
+    async def call(self, method: str, *, patience: float = 0.0, **arguments: Any) -> Any:
+        if method == "query":
+            return self.queue
+        assert method == "act"
+        self.acts.append((arguments["action"], arguments["constraint"]))
+        assert arguments["reason"].startswith(GIVEN_UP)
+        return 1
+
+
 def _row(ad: Mapping[str, Any]) -> list[Any]:
     return [ad.get(name) for name in ATTRIBUTES]
 
@@ -55,3 +76,14 @@ async def test_a_history_that_cannot_be_read_hides_nothing_else(
     monkeypatch.setattr(follow, "HISTORY_PAUSE_SECONDS", 0)
     follower._no_history_until = 0
     assert await _told(follower) == {0, 1}
+
+
+@pytest.mark.parametrize(("seconds", "is_forced"), [(59, False), (61, True)])
+async def test_a_process_that_was_given_up_leaves_the_queue_though_its_node_is_lost(
+    *, seconds: int, is_forced: bool
+) -> None:
+    pool = StuckPool(seconds)
+    follower = Follower(pool, EventLogs(pool), None, match_wait=1, node_wait=60)
+    assert await follower.poll({"j": [JobState.DOWNLOAD_SUBMITTED]}) == {}
+    forced = [constraint for action, constraint in pool.acts if action == "RemoveX"]
+    assert forced == ["(ClusterId == 1 && ProcId == 0)"] * is_forced
