@@ -41,9 +41,10 @@ def _digest(plan: WorkerPlan) -> str:
 
 
 def pull_command(plan: WorkerPlan, target: str) -> list[str]:
-    """The command that fetches and converts the image."""
+    """The command that fetches and converts the image. Apptainer's own cache has no bound, and would have it a second time."""
     insecure = ["--no-https"] if plan.plain_http else []
-    return [*plan.runtime_command, "pull", "--force", *insecure, target, f"docker://{plan.image}"]
+    command = [*plan.runtime_command, "pull", "--force", "--disable-cache", *insecure]
+    return [*command, target, f"docker://{plan.image}"]
 
 
 def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:

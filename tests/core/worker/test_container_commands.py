@@ -144,7 +144,10 @@ def test_apptainer(plan: WorkerPlan) -> None:
     ]
     assert command[command.index(file) :] == [file, "/bin/tool", "run", "--in", "/input_files/a,b"]
     pull = apptainer.pull_command(replace(plan, plain_http=True), "x.sif")
-    assert pull == ["apptainer", "pull", "--force", "--no-https", "x.sif", f"docker://{IMAGE}"]
+    assert pull == [
+        *("apptainer", "pull", "--force", "--disable-cache", "--no-https"),
+        *("x.sif", f"docker://{IMAGE}"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,15 @@ def test_cancel_asks_first(use: Use, engine: Engine) -> None:
     assert not _is_left(engine, box)
 
 
+@pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
+def test_apptainer_has_an_image_once(use: Use, engine: Engine) -> None:
+    box = use()
+    assert box.run()["exit_code"] == 0
+    assert len(list(Path(box.plan.image_folder).glob("*.sif"))) == 1
+    cache = Path(engine.command[0]).parent / "cache"
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
 def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine) -> None:
     box = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
         runtime_command=apptainer.command, runtime_arguments=[],
