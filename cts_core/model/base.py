@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
-ID_PATTERN = r"^[\w-]+$"
 
 
 def utc_text(time: datetime) -> str:
@@ -74,6 +73,21 @@ UTCTime = Annotated[
 ]
 Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
 """Base64 of the eight bytes of a CRC64/NVME, big endian."""
+
+
+def _ascii(text: str) -> str:
+    # Patterns of a description are read so; pydantic's know letters of all scripts.
+    if not text.isascii():
+        raise ValueError("Only letters and digits of ASCII may be in it")
+    return text
+
+
+Id = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=50, pattern=r"^[\w-]+$"),
+    AfterValidator(_ascii),
+]
+"""What we name jobs and reference data by."""
 MountPoint = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=MOUNT_PATTERN)]
 
 

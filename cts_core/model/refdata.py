@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 
-from cts_core.model.base import ID_PATTERN, Closed, Crc64Nvme, Record, UTCTime
+from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.job import S3Path
 from cts_core.model.site import Cluster
-
-RefdataId = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=ID_PATTERN)]
 
 
 class ReferenceDataState(StrEnum):

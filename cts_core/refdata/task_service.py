@@ -15,9 +15,9 @@ from cts_core.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from cts_core.model.base import Crc64Nvme
+from cts_core.model.base import Crc64Nvme, Id
 from cts_core.model.job import S3Path
-from cts_core.model.refdata import ENDED, RefdataId, ReferenceDataState
+from cts_core.model.refdata import ENDED, ReferenceDataState
 from cts_core.model.service import SERVICE_NAME
 from cts_core.model.site import Cluster
 from cts_core.peer import Peer, RefusedError
@@ -41,7 +41,7 @@ class _Status(BaseModel):
 class WantedRefdata(BaseModel):
     """What CTS says of reference data, as far as it matters here: a newer CTS may say more."""
 
-    id: RefdataId
+    id: Id
     file: S3Path
     crc64nvme: Crc64Nvme | None = None
     unpack: bool = False

@@ -11,11 +11,11 @@ from datetime import datetime
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cts_core.errors import CTSError, IllegalParameterError
-from cts_core.model.base import GivenTime, utc_now, utc_text
+from cts_core.model.base import GivenTime, Id, utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.states import TERMINAL
 from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import JobId, JobPath
+from cts_jupyter.api.jobs import JobPath
 from cts_jupyter.api.route import EVENTS, Access, Route
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -36,7 +36,7 @@ _time = TypeAdapter(GivenTime)
 class EventQuery(BaseModel):
     """Events of one job or of all, from ``after`` (a ``recorded_at``) or from now."""
 
-    job: JobId | None = None
+    job: Id | None = None
     after: GivenTime | None = None
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel
 
-from pydantic import BaseModel, StringConstraints
-
-from cts_core.model.base import ID_PATTERN, MountPoint
+from cts_core.model.base import Id, MountPoint
 from cts_core.model.image import Image, ImageName, ImageRegistration, Images
 from cts_jupyter.api.call import Call
 from cts_jupyter.api.route import Access, Route
@@ -21,9 +19,7 @@ class ImagePath(BaseModel):
 class RegistrationQuery(BaseModel):
     """Reference data that goes with an image."""
 
-    refdata_id: (
-        Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=ID_PATTERN)] | None
-    ) = None
+    refdata_id: Id | None = None
     default_refdata_mount_point: MountPoint | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from cts_core.engine.outputs import MAX_OUTPUTS
-from cts_core.model.base import ID_PATTERN
+from cts_core.model.base import Id
 from cts_core.model.family import JobOutputs, Resubmission
 from cts_core.model.job import (
     CheckResult,
@@ -23,13 +23,11 @@ from cts_jupyter.api.route import Access, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
-JobId = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=ID_PATTERN)]
-
 
 class JobPath(BaseModel):
     """A job by its id."""
 
-    job_id: JobId
+    job_id: Id
 
 
 class OutputsQuery(BaseModel):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, StringConstraints
 
-from cts_core.model.base import Crc64Nvme
-from cts_core.model.refdata import AdminReferenceData, RefData, RefdataId, ReferenceData
+from cts_core.model.base import Crc64Nvme, Id
+from cts_core.model.refdata import AdminReferenceData, RefData, ReferenceData
 from cts_core.model.site import Cluster
 from cts_jupyter.api.call import Call
 from cts_jupyter.api.route import Access, Route
@@ -18,7 +18,7 @@ PathText = Annotated[str, StringConstraints(min_length=5, max_length=1088)]
 class RefdataPath(BaseModel):
     """Reference data by its id."""
 
-    refdata_id: RefdataId
+    refdata_id: Id
 
 
 class RefdataSitePath(RefdataPath):

@@ -296,6 +296,8 @@ async def test_who_may_do_what(pair: Pair, kbase_auth: KBaseAuth) -> None:
     elsewhere = f"/refdata/{unknown}/local"
     assert await answer("POST", elsewhere, pair.cts_itself) == (400, 100000)
     assert await answer("POST", f"/refdata/{unknown}/moon", pair.cts_itself) == (400, 30010)
+    # A letter, but not as the description's pattern has it.
+    assert await answer("GET", "/refdata/%C3%A9", pair.cts_itself) == (400, 30010)
     for token in (ana, stager):
         assert await answer("GET", look, token) == (403, 20000)
     # Who lacks a role that CTS' sites need is an admin here all the same.
