@@ -159,6 +159,8 @@ STARTER_ALLOW_RUNAS_OWNER = True
 DISCARD_SESSION_KEYRING_ON_STARTUP = False
 """
 )
+_COMM = 15
+"""Characters of a process' name that the kernel keeps."""
 _FOLDERS = ("log", "lock", "run", "spool", "execute")
 _PRIVATE = ("passwords.d", "tokens.sys", "tokens")
 _OPEN = ("fsauth", "work")
@@ -318,7 +320,7 @@ class CondorPool(ServerProcess):
             with contextlib.suppress(OSError):
                 tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
                 for child in map(int, tasks):
-                    if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                    if Path(f"/proc/{child}/comm").read_text().strip() == name[:_COMM]:
                         return child
                     parents.append(child)
         raise ProcessLookupError(name)

@@ -59,6 +59,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._schedd: Any = None
+        self._location: Any = None
 
     def forget(self) -> None:
         """Look for the schedd again: it may have come back at another address."""
@@ -74,16 +75,25 @@ class Pool:
     def schedd(self) -> Any:  # noqa: ANN401 - as above
         """Where the pool's queue is."""
         if self._schedd is None:
-            location = self._collector().locate(htcondor2.DaemonType.Schedd)
-            if location is None:
-                raise htcondor2.HTCondorException("the pool's collector knows no schedd")
-            self._schedd = htcondor2.Schedd(location)
+            self._schedd = htcondor2.Schedd(self._locate())
         return self._schedd
+
+    def _locate(self) -> Any:  # noqa: ANN401 - as above
+        """Where the schedd is; where it was last, while the collector is away or does not know it yet again."""
+        found = None
+        try:
+            found = self._collector().locate(htcondor2.DaemonType.Schedd)
+        except htcondor2.HTCondorException:
+            if self._location is None:
+                raise
+        self._location = found or self._location
+        if self._location is None:
+            raise htcondor2.HTCondorException("the pool's collector knows no schedd")
+        return self._location
 
     def _name(self) -> str:
         """Who we are to the schedd."""
-        location = self._collector().locate(htcondor2.DaemonType.Schedd)
-        return str(htcondor2.ping(location, "WRITE").get("MyRemoteUserName", ""))
+        return str(htcondor2.ping(self._locate(), "WRITE").get("MyRemoteUserName", ""))
 
     def ping(self) -> None:
         """Whether the schedd answers."""

@@ -249,7 +249,12 @@ class Follower:
             return
         self._matched.update(dict.fromkeys(due, now))
         _forget(self._matched)
-        answer = await self._pool.call("never_matching", clusters=due)
+        try:
+            answer = await self._pool.call("never_matching", clusters=due)
+        except UnavailableError as e:
+            # The queue has answered: what it said of others is told all the same.
+            log.warning("Whether waiting containers fit any node is looked at later: %s", e)
+            return
         for key, ad in waiting.items():
             if ad.cluster_id in answer["clusters"]:
                 words = misfit_words(ad, answer["Cpus"], answer["Memory"])

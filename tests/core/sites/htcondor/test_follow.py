@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor import follow
 from cts_core.sites.htcondor.ads import ATTRIBUTES, Hold, Status
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
@@ -19,20 +18,24 @@ from cts_core.states import JobState
 JOB = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0}
 HELD = JOB | {"JobStatus": Status.HELD, "HoldReasonCode": Hold.USER}
 GONE = JOB | {"CTSContainerNumber": 1, "ProcId": 1, "JobStatus": Status.COMPLETED}
+WAITS = GONE | {"JobStatus": Status.IDLE, "ServerTime": 100, "QDate": 1}
 STATES = {"j": [JobState.JOB_SUBMITTED] * 2}
 
 
-class SlowPool(Pool):
-    """Its queue has one container of two, its history the other."""
+class PartialPool(Pool):
+    """Its queue has these containers, its history one; there, and at its nodes, it may be away."""
 
-    is_history_away = True
-    asked = 0
+    def __init__(self, *queue: Mapping[str, Any]) -> None:
+        super().__init__(1)
+        self.queue = [_row(ad) for ad in queue]
+        self.is_away = True
+        self.asked: list[str] = []
 
     async def call(self, method: str, *, patience: float = 0.0, **arguments: Any) -> Any:
         if method == "query":
-            return [_row(HELD)]
-        self.asked += 1
-        if self.is_history_away:
+            return self.queue
+        self.asked.append(method)
+        if self.is_away:
             raise UnavailableError("HTCondor has not answered for 30 seconds")
         return [_row(GONE)]
 
@@ -61,6 +64,10 @@ def _row(ad: Mapping[str, Any]) -> list[Any]:
     return [ad.get(name) for name in ATTRIBUTES]
 
 
+def _follower(pool: Pool) -> Follower:
+    return Follower(pool, EventLogs(pool), None, match_wait=1, node_wait=60)
+
+
 async def _told(follower: Follower) -> set[int]:
     return {report.number for report in (await follower.poll(STATES)).get("j", ())}
 
@@ -68,14 +75,20 @@ async def _told(follower: Follower) -> set[int]:
 async def test_a_history_that_cannot_be_read_hides_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pool = SlowPool(1)
-    follower = Follower(pool, EventLogs(pool), None, match_wait=1, node_wait=1)
+    pool = PartialPool(HELD)
+    follower = _follower(pool)
     assert [await _told(follower) for _ in range(4)] == [{0}] * 4
-    assert pool.asked == 1
-    pool.is_history_away = False
-    monkeypatch.setattr(follow, "HISTORY_PAUSE_SECONDS", 0)
-    follower._no_history_until = 0
+    assert pool.asked == ["history"]
+    pool.is_away = False
+    monkeypatch.setattr(follower, "_no_history_until", 0)
     assert await _told(follower) == {0, 1}
+
+
+async def test_nodes_that_cannot_be_seen_hide_nothing_else() -> None:
+    pool = PartialPool(HELD, WAITS)
+    follower = _follower(pool)
+    assert [await _told(follower) for _ in range(2)] == [{0}] * 2
+    assert pool.asked == ["never_matching"]
 
 
 @pytest.mark.parametrize(("seconds", "is_forced"), [(59, False), (61, True)])
@@ -83,7 +96,7 @@ async def test_a_process_that_was_given_up_leaves_the_queue_though_its_node_is_l
     *, seconds: int, is_forced: bool
 ) -> None:
     pool = StuckPool(seconds)
-    follower = Follower(pool, EventLogs(pool), None, match_wait=1, node_wait=60)
+    follower = _follower(pool)
     assert await follower.poll({"j": [JobState.DOWNLOAD_SUBMITTED]}) == {}
     forced = [constraint for action, constraint in pool.acts if action == "RemoveX"]
     assert forced == ["(ClusterId == 1 && ProcId == 0)"] * is_forced

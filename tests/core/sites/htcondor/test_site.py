@@ -285,6 +285,27 @@ async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
     assert await ground.hand_over(job) == job.htcondor_details
 
 
+async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(ground: Ground) -> None:
+    job = await ground.start(HOLD_ON)
+
+    async def is_there() -> bool:
+        try:
+            await ground.site._pool.call("never_matching", clusters=[])
+        except UnavailableError:
+            return False
+        return True
+
+    master = ground.pool.daemon("condor_master")
+    os.kill(master, signal.SIGSTOP)
+    os.kill(ground.pool.daemon("condor_collector"), signal.SIGKILL)
+    try:
+        assert not await is_there()
+        assert await ground.processes(job) == {f"{job.htcondor_details.cluster_id[0]}.0"}
+    finally:
+        os.kill(master, signal.SIGCONT)
+    await ground.until(is_there)
+
+
 async def test_a_user_has_a_share_and_a_limit(ground: Ground) -> None:
     # The pool's configuration has one_at_a_time_LIMIT = 1, and room for many more.
     user = "one_at_a_time"
