@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import struct
@@ -249,7 +250,10 @@ def _value(ad: Any, name: str) -> Any:  # noqa: ANN401 - as above
         value = str(value) if isinstance(evaluated, classad2.Value) else evaluated
     if isinstance(value, classad2.Value):
         return None
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    is_json = isinstance(value, bool | int | str | None) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+    return value if is_json else str(value)
 
 
 def _ask(pool: Pool, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above

@@ -15,7 +15,7 @@ from cts_core.errors import IllegalParameterError, UnavailableError, Unsupported
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import follow
-from cts_core.sites.htcondor.submission import GIVEN_UP, submit_description
+from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
@@ -172,6 +172,20 @@ async def test_a_container_that_nobody_knows(ground: Ground, monkeypatch) -> Non
     monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
     (report,) = (await ground.until_told(ground.job(), S.JOB_SUBMITTED)).values()
     assert "does not know this container" in (report.outcome.error or "")
+
+
+async def test_an_ad_that_somebody_has_edited(ground: Ground) -> None:
+    # Of one that runs, the numbers would be written anew.
+    job = await ground.start(HOLD_ON, cpus=CPUS + 1)
+    schedd, ours = ground.pool.schedd(), any_job([job.id])
+    await ground.site._pool.call("act", action="Hold", constraint=ours, reason="looked at")
+    for name, value in (("RemoteUserCpu", 'real("NaN")'), ("MemoryUsage", '"much"')):
+        schedd.edit(ours, name, value)
+    ad = await ground.site.runner_status(job, 0)
+    assert ad["MemoryUsage"] == "much"
+    assert json.loads(json.dumps(ad, allow_nan=False)) == ad
+    (report,) = (await ground.until_told(job)).values()
+    assert "an operator of the pool" in (report.outcome.error or "")
 
 
 async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None:
