@@ -302,22 +302,20 @@ async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
 async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(ground: Ground) -> None:
     job = await ground.start(HOLD_ON)
 
-    async def is_there() -> bool:
-        try:
-            await ground.site._pool.call("never_matching", clusters=[])
-        except UnavailableError:
-            return False
-        return True
+    async def is_back() -> bool:
+        return ground.pool._is_ready()
 
     master = ground.pool.daemon("condor_master")
     os.kill(master, signal.SIGSTOP)
     os.kill(ground.pool.daemon("condor_collector"), signal.SIGKILL)
     try:
-        assert not await is_there()
+        with pytest.raises(UnavailableError):
+            await ground.site._pool.call("never_matching", clusters=[])
         assert await ground.processes(job) == {f"{job.htcondor_details.cluster_id[0]}.0"}
     finally:
         os.kill(master, signal.SIGCONT)
-    await ground.until(is_there)
+        # Who comes next knows no schedd yet.
+        await ground.until(is_back)
 
 
 async def test_a_user_has_a_share_and_a_limit(ground: Ground) -> None:
