@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cts_core.errors import ConfigError, CTSError
+from cts_core.errors import ConfigError, CTSError, NewerRecordError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
@@ -124,9 +125,11 @@ async def stuck(arguments: argparse.Namespace) -> Status:
                 rows.append(_row(job, now - job.updated, f"longer than {words.say_duration(most)}"))
         waiting = EVENT_PATIENCE if arguments.patience is None else arguments.patience
         for event in await ground.store.unsent(limit=MAX_EVENTS, recorded_before=now - waiting):
-            job = await ground.store.get_summary(event.job_id)
-            waits = now - event.recorded_at
-            rows.append(_row(job, waits, f"its event {event.state.value} is not acknowledged"))
+            # Such a job is for the command of its version to tell of.
+            with suppress(NewerRecordError):
+                job = await ground.store.get_summary(event.job_id)
+                waits = now - event.recorded_at
+                rows.append(_row(job, waits, f"its event {event.state.value} is not acknowledged"))
     if arguments.json:
         say_json(rows)
     else:
