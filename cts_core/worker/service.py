@@ -66,6 +66,8 @@ class Service:
         self._token = token
         self._patience = patience
         self._pause = pause
+        self._is_away = False
+        """Whether the patience is used up: what comes next is tried once."""
 
     def plan(self) -> Dict[str, Any]:
         """What to do. Raises ServiceError."""
@@ -102,10 +104,10 @@ class Service:
         said: Mapping[str, object] | None = None,
         check: Callable[[], None] | None = None,
     ) -> Any:  # noqa: ANN401 - JSON
-        deadline, tries = time.monotonic() + self._patience, 0
+        deadline, tries = time.monotonic() + (0 if self._is_away else self._patience), 0
         while True:
             try:
-                return self._try(method, what, said)
+                answer = self._try(method, what, said)
             except Untrusted as e:
                 raise ServiceError(f"The service's certificate is not to be trusted: {e}") from e
             except (Passing, Refused) as e:
@@ -113,9 +115,13 @@ class Service:
                 if isinstance(why, RefusalError):
                     raise why from e
                 if time.monotonic() >= deadline:
+                    self._is_away = True
                     raise ServiceError(
                         f"The service could not be used for {self._patience:.0f} seconds ({what}: {why})"
                     ) from e
+            else:
+                self._is_away = False
+                return answer
             tries += 1
             self._wait(backoff(tries, MAX_PAUSE_SECONDS), check)
 

@@ -96,6 +96,21 @@ def test_patience_ends():
         asked.plan()
 
 
+def test_patience_is_used_up_once(monkeypatch):
+    passing = iter(range(0, 1000, 25))
+    monkeypatch.setattr("cts_core.worker.service.time.monotonic", lambda: next(passing))
+    asked, http, _ = service(*[Passing("away")] * 4, "{}", Passing("away"), "{}", patience=60)
+    for tries in (3, 1):
+        before = len(http.asked)
+        with pytest.raises(ServiceError):
+            asked.plan()
+        assert len(http.asked) - before == tries
+    # Once it has answered, it is waited for again.
+    asked.plan()
+    asked.plan()
+    assert http.answers == []
+
+
 def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
     asked, http, _ = service()
     paths = [f"data/{n}" for n in range(150)]
