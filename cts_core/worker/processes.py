@@ -131,11 +131,29 @@ def send_signal(number: int, group: int) -> bool:
         except (ProcessLookupError, PermissionError):
             return False
         return True
-    pids = members(group)
+    return _send(number, members(group))
+
+
+def send_signal_to_first(number: int, group: int) -> bool:
+    """Send a signal to the first process of our container's own PID namespace; whether there is one."""
+    return _send(number, [pid for pid in members(group) if _is_first(pid)])
+
+
+def _send(number: int, pids: list[int]) -> bool:
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
     return bool(pids)
+
+
+def _is_first(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            # Its number in each namespace that it is in, from ours inwards.
+            (numbers,) = [line.split()[1:] for line in file if line.startswith(b"NSpid:")]
+    except (OSError, ValueError):
+        return False
+    return len(numbers) > 1 and numbers[-1] == b"1"
 
 
 def kill_tagged(tag: str) -> int:

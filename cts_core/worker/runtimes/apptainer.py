@@ -11,6 +11,7 @@ import os
 import subprocess
 from signal import SIGKILL
 
+from cts_core.worker import processes
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import TAG
 from cts_core.worker.runtimes import cli, kept
@@ -121,6 +122,13 @@ class ApptainerContainer(Descendants):
             file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
             return file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
 
+    def signal(self, number: int) -> bool:
+        """See Container."""
+        # As docker does. Apptainer's own process would pass it on, or end by it when it has just begun.
+        if number != SIGKILL and processes.send_signal_to_first(number, self._group):
+            return True
+        return super().signal(number)
+
     def remove(self) -> bool:
         """See Container."""
-        return self.signal(SIGKILL)
+        return super().signal(SIGKILL)
