@@ -145,8 +145,9 @@ class Pool:
         itself; a change that somebody asks for goes to disk at once, with all before it.
         """
         ours = f"ClusterId == {cluster}"
+        held = f"{ours} && JobStatus == {_HELD} && {_FOR_FILES}"
         # Whoever called waits for so long and no longer.
-        while self.schedd.query(f"{ours} && JobStatus == {_HELD} && {_FOR_FILES}", ["ProcId"]):
+        while self.schedd.query(held, ["ProcId"], limit=1):
             time.sleep(_TICK_SECONDS)
         if self.schedd.query(ours, ["ProcId"], limit=1):
             self.schedd.edit(ours, _SETTLED, "true")

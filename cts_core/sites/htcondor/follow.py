@@ -33,13 +33,12 @@ from cts_core.sites.htcondor.ads import (
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
+from cts_core.sites.htcondor.history import remembered
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.submission import (
-    CONTAINER_NUMBER,
     GIVEN_UP,
     JOB_ID,
     any_job,
-    any_started,
 )
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
@@ -63,8 +62,6 @@ MAX_NAMED = 50
 MAX_REMEMBERED = 20_000
 """Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
 LOST_REASON = "CTS: its node does not answer"
-HISTORY_SLACK = 600
-"""Seconds by which the history is read further back than what is looked for can be."""
 
 Holders = Callable[[str], Awaitable[Mapping[int, str]]]
 _Key = TypeVar("_Key")
@@ -277,13 +274,14 @@ class Follower:
             return
         for job_id, numbers in due.items():
             try:
-                ads = await self._history(job_id, numbers)
+                left = await remembered(self._pool, job_id, numbers, self._seen.get(job_id))
             except UnavailableError as e:
                 # What the queue has said of others is told all the same.
                 self._no_history_until = time.monotonic() + HISTORY_PAUSE_SECONDS
                 told = "HTCondor's history cannot be read, and is asked again in %d s: %s"
                 log.warning(told, HISTORY_PAUSE_SECONDS, e)
                 return
+            ads = {ad.number: ad for ad in reversed(left)}
             for number in numbers:
                 key = (job_id, number)
                 self._missing[key].is_asked = True
@@ -293,18 +291,6 @@ class Follower:
                     words = gone_words(None)
                     outcome = ContainerOutcome(error=words, admin_error=words)
                     cycle.tell(key, _report(number, JobState.ERROR, outcome))
-
-    async def _history(self, job_id: str, numbers: Sequence[int]) -> dict[int, Ad]:
-        seen = self._seen.get(job_id)
-        members = ",".join(map(str, numbers))
-        rows = await self._pool.call(
-            "history",
-            constraint=f"{any_started([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
-            attributes=ATTRIBUTES,
-            match=len(numbers),
-            since=f"EnteredCurrentStatus < {seen - HISTORY_SLACK}" if seen else None,
-        )
-        return {ad.number: ad for ad in reversed(read_ads(rows))}
 
     async def _remove(self, constraint: str, reason: str) -> None:
         await self._act("Remove", constraint, reason)

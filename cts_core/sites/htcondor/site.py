@@ -27,14 +27,14 @@ from cts_core.plan import ContainerPlan
 from cts_core.sites.htcondor.ads import (
     ATTRIBUTES,
     CANCELED_REASON,
-    Ad,
     Hold,
     Status,
     measured,
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.follow import HISTORY_SLACK, Follower
+from cts_core.sites.htcondor.follow import Follower
+from cts_core.sites.htcondor.history import before, remembered
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.htcondor.submission import (
@@ -225,7 +225,7 @@ class HTCondorSite:
                 constraint=ours,
                 attributes=asked,
                 match=count,
-                since=_since(job),
+                since=before(_created(job).timestamp()),
             )
         clusters = {row[0] for row in kept}
         if self._worker.has_own_tokens:
@@ -269,20 +269,10 @@ class HTCondorSite:
                 break
             await asyncio.sleep(_GONE_TICK_SECONDS)
         left = set(numbers) - {ad.number for ad in queue}
-        history = await self._history(job, left) if left else []
-        return {ad.number: measured(ad) for ad in reversed([*queue, *history])}
-
-    async def _history(self, job: JobSummary, numbers: Collection[int]) -> list[Ad]:
-        """Of these containers' processes that have left the queue, the newest first."""
-        members = ",".join(map(str, sorted(numbers)))
-        rows = await self._pool.call(
-            "history",
-            constraint=f"{any_started([job.id])} && member({CONTAINER_NUMBER}, {{{members}}})",
-            attributes=ATTRIBUTES,
-            match=len(numbers),
-            since=_since(job),
-        )
-        return read_ads(rows)
+        gone = []
+        if left:
+            gone = await remembered(self._pool, job.id, left, _created(job).timestamp())
+        return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
 
     async def open_log(
         self,
@@ -323,8 +313,3 @@ class HTCondorSite:
 
 def _created(job: JobSummary) -> datetime:
     return job.transition_times[0].recorded_at
-
-
-def _since(job: JobSummary) -> str:
-    """Where the history need not be read any further: it left the queue before the job was there."""
-    return f"EnteredCurrentStatus < {int(_created(job).timestamp()) - HISTORY_SLACK}"

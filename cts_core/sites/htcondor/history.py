@@ -1,0 +1,32 @@
+"""What the pool remembers of our containers' processes once they have left its queue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, read_ads
+from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, any_started
+
+SLACK_SECONDS = 600
+"""How much further back it is read than what is looked for can be: clocks differ."""
+
+
+def before(seconds: float) -> str:
+    """The expression at which reading ends, for what has left the queue after this time, in seconds since the epoch."""
+    return f"EnteredCurrentStatus < {int(seconds) - SLACK_SECONDS}"
+
+
+async def remembered(
+    pool: Pool, job_id: str, numbers: Collection[int], seen: float | None
+) -> list[Ad]:
+    """Of these containers of a job, newest first, read back to when they were ``seen``. Raises UnavailableError."""
+    members = ",".join(map(str, sorted(numbers)))
+    rows = await pool.call(
+        "history",
+        constraint=f"{any_started([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
+        attributes=ATTRIBUTES,
+        match=len(numbers),
+        since=before(seen) if seen else None,
+    )
+    return read_ads(rows)
