@@ -16,6 +16,7 @@ from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
+from cts_core.sections import MongoSettings
 from cts_core.sites.site import RefdataReport
 from tests.core.engine.conftest import Bench
 
@@ -109,3 +110,12 @@ async def bench_with(
     await engine.start()
     yield Bench(engine, User("ana", OWNER_ROLES))
     await engine.stop()
+
+
+@asynccontextmanager
+async def bench_on_mongo(folder: Path, mongo: MongoSettings) -> AsyncIterator[Bench]:
+    """An engine whose records are on MongoDB and whose jobs run elsewhere, with two inputs."""
+    settings = {"records": "mongo", "mongo": mongo.model_dump()}
+    async with bench_with(folder, ReportingSite(), **settings) as bench:
+        await bench.prepare("a", "b")
+        yield bench

@@ -18,7 +18,7 @@ from cts_core.model.update import ContainerUpdate
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.core.engine.reporting import bench_on_mongo
 from tests.factories import CRC
 
 pytestmark = pytest.mark.slow
@@ -34,9 +34,7 @@ def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
 
 @pytest.fixture
 async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
-    mongo = mongo_settings.model_dump()
-    async with bench_with(tmp_path, ReportingSite(), records="mongo", mongo=mongo) as bench:
-        await bench.prepare("a", "b")
+    async with bench_on_mongo(tmp_path, mongo_settings) as bench:
         yield bench
 
 

@@ -18,7 +18,7 @@ from cts_core.records.sqlite import SQLiteStore
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.core.engine.reporting import ReportingSite, bench_on_mongo, bench_with
 from tests.factories import CRC, make_job_record
 
 S = JobState
@@ -27,9 +27,7 @@ ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_S
 
 @pytest.fixture
 async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
-    mongo = mongo_settings.model_dump()
-    async with bench_with(tmp_path, ReportingSite(), records="mongo", mongo=mongo) as bench:
-        await bench.prepare("a", "b")
+    async with bench_on_mongo(tmp_path, mongo_settings) as bench:
         yield bench
 
 
