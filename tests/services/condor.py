@@ -26,12 +26,11 @@ import pytest
 from tests.services.server import (
     START_SECONDS,
     MissingError,
-    ServerProcess,
     free_port,
     installing,
     skip_without,
 )
-from tests.services.sid import enter, install_root, need_root, run
+from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
 
 PACKAGES = ("condor", "apptainer", "ca-certificates", "procps", "python3")
 USER = "cts"
@@ -196,7 +195,7 @@ def install() -> Path:
     return root
 
 
-class CondorPool(ServerProcess):
+class CondorPool(NamespaceServer):
     """The pool. Killed and started again, it has its queue."""
 
     def __init__(self, folder: Path, *, cpus: int = CPUS) -> None:
@@ -302,15 +301,6 @@ class CondorPool(ServerProcess):
     def stop(self) -> None:
         """End it at once: there is nothing to save, and its daemons take their time."""
         self.kill()
-
-    def kill(self) -> None:
-        """End it at once. The master has left the group, and outlives its parent, as it has changed its user."""
-        if self.process is not None:
-            parent = self.process.pid
-            with contextlib.suppress(OSError):
-                for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-                    os.kill(int(child), signal.SIGKILL)  # with it, all in its namespace
-        super().kill()
 
     def daemon(self, name: str) -> int:
         """The process of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""

@@ -31,13 +31,12 @@ from pymongo.errors import PyMongoError
 from cts_core.sections import MongoSettings
 from tests.services.server import (
     MissingError,
-    ServerProcess,
     free_port,
     installing,
     need_program,
     skip_without,
 )
-from tests.services.sid import enter, install_root, need_root, run
+from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
 
 FERRETDB = "github.com/FerretDB/FerretDB/v2/cmd/ferretdb"
 FERRETDB_VERSION = "v2.7.0"
@@ -120,7 +119,7 @@ def install() -> Path:
     return folder
 
 
-class MongoServer(ServerProcess):
+class MongoServer(NamespaceServer):
     """FerretDB and its PostgreSQL, as one server that is killed, frozen and started again together."""
 
     def __init__(self, folder: Path) -> None:

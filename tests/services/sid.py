@@ -6,13 +6,21 @@ all of them are, as by a power cut, and no mount is left behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
-from tests.services.server import MissingError, installing, need_program
+from tests.services.server import (
+    STOP_SECONDS,
+    MissingError,
+    ServerProcess,
+    installing,
+    need_program,
+)
 
 SUITE = "sid"
 # The mounts are the process's own, and gone with it. /mnt is the server's folder.
@@ -35,6 +43,31 @@ def enter(root: Path, folder: Path, script: str) -> list[str]:
     """The command that runs a script of the shell outside of ``root``, whose /mnt is ``folder``."""
     mounts = _MOUNT.format(root=shlex.quote(str(root)), folder=shlex.quote(str(folder)))
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + script]
+
+
+class NamespaceServer(ServerProcess):
+    """A server whose command is made by `enter`."""
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would; returns when nothing of it is left.
+
+        The namespace's first process is killed, and all others with it. ``unshare`` is let live, as it waits until they
+        are gone: one that still held memory or a port would keep the server from starting again.
+        """
+        if self.process is not None and (first := self._first_processes()):
+            with contextlib.suppress(ProcessLookupError):
+                for process in first:
+                    os.kill(process, signal.SIGKILL)
+                os.kill(self.process.pid, signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+        super().kill()
+
+    def _first_processes(self) -> list[int]:
+        parent = self.process.pid
+        with contextlib.suppress(OSError):
+            return [*map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
+        return []
 
 
 def run(command: list[str], **options: object) -> None:
