@@ -2,6 +2,8 @@
 # make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
 VENV ?= .venv
+# How many test runs make test has side by side. They mostly wait for servers, of which each starts its own.
+TEST_RUNS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -37,7 +39,7 @@ check: lint
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile
 
 services: $(VENV)/.dev
 	@$(BIN)/python -m tests.services

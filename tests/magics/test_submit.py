@@ -182,12 +182,15 @@ def test_watch_fails_the_cell_of_a_job_that_failed(shell, submit):
     assert shell.run(submit(out="good/", options="--watch")).error is None
 
 
-def test_an_interrupted_watch_leaves_the_job_alone(shell, submit):
+def test_an_interrupted_watch_leaves_the_job_alone(shell, submit, monkeypatch):
     job = shell(submit("wait /output_files/o"))
+    watched = threading.Event()
+    wait = Job.wait
+    monkeypatch.setattr(Job, "wait", lambda job, *limit: watched.set() or wait(job, *limit))
 
     def interrupt():
-        # The submission listens, and then the watch does.
-        while len(job._session.feed._listeners[job.id]) < 2 or job.state != "job_submitted":
+        watched.wait()
+        while job.state != "job_submitted":
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
