@@ -42,6 +42,16 @@ class WorkerArchive:
         found.update(self.archive)
         return found.hexdigest()[:_HASH_LENGTH]
 
+    @cached_property
+    def launcher_sha256(self) -> str:
+        """By which a node knows the script, in 64 hex digits."""
+        return hashlib.sha256(self.launcher).hexdigest()
+
+    @cached_property
+    def archive_sha256(self) -> str:
+        """By which the script knows the code, in 64 hex digits."""
+        return hashlib.sha256(self.archive).hexdigest()
+
     @property
     def launcher_name(self) -> str:
         """By which nodes ask for the script."""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts CTS' worker on a node: finds a Python, unpacks the code, and becomes the worker.
+# Starts CTS' worker on a node: finds a Python, checks and unpacks the code, and becomes the worker.
 set -eu
 
 scratch="${_CONDOR_SCRATCH_DIR:-$(pwd)}"
@@ -29,12 +29,20 @@ rm -rf "$code"
 mkdir "$code"
 # What it says is kept in memory: on a full disk there is no room for it.
 said=$("$python" -I -S -c '
-import sys, tarfile
-with tarfile.open(sys.argv[1]) as archive:
+import hashlib, io, sys, tarfile
+name, expected, folder = sys.argv[1:]
+with open(name, "rb") as file:
+    content = file.read()
+found = hashlib.sha256(content).hexdigest()
+if found != expected:
+    sys.exit(f"it is not what the job was submitted with: its SHA-256 is {found} and has to be {expected}. "
+        "Something between this node and CTS has changed it, or cut it off")
+with tarfile.open(fileobj=io.BytesIO(content)) as archive:
     for entry in archive:
-        archive.extract(entry, sys.argv[2])
-' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" "$code" 2>&1) || {
-    printf '%s\n' "CTS: the code of the worker could not be unpacked:" "$said" >&2
+        archive.extract(entry, folder)
+' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" \
+    "${CODE_ARCHIVE_SHA256:?HTCondor did not say by which hash that code is known}" "$code" 2>&1) || {
+    printf '%s\n' "CTS: the code of the worker cannot be used:" "$said" >&2
     exit 1
 }
 exec "$python" -I -S "$code/cts_core/worker/start_node.py"

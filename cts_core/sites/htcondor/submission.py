@@ -19,6 +19,10 @@ NUMBER = "container_number"
 """The variable of the submit description, and the one column of its itemdata."""
 GIVEN_UP = "CTS: begun anew"
 """Why we remove what is to be as if it had never been: a start that broke off, or one too many."""
+_OTHER_SCRIPT = (
+    "CTS: the script that starts the worker is not what the job was submitted with: "
+    "something between this node and CTS has changed it, or cut it off"
+)
 _USER = re.compile(r"[A-Za-z0-9_]+")
 _MIB = 1 << 20
 _KEPT_SECONDS = 7 * 24 * 3600
@@ -78,7 +82,7 @@ def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
     name = f"cts-{job.id}-$({NUMBER})"
     files = f"{name}-container"
     description = {
-        "shell": _shell(worker),
+        "shell": _shell(worker, files),
         "initialdir": settings.initialdir,
         "transfer_input_files": f"{worker.executable_url}, {worker.archive_url}",
         "environment": _environment(job, worker),
@@ -139,10 +143,18 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _shell(worker: Worker) -> str:
-    start = f"bash {_file_name(worker.executable_url)}"
+def _shell(worker: Worker, files: str) -> str:
+    script = _file_name(worker.executable_url)
+    if worker.own is None:
+        return f"bash {script}"
+    # The script checks the code, and has come the same way. HTCondor brings the files back, or tells of nothing else.
+    is_other = (
+        "command -v sha256sum >/dev/null && "
+        f"! echo '{worker.own().launcher_sha256}  {script}' | sha256sum -c - >/dev/null"
+    )
+    refuse = f"echo '{_OTHER_SCRIPT}' >&2; touch {files}.out {files}.err; exit 1"
     # A shell that waits for its command is all that HTCondor asks to end, and the command is then killed.
-    return f"exec {start}" if worker.own else start
+    return f"if {is_other}; then {refuse}; fi; exec bash {script}"
 
 
 def _file_name(url: str) -> str:
@@ -157,6 +169,7 @@ def _environment(job: JobSummary, worker: Worker) -> str:
         "JOB_ID": job.id,
         "CONTAINER_NUMBER": f"$({NUMBER})",
         "CODE_ARCHIVE": _file_name(worker.archive_url),
+        **_code_hash(worker),
         "GLOBAL_CACHE_DIR": settings.cache_dir,
         "SERVICE_ROOT_URL": worker.root_url,
         **_credentials(worker),
@@ -174,6 +187,10 @@ def _environment(job: JobSummary, worker: Worker) -> str:
     values |= {key: value for key, value in where_set.items() if value}
     words = [f"{key}={_environment_value(value)}" for key, value in values.items()]
     return f'"{" ".join(words)}"'
+
+
+def _code_hash(worker: Worker) -> dict[str, str]:
+    return {"CODE_ARCHIVE_SHA256": worker.own().archive_sha256} if worker.own else {}
 
 
 def _credentials(worker: Worker) -> dict[str, str]:

@@ -185,6 +185,7 @@ class Pool:
             env={
                 "PATH": f"{Path(self.runtime.command[0]).parent}:{os.environ['PATH']}",
                 "CODE_ARCHIVE": own.archive_name,
+                "CODE_ARCHIVE_SHA256": own.archive_sha256,
                 "JOB_ID": job_id,
                 "CONTAINER_NUMBER": str(number),
                 "SERVICE_ROOT_URL": self.server.root.replace(

@@ -73,12 +73,14 @@ class FolderSupply:
     held: Mapping[int, str] = field(default_factory=dict)
     engines: WorkerSupply | None = None
     """Who knows what was claimed, where there are records."""
+    changed: bytes = b""
+    """What is added to every file on its way to the nodes."""
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
         folder = self.folder / "external_exec/files/worker"
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            (folder / name).write_bytes(content + self.changed)
 
     async def issue(self, job: JobSummary) -> list[SecretStr]:
         return [SecretStr(f"secret {n} of {job.id}") for n in range(job.job_input.num_containers)]

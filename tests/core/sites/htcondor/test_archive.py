@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -55,14 +56,18 @@ def test_the_worker_runs_by_what_is_in_it(code, name):
 
 
 def start(scratch: Path, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    files = pack().files
-    for name, content in files.items():
+    packed = pack()
+    for name, content in packed.files.items():
         (scratch / name).write_bytes(content)
-    launcher, tgz = files
+    given = {
+        "CODE_ARCHIVE": packed.archive_name,
+        "CODE_ARCHIVE_SHA256": packed.archive_sha256,
+        "_CONDOR_SCRATCH_DIR": str(scratch),
+    }
     return subprocess.run(
-        ["/bin/sh", launcher],
+        ["/bin/sh", packed.launcher_name],
         cwd=scratch,
-        env={"PATH": path, "CODE_ARCHIVE": tgz, "_CONDOR_SCRATCH_DIR": str(scratch), **environment},
+        env={"PATH": path, **given, **environment},
         check=False,
         capture_output=True,
         text=True,
@@ -94,7 +99,32 @@ def test_python_is_found_below_the_additional_path(tmp_path, bare_path):
     assert "JOB_ID" in ended.stderr
 
 
-def test_an_archive_that_did_not_come_whole_is_told(tmp_path):
+def test_an_archive_that_did_not_come_is_told(tmp_path):
     ended = start(tmp_path, os.environ["PATH"], CODE_ARCHIVE="none.tgz")
     assert ended.returncode == 1
-    assert "could not be unpacked" in ended.stderr
+    assert "cannot be used" in ended.stderr
+
+
+def test_other_code_than_was_submitted_is_not_run(tmp_path):
+    other = io.BytesIO()
+    with tarfile.open(fileobj=other, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("cts_core/worker/start_node.py")
+        entry.size = len(program := b"print('it ran')")
+        tar.addfile(entry, io.BytesIO(program))
+    (tmp_path / "other.tgz").write_bytes(other.getvalue())
+    known = hashlib.sha256(other.getvalue()).hexdigest()
+    ran = start(tmp_path, os.environ["PATH"], CODE_ARCHIVE="other.tgz", CODE_ARCHIVE_SHA256=known)
+    assert (ran.returncode, ran.stdout) == (0, "it ran\n")
+
+    refused = start(tmp_path, os.environ["PATH"], CODE_ARCHIVE="other.tgz")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    last = refused.stderr.splitlines()[-1]
+    assert "not what the job was submitted with" in last
+    assert {known, pack().archive_sha256} <= set(last.replace(".", " ").split())
+    assert list((tmp_path / "cts-worker-code").iterdir()) == []
+
+
+def test_code_without_a_hash_is_not_run(tmp_path):
+    ended = start(tmp_path, os.environ["PATH"], CODE_ARCHIVE_SHA256="")
+    assert ended.returncode == 1
+    assert "did not say by which hash" in ended.stderr

@@ -19,7 +19,7 @@ from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, submit_descrip
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
-from tests.services.condor import CPUS, DOMAIN, MEMORY_MIB
+from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
 
 pytestmark = pytest.mark.slow
 S = JobState
@@ -129,6 +129,21 @@ async def test_a_worker_that_fails_is_told_with_the_pools_reason(ground: Ground)
     assert "failed before it could say why" in (report.outcome.error or "")
     assert "OnExitHold" in (report.outcome.admin_error or "")
     assert (await ground.site.runner_status(job, 0))["JobStatus"] == 5
+
+
+async def test_a_script_that_was_changed_on_its_way_is_not_run(ground: Ground) -> None:
+    ground.supply.changed = b"\n"
+    job = await ground.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
+    (report,) = (await ground.until_told(job)).values()
+    # All that a node hands back was there: it is the program's own end.
+    assert "failed before it could say why" in (report.outcome.error or "")
+    (said,) = ground.pool.pool.glob(f"spool/*/*/*/cts-{job.id}-0.err")
+    assert "not what the job was submitted with" in said.read_text().splitlines()[-1]
+    assert not (ground.pool.pool / "work" / f"ran-{job.id}").exists()
+    ground.supply.changed = b""
+    job = await ground.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
+    await ground.until_told(job)
+    assert (ground.pool.pool / "work" / f"ran-{job.id}").exists()
 
 
 async def test_what_cannot_be_fetched_is_tried_again(ground: Ground, monkeypatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +94,14 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
         f"cts-worker-{own.version}",
         f"{worker.root_url}/external_exec/files/worker",
     )
-    assert made["shell"] == f"exec bash {name}.sh"
+    assert made["shell"].endswith(f"; exec bash {name}.sh")
     assert made["transfer_input_files"] == f"{files}/{name}.sh, {files}/{name}.tgz"
     words = _words(made.pop("environment"))
-    assert {f"CODE_ARCHIVE={name}.tgz", "TOKEN_PATH=cts-token-$(container_number)"} <= words
+    assert {
+        f"CODE_ARCHIVE={name}.tgz",
+        f"CODE_ARCHIVE_SHA256={hashlib.sha256(b'code').hexdigest()}",
+        "TOKEN_PATH=cts-token-$(container_number)",
+    } <= words
     assert not [word for word in words if word.startswith(("S3_SECRET", "S3_ACCESS"))]
     # All else is as the pool knows it.
     theirs = submit_description(_job(), _worker())
@@ -109,8 +116,44 @@ def test_our_own_worker_with_what_nodes_have() -> None:
     )
     theirs = submit_description(_job(), _worker())
     words = _words(made["environment"]) - _words(theirs["environment"])
-    assert words == {f"CODE_ARCHIVE=cts-worker-{own.version}.tgz"}
+    assert words == {
+        f"CODE_ARCHIVE=cts-worker-{own.version}.tgz",
+        f"CODE_ARCHIVE_SHA256={own.archive_sha256}",
+    }
     assert "leave_in_queue" not in made
+
+
+@pytest.mark.parametrize("has_sha256sum", [True, False])
+def test_a_node_runs_no_other_script_than_was_submitted(
+    tmp_path: Path, *, has_sha256sum: bool
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "touch", *(["sha256sum"] if has_sha256sum else [])):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    own = WorkerArchive(b"echo it ran\n", b"code")
+    made = submit_description(_job(), dataclasses.replace(_worker(), own=lambda: own))
+    shell, back = (
+        made[key].replace("$(container_number)", "1") for key in ("shell", "transfer_output_files")
+    )
+
+    def run(script: bytes) -> subprocess.CompletedProcess[str]:
+        (tmp_path / own.launcher_name).write_bytes(script)
+        command, environ = ["/bin/sh", "-c", shell], {"PATH": str(tools)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+
+    ran = run(own.launcher)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "it ran\n", "")
+    refused = run(b"echo another ran\n")
+    if has_sha256sum:
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "not what the job was submitted with" in refused.stderr.splitlines()[-1]
+        # What HTCondor is to bring back is there, or it would tell of nothing else.
+        assert all((tmp_path / name).exists() for name in back.split(", "))
+    else:
+        assert (refused.returncode, refused.stdout) == (0, "another ran\n")
 
 
 def test_values_are_quoted_as_htcondor_reads_them() -> None:
