@@ -17,7 +17,7 @@ from cts_core.model.admin import (
 from cts_core.model.job import ExitCodes
 from cts_core.states import JobState
 from cts_jupyter.api.call import Call
-from cts_jupyter.api.jobs import JobPath
+from cts_jupyter.api.jobs import ContainerPath, JobPath
 from cts_jupyter.api.route import Access, Route
 
 
@@ -25,12 +25,6 @@ class CleanQuery(BaseModel):
     """Whether to clean a job that has not ended."""
 
     force: bool = False
-
-
-class ContainerPath(JobPath):
-    """A container by its job and its number from 0."""
-
-    container_num: Annotated[int, Field(ge=0)]
 
 
 class NotifyQuery(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
@@ -79,10 +79,21 @@ class Stream:
     size: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, content: bytes, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> Self:
+        """An answer that is there as a whole."""
+        return cls(_once(content), content_type, len(content), headers or {})
+
     async def close(self) -> None:
         """Release what the pieces come from, read to their end or not."""
         if isinstance(self.body, AsyncGenerator):
             await self.body.aclose()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 class UploadInterruptedError(ConnectionError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import AsyncIterator
 from importlib.resources import files
 
 from cts_jupyter.api.call import Call, Stream
@@ -24,7 +23,7 @@ _SCRIPTS = ("schema.js", "request.js", "docs.js")
 async def get_docs(call: Call) -> Stream:  # noqa: ARG001 - every handler has a call
     """``GET /docs``."""
     page, headers = _compose()
-    return Stream(_once(page), HTML, len(page), headers)
+    return Stream.of(page, HTML, headers)
 
 
 @functools.cache
@@ -58,10 +57,6 @@ def _read(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-async def _once(page: bytes) -> AsyncIterator[bytes]:
-    yield page
 
 
 ROUTES = (Route("GET", "/docs", get_docs, Access.ANYONE, "This description as a page", media=HTML),)

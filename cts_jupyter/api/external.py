@@ -6,9 +6,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from cts_core.errors import NotFoundError, UnavailableError, UnsupportedError
 from cts_core.model.base import UTCTime
@@ -17,17 +17,16 @@ from cts_core.model.site import Cluster
 from cts_core.model.update import ContainerUpdate
 from cts_core.states import JobState
 from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import JobPath
+from cts_jupyter.api.jobs import ContainerPath, JobPath
 from cts_jupyter.api.refdata import RefdataSitePath
 from cts_jupyter.api.route import Access, Route
 
 _PIECE = 1 << 18
 
 
-class ContainerStatePath(JobPath):
+class ContainerStatePath(ContainerPath):
     """The state that a container has reached."""
 
-    container_num: Annotated[int, Field(ge=0)]
     new_state: JobState
 
 

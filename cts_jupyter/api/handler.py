@@ -24,9 +24,7 @@ from cts_jupyter.api.access import check_roles, find_access
 from cts_jupyter.api.answer import accepts_gzip, encode_json
 from cts_jupyter.api.base import BaseHandler
 from cts_jupyter.api.call import Call, Core, Stream, Upload
-from cts_jupyter.api.envelope import (
-    PayloadTooLargeError,
-)
+from cts_jupyter.api.envelope import PayloadTooLargeError
 from cts_jupyter.api.monitor import find_monitor
 from cts_jupyter.api.parse import (
     MAX_JSON_BODY,

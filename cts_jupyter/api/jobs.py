@@ -30,6 +30,12 @@ class JobPath(BaseModel):
     job_id: Id
 
 
+class ContainerPath(JobPath):
+    """A container by its job and its number from 0."""
+
+    container_num: Annotated[int, Field(ge=0)]
+
+
 class OutputsQuery(BaseModel):
     """Which outputs: of the job, or with ``family`` also of what it is a resubmission of, and of all resubmissions.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from pydantic import SecretStr
@@ -49,12 +49,7 @@ def _ready_status(found: Readiness) -> HTTPStatus:
 
 async def get_metrics(call: Call) -> Stream:
     """``GET /metrics``."""
-    text = await call.core.metrics()
-    return Stream(_once(text), CONTENT_TYPE, len(text))
-
-
-async def _once(text: bytes) -> AsyncIterator[bytes]:
-    yield text
+    return Stream.of(await call.core.metrics(), CONTENT_TYPE)
 
 
 ROUTES = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, RootModel
+from pydantic import RootModel
 
 from cts_core.errors import UnauthorizedError
 from cts_core.model.update import NodeUpdate
@@ -15,51 +13,39 @@ from cts_core.model.worker import (
     GrantedRequests,
     ObjectRequests,
 )
-from cts_core.states import JobState
 from cts_jupyter.api.call import Call
-from cts_jupyter.api.jobs import JobPath
+from cts_jupyter.api.external import ContainerStatePath
+from cts_jupyter.api.jobs import ContainerPath
 from cts_jupyter.api.route import Access, Route
-
-
-class NodePath(JobPath):
-    """A container."""
-
-    container_num: Annotated[int, Field(ge=0)]
-
-
-class NodeStatePath(NodePath):
-    """The state that a container has reached."""
-
-    new_state: JobState
 
 
 class NodePlan(RootModel[dict[str, object]]):
     """What a worker is told of its container; the worker that comes with this service knows its fields."""
 
 
-async def get_plan(call: Call, path: NodePath) -> NodePlan:
+async def get_plan(call: Call, path: ContainerPath) -> NodePlan:
     """``GET …/node/plan``."""
     return NodePlan(await call.engine.nodes.plan(_container(call, path)))
 
 
-async def claim(call: Call, path: NodePath, body: Claim) -> ClaimAnswer:
+async def claim(call: Call, path: ContainerPath, body: Claim) -> ClaimAnswer:
     """``POST …/node/claim``."""
     granted = await call.engine.nodes.claim(_container(call, path), body)
     return ClaimAnswer(granted=granted)
 
 
-async def grant_requests(call: Call, path: NodePath, body: ObjectRequests) -> GrantedRequests:
+async def grant_requests(call: Call, path: ContainerPath, body: ObjectRequests) -> GrantedRequests:
     """``POST …/node/objects``."""
     container = _container(call, path)
     return GrantedRequests(requests=await call.engine.nodes.grant(container, body.requests))
 
 
-async def update(call: Call, path: NodeStatePath, body: NodeUpdate) -> None:
+async def update(call: Call, path: ContainerStatePath, body: NodeUpdate) -> None:
     """``PUT …/node/update/{new_state}``."""
     await call.engine.nodes.update(_container(call, path), path.new_state, body)
 
 
-def _container(call: Call, path: NodePath) -> ContainerId:
+def _container(call: Call, path: ContainerPath) -> ContainerId:
     asked = ContainerId(path.job_id, path.container_num)
     if call.container not in (None, asked):
         raise UnauthorizedError("The token is another container's")

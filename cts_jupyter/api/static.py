@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Annotated
 
@@ -18,14 +17,13 @@ _FOLDER = files("cts_jupyter") / "widgets" / "static"
 _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
-    "map": "application/json",
 }
 
 
 class StaticPath(BaseModel):
     """A file by its name."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css|map)$", max_length=100)]
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css)$", max_length=100)]
 
 
 async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - every handler has a call
@@ -36,16 +34,8 @@ async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - 
     except OSError as e:
         raise NotFoundError from e
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return Stream(
-        _once(content),
-        _TYPES[path.name.rpartition(".")[2]],
-        len(content),
-        {"ETag": etag, "Cache-Control": "no-cache"},
-    )
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+    kind = _TYPES[path.name.rpartition(".")[2]]
+    return Stream.of(content, kind, {"ETag": etag, "Cache-Control": "no-cache"})
 
 
 ROUTES = (
