@@ -9,11 +9,6 @@ _WILDCARD = re.compile(r"[*?\[]")
 _CLASS = re.compile(r"\[(!?)([^\]]+)\]")
 
 
-def has_wildcard(text: str) -> bool:
-    """Whether a text is a pattern at all."""
-    return _WILDCARD.search(text) is not None
-
-
 def literal_prefix(pattern: str) -> str:
     """What every path that matches begins with."""
     wildcard = _WILDCARD.search(pattern)

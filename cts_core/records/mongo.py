@@ -165,11 +165,6 @@ class MongoStore:
                 db, job_id, expected, new, time=time, trans_id=trans_id, outcome=outcome
             )
 
-    async def add_outcome(self, job_id: str, outcome: JobOutcome) -> None:
-        """See the port."""
-        async with self._use() as db:
-            await mongo_jobs.add_outcome(db, job_id, outcome)
-
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         """See the port."""
         async with self._use() as db:

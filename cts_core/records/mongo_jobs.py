@@ -223,15 +223,6 @@ async def transition(
     return False
 
 
-async def add_outcome(db: Collections, job_id: str, outcome: JobOutcome) -> None:
-    """Add to what is known of a job."""
-    news = await db.parse(lambda: documents.from_outcome(outcome))
-    if news:
-        await change(db, job_id, {"$set": news})
-    else:
-        await check_job(db, job_id)
-
-
 async def take_leases(
     db: Collections, job_ids: Collection[str], owner: str, now: datetime, until: datetime
 ) -> set[str]:

@@ -166,11 +166,6 @@ class SQLiteStore:
             )
         )
 
-    async def add_outcome(self, job_id: str, outcome: JobOutcome) -> None:
-        """See the port."""
-        news = await self._run(partial(News.of_job, outcome))
-        await self._write(lambda db: sqlite_jobs.add_outcome(db, job_id, news))
-
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         """See the port."""
         return await self._read(lambda db: sqlite_containers.records(db, job_id))

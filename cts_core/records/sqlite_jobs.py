@@ -175,24 +175,10 @@ def transition(
     db.execute("UPDATE jobs SET state = ?, updated = ? WHERE id = ?", (new.value, when, job_id))
     sqlite_events.append(db, job_id, new, when, trans_id)
     if news:
-        add_outcome(db, job_id, news)
+        _add_outcome(db, job_id, news)
     if new in TERMINAL:
         db.execute("DELETE FROM leases WHERE job_id = ?", (job_id,))
     return True
-
-
-def add_outcome(db: sqlite3.Connection, job_id: str, news: News) -> None:
-    """Add to what is known of a job."""
-    cursor = db.execute("SELECT outcome FROM jobs WHERE id = ?", (job_id,))
-    row = rows.found(cursor.fetchone(), job_id)
-    db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (news.added_to(row["outcome"]), job_id))
-    if news.error_words is not None:
-        db.execute("UPDATE jobs SET error_words = ? WHERE id = ?", (news.error_words, job_id))
-    if news.outputs is not None:
-        db.execute(
-            "INSERT OR REPLACE INTO job_outputs (job_id, files) VALUES (?, ?)",
-            (job_id, news.outputs),
-        )
 
 
 def mark_cleaned(db: sqlite3.Connection, job_id: str) -> None:
@@ -217,3 +203,16 @@ def take_leases(
         (owner, jobs),
     )
     return {row["job_id"] for row in held}
+
+
+def _add_outcome(db: sqlite3.Connection, job_id: str, news: News) -> None:
+    cursor = db.execute("SELECT outcome FROM jobs WHERE id = ?", (job_id,))
+    row = rows.found(cursor.fetchone(), job_id)
+    db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (news.added_to(row["outcome"]), job_id))
+    if news.error_words is not None:
+        db.execute("UPDATE jobs SET error_words = ? WHERE id = ?", (news.error_words, job_id))
+    if news.outputs is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO job_outputs (job_id, files) VALUES (?, ?)",
+            (job_id, news.outputs),
+        )

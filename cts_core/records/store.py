@@ -133,9 +133,6 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         ``expected`` any more: a lost race, nothing is written.
         """
 
-    async def add_outcome(self, job_id: str, outcome: JobOutcome) -> None:
-        """Write what became known of a job without moving it."""
-
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         """All containers of a job in the order of their numbers."""
 

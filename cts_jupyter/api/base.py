@@ -21,7 +21,6 @@ from tornado.web import HTTPError, RequestHandler
 from cts_core.errors import CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
 from cts_core.logs import one_line, set_about
-from cts_jupyter.api.access import JupyterAccess
 from cts_jupyter.api.call import Upload
 from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
 from cts_jupyter.api.envelope import error_body, error_headers, error_status
@@ -47,10 +46,6 @@ class BaseHandler(RequestHandler, ABC):
     @functools.cached_property
     def _request_id(self) -> str:
         return secrets.token_hex(8)
-
-    @functools.cached_property
-    def _jupyter(self) -> JupyterAccess:
-        return JupyterAccess(self)
 
     def initialize(self) -> None:
         """Begin a request; tornado calls this once."""

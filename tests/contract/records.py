@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cts_core.events.subscription import next_page
@@ -49,9 +50,16 @@ async def move(
     )
 
 
-async def walk(store: RecordStore, job_id: str, *, time: datetime = NOON) -> None:
-    for old, new in itertools.pairwise(WALK):
-        assert await move(store, job_id, old, new, time=time)
+async def walk(
+    store: RecordStore,
+    job_id: str,
+    *,
+    time: datetime = NOON,
+    outcomes: Sequence[JobOutcome] = (),
+) -> None:
+    """To its end; the first steps have these outcomes."""
+    for (old, new), outcome in itertools.zip_longest(itertools.pairwise(WALK), outcomes):
+        assert await move(store, job_id, old, new, time=time, outcome=outcome)
 
 
 async def all_events(

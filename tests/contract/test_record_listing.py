@@ -196,10 +196,11 @@ async def test_a_text_is_found_in_any_case(store):
 
 async def test_an_error_that_is_added_is_found(store):
     job = await insert(store)
-    await store.add_outcome(job.id, JobOutcome(error="first"))
-    await store.add_outcome(job.id, JobOutcome(cpu_hours=1.0))
+    await move(store, job.id, CREATED, STARTED, outcome=JobOutcome(error="first"))
+    next_ = JobState.JOB_SUBMITTING
+    await move(store, job.id, STARTED, next_, outcome=JobOutcome(cpu_hours=1.0))
     assert await ids(store, text="FIRST") == [job.id]
-    await store.add_outcome(job.id, JobOutcome(error="second"))
+    await move(store, job.id, next_, JobState.ERROR, outcome=JobOutcome(error="second"))
     assert await ids(store, text="second") == [job.id]
     assert await ids(store, text="first") == []
 

@@ -100,7 +100,8 @@ async def test_input_files_may_be_bare_paths(store):
 
 async def test_a_summary_has_no_files(store):
     job = await insert(store)
-    await store.add_outcome(job.id, JobOutcome(outputs=OUTPUTS, output_file_count=2))
+    known = JobOutcome(outputs=OUTPUTS, output_file_count=2)
+    assert await move(store, job.id, CREATED, STARTED, outcome=known)
     (listed,) = (await store.list_jobs(JobQuery())).jobs
     (live,) = await store.live_jobs()
     for summary in (await store.get_summary(job.id), listed, live):
@@ -140,7 +141,6 @@ async def test_what_is_stored_is_there_when_opened_again(make_store, store):
         lambda store: store.get_job("none"),
         lambda store: store.get_summary("none"),
         lambda store: move(store, "none", CREATED, STARTED),
-        lambda store: store.add_outcome("none", JobOutcome(error="x")),
         lambda store: store.containers("none"),
         lambda store: store.container("none", 0),
         lambda store: store.container_states("none"),
@@ -278,12 +278,16 @@ async def test_an_outcome_adds_to_what_is_known(store):
     first = JobOutcome(
         cpu_hours=0.1, error="Ünlucky\n'quoted'", warnings=["w"], outputs=OUTPUTS, logpath="l/o/g"
     )
-    await store.add_outcome(job.id, first)
-    await move(store, job.id, CREATED, STARTED, outcome=JobOutcome(cpu_hours=1 / 3, max_memory=7))
+    more = JobOutcome(cpu_hours=1 / 3, max_memory=7)
+    await walk(store, job.id, outcomes=[first, more])
     found = await store.get_job(job.id)
     assert (found.error, found.warnings, found.logpath) == ("Ünlucky\n'quoted'", ["w"], "l/o/g")
     assert (found.cpu_hours, found.max_memory, found.outputs) == (1 / 3, 7, OUTPUTS)
-    await store.add_outcome(job.id, JobOutcome(outputs=[]))
+
+
+async def test_outputs_may_become_none_again(store):
+    job = await insert(store)
+    await walk(store, job.id, outcomes=[JobOutcome(outputs=OUTPUTS), JobOutcome(outputs=[])])
     assert (await store.get_job(job.id)).outputs == []
 
 

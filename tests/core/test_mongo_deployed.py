@@ -309,8 +309,8 @@ async def test_a_job_that_goes_on_is_not_ours_until_it_is_adopted(store, db):
 async def test_a_job_that_is_stopped_before_it_is_adopted_tells_when_it_has_ended(store, db):
     job = live_job()
     db["jobs"].insert_one(job)
-    await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.CANCELING)
-    await store.add_outcome(job["id"], JobOutcome(warnings=["x"]))
+    known = JobOutcome(warnings=["x"])
+    await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.CANCELING, outcome=known)
     assert [live.id for live in await store.unadopted_jobs()] == [job["id"]]
     assert job["id"] not in {event.job_id for event in await store.unsent()}
     await move(store, job["id"], JobState.CANCELING, JobState.CANCELED)
@@ -357,19 +357,16 @@ async def test_a_job_of_ours_is_laid_out_as_the_deployed_ones(store, db):
         steps = [ContainerTransition(state=s, time=NOON) for s in list(JobState)[2:7]]
         outcome = ContainerOutcome(exit_code=number, outputs=[S3File(file="data/o", crc64nvme=CRC)])
         await store.transition_container(job.id, number, STARTED, steps, outcome=outcome)
-    await store.add_outcome(
-        job.id,
-        JobOutcome(
-            outputs=[S3File(file="data/o", crc64nvme=CRC)],
-            output_file_count=1,
-            cpu_hours=1.25,
-            cpu_factor=0.8,
-            max_memory=123,
-            htcondor_details=HTCondorDetails(cluster_id=[77]),
-            warnings=["w"],
-        ),
+    known = JobOutcome(
+        outputs=[S3File(file="data/o", crc64nvme=CRC)],
+        output_file_count=1,
+        cpu_hours=1.25,
+        cpu_factor=0.8,
+        max_memory=123,
+        htcondor_details=HTCondorDetails(cluster_id=[77]),
+        warnings=["w"],
     )
-    await walk(store, job.id)
+    await walk(store, job.id, outcomes=[known])
     found = db["jobs"].find_one({"id": job.id})
     assert shape(found) == shape(deployed)
     assert found["job_input"]["runtime"] == 7200.0

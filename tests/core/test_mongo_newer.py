@@ -80,13 +80,13 @@ async def test_what_we_do_not_know_survives_all_that_we_write(
 
     now = utc_now()
     assert await store.take_leases([job.id], "me", now=now, until=now + timedelta(seconds=3))
-    await walk(store, job.id)
+    known = JobOutcome(cpu_hours=1.5, warnings=["careful"])
+    await walk(store, job.id, outcomes=[known])
     for number in range(2):
         steps = [ContainerTransition(state=state, time=NOON) for state in WALK[2:]]
         outcome = ContainerOutcome(exit_code=0, warnings=["careful"])
         assert await store.transition_container(job.id, number, STARTED, steps, outcome=outcome)
     await store.set_admin_meta(job.id, {"key": "value"}, ())
-    await store.add_outcome(job.id, JobOutcome(cpu_hours=1.5, warnings=["careful"]))
     await store.mark_cleaned(job.id)
     while events := await store.unsent(limit=10):
         for event in events:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
 from cts_core.errors import ConfigError, NoSuchJobError, UnavailableError
-from cts_core.model.record import Idempotency, JobOutcome, JobQuery, JobSummary
+from cts_core.model.record import Idempotency, JobQuery, JobSummary
 from cts_core.records import mongo_connection
 from cts_core.records.mongo import MongoStore
 from cts_core.records.store import RecordStore
@@ -76,7 +76,6 @@ CALLS: dict[str, Callable[[RecordStore], object]] = {
     "count": lambda store: store.count_jobs(),
     "insert": lambda store: store.insert_job(make_job_record(), containers=2),
     "move": lambda store: move(store, "any", CREATED, STARTED),
-    "outcome": lambda store: store.add_outcome("any", JobOutcome(error="x")),
     "lease": lambda store: store.take_leases(["any"], "me", now=NOON, until=NOON),
     "unsent": lambda store: store.unsent(),
     "events": lambda store: store.events(since=BEGINNING),

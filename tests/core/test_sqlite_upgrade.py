@@ -15,7 +15,7 @@ from cts_core.records import sqlite_jobs, sqlite_schema
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.states import JobState
 from tests.contract.records import move
-from tests.factories import NOON, make_image, make_job_record
+from tests.factories import make_image, make_job_record
 
 VERSION_1 = Path(__file__).with_name("records_version_1.sql")
 NEW_COLUMNS = {"parent_id", "words", "error_words"}
@@ -138,7 +138,12 @@ async def test_a_server_of_version_1_goes_on_beside_us(tmp_path):
         job = make_job_record()
         insert_as_version_1(old, job)
         old.commit()
-        assert await move(store, job.id, JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, time=NOON)
-        await store.add_outcome(job.id, JobOutcome(error="x"))
+        assert await move(
+            store,
+            job.id,
+            JobState.CREATED,
+            JobState.DOWNLOAD_SUBMITTED,
+            outcome=JobOutcome(error="x"),
+        )
         assert [found.id for found in (await store.list_jobs(JobQuery())).jobs] == [job.id]
         await store.close()
