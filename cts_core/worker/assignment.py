@@ -180,4 +180,7 @@ def _secret(path: str, name: str) -> str:
         raise AssignmentError(f"{name} cannot be read on this node: {e}") from e
     if not found:
         raise AssignmentError(f"{name} is an empty file on this node: {path}")
+    if not (found.isascii() and found.isprintable()):
+        # It could not be sent, and the error of who tries to would show it.
+        raise AssignmentError(f"{name} is no single line of plain text on this node: {path}")
     return found

@@ -116,8 +116,9 @@ class Service:
                     raise why from e
                 if time.monotonic() >= deadline:
                     self._is_away = True
+                    tried = f"tried {tries + 1} times" if tries else "tried once"
                     raise ServiceError(
-                        f"The service could not be used for {self._patience:.0f} seconds ({what}: {why})"
+                        f"The service could not be used, {tried} ({what}: {why})"
                     ) from e
             else:
                 self._is_away = False

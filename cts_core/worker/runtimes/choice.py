@@ -22,7 +22,7 @@ def choose_runtime(
     ``chosen``: the name of a runtime, empty: the first that works. ``arguments``: more for each container, as a shell
     splits them. ``cache``: a folder that workers share, or empty. Raises RuntimeFault.
     """
-    more = shlex.split(arguments)
+    more = _split(arguments)
     name = _chosen(chosen) if chosen else _found(more, scratch, network=plan.network)
     return replace(
         plan,
@@ -31,6 +31,16 @@ def choose_runtime(
         runtime_arguments=[*plan.runtime_arguments, *more],
         image_folder=_image_folder(scratch, cache),
     )
+
+
+def _split(arguments: str) -> list[str]:
+    try:
+        return shlex.split(arguments)
+    except ValueError as e:
+        raise RuntimeFault(
+            f"CTS_RUNTIME_ARGUMENTS of the node {platform.node()} is not what a shell can split ({e}): an administrator has "
+            "to correct it there."
+        ) from e
 
 
 def _chosen(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,14 @@ def test_what_is_missing_is_named(
         Assignment.read({**environ, **changes})
 
 
+@pytest.mark.parametrize("text", ["a-token\nand-more", "a-token\x7f", "ä-token"])
+def test_what_is_no_secret_is_not_shown(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+    (tmp_path / "cts-token-4").write_text(text)
+    with pytest.raises(AssignmentError, match="TOKEN_PATH is no single line") as raised:
+        Assignment.read(environ)
+    assert "a-token" not in "".join(traceback.format_exception(raised.value))
+
+
 @pytest.mark.parametrize("name", ["ClusterId", "ProcId", "JobCurrentStartDate"])
 def test_an_ad_without(environ: dict[str, str], tmp_path: Path, name: str) -> None:
     (tmp_path / ".job.ad").write_text(AD.replace(name, "Other"))
@@ -124,6 +133,8 @@ def test_the_one_runtime_of_a_node(box: Box, tmp_path: Path, monkeypatch) -> Non
     plan = choose_runtime(box.plan, "", "--ulimit 'nofile=1:1'", **where)
     assert (plan.container_runtime, plan.runtime_command) == ("podman", ["podman"])
     assert plan.runtime_arguments == ["--ulimit", "nofile=1:1"]
+    with pytest.raises(RuntimeFault, match=r"CTS_RUNTIME_ARGUMENTS .* \(No closing quotation\)"):
+        choose_runtime(box.plan, "", "--ulimit 'nofile", **where)
     # Two that do not work, each with its reason.
     (tmp_path / "docker").write_text("#!/bin/sh\necho is the daemon running >&2; exit 1\n")
     (tmp_path / "docker").chmod(0o755)
