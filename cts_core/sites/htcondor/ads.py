@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, get_args, get_type_hints
@@ -190,19 +190,6 @@ def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - as it comes
         return None
     # No comparison is true of what is no number.
     return kind(value) if 0 <= value <= _MOST else None
-
-
-def doubled(ads: Iterable[Ad], holders: Mapping[int, str] | None) -> list[Ad]:
-    """Of a job that was handed over more than once, the processes that are one too many.
-
-    ``holders``: by number, the processes that have claimed containers. As long as none has, any may be the one that
-    runs, and none is too many. None where workers claim nothing: all but the first cluster are, before they run.
-    """
-    ads = list(ads)
-    if holders is None:
-        first = min(ad.cluster_id for ad in ads)
-        return [ad for ad in ads if ad.cluster_id != first]
-    return [ad for ad in ads if holders.get(ad.number, ad.process) != ad.process]
 
 
 def most_hopeful(ads: Iterable[Ad]) -> Ad:

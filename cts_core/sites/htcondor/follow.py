@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cts_core.errors import CTSError, UnavailableError
+from cts_core.errors import UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.sites.htcondor.ads import (
@@ -23,7 +23,6 @@ from cts_core.sites.htcondor.ads import (
     Key,
     Status,
     admin_words,
-    doubled,
     gone_words,
     hold_words,
     lost_words,
@@ -32,14 +31,11 @@ from cts_core.sites.htcondor.ads import (
     most_hopeful,
     read_ads,
 )
+from cts_core.sites.htcondor.doubles import Doubles, Holders
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.history import remembered
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import (
-    GIVEN_UP,
-    JOB_ID,
-    any_job,
-)
+from cts_core.sites.htcondor.submission import GIVEN_UP, among
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 
@@ -58,12 +54,11 @@ HISTORY_PAUSE_SECONDS = 60.0
 MATCH_SECONDS = 300.0
 """Between two looks at the nodes for the same cluster that waits."""
 MAX_NAMED = 50
-"""Up to so many jobs, the queue is asked for these; beyond that, for all of CTS."""
+"""What is too many to be named at once has its turn in the next cycles."""
 MAX_REMEMBERED = 20_000
 """Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
 LOST_REASON = "CTS: its node does not answer"
 
-Holders = Callable[[str], Awaitable[Mapping[int, str]]]
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -107,13 +102,10 @@ class Follower:
         match_wait: float,
         node_wait: float,
     ) -> None:
-        """Wait so many seconds for a first node, and for one that does not answer.
-
-        ``holders(job_id)``: by number, the processes that have claimed containers; None where workers do not.
-        """
+        """Wait so many seconds for a first node, and for one that does not answer. ``holders``: see Doubles."""
         self._pool = pool
         self._logs = logs
-        self._holders = holders
+        self._doubles = Doubles(pool, holders)
         self._match_wait = match_wait
         self._node_wait = node_wait
         self._missing: dict[Key, _Missing] = {}
@@ -138,8 +130,13 @@ class Follower:
             for key, missing in self._missing.items()
             if key in live or key[0] not in jobs
         }
-        if not live:
-            return {}
+        told = await self._follow(live) if live else {}
+        await self._doubles.end(jobs.keys() - {job_id for job_id, _ in live})
+        return told
+
+    async def _follow(
+        self, live: Mapping[Key, JobState]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
         cycle = _Cycle(live, *await self._queue({job_id for job_id, _ in live}))
         await self._logs.follow(cycle.ads)
         await self._look_at_lost(cycle)
@@ -150,10 +147,7 @@ class Follower:
 
     async def _queue(self, job_ids: set[str]) -> tuple[dict[Key, Ad], list[Ad]]:
         """The ads of these jobs, one for each container that is in the queue, and those that were given up."""
-        constraint = (
-            any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
-        )
-        rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
+        rows = await self._pool.call("query", constraint=among(job_ids), attributes=ATTRIBUTES)
         jobs: dict[str, list[Ad]] = {}
         given_up = []
         for ad in read_ads([row for row in rows if row[0] in job_ids]):
@@ -163,30 +157,13 @@ class Follower:
                 jobs.setdefault(ad.job_id, []).append(ad)
         found: dict[Key, list[Ad]] = {}
         for job_id, ads in jobs.items():
-            for ad in await self._settled(job_id, ads):
+            for ad in await self._doubles.settled(job_id, ads):
                 found.setdefault((job_id, ad.number), []).append(ad)
             self._seen[job_id] = ads[0].server_time or 0
         _forget(self._seen)
         for key in found:
             self._missing.pop(key, None)
         return {key: most_hopeful(ads) for key, ads in found.items()}, given_up
-
-    async def _settled(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
-        """Those of a job's processes that may run. A crash, or a server that slept, may have doubled its start."""
-        if len({ad.cluster_id for ad in ads}) == 1:
-            return ads
-        holders = await self._holders(job_id) if self._holders else None
-        more: dict[int, list[Ad]] = {}
-        for ad in doubled(ads, holders):
-            more.setdefault(ad.cluster_id, []).append(ad)
-        for cluster_id, over in more.items():
-            members = ",".join(str(ad.process_id) for ad in over)
-            log.warning("Job %s was started twice: %d.{%s} go", job_id, cluster_id, members)
-            await self._remove(
-                f"ClusterId == {cluster_id} && member(ProcId, {{{members}}})", GIVEN_UP
-            )
-        gone = {ad.process for over in more.values() for ad in over}
-        return [ad for ad in ads if ad.process not in gone]
 
     async def _look_at_lost(self, cycle: _Cycle) -> None:
         """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
@@ -201,9 +178,11 @@ class Follower:
             reasons.setdefault(ad.remove_reason or LOST_REASON, []).append(ad)
         for reason, ads in reasons.items():
             constraint = " || ".join(map(_this, ads))
-            await self._remove(f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason)
+            await self._pool.attempt(
+                "Remove", f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason
+            )
             # It would stay in the queue, as removed, until its node answers.
-            await self._act("RemoveX", constraint, reason)
+            await self._pool.attempt("RemoveX", constraint, reason)
         for ad in lost:
             if ad.status != Status.REMOVED:
                 cycle.tell((ad.job_id, ad.number), _failed(ad, lost_words(ad)))
@@ -226,7 +205,7 @@ class Follower:
             cycle.tell(key, _failed(ad, hold_words(ad)))
         if release:
             constraint = " || ".join(_this(ad) for ad in release[:MAX_NAMED])
-            await self._act("Release", constraint, "CTS: tried again")
+            await self._pool.attempt("Release", constraint, "CTS: tried again")
 
     async def _look_at_waiting(self, cycle: _Cycle) -> None:
         now = time.monotonic()
@@ -256,7 +235,7 @@ class Follower:
             if ad.cluster_id in answer["clusters"]:
                 words = misfit_words(ad, answer["Cpus"], answer["Memory"])
                 # Or it would start once such a node comes.
-                await self._remove(_this(ad), f"CTS: {words}")
+                await self._pool.attempt("Remove", _this(ad), f"CTS: {words}")
                 cycle.tell(key, _failed(ad, words))
 
     async def _look_at_missing(self, cycle: _Cycle) -> None:
@@ -291,17 +270,6 @@ class Follower:
                     words = gone_words(None)
                     outcome = ContainerOutcome(error=words, admin_error=words)
                     cycle.tell(key, _report(number, JobState.ERROR, outcome))
-
-    async def _remove(self, constraint: str, reason: str) -> None:
-        await self._act("Remove", constraint, reason)
-
-    async def _act(self, action: str, constraint: str, reason: str) -> None:
-        try:
-            await self._pool.call("act", action=action, constraint=constraint, reason=reason)
-        except UnavailableError:
-            raise
-        except CTSError as e:
-            log.warning("HTCondor did not %s %s: %s", action.lower(), constraint, e)
 
 
 def _this(ad: Ad) -> str:

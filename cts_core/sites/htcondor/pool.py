@@ -14,6 +14,7 @@ from typing import Any
 
 from cts_core.errors import (
     ConfigError,
+    CTSError,
     IllegalParameterError,
     ResourceUnavailableError,
     UnavailableError,
@@ -71,6 +72,15 @@ class Pool:
                 raise ResourceUnavailableError(f"HTCondor: {answer['error']}")
             case _:
                 raise UnavailableError(f"HTCondor cannot be reached: {answer['error']}")
+
+    async def attempt(self, action: str, constraint: str, reason: str) -> None:
+        """Do this with the processes that meet the constraint; what the pool refuses is logged."""
+        try:
+            await self.call("act", action=action, constraint=constraint, reason=reason)
+        except UnavailableError:
+            raise
+        except CTSError as e:
+            log.warning("HTCondor did not %s %s: %s", action.lower(), constraint, e)
 
     async def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - what it closes is its own
         try:

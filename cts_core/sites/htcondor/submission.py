@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -25,6 +25,8 @@ _OTHER_SCRIPT = (
 )
 _USER = re.compile(r"[A-Za-z0-9_]+")
 _MIB = 1 << 20
+MAX_NAMED = 50
+"""Up to so many jobs are named in a question."""
 _KEPT_SECONDS = 7 * 24 * 3600
 """How long a container that HTCondor holds stays in its queue for people to look at."""
 
@@ -132,8 +134,13 @@ def any_job(job_ids: Sequence[str]) -> str:
     return " || ".join(f"{JOB_ID} == {quoted(job_id)}" for job_id in job_ids)
 
 
+def among(job_ids: Collection[str]) -> str:
+    """The same, for a question alone; beyond ``MAX_NAMED`` jobs it is true of others of CTS, too."""
+    return any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
+
+
 def any_started(job_ids: Sequence[str]) -> str:
-    """The same, without those of a start that was given up."""
+    """As ``any_job``, without those of a start that was given up."""
     return f'({any_job(job_ids)}) && !regexp("^{GIVEN_UP}", RemoveReason ?: "")'
 
 

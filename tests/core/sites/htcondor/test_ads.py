@@ -14,12 +14,12 @@ from cts_core.sites.htcondor.ads import (
     Ad,
     Hold,
     Status,
-    doubled,
     hold_words,
     measured,
     most_hopeful,
     read_ads,
 )
+from cts_core.sites.htcondor.doubles import doubled
 
 GIB = 1024
 USED = "it ran for 90 minutes and used 1024 MiB of memory."

@@ -84,6 +84,23 @@ async def test_a_history_that_cannot_be_read_hides_nothing_else(
     assert await _told(follower) == {0, 1}
 
 
+async def test_jobs_end_while_nobody_can_say_what_waits_of_them() -> None:
+    class AwayPool(PartialPool):
+        async def call(self, method: str, **arguments: Any) -> Any:
+            self.asked.append(method)
+            raise UnavailableError("HTCondor has not answered for 30 seconds")
+
+    async def holders(job_id: str) -> dict[int, str]:
+        raise AssertionError(job_id)
+
+    pool = AwayPool()
+    follower = Follower(pool, EventLogs(pool), holders, match_wait=1, node_wait=60)
+    assert await follower.poll({"j": [JobState.COMPLETE]}) == {}
+    assert pool.asked == ["query"]
+    with pytest.raises(UnavailableError):
+        await follower.poll({**STATES, "k": [JobState.COMPLETE]})
+
+
 async def test_nodes_that_cannot_be_seen_hide_nothing_else() -> None:
     pool = PartialPool(HELD, WAITS)
     follower = _follower(pool)

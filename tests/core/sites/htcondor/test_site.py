@@ -15,7 +15,7 @@ from cts_core.errors import IllegalParameterError, UnavailableError, Unsupported
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import follow
-from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, submit_description
+from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
@@ -98,6 +98,35 @@ async def test_of_two_clusters_what_has_claimed_stays(ground: Ground) -> None:
     # What is gone is as if it had never been.
     for number, cluster in ((0, second), (1, first), (2, second)):
         assert (await ground.site.runner_status(job, number))["ClusterId"] == cluster
+
+
+async def test_what_waits_goes_once_others_have_run_its_containers_to_their_end(
+    ground: Ground,
+) -> None:
+    job = await ground.start_own("true", num_containers=3)
+    (first,) = job.htcondor_details.cluster_id
+    too_large = {"request_cpus": str(CPUS + 1)}
+    second = await ground.site._pool.call(
+        "submit",
+        description=submit_description(job, ground.site._worker) | too_large,
+        itemdata=itemdata(job),
+    )
+    waits = [f"{second}.{number}" for number in range(3)]
+
+    async def until_left(processes: set[str]) -> None:
+        async def is_so() -> bool:
+            return await ground.processes(job) == processes
+
+        await ground.until(is_so)
+
+    await until_left(set(waits))
+    states = [S.COMPLETE, S.COMPLETE, S.ERROR]
+    # Of the last nobody knows who ran it.
+    ground.supply.held = {0: f"{first}.0", 1: f"{second}.1"}
+    assert await ground.site.poll({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
+    assert await ground.processes(job) == set(waits)
+    assert await ground.site.poll({job.id: states}) == {}
+    await until_left(set(waits[1:]))
 
 
 async def test_a_start_of_which_a_part_was_given_up_is_made_whole(ground: Ground) -> None:
