@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -26,6 +28,11 @@ SERVICES = [
 pytest_plugins = [*SERVICES, "tests.simulators.kbase_auth"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Of the fast tests: one more at once than there are cpus, as each waits a third of its time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def _asked_for(item: pytest.Item) -> Iterator[str]:
     yield from getattr(item, "fixturenames", ())
     if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
@@ -36,6 +43,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the servers that are asked for before the first test: a build takes longer than a test may."""
     if session.config.option.collectonly:
         return
+    gc.freeze()  # what was imported stays: IPython's shells, and some tests, collect garbage again and again
     names = {name for item in session.items for name in _asked_for(item)}
     for service in SERVICES:
         if service.rpartition(".")[2] in names:

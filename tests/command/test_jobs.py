@@ -23,6 +23,8 @@ from tests.factories import make_job_record, make_submission
 
 from .conftest import Run
 
+pytestmark = pytest.mark.slow
+
 ANA = User("ana", OWNER_ROLES)
 TOOL = Path(__file__).parents[1] / "faults" / "tool.py"
 

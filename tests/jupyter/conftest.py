@@ -237,7 +237,8 @@ async def running_server(
     front.add_socket(sock)
     await app.extension_manager.start_all_extensions()
     token = _kernel_token(Path(app.runtime_dir)) or "no-server-file"
-    async with httpx.AsyncClient(timeout=30) as client:
+    # Without TLS: reading the certificates of a context takes longer than a test.
+    async with httpx.AsyncClient(timeout=30, verify=False) as client:
         yield Server(app, f"http://127.0.0.1:{port}/a%40b/cts", token, client)
     front.stop()
     await app._cleanup()

@@ -446,7 +446,7 @@ def service(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, li
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         with CTSClient(f"http://127.0.0.1:{server.server_port}", lambda: None) as client:

@@ -28,6 +28,8 @@ from cts_jupyter.connection import Connection, find_connection
 from cts_jupyter.extension import CTSExtension
 from cts_jupyter.headless import HeadlessApp
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = [
     "/", "/api", "/api/", "/api/contents", "/api/kernels", "/api/kernelspecs", "/api/sessions", "/api/terminals",
     "/api/shutdown", "/api/status", "/api/me", "/api/security/csp-report", "/api/events", "/api/config/x",

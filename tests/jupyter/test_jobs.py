@@ -191,6 +191,7 @@ async def test_bad_key(server: Server, key: str) -> None:
     assert answer.json()["error"]["appcode"] == 30001
 
 
+@pytest.mark.slow
 async def test_key_outlives_the_server(isolated) -> None:
     async with running_server(isolated, {}) as server:
         await server.prepare("a", "b")

@@ -76,6 +76,7 @@ NUMBERS = st.one_of(
 MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory")
 
 
+@pytest.mark.slow
 async def test_whatever_number_it_says_is_kept_or_refused(
     server: Server, kbase_auth: KBaseAuth
 ) -> None:

@@ -20,6 +20,8 @@ from cts_jupyter import session
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import find_connection
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def service(isolated: Path) -> AsyncIterator[Server]:

@@ -268,6 +268,7 @@ async def test_streams_end_with_the_server(isolated: Path, stub: Stub) -> None:
 # A service that is not there.
 
 
+@pytest.mark.slow
 async def test_long_work_is_waited_for(server: Server, stub: Stub) -> None:
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
         # Three times is it asked whether it is still there.
@@ -278,6 +279,7 @@ async def test_long_work_is_waited_for(server: Server, stub: Stub) -> None:
     assert (await ask(server, "POST", "/files/verify", json={})).json() == {"done": 1}
 
 
+@pytest.mark.slow
 async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
     server: Server, stub: Stub
 ) -> None:

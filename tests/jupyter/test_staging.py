@@ -40,6 +40,8 @@ from tests.factories import make_refdata, make_refdata_status, packed
 from tests.services.proxy import Proxy
 from tests.simulators.kbase_auth import KBaseAuth
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 90.0
 ADMIN_ROLES = ("CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
 Json = dict[str, Any]
@@ -343,6 +345,7 @@ async def test_asked_many_times_at_once_it_is_staged_once(
         (b"no archive at all", b"no archive at all", "damaged, or not packed by gzip"),
         (packed(a=b"a"), packed(a=b"changed"), "when they were registered"),
     ],
+    ids=["damaged", "changed"],
 )
 async def test_what_cannot_be_staged(
     pair: Pair, registered: bytes, found: bytes, match: str

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MISSING = ("/events", "/files", "/jobs/check", "/jobs/counts", "/jobs/last_look", "/openapi.json")
 UNKNOWN = ("/containers", "/resubmit", "/outputs")
 KNOWN = {"cluster", "state", "after", "before", "limit"}
@@ -65,7 +67,7 @@ def deployed(service, inputs, monkeypatch):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", f"http://127.0.0.1:{server.server_port}/old")
     monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)

@@ -12,6 +12,8 @@ import pytest
 
 from cts_jupyter.connection import ServerFile
 
+pytestmark = pytest.mark.slow
+
 ASKED = "--memory 50MB --runtime 1m"
 START_SECONDS = 60
 

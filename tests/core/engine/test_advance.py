@@ -76,6 +76,7 @@ async def _submit_one_that_cannot_end(bench: Bench, away: _Away) -> str:
 
 
 @pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
+@pytest.mark.slow
 async def test_a_job_that_cannot_end_holds_up_no_other(bench: Bench, away: _Away):
     stuck = await _submit_one_that_cannot_end(bench, away)
     for _ in range(2):

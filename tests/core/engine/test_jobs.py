@@ -37,6 +37,7 @@ async def log_text(
     return b"".join([piece async for piece in log.body]).decode()
 
 
+@pytest.mark.slow
 async def test_a_job_walks_every_state_and_its_outputs_are_verified(bench: Bench):
     await bench.prepare("a", "b")
     # Long enough that its memory is looked at, also on a busy machine.
@@ -242,6 +243,7 @@ async def test_others_may_not_look(bench: Bench):
         await jobs.get(bench.user, "nope")
 
 
+@pytest.mark.slow
 async def test_logs_in_any_state(bench: Bench):
     await bench.prepare("a", "b")
     job_id = await bench.submit(

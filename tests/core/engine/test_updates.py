@@ -94,6 +94,7 @@ async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
     assert site.measured_numbers == [{0}]
 
 
+@pytest.mark.slow
 async def test_a_job_ends_without_what_its_site_cannot_say_for_long(
     bench: Bench, site: ReportingSite, monkeypatch: pytest.MonkeyPatch
 ):

@@ -15,6 +15,8 @@ linux_only = pytest.mark.skipif(
 )
 ESCAPE = """
 import json, os, signal, subprocess, sys, time
+
+pytestmark = pytest.mark.slow
 # A daemon: a grandchild in a session of its own whose parent has ended.
 if os.fork() == 0:
     os.setsid()

@@ -257,7 +257,9 @@ def test_descriptions_of_descriptions(folder: Path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no gzip", gzip.compress(b"no tar"), gzip.compress(b"x" * 512)]
+    "data",
+    [b"", b"no gzip", gzip.compress(b"no tar"), gzip.compress(b"x" * 512)],
+    ids=["nothing", "no gzip", "no tar", "a block"],
 )
 def test_no_archive(folder: Path, data: bytes):
     with pytest.raises(UnpackError, match=r"damaged|no files"):

@@ -17,6 +17,8 @@ from cts_core.sites.htcondor import archive
 from cts_core.sites.htcondor.archive import pack
 from tests.services.pythons import python
 
+pytestmark = pytest.mark.slow
+
 CHECK = "from cts_core.worker.checksum import crc64nvme_text as c; print(c(b'123456789'))"
 PYTHONS = ["python3.9", "python3.10", "python3.11", "python3.12", "python3.13"]
 

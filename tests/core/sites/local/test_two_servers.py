@@ -14,6 +14,8 @@ import pytest
 
 from tests.core.sites.local.server import CONTAINERS, CPUS, JOBS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 Servers = dict[str, subprocess.Popen[bytes]]
 
