@@ -68,9 +68,15 @@ def harms(seconds: float) -> Iterator[tuple[str, Harm]]:
         time.sleep(seconds)
         field.pool.start()
 
+    def nodes_cut_off(field: PoolField) -> None:
+        field.close_door()
+        time.sleep(seconds)
+        field.open_door()
+
     yield "nothing", Harm(lambda _: None)
     for name, do in (
         ("S3 killed", s3_killed),
+        ("the nodes' way to the service cut", nodes_cut_off),
         ("a server killed", server_killed),
         ("both servers killed", servers_killed),
         ("the schedd killed", lambda field: _kill(field, "condor_schedd")),
@@ -191,6 +197,15 @@ class PoolField(Field):
         """See Field. Workers find the first server, and wait while it is away."""
         super().start(numbers, failpoints)
         self._door.target = self.servers[0].port
+
+    def close_door(self) -> None:
+        """Cut what nodes ask of the service, and let nothing through from now on."""
+        self._door.closed = True
+        self._door.cut()
+
+    def open_door(self) -> None:
+        """Let nodes in again."""
+        self._door.closed = False
 
     def submission(self, job: Job) -> dict[str, Any]:
         """See Field."""

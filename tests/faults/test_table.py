@@ -80,7 +80,9 @@ def test_nothing_is_lost_stuck_doubled_or_untold(field: Field, name: str) -> Non
     assert outcome.is_clean, outcome
 
 
-@pytest.mark.parametrize("name", ["S3 killed", "the schedd killed"])
+@pytest.mark.parametrize(
+    "name", ["S3 killed", "the nodes' way to the service cut", "the schedd killed"]
+)
 def test_the_same_on_htcondor(pool_field: PoolField, name: str) -> None:
     outcome = pool_field.endure(dict(pool.harms(SECONDS))[name], 1, SECONDS)
     assert outcome.is_clean, outcome
