@@ -121,14 +121,13 @@ class Pool:
     async def close(self) -> None:
         """End the program, whatever it waits for. The next call starts another."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        # What was sent meanwhile is read, or the pipe would keep the end from being seen.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await process.communicate()
         folder, self._folder = self._folder, None
-        if folder is not None:
-            folder.cleanup()
+        with folder or contextlib.nullcontext():
+            if process is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            # What was sent meanwhile is read, or the pipe would keep the end from being seen.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await process.communicate()
