@@ -28,8 +28,8 @@ def log_folder(log_dir: str, job_id: str) -> str:
 
 
 def log_path(log_dir: str, job_id: str, number: int, stream: LogStream) -> str:
-    """The object that holds one log of a container (contract, facts §4)."""
-    return join_path(log_folder(log_dir, job_id), f"container-{number}-{stream.value}.txt")
+    """The object that holds one log of a container."""
+    return join_path(log_folder(log_dir, job_id), stream.file_name(number))
 
 
 def check_container(job: JobSummary, number: int) -> None:

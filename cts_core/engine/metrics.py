@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -129,7 +130,7 @@ class Metrics:
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered. ``route`` is a template of the route table, or ``none``."""
         self._requests.labels(method, route, str(status)).observe(seconds)
-        if status == 429:  # noqa: PLR2004 - Too Many Requests
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._limited.labels(route).inc()
 
     async def text(self, store: RecordStore | None, states: dict[str, DependencyState]) -> bytes:

@@ -6,10 +6,9 @@ import logging
 import uuid
 from collections.abc import Callable
 
+from cts_core.engine.inputs import accept
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
-    ChecksumMismatchError,
-    CTSError,
     IllegalParameterError,
     IllegalPathError,
     NoSuchRefdataError,
@@ -34,7 +33,7 @@ from cts_core.model.refdata import (
 )
 from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path
-from cts_core.objects.store import ChecksumState, ObjectStore
+from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.worker.unpack import ENDINGS
 
@@ -119,21 +118,7 @@ class Refdata:
 
     async def _checksum(self, path: str, expected: str | None) -> str | None:
         (found,) = await self._objects.head([path])
-        if isinstance(found, CTSError):
-            raise found
-        if found.checksum is ChecksumState.MISSING:
-            raise IllegalParameterError(f"The S3 path '{path}' does not have a CRC64/NVME checksum")
-        if expected not in (None, found.crc64nvme):
-            # The transposed letters are the deployed service's; clients compare the sentence.
-            raise ChecksumMismatchError(
-                f"The expected CRC64/NMVE checksum '{expected}' for the path '{path}' does not match the "
-                f"actual checksum '{found.crc64nvme}'"
-            )
-        if found.checksum is ChecksumState.MISMATCH:
-            raise ChecksumMismatchError(
-                f"The bytes of the S3 path '{path}' are not those that its CRC64/NVME checksum was made of"
-            )
-        return found.crc64nvme
+        return accept(path, found, expected).crc64nvme
 
     async def recover(self, refdata_id: str, cluster: Cluster) -> None:
         """Stage at a site that was not there at the registration.

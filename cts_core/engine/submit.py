@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
+from cts_core.engine.inputs import accept
 from cts_core.engine.limits import Limits
 from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     BucketNotFoundError,
-    ChecksumMismatchError,
-    CTSError,
     IllegalParameterError,
     PathNotFoundError,
 )
@@ -27,13 +26,12 @@ from cts_core.model.job import (
     CheckResult,
     JobInput,
     PlannedContainer,
-    S3FileWithDataID,
     Submission,
 )
 from cts_core.model.parameters import ParameterType
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SITE_LIMITS, SiteLimits
-from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
+from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.plan import ContainerPlan, plan_job
 from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState
@@ -207,7 +205,10 @@ class Submissions:
         for file in files:
             self._access.check_input(user, file.file)
         found = await self._objects.head([file.file for file in files])
-        return [_accept(file, answer) for file, answer in zip(files, found, strict=True)]
+        return [
+            accept(file.file, answer, file.crc64nvme)
+            for file, answer in zip(files, found, strict=True)
+        ]
 
     async def _foresee(self, job: JobInput) -> list[str]:
         warnings = []
@@ -249,26 +250,6 @@ def _same_job(known: IdempotentJob, asked: Idempotency) -> str:
             "use a new key for a new job"
         )
     return known.job_id
-
-
-def _accept(file: S3FileWithDataID, found: StoredObject | CTSError) -> StoredObject:
-    if isinstance(found, CTSError):
-        raise found
-    if found.checksum is ChecksumState.MISSING:
-        raise IllegalParameterError(
-            f"The S3 path '{file.file}' does not have a CRC64/NVME checksum"
-        )
-    if found.checksum is ChecksumState.MISMATCH:
-        raise ChecksumMismatchError(
-            f"The bytes of the S3 path '{file.file}' are not those that its CRC64/NVME checksum was made of"
-        )
-    if file.crc64nvme not in (None, found.crc64nvme):
-        # The transposed letters are the deployed service's; clients compare the sentence.
-        raise ChecksumMismatchError(
-            f"The expected CRC64/NMVE checksum '{file.crc64nvme}' for the path '{file.file}' does not "
-            f"match the actual checksum '{found.crc64nvme}'"
-        )
-    return found
 
 
 def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:

@@ -25,6 +25,10 @@ class LogStream(StrEnum):
     STDOUT = "stdout"
     STDERR = "stderr"
 
+    def file_name(self, number: int) -> str:
+        """What the log of a container is called, wherever it is kept (contract, facts §4)."""
+        return f"container-{number}-{self.value}.txt"
+
 
 @dataclass(frozen=True)
 class Log:

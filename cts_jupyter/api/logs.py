@@ -26,8 +26,8 @@ async def _open(call: Call, path: ContainerPath, span: Span, stream: LogStream) 
     log = await call.engine.logs.open(
         call.user, path.job_id, number, stream, seek=span.seek, length=span.length
     )
-    name = f"container-{number}-{stream.value}.txt"
-    return Stream(log.body, TEXT, headers={"Content-Disposition": f"attachment; filename={name}"})
+    kept_as = f"attachment; filename={stream.file_name(number)}"
+    return Stream(log.body, TEXT, headers={"Content-Disposition": kept_as})
 
 
 _LOG = "/jobs/{job_id}/log/{container_num}"

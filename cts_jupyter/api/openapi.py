@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
@@ -137,7 +138,7 @@ def _answer(route: Route, schemas: _Schemas) -> dict[str, Any]:
         return _content(_EVENT if route.media == EVENTS else {"type": "string"}, route.media)
     if route.answer_model:
         return _content(schemas[route.answer_model, "serialization"], JSON)
-    return _content({"type": "object"}, JSON) if route.status == 200 else {}  # noqa: PLR2004 - the status of answers with content
+    return _content({"type": "object"}, JSON) if route.status == HTTPStatus.OK else {}
 
 
 def _content(schema: dict[str, Any], media: str) -> dict[str, Any]:

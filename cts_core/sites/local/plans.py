@@ -47,8 +47,7 @@ def worker_plan(
         objects_root=str(objects_root or ""),
         output_dir=plan.output_dir,
         log_paths={
-            stream.value: join_path(logs, f"container-{plan.number}-{stream.value}.txt")
-            for stream in LogStream
+            stream.value: join_path(logs, stream.file_name(plan.number)) for stream in LogStream
         },
         memory=job.job_input.memory,
         runtime=job.job_input.runtime.total_seconds(),
