@@ -39,8 +39,7 @@ _STOP_SECONDS = 10.0
 _CELL_SECONDS = 120
 _LOOK_SECONDS = 0.1
 _WIDTH = 100
-_HERE = Path(__file__).parent
-_NOTEBOOKS = (_HERE / "notebooks", _HERE.parent / "notebooks")
+_NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
 _FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR")
 _LAST_LOG_LINES = 20
 
@@ -54,11 +53,10 @@ def say(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201 - this is a program that prints
 
 
-def _find_notebook() -> Path:
-    for folder in _NOTEBOOKS:
-        if (folder / "quickstart.ipynb").is_file():
-            return folder / "quickstart.ipynb"
-    raise DemoError("notebooks/quickstart.ipynb was not found: run the demo from a checkout")
+def _found(notebook: Path) -> Path:
+    if not notebook.is_file():
+        raise DemoError(f"{notebook} was not found: run the demo from a checkout")
+    return notebook
 
 
 def _stand_alone(folder: Path) -> None:
@@ -193,7 +191,7 @@ def main(notebook: Path | None = None) -> int:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
     try:
-        notebook = notebook or _find_notebook()
+        notebook = _found(notebook or _NOTEBOOK)
         _stand_alone(folder)
         say(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:

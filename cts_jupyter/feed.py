@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 
 from cts_jupyter.client import CTSClient
@@ -17,7 +18,6 @@ log = logging.getLogger(__name__)
 _FIRST_POLL_SECONDS = 2.0
 _LAST_POLL_SECONDS = 30.0
 _POLL_FACTOR = 1.5
-_NOT_FOUND = 404
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Run:
                 if event.containers is not None:
                     self._feed.tell(event.job_id, Change(containers=event.containers))
         except CTSRequestError as e:
-            if e.status == _NOT_FOUND:
+            if e.status == HTTPStatus.NOT_FOUND:
                 self._poll()
             elif not self._stopped.is_set():
                 self._feed.fail(self, e)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from cts_core.states import JobState
 from cts_jupyter.answers import Container, JobDetails, JobOutput, S3File
@@ -15,7 +16,6 @@ from cts_jupyter.widgets.card import CardData, Failure
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 2_000
-_NOT_FOUND = 404
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
@@ -23,7 +23,7 @@ def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
     try:
         return client.containers(job_id)
     except CTSRequestError as e:
-        if e.status == _NOT_FOUND:
+        if e.status == HTTPStatus.NOT_FOUND:
             return None
         raise
 

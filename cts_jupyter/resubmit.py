@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from cts_core.objects.paths import folders_beside
@@ -19,7 +20,6 @@ from cts_jupyter.transport import CTSRequestError
 _NOT_KNOWN = (
     "This service does not know whose resubmission a job is: the new job is one like any other."
 )
-_NOT_FOUND = 404
 
 
 class ResubmitError(ValueError):
@@ -103,7 +103,7 @@ def is_empty(client: CTSClient, folder: str) -> bool | None:
     try:
         return not client.files(folder.rstrip("/") + "/", limit=1).objects
     except CTSRequestError as e:
-        if e.status != _NOT_FOUND:
+        if e.status != HTTPStatus.NOT_FOUND:
             raise
         # A path or a bucket that is not there is empty; a URL that is not there says nothing.
         return None if e.appcode is None or lacks_path(e) else True

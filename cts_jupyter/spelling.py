@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import pprint
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from cts_jupyter.magics.arguments import format_arguments, format_placeholder, parse_arguments
 from cts_jupyter.magics.expand import quote_word
+from cts_jupyter.words import brief_duration, read_duration
 
 Body = Mapping[str, Any]
 """A submission as JSON: the contract's job input, and ``labels``."""
@@ -52,6 +54,15 @@ def _size_text(count: int) -> str | int:
         if count % size == 0:
             return f"{count // size}{unit}"
     return count
+
+
+def _said(body: Body) -> dict[str, Any]:
+    """The same as a person would say it, where durations need not be the service's own."""
+    short = _without_defaults(body)
+    if isinstance(short.get("runtime"), str):
+        with suppress(ValueError):
+            short["runtime"] = brief_duration(read_duration(short["runtime"]))
+    return short
 
 
 def _files(files: Sequence[str | Mapping[str, Any]]) -> list[Any]:
@@ -113,7 +124,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
     checksums that a line has no place for. A flag that stands before a file parameter becomes a word of
     its own, which containers cannot tell apart. Raises SpellingError for files that only ``tsv`` can say.
     """
-    short = _without_defaults(body)
+    short = _said(body)
     files = body["input_files"]
     words = ["%cts", "submit", body["image"]]
     if tsv is not None:
@@ -160,7 +171,7 @@ def _escape(tree: object) -> object:
 
 def as_yaml(body: Body) -> str:
     """A ``%%cts submit`` cell for a submission."""
-    short = _without_defaults(body)
+    short = _said(body)
     args = short["params"].get("args")
     if args is not None:
         short["params"] = {**short["params"], "args": _yaml_args(args)}

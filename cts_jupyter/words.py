@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cts_core.states import TERMINAL, JobState
@@ -135,9 +135,26 @@ def iso_duration(duration: timedelta) -> str:
     return "PT" + ("".join(f"{count:g}{unit}" for count, unit in parts if count) or "0S")
 
 
+def brief_duration(duration: timedelta) -> str:
+    """``1h30m`` or ``90.5s``: exactly what :func:`read_duration` reads as this."""
+    if duration % timedelta(seconds=1) or not duration:
+        return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+    hours, rest = divmod(round(duration.total_seconds()), 3600)
+    days, hours = divmod(hours, 24)
+    minutes, seconds = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")]
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
+
+
 def short_id(job_id: str) -> str:
     """Enough of an id to tell jobs apart at a glance."""
     return job_id[:8]
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def plural(count: int, noun: str) -> str:

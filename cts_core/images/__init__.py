@@ -1,1 +1,1 @@
-"""Images: their names, and programs of this machine as images."""
+"""Images: their names, programs of this machine as images, and what registries say of theirs."""

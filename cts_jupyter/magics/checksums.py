@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
 
 from cts_jupyter import words
 from cts_jupyter.answers import S3File, StoredObject
@@ -16,8 +17,6 @@ from cts_jupyter.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.magics.parser import Command, CommandParser
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSRequestError
-
-_NOT_FOUND = 404
 
 
 def _configure_checksum(parser: CommandParser) -> None:
@@ -82,7 +81,7 @@ def _verify(context: Context, file: S3File) -> Verdict:
     try:
         found = context.client.verify(file.file, crc64nvme=file.crc64nvme)
     except CTSRequestError as e:
-        if e.status != _NOT_FOUND:
+        if e.status != HTTPStatus.NOT_FOUND:
             raise
         return Verdict(
             file.file, file.crc64nvme, None, "GONE: there is no such file any more", is_good=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 from cts_core.checksum import PIECE, Crc64Nvme
@@ -28,7 +29,6 @@ from cts_jupyter.magics.parser import Command, CommandParser, folder
 from cts_jupyter.table import Table
 from cts_jupyter.transport import CTSRequestError
 
-_NOT_FOUND = 404
 _MAX_NAMED = 5
 
 
@@ -164,7 +164,7 @@ def _stored(context: Context, prefix: str) -> dict[str, StoredObject]:
         return {file.path: file for file in context.client.iter_files(prefix)}
     except CTSRequestError as e:
         # The first file makes the bucket.
-        if e.status != _NOT_FOUND:
+        if e.status != HTTPStatus.NOT_FOUND:
             raise
         return {}
 

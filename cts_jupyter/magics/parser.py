@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CommandParser(argparse.ArgumentParser):
     """argparse that fails the cell instead of ending the process."""
 
-    def __init__(self, name: str, description: str) -> None:
+    def __init__(self, name: str, description: str, *, takes_arguments: bool) -> None:
         super().__init__(
             prog=f"%cts {name}",
             description=description,
@@ -27,6 +27,12 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._name = name
+        self._takes_arguments = takes_arguments
+
+    def format_help(self) -> str:
+        """The help, whose usage tells of ARGS, too: they never come to this parser."""
+        usage, blank, rest = super().format_help().partition("\n\n")
+        return f"{usage}{' [-- ARGS ...]' if self._takes_arguments else ''}{blank}{rest}"
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong as a MagicError."""
@@ -56,7 +62,11 @@ class Command:
 
     def parser(self) -> CommandParser:
         """A parser for the command's words, without the command's name."""
-        parser = CommandParser(self.name, f"{self.summary}\n\n{self.details}".strip())
+        parser = CommandParser(
+            self.name,
+            f"{self.summary}\n\n{self.details}".strip(),
+            takes_arguments=self.takes_arguments,
+        )
         self.configure(parser)
         return parser
 

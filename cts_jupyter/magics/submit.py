@@ -29,7 +29,7 @@ from cts_jupyter.resubmit import Changes, is_empty, resubmit
 
 _REQUIRED = {
     "image": "IMAGE",
-    "input_files": "-i, -g or --tsv",
+    "input_files": "input files (-i, -g or --tsv)",
     "output_dir": "--output-dir",
     "memory": "--memory",
     "runtime": "--runtime",
@@ -159,10 +159,7 @@ def _require(context: Context, body: dict[str, Any]) -> None:
     missing = [key for key in _REQUIRED if not body.get(key)]
     if not missing:
         return
-    if context.cell is None:
-        named = " and ".join(_REQUIRED[key] for key in missing)
-    else:
-        named = " and ".join(missing)
+    named = words.listed([_REQUIRED[key] if context.cell is None else key for key in missing])
     verb = "is" if len(missing) == 1 else "are"
     hint = "see %cts help submit"
     if isinstance(body.get("image"), str) and set(missing) <= {"memory", "runtime"}:
@@ -178,7 +175,7 @@ def _suggestion(context: Context, image: str) -> str | None:
         return None
     asked = (
         f"--memory {words.say_size(last.job_input.memory).replace(' ', '')} "
-        f"--runtime {words.iso_duration(last.job_input.runtime)}"
+        f"--runtime {words.brief_duration(last.job_input.runtime)}"
     )
     used = f", and used {words.say_size(last.max_memory)} at most" if last.max_memory else ""
     return (

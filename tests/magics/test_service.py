@@ -92,4 +92,7 @@ def test_help_explains_every_command(shell):
         assert text.startswith(f"usage: %cts {name}")
         assert shell(f"%cts {name} --help") == text
     assert "<manifest:data_ids:HEADER>" in shell("%cts help submit")
+    usage = shell("%cts help submit").partition("\n\n")[0]
+    assert usage.endswith("[IMAGE] [-- ARGS ...]")
+    assert "ARGS" not in shell("%cts help ls")
     assert "no command 'x'" in shell.refusal("%cts help x")

@@ -122,6 +122,15 @@ def test_yaml(body):
     assert draft.notes == []
 
 
+@pytest.mark.parametrize(("service", "person"), [("PT1H30M", "1h30m"), ("P1W", "P1W")])
+def test_a_runtime_is_written_as_a_person_would(service, person):
+    body = {"image": "a", "input_files": ["b/c"], "output_dir": "b/o/", "params": {}}
+    body |= {"runtime": service}
+    assert f"--runtime {person}" in as_line(body)
+    assert f"runtime: {person}\n" in as_yaml(body)
+    assert f"runtime='{service}'" in as_python(body)
+
+
 @given(submissions())
 def test_python(body):
     module = ast.parse(as_python(body))

@@ -102,13 +102,13 @@ def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, p
     job.wait(60)
     said = shell.refusal(f"%cts submit host/tool -i {inputs} --output-dir {place}o/")
     assert said.startswith("--memory and --runtime are missing")
-    assert "--memory 50MB --runtime PT1M" in said
+    assert "--memory 50MB --runtime 1m" in said
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("%cts submit", "IMAGE and -i, -g or --tsv and --output-dir and --memory and --runtime are missing"),
+        ("%cts submit", "IMAGE, input files (-i, -g or --tsv), --output-dir, --memory and --runtime are missing"),
         ("%cts submit host/nothing -i {inputs} --output-dir {place}o/ {asked}", "%cts images"),
         ("%cts submit host/tool -i {inputs}none --output-dir {place}o/ {asked}", "patterns go with -g"),
         ("%cts submit host/tool -i {place}none/ --output-dir {place}o/ {asked}", "No file lies below"),
@@ -122,7 +122,7 @@ def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, p
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} --cluster mars", "cluster"),
         ("%cts submit host/tool --tsv none.tsv --output-dir {place}o/ {asked}", "none.tsv"),
         ("%cts submit host/tool --nope", "unrecognized arguments: --nope; see %cts help submit"),
-        ("%%cts submit\nimage: host/tool", "input_files and output_dir"),
+        ("%%cts submit\nimage: host/tool", "input_files, output_dir, memory and runtime are missing"),
         ("%%cts submit\n- a", "key: value"),
         ("%%cts ls\nx", "takes no cell"),
         ("%cts ls -- x", "no use for words after '--'"),

@@ -55,6 +55,27 @@ def test_what_is_no_duration_is_said(text):
         words.read_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(60, "1m"), (5400, "1h30m"), (604800, "7d"), (90061, "1d1h1m1s"), (90.5, "90.5s"), (0, "0s")],
+)
+def test_durations_are_written_as_people_write_them(seconds, text):
+    assert words.brief_duration(dt.timedelta(seconds=seconds)) == text
+
+
+@given(st.timedeltas(min_value=dt.timedelta(0), max_value=dt.timedelta(days=10_000)))
+def test_written_durations_are_read_back(duration):
+    read = words.read_duration(words.brief_duration(duration))
+    assert abs(read - duration) <= dt.timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_names_are_listed(names, text):
+    assert words.listed(names) == text
+
+
 @given(st.integers(0, 10**8).map(lambda ms: dt.timedelta(milliseconds=10 * ms)))
 def test_iso_durations_are_read_back(duration):
     assert abs(words.read_duration(words.iso_duration(duration)) - duration) < dt.timedelta(
