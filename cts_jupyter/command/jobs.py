@@ -152,7 +152,8 @@ async def retry(arguments: argparse.Namespace) -> Status:
     """Do here what a server does at each look at a job, under the same lease.
 
     That is safe as often as one likes: each effect may be repeated, and compare-and-set decides every move. A
-    job that has ended is not run again, since nobody can know how far its containers came. Raises CommandError.
+    job that has ended is not run again, since nobody can know how far its containers came. Raises CommandError, and
+    NewerRecordError for a job that servers of a newer version alone can drive.
     """
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
     from cts_core.engine.advance import Advance  # noqa: PLC0415 - as above
@@ -176,6 +177,8 @@ async def retry(arguments: argparse.Namespace) -> Status:
                 f"job {before.id} is stored and never started, because test_mode is on: turn it off, or end the "
                 f"job (cts jobs fail {before.id} --reason TEXT)"
             )
+        # A driver leaves such a job to others without a word.
+        await store.containers(before.id)
         site = _site(ground, before)
         objects = adapters.object_store(ground.settings)
         hub = Hub(store)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
+from pymongo.database import Database
 
 from cts_core.model.base import utc_now
 from cts_core.records.mongo import MongoStore
 from cts_core.sections import MongoSettings
+from cts_core.states import JobState
 from tests.factories import make_job_record
 
 from .conftest import Run
@@ -17,25 +20,57 @@ from .conftest import Run
 pytestmark = pytest.mark.slow
 
 
-async def test_stuck_lists_all_but_what_is_beyond_it(
-    mongo, mongo_settings: MongoSettings, run: Run
-) -> None:
+@pytest.fixture
+async def store(mongo, mongo_settings: MongoSettings) -> AsyncIterator[MongoStore]:
     store = MongoStore(mongo_settings)
     await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
+    with mongo.client() as client:
+        yield client[mongo_settings.db]
+
+
+@pytest.fixture
+def records(mongo_settings: MongoSettings) -> dict[str, str]:
+    """The settings by which the command finds the database."""
+    return {
+        "CTS_RECORDS": "mongo",
+        "CTS_MONGO__HOST": mongo_settings.host,
+        "CTS_MONGO__DB": mongo_settings.db,
+        "CTS_MONGO__USER": mongo_settings.user,
+        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
+    }
+
+
+async def test_stuck_lists_all_but_what_is_beyond_it(
+    store: MongoStore, db: Database, records: dict[str, str], run: Run
+) -> None:
     ours, theirs = (make_job_record(time=utc_now() - timedelta(hours=1)) for _ in range(2))
     for job in (ours, theirs):
         await store.insert_job(job, containers=1)
-    await store.close()
-    with mongo.client() as client:
-        db = client[mongo_settings.db]
-        db["jobs"].update_one({"id": theirs.id}, {"$set": {"job_input.cluster": "moon"}})
-    password = mongo_settings.password.get_secret_value()
-    records = {"CTS_RECORDS": "mongo", "CTS_MONGO__HOST": mongo_settings.host,
-        "CTS_MONGO__DB": mongo_settings.db, "CTS_MONGO__USER": mongo_settings.user,
-        "CTS_MONGO__PASSWORD": password,
-    }  # fmt: skip
+    db["jobs"].update_one({"id": theirs.id}, {"$set": {"job_input.cluster": "moon"}})
     shown = await asyncio.to_thread(run, "jobs", "stuck", "--for", "0s", more=records)
     assert shown.returncode == 1, shown.stderr
     assert ours.id in shown.stdout
     assert "is not acknowledged" in shown.stdout
     assert theirs.id not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": "resting"}, {"state": "error", "transition_times.0.state": "resting"}]
+)
+async def test_retry_says_that_a_job_is_for_a_newer_one(
+    store: MongoStore, db: Database, records: dict[str, str], run: Run, change: dict[str, str]
+) -> None:
+    job = make_job_record()
+    await store.insert_job(job, containers=2)
+    db["subjobs"].update_one({"id": job.id, "sub_id": 1}, {"$set": change})
+    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=records)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "ask a server of a newer one" in shown.stderr
+    assert (await store.get_summary(job.id)).state is JobState.CREATED
+    assert await store.audit(job.id) == []
