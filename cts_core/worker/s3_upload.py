@@ -126,10 +126,11 @@ class Upload:
             self._ask("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
         except Gone:
             # The answer to a try that worked may have been lost, or that try be still at work.
-            for _ in range(_LOOKS):
+            for look in range(_LOOKS):
+                if look:
+                    self._requests.wait(_LOOK_SECONDS)
                 if self._is_there(crc):
                     return
-                self._requests.wait(_LOOK_SECONDS)
             raise
 
     def _is_there(self, crc: str) -> bool:

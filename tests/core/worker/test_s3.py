@@ -592,3 +592,24 @@ def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypat
     assert [request.split()[0] for request in server.requests] == [
         b"POST", b"PUT", b"PUT", b"POST", b"POST",
     ]  # fmt: skip
+
+
+def test_an_upload_that_is_lost_is_told_right_after_the_last_look(
+    objects, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(s3_upload, "PART", 1)
+    (tmp_path / "a").write_bytes(b"ab")
+    started = http("200 OK", b"<UploadId>7</UploadId>")
+    part = http("200 OK", b"", 'ETag: "p"\r\n')
+    lost, none = http("404 Not Found", error("NoSuchUpload")), http("404 Not Found")
+    server = Scripted(started, part, part, lost, *[none] * 10, http("204 No Content"))
+    seen: list[tuple[int, float]] = []
+
+    def pause(seconds: float) -> None:
+        seen.append((len(server.requests), seconds))
+
+    with pytest.raises(S3Error, match="NoSuchUpload"):
+        objects(server.url, pause).store(str(tmp_path / "a"), "data/a")
+    assert [request.split()[0] for request in server.requests[4:]] == [b"HEAD"] * 10 + [b"DELETE"]
+    # Before each look but the first.
+    assert seen == [(asked, 1.0) for asked in range(5, 14)]
