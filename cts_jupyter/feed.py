@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from cts_jupyter.client import CTSClient
+from cts_jupyter.events import EventStream
 from cts_jupyter.transport import CTSClientError, CTSConnectionError, CTSRequestError
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,11 @@ class EventFeed:
             self._listeners.setdefault(job_id, set()).add(listener)
             if self._run is not None:
                 return
-            self._run = run = _Run(self)
+            self._run = run = _Run(self, self._client)
         try:
-            run.start(self._client)
-        except CTSClientError:
+            run.start()
+        except BaseException:
+            # An interrupt, too: a run that never began would keep the next from beginning.
             self.close()
             raise
 
@@ -108,24 +110,30 @@ class EventFeed:
 class _Run:
     """From the first listener to the last: one thread, one stream."""
 
-    def __init__(self, feed: EventFeed) -> None:
+    def __init__(self, feed: EventFeed, client: CTSClient) -> None:
         self._feed = feed
-        self._stopped = threading.Event()
-
-    def start(self, client: CTSClient) -> None:
         self._client = client
+        self._stopped = threading.Event()
+        self._events: EventStream | None = None
+
+    def start(self) -> None:
         # Events from this instant of the service's clock on are replayed, so that none falls between the
         # listener's look at the job and the stream's beginning.
-        self._events = client.events(after=client.root().server_time)
-        threading.Thread(target=self._watch, name="cts-events", daemon=True).start()
+        events = self._client.events(after=self._client.root().server_time)
+        self._events = events
+        if self._stopped.is_set():
+            return
+        watch = threading.Thread(target=self._watch, args=(events,), name="cts-events", daemon=True)
+        watch.start()
 
     def stop(self) -> None:
         self._stopped.set()
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
-    def _watch(self) -> None:
+    def _watch(self, events: EventStream) -> None:
         try:
-            for event in self._events:
+            for event in events:
                 if event.state is not None:
                     self._feed.tell(event.job_id, Change(state=event.state))
                 if event.containers is not None:

@@ -205,7 +205,8 @@ class Job:
         try:
             self._session.feed.listen(self.id, self)
             self.refresh()
-        except CTSClientError:
+        except BaseException:
+            # An interrupt, too: else the state would be told by events that nobody hears.
             self._unfollow()
             raise
 

@@ -1,0 +1,49 @@
+"""The stream of events that all jobs of a kernel share, when its beginning goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from conftest import TOOL, Server, submission
+
+from cts_jupyter import job as job_module
+from cts_jupyter.connection import Connection
+from cts_jupyter.job import Job
+from cts_jupyter.session import Session
+from cts_jupyter.transport import CTSConnectionError
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)
+async def test_a_beginning_that_broke_off_is_made_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    # So that events alone end the wait.
+    monkeypatch.setattr(job_module, "_BACKSTOP_SECONDS", 10_000.0)
+
+    def break_off() -> NoReturn:
+        raise error
+
+    def work() -> None:
+        session = Session(Connection(server.root, lambda: server.kernel_token))
+        session.client.register_image("host/tool", executable=str(TOOL))
+        (tmp_path / "a").write_text("a")
+        session.client.upload(tmp_path / "a", "data/in/a")
+        body = submission(input_files=["data/in/a"])
+        job = Job(session, session.client.submit(body))
+        with monkeypatch.context() as broken:
+            broken.setattr(session.client, "root", break_off)
+            with pytest.raises(type(error)):
+                job.follow()
+        # Nothing tells it of events: it asks.
+        while session.client.status(job.id).state != "complete":
+            time.sleep(0.05)
+        assert job.state == "complete"
+        other = Job(session, session.client.submit({**body, "output_dir": "data/other/"}))
+        assert other.wait(60).state == "complete"
+        session.close()
+
+    await asyncio.to_thread(work)
