@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from cts_core.engine.inputs import accept
+from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     IllegalParameterError,
@@ -38,8 +39,6 @@ from cts_core.records.store import RecordStore
 from cts_core.worker.unpack import ENDINGS
 
 log = logging.getLogger(__name__)
-
-UNEXPECTED = "An unexpected error occurred."
 
 
 class Refdata:

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Callable
 
+from cts_core.worker.spool import sync_folder
+
 ABANDONED_S = 24 * 3600.0
 """Seconds after which what an unfinished write left is taken for a dead writer's."""
 
@@ -101,7 +103,7 @@ class Sidecars:
                 if not left:
                     raise
             else:
-                return _sync(folder)
+                return sync_folder(folder)
         return None
 
     def commit(self, path: str, identity: str) -> None:
@@ -186,12 +188,4 @@ def _make_folder(path: str) -> None:
         _make_folder(parent)
     with suppress(FileExistsError):
         os.mkdir(path, mode=0o700)
-        _sync(parent)
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_folder(parent)
