@@ -16,7 +16,7 @@ from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
 from cts_core.worker.plan import Input, WorkerPlan
 from cts_core.worker.runtimes.container import Pause, RuntimeFault
-from cts_core.worker.runtimes.table import RUNTIMES
+from cts_core.worker.runtimes.table import RUNTIMES, begin_removal_of_orphans
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_refusals import S3Error
 from cts_core.worker.spool import (
@@ -101,6 +101,7 @@ class Worker:
 
         A cancel that comes before this returns wins against completion, and one that comes later loses.
         """
+        begin_removal_of_orphans(self._plan)
         try:
             self._steps()
         except Canceled:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
+from typing import Mapping
 
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.processes import TAG
@@ -25,6 +27,8 @@ LEFT_SECONDS = 10.0
 """What podman gives a container past its limit, before it ends it instead of a worker that was killed."""
 PID_FILE = "container.pid"
 """In the container's folder: what podman writes the id of its first process to."""
+_IN_PROGRESS_SECONDS, _AGAIN_SECONDS = 10.0, 0.2
+"""The patience with a removal that somebody else has begun, and between two looks at it."""
 _SELINUX = "/sys/fs/selinux/enforce"
 
 
@@ -33,15 +37,19 @@ def name_of(tag: str) -> str:
     return f"cts-{re.sub('[^A-Za-z0-9_.-]', '-', tag)}"
 
 
-def create_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
-    """The command that makes the container. Pure, but for a look at whether the machine labels its files."""
+def create_command(
+    plan: WorkerPlan, folder: ContainerFolder, labels: Mapping[str, str]
+) -> list[str]:
+    """The command that makes the container. Pure, but for a look at whether the machine labels its files.
+
+    ``labels``: more than the tag.
+    """
     is_labeled = os.path.exists(_SELINUX)
     name, *more = plan.entrypoint
     # A tool must not be told apart from the image's own CMD: with an entrypoint of ours there is none.
     command = [
         *(*plan.runtime_command, "create", "--pull", "never", "--name", name_of(plan.tag)),
-        *("--label", f"{LABEL}={plan.tag}", "--log-driver", "none", "--stop-timeout", "0"),
-        "--no-healthcheck",
+        *("--log-driver", "none", "--stop-timeout", "0", "--no-healthcheck"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         # More cpus than there are, as a site may promise, are refused.
         *("--cpus", str(min(plan.cpus, os.cpu_count() or 1)), "--pids-limit", str(MAX_PROCESSES)),
@@ -49,6 +57,8 @@ def create_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
         *("--memory", str(plan.memory), "--memory-swap", str(plan.memory)),
         *(() if plan.network else ("--network", "none")),
     ]
+    for label, value in {LABEL: plan.tag, **labels}.items():
+        command += ["--label", f"{label}={value}"]
     if plan.container_runtime == "podman":
         # It would hand on our proxies, whose URLs may hold passwords.
         command += ["--http-proxy=false", "--pidfile", folder.file(PID_FILE)]
@@ -98,6 +108,14 @@ def remove_container(
     command: list[str], tag: str, *, patience: float = cli.COMMAND_SECONDS
 ) -> None:
     """End and remove a container, if there is one. Raises RuntimeFault."""
-    answer = cli.run([*command, "rm", "--force", "--volumes", name_of(tag)], patience=patience)
-    if answer.code and "no such container" not in answer.err.lower():
-        raise RuntimeFault(f"The container {name_of(tag)} could not be removed: {answer.said}")
+    words = [*command, "rm", "--force", "--volumes", name_of(tag)]
+    until = time.monotonic() + _IN_PROGRESS_SECONDS
+    while True:
+        answer = cli.run(words, patience=patience)
+        said = answer.err.lower()
+        if not answer.code or "no such container" in said:
+            return
+        # The name is free only when that is done.
+        if "already in progress" not in said or time.monotonic() > until:
+            raise RuntimeFault(f"The container {name_of(tag)} could not be removed: {answer.said}")
+        time.sleep(_AGAIN_SECONDS)

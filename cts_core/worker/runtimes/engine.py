@@ -31,6 +31,7 @@ from cts_core.worker.runtimes.commands import (
 )
 from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, open_up
 from cts_core.worker.runtimes.failures import start_failure
+from cts_core.worker.runtimes.holder import Holder
 from cts_core.worker.runtimes.pull import pull
 from cts_core.worker.spool import OUTPUTS, STREAMS, ContainerFolder
 
@@ -59,6 +60,7 @@ class EngineContainer:
         self._name = name_of(plan.tag)
         self._id = ""
         self._other_processor = ""
+        self._holder: Holder | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup: Cgroup | None = None
         self._pidfd: int | None = None
@@ -97,7 +99,9 @@ class EngineContainer:
 
     def start(self, pause: Pause) -> subprocess.Popen[bytes]:
         """See Container."""
-        answer = cli.run(create_command(self._plan, self._folder), pause=pause)
+        self._holder = Holder()
+        command = create_command(self._plan, self._folder, self._holder.labels)
+        answer = cli.run(command, pause=pause)
         if answer.code:
             raise RuntimeFault(start_failure(self._plan.entrypoint[0], answer.said))
         if answer.err:
@@ -253,6 +257,9 @@ class EngineContainer:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        if self._holder is not None:
+            # What we cannot remove now, others may.
+            self._holder.close()
         try:
             remove_container(self._plan.runtime_command, self._plan.tag)
             self._removals = _TRIES

@@ -10,6 +10,7 @@ from cts_core.worker.runtimes.commands import remove_container
 from cts_core.worker.runtimes.container import Container
 from cts_core.worker.runtimes.engine import EngineContainer
 from cts_core.worker.runtimes.host import HostContainer
+from cts_core.worker.runtimes.orphans import begin_removal
 from cts_core.worker.spool import ContainerFolder
 
 LEFT_SECONDS = 30.0
@@ -25,5 +26,15 @@ RUNTIMES: Mapping[str, Callable[[WorkerPlan, ContainerFolder], Container]] = {
 
 def remove_left(plan: WorkerPlan) -> None:
     """End and remove what a worker that was killed left with the runtime itself. Raises RuntimeFault."""
-    if plan.container_runtime in ("docker", "podman"):
+    if _outlive_workers(plan):
         remove_container(plan.runtime_command, plan.tag, patience=LEFT_SECONDS)
+
+
+def begin_removal_of_orphans(plan: WorkerPlan) -> None:
+    """Have what killed workers of other containers left with this runtime removed, while we go on. Raises nothing."""
+    if _outlive_workers(plan):
+        begin_removal(plan.runtime_command)
+
+
+def _outlive_workers(plan: WorkerPlan) -> bool:
+    return plan.container_runtime in ("docker", "podman")

@@ -45,6 +45,11 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 @dataclass
 class Box:
     """One container: its plan, its folder, its object store, and the workers that were started on it."""
@@ -68,6 +73,13 @@ class Box:
         file.chmod(0o755)
         digest = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
         self.change(entrypoint=[str(file)], program_file=str(file), digest=digest)
+
+    def another(self, name: str) -> Box:
+        """A further container with the same plan."""
+        box = Box(self.root / name, self.objects, self.plan, self.workers)
+        box.path("").mkdir(parents=True)
+        box.change(tag=f"{self.plan.tag}-{name}")
+        return box
 
     def python(self, script: str) -> None:
         self.program(script, sys.executable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +46,7 @@ def _pairs(command: list[str]) -> Iterator[tuple[str, str]]:
 
 def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_SELINUX", "/nowhere")
-    command = commands.create_command(plan, FOLDER)
+    command = commands.create_command(plan, FOLDER, {"cts.holder": "ab"})
     assert command[:4] == ["docker", "--host", "x", "create"]
     # The rest of the entrypoint goes before the arguments, and the image's own CMD has no place.
     end = ["--entrypoint", "/bin/tool", IMAGE, "run", "--in", "/input_files/a,b"]
@@ -54,6 +55,7 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pairs >= {
         ("--name", "cts-0b7c-3"),
         ("--label", "cts.container=0b7c/3"),
+        ("--label", "cts.holder=ab"),
         ("--cap-drop", "ALL"),
         ("--security-opt", "no-new-privileges"),
         ("--memory", "1000000000"),
@@ -73,32 +75,34 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("asked", "given"), [(3, "3"), (9, "4")])
 def test_cpus_are_those_that_there_are(plan: WorkerPlan, monkeypatch, asked: int, given: str):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    command = commands.create_command(replace(plan, cpus=asked), FOLDER)
+    command = commands.create_command(replace(plan, cpus=asked), FOLDER, {})
     assert ("--cpus", given) in _pairs(command)
 
 
 def test_create_without_a_network(plan: WorkerPlan) -> None:
-    command = commands.create_command(replace(plan, network=False), FOLDER)
+    command = commands.create_command(replace(plan, network=False), FOLDER, {})
     assert ("--network", "none") in _pairs(command)
 
 
 def test_an_operators_arguments_have_the_last_word(plan: WorkerPlan) -> None:
     plan = replace(plan, runtime_arguments=["--network=host", "--ulimit=host"], network=False)
-    command = commands.create_command(plan, FOLDER)
+    command = commands.create_command(plan, FOLDER, {})
     assert command.index("--network=host") > command.index("--network")
     assert command.index("--ulimit=host") < command.index("--entrypoint")
 
 
 def test_files_are_labeled_where_the_machine_labels_them(plan: WorkerPlan, tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "_SELINUX", str(tmp_path))
-    command = commands.create_command(plan, FOLDER)
+    command = commands.create_command(plan, FOLDER, {})
     assert "/home/job/3/out:/output_files:rw,Z" in command
     assert "/home/refdata/r1:/ref:ro,z" in command
 
 
 def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
     podman = replace(plan, container_runtime="podman")
-    more = set(commands.create_command(podman, FOLDER)) - set(commands.create_command(plan, FOLDER))
+    more = set(commands.create_command(podman, FOLDER, {})) - set(
+        commands.create_command(plan, FOLDER, {})
+    )
     assert more == {
         *("--http-proxy=false", "--pidfile", "/home/job/3/container.pid"),
         # The runtime, the grace and some more.
@@ -121,6 +125,17 @@ def test_reclaim(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     assert docker[-4:] == [IMAGE, "-R", "1000:100", "/outputs"]
     rootless = commands.reclaim_command(plan, FOLDER, is_rootless=True)
     assert rootless[-3:] == ["-R", "0:0", "/outputs"]
+
+
+def test_a_removal_that_somebody_else_has_begun_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text(
+        f"#!/bin/sh\necho x >> {tmp_path}/asked\n[ $(wc -l < {tmp_path}/asked) = 3 ] && exit 0\n"
+        "echo Error response from daemon: removal of container cts-a-0 is already in progress >&2; exit 1\n"
+    )
+    program.chmod(0o755)
+    commands.remove_container([str(program)], "a/0")
+    assert (tmp_path / "asked").read_text() == 3 * "x\n"
 
 
 def test_names_are_what_engines_take() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from cts_core.worker.processes import kill_tagged
 from cts_core.worker.runtimes.commands import name_of
 from cts_core.worker.runtimes.container import Exit
 from cts_core.worker.runtimes.engine import EngineContainer
+from cts_core.worker.runtimes.holder import NAME, PLACE
 from tests.core.worker.conftest import Box, eventually
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry, digest_of
@@ -253,6 +257,71 @@ def test_podman_ends_a_container_whose_worker_was_killed_past_its_limit(
 
     eventually(lambda: status() == "exited")
     podman.run("rm", name)
+
+
+LOOP = "echo begun; until [ -e /output_files/gate ]; do sleep 0.1; done"
+"""Runs until there is a file ``gate``."""
+
+
+def _begun(box: Box) -> bool:
+    log = box.path("stdout.txt")
+    return log.exists() and log.read_text() == "begun\n"
+
+
+@both
+def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engine) -> None:
+    lost, still, alive = [use(LOOP).another(name) for name in ("lost", "still", "alive")]
+    killed, stopped, _ = [box.start() for box in (lost, still, alive)]
+    for box in (lost, still, alive):
+        eventually(partial(_begun, box))
+    killed.kill()
+    killed.wait()
+    stopped.send_signal(signal.SIGSTOP)
+    # Of a worker on another machine, which uses this engine, too.
+    name = f"cts-far-{uuid.uuid4().hex}"
+    labels = ("--label", f"{PLACE}=another.1", "--label", f"{NAME}={uuid.uuid4().hex}")
+    engine.run("create", "--name", name, *labels, box.plan.image)
+    next_one = use(LOOP).another("next")
+    worker = next_one.start()
+    eventually(lambda: not _is_left(engine, lost))
+    eventually(partial(_begun, next_one))
+    (next_one.path("out") / "gate").touch()
+    _, said = worker.communicate(timeout=60)
+    assert b"was removed: its worker is gone" in said
+    assert next_one.folder.read_result()["state"] == "complete"
+    assert name in engine.containers()
+    engine.run("rm", name)
+    # Nothing has become of the others.
+    stopped.send_signal(signal.SIGCONT)
+    for box in (still, alive):
+        (box.path("out") / "gate").touch()
+        eventually(box.folder.is_ended)
+        assert box.folder.read_result()["state"] == "complete"
+
+
+@pytest.mark.parametrize("answer", ["exec sleep 600", "echo no >&2; exit 1"])
+def test_an_engine_that_lists_nothing_is_waited_for_by_nobody(
+    use: Use, engine: Engine, tmp_path: Path, answer: str
+) -> None:
+    words = [str(tmp_path / "program")]
+    write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {answer}; }}\nexec {engine.command[0]} "$@"\n'
+    Path(words[0]).write_text(write)
+    Path(words[0]).chmod(0o755)
+    box = use("until [ -e /output_files/gate ]; do sleep 0.1; done", runtime_command=words)
+    worker = box.start()
+    eventually((tmp_path / "asked").exists)
+    eventually(box.path("out").is_dir)
+    (box.path("out") / "gate").touch()
+    worker.communicate(timeout=60)
+    assert box.folder.read_result()["state"] == "complete"
+    sleeping = ["sleep", "600"]
+    eventually(lambda: not any(words == sleeping for words in _commands()))
+
+
+def _commands() -> Iterator[list[str]]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (process / "cmdline").read_text().split("\0")[:-1]
 
 
 def _environments() -> Iterator[bytes]:

@@ -7,11 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 import pytest
 
 from cts_core.checksum import crc64nvme_text
+from tests.core.worker.conftest import is_stopped
 from tests.services.containers import layer
 
 from .conftest import LARGE, PATIENCE, STOPPED, Pool
@@ -30,13 +30,8 @@ PROMPT_SECONDS = 30.0
 """In which a worker that is told to end does so, on a busy machine."""
 
 
-def _is_stopped(worker: Worker) -> bool:
-    status = Path(f"/proc/{worker.pid}/stat").read_text()
-    return status.rpartition(")")[2].split()[0] == "T"
-
-
 async def _at_failpoint(pool: Pool, job_id: str, worker: Worker) -> None:
-    await pool.eventually(worker, lambda: _is_stopped(worker))
+    await pool.eventually(worker, lambda: is_stopped(worker.pid))
 
 
 async def _downloading(pool: Pool, job_id: str, worker: Worker) -> None:
@@ -138,3 +133,21 @@ async def test_the_same_process_runs_again(pool: Pool, step: str, number: signal
     assert len(states) == len(set(states))
     assert (await pool.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [0]
     assert list(pool.running(job_id)) == []
+
+
+@pytest.mark.parametrize("runtime", ["podman", "docker"], indirect=True)
+async def test_what_a_killed_worker_left_goes_when_another_job_comes(pool: Pool) -> None:
+    image = await pool.image("echo begun; until [ -e /output_files/gate ]; do sleep 0.1; done")
+    (lost, (token,)), (job_id, (other,)) = [await pool.submit(image=image) for _ in range(2)]
+    worker = await pool.start(lost, token)
+    await _running(pool, lost, worker)
+    worker.kill()
+    await pool.ended(worker)
+    assert list(pool.running(lost)) != []
+    worker = await pool.start(job_id, other)
+    await pool.eventually(worker, lambda: not list(pool.running(lost)))
+    await _running(pool, job_id, worker)
+    (pool.outputs(worker) / "gate").touch()
+    code, said = await pool.ended(worker)
+    assert code == 0, said
+    await pool.until(job_id, "complete")

@@ -78,8 +78,9 @@ async def test_job_of_an_image(ground: Ground, image: JobImage, podman: Engine) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "by-the-next-server"])
 async def test_container_of_a_killed_worker_is_removed(
-    ground: Ground, image: JobImage, podman: Engine, tmp_path: Path
+    ground: Ground, image: JobImage, podman: Engine, tmp_path: Path, *, is_seen: bool
 ) -> None:
     job = _job(ground, image, "wait")
     await ground.hand_over(job)
@@ -88,7 +89,13 @@ async def test_container_of_a_killed_worker_is_removed(
             await ground.poll()
             await asyncio.sleep(0.05)
     folder = ContainerFolder(str(tmp_path / "local" / "jobs" / job.id / "0"))
+    if not is_seen:
+        await ground.site.close()
     os.kill(folder.read_claim()["pid"], signal.SIGKILL)
+    if not is_seen:
+        assert name_of(f"{job.id}/0") in podman.containers()
+        ground.site = ground.make_site()
+        await ground.site.open(ground.on_change)
     (report,) = (await ground.until(job)).values()
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None

@@ -1,0 +1,78 @@
+"""Removes containers of docker and podman whose workers are gone.
+
+An engine lets a container go on when its worker is killed. Each worker therefore looks, when it starts, whether one of
+another is left; those whose holder may live, or cannot be seen from here, are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from typing import Sequence
+
+from cts_core.worker.processes import become_container
+from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.holder import NAME, PLACE, is_gone, place
+
+_PATIENCE_SECONDS = 60.0
+"""With each of the three commands."""
+_MOST = 100
+"""Containers that are looked at; the next worker sees more."""
+_FORM = f'{{{{.Id}}}} {{{{index .Config.Labels "{NAME}"}}}}'
+
+
+def remove_orphans(command: Sequence[str]) -> list[str]:
+    """End and remove the engine's containers whose holders are gone; returns their ids. Raises RuntimeFault."""
+    here = place()
+    if not here:
+        return []
+    ours = ("--filter", f"label={PLACE}={here}")
+    found = _ask(command, "ps", "--all", "--quiet", "--no-trunc", *ours).split()[:_MOST]
+    if not found:
+        return []
+    # One that has been removed meanwhile is complained of; the others are told.
+    lines = [
+        line.split() for line in _ask(command, "inspect", "--format", _FORM, *found).splitlines()
+    ]
+    orphans = [words[0] for words in lines if len(words) == 2 and is_gone(words[1])]  # noqa: PLR2004 - an id and a name
+    if orphans:
+        _ask(command, "rm", "--force", "--volumes", *orphans)
+    return orphans
+
+
+def _ask(command: Sequence[str], *words: str) -> str:
+    return cli.run([*command, *words], patience=_PATIENCE_SECONDS).out
+
+
+def begin_removal(command: Sequence[str]) -> None:
+    """Have ``remove_orphans`` done by a child, which ends with this process at the latest.
+
+    Raises nothing. For a process of one thread, which reaps its children.
+    """
+    if not place():
+        return
+    worker = os.getpid()
+    with suppress(OSError):
+        if os.fork() == 0:
+            _remove(command, worker)
+
+
+def _remove(command: Sequence[str], worker: int) -> None:
+    """Never returns: a child must not go on as a worker."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        become_container(worker)
+        for orphan in remove_orphans(command):
+            sys.stderr.write(f"The container {orphan} was removed: its worker is gone\n")
+    except RuntimeFault as e:
+        sys.stderr.write(f"Containers of workers that are gone may be left: {e}\n")
+    except BaseException:  # noqa: BLE001 - whatever it is, it is no matter of the worker's container
+        traceback.print_exc()
+    finally:
+        os._exit(0)

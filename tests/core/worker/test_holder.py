@@ -1,0 +1,89 @@
+"""Whether the process that holds a container lives, as others on its machine see it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from cts_core.worker.runtimes import holder
+from cts_core.worker.runtimes.holder import NAME, PLACE, Holder, is_gone, place
+from tests.core.worker.conftest import eventually, is_alive, is_stopped
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere there are no such names"
+)
+_HOLD = "from cts_core.worker.runtimes.holder import *; h = Holder(); print(h.labels[NAME], h.labels[PLACE], flush=True); input()"
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A process that holds something, and says its labels."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def _said(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.readline().split()
+
+
+def test_it_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None:
+    name, where = _said(process)
+    assert where == place()
+    assert not is_gone(name)
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: is_stopped(process.pid))
+    assert not is_gone(name)
+    process.kill()
+    # Also before anybody takes note of its end.
+    eventually(lambda: not is_alive(process.pid))
+    assert is_gone(name)
+
+
+def test_children_do_not_hold_for_it() -> None:
+    held = Holder()
+    with subprocess.Popen(["sleep", "600"]) as child:
+        held.close()
+        assert is_gone(held.labels[NAME])
+        child.kill()
+
+
+def test_each_has_a_name_of_its_own() -> None:
+    first, second = Holder(), Holder()
+    assert first.labels[PLACE] == second.labels[PLACE] == place()
+    assert first.labels[NAME] != second.labels[NAME]
+    first.close()
+    assert is_gone(first.labels[NAME])
+    assert not is_gone(second.labels[NAME])
+    second.close()
+    assert is_gone(uuid.uuid4().hex)
+
+
+def test_another_network_namespace_is_another_place() -> None:
+    words = "from cts_core.worker.runtimes.holder import place; print(place())"
+    there = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if there.returncode:
+        pytest.skip(f"no namespaces to be had: {there.stderr}")
+    assert there.stdout.strip() != place()
+    boot, _, _ = place().partition(".")
+    assert there.stdout.startswith(f"{boot}.")
+
+
+@pytest.mark.parametrize("what", ["_NETWORK", "boot_id"])
+def test_nobody_is_judged_where_the_system_does_not_tell_places(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(holder, what, "/nowhere" if what == "_NETWORK" else lambda: "")
+    assert place() == ""
+    assert Holder().labels == {}
