@@ -26,6 +26,8 @@ _MEASURE_SHARE = 0.02
 """At most this share of a cpu goes into measuring, however many processes there are to look through."""
 _CLEAR_UP_SECONDS = 10.0
 """The patience with processes that do not end when killed, such as one that waits for a broken disk."""
+_LONGEST_PASS_SECONDS = 2.0
+"""Between two looks at the clock: the rest of a longer time is taken for one in which we did not run."""
 _READ = 1 << 16
 
 
@@ -62,7 +64,8 @@ class Watch:
         self._process = process
         self._folder = folder
         self._plan = plan
-        self._started = time.monotonic()
+        self._started = self._passed = time.monotonic()
+        self._ran = 0.0
         self._measure_pause = _FIRST_MEASURE_SECONDS
         self._measure_at = self._started + self._measure_pause
         self._kill_at: float | None = None
@@ -89,7 +92,7 @@ class Watch:
             if self._code is None:
                 self._measure()
                 self._await_exit()
-                self._check(time.monotonic(), stop)
+                self._check(stop)
         wall = time.monotonic() - self._started
         found = self._container.ended(self._code if self._code >= 0 else 128 - self._code)
         self.clear_up()
@@ -159,16 +162,25 @@ class Watch:
             self._exit = fd
             self._poll.register(fd, select.POLLIN)
 
-    def _check(self, now: float, stop: Stop) -> None:
+    def _ran_for(self) -> float:
+        """Seconds that the container had, without those for which HTCondor suspended it with us."""
+        now = time.monotonic()
+        passed, self._passed = now - self._passed, now
+        is_suspended_with_us = self._container.is_suspended_with_us
+        self._ran += min(passed, _LONGEST_PASS_SECONDS) if is_suspended_with_us else passed
+        return self._ran
+
+    def _check(self, stop: Stop) -> None:
+        ran = self._ran_for()
         if self._kill_at is not None:
-            if now >= self._kill_at:
+            if ran >= self._kill_at:
                 self._container.signal(signal.SIGKILL)
         elif self._folder.is_canceled():
             self._canceled = True
             self._ask_to_end()
-        elif now - self._started > self._plan.runtime:
+        elif ran > self._plan.runtime:
             self._stop(
-                f"It was stopped after {now - self._started:.3g} seconds: its runtime limit is "
+                f"It was stopped after {ran:.3g} seconds: its runtime limit is "
                 f"{self._plan.runtime:g} seconds. Submit it again with a longer runtime."
             )
         elif stop.asked:
@@ -185,7 +197,7 @@ class Watch:
 
     def _ask_to_end(self) -> None:
         self._container.signal(signal.SIGTERM)
-        self._kill_at = time.monotonic() + self._plan.stop_grace
+        self._kill_at = self._ran_for() + self._plan.stop_grace
 
     def clear_up(self) -> None:
         """End every process that is left, as a container does with its first, and take their last words."""

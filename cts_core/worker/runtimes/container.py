@@ -36,6 +36,8 @@ class Container(Protocol):
 
     cpu_seconds: float | None
     """User and system time of all processes, as far as is known."""
+    is_suspended_with_us: bool
+    """Whether whoever suspends all processes of this one's job suspends the container, too."""
 
     @property
     def peak(self) -> int | None:

@@ -13,6 +13,8 @@ from cts_core.worker import processes
 class Descendants:
     """The part of a Container that is about its processes. ``start`` of a subclass calls ``run``."""
 
+    is_suspended_with_us = True
+
     def __init__(self) -> None:
         self.cpu_seconds: float | None = 0.0
         self._group = 0

@@ -52,6 +52,8 @@ _NEVER = "0001-01-01"
 class EngineContainer:
     """See Container."""
 
+    is_suspended_with_us = False
+
     def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
         self.peak: int | None = None
         self.cpu_seconds: float | None = None

@@ -19,7 +19,7 @@ from cts_core.worker.runtimes.commands import name_of
 from cts_core.worker.runtimes.container import Exit
 from cts_core.worker.runtimes.engine import EngineContainer
 from cts_core.worker.runtimes.holder import NAME, PLACE
-from tests.core.worker.conftest import Box, eventually
+from tests.core.worker.conftest import Box, eventually, suspend
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry, digest_of
 
@@ -316,6 +316,17 @@ def test_an_engine_that_lists_nothing_is_waited_for_by_nobody(
     assert box.folder.read_result()["state"] == "complete"
     sleeping = ["sleep", "600"]
     eventually(lambda: not any(words == sleeping for words in _commands()))
+
+
+def test_a_container_that_runs_on_while_its_worker_is_suspended_has_no_more_time(use: Use) -> None:
+    box = use("echo begun; while :; do sleep 0.1; done", runtime=3.0, stop_grace=0.0)
+    worker = box.start()
+    eventually(partial(_begun, box))
+    suspend([worker.pid], 5.0)
+    eventually(box.folder.is_ended)
+    error = box.folder.read_result()["error"]
+    assert "its runtime limit is 3 seconds" in error
+    assert float(error.split()[4]) > 5.0
 
 
 def _commands() -> Iterator[list[str]]:

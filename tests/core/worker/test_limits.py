@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cts_core.worker.processes import kill_tagged
-from tests.core.worker.conftest import Box, eventually, is_alive
+from tests.core.worker.conftest import Box, eventually, is_alive, suspend
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere only the process group is seen"
@@ -47,6 +47,21 @@ def test_runtime(box: Box) -> None:
     assert not is_alive(_reported_pid(box))
     assert box.read("data/logs/0-stdout.txt") == b"started\n"
     assert box.events()[-1] == "error_processing_submitted"
+
+
+@linux_only
+def test_runtime_is_not_used_up_while_all_is_suspended(box: Box) -> None:
+    box.program('echo $$ > "$REPORT"; until [ -e gate ]; do sleep 0.05; done')
+    box.change(runtime=8.0)
+    worker = box.start()
+    pid = _reported_pid(box)
+    box.await_event("job_submitted")
+    suspend([worker.pid, pid], 8.5)
+    (box.path("out") / "gate").touch()
+    worker.communicate(timeout=60)
+    result = box.folder.read_result()
+    assert result["state"] == "complete", result
+    assert result["wall_seconds"] > 8.5
 
 
 def test_program_that_ignores_the_request_to_end(box: Box) -> None:
