@@ -10,13 +10,12 @@ import pytest
 from cts_core.worker.processes import kill_tagged
 from tests.core.worker.conftest import Box, eventually, is_alive, suspend
 
+pytestmark = pytest.mark.slow
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere only the process group is seen"
 )
 ESCAPE = """
 import json, os, signal, subprocess, sys, time
-
-pytestmark = pytest.mark.slow
 # A daemon: a grandchild in a session of its own whose parent has ended.
 if os.fork() == 0:
     os.setsid()
