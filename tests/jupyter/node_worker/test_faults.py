@@ -127,5 +127,5 @@ async def test_a_disk_that_is_full_before_the_worker_is_there(pool: Pool, tmp_pa
     with small_disk(tmp_path / "disk", "8m") as disk:
         code, said = await pool.run(job_id, token, scratch=disk)
     assert code == 1
-    assert "CTS: the code of the worker could not be unpacked" in said
+    assert "CTS: the code of the worker cannot be used" in said
     assert "No space left on device" in said
