@@ -210,8 +210,15 @@ class Advance:
         except CTSError as e:
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         else:
-            await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
+            if not await self._move(job, JobState.DOWNLOAD_SUBMITTED, details):
+                await self._take_back(job.id)
             self.hint(job.id)
+
+    async def _take_back(self, job_id: str) -> None:
+        """Stop what was started of a job that was ended meanwhile: nobody would look at it again."""
+        with contextlib.suppress(NewerRecordError):
+            if (await self._store.get_summary(job_id)).state in TERMINAL:
+                await self._site.cancel(job_id)
 
     async def _is_stopped(self, job: JobSummary) -> bool:
         """Have a job that is being canceled stopped; whether nothing of it runs, or ever will."""

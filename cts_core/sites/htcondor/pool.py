@@ -39,15 +39,22 @@ class Pool:
         self._process: asyncio.subprocess.Process | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         """What the process has on disk, to be removed even if it is killed."""
+        self.trouble: str | None = None
+        """Why the last call that is over was not answered, or None."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a call is under way, which others wait for."""
+        return self._turn.locked()
 
     async def call(
         self,
         method: str,
         *,
-        patience: float = 0.0,
+        seconds: float | None = None,
         **arguments: Any,  # noqa: ANN401 - as the method has them
     ) -> Any:  # noqa: ANN401 - what the method answers
-        """Call a method of ``bindings.Pool``; ``patience``: seconds that it may take longer than usual.
+        """Call a method of ``bindings.Pool``, which may take so long once it is its turn; None: as usual.
 
         Raises IllegalParameterError for what the pool refuses, ResourceUnavailableError while it takes no more,
         ConfigError when none is configured.
@@ -58,9 +65,13 @@ class Pool:
         try:
             async with self._turn:
                 request = {"method": method, "arguments": arguments}
-                answer = await self._ask(request, self._timeout + patience)
+                answer = await self._ask(request, self._timeout if seconds is None else seconds)
+        except UnavailableError as e:
+            self.trouble = str(e)
+            raise
         finally:
             self._waiting -= 1
+        self.trouble = None
         match answer.get("kind"):
             case None:
                 return answer["answer"]
@@ -71,7 +82,8 @@ class Pool:
             case "full":
                 raise ResourceUnavailableError(f"HTCondor: {answer['error']}")
             case _:
-                raise UnavailableError(f"HTCondor cannot be reached: {answer['error']}")
+                self.trouble = f"HTCondor cannot be reached: {answer['error']}"
+                raise UnavailableError(self.trouble)
 
     async def attempt(self, action: str, constraint: str, reason: str) -> None:
         """Do this with the processes that meet the constraint; what the pool refuses is logged."""

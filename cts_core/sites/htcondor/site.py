@@ -143,16 +143,16 @@ class HTCondorSite:
 
     async def describe(self) -> SiteDescription:
         """See the port."""
-        if time.monotonic() - self._last_look > PING_SECONDS:
+        if self._pool.is_at_work:
+            # What it does for somebody may take long: how it answered last tells as much as waiting for it would.
+            self._why_not = self._pool.trouble
+        elif time.monotonic() - self._last_look > PING_SECONDS:
+            self._last_look = time.monotonic()
             try:
-                async with asyncio.timeout(PING_SECONDS):
-                    await self._pool.call("ping")
+                await self._pool.call("ping", seconds=PING_SECONDS)
                 self._why_not = None
             except UnavailableError as e:
                 self._why_not = str(e)
-            except TimeoutError:
-                self._why_not = "HTCondor is busy"
-            self._last_look = time.monotonic()
         limits = SITE_LIMITS[self.cluster]
         return SiteDescription(
             cluster=self.cluster,
@@ -198,7 +198,7 @@ class HTCondorSite:
             contents = {token_name(n): token.get_secret_value() for n, token in enumerate(tokens)}
         cluster_id: int = await self._pool.call(
             "submit",
-            patience=SUBMIT_SECONDS * job.job_input.num_containers,
+            seconds=self._worker.settings.timeout_s + SUBMIT_SECONDS * job.job_input.num_containers,
             description=description,
             itemdata=itemdata(job),
             file=token_name(f"$({NUMBER})"),

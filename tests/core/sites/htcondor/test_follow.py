@@ -31,7 +31,7 @@ class PartialPool(Pool):
         self.is_away = True
         self.asked: list[str] = []
 
-    async def call(self, method: str, *, patience: float = 0.0, **arguments: Any) -> Any:
+    async def call(self, method: str, *, seconds: float | None = None, **arguments: Any) -> Any:
         if method == "query":
             return self.queue
         self.asked.append(method)
@@ -51,7 +51,7 @@ class StuckPool(Pool):
         stays = JOB | {"ClusterId": 2, "JobStatus": Status.IDLE}
         self.queue = [_row(removed), _row(stays)]
 
-    async def call(self, method: str, *, patience: float = 0.0, **arguments: Any) -> Any:
+    async def call(self, method: str, *, seconds: float | None = None, **arguments: Any) -> Any:
         if method == "query":
             return self.queue
         assert method == "act"

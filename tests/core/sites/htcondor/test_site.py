@@ -326,6 +326,26 @@ async def test_a_schedd_that_says_nothing_holds_up_nobody(ground: Ground) -> Non
     await ground.until(is_back)
 
 
+async def test_a_pool_at_work_for_somebody_takes_jobs_of_others(ground: Ground) -> None:
+    assert (await ground.site.describe()).available
+    schedd = ground.pool.daemon("condor_schedd")
+    os.kill(schedd, signal.SIGSTOP)
+    try:
+        # As when it is handed a large job: its answer takes longer than anybody here would wait.
+        work = asyncio.create_task(ground.site.poll({ground.job().id: [S.DOWNLOAD_SUBMITTED]}))
+        await ground.until(lambda: _is_at_work(ground))
+        async with asyncio.timeout(2):
+            assert (await ground.site.describe()).available
+        assert not work.done()
+    finally:
+        os.kill(schedd, signal.SIGCONT)
+    assert await work == {}
+
+
+async def _is_at_work(ground: Ground) -> bool:
+    return ground.site._pool.is_at_work
+
+
 async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
     job = await ground.start(HOLD_ON)
     await ground.until_running(job)
