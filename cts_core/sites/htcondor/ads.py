@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, get_args, get_type_hints
@@ -192,6 +192,17 @@ def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - as it comes
     return kind(value) if 0 <= value <= _MOST else None
 
 
+def these(ads: Iterable[Ad]) -> str:
+    """The expression that is true of these processes."""
+    clusters: dict[int, list[str]] = {}
+    for ad in ads:
+        clusters.setdefault(ad.cluster_id, []).append(str(ad.process_id))
+    return " || ".join(
+        f"(ClusterId == {cluster} && member(ProcId, {{{','.join(processes)}}}))"
+        for cluster, processes in clusters.items()
+    )
+
+
 def most_hopeful(ads: Iterable[Ad]) -> Ad:
     """Of the processes that a container may be run by, the one by which to tell what becomes of it."""
     return min(ads, key=lambda ad: (ad.status in _STOPPED, ad.cluster_id))
@@ -294,10 +305,26 @@ def admin_words(ad: Ad) -> str:
     return "; ".join(filter(None, said))
 
 
-def misfit_words(ad: Ad, largest_cpus: int, largest_memory: int) -> str:
-    """Why no node could ever take a container, for its owner."""
+def misfit_words(ad: Ad, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
+    """Why no node could ever take a container, for its owner; see ``bindings.Pool.never_matching``."""
+    asks = (
+        "No node of the pool can ever take this container: it asks for "
+        f"{ad.cpus} cpus and {ad.memory} MiB of memory"
+    )
+    if misfit["roomy"]:
+        return (
+            f"{asks}, which {misfit['roomy']} of {pool['nodes']} nodes have, but by the pool's rules none of these "
+            "takes it. Ask the pool's admins."
+        )
     return (
-        f"No node of the pool can ever take this container: it asks for {ad.cpus} cpus and "
-        f"{ad.memory} MiB of memory, and the largest nodes have {largest_cpus} cpus and "
-        f"{largest_memory} MiB. Ask for less, or ask the pool's admins."
+        f"{asks}, and the largest nodes have {pool['Cpus']} cpus and {pool['Memory']} MiB. "
+        "Ask for less, or ask the pool's admins."
+    )
+
+
+def misfit_admin_words(ad: Ad, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
+    """What beyond cpus and memory may be in the way, for the pool's admins."""
+    return (
+        f"{admin_words(ad)}; it asks for {misfit['disk']} KiB of disk, and a node has {pool['Disk']} at most; "
+        f"its requirements: {str(misfit['requirements'])[:MAX_REASON]}"
     )

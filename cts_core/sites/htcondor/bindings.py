@@ -33,6 +33,15 @@ _HELD, _FOR_FILES = 5, "HoldReasonCode == 16"
 _TICK_SECONDS = 0.02
 _SETTLED = "CTSHasFiles"
 """What we write into ads, for no other reason than that it is written."""
+_TOTALS = {
+    "Cpus": ("TotalSlotCpus",),
+    "Memory": ("TotalSlotMemory",),
+    # The first is what is free just now.
+    "Disk": ("TotalSlotDisk", "DetectedDisk"),
+}
+"""Of a node, what it has when nothing runs there."""
+_WITHIN = "WithinResourceLimits"
+"""Of a node that is cut into slots, whether a job is not too large for it: since 25.12 a job itself does not say of disk."""
 _POOLS_OWN = "@password"
 """How the name of those ends who log in by the pool's password."""
 # HTCondor's own configuration wins over the plain variable.
@@ -197,26 +206,29 @@ class Pool:
     def never_matching(self, clusters: Sequence[int]) -> dict[str, Any]:
         """Those of these clusters that no node could take were it empty, and how large the nodes are.
 
-        None of them while no node can be seen.
+        None of them while no node can be seen. ``roomy``: how many nodes have cpus and memory enough for it.
         """
-        nodes = [
-            _as_if_empty(ad)
-            for ad in self._collector().query(
+        nodes = [_as_if_empty(ad) for ad in self._nodes()]
+        jobs = [ad for i in clusters for ad in self.schedd.query(f"ClusterId == {i}", limit=1)]
+        misfits = [
+            {
+                "cluster": int(job["ClusterId"]),
+                "roomy": sum(_has_room(node, job) for node in nodes),
+                "disk": _value(job, "RequestDisk"),
+                "requirements": _value(job, "Requirements"),
+            }
+            for job in jobs
+            if nodes and not any(node.symmetricMatch(job) for node in nodes)
+        ]
+        return {"misfits": misfits, "nodes": len(nodes), **_largest(nodes)}
+
+    def _nodes(self) -> list[Any]:
+        """The nodes of the pool, without the slots that were cut from them for what runs."""
+        return list(
+            self._collector().query(
                 htcondor2.AdType.Startd, 'SlotType =!= "Dynamic" && State =!= undefined'
             )
-        ]
-        jobs = [ad for i in clusters for ad in self.schedd.query(f"ClusterId == {i}", limit=1)]
-        found = [
-            int(job["ClusterId"])
-            for job in jobs
-            # The requirements are the job's, and true of the node.
-            if nodes and not any(node.matches(job) for node in nodes)
-        ]
-        largest = {
-            name: max((node[name] for node in nodes if name in node), default=0)
-            for name in ("Cpus", "Memory")
-        }
-        return {"clusters": found, "nodes": len(nodes), **largest}
+        )
 
 
 @contextlib.contextmanager
@@ -232,11 +244,26 @@ def _folder_of(contents: Mapping[str, str]) -> Iterator[str]:
 
 
 def _as_if_empty(node: Any) -> Any:  # noqa: ANN401 - as above
-    for name in ("Cpus", "Memory", "Disk"):
-        total = f"TotalSlot{name}"
-        if total in node:
-            node[name] = node[total]
+    """A node with all that it ever has, and of its requirements those that its load and the hour do not change."""
+    for name, totals in _TOTALS.items():
+        found = [node[total] for total in totals if total in node]
+        if found:
+            node[name] = int(max(found))
+    node["Requirements"] = node.get(_WITHIN, True)
     return node
+
+
+def _has_room(node: Any, job: Any) -> bool:  # noqa: ANN401 - as above
+    needs = {name: _value(job, f"Request{name}") for name in ("Cpus", "Memory")}
+    return all(node.get(name, 0) >= (needed or 0) for name, needed in needs.items())
+
+
+def _largest(nodes: Sequence[Any]) -> dict[str, int]:
+    """The most that a node has of each: cpus, MiB of memory, KiB of disk."""
+    return {
+        name: max((node[name] for node in nodes if name in node), default=0)
+        for name in ("Cpus", "Memory", "Disk")
+    }
 
 
 def _rows(ads: Sequence[Any], attributes: Sequence[str]) -> list[list[Any]]:

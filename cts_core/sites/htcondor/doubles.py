@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, Status, read_ads
+from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, Status, read_ads, these
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.submission import GIVEN_UP, among
 
@@ -55,15 +55,11 @@ class Doubles:
     async def _without(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
         """These, but for those that are one too many, which go."""
         holders = await self._holders(job_id) if self._holders else None
-        more: dict[int, list[Ad]] = {}
-        for ad in doubled(ads, holders):
-            more.setdefault(ad.cluster_id, []).append(ad)
-        for cluster_id, over in more.items():
-            members = ",".join(str(ad.process_id) for ad in over)
-            log.warning("Job %s was started twice: %d.{%s} go", job_id, cluster_id, members)
-            these = f"ClusterId == {cluster_id} && member(ProcId, {{{members}}})"
-            await self._pool.attempt("Remove", these, GIVEN_UP)
-        gone = {ad.process for over in more.values() for ad in over}
+        more = doubled(ads, holders)
+        if more:
+            log.warning("Job %s was started twice: %s go", job_id, these(more))
+            await self._pool.attempt("Remove", these(more), GIVEN_UP)
+        gone = {ad.process for ad in more}
         return [ad for ad in ads if ad.process not in gone]
 
 

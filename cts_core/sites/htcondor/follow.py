@@ -27,9 +27,11 @@ from cts_core.sites.htcondor.ads import (
     hold_words,
     lost_words,
     measured,
+    misfit_admin_words,
     misfit_words,
     most_hopeful,
     read_ads,
+    these,
 )
 from cts_core.sites.htcondor.doubles import Doubles, Holders
 from cts_core.sites.htcondor.eventlogs import EventLogs
@@ -177,7 +179,7 @@ class Follower:
         for ad in lost:
             reasons.setdefault(ad.remove_reason or LOST_REASON, []).append(ad)
         for reason, ads in reasons.items():
-            constraint = " || ".join(map(_this, ads))
+            constraint = these(ads)
             await self._pool.attempt(
                 "Remove", f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason
             )
@@ -204,8 +206,7 @@ class Follower:
                 continue
             cycle.tell(key, _failed(ad, hold_words(ad)))
         if release:
-            constraint = " || ".join(_this(ad) for ad in release[:MAX_NAMED])
-            await self._pool.attempt("Release", constraint, "CTS: tried again")
+            await self._pool.attempt("Release", these(release), "CTS: tried again")
 
     async def _look_at_waiting(self, cycle: _Cycle) -> None:
         now = time.monotonic()
@@ -226,17 +227,18 @@ class Follower:
         self._matched.update(dict.fromkeys(due, now))
         _forget(self._matched)
         try:
-            answer = await self._pool.call("never_matching", clusters=due)
+            pool = await self._pool.call("never_matching", clusters=due)
         except UnavailableError as e:
             # The queue has answered: what it said of others is told all the same.
             log.warning("Whether waiting containers fit any node is looked at later: %s", e)
             return
-        for key, ad in waiting.items():
-            if ad.cluster_id in answer["clusters"]:
-                words = misfit_words(ad, answer["Cpus"], answer["Memory"])
-                # Or it would start once such a node comes.
-                await self._pool.attempt("Remove", _this(ad), f"CTS: {words}")
-                cycle.tell(key, _failed(ad, words))
+        for misfit in pool["misfits"]:
+            ads = {key: ad for key, ad in waiting.items() if ad.cluster_id == misfit["cluster"]}
+            # Or they would start once such a node comes.
+            await self._pool.attempt("Remove", these(ads.values()), "CTS: no node can ever take it")
+            for key, ad in ads.items():
+                words = misfit_words(ad, misfit, pool)
+                cycle.tell(key, _failed(ad, words, misfit_admin_words(ad, misfit, pool)))
 
     async def _look_at_missing(self, cycle: _Cycle) -> None:
         now = time.monotonic()
@@ -272,12 +274,9 @@ class Follower:
                     cycle.tell(key, _report(number, JobState.ERROR, outcome))
 
 
-def _this(ad: Ad) -> str:
-    return f"(ClusterId == {ad.cluster_id} && ProcId == {ad.process_id})"
-
-
-def _failed(ad: Ad, words: str) -> ContainerReport:
-    outcome = measured(ad).model_copy(update={"error": words, "admin_error": admin_words(ad)})
+def _failed(ad: Ad, words: str, admins: str | None = None) -> ContainerReport:
+    told = {"error": words, "admin_error": admins or admin_words(ad)}
+    outcome = measured(ad).model_copy(update=told)
     return _report(ad.number, JobState.ERROR, outcome)
 
 

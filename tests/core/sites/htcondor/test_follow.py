@@ -116,4 +116,4 @@ async def test_a_process_that_was_given_up_leaves_the_queue_though_its_node_is_l
     follower = _follower(pool)
     assert await follower.poll({"j": [JobState.DOWNLOAD_SUBMITTED]}) == {}
     forced = [constraint for action, constraint in pool.acts if action == "RemoveX"]
-    assert forced == ["(ClusterId == 1 && ProcId == 0)"] * is_forced
+    assert forced == ["(ClusterId == 1 && member(ProcId, {0}))"] * is_forced

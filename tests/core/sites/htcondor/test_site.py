@@ -8,13 +8,15 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from cts_core.errors import IllegalParameterError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor import follow
+from cts_core.sites.htcondor import follow, site
 from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
@@ -24,6 +26,7 @@ from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
 pytestmark = pytest.mark.slow
 S = JobState
 HOLD_ON = "while :; do sleep 0.1; done"
+RULES = "which 1 of 1 nodes have, but by the pool's rules"
 
 
 async def test_a_job_is_one_cluster_and_each_container_knows_itself(ground: Ground) -> None:
@@ -242,18 +245,59 @@ async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None
         assert await ground.site.runner_status(job, 0) == {}
 
 
-async def test_a_container_that_no_node_can_take(ground: Ground) -> None:
-    ground.settings["match_wait_min"] = 0.01
-    job = await ground.start("true", cpus=CPUS + 1)
-    (report,) = (await ground.until_told(job)).values()
-    error = report.outcome.error or ""
-    assert f"{CPUS + 1} cpus" in error
-    assert f"{CPUS} cpus and {MEMORY_MIB} MiB" in error
+@pytest.mark.parametrize(
+    ("settings", "asked", "words"),
+    [
+        (
+            {},
+            {"request_cpus": str(CPUS + 1)},
+            (
+                f"{CPUS + 1} cpus and 50 MiB of memory, and the largest nodes have {CPUS} cpus and {MEMORY_MIB} MiB",
+                "requirements: ",
+            ),
+        ),
+        (
+            {"clientgroup": "nobody"},
+            {},
+            (RULES, 'regexp("nobody",CLIENTGROUP)'),
+        ),
+        (
+            {},
+            {"request_disk": "400000000000"},
+            (RULES, "it asks for 400000000000 KiB of disk, and a node has "),
+        ),
+    ],
+    ids=["cpus", "group", "disk"],
+)
+async def test_containers_that_no_node_can_take(
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    asked: dict[str, str],
+    words: tuple[str, str],
+) -> None:
+    owner, admin = words
+    ground.settings |= {"match_wait_min": 0.01, **settings}
+    monkeypatch.setattr(site, "submit_description", lambda *job: submit_description(*job) | asked)
+    job = await ground.start("true", memory="50MiB", num_containers=20, files=20)
+    acts = []
+    call = ground.site._pool.call
 
-    async def is_gone() -> bool:
-        return (await ground.site.runner_status(job, 0))["JobStatus"] == 3
+    async def counted(method: str, **arguments: Any) -> Any:
+        acts.extend(["act"] * (method == "act"))
+        return await call(method, **arguments)
 
-    await ground.until(is_gone)
+    monkeypatch.setattr(ground.site._pool, "call", counted)
+    told = await ground.until_told(job)
+    for report in told.values():
+        assert owner in (report.outcome.error or "")
+        assert admin in (report.outcome.admin_error or "")
+    assert acts == ["act"]
+
+    async def are_gone() -> bool:
+        return await ground.processes(job) == set()
+
+    await ground.until(are_gone)
 
 
 async def test_a_full_pool_is_no_reason_to_give_up(ground: Ground) -> None:
@@ -267,7 +311,7 @@ async def test_a_full_pool_is_no_reason_to_give_up(ground: Ground) -> None:
         assert not (await ground.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
     assert await ground.site._pool.call(
         "never_matching", clusters=waiting.htcondor_details.cluster_id
-    ) == {"clusters": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB}
+    ) == {"misfits": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB, "Disk": ANY}
 
 
 async def test_cancel_waits_for_the_containers(ground: Ground) -> None:
