@@ -52,6 +52,8 @@ class ContainerPlan:
     """The object folder that its outputs go to, without a slash at its end."""
 
 
+MAX_WORD = 131_071
+"""Bytes of one argument, or of one variable with its name: Linux starts no program with a longer one."""
 _Item = TypeVar("_Item")
 
 
@@ -164,19 +166,32 @@ def _plan_container(
                     return [",".join(paths)]
                 return paths
 
+    argv = [*entrypoint, *_arguments(params.args or [], values)]
+    environment = {
+        key: values(value)[0] if isinstance(value, Parameter) else value
+        for key, value in (params.environment or {}).items()
+    }
+    _check_words(number, [*argv, *map("=".join, environment.items())])
     return ContainerPlan(
         number=number,
-        argv=[*entrypoint, *_arguments(params.args or [], values)],
-        environment={
-            key: values(value)[0] if isinstance(value, Parameter) else value
-            for key, value in (params.environment or {}).items()
-        },
+        argv=argv,
+        environment=environment,
         files=files,
         manifest=manifest,
         output_dir=join_path(job.output_dir, str(number))
         if params.declobber
         else job.output_dir.rstrip("/"),
     )
+
+
+def _check_words(number: int, words: Sequence[str]) -> None:
+    longest = max((len(word.encode()) for word in words), default=0)
+    if longest > MAX_WORD:
+        raise IllegalParameterError(
+            f"Container {number} would be given {longest} bytes in one argument or variable, and no program can be "
+            f"given more than {MAX_WORD}: name its input files by a manifest or as a space separated list, or use "
+            "more containers"
+        )
 
 
 def _arguments(
@@ -205,7 +220,7 @@ def plan_container(job: JobInput, entrypoint: Sequence[str], number: int) -> Con
 def plan_job(job: JobInput, entrypoint: Sequence[str]) -> list[ContainerPlan]:
     """What every container of ``job`` gets, in the order of their numbers.
 
-    Raises IllegalParameterError when two inputs land at one place.
+    Raises IllegalParameterError when two inputs land at one place, or no program could be called so.
     """
     placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)
     return [

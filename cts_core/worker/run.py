@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -16,6 +17,7 @@ from cts_core.worker.logs import BoundedLog
 from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
 from cts_core.worker.plan import Input, WorkerPlan
 from cts_core.worker.runtimes.container import Pause, RuntimeFault
+from cts_core.worker.runtimes.failures import TOO_LONG
 from cts_core.worker.runtimes.table import RUNTIMES, begin_removal_of_orphans
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_refusals import S3Error
@@ -281,6 +283,8 @@ class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno == errno.E2BIG:
+            raise Failed(TOO_LONG) from error
         if isinstance(error, OSError) and error.filename is not None:
             raise Failed(f"{self._what}: {error.strerror}: '{error.filename}'.") from error
         if isinstance(error, RuntimeFault):

@@ -149,3 +149,15 @@ def test_how_files_are_written(files_format, flag, expected, mount):
     params = _all_files({"input_files_format": files_format, "flag": flag})
     job = _job(["data/a", "data/b"], params={**params, "input_mount_point": mount})
     assert plan_job(job, ["tool", "sub"])[0].argv == ["tool", "sub", *expected]
+
+
+@pytest.mark.parametrize("where", ["args", "environment"])
+def test_no_word_is_longer_than_a_program_can_be_given(where):
+    comma = {"type": "input_files", "input_files_format": "comma_separated_list"}
+    params = {"args": {"args": [comma]}, "environment": {"environment": {"F": comma}}}[where]
+    # The mount point and a comma are its own bytes, as is each of an umlaut.
+    files = [f"data/{number:04}-{'ä' * 40}" for number in range(1400)]
+    with pytest.raises(IllegalParameterError, match=r"Container 0 .* manifest"):
+        plan_job(_job(files, 1, params), ["tool"])
+    (plan, _) = plan_job(_job(files, 2, params), ["tool"])
+    assert max(len(word.encode()) for word in [*plan.argv, *plan.environment.values()]) > 60_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Callable, Mapping, Sequence
 
 from cts_core.worker.processes import become_container
 from cts_core.worker.runtimes.container import Pause, RuntimeFault
+from cts_core.worker.runtimes.failures import TOO_LONG
 
 PASSED_ON = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
@@ -91,6 +93,8 @@ def run(
             preexec_fn=preparation(),  # noqa: PLW1509 - see there
         )
     except OSError as e:
+        if e.errno == errno.E2BIG:
+            raise RuntimeFault(TOO_LONG) from e
         raise RuntimeFault(f"{command[0]} cannot be run: {e.strerror}") from e
     try:
         given: bytes | None = stdin

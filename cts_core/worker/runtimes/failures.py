@@ -31,6 +31,12 @@ _NO_ENTRYPOINT = re.compile(
     r"executable file not found|no such file or directory|command that was not found|not found in \$PATH",
     re.IGNORECASE,
 )
+_TOO_LONG = re.compile(r"argument list too long", re.IGNORECASE)
+TOO_LONG = (
+    "Its arguments and environment together are longer than the system that it runs on takes: name its files by a "
+    "manifest, or use more containers."
+)
+"""Why a program could not be started."""
 _NOT_EXECUTABLE = re.compile(r"permission denied|exec format error|is a directory", re.IGNORECASE)
 
 
@@ -70,6 +76,8 @@ def start_failure(entrypoint: str, said: str) -> str:
         return (
             f"The disk on which this machine keeps containers is full: submit again later. ({said})"
         )
+    if _TOO_LONG.search(said):
+        return TOO_LONG
     name = re.escape(entrypoint)
     named = re.search(rf'exec:? "?{name}\b|"{name}"|stat {name}:', said)
     if named and _NO_ENTRYPOINT.search(said):

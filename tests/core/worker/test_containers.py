@@ -151,6 +151,15 @@ def test_missing_entrypoint(use: Use, engine: Engine) -> None:
     assert not _is_left(engine, box)
 
 
+@every
+def test_arguments_that_are_too_long(use: Use, engine: Engine) -> None:
+    box = use(arguments=["true", *["x" * 100_000] * 30])
+    result = box.run()
+    assert result["state"] == "error"
+    assert result["error"].startswith("Its arguments and environment together are longer"), result
+    assert not _is_left(engine, box)
+
+
 def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
     result = use(entrypoint=["/tmp"]).run()
     assert (result["state"], result["exit_code"]) == ("error", None)

@@ -359,6 +359,13 @@ def test_worker_that_is_told_to_end_ends_its_container(box: Box) -> None:
     assert not is_alive(pid)
 
 
+def test_arguments_that_are_too_long(box: Box) -> None:
+    box.change(arguments=["x" * 100_000] * 30)
+    result = box.run()
+    assert result["state"] == "error"
+    assert result["error"].startswith("Its arguments and environment together are longer"), result
+
+
 def test_module_entrypoint(box: Box) -> None:
     box.change(entrypoint=[sys.executable, "-m", "json.tool"], arguments=["--help"])
     box.change(program_file=box.plan.program_file)
