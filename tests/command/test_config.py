@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from cts_core.config import describe_settings, load_settings
 from cts_jupyter.command.deployed import IN_ENVIRONMENT, IN_FILE
@@ -38,13 +41,20 @@ def test_check_shows_what_is_set_and_where(run: Run, tmp_path: Path):
     assert "wrong: s3.url is needed" in plain
 
 
-def test_the_example_for_operators_is_right_and_holds_no_secret(run: Run):
+@pytest.mark.parametrize("is_whole", [False, True], ids=["as it is", "with all in its comments"])
+def test_the_example_for_operators_is_right_and_holds_no_secret(
+    run: Run, tmp_path: Path, *, is_whole: bool
+):
     lines = (DEPLOY / "cts.env.example").read_text().splitlines()
     secrets = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    more = {"CTS_CONFIG": str(DEPLOY / "cts.toml")}
+    text = (DEPLOY / "cts.toml").read_text()
+    if is_whole:
+        text = re.sub(r"(?m)^# (?=\[\w+\]$|\w+ = )", "", text)
+    (tmp_path / "cts.toml").write_text(text)
+    more = {"CTS_CONFIG": str(tmp_path / "cts.toml")}
     shown = run("config", "check", more={**more, **secrets})
     assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, "nothing is wrong")
-    assert "records" in shown.stdout
+    assert ("htcondor.initialdir" in shown.stdout) == is_whole
     without = run("config", "check", "--json", more=more)
     assert set(json.loads(without.stdout)["offences"]) == {
         "s3.access_key is needed, because objects is s3",

@@ -308,7 +308,6 @@ class JobCard extends HTMLElement {
     this.refresh();
   }
 
-
   #openLogs() {
     const { logsBody } = this.#parts;
     if (logsBody.childElementCount) return;
