@@ -203,6 +203,12 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
+        case _ if name in _SECTIONS:
+            # What was given may hold secrets.
+            yield (
+                f"{name} is a section, whose settings are set one by one: as {PREFIX}{name.upper()}{NESTING}..., or below "
+                f"[{name}] in cts.toml"
+            )
         case _ if name in SECRETS:
             yield f"{name}: {details['msg']}"
         case _:

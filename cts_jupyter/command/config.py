@@ -35,6 +35,7 @@ def check(arguments: argparse.Namespace) -> Status:
 
 
 def _rows(sources: Sequence[Source], *, with_defaults: bool) -> Iterator[dict[str, object]]:
+    # What is no setting may be a secret whose name was spelled wrong.
     known = {name: default for name, default, _ in describe_settings()}
     set_in = {name for source in sources for name in _leaves(source.values)}
     for name in [*known, *sorted(set_in - known.keys())]:
@@ -43,7 +44,8 @@ def _rows(sources: Sequence[Source], *, with_defaults: bool) -> Iterator[dict[st
         )
         if found is not None:
             source, value = found
-            yield {"setting": name, "value": _shown(name, value), "from": source}
+            shown = _shown(name, value) if name in known else HIDDEN
+            yield {"setting": name, "value": shown, "from": source}
         elif with_defaults:
             yield {"setting": name, "value": known[name], "from": _DEFAULT}
 

@@ -85,9 +85,13 @@ def test_check_of_what_is_right(run: Run):
 
 
 def test_check_of_what_does_not_exist(run: Run):
-    shown = run("config", "check", more={"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"})
+    wrong = {"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"}
+    wrong |= {"CTS_MONGO__PASWORD": "hide", "CTS_S3": '{"access_secret": "hide"}'}
+    shown = run("config", "check", more=wrong)
     assert shown.returncode == 1
     assert "house is not a setting" in shown.stdout
+    assert "mongo.pasword is not a setting; did you mean mongo.password?" in shown.stdout
+    assert "s3 is a section" in shown.stdout
     assert "hide" not in shown.stdout
 
 

@@ -234,12 +234,21 @@ def test_no_secret_is_ever_told():
         ("s3", {"url": "https://host", "access_secret": ["hidden"]}),
         ("mongo", {"password": {"hidden": 1}}),
         ("metrics_token", ["hidden"]),
+        ("s3", "hidden"),
+        ("s3", {"acces_secret": "hidden"}),
     ):
         lines = _refusal({**SERVICE, name: value})
         assert lines
         assert "hidden" not in "".join(lines)
     shown = repr(load_settings(SERVICE, environ={}))
     assert not [secret for secret in ("pw-secret", "s3-secret") if secret in shown]
+
+
+def test_a_section_is_not_set_as_a_whole():
+    """As JSON in a variable, which other programs take."""
+    (line,) = _refusal(environ={"CTS_S3": '{"access_secret": "hidden"}'})
+    assert line.startswith("s3 is a section, whose settings are set one by one: as CTS_S3__")
+    assert "hidden" not in line
 
 
 def test_sites_that_are_not_built_yet():
