@@ -127,7 +127,7 @@ def _add_adopt(parser: argparse.ArgumentParser) -> None:
 def _add_sites(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     check = verbs.add_parser("check", help="whether a site can be used from here")
-    check.add_argument("site", type=Cluster, choices=list(Cluster), metavar="SITE")
+    check.add_argument("site", choices=[cluster.value for cluster in Cluster], metavar="SITE")
     _add_json(check)
     check.set_defaults(command=sites.check)
 

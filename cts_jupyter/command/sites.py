@@ -19,15 +19,16 @@ async def check(arguments: argparse.Namespace) -> Status:
     from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - slow to import
 
     settings = load_settings()
-    cluster: Cluster = arguments.site
+    cluster = Cluster(arguments.site)
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
     site = adapters.sites(settings, store, objects).get(cluster)
     if site is None:
         raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
     await site.open(lambda _: None)
     try:
-        runtimes = await site.images.survey() if isinstance(site, LocalSite) else []
+        # In this order: once the survey is done, the site's own notes say the same again.
         found = await site.describe()
+        runtimes = await site.images.survey() if isinstance(site, LocalSite) else []
     finally:
         await site.close()
     trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]

@@ -172,6 +172,9 @@ def test_other_commands(run: Run):
             f"{runtime} works: " in checked.stdout or f"{runtime} does not work: " in checked.stdout
         )
     assert "sites does not name kbase" in run("sites", "check", "kbase").stderr
+    unknown = run("sites", "check", "mars")
+    assert unknown.returncode == 2
+    assert all(site in unknown.stderr for site in ("mars", "local", "kbase"))
     assert run("adopt").stdout == "no job waits to be adopted\n"
     assert run("adopt", "x", "--fail").returncode == 1
     assert run("jobs").returncode == 2

@@ -144,7 +144,7 @@ class LocalImages:
         lines.append(
             f"images of registries run by {chosen.name}"
             if chosen
-            else f"images of registries cannot run: {self._why()}"
+            else "images of registries cannot run here"
         )
         return lines
 
