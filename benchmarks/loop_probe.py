@@ -1,39 +1,109 @@
-"""A server extension for bench_loop.py: measures how late the event loop wakes a sleeper.
+"""A server extension for the benches of the event loop: measures how late it wakes a sleeper.
 
-Appends one JSON line to the file named by LOOP_PROBE for each window: ``{"name", "p99_ms", "samples"}``. A window
-opens when the file named by LOOP_PROBE_WINDOW holds a new name and closes when it changes again.
+Appends one JSON line to the file named by LOOP_PROBE for each window: ``{"name", "p99_ms", "max_ms", "held_ms",
+"gc_ms", "samples"}``. A window opens when the file named by LOOP_PROBE_WINDOW holds a new name and closes when it
+changes again. ``held_ms`` is the most that this process computed between two turns of the loop: unlike a delay it does
+not grow while other processes keep the machine busy. ``gc_ms`` is the longest pass of Python's collector.
+In a window whose name begins with ``counting`` a thread counts, as plainly as Python can. With LOOP_PROBE_SITE, the
+one site of CTS is a kbase whose workers report by themselves, without HTCondor.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 from jupyter_server.serverapp import ServerApp
 
+from cts_core.engine import adapters
+from cts_core.model.site import Cluster
+from cts_core.sites.htcondor.plans import plan_maker
+from tests.core.engine.reporting import ReportingSite
+
 TICK = 0.002
+_LOOKS = 20
+"""Turns between looks for another window."""
 
 
-async def _probe(report: Path, window: Path) -> None:
+class Window:
+    """What was seen while a window was open."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.delays: list[float] = []
+        self.held = 0.0
+        self.collected = 0.0
+        self._collecting = 0.0
+
+    def begin(self) -> None:
+        """It opens."""
+        gc.callbacks.append(self._on_collection)
+        if self.name.startswith("counting"):
+            threading.Thread(target=self._count, daemon=True).start()
+
+    def end(self) -> None:
+        """It closes."""
+        gc.callbacks.remove(self._on_collection)
+        self.name = ""
+
+    def _count(self) -> None:
+        number = 0
+        while self.name:
+            number += 1
+
+    def _on_collection(self, phase: str, _: dict[str, Any]) -> None:
+        now = time.thread_time()
+        if phase == "start":
+            self._collecting = now
+        else:
+            self.collected = max(self.collected, now - self._collecting)
+
+    def report(self) -> str:
+        """The line that tells of it."""
+        self.delays.sort()
+        return json.dumps(
+            {
+                "name": self.name,
+                "p99_ms": self.delays[int(len(self.delays) * 0.99)] * 1000,
+                "max_ms": self.delays[-1] * 1000,
+                "held_ms": self.held * 1000,
+                "gc_ms": self.collected * 1000,
+                "samples": len(self.delays),
+            }
+        )
+
+
+async def _probe(report: Path, shown: Path) -> None:
     loop = asyncio.get_running_loop()
-    name, delays = "", []
+    window = Window("")
+    window.begin()
+    turns = 0
     while True:
-        start = loop.time()
+        start, used = loop.time(), time.process_time()
         await asyncio.sleep(TICK)
-        delays.append(loop.time() - start - TICK)
-        if len(delays) % 50 == 0:
-            now = window.read_text() if window.exists() else ""
-            if now != name:
-                if name:
-                    delays.sort()
-                    p99 = delays[int(len(delays) * 0.99)] * 1000
+        window.delays.append(loop.time() - start - TICK)
+        window.held = max(window.held, time.process_time() - used)
+        turns += 1
+        if turns % _LOOKS == 0:
+            name = shown.read_text() if shown.exists() else ""
+            if name != window.name:
+                if window.name:
                     with report.open("a") as out:
-                        out.write(
-                            json.dumps({"name": name, "p99_ms": p99, "samples": len(delays)}) + "\n"
-                        )
-                name, delays = now, []
+                        out.write(f"{window.report()}\n")
+                window.end()
+                window = Window(name)
+                window.begin()
+
+
+def _report_for_kbase() -> None:
+    adapters.sites = lambda *_: {Cluster.KBASE: ReportingSite()}
+    adapters.node_plans = plan_maker
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -41,5 +111,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    report, window = Path(os.environ["LOOP_PROBE"]), Path(os.environ["LOOP_PROBE_WINDOW"])
-    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(report, window)))
+    report, shown = Path(os.environ["LOOP_PROBE"]), Path(os.environ["LOOP_PROBE_WINDOW"])
+    if os.environ.get("LOOP_PROBE_SITE"):
+        _report_for_kbase()
+    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(report, shown)))

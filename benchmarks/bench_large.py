@@ -1,0 +1,216 @@
+"""How long the largest requests hold the event loop of a Jupyter server, beside a thread that only counts.
+
+Python itself lets the loop wait some milliseconds while any thread computes: that is the baseline, of the same run. With
+``mongo`` as argument the records are on the tests' stand-in for MongoDB, which needs root. Clients are other processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from probed_server import ProbedServer, probed_server
+
+from cts_core.records.mongo import MongoStore
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.store import RecordStore
+from cts_core.worker.directory import Directory
+from tests.factories import CRC, make_image, make_job_record
+from tests.services.mongo import MongoServer
+from tests.services.server import MissingError
+from tests.simulators.kbase_auth import KBaseAuth
+
+OUTPUTS = 100_000
+INPUTS = 10_000
+CONTAINERS = 1000
+FAULTS = 15_000
+"""Each counts twice: neither is it a path nor a file."""
+COUNTING = 3
+"""Windows of the baseline."""
+IMAGE = "ghcr.io/bench/tool"
+FOLDER = "results/of-the-analysis/genomes"
+DATABASE = "bench"
+
+
+class Requests:
+    """The largest requests, each by the process of a client of its own."""
+
+    def __init__(self, server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> None:
+        self._server = server
+        self._store = store
+        token = auth.add("ana", "KBASE_STAFF", "CTS_EXTERNAL_EXECUTOR")
+        self._bearer = f"Authorization: Bearer {token}"
+        self.http = httpx.Client(
+            base_url=server.url, headers=dict([self._bearer.split(": ")]), timeout=60
+        )
+        self.job_id = ""
+
+    def send(self, method: str, path: str, body: object = None, status: int = 200) -> None:
+        """Ask by a process of its own."""
+        given = []
+        if body is not None:
+            sent = self._server.root / "body.json"
+            sent.write_text(json.dumps(body))
+            given = ["-H", "Content-Type: application/json", "--data-binary", f"@{sent}"]
+        curl = ["curl", "-s", "-o", str(self._server.root / "answer"), "-w", "%{http_code}"]
+        asked = [*curl, "-X", method, "-H", self._bearer, *given, f"{self._server.url}{path}"]
+        answer = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        assert answer == str(status), (answer, (self._server.root / "answer").read_bytes()[:1000])
+
+    async def new_job(self, **changes: Any) -> None:
+        """Store a job whose one container runs, and is about to tell of its outputs."""
+        record = make_job_record(cluster="kbase", output_dir=f"data/{FOLDER}", **changes)
+        await self._store.insert_job(record, containers=record.job_input.num_containers)
+        self.job_id = record.id
+
+    def update(self, *between: str) -> None:
+        """A worker tells of all of its outputs, and the job ends."""
+        name = (
+            f"data/{FOLDER}/genome_{{0:06d}}/annotation-of-the-genome/genome_{{0:06d}}_proteins.tsv"
+        )
+        outputs = [{"file": name.format(n), "crc64nvme": CRC} for n in range(OUTPUTS)]
+        path = "/".join(["/external_exec/jobs", self.job_id, "container/0", *between, "update"])
+        told = {"time": "2026-03-04T12:00:00Z"}
+        for state in ("job_submitting", "job_submitted", "upload_submitting", "upload_submitted"):
+            self.send("PUT", f"{path}/{state}", told, 204)
+        self.send("PUT", f"{path}/complete", told | {"outputs": outputs}, 204)
+        while self.http.get(f"/jobs/{self.job_id}/status").json()["state"] != "complete":
+            time.sleep(0.1)
+
+    def submission(self, **changes: object) -> dict[str, object]:
+        """A job over all inputs."""
+        params = {"args": [{"type": "input_files", "input_files_format": "space_separated_list"}]}
+        return {
+            "cluster": "kbase",
+            "image": IMAGE,
+            "params": params,
+            "input_files": [input_path(number) for number in range(INPUTS)],
+            "output_dir": "data/out",
+            **changes,
+        }
+
+
+def input_path(number: int) -> str:
+    return f"data/{FOLDER}/genome_{number:06d}/assembly-of-the-genome_{number:06d}.fa"
+
+
+async def measure(server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> None:
+    requests = Requests(server, store, auth)
+    await store.open()
+    await store.add_image(make_image(name=IMAGE))
+    with server.window("idle"):
+        time.sleep(3)
+    for number in range(COUNTING):
+        with server.window(f"counting {number}"):
+            time.sleep(1)
+    await requests.new_job()
+    with server.window("a worker's outputs"):
+        requests.update("node")
+    await requests.new_job()
+    with server.window("a deployed worker's outputs"):
+        requests.update()
+    job = f"/jobs/{requests.job_id}"
+    for path in (job, f"{job}/containers", f"{job}/outputs?limit=10000"):
+        with server.window(f"GET {path.replace(requests.job_id, '{id}')}"):
+            requests.send("GET", path)
+    with server.window("POST /jobs/check"):
+        requests.send("POST", "/jobs/check", requests.submission())
+    with server.window("POST /jobs"):
+        requests.send("POST", "/jobs", requests.submission())
+    with server.window("POST /jobs, many containers"):
+        requests.send("POST", "/jobs", requests.submission(num_containers=CONTAINERS))
+    job_id = json.loads((server.root / "answer").read_text())["job_id"]
+    with server.window("POST /jobs/{id}/resubmit"):
+        requests.send("POST", f"/jobs/{job_id}/resubmit", {})
+    await requests.new_job(files=[{"file": input_path(n), "crc64nvme": CRC} for n in range(INPUTS)])
+    with server.window("GET …/node/plan"):
+        requests.send("GET", f"/external_exec/jobs/{requests.job_id}/container/0/node/plan")
+    with server.window("POST /jobs, all wrong"):
+        faults = [{"file": "data", "crc64nvme": CRC}] * FAULTS
+        requests.send("POST", "/jobs", requests.submission(input_files=faults), 400)
+    with server.window("POST /jobs, no job at all"):
+        requests.send("POST", "/jobs", {"a": [[[]] * 4] * OUTPUTS}, 400)
+    await store.close()
+    requests.http.close()
+
+
+def tell(found: dict[str, dict[str, Any]]) -> None:
+    base = sorted(line["held_ms"] for name, line in found.items() if name.startswith("counting"))
+    held = base[len(base) // 2]
+    print(f"a thread that counts holds the loop for {held:.0f} ms at the most")
+    for name, line in found.items():
+        print(
+            f"{name}: {line['held_ms']:.0f} ms ({line['held_ms'] / held:.1f} times), of which the collector "
+            f"{line['gc_ms']:.0f}; by the clock {line['max_ms']:.0f} ms; {line['samples']} turns"
+        )
+
+
+@contextlib.contextmanager
+def records(root: Path, kind: str) -> Iterator[tuple[RecordStore, dict[str, str]]]:
+    if kind != "mongo":
+        yield SQLiteStore(root / "home" / "records.sqlite"), {}
+        return
+    mongo = MongoServer(root / "mongo")
+    mongo.start()
+    try:
+        settings = mongo.settings(DATABASE)
+        login = {"host": settings.host, "db": settings.db, "user": settings.user}
+        environ = {f"CTS_MONGO__{name.upper()}": value for name, value in login.items()}
+        environ["CTS_MONGO__PASSWORD"] = settings.password.get_secret_value()
+        yield MongoStore(settings), {"CTS_RECORDS": "mongo", **environ}
+    finally:
+        mongo.stop()
+
+
+def main() -> None:
+    kind = sys.argv[1] if len(sys.argv) > 1 else "sqlite"
+    with contextlib.ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cts-bench-")))
+        root.chmod(0o755)
+        objects = Directory(str(root / "home" / "objects"))
+        (root / "cts.toml").write_text("sites = []\n")
+        (root / "home" / "objects").mkdir(parents=True)
+        # What is stored need not outlive a power cut.
+        os.fsync = lambda _: None
+        objects.create()
+        for number in range(INPUTS):
+            with objects.writer(input_path(number)) as writer:
+                writer.write(b"1")
+                writer.commit()
+        auth = KBaseAuth()
+        stack.callback(auth.stop)
+        try:
+            store, environ = stack.enter_context(records(root, kind))
+        except MissingError as e:
+            raise SystemExit(f"not measured: {e}") from e
+        settings = {
+            "CTS_PRESET": "embedded",
+            "CTS_IDENTITY": "kbase",
+            "CTS_KBASE__AUTH_URL": auth.url,
+            "CTS_KBASE__ADMIN_ROLES": "CTS_ADMIN",
+            "CTS_ALLOWED_PATHS": "data",
+            "CTS_CONFIG": str(root / "cts.toml"),
+            "LOOP_PROBE_SITE": "kbase",
+        }
+        server = stack.enter_context(probed_server(root, settings | environ))
+        try:
+            asyncio.run(measure(server, store, auth))
+        finally:
+            tell(server.found())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A Jupyter server with CTS in it that tells, by ``loop_probe``, how its event loop fares."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+TOKEN = "bench-token"
+_SETTLE_SECONDS = 1.0
+
+
+@dataclass
+class ProbedServer:
+    """Where the server is, and what its probe says."""
+
+    url: str
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """The folder of CTS."""
+        return self.root / "home"
+
+    @contextmanager
+    def window(self, name: str) -> Iterator[None]:
+        """Have the probe report on what happens meanwhile."""
+        self._show(name)
+        yield
+        self._show("")
+
+    def _show(self, name: str) -> None:
+        (self.root / "window").write_text(name)
+        time.sleep(_SETTLE_SECONDS)
+
+    def found(self) -> dict[str, dict[str, Any]]:
+        """What the probe has said of each window."""
+        lines = map(json.loads, (self.root / "report").read_text().splitlines())
+        return {line["name"]: line for line in lines}
+
+    def is_up(self) -> bool:
+        """Whether CTS answers."""
+        try:
+            return httpx.get(f"{self.url}/", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def probed_server(root: Path, environ: Mapping[str, str]) -> Iterator[ProbedServer]:
+    """Such a server below this folder, with these variables."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    server = ProbedServer(f"http://127.0.0.1:{port}/cts", root)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "jupyter_server",
+            "--no-browser",
+            "--allow-root",
+            f"--port={port}",
+            f"--IdentityProvider.token={TOKEN}",
+            f"--ServerApp.root_dir={root}",
+            # The probe comes first: it may change what CTS is given.
+            "--ServerApp.jpserver_extensions={'loop_probe': True, 'cts_jupyter': True}",
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+            ),
+            "CTS_HOME": str(server.home),
+            "LOOP_PROBE": str(root / "report"),
+            "LOOP_PROBE_WINDOW": str(root / "window"),
+            **environ,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=(root / "server.log").open("wb"),
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not server.is_up():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the server did not start: {(root / 'server.log').read_text()}")
+            time.sleep(0.2)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
