@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from cts_core.engine import outcome as outcomes
+from cts_core.engine.aside import aside
 from cts_core.engine.container import move_container
 from cts_core.engine.ending import Ending
 from cts_core.engine.leases import Leases
@@ -199,7 +200,7 @@ class Advance:
     async def _start(self, job: JobSummary) -> None:
         try:
             record = await self._store.get_job(job.id)
-            plans = plan_job(record.job_input, record.image.entrypoint)
+            plans = await aside(plan_job, record.job_input, record.image.entrypoint)
             details = await self._site.start(record, plans)
         except NewerRecordError:
             await self._leases.give_back(job.id)

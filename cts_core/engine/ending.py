@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from cts_core.engine import outcome as outcomes
+from cts_core.engine.aside import aside
 from cts_core.engine.logs import log_folder
 from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
 from cts_core.model.base import utc_now
@@ -38,13 +39,14 @@ class Ending:
         containers = await self._containers(job)
         if state is JobState.ERROR:
             outcome = outcomes.failed(job, containers)
-        elif not outcomes.all_outputs(containers):
+        elif not any(container.outputs for container in containers):
             state = JobState.ERROR
             outcome = outcomes.usage(job, containers).model_copy(
                 update={"error": outcomes.NO_OUTPUTS, "admin_error": outcomes.NO_OUTPUTS}
             )
         else:
-            outcome = outcomes.completed(job, containers, await self._overwritten(containers))
+            actual = await self._overwritten(containers)
+            outcome = await aside(outcomes.completed, job, containers, actual)
         return state, await self._with_logs(job, outcome)
 
     async def canceled(self, job: JobSummary) -> JobOutcome:
@@ -69,7 +71,7 @@ class Ending:
         return outcomes.with_measures(containers, measured)
 
     async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:
-        paths = outcomes.overwritten(outcomes.all_outputs(containers))
+        paths = await aside(outcomes.overwritten, containers)
         answers = await self._objects.head(paths) if paths else []
         return {
             path: answer.crc64nvme or ""

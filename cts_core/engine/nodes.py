@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from cts_core.engine.aside import aside
 from cts_core.engine.container import check_number
 from cts_core.engine.leave import Leave, guarded
 from cts_core.engine.logs import log_path
@@ -14,6 +14,7 @@ from cts_core.engine.supply import PREFIX, WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
 from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
+from cts_core.model.job import S3File
 from cts_core.model.record import JobRecord
 from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
@@ -78,7 +79,7 @@ class Nodes:
         """What the worker is told. Raises NoSuchJobError, UnsupportedError."""
         if self._make_plan is None:
             raise UnsupportedError("This service has no site whose workers ask for their plans")
-        return await asyncio.to_thread(_told, self._make_plan, *await self._planned(container))
+        return await aside(_told, self._make_plan, *await self._planned(container))
 
     async def claim(self, container: ContainerId, claim: Claim) -> bool:
         """Whether this worker may run its container.
@@ -113,8 +114,7 @@ class Nodes:
     async def update(self, container: ContainerId, state: JobState, update: NodeUpdate) -> None:
         """The container has reached a state. Raises as ``ContainerUpdates.take``, and UnauthorizedError for outputs elsewhere."""
         leave = await self._leave(container)
-        for output in update.outputs or ():
-            leave.check(ObjectRequest(method="PUT", path=output.file))
+        await aside(_check_written, leave, update.outputs or ())
         await self._updates.take(container.job_id, container.number, state, update)
 
     async def _leave(self, container: ContainerId) -> Leave:
@@ -141,10 +141,7 @@ class Nodes:
     async def _planned(self, container: ContainerId) -> tuple[JobRecord, ContainerPlan]:
         job = await self._job(container.job_id)
         check_number(job, container.number)
-        # Of many files it takes long, in which nobody else would be served.
-        plan = await asyncio.to_thread(
-            plan_container, job.job_input, job.image.entrypoint, container.number
-        )
+        plan = await aside(plan_container, job.job_input, job.image.entrypoint, container.number)
         return job, plan
 
     async def _job(self, job_id: str) -> JobRecord:
@@ -159,6 +156,11 @@ class Nodes:
 
 def _weight(leave: Leave) -> int:
     return 1 + len(leave.inputs)
+
+
+def _check_written(leave: Leave, outputs: Sequence[S3File]) -> None:
+    for output in outputs:
+        leave.check(ObjectRequest(method="PUT", path=output.file))
 
 
 def _told(make_plan: PlanMaker, job: JobRecord, plan: ContainerPlan) -> dict[str, Any]:

@@ -26,14 +26,14 @@ _MAX_NAMED = 10
 """Of many failed containers or overwritten paths, this many are named."""
 
 
-def all_outputs(containers: Sequence[ContainerRecord]) -> list[S3File]:
+def _all_outputs(containers: Sequence[ContainerRecord]) -> list[S3File]:
     """Every output in the order of the containers, an overwritten path once per writer."""
     return [output for container in containers for output in container.outputs or []]
 
 
-def overwritten(outputs: Sequence[S3File]) -> list[str]:
+def overwritten(containers: Sequence[ContainerRecord]) -> list[str]:
     """The paths that more than one container wrote, sorted."""
-    times = Counter(output.file for output in outputs)
+    times = Counter(output.file for output in _all_outputs(containers))
     return sorted(path for path, count in times.items() if count > 1)
 
 
@@ -72,7 +72,7 @@ def completed(
     ``actual`` has the checksum that the store holds for each path that was written more than once: the
     last writer won, and only the store knows who that was.
     """
-    outputs = {output.file: output for output in all_outputs(containers)}
+    outputs = {output.file: output for output in _all_outputs(containers)}
     for path, crc64nvme in actual.items():
         outputs[path] = S3File(file=path, crc64nvme=crc64nvme)
     common = usage(job, containers)

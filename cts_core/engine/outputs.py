@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
+from cts_core.engine.aside import aside
 from cts_core.engine.family import MAX_FAMILY, find_family
 from cts_core.engine.owners import check_owner
 from cts_core.errors import IllegalParameterError
@@ -21,14 +18,6 @@ from cts_core.states import JobState
 
 MAX_OUTPUTS = 10_000
 """Outputs on one page."""
-
-_T = TypeVar("_T")
-# Tens of thousands of files take their time.
-_pool = ThreadPoolExecutor(1, thread_name_prefix="cts-outputs")
-
-
-async def _work(function: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(_pool, function)
 
 
 class Outputs:
@@ -57,8 +46,8 @@ class Outputs:
         for member in reversed(members):
             record = await self._store.get_job(member.id)
             containers = await self._store.containers(member.id)
-            await _work(functools.partial(merged.add_older, record, containers))
-        outputs, following = await _work(functools.partial(merged.page, after, limit))
+            await aside(merged.add_older, record, containers)
+        outputs, following = await aside(merged.page, after, limit)
         return JobOutputs.model_construct(
             outputs=outputs,
             jobs=[member.id for member in members],
@@ -71,17 +60,17 @@ class Merged:
     """The outputs of several jobs as of one. Pure."""
 
     def __init__(self) -> None:
-        self.outputs: dict[str, JobOutput] = {}
+        self._outputs: dict[str, _Written] = {}
         """By path."""
         self._inputs: set[str] = set()
         self._completed: set[str] = set()
 
     def page(self, after: str | None, limit: int) -> tuple[list[JobOutput], str | None]:
         """Outputs in the order of their paths, and after which path others follow."""
-        paths = sorted(path for path in self.outputs if after is None or path > after)
+        paths = sorted(path for path in self._outputs if after is None or path > after)
         shown = paths[:limit]
         following = shown[-1] if len(paths) > len(shown) else None
-        return [self.outputs[path] for path in shown], following
+        return [_told(path, *self._outputs[path]) for path in shown], following
 
     @property
     def open_inputs(self) -> int:
@@ -99,20 +88,21 @@ class Merged:
                 continue
             completed |= files
             for output in outputs:
-                self.outputs.setdefault(
-                    output.file,
-                    JobOutput.model_construct(
-                        file=output.file,
-                        crc64nvme=kept.get(output.file, output.crc64nvme),
-                        job_id=job.id,
-                        container=number,
-                    ),
-                )
+                crc64nvme = kept.get(output.file, output.crc64nvme)
+                self._outputs.setdefault(output.file, (crc64nvme, job.id, number))
         self._completed |= completed
         self._inputs.update(file.file for file in job.job_input.files)
 
 
+_Written = tuple[str | None, str, int | None]
+"""The checksum of an output, and which container of which job wrote it."""
 _Part = tuple[int | None, Sequence[S3FileWithDataID], Sequence[S3File]]
+
+
+def _told(path: str, crc64nvme: str | None, job_id: str, number: int | None) -> JobOutput:
+    return JobOutput.model_construct(
+        file=path, crc64nvme=crc64nvme, job_id=job_id, container=number
+    )
 
 
 def _completed_parts(job: JobRecord, containers: Sequence[ContainerRecord]) -> Iterator[_Part]:

@@ -60,7 +60,9 @@ class Resubmissions:
         known yet, and the CTSError of the first check that does not hold.
         """
         check_owner(user, await self._store.get_summary(job_id))
-        idempotency = idempotency_of(idempotency_key, f"{job_id} {resubmission.model_dump_json()}")
+        idempotency = idempotency_of(
+            idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json()}"
+        )
         known = await self._submissions.find(user, idempotency)
         if known is not None:
             return known

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cts_core.engine.access import PathAccess, check_site_roles
+from cts_core.engine.aside import aside
 from cts_core.engine.images import Images
 from cts_core.engine.inputs import accept
 from cts_core.engine.limits import Limits
@@ -16,6 +17,7 @@ from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     BucketNotFoundError,
+    CTSError,
     IllegalParameterError,
     PathNotFoundError,
 )
@@ -88,7 +90,7 @@ class Submissions:
 
         Raises the CTSError of the first check that does not hold.
         """
-        idempotency = idempotency_of(idempotency_key, submission.model_dump_json())
+        idempotency = await aside(idempotency_of, idempotency_key, submission.model_dump_json)
         return await self.find(user, idempotency) or await self.store(user, submission, idempotency)
 
     async def find(self, user: User, idempotency: Idempotency | None) -> str | None:
@@ -145,23 +147,15 @@ class Submissions:
         """Everything that ``submit`` would check, and the job as it would run. Stores nothing."""
         self._limits.check(user)
         checked = await self._check(user, submission.job_input())
-        return CheckResult(
-            image=checked.image,
-            containers=[_planned(plan) for plan in checked.plans],
-            input_file_count=len(checked.objects),
-            input_bytes=sum(found.size for found in checked.objects),
-            cpu_hours=checked.job.cpu_hours,
-            warnings=checked.warnings + await self._foresee(checked.job),
-        )
+        return await aside(_told, checked, await self._foresee(checked.job))
 
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
         await self._refdata.check_job(job, image)
         await self._check_output(user, job)
-        objects = await self._check_inputs(user, job)
-        job = _with_checksums(job, objects)
-        plans = plan_job(job, image.entrypoint)
+        found = await self._objects.head(await aside(self._open_inputs, user, job))
+        job, objects, plans = await aside(_planned_job, job, found, image.entrypoint)
         warnings = []
         if self._asks_sites:
             await self._sites.check_open(job.cluster)
@@ -200,15 +194,12 @@ class Submissions:
         if not self._access.is_restricted:
             await self._objects.probe(job.output_dir)
 
-    async def _check_inputs(self, user: User, job: JobInput) -> list[StoredObject]:
-        files = job.files
-        for file in files:
-            self._access.check_input(user, file.file)
-        found = await self._objects.head([file.file for file in files])
-        return [
-            accept(file.file, answer, file.crc64nvme)
-            for file, answer in zip(files, found, strict=True)
-        ]
+    def _open_inputs(self, user: User, job: JobInput) -> list[str]:
+        """The paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
+        paths = [file.file for file in job.files]
+        for path in paths:
+            self._access.check_input(user, path)
+        return paths
 
     async def _foresee(self, job: JobInput) -> list[str]:
         warnings = []
@@ -232,7 +223,7 @@ class Submissions:
         return warnings
 
 
-def idempotency_of(key: str | None, body: str) -> Idempotency | None:
+def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | None:
     """A client's key and the hash of what came with it. Raises IllegalParameterError."""
     if key is None:
         return None
@@ -240,7 +231,7 @@ def idempotency_of(key: str | None, body: str) -> Idempotency | None:
         raise IllegalParameterError(
             f"An Idempotency-Key is 1 to {MAX_IDEMPOTENCY_KEY} printable characters"
         )
-    return Idempotency(key, hashlib.sha256(body.encode()).hexdigest())
+    return Idempotency(key, hashlib.sha256(body().encode()).hexdigest())
 
 
 def _same_job(known: IdempotentJob, asked: Idempotency) -> str:
@@ -252,6 +243,18 @@ def _same_job(known: IdempotentJob, asked: Idempotency) -> str:
     return known.job_id
 
 
+def _planned_job(
+    job: JobInput, found: Sequence[StoredObject | CTSError], entrypoint: Sequence[str]
+) -> tuple[JobInput, list[StoredObject], list[ContainerPlan]]:
+    """The job with its checksums, its inputs, and what each container gets. Raises the first input's error."""
+    objects = [
+        accept(file.file, answer, file.crc64nvme)
+        for file, answer in zip(job.files, found, strict=True)
+    ]
+    job = _with_checksums(job, objects)
+    return job, objects, plan_job(job, entrypoint)
+
+
 def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
     return job.model_copy(
         update={
@@ -260,6 +263,17 @@ def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
                 for file, found in zip(job.files, objects, strict=True)
             ]
         }
+    )
+
+
+def _told(checked: _Checked, foreseen: Sequence[str]) -> CheckResult:
+    return CheckResult(
+        image=checked.image,
+        containers=[_planned(plan) for plan in checked.plans],
+        input_file_count=len(checked.objects),
+        input_bytes=sum(found.size for found in checked.objects),
+        cpu_hours=checked.job.cpu_hours,
+        warnings=[*checked.warnings, *foreseen],
     )
 
 

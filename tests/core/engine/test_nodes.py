@@ -9,6 +9,7 @@ import pytest
 from cts_core import errors
 from cts_core.engine import nodes as module
 from cts_core.engine import supply as supplies
+from cts_core.engine.leave import Leave
 from cts_core.engine.nodes import Nodes
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.supply import LIFETIME, WorkerSupply, hash_of
@@ -26,6 +27,7 @@ from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from tests.contract.records import CREATED, STARTED, insert, move
 from tests.core.engine.reporting import ReportingSite
 from tests.factories import CRC
+from tests.turns import turns
 
 KEYS = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")
 FILES = [{"file": f"data/in/{i}", "crc64nvme": CRC} for i in range(4)]
@@ -173,3 +175,25 @@ async def test_a_job_is_read_once_for_its_workers(nodes, store, monkeypatch):
         log = f"logs/x/{job.id}/container-{number}-stdout.txt"
         await nodes.grant(ContainerId(job.id, number), [ObjectRequest(method="PUT", path=log)])
     assert asked == [job.id]
+
+
+async def test_the_loop_turns_while_many_outputs_are_checked(nodes, store, monkeypatch):
+    job = await insert(store, cluster="kbase")
+    check = Leave.check
+    async with turns() as watch:
+
+        def watched(leave: Leave, request: ObjectRequest) -> None:
+            watch.look()
+            check(leave, request)
+
+        monkeypatch.setattr(Leave, "check", watched)
+        outputs = [
+            S3File.model_construct(file=f"data/out/{number}", crc64nvme=CRC)
+            for number in range(20_000)
+        ]
+        update = NodeUpdate.model_construct(time=utc_now(), outputs=outputs)
+        with pytest.raises(errors.JobStateError):
+            await nodes.update(ContainerId(job.id, 0), JobState.COMPLETE, update)
+    assert len(watch.looks) == len(outputs)
+    # On the loop, none would come between.
+    assert watch.between > 2

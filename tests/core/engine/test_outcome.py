@@ -52,7 +52,7 @@ def test_an_overwritten_path_is_one_output_with_the_checksum_that_the_store_hold
         container(0, outputs=outputs("data/out/a", "data/out/same")),
         container(1, outputs=outputs("data/out/same")),
     ]
-    assert outcome.overwritten(outcome.all_outputs(containers)) == ["data/out/same"]
+    assert outcome.overwritten(containers) == ["data/out/same"]
     found = outcome.completed(make_job_record(), containers, {"data/out/same": "//////////8="})
     assert found.output_file_count == 2
     assert {o.file: o.crc64nvme for o in found.outputs or []} == {

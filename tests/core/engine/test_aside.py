@@ -1,0 +1,57 @@
+"""What takes long for jobs of many files is done beside the event loop."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from cts_core.engine import advance, submit
+from cts_core.engine import outcome as outcomes
+from cts_core.engine.aside import aside
+from cts_core.engine.outputs import Merged
+from tests.core.engine.conftest import Bench, submission
+
+
+class Spy:
+    """Notes on which threads functions are called."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self.threads: dict[str, set[int]] = {}
+
+    def watch(self, owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+        threads = self.threads[name] = set()
+
+        def watched(*args: object, **kwargs: object) -> object:
+            threads.add(threading.get_ident())
+            return function(*args, **kwargs)
+
+        self._patch.setattr(owner, name, watched)
+
+
+async def test_no_step_of_a_job_computes_on_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    spy = Spy(monkeypatch)
+    spy.watch(submit.Submissions, "_open_inputs")
+    spy.watch(submit, "_planned_job")
+    spy.watch(submit, "idempotency_of")
+    spy.watch(submit, "_told")
+    spy.watch(advance, "plan_job")
+    spy.watch(outcomes, "overwritten")
+    spy.watch(outcomes, "completed")
+    spy.watch(Merged, "add_older")
+    await bench.prepare("a", "b")
+    await bench.engine.submissions.check(bench.user, submission(["a", "b"]))
+    job_id = await bench.submit(["a", "b"], num_containers=2)
+    await bench.ended(job_id)
+    await bench.engine.outputs.page(bench.user, job_id, family=False, after=None, limit=10)
+    assert all(spy.threads.values()), spy.threads
+    assert not any(threading.get_ident() in threads for threads in spy.threads.values())
+
+
+async def test_it_returns_and_raises_what_the_function_does():
+    assert await aside(int, "12", base=8) == 10
+    with pytest.raises(ZeroDivisionError):
+        await aside(lambda: 1 / 0)
