@@ -1,0 +1,48 @@
+"""Large bodies are read while the event loop goes on, and what is too much is refused before it is read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cts_core.errors import RequestValidationError
+from cts_jupyter.api.parse import MAX_ENTRIES, MAX_PARTS, read_json, read_request
+from cts_jupyter.api.route import find_route
+from cts_jupyter.api.table import ROUTES
+from tests.factories import CRC
+from tests.turns import turns
+
+
+def update(outputs: int) -> bytes:
+    """What a worker says at the end of its container."""
+    files = [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(outputs)]
+    return json.dumps({"time": "2026-03-04T12:00:00Z", "outputs": files}).encode()
+
+
+async def test_the_loop_turns_while_a_large_body_is_read() -> None:
+    body = update(MAX_ENTRIES)
+    async with turns() as watch:
+        in_one_call = await watch.held(lambda: json.loads(body))
+        assert await watch.held(lambda: read_json(body, None)) < in_one_call / 2
+
+
+async def test_the_loop_turns_while_a_large_update_is_checked() -> None:
+    body = update(MAX_ENTRIES // 4)
+    path = "/external_exec/jobs/x/container/0/update/complete"
+    found = find_route(ROUTES, "PUT", path)
+    assert isinstance(found, tuple)
+    async with turns() as watch:
+        in_one_call = await watch.held(lambda: json.loads(body))
+        ours = await watch.held(lambda: read_request(*found, "", body, None))
+        assert ours < in_one_call / 3
+
+
+@pytest.mark.parametrize("piece", ["[]", "{}", "0"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_read(piece: str) -> None:
+    body = f"[{','.join([piece] * (MAX_PARTS + 1))}]".encode()
+    with pytest.raises(RequestValidationError) as raised:
+        read_json(body, None)
+    (detail,) = raised.value.details
+    assert detail["type"] == "too_long"
+    assert str(MAX_PARTS) in detail["msg"]
