@@ -6,6 +6,7 @@ stages reference data stands in its place.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -57,6 +58,7 @@ class CTSExtension(ExtensionApp):
     _forwarder: Forwarder | None = None
     _core: Core | None = None
     _file: Path | None = None
+    _spares_collector = False
 
     def load_overrides(self) -> dict[str, Any]:
         """What the Jupyter configuration says."""
@@ -146,6 +148,7 @@ class CTSExtension(ExtensionApp):
         core = kind.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
         await core.start()
         self._core = core
+        self._spare_collector()
         service.start(core)
         path = url_path_join(serverapp.base_url, "cts")
         if core.identity.uses_host_login:
@@ -159,6 +162,17 @@ class CTSExtension(ExtensionApp):
             self.log.info(told, chosen.local_path, chosen.cts_url, path)
         else:
             self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
+
+    def _spare_collector(self) -> None:
+        """Have Python's collector look no more at what the server is made of, which stays.
+
+        Each of its full passes looks at all that is left, and holds the event loop meanwhile. A process that has
+        seen to it by itself is left alone.
+        """
+        self._spares_collector = not gc.get_freeze_count()
+        if self._spares_collector:
+            gc.collect()
+            gc.freeze()
 
     def _leave_file(self, serverapp: ServerApp, service: str | None = None) -> None:
         from cts_jupyter.connection import ServerFile, write_server_file  # noqa: PLC0415 - as above
@@ -198,6 +212,8 @@ class CTSExtension(ExtensionApp):
         if self._core is not None:
             core, self._core = self._core, None
             await core.stop()
+            if self._spares_collector:
+                gc.unfreeze()
 
 
 def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:

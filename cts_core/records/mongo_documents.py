@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
+from cts_core.model.files import to_input_files, to_outputs
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
     HTCondorDetails,
@@ -39,7 +40,6 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
-from cts_core.records.files import to_input_files, to_outputs
 from cts_core.states import JobState
 
 Document = Mapping[str, Any]

@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
+from cts_core.model.files import to_input_files, to_outputs
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 from cts_core.model.record import (
@@ -30,7 +31,6 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
-from cts_core.records.files import to_input_files, to_outputs
 from cts_core.records.sqlite_words import job_words
 from cts_core.states import JobState
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,31 @@ async def test_unusable_settings_leave_jupyter_running(
     assert (await server.http.get(f"{base}/api/status", headers=headers)).status_code == 200
     assert server_files(Path(server.app.root_dir)) == []
     assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """The tests' process as one of which nothing is frozen."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+async def test_the_collector_passes_over_what_a_running_server_is_made_of(
+    isolated: Path,
+    thawed: None,
+) -> None:
+    async with running_server(isolated, {}):
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    assert gc.get_freeze_count() == 0
+
+
+async def test_what_others_have_frozen_stays_so(isolated: Path, thawed: None) -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    async with running_server(isolated, {}):
+        assert gc.get_freeze_count() <= before
+    assert 0 < gc.get_freeze_count() <= before
 
 
 async def test_start_failure_is_told(isolated: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cts_core.model.base import utc_now
-from cts_core.model.job import S3File
+from cts_core.model.files import to_outputs
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.sites.local.spawn import worker_log
 from cts_core.sites.site import ContainerReport
@@ -119,9 +119,8 @@ def _from_result(
     number: int, steps: Sequence[ContainerTransition], result: Mapping[str, Any]
 ) -> ContainerReport:
     fields = {name: result.get(name) for name in ContainerOutcome.model_fields}
-    if fields["outputs"] is not None:
-        # The worker has checked the paths.
-        fields["outputs"] = [S3File.model_construct(**output) for output in fields["outputs"]]
+    # The worker has checked the paths.
+    fields["outputs"] = to_outputs(fields["outputs"])
     state, time = JobState(result["state"]), datetime.fromisoformat(result["time"])
     return ContainerReport(
         number, [*steps, *_last_steps(state, time)], ContainerOutcome.model_construct(**fields)

@@ -8,6 +8,9 @@ from typing import Any
 from cts_core.model.job import S3File, S3FileWithDataID
 
 _Stored = Mapping[str, Any]
+# One for all files, where each would have its own: Python's collector looks at every one of them, and nothing else runs.
+_OUTPUT_FIELDS = {"file", "crc64nvme"}
+_INPUT_FIELDS = {*_OUTPUT_FIELDS, "data_id"}
 
 
 def to_outputs(files: Sequence[_Stored] | None) -> list[S3File] | None:
@@ -15,7 +18,8 @@ def to_outputs(files: Sequence[_Stored] | None) -> list[S3File] | None:
     if files is None:
         return None
     return [
-        S3File.model_construct(file=file["file"], crc64nvme=file.get("crc64nvme")) for file in files
+        S3File.model_construct(_OUTPUT_FIELDS, file=file["file"], crc64nvme=file.get("crc64nvme"))
+        for file in files
     ]
 
 
@@ -25,7 +29,10 @@ def to_input_files(files: list[Any]) -> list[str] | list[S3FileWithDataID]:
         return files
     return [
         S3FileWithDataID.model_construct(
-            file=file["file"], crc64nvme=file.get("crc64nvme"), data_id=file.get("data_id")
+            _INPUT_FIELDS,
+            file=file["file"],
+            crc64nvme=file.get("crc64nvme"),
+            data_id=file.get("data_id"),
         )
         for file in files
     ]
