@@ -10,7 +10,7 @@ from typing import Any
 from cts_core.engine.access import PathAccess
 from cts_core.engine.family import find_family
 from cts_core.engine.owners import check_owner
-from cts_core.engine.submit import Submissions, idempotency_of
+from cts_core.engine.submit import Accepted, Submissions, idempotency_of
 from cts_core.errors import (
     BucketNotFoundError,
     FolderTakenError,
@@ -77,16 +77,20 @@ class Resubmissions:
         submission = Submission.model_construct(
             **dict(parent.job_input) | changes, labels=parent.labels
         )
-        store = partial(self._submissions.store, user, idempotency=idempotency, parent_id=job_id)
+        insert = partial(self._submissions.insert, user, idempotency=idempotency, parent_id=job_id)
         if resubmission.output_dir is not None:
-            return await store(submission)
+            return await insert(await self._submissions.accept(user, submission))
+        accepted: Accepted | None = None
         for folder in await self._folders(parent):
             self._access.check_output(user, folder)
-            if await self._is_empty(folder):
+            if not await self._is_empty(folder):
+                continue
+            if accepted is None:
                 fresh = submission.model_copy(update={"output_dir": folder})
-                # Another resubmission may have chosen it at the same moment.
-                with suppress(FolderTakenError):
-                    return await store(fresh, sole_folder=True)
+                accepted = await self._submissions.accept(user, fresh)
+            # Another resubmission may have chosen it at the same moment.
+            with suppress(FolderTakenError):
+                return await insert(accepted.into(folder), sole_folder=True)
         raise IllegalParameterError(
             f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
             "belong"

@@ -6,7 +6,7 @@ import hashlib
 import math
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.aside import aside
@@ -54,6 +54,19 @@ class _Checked:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """A submission that may be stored: every check has held, and it is counted."""
+
+    job: JobInput
+    image: JobImage
+    labels: dict[str, str]
+
+    def into(self, folder: str) -> Accepted:
+        """The same with another output folder, which is the caller's to check."""
+        return replace(self, job=self.job.model_copy(update={"output_dir": folder}))
+
+
 class Submissions:
     """Check and store jobs. The order of the checks is the contract's (facts §3)."""
 
@@ -91,7 +104,8 @@ class Submissions:
         Raises the CTSError of the first check that does not hold.
         """
         idempotency = await aside(idempotency_of, idempotency_key, submission.model_dump_json)
-        return await self.find(user, idempotency) or await self.store(user, submission, idempotency)
+        known = await self.find(user, idempotency)
+        return known or await self.insert(user, await self.accept(user, submission), idempotency)
 
     async def find(self, user: User, idempotency: Idempotency | None) -> str | None:
         """The job that the user's key stands for already. Raises IllegalParameterError if it is another's."""
@@ -100,22 +114,25 @@ class Submissions:
         known = await self._store.find_idempotent(user.name, idempotency.key)
         return _same_job(known, idempotency) if known else None
 
-    async def store(
+    async def accept(self, user: User, submission: Submission) -> Accepted:
+        """Make every check of a job that is to be stored. Raises the CTSError of the first that does not hold."""
+        await self._limits.submission(user, submission.num_containers)
+        checked = await self._check(user, submission.job_input())
+        return Accepted(checked.job, checked.image, submission.labels)
+
+    async def insert(
         self,
         user: User,
-        submission: Submission,
+        accepted: Accepted,
         idempotency: Idempotency | None,
         *,
         parent_id: str | None = None,
         sole_folder: bool = False,
     ) -> str:
-        """Check and store a job whose key stands for none yet, and return its id.
+        """Store a job whose key stood for none yet, and return its id.
 
-        Raises the CTSError of the first check that does not hold; with ``sole_folder`` FolderTakenError, where
-        another job has the output folder for itself.
+        Raises, with ``sole_folder``, FolderTakenError, where another job has the output folder for itself.
         """
-        await self._limits.submission(user, submission.num_containers)
-        checked = await self._check(user, submission.job_input())
         now = utc_now()
         job = JobRecord(
             id=str(uuid.uuid4()),
@@ -126,15 +143,15 @@ class Submissions:
                     state=JobState.CREATED, time=now, trans_id=str(uuid.uuid4()), recorded_at=now
                 )
             ],
-            job_input=checked.job,
-            image=checked.image,
-            input_file_count=len(checked.job.input_files),
-            labels=submission.labels,
+            job_input=accepted.job,
+            image=accepted.image,
+            input_file_count=len(accepted.job.input_files),
+            labels=accepted.labels,
             parent_id=parent_id,
         )
         known = await self._store.insert_job(
             job,
-            containers=checked.job.num_containers,
+            containers=accepted.job.num_containers,
             idempotency=idempotency,
             sole_folder=sole_folder,
         )

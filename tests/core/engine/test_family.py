@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -111,6 +111,27 @@ async def test_of_several_at_once_each_has_a_folder_of_its_own(bench: Bench):
     assert folders == [f"data/out-{n}/" for n in range(2, 7)]
     for job_id in ids:
         assert (await bench.ended(job_id)).state == "complete"
+
+
+async def test_who_loses_a_folder_to_another_is_not_checked_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    await bench.prepare("a")
+    first = await bench.submit(["a"])
+    asked: list[Sequence[str]] = []
+    head = bench.engine.submissions._objects.head
+
+    async def counted(paths: Sequence[str]) -> object:
+        asked.append(paths)
+        if len(asked) == 1:
+            # While it is checked another takes the folder that it has chosen.
+            await resubmit(bench, first)
+        return await head(paths)
+
+    monkeypatch.setattr(bench.engine.submissions._objects, "head", counted)
+    again = await bench.engine.jobs.get(bench.user, await resubmit(bench, first))
+    assert again.job_input.output_dir == "data/out-3/"
+    assert len(asked) == 2
 
 
 async def test_a_key_stands_for_one_resubmission(bench: Bench):
