@@ -170,8 +170,10 @@ def test_worker_killed(home: Home, point: str, states: Counter[str], ran: int) -
     home.count = 1
     server = home.start(f"{point}=kill")
     if point == "claim:before@1":
-        # Every worker of this server dies there; the next server's do not.
-        time.sleep(2)
+        # Every worker of this server dies there; the next server's do not. It takes its lock just before.
+        while not list(home.path.glob("**/local/jobs/*/*/lock")):
+            assert server.poll() is None
+            time.sleep(0.05)
         server.kill()
         server.wait()
         home.finish()
