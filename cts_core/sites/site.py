@@ -61,6 +61,15 @@ class RefdataReport:
     traceback: str | None = None
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What operators should know of a site, beyond its description."""
+
+    lines: Sequence[str] = ()
+    trouble: Sequence[str] = ()
+    """What keeps containers from running there, although it can be reached."""
+
+
 PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]
 """What a site makes of a container's plan for a worker that asks for it."""
 
@@ -135,6 +144,12 @@ class Site(Runner, Protocol):
 
         Empty when it knows nothing of it (any more). Never a secret.
         """
+
+    async def survey(self) -> Survey:
+        """Look at all that containers need here. May take some seconds."""
+
+    async def explain(self, job: JobSummary) -> list[str]:
+        """What the site's own machinery says of a live job, in sentences for operators."""
 
     async def clean(self, job_id: str) -> None:
         """Remove what the job left at the site."""

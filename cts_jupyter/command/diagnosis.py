@@ -50,6 +50,8 @@ class Facts:
     """Whether a server holds its lease now."""
     site_trouble: str | None
     """Why its site cannot be used, as far as is known here."""
+    at_site: Sequence[str]
+    """What the site says of it, sentence by sentence."""
     is_site_active: bool
 
     @property
@@ -113,6 +115,7 @@ def _live(facts: Facts) -> Iterator[str]:
     elif not facts.is_site_active:
         yield "Its site is switched off for new jobs; those that it has go on."
     yield _waits_for(facts)
+    yield from facts.at_site
     if facts.age > patience(job):
         yield (
             f"That is longer than it should take ({words.say_duration(patience(job))}): see docs/service.md, "

@@ -54,6 +54,7 @@ async def _facts(ground: Ground, job_id: str) -> Facts:
     now = utc_now()
     # It is had only where no server holds it, and has run out at once.
     is_free = is_live and bool(await store.take_leases([job.id], _OWNER, now=now, until=now))
+    trouble, at_site = await _at_site(ground, job) if is_live else (None, [])
     return Facts(
         job=job,
         containers=await store.containers(job.id),
@@ -61,7 +62,8 @@ async def _facts(ground: Ground, job_id: str) -> Facts:
         now=now,
         is_unadopted=is_unadopted,
         is_driven=is_live and not is_unadopted and not is_free,
-        site_trouble=await _site_trouble(ground, job) if is_live else None,
+        site_trouble=trouble,
+        at_site=at_site,
         is_site_active=job.cluster not in await store.inactive_sites(),
     )
 
@@ -76,21 +78,23 @@ def _site(ground: Ground, job: JobSummary) -> Site:
     return site
 
 
-async def _site_trouble(ground: Ground, job: JobSummary) -> str | None:
+async def _at_site(ground: Ground, job: JobSummary) -> tuple[str | None, list[str]]:
+    """Why the job's site cannot be used, if so, and what it says of the job."""
     try:
         site = _site(ground, job)
         await site.open(lambda _: None)
     except (CommandError, ConfigError, CTSError) as e:
-        return str(e)
+        return str(e), []
     try:
         async with asyncio.timeout(ASK_SECONDS):
             found = await site.describe()
+            if not found.available:
+                return found.unavailable_reason, []
+            return None, await site.explain(job)
     except TimeoutError:
-        return "it does not answer"
+        return "it does not answer", []
     except CTSError as e:
-        return str(e)
-    else:
-        return None if found.available else found.unavailable_reason
+        return str(e), []
     finally:
         await site.close()
 
@@ -103,6 +107,7 @@ def _for_scripts(facts: Facts, lines: list[str]) -> dict[str, Any]:
         "driven": facts.is_driven,
         "site_trouble": facts.site_trouble,
         "site_active": facts.is_site_active,
+        "at_site": list(facts.at_site),
         "unsent_events": [t.trans_id for t in facts.unsent],
         "audit": [entry.model_dump(mode="json") for entry in facts.audit],
         "why": lines,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Sequence
 
 from cts_core.config import load_settings
 from cts_core.model.site import Cluster, Site
@@ -16,7 +17,7 @@ from cts_jupyter.command.output import CommandError, Status, say, say_json
 async def check(arguments: argparse.Namespace) -> Status:
     """Open a configured site and ask it about itself. Raises CommandError and ConfigError."""
     from cts_core.engine import adapters  # noqa: PLC0415 - slow to import
-    from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - slow to import
+    from cts_core.sites.site import Survey  # noqa: PLC0415 - as above
 
     settings = load_settings()
     cluster = Cluster(arguments.site)
@@ -28,16 +29,20 @@ async def check(arguments: argparse.Namespace) -> Status:
     try:
         # In this order: once the survey is done, the site's own notes say the same again.
         found = await site.describe()
-        runtimes = await site.images.survey() if isinstance(site, LocalSite) else []
+        # One that is away has no more to say.
+        survey = await site.survey() if found.available or cluster is Cluster.LOCAL else Survey()
     finally:
         await site.close()
     trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]
+    trouble += survey.trouble
     if cluster is Cluster.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
-        say_json({**found.model_dump(mode="json"), "runtimes": runtimes, "trouble": trouble})
+        say_json(
+            {**found.model_dump(mode="json"), "survey": list(survey.lines), "trouble": trouble}
+        )
     else:
-        _say(found, runtimes, trouble)
+        _say(found, survey.lines, trouble)
     return Status.UNAVAILABLE if trouble else Status.FINE
 
 
@@ -60,14 +65,14 @@ def _check_folder(settings: Settings) -> list[str]:
     return []
 
 
-def _say(found: Site, runtimes: list[str], trouble: list[str]) -> None:
+def _say(found: Site, lines: Sequence[str], trouble: list[str]) -> None:
     say(
         f"{found.cluster.value}: {found.cpus_per_node} cpus and {found.memory_per_node_gb} GB a node, at most "
         f"{found.max_runtime_min} minutes a container"
     )
     for note in found.notes:
         say(f"note: {note}")
-    for line in runtimes:
+    for line in lines:
         say(line)
     for reason in trouble:
         say(f"wrong: {reason}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -217,3 +219,25 @@ def test_a_worker_that_dies_and_a_job_that_is_canceled(service: Service, gate: P
         "GET", f"/admin/jobs/{lost}/runner_status", service.admin, params={"container_number": 2}
     )
     assert status["JobStatus"] == 5
+
+
+def test_what_an_operator_sees_by_the_command(service: Service, gate: Path) -> None:
+    job_id = service.submit(f"{INITIALDIR}/{gate.name}")
+    service.until_state(job_id, "job_submitting")
+    (cluster,) = set(service.clusters(job_id))
+
+    def cts(*words: str) -> str:
+        environ = {**os.environ, **service.server.environ}
+        command = [sys.executable, "-m", "cts_jupyter.command", *words]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    why = cts("jobs", "why", job_id)
+    assert f"HTCondor has it as cluster {cluster}: {CONTAINERS} running." in why
+    checked = cts("sites", "check", "kbase")
+    assert "which knows this service as cts@pool.test" in checked
+    assert "it can be used" in checked
+    gate.touch()
+    service.until_state(job_id, "complete", "error")
+    assert "HTCondor" not in cts("jobs", "why", job_id)

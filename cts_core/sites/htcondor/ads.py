@@ -254,18 +254,19 @@ def _memory(ad: Ad) -> str:
 
 
 def _ran(ad: Ad, limit: int) -> str:
-    ran = f"it ran for {_time(ad.wall)}" if ad.wall else "it ran for too long"
-    return f"{ran}, and its limit is {_time(limit)}"
+    ran = f"it ran for {duration(ad.wall)}" if ad.wall else "it ran for too long"
+    return f"{ran}, and its limit is {duration(limit)}"
 
 
 def _rule(ad: Ad, reason: str) -> str:
     """The pool's own words name the limit; beside them, what was used."""
     words = _FROM_NODE.sub("", reason)[:MAX_REASON].rstrip(".")
-    used = f"it ran for {_time(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
+    used = f"it ran for {duration(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
     return f"its pool has a rule that says: {words}; {used}"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A number of seconds in words."""
     for size, unit in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
@@ -288,7 +289,7 @@ def lost_words(ad: Ad) -> str:
     """Why a container was given up whose node does not answer, for its owner."""
     return (
         "HTCondor has lost the node on which the container ran, and has not found it again for "
-        f"{_time(ad.seconds_lost)}. Submit it again."
+        f"{duration(ad.seconds_lost)}. Submit it again."
     )
 
 

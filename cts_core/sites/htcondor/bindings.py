@@ -222,6 +222,28 @@ class Pool:
         ]
         return {"misfits": misfits, "nodes": len(nodes), **_largest(nodes)}
 
+    def survey(self, ours: str, takes: str) -> dict[str, Any]:
+        """The schedd, and whom it knows us as (None: nobody who may write), the nodes, and the queue.
+
+        ``takers``: how many nodes are such that ``takes`` is true of them; the largest is of these.
+        """
+        where = self._locate()
+        user = None
+        with contextlib.suppress(htcondor2.HTCondorException):
+            user = self._name()
+        nodes = [_as_if_empty(ad) for ad in self._nodes()]
+        takers = [node for node in nodes if classad2.ExprTree(takes).eval(node) is True]
+        return {
+            "schedd": str(where.get("Name")),
+            "version": str(where.get("CondorVersion")).split()[1],
+            "user": user,
+            "is_pools_own": (user or "").endswith(_POOLS_OWN),
+            "nodes": len(nodes),
+            "takers": len(takers),
+            "statuses": [ad["JobStatus"] for ad in self.schedd.query(ours, ["JobStatus"])],
+            **_largest(takers),
+        }
+
     def _nodes(self) -> list[Any]:
         """The nodes of the pool, without the slots that were cut from them for what runs."""
         return list(

@@ -35,21 +35,24 @@ from cts_core.sites.htcondor.ads import (
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.history import before, remembered
+from cts_core.sites.htcondor.operators import job_words, survey_words
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.htcondor.submission import (
     CONTAINER_NUMBER,
     GIVEN_UP,
+    JOB_ID,
     NUMBER,
     Worker,
     any_job,
     any_started,
     check_user,
     itemdata,
+    of_group,
     submit_description,
     token_name,
 )
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
@@ -290,6 +293,24 @@ class HTCondorSite:
         """See the port. Raises UnavailableError."""
         constraint = f"{any_started([job.id])} && {CONTAINER_NUMBER} == {number}"
         return await self._pool.call("ad", constraint=constraint) or {}
+
+    async def survey(self) -> Survey:
+        """See the port. Raises UnavailableError."""
+        group = self._worker.settings.clientgroup
+        told = await self._pool.call(
+            "survey", ours=f"{JOB_ID} isnt undefined", takes=of_group(group) if group else "true"
+        )
+        return survey_words(told, group)
+
+    async def explain(self, job: JobSummary) -> list[str]:
+        """See the port. Raises UnavailableError."""
+        rows = await self._pool.call(
+            "query", constraint=any_started([job.id]), attributes=ATTRIBUTES
+        )
+        ads = read_ads(rows)
+        waiting = sorted({ad.cluster_id for ad in ads if ad.seconds_waiting})
+        pool = await self._pool.call("never_matching", clusters=waiting) if waiting else None
+        return list(job_words(ads, pool))
 
     async def clean(self, job_id: str) -> None:
         """See the port. Raises UnavailableError, IllegalParameterError for jobs that are not ours."""

@@ -115,7 +115,7 @@ def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
             "encrypt_input_files": token_name(f"$({NUMBER})"),
         }
     if settings.clientgroup:
-        description["requirements"] = f"regexp({quoted(settings.clientgroup)},CLIENTGROUP)"
+        description["requirements"] = of_group(settings.clientgroup)
     return description
 
 
@@ -142,6 +142,11 @@ def among(job_ids: Collection[str]) -> str:
 def any_started(job_ids: Sequence[str]) -> str:
     """As ``any_job``, without those of a start that was given up."""
     return f'({any_job(job_ids)}) && !regexp("^{GIVEN_UP}", RemoveReason ?: "")'
+
+
+def of_group(group: str) -> str:
+    """The expression that is true of this group's nodes."""
+    return f"regexp({quoted(group)},CLIENTGROUP)"
 
 
 def quoted(text: str) -> str:

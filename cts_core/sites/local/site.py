@@ -42,7 +42,7 @@ from cts_core.sites.local.reports import (
     worker_status,
 )
 from cts_core.sites.local.spawn import Spawner
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.s3_keys import S3Keys
 from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
@@ -308,6 +308,14 @@ class LocalSite:
         container = ContainerFolder(str(self._queue.folder(job.id) / str(number)))
         look = functools.partial(worker_status, container)
         return await asyncio.get_running_loop().run_in_executor(self._files, look)
+
+    async def survey(self) -> Survey:
+        """See the port: the runtimes, all of them tried now."""
+        return Survey(await self.images.survey())
+
+    async def explain(self, job: JobSummary) -> list[str]:  # noqa: ARG002 - the port's
+        """See the port. Nothing but its processes drives a container here."""
+        return []
 
     async def clean(self, job_id: str) -> None:
         """See the port."""

@@ -17,7 +17,7 @@ from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.sections import MongoSettings
-from cts_core.sites.site import RefdataReport
+from cts_core.sites.site import RefdataReport, Survey
 from tests.core.engine.conftest import Bench
 
 
@@ -77,6 +77,12 @@ class ReportingSite:
 
     async def runner_status(self, *_: object) -> dict[str, object]:
         return {}
+
+    async def survey(self) -> Survey:
+        return Survey()
+
+    async def explain(self, *_: object) -> list[str]:
+        return []
 
     async def clean(self, job_id: str) -> None:
         pass
