@@ -78,6 +78,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             process.kill()
             process.wait()
             raise
+    assert service.file.token not in (folder / "log").read_text()
 
 
 @dataclass

@@ -128,6 +128,11 @@ def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, p
         ("%cts ls -- x", "no use for words after '--'"),
         ("%cts nothing", "no command 'nothing'"),
         ("%cts status zzz", "begins with 'zzz'"),
+        ("%cts status 00000000-0000-4000-8000-000000000000", "No job with ID"),
+        ("%cts get {place}none/x .", "none/x"),
+        ("%cts files", "PREFIX"),
+        ("%cts ls --since 99999999999999d", "longer than any job"),
+        ("%cts ls --since 900000d", "further than any job"),
         ("%cts submit 'open", "not closed"),
     ],
 )  # fmt: skip
@@ -267,21 +272,6 @@ def test_a_timeout_while_waiting_leaves_the_job_alone(shell, submit):
 def test_names_inside_a_function_are_seen(shell, inputs, place):
     shell("def count(where):\n    table = %cts files $where -g {'?.txt'}\n    return len(table)\n")
     assert shell(f"count('{inputs}')") == 3
-
-
-def test_no_service_is_one_line(shell, monkeypatch, tmp_path):
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "nowhere"))
-    assert "CDM_TASK_SERVICE_URL" in shell.refusal("%cts ls")
-    monkeypatch.setenv("CDM_TASK_SERVICE_URL", "http://127.0.0.1:1/cts")
-    assert "cannot be reached" in shell.refusal("%cts ls")
-
-
-def test_a_service_elsewhere_by_its_url(shell, service, monkeypatch):
-    monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
-    assert "KBASE_AUTH_TOKEN" in shell.refusal("%cts whoami")
-    # Read late: the same session now has it.
-    monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)
-    assert str(shell("%cts whoami")).startswith("You are ana (full_admin) at 127.0.0.1:")
 
 
 def test_an_image_that_is_no_text(shell):
