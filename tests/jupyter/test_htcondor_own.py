@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from cts_core.checksum import crc64nvme_text
+from tests.core.worker.conftest import is_stopped
 from tests.services.condor import CondorPool
 from tests.services.containers import layer
 from tests.services.cts import CTSProcess
@@ -180,7 +181,11 @@ def test_a_job_is_read_while_it_runs_evicted_and_completes(
     for folder in after:
         (folder / "gate").touch()
     told = service.until_state(job_id, "complete", "error")
-    assert told["state"] == "complete", told
+    assert told["state"] == "complete", (
+        told.get("error"),
+        told.get("admin_error"),
+        service.log(job_id),
+    )
     outputs = {output["file"]: output["crc64nvme"] for output in told["outputs"]}
     for number, names in enumerate(("ab", "c")):
         path = f"{told['job_input']['output_dir']}/all-{number}"
@@ -211,3 +216,29 @@ def test_a_worker_that_is_killed_and_a_job_that_is_canceled(service: Service) ->
     # Nothing of them is left to itself.
     service.until(killed, lambda: not service.containers(killed))
     service.until(canceled, lambda: not service.containers(canceled))
+
+
+def test_a_runtime_is_not_used_up_while_htcondor_suspends_the_job(service: Service) -> None:
+    wait = "until [ -e /output_files/{} ]; do sleep 0.2; done"
+    job_id = service.submit(
+        f"{wait.format('go')}; echo resumed; {wait.format('gate')}", params={}, runtime=20
+    )
+    service.until(job_id, lambda: service.containers(job_id))
+    service.until_state(job_id, "job_submitted")
+    service.act("Suspend", job_id)
+
+    def is_suspended() -> bool:
+        return all(map(is_stopped, [service.worker(job_id), *service.containers(job_id)]))
+
+    service.until(job_id, is_suspended)
+    # Longer than the whole runtime.
+    time.sleep(22)
+    assert is_suspended()
+    service.act("Continue", job_id)
+    (folder,) = service.outputs()
+    (folder / "go").touch()
+    # Apptainer says of a container that ends in the very moment that it goes on, that the signal ended it.
+    service.until(job_id, lambda: service.log(job_id) == "resumed\n")
+    (folder / "gate").touch()
+    told = service.until_state(job_id, "complete", "error")
+    assert told["state"] == "complete", told

@@ -36,18 +36,22 @@ def eventually(condition: Callable[[], Any]) -> Any:
     return found
 
 
+def _state(pid: int) -> str:
+    """The letter by which the kernel says how a process is; X: it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
+    return _state(pid) not in "ZX"
 
 
 def is_stopped(pid: int) -> bool:
     """Whether a process stands still."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return _state(pid) == "T"
 
 
 def suspend(pids: Sequence[int], seconds: float) -> None:
