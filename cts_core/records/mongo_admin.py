@@ -12,9 +12,7 @@ from cts_core.model.site import Cluster
 from cts_core.records import mongo_documents as documents
 from cts_core.records.mongo_connection import Collections
 from cts_core.records.mongo_schema import literal, upsert
-
-MAX_AUDIT = 1000
-"""Entries that are kept of a job, the latest."""
+from cts_core.records.store import MAX_AUDIT
 
 
 async def check_job(db: Collections, job_id: str) -> None:

@@ -9,8 +9,14 @@ from collections.abc import Collection, Mapping
 from cts_core.model.job import MetaValue
 from cts_core.model.record import AuditEntry
 from cts_core.records import sqlite_rows as rows
+from cts_core.records.store import MAX_AUDIT
 
 AUDIT = "SELECT entry FROM audit WHERE job_id = ? ORDER BY seq"
+_FORGET = """
+    DELETE FROM audit WHERE job_id = ? AND seq <= (
+        SELECT seq FROM audit WHERE job_id = ? ORDER BY seq DESC LIMIT 1 OFFSET ?
+    )
+"""
 
 
 def check_job(db: sqlite3.Connection, job_id: str) -> None:
@@ -34,6 +40,7 @@ def add_audit(db: sqlite3.Connection, job_id: str, entry: AuditEntry) -> None:
     """Note what an operator did."""
     check_job(db, job_id)
     db.execute("INSERT INTO audit (job_id, entry) VALUES (?, ?)", (job_id, entry.model_dump_json()))
+    db.execute(_FORGET, (job_id, job_id, MAX_AUDIT))
 
 
 def audit(db: sqlite3.Connection, job_id: str) -> list[AuditEntry]:

@@ -28,6 +28,9 @@ from cts_core.records.refdata import RefdataRecords
 from cts_core.records.workers import WorkerRecords
 from cts_core.states import JobState
 
+MAX_AUDIT = 1000
+"""What operators did that is kept of a job: the latest."""
+
 
 @dataclass(frozen=True)
 class IdempotentJob:
@@ -106,7 +109,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         """Set and remove keys of the job's admin metadata, in one write. Keys may have dots."""
 
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
-        """Note what an operator did to the job."""
+        """Note what an operator did to the job. Only the latest ``MAX_AUDIT`` are kept."""
 
     async def audit(self, job_id: str) -> list[AuditEntry]:
         """What operators did to the job, oldest first."""

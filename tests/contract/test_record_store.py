@@ -31,7 +31,7 @@ from cts_core.model.record import (
     JobSummary,
 )
 from cts_core.model.update import MAX_SECONDS, NodeUpdate
-from cts_core.records.store import IdempotentJob, RecordStore
+from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
 from cts_core.states import JobState
 from tests.contract.records import (
     BEGINNING,
@@ -512,6 +512,16 @@ async def test_what_operators_did_is_kept_in_order(store, other):
     await other.add_audit(job.id, second)
     assert await store.audit(job.id) == [AUDITED, second]
     assert await store.audit(untouched.id) == []
+
+
+async def test_of_what_operators_did_the_latest_is_kept(store):
+    job, other = await insert(store), await insert(store)
+    for one in (job, other):
+        await store.add_audit(one.id, AUDITED)
+    again = AUDITED.model_copy(update={"action": "retry"})
+    await asyncio.gather(*(store.add_audit(job.id, again) for _ in range(MAX_AUDIT)))
+    assert await store.audit(job.id) == [again] * MAX_AUDIT
+    assert await store.audit(other.id) == [AUDITED]
 
 
 async def test_jobs_of_our_own_need_no_adoption(store):
