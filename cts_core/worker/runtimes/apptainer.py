@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL
 
 from cts_core.worker import processes
 from cts_core.worker.plan import WorkerPlan
@@ -25,6 +25,8 @@ _VARIABLE = "APPTAINERENV_"
 """What begins so reaches the container: the option for it splits values at commas."""
 _NOT_STARTED, _FATAL = 255, "FATAL:   "
 """Its own exit code when it cannot start the program, and how its last line then begins."""
+_RESUMED = 128 + SIGCONT
+"""Its exit code for a program that ends as it passes the signal to go on to it."""
 _GUARD = 'trap "" TERM HUP INT; read -r _; kill -s KILL -- "-$1"'
 """A shell that waits for the end of the worker's pipe. Apptainer itself outlives a worker that is killed: as it changes its
 rights on its start, the system forgets that it was to end with us."""
@@ -115,6 +117,12 @@ class ApptainerContainer(Descendants):
             if said.startswith(_FATAL):
                 said = said[len(_FATAL) :]
                 return Exit(None, start_failure(self._plan.entrypoint[0], said))
+        if code == _RESUMED:
+            return Exit(
+                code,
+                f"Container exit code: {code}. Apptainer says so also when a program ends in the moment in which HTCondor "
+                "resumes its job, and then not how. Submit it again.",
+            )
         return Exit(code)
 
     def _last_line(self) -> str:

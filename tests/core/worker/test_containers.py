@@ -237,6 +237,13 @@ def test_apptainer_has_an_image_once(use: Use, engine: Engine) -> None:
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
+def test_apptainer_does_not_say_how_a_program_ended_as_it_was_resumed(use: Use) -> None:
+    result = use("exit 146").run()
+    assert (result["state"], result["exit_code"]) == ("error", 146)
+    assert "in which HTCondor resumes its job" in result["error"]
+
+
 def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine) -> None:
     box = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
         runtime_command=apptainer.command, runtime_arguments=[],
