@@ -121,6 +121,7 @@ class Pool:
         *,
         entrypoint: Sequence[str] = (),
         layers: Sequence[bytes] | None = None,
+        **registered: str,
     ) -> str:
         """A registered image that runs a script of the shell, unless it has another entrypoint."""
         tag = uuid.uuid4().hex
@@ -131,7 +132,7 @@ class Pool:
             layers=[layer()] if layers is None else layers,
         )
         name = f"{self.doors.images_host}/fake/node:{tag}"
-        await self.call("POST", f"/admin/images/{name}", self.admin, json={})
+        await self.call("POST", f"/admin/images/{name}", self.admin, params=registered, json={})
         return name
 
     async def submit(self, script: str = "true", **changes: Any) -> tuple[str, list[str]]:

@@ -116,6 +116,39 @@ async def test_a_program_that_fails(pool: Pool) -> None:
     assert "error_processing_submitted" in [step["state"] for step in job["transition_times"]]
     assert await pool.log(job_id, stream="stderr") == "why\n"
     assert (await pool.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [3]
+    assert job["logpath"] == f"logs/container_logs/{job_id}"
+
+
+@pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
+async def test_reference_data_is_where_the_node_has_it(
+    pool: Pool, kbase_auth: KBaseAuth, tmp_path: Path
+) -> None:
+    registered = await pool.call("POST", "/admin/refdata/data/ana/in/a", pool.admin)
+    refdata_id = registered["id"]
+    service = kbase_auth.add("stager", "CTS_REFDATA_SERVICE")
+    update = f"/external_exec/refdata/{refdata_id}/kbase/update"
+    for state in ("download_submitted", "complete"):
+        await pool.call("PUT", f"{update}/{state}", service)
+    image = await pool.image(
+        "cat /ref/index > /output_files/copy; touch /ref/new || echo no >> /output_files/copy",
+        refdata_id=refdata_id,
+    )
+    params = {"refdata_mount_point": "/ref"}
+
+    job_id, (token,) = await pool.submit(image=image, params=params)
+    code, said = await pool.run(job_id, token)
+    assert code == 0, said
+    told = (await pool.until(job_id, "error", "complete"))["error"]
+    assert f"is not there: {tmp_path}/refdata/{refdata_id}" in told
+
+    folder = tmp_path / "refdata" / refdata_id
+    folder.mkdir(parents=True)
+    (folder / "index").write_text("reference\n")
+    job_id, (token,) = await pool.submit(image=image, params=params)
+    code, said = await pool.run(job_id, token)
+    assert code == 0, said
+    (output,) = (await pool.until(job_id, "error", "complete"))["outputs"]
+    assert output["crc64nvme"] == crc64nvme_text(b"reference\nno\n")
 
 
 def _bare(folder: Path) -> str:

@@ -72,6 +72,23 @@ async def _told(follower: Follower) -> set[int]:
     return {report.number for report in (await follower.poll(STATES)).get("j", ())}
 
 
+class CountingPool(PartialPool):
+    """It answers all questions, and remembers them."""
+
+    async def call(self, method: str, *, seconds: float | None = None, **arguments: Any) -> Any:
+        if method == "query":
+            self.asked.append(f"query {len(arguments['attributes'])}")
+        return await super().call(method, seconds=seconds, **arguments)
+
+
+@pytest.mark.parametrize("jobs", [1, 3000])
+async def test_a_cycle_is_one_question_however_many_jobs_there_are(jobs: int) -> None:
+    pool = CountingPool(*(HELD | {"CTSJobID": str(n), "ClusterId": n} for n in range(jobs)))
+    told = await _follower(pool).poll({str(n): [JobState.JOB_SUBMITTED] for n in range(jobs)})
+    assert len(told) == jobs
+    assert pool.asked == [f"query {len(ATTRIBUTES)}"]
+
+
 async def test_a_history_that_cannot_be_read_hides_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
