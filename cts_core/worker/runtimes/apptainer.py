@@ -52,9 +52,13 @@ def pull_command(plan: WorkerPlan, target: str) -> list[str]:
 
 def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
     """The command that runs the container. Pure."""
+    home = plan.environment.get("HOME", "")
     command = [
-        *(*plan.runtime_command, "exec", "--containall", "--no-home", "--no-eval", "--no-privs"),
-        *("--writable-tmpfs",),
+        # What it says of itself would be on the program's stderr.
+        *(*plan.runtime_command, "--silent", "exec"),
+        *("--containall", "--no-home", "--no-eval", "--no-privs", "--writable-tmpfs"),
+        # It takes this variable from nowhere else.
+        *(("--home", home) if home.startswith("/") and ":" not in home else ()),
         *(() if plan.network else ("--net", "--network", "none")),
     ]
     for mount, source in mounts(plan, folder).items():

@@ -148,7 +148,7 @@ def test_apptainer(plan: WorkerPlan) -> None:
     )
     command = apptainer.exec_command(plan, FOLDER)
     file = f"/home/images/{'ab' * 32}.sif"
-    assert command[:2] == ["apptainer", "exec"]
+    assert command[:3] == ["apptainer", "--silent", "exec"]
     assert {"--containall", "--no-home", "--no-eval", "--no-privs"} <= set(command)
     assert ("--network", "none") in _pairs(command)
     mounts = [value for option, value in _pairs(command) if option == "--mount"]

@@ -152,6 +152,14 @@ def test_missing_entrypoint(use: Use, engine: Engine) -> None:
 
 
 @every
+def test_a_home_of_its_own_and_nothing_but_its_own_words(use: Use) -> None:
+    box = use('echo "$HOME" > /output_files/home; echo err >&2', environment={"HOME": "/tmp"})
+    assert box.run()["state"] == "complete"
+    assert box.read("data/out/home") == b"/tmp\n"
+    assert box.read("data/logs/0-stderr.txt") == b"err\n"
+
+
+@every
 def test_arguments_that_are_too_long(use: Use, engine: Engine) -> None:
     box = use(arguments=["true", *["x" * 100_000] * 30])
     result = box.run()
