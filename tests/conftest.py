@@ -1,12 +1,14 @@
-"""The servers that tests may ask for by the names of their fixtures."""
+"""The servers that tests may ask for by the names of their fixtures, and a certificate for their own."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import os
+import subprocess
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             # Missing ones are the fixture's to tell.
             with contextlib.suppress(MissingError):
                 import_module(service).install()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """The files of a key and of its certificate, which nobody has issued, for a server at 127.0.0.1."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", str(key), "-out", str(cert)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("the openssl program is needed to make a certificate")
+    return key, cert

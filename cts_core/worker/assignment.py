@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
+from cts_core.worker.connection import Haste
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.service import RemoteGrants, Service
@@ -95,10 +96,12 @@ class Assignment:
             runtime_arguments=environ.get("CTS_RUNTIME_ARGUMENTS", ""),
         )
 
-    def service(self, pause: Callable[[float], None], *, patience: float | None = None) -> Service:
+    def service(
+        self, pause: Callable[[float], None], haste: Haste, *, patience: float | None = None
+    ) -> Service:
         """A way to the service, for one thread."""
         return Service(
-            Http(timeout=SILENCE_SECONDS),
+            Http(timeout=SILENCE_SECONDS, haste=haste),
             self.url,
             self.token,
             patience=self.patience if patience is None else patience,
@@ -106,13 +109,18 @@ class Assignment:
         )
 
     def objects(
-        self, inputs: list[str], pause: Callable[[float], None], *, patience: float | None = None
+        self,
+        inputs: list[str],
+        pause: Callable[[float], None],
+        haste: Haste,
+        *,
+        patience: float | None = None,
     ) -> S3Objects:
         """A way to the object store, for one thread and its lanes."""
         if self.keys is not None:
-            return S3Objects(self.keys.http(), KeyGrants(self.keys), pause=pause)
-        http = Http(timeout=SILENCE_SECONDS, insecure=self.insecure)
-        grants = RemoteGrants(self.service(pause, patience=patience), inputs)
+            return S3Objects(self.keys.http(haste), KeyGrants(self.keys), pause=pause)
+        http = Http(timeout=SILENCE_SECONDS, insecure=self.insecure, haste=haste)
+        grants = RemoteGrants(self.service(pause, haste, patience=patience), inputs)
         return S3Objects(http, grants, pause=pause)
 
     def make_folder(self) -> ContainerFolder:

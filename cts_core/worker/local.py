@@ -60,16 +60,16 @@ def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> Non
     failpoint("claim:after")
     processes.become_reaper()
     plan = WorkerPlan.load(folder.file(PLAN))
-    audience = _Nudge(nudge)
+    audience, stop = _Nudge(nudge), Stop()
 
     def reach(pause: Pause) -> Objects:
         if plan.objects_root:
             return Directory(plan.objects_root)
         if keys is None:
             raise S3Error("its job has its objects on S3, to which this server has no keys")
-        return S3Objects(keys.http(), KeyGrants(keys), pause=pause)
+        return S3Objects(keys.http(stop.haste), KeyGrants(keys), pause=pause)
 
-    result = Worker(folder, plan, Stop(), audience, reach).run()
+    result = Worker(folder, plan, stop, audience, reach).run()
     failpoint("result:before")
     _write_result(folder, result)
     failpoint("result:after")

@@ -76,7 +76,7 @@ class _Node:
     def __init__(self, task: Assignment) -> None:
         self._task = task
         self._stop = Stop()
-        self._service = task.service(self._pause)
+        self._service = task.service(self._pause, self._stop.haste)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -137,7 +137,8 @@ class _Node:
         remove_left(plan)
 
         def reach(pause: Pause) -> Objects:
-            return task.objects([entry.path for entry in plan.inputs], pause)
+            inputs = [entry.path for entry in plan.inputs]
+            return task.objects(inputs, pause, self._stop.haste)
 
         return Worker(folder, plan, self._stop, reporter, reach)
 
@@ -145,11 +146,12 @@ class _Node:
         def give_up(_: float) -> None:
             raise S3Error("the next time may do")
 
+        task, haste = self._task, self._stop.haste
         paths = {folder.file(f"{stream}.txt"): plan.log_paths[stream] for stream in STREAMS}
         return Reporter(
-            hurried=self._task.service(self._pause, patience=0),
+            hurried=task.service(self._pause, haste, patience=0),
             patient=self._service,
-            logs=LiveLogs(self._task.objects([], give_up, patience=0), paths),
+            logs=LiveLogs(task.objects([], give_up, haste, patience=0), paths),
         )
 
 

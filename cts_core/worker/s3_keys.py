@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, Mapping
 from urllib.parse import urlsplit
 
+from cts_core.worker.connection import Haste
 from cts_core.worker.sigv4 import Signer, query, quoted
 from cts_core.worker.transfer import Grant, Http
 
@@ -25,9 +26,9 @@ class S3Keys:
     insecure: bool = False
     """Whether any certificate will do."""
 
-    def http(self) -> Http:
+    def http(self, haste: Haste | None = None) -> Http:
         """A way to the server."""
-        return Http(timeout=self.timeout, ca_file=self.ca_file, insecure=self.insecure)
+        return Http(timeout=self.timeout, ca_file=self.ca_file, insecure=self.insecure, haste=haste)
 
 
 class KeyGrants:

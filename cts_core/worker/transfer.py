@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from typing import Dict, Generator, Iterable
 from urllib.parse import urlsplit
 
 from cts_core.worker.checksum import PIECE, Buffer
+from cts_core.worker.connection import Connection, Haste, SecureConnection
 
 MAX_ANSWER = 1 << 20
 """Bytes that are read of an answer that is no object."""
@@ -45,18 +46,38 @@ class Http:
     """Asks servers. For one thread at a time; no proxy is used, no redirect followed."""
 
     def __init__(
-        self, *, timeout: float, ca_file: str | None = None, insecure: bool = False
+        self,
+        *,
+        timeout: float,
+        ca_file: str | None = None,
+        insecure: bool = False,
+        haste: Haste | None = None,
     ) -> None:
         """``timeout``: seconds that a server may stay silent; ``ca_file``: whom to trust, None: as the system does."""
         self._timeout = timeout
         self._ca_file = ca_file
         self._insecure = insecure
+        self._haste = haste or Haste()
+        self._haste.join(self._give_up)
         self._server = ""
-        self._connection: HTTPConnection | None = None
+        self._connection: Connection | None = None
 
     def another(self) -> Http:
         """One like this, for another thread."""
-        return Http(timeout=self._timeout, ca_file=self._ca_file, insecure=self._insecure)
+        return Http(
+            timeout=self._timeout,
+            ca_file=self._ca_file,
+            insecure=self._insecure,
+            haste=self._haste,
+        )
+
+    def _give_up(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.break_off()
+
+    def _silence(self) -> float:
+        return self._haste.most(self._timeout)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -97,7 +118,7 @@ class Http:
 
         Raises Passing when it breaks off.
         """
-        expected, size = answer.length, 0
+        expected, size, connection = answer.length, 0, self._connection
         buffer = memoryview(bytearray(PIECE if expected is None else min(PIECE, expected + 1)))
         is_whole = False
         try:
@@ -107,7 +128,9 @@ class Http:
                 except (OSError, HTTPException) as e:
                     raise Passing(_reason(e)) from e
                 if not count:
-                    if expected is not None and size < expected:
+                    # Of one whose size was not told, the end may be ours.
+                    is_ours = connection is not None and connection.is_broken
+                    if is_ours if expected is None else size < expected:
                         raise Passing("the answer broke off")
                     is_whole = True
                     return
@@ -136,22 +159,24 @@ class Http:
             self.close()
             raise
 
-    def _to(self, scheme: str, netloc: str) -> HTTPConnection:
+    def _to(self, scheme: str, netloc: str) -> Connection:
         server = f"{scheme}://{netloc}"
-        if self._connection is None or self._server != server:
+        connection = self._connection
+        if connection is None or connection.is_broken or self._server != server:
             self.close()
             self._server = server
-            self._connection = self._connect(scheme, netloc)
-        return self._connection
+            connection = self._connection = self._connect(scheme, netloc)
+        connection.renew_patience()
+        return connection
 
-    def _connect(self, scheme: str, netloc: str) -> HTTPConnection:
+    def _connect(self, scheme: str, netloc: str) -> Connection:
         if scheme == "http":
-            return HTTPConnection(netloc, timeout=self._timeout)
+            return Connection(netloc, self._silence)
         context = ssl.create_default_context(cafile=self._ca_file)
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return HTTPSConnection(netloc, timeout=self._timeout, context=context)
+        return SecureConnection(netloc, self._silence, context)
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Sequence
 
+from cts_core.worker.connection import Haste
 from cts_core.worker.logs import BoundedLog
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.readable import readable_bytes
@@ -218,6 +219,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.haste = Haste()
+        """Begins with a SIGTERM: nobody waits on for a server."""
         self.wakeup, end = os.pipe()
         for fd in (self.wakeup, end):
             os.set_blocking(fd, False)
@@ -227,6 +230,7 @@ class Stop:
 
     def _ask(self, *_: object) -> None:
         self.asked = True
+        self.haste.begin()
 
     def clear(self) -> None:
         """Forget the wake-ups so far."""

@@ -181,21 +181,6 @@ async def test_our_client_works_through_it(server: Server, tmp_path: Path) -> No
 # Certificates.
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-             "-keyout", str(key), "-out", str(cert)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("the openssl program is needed to make a certificate")
-    return key, cert
-
-
 @pytest.mark.parametrize("trusted", ["nobody", "issuer", "everybody"])
 async def test_certificates(
     isolated: Path, certificate: tuple[Path, Path], trusted: str, monkeypatch: pytest.MonkeyPatch

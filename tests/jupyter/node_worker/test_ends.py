@@ -26,6 +26,8 @@ cat /input_files/large > /output_files/copy
 """
 SLOW = 0.3
 """Seconds that each piece takes by a slow door: the large file some forty."""
+SILENT = 600.0
+"""The same, by one that says nothing while a test runs."""
 PROMPT_SECONDS = 30.0
 """In which a worker that is told to end does so, on a busy machine."""
 
@@ -133,6 +135,25 @@ async def test_the_same_process_runs_again(pool: Pool, step: str, number: signal
     assert len(states) == len(set(states))
     assert (await pool.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [0]
     assert list(pool.running(job_id)) == []
+
+
+@pytest.mark.parametrize("runtime", ["podman"], indirect=True)
+@pytest.mark.parametrize("reach", [_downloading, _running, _uploading])
+async def test_a_worker_that_is_told_to_end_waits_for_no_server(pool: Pool, reach: Reach) -> None:
+    job_id, (token,) = await pool.submit(
+        image=await pool.image(SCRIPT), input_files=["data/ana/large"]
+    )
+    pool.doors.s3.delay = SLOW if reach is _downloading else 0.0
+    worker = await pool.start(job_id, token)
+    await reach(pool, job_id, worker)
+    for door in (pool.doors.s3, pool.doors.service):
+        door.delay = SILENT
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    code, said = await pool.ended(worker)
+    assert code == STOPPED, said
+    assert time.monotonic() - begun < PROMPT_SECONDS
+    await pool.nothing_is_left(worker, job_id)
 
 
 @pytest.mark.parametrize("runtime", ["podman", "docker"], indirect=True)

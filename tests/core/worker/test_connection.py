@@ -1,0 +1,257 @@
+"""Whoever waits for a server gives up at once when somebody is in haste, whatever the server was waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.server
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cts_core.worker import connection
+from cts_core.worker.connection import Haste
+from cts_core.worker.transfer import Grant, Http, Passing, Untrusted
+
+SILENCE = 300.0
+PROMPT = 60.0
+"""Seconds that a loaded machine may take."""
+_SYN_SENT = "02"
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PROMPT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Silent:
+    """Takes connections, says what a test wants at most, and nothing after that."""
+
+    def __init__(self, said: bytes = b"", backlog: int = 10) -> None:
+        self.said = said
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self.port = self.listener.getsockname()[1]
+        self.heard: list[bytes] = []
+        self.taken: list[socket.socket] = []
+
+    def listen(self) -> None:
+        """Take one, in a thread of its own."""
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        taken, _ = self.listener.accept()
+        self.taken.append(taken)
+        self.heard.append(taken.recv(1 << 16))
+        taken.sendall(self.said)
+
+    def close(self) -> None:
+        for end in (self.listener, *self.taken):
+            end.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Callable[..., Silent]]:
+    made: list[Silent] = []
+
+    def make(*given: bytes, **how: int) -> Silent:
+        made.append(Silent(*given, **how))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+class Asked:
+    """A request in a thread of its own."""
+
+    def __init__(self, http: Http, url: str, body: bytes = b"") -> None:
+        self.came: list[object] = []
+        headers = {"content-length": str(len(body))}
+        pieces = iter([memoryview(body)]) if body else None
+
+        def ask() -> None:
+            try:
+                self.came.append(http.ask("PUT", Grant(url, headers), pieces)[1])
+            except Passing as e:
+                self.came.append(e)
+
+        self._thread = threading.Thread(target=ask, daemon=True)
+        self._thread.start()
+
+    def is_given_up(self) -> bool:
+        self._thread.join(PROMPT)
+        return [type(one) for one in self.came] == [Passing]
+
+
+@pytest.fixture
+def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a test see what is given up, and not what is not waited for."""
+    monkeypatch.setattr(connection, "HASTE_SECONDS", SILENCE)
+
+
+@pytest.mark.usefixtures("no_haste_by_time")
+@pytest.mark.parametrize(
+    ("scheme", "said", "body"),
+    [
+        pytest.param("https", b"", b"", id="handshake"),
+        pytest.param("http", b"", b"", id="answer"),
+        pytest.param("http", b"", bytes(64 << 20), id="body"),
+        pytest.param("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"", id="half"),
+        pytest.param("http", b"HTTP/1.1 500 Oops\r\n\r\n{}", b"", id="refusal"),
+    ],
+)
+def test_what_is_under_way_is_given_up(
+    silent: Callable[..., Silent], scheme: str, said: bytes, body: bytes
+) -> None:
+    server, haste = silent(said), Haste()
+    server.listen()
+    http = Http(timeout=SILENCE, insecure=True, haste=haste)
+    asked = Asked(http, f"{scheme}://127.0.0.1:{server.port}/x", body)
+    until(lambda: server.heard)
+    haste.begin()
+    assert asked.is_given_up()
+    http.close()
+
+
+@pytest.mark.usefixtures("no_haste_by_time")
+def test_what_came_until_then_is_not_taken_for_all(silent: Callable[..., Silent]) -> None:
+    server, haste = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), Haste()
+    server.listen()
+    http = Http(timeout=SILENCE, haste=haste)
+    answer = http.open("GET", Grant(f"http://127.0.0.1:{server.port}/x", {}))
+    haste.begin()
+    came = []
+    with pytest.raises(Passing):
+        came.extend(map(bytes, http.pieces(answer)))
+    assert b"".join(came) == b"{}"
+
+
+def _connecting(port: int) -> int:
+    """How many connections to this port the system tries to make."""
+    return Path("/proc/net/tcp").read_text().count(f":{port:04X} {_SYN_SENT} ")
+
+
+@pytest.mark.usefixtures("no_haste_by_time")
+@pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere it cannot be seen")
+def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Silent]) -> None:
+    server, haste = silent(backlog=0), Haste()
+    with contextlib.ExitStack() as others:
+        while not _connecting(server.port):
+            # Until there is no room for those that are not taken.
+            other = others.enter_context(socket.socket())
+            other.settimeout(0)
+            assert other.connect_ex(("127.0.0.1", server.port)) == errno.EINPROGRESS
+        before = _connecting(server.port)
+        asked = Asked(Http(timeout=SILENCE, haste=haste), f"http://127.0.0.1:{server.port}/x")
+        until(lambda: _connecting(server.port) == before + 1)
+        haste.begin()
+        assert asked.is_given_up()
+        assert _connecting(server.port) == before
+
+
+def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
+    silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HASTE_SECONDS", 0.2)
+    good, haste = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Haste()
+    http = Http(timeout=SILENCE, haste=haste)
+    for _ in range(2):
+        # The second time the connection that was kept is of no use any more.
+        good.listen()
+        # As most machines, this one has more than one address by that name.
+        assert http.ask("GET", Grant(f"http://localhost:{good.port}/x", {}))[1] == "{}"
+        haste.begin()
+    begun = time.monotonic()
+    for way in (http, http.another()):
+        bad = silent()
+        bad.listen()
+        with pytest.raises(Passing, match="timed out"):
+            way.ask("GET", Grant(f"http://127.0.0.1:{bad.port}/x", {}))
+        way.close()
+    assert time.monotonic() - begun < PROMPT
+
+
+def test_a_worker_that_is_told_to_end_waits_for_no_silent_service(
+    silent: Callable[..., Silent], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / ".job.ad").write_text("ClusterId = 1\nProcId = 0\nJobCurrentStartDate = 1\n")
+    server = silent()
+    server.listen()
+    worker = subprocess.Popen(
+        [sys.executable, str(Path(connection.__file__).with_name("start_node.py"))],
+        env={
+            "PATH": os.environ["PATH"],
+            "JOB_ID": "some-job",
+            "CONTAINER_NUMBER": "0",
+            "SERVICE_ROOT_URL": f"http://127.0.0.1:{server.port}/cts",
+            "TOKEN_PATH": "token",
+            "_CONDOR_SCRATCH_DIR": str(tmp_path),
+            "_CONDOR_JOB_AD": str(tmp_path / ".job.ad"),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(lambda: server.heard)
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=PROMPT)
+    finally:
+        worker.kill()
+    assert worker.returncode == 128 + signal.SIGTERM
+    assert "Told to end" in said
+    # Well before a silent service would be given up.
+    assert time.monotonic() - begun < 30
+
+
+@pytest.fixture
+def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
+    """The port of a server that answers by TLS."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    key, cert = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_whose_certificate_is_trusted(secure: int, certificate: tuple[Path, Path]) -> None:
+    issuer = str(certificate[1])
+    for given, host in (({"ca_file": issuer}, "127.0.0.1"), ({"insecure": True}, "localhost")):
+        way = Http(timeout=PROMPT, **given)
+        for _ in range(2):
+            assert way.ask("GET", Grant(f"https://{host}:{secure}/x", {}))[1] == "{}"
+        way.close()
+    # The same address by another name.
+    for given, host in (({}, "127.0.0.1"), ({"ca_file": issuer}, "127.1")):
+        with pytest.raises(Untrusted):
+            Http(timeout=PROMPT, **given).ask("GET", Grant(f"https://{host}:{secure}/x", {}))
