@@ -8,7 +8,6 @@ from typing import Any
 
 from cts_core.engine.container import check_number
 from cts_core.engine.jobs import cancel_job
-from cts_core.engine.logs import check_container
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import admin_container_view, admin_view, event_of, list_view
 from cts_core.errors import IllegalParameterError, JobStateError
@@ -148,7 +147,7 @@ class AdminJobs:
         Raises IllegalParameterError for a container that the job does not have.
         """
         job = await self._store.get_summary(job_id)
-        check_container(job, number)
+        check_number(job, number, IllegalParameterError)
         if job.state is JobState.CREATED:
             return {}
         return await self._sites.get(job.cluster).runner_status(job, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from cts_core.engine.container import check_number
 from cts_core.engine.owners import check_owner
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -30,13 +31,6 @@ def log_folder(log_dir: str, job_id: str) -> str:
 def log_path(log_dir: str, job_id: str, number: int, stream: LogStream) -> str:
     """The object that holds one log of a container."""
     return join_path(log_folder(log_dir, job_id), stream.file_name(number))
-
-
-def check_container(job: JobSummary, number: int) -> None:
-    """Raise IllegalParameterError for a container that the job does not have."""
-    count = job.job_input.num_containers
-    if not 0 <= number < count:
-        raise IllegalParameterError(f"Container number must be < {count} for job {job.id}")
 
 
 class Logs:
@@ -66,7 +60,7 @@ class Logs:
         the end of a finished log, NoLogsError while no byte of the container's output is stored.
         """
         job = check_owner(user, await self._store.get_summary(job_id))
-        check_container(job, number)
+        check_number(job, number, IllegalParameterError)
         log = await self._find_log(job, number, stream, seek, length)
         if log is None or log.size == 0:
             (other,) = set(LogStream) - {stream}
