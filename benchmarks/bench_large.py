@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,8 @@ class Requests:
         name = (
             f"data/{FOLDER}/genome_{{0:06d}}/annotation-of-the-genome/genome_{{0:06d}}_proteins.tsv"
         )
-        outputs = [{"file": name.format(n), "crc64nvme": CRC} for n in range(OUTPUTS)]
+        numbers = random.Random(1).sample(range(OUTPUTS), OUTPUTS)
+        outputs = [{"file": name.format(n), "crc64nvme": CRC} for n in numbers]
         path = "/".join(["/external_exec/jobs", self.job_id, "container/0", *between, "update"])
         told = {"time": "2026-03-04T12:00:00Z"}
         for state in ("job_submitting", "job_submitted", "upload_submitting", "upload_submitted"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 
 from cts_core.engine.aside import aside
@@ -67,9 +68,11 @@ class Merged:
 
     def page(self, after: str | None, limit: int) -> tuple[list[JobOutput], str | None]:
         """Outputs in the order of their paths, and after which path others follow."""
-        paths = sorted(path for path in self._outputs if after is None or path > after)
+        # Not all of them in order: that is one long call of C, which holds the event loop from any thread.
+        left = (path for path in self._outputs if after is None or path > after)
+        paths = heapq.nsmallest(limit + 1, left)
         shown = paths[:limit]
-        following = shown[-1] if len(paths) > len(shown) else None
+        following = shown[-1] if len(paths) > limit else None
         return [_told(path, *self._outputs[path]) for path in shown], following
 
     @property

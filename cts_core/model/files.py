@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,24 +16,39 @@ _INPUT_FIELDS = {*_OUTPUT_FIELDS, "data_id"}
 
 def to_outputs(files: Sequence[_Stored] | None) -> list[S3File] | None:
     """Outputs of a job or a container."""
-    if files is None:
-        return None
-    return [
-        S3File.model_construct(_OUTPUT_FIELDS, file=file["file"], crc64nvme=file.get("crc64nvme"))
-        for file in files
-    ]
+    return None if files is None else list(map(_to_output, files))
 
 
 def to_input_files(files: list[Any]) -> list[str] | list[S3FileWithDataID]:
     """Input files, as paths or with what is known of them; all are as the first is."""
-    if isinstance(files[0], str):
-        return files
-    return [
-        S3FileWithDataID.model_construct(
-            _INPUT_FIELDS,
-            file=file["file"],
-            crc64nvme=file.get("crc64nvme"),
-            data_id=file.get("data_id"),
-        )
-        for file in files
-    ]
+    return files if isinstance(files[0], str) else list(map(_to_input, files))
+
+
+# From JSON, each file by a call of ours: a thread in one long call of C holds the event loop.
+
+
+def read_outputs(text: str | None) -> list[S3File] | None:
+    """Outputs of a job or a container, from their JSON."""
+    found: list[S3File] | None = json.loads(text, object_hook=_to_output) if text else None
+    return found
+
+
+def read_input_files(text: str) -> list[str] | list[S3FileWithDataID]:
+    """Input files, from their JSON."""
+    found: list[str] | list[S3FileWithDataID] = json.loads(text, object_hook=_to_input)
+    return found
+
+
+def _to_output(file: _Stored) -> S3File:
+    return S3File.model_construct(
+        _OUTPUT_FIELDS, file=file["file"], crc64nvme=file.get("crc64nvme")
+    )
+
+
+def _to_input(file: _Stored) -> S3FileWithDataID:
+    return S3FileWithDataID.model_construct(
+        _INPUT_FIELDS,
+        file=file["file"],
+        crc64nvme=file.get("crc64nvme"),
+        data_id=file.get("data_id"),
+    )

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
-from cts_core.model.files import to_input_files, to_outputs
+from cts_core.model.files import read_input_files, read_outputs
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 from cts_core.model.record import (
@@ -174,9 +174,9 @@ def to_record(
     job_input = JobInput.model_construct(
         _fields_set=preview.model_fields_set | {"input_files"},
         **dict(preview),
-        input_files=to_input_files(json.loads(input_files)),
+        input_files=read_input_files(input_files),
     )
-    fields["outputs"] = to_outputs(json.loads(outputs) if outputs else None)
+    fields["outputs"] = read_outputs(outputs)
     return JobRecord.model_construct(job_input=job_input, **fields)
 
 
@@ -222,7 +222,7 @@ def to_container(row: sqlite3.Row) -> ContainerRecord:
     return ContainerRecord.model_construct(
         **{
             **dict(outcome),
-            "outputs": to_outputs(json.loads(row["files"]) if row["files"] else None),
+            "outputs": read_outputs(row["files"]),
         },
         id=row["job_id"],
         sub_id=row["number"],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from cts_core.model.files import to_input_files, to_outputs
+from cts_core.model.files import read_input_files, read_outputs, to_input_files, to_outputs
 from cts_core.model.job import S3File, S3FileWithDataID
 from tests.factories import CRC
+from tests.turns import turns
 
 COUNT = 1000
 
@@ -23,6 +25,24 @@ def test_each_file_is_one_thing_to_the_collector(read: Callable[[object], Sequen
     gc.collect()
     assert len(files) == COUNT
     assert len(gc.get_objects()) - before < 1.1 * COUNT
+
+
+def test_json_becomes_the_same_models():
+    stored = [{"file": "data/a", "crc64nvme": CRC, "data_id": "a"}, {"file": "data/b"}]
+    assert read_input_files(json.dumps(stored)) == to_input_files(stored)
+    assert read_input_files(json.dumps(["data/a"])) == ["data/a"]
+    assert read_outputs(json.dumps(stored)) == to_outputs(stored)
+    assert read_outputs("[]") == []
+    assert read_outputs(None) is None
+
+
+async def test_the_loop_turns_while_stored_files_are_read():
+    text = json.dumps(
+        [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(200_000)]
+    )
+    async with turns() as watch:
+        in_one_call = await watch.held(lambda: json.loads(text))
+        assert await watch.held(lambda: read_outputs(text)) < in_one_call / 2
 
 
 def test_a_changed_copy_leaves_the_others_as_they_are():
