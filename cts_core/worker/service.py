@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from http import HTTPStatus
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
 from cts_core.worker.s3_refusals import S3Error
@@ -24,6 +24,8 @@ _GOOD_SECONDS = 300.0
 """For how long leave is used: well below the quarter of an hour that it is good for."""
 _TICK_SECONDS = 0.2
 """Between two looks at whether what is waited for is still wanted."""
+
+_Read = TypeVar("_Read")
 
 
 class ServiceError(Exception):
@@ -71,17 +73,16 @@ class Service:
 
     def plan(self) -> Dict[str, Any]:
         """What to do. Raises ServiceError."""
-        found: Dict[str, Any] = self._ask("GET", "plan")
-        return found
+        return self._ask("GET", "plan", _object)
 
     def claim(self, process: str, run: int, worker: str) -> bool:
         """Whether the container is ours to run. Raises ServiceError."""
         said = {"process": process, "run": run, "worker": worker}
-        return bool(self._ask("POST", "claim", said)["granted"])
+        return self._ask("POST", "claim", _granted, said)
 
     def update(self, state: str, said: Mapping[str, object]) -> None:
         """Say which state the container has reached. Raises ServiceError."""
-        self._ask("PUT", f"update/{quote(state)}", said)
+        self._ask("PUT", f"update/{quote(state)}", _nothing, said)
 
     def grants(
         self, requests: List[Dict[str, Any]], check: Callable[[], None] | None = None
@@ -90,24 +91,25 @@ class Service:
 
         ``check`` is called now and then between two tries; what it raises ends them.
         """
-        found = self._ask("POST", "objects", {"requests": requests}, check)["requests"]
+        found = self._ask("POST", "objects", _leaves, {"requests": requests}, check)
         if len(found) != len(requests):
             raise ServiceError(
                 f"The service was asked for {len(requests)} leaves and gave {len(found)}"
             )
-        return [Grant(one["url"], one["headers"]) for one in found]
+        return found
 
     def _ask(
         self,
         method: str,
         what: str,
+        read: Callable[[Any], _Read],
         said: Mapping[str, object] | None = None,
         check: Callable[[], None] | None = None,
-    ) -> Any:  # noqa: ANN401 - JSON
+    ) -> _Read:
         deadline, tries = time.monotonic() + (0 if self._is_away else self._patience), 0
         while True:
             try:
-                answer = self._try(method, what, said)
+                answer = self._try(method, what, read, said)
             except Untrusted as e:
                 raise ServiceError(f"The service's certificate is not to be trusted: {e}") from e
             except (Passing, Refused) as e:
@@ -135,7 +137,13 @@ class Service:
             self._pause(min(seconds, _TICK_SECONDS))
             seconds -= _TICK_SECONDS
 
-    def _try(self, method: str, what: str, said: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - JSON
+    def _try(
+        self,
+        method: str,
+        what: str,
+        read: Callable[[Any], _Read],
+        said: Mapping[str, object] | None,
+    ) -> _Read:
         data = b"" if said is None else json.dumps(said).encode()
         headers = {"authorization": f"Bearer {self._token}", "content-length": str(len(data))}
         if data:
@@ -145,10 +153,30 @@ class Service:
             method, Grant(f"{self._url}/{what}", headers), body, limit=MAX_PLAN
         )
         try:
-            return json.loads(text) if text else None
-        except ValueError as e:
+            return read(json.loads(text) if text else None)
+        except (ValueError, LookupError, TypeError) as e:
             # Somebody between us and the service.
-            raise Passing("what came is no JSON") from e
+            raise Passing("what came is no answer of CTS") from e
+
+
+def _object(answer: Any) -> Dict[str, Any]:  # noqa: ANN401 - JSON
+    return {**answer}
+
+
+def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON
+    granted = answer["granted"]
+    if isinstance(granted, bool):
+        return granted
+    raise TypeError
+
+
+def _leaves(answer: Any) -> List[Grant]:  # noqa: ANN401 - JSON
+    return [Grant(one["url"], {**one["headers"]}) for one in answer["requests"]]
+
+
+def _nothing(answer: Any) -> None:  # noqa: ANN401 - JSON
+    if answer is not None:
+        raise TypeError
 
 
 class _Wanted:

@@ -60,6 +60,24 @@ def test_what_may_pass_is_tried_again():
     assert {what for _, what, _ in http.asked} == {"/update/complete"}
 
 
+@pytest.mark.parametrize("page", ["[]", '"log in"', "3", '{"granted": "no"}', '{"requests": [1]}'])
+def test_what_another_than_the_service_says_is_no_answer(page: str):
+    asked, http, _ = service(page, '{"granted": false}')
+    assert asked.claim("1.0", 1, "w") is False
+    asked, http, _ = service(page, "")
+    asked.update("complete", {"outputs": []})
+    assert len(http.asked) == 2
+    asked, http, _ = service(page)
+    assert [leave.url for leave in asked.grants([{"method": "GET", "path": "b/o"}])] == ["b/o"]
+    assert len(http.asked) == 2
+
+
+@pytest.mark.parametrize("page", ["[]", '"log in"', "3"])
+def test_a_plan_is_an_object(page: str):
+    asked, _, _ = service(page, '{"cpus": 1}')
+    assert asked.plan() == {"cpus": 1}
+
+
 def test_pauses_grow_to_ten_minutes():
     asked, _, pauses = service(*[Passing("away")] * 30, "")
     asked.update("complete", {})
