@@ -87,10 +87,9 @@ async def _at_site(ground: Ground, job: JobSummary) -> tuple[str | None, list[st
         return str(e), []
     try:
         async with asyncio.timeout(ASK_SECONDS):
+            told = await site.explain(job)
             found = await site.describe()
-            if not found.available:
-                return found.unavailable_reason, []
-            return None, await site.explain(job)
+            return (None if found.available else found.unavailable_reason), told
     except TimeoutError:
         return "it does not answer", []
     except CTSError as e:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 
 from cts_core.config import load_settings
+from cts_core.errors import UnavailableError
 from cts_core.model.site import Cluster, Site
 from cts_core.settings import Settings
 from cts_jupyter import words
@@ -29,8 +30,9 @@ async def check(arguments: argparse.Namespace) -> Status:
     try:
         # In this order: once the survey is done, the site's own notes say the same again.
         found = await site.describe()
-        # One that is away has no more to say.
-        survey = await site.survey() if found.available or cluster is Cluster.LOCAL else Survey()
+        survey = await site.survey()
+    except UnavailableError as e:
+        survey = Survey(trouble=[str(e)])
     finally:
         await site.close()
     trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]

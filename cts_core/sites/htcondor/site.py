@@ -61,12 +61,13 @@ GONE_SECONDS = 20.0
 """The patience with workers that have said how their containers ended, and are not gone yet."""
 _GONE_TICK_SECONDS = 0.5
 PING_SECONDS = 5.0
-"""How long ``describe`` waits for the pool, and how long its answer is good for."""
+"""How long ``describe`` waits for the pool, and how long a good answer is good for."""
 SUBMIT_SECONDS = 0.02
 """What each container adds to the time that a submission may take."""
 FIRST_TRY = timedelta(seconds=3)
 """A job this new was not handed over before: a server that died on it would still hold its lease."""
 
+AWAY = "its pool of HTCondor does not answer"
 NO_STAGING = (
     "Reference data cannot be staged at the site kbase, as no staging service is set for it (refdata.server_url): "
     "use the image at another site, or have its operators set one."
@@ -115,7 +116,6 @@ class HTCondorSite:
             node_wait=worker.settings.node_wait_min * 60,
         )
         self._last_look = float("-inf")
-        self._why_not: str | None = None
 
     async def open(self, on_change: Callable[[str], None]) -> None:
         """See the port."""
@@ -146,16 +146,15 @@ class HTCondorSite:
 
     async def describe(self) -> SiteDescription:
         """See the port."""
-        if self._pool.is_at_work:
-            # What it does for somebody may take long: how it answered last tells as much as waiting for it would.
-            self._why_not = self._pool.trouble
-        elif time.monotonic() - self._last_look > PING_SECONDS:
+        # What it does for somebody may take long: how it answered last tells as much as waiting for it would.
+        is_due = self._pool.trouble or time.monotonic() - self._last_look > PING_SECONDS
+        if is_due and not self._pool.is_at_work:
             self._last_look = time.monotonic()
             try:
                 await self._pool.call("ping", seconds=PING_SECONDS)
-                self._why_not = None
             except UnavailableError as e:
-                self._why_not = str(e)
+                log.warning("The site kbase cannot be used: %s", e)
+        is_there = self._pool.trouble is None
         limits = SITE_LIMITS[self.cluster]
         return SiteDescription(
             cluster=self.cluster,
@@ -163,8 +162,9 @@ class HTCondorSite:
             memory_per_node_gb=limits.memory_per_node_gb,
             max_runtime_min=limits.max_runtime_min,
             active=True,
-            available=self._why_not is None,
-            unavailable_reason=self._why_not,
+            available=is_there,
+            # Anybody reads this: what the bindings say has addresses in it.
+            unavailable_reason=None if is_there else AWAY,
         )
 
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:

@@ -23,7 +23,7 @@ _OTHER_SCRIPT = (
     "CTS: the script that starts the worker is not what the job was submitted with: "
     "something between this node and CTS has changed it, or cut it off"
 )
-_USER = re.compile(r"[A-Za-z0-9_]+")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MIB = 1 << 20
 MAX_NAMED = 50
 """Up to so many jobs are named in a question."""
@@ -70,7 +70,7 @@ def check_user(user: str) -> None:
     if not _USER.fullmatch(user):
         raise UnsupportedError(
             f"The site kbase counts what users run by their names, and '{user}' is not one of letters, digits "
-            "and underscores"
+            "and underscores that begins with no digit"
         )
 
 

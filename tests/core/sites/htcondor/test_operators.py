@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cts_core.sites.htcondor.site import HTCondorSite
+from cts_core.errors import UnavailableError
+from cts_core.sites.htcondor.site import AWAY, HTCondorSite
 from tests.core.sites.htcondor.conftest import Ground
 from tests.services.condor import CPUS, DOMAIN, MEMORY_MIB, USER
 
@@ -42,6 +43,16 @@ async def test_who_may_not_submit(ground: Ground, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CONDOR_CONFIG", str(config))
     async with _made(ground) as site:
         assert "log in with IDTOKENS" in (await site.survey()).trouble[0]
+
+
+async def test_a_pool_that_is_away(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_CONDOR_COLLECTOR_HOST", "127.0.0.1:9")
+    async with _made(ground) as site:
+        described = await site.describe()
+        assert (described.available, described.unavailable_reason) == (False, AWAY)
+        # Operators are told more.
+        with pytest.raises(UnavailableError, match="HTCondor cannot be reached: Failed"):
+            await site.survey()
 
 
 async def test_a_pool_without_nodes(ground: Ground) -> None:
@@ -81,8 +92,10 @@ async def _says(ground: Ground, job, words: str) -> bool:
 @contextlib.asynccontextmanager
 async def _made(ground: Ground, **changes: str) -> AsyncIterator[HTCondorSite]:
     site = ground.make_site(**changes)
-    yield site
-    await site.close()
+    try:
+        yield site
+    finally:
+        await site.close()
 
 
 @contextlib.asynccontextmanager

@@ -165,7 +165,7 @@ def test_no_group_means_any_node() -> None:
     assert "requirements" not in submit_description(_job(), _worker(clientgroup=""))
 
 
-@pytest.mark.parametrize("user", ["ana.b", 'x"', "$(x)", "a b", ""])
+@pytest.mark.parametrize("user", ["ana.b", 'x"', "$(x)", "a b", "9ana", ""])
 def test_a_user_whom_the_pool_could_not_count(user: str) -> None:
     with pytest.raises(UnsupportedError):
         submit_description(_job().model_copy(update={"user": user}), _worker())
