@@ -61,7 +61,7 @@ def job_words(ads: Sequence[Ad], pool: Mapping[str, Any] | None) -> Iterator[str
     clusters = ", ".join(str(cluster) for cluster in sorted({ad.cluster_id for ad in ads}))
     yield f"HTCondor has it as cluster {clusters}: {_counted(ad.status for ad in ads)}."
     if pool is not None:
-        yield from _waiting([ad for ad in ads if ad.seconds_waiting], pool)
+        yield from _waiting([ad for ad in ads if ad.status == Status.IDLE], pool)
     odd = [ad for ad in ads if ad.status == Status.HELD or ad.seconds_lost]
     for ad in odd[:MAX_NAMED]:
         lost = f"; its node has not answered for {duration(ad.seconds_lost)}"
@@ -77,9 +77,9 @@ def _waiting(ads: Sequence[Ad], pool: Mapping[str, Any]) -> Iterator[str]:
     for cluster, misfit in misfits.items():
         ad = next(ad for ad in ads if ad.cluster_id == cluster)
         yield f"{misfit_words(ad, misfit, pool)} {misfit_admin_words(ad, misfit, pool)}."
-    first = max(ads, key=lambda ad: ad.seconds_waiting)
+    first = max(ads, key=lambda ad: ad.seconds_in_status)
     yield (
-        f"Container {first.number} has waited for its first node for {duration(first.seconds_waiting)}; for what, "
+        f"Container {first.number} has waited for a node for {duration(first.seconds_in_status)}; why, "
         f"condor_q -better-analyze {first.process} says on the schedd's machine."
     )
 

@@ -308,7 +308,7 @@ class HTCondorSite:
             "query", constraint=any_started([job.id]), attributes=ATTRIBUTES
         )
         ads = read_ads(rows)
-        waiting = sorted({ad.cluster_id for ad in ads if ad.seconds_waiting})
+        waiting = sorted({ad.cluster_id for ad in ads if ad.status == Status.IDLE})
         pool = await self._pool.call("never_matching", clusters=waiting) if waiting else None
         return list(job_words(ads, pool))
 
