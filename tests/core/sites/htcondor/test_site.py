@@ -178,6 +178,21 @@ async def test_a_script_that_was_changed_on_its_way_is_not_run(ground: Ground) -
     assert (ground.pool.pool / "work" / f"ran-{job.id}").exists()
 
 
+async def test_what_waits_runs_the_worker_that_it_was_submitted_with(ground: Ground) -> None:
+    full = await ground.start(HOLD_ON, cpus=CPUS)
+    await ground.until_running(full)
+    waits = await ground.start_own("echo old > /tmp/$JOB_ID")
+    await ground.run_own("echo new > /tmp/$JOB_ID")  # as a server of another release
+    after = ground.job()
+    await ground.hand_over(after)
+    await ground.site.cancel(full.id)
+    ran = {}
+    for job in (waits, after):
+        await ground.until_told(job)
+        ran[job.id] = (ground.pool.pool / "work" / job.id).read_text()
+    assert ran == {waits.id: "old\n", after.id: "new\n"}
+
+
 async def test_what_cannot_be_fetched_is_tried_again(ground: Ground, monkeypatch) -> None:
     monkeypatch.setattr(follow, "RELEASE_SECONDS", 0.0)
     ground.settings["archive_url"] = f"{ground.nodes.url}/none.tgz"
