@@ -53,13 +53,17 @@ class Connection(HTTPConnection):
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self.host, self.port, type=socket.SOCK_STREAM
         ):
-            line = socket.socket(family, kind, protocol)
+            line = None
             try:
+                # A name may have addresses of a kind that this system has not, such as IPv6.
+                line = socket.socket(family, kind, protocol)
                 self._take(line)
                 line.connect(address)
             except OSError as e:
-                error = e
-                line.close()
+                # Of the address that the system likes best.
+                error = error or e
+                if line is not None:
+                    line.close()
                 self.sock = None
             else:
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -183,6 +183,20 @@ def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
     assert time.monotonic() - begun < PROMPT
 
 
+def test_an_address_of_a_kind_that_the_machine_does_not_have_keeps_from_no_other(
+    silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    server.listen()
+    found = socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+    # As one of IPv6 where the system was started without it.
+    unknown = (socket.AF_UNSPEC, *found[0][1:])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
+    http = Http(timeout=PROMPT)
+    assert http.ask("GET", Grant(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
+    http.close()
+
+
 def test_a_worker_that_is_told_to_end_waits_for_no_silent_service(
     silent: Callable[..., Silent], tmp_path: Path
 ) -> None:
