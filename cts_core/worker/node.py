@@ -93,7 +93,7 @@ class _Node:
             log.warning("Another worker has container %d of job %s", task.number, task.job_id)
             return 0
         failpoint("node-claim:after")
-        plan = WorkerPlan.from_json(self._service.plan())
+        plan = self._service.plan()
         folder = task.make_folder()
         reporter = self._reporter(plan, folder)
         result = self._run(plan, folder, reporter)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
+from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3_refusals import S3Error
 from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
 
@@ -71,9 +72,9 @@ class Service:
         self._is_away = False
         """Whether the patience is used up: what comes next is tried once."""
 
-    def plan(self) -> Dict[str, Any]:
+    def plan(self) -> WorkerPlan:
         """What to do. Raises ServiceError."""
-        return self._ask("GET", "plan", _object)
+        return self._ask("GET", "plan", WorkerPlan.from_json)
 
     def claim(self, process: str, run: int, worker: str) -> bool:
         """Whether the container is ours to run. Raises ServiceError."""
@@ -157,10 +158,6 @@ class Service:
         except (ValueError, LookupError, TypeError) as e:
             # Somebody between us and the service.
             raise Passing("what came is no answer of CTS") from e
-
-
-def _object(answer: Any) -> Dict[str, Any]:  # noqa: ANN401 - JSON
-    return {**answer}
 
 
 def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON

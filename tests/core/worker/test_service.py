@@ -8,9 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3_refusals import S3Error
 from cts_core.worker.service import RefusalError, RemoteGrants, Service, ServiceError
 from cts_core.worker.transfer import Passing, Refused, Untrusted
+from tests.core.worker.conftest import Box
 
 NODE = "http://service.invalid/node"
 
@@ -49,6 +51,10 @@ def service(*answers: object, patience: float = 60) -> tuple[Service, Answers, l
     return made, http, pauses
 
 
+def _text(plan: WorkerPlan) -> str:
+    return json.dumps(plan.to_json())
+
+
 def test_what_may_pass_is_tried_again():
     # A proxy's own page says nothing of us, whatever its status.
     asked, http, pauses = service(
@@ -72,10 +78,13 @@ def test_what_another_than_the_service_says_is_no_answer(page: str):
     assert len(http.asked) == 2
 
 
-@pytest.mark.parametrize("page", ["[]", '"log in"', "3"])
-def test_a_plan_is_an_object(page: str):
-    asked, _, _ = service(page, '{"cpus": 1}')
-    assert asked.plan() == {"cpus": 1}
+@pytest.mark.parametrize(
+    "page", ["[]", '"log in"', "3", '{"status": "down"}', '{"inputs": []}', '{"inputs": [{}]}']
+)
+def test_what_is_no_plan_is_no_answer(box: Box, page: str):
+    asked, http, _ = service(page, _text(box.plan))
+    assert asked.plan() == box.plan
+    assert len(http.asked) == 2
 
 
 def test_pauses_grow_to_ten_minutes():
@@ -114,10 +123,11 @@ def test_patience_ends():
         asked.plan()
 
 
-def test_patience_is_used_up_once(monkeypatch):
+def test_patience_is_used_up_once(monkeypatch, box: Box):
+    plan = _text(box.plan)
     passing = iter(range(0, 1000, 25))
     monkeypatch.setattr("cts_core.worker.service.time.monotonic", lambda: next(passing))
-    asked, http, _ = service(*[Passing("away")] * 4, "{}", Passing("away"), "{}", patience=60)
+    asked, http, _ = service(*[Passing("away")] * 4, plan, Passing("away"), plan, patience=60)
     for tries in (3, 1):
         before = len(http.asked)
         with pytest.raises(ServiceError):
