@@ -20,32 +20,36 @@ from cts_core.worker.runtimes.holder import NAME, PLACE, is_gone, place
 
 _PATIENCE_SECONDS = 60.0
 """With each of the three commands."""
-_MOST = 100
-"""Containers that are looked at; the next worker sees more."""
+_MOST = 1000
+"""Containers that are looked at: more than live on one machine, or they could hide those that are left."""
 _FORM = f'{{{{.Id}}}} {{{{index .Config.Labels "{NAME}"}}}}'
 
 
 def remove_orphans(command: Sequence[str]) -> list[str]:
-    """End and remove the engine's containers whose holders are gone; returns their ids. Raises RuntimeFault."""
+    """End and remove the engine's containers whose holders are gone; returns the ids of those it removed.
+
+    Raises RuntimeFault. What the engine says of others goes to stderr.
+    """
     here = place()
     if not here:
         return []
     ours = ("--filter", f"label={PLACE}={here}")
-    found = _ask(command, "ps", "--all", "--quiet", "--no-trunc", *ours).split()[:_MOST]
+    found = _ask(command, "ps", "--all", "--quiet", "--no-trunc", *ours).out.split()[:_MOST]
     if not found:
         return []
     # One that has been removed meanwhile is complained of; the others are told.
-    lines = [
-        line.split() for line in _ask(command, "inspect", "--format", _FORM, *found).splitlines()
-    ]
+    told = _ask(command, "inspect", "--format", _FORM, *found).out
+    lines = [line.split() for line in told.splitlines()]
     orphans = [words[0] for words in lines if len(words) == 2 and is_gone(words[1])]  # noqa: PLR2004 - an id and a name
-    if orphans:
-        _ask(command, "rm", "--force", "--volumes", *orphans)
-    return orphans
+    if not orphans:
+        return []
+    answer = _ask(command, "rm", "--force", "--volumes", *orphans)
+    sys.stderr.write(answer.err)
+    return answer.out.split()
 
 
-def _ask(command: Sequence[str], *words: str) -> str:
-    return cli.run([*command, *words], patience=_PATIENCE_SECONDS).out
+def _ask(command: Sequence[str], *words: str) -> cli.Answer:
+    return cli.run([*command, *words], patience=_PATIENCE_SECONDS)
 
 
 def begin_removal(command: Sequence[str]) -> None:

@@ -1,0 +1,76 @@
+"""Which of an engine's containers are taken for those of workers that are gone, and what is told of them."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cts_core.worker.runtimes.holder import NAME, Holder
+from cts_core.worker.runtimes.orphans import remove_orphans
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere nobody can tell who lives"
+)
+_ENGINE = """#!/bin/sh
+cd "$(dirname "$0")"
+case $1 in
+ps) cat listed ;;
+inspect) shift 3; for id; do grep "^$id " inspected; done ;;
+rm)
+    shift 3
+    for id; do
+        if [ -e "stuck-$id" ]; then echo "cannot remove container \\"$id\\": device is busy" >&2; else echo "$id"; fi
+    done
+    ! ls stuck-* >/dev/null 2>&1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def holder() -> Iterator[str]:
+    """The name of one that lives."""
+    held = Holder()
+    yield held.labels[NAME]
+    held.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
+    """The command of an engine that has these containers, by their ids the names of their holders."""
+
+    def make(containers: Mapping[str, str]) -> list[str]:
+        (tmp_path / "listed").write_text("".join(f"{id_}\n" for id_ in containers))
+        lines = (f"{id_} {holder}\n" for id_, holder in containers.items())
+        (tmp_path / "inspected").write_text("".join(lines))
+        program = tmp_path / "engine"
+        program.write_text(_ENGINE)
+        program.chmod(0o755)
+        return [str(program)]
+
+    return make
+
+
+def test_those_are_removed_whose_holders_are_gone(engine, holder: str) -> None:
+    gone = uuid.uuid4().hex
+    command = engine({"a1": gone, "b2": holder, "c3": "", "d4": "no name", "e5": "x" * 200})
+    assert remove_orphans(command) == ["a1"]
+
+
+def test_what_the_engine_does_not_remove_is_not_said_to_be(engine, tmp_path, capfd) -> None:
+    command = engine({id_: uuid.uuid4().hex for id_ in ("a1", "b2", "c3")})
+    (tmp_path / "stuck-b2").touch()
+    assert remove_orphans(command) == ["a1", "c3"]
+    assert 'cannot remove container "b2": device is busy' in capfd.readouterr().err
+
+
+def test_many_that_live_hide_none_that_is_left(engine, holder: str) -> None:
+    # Docker tells the newest first, and podman the oldest.
+    for ids in (range(300, 0, -1), range(300)):
+        ids_ = [f"{number:04}" for number in ids]
+        left = ids_[-1]
+        command = engine(dict.fromkeys(ids_, holder) | {left: uuid.uuid4().hex})
+        assert remove_orphans(command) == [left]
