@@ -197,20 +197,20 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
             known = [known for known, _, _ in describe_settings()] + sorted(_SECTIONS)
             near = difflib.get_close_matches(name, known, n=1)
             yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
-        case "literal_error" | "enum":
-            expected = " or ".join(re.findall("'(.+?)'", details["ctx"]["expected"]))
-            yield f"{name}: {details['input']} is {_FEW}; use {expected}"
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
+        # What was given for these may hold secrets.
         case _ if name in _SECTIONS:
-            # What was given may hold secrets.
             yield (
                 f"{name} is a section, whose settings are set one by one: as {PREFIX}{name.upper()}{NESTING}..., or below "
                 f"[{name}] in cts.toml"
             )
-        case _ if name in SECRETS:
+        case _ if name in SECRETS or isinstance(details["input"], Mapping | list):
             yield f"{name}: {details['msg']}"
+        case "literal_error" | "enum":
+            expected = " or ".join(re.findall("'(.+?)'", details["ctx"]["expected"]))
+            yield f"{name}: {details['input']} is {_FEW}; use {expected}"
         case _:
             yield f"{name}: {details['msg']}, not {details['input']!r}"
 

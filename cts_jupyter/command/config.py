@@ -51,7 +51,8 @@ def _rows(sources: Sequence[Source], *, with_defaults: bool) -> Iterator[dict[st
 
 
 def _shown(name: str, value: object) -> str:
-    if name in SECRETS:
+    # What was set as a section, and is none, may have secrets in it.
+    if name in SECRETS or isinstance(value, Mapping):
         return HIDDEN
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"

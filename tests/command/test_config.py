@@ -87,11 +87,13 @@ def test_check_of_what_is_right(run: Run):
 def test_check_of_what_does_not_exist(run: Run):
     wrong = {"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"}
     wrong |= {"CTS_MONGO__PASWORD": "hide", "CTS_S3": '{"access_secret": "hide"}'}
+    wrong |= {"CTS_KAFKA__TOPIC__PASSWORD": "hide"}
     shown = run("config", "check", more=wrong)
     assert shown.returncode == 1
     assert "house is not a setting" in shown.stdout
     assert "mongo.pasword is not a setting; did you mean mongo.password?" in shown.stdout
     assert "s3 is a section" in shown.stdout
+    assert "kafka.topic: Input should be a valid string" in shown.stdout
     assert "hide" not in shown.stdout
 
 

@@ -251,6 +251,18 @@ def test_a_section_is_not_set_as_a_whole():
     assert "hidden" not in line
 
 
+def test_what_was_taken_for_a_section_is_not_shown(toml):
+    assert _refusal(environ=toml('[records]\nuser = "cts"\npassword = "hidden"')) == [
+        "records: Input should be 'sqlite' or 'mongo'"
+    ]
+    assert _refusal(environ={"CTS_MONGO__HOST__PASSWORD": "hidden"}) == [
+        "mongo.host: Input should be a valid string"
+    ]
+    assert _refusal({"kafka": {"bootstrap_servers": [["hidden"]]}}) == [
+        "kafka.bootstrap_servers.0: Input should be a valid string"
+    ]
+
+
 def test_sites_that_are_not_built_yet():
     assert _refusal({"sites": ["local", "perlmutter-jaws"]}) == [
         "sites.1: perlmutter-jaws is not available in this release; use local or kbase"
