@@ -88,6 +88,8 @@ class Advance:
         self._ending_room = asyncio.Semaphore(MAX_ENDING)
         self._ends_by = 0.0
         """Until when this cycle waits for ends, by the loop's clock."""
+        self._strays: set[str] = set()
+        """Jobs that were ended while they were started, until what was started of them is stopped."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -147,7 +149,7 @@ class Advance:
     async def cycle(self, jobs: Sequence[JobSummary]) -> None:
         """Take each of these jobs as far as it can go now. Raises UnavailableError."""
         live = {job.id: job for job in jobs if job.state not in self._passed_over}
-        if not live:
+        if not (live or self._strays):
             return
         await self._leases.take(live)
         mine = [job for job in live.values() if job.id in self._leases]
@@ -155,6 +157,7 @@ class Advance:
             if job.state is JobState.CREATED:
                 with about(job_id=job.id):
                     await self._start(job)
+        await self._stop_strays()
         following = [
             job for job in mine if job.state is not JobState.CREATED and job.id not in self._ending
         ]
@@ -212,14 +215,21 @@ class Advance:
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         else:
             if not await self._move(job, JobState.DOWNLOAD_SUBMITTED, details):
-                await self._take_back(job.id)
+                self._strays.add(job.id)
             self.hint(job.id)
 
-    async def _take_back(self, job_id: str) -> None:
-        """Stop what was started of a job that was ended meanwhile: nobody would look at it again."""
-        with contextlib.suppress(NewerRecordError):
-            if (await self._store.get_summary(job_id)).state in TERMINAL:
-                await self._site.cancel(job_id)
+    async def _stop_strays(self) -> None:
+        """Stop what was started of jobs that were ended meanwhile: nothing else looks at them again."""
+        for job_id in tuple(self._strays):
+            try:
+                if (await self._store.get_summary(job_id)).state in TERMINAL:
+                    await self._site.cancel(job_id)
+            except UnavailableError as e:
+                log.warning("Job %s was ended at its start, and is not stopped yet: %s", job_id, e)
+                continue
+            except CTSError as e:
+                log.warning("Job %s was ended at its start, and cannot be stopped: %s", job_id, e)
+            self._strays.discard(job_id)
 
     async def _is_stopped(self, job: JobSummary) -> bool:
         """Have a job that is being canceled stopped; whether nothing of it runs, or ever will."""

@@ -42,9 +42,11 @@ async def test_job_that_is_canceled_before_its_start_has_canceled_containers(ben
 class _SlowSite(ReportingSite):
     """Takes a job only after something has happened to it."""
 
-    def __init__(self, happens: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, happens: Callable[[str], Awaitable[None]], *, is_away_first: bool) -> None:
+        """``is_away_first``: whether the first to have a job stopped finds it away."""
         super().__init__()
         self._happens = happens
+        self.is_away_first = is_away_first
         self.stopped: list[str] = []
         self.is_told = asyncio.Event()
 
@@ -53,19 +55,25 @@ class _SlowSite(ReportingSite):
         return await super().start(*given)
 
     async def cancel(self, job_id: str) -> bool:
+        if self.is_away_first:
+            self.is_away_first = False
+            raise UnavailableError("it is away")
         self.stopped.append(job_id)
         self.is_told.set()
         return True
 
 
-async def test_what_is_started_of_a_job_that_has_ended_meanwhile_is_stopped(tmp_path: Path):
+@pytest.mark.parametrize("is_away_first", [False, True])
+async def test_what_is_started_of_a_job_that_has_ended_meanwhile_is_stopped(
+    tmp_path: Path, *, is_away_first: bool
+):
     async def end(job_id: str) -> None:
         # By another server, or an operator, while this one's site says nothing.
         times = {"time": utc_now(), "trans_id": "another"}
         store = bench.engine._store
         assert await store.transition(job_id, JobState.CREATED, JobState.ERROR, **times)
 
-    site = _SlowSite(end)
+    site = _SlowSite(end, is_away_first=is_away_first)
     async with bench_with(tmp_path, site) as bench:
         await bench.prepare("a")
         job_id = await bench.submit(["a"], cluster="kbase")
