@@ -44,23 +44,26 @@ class EventFeed:
 
     def __init__(self, client: CTSClient) -> None:
         self._client = client
+        self._beginning = threading.Lock()
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Listener]] = {}
         self._run: _Run | None = None
 
     def listen(self, job_id: str, listener: Listener) -> None:
         """Tell the listener of every change from before this call returned. Raises CTSClientError."""
-        with self._lock:
-            self._listeners.setdefault(job_id, set()).add(listener)
-            if self._run is not None:
-                return
-            self._run = run = _Run(self, self._client)
-        try:
-            run.start()
-        except BaseException:
-            # An interrupt, too: a run that never began would keep the next from beginning.
-            self.close()
-            raise
+        # Who comes while a stream begins waits for it, and begins another if it does not.
+        with self._beginning:
+            with self._lock:
+                self._listeners.setdefault(job_id, set()).add(listener)
+                if self._run is not None:
+                    return
+                self._run = run = _Run(self, self._client)
+            try:
+                run.start()
+            except BaseException:
+                # An interrupt, too: a run that never began would keep the next from beginning.
+                self.close()
+                raise
 
     def forget(self, job_id: str, listener: Listener) -> None:
         """Tell the listener nothing more; the last one to leave ends the stream."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import pytest
 from conftest import TOOL, Server, submission
 
 from cts_jupyter import job as job_module
+from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection
+from cts_jupyter.feed import EventFeed, Listener
 from cts_jupyter.job import Job
 from cts_jupyter.session import Session
 from cts_jupyter.transport import CTSConnectionError
@@ -47,3 +52,40 @@ async def test_a_beginning_that_broke_off_is_made_anew(
         session.close()
 
     await asyncio.to_thread(work)
+
+
+class _Silent:
+    """A stream without events."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._closed.wait(60)
+        return iter(())
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
+    listener = cast("Listener", object())
+    second = threading.Thread(target=lambda: feed.listen("second", listener))
+    asked: list[str] = []
+
+    def root() -> SimpleNamespace:
+        asked.append(threading.current_thread().name)
+        if len(asked) == 1:
+            second.start()
+            # It comes back too early, or waits for us.
+            second.join(0.2)
+            raise CTSConnectionError("away")
+        return SimpleNamespace(server_time=None)
+
+    feed = EventFeed(cast("CTSClient", SimpleNamespace(root=root, events=lambda after: _Silent())))
+    with pytest.raises(CTSConnectionError):
+        feed.listen("first", listener)
+    second.join(60)
+    assert asked == [threading.current_thread().name, second.name]
+    assert feed.watched() == ["second"]
+    feed.close()
