@@ -21,6 +21,8 @@ _MAX_DIGITS = 20
 """Of the length of a body: more than any has."""
 MAX_ENTRIES = 100_000
 """Of one list or object of a body. A million entries, each of them wrong, take minutes and gigabytes to refuse."""
+MAX_DEPTH = 100
+"""Of the lists and objects of a body: what is read in a thread of its own may be too deep to be written again from the loop."""
 MAX_PARTS = 1_000_000
 """Of a body, by the signs that begin lists and objects and part what is in them: more take long to be looked at."""
 _MAX_DETAILS = 1000
@@ -64,7 +66,7 @@ def read_request(
     if route.body_model is None:
         return read_parameters(route, path_texts, raw_query)
     value = read_json(body, content_type)
-    _check_entries(value)
+    _check_shape(value)
     details: list[Detail] = []
     try:
         found = read_parameters(route, path_texts, raw_query)
@@ -183,11 +185,21 @@ def _check_text(value: object) -> None:
         raise _invalid_json(str(e), 0) from e
 
 
-def _check_entries(value: object) -> None:
-    for part in _parts(value):
-        if isinstance(part, dict | list) and len(part) > MAX_ENTRIES:
-            told = f"No list or object may have more than {MAX_ENTRIES} entries, and one has {len(part)}"
-            raise RequestValidationError([_detail("too_long", ("body",), told, None)])
+def _check_shape(value: object) -> None:
+    parts = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+        for part in level:
+            if len(part) > MAX_ENTRIES:
+                told = f"No list or object may have more than {MAX_ENTRIES} entries, and one has {len(part)}"
+                raise RequestValidationError([_detail("too_long", ("body",), told, None)])
+        parts = [
+            inner for part in level for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+    told = f"Lists and objects may lie in each other {MAX_DEPTH} deep, and these lie deeper"
+    raise RequestValidationError([_detail("too_deep", ("body",), told, None)])
 
 
 def _parts(value: object) -> Iterator[object]:

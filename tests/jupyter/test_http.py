@@ -16,7 +16,7 @@ from conftest import Server, submission
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.api import base
-from cts_jupyter.api.parse import MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
+from cts_jupyter.api.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
 
 ORIGIN = "https://hub.berdl.kbase.us"
 
@@ -246,6 +246,16 @@ async def test_details_of_a_large_body_do_not_repeat_it(server: Server) -> None:
     details = error(answer)["request_validation_detail"]
     assert len(details) == 1000
     assert not any("input" in detail for detail in details)
+
+
+# Somewhere there, what could be read is too deep to be written into the answer.
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, *range(800, 1050, 10)])
+async def test_a_deep_body_is_refused_in_the_envelope(server: Server, depth: int) -> None:
+    body = b'{"a":' * depth + b"1" + b"}" * depth
+    answer = await server.post("/jobs", content=body)
+    assert answer.status_code == 400
+    kinds = {detail["type"] for detail in error(answer)["request_validation_detail"]}
+    assert kinds & {"too_deep", "json_invalid"} if depth > MAX_DEPTH else "missing" in kinds
 
 
 @pytest.mark.parametrize(
