@@ -53,6 +53,8 @@ class Job:
         self._state = summary.state if summary else None
         self._counts: Mapping[str, int] | None = None
         self._following = False
+        self._told = 0
+        """How often the feed told of its state."""
         self._lock = threading.Lock()
         self._is_ending = False
         self._ended = threading.Event()
@@ -212,12 +214,20 @@ class Job:
 
     def refresh(self) -> str:
         """Ask for the state, and return it."""
+        told = self._told
         state = self._session.client.status(self.id).state
-        self.on_change(Change(state=state))
+        # An answer may be older than what events told meanwhile, which goes on from there; only an end is final.
+        if told == self._told or words.has_ended(state):
+            self._take(Change(state=state))
         return state
 
     def on_change(self, change: Change) -> None:
         """Take in what became known; the feed calls this on its thread."""
+        if change.state is not None:
+            self._told += 1
+        self._take(change)
+
+    def _take(self, change: Change) -> None:
         with self._lock:
             # A look at the job and an event may come in either order: what has ended stays so.
             if self._is_ending or self._ended.is_set():

@@ -198,6 +198,30 @@ def test_a_hidden_tab_holds_no_stream_and_goes_on_from_its_cursor(open_notebook,
     expect_state(longer, "Cancelled")
 
 
+def test_a_live_card_asks_only_when_something_happens(open_notebook, lab, page):
+    notebook = open_notebook(submit("quiet", seconds=100))
+    card = notebook.card()
+    expect_state(card, "Running")
+    expect(card.locator(".stream")).to_have_text("Live", timeout=LONG)
+    job_id = card.locator("code").first.get_attribute("title")
+    page.wait_for_load_state("networkidle")
+    loads = []
+    page.on("request", lambda it: f"/cts/jobs/{job_id}" in it.url and loads.append(it.url))
+    page.wait_for_timeout(2_000)
+    assert loads == []
+    # What comes while the job is loaded may be newer than what is loaded.
+    page.locator("cts-job-card").evaluate("""(card) => {
+        card.refresh();
+        card.onTransition({trans_id: "x", state: "canceling", time: new Date().toISOString()});
+    }""")
+    page.wait_for_timeout(2_000)
+    assert len(loads) == 2
+    expect_state(card, "Running")
+    with lab.client() as client:
+        client.cancel(job_id)
+    expect_state(card, "Cancelled")
+
+
 def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook, page):
     notebook = open_notebook(submit("open", seconds=4))
     card = notebook.card()

@@ -16,7 +16,7 @@ from conftest import TOOL, Server, submission
 from cts_jupyter import job as job_module
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection
-from cts_jupyter.feed import EventFeed, Listener
+from cts_jupyter.feed import Change, EventFeed, Listener, _Run
 from cts_jupyter.job import Job
 from cts_jupyter.session import Session
 from cts_jupyter.transport import CTSConnectionError
@@ -89,3 +89,32 @@ def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
     assert asked == [threading.current_thread().name, second.name]
     assert feed.watched() == ["second"]
     feed.close()
+
+
+@pytest.mark.parametrize(
+    ("looked", "told", "then"),
+    [
+        ("job_submitting", Change(state="job_submitted"), "job_submitted"),
+        ("job_submitted", Change(containers={"job_submitted": 1}), "job_submitted"),
+        ("complete", Change(state="upload_submitted"), "complete"),
+    ],
+)
+def test_a_look_that_is_older_than_an_event_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, looked: str, told: Change, then: str
+) -> None:
+    session = Session(Connection("http://127.0.0.1:1/cts", lambda: "token"))
+    monkeypatch.setattr(_Run, "start", lambda _: None)
+    monkeypatch.setattr(
+        session.client, "status", lambda _: SimpleNamespace(state="download_submitted")
+    )
+    job = Job(session, "a-job")
+    job.follow()
+
+    def answer(job_id: str) -> SimpleNamespace:
+        session.feed.tell(job_id, told)
+        return SimpleNamespace(state=looked)
+
+    monkeypatch.setattr(session.client, "status", answer)
+    assert job.refresh() == looked
+    assert job.state == then
+    session.close()

@@ -117,6 +117,8 @@ class JobCard extends HTMLElement {
   }
 
   onTransition(event) {
+    // What is being loaded may be older than this, and is shown once it is here.
+    if (this.#loading) this.#stale = true;
     if (!this.#job || this.#seen.has(event.trans_id)) return;
     this.#seen.add(event.trans_id);
     if (hasEnded(event.state)) {

@@ -123,9 +123,11 @@ class EventStream {
   }
 
   add(listener) {
+    if (this.#listeners.has(listener)) return;
     this.#listeners.add(listener);
     listener.onStream(this);
     if (this.#source) {
+      // What changed before it listened was told to others alone.
       if (this.state === "live") listener.refresh();
     } else if (!this.#timer) this.#open();
   }
