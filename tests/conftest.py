@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.services.server import MissingError
+
+# jsonschema takes it for URIs of schemas where it is installed, and it builds its grammars for two seconds.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 SERVICES = [
     "tests.services.apptainer",

@@ -27,6 +27,8 @@ from cts_core.sections import S3Settings
 from tests.services.proxy import Proxy
 from tests.services.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 _BUCKETS = b"<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>"
 
 

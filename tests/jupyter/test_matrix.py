@@ -22,6 +22,8 @@ from cts_jupyter.api.table import ROUTES
 from tests.factories import make_job_record
 from tests.simulators.kbase_auth import KBaseAuth
 
+pytestmark = pytest.mark.slow
+
 OWNER = "ana"
 JOB = "0c1d53a4-6a5e-4b59-9e80-6c39e80b8e11"
 VALUES = {

@@ -20,6 +20,7 @@ def update(outputs: int) -> bytes:
     return json.dumps({"time": "2026-03-04T12:00:00Z", "outputs": files}).encode()
 
 
+@pytest.mark.slow
 async def test_the_loop_turns_while_a_large_body_is_read() -> None:
     body = update(MAX_PARTS // 4)
     async with turns() as watch:
@@ -27,6 +28,7 @@ async def test_the_loop_turns_while_a_large_body_is_read() -> None:
         assert await watch.held(lambda: read_json(body, None)) < in_one_call / 2
 
 
+@pytest.mark.slow
 async def test_the_loop_turns_while_a_large_update_is_checked() -> None:
     body = update(MAX_ENTRIES)
     path = "/external_exec/jobs/x/container/0/update/complete"

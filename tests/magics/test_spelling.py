@@ -21,6 +21,8 @@ from cts_jupyter.magics.yaml_cell import load_cell
 from cts_jupyter.spelling import SpellingError, as_line, as_python, as_yaml
 from tests.magics.test_arguments import argument_lists, text
 
+pytestmark = pytest.mark.slow
+
 NOTHING = Namespace({})
 printable = st.text(
     st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="';/"),

@@ -28,6 +28,8 @@ from tests.core.worker.conftest import eventually, is_alive
 from tests.factories import make_image
 from tests.sites import Ground, local_ground, local_site, opened
 
+pytestmark = pytest.mark.slow
+
 ANA = User("ana")
 WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
 linux_only = pytest.mark.skipif(
