@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -187,7 +188,15 @@ def test_watch_fails_the_cell_of_a_job_that_failed(shell, submit):
     assert shell.run(submit(out="good/", options="--watch")).error is None
 
 
-def test_an_interrupted_watch_leaves_the_job_alone(shell, submit, monkeypatch):
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """As in a kernel, whatever the tests were started by: what a shell runs in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_watch_leaves_the_job_alone(shell, submit, monkeypatch, interrupts):
     job = shell(submit("wait /output_files/o"))
     watched = threading.Event()
     wait = Job.wait
