@@ -22,7 +22,8 @@ CACHE = Path(os.environ.get("TESTS_SERVICES_CACHE") or Path.home() / ".cache" / 
 START_SECONDS = 90
 STOP_SECONDS = 20
 _FIRST_PORT, _LAST_PORT = 15_000, 32_000
-"""Below the ports of outgoing connections: one of those may come between the choice and the server's start."""
+"""Not those of outgoing connections, one of which may come between the choice and the server's start; see .ci/run."""
+_RUNS = 16
 
 
 class MissingError(Exception):
@@ -56,8 +57,10 @@ def installing(name: str) -> Iterator[Path]:
 
 def free_port() -> int:
     """A port that nobody listens on now, and that the system gives to no outgoing connection."""
+    # Of test runs side by side each has its own: a slow server is a while in taking the port that it was given.
+    run = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RUNS
     while True:
-        port = random.randrange(_FIRST_PORT, _LAST_PORT)
+        port = random.randrange(_FIRST_PORT + run, _LAST_PORT, _RUNS)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
