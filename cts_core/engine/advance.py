@@ -34,12 +34,7 @@ from cts_core.events.outbox import Outbox
 from cts_core.logs import about
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobProgress
-from cts_core.model.record import (
-    ContainerOutcome,
-    ContainerTransition,
-    JobOutcome,
-    JobSummary,
-)
+from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore

@@ -15,6 +15,7 @@ from pymongo.database import Database
 from cts_core.model.base import utc_now
 from cts_core.sections import MongoSettings
 from tests.core.test_mongo_deployed import DEPLOYED, DONE, live_job
+from tests.services.mongo import variables
 
 from .conftest import Run
 
@@ -53,14 +54,7 @@ def db(mongo, mongo_settings) -> Iterator[Database]:
 @pytest.fixture
 def cts(run: Run, db: Database, mongo_settings: MongoSettings) -> Run:
     """The command, on that database."""
-    more = {
-        "CTS_RECORDS": "mongo",
-        "CTS_MONGO__HOST": mongo_settings.host,
-        "CTS_MONGO__DB": mongo_settings.db,
-        "CTS_MONGO__USER": mongo_settings.user,
-        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
-    }
-    return partial(run, more=more)
+    return partial(run, more=variables(mongo_settings))
 
 
 def waiting(cts: Run, *words: str) -> list[str]:

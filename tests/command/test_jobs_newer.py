@@ -14,6 +14,7 @@ from cts_core.records.mongo import MongoStore
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.factories import make_job_record
+from tests.services.mongo import variables
 
 from .conftest import Run
 
@@ -37,13 +38,7 @@ def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
 @pytest.fixture
 def records(mongo_settings: MongoSettings) -> dict[str, str]:
     """The settings by which the command finds the database."""
-    return {
-        "CTS_RECORDS": "mongo",
-        "CTS_MONGO__HOST": mongo_settings.host,
-        "CTS_MONGO__DB": mongo_settings.db,
-        "CTS_MONGO__USER": mongo_settings.user,
-        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
-    }
+    return variables(mongo_settings)
 
 
 async def test_stuck_lists_all_but_what_is_beyond_it(

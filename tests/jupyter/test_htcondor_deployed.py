@@ -27,6 +27,7 @@ from tests.core.test_mongo_deployed import DEPLOYED, live_job
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase
+from tests.services.mongo import variables
 from tests.services.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -147,13 +148,7 @@ def db(mongo, mongo_settings) -> Iterator[Database]:
 @pytest.fixture
 def records(mongo_settings: MongoSettings) -> dict[str, str]:
     """The variables by which ours has its records in that database."""
-    return {
-        "CTS_RECORDS": "mongo",
-        "CTS_MONGO__HOST": mongo_settings.host,
-        "CTS_MONGO__DB": mongo_settings.db,
-        "CTS_MONGO__USER": mongo_settings.user,
-        "CTS_MONGO__PASSWORD": mongo_settings.password.get_secret_value(),
-    }
+    return variables(mongo_settings)
 
 
 @pytest.fixture

@@ -173,6 +173,17 @@ class MongoServer(NamespaceServer):
         return known.model_copy(update=changes)
 
 
+def variables(settings: MongoSettings) -> dict[str, str]:
+    """The variables by which a server, or a command, of CTS has its records there."""
+    return {
+        "CTS_RECORDS": "mongo",
+        "CTS_MONGO__HOST": settings.host,
+        "CTS_MONGO__DB": settings.db,
+        "CTS_MONGO__USER": settings.user,
+        "CTS_MONGO__PASSWORD": settings.password.get_secret_value(),
+    }
+
+
 @pytest.fixture(scope="session")
 def mongo(tmp_path_factory) -> Iterator[MongoServer]:
     """One server for all tests; each takes a database of its own."""
