@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.certificate import self_signed
 from tests.services.server import MissingError
 
 # jsonschema takes it for URIs of schemas where it is installed, and it builds its grammars for two seconds.
@@ -61,14 +61,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """The files of a key and of its certificate, which nobody has issued, for a server at 127.0.0.1."""
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-             "-keyout", str(key), "-out", str(cert)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("the openssl program is needed to make a certificate")
-    return key, cert
+    return self_signed(tmp_path, "IP:127.0.0.1")

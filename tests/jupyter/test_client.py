@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from cts_jupyter.client import (
 )
 from cts_jupyter.connection import Connection, find_connection
 from cts_jupyter.events import EventStream
+from tests.services.certificate import self_signed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STATES = [
@@ -554,16 +554,8 @@ def test_service_that_is_away_for_a_moment() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", "2", "-subj", "/CN=notebooks.example.org", "-keyout", str(key), "-out", str(cert)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("the openssl program is needed to make a certificate")
-    return key, cert
+    """For another name than the server is found by."""
+    return self_signed(tmp_path, "DNS:notebooks.example.org")
 
 
 async def test_own_certificate_is_trusted_and_no_other(

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +23,7 @@ from cts_core.images.names import parse_image_name
 from cts_core.images.registry import HttpRegistry
 from cts_core.images.web import MAX_REDIRECTS, Web
 from cts_core.sections import ImageSettings
+from tests.services.certificate import self_signed
 
 Reply = tuple[int, Mapping[str, str], bytes]
 
@@ -278,27 +278,13 @@ async def test_what_the_operator_means_is_reached():
             assert (await public.get(url, limit=10)).body == b"here"
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, cert
-
-
 async def test_the_certificate_must_be_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def resolve(host: str, port: int, **_: Any) -> list[Any]:
         # The first address refuses, and the next one is tried.
         return [(0, 0, 0, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    key, cert = certificate(tmp_path, "registry.test")
+    key, cert = self_signed(tmp_path, "DNS:registry.test")
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(cert, key)
     ours = ssl.create_default_context(cafile=str(cert))
