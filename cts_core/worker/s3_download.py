@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, Callable, Dict, List
@@ -12,6 +14,7 @@ from cts_core.worker.lanes import Lanes
 from cts_core.worker.s3_refusals import Changed, Gone, S3Error, Unranged
 from cts_core.worker.s3_requests import S3Requests
 from cts_core.worker.transfer import Passing
+from cts_core.worker.tree import is_full
 
 RANGE = 64 << 20
 """Bytes that are asked for at once, of an object that has more than two such."""
@@ -130,8 +133,31 @@ class Download:
 
     def _begin(self, etag: str, length: int | None) -> None:
         self._etag, self._size = etag, length
+        if length is not None and length > RANGE:
+            _reserve(self._file.fileno(), length)
         if length is not None and length > 2 * RANGE and self._has_ranges and etag:
             self._first.end = RANGE
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Have the disk set aside ``size`` bytes. Raises OSError when it has no room.
+
+    So a disk that is too small says so before the download, and threads that write at several places of one file
+    need not wait for each other to make it longer.
+    """
+    disk = os.fstatvfs(fd)
+    # A disk far away may not say how large it is.
+    if disk.f_blocks and disk.f_bavail * disk.f_frsize < size:
+        # What is refused must not have taken the room from others first, as setting aside would.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if sys.platform == "darwin":
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as e:
+        # Some file systems cannot.
+        if is_full(e):
+            raise
 
 
 def _write_at(file: BinaryIO, data: Buffer, place: int) -> None:

@@ -26,9 +26,9 @@ def execute(*cells):
     return NotebookClient(notebook, timeout=60).execute()
 
 
-def test_a_failed_command_fails_the_notebook_with_one_line(shell):
-    with pytest.raises(CellExecutionError, match="No file lies below data/none/") as caught:
-        execute("%cts verify data/none/", "1 + 1")
+def test_a_failed_command_fails_the_notebook_with_one_line(inputs, place):
+    with pytest.raises(CellExecutionError, match=f"No file lies below {place}none/") as caught:
+        execute(f"%cts verify {place}none/", "1 + 1")
     assert caught.value.traceback.splitlines()[-1].startswith("CTS: ")
 
 

@@ -19,9 +19,11 @@ from cts_core.worker import s3_download, s3_requests, s3_upload
 from cts_core.worker.s3 import S3Objects
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from cts_core.worker.s3_refusals import S3Error
+from cts_core.worker.tree import Full
 from tests.services.proxy import Proxy
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 from tests.services.server import free_port
+from tests.small_disk import small_disk
 
 MIB = 1 << 20
 BIG = random.Random(1).randbytes(12 * MIB + 12_345)
@@ -404,7 +406,7 @@ class Endless:
                 assert self.sent.wait(60)
                 connection.sendall(http("404 None", error("NoSuchKey")))
                 return
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             while True:
                 connection.sendall(bytes(MIB))
                 self.sent.set()
@@ -542,6 +544,17 @@ def test_a_large_object_of_such_a_server_comes_in_one_stream(
     fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
     assert (fetched, (tmp_path / "a").read_bytes()) == (7, b"content")
     assert [b"range: " in request for request in server.requests] == [False, True, True, False]
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_download(
+    objects, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(s3_download, "RANGE", MIB)
+    server = Scripted(f"HTTP/1.1 200 OK\r\nContent-Length: {3 * MIB}\r\n\r\n".encode())
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        with pytest.raises(Full, match="no space left on the disk for 'data/a'"):
+            objects(server.url).fetch("data/a", str(disk / "a"), "x")
+        assert not list(disk.iterdir())
 
 
 def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
