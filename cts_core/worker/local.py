@@ -25,20 +25,22 @@ _RESULT_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 66, 0.1, 10.0
 """A result that cannot be written, for want of space, is tried this often; the pauses, in seconds, double."""
 
 
-class _Nudge:
-    """A pipe that gets one byte for each event, if anybody still listens. See Audience."""
+class _Server:
+    """Reads the folder, and gets one byte by a pipe for each event, if it still listens. See Audience."""
 
-    def __init__(self, pipe: int | None) -> None:
+    def __init__(self, folder: ContainerFolder, pipe: int | None) -> None:
+        self._folder = folder
         self._pipe = pipe
 
-    def give(self) -> None:
+    def nudge(self) -> None:
         # When nobody listens, or has not for so long that the pipe is full: who cares can look.
         if self._pipe is not None:
             with suppress(OSError):
                 os.write(self._pipe, b".")
 
-    def tell(self, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - it is in the folder
-        self.give()
+    def tell(self, event: Mapping[str, Any]) -> None:
+        self._folder.append_event(event)
+        self.nudge()
 
     def watching(self) -> ContextManager[None]:
         return nullcontext()
@@ -60,7 +62,7 @@ def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> Non
     failpoint("claim:after")
     processes.become_reaper()
     plan = WorkerPlan.load(folder.file(PLAN))
-    audience, stop = _Nudge(nudge), Stop()
+    server, stop = _Server(folder, nudge), Stop()
 
     def reach(pause: Pause) -> Objects:
         if plan.objects_root:
@@ -69,11 +71,11 @@ def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> Non
             raise S3Error("its job has its objects on S3, to which this server has no keys")
         return S3Objects(keys.http(stop.haste), KeyGrants(keys), pause=pause)
 
-    result = Worker(folder, plan, stop, audience, reach).run()
+    result = Worker(folder, plan, stop, server, reach).run()
     failpoint("result:before")
     _write_result(folder, result)
     failpoint("result:after")
-    audience.give()
+    server.nudge()
     folder.remove_transient()
 
 

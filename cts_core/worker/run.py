@@ -27,6 +27,7 @@ from cts_core.worker.spool import (
     STREAMS,
     TRANSIENT,
     ContainerFolder,
+    now,
     remove_tree,
 )
 from cts_core.worker.watch import Ended, Stop, Watch
@@ -59,7 +60,7 @@ class Audience(Protocol):
     """Who is told how far a container is."""
 
     def tell(self, event: Mapping[str, Any]) -> None:
-        """A state is reached: ``state``, ``time``, and what is known with it. Raises nothing."""
+        """A state is reached: ``state``, ``time``, and what is known with it. Raises OSError where that cannot be kept."""
 
     def watching(self) -> ContextManager[None]:
         """Entered while the container runs and its logs grow."""
@@ -169,6 +170,10 @@ class Worker:
         self._event("error_processing_submitted")
 
     def _upload(self, ended: Ended) -> None:
+        if disk_is_full(self._folder.path):
+            self._warn(
+                "The disk that takes outputs was full when it ended: they may be incomplete, although it ended well."
+            )
         self._event("upload_submitting", exit_code=ended.exit_code)
         with _told("Its outputs could not be stored"):
             self._store_outputs()
@@ -186,8 +191,7 @@ class Worker:
 
     def _event(self, state: str, **fields: object) -> None:
         with _told("Its progress could not be recorded"):
-            event = self._folder.append_event(state, **fields)
-        self._audience.tell(event)
+            self._audience.tell({"state": state, "time": now(), **fields})
 
     def _fetch(self) -> None:
         for name in TRANSIENT:

@@ -17,7 +17,7 @@ import stat
 import uuid
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Mapping
 
 CANCELED = "canceled"
 PLAN, CLAIM, EVENTS, RESULT, LOCK = "plan.json", "claim.json", "events.jsonl", "result.json", "lock"
@@ -195,9 +195,8 @@ class ContainerFolder:
         except ValueError:
             return {}
 
-    def append_event(self, state: str, **fields: object) -> dict[str, Any]:
-        """Say durably that a state is reached; returns what was said."""
-        event = {"state": state, "time": now(), **fields}
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """Say durably that a state is reached: ``state``, ``time``, and what is known with it. Raises OSError."""
         line = json.dumps(event).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self.file(EVENTS), flags, 0o600)
@@ -210,7 +209,6 @@ class ContainerFolder:
             os.fsync(fd)
         finally:
             os.close(fd)
-        return event
 
     def read_events(self) -> list[dict[str, Any]]:
         """All events so far, at most one a state; a last line that a crash has torn is none."""

@@ -62,8 +62,8 @@ def test_lost_without_a_lock_file(folder: ContainerFolder) -> None:
 
 def test_events(folder: ContainerFolder) -> None:
     assert folder.read_events() == []
-    folder.append_event("job_submitting")
-    folder.append_event("upload_submitting", exit_code=0)
+    folder.append_event({"state": "job_submitting"})
+    folder.append_event({"state": "upload_submitting", "exit_code": 0})
     events = folder.read_events()
     assert [event["state"] for event in events] == ["job_submitting", "upload_submitting"]
     assert events[1]["exit_code"] == 0
@@ -71,7 +71,7 @@ def test_events(folder: ContainerFolder) -> None:
 
 @pytest.mark.parametrize("torn", ["{", '{"state": "job_submi', '{"state": "x"}'])
 def test_torn_last_event_is_none(folder: ContainerFolder, torn: str) -> None:
-    folder.append_event("job_submitting")
+    folder.append_event({"state": "job_submitting"})
     with Path(folder.file(EVENTS)).open("a") as file:
         file.write(torn)
     assert [event["state"] for event in folder.read_events()] == ["job_submitting"]

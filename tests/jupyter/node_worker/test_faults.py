@@ -113,6 +113,18 @@ async def test_outputs_that_fill_the_disk(pool: Pool, tmp_path: Path) -> None:
         )
 
 
+async def test_a_program_that_takes_no_notice_of_a_full_disk(pool: Pool, tmp_path: Path) -> None:
+    job_id, (token,) = await pool.submit(
+        "dd if=/dev/zero of=/output_files/x bs=1M count=100; exit 0"
+    )
+    with small_disk(tmp_path / "disk", "40m") as disk:
+        code, said = await pool.run(job_id, token, scratch=disk)
+    assert code == 0, said
+    job = await pool.until(job_id, "error", "complete")
+    assert job["state"] == "complete", (job, said)
+    assert any("The disk that takes outputs was full" in each for each in job["warnings"]), job
+
+
 @pytest.mark.parametrize("runtime", ["apptainer"], indirect=True)
 async def test_an_image_that_fills_the_disk(pool: Pool, tmp_path: Path) -> None:
     image = await pool.image(layers=[layer(("bin/large", LARGE * 4))])
