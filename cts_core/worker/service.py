@@ -26,6 +26,9 @@ _GOOD_SECONDS = 300.0
 _TICK_SECONDS = 0.2
 """Between two looks at whether what is waited for is still wanted."""
 
+_NO_ANSWER = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What reading may raise that is JSON at most: of other fields and types, numbers past all bounds, endless depth."""
+
 _Read = TypeVar("_Read")
 
 
@@ -155,7 +158,7 @@ class Service:
         )
         try:
             return read(json.loads(text) if text else None)
-        except (ValueError, LookupError, TypeError) as e:
+        except _NO_ANSWER as e:
             # Somebody between us and the service.
             raise Passing("what came is no answer of CTS") from e
 
@@ -168,7 +171,19 @@ def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON
 
 
 def _leaves(answer: Any) -> List[Grant]:  # noqa: ANN401 - JSON
-    return [Grant(one["url"], {**one["headers"]}) for one in answer["requests"]]
+    return [
+        Grant(
+            _text(one["url"]),
+            {_text(name): _text(value) for name, value in {**one["headers"]}.items()},
+        )
+        for one in answer["requests"]
+    ]
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        return value
+    raise TypeError
 
 
 def _nothing(answer: Any) -> None:  # noqa: ANN401 - JSON
@@ -300,7 +315,7 @@ def _refusal(error: Exception) -> RefusalError | None:
         try:
             said = json.loads(error.text)["error"]
             return RefusalError(str(said["message"]), int(said["appcode"]))
-        except (ValueError, KeyError, TypeError):
+        except _NO_ANSWER:
             pass
         if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return RefusalError("it is more than the service, or a proxy before it, takes", 0)

@@ -66,7 +66,20 @@ def test_what_may_pass_is_tried_again():
     assert {what for _, what, _ in http.asked} == {"/update/complete"}
 
 
-@pytest.mark.parametrize("page", ["[]", '"log in"', "3", '{"granted": "no"}', '{"requests": [1]}'])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "[]",
+        '"log in"',
+        "3",
+        '{"granted": "no"}',
+        '{"requests": [1]}',
+        '{"requests": [{"url": null, "headers": {}}]}',
+        '{"requests": [{"url": "http://s3.invalid/b/o", "headers": {"range": 3}}]}',
+        '{"requests": [{"url": "http://s3.invalid/b/o", "headers": ["range"]}]}',
+        "[" * 100_000,
+    ],
+)
 def test_what_another_than_the_service_says_is_no_answer(page: str):
     asked, http, _ = service(page, '{"granted": false}')
     assert asked.claim("1.0", 1, "w") is False
@@ -84,6 +97,23 @@ def test_what_another_than_the_service_says_is_no_answer(page: str):
 def test_what_is_no_plan_is_no_answer(box: Box, page: str):
     asked, http, _ = service(page, _text(box.plan))
     assert asked.plan() == box.plan
+    assert len(http.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "3",
+        '"no"',
+        '{"message": "no", "appcode": Infinity}',
+        '{"message": "no", "appcode": null}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_refusal_that_is_not_ours_may_pass(error: str):
+    asked, http, _ = service(Refused(400, f'{{"error": {error}}}'), "")
+    asked.update("complete", {"outputs": []})
     assert len(http.asked) == 2
 
 
