@@ -108,6 +108,8 @@ class _Observed:
                         self._tell(method, args, start)
                         is_told = True
                     yield piece
+                if not is_told:
+                    self._tell(method, args, start)
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as e:

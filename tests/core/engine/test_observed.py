@@ -32,6 +32,7 @@ class Port:
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.released = False
+        self.is_empty = False
 
     async def ask(self, value: int, *, more: int = 0) -> int:
         if self.error:
@@ -43,6 +44,8 @@ class Port:
 
     async def read(self) -> AsyncIterator[bytes]:
         try:
+            if self.is_empty:
+                return
             yield b"a"
             if self.error:
                 raise self.error
@@ -104,6 +107,13 @@ async def test_a_stream_is_told_once_and_released(port: Port, heard: Listener):
     with pytest.raises(UnavailableError):
         [piece async for piece in seen.read()]
     assert heard.calls[-1].outage is port.error
+
+
+async def test_a_stream_of_nothing_is_told_too(port: Port, heard: Listener):
+    port.is_empty = True
+    assert [piece async for piece in observed(port, "port", heard).read()] == []
+    (call,) = heard.calls
+    assert (call.method, call.error) == ("read", None)
 
 
 async def test_who_leaves_says_nothing_of_the_port(port: Port, heard: Listener):
