@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,26 @@ async def test_a_container_shows_its_log_and_runs_again_when_it_was_evicted(pool
     # Whoever comes when all is over is not wanted.
     code, said = await pool.run(job_id, token, run=3)
     assert (code, "Not wanted any more" in said) == (0, True), said
+
+
+async def test_what_a_container_writes_is_read_within_ten_seconds(pool: Pool) -> None:
+    gate = "/output_files/gate"
+    job_id, (token,) = await pool.submit(f"until [ -e {gate} ]; do date +%s; sleep 1; done")
+    worker = await pool.start(job_id, token)
+    times: list[int] = []
+    oldest = 0.0
+    async with asyncio.timeout(PATIENCE):
+        while len(times) < 15:
+            assert worker.returncode is None, await pool.ended(worker)
+            times = [int(line) for line in (await pool.log(job_id) or "").split()]
+            if times:
+                oldest = max(oldest, time.time() - times[-1])
+            await asyncio.sleep(0.1)
+    # It tells whole seconds, one by one.
+    assert oldest < 10 + 2
+    (pool.outputs(worker) / "gate").touch()
+    code, said = await pool.ended(worker)
+    assert code == 0, said
 
 
 async def test_of_two_workers_one_runs_the_container(pool: Pool) -> None:
