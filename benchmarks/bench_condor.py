@@ -29,11 +29,11 @@ from cts_core.model.record import JobRecord, JobSummary
 from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.ads import ATTRIBUTES
 from cts_core.sites.htcondor.archive import WorkerArchive
+from cts_core.sites.htcondor.expressions import any_job
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submission import (
     NUMBER,
-    Worker,
-    any_job,
+    NodeSetup,
     itemdata,
     submit_description,
     token_name,
@@ -51,8 +51,8 @@ CALM, CALM_SECONDS, MAX_SECONDS = 0.05, 5.0, 300.0
 """The schedd has cleared up when it uses less than so much of a cpu for so long; it is waited for at most so long."""
 # No node is of this group: everything waits.
 SETTINGS = HTCondorSettings(initialdir=INITIALDIR, clientgroup="nowhere", timeout_s=120)
-WORKERS = {
-    what: Worker(
+SETUPS = {
+    what: NodeSetup(
         "http://cts.invalid/cts", S3Settings(url="http://s3.invalid"), "logs", SETTINGS, own
     )
     for what, own in {
@@ -91,25 +91,25 @@ def remove(schedd: Any, job: JobRecord) -> None:
         time.sleep(0.1)
 
 
-def submit(schedd: Any, job: JobRecord, worker: Worker, folder: Path) -> float:
+def submit(schedd: Any, job: JobRecord, setup: NodeSetup, folder: Path) -> float:
     """By the bindings alone; the seconds it took."""
     import htcondor2  # noqa: PLC0415 - as above
 
     for number in range(CONTAINERS):
         (folder / token_name(number)).write_text("t" * 43)
     start = time.perf_counter()
-    description = submit_description(job, worker)
-    if worker.has_own_tokens:
+    description = submit_description(job, setup)
+    if setup.has_own_tokens:
         description["transfer_input_files"] += f", {folder}/{token_name(f'$({NUMBER})')}"
     submission = htcondor2.Submit(description)
-    made = schedd.submit(submission, itemdata=iter(itemdata(job)), spool=worker.has_own_tokens)
-    if worker.has_own_tokens:
+    made = schedd.submit(submission, itemdata=iter(itemdata(job)), spool=setup.has_own_tokens)
+    if setup.has_own_tokens:
         schedd.spool(made)
     return time.perf_counter() - start
 
 
 async def compare_submissions(pool: CondorPool, what: str, folder: Path) -> None:
-    site, schedd = HTCondorSite(WORKERS[what], Supply()), pool.schedd()
+    site, schedd = HTCondorSite(SETUPS[what], Supply()), pool.schedd()
     await site.open(lambda _: None)
     ours, bare = [], []
     for _ in range(SUBMISSIONS):
@@ -119,7 +119,7 @@ async def compare_submissions(pool: CondorPool, what: str, folder: Path) -> None
         ours.append(time.perf_counter() - start)
         remove(schedd, job)
         job = new_job()
-        bare.append(submit(schedd, job, WORKERS[what], folder))
+        bare.append(submit(schedd, job, SETUPS[what], folder))
         remove(schedd, job)
     await site.close()
     ratio = statistics.median(ours) / statistics.median(bare)
@@ -160,7 +160,7 @@ def until_calm(pool: CondorPool) -> None:
 
 
 async def compare_cycles(pool: CondorPool, folder: Path) -> None:
-    site, schedd = HTCondorSite(WORKERS[""], Supply()), pool.schedd()
+    site, schedd = HTCondorSite(SETUPS[""], Supply()), pool.schedd()
     await site.open(lambda _: None)
     jobs = [new_job() for _ in range(5)]
     for job in jobs:
@@ -170,7 +170,7 @@ async def compare_cycles(pool: CondorPool, folder: Path) -> None:
     ours, bare = await cycle(site, schedd, jobs)
     for _ in range(GONE):
         job = new_job()
-        submit(schedd, job, WORKERS[""], folder)
+        submit(schedd, job, SETUPS[""], folder)
         remove(schedd, job)
     for when in ("at once", "once the schedd has cleared up"):
         later, bare_later = await cycle(site, schedd, jobs)
@@ -184,7 +184,7 @@ async def compare_cycles(pool: CondorPool, folder: Path) -> None:
 
 
 async def measure(pool: CondorPool, folder: Path) -> None:
-    for what in WORKERS:
+    for what in SETUPS:
         await compare_submissions(pool, what, folder)
     await compare_cycles(pool, folder)
 

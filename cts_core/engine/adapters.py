@@ -102,12 +102,12 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
         from cts_core.sites.htcondor.archive import checked_pack  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.staging import StagingService  # noqa: PLC0415 - see the module
-        from cts_core.sites.htcondor.submission import Worker  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.submission import NodeSetup  # noqa: PLC0415 - see the module
 
         own = checked_pack() if settings.htcondor.sends_own_worker else None
-        worker = Worker(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
+        setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
         found[Cluster.KBASE] = HTCondorSite(
-            worker,
+            setup,
             WorkerSupply(store, objects, log_dir=settings.log_dir),
             StagingService(settings.refdata) if settings.refdata.server_url else None,
         )

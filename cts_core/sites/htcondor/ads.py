@@ -10,10 +10,13 @@ from typing import Any, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.update import MAX_SECONDS
-from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
+JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
+"""What is added to the ads of our jobs, by which they are found again."""
 CANCELED_REASON = "CTS: the job was canceled"
 """Why we remove containers from the queue; all that leave it otherwise were not canceled."""
+GIVEN_UP = "CTS: begun anew"
+"""Why we remove what is to be as if it had never been: a start that broke off, or one too many."""
 Key = tuple[str, int]
 """A container: its job's id and its number."""
 MAX_REASON = 500
@@ -190,17 +193,6 @@ def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - as it comes
         return None
     # No comparison is true of what is no number.
     return kind(value) if 0 <= value <= _MOST else None
-
-
-def these(ads: Iterable[Ad]) -> str:
-    """The expression that is true of these processes."""
-    clusters: dict[int, list[str]] = {}
-    for ad in ads:
-        clusters.setdefault(ad.cluster_id, []).append(str(ad.process_id))
-    return " || ".join(
-        f"(ClusterId == {cluster} && member(ProcId, {{{','.join(processes)}}}))"
-        for cluster, processes in clusters.items()
-    )
 
 
 def most_hopeful(ads: Iterable[Ad]) -> Ad:

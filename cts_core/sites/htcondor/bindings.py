@@ -1,8 +1,8 @@
 """The program that talks to HTCondor: requests come on stdin, answers go to stdout.
 
-Usage: ``bindings.py FOLDER``, where it may put files for a moment. A process of its own, because HTCondor's bindings keep Python to themselves while they wait for a daemon: one that is
-frozen would stop the event loop for as long, from whatever thread it was asked. Request and answer are JSON after
-their length in four bytes. Imports nothing of CTS.
+Usage: ``bindings.py FOLDER``, where it may put files for a moment. A process of its own, because HTCondor's bindings
+keep Python to themselves while they wait for a daemon: one that is frozen would stop the event loop for as long, from
+whatever thread it was asked. Request and answer are JSON after their length in four bytes. Imports nothing of CTS.
 """
 
 from __future__ import annotations

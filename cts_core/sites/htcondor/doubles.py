@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, Status, read_ads, these
+from cts_core.sites.htcondor.ads import ATTRIBUTES, GIVEN_UP, Ad, Status, read_ads
+from cts_core.sites.htcondor.expressions import among, these
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import GIVEN_UP, among
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Doubles:
 
     async def _waiting(self, job_ids: Collection[str]) -> Mapping[str, Sequence[Ad]]:
         waits = f"member(JobStatus, {{{Status.IDLE},{Status.HELD}}})"
-        constraint = f"({among(job_ids)}) && {waits}"
+        constraint = f"{among(job_ids)} && {waits}"
         rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
         found: dict[str, list[Ad]] = {}
         for ad in read_ads([row for row in rows if row[0] in job_ids]):

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cts_core.sites.htcondor.ads import Ad, Key
+from cts_core.sites.htcondor.ads import CONTAINER_NUMBER, JOB_ID, Ad, Key
+from cts_core.sites.htcondor.expressions import MAX_NAMED, any_cluster
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, JOB_ID
 
 LOOK_SECONDS = 0.25
 """Between two looks at the sizes."""
@@ -29,8 +29,6 @@ FORGET_SECONDS = 30.0
 """How long a log is looked at of which nobody asks any more."""
 MAX_WATCHED = 1000
 """Logs that are looked at; what happens to other containers is seen by the next cycle."""
-_MAX_ASKED = 50
-"""Clusters of which a cycle asks where their logs are."""
 
 
 @dataclass
@@ -79,7 +77,7 @@ class EventLogs:
         # The folder of what was spooled is known to the schedd alone.
         rows = await self._pool.call(
             "query",
-            constraint=" || ".join(f"ClusterId == {cluster}" for cluster in new[:_MAX_ASKED]),
+            constraint=any_cluster(new[:MAX_NAMED]),
             attributes=[JOB_ID, CONTAINER_NUMBER, "Iwd", "UserLog"],
         )
         paths = {

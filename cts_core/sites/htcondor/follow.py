@@ -18,6 +18,7 @@ from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.sites.htcondor.ads import (
     ATTRIBUTES,
     CANCELED_REASON,
+    GIVEN_UP,
     Ad,
     Hold,
     Key,
@@ -31,13 +32,12 @@ from cts_core.sites.htcondor.ads import (
     misfit_words,
     most_hopeful,
     read_ads,
-    these,
 )
 from cts_core.sites.htcondor.doubles import Doubles, Holders
 from cts_core.sites.htcondor.eventlogs import EventLogs
+from cts_core.sites.htcondor.expressions import MAX_NAMED, among, these
 from cts_core.sites.htcondor.history import remembered
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import GIVEN_UP, among
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 
@@ -55,8 +55,6 @@ HISTORY_PAUSE_SECONDS = 60.0
 """Before another try, where the history could not be read, such as one that takes too long."""
 MATCH_SECONDS = 300.0
 """Between two looks at the nodes for the same cluster that waits."""
-MAX_NAMED = 50
-"""What is too many to be named at once has its turn in the next cycles."""
 MAX_REMEMBERED = 20_000
 """Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
 LOST_REASON = "CTS: its node does not answer"
@@ -181,7 +179,7 @@ class Follower:
         for reason, ads in reasons.items():
             constraint = these(ads)
             await self._pool.attempt(
-                "Remove", f"({constraint}) && JobStatus =!= {Status.REMOVED}", reason
+                "Remove", f"{constraint} && JobStatus =!= {Status.REMOVED}", reason
             )
             # It would stay in the queue, as removed, until its node answers.
             await self._pool.attempt("RemoveX", constraint, reason)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, read_ads
+from cts_core.sites.htcondor.ads import ATTRIBUTES, CONTAINER_NUMBER, Ad, read_ads
+from cts_core.sites.htcondor.expressions import any_started
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import CONTAINER_NUMBER, any_started
 
 SLACK_SECONDS = 600
 """How much further back it is read than what is looked for can be: clocks differ."""
@@ -24,7 +24,7 @@ async def remembered(
     members = ",".join(map(str, sorted(numbers)))
     rows = await pool.call(
         "history",
-        constraint=f"{any_started([job_id])} && member({CONTAINER_NUMBER}, {{{members}}})",
+        constraint=f"{any_started(job_id)} && member({CONTAINER_NUMBER}, {{{members}}})",
         attributes=ATTRIBUTES,
         match=len(numbers),
         since=before(seen) if seen else None,

@@ -27,28 +27,25 @@ from cts_core.plan import ContainerPlan
 from cts_core.sites.htcondor.ads import (
     ATTRIBUTES,
     CANCELED_REASON,
+    CONTAINER_NUMBER,
+    GIVEN_UP,
     Hold,
     Status,
     measured,
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
+from cts_core.sites.htcondor.expressions import OURS, any_job, any_started, of_group
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.history import before, remembered
 from cts_core.sites.htcondor.operators import job_words, survey_words
 from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.htcondor.submission import (
-    CONTAINER_NUMBER,
-    GIVEN_UP,
-    JOB_ID,
     NUMBER,
-    Worker,
-    any_job,
-    any_started,
+    NodeSetup,
     check_user,
     itemdata,
-    of_group,
     submit_description,
     token_name,
 )
@@ -94,7 +91,7 @@ class HTCondorSite:
     takes_updates = True
 
     def __init__(
-        self, worker: Worker, supply: Supply, staging: StagingService | None = None
+        self, setup: NodeSetup, supply: Supply, staging: StagingService | None = None
     ) -> None:
         """Raises ConfigError when HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
@@ -102,24 +99,24 @@ class HTCondorSite:
                 "sites: kbase needs HTCondor's bindings, which there are for Linux; "
                 "pip install 'cts-jupyter[htcondor]'"
             )
-        self._worker = worker
+        self._setup = setup
         self._supply = supply
         self._staging = staging
-        self._pool = Pool(worker.settings.timeout_s)
+        self._pool = Pool(setup.settings.timeout_s)
         self._logs = EventLogs(self._pool)
         self._follower = Follower(
             self._pool,
             self._logs,
             # Only ours claim.
-            supply.holders if worker.own is not None else None,
-            match_wait=worker.settings.match_wait_min * 60,
-            node_wait=worker.settings.node_wait_min * 60,
+            supply.holders if setup.own is not None else None,
+            match_wait=setup.settings.match_wait_min * 60,
+            node_wait=setup.settings.node_wait_min * 60,
         )
         self._last_look = float("-inf")
 
     async def open(self, on_change: Callable[[str], None]) -> None:
         """See the port."""
-        folder = Path(self._worker.settings.initialdir)
+        folder = Path(self._setup.settings.initialdir)
         try:
             # HTCondor looks for it here, too, though nothing is ever written into it.
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -175,7 +172,7 @@ class HTCondorSite:
                 f"The image {image.name} is a program of the machine that this service runs on; the site kbase "
                 "runs images of registries"
             )
-        if job.params.manifest is not None and self._worker.own is None:
+        if job.params.manifest is not None and self._setup.own is None:
             raise UnsupportedError(
                 "The worker that runs at the site kbase cannot write manifest files: name the input files in "
                 "the arguments, or choose another site"
@@ -191,17 +188,17 @@ class HTCondorSite:
         return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=sorted(clusters)))
 
     async def _submit(self, job: JobSummary) -> int:
-        if self._worker.own is not None:
-            own = await asyncio.to_thread(self._worker.own)
+        if self._setup.own is not None:
+            own = await asyncio.to_thread(self._setup.own)
             await self._supply.publish(own.files)
-        description = submit_description(job, self._worker)
+        description = submit_description(job, self._setup)
         contents = {}
-        if self._worker.has_own_tokens:
+        if self._setup.has_own_tokens:
             tokens = await self._supply.issue(job)
             contents = {token_name(n): token.get_secret_value() for n, token in enumerate(tokens)}
         cluster_id: int = await self._pool.call(
             "submit",
-            seconds=self._worker.settings.timeout_s + SUBMIT_SECONDS * job.job_input.num_containers,
+            seconds=self._setup.settings.timeout_s + SUBMIT_SECONDS * job.job_input.num_containers,
             description=description,
             itemdata=itemdata(job),
             file=token_name(f"$({NUMBER})"),
@@ -214,12 +211,12 @@ class HTCondorSite:
 
         What broke off before HTCondor had a process' files is given up.
         """
-        ours = any_started([job.id])
+        ours = any_started(job.id)
         asked = ["ClusterId", CONTAINER_NUMBER, "JobStatus", "HoldReasonCode"]
         found = await self._pool.call("query", constraint=ours, attributes=asked)
         kept = [row for row in found if row[2:] != [Status.HELD, Hold.SPOOLING]]
         if len(kept) < len(found):
-            broken = f"({ours}) && JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING}"
+            broken = f"{ours} && JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING}"
             await self._pool.call("act", action="Remove", constraint=broken, reason=GIVEN_UP)
         count = job.job_input.num_containers
         if len(kept) < count and utc_now() - _created(job) > FIRST_TRY:
@@ -231,7 +228,7 @@ class HTCondorSite:
                 since=before(_created(job).timestamp()),
             )
         clusters = {row[0] for row in kept}
-        if self._worker.has_own_tokens:
+        if self._setup.has_own_tokens:
             return clusters, len({row[1] for row in kept}) == count
         # Without files a submission is made whole or not at all.
         return clusters, bool(clusters)
@@ -250,7 +247,7 @@ class HTCondorSite:
             await self._pool.call(
                 "act",
                 action="Remove",
-                constraint=f"({ours}) && JobStatus =!= {Status.REMOVED}",
+                constraint=f"{ours} && JobStatus =!= {Status.REMOVED}",
                 reason=CANCELED_REASON,
             )
         return not left
@@ -265,7 +262,7 @@ class HTCondorSite:
         deadline = time.monotonic() + GONE_SECONDS
         while True:
             rows = await self._pool.call(
-                "query", constraint=any_started([job.id]), attributes=ATTRIBUTES
+                "query", constraint=any_started(job.id), attributes=ATTRIBUTES
             )
             queue = [ad for ad in read_ads(rows) if ad.number in numbers]
             if time.monotonic() > deadline or not any(ad.is_on_node for ad in queue):
@@ -291,22 +288,20 @@ class HTCondorSite:
 
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
         """See the port. Raises UnavailableError."""
-        constraint = f"{any_started([job.id])} && {CONTAINER_NUMBER} == {number}"
+        constraint = f"{any_started(job.id)} && {CONTAINER_NUMBER} == {number}"
         return await self._pool.call("ad", constraint=constraint) or {}
 
     async def survey(self) -> Survey:
         """See the port. Raises UnavailableError."""
-        group = self._worker.settings.clientgroup
+        group = self._setup.settings.clientgroup
         told = await self._pool.call(
-            "survey", ours=f"{JOB_ID} isnt undefined", takes=of_group(group) if group else "true"
+            "survey", ours=OURS, takes=of_group(group) if group else "true"
         )
         return survey_words(told, group)
 
     async def explain(self, job: JobSummary) -> list[str]:
         """See the port. Raises UnavailableError."""
-        rows = await self._pool.call(
-            "query", constraint=any_started([job.id]), attributes=ATTRIBUTES
-        )
+        rows = await self._pool.call("query", constraint=any_started(job.id), attributes=ATTRIBUTES)
         ads = read_ads(rows)
         waiting = sorted({ad.cluster_id for ad in ads if ad.status == Status.IDLE})
         pool = await self._pool.call("never_matching", clusters=waiting) if waiting else None

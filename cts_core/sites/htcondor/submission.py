@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobSummary
 from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.ads import CONTAINER_NUMBER, JOB_ID
 from cts_core.sites.htcondor.archive import WorkerArchive
+from cts_core.sites.htcondor.expressions import of_group, quoted
 
-JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
-"""What is added to the ads of our jobs, by which they are found again."""
 NUMBER = "container_number"
 """The variable of the submit description, and the one column of its itemdata."""
-GIVEN_UP = "CTS: begun anew"
-"""Why we remove what is to be as if it had never been: a start that broke off, or one too many."""
 _OTHER_SCRIPT = (
     "CTS: the script that starts the worker is not what the job was submitted with: "
     "something between this node and CTS has changed it, or cut it off"
 )
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MIB = 1 << 20
-MAX_NAMED = 50
-"""Up to so many jobs are named in a question."""
 _KEPT_SECONDS = 7 * 24 * 3600
 """How long a container that HTCondor holds stays in its queue for people to look at."""
 
 
 @dataclass(frozen=True)
-class Worker:
-    """What every node needs to know of this service."""
+class NodeSetup:
+    """What nodes are told of this service, for each job alike."""
 
     root_url: str
     """Of this service, as nodes reach it."""
@@ -74,20 +70,20 @@ def check_user(user: str) -> None:
         )
 
 
-def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
+def submit_description(job: JobSummary, setup: NodeSetup) -> dict[str, str]:
     """The submit description of one cluster with a process for each container.
 
     Raises UnsupportedError for what a submit description cannot say.
     """
     check_user(job.user)
-    settings = worker.settings
+    settings = setup.settings
     name = f"cts-{job.id}-$({NUMBER})"
     files = f"{name}-container"
     description = {
-        "shell": _shell(worker, files),
+        "shell": _shell(setup, files),
         "initialdir": settings.initialdir,
-        "transfer_input_files": f"{worker.executable_url}, {worker.archive_url}",
-        "environment": _environment(job, worker),
+        "transfer_input_files": f"{setup.executable_url}, {setup.archive_url}",
+        "environment": _environment(job, setup),
         "output": f"{name}.out",
         "error": f"{name}.err",
         "log": f"{name}.log",
@@ -108,7 +104,7 @@ def submit_description(job: JobSummary, worker: Worker) -> dict[str, str]:
         "when_to_transfer_output": "on_exit_or_evict",
         "getenv": "False",
     }
-    if worker.has_own_tokens:
+    if setup.has_own_tokens:
         # Files that are handed over with the submission stay with it until it is over, unless told otherwise.
         description |= {
             "leave_in_queue": "False",
@@ -129,40 +125,14 @@ def token_name(number: object) -> str:
     return f"cts-token-{number}"
 
 
-def any_job(job_ids: Sequence[str]) -> str:
-    """The expression that is true of these jobs' processes, all of them."""
-    return " || ".join(f"{JOB_ID} == {quoted(job_id)}" for job_id in job_ids)
-
-
-def among(job_ids: Collection[str]) -> str:
-    """The same, for a question alone; beyond ``MAX_NAMED`` jobs it is true of others of CTS, too."""
-    return any_job(sorted(job_ids)) if len(job_ids) <= MAX_NAMED else f"{JOB_ID} isnt undefined"
-
-
-def any_started(job_ids: Sequence[str]) -> str:
-    """As ``any_job``, without those of a start that was given up."""
-    return f'({any_job(job_ids)}) && !regexp("^{GIVEN_UP}", RemoveReason ?: "")'
-
-
-def of_group(group: str) -> str:
-    """The expression that is true of this group's nodes."""
-    return f"regexp({quoted(group)},CLIENTGROUP)"
-
-
-def quoted(text: str) -> str:
-    """A string of HTCondor's expressions."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _shell(worker: Worker, files: str) -> str:
-    script = _file_name(worker.executable_url)
-    if worker.own is None:
+def _shell(setup: NodeSetup, files: str) -> str:
+    script = _file_name(setup.executable_url)
+    if setup.own is None:
         return f"bash {script}"
     # The script checks the code, and has come the same way. HTCondor brings the files back, or tells of nothing else.
     is_other = (
         "command -v sha256sum >/dev/null && "
-        f"! echo '{worker.own().launcher_sha256}  {script}' | sha256sum -c - >/dev/null"
+        f"! echo '{setup.own().launcher_sha256}  {script}' | sha256sum -c - >/dev/null"
     )
     refuse = f"echo '{_OTHER_SCRIPT}' >&2; touch {files}.out {files}.err; exit 1"
     # A shell that waits for its command is all that HTCondor asks to end, and the command is then killed.
@@ -173,20 +143,20 @@ def _file_name(url: str) -> str:
     return posixpath.basename(urlsplit(url).path)
 
 
-def _environment(job: JobSummary, worker: Worker) -> str:
-    settings, s3 = worker.settings, worker.s3
+def _environment(job: JobSummary, setup: NodeSetup) -> str:
+    settings, s3 = setup.settings, setup.s3
     external = settings.use_s3_external_url
     insecure = s3.allow_insecure_external if external else s3.allow_insecure
     values = {
         "JOB_ID": job.id,
         "CONTAINER_NUMBER": f"$({NUMBER})",
-        "CODE_ARCHIVE": _file_name(worker.archive_url),
-        **_code_hash(worker),
+        "CODE_ARCHIVE": _file_name(setup.archive_url),
+        **_code_hash(setup),
         "GLOBAL_CACHE_DIR": settings.cache_dir,
-        "SERVICE_ROOT_URL": worker.root_url,
-        **_credentials(worker),
+        "SERVICE_ROOT_URL": setup.root_url,
+        **_credentials(setup),
         "S3_URL": (s3.external_url if external else "") or s3.url,
-        "S3_ERROR_LOG_PATH": f"{worker.log_dir}/{job.id}",
+        "S3_ERROR_LOG_PATH": f"{setup.log_dir}/{job.id}",
         "JOB_UPDATE_TIMEOUT_MIN": str(settings.job_update_timeout_min),
         "REFDATA_HOST_PATH": settings.refdata_host_path,
     }
@@ -201,17 +171,17 @@ def _environment(job: JobSummary, worker: Worker) -> str:
     return f'"{" ".join(words)}"'
 
 
-def _code_hash(worker: Worker) -> dict[str, str]:
-    return {"CODE_ARCHIVE_SHA256": worker.own().archive_sha256} if worker.own else {}
+def _code_hash(setup: NodeSetup) -> dict[str, str]:
+    return {"CODE_ARCHIVE_SHA256": setup.own().archive_sha256} if setup.own else {}
 
 
-def _credentials(worker: Worker) -> dict[str, str]:
-    if worker.has_own_tokens:
+def _credentials(setup: NodeSetup) -> dict[str, str]:
+    if setup.has_own_tokens:
         return {"TOKEN_PATH": token_name(f"$({NUMBER})")}
     return {
-        "TOKEN_PATH": worker.settings.token_path,
-        "S3_ACCESS_KEY": worker.s3.access_key,
-        "S3_SECRET_PATH": worker.settings.s3_secret_path,
+        "TOKEN_PATH": setup.settings.token_path,
+        "S3_ACCESS_KEY": setup.s3.access_key,
+        "S3_SECRET_PATH": setup.settings.s3_secret_path,
     }
 
 

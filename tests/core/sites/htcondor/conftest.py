@@ -21,8 +21,9 @@ from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
 from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.archive import WorkerArchive
+from cts_core.sites.htcondor.expressions import any_job
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import Worker, any_job
+from cts_core.sites.htcondor.submission import NodeSetup
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 from tests.factories import make_job_record
@@ -108,8 +109,8 @@ class Ground:
         settings = HTCondorSettings(**self.settings | changes)
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
         root = self.nodes.url if own else "http://cts.invalid/cts"
-        worker = Worker(root, s3, "logs/container_logs", settings, own and (lambda: own))
-        return HTCondorSite(worker, self.supply)
+        setup = NodeSetup(root, s3, "logs/container_logs", settings, own and (lambda: own))
+        return HTCondorSite(setup, self.supply)
 
     def job(self, **changes: Any) -> JobRecord:
         return make_job_record(**{"cluster": "kbase", "image": "fake/image", **changes})

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.ads import ATTRIBUTES, Hold, Status
+from cts_core.sites.htcondor.ads import ATTRIBUTES, GIVEN_UP, Hold, Status
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.submission import GIVEN_UP
 from cts_core.states import JobState
 
 JOB = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0}

@@ -17,7 +17,9 @@ from cts_core.errors import IllegalParameterError, UnavailableError, Unsupported
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import follow, site
-from cts_core.sites.htcondor.submission import GIVEN_UP, any_job, itemdata, submit_description
+from cts_core.sites.htcondor.ads import GIVEN_UP
+from cts_core.sites.htcondor.expressions import any_job
+from cts_core.sites.htcondor.submission import itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.factories import make_image
@@ -74,7 +76,7 @@ async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(groun
     # Another server looked before the first had submitted.
     second = await ground.site._pool.call(
         "submit",
-        description=submit_description(job, ground.site._worker),
+        description=submit_description(job, ground.site._setup),
         itemdata=[{"container_number": "0"}],
     )
     (first,) = job.htcondor_details.cluster_id
@@ -111,7 +113,7 @@ async def test_what_waits_goes_once_others_have_run_its_containers_to_their_end(
     too_large = {"request_cpus": str(CPUS + 1)}
     second = await ground.site._pool.call(
         "submit",
-        description=submit_description(job, ground.site._worker) | too_large,
+        description=submit_description(job, ground.site._setup) | too_large,
         itemdata=itemdata(job),
     )
     waits = [f"{second}.{number}" for number in range(3)]

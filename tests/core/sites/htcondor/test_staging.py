@@ -10,7 +10,7 @@ import pytest
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import Worker
+from cts_core.sites.htcondor.submission import NodeSetup
 from tests.core.sites.htcondor.conftest import FolderSupply
 from tests.factories import make_refdata
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 async def test_it_is_refused_by_name(tmp_path: Path) -> None:
     settings = HTCondorSettings(initialdir=str(tmp_path))
-    worker = Worker("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
-    site = HTCondorSite(worker, FolderSupply(tmp_path))
+    setup = NodeSetup("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
+    site = HTCondorSite(setup, FolderSupply(tmp_path))
     report = await site.stage_refdata(make_refdata())
     assert report.state is ReferenceDataState.ERROR
     assert "refdata.server_url" in (report.error or "")

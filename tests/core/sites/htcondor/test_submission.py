@@ -16,7 +16,7 @@ from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobRecord
 from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.archive import WorkerArchive
-from cts_core.sites.htcondor.submission import Worker, itemdata, submit_description
+from cts_core.sites.htcondor.submission import NodeSetup, itemdata, submit_description
 from tests.factories import make_job_record
 
 VECTORS = Path(__file__).parents[3] / "vectors"
@@ -31,7 +31,7 @@ def _job() -> JobRecord:
     return job.model_copy(update={"job_input": job.job_input.model_copy(update=fields)})
 
 
-def _worker(**changes: Any) -> Worker:
+def _setup(**changes: Any) -> NodeSetup:
     names = (
         "initialdir",
         "clientgroup",
@@ -51,7 +51,7 @@ def _worker(**changes: Any) -> Worker:
         external_url=GIVEN["s3_external_url"],
         access_key=GIVEN["s3_access_key"],
     )
-    return Worker(
+    return NodeSetup(
         GIVEN["service_root_url"],
         s3.model_copy(update=changes.pop("s3", {})),
         GIVEN["container_s3_log_dir"],
@@ -64,7 +64,7 @@ def _words(environment: str) -> set[str]:
 
 
 def test_as_the_deployed_service_submits() -> None:
-    made = submit_description(_job(), _worker())
+    made = submit_description(_job(), _setup())
     expected = dict(VECTOR["submit"])
     assert _words(made.pop("environment")) == _words(expected.pop("environment"))
     # Ours alone: containers on hold do not fill the queue for ever.
@@ -79,7 +79,7 @@ def test_files_and_store_elsewhere() -> None:
         "archive_url": "https://files.example.org/v3/code.tgz",
     }
     s3 = {"allow_insecure": True}
-    made = submit_description(_job(), _worker(use_s3_external_url=False, s3=s3, **urls))
+    made = submit_description(_job(), _setup(use_s3_external_url=False, s3=s3, **urls))
     assert made["shell"] == "bash start.sh"
     assert made["transfer_input_files"] == ", ".join(urls.values())
     words = _words(made["environment"])
@@ -88,11 +88,11 @@ def test_files_and_store_elsewhere() -> None:
 
 def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
     own = WorkerArchive(b"start", b"code")
-    worker = dataclasses.replace(_worker(), own=lambda: own)
-    made = submit_description(_job(), worker)
+    setup = dataclasses.replace(_setup(), own=lambda: own)
+    made = submit_description(_job(), setup)
     name, files = (
         f"cts-worker-{own.version}",
-        f"{worker.root_url}/external_exec/files/worker",
+        f"{setup.root_url}/external_exec/files/worker",
     )
     assert made["shell"].endswith(f"; exec bash {name}.sh")
     assert made["transfer_input_files"] == f"{files}/{name}.sh, {files}/{name}.tgz"
@@ -104,7 +104,7 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
     } <= words
     assert not [word for word in words if word.startswith(("S3_SECRET", "S3_ACCESS"))]
     # All else is as the pool knows it.
-    theirs = submit_description(_job(), _worker())
+    theirs = submit_description(_job(), _setup())
     differs = {key for key in made if made[key] != theirs.get(key)}
     assert differs == {"shell", "transfer_input_files", "leave_in_queue", "encrypt_input_files"}
 
@@ -112,9 +112,9 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
 def test_our_own_worker_with_what_nodes_have() -> None:
     own = WorkerArchive(b"start", b"code")
     made = submit_description(
-        _job(), dataclasses.replace(_worker(credentials="standing"), own=lambda: own)
+        _job(), dataclasses.replace(_setup(credentials="standing"), own=lambda: own)
     )
-    theirs = submit_description(_job(), _worker())
+    theirs = submit_description(_job(), _setup())
     words = _words(made["environment"]) - _words(theirs["environment"])
     assert words == {
         f"CODE_ARCHIVE=cts-worker-{own.version}.tgz",
@@ -132,7 +132,7 @@ def test_a_node_runs_no_other_script_than_was_submitted(
     for tool in ("bash", "touch", *(["sha256sum"] if has_sha256sum else [])):
         (tools / tool).symlink_to(shutil.which(tool) or "")
     own = WorkerArchive(b"echo it ran\n", b"code")
-    made = submit_description(_job(), dataclasses.replace(_worker(), own=lambda: own))
+    made = submit_description(_job(), dataclasses.replace(_setup(), own=lambda: own))
     shell, back = (
         made[key].replace("$(container_number)", "1") for key in ("shell", "transfer_output_files")
     )
@@ -157,15 +157,15 @@ def test_a_node_runs_no_other_script_than_was_submitted(
 
 
 def test_values_are_quoted_as_htcondor_reads_them() -> None:
-    made = submit_description(_job(), _worker(additional_path="/opt/two words:/it's"))
+    made = submit_description(_job(), _setup(additional_path="/opt/two words:/it's"))
     assert "ADDITIONAL_PATH='/opt/two words:/it''s'" in made["environment"]
 
 
 def test_no_group_means_any_node() -> None:
-    assert "requirements" not in submit_description(_job(), _worker(clientgroup=""))
+    assert "requirements" not in submit_description(_job(), _setup(clientgroup=""))
 
 
 @pytest.mark.parametrize("user", ["ana.b", 'x"', "$(x)", "a b", "9ana", ""])
 def test_a_user_whom_the_pool_could_not_count(user: str) -> None:
     with pytest.raises(UnsupportedError):
-        submit_description(_job().model_copy(update={"user": user}), _worker())
+        submit_description(_job().model_copy(update={"user": user}), _setup())

@@ -14,8 +14,8 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor.ads import Status
-from cts_core.sites.htcondor.submission import GIVEN_UP, itemdata, submit_description
+from cts_core.sites.htcondor.ads import GIVEN_UP, Status
+from cts_core.sites.htcondor.submission import itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import Ground
 
@@ -33,7 +33,7 @@ schedd.submit(htcondor2.Submit(description), itemdata=iter(items), spool=True)
 def break_off(ground: Ground) -> JobRecord:
     """A job as a crash leaves it: submitted, and its files never sent."""
     job = ground.job()
-    said = json.dumps([submit_description(job, ground.site._worker), itemdata(job)])
+    said = json.dumps([submit_description(job, ground.site._setup), itemdata(job)])
     subprocess.run([sys.executable, "-c", BREAK_OFF], input=said, text=True, check=True)
     return job
 
