@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, ServerFile
@@ -152,7 +152,16 @@ class Notebook:
     def shot(self, name: str, what: Locator | None = None) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.add_style_tag(content=".Toastify { display: none }")
-        (what or self.card()).screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+        for tries_left in reversed(range(5)):
+            try:
+                path = SCREENSHOTS / f"{name}.png"
+                (what or self.card()).screenshot(path=path, animations="disabled")
+            except Error as e:
+                # Lab makes an output anew when the kernel updates it, which may be just now.
+                if "not attached" not in e.message or not tries_left:
+                    raise
+            else:
+                return
 
 
 @pytest.fixture(autouse=True)

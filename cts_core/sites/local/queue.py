@@ -19,13 +19,24 @@ time agree on their order too.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cts_core.worker.spool import CANCELED, ContainerFolder, read_json, sync_folder, write_json
+from cts_core.worker.spool import (
+    CANCELED,
+    ContainerFolder,
+    read_json,
+    remove_tree,
+    sync_folder,
+    write_json,
+)
 
 JOB_FILE = "job.json"
+_CLEAN_PAUSES = (0.05, 0.2, 1.0)
+"""Seconds before a folder that is still there is removed again."""
 
 
 @dataclass
@@ -106,6 +117,17 @@ class Queue:
             # Others came and went while we stood still, and our number is not the last any more.
             ticket.unlink(missing_ok=True)
         sync_folder(str(self._tickets))
+
+    def clean(self, job_id: str) -> None:
+        """Remove a job's folder; what resists stays. Safe to call from any thread."""
+        folder = str(self.folder(job_id))
+        remove_tree(folder)
+        for pause in _CLEAN_PAUSES:
+            if not os.path.lexists(folder):
+                return
+            # A worker that has told its end clears up itself: each may have missed what the other moved.
+            time.sleep(pause)
+            remove_tree(folder)
 
     def _ticket(self, number: int) -> Path:
         return self._tickets / f"{number:012}"

@@ -45,7 +45,7 @@ from cts_core.sites.local.spawn import Spawner
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.s3_keys import S3Keys
-from cts_core.worker.spool import PLAN, ContainerFolder, remove_tree, write_json
+from cts_core.worker.spool import PLAN, ContainerFolder, write_json
 from cts_core.worker.unpack import Limits
 
 log = logging.getLogger(__name__)
@@ -319,8 +319,7 @@ class LocalSite:
 
     async def clean(self, job_id: str) -> None:
         """See the port."""
-        folder = self._queue.folder(job_id)
-        await asyncio.get_running_loop().run_in_executor(self._files, remove_tree, str(folder))
+        await asyncio.get_running_loop().run_in_executor(self._files, self._queue.clean, job_id)
 
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
         """See the port. Raises UnavailableError when its folders cannot be used."""

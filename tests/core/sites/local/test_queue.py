@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -277,3 +278,18 @@ def test_any_servers_with_any_views_keep_to_the_cpus(  # noqa: C901 - one branch
     assert len(claimed) > 4
     for lock in yard.locks.values():
         os.close(lock)
+
+
+def test_a_job_is_cleaned_while_its_worker_clears_up(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    for number in range(30):
+        job_id = f"job-{number}"
+        yard.add(job_id)
+        container = yard.container(job_id)
+        for folder in range(50):
+            (Path(container.file("out")) / str(folder) / "a" / "b").mkdir(parents=True)
+        clearing = threading.Thread(target=container.remove_transient)
+        clearing.start()
+        yard.queue.clean(job_id)
+        clearing.join()
+        assert not yard.queue.folder(job_id).exists()
