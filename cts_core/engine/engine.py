@@ -207,10 +207,6 @@ class Engine:
         """Stop in the reverse order. Containers go on; the next start finds them."""
         await self._running.aclose()
 
-    async def unsent_events(self) -> bool:
-        """Whether any transition's event still waits to be acknowledged."""
-        return bool(await self._store.unsent(limit=1))
-
     def _changed(self, job_id: str) -> None:
         self._outbox.nudge()
         for driver in self._drivers.values():

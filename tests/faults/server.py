@@ -78,7 +78,7 @@ async def _idle(engine: Engine, delivered: Path) -> bool:
     jobs = (await engine.jobs.list(ANA, JobQuery())).jobs
     if any(job.state not in TERMINAL for job in jobs):
         return False
-    if await engine.unsent_events():
+    if await engine._store.unsent(limit=1):
         return False
     told = {json.loads(line)["trans_id"] for line in delivered.read_text().splitlines()}
     return len(told) >= sum(len(job.transition_times) for job in jobs)

@@ -21,7 +21,7 @@ from cts_core.states import TERMINAL
 from tests.factories import make_submission
 
 TOOL = Path(__file__).with_name("tool.py")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 90
 
 
 async def pieces(*parts: bytes):
@@ -57,6 +57,12 @@ class Bench:
             while (await self.engine.jobs.status(self.user, job_id)).state not in TERMINAL:
                 await asyncio.sleep(0.02)
         return await self.engine.jobs.get(self.user, job_id)
+
+    async def told(self) -> None:
+        """Until the event of every transition is acknowledged."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.engine._store.unsent(limit=1):
+                await asyncio.sleep(0.02)
 
     async def content(self, path: str) -> bytes:
         _, body = await self.engine.files.open(self.user, path)

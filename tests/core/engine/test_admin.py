@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -106,9 +105,7 @@ async def test_a_message_is_sent_again_as_it_was(bench: Bench):
     await bench.prepare("a")
     job_id = await bench.submit(["a"])
     await bench.ended(job_id)
-    async with asyncio.timeout(30):
-        while await bench.engine.unsent_events():
-            await asyncio.sleep(0.02)
+    await bench.told()
     before = await bench.engine.admin.get(job_id)
     told: list[JobEvent] = []
 

@@ -298,9 +298,7 @@ async def test_events_of_a_job_come_in_order_and_again_after_a_resume(bench: Ben
                     if event.state == "complete":
                         break
     assert {e.trans_id for e in again} >= {e.trans_id for e in seen[3:]}
-    async with asyncio.timeout(30):
-        while await bench.engine.unsent_events():
-            await asyncio.sleep(0.02)
+    await bench.told()
 
 
 async def test_the_cleaner_removes_what_old_jobs_left(bench: Bench, tmp_path):

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from cts_core.engine.engine import Engine
 from cts_core.events import hub, outbox
 from cts_core.events.kafka import client, listener, publisher
 from cts_core.events.kafka.publisher import KafkaPublisher
@@ -26,11 +25,10 @@ from cts_core.states import JobState
 from tests.factories import NOON, make_job_record
 from tests.services.kafka import KafkaBroker
 
-from .conftest import Bench, running
+from .conftest import PATIENCE_SECONDS, Bench, running
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 90
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
 
@@ -62,13 +60,6 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def until_sent(engine: Engine) -> None:
-    async def is_sent() -> bool:
-        return not await engine.unsent_events()
-
-    await until(is_sent)
-
-
 async def first_told(kafka: KafkaBroker, topic: str) -> dict[str, list[str]]:
     """By job, the first copy of each message on the topic, as the transitions' ids in their order."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
@@ -90,7 +81,7 @@ async def test_jobs_go_on_while_the_broker_is_away(bench: Bench, kafka: KafkaBro
     await bench.prepare("a")
     before = await bench.submit(["a"])
     await bench.ended(before)
-    await until_sent(bench.engine)
+    await bench.told()
     getattr(kafka, harm)()
     ids = [await bench.submit(["a"], output_dir=f"data/out{number}") for number in range(3)]
     for job_id in ids:
@@ -110,7 +101,7 @@ async def test_jobs_go_on_while_the_broker_is_away(bench: Bench, kafka: KafkaBro
         (job_id, JobState.CREATED) for job_id in ids
     }
     kafka.thaw() if harm == "freeze" else await asyncio.to_thread(kafka.start)
-    await until_sent(bench.engine)
+    await bench.told()
     told = await first_told(kafka, topic)
     assert told == {job_id: await transitions(bench, job_id) for job_id in (before, *ids)}
 
@@ -129,7 +120,7 @@ async def test_a_broker_that_is_away_does_not_keep_a_server_from_starting(
         job_id = await bench.submit(["a"])
         assert (await bench.ended(job_id)).state is JobState.COMPLETE
         await asyncio.to_thread(kafka.start)
-        await until_sent(bench.engine)
+        await bench.told()
         assert await first_told(kafka, topic) == {job_id: await transitions(bench, job_id)}
 
 
@@ -245,4 +236,4 @@ async def test_with_the_broker_away_a_subscriber_sees_it_within_seconds(
         async with other.engine.hub.subscribe("ana", after=utc_now()) as there:
             job_id = await bench.submit(["a"])
             assert await states_seen(there, job_id) == TO_COMPLETE
-        assert await bench.engine.unsent_events()
+        assert await bench.engine._store.unsent(limit=1)

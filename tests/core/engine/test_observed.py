@@ -177,9 +177,7 @@ def figures(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 async def test_a_job_shows_in_the_figures(bench: Bench):
     await bench.prepare("a")
     job = await bench.ended(await bench.submit(["a"]))
-    async with asyncio.timeout(20):
-        while await bench.engine.unsent_events():
-            await asyncio.sleep(0.02)
+    await bench.told()
     found = figures(await bench.engine.metrics())
 
     def value(name: str, **labels: str) -> float:
