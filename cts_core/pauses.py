@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
+
+MAX_KNOWN = 2000
+"""Things of which one object knows. Beyond it the one whose pause was set longest ago is as if nothing had failed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Pauses:
         """``first`` and ``longest`` in seconds."""
         self._first = first
         self._longest = longest
-        self._pauses: dict[str, _Pause] = {}
+        self._pauses: OrderedDict[str, _Pause] = OrderedDict()
 
     def is_due(self, name: str) -> bool:
         """Whether it may be tried now."""
@@ -39,13 +43,19 @@ class Pauses:
         seconds = min(
             self._longest, 2 * before.seconds if before and before.seconds else self._first
         )
-        self._pauses[name] = _Pause(time.monotonic() + seconds, seconds, reason)
+        self._set(name, _Pause(time.monotonic() + seconds, seconds, reason))
         return seconds
 
     def wait(self, name: str, seconds: float) -> None:
         """Nothing is wrong with it, but it is not for now."""
-        self._pauses[name] = _Pause(time.monotonic() + seconds)
+        self._set(name, _Pause(time.monotonic() + seconds))
 
     def end(self, name: str) -> None:
         """It went well, or is not wanted any more."""
         self._pauses.pop(name, None)
+
+    def _set(self, name: str, pause: _Pause) -> None:
+        self._pauses[name] = pause
+        self._pauses.move_to_end(name)
+        if len(self._pauses) > MAX_KNOWN:
+            self._pauses.popitem(last=False)

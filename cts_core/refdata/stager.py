@@ -147,8 +147,9 @@ class Stager:
         return fetched
 
     async def clean(self, refdata_id: str) -> None:
-        """Remove what staging has left, but not the data. Raises UnavailableError."""
+        """Remove what staging has left, but not the data; it may begin anew then. Raises UnavailableError."""
         try:
             await asyncio.to_thread(self._folders.clean, refdata_id)
         except OSError as e:
             raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e
+        self._pauses.end(refdata_id)

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from conftest import TOKEN
 from playwright.sync_api import Page, expect
 
 SUBMIT = (
@@ -14,6 +15,39 @@ SUBMIT = (
 )
 LONG = 60_000
 """Milliseconds for something that a kernel has to be started for."""
+
+ENDED = {
+    "user": "ana",
+    "state": "canceled",
+    "transition_times": [{"state": "canceled", "time": "2026-03-04T12:00:00Z"}],
+    "image": {"name": "host/tool", "digest": "sha256:0"},
+    "input_file_count": 1,
+    "job_input": {
+        "image": "host/tool",
+        "cluster": "local",
+        "num_containers": 1,
+        "cpus": 1,
+        "memory": 1,
+        "runtime": "PT1M",
+        "output_dir": "data/out",
+    },
+}
+"""A job, but for its id, as the service tells of it."""
+SHOW_AND_REMOVE = """async (ids) => {
+    const { mount } = await import("/cts/static/card.js");
+    const wasThere = [];
+    for (const id of ids) {
+        const root = document.createElement("div");
+        root.dataset.job = id;
+        document.body.append(root);
+        mount(root);
+        const shows = () => root.firstChild.shadowRoot.querySelector("section.card");
+        wasThere.push(Boolean(shows()));
+        while (!shows()) await new Promise((resolve) => setTimeout(resolve, 5));
+        root.remove();
+    }
+    return wasThere;
+}"""
 
 
 def submit(
@@ -231,6 +265,26 @@ def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook,
     expect_state(card, "Done")
     expect_snapshot(page, "Done")
     expect(card.locator(".logs pre")).to_contain_text("has begun")
+
+
+def test_a_page_remembers_only_the_latest_jobs(lab, page):
+    loads = []
+
+    def answer(route):
+        job_id = route.request.url.rsplit("/", 1)[-1]
+        loads.append(job_id)
+        route.fulfill(json=ENDED | {"id": job_id})
+
+    page.route("**/cts/jobs/*", answer)
+    page.goto(f"{lab.url}/lab?token={TOKEN}&reset")
+    limit = page.evaluate("async () => (await import('/cts/static/card.js')).MAX_REMEMBERED")
+    names = [f"job-{n}" for n in range(limit + 1)]
+    # A card that shows a job at once, before any answer can have come, has remembered it.
+    assert not any(page.evaluate(SHOW_AND_REMOVE, names))
+    assert loads == names
+    shown = page.evaluate(SHOW_AND_REMOVE, [names[1], names[-1], names[0], names[1], names[2]])
+    assert shown == [True, True, False, True, False]
+    assert loads == [*names, names[0], names[2]]
 
 
 def test_the_kernel_keeps_a_card_of_another_service_up_to_date(open_notebook, lab, page):

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from cts_core import http_client
 from cts_core.errors import UnavailableError
-from cts_core.pauses import Pauses
+from cts_core.pauses import MAX_KNOWN, Pauses
 from cts_core.peer import Peer, RefusedError
 
 NAME = "CDM Task Service"
@@ -171,3 +171,14 @@ def test_pauses_double_and_end(monkeypatch: pytest.MonkeyPatch):
     assert pauses.fail("a", "why") == 2
     pauses.wait("a", 3)
     assert (pauses.is_due("a"), pauses.reason("a")) == (False, None)
+
+
+def test_pauses_of_what_nobody_comes_back_to_are_forgotten():
+    pauses = Pauses(60.0, 60.0)
+    for n in range(MAX_KNOWN):
+        pauses.fail(f"{n}", "why")
+    pauses.wait("0", 60)
+    pauses.fail("one more", "why")
+    assert pauses.is_due("1")
+    assert not any(pauses.is_due(name) for name in ("0", "2", "one more"))
+    assert len(pauses._pauses) == MAX_KNOWN

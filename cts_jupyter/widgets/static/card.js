@@ -4,9 +4,13 @@
 import { makeAsked, makeFailure, makeOutputs, makeProgress, makeTimeline } from "./card_parts.js";
 import { el } from "./dom.js";
 import { showLogs } from "./log_view.js";
+import { Recent } from "./recent.js";
 import { ServiceError, getJSON, getTail, put, serviceNow, stream } from "./service.js";
 import { hasEnded, moodOf, sayCount, sayDuration, sayState, shownState } from "./words.js";
 
+// Jobs that a page remembers, and parts of their cards that somebody opened or closed.
+export const MAX_REMEMBERED = 100;
+const MAX_OPENED = 300;
 const OPEN_OUTPUTS = 10;
 const ERROR_TAIL = 2_000;
 
@@ -16,8 +20,8 @@ const styled = fetch(new URL("card.css", import.meta.url))
   .then((css) => sheet.replace(css));
 
 // A notebook makes an output anew whenever the kernel updates it: the card goes on as it was.
-const remembered = new Map();
-const opened = new Map();
+const remembered = new Recent(MAX_REMEMBERED);
+const opened = new Recent(MAX_OPENED);
 
 function lastLines(text, limit = 20) {
   return text.trimEnd().split("\n").slice(-limit).join("\n");

@@ -200,6 +200,17 @@ async def test_a_disk_without_room_is_waited_for(ground: Ground):
     assert (await staged(ground.server(), refdata)).state is S.COMPLETE
 
 
+async def test_what_is_cleaned_waits_for_nothing_that_was(ground: Ground):
+    refdata = await ground.put("data/x", b"x")
+    server = ground.server(free=1 << 62)
+    await server.stage(refdata)
+    await asyncio.wait(server._tasks.values())
+    assert "free" in (server.why_waits(refdata.id) or "")
+    await server.clean(refdata.id)
+    assert server.why_waits(refdata.id) is None
+    assert (await server.stage(refdata)).state is S.DOWNLOAD_SUBMITTED
+
+
 async def test_one_after_the_other(ground: Ground):
     server = ground.server()
     first, second = [await ground.put(f"data/{n}", b"x") for n in range(2)]
