@@ -136,7 +136,7 @@ class Advance:
         found = []
         for job_id in job_ids:
             with contextlib.suppress(NoSuchJobError, NewerRecordError):
-                job = await self._store.get_summary(job_id)
+                job = await self._store.get_drivable(job_id)
                 if job.cluster is self._site.cluster:
                     found.append(job)
         return found

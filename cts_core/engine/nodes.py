@@ -76,7 +76,7 @@ class Nodes:
         return found
 
     async def plan(self, container: ContainerId) -> dict[str, Any]:
-        """What the worker is told. Raises NoSuchJobError, UnsupportedError."""
+        """What the worker is told. Raises NoSuchJobError, NewerRecordError, UnsupportedError."""
         if self._make_plan is None:
             raise UnsupportedError("This service has no site whose workers ask for their plans")
         return await aside(_told, self._make_plan, *await self._planned(container))
@@ -148,6 +148,7 @@ class Nodes:
         """For what never changes of a job."""
         known = self._jobs.get(job_id)
         if known is None:
+            await self._store.get_drivable(job_id)  # a plan must leave nothing out
             known = self._jobs[job_id] = await self._store.get_job(job_id)
             if len(self._jobs) > _KEPT_JOBS:
                 self._jobs.popitem(last=False)

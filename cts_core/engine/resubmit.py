@@ -56,10 +56,11 @@ class Resubmissions:
         With a key, the same key, job and changes give the same resubmission. Inputs keep their checksums, so that
         changed ones are refused; the image is the one that its name means now.
 
-        Raises NoSuchJobError, UnauthorizedError for another user's job, JobStateError where what failed is not
-        known yet, and the CTSError of the first check that does not hold.
+        Raises NoSuchJobError, NewerRecordError for a job of which we would leave something out, UnauthorizedError
+        for another user's job, JobStateError where what failed is not known yet, and the CTSError of the first check
+        that does not hold.
         """
-        check_owner(user, await self._store.get_summary(job_id))
+        check_owner(user, await self._store.get_drivable(job_id))
         idempotency = idempotency_of(
             idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json()}"
         )

@@ -34,10 +34,10 @@ class ContainerUpdates:
     ) -> None:
         """Note that a container has reached a state.
 
-        Raises NoSuchJobError, NoSuchContainerError, SiteUnavailableError, UnsupportedError for a site whose
-        workers do not report like this, JobStateError for a state that cannot come next.
+        Raises NoSuchJobError, NoSuchContainerError, NewerRecordError, SiteUnavailableError, UnsupportedError for a
+        site whose workers do not report like this, JobStateError for a state that cannot come next.
         """
-        job = await self._store.get_summary(job_id)
+        job = await self._store.get_drivable(job_id)
         check_number(job, number)
         if not self._sites.get(job.cluster).takes_updates:
             raise UnsupportedError(

@@ -86,6 +86,11 @@ class MongoStore:
         async with self._use() as db:
             return await mongo_jobs.summary(db, job_id)
 
+    async def get_drivable(self, job_id: str) -> JobSummary:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_jobs.drivable(db, job_id)
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See the port."""
         async with self._use() as db:

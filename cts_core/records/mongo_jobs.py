@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from cts_core.errors import FolderTakenError
@@ -129,8 +130,17 @@ async def get(db: Collections, job_id: str) -> JobRecord:
 
 async def summary(db: Collections, job_id: str) -> JobSummary:
     """A job without its files."""
+    return mongo_newer.summary(await _without_files(db, job_id))
+
+
+async def drivable(db: Collections, job_id: str) -> JobSummary:
+    """The same. Raises NewerRecordError, too, when it asks for anything that we do not know."""
+    return mongo_newer.understood(await _without_files(db, job_id))
+
+
+async def _without_files(db: Collections, job_id: str) -> RawBSONDocument:
     found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
-    return mongo_newer.summary(documents.found(found, job_id))
+    return documents.found(found, job_id)
 
 
 async def resubmissions(

@@ -31,6 +31,11 @@ def summary(raw: RawBSONDocument) -> JobSummary:
     return _read(raw, documents.to_summary)
 
 
+def understood(raw: RawBSONDocument) -> JobSummary:
+    """The same of a job to act upon. Raises NewerRecordError when it asks for what is beyond this version."""
+    return _read(raw, documents.to_understood)
+
+
 def record(raw: RawBSONDocument) -> JobRecord:
     """A whole job. Raises NewerRecordError when it is beyond this version."""
     return _read(raw, documents.to_record)

@@ -98,6 +98,10 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: sqlite_jobs.summary(db, job_id))
 
+    async def get_drivable(self, job_id: str) -> JobSummary:
+        """See the port. A file that a newer version has written is not opened."""
+        return await self.get_summary(job_id)
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See the port."""
         return await self._read(lambda db: sqlite_listing.page(db, query))

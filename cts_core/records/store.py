@@ -79,6 +79,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def get_summary(self, job_id: str) -> JobSummary:
         """The record without input files and outputs: cheap, whatever the job's size."""
 
+    async def get_drivable(self, job_id: str) -> JobSummary:
+        """The same of a job that is to be acted upon, which must ask for nothing that only a newer version knows."""
+
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """A page of the jobs that match. Pages partition what does not change while they are read."""
 
@@ -91,7 +94,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
         """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
 
-        Jobs of ``unadopted_jobs`` are left out.
+        Jobs of ``unadopted_jobs`` are left out, and those that ``get_drivable`` refuses.
         """
 
     async def live_containers(self, user: str) -> int:

@@ -166,7 +166,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
 
     async with open_ground() as ground:
         store = ground.store
-        before = await store.get_summary(arguments.job)
+        before = await store.get_drivable(arguments.job)
         if before.state in TERMINAL:
             raise CommandError(
                 f"job {before.id} has ended ({before.state.value}), and what has ended is not run again: its owner "

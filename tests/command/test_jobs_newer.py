@@ -69,3 +69,15 @@ async def test_retry_says_that_a_job_is_for_a_newer_one(
     assert "ask a server of a newer one" in shown.stderr
     assert (await store.get_summary(job.id)).state is JobState.CREATED
     assert await store.audit(job.id) == []
+
+
+async def test_retry_drives_no_job_of_which_it_would_leave_something_out(
+    store: MongoStore, db: Database, records: dict[str, str], run: Run
+) -> None:
+    job = make_job_record()
+    await store.insert_job(job, containers=1)
+    db["jobs"].update_one({"id": job.id}, {"$set": {"job_input.params.gpus": 2}})
+    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=records)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "ask a server of a newer one" in shown.stderr
+    assert (await store.get_summary(job.id)).state is JobState.CREATED

@@ -140,6 +140,7 @@ async def test_what_is_stored_is_there_when_opened_again(make_store, store):
     [
         lambda store: store.get_job("none"),
         lambda store: store.get_summary("none"),
+        lambda store: store.get_drivable("none"),
         lambda store: move(store, "none", CREATED, STARTED),
         lambda store: store.containers("none"),
         lambda store: store.container("none", 0),

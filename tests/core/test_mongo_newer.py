@@ -110,6 +110,9 @@ async def test_a_job_that_asks_for_what_we_do_not_know_is_shown_and_left_to_the_
     assert len(told) == 1
     assert theirs.id in told[0]
     assert (await store.get_summary(theirs.id)).state is CREATED
+    with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
+        await store.get_drivable(theirs.id)
+    assert await store.get_drivable(ours.id) == await store.get_summary(ours.id)
     assert (await store.get_job(theirs.id)).job_input == theirs.job_input
     page = await store.list_jobs(JobQuery(user=ours.user))
     assert {job.id for job in page.jobs} == {theirs.id, ours.id}
@@ -132,7 +135,7 @@ async def test_a_job_beyond_us_hides_and_strands_no_other(
     db["jobs"].update_one({"id": theirs.id}, {"$set": change})
     assert [job.id for job in await store.live_jobs()] == [ours.id]
     assert ours.id in {job.id for job in (await store.list_jobs(JobQuery())).jobs}
-    for read in (store.get_job, store.get_summary):
+    for read in (store.get_job, store.get_summary, store.get_drivable):
         with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await read(theirs.id)
     assert await move(store, ours.id, CREATED, STARTED)

@@ -13,13 +13,15 @@ from pymongo.database import Database
 
 from cts_core.errors import NewerRecordError
 from cts_core.model.base import utc_now
+from cts_core.model.family import Resubmission
 from cts_core.model.job import S3File
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.update import ContainerUpdate, NodeUpdate
+from cts_core.model.worker import ContainerId
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
 from tests.core.engine.reporting import bench_on_mongo
-from tests.factories import CRC
+from tests.factories import CRC, make_job_record
 
 pytestmark = pytest.mark.slow
 S = JobState
@@ -82,6 +84,32 @@ async def test_where_we_have_never_been(
     with pytest.raises(NewerRecordError):
         await bench.engine.jobs.containers(bench.user, theirs)
     assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
+
+
+async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
+    bench: Bench, db: Database
+) -> None:
+    job = make_job_record(cluster="local")
+    await bench.engine._store.insert_job(job, containers=1)
+    asked = {"job_input.cluster": "kbase", "job_input.params.gpus": 2}
+    db["jobs"].update_one({"id": job.id}, {"$set": asked})
+    await bench.engine.look_at(job.id)
+    ours = await started(bench)
+    assert (await bench.engine.jobs.get(bench.user, job.id)).state is S.CREATED
+    worker = ContainerId(job.id, 0)
+    update = NodeUpdate(time=utc_now())
+    for act in (
+        bench.engine.resubmissions.submit(bench.user, job.id, Resubmission()),
+        bench.engine.updates.take(job.id, 0, ON_THE_WAY[0], update),
+        bench.engine.nodes.update(worker, ON_THE_WAY[0], update),
+    ):
+        with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
+            await act
+    # A cancel asks for nothing but what every version knows.
+    await bench.engine.jobs.cancel(bench.user, job.id)
+    await complete(bench, ours)
+    assert (await bench.ended(ours)).state is S.COMPLETE
+    assert (await bench.engine.jobs.status(bench.user, job.id)).state is S.CANCELING
 
 
 async def test_what_has_been_there_is_not_ours_to_end(
