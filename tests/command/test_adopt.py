@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,9 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from cts_core.model.base import utc_now
-from cts_core.sections import MongoSettings
 from tests.core.test_mongo_deployed import DEPLOYED, DONE, live_job
-from tests.services.mongo import variables
 
 from .conftest import Run
 
@@ -42,19 +39,18 @@ def left_behind(job_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def db(mongo, mongo_settings) -> Iterator[Database]:
-    with mongo.client() as client:
-        db = client[mongo_settings.db]
-        for name, documents in copy.deepcopy(DEPLOYED).items():
-            db[name].insert_many(documents)
-        db["jobs"].insert_many([left_behind(job_id) for job_id in (RECENT, OLD, MIDDLE)])
-        yield db
+def db(db: Database) -> Database:
+    """A deployed service's database, with what it left behind."""
+    for name, documents in copy.deepcopy(DEPLOYED).items():
+        db[name].insert_many(documents)
+    db["jobs"].insert_many([left_behind(job_id) for job_id in (RECENT, OLD, MIDDLE)])
+    return db
 
 
 @pytest.fixture
-def cts(run: Run, db: Database, mongo_settings: MongoSettings) -> Run:
+def cts(run: Run, db: Database, on_mongo: dict[str, str]) -> Run:
     """The command, on that database."""
-    return partial(run, more=variables(mongo_settings))
+    return partial(run, more=on_mongo)
 
 
 def waiting(cts: Run, *words: str) -> list[str]:

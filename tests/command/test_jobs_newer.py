@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -14,7 +14,6 @@ from cts_core.records.mongo import MongoStore
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.factories import make_job_record
-from tests.services.mongo import variables
 
 from .conftest import Run
 
@@ -29,26 +28,14 @@ async def store(mongo, mongo_settings: MongoSettings) -> AsyncIterator[MongoStor
     await store.close()
 
 
-@pytest.fixture
-def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
-    with mongo.client() as client:
-        yield client[mongo_settings.db]
-
-
-@pytest.fixture
-def records(mongo_settings: MongoSettings) -> dict[str, str]:
-    """The settings by which the command finds the database."""
-    return variables(mongo_settings)
-
-
 async def test_stuck_lists_all_but_what_is_beyond_it(
-    store: MongoStore, db: Database, records: dict[str, str], run: Run
+    store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run
 ) -> None:
     ours, theirs = (make_job_record(time=utc_now() - timedelta(hours=1)) for _ in range(2))
     for job in (ours, theirs):
         await store.insert_job(job, containers=1)
     db["jobs"].update_one({"id": theirs.id}, {"$set": {"job_input.cluster": "moon"}})
-    shown = await asyncio.to_thread(run, "jobs", "stuck", "--for", "0s", more=records)
+    shown = await asyncio.to_thread(run, "jobs", "stuck", "--for", "0s", more=on_mongo)
     assert shown.returncode == 1, shown.stderr
     assert ours.id in shown.stdout
     assert "is not acknowledged" in shown.stdout
@@ -59,12 +46,12 @@ async def test_stuck_lists_all_but_what_is_beyond_it(
     "change", [{"state": "resting"}, {"state": "error", "transition_times.0.state": "resting"}]
 )
 async def test_retry_says_that_a_job_is_for_a_newer_one(
-    store: MongoStore, db: Database, records: dict[str, str], run: Run, change: dict[str, str]
+    store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run, change: dict[str, str]
 ) -> None:
     job = make_job_record()
     await store.insert_job(job, containers=2)
     db["subjobs"].update_one({"id": job.id, "sub_id": 1}, {"$set": change})
-    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=records)
+    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=on_mongo)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "ask a server of a newer one" in shown.stderr
     assert (await store.get_summary(job.id)).state is JobState.CREATED
@@ -72,12 +59,12 @@ async def test_retry_says_that_a_job_is_for_a_newer_one(
 
 
 async def test_retry_drives_no_job_of_which_it_would_leave_something_out(
-    store: MongoStore, db: Database, records: dict[str, str], run: Run
+    store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run
 ) -> None:
     job = make_job_record()
     await store.insert_job(job, containers=1)
     db["jobs"].update_one({"id": job.id}, {"$set": {"job_input.params.gpus": 2}})
-    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=records)
+    shown = await asyncio.to_thread(run, "jobs", "retry", job.id, more=on_mongo)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert "ask a server of a newer one" in shown.stderr
     assert (await store.get_summary(job.id)).state is JobState.CREATED

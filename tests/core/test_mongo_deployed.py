@@ -45,27 +45,23 @@ DEPLOYED: dict[str, list[dict[str, Any]]] = json.loads(VECTORS.read_text(), obje
 
 
 @pytest.fixture
-def db(mongo, mongo_settings) -> Database:
-    """A database as the deployed service leaves it, to be looked at by a client of the test's own."""
-    with mongo.client() as client:
-        db = client[mongo_settings.db]
-        db["jobs"].create_index("id", unique=True, name="UNIQUE_JOB_ID")
-        db["jobs"].create_index([("_update_time", 1)], name="UPDATES")
-        db["subjobs"].create_index([("id", 1), ("sub_id", 1)], unique=True, name="SUBJOBS")
-        db["exitcodes"].create_index("id", unique=True, name="EXIT_CODES")
-        images = db["images"]
-        images.create_index(
-            [("name", 1), ("digest", 1)], unique=True, name="UNIQUE_IMAGE_DIGEST_INDEX"
-        )
-        images.create_index(
-            [("name", 1), ("tag", 1)], unique=True, sparse=True, name="UNIQUE_IMAGE_TAG_INDEX"
-        )
-        db["refdata"].create_index("id", unique=True, name="UNIQUE_REFDATA_ID")
-        db["refdata"].create_index("file", name="REFDATA_FILES")
-        db["sites"].create_index("site", unique=True, name="UNIQUE_SITE")
-        for name, documents in copy.deepcopy(DEPLOYED).items():
-            db[name].insert_many(documents)
-        yield db
+def db(db: Database) -> Database:
+    """A database as the deployed service leaves it."""
+    db["jobs"].create_index("id", unique=True, name="UNIQUE_JOB_ID")
+    db["jobs"].create_index([("_update_time", 1)], name="UPDATES")
+    db["subjobs"].create_index([("id", 1), ("sub_id", 1)], unique=True, name="SUBJOBS")
+    db["exitcodes"].create_index("id", unique=True, name="EXIT_CODES")
+    images = db["images"]
+    images.create_index([("name", 1), ("digest", 1)], unique=True, name="UNIQUE_IMAGE_DIGEST_INDEX")
+    images.create_index(
+        [("name", 1), ("tag", 1)], unique=True, sparse=True, name="UNIQUE_IMAGE_TAG_INDEX"
+    )
+    db["refdata"].create_index("id", unique=True, name="UNIQUE_REFDATA_ID")
+    db["refdata"].create_index("file", name="REFDATA_FILES")
+    db["sites"].create_index("site", unique=True, name="UNIQUE_SITE")
+    for name, documents in copy.deepcopy(DEPLOYED).items():
+        db[name].insert_many(documents)
+    return db
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,12 +23,6 @@ pytestmark = pytest.mark.slow
 
 NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 """What the next version adds, wherever it may."""
-
-
-@pytest.fixture
-def db(mongo, mongo_settings) -> Iterator[Database]:
-    with mongo.client() as client:
-        yield client[mongo_settings.db]
 
 
 @pytest.fixture

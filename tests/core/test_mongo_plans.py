@@ -74,12 +74,6 @@ async def store(commands, mongo_settings) -> AsyncIterator[MongoStore]:
     await store.close()
 
 
-@pytest.fixture
-def db(mongo, mongo_settings) -> Iterator[Database]:
-    with mongo.client() as client:
-        yield client[mongo_settings.db]
-
-
 def query_of(command: Command) -> dict[str, Any]:
     """The reading of documents that a command begins with, as what ``explain`` takes."""
     if "find" in command:

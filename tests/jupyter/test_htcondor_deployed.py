@@ -22,12 +22,10 @@ from pymongo.database import Database
 from test_htcondor import PATIENCE_SECONDS, WORKER, Service
 
 from cts_core.model.base import utc_now
-from cts_core.sections import MongoSettings
 from tests.core.test_mongo_deployed import DEPLOYED, live_job
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase
-from tests.services.mongo import variables
 from tests.services.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -140,18 +138,6 @@ def _description(job_id: str, root_url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def db(mongo, mongo_settings) -> Iterator[Database]:
-    with mongo.client() as client:
-        yield client[mongo_settings.db]
-
-
-@pytest.fixture
-def records(mongo_settings: MongoSettings) -> dict[str, str]:
-    """The variables by which ours has its records in that database."""
-    return variables(mongo_settings)
-
-
-@pytest.fixture
 def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterator[Service]:
     """Ours, not started, with the door through which workers find the deployed one."""
     minio.empty()
@@ -175,10 +161,10 @@ def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterat
 
 
 @pytest.fixture
-def takeover(service: Service, db: Database, records: dict[str, str]) -> Iterator[Takeover]:
+def takeover(service: Service, db: Database, on_mongo: dict[str, str]) -> Iterator[Takeover]:
     import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
 
-    service.server.environ = {**service.server.environ, **records}
+    service.server.environ = {**service.server.environ, **on_mongo}
     job_id = str(uuid.uuid4())
     gate = service.pool.pool / "work" / f"gate-{job_id}"
     submit = htcondor2.Submit(_description(job_id, f"{service.door.url}/cts"))

@@ -26,6 +26,7 @@ from pathlib import Path
 import pymongo
 import pytest
 from pydantic import SecretStr
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from cts_core.sections import MongoSettings
@@ -203,3 +204,16 @@ def mongo_settings(mongo) -> Iterator[MongoSettings]:
     yield mongo.settings(db)
     with mongo.client() as client:
         client.drop_database(db)
+
+
+@pytest.fixture
+def db(mongo: MongoServer, mongo_settings: MongoSettings) -> Iterator[Database]:
+    """That database, to look behind the store."""
+    with mongo.client() as client:
+        yield client[mongo_settings.db]
+
+
+@pytest.fixture
+def on_mongo(mongo_settings: MongoSettings) -> dict[str, str]:
+    """The variables by which a server, or a command, of CTS has its records there."""
+    return variables(mongo_settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,12 +26,6 @@ from tests.factories import CRC, make_job_record
 pytestmark = pytest.mark.slow
 S = JobState
 ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED)
-
-
-@pytest.fixture
-def db(mongo, mongo_settings: MongoSettings) -> Iterator[Database]:
-    with mongo.client() as client:
-        yield client[mongo_settings.db]
 
 
 @pytest.fixture
