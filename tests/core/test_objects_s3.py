@@ -34,16 +34,9 @@ HOUR = timedelta(hours=1)
 PATIENCE_SECONDS = 60
 
 
-@pytest.fixture(params=["minio", "versitygw"])
-def server(request) -> S3Server:
-    found = request.getfixturevalue(request.param)
-    found.empty()
-    return found
-
-
 @pytest.fixture
-async def store(server: S3Server) -> AsyncIterator[S3Store]:
-    store = S3Store(server.settings())
+async def store(s3_server: S3Server) -> AsyncIterator[S3Store]:
+    store = S3Store(s3_server.settings())
     await store.open()
     yield store
     await store.close()
@@ -68,27 +61,27 @@ async def refusal(server: S3Server, **changes) -> str:
 # -- the start ---------------------------------------------------------------------------------
 
 
-async def test_a_wrong_secret_is_named_and_not_told(server):
+async def test_a_wrong_secret_is_named_and_not_told(s3_server):
     wrong = "a-secret-that-is-wrong"
-    said = await refusal(server, access_secret=SecretStr(wrong))
+    said = await refusal(s3_server, access_secret=SecretStr(wrong))
     assert said.startswith("s3.access_secret:")
     assert wrong not in said
     assert SECRET not in said
 
 
-async def test_an_unknown_key(server):
-    assert "s3.access_key: " in await refusal(server, access_key="nobody")
+async def test_an_unknown_key(s3_server):
+    assert "s3.access_key: " in await refusal(s3_server, access_key="nobody")
 
 
-async def test_nobody_at_the_url(server):
+async def test_nobody_at_the_url(s3_server):
     url = f"http://127.0.0.1:{free_port()}"
-    assert f"s3.url: no S3 server answers at {url}" in await refusal(server, url=url)
+    assert f"s3.url: no S3 server answers at {url}" in await refusal(s3_server, url=url)
 
 
-async def test_nobody_at_the_external_url(server):
+async def test_nobody_at_the_external_url(s3_server):
     url = f"http://127.0.0.1:{free_port()}"
-    assert "s3.external_url: " in await refusal(server, external_url=url)
-    store = S3Store(server.settings(external_url=url, verify_external_url=False))
+    assert "s3.external_url: " in await refusal(s3_server, external_url=url)
+    store = S3Store(s3_server.settings(external_url=url, verify_external_url=False))
     await store.open()
     (link,) = await store.presign_gets(["data/a"], HOUR)
     assert link.get_secret_value().startswith(f"{url}/data/a?")
@@ -110,18 +103,18 @@ async def test_what_is_not_there_is_said_in_the_words_that_clients_compare(store
 
 
 @pytest.mark.parametrize("size", [8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 21 * MIB + 3])
-async def test_large_objects_have_one_checksum_for_the_whole(server, store, size):
+async def test_large_objects_have_one_checksum_for_the_whole(s3_server, store, size):
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
     written = await store.write("data/big", pieces(data, 1 << 20))
     assert (written.size, written.crc64nvme) == (size, crc64nvme_text(data))
-    seen = server.client().head_object(Bucket="data", Key="big", ChecksumMode="ENABLED")
+    seen = s3_server.client().head_object(Bucket="data", Key="big", ChecksumMode="ENABLED")
     assert seen["ChecksumCRC64NVME"] == crc64nvme_text(data)
     assert seen.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
     assert await content(store, "data/big") == data
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(server, store):
+async def test_an_upload_that_breaks_off_leaves_nothing(s3_server, store):
     async def broken() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield bytes(MIB)
@@ -131,11 +124,11 @@ async def test_an_upload_that_breaks_off_leaves_nothing(server, store):
         await store.write("data/half", broken())
     (found,) = await store.head(["data/half"])
     assert isinstance(found, PathNotFoundError)
-    assert not server.client().list_multipart_uploads(Bucket="data").get("Uploads")
+    assert not s3_server.client().list_multipart_uploads(Bucket="data").get("Uploads")
 
 
-async def test_an_object_with_another_checksum_has_none_of_ours(server, store):
-    server.client().put_object(Bucket="data", Key="crc32", Body=b"x", ChecksumAlgorithm="CRC32")
+async def test_an_object_with_another_checksum_has_none_of_ours(s3_server, store):
+    s3_server.client().put_object(Bucket="data", Key="crc32", Body=b"x", ChecksumAlgorithm="CRC32")
     (found,) = await store.head(["data/crc32"])
     assert not isinstance(found, CTSError)
     assert (found.checksum, found.crc64nvme) == (ChecksumState.MISSING, None)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 from pydantic import SecretStr
 
@@ -124,5 +125,13 @@ def started(
     server = S3Server(ServerProcess(command, folder, is_ready, environ), port, folder / "objects")
     server.root.mkdir(parents=True)
     server.program.start()
+    server.empty()
+    return server
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """Each of the servers in turn, empty."""
+    server: S3Server = request.getfixturevalue(request.param)
     server.empty()
     return server

@@ -19,17 +19,10 @@ COPY = {"x-amz-copy-source": "/logs/private"}
 UNPACK = {"x-amz-meta-snowball-auto-extract": "true"}
 
 
-@pytest.fixture(params=["minio", "versitygw"])
-def server(request) -> S3Server:
-    found = request.getfixturevalue(request.param)
-    found.empty()
-    return found
-
-
 @pytest.fixture
-def put(server):
+def put(s3_server):
     """Puts what somebody was allowed to, with headers of his own besides."""
-    keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
+    keys = S3Keys(s3_server.url, REGION, ACCESS_KEY, SECRET)
     grants, http = KeyGrants(keys), keys.http()
 
     def put(path: str, body: bytes, added: dict[str, str], **parameters: str) -> None:
@@ -51,20 +44,20 @@ def keys_of(server: S3Server, bucket: str) -> list[str]:
     return [entry["Key"] for entry in found.get("Contents", ())]
 
 
-def test_it_is_no_copy_of_what_others_have(server, put):
-    server.client().put_object(Bucket="logs", Key="private", Body=b"another's")
-    begun = server.client().create_multipart_upload(Bucket="data", Key="out/parts")
+def test_it_is_no_copy_of_what_others_have(s3_server, put):
+    s3_server.client().put_object(Bucket="logs", Key="private", Body=b"another's")
+    begun = s3_server.client().create_multipart_upload(Bucket="data", Key="out/parts")
     with pytest.raises(Refused):
         put("data/out/x", b"", COPY)
     with pytest.raises(Refused):
         put("data/out/parts", b"", COPY, partNumber="1", uploadId=begun["UploadId"])
-    assert keys_of(server, "data") == []
+    assert keys_of(s3_server, "data") == []
     put("data/out/x", b"mine", {})
-    assert server.client().get_object(Bucket="data", Key="out/x")["Body"].read() == b"mine"
+    assert s3_server.client().get_object(Bucket="data", Key="out/x")["Body"].read() == b"mine"
     put("data/out/parts", b"mine", {}, partNumber="1", uploadId=begun["UploadId"])
 
 
-def test_it_is_not_unpacked_to_anywhere(server, put):
+def test_it_is_not_unpacked_to_anywhere(s3_server, put):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("elsewhere"))
@@ -73,4 +66,4 @@ def test_it_is_not_unpacked_to_anywhere(server, put):
         with suppress(Refused):
             put("data/out/x.tar", packed.getvalue(), added)
     put("data/out/x.tar", packed.getvalue(), {})
-    assert keys_of(server, "data") == ["out/x.tar"]
+    assert keys_of(s3_server, "data") == ["out/x.tar"]

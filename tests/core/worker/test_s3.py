@@ -57,16 +57,9 @@ def test_the_secret_is_not_shown() -> None:
 # -- on real servers -----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["minio", "versitygw"])
-def server(request) -> S3Server:
-    found = request.getfixturevalue(request.param)
-    found.empty()
-    return found
-
-
 @pytest.fixture
-def proxy(server: S3Server) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
+def proxy(s3_server: S3Server) -> Iterator[Proxy]:
+    proxy = Proxy(s3_server.port)
     yield proxy
     proxy.close()
 
@@ -125,38 +118,38 @@ def unfinished(server: S3Server) -> list[Any]:
 @pytest.mark.usefixtures("five_mib_parts")
 @pytest.mark.parametrize("data", [b"", b"a few bytes", BIG], ids=["empty", "small", "big"])
 def test_stored_with_the_checksum_of_the_whole_and_fetched(
-    objects, server: S3Server, tmp_path: Path, data: bytes
+    objects, s3_server: S3Server, tmp_path: Path, data: bytes
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(data)
     path = "data/out/a name+with #%&=é ä"
-    stored = objects(server.url).store(str(source), path, "text/plain; charset=utf-8")
+    stored = objects(s3_server.url).store(str(source), path, "text/plain; charset=utf-8")
     assert (stored.size, stored.crc64nvme) == (len(data), crc64nvme_text(data))
-    found = look(server, path)
+    found = look(s3_server, path)
     assert found["ChecksumCRC64NVME"] == crc64nvme_text(data)
     assert found["ChecksumType"] == "FULL_OBJECT"
     assert found["ContentType"] == "text/plain; charset=utf-8"
     target = tmp_path / "target"
-    assert objects(server.url).fetch(path, str(target), stored.crc64nvme) == len(data)
+    assert objects(s3_server.url).fetch(path, str(target), stored.crc64nvme) == len(data)
     assert target.read_bytes() == data
 
 
 @pytest.mark.slow
-def test_what_is_there_is_replaced(objects, server: S3Server, tmp_path: Path) -> None:
-    put(server, "data/a", b"old")
+def test_what_is_there_is_replaced(objects, s3_server: S3Server, tmp_path: Path) -> None:
+    put(s3_server, "data/a", b"old")
     (tmp_path / "new").write_bytes(b"new")
-    objects(server.url).store(str(tmp_path / "new"), "data/a")
-    assert content(server, "data/a") == b"new"
+    objects(s3_server.url).store(str(tmp_path / "new"), "data/a")
+    assert content(s3_server, "data/a") == b"new"
 
 
 @pytest.mark.slow
 def test_other_bytes_than_those_submitted_leave_nothing(
-    objects, server: S3Server, tmp_path: Path
+    objects, s3_server: S3Server, tmp_path: Path
 ) -> None:
-    put(server, "data/a", b"other")
+    put(s3_server, "data/a", b"other")
     expected = crc64nvme_text(b"submitted")
     with pytest.raises(S3Error, match="for the path 'data/a' does not match the actual checksum"):
-        objects(server.url).fetch("data/a", str(tmp_path / "a"), expected)
+        objects(s3_server.url).fetch("data/a", str(tmp_path / "a"), expected)
     assert not (tmp_path / "a").exists()
 
 
@@ -167,30 +160,30 @@ def no_pause(_: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["data/none", "no-such-bucket/a"])
 def test_what_is_not_there_is_told_at_once(
-    objects, server: S3Server, tmp_path: Path, path: str
+    objects, s3_server: S3Server, tmp_path: Path, path: str
 ) -> None:
     with pytest.raises(S3Error, match=f"'{path}' was not found"):
-        objects(server.url, no_pause).fetch(path, str(tmp_path / "a"), "x")
+        objects(s3_server.url, no_pause).fetch(path, str(tmp_path / "a"), "x")
     assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"secret": "no-such-secret"}, {"access_key": "nobody"}])
 def test_keys_that_are_wrong_are_told_at_once_and_not_shown(
-    objects, server: S3Server, tmp_path: Path, changes: dict[str, str]
+    objects, s3_server: S3Server, tmp_path: Path, changes: dict[str, str]
 ) -> None:
-    put(server, "data/a", b"a")
+    put(s3_server, "data/a", b"a")
     with pytest.raises(S3Error) as refused:
-        objects(server.url, no_pause, **changes).fetch("data/a", str(tmp_path / "a"), "x")
+        objects(s3_server.url, no_pause, **changes).fetch("data/a", str(tmp_path / "a"), "x")
     assert "own credentials" in str(refused.value)
     assert not any(word in str(refused.value) for word in (SECRET, ACCESS_KEY, *changes.values()))
 
 
 @pytest.mark.slow
 def test_a_download_goes_on_where_it_broke_off(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
-    crc = put(server, "data/big", BIG)
+    crc = put(s3_server, "data/big", BIG)
     proxy.cut_after = 7 * MIB
     size = objects(proxy.url).fetch("data/big", str(tmp_path / "big"), crc)
     assert size == len(BIG)
@@ -201,14 +194,14 @@ def test_a_download_goes_on_where_it_broke_off(
 
 @pytest.mark.slow
 def test_an_object_that_is_replaced_meanwhile_is_never_mixed(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
-    put(server, "data/big", BIG)
+    put(s3_server, "data/big", BIG)
     other = bytes(reversed(BIG))
     proxy.cut_after = 7 * MIB
 
     def replace_it(_: float) -> None:
-        put(server, "data/big", other)
+        put(s3_server, "data/big", other)
 
     fetched = objects(proxy.url, replace_it).fetch(
         "data/big", str(tmp_path / "big"), crc64nvme_text(other)
@@ -220,7 +213,7 @@ def test_an_object_that_is_replaced_meanwhile_is_never_mixed(
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
 def test_an_upload_survives_a_server_that_goes_and_comes(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
     proxy.closed = True
@@ -232,14 +225,14 @@ def test_an_upload_survives_a_server_that_goes_and_comes(
 
     stored = objects(proxy.url, come_back).store(str(tmp_path / "big"), "data/big")
     assert len(tries) == 3
-    assert look(server, "data/big")["ChecksumCRC64NVME"] == stored.crc64nvme
-    assert content(server, "data/big") == BIG
+    assert look(s3_server, "data/big")["ChecksumCRC64NVME"] == stored.crc64nvme
+    assert content(s3_server, "data/big") == BIG
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
 def test_a_lost_answer_to_the_last_request_is_looked_for(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
     complete, is_there = s3_upload.Upload._complete, s3_upload.Upload._is_there
@@ -258,14 +251,14 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
     monkeypatch.setattr(s3_upload.Upload, "_is_there", look_in_time)
     objects(proxy.url, time.sleep).store(str(tmp_path / "big"), "data/big")
     assert proxy.cut_after is None
-    assert content(server, "data/big") == BIG
-    assert not unfinished(server)
+    assert content(s3_server, "data/big") == BIG
+    assert not unfinished(s3_server)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
 def test_an_upload_that_is_given_up_leaves_no_parts(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     class CanceledError(Exception):
         pass
@@ -284,14 +277,14 @@ def test_an_upload_that_is_given_up_leaves_no_parts(
     monkeypatch.setattr(s3_upload.Upload, "_send", cut_the_second)
     with pytest.raises(CanceledError):
         objects(proxy.url, cancel).store(str(tmp_path / "big"), "data/big")
-    assert not unfinished(server)
+    assert not unfinished(s3_server)
     with pytest.raises(Exception, match="404"):
-        look(server, "data/big")
+        look(s3_server, "data/big")
 
 
 @pytest.mark.slow
 def test_a_file_that_changes_is_refused_by_the_server(
-    objects, server: S3Server, tmp_path: Path, monkeypatch
+    objects, s3_server: S3Server, tmp_path: Path, monkeypatch
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"before")
@@ -304,9 +297,9 @@ def test_a_file_that_changes_is_refused_by_the_server(
 
     monkeypatch.setattr(s3_requests.S3Requests, "ask", change_it)
     with pytest.raises(S3Error, match="could not be used"):
-        objects(server.url).store(str(source), "data/a")
+        objects(s3_server.url).store(str(source), "data/a")
     with pytest.raises(Exception, match="404"):
-        look(server, "data/a")
+        look(s3_server, "data/a")
 
 
 # -- several at once -------------------------------------------------------------------------------
@@ -315,7 +308,7 @@ def test_a_file_that_changes_is_refused_by_the_server(
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
 def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
-    objects, server: S3Server, tmp_path: Path, monkeypatch
+    objects, s3_server: S3Server, tmp_path: Path, monkeypatch
 ) -> None:
     together = threading.Barrier(2)
     send = s3_upload.Upload._send
@@ -329,10 +322,10 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
     given = {"big": BIG, **{f"n{number}": b"%d" % number for number in range(30)}}
     for name, data in given.items():
         (tmp_path / name).write_bytes(data)
-    both = objects(server.url)
+    both = objects(s3_server.url)
     stored = both.lanes.each(lambda name: both.store(str(tmp_path / name), f"data/{name}"), given)
     assert [one.crc64nvme for one in stored] == [crc64nvme_text(data) for data in given.values()]
-    assert look(server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
+    assert look(s3_server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
 
     def fetch(name: str) -> bytes:
         target = tmp_path / f"{name}.back"
@@ -344,25 +337,25 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
 
 @pytest.mark.slow
 def test_the_ranges_of_a_large_object_are_fetched_at_once(
-    objects, server: S3Server, tmp_path: Path, on_ranges
+    objects, s3_server: S3Server, tmp_path: Path, on_ranges
 ) -> None:
     together = threading.Barrier(2)
     on_ranges(lambda _: together.wait(60))
-    crc = put(server, "data/big", BIG)
-    assert objects(server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
+    crc = put(s3_server, "data/big", BIG)
+    assert objects(s3_server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
     assert (tmp_path / "big").read_bytes() == BIG
 
 
 @pytest.mark.slow
 def test_a_range_goes_on_where_it_broke_off(
-    objects, server: S3Server, proxy: Proxy, tmp_path: Path, on_ranges
+    objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, on_ranges
 ) -> None:
     def cut(one) -> None:
         if one.start == 5 * MIB:
             proxy.cut_after = 2 * MIB
 
     on_ranges(cut)
-    crc = put(server, "data/big", BIG)
+    crc = put(s3_server, "data/big", BIG)
     assert objects(proxy.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
     assert (tmp_path / "big").read_bytes() == BIG
     assert proxy.cut_after is None, "it did not break off"
@@ -370,18 +363,18 @@ def test_a_range_goes_on_where_it_broke_off(
 
 @pytest.mark.slow
 def test_an_object_that_is_replaced_between_its_ranges_is_never_mixed(
-    objects, server: S3Server, tmp_path: Path, on_ranges
+    objects, s3_server: S3Server, tmp_path: Path, on_ranges
 ) -> None:
-    put(server, "data/big", BIG)
+    put(s3_server, "data/big", BIG)
     other, replaced = bytes(reversed(BIG))[:-MIB], []
 
     def replace_it(one) -> None:
         if one.start == 5 * MIB and not replaced:
-            replaced.append(put(server, "data/big", other))
+            replaced.append(put(s3_server, "data/big", other))
 
     on_ranges(replace_it)
     crc = crc64nvme_text(other)
-    assert objects(server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(other)
+    assert objects(s3_server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(other)
     assert (tmp_path / "big").read_bytes() == other
 
 
