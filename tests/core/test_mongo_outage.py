@@ -24,7 +24,7 @@ from cts_core.states import JobState
 from tests.contract.records import BEGINNING, CREATED, STARTED, WALK, insert, move
 from tests.factories import NOON, make_image, make_job_record, make_refdata
 from tests.services.mongo import PASSWORD, MongoServer
-from tests.services.server import MissingError, free_port, skip_without
+from tests.services.server import free_port, or_skip
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,10 +46,8 @@ def _dropped_sockets_are_found_here() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[MongoServer]:
     """A server of these tests' own, since they kill it."""
-    try:
+    with or_skip():
         server = MongoServer(tmp_path_factory.mktemp("mongo"))
-    except MissingError as e:
-        skip_without(e)
     server.start()
     yield server
     server.stop()

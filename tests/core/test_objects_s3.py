@@ -26,7 +26,7 @@ from cts_core.objects.s3_read import ObjectBody
 from cts_core.objects.store import ChecksumState
 from tests.services.minio import start_minio
 from tests.services.s3 import SECRET, S3Server
-from tests.services.server import MissingError, free_port, skip_without
+from tests.services.server import free_port, or_skip
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -172,11 +172,8 @@ async def test_a_form_takes_the_bytes_of_its_checksum_and_no_others(store):
 @pytest.fixture
 def own_server(tmp_path) -> Iterator[S3Server]:
     """One that a test may end."""
-    try:
+    with or_skip():
         server = start_minio(tmp_path / "minio")
-    except MissingError as e:
-        skip_without(e)
-        raise
     yield server
     server.program.thaw()
     server.program.stop()

@@ -16,7 +16,7 @@ from tests.services.mongo import MongoServer
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry
 from tests.services.s3 import S3Server
-from tests.services.server import MissingError, skip_without
+from tests.services.server import or_skip
 from tests.services.together import Together
 from tests.simulators.kbase_auth import KBaseAuth
 
@@ -39,11 +39,8 @@ def together(
     folder = tmp_path_factory.mktemp("field")
     minio.empty()
     auth = KBaseAuth()
-    try:
+    with or_skip():
         kafka = KafkaBroker(folder / "kafka", advertises=way.port)
-    except MissingError as e:
-        skip_without(e)
-        raise
     kafka.start()
     yield Together(folder, mongo, kafka, minio, auth)
     kafka.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.containers import Engine, write_program
-from tests.services.server import MissingError, installing, skip_without
+from tests.services.server import installing, or_skip
 from tests.services.sid import install_root, need_root
 
 # The mounts are those of the one command, and gone with it.
@@ -46,11 +46,8 @@ def install() -> Path:
 @pytest.fixture(scope="session")
 def apptainer(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Apptainer, with a cache of its own."""
-    try:
+    with or_skip():
         root = install()
-    except MissingError as e:
-        skip_without(e)
-        raise
     folder = tmp_path_factory.mktemp("apptainer")
     shared = tempfile.gettempdir()
     words = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(root), shared]

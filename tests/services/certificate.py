@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.services.server import MissingError, need_program, skip_without
+from tests.services.server import need_program, or_skip
 
 
 def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     """The files of a key and of its certificate, for a name such as ``DNS:host`` or ``IP:127.0.0.1``."""
-    try:
+    with or_skip():
         need_program("openssl", "install it, to make a certificate")
-    except MissingError as e:
-        skip_without(e)
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",

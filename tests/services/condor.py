@@ -28,7 +28,7 @@ from tests.services.server import (
     MissingError,
     free_port,
     installing,
-    skip_without,
+    or_skip,
 )
 from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
 
@@ -319,11 +319,8 @@ class CondorPool(NamespaceServer):
 @pytest.fixture(scope="session")
 def condor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CondorPool]:
     """One pool for all tests, and this process a client of it."""
-    try:
+    with or_skip():
         pool = CondorPool(tmp_path_factory.mktemp("condor"))
-    except MissingError as e:
-        skip_without(e)
-        raise
     # Before the first import of the bindings, which look for it then.
     os.environ["CONDOR_CONFIG"] = str(pool.client_config())
     pool.start()

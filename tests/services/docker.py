@@ -17,7 +17,7 @@ from tests.services.containers import (
     libraries,
     write_program,
 )
-from tests.services.server import STOP_SECONDS, MissingError, ServerProcess, skip_without
+from tests.services.server import STOP_SECONDS, ServerProcess, or_skip
 
 __all__ = ["docker", "install"]
 
@@ -59,10 +59,7 @@ def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Engine]:
     """Docker, with a daemon and a store of its own."""
-    try:
+    with or_skip():
         root = install()
-    except MissingError as e:
-        skip_without(e)
-        raise
     with engine_folder("docker") as folder, _daemon(root, folder) as engine:
         yield engine

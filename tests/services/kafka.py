@@ -24,7 +24,7 @@ from tests.services.server import (
     free_port,
     installing,
     need_program,
-    skip_without,
+    or_skip,
 )
 
 VERSION = "4.1.1"
@@ -180,11 +180,8 @@ class KafkaBroker(ServerProcess):
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """The broker of this test run; who harms it asks for ``kafka`` instead."""
-    try:
+    with or_skip():
         broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
-    except MissingError as e:
-        skip_without(e)
-        raise
     broker.start()
     yield broker
     broker.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server, go_install, started
-from tests.services.server import MissingError, free_port, skip_without
+from tests.services.server import free_port, or_skip
 
 VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
@@ -37,10 +37,7 @@ def start_minio(folder: Path) -> S3Server:
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A MinIO that all tests share; each empties it first."""
-    try:
+    with or_skip():
         server = start_minio(tmp_path_factory.mktemp("minio"))
-    except MissingError as e:
-        skip_without(e)
-        raise
     yield server
     server.program.stop()

@@ -31,11 +31,10 @@ from pymongo.errors import PyMongoError
 
 from cts_core.sections import MongoSettings
 from tests.services.server import (
-    MissingError,
     free_port,
     installing,
     need_program,
-    skip_without,
+    or_skip,
 )
 from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
 
@@ -188,10 +187,8 @@ def variables(settings: MongoSettings) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def mongo(tmp_path_factory) -> Iterator[MongoServer]:
     """One server for all tests; each takes a database of its own."""
-    try:
+    with or_skip():
         server = MongoServer(tmp_path_factory.mktemp("mongo"))
-    except MissingError as e:
-        skip_without(e)
     server.start()
     yield server
     server.stop()

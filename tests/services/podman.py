@@ -16,7 +16,7 @@ from tests.services.containers import (
     libraries,
     write_program,
 )
-from tests.services.server import MissingError, skip_without
+from tests.services.server import or_skip
 
 __all__ = ["install", "podman"]
 
@@ -56,10 +56,7 @@ def _podman(folder: Path) -> Engine:
 def podman() -> Iterator[Engine]:
     """Podman, with a store of its own."""
     with engine_folder("podman") as folder:
-        try:
+        with or_skip():
             engine = _podman(folder)
-        except MissingError as e:
-            skip_without(e)
-            raise
         yield engine
         engine.run("rm", "--all", "--force")

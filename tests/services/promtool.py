@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.debian import unpack
-from tests.services.server import MissingError, installing, skip_without
+from tests.services.server import installing, or_skip
 
 
 def install() -> Path:
@@ -22,8 +22,5 @@ def install() -> Path:
 @pytest.fixture(scope="session")
 def promtool() -> Path:
     """The program."""
-    try:
+    with or_skip():
         return install()
-    except MissingError as e:
-        skip_without(e)
-        raise

@@ -22,7 +22,7 @@ from tests.services.server import (
     free_port,
     installing,
     need_program,
-    skip_without,
+    or_skip,
 )
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.20.3"
@@ -190,11 +190,8 @@ def start_registry(folder: Path, auth: Mapping[str, Any] | None = None) -> Regis
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry that anybody may use."""
-    try:
+    with or_skip():
         running = start_registry(tmp_path_factory.mktemp("registry"))
-    except MissingError as e:
-        skip_without(e)
-        raise
     yield running
     running.server.stop()
 
@@ -202,8 +199,5 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 @pytest.fixture(scope="session")
 def crane() -> Path:
     """The program crane."""
-    try:
+    with or_skip():
         return install_crane()
-    except MissingError as e:
-        skip_without(e)
-        raise

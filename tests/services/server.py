@@ -30,11 +30,15 @@ class MissingError(Exception):
     """This machine cannot have the server; the message says why, and what would help."""
 
 
-def skip_without(error: MissingError) -> None:
-    """Skip the test that needs the server, or fail it where servers are required."""
-    if os.environ.get("CTS_REQUIRE_SERVICES") == "1":
-        pytest.fail(str(error))
-    pytest.skip(str(error))
+@contextlib.contextmanager
+def or_skip() -> Iterator[None]:
+    """Skip the test that needs what this machine cannot have, or fail it where servers are required."""
+    try:
+        yield
+    except MissingError as e:
+        if os.environ.get("CTS_REQUIRE_SERVICES") == "1":
+            pytest.fail(str(e))
+        pytest.skip(str(e))
 
 
 def need_program(name: str, hint: str) -> str:

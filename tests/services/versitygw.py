@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server, go_install, started
-from tests.services.server import MissingError, free_port, skip_without
+from tests.services.server import free_port, or_skip
 
 VERSION = "v1.8.0"
 _HEALTH = "/-/health"
@@ -31,10 +31,7 @@ def start_versitygw(folder: Path) -> S3Server:
 @pytest.fixture(scope="session")
 def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A gateway that all tests share; each empties it first."""
-    try:
+    with or_skip():
         server = start_versitygw(tmp_path_factory.mktemp("versitygw"))
-    except MissingError as e:
-        skip_without(e)
-        raise
     yield server
     server.program.stop()
