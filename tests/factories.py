@@ -24,6 +24,16 @@ from cts_core.states import JobState
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 CRC = "5O33DmauDQI="
 DIGEST = "sha256:" + "ab" * 32
+TO_COMPLETE = [
+    JobState.CREATED,
+    JobState.DOWNLOAD_SUBMITTED,
+    JobState.JOB_SUBMITTING,
+    JobState.JOB_SUBMITTED,
+    JobState.UPLOAD_SUBMITTING,
+    JobState.UPLOAD_SUBMITTED,
+    JobState.COMPLETE,
+]
+"""The states of a job that goes well."""
 
 
 def packed(**files: bytes) -> bytes:

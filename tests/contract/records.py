@@ -13,20 +13,11 @@ from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome, JobRecord
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from tests.factories import CRC, NOON, make_job_record
+from tests.factories import CRC, NOON, TO_COMPLETE, make_job_record
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 CREATED, STARTED = JobState.CREATED, JobState.DOWNLOAD_SUBMITTED
-WALK = [
-    JobState.CREATED,
-    JobState.DOWNLOAD_SUBMITTED,
-    JobState.JOB_SUBMITTING,
-    JobState.JOB_SUBMITTED,
-    JobState.UPLOAD_SUBMITTING,
-    JobState.UPLOAD_SUBMITTED,
-    JobState.COMPLETE,
-]
 OUTPUTS = [S3File(file="data/out/a", crc64nvme=CRC), S3File(file="data/out/b")]
 
 
@@ -58,7 +49,7 @@ async def walk(
     outcomes: Sequence[JobOutcome] = (),
 ) -> None:
     """To its end; the first steps have these outcomes."""
-    for (old, new), outcome in itertools.zip_longest(itertools.pairwise(WALK), outcomes):
+    for (old, new), outcome in itertools.zip_longest(itertools.pairwise(TO_COMPLETE), outcomes):
         assert await move(store, job_id, old, new, time=time, outcome=outcome)
 
 

@@ -13,13 +13,12 @@ from tests.contract.records import (
     BEGINNING,
     CREATED,
     SECOND,
-    WALK,
     all_events,
     insert,
     move,
     walk,
 )
-from tests.factories import NOON, make_job_record
+from tests.factories import NOON, TO_COMPLETE, make_job_record
 
 # -- events --
 
@@ -35,7 +34,7 @@ async def test_unsent_is_the_oldest_of_each_job(store):
             told.append((event.job_id, event.state))
             await store.mark_sent(event.job_id, event.trans_id)
             await store.mark_sent(event.job_id, event.trans_id)
-    assert [state for job_id, state in told if job_id == first.id] == WALK
+    assert [state for job_id, state in told if job_id == first.id] == TO_COMPLETE
     assert [state for job_id, state in told if job_id == second.id] == [CREATED]
     assert all(t.notif_sent for t in (await store.get_summary(first.id)).transition_times)
 
@@ -75,7 +74,7 @@ async def test_events_filter(store):
     ana, bob = await insert(store), await insert(store, user="bob")
     await walk(store, ana.id)
     events = await store.events(since=BEGINNING, user="ana")
-    assert [event.state for event in events] == WALK
+    assert [event.state for event in events] == TO_COMPLETE
     assert {event.job_id for event in events} == {ana.id}
     assert len(await store.events(since=BEGINNING, job_id=bob.id)) == 1
     assert await store.events(since=BEGINNING, user="ana", job_id=bob.id) == []
@@ -104,7 +103,7 @@ async def test_paging_finds_every_event_in_order(store, other, limit):
 
 async def test_pages_are_small(store):
     job = await insert(store)
-    for old, new in itertools.pairwise(WALK):
+    for old, new in itertools.pairwise(TO_COMPLETE):
         await asyncio.sleep(0.002)  # an instant of its own for each
         await move(store, job.id, old, new)
     _, pages = await all_events(store, BEGINNING, 3)

@@ -39,13 +39,12 @@ from tests.contract.records import (
     OUTPUTS,
     SECOND,
     STARTED,
-    WALK,
     all_events,
     insert,
     move,
     walk,
 )
-from tests.factories import CRC, NOON, make_job_record
+from tests.factories import CRC, NOON, TO_COMPLETE, make_job_record
 
 AUDITED = AuditEntry(time=NOON, actor="admin", action="fail", reason="It hung")
 
@@ -269,7 +268,7 @@ async def test_a_lost_race_writes_nothing(store):
 
 async def test_times_never_run_backwards(store):
     job = await insert(store)
-    for old, new in itertools.pairwise(WALK[:4]):
+    for old, new in itertools.pairwise(TO_COMPLETE[:4]):
         assert await move(store, job.id, old, new, time=NOON - timedelta(days=1))
     assert {t.time for t in (await store.get_summary(job.id)).transition_times} == {NOON}
 
@@ -310,7 +309,7 @@ async def test_transitions_and_their_events_never_part(store):
         t.trans_id: t.state for j in jobs for t in (await store.get_summary(j.id)).transition_times
     }
     assert {event.trans_id: event.state for event in events} == recorded
-    assert len(recorded) == 10 * len(WALK)
+    assert len(recorded) == 10 * len(TO_COMPLETE)
 
 
 def _walk_in_a_process(make_store: Callable[[], RecordStore], job_ids: list[str]) -> int:
@@ -320,7 +319,7 @@ def _walk_in_a_process(make_store: Callable[[], RecordStore], job_ids: list[str]
         store = make_store()
         await store.open()
         won = 0
-        for old, new in itertools.pairwise(WALK):
+        for old, new in itertools.pairwise(TO_COMPLETE):
             won += sum(await asyncio.gather(*(move(store, i, old, new) for i in job_ids)))
             # The slower of the two goes on from where the faster one left the job.
             for job_id in job_ids:
@@ -339,9 +338,9 @@ async def test_two_processes_move_each_job_once(store, make_store):
         won = await asyncio.gather(
             *(loop.run_in_executor(pool, _walk_in_a_process, make_store, ids) for _ in range(2))
         )
-    assert sum(won) == len(ids) * (len(WALK) - 1)
+    assert sum(won) == len(ids) * (len(TO_COMPLETE) - 1)
     for job in (await store.list_jobs(JobQuery())).jobs:
-        assert [t.state for t in job.transition_times] == WALK
+        assert [t.state for t in job.transition_times] == TO_COMPLETE
         recorded = [t.recorded_at for t in job.transition_times]
         assert recorded == sorted(recorded)
 

@@ -22,7 +22,7 @@ from kafka import KafkaProducer
 from cts_core.config import load_settings
 from cts_core.engine import adapters
 from cts_core.errors import ConfigError, UnavailableError
-from cts_core.events.kafka import client, listener, publisher
+from cts_core.events.kafka import listener, publisher
 from cts_core.events.kafka.listener import parse_message
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.kafka.topic import KafkaTopic
@@ -35,19 +35,8 @@ from tests.services.kafka import KafkaBroker
 PATIENCE_SECONDS = 60
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
+pytestmark = pytest.mark.usefixtures("impatient_kafka")
 slow = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch) -> None:
-    """Outages are noticed sooner than in real life."""
-    monkeypatch.setattr(client, "CONNECT_SECONDS", 2.0)
-    monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
-    monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)
-    monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 5.0)
-    monkeypatch.setattr(publisher, "REST_SECONDS", 0.1)
-    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.5)
-    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)
 
 
 def settings_of(kafka: KafkaBroker, topic: str) -> KafkaSettings:

@@ -16,8 +16,8 @@ from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutc
 from cts_core.records import mongo_newer, mongo_schema
 from cts_core.records.mongo import MongoStore
 from cts_core.states import JobState
-from tests.contract.records import BEGINNING, CREATED, STARTED, WALK, insert, move, walk
-from tests.factories import NOON
+from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move, walk
+from tests.factories import NOON, TO_COMPLETE
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ async def test_what_we_do_not_know_survives_all_that_we_write(
     known = JobOutcome(cpu_hours=1.5, warnings=["careful"])
     await walk(store, job.id, outcomes=[known])
     for number in range(2):
-        steps = [ContainerTransition(state=state, time=NOON) for state in WALK[2:]]
+        steps = [ContainerTransition(state=state, time=NOON) for state in TO_COMPLETE[2:]]
         outcome = ContainerOutcome(exit_code=0, warnings=["careful"])
         assert await store.transition_container(job.id, number, STARTED, steps, outcome=outcome)
     await store.set_admin_meta(job.id, {"key": "value"}, ())
@@ -88,7 +88,7 @@ async def test_what_we_do_not_know_survives_all_that_we_write(
 
     check_news(db, job.id)
     found = await store.get_job(job.id)
-    assert [step.state for step in found.transition_times] == WALK
+    assert [step.state for step in found.transition_times] == TO_COMPLETE
     assert all(step.notif_sent for step in found.transition_times)
 
 

@@ -21,8 +21,8 @@ from cts_core.records.mongo import MongoStore
 from cts_core.records.store import RecordStore
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
-from tests.contract.records import BEGINNING, CREATED, STARTED, WALK, insert, move
-from tests.factories import NOON, make_image, make_job_record, make_refdata
+from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move
+from tests.factories import NOON, TO_COMPLETE, make_image, make_job_record, make_refdata
 from tests.services.mongo import PASSWORD, MongoServer
 from tests.services.server import free_port, or_skip
 
@@ -139,7 +139,7 @@ async def test_nothing_that_was_acknowledged_is_lost(server, store):
             try:
                 await store.insert_job(job, containers=sent[job.id], idempotency=key)
                 stored[job.id] = CREATED
-                for old, new in itertools.pairwise(WALK):
+                for old, new in itertools.pairwise(TO_COMPLETE):
                     assert await move(store, job.id, old, new)
                     stored[job.id] = new
             except UnavailableError:
@@ -164,9 +164,11 @@ async def test_nothing_that_was_acknowledged_is_lost(server, store):
             assert job_id not in stored
             continue
         # What was acknowledged is there, and perhaps one step more whose answer was lost; always whole.
-        known = WALK.index(stored.get(job_id, CREATED))
-        assert job.state in WALK[known : known + 2]
-        assert [t.state for t in job.transition_times] == WALK[: WALK.index(job.state) + 1]
+        known = TO_COMPLETE.index(stored.get(job_id, CREATED))
+        assert job.state in TO_COMPLETE[known : known + 2]
+        assert [t.state for t in job.transition_times] == TO_COMPLETE[
+            : TO_COMPLETE.index(job.state) + 1
+        ]
         assert len(await store.containers(job_id)) == count
     unsent = {event.job_id for event in await store.unsent(limit=100_000)}
     assert unsent >= stored.keys()

@@ -27,18 +27,10 @@ from cts_jupyter.client import (
 )
 from cts_jupyter.connection import Connection, find_connection
 from cts_jupyter.events import EventStream
+from tests.factories import TO_COMPLETE
 from tests.services.certificate import self_signed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-STATES = [
-    "created",
-    "download_submitted",
-    "job_submitting",
-    "job_submitted",
-    "upload_submitting",
-    "upload_submitted",
-    "complete",
-]
 DATA = bytes(range(256)) * 4096
 
 call = asyncio.to_thread
@@ -86,7 +78,7 @@ async def test_a_job_from_submission_to_outputs(client: CTSClient, tmp_path: Pat
         assert client.check(body).containers[0].files[0].file == "data/in/a"
         stream = client.events(after=client.root().server_time)
         job_id = client.submit(Submission.model_validate(body))
-        assert states_of(stream, job_id) == STATES
+        assert states_of(stream, job_id) == TO_COMPLETE
         assert client.status(job_id).state == "complete"
         job = client.job(job_id)
         assert [output.file for output in job.outputs] == ["data/out/a.out", "data/out/b.out"]
@@ -331,7 +323,7 @@ async def test_events_are_resumed_with_none_missed(
     cutter.cuts = [900 + 137 * n for n in range(12)]
     stream = shaky.events(after=(await call(shaky.root)).server_time)
     job_id = (await server.post("/jobs", json=submission())).json()["job_id"]
-    assert await call(states_of, stream, job_id) == STATES
+    assert await call(states_of, stream, job_id) == TO_COMPLETE
     assert cutter.connections > 2
 
 
@@ -348,7 +340,7 @@ async def test_events_without_a_beginning_miss_nothing_either(
     cutter.cuts = [0, 0]
     cutter.cut_all()
     await server.post("/jobs", json=submission())
-    assert await watching == STATES
+    assert await watching == TO_COMPLETE
 
 
 async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
@@ -362,13 +354,13 @@ async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
     def states(job_id: str) -> list[str]:
         return [e.state for e in shaky.job_events(job_id) if e.type == "transition"]
 
-    assert await call(states, first) == STATES
+    assert await call(states, first) == TO_COMPLETE
     cutter.cut_all()
     # The job is stored, and the answer is lost.
     cutter.cuts = [30]
     again = await call(lambda: shaky.resubmit(first, idempotency_key="k"))
     assert await call(lambda: shaky.resubmit(first, idempotency_key="k")) == again
-    assert await call(states, again) == STATES
+    assert await call(states, again) == TO_COMPLETE
 
     def rest() -> None:
         assert {output.job_id for output in shaky.iter_outputs(first, family=True)} == {again}

@@ -10,17 +10,9 @@ import pytest
 from conftest import Server, submission
 
 from cts_jupyter.api import events as events_module
+from tests.factories import TO_COMPLETE
 
 LONG_AGO = "2020-01-01T00:00:00Z"
-STATES = [
-    "created",
-    "download_submitted",
-    "job_submitting",
-    "job_submitted",
-    "upload_submitting",
-    "upload_submitted",
-    "complete",
-]
 
 
 async def submit(server: Server, **changes) -> str:
@@ -60,7 +52,7 @@ async def test_live(server: Server) -> None:
                         break
                 else:
                     assert event["id"] is None
-    assert seen == STATES
+    assert seen == TO_COMPLETE
 
 
 async def test_headers(server: Server) -> None:
@@ -83,7 +75,7 @@ async def test_resume_anywhere_misses_nothing(server: Server) -> None:
         job_id = await submit(server, output_dir=f"data/out{number}")
         whole += await read(server, job=job_id, after=LONG_AGO)
     ids = [event["trans_id"] for event in whole]
-    assert len(set(ids)) == 3 * len(STATES)
+    assert len(set(ids)) == 3 * len(TO_COMPLETE)
     for position, event in enumerate(whole[:-1]):
         later = set(ids[position + 1 :])
         rest = await read(server, last_event_id=event["id"], having=later)
@@ -96,7 +88,7 @@ async def test_early_drop_resumes_from_the_first_cursor(server: Server) -> None:
         cursor = stream.cursor
     job_id = await submit(server)
     seen = await read(server, last_event_id=cursor)
-    assert [e["state"] for e in seen if e["job_id"] == job_id] == STATES
+    assert [e["state"] for e in seen if e["job_id"] == job_id] == TO_COMPLETE
 
 
 async def test_one_job(server: Server) -> None:
@@ -118,7 +110,7 @@ async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: Server) -> N
     job_id = await submit(server)
     live, late = await job_stream(server, job_id), await job_stream(server, job_id)
     for events in (live, late):
-        assert [event.get("state") for event in events] == [*STATES, None]
+        assert [event.get("state") for event in events] == [*TO_COMPLETE, None]
         assert {event.get("job_id") for event in events} == {job_id, None}
         assert events[-1] == {"event": "end", "id": None}
 
@@ -172,7 +164,7 @@ async def test_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
                 if beats == 3:
                     await submit(server)
             states += line == "event: transition"
-            if states == len(STATES):
+            if states == len(TO_COMPLETE):
                 break
     assert beats >= 3
 

@@ -16,6 +16,7 @@ import pytest
 from conftest import TOOL
 
 from cts_core.checksum import crc64nvme_text
+from tests.factories import TO_COMPLETE
 from tests.services.cts import CTSProcess
 from tests.services.mongo import PASSWORD
 from tests.services.s3 import SECRET
@@ -24,10 +25,6 @@ from tests.services.together import ADMIN_ROLES, Together
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PATIENCE_SECONDS = 90.0
-STATES = [
-    "created", "download_submitted", "job_submitting", "job_submitted", "upload_submitting", "upload_submitted",
-    "complete",
-]  # fmt: skip
 FILES = {f"data/ana/in/{name}.fa": f">{name}\nACGT\n".encode() for name in "abc"}
 
 BODY = {
@@ -157,7 +154,7 @@ def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) ->
         lambda: call("GET", f"{one}/jobs/{job_id}", ana),
     )
     job = call("GET", f"{other}/jobs/{job_id}", ana)
-    assert [step["state"] for step in job["transition_times"]] == STATES
+    assert [step["state"] for step in job["transition_times"]] == TO_COMPLETE
 
     # What came out is on S3, with the checksums that the job tells.
     with contextlib.closing(s3.client()) as client:
@@ -181,7 +178,7 @@ def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) ->
     for told in (*(stream.events for stream in streams), service.messages(job_id)):
         of_job = [event for event in told if event["job_id"] == job_id]
         assert [event["trans_id"] for event in of_job] == trans_ids
-        assert [event["state"] for event in of_job] == STATES
+        assert [event["state"] for event in of_job] == TO_COMPLETE
 
     refused = httpx.get(f"{one}/jobs/{job_id}", headers={"Authorization": f"Bearer {bob}"})
     assert refused.status_code == 403

@@ -17,6 +17,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from cts_core.events.kafka import client, listener, publisher
 from tests.services.server import (
     MissingError,
     ServerProcess,
@@ -198,3 +199,15 @@ def kafka(kafka_server: KafkaBroker) -> Iterator[KafkaBroker]:
         if kafka_server.process is None:
             kafka_server.start()
         gc.collect()
+
+
+@pytest.fixture
+def impatient_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outages are noticed sooner than in real life."""
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
+    monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)
+    monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 5.0)
+    monkeypatch.setattr(publisher, "REST_SECONDS", 0.1)
+    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.5)
+    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)

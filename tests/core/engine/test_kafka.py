@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from cts_core.events import hub, outbox
-from cts_core.events.kafka import client, listener, publisher
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.outbox import Outbox
 from cts_core.model.base import utc_now
@@ -22,7 +21,7 @@ from cts_core.model.service import DependencyState, ReadyStatus
 from cts_core.records.sqlite import SQLiteStore
 from cts_core.sections import KafkaSettings
 from cts_core.states import JobState
-from tests.factories import NOON, make_job_record
+from tests.factories import NOON, TO_COMPLETE, make_job_record
 from tests.services.kafka import KafkaBroker
 
 from .conftest import PATIENCE_SECONDS, Bench, running
@@ -33,14 +32,8 @@ WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, 
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outages are noticed, and got over, sooner than in real life."""
-    monkeypatch.setattr(client, "CONNECT_SECONDS", 2.0)
-    monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
-    monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)
-    monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 5.0)
-    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.5)
-    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)
+def _impatient(impatient_kafka: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outages are got over sooner, too."""
     monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.5)
 
 
@@ -189,17 +182,6 @@ async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str
             if isinstance(event, JobEvent) and event.job_id == job_id:
                 seen.append(event.state)
     return seen
-
-
-TO_COMPLETE = [
-    JobState.CREATED,
-    JobState.DOWNLOAD_SUBMITTED,
-    JobState.JOB_SUBMITTING,
-    JobState.JOB_SUBMITTED,
-    JobState.UPLOAD_SUBMITTING,
-    JobState.UPLOAD_SUBMITTED,
-    JobState.COMPLETE,
-]
 
 
 async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
