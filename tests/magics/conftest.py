@@ -126,11 +126,12 @@ class Shell:
 
 @pytest.fixture(scope="session")
 def ipython(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
-    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
-    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
-    shell.run_line_magic("load_ext", "cts_jupyter")
-    yield shell
-    InteractiveShell.clear_instance()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+        shell.run_line_magic("load_ext", "cts_jupyter")
+        yield shell
+        InteractiveShell.clear_instance()
 
 
 @pytest.fixture
