@@ -61,6 +61,12 @@ class Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.text += f"{record.getMessage()}\n"
 
+    async def until_told(self, text: str) -> None:
+        async def is_told() -> bool:
+            return text in self.text
+
+        await until(is_told)
+
 
 class StagedSite(ReportingSite):
     """Has its reference data staged as the site kbase has."""
@@ -420,11 +426,7 @@ async def test_the_staging_service_is_away(pair: Pair, heard: Heard) -> None:
     pair.ask_there()
     await pair.put("data/ref.tgz", packed(a=b"a"))
     refdata_id = await pair.register()
-
-    async def is_told() -> bool:
-        return "refdata.server_url) cannot be used" in heard.text
-
-    await until(is_told)
+    await heard.until_told("refdata.server_url) cannot be used")
     await pair.start()
     pair.to_staging.closed = False
     status = await pair.until(refdata_id, "complete", "error")
@@ -436,11 +438,7 @@ async def test_another_service_never_sees_the_token(pair: Pair, heard: Heard) ->
     pair.ask_there()
     await pair.put("data/ref.tgz", packed(a=b"a"))
     refdata_id = await pair.register()
-
-    async def is_told() -> bool:
-        return "its root says that it is 'CDM Task Service'" in heard.text
-
-    await until(is_told)
+    await heard.until_told("its root says that it is 'CDM Task Service'")
     assert pair.cts_itself not in heard.text
     assert f"POST /a%40b/cts/refdata/{refdata_id}" not in heard.text
     assert (await pair.status(refdata_id))["state"] == "created"
@@ -453,11 +451,7 @@ async def test_a_token_without_its_role_is_no_end(
     pair.ask_there(kbase_auth.add("nobody"))
     await pair.put("data/ref.tgz", packed(a=b"a"))
     refdata_id = await pair.register()
-
-    async def is_told() -> bool:
-        return "it refuses the token that is set here" in heard.text
-
-    await until(is_told)
+    await heard.until_told("it refuses the token that is set here")
     assert (await pair.status(refdata_id))["state"] == "created"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cts_core import errors
 from cts_core.engine.outcome import NO_OUTPUTS, NON_ZERO_EXIT
 from cts_core.identity.identity import User
-from cts_core.model.event import JobEvent
+from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.site import Cluster
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
@@ -266,28 +267,27 @@ async def test_logs_in_any_state(bench: Bench):
     assert await log_text(bench, job_id) == "tool: start\n"
 
 
+async def to_complete(events: AsyncIterator[JobEvent | JobProgress]) -> list[JobEvent]:
+    """What a subscriber is told until the job is complete."""
+    seen: list[JobEvent] = []
+    async with asyncio.timeout(30):
+        while not seen or seen[-1].state is not JobState.COMPLETE:
+            event = await anext(events)
+            if isinstance(event, JobEvent):
+                seen.append(event)
+    return seen
+
+
 async def test_events_of_a_job_come_in_order_and_again_after_a_resume(bench: Bench):
     await bench.prepare("a")
     async with bench.engine.hub.subscribe("ana") as events:
         job_id = await bench.submit(["a"])
-        seen = []
-        async with asyncio.timeout(30):
-            async for event in events:
-                if isinstance(event, JobEvent):
-                    seen.append(event)
-                    if event.state == "complete":
-                        break
+        seen = await to_complete(events)
     assert [event.state for event in seen] == TO_COMPLETE
     async with bench.engine.hub.subscribe(
         "ana", job_id=job_id, after=seen[2].recorded_at
     ) as events:
-        again = []
-        async with asyncio.timeout(30):
-            async for event in events:
-                if isinstance(event, JobEvent):
-                    again.append(event)
-                    if event.state == "complete":
-                        break
+        again = await to_complete(events)
     assert {e.trans_id for e in again} >= {e.trans_id for e in seen[3:]}
     await bench.told()
 
