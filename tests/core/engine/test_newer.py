@@ -15,7 +15,7 @@ from cts_core.errors import NewerRecordError
 from cts_core.model.base import utc_now
 from cts_core.model.family import Resubmission
 from cts_core.model.job import S3File
-from cts_core.model.update import ContainerUpdate, NodeUpdate
+from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import ContainerId
 from cts_core.sections import MongoSettings
 from cts_core.states import JobState
@@ -81,7 +81,7 @@ async def test_where_we_have_never_been(
 
 
 async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
-    bench: Bench, db: Database
+    bench: Bench, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job_record(cluster="local")
     await bench.engine._store.insert_job(job, containers=1)
@@ -90,12 +90,12 @@ async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
     await bench.engine.look_at(job.id)
     ours = await started(bench)
     assert (await bench.engine.jobs.get(bench.user, job.id)).state is S.CREATED
-    worker = ContainerId(job.id, 0)
-    update = NodeUpdate(time=utc_now())
+    monkeypatch.setattr(bench.engine.nodes, "_make_plan", pytest.fail)
+    update = ContainerUpdate(time=utc_now())
     for act in (
         bench.engine.resubmissions.submit(bench.user, job.id, Resubmission()),
         bench.engine.updates.take(job.id, 0, ON_THE_WAY[0], update),
-        bench.engine.nodes.update(worker, ON_THE_WAY[0], update),
+        bench.engine.nodes.plan(ContainerId(job.id, 0)),
     ):
         with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await act
