@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from cts_core.errors import UnavailableError
@@ -109,8 +110,8 @@ class Follower:
         self._match_wait = match_wait
         self._node_wait = node_wait
         self._missing: dict[Key, _Missing] = {}
-        self._seen: dict[str, int] = {}
-        """By job, the schedd's time when it was last in the queue."""
+        self._seen: dict[str, datetime] = {}
+        """By job, when it was last in the queue."""
         self._matched: dict[int, float] = {}
         """By cluster, when its nodes were last looked at."""
         self._no_history_until = float("-inf")
@@ -159,7 +160,7 @@ class Follower:
         for job_id, ads in jobs.items():
             for ad in await self._doubles.settled(job_id, ads):
                 found.setdefault((job_id, ad.number), []).append(ad)
-            self._seen[job_id] = ads[0].server_time or 0
+            self._seen[job_id] = utc_now()
         _forget(self._seen)
         for key in found:
             self._missing.pop(key, None)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
+from cts_core.model.base import utc_now
 from cts_core.sites.htcondor.ads import ATTRIBUTES, CONTAINER_NUMBER, Ad, read_ads
 from cts_core.sites.htcondor.expressions import any_started
 from cts_core.sites.htcondor.pool import Pool
 
 SLACK_SECONDS = 600
-"""How much further back it is read than what is looked for can be: clocks differ."""
+"""How much further back it is read than what is looked for can be: clocks of ours differ."""
 
 
-def before(seconds: float) -> str:
-    """The expression at which reading ends, for what has left the queue after this time, in seconds since the epoch."""
-    return f"EnteredCurrentStatus < {int(seconds) - SLACK_SECONDS}"
+def before(then: datetime) -> str:
+    """The expression at which reading ends, for what has left the queue after this time.
+
+    It says how long ago that was, by the schedd's clock, which may be another than ours.
+    """
+    ago = int((utc_now() - then).total_seconds()) + SLACK_SECONDS
+    return f"EnteredCurrentStatus < time() - {ago}"
 
 
 async def remembered(
-    pool: Pool, job_id: str, numbers: Collection[int], seen: float | None
+    pool: Pool, job_id: str, numbers: Collection[int], seen: datetime | None
 ) -> list[Ad]:
     """Of these containers of a job, newest first, read back to when they were ``seen``. Raises UnavailableError."""
     members = ",".join(map(str, sorted(numbers)))

@@ -225,7 +225,7 @@ class HTCondorSite:
                 constraint=ours,
                 attributes=asked,
                 match=count,
-                since=before(_created(job).timestamp()),
+                since=before(_created(job)),
             )
         clusters = {row[0] for row in kept}
         if self._setup.has_own_tokens:
@@ -271,7 +271,7 @@ class HTCondorSite:
         left = set(numbers) - {ad.number for ad in queue}
         gone = []
         if left:
-            gone = await remembered(self._pool, job.id, left, _created(job).timestamp())
+            gone = await remembered(self._pool, job.id, left, _created(job))
         return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
 
     async def open_log(

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -16,7 +17,7 @@ import pytest
 from cts_core.errors import IllegalParameterError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor import follow, site
+from cts_core.sites.htcondor import follow, history, site
 from cts_core.sites.htcondor.ads import GIVEN_UP
 from cts_core.sites.htcondor.expressions import any_job
 from cts_core.sites.htcondor.submission import itemdata, submit_description
@@ -495,3 +496,21 @@ async def test_what_the_site_refuses(ground: Ground) -> None:
     described = await ground.site.describe()
     assert (described.cpus_per_node, described.memory_per_node_gb) == (168, 990)
     assert described.available
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_another(
+    ground: Ground, monkeypatch, days: int
+) -> None:
+    def by_our_clock() -> datetime:
+        return datetime.now(UTC) + timedelta(days=days)
+
+    for module in (site, history, follow):
+        monkeypatch.setattr(module, "utc_now", by_our_clock)
+    # Long enough ago to be looked for.
+    created = by_our_clock() - 2 * site.FIRST_TRY
+    job = await ground.start("exit 0", time=created)
+    (report,) = (await ground.until_told(job)).values()
+    assert "without a word" in (report.outcome.error or "")
+    assert await ground.hand_over(job) == job.htcondor_details
+    assert (await ground.site.measured(job, {0})).keys() == {0}
