@@ -21,6 +21,7 @@ from cts_core.engine.aside import aside
 from cts_core.engine.container import move_container
 from cts_core.engine.ending import Ending
 from cts_core.engine.leases import Leases
+from cts_core.engine.strays import stop_job
 from cts_core.errors import (
     CTSError,
     NewerRecordError,
@@ -83,8 +84,6 @@ class Advance:
         self._ending_room = asyncio.Semaphore(MAX_ENDING)
         self._ends_by = 0.0
         """Until when this cycle waits for ends, by the loop's clock."""
-        self._strays: set[str] = set()
-        """Jobs that were ended while they were started, until what was started of them is stopped."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -144,7 +143,7 @@ class Advance:
     async def cycle(self, jobs: Sequence[JobSummary]) -> None:
         """Take each of these jobs as far as it can go now. Raises UnavailableError."""
         live = {job.id: job for job in jobs if job.state not in self._passed_over}
-        if not (live or self._strays):
+        if not live:
             return
         await self._leases.take(live)
         mine = [job for job in live.values() if job.id in self._leases]
@@ -152,12 +151,12 @@ class Advance:
             if job.state is JobState.CREATED:
                 with about(job_id=job.id):
                     await self._start(job)
-        await self._stop_strays()
         following = [
             job for job in mine if job.state is not JobState.CREATED and job.id not in self._ending
         ]
         # Before the poll, which then knows what has ended by itself and what never will begin.
-        stopped = {job.id for job in following if await self._is_stopped(job)}
+        canceling = [job.id for job in following if job.state is JobState.CANCELING]
+        stopped = {job_id for job_id in canceling if await stop_job(self._site, job_id)}
         states = await self._states(following)
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
@@ -199,6 +198,7 @@ class Advance:
         try:
             record = await self._store.get_job(job.id)
             plans = await aside(plan_job, record.job_input, record.image.entrypoint)
+            failpoint("start:before")
             details = await self._site.start(record, plans)
         except NewerRecordError:
             await self._leases.give_back(job.id)
@@ -209,34 +209,9 @@ class Advance:
         except CTSError as e:
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         else:
-            if not await self._move(job, JobState.DOWNLOAD_SUBMITTED, details):
-                self._strays.add(job.id)
+            # Should it have ended meanwhile, what was started is found at the site; see Strays.
+            await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
             self.hint(job.id)
-
-    async def _stop_strays(self) -> None:
-        """Stop what was started of jobs that were ended meanwhile: nothing else looks at them again."""
-        for job_id in tuple(self._strays):
-            try:
-                if (await self._store.get_summary(job_id)).state in TERMINAL:
-                    await self._site.cancel(job_id)
-            except UnavailableError as e:
-                log.warning("Job %s was ended at its start, and is not stopped yet: %s", job_id, e)
-                continue
-            except CTSError as e:
-                log.warning("Job %s was ended at its start, and cannot be stopped: %s", job_id, e)
-            self._strays.discard(job_id)
-
-    async def _is_stopped(self, job: JobSummary) -> bool:
-        """Have a job that is being canceled stopped; whether nothing of it runs, or ever will."""
-        if job.state is not JobState.CANCELING:
-            return False
-        try:
-            return await self._site.cancel(job.id)
-        except UnavailableError:
-            raise
-        except CTSError as e:
-            log.warning("Job %s could not be stopped yet: %s", job.id, e)
-            return False
 
     async def _follow(
         self,

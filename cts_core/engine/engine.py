@@ -27,6 +27,7 @@ from cts_core.engine.refdata import Refdata
 from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.staging import Staging
+from cts_core.engine.strays import Strays
 from cts_core.engine.submit import Submissions
 from cts_core.engine.supply import WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
@@ -114,6 +115,7 @@ class Engine:
             contact=settings.contact,
         )
         self._staging = Staging(store, sites)
+        self._strays = Strays(store, sites)
         self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
         self.supply = WorkerSupply(store, objects, log_dir=settings.log_dir)
@@ -191,6 +193,8 @@ class Engine:
                 stack.push_async_callback(driver.stop)
             await self._staging.start()
             stack.push_async_callback(self._staging.stop)
+            await self._strays.start()
+            stack.push_async_callback(self._strays.stop)
             await self._cleaner.start()
             stack.push_async_callback(self._cleaner.stop)
             self._running = stack.pop_all()

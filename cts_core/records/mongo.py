@@ -212,6 +212,11 @@ class MongoStore:
         async with self._use() as db:
             return await mongo_jobs.ended(db, before, clusters, limit)
 
+    async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
+        """See the port."""
+        async with self._use() as db:
+            return await mongo_jobs.ended_among(db, job_ids, before)
+
     async def take_leases(
         self, job_ids: Collection[str], owner: str, *, now: datetime, until: datetime
     ) -> set[str]:

@@ -186,6 +186,18 @@ async def ended(
     return await db.parse(lambda: mongo_newer.summaries(found))
 
 
+async def ended_among(db: Collections, job_ids: Collection[str], before: datetime) -> set[str]:
+    """Those of these jobs that have ended, and are ours."""
+    condition = {
+        "id": {"$in": list(job_ids)},
+        "state": {"$in": ENDED},
+        UPDATED: {"$lt": documents.bound(before)},
+        **IS_OURS,
+    }
+    found = db.jobs.find(condition, {"_id": 0, "id": 1}, hint=list(BY_ID))
+    return {job["id"] async for job in found}
+
+
 async def transition(
     db: Collections,
     job_id: str,

@@ -209,6 +209,10 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: sqlite_jobs.ended(db, before, clusters, limit))
 
+    async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
+        """See the port."""
+        return await self._read(lambda db: sqlite_jobs.ended_among(db, job_ids, before))
+
     async def take_leases(
         self,
         job_ids: Collection[str],

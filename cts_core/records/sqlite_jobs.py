@@ -32,6 +32,9 @@ LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
 LIVE_OF_CLUSTER = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
+_AMONG = "id IN (SELECT value FROM json_each(?))"
+# Looked up by their ids, and not by their times.
+ENDED_AMONG = f"SELECT id FROM jobs WHERE {_AMONG} AND NOT ({LIVE}) AND +updated < ?"  # noqa: S608 - the names are ours
 _OF_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
 RESUBMISSIONS = (
     f"{JOB} INDEXED BY resubmissions WHERE {_OF_PARENTS} ORDER BY created, rowid LIMIT ?"
@@ -154,6 +157,12 @@ def ended(
     """The jobs of these sites that have ended and are not cleaned."""
     names = json.dumps([cluster.value for cluster in clusters])
     return summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)).fetchall())
+
+
+def ended_among(db: sqlite3.Connection, job_ids: Collection[str], before: datetime) -> set[str]:
+    """Those of these jobs that have ended."""
+    values = (json.dumps(list(job_ids)), rows.to_number(before))
+    return {row["id"] for row in db.execute(ENDED_AMONG, values)}
 
 
 def transition(

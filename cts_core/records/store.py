@@ -170,6 +170,12 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     ) -> list[JobSummary]:
         """Jobs of these sites that ended before this time and are not cleaned, oldest first."""
 
+    async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
+        """Those of these jobs that ended before this time, at a cost that does not grow with others.
+
+        Jobs of another program, which were never adopted, are left out, as are those that are not there.
+        """
+
     async def take_leases(
         self,
         job_ids: Collection[str],

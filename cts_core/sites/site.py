@@ -128,6 +128,12 @@ class Site(Runner, Protocol):
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
         """Refuse, by raising a CTSError, a job that this site cannot run for this user; else warnings."""
 
+    async def unended_jobs(self) -> Collection[str]:
+        """The jobs of which something runs here or waits for its turn, at a cost that does not grow with what is over.
+
+        They may be of other services, too. What stays for people to look at, and uses nothing, is left out.
+        """
+
     async def open_log(
         self,
         job_id: str,

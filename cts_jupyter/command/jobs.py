@@ -227,7 +227,7 @@ async def fail(arguments: argparse.Namespace) -> Status:
         trouble = await _stop(ground, job)
     say(f"job {job.id} is error now; its owner is told: {arguments.reason}")
     if trouble:
-        say(f"its containers could not be stopped, and may run to their end at the site: {trouble}")
+        say(f"its containers could not be stopped yet, which servers go on trying: {trouble}")
         return Status.FOUND
     return Status.FINE
 

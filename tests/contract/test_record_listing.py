@@ -298,3 +298,20 @@ async def test_ended_jobs_wait_for_cleaning(store):
     assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [jobs[2].id]
     assert (await store.get_summary(jobs[1].id)).cleaned
     assert not (await store.get_summary(jobs[2].id)).cleaned
+
+
+async def test_of_some_jobs_those_that_ended_before_a_time(store):
+    live, late, *ended, other = [await insert(store, cluster="kbase") for _ in range(7)]
+    await walk(store, late.id, time=NOON + SECOND)
+    await walk(store, ended[0].id)
+    await walk(store, other.id)
+    await move(store, ended[1].id, CREATED, JobState.ERROR)
+    await move(store, ended[2].id, CREATED, JobState.CANCELING)
+    await move(store, ended[2].id, JobState.CANCELING, JobState.CANCELED)
+    await walk(store, ended[3].id)
+    await store.mark_cleaned(ended[3].id)
+    ids = [job.id for job in ended]
+    asked = [live.id, "unknown", late.id, *ids]
+    assert await store.ended_among(asked, NOON + SECOND) == set(ids)
+    assert await store.ended_among(asked, NOON) == set()
+    assert await store.ended_among([], NOON + SECOND) == set()

@@ -182,6 +182,25 @@ async def test_cancel_after_the_end_changes_nothing(ground: Ground) -> None:
     assert report.steps[-1].state is S.COMPLETE
 
 
+async def test_what_runs_or_waits_is_told_by_any_server(ground: Ground, tmp_path: Path) -> None:
+    over = await ground.start("true")
+    await ground.until(over)
+    runs = await ground.start(WAIT, params=_gated(tmp_path))
+    await ground.until(runs, S.JOB_SUBMITTED)
+    waits = await ground.start("true", cpus=2, num_containers=3)
+    stopped = await ground.start(WAIT, params=_gated(tmp_path))
+    await ground.canceled(stopped)
+    other = ground.make_site()
+    await other.open(lambda _: None)
+    for site in (ground.site, other):
+        assert set(await site.unended_jobs()) == {runs.id, waits.id}
+    await other.close()
+    (tmp_path / "gate").touch()
+    await ground.until(runs)
+    await ground.until(waits)
+    assert not await ground.site.unended_jobs()
+
+
 async def test_log_while_it_grows(ground: Ground, tmp_path: Path) -> None:
     job = await ground.start(f"echo one; {WAIT}; echo two", params=_gated(tmp_path))
     async with asyncio.timeout(60):

@@ -270,6 +270,15 @@ async def test_what_ended_is_told_and_cleaned(store, db):
     assert db["jobs"].find_one({"id": DONE})["cleaned"] is True
 
 
+async def test_what_is_left_of_its_jobs_is_its_own_to_stop(store, db):
+    assert await store.ended_among([DONE, FAILED], NOON) == set()
+    job = live_job()
+    db["jobs"].insert_one(job)
+    await store.adopt(job["id"])
+    assert await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.ERROR)
+    assert await store.ended_among([DONE, job["id"]], NOON + SECOND) == {job["id"]}
+
+
 # -- taking over --
 
 

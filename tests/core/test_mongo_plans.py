@@ -205,6 +205,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         lambda s: s.ended_jobs(NOON, [Cluster.LOCAL]),
         [Plan("cts_to_clean", "index")],
     ),
+    "ended of some": (lambda s: s.ended_among([ONE], NOON), [JOB]),
     "outbox": (lambda s: s.unsent(), [Plan("cts_unsent", "index"), Plan("cts_unsent", "sorted")]),
     # A page of transitions, from their time on: they are taken out of their jobs, and sorted.
     "events": (lambda s: s.events(since=NOON + timedelta(seconds=50)), [RECORDED]),

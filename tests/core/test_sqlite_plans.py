@@ -62,6 +62,7 @@ def check_lines(found: str) -> None:
         (sqlite_jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
         (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
         (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
+        (sqlite_jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
         (sqlite_jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
         (sqlite_jobs.FIND_FOLDER, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
         (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),

@@ -108,6 +108,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 SERVER_POINTS = [
     *[f"store:{when}@{k}" for when in ("before", "after") for k in (1, 2)],
+    *[f"start:before@{k}" for k in (1, 2)],
     *[f"spawn:{when}@{k}" for when in ("before", "after") for k in (1, 4)],
     # The k-th roll-up of two jobs: between them, jobs in every state are cut off.
     *[f"rollup:{when}@{k}" for when in ("before", "after") for k in (1, 3, 5, 7, 9, 11, 12)],

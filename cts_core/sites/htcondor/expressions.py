@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from cts_core.sites.htcondor.ads import GIVEN_UP, JOB_ID, Ad
+from cts_core.sites.htcondor.ads import GIVEN_UP, JOB_ID, Ad, Hold, Status
 
 OURS = f"{JOB_ID} isnt undefined"
 """True of all processes of CTS."""
+WITHOUT_FILES = f"(JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING})"
+"""True of what waits for files that it was to be handed over with."""
+_STAYS_OR_GOES = ",".join(f"{status}" for status in (Status.REMOVED, Status.COMPLETED, Status.HELD))
+UNENDED = f"({OURS} && ({WITHOUT_FILES} || !member(JobStatus, {{{_STAYS_OR_GOES}}})))"
+"""True of all processes of CTS that run or wait for their turn; what is on hold else stays to be looked at."""
 MAX_NAMED = 50
 """Jobs, clusters or processes that are named at once; what is beyond that has its turn in the next cycles."""
 

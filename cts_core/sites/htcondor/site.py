@@ -29,13 +29,21 @@ from cts_core.sites.htcondor.ads import (
     CANCELED_REASON,
     CONTAINER_NUMBER,
     GIVEN_UP,
+    JOB_ID,
     Hold,
     Status,
     measured,
     read_ads,
 )
 from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.expressions import OURS, any_job, any_started, of_group
+from cts_core.sites.htcondor.expressions import (
+    OURS,
+    UNENDED,
+    WITHOUT_FILES,
+    any_job,
+    any_started,
+    of_group,
+)
 from cts_core.sites.htcondor.follow import Follower
 from cts_core.sites.htcondor.history import before, remembered
 from cts_core.sites.htcondor.operators import job_words, survey_words
@@ -216,7 +224,7 @@ class HTCondorSite:
         found = await self._pool.call("query", constraint=ours, attributes=asked)
         kept = [row for row in found if row[2:] != [Status.HELD, Hold.SPOOLING]]
         if len(kept) < len(found):
-            broken = f"{ours} && JobStatus == {Status.HELD} && HoldReasonCode == {Hold.SPOOLING}"
+            broken = f"{ours} && {WITHOUT_FILES}"
             await self._pool.call("act", action="Remove", constraint=broken, reason=GIVEN_UP)
         count = job.job_input.num_containers
         if len(kept) < count and utc_now() - _created(job) > FIRST_TRY:
@@ -251,6 +259,11 @@ class HTCondorSite:
                 reason=CANCELED_REASON,
             )
         return not left
+
+    async def unended_jobs(self) -> Collection[str]:
+        """See the port. Raises UnavailableError."""
+        rows = await self._pool.call("query", constraint=UNENDED, attributes=[JOB_ID])
+        return {row[0] for row in rows if isinstance(row[0], str)}
 
     async def measured(
         self, job: JobSummary, numbers: Collection[int]

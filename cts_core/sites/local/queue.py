@@ -96,6 +96,10 @@ class Queue:
         """A job that was not over at the last look."""
         return self._jobs.get(job_id)
 
+    def job_ids(self) -> list[str]:
+        """The jobs that were not over at the last look."""
+        return list(self._jobs)
+
     def add(self, job_id: str, *, cpus: int, containers: int) -> None:
         """Put a job whose containers' folders are written at the end of the queue; again is harmless.
 

@@ -282,6 +282,10 @@ class LocalSite:
         except OSError as e:
             raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
 
+    async def unended_jobs(self) -> Collection[str]:
+        """See the port. Raises UnavailableError when the job folders cannot be used."""
+        return await self._advance(self._queue.job_ids)
+
     async def measured(
         self,
         job: JobSummary,  # noqa: ARG002 - the port's

@@ -32,6 +32,7 @@ class ReportingSite:
         self.staged: list[str] = []
         self.cleaned: list[str] = []
         self.polled: list[str] = []
+        self.unended: set[str] = set()
         self.measured_numbers: list[set[int]] = []
         self.measures: dict[int, ContainerOutcome] | CTSError = {}
         self.report: RefdataReport | CTSError = RefdataReport(ReferenceDataState.CREATED)
@@ -65,6 +66,9 @@ class ReportingSite:
 
     async def cancel(self, job_id: str) -> bool:
         return True
+
+    async def unended_jobs(self) -> set[str]:
+        return self.unended
 
     async def measured(self, _: object, numbers: set[int]) -> Mapping[int, ContainerOutcome]:
         self.measured_numbers.append(numbers)

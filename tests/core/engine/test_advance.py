@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +10,9 @@ import pytest
 from cts_core.engine import advance
 from cts_core.engine.advance import Advance
 from cts_core.errors import UnavailableError
-from cts_core.model.base import utc_now
-from cts_core.model.record import JobOutcome
 from cts_core.model.site import Cluster
 from cts_core.states import TERMINAL, JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
 
 
 async def _halt(bench: Bench) -> Advance:
@@ -37,50 +32,6 @@ async def test_job_that_is_canceled_before_its_start_has_canceled_containers(ben
     assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.CANCELED
     containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
-
-
-class _SlowSite(ReportingSite):
-    """Takes a job only after something has happened to it."""
-
-    def __init__(self, happens: Callable[[str], Awaitable[None]], *, is_away_first: bool) -> None:
-        """``is_away_first``: whether the first to have a job stopped finds it away."""
-        super().__init__()
-        self._happens = happens
-        self.is_away_first = is_away_first
-        self.stopped: list[str] = []
-        self.is_told = asyncio.Event()
-
-    async def start(self, *given: Any) -> JobOutcome:
-        await self._happens(given[0].id)
-        return await super().start(*given)
-
-    async def cancel(self, job_id: str) -> bool:
-        if self.is_away_first:
-            self.is_away_first = False
-            raise UnavailableError("it is away")
-        self.stopped.append(job_id)
-        self.is_told.set()
-        return True
-
-
-@pytest.mark.parametrize("is_away_first", [False, True])
-async def test_what_is_started_of_a_job_that_has_ended_meanwhile_is_stopped(
-    tmp_path: Path, *, is_away_first: bool
-):
-    async def end(job_id: str) -> None:
-        # By another server, or an operator, while this one's site says nothing.
-        times = {"time": utc_now(), "trans_id": "another"}
-        store = bench.engine._store
-        assert await store.transition(job_id, JobState.CREATED, JobState.ERROR, **times)
-
-    site = _SlowSite(end, is_away_first=is_away_first)
-    async with bench_with(tmp_path, site) as bench:
-        await bench.prepare("a")
-        job_id = await bench.submit(["a"], cluster="kbase")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await site.is_told.wait()
-        assert site.stopped == [job_id]
-        assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.ERROR
 
 
 class _Away:

@@ -1,0 +1,172 @@
+"""What sites still have of jobs that have ended is stopped, by any server, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cts_core.engine import strays as module
+from cts_core.engine.jobs import cancel_job
+from cts_core.engine.strays import Strays
+from cts_core.errors import IllegalParameterError, UnavailableError
+from cts_core.model.base import utc_now
+from cts_core.model.record import JobOutcome, JobSummary
+from cts_core.model.site import Cluster
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.states import TERMINAL, JobState
+from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
+from tests.core.engine.reporting import ReportingSite, bench_with
+from tests.factories import make_job_record
+
+AGO = timedelta(hours=1)
+
+
+class Site(ReportingSite):
+    """Has what a test says, but for what it has stopped."""
+
+    def __init__(self, cluster: Cluster = Cluster.KBASE) -> None:
+        super().__init__(cluster)
+        self.stopped: list[str] = []
+        self.broken: dict[str, Exception] = {}
+
+    async def unended_jobs(self) -> set[str]:
+        if error := self.broken.get("every"):
+            raise error
+        return self.unended
+
+    async def cancel(self, job_id: str) -> bool:
+        self.stopped.append(job_id)
+        if error := self.broken.get(job_id):
+            raise error
+        self.unended.discard(job_id)
+        return False
+
+
+class SlowSite(Site):
+    """Takes a job only once it has ended, by another server, or an operator."""
+
+    store: SQLiteStore
+
+    async def start(self, job: JobSummary, *_: object) -> JobOutcome:
+        await end(self.store, job.id)
+        self.unended.add(job.id)
+        return JobOutcome()
+
+
+async def end(store: SQLiteStore, job_id: str, ago: timedelta = AGO) -> None:
+    times = {"time": utc_now() - ago, "trans_id": f"end {job_id}"}
+    assert await store.transition(job_id, JobState.CREATED, JobState.ERROR, **times)
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def ended(store: SQLiteStore, job_id: str, ago: timedelta = AGO) -> None:
+    # The default time of jobs is long ago.
+    await store.insert_job(make_job_record(id=job_id, cluster="kbase"), containers=1)
+    await end(store, job_id, ago)
+
+
+async def test_only_what_has_ended_some_time_ago_is_stopped(store: SQLiteStore):
+    await ended(store, "ended")
+    await ended(store, "ended lately", timedelta(0))
+    for job_id in ("live", "canceling"):
+        await store.insert_job(make_job_record(id=job_id, cluster="kbase"), containers=1)
+    await cancel_job(store, "canceling")
+    site = Site()
+    there = {"ended", "ended lately", "live", "canceling", "of another service"}
+    site.unended = set(there)
+    strays = Strays(store, {site.cluster: site})
+    for _ in range(2):
+        await strays.look(site)
+    assert site.stopped == ["ended"]
+    assert site.unended == there - {"ended"}
+
+
+async def test_however_many_there_are_each_is_looked_up(store: SQLiteStore, monkeypatch):
+    monkeypatch.setattr(module, "PAGE", 2)
+    names = {f"job{number}" for number in range(5)}
+    for name in names:
+        await ended(store, name)
+    site = Site()
+    site.unended = names | {f"job{number} of another" for number in range(5)}
+    await Strays(store, {site.cluster: site}).look(site)
+    assert sorted(site.stopped) == sorted(names)
+
+
+async def test_what_cannot_be_stopped_keeps_nothing_else(store: SQLiteStore):
+    for name in ("a", "b", "c"):
+        await ended(store, name)
+    site = Site()
+    site.unended = {"a", "b", "c"}
+    site.broken = {"a": IllegalParameterError("it is somebody else's")}
+    strays = Strays(store, {site.cluster: site})
+    await strays.look(site)
+    assert (site.stopped, site.unended) == (["a", "b", "c"], {"a"})
+    site.broken = {"a": UnavailableError("away")}
+    with pytest.raises(UnavailableError):
+        await strays.look(site)
+    site.broken.clear()
+    await strays.look(site)
+    assert site.unended == set()
+
+
+async def test_a_server_that_starts_looks_at_all_its_sites(tmp_path: Path, store: SQLiteStore):
+    (tmp_path / "home").mkdir()
+    for name in ("a", "b"):
+        await ended(store, name)
+    away, broken, fine = (
+        Site(Cluster.KBASE),
+        Site(Cluster.LAWRENCIUM_JAWS),
+        Site(Cluster.PERLMUTTER_JAWS),
+    )
+    away.broken = {"every": UnavailableError("away")}
+    broken.broken = {"every": ValueError("a fault of ours")}
+    fine.unended = {"a", "b"}
+    strays = Strays(store, {site.cluster: site for site in (away, broken, fine)})
+    await strays.start()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while fine.unended:
+            await asyncio.sleep(0.01)
+    await strays.stop()
+
+
+async def test_a_start_that_comes_after_the_end_is_stopped(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    # Ended by a clock that is ahead, it would have to wait.
+    monkeypatch.setattr(module, "GRACE", timedelta(0))
+    site = SlowSite()
+    async with bench_with(tmp_path, site) as bench:
+        site.store = bench.engine._store
+        await bench.prepare("a")
+        job_id = await bench.submit(["a"], cluster="kbase")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while job_id not in site.stopped:
+                await asyncio.sleep(0.01)
+        assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.ERROR
+
+
+async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(bench: Bench, monkeypatch):
+    monkeypatch.setattr(module, "GRACE", timedelta(0))
+    await bench.prepare("a")
+    environment = {"WORK": "600"}
+    job_id = await bench.submit(["a"], params={"environment": environment})
+    store = bench.engine._store
+    site = bench.engine.sites.get(Cluster.LOCAL)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (state := (await store.get_summary(job_id)).state) is not JobState.JOB_SUBMITTED:
+            assert state not in TERMINAL
+            await asyncio.sleep(0.02)
+        times = {"time": utc_now(), "trans_id": "an operator's"}
+        assert await store.transition(job_id, state, JobState.ERROR, **times)
+        while await site.unended_jobs():
+            await bench.engine._strays.look(site)
+            await asyncio.sleep(0.02)

@@ -1,0 +1,47 @@
+"""One of several servers on one home whose jobs run in the tests' pool: drives them until it is killed.
+
+Usage: ``python server.py HOME``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from cts_core.config import load_settings
+from cts_core.engine import adapters
+from cts_core.engine.engine import Engine
+from cts_core.engine.supply import WorkerSupply
+from cts_core.identity.jupyter import JupyterIdentity
+from cts_core.model.site import Cluster
+from cts_core.sections import HTCondorSettings, S3Settings
+from cts_core.sites.htcondor.site import HTCondorSite
+from cts_core.sites.htcondor.submission import NodeSetup
+from tests.services.condor import INITIALDIR
+
+NONE = "http://127.0.0.1:9/none"
+"""Nobody needs to fetch what waits for ever."""
+
+
+async def main(home: Path) -> None:
+    given = {"home": home, "owner": "ana", "preset": "embedded"}
+    settings = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
+    store, objects = adapters.record_store(settings), adapters.object_store(settings)
+    at_pool = HTCondorSettings(initialdir=INITIALDIR, executable_url=NONE, archive_url=NONE)
+    setup = NodeSetup(NONE, S3Settings(url=NONE, access_key="cts"), settings.log_dir, at_pool)
+    supply = WorkerSupply(store, objects, log_dir=settings.log_dir)
+    engine = Engine(
+        settings,
+        identity=JupyterIdentity("ana", "unused-kernel-token"),
+        store=store,
+        objects=objects,
+        registries=adapters.image_source(settings),
+        sites={Cluster.KBASE: HTCondorSite(setup, supply)},
+    )
+    await engine.start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

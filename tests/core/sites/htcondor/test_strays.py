@@ -1,0 +1,139 @@
+"""What a server that died has left in the pool of a job that has ended, a new server removes; and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cts_core.engine.jobs import cancel_job
+from cts_core.model.record import JobRecord
+from cts_core.records.sqlite import SQLiteStore
+from cts_core.sites.htcondor.ads import CANCELED_REASON
+from cts_core.states import JobState
+from tests.core.sites.htcondor.conftest import PATIENCE, Ground
+from tests.core.worker.conftest import is_stopped
+from tests.services.condor import CPUS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+SERVER = Path(__file__).with_name("server.py")
+HOLD_ON = "while :; do sleep 0.1; done"
+# As one whose start takes so long that others go on with its jobs, and which is killed before it can tell of it.
+SLEEPS_AND_DIES = "start:before@1=stop,rollup:before@1=kill"
+
+
+async def test_what_is_unended_runs_or_waits(ground: Ground) -> None:
+    held = await ground.start("exit 3")
+    await ground.until_told(held)
+    waits = await ground.start("true", cpus=CPUS + 1)
+    runs = await ground.start(HOLD_ON, num_containers=2)
+    await ground.until_running(runs)
+    assert await ground.site.unended_jobs() == {waits.id, runs.id}
+    assert not await ground.site.cancel(runs.id)
+
+    async def is_left() -> bool:
+        return await ground.site.unended_jobs() == {waits.id}
+
+    await ground.until(is_left)
+    # What is on hold stays to be looked at, until somebody has it removed.
+    assert len(await ground.processes(held)) == 1
+
+
+@dataclass
+class Servers:
+    """Of one home, with the records that they share."""
+
+    home: Path
+    store: SQLiteStore
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, failpoints: str = "") -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(
+            [sys.executable, str(SERVER), str(self.home)],
+            env={**os.environ, "CTS_FAILPOINTS": failpoints},
+        )
+        self.started.append(server)
+        return server
+
+    async def submit(self, job: JobRecord) -> None:
+        await self.store.insert_job(job, containers=1)
+        # A server that stands still must not do so while it writes: nobody else could then, either.
+        await self.store.mark_sent(job.id, job.transition_times[0].trans_id)
+
+    async def until_state(self, job: JobRecord, state: JobState) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while (await self.store.get_summary(job.id)).state is not state:
+                await asyncio.sleep(0.1)
+
+    def let_pass(self, job: JobRecord, time: timedelta) -> None:
+        """As if it had ended so much earlier."""
+        microseconds = time // timedelta(microseconds=1)
+        with contextlib.closing(sqlite3.connect(self.home / "records.sqlite")) as db, db:
+            earlier = "UPDATE jobs SET updated = updated - ? WHERE id = ?"
+            assert db.execute(earlier, (microseconds, job.id)).rowcount == 1
+
+    def kill(self) -> None:
+        for server in self.started:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture
+async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
+    home = tmp_path / "home"
+    home.mkdir()
+    store = SQLiteStore(home / "records.sqlite")
+    await store.open()
+    servers = Servers(home, store)
+    yield servers
+    servers.kill()
+    await store.close()
+
+
+async def test_what_a_killed_server_has_left_of_a_canceled_job_goes(
+    ground: Ground, servers: Servers
+) -> None:
+    # All of them wait: no node has so many cpus.
+    canceled, live, others = (ground.job(cpus=CPUS + 1) for _ in range(3))
+    await ground.hand_over(others)
+    await servers.submit(canceled)
+    late = servers.start(SLEEPS_AND_DIES)
+
+    async def sleeps() -> bool:
+        return is_stopped(late.pid)
+
+    await ground.until(sleeps)
+    await servers.submit(live)
+    await cancel_job(servers.store, canceled.id)
+    servers.start()
+    await servers.until_state(canceled, JobState.CANCELED)
+    await servers.until_state(live, JobState.DOWNLOAD_SUBMITTED)
+    assert await ground.processes(canceled) == set()
+    # Now it hands over what has ended, and dies; and so do all others.
+    late.send_signal(signal.SIGCONT)
+    assert await asyncio.to_thread(late.wait, PATIENCE) == -signal.SIGKILL
+    servers.kill()
+    assert len(await ground.processes(canceled)) == 1
+    ours = {job.id for job in (canceled, live, others)}
+    assert await ground.site.unended_jobs() == ours
+
+    servers.let_pass(canceled, timedelta(hours=1))
+    servers.start()
+
+    async def is_gone() -> bool:
+        return await ground.site.unended_jobs() == ours - {canceled.id}
+
+    await ground.until(is_gone)
+    removed = await ground.site.runner_status(canceled, 0)
+    assert removed["RemoveReason"].startswith(CANCELED_REASON)
+    assert (await servers.store.get_summary(canceled.id)).state is JobState.CANCELED
