@@ -16,8 +16,8 @@ from collections.abc import Collection, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
+from cts_core.aside import aside
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.aside import aside
 from cts_core.engine.container import move_container
 from cts_core.engine.ending import Ending
 from cts_core.engine.leases import Leases

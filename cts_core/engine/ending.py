@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from cts_core.aside import aside
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.aside import aside
 from cts_core.engine.logs import log_folder
 from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
 from cts_core.model.base import utc_now

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from cts_core.engine.aside import aside
+from cts_core.aside import aside
 from cts_core.engine.container import check_number
 from cts_core.engine.leave import Leave, guarded
 from cts_core.engine.logs import log_path

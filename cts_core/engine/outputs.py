@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 
-from cts_core.engine.aside import aside
+from cts_core.aside import aside
 from cts_core.engine.family import MAX_FAMILY, find_family
 from cts_core.engine.owners import check_owner
 from cts_core.errors import IllegalParameterError

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from cts_core.aside import aside
 from cts_core.engine.access import PathAccess, check_site_roles
-from cts_core.engine.aside import aside
 from cts_core.engine.images import Images
 from cts_core.engine.inputs import accept
 from cts_core.engine.limits import Limits

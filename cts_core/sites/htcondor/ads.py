@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.update import MAX_SECONDS
@@ -61,8 +60,7 @@ class Hold(IntEnum):
     EXECUTE_DURATION = 47
 
 
-@dataclass(frozen=True)
-class Ad:
+class Ad(NamedTuple):
     """What is read of each process, in the order of ``ATTRIBUTES``. None: the ad has no such attribute."""
 
     job_id: str

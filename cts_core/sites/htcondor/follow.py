@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from itertools import chain
+from typing import Any, TypeVar
 
+from cts_core.aside import aside
 from cts_core.errors import UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
@@ -149,22 +151,14 @@ class Follower:
     async def _queue(self, job_ids: set[str]) -> tuple[dict[Key, Ad], list[Ad]]:
         """The ads of these jobs, one for each container that is in the queue, and those that were given up."""
         rows = await self._pool.call("query", constraint=among(job_ids), attributes=ATTRIBUTES)
-        jobs: dict[str, list[Ad]] = {}
-        given_up = []
-        for ad in read_ads([row for row in rows if row[0] in job_ids]):
-            if (ad.remove_reason or "").startswith(GIVEN_UP):
-                given_up.append(ad)
-            else:
-                jobs.setdefault(ad.job_id, []).append(ad)
-        found: dict[Key, list[Ad]] = {}
-        for job_id, ads in jobs.items():
-            for ad in await self._doubles.settled(job_id, ads):
-                found.setdefault((job_id, ad.number), []).append(ad)
-            self._seen[job_id] = utc_now()
+        jobs, given_up = await aside(_sorted_out, rows, job_ids)
+        self._seen |= dict.fromkeys(jobs, utc_now())
         _forget(self._seen)
+        settled = [await self._doubles.settled(job_id, ads) for job_id, ads in jobs.items()]
+        found = await aside(_by_container, settled)
         for key in found:
             self._missing.pop(key, None)
-        return {key: most_hopeful(ads) for key, ads in found.items()}, given_up
+        return found, given_up
 
     async def _look_at_lost(self, cycle: _Cycle) -> None:
         """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
@@ -271,6 +265,27 @@ class Follower:
                     words = gone_words(None)
                     outcome = ContainerOutcome(error=words, admin_error=words)
                     cycle.tell(key, _report(number, JobState.ERROR, outcome))
+
+
+def _sorted_out(
+    rows: Sequence[Sequence[Any]], job_ids: Collection[str]
+) -> tuple[dict[str, list[Ad]], list[Ad]]:
+    """The ads of these jobs, by job, without those that were given up; and these."""
+    jobs: dict[str, list[Ad]] = {}
+    given_up = []
+    for ad in read_ads([row for row in rows if row[0] in job_ids]):
+        if (ad.remove_reason or "").startswith(GIVEN_UP):
+            given_up.append(ad)
+        else:
+            jobs.setdefault(ad.job_id, []).append(ad)
+    return jobs, given_up
+
+
+def _by_container(jobs: Sequence[Sequence[Ad]]) -> dict[Key, Ad]:
+    found: dict[Key, list[Ad]] = {}
+    for ad in chain.from_iterable(jobs):
+        found.setdefault((ad.job_id, ad.number), []).append(ad)
+    return {key: most_hopeful(ads) for key, ads in found.items()}
 
 
 def _failed(ad: Ad, words: str, admins: str | None = None) -> ContainerReport:

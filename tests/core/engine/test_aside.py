@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from cts_core.aside import aside
 from cts_core.engine import advance, submit
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.aside import aside
 from cts_core.engine.outputs import Merged
 from tests.core.engine.conftest import Bench, submission
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,7 +134,7 @@ def test_a_number_that_cannot_be_is_none(value: object) -> None:
     assert measured(ad) == ContainerOutcome()
     assert (ad.submitted, ad.holds) == (None, None)
     assert ad.seconds_waiting == 0.0
-    assert "used 0 MiB" in hold_words(replace(ad, hold_code=Hold.NODE_POLICY))
+    assert "used 0 MiB" in hold_words(ad._replace(hold_code=Hold.NODE_POLICY))
 
 
 def test_numbers_are_read_of_either_kind() -> None:

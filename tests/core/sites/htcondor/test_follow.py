@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from cts_core.errors import UnavailableError
+from cts_core.sites.htcondor import ads, follow
 from cts_core.sites.htcondor.ads import ATTRIBUTES, GIVEN_UP, Hold, Status
 from cts_core.sites.htcondor.eventlogs import EventLogs
 from cts_core.sites.htcondor.follow import Follower
@@ -86,6 +88,22 @@ async def test_a_cycle_is_one_question_however_many_jobs_there_are(jobs: int) ->
     told = await _follower(pool).poll({str(n): [JobState.JOB_SUBMITTED] for n in range(jobs)})
     assert len(told) == jobs
     assert pool.asked == [f"query {len(ATTRIBUTES)}"]
+
+
+@pytest.mark.parametrize(("owner", "step"), [(ads, "_read"), (follow, "most_hopeful")])
+async def test_the_queue_is_not_read_on_the_loop(
+    owner: Any, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does, threads = getattr(owner, step), set()
+
+    def watched(*arguments: object) -> object:
+        threads.add(threading.get_ident())
+        return does(*arguments)
+
+    monkeypatch.setattr(owner, step, watched)
+    assert await _told(_follower(PartialPool(HELD))) == {0}
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_history_that_cannot_be_read_hides_nothing_else(

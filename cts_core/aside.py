@@ -13,7 +13,7 @@ THREADS = 2
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-engine")
+_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-aside")
 
 
 async def aside(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
