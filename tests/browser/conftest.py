@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,6 +57,10 @@ class Lab:
     notebooks: int = field(default=0)
     tool: Path = TOOL
     environ: dict[str, str] = field(default_factory=dict)
+    runtime: Path = field(
+        default_factory=lambda: Path(tempfile.mkdtemp(prefix="cts-lab-", dir="/tmp"))
+    )
+    """Has kernels' sockets, whose names have to be short."""
 
     @property
     def url(self) -> str:
@@ -62,8 +68,9 @@ class Lab:
 
     def start(self) -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))}
-        for name in ("RUNTIME", "CONFIG", "DATA"):
+        for name in ("CONFIG", "DATA"):
             env[f"JUPYTER_{name}_DIR"] = str(self.folder / name.lower())
+        env["JUPYTER_RUNTIME_DIR"] = str(self.runtime)
         env |= {"IPYTHONDIR": str(self.folder / "ipython"), "CTS_LOCAL__CPUS": "2", **self.environ}
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
@@ -76,6 +83,8 @@ class Lab:
                     "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
                     f"--CTSExtension.home={self.folder / 'home'}", "--CTSExtension.owner=ana",
                     "--ServerApp.jpserver_extensions=cts_jupyter=True",
+                    # Of ports that are chosen before a kernel has them, some other process may take one.
+                    "--KernelManager.transport=ipc",
                 ],
                 cwd=work, env=env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -83,7 +92,7 @@ class Lab:
 
     def client(self) -> CTSClient:
         assert self.process is not None
-        file = self.folder / "runtime" / f"cts-server-{self.process.pid}.json"
+        file = self.runtime / f"cts-server-{self.process.pid}.json"
         deadline = time.monotonic() + START_SECONDS
         while not file.exists():
             assert self.process.poll() is None, (self.folder / "lab.log").read_text()
@@ -102,6 +111,10 @@ class Lab:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.runtime)
 
     def write_notebook(self, cells: list[str]) -> str:
         self.notebooks += 1
@@ -201,7 +214,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
                 client.upload(source, f"data/in/{n}.txt")
         yield lab
     finally:
-        lab.stop()
+        lab.close()
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def hub(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     log_in(hub, lab)
     hub.start()
     yield hub
-    hub.stop()
+    hub.close()
 
 
 def log_in(hub: Lab, lab: Lab) -> str:
