@@ -17,9 +17,9 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -158,6 +158,7 @@ STARTER_ALLOW_RUNAS_OWNER = True
 DISCARD_SESSION_KEYRING_ON_STARTUP = False
 """
 )
+_T = TypeVar("_T")
 _COMM = 15
 """Characters of a process' name that the kernel keeps."""
 _FOLDERS = ("log", "lock", "run", "spool", "execute")
@@ -259,13 +260,17 @@ class CondorPool(NamespaceServer):
         file = self.pool / "condor_config"
         kept = file.read_text()
         schedd = htcondor2.Collector(f"127.0.0.1:{self.port}").locate(htcondor2.DaemonType.Schedd)
-        before = htcondor2.RemoteParam(schedd)[name]
+
+        def current() -> str:
+            return self._insist(lambda: htcondor2.RemoteParam(schedd)[name])
+
+        before = current()
 
         def configure(content: str, wanted: str) -> None:
             file.write_text(content)
             os.kill(self.daemon("condor_schedd"), signal.SIGHUP)
             deadline = time.monotonic() + START_SECONDS
-            while htcondor2.RemoteParam(schedd)[name] != wanted:
+            while current() != wanted:
                 assert time.monotonic() < deadline, f"{name} is not {wanted}"
                 time.sleep(0.1)
 
@@ -284,15 +289,23 @@ class CondorPool(NamespaceServer):
         return {ad["Name"]: ad.get("AccumulatedUsage", 0.0) for ad in ads}
 
     def ads(self, constraint: str, attributes: list[str]) -> list[Any]:
-        """What is in the queue or has left it. A schedd that was killed refuses the first who knew it before."""
+        """What is in the queue or has left it."""
+
+        def ask() -> list[Any]:
+            schedd = self.schedd()
+            queue = schedd.query(constraint, attributes)
+            return [*queue, *schedd.history(constraint, attributes)]
+
+        return self._insist(ask)
+
+    def _insist(self, ask: Callable[[], _T]) -> _T:
+        """What it returns, in the end: a schedd that was killed refuses the first who knew it before."""
         import htcondor2  # noqa: PLC0415 - as above
 
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                schedd = self.schedd()
-                queue = schedd.query(constraint, attributes)
-                return [*queue, *schedd.history(constraint, attributes)]
+                return ask()
             except htcondor2.HTCondorException:
                 if time.monotonic() > deadline:
                     raise
