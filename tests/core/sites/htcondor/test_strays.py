@@ -22,6 +22,7 @@ from cts_core.records.sqlite import SQLiteStore
 from cts_core.sites.htcondor.ads import CANCELED_REASON
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
+from tests.core.sites.htcondor.test_tokens import break_off
 from tests.core.worker.conftest import is_stopped
 from tests.services.condor import CPUS
 
@@ -38,8 +39,11 @@ async def test_what_is_unended_runs_or_waits(ground: Ground) -> None:
     waits = await ground.start("true", cpus=CPUS + 1)
     runs = await ground.start(HOLD_ON, num_containers=2)
     await ground.until_running(runs)
-    assert await ground.site.unended_jobs() == {waits.id, runs.id}
-    assert not await ground.site.cancel(runs.id)
+    await ground.run_own("true")
+    broken = break_off(ground)
+    assert await ground.site.unended_jobs() == {waits.id, runs.id, broken.id}
+    for job in (runs, broken):
+        assert not await ground.site.cancel(job.id)
 
     async def is_left() -> bool:
         return await ground.site.unended_jobs() == {waits.id}
