@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from conftest import Server, running_server
+
+from tests.jupyter.conftest import Server, running_server
 
 Respond = Callable[["Received", asyncio.StreamWriter], Awaitable[None]]
 ROOT = {"service_name": "CDM Task Service", "version": "0.1", "server_time": "2026-01-01T00:00:00Z"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Server, submission
-from test_jobs import submit, wait_for
+
+from tests.jupyter.conftest import Server, submission
+from tests.jupyter.test_jobs import submit, wait_for
 
 
 async def test_jobs_for_admins(server: Server) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from conftest import JUPYTER_TOKEN, Server
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
 
@@ -15,6 +14,7 @@ from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES
 from cts_jupyter.api.route import Access, Route
 from cts_jupyter.api.table import ROUTES
+from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 
 # Streams of events do not end by themselves; they have tests of their own.
 OPEN = re.compile(

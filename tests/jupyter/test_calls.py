@@ -19,7 +19,6 @@ from typing import Any, get_type_hints
 
 import httpx
 import pytest
-from conftest import submission
 from pydantic import BaseModel
 
 from cts_core.model.event import JobProgress
@@ -33,6 +32,7 @@ from cts_jupyter.calls.admin import AdminCalls
 from cts_jupyter.calls.base import Calls
 from cts_jupyter.client import CTSClient
 from tests.factories import make_event
+from tests.jupyter.conftest import submission
 
 URL = "http://service.invalid/cts"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from conftest import TOOL, Server, running_server, submission
 
 from cts_core.checksum import crc64nvme_text
 from cts_core.model.job import Submission
@@ -28,6 +27,7 @@ from cts_jupyter.client import (
 from cts_jupyter.connection import Connection, find_connection
 from cts_jupyter.events import EventStream
 from tests.factories import TO_COMPLETE
+from tests.jupyter.conftest import TOOL, Server, running_server, submission
 from tests.services.certificate import self_signed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -7,10 +7,10 @@ import contextlib
 
 import httpx
 import pytest
-from conftest import Server, submission
 
 from cts_jupyter.api import events as events_module
 from tests.factories import TO_COMPLETE
+from tests.jupyter.conftest import Server, submission
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Server, running_server
 
 from cts_jupyter import connection
 from cts_jupyter.connection import (
@@ -21,6 +20,7 @@ from cts_jupyter.connection import (
     find_connection,
     write_server_file,
 )
+from tests.jupyter.conftest import Server, running_server
 
 
 def runtime(folder: Path) -> Path:

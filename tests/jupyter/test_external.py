@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import Server
 
 from cts_core.checksum import crc64nvme_text
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
 from tests.core.engine.reporting import ReportingSite
 from tests.factories import make_job_record
+from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 
 JOB = "22222222-0000-4000-8000-000000000000"

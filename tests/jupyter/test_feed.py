@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
-from conftest import TOOL, Server, submission
 
 from cts_jupyter import job as job_module
 from cts_jupyter.client import CTSClient
@@ -20,6 +19,7 @@ from cts_jupyter.feed import Change, EventFeed, Listener, _Run
 from cts_jupyter.job import Job
 from cts_jupyter.session import Session
 from cts_jupyter.transport import CTSConnectionError
+from tests.jupyter.conftest import TOOL, Server, submission
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)

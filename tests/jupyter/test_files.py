@@ -7,10 +7,10 @@ import base64
 from pathlib import Path
 
 import pytest
-from conftest import Server
 
 from cts_core.checksum import crc64nvme_text
 from cts_jupyter.api import base
+from tests.jupyter.conftest import Server
 
 CRC = "x-amz-checksum-crc64nvme"
 CONTENT = "/files/content"

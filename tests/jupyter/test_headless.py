@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TOOL, submission
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.routing import ReversibleRuleRouter
@@ -27,6 +26,7 @@ from cts_jupyter.api.handler import CTSHandler
 from cts_jupyter.connection import Connection, find_connection
 from cts_jupyter.extension import CTSExtension
 from cts_jupyter.headless import HeadlessApp
+from tests.jupyter.conftest import TOOL, submission
 
 pytestmark = pytest.mark.slow
 

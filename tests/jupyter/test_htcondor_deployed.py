@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
-from test_htcondor import PATIENCE_SECONDS, WORKER, Service
 
 from cts_core.model.base import utc_now
 from tests.core.test_mongo_deployed import DEPLOYED, live_job
+from tests.jupyter.test_htcondor import PATIENCE_SECONDS, WORKER, Service
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase

@@ -12,11 +12,11 @@ import sys
 
 import httpx
 import pytest
-from conftest import Server, submission
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.api import base
 from cts_jupyter.api.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
+from tests.jupyter.conftest import Server, submission
 
 ORIGIN = "https://hub.berdl.kbase.us"
 

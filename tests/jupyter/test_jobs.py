@@ -7,7 +7,8 @@ import json
 import uuid
 
 import pytest
-from conftest import Server, running_server, submission
+
+from tests.jupyter.conftest import Server, running_server, submission
 
 KEY = "Idempotency-Key"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import JUPYTER_TOKEN, Server
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
 
 from cts_jupyter.api import events
 from tests.factories import make_job_record
+from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 
 ORIGIN = "https://hub.example.org"

@@ -6,7 +6,8 @@ import asyncio
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Server
+
+from tests.jupyter.conftest import Server
 
 
 @pytest.mark.parametrize(

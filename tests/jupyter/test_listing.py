@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Server, submission
-from test_jobs import submit, wait_for
+
+from tests.jupyter.conftest import Server, submission
+from tests.jupyter.test_jobs import submit, wait_for
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server
 from pydantic import BaseModel
 
 from cts_core.identity.identity import Role
@@ -20,6 +19,7 @@ from cts_jupyter.api.call import Call
 from cts_jupyter.api.route import Access, Route
 from cts_jupyter.api.table import ROUTES
 from tests.factories import make_job_record
+from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 
 pytestmark = pytest.mark.slow

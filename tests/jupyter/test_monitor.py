@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, running_server
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.api import monitor
+from tests.jupyter.conftest import Server, running_server
 
 TOKEN = "the-monitors-token"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from cts_core.model.update import MAX_SECONDS
 from cts_core.worker.s3_keys import KeyGrants, S3Keys
 from tests.core.engine.reporting import ReportingSite
 from tests.factories import make_job_record
+from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 
 CLAIM = {"process": "1.0", "run": 0, "worker": "w"}

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from conftest import Server
 
 from cts_jupyter import session
 from cts_jupyter.magics.errors import MagicError
 from cts_jupyter.magics.expand import Namespace
 from cts_jupyter.magics.magic import run_line
+from tests.jupyter.conftest import Server
 from tests.services.registry import Registry
 
 pytestmark = pytest.mark.slow

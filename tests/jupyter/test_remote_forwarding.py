@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import JUPYTER_TOKEN, Server
-from remote_stub import (
+
+from cts_jupyter.remote import forwarder
+from tests.jupyter.conftest import JUPYTER_TOKEN, Server
+from tests.jupyter.remote_stub import (
     Received,
     Stub,
     answer,
@@ -25,8 +27,6 @@ from remote_stub import (
     renew,
     running_stub,
 )
-
-from cts_jupyter.remote import forwarder
 
 TOKEN = "the-users-kbase-token"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Server, running_server, submission
-from remote_stub import forwarding, message
 
 from cts_jupyter import session
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import find_connection
+from tests.jupyter.conftest import Server, running_server, submission
+from tests.jupyter.remote_stub import forwarding, message
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import Server
-from remote_stub import (
+
+from tests.jupyter.conftest import Server
+from tests.jupyter.remote_stub import (
     Received,
     Stub,
     answer,

@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TOOL
 
 from cts_core.checksum import crc64nvme_text
 from tests.factories import TO_COMPLETE
+from tests.jupyter.conftest import TOOL
 from tests.services.cts import CTSProcess
 from tests.services.mongo import PASSWORD
 from tests.services.s3 import SECRET

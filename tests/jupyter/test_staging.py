@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, running_server
 from pydantic import SecretStr
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -37,6 +36,7 @@ from cts_core.sites.htcondor.staging import StagingService
 from cts_core.sites.site import RefdataReport
 from tests.core.engine.reporting import ReportingSite
 from tests.factories import make_refdata, make_refdata_status, packed
+from tests.jupyter.conftest import Server, running_server
 from tests.services.proxy import Proxy
 from tests.simulators.kbase_auth import KBaseAuth
 

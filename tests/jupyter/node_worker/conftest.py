@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server
 
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
 from cts_core.sites.htcondor.archive import pack
 from cts_core.sites.htcondor.plans import plan_maker
 from tests.core.engine.reporting import ReportingSite
+from tests.jupyter.conftest import Server
 from tests.services.containers import Engine, layer
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry
