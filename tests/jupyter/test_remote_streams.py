@@ -25,6 +25,7 @@ from tests.jupyter.remote_stub import (
     refusal,
     running_stub,
 )
+from tests.services.server import free_port
 
 PIECE = bytes(64 << 10)
 PIECES = 1024
@@ -322,8 +323,9 @@ async def test_a_silent_stream_breaks_when_the_service_is_gone(server: Server, s
 
 async def test_a_service_that_is_away_and_comes_back(isolated: Path) -> None:
     (isolated / "session").write_text("token")
-    async with running_stub() as stub:
-        url, port = stub.url, stub.port
+    # Not one that the system gives to whom it likes, such as the server in between.
+    port = free_port()
+    url = Stub(port=port).url
     async with forwarding(isolated, url) as server:
         got = await ask(server, "POST", "/jobs", json={})
         assert got.status_code == 503

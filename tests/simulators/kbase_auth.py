@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.services.server import free_port
+
 _USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _DAY_MS = 86_400_000
 
@@ -74,7 +76,8 @@ class KBaseAuth:
         self._tokens: dict[str, _Token] = {}
         self._wake = threading.Event()
         self._server: _Server | None = None
-        self._port = 0
+        # Not one of the system's, who would give it to another while this one is away.
+        self._port = free_port()
         self.start()
 
     @property
@@ -105,7 +108,6 @@ class KBaseAuth:
         """Listen, on the same port as before."""
         self._wake.clear()
         self._server = _Server(self, self._port)
-        self._port = self._server.server_port
         threading.Thread(
             target=self._server.serve_forever, args=(0.01,), name="kbase-auth", daemon=True
         ).start()
