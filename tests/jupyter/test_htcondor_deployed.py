@@ -168,7 +168,10 @@ def takeover(service: Service, db: Database, on_mongo: dict[str, str]) -> Iterat
     job_id = str(uuid.uuid4())
     gate = service.pool.pool / "work" / f"gate-{job_id}"
     submit = htcondor2.Submit(_description(job_id, f"{service.door.url}/cts"))
-    cluster = service.pool.schedd().submit(submit, itemdata=iter(VECTOR["itemdata"])).cluster()
+    schedd = service.pool.schedd()
+    cluster = service.pool.insist(
+        lambda: schedd.submit(submit, itemdata=iter(VECTOR["itemdata"])).cluster()
+    )
     for name in ("images", "refdata"):
         db[name].insert_many(copy.deepcopy(DEPLOYED[name]))
     job = _left_behind(job_id, f"{INITIALDIR}/{gate.name}", cluster)
@@ -210,4 +213,5 @@ def test_it_is_canceled(takeover: Takeover) -> None:
     service.call("PUT", f"/jobs/{job_id}/cancel")
     service.until_state(job_id, "canceled", "error")
     assert service.job(job_id)["state"] == "canceled"
-    assert list(service.pool.schedd().query(f'CTSJobID == "{job_id}"')) == []
+    schedd = service.pool.schedd()
+    assert service.pool.insist(lambda: list(schedd.query(f'CTSJobID == "{job_id}"'))) == []

@@ -262,7 +262,7 @@ class CondorPool(NamespaceServer):
         schedd = htcondor2.Collector(f"127.0.0.1:{self.port}").locate(htcondor2.DaemonType.Schedd)
 
         def current() -> str:
-            return self._insist(lambda: htcondor2.RemoteParam(schedd)[name])
+            return self.insist(lambda: htcondor2.RemoteParam(schedd)[name])
 
         before = current()
 
@@ -296,9 +296,9 @@ class CondorPool(NamespaceServer):
             queue = schedd.query(constraint, attributes)
             return [*queue, *schedd.history(constraint, attributes)]
 
-        return self._insist(ask)
+        return self.insist(ask)
 
-    def _insist(self, ask: Callable[[], _T]) -> _T:
+    def insist(self, ask: Callable[[], _T]) -> _T:
         """What it returns, in the end: a schedd that was killed refuses the first who knew it before."""
         import htcondor2  # noqa: PLC0415 - as above
 

@@ -50,11 +50,12 @@ def test_jobs_run_to_their_end(condor: CondorPool) -> None:
     schedd = condor.schedd()
     job = {"shell": "echo $(n) > out", "initialdir": INITIALDIR, "should_transfer_files": "yes"}
     job |= {"transfer_output_files": "out", "transfer_output_remaps": '"out=$(n).txt"'}
-    cluster = schedd.submit(
-        htcondor2.Submit(job), itemdata=iter([{"n": "0"}, {"n": "1"}])
-    ).cluster()
+    items = [{"n": "0"}, {"n": "1"}]
+    cluster = condor.insist(
+        lambda: schedd.submit(htcondor2.Submit(job), itemdata=iter(items)).cluster()
+    )
     deadline = time.monotonic() + 60
-    while schedd.query(f"ClusterId == {cluster}", ["JobStatus"]):
+    while condor.insist(lambda: schedd.query(f"ClusterId == {cluster}", ["JobStatus"])):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert [(condor.pool / "work" / f"{n}.txt").read_text() for n in range(2)] == ["0\n", "1\n"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -245,7 +246,7 @@ async def test_an_ad_that_somebody_has_edited(ground: Ground) -> None:
     schedd, ours = ground.pool.schedd(), any_job([job.id])
     await ground.site._pool.call("act", action="Hold", constraint=ours, reason="looked at")
     for name, value in (("RemoteUserCpu", 'real("NaN")'), ("MemoryUsage", '"much"')):
-        schedd.edit(ours, name, value)
+        ground.pool.insist(functools.partial(schedd.edit, ours, name, value))
     ad = await ground.site.runner_status(job, 0)
     assert ad["MemoryUsage"] == "much"
     assert json.loads(json.dumps(ad, allow_nan=False)) == ad
