@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.connection import Connection, ServerFile
-from tests.services.server import free_port
+from tests.services.server import MissingError, free_port, or_skip
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -190,11 +190,9 @@ def jp_server_cleanup() -> None:
 # By module: tests after these want to run loops of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        reason = f"There is no {CHROMIUM}: the browser tests need it"
-        if os.environ.get("CTS_REQUIRE_SERVICES") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    with or_skip():
+        if not CHROMIUM.exists():
+            raise MissingError(f"There is no {CHROMIUM}: the browser tests need it")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser

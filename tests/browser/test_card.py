@@ -6,8 +6,9 @@ import json
 import re
 
 import pytest
-from conftest import TOKEN
 from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import TOKEN
 
 SUBMIT = (
     "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "

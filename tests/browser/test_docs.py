@@ -14,12 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TOKEN as LAB_TOKEN
-from conftest import Lab
 from playwright.sync_api import Browser, Page, Route, expect
 
 from cts_jupyter.api.openapi import describe
 from cts_jupyter.api.table import ROUTES
+from tests.browser.conftest import TOKEN as LAB_TOKEN
+from tests.browser.conftest import Lab
 from tests.services.server import free_port
 
 TOKEN = "the-services-own-token"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Lab, Notebook
 from playwright.sync_api import Page, expect
-from test_card import LONG, expect_state, submit
 
+from tests.browser.conftest import Lab, Notebook
+from tests.browser.test_card import LONG, expect_state, submit
 from tests.services.server import free_port
 
 RETRY = 90_000
