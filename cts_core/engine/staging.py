@@ -93,6 +93,11 @@ class Staging:
                 return
             except CTSError as e:
                 report = RefdataReport(ReferenceDataState.ERROR, str(e), str(e))
+            except Exception:  # a fault of ours with one must not hold up all that come after it
+                log.exception(
+                    "Staging reference data %s at site %s failed", refdata.id, status.cluster.value
+                )
+                return
         current = status.state
         for new in states_between(current, report.state):
             if not await self._store.transition_refdata(

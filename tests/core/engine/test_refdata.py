@@ -13,7 +13,7 @@ from cts_core import errors
 from cts_core.checksum import crc64nvme_text
 from cts_core.engine import staging
 from cts_core.model.image import ImageRegistration
-from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
+from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.sites.site import RefdataReport
 from tests.core.engine.conftest import TOOL, Bench, submission
@@ -370,6 +370,22 @@ async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
         await until(bench, refdata.id, S.CREATED, KBASE)
         site.report = RefdataReport(S.COMPLETE)
         await until(bench, refdata.id, S.COMPLETE, KBASE)
+
+
+async def test_a_fault_of_ours_with_one_holds_up_no_other(tmp_path: Path):
+    class FaultySite(ReportingSite):
+        async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
+            if refdata.file.endswith("odd"):
+                raise LookupError(refdata.id)
+            return await super().stage_refdata(refdata)
+
+    site = FaultySite()
+    site.report = RefdataReport(S.COMPLETE)
+    async with bench_with(tmp_path, site) as bench:
+        odd = await register(bench, "data/ref/odd")
+        other = await register(bench, "data/ref/other")
+        await until(bench, other.id, S.COMPLETE, KBASE)
+        await until(bench, odd.id, S.CREATED, KBASE)
 
 
 async def test_a_restart_goes_on(tmp_path: Path):
