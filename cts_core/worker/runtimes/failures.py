@@ -50,8 +50,8 @@ def pull_failure(image: str, said: str) -> str:
     """Why an image is not here."""
     if _FULL.search(said):
         return (
-            f"The disk on which this machine keeps images is full, and {image} could not be fetched: an "
-            f"administrator has to make room. ({said})"
+            f"This machine has no room for the image {image}, where images are kept or where they are unpacked: an "
+            f"administrator has to make some. ({said})"
         )
     if _GONE.search(said):
         return f"The image {image} is not in its registry any more: register it again. ({said})"

@@ -168,7 +168,7 @@ def test_apptainer(plan: WorkerPlan) -> None:
 @pytest.mark.parametrize(
     ("said", "expected", "temporary"),
     [
-        ("write /x/layer.tar: no space left on device", "The disk", False),
+        ("write /x/layer.tar: no space left on device", "This machine has no room", False),
         ("manifest for a@sha256:0 not found: manifest unknown", "not in its registry", False),
         ("dial tcp 127.0.0.1:1: connect: connection refused", "cannot be reached", True),
         ("lookup registry.test: no such host", "cannot be reached", True),

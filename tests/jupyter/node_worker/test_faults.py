@@ -130,7 +130,7 @@ async def test_an_image_that_fills_the_disk(pool: Pool, tmp_path: Path) -> None:
     image = await pool.image(layers=[layer(("bin/large", LARGE * 4))])
     job = await pool.submit(image=image)
     with small_disk(tmp_path / "disk", "40m") as disk:
-        words = "The disk on which this machine keeps images is full"
+        words = "This machine has no room for the image"
         await _fails(pool, job, words, scratch=disk, GLOBAL_CACHE_DIR="")
 
 
