@@ -12,7 +12,7 @@ import contextlib
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -149,14 +149,18 @@ class Advance:
         mine = [job for job in live.values() if job.id in self._leases]
         for job in mine:
             if job.state is JobState.CREATED:
-                with about(job_id=job.id):
+                with _alone(job):
                     await self._start(job)
         following = [
             job for job in mine if job.state is not JobState.CREATED and job.id not in self._ending
         ]
         # Before the poll, which then knows what has ended by itself and what never will begin.
-        canceling = [job.id for job in following if job.state is JobState.CANCELING]
-        stopped = {job_id for job_id in canceling if await stop_job(self._site, job_id)}
+        stopped = set()
+        for job in following:
+            if job.state is JobState.CANCELING:
+                with _alone(job):
+                    if await stop_job(self._site, job.id):
+                        stopped.add(job.id)
         states = await self._states(following)
         # One poll for all of them, also when there are none: the site's own queue goes on with it.
         reports = await self._site.poll(states)
@@ -165,15 +169,10 @@ class Advance:
         for job in following:
             if job.id not in states:
                 continue
-            with about(job_id=job.id):
-                try:
-                    await self._follow(
-                        job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
-                    )
-                except UnavailableError:
-                    raise
-                except CTSError as e:
-                    log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
+            with _alone(job):
+                await self._follow(
+                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
+                )
         await self._collect_ends(ending)
 
     async def take(self, job: JobSummary) -> bool:
@@ -188,10 +187,11 @@ class Advance:
         """The states of the jobs' containers, but for jobs that only newer servers can drive."""
         states = {}
         for job in jobs:
-            try:
-                states[job.id] = await self._store.container_states(job.id)
-            except NewerRecordError:
-                await self._leases.give_back(job.id)
+            with _alone(job):
+                try:
+                    states[job.id] = await self._store.container_states(job.id)
+                except NewerRecordError:
+                    await self._leases.give_back(job.id)
         return states
 
     async def _start(self, job: JobSummary) -> None:
@@ -323,3 +323,17 @@ class Advance:
         if moved:
             self._outbox.nudge()
         return moved
+
+
+@contextlib.contextmanager
+def _alone(job: JobSummary) -> Iterator[None]:
+    """Keep what goes wrong with one job from those after it. Raises UnavailableError, which is about them all."""
+    with about(job_id=job.id):
+        try:
+            yield
+        except UnavailableError:
+            raise
+        except CTSError as e:
+            log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
+        except Exception:  # a fault of ours with one must not strand the others
+            log.exception("Job %s stays in %s for now", job.id, job.state.value)

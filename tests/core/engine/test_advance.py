@@ -10,6 +10,7 @@ import pytest
 from cts_core.engine import advance
 from cts_core.engine.advance import Advance
 from cts_core.errors import UnavailableError
+from cts_core.model.record import JobSummary
 from cts_core.model.site import Cluster
 from cts_core.states import TERMINAL, JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
@@ -32,6 +33,42 @@ async def test_job_that_is_canceled_before_its_start_has_canceled_containers(ben
     assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.CANCELED
     containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
+
+
+@pytest.mark.parametrize("what", ["start", "cancel", "poll"])
+async def test_a_fault_with_one_job_strands_no_other(bench: Bench, monkeypatch, caplog, what: str):
+    await bench.prepare("a")
+    driver = await _halt(bench)
+    ids = [await bench.submit(["a"]) for _ in range(2)]
+    if what == "poll":
+        await driver.cycle(await _summaries(bench, ids))
+    elif what == "cancel":
+        for job_id in ids:
+            await bench.engine.jobs.cancel(bench.user, job_id)
+    name = {"start": "start", "cancel": "cancel", "poll": "_follow"}[what]
+    whose = driver if what == "poll" else driver._site
+    call = getattr(whose, name)
+
+    async def broken(job: Any, *args: Any, **options: Any) -> Any:
+        if ids[0] in (job, getattr(job, "id", None)):
+            raise RuntimeError("a fault of ours")
+        return await call(job, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(whose, name, broken)
+        before, _ = await _summaries(bench, ids)
+        for _ in range(2000):
+            await driver.cycle(await _summaries(bench, ids))
+            first, second = await _summaries(bench, ids)
+            if second.state in TERMINAL:
+                break
+            await asyncio.sleep(0.02)
+    assert (first.state, second.state in TERMINAL) == (before.state, True)
+    assert f"Job {ids[0]} stays in {before.state.value} for now" in caplog.text
+
+
+async def _summaries(bench: Bench, ids: list[str]) -> list[JobSummary]:
+    return [await bench.engine._store.get_summary(job_id) for job_id in ids]
 
 
 class _Away:
