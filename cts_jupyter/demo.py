@@ -22,6 +22,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
 
 from cts_jupyter import words
 from cts_jupyter.client import CTSClient
@@ -137,14 +138,22 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _run_notebook(path: Path, kernel_log: Path) -> int:
-    """Execute the cells one by one, telling of each. Returns how many. Raises DemoError."""
+def _run_notebook(path: Path, folder: Path) -> int:
+    """Execute the cells one by one, telling of each; ``folder`` has what the kernel leaves. Returns how many.
+
+    Raises DemoError.
+    """
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat's
+    # Its sockets are files: of ports that are chosen before the kernel has them, some other process may take one.
+    sockets = {"transport": "ipc", "connection_file": str(folder / "kernel.json")}
     client = NotebookClient(
-        notebook, timeout=_CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=_CELL_SECONDS,
+        resources={"metadata": {"path": str(path.parent)}},
+        config=Config({"ConnectionFileMixin": sockets}),
     )
     number = 0
-    with kernel_log.open("wb") as log, client.setup_kernel(stderr=log):
+    with (folder / "kernel.log").open("wb") as log, client.setup_kernel(stderr=log):
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown":
                 _tell_text(cell.source)
@@ -196,7 +205,7 @@ def main(notebook: Path | None = None) -> int:
         say(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:
             say(f"{client.root().service_name} answers at {client.url}. The notebook: {notebook}")
-            cells = _run_notebook(notebook, folder / "kernel.log")
+            cells = _run_notebook(notebook, folder)
             jobs = client.jobs()
             say(
                 f"\n{cells} cells ran, {words.plural(len(jobs), 'job')}: "

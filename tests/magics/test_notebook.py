@@ -12,6 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
+from traitlets.config import Config
 
 from cts_jupyter import demo
 
@@ -19,20 +20,28 @@ QUICKSTART = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
-def execute(*cells):
-    notebook = new_notebook(
-        cells=[new_code_cell(source) for source in ["%load_ext cts_jupyter", *cells]]
-    )
-    return NotebookClient(notebook, timeout=60).execute()
+@pytest.fixture
+def execute(shell, tmp_path):
+    """Runs a notebook of these cells, in a kernel whose sockets are files: nobody else can take one."""
+    sockets = {"transport": "ipc", "connection_file": str(tmp_path / "kernel.json")}
+
+    def execute_(*cells):
+        notebook = new_notebook(
+            cells=[new_code_cell(source) for source in ["%load_ext cts_jupyter", *cells]]
+        )
+        config = Config({"ConnectionFileMixin": sockets})
+        return NotebookClient(notebook, timeout=60, config=config).execute()
+
+    return execute_
 
 
-def test_a_failed_command_fails_the_notebook_with_one_line(inputs, place):
+def test_a_failed_command_fails_the_notebook_with_one_line(execute, inputs, place):
     with pytest.raises(CellExecutionError, match=f"No file lies below {place}none/") as caught:
         execute(f"%cts verify {place}none/", "1 + 1")
     assert caught.value.traceback.splitlines()[-1].startswith("CTS: ")
 
 
-def test_the_saved_card_shows_the_end(shell, inputs, place):
+def test_the_saved_card_shows_the_end(execute, inputs, place):
     notebook = execute(
         f"%cts submit host/tool -i {inputs} --output-dir {place}out/ --memory 50MB --runtime 1m -o job -- "
         "ok /output_files/o <files>",
