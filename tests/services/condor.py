@@ -123,6 +123,9 @@ SHADOW_QUEUE_UPDATE_INTERVAL = 1
 PERIODIC_EXPR_INTERVAL = 1
 PERIODIC_EXPR_TIMESLICE = 0.5
 CLAIM_WORKLIFE = 1200
+# A slot may be claimed for a job that is removed just then, of which the schedd knows nothing: it is free after 30 s.
+ALIVE_INTERVAL = 5
+MAX_CLAIM_ALIVES_MISSED = 6
 FILETRANSFER_PLUGINS = /mnt/fetch
 RUNBENCHMARKS = False
 MAX_JOBS_RUNNING = 200
