@@ -41,6 +41,7 @@ from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import ContainerReport, Runner
 from cts_core.states import TERMINAL, JobState, next_parent_state, steps_after
+from cts_core.tasks import end
 from cts_core.worker.failpoint import failpoint
 
 log = logging.getLogger(__name__)
@@ -93,13 +94,8 @@ class Advance:
 
     async def stop(self) -> None:
         """Stop driving; containers go on and are found again at the next start."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for task in self._ending.values():
-            task.cancel()
-        await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        await end(self._task)
+        await end(*self._ending.values())
         with contextlib.suppress(UnavailableError):
             await self._leases.give_back_all()
         await self._site.close()

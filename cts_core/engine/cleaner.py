@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -13,6 +12,7 @@ from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.refdata import ENDED
 from cts_core.records.store import RecordStore
+from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,7 @@ class Cleaner:
 
     async def stop(self) -> None:
         """Stop; what is left is cleaned after the next start."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from cts_core.model.refdata import (
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import RefdataReport, Site
+from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,7 @@ class Staging:
 
     async def stop(self) -> None:
         """Stop driving; what is under way is found again at the next start."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     def nudge(self) -> None:
         """Look now."""

@@ -8,7 +8,6 @@ which jobs have ended of the records, so that any server finds it, also one that
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,6 +17,7 @@ from cts_core.model.base import utc_now
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Runner, Site
+from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,7 @@ class Strays:
 
     async def stop(self) -> None:
         """Stop looking; what is left is found after the next start."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
 from cts_core.sections import LimitsSettings
+from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,7 @@ class Hub:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
     @property
     def subscribers(self) -> int:

@@ -19,6 +19,7 @@ from cts_core.events.publisher import EventPublisher
 from cts_core.logs import about, set_about
 from cts_core.model.event import JobEvent
 from cts_core.records.store import RecordStore
+from cts_core.tasks import end
 from cts_core.worker.failpoint import failpoint
 
 log = logging.getLogger(__name__)
@@ -75,15 +76,8 @@ class Outbox:
     async def stop(self) -> None:
         """Stop. What is unsent is sent after the next start."""
         task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        sending = list(self._sending.values())
-        for sender in sending:
-            sender.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
+        await end(task)
+        await end(*self._sending.values())
 
     def nudge(self) -> None:
         """There is something to send."""

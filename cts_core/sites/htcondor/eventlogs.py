@@ -18,6 +18,7 @@ from pathlib import Path
 from cts_core.sites.htcondor.ads import CONTAINER_NUMBER, JOB_ID, Ad, Key
 from cts_core.sites.htcondor.expressions import MAX_NAMED, any_cluster
 from cts_core.sites.htcondor.pool import Pool
+from cts_core.tasks import end
 
 LOOK_SECONDS = 0.25
 """Between two looks at the sizes."""
@@ -57,10 +58,7 @@ class EventLogs:
 
     async def close(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def follow(self, ads: Mapping[Key, Ad]) -> None:

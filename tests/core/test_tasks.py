@@ -1,0 +1,59 @@
+"""Tasks are ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cts_core.tasks import end
+
+
+async def _forever(ended: list[str], name: str) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        ended.append(name)
+
+
+async def test_all_have_ended_after_it():
+    ended: list[str] = []
+    tasks = [asyncio.create_task(_forever(ended, name)) for name in ("a", "b")]
+    await asyncio.sleep(0)
+    await end(*tasks, None)
+    assert sorted(ended) == ["a", "b"]
+    await end(*tasks)
+
+
+async def test_one_that_had_failed_is_told_and_keeps_no_other(caplog: pytest.LogCaptureFixture):
+    async def fail() -> None:
+        raise RuntimeError("a fault of ours")
+
+    ended: list[str] = []
+    failed = asyncio.create_task(fail(), name="the-failed")
+    running = asyncio.create_task(_forever(ended, "running"))
+    await asyncio.wait([failed])
+    await end(failed, running)
+    assert ended == ["running"]
+    assert "Task the-failed had failed" in caplog.text
+
+
+async def test_whoever_ends_them_can_be_canceled():
+    is_let_go = asyncio.Event()
+
+    async def resist() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await is_let_go.wait()
+
+    task = asyncio.create_task(resist())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end(task))
+    await asyncio.sleep(0.01)
+    ending.cancel()
+    is_let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert task.done()
