@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import os
 import random
 import shutil
@@ -59,12 +61,22 @@ def installing(name: str) -> Iterator[Path]:
         yield folder
 
 
-def free_port() -> int:
-    """A port that nobody listens on now, and that the system gives to no outgoing connection."""
-    # Of test runs side by side each has its own: a slow server is a while in taking the port that it was given.
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Of test runs side by side each has its own: a slow server is a while in taking the port that it was given."""
     run = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RUNS
+    ports = list(range(_FIRST_PORT + run, _LAST_PORT, _RUNS))
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, and that the system gives to no outgoing connection.
+
+    None is given twice, before all were: a server may ask for several before it takes them.
+    """
     while True:
-        port = random.randrange(_FIRST_PORT + run, _LAST_PORT, _RUNS)
+        port = next(_ports())
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
