@@ -21,7 +21,6 @@ from cts_core.engine import outcome as outcomes
 from cts_core.engine.container import move_container
 from cts_core.engine.ending import Ending
 from cts_core.engine.leases import Leases
-from cts_core.engine.strays import stop_job
 from cts_core.errors import (
     CTSError,
     NewerRecordError,
@@ -155,7 +154,7 @@ class Advance:
         for job in following:
             if job.state is JobState.CANCELING:
                 with _alone(job):
-                    if await stop_job(self._site, job.id):
+                    if await self._site.cancel(job.id):
                         stopped.add(job.id)
         states = await self._states(following)
         # One poll for all of them, also when there are none: the site's own queue goes on with it.

@@ -16,7 +16,7 @@ from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import Runner, Site
+from cts_core.sites.site import Site
 from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,6 @@ GRACE = timedelta(minutes=2)
 """What a job has left that ended so lately may be about to go: workers tell of the end before they leave."""
 PAGE = 500
 """Jobs that are looked up at once."""
-
-
-async def stop_job(site: Runner, job_id: str) -> bool:
-    """Have a job stopped at its site; whether nothing of it runs, or ever will. Raises UnavailableError."""
-    try:
-        return await site.cancel(job_id)
-    except UnavailableError:
-        raise
-    except CTSError as e:
-        log.warning("Job %s could not be stopped yet: %s", job_id, e)
-        return False
 
 
 class Strays:
@@ -77,4 +66,9 @@ class Strays:
             for job_id in sorted(ended):
                 told = "Job %s has ended, and site %s still has some of it, which is stopped"
                 log.warning(told, job_id, site.cluster.value)
-                await stop_job(site, job_id)
+                try:
+                    await site.cancel(job_id)
+                except UnavailableError:
+                    raise
+                except CTSError as e:
+                    log.warning("Job %s could not be stopped yet: %s", job_id, e)

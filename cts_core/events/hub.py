@@ -171,7 +171,7 @@ class Hub:
             page = await self._store.events(since=self._since, job_id=job_id, limit=PAGE)
         except CTSError:
             return  # no job of ours, or the next look at the whole store tells what is wrong with it
-        except Exception:
+        except Exception:  # a fault of ours with one must not keep the others' events
             log.exception("A look at job %s failed; the next look at all is due", job_id)
             return
         for event in page:

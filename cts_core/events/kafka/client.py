@@ -42,7 +42,7 @@ def connect(kind: type[_Client], settings: KafkaSettings, **options: object) -> 
             kafka_client=make_connections,
             **options,
         )
-    except BaseException:
+    except BaseException:  # whatever ends it, nobody else knows of these
         for opened in connections:
             opened.close()
         raise
