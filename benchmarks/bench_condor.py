@@ -24,22 +24,22 @@ from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobRecord, JobSummary
-from cts_core.sections import HTCondorSettings, S3Settings
-from cts_core.sites.htcondor.ads import ATTRIBUTES
-from cts_core.sites.htcondor.archive import WorkerArchive
-from cts_core.sites.htcondor.expressions import any_job
+from cts_core.sites.htcondor.classads import ATTRIBUTES
+from cts_core.sites.htcondor.constraints import any_job
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import (
+from cts_core.sites.htcondor.submit_description import (
     NUMBER,
     NodeSetup,
     itemdata,
     submit_description,
     token_name,
 )
+from cts_core.sites.htcondor.worker_archive import WorkerArchive
 from cts_core.states import JobState
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.server import MissingError
 

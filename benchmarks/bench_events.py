@@ -35,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cts_core.engine.engine import Engine
 from cts_core.model.base import utc_now
 from cts_core.states import JobState
-from cts_jupyter.headless import HeadlessApp
+from cts_jupyter.server.headless import HeadlessApp
 from tests.contract.records import WALK
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
 from tests.services.kafka import PARTITIONS, KafkaBroker
 from tests.services.mongo import PASSWORD, USER, MongoServer
 from tests.services.server import ServerProcess, accepts, free_port

@@ -21,8 +21,8 @@ from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cts_core.objects.s3 import S3Store
-from cts_core.sections import S3Settings
+from cts_core.config.sections import S3Settings
+from cts_core.objects.s3.store import S3Store
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.services.server import ServerProcess, accepts, free_port

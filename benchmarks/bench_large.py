@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from probed_server import ProbedServer, probed_server
 
-from cts_core.records.mongo import MongoStore
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.mongo.store import MongoStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.records.store import RecordStore
-from cts_core.worker.directory import Directory
-from tests.factories import CRC, make_image, make_job_record
+from cts_core.worker.objects.directory import Directory
+from tests.harness.factories import CRC, make_image, make_job_record
 from tests.services.mongo import MongoServer
 from tests.services.server import MissingError
 from tests.simulators.kbase_auth import KBaseAuth

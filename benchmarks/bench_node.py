@@ -78,7 +78,7 @@ def worker(job_id: str) -> int:
     """The process of a job's one worker, which was its launcher before."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if b"start_node.py" in (process / "cmdline").read_bytes():
+            if b"worker/node/__main__.py" in (process / "cmdline").read_bytes():
                 environ = (process / "environ").read_bytes().split(b"\0")
                 if f"JOB_ID={job_id}".encode() in environ:
                     return int(process.name)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity

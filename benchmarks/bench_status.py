@@ -27,12 +27,12 @@ from tornado.web import Application, RequestHandler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cts_core.config.sections import KBaseSettings, MongoSettings
 from cts_core.identity.identity import Credentials
 from cts_core.identity.kbase import KBaseIdentity
 from cts_core.model.job import JobStateTransition, JobStatus
-from cts_core.records.mongo import MongoStore
-from cts_core.sections import KBaseSettings, MongoSettings
-from tests.factories import make_job_record
+from cts_core.records.mongo.store import MongoStore
+from tests.harness.factories import make_job_record
 from tests.services.mongo import PASSWORD, USER, MongoServer
 from tests.services.server import ServerProcess, free_port
 from tests.simulators.kbase_auth import KBaseAuth

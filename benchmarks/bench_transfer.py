@@ -28,8 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.worker.checksum import Crc64Nvme
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 from tests.services.server import ServerProcess, accepts, free_port

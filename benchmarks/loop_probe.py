@@ -23,8 +23,8 @@ from jupyter_server.serverapp import ServerApp
 
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
-from cts_core.sites.htcondor.plans import plan_maker
-from tests.core.engine.reporting import ReportingSite
+from cts_core.sites.htcondor.worker_plan import plan_maker
+from tests.harness.reporting_site import ReportingSite
 
 TICK = 0.002
 _LOOKS = 20

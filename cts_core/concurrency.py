@@ -1,22 +1,43 @@
-"""What would keep the event loop busy, done beside it. For Python alone: a thread in one long call of C holds the loop, too."""
+"""Running blocking work in threads, and ending background tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+log = logging.getLogger(__name__)
 
 THREADS = 2
-"""That compute at once; more would only take turns."""
+"""Threads that compute at the same time. More would only take turns holding Python's lock."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-aside")
+_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-compute")
 
 
-async def aside(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """What the function returns, or raises."""
+async def run_in_pool(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call the function in a thread, so that the event loop stays free, and return its result.
+
+    This helps only where Python code runs: one long call into C holds the event loop from a thread, too.
+    """
     work = functools.partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_pool, work)
+
+
+async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks and wait until each has ended. A None stands for a task that was never started.
+
+    An exception that a task raised earlier is logged, not raised.
+    """
+    started = [task for task in tasks if task is not None]
+    for task in started:
+        task.cancel()
+    for task, result in zip(
+        started, await asyncio.gather(*started, return_exceptions=True), strict=True
+    ):
+        if isinstance(result, Exception):
+            log.error("Task %s had failed", task.get_name(), exc_info=result)

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     # Imported only by a server: a kernel that loads %cts needs none of it.
-    from cts_jupyter.extension import CTSExtension  # noqa: PLC0415 - see above
+    from cts_jupyter.server.extension import CTSExtension  # noqa: PLC0415 - see above
 
-    return [{"module": "cts_jupyter.extension", "app": CTSExtension}]
+    return [{"module": "cts_jupyter.server.extension", "app": CTSExtension}]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%cts``; IPython calls this for ``%load_ext cts_jupyter``."""
     # Imported only by a kernel: a server needs none of it.
-    from cts_jupyter import magics  # noqa: PLC0415 - see above
+    from cts_jupyter.notebook import magics  # noqa: PLC0415 - see above
 
     magics.load_ipython_extension(shell)

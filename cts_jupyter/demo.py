@@ -24,17 +24,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
-from cts_jupyter import words
+from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import (
-    TOKEN_VARIABLE,
-    URL_VARIABLE,
-    NoConnectionError,
-    find_connection,
-)
-from cts_jupyter.transport import CTSClientError
+from cts_jupyter.client.transport import CTSClientError
+from cts_jupyter.discovery import TOKEN_VARIABLE, URL_VARIABLE, NoConnectionError, find_connection
 
-_START = "from cts_jupyter.headless import main; main()"
+_START = "from cts_jupyter.server.headless import main; main()"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _CELL_SECONDS = 120
@@ -117,13 +112,13 @@ def _connect(process: subprocess.Popen[bytes], log: Path) -> CTSClient:
 def _cancel_jobs(client: CTSClient) -> None:
     """Jobs outlive their server, so those that a failure has left are stopped first."""
     with contextlib.suppress(CTSClientError):
-        live = [job for job in client.jobs() if not words.has_ended(job.state)]
+        live = [job for job in client.jobs() if not formatting.has_ended(job.state)]
         for job in live:
             with contextlib.suppress(CTSClientError):
                 client.cancel(job.id)
         deadline = time.monotonic() + _STOP_SECONDS
         while live and time.monotonic() < deadline:
-            live = [job for job in live if not words.has_ended(client.status(job.id).state)]
+            live = [job for job in live if not formatting.has_ended(client.status(job.id).state)]
             time.sleep(_LOOK_SECONDS)
 
 
@@ -208,8 +203,8 @@ def main(notebook: Path | None = None) -> int:
             cells = _run_notebook(notebook, folder)
             jobs = client.jobs()
             say(
-                f"\n{cells} cells ran, {words.plural(len(jobs), 'job')}: "
-                f"{', '.join(words.say_state(job.state) for job in jobs)}."
+                f"\n{cells} cells ran, {formatting.plural(len(jobs), 'job')}: "
+                f"{', '.join(formatting.say_state(job.state) for job in jobs)}."
             )
         say("The server is stopped.")
     except (DemoError, CTSClientError, OSError) as e:

@@ -26,8 +26,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
+from cts_core.config.settings import NESTING, PREFIX, PRESETS, Preset, Section, Settings
 from cts_core.errors import ConfigError
-from cts_core.settings import NESTING, PREFIX, PRESETS, Preset, Section, Settings
 
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
 """Variables that begin like settings and are none."""

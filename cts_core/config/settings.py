@@ -11,10 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cts_core import machine
-from cts_core.model.site import Cluster
-from cts_core.objects.paths import check_path, is_below
-from cts_core.sections import (
+from cts_core.config import host
+from cts_core.config.sections import (
     Commas,
     HTCondorSettings,
     ImageSettings,
@@ -23,12 +21,14 @@ from cts_core.sections import (
     LimitsSettings,
     LocalSettings,
     MongoSettings,
+    RefdataSettings,
     RemoteSettings,
     S3Settings,
     Section,
     Url,
 )
-from cts_core.sections_refdata import RefdataSettings
+from cts_core.model.site import Cluster
+from cts_core.objects.paths import check_path, is_below
 
 __all__ = [
     "NESTING",
@@ -149,10 +149,10 @@ class Settings(BaseSettings):
         "service elsewhere; refdata: stages reference data for the site kbase; see below",
     )
     home: _Folder = Field(
-        default_factory=machine.data_home, description="folder of records and running jobs"
+        default_factory=host.data_home, description="folder of records and running jobs"
     )
     owner: str = Field(
-        default_factory=machine.login,
+        default_factory=host.login,
         min_length=1,
         max_length=100,
         pattern=r"^[^/\x00-\x1f]+$",

@@ -1,14 +1,18 @@
-"""Which object paths and which sites a user may use."""
+"""Which object paths, sites and jobs a user may use."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from cts_core.errors import PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
+from cts_core.model.record import JobSummary
 from cts_core.model.site import Cluster
 from cts_core.objects.paths import is_below
+
+_Job = TypeVar("_Job", bound=JobSummary)
 
 _SITE_ROLES: Mapping[Cluster, Sequence[Role]] = {
     Cluster.KBASE: [Role.STAFF],
@@ -90,3 +94,10 @@ class PathAccess:
     def is_hidden(self, path: str) -> bool:
         """Whether a path is left out of listings."""
         return is_below(path, self._log_dir)
+
+
+def check_owner(user: User, job: _Job) -> _Job:
+    """The job, if it is the user's. Raises UnauthorizedError."""
+    if job.user != user.name:
+        raise UnauthorizedError(f"User {user.name} may not access job {job.id}")
+    return job

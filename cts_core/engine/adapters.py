@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cts_core.engine.supply import WorkerSupply
+from cts_core.config.settings import Preset, S3Settings, Settings
+from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
@@ -12,10 +13,9 @@ from cts_core.images.source import ImageSource
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.settings import Preset, S3Settings, Settings
 from cts_core.sites.site import PlanMaker, Site
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from cts_core.worker.s3_requests import Grants
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.requests import Grants
 
 
 def kbase_identity(settings: Settings) -> Identity:
@@ -30,12 +30,12 @@ def kbase_identity(settings: Settings) -> Identity:
 def record_store(settings: Settings) -> RecordStore:
     """Where records are kept. Raises ConfigError."""
     if settings.records == "sqlite":
-        from cts_core.records.sqlite import SQLiteStore  # noqa: PLC0415 - see the module
+        from cts_core.records.sqlite.store import SQLiteStore  # noqa: PLC0415 - see the module
 
         return SQLiteStore(settings.home / "records.sqlite")
     if settings.records == "mongo":
         try:
-            from cts_core.records.mongo import MongoStore  # noqa: PLC0415 - see the module
+            from cts_core.records.mongo.store import MongoStore  # noqa: PLC0415 - see the module
         except ImportError as e:
             raise ConfigError(
                 "records: mongo needs pymongo; pip install 'cts-jupyter[mongo]'"
@@ -51,7 +51,7 @@ def object_store(settings: Settings) -> ObjectStore:
 
         return DirectoryStore(settings.objects_dir)
     try:
-        from cts_core.objects.s3 import S3Store  # noqa: PLC0415 - see the module
+        from cts_core.objects.s3.store import S3Store  # noqa: PLC0415 - see the module
     except ImportError as e:
         raise ConfigError("objects: s3 needs boto3; pip install 'cts-jupyter[s3]'") from e
     return S3Store(settings.s3)
@@ -99,10 +99,10 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             takes_programs=settings.takes_programs,
         )
     if Cluster.KBASE in settings.sites:
-        from cts_core.sites.htcondor.archive import checked_pack  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.refdata_client import StagingService  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
-        from cts_core.sites.htcondor.staging import StagingService  # noqa: PLC0415 - see the module
-        from cts_core.sites.htcondor.submission import NodeSetup  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.submit_description import NodeSetup  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.worker_archive import checked_pack  # noqa: PLC0415 - see the module
 
         own = checked_pack() if settings.htcondor.sends_own_worker else None
         setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
@@ -127,14 +127,14 @@ def node_plans(settings: Settings) -> PlanMaker | None:
     """What the site kbase makes of plans for its workers; None without that site."""
     if Cluster.KBASE not in settings.sites:
         return None
-    from cts_core.sites.htcondor.plans import plan_maker  # noqa: PLC0415 - see the module
+    from cts_core.sites.htcondor.worker_plan import plan_maker  # noqa: PLC0415 - see the module
 
     return plan_maker(settings)
 
 
 def _worker_keys(s3: S3Settings) -> S3Keys:
     """What the workers of this machine need, who reach the store as the server does."""
-    from cts_core.objects.s3_api import trust  # noqa: PLC0415 - see the module
+    from cts_core.objects.s3.client import trust  # noqa: PLC0415 - see the module
 
     return S3Keys(
         s3.url,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from cts_core.engine.container import check_number
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.transitions import check_number
 from cts_core.engine.views import admin_container_view, admin_view, event_of, list_view
 from cts_core.errors import IllegalParameterError, JobStateError
 from cts_core.events.outbox import Outbox

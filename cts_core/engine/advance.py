@@ -16,11 +16,11 @@ from collections.abc import Collection, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from cts_core.aside import aside
+from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.container import move_container
-from cts_core.engine.ending import Ending
+from cts_core.engine.finalize import Ending
 from cts_core.engine.leases import Leases
+from cts_core.engine.transitions import move_container
 from cts_core.errors import (
     CTSError,
     NewerRecordError,
@@ -31,7 +31,7 @@ from cts_core.errors import (
 )
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
-from cts_core.logs import about
+from cts_core.log_context import about
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobProgress
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
@@ -40,8 +40,7 @@ from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import ContainerReport, Runner
 from cts_core.states import TERMINAL, JobState, next_parent_state, steps_after
-from cts_core.tasks import end
-from cts_core.worker.failpoint import failpoint
+from cts_core.worker.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +92,8 @@ class Advance:
 
     async def stop(self) -> None:
         """Stop driving; containers go on and are found again at the next start."""
-        await end(self._task)
-        await end(*self._ending.values())
+        await cancel_and_wait(self._task)
+        await cancel_and_wait(*self._ending.values())
         with contextlib.suppress(UnavailableError):
             await self._leases.give_back_all()
         await self._site.close()
@@ -192,7 +191,7 @@ class Advance:
     async def _start(self, job: JobSummary) -> None:
         try:
             record = await self._store.get_job(job.id)
-            plans = await aside(plan_job, record.job_input, record.image.entrypoint)
+            plans = await run_in_pool(plan_job, record.job_input, record.image.entrypoint)
             failpoint("start:before")
             details = await self._site.start(record, plans)
         except NewerRecordError:

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable
 from datetime import timedelta
 
+from cts_core.concurrency import cancel_and_wait
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.refdata import ENDED
 from cts_core.records.store import RecordStore
-from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Cleaner:
 
     async def stop(self) -> None:
         """Stop; what is left is cleaned after the next start."""
-        await end(self._task)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
+from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
 from cts_core.engine.admin import AdminJobs
@@ -16,21 +17,21 @@ from cts_core.engine.cleaner import Cleaner
 from cts_core.engine.files import Files
 from cts_core.engine.health import Health, watch_ports
 from cts_core.engine.images import Images
+from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.jobs import Jobs
 from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
-from cts_core.engine.nodes import Nodes
-from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
 from cts_core.engine.outputs import Outputs
+from cts_core.engine.reaper import Strays
 from cts_core.engine.refdata import Refdata
+from cts_core.engine.refdata_staging import Staging
 from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
-from cts_core.engine.staging import Staging
-from cts_core.engine.strays import Strays
 from cts_core.engine.submit import Submissions
-from cts_core.engine.supply import WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
+from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.workers import Nodes
 from cts_core.errors import ConfigError, CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
@@ -50,8 +51,7 @@ from cts_core.model.service import (
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.settings import Settings
-from cts_core.sites.absent import AbsentSite
+from cts_core.sites.null import AbsentSite
 from cts_core.sites.site import Site
 from cts_core.version import VERSION, git_hash
 

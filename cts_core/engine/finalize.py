@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cts_core.aside import aside
+from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.logs import log_folder
 from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
@@ -46,7 +46,7 @@ class Ending:
             )
         else:
             actual = await self._overwritten(containers)
-            outcome = await aside(outcomes.completed, job, containers, actual)
+            outcome = await run_in_pool(outcomes.completed, job, containers, actual)
         return state, await self._with_logs(job, outcome)
 
     async def canceled(self, job: JobSummary) -> JobOutcome:
@@ -71,7 +71,7 @@ class Ending:
         return outcomes.with_measures(containers, measured)
 
     async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:
-        paths = await aside(outcomes.overwritten, containers)
+        paths = await run_in_pool(outcomes.overwritten, containers)
         answers = await self._objects.head(paths) if paths else []
         return {
             path: answer.crc64nvme or ""

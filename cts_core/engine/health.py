@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from cts_core.engine.observed import EVENTS, IDENTITY, OBJECTS, RECORDS, PortCall, site_name
+from cts_core.config.settings import Settings
+from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, PortCall, site_name
 from cts_core.errors import UnavailableError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
@@ -20,7 +21,6 @@ from cts_core.model.service import Dependency, DependencyState, Readiness, Ready
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.settings import Settings
 from cts_core.sites.site import Site
 
 log = logging.getLogger(__name__)

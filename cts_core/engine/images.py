@@ -13,10 +13,10 @@ from cts_core.errors import (
     UnsupportedError,
 )
 from cts_core.identity.identity import User
-from cts_core.images.host import resolve_program
 from cts_core.images.names import ImageReference, parse_image_name
-from cts_core.images.nearest import image_help
+from cts_core.images.programs import resolve_program
 from cts_core.images.source import ImageSource
+from cts_core.images.suggestions import image_help
 from cts_core.model.base import utc_now
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.image import Images as ImageList

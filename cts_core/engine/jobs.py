@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from cts_core.engine.owners import check_owner
+from cts_core.engine.access import check_owner
 from cts_core.engine.views import container_view, job_view, list_view, status_view
 from cts_core.errors import NoSuchJobError
 from cts_core.identity.identity import User

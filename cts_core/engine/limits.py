@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cts_core.config.sections import LimitsSettings
 from cts_core.errors import TooManyRequestsError
 from cts_core.identity.identity import User
 from cts_core.records.store import RecordStore
-from cts_core.sections import LimitsSettings
 
 REMEMBERED = 10_000
 """Users whose recent requests are remembered, of each kind. The one who asked longest ago is forgotten first."""

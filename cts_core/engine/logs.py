@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from cts_core.engine.container import check_number
-from cts_core.engine.owners import check_owner
+from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.transitions import check_number
 from cts_core.errors import (
     BucketNotFoundError,
     CTSError,

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from cts_core.engine.observed import EVENTS, RECORDS, PortCall
+from cts_core.engine.instrument import EVENTS, RECORDS, PortCall
 from cts_core.errors import CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox

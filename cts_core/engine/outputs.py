@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 
-from cts_core.aside import aside
-from cts_core.engine.family import MAX_FAMILY, find_family
-from cts_core.engine.owners import check_owner
+from cts_core.concurrency import run_in_pool
+from cts_core.engine.access import check_owner
+from cts_core.engine.lineage import MAX_FAMILY, find_family
 from cts_core.errors import IllegalParameterError
 from cts_core.identity.identity import User
-from cts_core.model.family import JobOutput, JobOutputs
 from cts_core.model.job import S3File, S3FileWithDataID
 from cts_core.model.record import ContainerRecord, JobRecord
+from cts_core.model.resubmission import JobOutput, JobOutputs
 from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
@@ -47,8 +47,8 @@ class Outputs:
         for member in reversed(members):
             record = await self._store.get_job(member.id)
             containers = await self._store.containers(member.id)
-            await aside(merged.add_older, record, containers)
-        outputs, following = await aside(merged.page, after, limit)
+            await run_in_pool(merged.add_older, record, containers)
+        outputs, following = await run_in_pool(merged.page, after, limit)
         return JobOutputs.model_construct(
             outputs=outputs,
             jobs=[member.id for member in members],

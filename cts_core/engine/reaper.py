@@ -12,12 +12,12 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
+from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
-from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Strays:
 
     async def stop(self) -> None:
         """Stop looking; what is left is found after the next start."""
-        await end(self._task)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

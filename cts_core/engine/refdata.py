@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from cts_core.engine.inputs import accept
+from cts_core.engine.input_checks import accept
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -36,7 +36,7 @@ from cts_core.model.site import Cluster
 from cts_core.objects.paths import check_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.worker.unpack import ENDINGS
+from cts_core.worker.archives import ENDINGS
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
+from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.refdata import (
@@ -23,7 +24,6 @@ from cts_core.model.refdata import (
 from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import RefdataReport, Site
-from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Staging:
 
     async def stop(self) -> None:
         """Stop driving; what is under way is found again at the next start."""
-        await end(self._task)
+        await cancel_and_wait(self._task)
 
     def nudge(self) -> None:
         """Look now."""

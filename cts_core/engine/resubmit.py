@@ -7,9 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from cts_core.engine.access import PathAccess
-from cts_core.engine.family import find_family
-from cts_core.engine.owners import check_owner
+from cts_core.engine.access import PathAccess, check_owner
+from cts_core.engine.lineage import find_family
 from cts_core.engine.submit import Accepted, Submissions, idempotency_of
 from cts_core.errors import (
     BucketNotFoundError,
@@ -19,9 +18,9 @@ from cts_core.errors import (
     PathNotFoundError,
 )
 from cts_core.identity.identity import User
-from cts_core.model.family import Resubmission
 from cts_core.model.job import Submission
 from cts_core.model.record import ContainerRecord, JobRecord
+from cts_core.model.resubmission import Resubmission
 from cts_core.objects.paths import folders_beside
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import split_evenly

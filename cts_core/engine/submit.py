@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cts_core.aside import aside
+from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
-from cts_core.engine.inputs import accept
+from cts_core.engine.input_checks import accept
 from cts_core.engine.limits import Limits
 from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
@@ -103,7 +103,7 @@ class Submissions:
 
         Raises the CTSError of the first check that does not hold.
         """
-        idempotency = await aside(idempotency_of, idempotency_key, submission.model_dump_json)
+        idempotency = await run_in_pool(idempotency_of, idempotency_key, submission.model_dump_json)
         known = await self.find(user, idempotency)
         return known or await self.insert(user, await self.accept(user, submission), idempotency)
 
@@ -164,15 +164,15 @@ class Submissions:
         """Everything that ``submit`` would check, and the job as it would run. Stores nothing."""
         self._limits.check(user)
         checked = await self._check(user, submission.job_input())
-        return await aside(_told, checked, await self._foresee(checked.job))
+        return await run_in_pool(_told, checked, await self._foresee(checked.job))
 
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
         await self._refdata.check_job(job, image)
         await self._check_output(user, job)
-        found = await self._objects.head(await aside(self._open_inputs, user, job))
-        job, objects, plans = await aside(_planned_job, job, found, image.entrypoint)
+        found = await self._objects.head(await run_in_pool(self._open_inputs, user, job))
+        job, objects, plans = await run_in_pool(_planned_job, job, found, image.entrypoint)
         warnings = []
         if self._asks_sites:
             await self._sites.check_open(job.cluster)

@@ -6,12 +6,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from cts_core.aside import aside
-from cts_core.engine.container import check_number
-from cts_core.engine.leave import Leave, guarded
+from cts_core.concurrency import run_in_pool
 from cts_core.engine.logs import log_path
-from cts_core.engine.supply import PREFIX, WorkerSupply
+from cts_core.engine.transitions import check_number
 from cts_core.engine.updates import ContainerUpdates
+from cts_core.engine.worker_permissions import Leave, guarded
+from cts_core.engine.worker_tokens import PREFIX, WorkerSupply
 from cts_core.errors import AuthenticationError, InvalidTokenError, JobStateError, UnsupportedError
 from cts_core.identity.identity import Credentials, bearer_token
 from cts_core.model.job import S3File
@@ -27,7 +27,7 @@ from cts_core.plan import ContainerPlan, plan_container
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream, PlanMaker
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.s3_requests import Grants
+from cts_core.worker.s3.requests import Grants
 
 MAX_KEPT = 200_000
 """Inputs, and as much as an input for each container besides, of which leave is kept: workers ask again and again."""
@@ -79,7 +79,7 @@ class Nodes:
         """What the worker is told. Raises NoSuchJobError, NewerRecordError, UnsupportedError."""
         if self._make_plan is None:
             raise UnsupportedError("This service has no site whose workers ask for their plans")
-        return await aside(_told, self._make_plan, *await self._planned(container))
+        return await run_in_pool(_told, self._make_plan, *await self._planned(container))
 
     async def claim(self, container: ContainerId, claim: Claim) -> bool:
         """Whether this worker may run its container.
@@ -114,7 +114,7 @@ class Nodes:
     async def update(self, container: ContainerId, state: JobState, update: NodeUpdate) -> None:
         """The container has reached a state. Raises as ``ContainerUpdates.take``, and UnauthorizedError for outputs elsewhere."""
         leave = await self._leave(container)
-        await aside(_check_written, leave, update.outputs or ())
+        await run_in_pool(_check_written, leave, update.outputs or ())
         await self._updates.take(container.job_id, container.number, state, update)
 
     async def _leave(self, container: ContainerId) -> Leave:
@@ -141,7 +141,9 @@ class Nodes:
     async def _planned(self, container: ContainerId) -> tuple[JobRecord, ContainerPlan]:
         job = await self._job(container.job_id)
         check_number(job, container.number)
-        plan = await aside(plan_container, job.job_input, job.image.entrypoint, container.number)
+        plan = await run_in_pool(
+            plan_container, job.job_input, job.image.entrypoint, container.number
+        )
         return job, plan
 
     async def _job(self, job_id: str) -> JobRecord:

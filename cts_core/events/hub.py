@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from cts_core.concurrency import cancel_and_wait
+from cts_core.config.sections import LimitsSettings
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
 from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_page
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
-from cts_core.sections import LimitsSettings
-from cts_core.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Hub:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.close()
-        await end(*tasks)
+        await cancel_and_wait(*tasks)
 
     @property
     def subscribers(self) -> int:

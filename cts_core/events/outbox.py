@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.events.publisher import EventPublisher
-from cts_core.logs import about, set_about
+from cts_core.log_context import about, set_about
 from cts_core.model.event import JobEvent
 from cts_core.records.store import RecordStore
-from cts_core.tasks import end
-from cts_core.worker.failpoint import failpoint
+from cts_core.worker.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Outbox:
     async def stop(self) -> None:
         """Stop. What is unsent is sent after the next start."""
         task, self._task = self._task, None
-        await end(task)
-        await end(*self._sending.values())
+        await cancel_and_wait(task)
+        await cancel_and_wait(*self._sending.values())
 
     def nudge(self) -> None:
         """There is something to send."""

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cts_core.config.settings import KBaseSettings
 from cts_core.errors import (
     AuthenticationError,
     ConfigError,
@@ -26,7 +27,6 @@ from cts_core.errors import (
 )
 from cts_core.identity.auth2 import Auth2, is_sendable
 from cts_core.identity.identity import Credentials, Role, User, bearer_token
-from cts_core.settings import KBaseSettings
 
 MAX_KNOWN = 10_000
 """Tokens, and names of users, that are kept; those used longest ago make way."""

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 from pydantic import TypeAdapter, ValidationError
 
+from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
 from cts_core.images.names import ImageReference
 from cts_core.images.registry import LOOK_UPS, MAX_CONFIG, Digest, ImageConfig
 from cts_core.images.source import RegistryImage
-from cts_core.sections import ImageSettings
 
 _PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _MAX_COMPLAINT = 64 << 10

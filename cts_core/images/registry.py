@@ -12,11 +12,11 @@ from typing import Annotated, TypeVar
 import httpx
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
+from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
+from cts_core.images.guarded_http import Answer, Web
 from cts_core.images.names import ImageReference
 from cts_core.images.source import RegistryImage
-from cts_core.images.web import Answer, Web
-from cts_core.sections import ImageSettings
 
 LOOK_UPS = 4
 """Images that are looked up at once."""

@@ -1,4 +1,4 @@
-"""The object store as a directory: the port over ``cts_core.worker.directory``, which has the format."""
+"""The object store as a directory: the port over ``cts_core.worker.objects.directory``, which has the format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cts_core.errors import (
 )
 from cts_core.objects.paths import join_path
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
-from cts_core.worker import directory as disk
+from cts_core.worker.objects import directory as disk
 
 THREADS = 8
 """Operations on the disk that go on at once."""

@@ -23,9 +23,13 @@ from cts_core.model.record import (
     JobRecord,
     JobSummary,
 )
+from cts_core.model.refdata import (
+    AdminReferenceData,
+    AdminReferenceDataStatus,
+    ReferenceDataState,
+)
 from cts_core.model.site import Cluster
-from cts_core.records.refdata import RefdataRecords
-from cts_core.records.workers import WorkerRecords
+from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
 
 MAX_AUDIT = 1000
@@ -38,6 +42,66 @@ class IdempotentJob:
 
     job_id: str
     body_hash: str
+
+
+class RefdataRecords(Protocol):
+    """Raises ``NoSuchRefdataError`` where reference data, or a site of it, is named that is not there."""
+
+    async def add_refdata(self, refdata: AdminReferenceData) -> None:
+        """Register reference data. Raises RefdataExistsError when its file is registered already."""
+
+    async def get_refdata(self, refdata_id: str) -> AdminReferenceData:
+        """The reference data with this id."""
+
+    async def find_refdata(self, path: str) -> AdminReferenceData:
+        """The reference data of this file."""
+
+    async def list_refdata(self) -> list[AdminReferenceData]:
+        """All reference data, oldest registration first."""
+
+    async def add_refdata_site(self, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
+        """Add a site; False when it is there already, and nothing is written."""
+
+    async def transition_refdata(
+        self,
+        refdata_id: str,
+        cluster: Cluster,
+        expected: ReferenceDataState,
+        new: ReferenceDataState,
+        *,
+        time: datetime,
+        error: str | None = None,
+        admin_error: str | None = None,
+        traceback: str | None = None,
+    ) -> bool:
+        """Move the reference data at a site from ``expected`` to ``new``; False for a lost race."""
+
+    async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
+        """Note that what staging left at the site is gone."""
+
+
+class WorkerRecords(Protocol):
+    """Tokens are known by their hashes alone."""
+
+    async def add_worker_tokens(
+        self, job_id: str, numbers: Mapping[str, int], *, now: datetime, until: datetime
+    ) -> None:
+        """Let tokens, given by their hashes, stand for containers of a job, ``until`` then or the job's end.
+
+        Tokens that it had before stay good: a start may be doubled, and either may be the one that runs.
+        """
+
+    async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
+        """The container that a token stands for; None for one that is unknown, too old, or of a job that has ended."""
+
+    async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
+        """Give a container to a worker, if ``claim`` may follow what it was given for before; False otherwise.
+
+        Raises NoSuchContainerError.
+        """
+
+    async def claims(self, job_id: str) -> dict[int, Claim]:
+        """By number, for what each container of a job was given, as far as any was."""
 
 
 class RecordStore(RefdataRecords, WorkerRecords, Protocol):

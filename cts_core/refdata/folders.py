@@ -19,12 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from cts_core.checksum import Crc64Nvme
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.site import RefdataReport
-from cts_core.worker.failpoint import failpoint
-from cts_core.worker.spool import read_json, remove_tree, sync_folder, write_json
-from cts_core.worker.unpack import FULL, Budget, FileSum, NoRoomError, unpack
+from cts_core.worker.archives import FULL, Budget, FileSum, NoRoomError, unpack
+from cts_core.worker.checksum import Crc64Nvme
+from cts_core.worker.container_folder import read_json, remove_tree, sync_folder, write_json
+from cts_core.worker.failpoints import failpoint
 
 _FAILED = "failed.json"
 _LOCK = "lock"

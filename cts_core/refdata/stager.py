@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from cts_core.backoff import Pauses
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.objects.store import ObjectStore
-from cts_core.pauses import Pauses
 from cts_core.refdata.folders import Fetched, RefdataFile, RefdataFolders
 from cts_core.sites.site import RefdataReport
-from cts_core.worker.failpoint import failpoint
-from cts_core.worker.unpack import Budget, Limits, NoRoomError, StoppedError, UnpackError
+from cts_core.worker.archives import Budget, Limits, NoRoomError, StoppedError, UnpackError
+from cts_core.worker.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cts_core.config.sections import RefdataSettings
 from cts_core.errors import (
     CTSError,
     ErrorKind,
@@ -20,8 +21,7 @@ from cts_core.model.job import S3Path
 from cts_core.model.refdata import ENDED, ReferenceDataState
 from cts_core.model.service import SERVICE_NAME
 from cts_core.model.site import Cluster
-from cts_core.peer import Peer, RefusedError
-from cts_core.sections_refdata import RefdataSettings
+from cts_core.service_client import Peer, RefusedError
 
 CLUSTER = Cluster.KBASE
 """The site that is staged for."""

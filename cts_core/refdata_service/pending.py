@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cts_core.refdata.task_service import WantedRefdata
-from cts_core.worker.spool import read_json, sync_folder, write_json
+from cts_core.refdata_service.cts_client import WantedRefdata
+from cts_core.worker.container_folder import read_json, sync_folder, write_json
 
 
 class AskedFiles:

@@ -13,10 +13,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
+from cts_core.backoff import Pauses
+from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.health import Health, Watched, watch_identity, watch_objects
+from cts_core.engine.instrument import IDENTITY, OBJECTS, observed
 from cts_core.engine.metrics import Metrics
-from cts_core.engine.observed import IDENTITY, OBJECTS, observed
 from cts_core.errors import (
     AuthenticationError,
     ConfigError,
@@ -38,14 +40,12 @@ from cts_core.model.refdata import (
 from cts_core.model.service import REFDATA_SERVICE_NAME, Readiness, Root
 from cts_core.model.site import Cluster
 from cts_core.objects.store import ObjectStore
-from cts_core.pauses import Pauses
-from cts_core.refdata.asked import AskedFiles
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
-from cts_core.refdata.task_service import CLUSTER, TaskService, WantedRefdata
-from cts_core.settings import Settings
+from cts_core.refdata_service.cts_client import CLUSTER, TaskService, WantedRefdata
+from cts_core.refdata_service.pending import AskedFiles
 from cts_core.version import VERSION, git_hash
-from cts_core.worker.unpack import Limits
+from cts_core.worker.archives import Limits
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""``python -m cts_jupyter.command``."""
+"""``python -m cts_jupyter.cli``."""
 
 import sys
 
-from cts_jupyter.command.main import main
+from cts_jupyter.cli.main import main
 
 sys.exit(main())

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
-from cts_jupyter import words
-from cts_jupyter.command.ending import end_as_error
-from cts_jupyter.command.output import CommandError, Status, say, say_json, say_table
-from cts_jupyter.command.stores import Ground, open_ground
+from cts_jupyter import formatting
+from cts_jupyter.cli.fail import end_as_error
+from cts_jupyter.cli.output import CommandError, Status, say, say_json, say_table
+from cts_jupyter.cli.stores import Ground, open_ground
 
 _REASON = "The job was still unfinished when the service that ran it was replaced: submit it again"
 
@@ -24,7 +24,7 @@ async def run(arguments: argparse.Namespace) -> Status:
             for job in chosen:
                 await _decide(ground, job, arguments)
             say(
-                f"{words.plural(len(chosen), 'job')} {'failed' if arguments.fail else 'taken over'}"
+                f"{formatting.plural(len(chosen), 'job')} {'failed' if arguments.fail else 'taken over'}"
             )
             return Status.FINE
     rows = [_row(job, now) for job in chosen]
@@ -66,6 +66,6 @@ def _row(job: JobSummary, now: datetime) -> dict[str, object]:
         "user": job.user,
         "site": job.cluster.value,
         "state": job.state.value,
-        "unmoved for": words.say_duration(now - job.updated),
+        "unmoved for": formatting.say_duration(now - job.updated),
         "since": job.updated,
     }

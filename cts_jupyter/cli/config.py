@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cts_core.config import SECRETS, Source, describe_settings, load_settings, read_sources
+from cts_core.config.load import SECRETS, Source, describe_settings, load_settings, read_sources
 from cts_core.errors import ConfigError
-from cts_jupyter.command.output import Status, say, say_json, say_table
+from cts_jupyter.cli.output import Status, say, say_json, say_table
 
 HIDDEN = "(set, not shown)"
 _DEFAULT = "default"

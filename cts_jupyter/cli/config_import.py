@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cts_core.config import describe_settings, load_settings
+from cts_core.config.load import describe_settings, load_settings
+from cts_core.config.settings import NESTING, PREFIX
 from cts_core.errors import ConfigError
-from cts_core.settings import NESTING, PREFIX
-from cts_jupyter.command.deployed import IN_ENVIRONMENT, IN_FILE, Fate
-from cts_jupyter.command.output import CommandError, Status, say, warn
+from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE, Fate
+from cts_jupyter.cli.output import CommandError, Status, say, warn
 
 _OURS = "KBCTS_"
 _BESIDE = frozenset(IN_ENVIRONMENT) - {name for name in IN_ENVIRONMENT if name.startswith(_OURS)}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cts_core.settings import Preset
+from cts_core.config.settings import Preset
 
 
 @dataclass(frozen=True)

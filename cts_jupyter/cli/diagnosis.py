@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cts_core.engine.advance import START_PATIENCE
 from cts_core.model.record import AuditEntry, ContainerRecord, JobSummary, Transition
 from cts_core.states import TERMINAL, JobState, next_parent_state
-from cts_jupyter import words
+from cts_jupyter import formatting
 
 _S = JobState
 PATIENCE: Mapping[JobState, timedelta] = {
@@ -75,7 +75,7 @@ def explain(facts: Facts) -> Iterator[str]:
     job = facts.job
     yield (
         f"Job {job.id} of {job.user} at {job.cluster.value} is {job.state.value} "
-        f"({words.say_state(job.state)}) for {words.say_duration(facts.age)}."
+        f"({formatting.say_state(job.state)}) for {formatting.say_duration(facts.age)}."
     )
     if job.state in TERMINAL:
         yield from _ended(facts)
@@ -84,7 +84,7 @@ def explain(facts: Facts) -> Iterator[str]:
     yield from _containers(facts)
     yield from _events(facts)
     for entry in facts.audit:
-        yield f"{words.say_time(entry.time)}: {entry.actor}: {entry.action}: {entry.reason or 'no reason given'}"
+        yield f"{formatting.say_time(entry.time)}: {entry.actor}: {entry.action}: {entry.reason or 'no reason given'}"
 
 
 def _ended(facts: Facts) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _live(facts: Facts) -> Iterator[str]:
     yield from facts.at_site
     if facts.age > patience(job):
         yield (
-            f"That is longer than it should take ({words.say_duration(patience(job))}): see docs/service.md, "
+            f"That is longer than it should take ({formatting.say_duration(patience(job))}): see docs/service.md, "
             f"cts jobs retry {job.id}, cts jobs fail {job.id} --reason TEXT."
         )
 
@@ -131,14 +131,14 @@ def _waits_for(facts: Facts) -> str:
         case _S.CREATED:
             return (
                 "It waits to be handed to its site, which is tried again and again, for "
-                f"{words.say_duration(START_PATIENCE)}; then it fails with the reason."
+                f"{formatting.say_duration(START_PATIENCE)}; then it fails with the reason."
             )
         case _S.DOWNLOAD_SUBMITTED:
             return "Its containers wait for their turn at the site, or fetch their inputs."
         case _S.CANCELING:
             return "It waits until its site says that nothing of it runs any more."
         case _S.JOB_SUBMITTED:
-            runtime = words.say_duration(job.job_input.runtime)
+            runtime = formatting.say_duration(job.job_input.runtime)
             return f"Its containers run; each may for {runtime}."
         case _:
             return "It waits for its slowest container."
@@ -146,7 +146,7 @@ def _waits_for(facts: Facts) -> str:
 
 def _containers(facts: Facts) -> Iterator[str]:
     told = ", ".join(f"{count} {state}" for state, count in facts.counts.most_common())
-    yield f"Its {words.plural(len(facts.containers), 'container')}: {told}."
+    yield f"Its {formatting.plural(len(facts.containers), 'container')}: {told}."
     failed = [c for c in facts.containers if c.admin_error or c.error]
     for container in failed[:_MAX_TOLD]:
         yield f"Container {container.sub_id}: {container.admin_error or container.error}"
@@ -162,7 +162,7 @@ def _events(facts: Facts) -> Iterator[str]:
     waits = facts.now - unsent[0].recorded_at
     names = ", ".join(t.state.value for t in unsent)
     yield (
-        f"{words.plural(len(unsent), 'event')} ({names}) not acknowledged yet, the oldest recorded "
-        f"{words.say_duration(waits)} ago. Servers send them in order, for as long as it takes; jobs do not wait "
+        f"{formatting.plural(len(unsent), 'event')} ({names}) not acknowledged yet, the oldest recorded "
+        f"{formatting.say_duration(waits)} ago. Servers send them in order, for as long as it takes; jobs do not wait "
         "for that."
     )

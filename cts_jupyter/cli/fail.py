@@ -7,8 +7,8 @@ import uuid
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.states import TERMINAL, JobState
-from cts_jupyter.command.output import CommandError
-from cts_jupyter.command.stores import Ground, actor
+from cts_jupyter.cli.output import CommandError
+from cts_jupyter.cli.stores import Ground, actor
 
 _TRIES = len(JobState)
 """A job moves forward only, so that it cannot win the race more often than this."""

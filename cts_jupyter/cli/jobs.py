@@ -11,14 +11,14 @@ from cts_core.errors import ConfigError, CTSError, NewerRecordError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
-from cts_jupyter import words
-from cts_jupyter.command.ending import end_as_error
-from cts_jupyter.command.output import CommandError, Status, say, say_json, say_table
-from cts_jupyter.command.stores import Ground, open_ground
+from cts_jupyter import formatting
+from cts_jupyter.cli.fail import end_as_error
+from cts_jupyter.cli.output import CommandError, Status, say, say_json, say_table
+from cts_jupyter.cli.stores import Ground, open_ground
 
 if TYPE_CHECKING:
     from cts_core.sites.site import Site
-    from cts_jupyter.command.diagnosis import Facts
+    from cts_jupyter.cli.diagnosis import Facts
 
 MAX_EVENTS = 1000
 """Jobs with an event that waits of which ``stuck`` tells at the most."""
@@ -32,7 +32,7 @@ ASK_SECONDS = 10.0
 
 async def why(arguments: argparse.Namespace) -> Status:
     """Say why a job is where it is. Raises NoSuchJobError."""
-    from cts_jupyter.command.diagnosis import explain  # noqa: PLC0415 - pulls in the engine
+    from cts_jupyter.cli.diagnosis import explain  # noqa: PLC0415 - pulls in the engine
 
     async with open_ground() as ground:
         facts = await _facts(ground, arguments.job)
@@ -45,7 +45,7 @@ async def why(arguments: argparse.Namespace) -> Status:
 
 
 async def _facts(ground: Ground, job_id: str) -> Facts:
-    from cts_jupyter.command.diagnosis import Facts  # noqa: PLC0415 - as above
+    from cts_jupyter.cli.diagnosis import Facts  # noqa: PLC0415 - as above
 
     store = ground.store
     job = await store.get_summary(job_id)
@@ -115,7 +115,7 @@ def _for_scripts(facts: Facts, lines: list[str]) -> dict[str, Any]:
 
 async def stuck(arguments: argparse.Namespace) -> Status:
     """List live jobs, and events, that have waited for longer than they should."""
-    from cts_jupyter.command.diagnosis import EVENT_PATIENCE, patience  # noqa: PLC0415 - as above
+    from cts_jupyter.cli.diagnosis import EVENT_PATIENCE, patience  # noqa: PLC0415 - as above
 
     async with open_ground() as ground:
         now = utc_now()
@@ -126,7 +126,9 @@ async def stuck(arguments: argparse.Namespace) -> Status:
         for job in await ground.store.live_jobs():
             most = patience(job) if arguments.patience is None else arguments.patience
             if now - job.updated > most:
-                rows.append(_row(job, now - job.updated, f"longer than {words.say_duration(most)}"))
+                rows.append(
+                    _row(job, now - job.updated, f"longer than {formatting.say_duration(most)}")
+                )
         waiting = EVENT_PATIENCE if arguments.patience is None else arguments.patience
         for event in await ground.store.unsent(limit=MAX_EVENTS, recorded_before=now - waiting):
             # Such a job is for the command of its version to tell of.
@@ -147,7 +149,7 @@ def _row(job: JobSummary, waits: Any, reason: str) -> dict[str, object]:  # noqa
         "user": job.user,
         "site": job.cluster.value,
         "state": job.state.value,
-        "waits": words.say_duration(waits),
+        "waits": formatting.say_duration(waits),
         "why": reason,
     }
 

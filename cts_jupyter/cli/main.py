@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cts_core.config import check_platform
+from cts_core.config.load import check_platform
 from cts_core.errors import ConfigError, CTSError, UnavailableError
 from cts_core.model.site import Cluster
 from cts_core.version import VERSION
-from cts_jupyter import words
-from cts_jupyter.command import adopt, config, imported, jobs, openapi, sites
-from cts_jupyter.command.output import CommandError, Status, warn
+from cts_jupyter import formatting
+from cts_jupyter.cli import adopt, config, config_import, jobs, openapi, sites
+from cts_jupyter.cli.output import CommandError, Status, warn
 
 Command = Callable[[argparse.Namespace], Status | Coroutine[Any, Any, Status]]
 
@@ -78,7 +78,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write secrets to this new file (0600), as variables; they are printed nowhere",
     )
-    take.set_defaults(command=imported.run)
+    take.set_defaults(command=config_import.run)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +142,6 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _duration(text: str) -> timedelta:
     try:
-        return words.read_duration(text)
+        return formatting.read_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from cts_jupyter.command.output import Status, say_json
+from cts_jupyter.cli.output import Status, say_json
 
 
 def show(_: argparse.Namespace) -> Status:
     """Print the OpenAPI description of the REST API."""
-    from cts_jupyter.api.openapi import describe  # noqa: PLC0415 - pulls in the server
-    from cts_jupyter.api.table import ROUTES  # noqa: PLC0415 - as above
+    from cts_jupyter.server.http.openapi import describe  # noqa: PLC0415 - pulls in the server
+    from cts_jupyter.server.routes.table import ROUTES  # noqa: PLC0415 - as above
 
     say_json(describe(ROUTES))
     return Status.FINE

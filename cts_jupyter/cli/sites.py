@@ -7,12 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
+from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
 from cts_core.model.site import Cluster, Site
-from cts_core.settings import Settings
-from cts_jupyter import words
-from cts_jupyter.command.output import CommandError, Status, say, say_json
+from cts_jupyter import formatting
+from cts_jupyter.cli.output import CommandError, Status, say, say_json
 
 
 async def check(arguments: argparse.Namespace) -> Status:
@@ -62,7 +62,7 @@ def _check_folder(settings: Settings) -> list[str]:
     free = shutil.disk_usage(folder).free
     if free < settings.local.log_limit * 2:
         return [
-            f"{folder} has {words.say_size(free)} left, less than the logs of one container may take"
+            f"{folder} has {formatting.say_size(free)} left, less than the logs of one container may take"
         ]
     return []
 

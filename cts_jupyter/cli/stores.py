@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cts_core import machine
-from cts_core.config import load_settings
+from cts_core.config import host
+from cts_core.config.load import load_settings
 from cts_core.model.base import utc_now
 from cts_core.model.record import AuditEntry
 
 if TYPE_CHECKING:
+    from cts_core.config.settings import Settings
     from cts_core.records.store import RecordStore
-    from cts_core.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ground:
 
 def actor() -> str:
     """Who works with the command, as the audit names them."""
-    return f"{machine.login()} (cts)"
+    return f"{host.login()} (cts)"
 
 
 @contextlib.asynccontextmanager

@@ -8,20 +8,20 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from cts_jupyter.answers import JobDetails
-from cts_jupyter.calls.admin import AdminCalls
-from cts_jupyter.calls.files import FileCalls
-from cts_jupyter.calls.jobs import JobCalls
-from cts_jupyter.calls.listing import ListingCalls
-from cts_jupyter.calls.refdata import RefdataCalls
-from cts_jupyter.calls.service import ServiceCalls
-from cts_jupyter.connection import Connection
-from cts_jupyter.transport import (
+from cts_jupyter.client.api.admin import AdminCalls
+from cts_jupyter.client.api.files import FileCalls
+from cts_jupyter.client.api.jobs import JobCalls
+from cts_jupyter.client.api.listing import ListingCalls
+from cts_jupyter.client.api.refdata import RefdataCalls
+from cts_jupyter.client.api.service import ServiceCalls
+from cts_jupyter.client.models import JobDetails
+from cts_jupyter.client.transport import (
     CTSClientError,
     CTSConnectionError,
     CTSRequestError,
     Transport,
 )
+from cts_jupyter.discovery import Connection
 
 __all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError", "JobDetails"]
 
@@ -38,7 +38,7 @@ class CTSClient(ServiceCalls, ListingCalls, JobCalls, FileCalls, RefdataCalls):
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """A client of a service that :func:`cts_jupyter.connection.find_connection` has found."""
+        """A client of a service that :func:`cts_jupyter.discovery.find_connection` has found."""
         return cls(connection.url, connection.token, verify=connection.tls())
 
     @cached_property

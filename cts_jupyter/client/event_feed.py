@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
-from cts_jupyter.client import CTSClient
-from cts_jupyter.events import EventStream
-from cts_jupyter.transport import CTSClientError, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.event_stream import EventStream
+from cts_jupyter.client.transport import CTSClientError, CTSConnectionError, CTSRequestError
 
 log = logging.getLogger(__name__)
 

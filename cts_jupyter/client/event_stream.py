@@ -15,8 +15,13 @@ from typing import Self
 import httpx
 from pydantic import ValidationError
 
-from cts_jupyter.answers import Event
-from cts_jupyter.transport import CTSConnectionError, CTSRequestError, Transport, wait_seconds
+from cts_jupyter.client.models import Event
+from cts_jupyter.client.transport import (
+    CTSConnectionError,
+    CTSRequestError,
+    Transport,
+    wait_seconds,
+)
 
 QUIET_SECONDS = 45.0
 """A stream that is quiet for longer is dead: the service lets hear of itself every 15 seconds."""

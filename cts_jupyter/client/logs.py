@@ -6,8 +6,8 @@ import codecs
 import time
 from collections.abc import Callable, Iterator
 
-from cts_jupyter.client import CTSClient
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.transport import CTSRequestError
 
 STREAMS = ("stdout", "stderr")
 MAX_SHOWN = 64_000

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from cts_core.states import JobState
-from cts_jupyter.answers import Container, JobDetails, JobOutput, S3File
-from cts_jupyter.calls.base import lacks_path
-from cts_jupyter.client import CTSClient
-from cts_jupyter.logs import read_log
-from cts_jupyter.transport import CTSClientError, CTSRequestError
-from cts_jupyter.widgets.card import CardData, Failure
+from cts_jupyter.client.api.base import lacks_path
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.logs import read_log
+from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File
+from cts_jupyter.client.transport import CTSClientError, CTSRequestError
+from cts_jupyter.notebook.card.card import CardData, Failure
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 2_000

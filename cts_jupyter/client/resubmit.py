@@ -10,12 +10,12 @@ from typing import Any
 
 from cts_core.objects.paths import folders_beside
 from cts_core.states import JobState
-from cts_jupyter import words
-from cts_jupyter.answers import Container, JobDetails
-from cts_jupyter.calls.base import lacks_path
-from cts_jupyter.client import CTSClient
-from cts_jupyter.report import find_containers
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter import formatting
+from cts_jupyter.client.api.base import lacks_path
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.lookups import find_containers
+from cts_jupyter.client.models import Container, JobDetails
+from cts_jupyter.client.transport import CTSRequestError
 
 _NOT_KNOWN = (
     "This service does not know whose resubmission a job is: the new job is one like any other."
@@ -73,15 +73,15 @@ def _resubmission(client: CTSClient, job: JobDetails, changes: Changes) -> dict[
     if changes.memory is not None:
         body["memory"] = changes.memory
     if changes.runtime is not None:
-        body["runtime"] = words.iso_duration(changes.runtime)
+        body["runtime"] = formatting.iso_duration(changes.runtime)
     body["output_dir"] = changes.output_dir or _fresh_folder(client, body["output_dir"])
     return body
 
 
 def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Mapping[str, Any]:
-    if not words.has_ended(job.state):
+    if not formatting.has_ended(job.state):
         raise ResubmitError(
-            f"Job {words.short_id(job.id)} has not ended, so that what failed of it is not known yet: wait "
+            f"Job {formatting.short_id(job.id)} has not ended, so that what failed of it is not known yet: wait "
             "for it, or cancel it"
         )
     if containers is None:
@@ -90,7 +90,7 @@ def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Map
         )
     failed = [container for container in containers if container.state != JobState.COMPLETE]
     if not failed:
-        raise ResubmitError(f"No container of job {words.short_id(job.id)} failed")
+        raise ResubmitError(f"No container of job {formatting.short_id(job.id)} failed")
     files = [file for container in failed for file in container.inputs]
     return {
         "input_files": [file.model_dump(mode="json", exclude_none=True) for file in files],

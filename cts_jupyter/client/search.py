@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cts_core.states import TERMINAL, JobState
-from cts_jupyter.answers import JobPreview
-from cts_jupyter.calls.listing import OwnFilters
-from cts_jupyter.client import CTSClient
+from cts_jupyter.client.api.listing import OwnFilters
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.models import JobPreview
 
 MAX_FOUND = 1000
 """Jobs that one search finds."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ValidationError
 
-from cts_jupyter.answers import ImageHelp
+from cts_jupyter.client.models import ImageHelp
 
 TRIES = 3
 CONNECT_SECONDS = 10.0

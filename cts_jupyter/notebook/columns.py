@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cts_core.model.refdata import ReferenceDataState
-from cts_jupyter import words
-from cts_jupyter.answers import Container, Image, JobCount, JobOutput, Site, StoredObject
-from cts_jupyter.calls.refdata import Refdata
-from cts_jupyter.table import Column, Table
+from cts_jupyter import formatting
+from cts_jupyter.client.api.refdata import Refdata
+from cts_jupyter.client.models import Container, Image, JobCount, JobOutput, Site, StoredObject
+from cts_jupyter.notebook.table import Column, Table
 
 STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
 _CHECKSUM_WORDS = {
@@ -34,10 +34,10 @@ def file_table(
     return Table(
         [
             Column("file", lambda f: f.path),
-            Column("size", lambda f: words.say_size(f.size), lambda f: f.size, is_number=True),
+            Column("size", lambda f: formatting.say_size(f.size), lambda f: f.size, is_number=True),
             Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
             Column("checksum", lambda f: _CHECKSUM_WORDS.get(f.checksum, f.checksum), lambda f: f.checksum),
-            Column("modified", lambda f: words.say_time(f.modified), lambda f: f.modified),
+            Column("modified", lambda f: formatting.say_time(f.modified), lambda f: f.modified),
         ],
         files,
         empty=empty,
@@ -88,14 +88,14 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
     return Table(
         [
             Column("container", lambda c: str(c.number), lambda c: c.number, is_number=True),
-            Column("state", lambda c: words.say_state(c.state), lambda c: c.state),
+            Column("state", lambda c: formatting.say_state(c.state), lambda c: c.state),
             Column("exit code", lambda c: "" if c.exit_code is None else str(c.exit_code),
                    lambda c: c.exit_code, is_number=True),
             Column("inputs", lambda c: str(len(c.inputs)), lambda c: len(c.inputs), is_number=True),
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
-            Column("took", lambda c: _known(c.wall_seconds, words.say_seconds), lambda c: c.wall_seconds,
+            Column("took", lambda c: _known(c.wall_seconds, formatting.say_seconds), lambda c: c.wall_seconds,
                    is_number=True),
-            Column("memory", lambda c: _known(c.max_memory, words.say_size), lambda c: c.max_memory,
+            Column("memory", lambda c: _known(c.max_memory, formatting.say_size), lambda c: c.max_memory,
                    is_number=True),
             Column("error", lambda c: c.error or "", lambda c: c.error),
         ],
@@ -120,7 +120,7 @@ def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
             Column("image", image_reference),
             Column("runs", lambda i: " ".join(i.entrypoint)),
             Column("refdata", lambda i: i.refdata_id or ""),
-            Column("registered", lambda i: words.say_time(i.registered_on), lambda i: i.registered_on),
+            Column("registered", lambda i: formatting.say_time(i.registered_on), lambda i: i.registered_on),
             Column("digest", lambda i: i.digest),
         ],
         images,
@@ -136,7 +136,7 @@ def refdata_table(refdata: Sequence[Refdata], *, empty: str) -> Table[Refdata]:
             Column("file", lambda r: r.file),
             Column("unpacked", lambda r: "yes" if r.unpack else "", lambda r: r.unpack),
             Column("at", _say_where_staged, lambda r: {s.cluster: s.state for s in r.statuses}),
-            Column("registered", lambda r: words.say_time(r.registered_on), lambda r: r.registered_on),
+            Column("registered", lambda r: formatting.say_time(r.registered_on), lambda r: r.registered_on),
             Column("CRC64/NVME", lambda r: r.crc64nvme or "-", lambda r: r.crc64nvme),
         ],
         refdata,
@@ -157,7 +157,7 @@ def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:
     return Table(
         [
             Column("cluster", lambda c: c.cluster),
-            Column("state", lambda c: words.say_state(c.state), lambda c: c.state),
+            Column("state", lambda c: formatting.say_state(c.state), lambda c: c.state),
             Column("jobs", lambda c: f"{c.count:,}", lambda c: c.count, is_number=True),
         ],
         counts,
@@ -174,7 +174,7 @@ def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Sit
             Column("cpus", lambda s: str(s.cpus_per_node), lambda s: s.cpus_per_node, is_number=True),
             Column("memory", lambda s: f"{s.memory_per_node_gb} GB", lambda s: s.memory_per_node_gb,
                    is_number=True),
-            Column("longest run", lambda s: words.say_seconds(60 * s.max_runtime_min),
+            Column("longest run", lambda s: formatting.say_seconds(60 * s.max_runtime_min),
                    lambda s: s.max_runtime_min, is_number=True),
             Column("notes", lambda s: "; ".join(s.notes)),
         ],

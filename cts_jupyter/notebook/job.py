@@ -11,18 +11,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cts_jupyter import spelling, words
-from cts_jupyter.answers import Container, JobDetails, JobOutput, JobPreview
-from cts_jupyter.display import CardDisplay
-from cts_jupyter.feed import Change
-from cts_jupyter.listing import container_table, output_table
-from cts_jupyter.logs import LogText, read_log
-from cts_jupyter.report import card_data, count_states, find_containers, find_failure, find_outputs
-from cts_jupyter.resubmit import Changes, body_of, resubmit
-from cts_jupyter.session import Session, current_session
-from cts_jupyter.table import Table
-from cts_jupyter.transport import CTSClientError, CTSConnectionError
-from cts_jupyter.widgets.card import CardData, card_text
+from cts_jupyter import formatting
+from cts_jupyter.client.event_feed import Change
+from cts_jupyter.client.logs import LogText, read_log
+from cts_jupyter.client.lookups import (
+    card_data,
+    count_states,
+    find_containers,
+    find_failure,
+    find_outputs,
+)
+from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview
+from cts_jupyter.client.resubmit import Changes, body_of, resubmit
+from cts_jupyter.client.transport import CTSClientError, CTSConnectionError
+from cts_jupyter.notebook import serialize
+from cts_jupyter.notebook.card.card import CardData, card_text
+from cts_jupyter.notebook.card.display import CardDisplay
+from cts_jupyter.notebook.columns import container_table, output_table
+from cts_jupyter.notebook.session import Session, current_session
+from cts_jupyter.notebook.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +67,7 @@ class Job:
         self._ended = threading.Event()
         self._lost: CTSClientError | None = None
         self._display = CardDisplay(self._card)
-        if self._state is not None and words.has_ended(self._state):
+        if self._state is not None and formatting.has_ended(self._state):
             self._ended.set()
 
     # What it is doing.
@@ -75,7 +82,7 @@ class Job:
     @property
     def has_ended(self) -> bool:
         """Whether the state will not change any more."""
-        return words.has_ended(self.state)
+        return formatting.has_ended(self.state)
 
     @property
     def summary(self) -> JobPreview:
@@ -88,7 +95,7 @@ class Job:
         if self._final is None:
             details = self._session.client.job(self.id)
             self._summary = details
-            if not words.has_ended(details.state):
+            if not formatting.has_ended(details.state):
                 return details
             self._final = details
         return self._final
@@ -147,7 +154,7 @@ class Job:
                 raise self._lost
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"Job {words.short_id(self.id)} is still in state {self._state} after {timeout:g} s"
+                    f"Job {formatting.short_id(self.id)} is still in state {self._state} after {timeout:g} s"
                 )
             try:
                 self.refresh()
@@ -180,16 +187,16 @@ class Job:
     # Written down again.
 
     def as_line(self, *, tsv: str | Path | None = None) -> str:
-        """``%cts submit`` that submits the same; see :func:`cts_jupyter.spelling.as_line`."""
-        return spelling.as_line(body_of(self.details), tsv=None if tsv is None else Path(tsv))
+        """``%cts submit`` that submits the same; see :func:`cts_jupyter.notebook.serialize.as_line`."""
+        return serialize.as_line(body_of(self.details), tsv=None if tsv is None else Path(tsv))
 
     def as_yaml(self) -> str:
         """A ``%%cts submit`` cell that submits the same."""
-        return spelling.as_yaml(body_of(self.details))
+        return serialize.as_yaml(body_of(self.details))
 
     def as_python(self) -> str:
         """Python that submits the same."""
-        return spelling.as_python(body_of(self.details))
+        return serialize.as_python(body_of(self.details))
 
     def as_word(self) -> str:
         """What stands for the job on a line."""
@@ -217,7 +224,7 @@ class Job:
         told = self._told
         state = self._session.client.status(self.id).state
         # An answer may be older than what events told meanwhile, which goes on from there; only an end is final.
-        if told == self._told or words.has_ended(state):
+        if told == self._told or formatting.has_ended(state):
             self._take(Change(state=state))
         return state
 
@@ -235,7 +242,7 @@ class Job:
             if change.containers is not None:
                 self._counts = change.containers
             self._state = change.state or self._state
-            self._is_ending = words.has_ended(change.state or "")
+            self._is_ending = formatting.has_ended(change.state or "")
         if self._is_ending:
             self._finish()
         elif not self._session.connection.is_page_server:
@@ -268,7 +275,7 @@ class Job:
         if details.state == "error":
             containers = find_containers(client, self.id)
             failure = find_failure(client, self.id, containers or [])
-        counts = self._counts if not words.has_ended(details.state) else None
+        counts = self._counts if not formatting.has_ended(details.state) else None
         return card_data(
             details,
             service=self._session.where,
@@ -290,7 +297,7 @@ class Job:
             is_live=self._session.connection.is_page_server, is_result_too=is_result_too
         )
         # It may have ended between the look that the card was made of and the card's being there.
-        if shown is not None and self._ended.is_set() and not words.has_ended(shown.state):
+        if shown is not None and self._ended.is_set() and not formatting.has_ended(shown.state):
             self._display.update_now()
 
     def show_end(self) -> None:
@@ -299,5 +306,5 @@ class Job:
             self._display.show(is_live=False, is_result_too=True)
 
     def __repr__(self) -> str:
-        state = words.say_state(self._state) if self._state else "not looked at yet"
-        return f"<Job {words.short_id(self.id)}: {state}>"
+        state = formatting.say_state(self._state) if self._state else "not looked at yet"
+        return f"<Job {formatting.short_id(self.id)}: {state}>"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir
 
-from cts_jupyter import words
-from cts_jupyter.answers import JobPreview
-from cts_jupyter.search import Found, Wanted, can_search, find_jobs
-from cts_jupyter.session import Session
+from cts_jupyter import formatting
+from cts_jupyter.client.models import JobPreview
+from cts_jupyter.client.search import Found, Wanted, can_search, find_jobs
+from cts_jupyter.notebook.session import Session
 
 _REMEMBERED = 10_000
 
@@ -29,7 +29,7 @@ def find_new(session: Session, wanted: Wanted) -> Found:
     if can_search(session.client):
         return _find_at_service(session, wanted)
     found = find_jobs(session.client, dataclasses.replace(wanted, new=False))
-    ended = [job for job in found.jobs if words.has_ended(job.state)]
+    ended = [job for job in found.jobs if formatting.has_ended(job.state)]
     new = SeenJobs(session.name, session.user).take_new(ended)
     return dataclasses.replace(found, jobs=new)
 

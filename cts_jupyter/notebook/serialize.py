@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from cts_jupyter.magics.arguments import format_arguments, format_placeholder, parse_arguments
-from cts_jupyter.magics.expand import quote_word
-from cts_jupyter.words import brief_duration, read_duration
+from cts_jupyter.formatting import brief_duration, read_duration
+from cts_jupyter.notebook.magics.expansion import quote_word
+from cts_jupyter.notebook.placeholders import format_arguments, format_placeholder, parse_arguments
 
 Body = Mapping[str, Any]
 """A submission as JSON: the contract's job input, and ``labels``."""

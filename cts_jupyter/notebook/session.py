@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cts_jupyter import words
+from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import Connection, NoConnectionError, find_connection
-from cts_jupyter.feed import EventFeed
-from cts_jupyter.search import MAX_FOUND, Wanted, can_search, find_jobs
+from cts_jupyter.client.event_feed import EventFeed
+from cts_jupyter.client.search import MAX_FOUND, Wanted, can_search, find_jobs
+from cts_jupyter.discovery import Connection, NoConnectionError, find_connection
 
 if TYPE_CHECKING:
-    from cts_jupyter.job import Job
+    from cts_jupyter.notebook.job import Job
 
 LATEST = "-"
 _ID_LENGTH = 36
@@ -75,7 +75,7 @@ class Session:
 
     def watch(self, job_id: str) -> Job:
         """A job that was just submitted; what becomes of it is watched."""
-        from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
+        from cts_jupyter.notebook.job import Job  # noqa: PLC0415 - jobs need sessions
 
         job = Job(self, job_id)
         job.follow()
@@ -83,7 +83,7 @@ class Session:
 
     def find_job(self, reference: str) -> Job:
         """The job of a full id, a unique prefix, or ``-`` for the latest. Raises JobReferenceError."""
-        from cts_jupyter.job import Job  # noqa: PLC0415 - jobs need sessions
+        from cts_jupyter.notebook.job import Job  # noqa: PLC0415 - jobs need sessions
 
         if len(reference) >= _ID_LENGTH:
             job = Job(self, reference)
@@ -96,9 +96,9 @@ class Session:
         if len(found) == 1:
             return Job(self, found[0])
         if found:
-            named = ", ".join(words.short_id(job_id) for job_id in found[:5])
+            named = ", ".join(formatting.short_id(job_id) for job_id in found[:5])
             raise JobReferenceError(
-                f"{words.plural(len(found), 'job')} begin with {reference!r}: {named}; write more of the id"
+                f"{formatting.plural(len(found), 'job')} begin with {reference!r}: {named}; write more of the id"
             )
         raise JobReferenceError(
             f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them"

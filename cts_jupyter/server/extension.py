@@ -19,16 +19,16 @@ from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
 from jupyter_server.utils import url_path_join
 from traitlets import Dict, Unicode
 
-from cts_core.config import check_platform, load_settings
+from cts_core.config.load import check_platform, load_settings
+from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
-from cts_core.logs import write_json
-from cts_core.settings import Preset, Settings
+from cts_core.log_context import write_json
 
 if TYPE_CHECKING:
     from cts_core.identity.identity import Identity
-    from cts_jupyter.api.call import Core
-    from cts_jupyter.api.service import Service
-    from cts_jupyter.remote.forwarder import Forwarder
+    from cts_jupyter.server.http.call import Core
+    from cts_jupyter.server.http.lifecycle import Service
+    from cts_jupyter.server.proxy.forwarder import Forwarder
 
 _BELOW = r"/cts(?:/.*)?"
 _LOGGERS = ("cts_core", "cts_jupyter")
@@ -84,10 +84,10 @@ class CTSExtension(ExtensionApp):
         if self._cts_settings is not None and self._cts_settings.preset is Preset.REMOTE:
             self._forward(self._cts_settings)
             return
-        from cts_jupyter.api import staging, table  # noqa: PLC0415 - see above
-        from cts_jupyter.api.service import SETTING, Service  # noqa: PLC0415 - see above
+        from cts_jupyter.server.http.lifecycle import SETTING, Service  # noqa: PLC0415 - see above
+        from cts_jupyter.server.routes import refdata_service, table  # noqa: PLC0415 - see above
 
-        self._service = Service(staging.ROUTES if self._stages_refdata else table.ROUTES)
+        self._service = Service(refdata_service.ROUTES if self._stages_refdata else table.ROUTES)
         self.settings[SETTING] = self._service
 
     @property
@@ -95,7 +95,7 @@ class CTSExtension(ExtensionApp):
         return self._cts_settings is not None and self._cts_settings.preset is Preset.REFDATA
 
     def _forward(self, settings: Settings) -> None:
-        from cts_jupyter.remote import forwarder  # noqa: PLC0415 - as above
+        from cts_jupyter.server.proxy import forwarder  # noqa: PLC0415 - as above
 
         serverapp = cast("ServerApp", self.serverapp)
         self._forwarder = forwarder.Forwarder(
@@ -109,11 +109,11 @@ class CTSExtension(ExtensionApp):
     def initialize_handlers(self) -> None:
         """Serve below ``/cts``; requests wait until the engine has started."""
         if self._forwarder is not None:
-            from cts_jupyter.remote.handler import ForwardHandler  # noqa: PLC0415 - as above
+            from cts_jupyter.server.proxy.handler import ForwardHandler  # noqa: PLC0415 - as above
 
             self.handlers.append((_BELOW, ForwardHandler))
         if self._service is not None:
-            from cts_jupyter.api.handler import CTSHandler  # noqa: PLC0415 - as above
+            from cts_jupyter.server.http.handler import CTSHandler  # noqa: PLC0415 - as above
 
             self.handlers.append((_BELOW, CTSHandler))
 
@@ -142,7 +142,7 @@ class CTSExtension(ExtensionApp):
 
     async def _run_core(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
-        from cts_core.refdata.service import RefdataService  # noqa: PLC0415 - as above
+        from cts_core.refdata_service.service import RefdataService  # noqa: PLC0415 - as above
 
         kind: type[Engine | RefdataService] = RefdataService if self._stages_refdata else Engine
         core = kind.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
@@ -175,7 +175,7 @@ class CTSExtension(ExtensionApp):
             gc.freeze()
 
     def _leave_file(self, serverapp: ServerApp, service: str | None = None) -> None:
-        from cts_jupyter.connection import ServerFile, write_server_file  # noqa: PLC0415 - as above
+        from cts_jupyter.discovery import ServerFile, write_server_file  # noqa: PLC0415 - as above
 
         certificate = serverapp.certfile
         content = ServerFile(

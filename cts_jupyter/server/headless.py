@@ -10,13 +10,13 @@ from typing import Any, cast
 from jupyter_server.serverapp import ServerApp, aliases, flags
 from traitlets import Bool, Unicode, default
 
-from cts_core import machine
-from cts_core.config import check_platform, load_settings
+from cts_core.config import host
+from cts_core.config.load import check_platform, load_settings
+from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
-from cts_core.logs import write_json
-from cts_core.settings import Preset
+from cts_core.log_context import write_json
 from cts_core.version import VERSION
-from cts_jupyter.extension import CTSExtension, local_url
+from cts_jupyter.server.extension import CTSExtension, local_url
 
 _DESCRIPTION = """The CDM Task Service alone: its REST API below /cts, and nothing else.
 
@@ -111,7 +111,7 @@ class HeadlessApp(ServerApp):
 
     def _make_room(self, streams: int) -> None:
         wanted = streams + OTHER_FILES
-        allowed = machine.allow_open_files(wanted)
+        allowed = host.allow_open_files(wanted)
         if allowed < wanted:
             self.log.warning(
                 "limits.all_streams (%d) is more than this process can serve, which may have %d files open: "

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import Connection, ServerFile
+from cts_jupyter.discovery import Connection, ServerFile
 from tests.services.server import MissingError, free_port, or_skip
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from cts_jupyter.api.openapi import describe
-from cts_jupyter.api.table import ROUTES
+from cts_jupyter.server.http.openapi import describe
+from cts_jupyter.server.routes.table import ROUTES
 from tests.browser.conftest import TOKEN as LAB_TOKEN
 from tests.browser.conftest import Lab
 from tests.services.server import free_port

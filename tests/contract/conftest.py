@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from cts_core.records.mongo import MongoStore
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.mongo.store import MongoStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.records.store import RecordStore
 
 

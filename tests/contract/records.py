@@ -13,7 +13,7 @@ from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome, JobRecord
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from tests.factories import CRC, NOON, TO_COMPLETE, make_job_record
+from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

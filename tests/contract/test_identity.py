@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from cts_core.config.settings import KBaseSettings
 from cts_core.errors import (
     CTSError,
     ErrorKind,
@@ -17,7 +18,6 @@ from cts_core.errors import (
 from cts_core.identity.identity import Credentials, Identity, Role
 from cts_core.identity.jupyter import JupyterIdentity
 from cts_core.identity.kbase import KBaseIdentity
-from cts_core.settings import KBaseSettings
 from tests.simulators.kbase_auth import KBaseAuth
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.checksum import PIECE, crc64nvme_text
 from cts_core.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -19,8 +18,9 @@ from cts_core.errors import (
     PathNotFoundError,
 )
 from cts_core.objects.directory import DirectoryStore
-from cts_core.objects.s3 import S3Store
+from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
+from cts_core.worker.checksum import PIECE, crc64nvme_text
 from tests.services.s3 import S3Server
 
 

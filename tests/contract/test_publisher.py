@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from cts_core.config.sections import KafkaSettings
 from cts_core.events.hub import Hub
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.publisher import EventPublisher
 from cts_core.model.event import JobEvent
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sections import KafkaSettings
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import make_event
+from tests.harness.factories import make_event
 from tests.services.kafka import KafkaBroker
 
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]

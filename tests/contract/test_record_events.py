@@ -18,7 +18,7 @@ from tests.contract.records import (
     move,
     walk,
 )
-from tests.factories import NOON, TO_COMPLETE, make_job_record
+from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
 
 # -- events --
 

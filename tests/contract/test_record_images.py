@@ -6,7 +6,7 @@ import pytest
 
 from cts_core.errors import ImageDigestExistsError, ImageTagExistsError
 from cts_core.model.site import Cluster
-from tests.factories import DIGEST, make_image
+from tests.harness.factories import DIGEST, make_image
 
 # -- images and sites --
 

@@ -19,7 +19,7 @@ from cts_core.model.site import Cluster
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 from tests.contract.records import CREATED, SECOND, STARTED, insert, move, walk
-from tests.factories import NOON, make_image
+from tests.harness.factories import NOON, make_image
 
 
 async def ids(store: RecordStore, **query) -> list[str]:

@@ -10,7 +10,7 @@ from cts_core.errors import NoSuchRefdataError, RefdataExistsError
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.model.site import Cluster
 from tests.contract.records import SECOND
-from tests.factories import NOON, make_refdata, make_refdata_status
+from tests.harness.factories import NOON, make_refdata, make_refdata_status
 
 CREATED, STAGING = ReferenceDataState.CREATED, ReferenceDataState.DOWNLOAD_SUBMITTED
 COMPLETE, ERROR = ReferenceDataState.COMPLETE, ReferenceDataState.ERROR

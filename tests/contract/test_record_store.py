@@ -44,7 +44,7 @@ from tests.contract.records import (
     move,
     walk,
 )
-from tests.factories import CRC, NOON, TO_COMPLETE, make_job_record
+from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
 
 AUDITED = AuditEntry(time=NOON, actor="admin", action="fail", reason="It hung")
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.site import LogStream, RefdataReport
 from cts_core.states import JobState
-from tests.factories import make_image, make_refdata
-from tests.sites import Ground, local_ground, opened
+from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.factories import make_image, make_refdata
+from tests.harness.sites import Ground, local_ground, opened
 
 S = JobState
 SUCCESS = [S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED, S.COMPLETE]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cts_core.tasks import end
+from cts_core.concurrency import cancel_and_wait
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -21,9 +21,9 @@ async def test_all_have_ended_after_it():
     ended: list[str] = []
     tasks = [asyncio.create_task(_forever(ended, name)) for name in ("a", "b")]
     await asyncio.sleep(0)
-    await end(*tasks, None)
+    await cancel_and_wait(*tasks, None)
     assert sorted(ended) == ["a", "b"]
-    await end(*tasks)
+    await cancel_and_wait(*tasks)
 
 
 async def test_one_that_had_failed_is_told_and_keeps_no_other(caplog: pytest.LogCaptureFixture):
@@ -34,7 +34,7 @@ async def test_one_that_had_failed_is_told_and_keeps_no_other(caplog: pytest.Log
     failed = asyncio.create_task(fail(), name="the-failed")
     running = asyncio.create_task(_forever(ended, "running"))
     await asyncio.wait([failed])
-    await end(failed, running)
+    await cancel_and_wait(failed, running)
     assert ended == ["running"]
     assert "Task the-failed had failed" in caplog.text
 
@@ -50,7 +50,7 @@ async def test_whoever_ends_them_can_be_canceled():
 
     task = asyncio.create_task(resist())
     await asyncio.sleep(0)
-    ending = asyncio.create_task(end(task))
+    ending = asyncio.create_task(cancel_and_wait(task))
     await asyncio.sleep(0.01)
     ending.cancel()
     is_let_go.set()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cts_core import logs
+from cts_core import log_context
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def lines() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(text)
     parent.addHandler(handler)
     parent.propagate = False
-    logs.write_json(logging.getLogger("tests.logs.child"), "blue")
+    log_context.write_json(logging.getLogger("tests.logs.child"), "blue")
     yield text
     parent.removeHandler(handler)
 
@@ -32,7 +32,7 @@ def read(text: io.StringIO) -> list[dict[str, str]]:
 def test_a_line_is_one_object(lines: io.StringIO):
     log = logging.getLogger("tests.logs.child")
     log.warning("two\nlines, %s", "é")
-    with logs.about(job_id="j"), logs.about(trans_id="t"):
+    with log_context.about(job_id="j"), log_context.about(trans_id="t"):
         log.error("inside")
     log.error("outside")
     try:
@@ -56,7 +56,7 @@ async def test_tasks_do_not_mix(lines: io.StringIO):
     log = logging.getLogger("tests.logs.child")
 
     async def work(request: str) -> None:
-        logs.set_about(request_id=request)
+        log_context.set_about(request_id=request)
         await asyncio.sleep(0)
         log.warning(request)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from pydantic import ValidationError
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput, Submission
 from cts_core.plan import plan_job
+from tests.harness.paths import VECTORS
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 PLANS = json.loads((VECTORS / "plan.json").read_text())
 REFUSALS = json.loads((VECTORS / "validation.json").read_text())
 

@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from cts_core import http_client
+from cts_core.backoff import MAX_KNOWN, Pauses
 from cts_core.errors import UnavailableError
-from cts_core.pauses import MAX_KNOWN, Pauses
-from cts_core.peer import Peer, RefusedError
+from cts_core.service_client import Peer, RefusedError
 
 NAME = "CDM Task Service"
 ROOT = (200, json.dumps({"service_name": NAME, "version": "1"}).encode())

@@ -228,7 +228,7 @@ def test_what_an_operator_sees_by_the_command(service: Service, gate: Path) -> N
 
     def cts(*words: str) -> str:
         environ = {**os.environ, **service.server.environ}
-        command = [sys.executable, "-m", "cts_jupyter.command", *words]
+        command = [sys.executable, "-m", "cts_jupyter.cli", *words]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout

@@ -21,8 +21,9 @@ import pytest
 from pymongo.database import Database
 
 from cts_core.model.base import utc_now
-from tests.core.test_mongo_deployed import DEPLOYED, live_job
-from tests.jupyter.test_htcondor import PATIENCE_SECONDS, WORKER, Service
+from tests.core.records.mongo.test_deployed_layout import DEPLOYED, live_job
+from tests.end_to_end.test_htcondor import PATIENCE_SECONDS, WORKER, Service
+from tests.harness.paths import VECTORS
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase
@@ -30,7 +31,6 @@ from tests.services.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 VECTOR = json.loads((VECTORS / "condor.json").read_text())
 JOB = "22222222-0000-4000-8000-000000000000"
 """The vector's, whose user is alice; it has two containers."""
@@ -88,7 +88,7 @@ class Takeover:
 
     def adopt(self) -> None:
         """Take the job over, by the command, and start our service."""
-        words = ("-m", "cts_jupyter.command", "adopt", "--continue", self.job_id)
+        words = ("-m", "cts_jupyter.cli", "adopt", "--continue", self.job_id)
         done = subprocess.run(
             [sys.executable, *words],
             env={**os.environ, **self.service.server.environ},

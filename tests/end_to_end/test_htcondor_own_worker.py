@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cts_core.checksum import crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
 from tests.core.worker.conftest import is_stopped
 from tests.services.condor import CondorPool
 from tests.services.containers import layer
@@ -103,7 +103,7 @@ class Service:
 
     def worker(self, job_id: str) -> int:
         """The process of a job's one worker."""
-        (found,) = _processes(f"JOB_ID={job_id}", "start_node.py")
+        (found,) = _processes(f"JOB_ID={job_id}", "worker/node/__main__.py")
         return found
 
     def containers(self, job_id: str) -> list[int]:

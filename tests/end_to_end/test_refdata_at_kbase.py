@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.factories import packed
+from tests.harness.factories import packed
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase, staging_at_kbase

@@ -19,23 +19,23 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from cts_core.config.sections import RefdataSettings
+from cts_core.config.settings import Settings
 from cts_core.engine import adapters
-from cts_core.engine import staging as engine_staging
+from cts_core.engine import refdata_staging as engine_staging
 from cts_core.errors import ConfigError
 from cts_core.identity.kbase import KBaseIdentity
 from cts_core.model.refdata import AdminReferenceData
 from cts_core.model.site import Cluster
-from cts_core.refdata import service as module
-from cts_core.refdata.service import RefdataService
 from cts_core.refdata.stager import Stager
-from cts_core.refdata.task_service import TaskService
-from cts_core.sections_refdata import RefdataSettings
-from cts_core.settings import Settings
-from cts_core.sites.htcondor import staging as client_module
-from cts_core.sites.htcondor.staging import StagingService
+from cts_core.refdata_service import service as module
+from cts_core.refdata_service.cts_client import TaskService
+from cts_core.refdata_service.service import RefdataService
+from cts_core.sites.htcondor import refdata_client as client_module
+from cts_core.sites.htcondor.refdata_client import StagingService
 from cts_core.sites.site import RefdataReport
-from tests.core.engine.reporting import ReportingSite
-from tests.factories import make_refdata, make_refdata_status, packed
+from tests.harness.factories import make_refdata, make_refdata_status, packed
+from tests.harness.reporting_site import ReportingSite
 from tests.jupyter.conftest import Server, running_server
 from tests.services.proxy import Proxy
 from tests.simulators.kbase_auth import KBaseAuth

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from cts_core.checksum import crc64nvme_text
-from tests.factories import TO_COMPLETE
+from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.factories import TO_COMPLETE
 from tests.jupyter.conftest import TOOL
 from tests.services.cts import CTSProcess
 from tests.services.mongo import PASSWORD

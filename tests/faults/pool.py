@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from cts_core.checksum import crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
 from tests.faults.field import PATIENCE_SECONDS, Field, Job, Outcome
 from tests.faults.harms import Harm
 from tests.services.condor import CondorPool

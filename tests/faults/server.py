@@ -17,7 +17,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.errors import ImageTagExistsError
 from cts_core.identity.identity import User
@@ -26,9 +26,9 @@ from cts_core.model.event import JobEvent
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Submission
 from cts_core.model.record import JobQuery
-from cts_core.records.sqlite_connection import Connections
+from cts_core.records.sqlite.connection import Connections
 from cts_core.states import TERMINAL
-from cts_core.worker import failpoint
+from cts_core.worker import failpoints
 
 ANA = User("ana", OWNER_ROLES)
 TOOL = Path(__file__).with_name("tool.py")
@@ -105,7 +105,7 @@ def _stop_between_commits() -> None:
             kill(pid, number)
 
     Connections._write_group = write_group_alone
-    failpoint.os.kill = kill_between_commits
+    failpoints.os.kill = kill_between_commits
 
 
 async def main(home: Path, submission: str, count: int) -> None:

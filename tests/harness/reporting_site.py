@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
+from cts_core.config.sections import MongoSettings
 from cts_core.engine import adapters
 from cts_core.engine.engine import Engine
 from cts_core.errors import CTSError
@@ -16,7 +17,6 @@ from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.site import Site as SiteDescription
-from cts_core.sections import MongoSettings
 from cts_core.sites.site import RefdataReport, Survey
 from tests.core.engine.conftest import Bench
 

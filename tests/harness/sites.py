@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cts_core.checksum import crc64nvme_text
+from cts_core.config.settings import LocalSettings
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.objects.directory import DirectoryStore
-from cts_core.objects.s3 import S3Store
+from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
-from cts_core.settings import LocalSettings
 from cts_core.sites.local.site import LocalSite
 from cts_core.sites.site import ContainerReport, LogStream, Site
 from cts_core.states import TERMINAL, JobState, steps_after
-from cts_core.worker.directory import Directory
-from cts_core.worker.s3_keys import S3Keys
-from tests.factories import make_image, make_job_record
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.objects.directory import Directory
+from cts_core.worker.s3.credentials import S3Keys
+from tests.harness.factories import make_image, make_job_record
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 LOG_DIR = "logs/container_logs"

@@ -19,9 +19,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from traitlets.config import Config
 
-from cts_jupyter.api.openapi import describe
-from cts_jupyter.api.route import find_route
-from cts_jupyter.api.table import ROUTES
+from cts_jupyter.server.http.openapi import describe
+from cts_jupyter.server.http.route import find_route
+from cts_jupyter.server.routes.table import ROUTES
 
 TOOL = Path(__file__).with_name("tool.py")
 JUPYTER_TOKEN = "jupyters-own-token"

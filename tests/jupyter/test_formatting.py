@@ -12,32 +12,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.states import TERMINAL, JobState
-from cts_jupyter import words
+from cts_jupyter import formatting
 
-SCRIPT = (files("cts_jupyter") / "widgets" / "static" / "words.js").read_text()
+SCRIPT = (files("cts_jupyter") / "notebook" / "card" / "static" / "words.js").read_text()
 
 
 def test_the_card_says_states_as_the_kernel_does():
     table = re.search(r"STATE_WORDS = (\{.*?\});", SCRIPT, re.DOTALL)
-    assert json.loads(table[1]) == words.STATE_WORDS
-    assert set(words.STATE_WORDS) == set(JobState)
+    assert json.loads(table[1]) == formatting.STATE_WORDS
+    assert set(formatting.STATE_WORDS) == set(JobState)
     ended = re.search(r"ENDED = new Set\((\[.*?\])\)", SCRIPT)
     assert set(json.loads(ended[1])) == TERMINAL
     waiting = re.search(r"WAITING = new Set\((\[.*?\])\)", SCRIPT)
-    assert set(json.loads(waiting[1])) == words.WAITING
+    assert set(json.loads(waiting[1])) == formatting.WAITING
 
 
 def test_a_state_of_a_newer_service_is_said_by_its_name():
-    assert words.say_state("being_weighed") == "being weighed"
-    assert not words.has_ended("being_weighed")
+    assert formatting.say_state("being_weighed") == "being weighed"
+    assert not formatting.has_ended("being_weighed")
 
 
 def test_a_job_waits_only_while_all_of_its_containers_do():
-    assert words.say_job("download_submitted", {"download_submitted": 3}) == "Waiting for its turn"
     assert (
-        words.say_job("download_submitted", {"download_submitted": 2, "complete": 1}) == "Running"
+        formatting.say_job("download_submitted", {"download_submitted": 3})
+        == "Waiting for its turn"
     )
-    assert words.say_job("complete", {"complete": 3}) == "Done"
+    assert (
+        formatting.say_job("download_submitted", {"download_submitted": 2, "complete": 1})
+        == "Running"
+    )
+    assert formatting.say_job("complete", {"complete": 3}) == "Done"
 
 
 @pytest.mark.parametrize(
@@ -46,13 +50,13 @@ def test_a_job_waits_only_while_all_of_its_containers_do():
      ("PT1H", 3600), ("P1DT2H3M4.5S", 93784.5), (" 2s ", 2)],
 )  # fmt: skip
 def test_durations_are_read(text, seconds):
-    assert words.read_duration(text) == dt.timedelta(seconds=seconds)
+    assert formatting.read_duration(text) == dt.timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1x", "P", "PT", "-1h", "1h 2", "h"])
 def test_what_is_no_duration_is_said(text):
     with pytest.raises(ValueError, match="no duration"):
-        words.read_duration(text)
+        formatting.read_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +64,12 @@ def test_what_is_no_duration_is_said(text):
     [(60, "1m"), (5400, "1h30m"), (604800, "7d"), (90061, "1d1h1m1s"), (90.5, "90.5s"), (0, "0s")],
 )
 def test_durations_are_written_as_people_write_them(seconds, text):
-    assert words.brief_duration(dt.timedelta(seconds=seconds)) == text
+    assert formatting.brief_duration(dt.timedelta(seconds=seconds)) == text
 
 
 @given(st.timedeltas(min_value=dt.timedelta(0), max_value=dt.timedelta(days=10_000)))
 def test_written_durations_are_read_back(duration):
-    read = words.read_duration(words.brief_duration(duration))
+    read = formatting.read_duration(formatting.brief_duration(duration))
     assert abs(read - duration) <= dt.timedelta(microseconds=1)
 
 
@@ -73,14 +77,14 @@ def test_written_durations_are_read_back(duration):
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_names_are_listed(names, text):
-    assert words.listed(names) == text
+    assert formatting.listed(names) == text
 
 
 @given(st.integers(0, 10**8).map(lambda ms: dt.timedelta(milliseconds=10 * ms)))
 def test_iso_durations_are_read_back(duration):
-    assert abs(words.read_duration(words.iso_duration(duration)) - duration) < dt.timedelta(
-        seconds=1
-    )
+    assert abs(
+        formatting.read_duration(formatting.iso_duration(duration)) - duration
+    ) < dt.timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_iso_durations_are_read_back(duration):
     ],
 )
 def test_sizes(count, said):
-    assert words.say_size(count) == said
+    assert formatting.say_size(count) == said
 
 
 @pytest.mark.parametrize(
@@ -110,4 +114,4 @@ def test_sizes(count, said):
     ],
 )
 def test_lengths_of_time(seconds, said):
-    assert words.say_seconds(seconds) == said
+    assert formatting.say_seconds(seconds) == said

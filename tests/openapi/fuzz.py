@@ -22,13 +22,13 @@ from typing import Any
 
 import httpx
 
+from tests.harness.paths import ROOT
 from tests.openapi.service import RunningService, services_at_kbase
 from tests.services.condor import CondorPool
 from tests.services.registry import start_registry
 from tests.services.server import MissingError
 from tests.services.together import all_started
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 60
 CPUS = 4
 """Of the pool's node."""

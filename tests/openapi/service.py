@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from cts_core.sites.htcondor.archive import pack
+from cts_core.sites.htcondor.worker_archive import pack
+from tests.harness.paths import ROOT
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.containers import layer
 from tests.services.cts import CTSProcess
@@ -23,7 +24,7 @@ from tests.services.registry import Registry
 from tests.services.s3 import SECRET
 from tests.services.together import ADMIN_ROLES, Together
 
-TOOL = Path(__file__).parents[1] / "jupyter" / "tool.py"
+TOOL = ROOT / "tests" / "jupyter" / "tool.py"
 ROLES = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE")
 """Those of who works for the sites."""
 PATIENCE_SECONDS = 120

@@ -6,16 +6,16 @@ import copy
 import json
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cts_jupyter.api.openapi import describe, describe_at
-from cts_jupyter.api.table import ROUTES
+from cts_jupyter.server.http.openapi import describe, describe_at
+from cts_jupyter.server.routes.table import ROUTES
+from tests.harness.paths import VECTORS
 from tests.openapi.comparison import BOUNDS, Comparison, Json
 
-CONTRACT = json.loads((Path(__file__).parents[1] / "vectors" / "contract_openapi.json").read_text())
+CONTRACT = json.loads((VECTORS / "contract_openapi.json").read_text())
 OPERATIONS = [
     pytest.param(method, path, id=f"{method} {path}")
     for path, methods in CONTRACT["paths"].items()

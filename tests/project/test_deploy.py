@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.metrics import Metrics
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
-from cts_core.records.sqlite import SQLiteStore
-from cts_jupyter.command.diagnosis import PATIENCE
-from cts_jupyter.words import say_duration
+from cts_core.records.sqlite.store import SQLiteStore
+from cts_jupyter.cli.diagnosis import PATIENCE
+from cts_jupyter.formatting import say_duration
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "service.md"
 RULES = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

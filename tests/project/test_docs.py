@@ -1,11 +1,10 @@
 """What the documentation says of the code is what the code says."""
 
-from pathlib import Path
+from cts_core.config.load import describe_settings
+from cts_core.config.settings import PRESETS
+from tests.harness.paths import DOCS
 
-from cts_core.config import describe_settings
-from cts_core.settings import PRESETS
-
-OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+OPERATING = (DOCS / "operating.md").read_text()
 
 
 def test_every_setting_is_documented_with_its_default():

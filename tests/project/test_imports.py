@@ -29,10 +29,10 @@ FOREIGN = (
     [
         ("cts_core", (*FOREIGN, "pydantic", "awscrt")),
         ("cts_core.engine.engine", FOREIGN),
-        ("cts_core.config", (*FOREIGN, "awscrt")),
+        ("cts_core.config.load", (*FOREIGN, "awscrt")),
         ("cts_jupyter", ("jupyter_server", "tornado", "IPython", "httpx")),
         ("cts_jupyter.client", ("jupyter_server", "tornado", "IPython", "cts_core.engine")),
-        ("cts_jupyter.extension", ("cts_core.engine", "IPython.core")),
+        ("cts_jupyter.server.extension", ("cts_core.engine", "IPython.core")),
     ],
 )
 def test_import_stays_small(module: str, unwanted: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.harness.paths import ROOT
 
 
 @pytest.mark.slow
@@ -25,11 +25,11 @@ def test_wheel_and_sdist_hold_what_runs(tmp_path: Path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
-        "cts_core/worker/__main__.py",
+        "cts_core/worker/local/__main__.py",
         "cts_core/py.typed",
         "cts_jupyter/py.typed",
-        "cts_jupyter/widgets/static/card.js",
-        "cts_jupyter/api/page/docs.html",
+        "cts_jupyter/notebook/card/static/card.js",
+        "cts_jupyter/server/docs_page/docs.html",
         "cts_jupyter/examples/fasta_stats.py",
     ):
         assert name in names

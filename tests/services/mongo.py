@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from cts_core.sections import MongoSettings
+from cts_core.config.sections import MongoSettings
 from tests.services.server import (
     free_port,
     installing,

@@ -1,7 +1,7 @@
 """What the S3 servers of the tests have in common: how one is built, its keys, and a client that is not ours.
 
 Both store CRC64/NVME, return it and refuse wrong ones, for single uploads and for multipart ones as a whole
-(``tests/core/test_objects_s3.py`` shows it). What each does otherwise than S3 itself:
+(``tests/core/objects/s3/test_store.py`` shows it). What each does otherwise than S3 itself:
 
 * MinIO stores no checksum that was not sent. It takes no key with a part of more than 255 bytes or with ``.`` and ``..``,
   ignores ``If-Match`` when an object is copied, cannot copy parts into an upload with a checksum, and takes any
@@ -26,8 +26,8 @@ import pytest
 from botocore.config import Config
 from pydantic import SecretStr
 
-from cts_core.checksum import crc64nvme_text
-from cts_core.sections import S3Settings
+from cts_core.config.sections import S3Settings
+from cts_core.worker.checksum import crc64nvme_text
 from tests.services.server import MissingError, ServerProcess, installing, need_program
 
 ACCESS_KEY, SECRET = "cts-test-key", "cts-test-secret-of-nobody"

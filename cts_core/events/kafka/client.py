@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from cts_core.sections import KafkaSettings
+from cts_core.config.sections import KafkaSettings
 
 CONNECT_SECONDS = 5.0
 """How long a client looks for the brokers, and then for the topic."""

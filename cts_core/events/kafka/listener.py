@@ -16,10 +16,10 @@ import time
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka import client
 from cts_core.events.publisher import Nudge
-from cts_core.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from functools import partial
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka import client
 from cts_core.model.event import JobEvent
-from cts_core.sections import KafkaSettings
 
 MAX_WAITING = 1000
 """Events that may wait for their acknowledgement; more than that are refused."""

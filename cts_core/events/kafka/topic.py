@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka.listener import KafkaListener
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.publisher import Nudge
 from cts_core.model.event import JobEvent
-from cts_core.sections import KafkaSettings
 
 
 class KafkaTopic:

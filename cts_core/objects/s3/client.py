@@ -18,10 +18,10 @@ from botocore.httpsession import get_cert_path
 from botocore.session import Session
 from urllib3.exceptions import InsecureRequestWarning
 
+from cts_core.config.sections import S3Settings
 from cts_core.errors import UnavailableError
 from cts_core.objects.paths import split_path
-from cts_core.objects.s3_errors import ConditionError, PassingError, translate, unavailable
-from cts_core.sections import S3Settings
+from cts_core.objects.s3.errors import ConditionError, PassingError, translate, unavailable
 
 THREADS = 16
 """Requests by botocore that go on at once."""

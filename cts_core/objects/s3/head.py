@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from cts_core.objects.s3_api import persist, trust
-from cts_core.objects.s3_errors import PassingError, unavailable
-from cts_core.sections import S3Settings
-from cts_core.worker.sigv4 import Signer, quoted
+from cts_core.config.sections import S3Settings
+from cts_core.objects.s3.client import persist, trust
+from cts_core.objects.s3.errors import PassingError, unavailable
+from cts_core.worker.s3.sigv4 import Signer, quoted
 
 CONNECTIONS = 16
 """Requests that go on at once, of all callers together."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cts_core.objects.paths import split_path
-from cts_core.objects.s3_api import Api
-from cts_core.objects.s3_errors import unavailable
-from cts_core.objects.s3_object import DEFAULT_TYPE
+from cts_core.objects.s3.client import Api
+from cts_core.objects.s3.errors import unavailable
+from cts_core.objects.s3.metadata import DEFAULT_TYPE
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 
 MAX_KEYS = 1000

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from cts_core.objects.paths import split_path
-from cts_core.objects.s3_object import CRC_HEADER
+from cts_core.objects.s3.metadata import CRC_HEADER
 
 MAX_LIFETIME = timedelta(days=7)
 """As long as S3 lets a link live."""

@@ -11,15 +11,15 @@ from typing import Any, Self
 from botocore.exceptions import BotoCoreError
 
 from cts_core.errors import ChecksumMismatchError
-from cts_core.objects.s3_api import TRIES, Api, pause
-from cts_core.objects.s3_errors import (
+from cts_core.objects.s3.client import TRIES, Api, pause
+from cts_core.objects.s3.errors import (
     ConditionError,
     PassingError,
     PastEndError,
     translate,
     unavailable,
 )
-from cts_core.objects.s3_object import etag_in
+from cts_core.objects.s3.metadata import etag_in
 from cts_core.worker.checksum import PIECE
 
 _PARTIAL = 206

@@ -6,10 +6,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
+from cts_core.config.sections import S3Settings
 from cts_core.errors import ConfigError
-from cts_core.objects.s3_api import make_client
-from cts_core.objects.s3_errors import CLOCK, CREDENTIALS, REGION, code_of
-from cts_core.sections import S3Settings
+from cts_core.objects.s3.client import make_client
+from cts_core.objects.s3.errors import CLOCK, CREDENTIALS, REGION, code_of
 
 
 def check_access(settings: S3Settings) -> Any:  # noqa: ANN401 - botocore has no types

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
+from cts_core.config.sections import S3Settings
 from cts_core.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -26,9 +27,8 @@ from cts_core.errors import (
 )
 from cts_core.model.base import utc_now
 from cts_core.objects.paths import join_path, split_path
-from cts_core.objects.s3_api import Api
-from cts_core.objects.s3_check import check_access
-from cts_core.objects.s3_errors import (
+from cts_core.objects.s3.client import Api
+from cts_core.objects.s3.errors import (
     ILLEGAL,
     ConditionError,
     PastEndError,
@@ -37,16 +37,16 @@ from cts_core.objects.s3_errors import (
     not_found,
     refused,
 )
-from cts_core.objects.s3_head import Answer, HeadClient
-from cts_core.objects.s3_list import MAX_KEYS, list_keys
-from cts_core.objects.s3_object import DEFAULT_TYPE, crc_in, describe
-from cts_core.objects.s3_presign import Output, PresignedPost, presigned_gets, presigned_posts
-from cts_core.objects.s3_read import ObjectBody
-from cts_core.objects.s3_upload import Upload
+from cts_core.objects.s3.head import Answer, HeadClient
+from cts_core.objects.s3.listing import MAX_KEYS, list_keys
+from cts_core.objects.s3.metadata import DEFAULT_TYPE, crc_in, describe
+from cts_core.objects.s3.presign import Output, PresignedPost, presigned_gets, presigned_posts
+from cts_core.objects.s3.read import ObjectBody
+from cts_core.objects.s3.startup_check import check_access
+from cts_core.objects.s3.upload import Upload
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
-from cts_core.sections import S3Settings
 from cts_core.worker.checksum import Crc64Nvme
-from cts_core.worker.sigv4 import query
+from cts_core.worker.s3.sigv4 import query
 
 _PROBE = ".cts-write-probe"
 _OK = 200

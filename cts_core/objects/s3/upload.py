@@ -19,9 +19,9 @@ from cts_core.errors import (
     IllegalParameterError,
     UnavailableError,
 )
-from cts_core.objects.s3_api import Api
-from cts_core.objects.s3_errors import ConditionError, NoUploadError
-from cts_core.objects.s3_object import crc_in, etag_in
+from cts_core.objects.s3.client import Api
+from cts_core.objects.s3.errors import ConditionError, NoUploadError
+from cts_core.objects.s3.metadata import crc_in, etag_in
 from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
 
 PART = 8 << 20

@@ -9,9 +9,9 @@ from typing import Any
 from cts_core.model.job import MetaValue
 from cts_core.model.record import AuditEntry
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_documents as documents
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import literal, upsert
+from cts_core.records.mongo import documents
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.schema import literal, upsert
 from cts_core.records.store import MAX_AUDIT
 
 

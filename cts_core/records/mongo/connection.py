@@ -26,9 +26,9 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, RecordTooLargeError, UnavailableError
-from cts_core.records.mongo_schema import prepare
-from cts_core.sections import MongoSettings
+from cts_core.records.mongo.schema import prepare
 
 POOL = 50
 """Connections to each server at the most."""

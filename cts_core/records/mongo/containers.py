@@ -12,11 +12,10 @@ from pymongo.errors import BulkWriteError
 from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerOutcome, ContainerRecord, ContainerTransition
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_documents as documents
-from cts_core.records import mongo_newer
-from cts_core.records.mongo_admin import check_job
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import BY_STATE, IS_LIVE, literal, upsert
+from cts_core.records.mongo import documents, forward_compat
+from cts_core.records.mongo.audit import check_job
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.schema import BY_STATE, IS_LIVE, literal, upsert
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
@@ -49,14 +48,14 @@ async def records(db: Collections, job_id: str) -> list[ContainerRecord]:
     found = await db.subjobs.find({"id": job_id}, {"_id": 0}).sort("sub_id").to_list()
     if not found:
         return await of_job(db, job_id)
-    return await db.parse(lambda: list(map(mongo_newer.container, found)))
+    return await db.parse(lambda: list(map(forward_compat.container, found)))
 
 
 async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
     """One of a job's containers. Raises NoSuchContainerError."""
     found = await db.subjobs.find_one({"id": job_id, "sub_id": number}, {"_id": 0})
     if found is not None:
-        return await db.parse(lambda: mongo_newer.container(found))
+        return await db.parse(lambda: forward_compat.container(found))
     for container in await records(db, job_id):
         if container.sub_id == number:
             return container
@@ -80,7 +79,7 @@ async def of_job(db: Collections, job_id: str) -> list[ContainerRecord]:
     Each is where its job is. Exit codes are stored for all of them together.
     """
     found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
-    job = mongo_newer.summary(documents.found(found, job_id))
+    job = forward_compat.summary(documents.found(found, job_id))
     stored = await db.exitcodes.find_one({"id": job_id})
     codes: list[int | None] = stored["exit_codes"] if stored else []
     steps = [ContainerTransition(state=step.state, time=step.time) for step in job.transition_times]
@@ -125,7 +124,7 @@ async def states(db: Collections, job_id: str) -> list[JobState]:
     found = await db.subjobs.find({"id": job_id}, fields).sort("sub_id").to_list()
     if not found:
         return [container.state for container in await of_job(db, job_id)]
-    return [mongo_newer.state(container) for container in found]
+    return [forward_compat.state(container) for container in found]
 
 
 async def count_live(db: Collections, user: str) -> int:

@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
-from cts_core.model.files import to_input_files, to_outputs
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
     HTCondorDetails,
@@ -40,6 +39,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
+from cts_core.model.unvalidated import to_input_files, to_outputs
 from cts_core.states import JobState
 
 Document = Mapping[str, Any]

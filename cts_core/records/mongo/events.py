@@ -10,11 +10,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 
 from cts_core.model.event import JobEvent
-from cts_core.records import mongo_documents as documents
-from cts_core.records import mongo_newer
-from cts_core.records.mongo_admin import check_job
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import (
+from cts_core.records.mongo import documents, forward_compat
+from cts_core.records.mongo.audit import check_job
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.schema import (
     BY_ID,
     BY_RECORDING,
     ENDED,
@@ -65,7 +64,7 @@ async def unsent(db: Collections, limit: int, recorded_before: datetime | None) 
         .to_list(),
         db.jobs.find(left_behind, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
     )
-    events = mongo_newer.known((job for jobs in found for job in jobs), _oldest_unsent)
+    events = forward_compat.known((job for jobs in found for job in jobs), _oldest_unsent)
     events = [event for event in events if event.recorded_at < before]
     return sorted(events, key=lambda event: (event.recorded_at, event.job_id))[:limit]
 
@@ -130,7 +129,7 @@ async def _read(
     cursor = await db.jobs.aggregate(pipeline(condition, when, limit), hint=dict(index))
     found = await cursor.to_list()
 
-    return await db.parse(lambda: mongo_newer.known(found, _event))
+    return await db.parse(lambda: forward_compat.known(found, _event))
 
 
 def _event(raw: RawBSONDocument) -> JobEvent:

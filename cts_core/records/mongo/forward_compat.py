@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 
 from cts_core.errors import NewerRecordError
 from cts_core.model.record import ContainerRecord, JobRecord, JobSummary
-from cts_core.records import mongo_documents as documents
+from cts_core.records.mongo import documents
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pymongo.errors import DuplicateKeyError
 
 from cts_core.errors import CTSError, ImageDigestExistsError, ImageTagExistsError
 from cts_core.model.image import Image
-from cts_core.records.mongo_connection import Collections
+from cts_core.records.mongo.connection import Collections
 
 
 async def add(db: Collections, image: Image) -> None:

@@ -13,11 +13,10 @@ from pymongo.errors import DuplicateKeyError
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_containers, mongo_newer
-from cts_core.records import mongo_documents as documents
-from cts_core.records.mongo_admin import change, check_job
-from cts_core.records.mongo_connection import Collections, too_large
-from cts_core.records.mongo_schema import (
+from cts_core.records.mongo import containers, documents, forward_compat
+from cts_core.records.mongo.audit import change, check_job
+from cts_core.records.mongo.connection import Collections, too_large
+from cts_core.records.mongo.schema import (
     BY_ID,
     BY_KEY,
     BY_PARENT,
@@ -66,9 +65,7 @@ async def insert(
     document = await db.parse(lambda: documents.from_job(job, idempotency, sole_folder=sole_folder))
     if len(document.raw) > MAX_NEW_BYTES:
         raise too_large()
-    await mongo_containers.insert(
-        db, mongo_containers.born(job.id, count, job.transition_times[0].time)
-    )
+    await containers.insert(db, containers.born(job.id, count, job.transition_times[0].time))
     try:
         # An insert that can ask the server for the time. The new _id matches nothing, so that it never updates.
         await db.jobs.update_one(
@@ -88,10 +85,10 @@ async def insert(
         # Another took the key in between, or has the folder; else the job's own id is taken.
         known = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
         if known is not None and known.job_id != job.id:
-            await mongo_containers.delete(db, job.id)
+            await containers.delete(db, job.id)
             return known
         if sole_folder and await _is_folder_taken(db, job):
-            await mongo_containers.delete(db, job.id)
+            await containers.delete(db, job.id)
             raise FolderTakenError(job.job_input.output_dir) from None
         raise
     return None
@@ -125,17 +122,17 @@ async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob
 async def get(db: Collections, job_id: str) -> JobRecord:
     """A whole job."""
     found = documents.found(await db.jobs.find_one({"id": job_id}, {"_cts.audit": 0}), job_id)
-    return await db.parse(lambda: mongo_newer.record(found))
+    return await db.parse(lambda: forward_compat.record(found))
 
 
 async def summary(db: Collections, job_id: str) -> JobSummary:
     """A job without its files."""
-    return mongo_newer.summary(await _without_files(db, job_id))
+    return forward_compat.summary(await _without_files(db, job_id))
 
 
 async def drivable(db: Collections, job_id: str) -> JobSummary:
     """The same. Raises NewerRecordError, too, when it asks for anything that we do not know."""
-    return mongo_newer.understood(await _without_files(db, job_id))
+    return forward_compat.understood(await _without_files(db, job_id))
 
 
 async def _without_files(db: Collections, job_id: str) -> RawBSONDocument:
@@ -150,7 +147,7 @@ async def resubmissions(
     condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(BY_PARENT))
     found = await cursor.sort(CREATED).limit(limit).to_list()
-    return await db.parse(lambda: mongo_newer.summaries(found))
+    return await db.parse(lambda: forward_compat.summaries(found))
 
 
 async def live(db: Collections, cluster: Cluster | None) -> list[JobSummary]:
@@ -167,7 +164,7 @@ async def unadopted(db: Collections) -> list[JobSummary]:
 async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobSummary]:
     found = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
     # Sorted here: the server would sort whole documents, with all their files.
-    jobs = await db.parse(lambda: mongo_newer.drivable(found))
+    jobs = await db.parse(lambda: forward_compat.drivable(found))
     return sorted(jobs, key=lambda job: (job.transition_times[0].time, job.id))
 
 
@@ -183,7 +180,7 @@ async def ended(
     }
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
     found = await cursor.sort(UPDATED).limit(limit).to_list()
-    return await db.parse(lambda: mongo_newer.summaries(found))
+    return await db.parse(lambda: forward_compat.summaries(found))
 
 
 async def ended_among(db: Collections, job_ids: Collection[str], before: datetime) -> set[str]:
@@ -211,7 +208,7 @@ async def transition(
     """Move a job, if it is where it is expected to be."""
     news = await db.parse(lambda: documents.from_outcome(outcome)) if outcome else {}
     if new in TERMINAL:
-        await mongo_containers.gather_exit_codes(db, job_id)
+        await containers.gather_exit_codes(db, job_id)
     step = documents.transition(new, time, trans_id)
     appended = {
         **{name: literal(value) for name, value in step.items()},

@@ -12,10 +12,9 @@ from pymongo import ASCENDING, DESCENDING
 
 from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_documents as documents
-from cts_core.records import mongo_newer
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import (
+from cts_core.records.mongo import documents, forward_compat
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.schema import (
     BY_CREATION,
     BY_LABEL,
     BY_STATE,
@@ -153,7 +152,7 @@ async def page(db: Collections, query: JobQuery) -> JobPage:
     found = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
     shown = found[: query.limit]
     return JobPage(
-        jobs=await db.parse(lambda: mongo_newer.summaries(shown)),
+        jobs=await db.parse(lambda: forward_compat.summaries(shown)),
         next=_position(shown[-1], listing.column) if len(found) > len(shown) else None,
         is_cut=is_cut,
     )

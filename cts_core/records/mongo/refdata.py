@@ -15,8 +15,8 @@ from cts_core.model.refdata import (
     ReferenceDataState,
 )
 from cts_core.model.site import Cluster
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_schema import literal
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.schema import literal
 
 
 async def add(db: Collections, refdata: AdminReferenceData) -> None:

@@ -24,20 +24,15 @@ from cts_core.model.record import (
 from cts_core.model.refdata import AdminReferenceData, AdminReferenceDataStatus, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.worker import Claim, ContainerId
-from cts_core.records import (
-    mongo_admin,
-    mongo_containers,
-    mongo_events,
-    mongo_images,
-    mongo_jobs,
-    mongo_listing,
-    mongo_refdata,
-    mongo_workers,
-)
-from cts_core.records.mongo_connection import Connection
+from cts_core.records.mongo import audit as mongo_admin
+from cts_core.records.mongo import containers as mongo_containers
+from cts_core.records.mongo import events as mongo_events
+from cts_core.records.mongo import images, jobs, listing, workers
+from cts_core.records.mongo import refdata as mongo_refdata
+from cts_core.records.mongo.connection import Connection
 from cts_core.records.store import IdempotentJob
 from cts_core.states import JobState
-from cts_core.worker.failpoint import failpoint
+from cts_core.worker.failpoints import failpoint
 
 
 class MongoStore(Connection):
@@ -54,49 +49,49 @@ class MongoStore(Connection):
         """See the port."""
         failpoint("store:before")
         async with self.use() as db:
-            had = await mongo_jobs.insert(db, job, containers, idempotency, sole_folder=sole_folder)
+            had = await jobs.insert(db, job, containers, idempotency, sole_folder=sole_folder)
         failpoint("store:after")
         return had
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.find_idempotent(db, user, key)
+            return await jobs.find_idempotent(db, user, key)
 
     async def get_job(self, job_id: str) -> JobRecord:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.get(db, job_id)
+            return await jobs.get(db, job_id)
 
     async def get_summary(self, job_id: str) -> JobSummary:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.summary(db, job_id)
+            return await jobs.summary(db, job_id)
 
     async def get_drivable(self, job_id: str) -> JobSummary:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.drivable(db, job_id)
+            return await jobs.drivable(db, job_id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See the port."""
         async with self.use() as db:
-            return await mongo_listing.page(db, query)
+            return await listing.page(db, query)
 
     async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.resubmissions(db, parent_ids, limit)
+            return await jobs.resubmissions(db, parent_ids, limit)
 
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_listing.counts(db, user)
+            return await listing.counts(db, user)
 
     async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.live(db, cluster)
+            return await jobs.live(db, cluster)
 
     async def live_containers(self, user: str) -> int:
         """See the port."""
@@ -106,7 +101,7 @@ class MongoStore(Connection):
     async def unadopted_jobs(self) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.unadopted(db)
+            return await jobs.unadopted(db)
 
     async def adopt(self, job_id: str) -> None:
         """See the port."""
@@ -153,7 +148,7 @@ class MongoStore(Connection):
     ) -> bool:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.transition(
+            return await jobs.transition(
                 db, job_id, expected, new, time=time, trans_id=trans_id, outcome=outcome
             )
 
@@ -190,26 +185,26 @@ class MongoStore(Connection):
     async def mark_cleaned(self, job_id: str) -> None:
         """See the port."""
         async with self.use() as db:
-            await mongo_jobs.mark_cleaned(db, job_id)
+            await jobs.mark_cleaned(db, job_id)
 
     async def ended_jobs(
         self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
     ) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.ended(db, before, clusters, limit)
+            return await jobs.ended(db, before, clusters, limit)
 
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.ended_among(db, job_ids, before)
+            return await jobs.ended_among(db, job_ids, before)
 
     async def take_leases(
         self, job_ids: Collection[str], owner: str, *, now: datetime, until: datetime
     ) -> set[str]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_jobs.take_leases(db, job_ids, owner, now, until)
+            return await jobs.take_leases(db, job_ids, owner, now, until)
 
     async def unsent(
         self, *, limit: int = 100, recorded_before: datetime | None = None
@@ -238,22 +233,22 @@ class MongoStore(Connection):
     async def add_image(self, image: Image) -> None:
         """See the port."""
         async with self.use() as db:
-            await mongo_images.add(db, image)
+            await images.add(db, image)
 
     async def find_image(self, name: str, *, digest: str | None, tag: str | None) -> Image | None:
         """See the port."""
         async with self.use() as db:
-            return await mongo_images.find(db, name, digest=digest, tag=tag)
+            return await images.find(db, name, digest=digest, tag=tag)
 
     async def list_images(self) -> list[Image]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_images.listing(db)
+            return await images.listing(db)
 
     async def delete_image(self, name: str, *, digest: str) -> bool:
         """See the port."""
         async with self.use() as db:
-            return await mongo_images.delete(db, name, digest)
+            return await images.delete(db, name, digest)
 
     async def add_refdata(self, refdata: AdminReferenceData) -> None:
         """See the port."""
@@ -314,22 +309,22 @@ class MongoStore(Connection):
     ) -> None:
         """See the port."""
         async with self.use() as db:
-            await mongo_workers.add_tokens(db, job_id, numbers, until=until)
+            await workers.add_tokens(db, job_id, numbers, until=until)
 
     async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
         """See the port."""
         async with self.use() as db:
-            return await mongo_workers.find_token(db, token_hash, now)
+            return await workers.find_token(db, token_hash, now)
 
     async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
         """See the port."""
         async with self.use() as db:
-            return await mongo_workers.claim(db, job_id, number, claim)
+            return await workers.claim(db, job_id, number, claim)
 
     async def claims(self, job_id: str) -> dict[int, Claim]:
         """See the port."""
         async with self.use() as db:
-            return await mongo_workers.claims(db, job_id)
+            return await workers.claims(db, job_id)
 
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from cts_core.model.worker import Claim, ContainerId
-from cts_core.records.mongo_admin import check_job
-from cts_core.records.mongo_connection import Collections
-from cts_core.records.mongo_containers import check_container
-from cts_core.records.mongo_schema import IS_LIVE
+from cts_core.records.mongo.audit import check_job
+from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.containers import check_container
+from cts_core.records.mongo.schema import IS_LIVE
 
 _CLAIM = "_cts.claim"
 

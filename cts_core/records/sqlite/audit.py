@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from cts_core.model.job import MetaValue
 from cts_core.model.record import AuditEntry
-from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite import rows
 from cts_core.records.store import MAX_AUDIT
 
 AUDIT = "SELECT entry FROM audit WHERE job_id = ? ORDER BY seq"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cts_core.errors import ResourceUnavailableError, UnavailableError
-from cts_core.records.sqlite_file import connect, error_code, is_locked, prepare
-from cts_core.records.sqlite_reserve import Reserve
+from cts_core.records.sqlite.disk_reserve import Reserve
+from cts_core.records.sqlite.migrate import connect, error_code, is_locked, prepare
 
 READERS = 4
 MAX_WAITING = 10_000

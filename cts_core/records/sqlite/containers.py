@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerRecord, ContainerTransition
-from cts_core.records import sqlite_rows as rows
-from cts_core.records.sqlite_admin import check_job
-from cts_core.records.sqlite_rows import News
-from cts_core.records.sqlite_schema import LIVE
+from cts_core.records.sqlite import rows
+from cts_core.records.sqlite.audit import check_job
+from cts_core.records.sqlite.rows import News
+from cts_core.records.sqlite.schema import LIVE
 from cts_core.states import JobState
 
 STATES = "SELECT state FROM containers WHERE job_id = ? ORDER BY number"

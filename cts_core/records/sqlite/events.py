@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
-from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite import rows
 from cts_core.states import JobState
 
 _END_OF_TIME = (1 << 63) - 1

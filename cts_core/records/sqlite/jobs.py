@@ -16,10 +16,10 @@ from typing import Self
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
 from cts_core.model.site import Cluster
-from cts_core.records import sqlite_containers, sqlite_events
-from cts_core.records import sqlite_rows as rows
-from cts_core.records.sqlite_rows import News
-from cts_core.records.sqlite_schema import LIVE, UNCLEANED
+from cts_core.records.sqlite import containers as sqlite_containers
+from cts_core.records.sqlite import events, rows
+from cts_core.records.sqlite.rows import News
+from cts_core.records.sqlite.schema import LIVE, UNCLEANED
 from cts_core.records.store import IdempotentJob
 from cts_core.states import TERMINAL, JobState
 
@@ -91,7 +91,7 @@ def insert(
     db.execute(statement, columns)
     db.execute("INSERT INTO job_inputs (job_id, files) VALUES (?, ?)", (job.id, new.input_files))
     for transition in job.transition_times:
-        sqlite_events.append(
+        events.append(
             db, job.id, transition.state, rows.to_number(transition.time), transition.trans_id
         )
     sqlite_containers.insert(db, job.id, new.containers, job.transition_times[0].time)
@@ -182,7 +182,7 @@ def transition(
         return False
     when = max(rows.to_number(time), row["updated"])
     db.execute("UPDATE jobs SET state = ?, updated = ? WHERE id = ?", (new.value, when, job_id))
-    sqlite_events.append(db, job_id, new, when, trans_id)
+    events.append(db, job_id, new, when, trans_id)
     if news:
         _add_outcome(db, job_id, news)
     if new in TERMINAL:

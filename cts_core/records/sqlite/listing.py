@@ -11,8 +11,8 @@ from typing import Any
 
 from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
 from cts_core.model.site import Cluster
-from cts_core.records import sqlite_jobs
-from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite import jobs as sqlite_jobs
+from cts_core.records.sqlite import rows
 from cts_core.states import TERMINAL, JobState
 
 COUNT = "SELECT count(*) FROM jobs WHERE cluster = :cluster AND state = :state"

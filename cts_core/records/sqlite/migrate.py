@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cts_core.errors import ConfigError, UnavailableError
-from cts_core.records.sqlite_schema import APPLICATION_ID, VERSION, upgrade
+from cts_core.records.sqlite.schema import APPLICATION_ID, VERSION, upgrade
 
 JOURNAL_BYTES = 16 << 20
 """What is kept of the write-ahead log's file once a burst of writes is over."""

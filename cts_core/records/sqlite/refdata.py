@@ -14,7 +14,7 @@ from cts_core.model.refdata import (
     ReferenceDataState,
 )
 from cts_core.model.site import Cluster
-from cts_core.records import sqlite_rows as rows
+from cts_core.records.sqlite import rows
 
 LISTING = "SELECT refdata FROM refdata ORDER BY registered_on, seq"
 

@@ -19,7 +19,6 @@ from pydantic_core import to_json
 
 from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
-from cts_core.model.files import read_input_files, read_outputs
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 from cts_core.model.record import (
@@ -31,7 +30,8 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
-from cts_core.records.sqlite_words import job_words
+from cts_core.model.unvalidated import read_input_files, read_outputs
+from cts_core.records.sqlite.search_text import job_words
 from cts_core.states import JobState
 
 PARSED = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from cts_core.records import sqlite_words
+from cts_core.records.sqlite import search_text
 
 APPLICATION_ID = 0x43545331
 """Marks a file as ours ("CTS1")."""
@@ -166,7 +166,7 @@ _TO_5 = (
 _Step = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _STEPS: Sequence[_Step] = (
     (_TO_1, None),
-    (_TO_2, sqlite_words.fill_in),
+    (_TO_2, search_text.fill_in),
     (_TO_3, None),
     (_TO_4, None),
     (_TO_5, None),

@@ -31,21 +31,16 @@ from cts_core.model.refdata import (
 )
 from cts_core.model.site import Cluster
 from cts_core.model.worker import Claim, ContainerId
-from cts_core.records import (
-    sqlite_admin,
-    sqlite_containers,
-    sqlite_events,
-    sqlite_images,
-    sqlite_jobs,
-    sqlite_listing,
-    sqlite_refdata,
-    sqlite_workers,
-)
-from cts_core.records.sqlite_connection import BUSY_SECONDS, Connections
-from cts_core.records.sqlite_rows import News
+from cts_core.records.sqlite import audit as sqlite_admin
+from cts_core.records.sqlite import containers as sqlite_containers
+from cts_core.records.sqlite import events as sqlite_events
+from cts_core.records.sqlite import images, jobs, listing, workers
+from cts_core.records.sqlite import refdata as sqlite_refdata
+from cts_core.records.sqlite.connection import BUSY_SECONDS, Connections
+from cts_core.records.sqlite.rows import News
 from cts_core.records.store import IdempotentJob
 from cts_core.states import JobState
-from cts_core.worker.failpoint import failpoint
+from cts_core.worker.failpoints import failpoint
 
 
 class SQLiteStore:
@@ -78,25 +73,23 @@ class SQLiteStore:
     ) -> IdempotentJob | None:
         """See the port."""
         await self._run(self._connections.check_room)
-        new = await self._run(
-            lambda: sqlite_jobs.NewJob.of(job, containers, sole_folder=sole_folder)
-        )
+        new = await self._run(lambda: jobs.NewJob.of(job, containers, sole_folder=sole_folder))
         failpoint("store:before")
-        known = await self._write(lambda db: sqlite_jobs.insert(db, new, idempotency))
+        known = await self._write(lambda db: jobs.insert(db, new, idempotency))
         failpoint("store:after")
         return known
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.find_idempotent(db, user, key))
+        return await self._read(lambda db: jobs.find_idempotent(db, user, key))
 
     async def get_job(self, job_id: str) -> JobRecord:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.get(db, job_id))
+        return await self._read(lambda db: jobs.get(db, job_id))
 
     async def get_summary(self, job_id: str) -> JobSummary:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.summary(db, job_id))
+        return await self._read(lambda db: jobs.summary(db, job_id))
 
     async def get_drivable(self, job_id: str) -> JobSummary:
         """See the port. A file that a newer version has written is not opened."""
@@ -104,19 +97,19 @@ class SQLiteStore:
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         """See the port."""
-        return await self._read(lambda db: sqlite_listing.page(db, query))
+        return await self._read(lambda db: listing.page(db, query))
 
     async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.resubmissions(db, parent_ids, limit))
+        return await self._read(lambda db: jobs.resubmissions(db, parent_ids, limit))
 
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """See the port."""
-        return await self._read(lambda db: sqlite_listing.counts(db, user))
+        return await self._read(lambda db: listing.counts(db, user))
 
     async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.live(db, cluster))
+        return await self._read(lambda db: jobs.live(db, cluster))
 
     async def live_containers(self, user: str) -> int:
         """See the port."""
@@ -146,11 +139,11 @@ class SQLiteStore:
 
     async def last_look(self, user: str) -> datetime | None:
         """See the port."""
-        return await self._read(lambda db: sqlite_listing.last_look(db, user))
+        return await self._read(lambda db: listing.last_look(db, user))
 
     async def set_last_look(self, user: str, time: datetime) -> None:
         """See the port."""
-        await self._write(lambda db: sqlite_listing.set_last_look(db, user, time))
+        await self._write(lambda db: listing.set_last_look(db, user, time))
 
     async def transition(
         self,
@@ -165,7 +158,7 @@ class SQLiteStore:
         """See the port."""
         news = await self._run(partial(News.of_job, outcome)) if outcome else None
         return await self._write(
-            lambda db: sqlite_jobs.transition(
+            lambda db: jobs.transition(
                 db, job_id, expected, new, time=time, trans_id=trans_id, news=news
             )
         )
@@ -201,17 +194,17 @@ class SQLiteStore:
 
     async def mark_cleaned(self, job_id: str) -> None:
         """See the port."""
-        await self._write(lambda db: sqlite_jobs.mark_cleaned(db, job_id))
+        await self._write(lambda db: jobs.mark_cleaned(db, job_id))
 
     async def ended_jobs(
         self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
     ) -> list[JobSummary]:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.ended(db, before, clusters, limit))
+        return await self._read(lambda db: jobs.ended(db, before, clusters, limit))
 
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
         """See the port."""
-        return await self._read(lambda db: sqlite_jobs.ended_among(db, job_ids, before))
+        return await self._read(lambda db: jobs.ended_among(db, job_ids, before))
 
     async def take_leases(
         self,
@@ -222,7 +215,7 @@ class SQLiteStore:
         until: datetime,
     ) -> set[str]:
         """See the port."""
-        return await self._write(lambda db: sqlite_jobs.take_leases(db, job_ids, owner, now, until))
+        return await self._write(lambda db: jobs.take_leases(db, job_ids, owner, now, until))
 
     async def unsent(
         self, *, limit: int = 100, recorded_before: datetime | None = None
@@ -247,19 +240,19 @@ class SQLiteStore:
 
     async def add_image(self, image: Image) -> None:
         """See the port."""
-        await self._write(lambda db: sqlite_images.add(db, image))
+        await self._write(lambda db: images.add(db, image))
 
     async def find_image(self, name: str, *, digest: str | None, tag: str | None) -> Image | None:
         """See the port."""
-        return await self._read(lambda db: sqlite_images.find(db, name, digest=digest, tag=tag))
+        return await self._read(lambda db: images.find(db, name, digest=digest, tag=tag))
 
     async def list_images(self) -> list[Image]:
         """See the port."""
-        return await self._read(sqlite_images.listing)
+        return await self._read(images.listing)
 
     async def delete_image(self, name: str, *, digest: str) -> bool:
         """See the port."""
-        return await self._write(lambda db: sqlite_images.delete(db, name, digest))
+        return await self._write(lambda db: images.delete(db, name, digest))
 
     async def add_refdata(self, refdata: AdminReferenceData) -> None:
         """See the port."""
@@ -309,21 +302,19 @@ class SQLiteStore:
         self, job_id: str, numbers: Mapping[str, int], *, now: datetime, until: datetime
     ) -> None:
         """See the port."""
-        await self._write(
-            lambda db: sqlite_workers.add_tokens(db, job_id, numbers, now=now, until=until)
-        )
+        await self._write(lambda db: workers.add_tokens(db, job_id, numbers, now=now, until=until))
 
     async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
         """See the port."""
-        return await self._read(lambda db: sqlite_workers.find_token(db, token_hash, now))
+        return await self._read(lambda db: workers.find_token(db, token_hash, now))
 
     async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
         """See the port."""
-        return await self._write(lambda db: sqlite_workers.claim(db, job_id, number, claim))
+        return await self._write(lambda db: workers.claim(db, job_id, number, claim))
 
     async def claims(self, job_id: str) -> dict[int, Claim]:
         """See the port."""
-        return await self._read(lambda db: sqlite_workers.claims(db, job_id))
+        return await self._read(lambda db: workers.claims(db, job_id))
 
     async def inactive_sites(self) -> set[Cluster]:
         """See the port."""

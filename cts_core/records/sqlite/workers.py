@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from cts_core.model.worker import Claim, ContainerId
-from cts_core.records import sqlite_containers
-from cts_core.records import sqlite_rows as rows
-from cts_core.records.sqlite_admin import check_job
-from cts_core.records.sqlite_schema import LIVE
+from cts_core.records.sqlite import containers, rows
+from cts_core.records.sqlite.audit import check_job
+from cts_core.records.sqlite.schema import LIVE
 
 FIND_TOKEN = f"""
 SELECT job_id, number FROM worker_tokens JOIN jobs ON jobs.id = worker_tokens.job_id
@@ -49,7 +48,7 @@ def claim(db: sqlite3.Connection, job_id: str, number: int, new: Claim) -> bool:
         "WHERE job_id = ? AND number = ?",
         (job_id, number),
     ).fetchone()
-    held = sqlite_containers.found(db, row, job_id, number)["claim"]
+    held = containers.found(db, row, job_id, number)["claim"]
     holder = Claim.model_validate_json(held) if held else None
     if not new.may_follow(holder):
         return False

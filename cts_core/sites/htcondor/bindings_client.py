@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 100
 """Calls that may wait for their turn; there is one at a time."""
-_PROGRAM = Path(__file__).with_name("bindings.py")
+_PROGRAM = Path(__file__).with_name("bindings_server.py")
 _LENGTH = struct.Struct(">I")
 _CLOSE_SECONDS = 5.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from cts_core.sites.htcondor.ads import GIVEN_UP, JOB_ID, Ad, Hold, Status
+from cts_core.sites.htcondor.classads import GIVEN_UP, JOB_ID, Ad, Hold, Status
 
 OURS = f"{JOB_ID} isnt undefined"
 """True of all processes of CTS."""

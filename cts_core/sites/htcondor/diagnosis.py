@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cts_core.sites.htcondor.ads import (
+from cts_core.sites.htcondor.classads import (
     Ad,
     Status,
     admin_words,

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.ads import ATTRIBUTES, GIVEN_UP, Ad, Status, read_ads
-from cts_core.sites.htcondor.expressions import among, these
-from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import ATTRIBUTES, GIVEN_UP, Ad, Status, read_ads
+from cts_core.sites.htcondor.constraints import among, these
 
 log = logging.getLogger(__name__)
 

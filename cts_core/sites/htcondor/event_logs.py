@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cts_core.sites.htcondor.ads import CONTAINER_NUMBER, JOB_ID, Ad, Key
-from cts_core.sites.htcondor.expressions import MAX_NAMED, any_cluster
-from cts_core.sites.htcondor.pool import Pool
-from cts_core.tasks import end
+from cts_core.concurrency import cancel_and_wait
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID, Ad, Key
+from cts_core.sites.htcondor.constraints import MAX_NAMED, any_cluster
 
 LOOK_SECONDS = 0.25
 """Between two looks at the sizes."""
@@ -58,7 +58,7 @@ class EventLogs:
 
     async def close(self) -> None:
         """Stop looking."""
-        await end(self._task)
+        await cancel_and_wait(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def follow(self, ads: Mapping[Key, Ad]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from datetime import datetime
 
 from cts_core.model.base import utc_now
-from cts_core.sites.htcondor.ads import ATTRIBUTES, CONTAINER_NUMBER, Ad, read_ads
-from cts_core.sites.htcondor.expressions import any_started
-from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import ATTRIBUTES, CONTAINER_NUMBER, Ad, read_ads
+from cts_core.sites.htcondor.constraints import any_started
 
 SLACK_SECONDS = 600
 """How much further back it is read than what is looked for can be: clocks of ours differ."""

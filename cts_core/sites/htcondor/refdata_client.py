@@ -10,6 +10,8 @@ import logging
 
 from pydantic import ValidationError
 
+from cts_core.backoff import Pauses
+from cts_core.config.sections import RefdataSettings
 from cts_core.errors import UnavailableError
 from cts_core.model.refdata import (
     AdminReferenceData,
@@ -19,9 +21,7 @@ from cts_core.model.refdata import (
 )
 from cts_core.model.service import REFDATA_SERVICE_NAME
 from cts_core.model.site import Cluster
-from cts_core.pauses import Pauses
-from cts_core.peer import Peer, RefusedError
-from cts_core.sections_refdata import RefdataSettings
+from cts_core.service_client import Peer, RefusedError
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import SITE_LIMITS, Cluster
 from cts_core.model.site import Site as SiteDescription
 from cts_core.plan import ContainerPlan
-from cts_core.sites.htcondor.ads import (
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import (
     ATTRIBUTES,
     CANCELED_REASON,
     CONTAINER_NUMBER,
@@ -35,8 +36,7 @@ from cts_core.sites.htcondor.ads import (
     measured,
     read_ads,
 )
-from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.expressions import (
+from cts_core.sites.htcondor.constraints import (
     OURS,
     UNENDED,
     WITHOUT_FILES,
@@ -44,12 +44,11 @@ from cts_core.sites.htcondor.expressions import (
     any_started,
     of_group,
 )
-from cts_core.sites.htcondor.follow import Follower
+from cts_core.sites.htcondor.diagnosis import job_words, survey_words
+from cts_core.sites.htcondor.event_logs import EventLogs
 from cts_core.sites.htcondor.history import before, remembered
-from cts_core.sites.htcondor.operators import job_words, survey_words
-from cts_core.sites.htcondor.pool import Pool
-from cts_core.sites.htcondor.staging import StagingService
-from cts_core.sites.htcondor.submission import (
+from cts_core.sites.htcondor.refdata_client import StagingService
+from cts_core.sites.htcondor.submit_description import (
     NUMBER,
     NodeSetup,
     check_user,
@@ -57,6 +56,7 @@ from cts_core.sites.htcondor.submission import (
     submit_description,
     token_name,
 )
+from cts_core.sites.htcondor.tracker import Follower
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import JobState
 

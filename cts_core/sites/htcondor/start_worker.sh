@@ -45,4 +45,4 @@ with tarfile.open(fileobj=io.BytesIO(content)) as archive:
     printf '%s\n' "CTS: the code of the worker cannot be used:" "$said" >&2
     exit 1
 }
-exec "$python" -I -S "$code/cts_core/worker/start_node.py"
+exec "$python" -I -S "$code/cts_core/worker/node/__main__.py"

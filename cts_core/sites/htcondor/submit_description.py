@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobSummary
-from cts_core.sections import HTCondorSettings, S3Settings
-from cts_core.sites.htcondor.ads import CONTAINER_NUMBER, JOB_ID
-from cts_core.sites.htcondor.archive import WorkerArchive
-from cts_core.sites.htcondor.expressions import of_group, quoted
+from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID
+from cts_core.sites.htcondor.constraints import of_group, quoted
+from cts_core.sites.htcondor.worker_archive import WorkerArchive
 
 NUMBER = "container_number"
 """The variable of the submit description, and the one column of its itemdata."""

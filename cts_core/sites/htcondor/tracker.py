@@ -14,11 +14,12 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
-from cts_core.aside import aside
+from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
-from cts_core.sites.htcondor.ads import (
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import (
     ATTRIBUTES,
     CANCELED_REASON,
     GIVEN_UP,
@@ -36,11 +37,10 @@ from cts_core.sites.htcondor.ads import (
     most_hopeful,
     read_ads,
 )
-from cts_core.sites.htcondor.doubles import Doubles, Holders
-from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.expressions import MAX_NAMED, among, these
+from cts_core.sites.htcondor.constraints import MAX_NAMED, among, these
+from cts_core.sites.htcondor.duplicates import Doubles, Holders
+from cts_core.sites.htcondor.event_logs import EventLogs
 from cts_core.sites.htcondor.history import remembered
-from cts_core.sites.htcondor.pool import Pool
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 
@@ -151,11 +151,11 @@ class Follower:
     async def _queue(self, job_ids: set[str]) -> tuple[dict[Key, Ad], list[Ad]]:
         """The ads of these jobs, one for each container that is in the queue, and those that were given up."""
         rows = await self._pool.call("query", constraint=among(job_ids), attributes=ATTRIBUTES)
-        jobs, given_up = await aside(_sorted_out, rows, job_ids)
+        jobs, given_up = await run_in_pool(_sorted_out, rows, job_ids)
         self._seen |= dict.fromkeys(jobs, utc_now())
         _forget(self._seen)
         settled = [await self._doubles.settled(job_id, ads) for job_id, ads in jobs.items()]
-        found = await aside(_by_container, settled)
+        found = await run_in_pool(_by_container, settled)
         for key in found:
             self._missing.pop(key, None)
         return found, given_up

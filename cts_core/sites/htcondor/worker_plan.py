@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from cts_core.config.settings import Settings
 from cts_core.model.record import JobSummary
 from cts_core.plan import ContainerPlan
-from cts_core.settings import Settings
 from cts_core.sites.local.images import HowToRun
-from cts_core.sites.local.plans import worker_plan
+from cts_core.sites.local.worker_plan import worker_plan
 from cts_core.sites.site import PlanMaker
 from cts_core.worker.plan import WorkerPlan
 

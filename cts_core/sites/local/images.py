@@ -10,13 +10,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from cts_core.config.sections import LocalSettings
 from cts_core.errors import IllegalParameterError, ResourceUnavailableError, UnsupportedError
-from cts_core.images.host import check_program, program_file
 from cts_core.images.names import HOST_PREFIX
+from cts_core.images.programs import check_program, program_file
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
-from cts_core.sections import LocalSettings
-from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.base import RuntimeFault
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, Found, probe
 
 _ASK_AGAIN_SECONDS = 30.0

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from cts_core.sites.site import Log, LogStream
-from cts_core.worker.spool import ContainerFolder
+from cts_core.worker.container_folder import ContainerFolder
 
 _PIECE = 1 << 18
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cts_core.worker.spool import (
+from cts_core.worker.container_folder import (
     CANCELED,
     ContainerFolder,
     read_json,

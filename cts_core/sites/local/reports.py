@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cts_core.model.base import utc_now
-from cts_core.model.files import to_outputs
 from cts_core.model.record import ContainerOutcome, ContainerTransition
-from cts_core.sites.local.spawn import worker_log
+from cts_core.model.unvalidated import to_outputs
+from cts_core.sites.local.launcher import worker_log
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
+from cts_core.worker.container_folder import PLAN, ContainerFolder, boot_id
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import kill_tagged
-from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.table import remove_left
-from cts_core.worker.spool import PLAN, ContainerFolder, boot_id
+from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.by_name import remove_left
+from cts_core.worker.runtimes.processes import kill_tagged
 
 log = logging.getLogger(__name__)
 

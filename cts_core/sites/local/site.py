@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cts_core.config.settings import LocalSettings
 from cts_core.errors import (
     ConfigError,
     IllegalParameterError,
@@ -29,10 +30,9 @@ from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
-from cts_core.settings import LocalSettings
 from cts_core.sites.local.images import HowToRun, LocalImages
+from cts_core.sites.local.launcher import Spawner
 from cts_core.sites.local.logs import open_spooled
-from cts_core.sites.local.plans import worker_plan
 from cts_core.sites.local.queue import Queue
 from cts_core.sites.local.reports import (
     bury,
@@ -41,12 +41,12 @@ from cts_core.sites.local.reports import (
     read_report,
     worker_status,
 )
-from cts_core.sites.local.spawn import Spawner
+from cts_core.sites.local.worker_plan import worker_plan
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.s3_keys import S3Keys
-from cts_core.worker.spool import PLAN, ContainerFolder, write_json
-from cts_core.worker.unpack import Limits
+from cts_core.worker.archives import Limits
+from cts_core.worker.container_folder import PLAN, ContainerFolder, write_json
+from cts_core.worker.s3.credentials import S3Keys
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from cts_core.config.settings import LocalSettings
 from cts_core.model.record import JobSummary
 from cts_core.objects.paths import join_path
 from cts_core.plan import ContainerPlan
-from cts_core.settings import LocalSettings
 from cts_core.sites.local.images import HowToRun
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan

@@ -8,10 +8,10 @@ import time
 from contextlib import suppress
 from typing import Mapping
 
-from cts_core.worker.run import LOG_TYPE
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_refusals import Gone, S3Error
-from cts_core.worker.transfer import Passing
+from cts_core.worker.container.runner import LOG_TYPE
+from cts_core.worker.http.client import Passing
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.errors import Gone, S3Error
 
 log = logging.getLogger(__name__)
 

@@ -11,17 +11,10 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, Callable, ContextManager, Iterable, Mapping, Protocol, TypeVar, Union
 
-from cts_core.worker.directory import Directory, DirectoryError
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.logs import BoundedLog
-from cts_core.worker.outputs import collect, disk_is_full, fault_in_path
-from cts_core.worker.plan import Input, WorkerPlan
-from cts_core.worker.runtimes.container import Pause, RuntimeFault
-from cts_core.worker.runtimes.failures import TOO_LONG
-from cts_core.worker.runtimes.table import RUNTIMES, begin_removal_of_orphans
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.spool import (
+from cts_core.worker.container.logs import BoundedLog
+from cts_core.worker.container.outputs import collect, disk_is_full, fault_in_path
+from cts_core.worker.container.supervisor import Ended, Stop, Watch
+from cts_core.worker.container_folder import (
     INPUTS,
     OUTPUTS,
     STREAMS,
@@ -30,7 +23,14 @@ from cts_core.worker.spool import (
     now,
     remove_tree,
 )
-from cts_core.worker.watch import Ended, Stop, Watch
+from cts_core.worker.objects.directory import Directory, DirectoryError
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.plan import Input, WorkerPlan
+from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.by_name import RUNTIMES, begin_removal_of_orphans
+from cts_core.worker.runtimes.errors import TOO_LONG
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.errors import S3Error
 
 LOG_TYPE = "text/plain; charset=utf-8"
 _TICK_SECONDS = 0.1

@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import IO, Sequence
 
-from cts_core.worker.connection import Haste
-from cts_core.worker.logs import BoundedLog
+from cts_core.worker.container.logs import BoundedLog
+from cts_core.worker.container_folder import ContainerFolder
+from cts_core.worker.http.connection import Haste
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.readable import readable_bytes
-from cts_core.worker.runtimes.container import Container
-from cts_core.worker.spool import ContainerFolder
+from cts_core.worker.runtimes.base import Container
+from cts_core.worker.units import readable_bytes
 
 TICK_SECONDS = 0.1
 """Between looks for a cancel and at the clock."""

@@ -9,7 +9,7 @@ from typing import Dict, Generator, Iterable
 from urllib.parse import urlsplit
 
 from cts_core.worker.checksum import PIECE, Buffer
-from cts_core.worker.connection import Connection, Haste, SecureConnection
+from cts_core.worker.http.connection import Connection, Haste, SecureConnection
 
 MAX_ANSWER = 1 << 20
 """Bytes that are read of an answer that is no object."""

@@ -8,11 +8,11 @@ import json
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..")))
 sys.path.append(sys.argv[1])
 
-from cts_core.worker.forkserver import serve  # the path had to be set first
-from cts_core.worker.s3_keys import S3Keys
+from cts_core.worker.local.forkserver import serve  # the path had to be set first
+from cts_core.worker.s3.credentials import S3Keys
 
 given = sys.stdin.read()
 serve(int(sys.argv[2]), S3Keys(**json.loads(given)) if given else None)

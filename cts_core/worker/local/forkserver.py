@@ -14,9 +14,9 @@ import socket
 import sys
 import traceback
 
-from cts_core.worker.local import main
-from cts_core.worker.s3_keys import S3Keys
-from cts_core.worker.spool import WORKER_LOG, ContainerFolder
+from cts_core.worker.container_folder import WORKER_LOG, ContainerFolder
+from cts_core.worker.local.main import main
+from cts_core.worker.s3.credentials import S3Keys
 
 _MAX_REQUEST = 1 << 14
 """Bytes; more than the longest path."""

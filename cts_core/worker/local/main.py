@@ -9,17 +9,17 @@ import time
 from contextlib import nullcontext, suppress
 from typing import Any, ContextManager, Mapping
 
-from cts_core.worker import processes
-from cts_core.worker.directory import Directory
-from cts_core.worker.failpoint import failpoint
+from cts_core.worker.container.runner import Objects, Worker
+from cts_core.worker.container.supervisor import Stop
+from cts_core.worker.container_folder import PLAN, ContainerFolder
+from cts_core.worker.failpoints import failpoint
+from cts_core.worker.objects.directory import Directory
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.run import Objects, Worker
-from cts_core.worker.runtimes.container import Pause
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.spool import PLAN, ContainerFolder
-from cts_core.worker.watch import Stop
+from cts_core.worker.runtimes import processes
+from cts_core.worker.runtimes.base import Pause
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.errors import S3Error
 
 _RESULT_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 66, 0.1, 10.0
 """A result that cannot be written, for want of space, is tried this often; the pauses, in seconds, double."""

@@ -3,8 +3,8 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..")))
 
-from cts_core.worker.node import main  # the path had to be set first
+from cts_core.worker.node.main import main  # the path had to be set first
 
 sys.exit(main(os.environ))

@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
+from cts_core.worker.http.client import Grant, Http, Passing, Refused, Untrusted
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
+from cts_core.worker.s3.errors import S3Error
 
 MAX_PAUSE_SECONDS = 600.0
 """The most between two tries."""

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
-from cts_core.worker.connection import Haste
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from cts_core.worker.service import RemoteGrants, Service
-from cts_core.worker.spool import ContainerFolder
-from cts_core.worker.transfer import Http
+from cts_core.worker.container_folder import ContainerFolder
+from cts_core.worker.http.client import Http
+from cts_core.worker.http.connection import Haste
+from cts_core.worker.node.api_client import RemoteGrants, Service
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
 
 SILENCE_SECONDS = 60.0
 """For how long a server may stay silent."""

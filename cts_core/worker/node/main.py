@@ -17,20 +17,20 @@ import uuid
 from dataclasses import replace
 from typing import Any, Mapping
 
-from cts_core.worker import processes
-from cts_core.worker.assignment import Assignment, AssignmentError
-from cts_core.worker.failpoint import failpoint
-from cts_core.worker.live_logs import LiveLogs
+from cts_core.worker.container.log_uploader import LiveLogs
+from cts_core.worker.container.runner import Objects, Stopped, Worker
+from cts_core.worker.container.supervisor import Stop
+from cts_core.worker.container_folder import STREAMS, ContainerFolder
+from cts_core.worker.failpoints import failpoint
+from cts_core.worker.node.api_client import RefusalError, ServiceError
+from cts_core.worker.node.environment import Assignment, AssignmentError
+from cts_core.worker.node.reporter import Reporter
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.reporter import Reporter
-from cts_core.worker.run import Objects, Stopped, Worker
-from cts_core.worker.runtimes.choice import choose_runtime
-from cts_core.worker.runtimes.container import Pause, RuntimeFault
-from cts_core.worker.runtimes.table import remove_left
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.service import RefusalError, ServiceError
-from cts_core.worker.spool import STREAMS, ContainerFolder
-from cts_core.worker.watch import Stop
+from cts_core.worker.runtimes import processes
+from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.by_name import remove_left
+from cts_core.worker.runtimes.detect import choose_runtime
+from cts_core.worker.s3.errors import S3Error
 
 log = logging.getLogger(__name__)
 

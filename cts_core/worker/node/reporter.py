@@ -13,9 +13,9 @@ from collections import deque
 from contextlib import contextmanager
 from typing import Any, Deque, Iterator, Mapping
 
-from cts_core.worker.live_logs import LiveLogs
-from cts_core.worker.service import RefusalError, Service, ServiceError, backoff
-from cts_core.worker.spool import legible, now
+from cts_core.worker.container.log_uploader import LiveLogs
+from cts_core.worker.container_folder import legible, now
+from cts_core.worker.node.api_client import RefusalError, Service, ServiceError, backoff
 
 log = logging.getLogger(__name__)
 

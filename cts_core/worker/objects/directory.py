@@ -16,9 +16,16 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Generator, Iterator, List
 
 from cts_core.worker.checksum import PIECE, Crc64Nvme
-from cts_core.worker.object import DEFAULT_TYPE, MISMATCH, MISSING, STORED, ObjectInfo, describe
-from cts_core.worker.sidecar import Sidecar, Sidecars, identity_of, remove
-from cts_core.worker.tree import (
+from cts_core.worker.objects.info import (
+    DEFAULT_TYPE,
+    MISMATCH,
+    MISSING,
+    STORED,
+    ObjectInfo,
+    describe,
+)
+from cts_core.worker.objects.sidecar import Sidecar, Sidecars, identity_of, remove
+from cts_core.worker.objects.tree import (
     Away,
     BucketNotFound,
     Corrupt,
@@ -35,7 +42,7 @@ from cts_core.worker.tree import (
     split,
     translated,
 )
-from cts_core.worker.writer import Writer, write_all
+from cts_core.worker.objects.writer import Writer, write_all
 
 __all__ = [
     "DEFAULT_TYPE",

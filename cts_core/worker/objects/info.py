@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cts_core.worker.sidecar import Sidecar, identity_of
+from cts_core.worker.objects.sidecar import Sidecar, identity_of
 
 STORED, MISSING, MISMATCH = "stored", "missing", "mismatch"
 DEFAULT_TYPE = "application/octet-stream"

@@ -8,9 +8,9 @@ import uuid
 from typing import BinaryIO
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
-from cts_core.worker.object import ObjectInfo, describe
-from cts_core.worker.sidecar import Sidecar, Sidecars, discard, identity_of
-from cts_core.worker.tree import Away, Corrupt, Tree, translated
+from cts_core.worker.objects.info import ObjectInfo, describe
+from cts_core.worker.objects.sidecar import Sidecar, Sidecars, discard, identity_of
+from cts_core.worker.objects.tree import Away, Corrupt, Tree, translated
 
 _TICK_NS = 2_000_000_000
 """As coarse as a file system's times may be."""

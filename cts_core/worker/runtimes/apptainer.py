@@ -11,15 +11,15 @@ import os
 import subprocess
 from signal import SIGCONT, SIGKILL
 
-from cts_core.worker import processes
+from cts_core.worker.container_folder import STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG
-from cts_core.worker.runtimes import cli, kept
-from cts_core.worker.runtimes.container import Exit, Pause, mounts, open_up
-from cts_core.worker.runtimes.descendants import Descendants
-from cts_core.worker.runtimes.failures import start_failure
+from cts_core.worker.runtimes import command as cli
+from cts_core.worker.runtimes import image_cache, processes
+from cts_core.worker.runtimes.base import Exit, Pause, mounts, open_up
+from cts_core.worker.runtimes.errors import start_failure
+from cts_core.worker.runtimes.process_tree import Descendants
+from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
-from cts_core.worker.spool import STREAMS, ContainerFolder
 
 _VARIABLE = "APPTAINERENV_"
 """What begins so reaches the container: the option for it splits values at commas."""
@@ -36,7 +36,7 @@ _END = 4096
 
 def image_file(plan: WorkerPlan) -> str:
     """The file that an image is kept in."""
-    return kept.image_file(plan.image_folder, _digest(plan))
+    return image_cache.image_file(plan.image_folder, _digest(plan))
 
 
 def _digest(plan: WorkerPlan) -> str:
@@ -84,7 +84,7 @@ class ApptainerContainer(Descendants):
 
         folder, most = self._plan.image_folder, self._plan.image_bytes
         # Held until this process ends.
-        self._image = kept.keep(folder, _digest(self._plan), fetch, most, pause)
+        self._image = image_cache.keep(folder, _digest(self._plan), fetch, most, pause)
 
     def place(self, text: str) -> str:
         """See Container."""

@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Callable, Protocol
 
+from cts_core.worker.container_folder import INPUTS, OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.spool import INPUTS, OUTPUTS, ContainerFolder
 
 Pause = Callable[[float], None]
 """Waits for so many seconds; raises when nobody needs the container any more."""

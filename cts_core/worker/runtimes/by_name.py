@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Callable, Mapping
 
+from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.apptainer import ApptainerContainer
-from cts_core.worker.runtimes.commands import remove_container
-from cts_core.worker.runtimes.container import Container
-from cts_core.worker.runtimes.engine import EngineContainer
+from cts_core.worker.runtimes.base import Container
+from cts_core.worker.runtimes.docker import EngineContainer
+from cts_core.worker.runtimes.docker_cli import remove_container
 from cts_core.worker.runtimes.host import HostContainer
 from cts_core.worker.runtimes.orphans import begin_removal
-from cts_core.worker.spool import ContainerFolder
 
 LEFT_SECONDS = 30.0
 """The patience with a runtime that is to remove what is left."""

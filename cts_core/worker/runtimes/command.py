@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
-from cts_core.worker.processes import become_container
-from cts_core.worker.runtimes.container import Pause, RuntimeFault
-from cts_core.worker.runtimes.failures import TOO_LONG
+from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.errors import TOO_LONG
+from cts_core.worker.runtimes.processes import become_container
 
 PASSED_ON = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),

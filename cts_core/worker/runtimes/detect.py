@@ -10,7 +10,7 @@ import stat
 from dataclasses import replace
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.base import RuntimeFault
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, probe
 
 

@@ -16,12 +16,12 @@ from contextlib import suppress
 from signal import SIGKILL, Signals
 from typing import Any
 
+from cts_core.worker.container_folder import OUTPUTS, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG
-from cts_core.worker.readable import readable_bytes
-from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes import command as cli
+from cts_core.worker.runtimes.base import Exit, Pause, RuntimeFault, open_up
 from cts_core.worker.runtimes.cgroup import Cgroup
-from cts_core.worker.runtimes.commands import (
+from cts_core.worker.runtimes.docker_cli import (
     PID_FILE,
     create_command,
     name_of,
@@ -29,11 +29,11 @@ from cts_core.worker.runtimes.commands import (
     reclaim_command,
     remove_container,
 )
-from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, open_up
-from cts_core.worker.runtimes.failures import start_failure
-from cts_core.worker.runtimes.holder import Holder
+from cts_core.worker.runtimes.errors import start_failure
+from cts_core.worker.runtimes.liveness import Holder
+from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
-from cts_core.worker.spool import OUTPUTS, STREAMS, ContainerFolder
+from cts_core.worker.units import readable_bytes
 
 _KILLED = 128 + SIGKILL
 _TRIES = 3

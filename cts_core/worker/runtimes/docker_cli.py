@@ -13,11 +13,11 @@ import re
 import time
 from typing import Mapping
 
+from cts_core.worker.container_folder import OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG
-from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.container import RuntimeFault, as_seen, mounts
-from cts_core.worker.spool import OUTPUTS, ContainerFolder
+from cts_core.worker.runtimes import command as cli
+from cts_core.worker.runtimes.base import RuntimeFault, as_seen, mounts
+from cts_core.worker.runtimes.processes import TAG
 
 LABEL = "cts.container"
 """The label whose value is the container's tag."""

@@ -9,11 +9,11 @@ import subprocess
 from signal import SIGKILL
 from typing import Mapping
 
+from cts_core.worker.container_folder import OUTPUTS, SCRATCH, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.processes import TAG
-from cts_core.worker.runtimes.container import Exit, Pause, RuntimeFault, mounts
-from cts_core.worker.runtimes.descendants import Descendants
-from cts_core.worker.spool import OUTPUTS, SCRATCH, ContainerFolder
+from cts_core.worker.runtimes.base import Exit, Pause, RuntimeFault, mounts
+from cts_core.worker.runtimes.process_tree import Descendants
+from cts_core.worker.runtimes.processes import TAG
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _PIECE = 1 << 20

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import Callable, Iterator
 
-from cts_core.worker.runtimes.container import Pause
+from cts_core.worker.runtimes.base import Pause
 
 _IMAGE, _PART, _LOCK = ".sif", ".sif.part", ".lock"
 _LOCK_SECONDS = 0.5

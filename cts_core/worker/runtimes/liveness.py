@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 
-from cts_core.worker.spool import boot_id
+from cts_core.worker.container_folder import boot_id
 
 PLACE, NAME = "cts.place", "cts.holder"
 """The labels of a container that say from where its holder can be seen, and the holder's name there."""

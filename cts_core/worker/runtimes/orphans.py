@@ -13,10 +13,10 @@ import traceback
 from contextlib import suppress
 from typing import Sequence
 
-from cts_core.worker.processes import become_container
-from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.holder import NAME, PLACE, is_gone, place
+from cts_core.worker.runtimes import command as cli
+from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.liveness import NAME, PLACE, is_gone, place
+from cts_core.worker.runtimes.processes import become_container
 
 _PATIENCE_SECONDS = 60.0
 """With each of the three commands."""

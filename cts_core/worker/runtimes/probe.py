@@ -14,12 +14,12 @@ import uuid
 from dataclasses import dataclass
 from typing import Sequence
 
+from cts_core.worker.container_folder import INPUTS, OUTPUTS, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import cli
+from cts_core.worker.runtimes import command as cli
 from cts_core.worker.runtimes.apptainer import exec_command, image_file
-from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.engine import EngineContainer
-from cts_core.worker.spool import INPUTS, OUTPUTS, STREAMS, ContainerFolder
+from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.docker import EngineContainer
 
 IMAGE_RUNTIMES = ("docker", "podman", "apptainer")
 """In the order in which they are preferred."""

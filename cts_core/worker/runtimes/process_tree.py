@@ -7,7 +7,7 @@ import resource
 import subprocess
 from typing import Mapping, Sequence
 
-from cts_core.worker import processes
+from cts_core.worker.runtimes import processes
 
 
 class Descendants:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Sequence
 
-from cts_core.worker.runtimes import cli
-from cts_core.worker.runtimes.container import Pause, RuntimeFault
-from cts_core.worker.runtimes.failures import is_temporary, pull_failure
+from cts_core.worker.runtimes import command as cli
+from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.errors import is_temporary, pull_failure
 
 PULL_SECONDS = 3 * 3600.0
 """What fetching an image may take."""

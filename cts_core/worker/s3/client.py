@@ -6,13 +6,13 @@ import os
 import time
 from typing import Callable
 
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.object import DEFAULT_TYPE
-from cts_core.worker.s3_download import Download
-from cts_core.worker.s3_requests import Grants, S3Requests
-from cts_core.worker.s3_upload import Stored, Upload
-from cts_core.worker.transfer import Http
-from cts_core.worker.tree import full, is_full
+from cts_core.worker.http.client import Http
+from cts_core.worker.objects.info import DEFAULT_TYPE
+from cts_core.worker.objects.tree import full, is_full
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.s3.download import Download
+from cts_core.worker.s3.requests import Grants, S3Requests
+from cts_core.worker.s3.upload import Stored, Upload
 
 AT_ONCE = 10
 """Requests that are under way at once, each with a piece of bytes in memory."""

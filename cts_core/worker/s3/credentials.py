@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, Mapping
 from urllib.parse import urlsplit
 
-from cts_core.worker.connection import Haste
-from cts_core.worker.sigv4 import Signer, query, quoted
-from cts_core.worker.transfer import Grant, Http
+from cts_core.worker.http.client import Grant, Http
+from cts_core.worker.http.connection import Haste
+from cts_core.worker.s3.sigv4 import Signer, query, quoted
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from functools import partial
 from typing import BinaryIO, Callable, Dict, List
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.s3_refusals import Changed, Gone, S3Error, Unranged
-from cts_core.worker.s3_requests import S3Requests
-from cts_core.worker.transfer import Passing
-from cts_core.worker.tree import is_full
+from cts_core.worker.http.client import Passing
+from cts_core.worker.objects.tree import is_full
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.s3.errors import Changed, Gone, S3Error, Unranged
+from cts_core.worker.s3.requests import S3Requests
 
 RANGE = 64 << 20
 """Bytes that are asked for at once, of an object that has more than two such."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cts_core.worker.transfer import Passing, Refused
+from cts_core.worker.http.client import Passing, Refused
 
 
 class S3Error(Exception):

@@ -11,9 +11,9 @@ import time
 from contextlib import closing, contextmanager
 from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
 
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.s3_refusals import S3Error, Unranged, meaning
-from cts_core.worker.transfer import Grant, Http, Passing, Refused, Untrusted
+from cts_core.worker.http.client import Grant, Http, Passing, Refused, Untrusted
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.s3.errors import S3Error, Unranged, meaning
 
 PATIENCE_SECONDS = 900.0
 """For how long an object is tried without any progress."""

@@ -9,10 +9,10 @@ from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Mapping
 
 from cts_core.worker.checksum import PIECE, Crc64Nvme
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.s3_refusals import Gone, S3Error, meaning
-from cts_core.worker.s3_requests import S3Requests
-from cts_core.worker.transfer import Passing, Refused
+from cts_core.worker.http.client import Passing, Refused
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.s3.errors import Gone, S3Error, meaning
+from cts_core.worker.s3.requests import S3Requests
 
 PART = 16 << 20
 """Bytes of each part of an upload; a smaller file goes in one request. More where that makes too many parts."""

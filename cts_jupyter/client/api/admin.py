@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, Unpack
 
-from cts_jupyter import words
-from cts_jupyter.answers import Answer, JobCount, JobDetails, JobPage, S3File, Transition
-from cts_jupyter.calls.base import given, in_path
-from cts_jupyter.calls.listing import JobFilters, as_query
-from cts_jupyter.calls.refdata import AdminRefdataCalls
+from cts_jupyter import formatting
+from cts_jupyter.client.api.base import given, in_path
+from cts_jupyter.client.api.listing import JobFilters, as_query
+from cts_jupyter.client.api.refdata import AdminRefdataCalls
+from cts_jupyter.client.models import Answer, JobCount, JobDetails, JobPage, S3File, Transition
 
 
 class AdminTransition(Transition):
@@ -117,7 +117,7 @@ class AdminCalls(AdminRefdataCalls):
 
     def send_unsent(self, *, notification_age: timedelta | None = None) -> UnsentNotifications:
         """Send messages that were due so long ago, and have not been acknowledged."""
-        age = None if notification_age is None else words.iso_duration(notification_age)
+        age = None if notification_age is None else formatting.iso_duration(notification_age)
         answer = self._transport.json(
             "POST", "admin/unsent_notifications", params=given(notification_age=age)
         )

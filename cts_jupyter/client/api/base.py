@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from cts_core.errors import ErrorKind
-from cts_jupyter.transport import CTSConnectionError, CTSRequestError, Transport
+from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError, Transport
 
 
 class Calls:

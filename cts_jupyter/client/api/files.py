@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cts_core.checksum import PIECE, Crc64Nvme
-from cts_jupyter.answers import ObjectPage, StoredObject
-from cts_jupyter.calls.base import Calls, given
-from cts_jupyter.transport import (
+from cts_core.worker.checksum import PIECE, Crc64Nvme
+from cts_jupyter.client.api.base import Calls, given
+from cts_jupyter.client.models import ObjectPage, StoredObject
+from cts_jupyter.client.transport import (
     SLOW_READ_SECONDS,
     TRIES,
     CTSClientError,

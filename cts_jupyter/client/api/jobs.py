@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cts_jupyter import words
-from cts_jupyter.answers import (
+from cts_jupyter import formatting
+from cts_jupyter.client.api.base import Calls, as_json, given, in_path, lacks_path, unknown_outcome
+from cts_jupyter.client.event_stream import EventStream
+from cts_jupyter.client.models import (
     CheckResult,
     Container,
     JobDetails,
@@ -18,9 +20,7 @@ from cts_jupyter.answers import (
     JobOutputs,
     JobStatus,
 )
-from cts_jupyter.calls.base import Calls, as_json, given, in_path, lacks_path, unknown_outcome
-from cts_jupyter.events import EventStream
-from cts_jupyter.transport import SLOW_READ_SECONDS, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.transport import SLOW_READ_SECONDS, CTSConnectionError, CTSRequestError
 
 _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
@@ -58,7 +58,7 @@ class JobCalls(Calls):
         body = given(
             failed=failed,
             memory=memory,
-            runtime=None if runtime is None else words.iso_duration(runtime),
+            runtime=None if runtime is None else formatting.iso_duration(runtime),
             output_dir=output_dir,
         )
         path = f"jobs/{in_path(job_id)}/resubmit"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
-from cts_jupyter.answers import JobCount, JobPage, JobPreview
-from cts_jupyter.calls.base import Calls, given
+from cts_jupyter.client.api.base import Calls, given
+from cts_jupyter.client.models import JobCount, JobPage, JobPreview
 
 
 class JobFilters(TypedDict, total=False):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cts_jupyter.answers import Answer, Transition
-from cts_jupyter.calls.base import Calls, given, in_path
+from cts_jupyter.client.api.base import Calls, given, in_path
+from cts_jupyter.client.models import Answer, Transition
 
 
 class RefdataStatus(Answer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cts_jupyter.answers import Health, Image, Readiness, Root, Site, WhoAmI
-from cts_jupyter.calls.base import Calls, given, in_path
+from cts_jupyter.client.api.base import Calls, given, in_path
+from cts_jupyter.client.models import Health, Image, Readiness, Root, Site, WhoAmI
 
 
 class ServiceCalls(Calls):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
-from cts_jupyter import words
+from cts_jupyter import formatting
 
 MAX_OUTPUTS = 20
 """Outputs that a snapshot names; the job has them all."""
@@ -23,7 +23,7 @@ MAX_FAILED_NAMED = 10
 _COUNTED = (
     ("failed", frozenset({JobState.ERROR, *(s for s in JobState if s.startswith("error_"))})),
     ("cancelled", frozenset({JobState.CANCELING, JobState.CANCELED})),
-    ("waiting", words.WAITING),
+    ("waiting", formatting.WAITING),
 )
 _FACT = "margin:2px 0"
 _FRAME = "border:1px solid #999;border-radius:4px;padding:8px 12px"
@@ -83,23 +83,23 @@ class CardData:
     def elapsed(self) -> timedelta:
         """From the submission to the end, or to now."""
         start, last = self.transitions[0][1], self.transitions[-1][1]
-        return (last if words.has_ended(self.state) else datetime.now(UTC)) - start
+        return (last if formatting.has_ended(self.state) else datetime.now(UTC)) - start
 
     @property
     def state_words(self) -> str:
         """The state for people."""
-        return words.say_job(self.state, self.counts)
+        return formatting.say_job(self.state, self.counts)
 
     @property
     def short_id(self) -> str:
         """Enough of the id for people."""
-        return words.short_id(self.job_id)
+        return formatting.short_id(self.job_id)
 
 
 def say_progress(counts: Mapping[str, int], total: int) -> str:
     """``3 of 5 containers done, 1 failed, 1 running``."""
     done = counts.get(JobState.COMPLETE, 0)
-    parts = [f"{done:,} of {words.plural(total, 'container')} done"]
+    parts = [f"{done:,} of {formatting.plural(total, 'container')} done"]
     rest = sum(counts.values()) - done
     for name, states in _COUNTED:
         number = sum(count for state, count in counts.items() if state in states)
@@ -116,9 +116,9 @@ def say_request(card: CardData) -> str:
     # Where outputs are is said with them.
     where = "" if card.outputs else f"; outputs into {card.output_dir}"
     return (
-        f"{words.plural(card.input_files, 'file')} in {words.plural(card.containers, 'container')}, each with "
-        f"{words.plural(card.cpus, 'cpu')}, {words.say_size(card.memory)} and up to "
-        f"{words.say_duration(card.runtime)}, at {card.cluster}{where}"
+        f"{formatting.plural(card.input_files, 'file')} in {formatting.plural(card.containers, 'container')}, each with "
+        f"{formatting.plural(card.cpus, 'cpu')}, {formatting.say_size(card.memory)} and up to "
+        f"{formatting.say_duration(card.runtime)}, at {card.cluster}{where}"
     )
 
 
@@ -126,9 +126,9 @@ def say_usage(card: CardData) -> str:
     """What was used, as far as it is known."""
     used = []
     if card.max_memory:
-        used.append(f"{words.say_size(card.max_memory)} of memory at most")
+        used.append(f"{formatting.say_size(card.max_memory)} of memory at most")
     if card.cpu_hours is not None:
-        used.append(f"{words.say_duration(timedelta(hours=card.cpu_hours))} of cpu time")
+        used.append(f"{formatting.say_duration(timedelta(hours=card.cpu_hours))} of cpu time")
     return f"Used {' and '.join(used)}" if used else ""
 
 
@@ -150,7 +150,9 @@ def say_failure(card: CardData) -> list[str]:
     if len(failure.containers) > 1:
         named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
         more = ", ..." if len(failure.containers) > MAX_FAILED_NAMED else ""
-        lines.append(f"{words.plural(len(failure.containers), 'container')} failed: {named}{more}")
+        lines.append(
+            f"{formatting.plural(len(failure.containers), 'container')} failed: {named}{more}"
+        )
     return lines
 
 
@@ -160,7 +162,7 @@ def _relative(path: str, folder: str) -> str:
 
 def card_text(card: CardData) -> str:
     """The card for a terminal."""
-    took = words.say_duration(card.elapsed)
+    took = formatting.say_duration(card.elapsed)
     lines = [
         f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
         f"  {card.user} at {card.service}; {say_request(card)}",
@@ -174,7 +176,7 @@ def card_text(card: CardData) -> str:
         lines += [f"    {line}" for line in card.failure.stderr.splitlines()]
     lines += [f"  Warning: {warning}" for warning in card.warnings]
     if card.outputs:
-        lines.append(f"  {words.plural(len(card.outputs), 'output')} in {card.output_dir}")
+        lines.append(f"  {formatting.plural(len(card.outputs), 'output')} in {card.output_dir}")
         shown = [
             (_relative(path, card.output_dir), crc) for path, crc in card.outputs[:MAX_OUTPUTS]
         ]
@@ -197,7 +199,7 @@ def _outputs_html(card: CardData) -> str:
     )
     hidden = len(card.outputs) - MAX_OUTPUTS
     more = _fact(f"and {hidden:,} more: %cts files {card.short_id}") if hidden > 0 else ""
-    title = f"{words.plural(len(card.outputs), 'output')} in {card.output_dir}"
+    title = f"{formatting.plural(len(card.outputs), 'output')} in {card.output_dir}"
     return (
         f"<details open><summary>{html.escape(title)}</summary><table><thead><tr><th>File</th>"
         f"<th>CRC64/NVME</th></tr></thead><tbody>{rows}</tbody></table>{more}</details>"
@@ -207,8 +209,8 @@ def _outputs_html(card: CardData) -> str:
 def _timeline_html(card: CardData) -> str:
     start = card.transitions[0][1]
     items = "".join(
-        f"<li>{html.escape(words.say_state(state))}: {words.say_time(time)} "
-        f"(+{words.say_duration(time - start)})</li>"
+        f"<li>{html.escape(formatting.say_state(state))}: {formatting.say_time(time)} "
+        f"(+{formatting.say_duration(time - start)})</li>"
         for state, time in card.transitions
     )
     return f"<details><summary>Timeline</summary><ol>{items}</ol></details>"
@@ -218,7 +220,7 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     """The snapshot. ``is_live`` says that the page's own server may know the job."""
     state = html.escape(card.state_words)
     image = html.escape(card.image)
-    took = words.say_duration(card.elapsed)
+    took = formatting.say_duration(card.elapsed)
     parts = [
         f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {took}</p>',
         _fact(f"Job {card.short_id} of {card.user} at {card.service}"),

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from IPython.core.getipython import get_ipython
 from IPython.display import display, update_display
 
-from cts_jupyter.transport import CTSClientError
-from cts_jupyter.widgets.card import CardData, card_html, card_text
+from cts_jupyter.client.transport import CTSClientError
+from cts_jupyter.notebook.card.card import CardData, card_html, card_text
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,24 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 
-from cts_jupyter import words
-from cts_jupyter.answers import S3File, StoredObject
-from cts_jupyter.listing import MISMATCH, MISSING, STORED, Verdict, file_table, verdict_table
-from cts_jupyter.magics.context import Context, is_path
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.files import name_some
-from cts_jupyter.magics.inputs import expand_paths
-from cts_jupyter.magics.outputs import add_family, check_family, find_outputs
-from cts_jupyter.magics.parser import Command, CommandParser
-from cts_jupyter.table import Table
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter import formatting
+from cts_jupyter.client.models import S3File, StoredObject
+from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.notebook.columns import (
+    MISMATCH,
+    MISSING,
+    STORED,
+    Verdict,
+    file_table,
+    verdict_table,
+)
+from cts_jupyter.notebook.magics.command import Command, CommandParser
+from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.files import name_some
+from cts_jupyter.notebook.magics.inputs import expand_paths
+from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
+from cts_jupyter.notebook.table import Table
 
 
 def _configure_checksum(parser: CommandParser) -> None:
@@ -36,11 +43,11 @@ def _run_checksum(context: Context, options: argparse.Namespace) -> Table[Stored
         }
         written = len(done)
         found = [done.get(file.path, file) for file in found]
-    notes = [f"{words.plural(written, 'checksum')} computed and stored"] if written else []
+    notes = [f"{formatting.plural(written, 'checksum')} computed and stored"] if written else []
     without = sum(file.checksum == MISSING for file in found)
     if without:
         notes.append(
-            f"{words.plural(without, 'file')} without a checksum; --write computes and stores it"
+            f"{formatting.plural(without, 'file')} without a checksum; --write computes and stores it"
         )
     return file_table(found, empty="No files given: nothing to do", notes=notes)
 
@@ -115,7 +122,7 @@ def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]
     if bad:
         named = name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])
         raise VerifyError(
-            f"{len(bad)} of {words.plural(len(verdicts), 'file')} not verified: {named}", table
+            f"{len(bad)} of {formatting.plural(len(verdicts), 'file')} not verified: {named}", table
         )
     return table
 

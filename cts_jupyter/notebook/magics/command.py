@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from cts_jupyter import words
-from cts_jupyter.magics.errors import MagicError
+from cts_jupyter import formatting
+from cts_jupyter.notebook.magics.errors import MagicError
 
 if TYPE_CHECKING:
-    from cts_jupyter.magics.context import Context
+    from cts_jupyter.notebook.magics.context import Context
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -87,9 +87,9 @@ def variable_name(text: str) -> str:
 
 
 def duration(text: str) -> timedelta:
-    """A length of time, see :func:`cts_jupyter.words.read_duration`."""
+    """A length of time, see :func:`cts_jupyter.formatting.read_duration`."""
     try:
-        return words.read_duration(text)
+        return formatting.read_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cts_jupyter.client import CTSClient
-from cts_jupyter.job import Job
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.expand import Namespace
-from cts_jupyter.session import JobReferenceError, Session, current_session
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.expansion import Namespace
+from cts_jupyter.notebook.session import JobReferenceError, Session, current_session
 
 
 @dataclass

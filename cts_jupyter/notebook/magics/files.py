@@ -7,27 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
-from cts_core.checksum import PIECE, Crc64Nvme
-from cts_jupyter import words
-from cts_jupyter.answers import StoredObject
-from cts_jupyter.globs import matches
-from cts_jupyter.listing import (
-    MISSING,
-    file_table,
-)
-from cts_jupyter.magics.context import Context, is_path
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.inputs import expand_paths
-from cts_jupyter.magics.outputs import (
+from cts_core.worker.checksum import PIECE, Crc64Nvme
+from cts_jupyter import formatting
+from cts_jupyter.client.models import StoredObject
+from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.notebook.columns import MISSING, file_table
+from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
+from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.globs import matches
+from cts_jupyter.notebook.magics.inputs import expand_paths
+from cts_jupyter.notebook.magics.outputs import (
     add_family,
     as_stored,
     check_family,
     find_outputs,
     local_names,
 )
-from cts_jupyter.magics.parser import Command, CommandParser, folder
-from cts_jupyter.table import Table
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter.notebook.table import Table
 
 _MAX_NAMED = 5
 
@@ -58,7 +55,7 @@ def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObj
         job = context.job(options.place)
         outputs = job.all_outputs() if options.family else job.outputs
         found, gone = as_stored(context, outputs)
-        where = f"of job {words.short_id(job.id)}"
+        where = f"of job {formatting.short_id(job.id)}"
         notes += [f"Not there any more: {path}" for path in gone]
     if options.glob:
         found = [file for file in found if _matches(file.path, options.glob)]
@@ -155,7 +152,7 @@ def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObjec
         ]
     except OSError as e:
         raise MagicError(f"A local file cannot be read: {e}") from None
-    notes = [f"{words.plural(len(same), 'file')} stored before, unchanged"] if same else []
+    notes = [f"{formatting.plural(len(same), 'file')} stored before, unchanged"] if same else []
     return file_table(stored, empty="No files to put", notes=notes)
 
 
@@ -230,7 +227,7 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
         if context.client.download(path, target) is None:
             unchecked.append(path)
     context.say(
-        f"{words.plural(len(sources) - len(same), 'file')} downloaded"
+        f"{formatting.plural(len(sources) - len(same), 'file')} downloaded"
         + (f", {len(same)} there already" if same else "")
     )
     if unchecked:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import Command, CommandParser
+from cts_jupyter.notebook.magics.command import Command, CommandParser
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
 
 _WORDS = """\
 JOB is a job's id, the beginning of one, $job, or - for your latest. PATH is bucket/key, and a folder ends in '/'.

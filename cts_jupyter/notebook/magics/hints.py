@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cts_core.errors import ErrorKind
-from cts_jupyter.answers import ImageHelp
-from cts_jupyter.transport import CTSClientError, CTSRequestError
+from cts_jupyter.client.models import ImageHelp
+from cts_jupyter.client.transport import CTSClientError, CTSRequestError
 
 _HINTS: dict[ErrorKind, str] = {
     ErrorKind.NO_TOKEN: "set KBASE_AUTH_TOKEN",

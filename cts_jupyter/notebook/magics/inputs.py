@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cts_jupyter.client import CTSClient
-from cts_jupyter.globs import literal_prefix, matches
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import CommandParser
+from cts_jupyter.notebook.magics.command import CommandParser
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.globs import literal_prefix, matches
 
 InputFile = str | dict[str, Any]
 """A path, or the contract's file object with its data id or checksum."""

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
-from cts_jupyter import words
-from cts_jupyter.answers import JobCount
-from cts_jupyter.job import Job
-from cts_jupyter.listing import count_table
-from cts_jupyter.logs import STREAMS, LogText, follow_log, read_log
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import Command, CommandParser, duration, key_value, positive
-from cts_jupyter.magics.why import explain
-from cts_jupyter.report import find_containers, has_failed
-from cts_jupyter.search import Wanted, find_jobs
-from cts_jupyter.seen import find_new
-from cts_jupyter.session import LATEST
-from cts_jupyter.table import Column, Table
+from cts_jupyter import formatting
+from cts_jupyter.client.logs import STREAMS, LogText, follow_log, read_log
+from cts_jupyter.client.lookups import find_containers, has_failed
+from cts_jupyter.client.models import JobCount
+from cts_jupyter.client.search import Wanted, find_jobs
+from cts_jupyter.notebook.columns import count_table
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.last_seen import find_new
+from cts_jupyter.notebook.magics.command import (
+    Command,
+    CommandParser,
+    duration,
+    key_value,
+    positive,
+)
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.why import explain
+from cts_jupyter.notebook.session import LATEST
+from cts_jupyter.notebook.table import Column, Table
 
 _MAX_FAILED_LOGS = 5
 FAILED = "failed"
@@ -35,7 +41,7 @@ def _configure_ls(parser: CommandParser) -> None:
         nargs="?",
         help="only jobs with this in id, image, folder, label or error",
     )
-    add("--state", metavar="S", help=f"one of {', '.join(words.STATE_NAMES)}")
+    add("--state", metavar="S", help=f"one of {', '.join(formatting.STATE_NAMES)}")
     add("--image", metavar="G", help="only jobs of this image, or whose image has this in its name")
     add("--label", metavar="K=V", type=key_value, action="append", help="only jobs with this label")
     add("--since", metavar="7d", type=duration, help="only jobs that changed since")
@@ -56,7 +62,7 @@ def _configure_ls(parser: CommandParser) -> None:
 
 def _took(job: Job) -> float:
     times = job.summary.transition_times
-    end = times[-1].time if words.has_ended(job.summary.state) else datetime.now(UTC)
+    end = times[-1].time if formatting.has_ended(job.summary.state) else datetime.now(UTC)
     return (end - times[0].time).total_seconds()
 
 
@@ -65,14 +71,14 @@ def _labels(job: Job) -> str:
 
 
 _COLUMNS: Sequence[Column[Job]] = [
-    Column("job", lambda j: words.short_id(j.id), lambda j: j.id),
-    Column("state", lambda j: words.say_state(j.summary.state), lambda j: j.summary.state),
+    Column("job", lambda j: formatting.short_id(j.id), lambda j: j.id),
+    Column("state", lambda j: formatting.say_state(j.summary.state), lambda j: j.summary.state),
     Column("image", lambda j: j.summary.job_input.image),
     Column("containers", lambda j: str(j.summary.job_input.num_containers),
            lambda j: j.summary.job_input.num_containers, is_number=True),
-    Column("submitted", lambda j: words.say_time(j.summary.transition_times[0].time),
+    Column("submitted", lambda j: formatting.say_time(j.summary.transition_times[0].time),
            lambda j: j.summary.transition_times[0].time),
-    Column("took", lambda j: words.say_seconds(_took(j)), _took, is_number=True),
+    Column("took", lambda j: formatting.say_seconds(_took(j)), _took, is_number=True),
     Column("outputs in", lambda j: j.summary.job_input.output_dir),
     Column("labels", _labels, lambda j: dict(j.summary.labels)),
     Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),
@@ -90,7 +96,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     return Wanted(
         text=options.text,
         image=options.image,
-        states=words.states_named(options.state) if options.state else None,
+        states=formatting.states_named(options.state) if options.state else None,
         labels=dict(options.label or ()),
         since=_since(options.since),
         by_creation=options.sort == _CREATED,
@@ -160,9 +166,12 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
     bad = [job for job in jobs if job.state != JobState.COMPLETE]
     if bad:
         named = "; ".join(
-            f"job {words.short_id(job.id)}: {words.say_state(job.state).lower()}" for job in bad
+            f"job {formatting.short_id(job.id)}: {formatting.say_state(job.state).lower()}"
+            for job in bad
         )
-        raise MagicError(f"Not complete: {named}. %cts why {words.short_id(bad[0].id)} says more")
+        raise MagicError(
+            f"Not complete: {named}. %cts why {formatting.short_id(bad[0].id)} says more"
+        )
 
 
 def _run_watch(context: Context, options: argparse.Namespace) -> None:
@@ -178,7 +187,7 @@ def _run_cancel(context: Context, options: argparse.Namespace) -> None:
     for job in jobs:
         job.cancel()
     for job in jobs:
-        context.say(f"Job {words.short_id(job.id)} is being cancelled")
+        context.say(f"Job {formatting.short_id(job.id)} is being cancelled")
 
 
 def _container(text: str) -> int | str:
@@ -223,7 +232,7 @@ def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:
     ]
     hidden = len(numbers) - len(texts)
     more = (
-        f"--- and {words.plural(hidden, 'container')} more: {numbers[len(texts) :]}"
+        f"--- and {formatting.plural(hidden, 'container')} more: {numbers[len(texts) :]}"
         if hidden
         else ""
     )
@@ -239,7 +248,7 @@ def _failed_containers(context: Context, job: Job) -> list[int]:
         failed = [container.number for container in containers if has_failed(container)]
     if not failed:
         raise MagicError(
-            f"No container of job {words.short_id(job.id)} has failed: it is {job.state}. "
+            f"No container of job {formatting.short_id(job.id)} has failed: it is {job.state}. "
             "-c N shows the log of container N"
         )
     return failed

@@ -13,16 +13,16 @@ from IPython.core.magic import (
     no_var_expand,
 )
 
-from cts_jupyter.connection import NoConnectionError
-from cts_jupyter.magics import checksums, files, jobs, refdata, service, submit
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.expand import Namespace, expand_words, split_words
-from cts_jupyter.magics.help import help_command
-from cts_jupyter.magics.hints import say_error
-from cts_jupyter.magics.parser import Command, split_arguments
-from cts_jupyter.resubmit import ResubmitError
-from cts_jupyter.transport import CTSClientError
+from cts_jupyter.client.resubmit import ResubmitError
+from cts_jupyter.client.transport import CTSClientError
+from cts_jupyter.discovery import NoConnectionError
+from cts_jupyter.notebook.magics import checksums, files, jobs, refdata, service, submit
+from cts_jupyter.notebook.magics.command import Command, split_arguments
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
+from cts_jupyter.notebook.magics.help import help_command
+from cts_jupyter.notebook.magics.hints import say_error
 
 _COMMANDS = (
     *submit.COMMANDS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cts_jupyter import words
-from cts_jupyter.answers import JobOutput, StoredObject
-from cts_jupyter.job import Job
-from cts_jupyter.magics.context import Context, is_path
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import CommandParser
+from cts_jupyter import formatting
+from cts_jupyter.client.models import JobOutput, StoredObject
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics.command import CommandParser
+from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.errors import MagicError
 
 
 def add_family(parser: CommandParser) -> None:
@@ -32,7 +32,7 @@ def find_outputs(job: Job, *, family: bool) -> list[JobOutput]:
     """The outputs that a job stands for. Raises MagicError when there are none."""
     outputs = job.all_outputs() if family else job.outputs
     if not outputs:
-        raise MagicError(f"Job {words.short_id(job.id)} has no outputs: it is {job.state}")
+        raise MagicError(f"Job {formatting.short_id(job.id)} has no outputs: it is {job.state}")
     return outputs
 
 

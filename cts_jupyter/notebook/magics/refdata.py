@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from cts_core.errors import ErrorKind
-from cts_jupyter.calls.refdata import Refdata
-from cts_jupyter.listing import refdata_table
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import Command, CommandParser
-from cts_jupyter.table import Table
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter.client.api.refdata import Refdata
+from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.notebook.columns import refdata_table
+from cts_jupyter.notebook.magics.command import Command, CommandParser
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.table import Table
 
 _EXISTS = ErrorKind.REFDATA_EXISTS.appcode
 

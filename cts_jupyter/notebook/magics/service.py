@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 
 from cts_core.errors import ErrorKind
-from cts_jupyter.answers import Image, Site
-from cts_jupyter.calls.base import given
-from cts_jupyter.listing import image_reference, image_table, site_table
-from cts_jupyter.logs import LogText
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.parser import Command, CommandParser
-from cts_jupyter.table import Table
-from cts_jupyter.transport import CTSRequestError
+from cts_jupyter.client.api.base import given
+from cts_jupyter.client.logs import LogText
+from cts_jupyter.client.models import Image, Site
+from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.notebook.columns import image_reference, image_table, site_table
+from cts_jupyter.notebook.magics.command import Command, CommandParser
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.table import Table
 
 _HOST = "host/"
 _DIGEST_TAKEN = ErrorKind.IMAGE_DIGEST_EXISTS.appcode

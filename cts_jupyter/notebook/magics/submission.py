@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from cts_jupyter import words
-from cts_jupyter.magics.arguments import (
+from cts_jupyter import formatting
+from cts_jupyter.notebook.magics.command import CommandParser, duration, key_value, positive
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.inputs import InputFile, configure_sources
+from cts_jupyter.notebook.placeholders import (
     ArgumentsError,
     ParsedArguments,
     parse_arguments,
     parse_value,
 )
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.inputs import InputFile, configure_sources
-from cts_jupyter.magics.parser import CommandParser, duration, key_value, positive
 
 
 @dataclass
@@ -101,7 +101,7 @@ def draft_from_options(
     except ArgumentsError as e:
         raise MagicError(f"{e}") from None
     if "runtime" in body:
-        body["runtime"] = words.iso_duration(body["runtime"])
+        body["runtime"] = formatting.iso_duration(body["runtime"])
     if options.label:
         body["labels"] = dict(options.label)
     if files:
@@ -126,10 +126,10 @@ def draft_from_yaml(tree: Mapping[str, Any]) -> Draft:
 
 def _yaml_runtime(value: object) -> object:
     try:
-        read = words.read_duration(str(value)) if isinstance(value, str) else value
+        read = formatting.read_duration(str(value)) if isinstance(value, str) else value
     except ValueError as e:
         raise MagicError(f"runtime: {e}") from None
-    return words.iso_duration(read) if isinstance(read, timedelta) else read
+    return formatting.iso_duration(read) if isinstance(read, timedelta) else read
 
 
 def _yaml_params(params: object, notes: list[str]) -> object:

@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from cts_core.states import JobState
-from cts_jupyter import words
-from cts_jupyter.answers import CheckResult, JobPreview, PlannedContainer
-from cts_jupyter.job import Job
-from cts_jupyter.magics.context import Context
-from cts_jupyter.magics.draft import (
+from cts_jupyter import formatting
+from cts_jupyter.client.models import CheckResult, JobPreview, PlannedContainer
+from cts_jupyter.client.resubmit import Changes, is_empty, resubmit
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
+from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.inputs import collect_inputs
+from cts_jupyter.notebook.magics.jobs import watch_jobs
+from cts_jupyter.notebook.magics.submission import (
     Draft,
     configure_draft,
     draft_from_options,
     draft_from_yaml,
     merge,
 )
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.inputs import collect_inputs
-from cts_jupyter.magics.jobs import watch_jobs
-from cts_jupyter.magics.parser import Command, CommandParser, duration
-from cts_jupyter.magics.yaml_cell import load_cell
-from cts_jupyter.resubmit import Changes, is_empty, resubmit
+from cts_jupyter.notebook.magics.yaml_cell import load_cell
 
 _REQUIRED = {
     "image": "IMAGE",
@@ -111,11 +111,11 @@ class CheckReport:
 
     def _lines(self) -> list[str]:
         result = self.result
-        containers = words.plural(len(result.containers), "container")
-        files = words.plural(result.input_file_count, "file")
+        containers = formatting.plural(len(result.containers), "container")
+        files = formatting.plural(result.input_file_count, "file")
         lines = [
             "This job can be submitted.",
-            f"{files} ({words.say_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            f"{files} ({formatting.say_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
             f"At most {result.cpu_hours:.3g} CPU hours",
             f"Image: {result.image.name}@{result.image.digest}",
         ]
@@ -125,13 +125,13 @@ class CheckReport:
             lines += [f"  {file.crc64nvme}  {file.file}" for file in container.files[:_SHOWN_FILES]]
             if len(container.files) > _SHOWN_FILES:
                 lines.append(
-                    f"  and {words.plural(len(container.files) - _SHOWN_FILES, 'file')} more"
+                    f"  and {formatting.plural(len(container.files) - _SHOWN_FILES, 'file')} more"
                 )
             if container.manifest is not None:
                 lines.append(f"  manifest: {container.manifest.splitlines()[:_SHOWN_FILES]}")
         if len(result.containers) > _SHOWN_CONTAINERS:
             hidden = len(result.containers) - _SHOWN_CONTAINERS
-            lines += ["", f"and {words.plural(hidden, 'container')} more, in .containers"]
+            lines += ["", f"and {formatting.plural(hidden, 'container')} more, in .containers"]
         lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
         lines += ["", *(f"Warning: {text}" for text in self.warnings)] if self.warnings else []
         return lines
@@ -159,7 +159,7 @@ def _require(context: Context, body: dict[str, Any]) -> None:
     missing = [key for key in _REQUIRED if not body.get(key)]
     if not missing:
         return
-    named = words.listed([_REQUIRED[key] if context.cell is None else key for key in missing])
+    named = formatting.listed([_REQUIRED[key] if context.cell is None else key for key in missing])
     verb = "is" if len(missing) == 1 else "are"
     hint = "see %cts help submit"
     if isinstance(body.get("image"), str) and set(missing) <= {"memory", "runtime"}:
@@ -174,13 +174,13 @@ def _suggestion(context: Context, image: str) -> str | None:
     if last is None:
         return None
     asked = (
-        f"--memory {words.say_size(last.job_input.memory).replace(' ', '')} "
-        f"--runtime {words.brief_duration(last.job_input.runtime)}"
+        f"--memory {formatting.say_size(last.job_input.memory).replace(' ', '')} "
+        f"--runtime {formatting.brief_duration(last.job_input.runtime)}"
     )
-    used = f", and used {words.say_size(last.max_memory)} at most" if last.max_memory else ""
+    used = f", and used {formatting.say_size(last.max_memory)} at most" if last.max_memory else ""
     return (
-        f"your last complete job with this image, {words.short_id(last.id)}, had {asked}, took "
-        f"{words.say_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
+        f"your last complete job with this image, {formatting.short_id(last.id)}, had {asked}, took "
+        f"{formatting.say_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
     )
 
 

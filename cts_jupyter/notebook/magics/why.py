@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cts_core.states import JobState
-from cts_jupyter import words
-from cts_jupyter.answers import Container, JobDetails
-from cts_jupyter.job import Job
-from cts_jupyter.logs import LogText
-from cts_jupyter.report import count_states, find_containers, find_failure, has_failed
-from cts_jupyter.session import Session
-from cts_jupyter.widgets.card import say_progress
+from cts_jupyter import formatting
+from cts_jupyter.client.logs import LogText
+from cts_jupyter.client.lookups import count_states, find_containers, find_failure, has_failed
+from cts_jupyter.client.models import Container, JobDetails
+from cts_jupyter.notebook.card.card import say_progress
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.session import Session
 
 _MAX_REASONS = 5
 _MAX_NUMBERS = 10
@@ -47,23 +47,23 @@ def explain(session: Session, job: Job) -> LogText:
 def _lines(
     session: Session, details: JobDetails, containers: Sequence[Container] | None
 ) -> Iterator[str]:
-    short = words.short_id(details.id)
+    short = formatting.short_id(details.id)
     since = details.transition_times[-1].time
     counts = count_states(session.client, details, containers)
-    state = words.say_job(details.state, counts)
+    state = formatting.say_job(details.state, counts)
     yield (
-        f"Job {short} ({details.job_input.image}) is: {state}, since {words.say_time(since)} "
-        f"({words.say_duration(datetime.now(UTC) - since)} ago)."
+        f"Job {short} ({details.job_input.image}) is: {state}, since {formatting.say_time(since)} "
+        f"({formatting.say_duration(datetime.now(UTC) - since)} ago)."
     )
     if details.parent_id is not None:
         yield (
-            f"It is a resubmission of job {words.short_id(details.parent_id)}; %cts files {short} --family "
+            f"It is a resubmission of job {formatting.short_id(details.parent_id)}; %cts files {short} --family "
             "shows the outputs of both as those of one job."
         )
     meaning = _MEANING.get(details.state)
-    if meaning and state == words.say_state(details.state):
+    if meaning and state == formatting.say_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)
-    if not words.has_ended(details.state):
+    if not formatting.has_ended(details.state):
         yield f"{say_progress(counts, details.job_input.num_containers)}."
         yield from _site_trouble(session, details.job_input.cluster)
     yield from _failures(session, details, containers or [])
@@ -114,7 +114,7 @@ def _next_steps(details: JobDetails, short: str, *, can_pick: bool) -> Iterator[
     match details.state:
         case JobState.COMPLETE:
             yield (
-                f"{words.plural(len(details.outputs), 'output')} in {details.job_input.output_dir}: "
+                f"{formatting.plural(len(details.outputs), 'output')} in {details.job_input.output_dir}: "
                 f"%cts files {short}, %cts get {short} FOLDER, %cts verify {short}"
             )
         case JobState.ERROR:

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.expand import Namespace, expand_scalars
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.expansion import Namespace, expand_scalars
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError, UnavailableError
 from cts_core.identity.identity import Credentials, Identity, User
-from cts_jupyter.api.route import Access
+from cts_jupyter.server.http.route import Access
 
 RESOURCE = "cts"
 """What Jupyter's authorizers know the API as."""

@@ -20,12 +20,12 @@ from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
-from cts_core.logs import one_line, set_about
-from cts_jupyter.api.call import Upload
-from cts_jupyter.api.cors import cors_headers, is_preflight, preflight_headers
-from cts_jupyter.api.envelope import error_body, error_headers, error_status
-from cts_jupyter.api.parse import announced_bytes
-from cts_jupyter.api.route import JSON
+from cts_core.log_context import one_line, set_about
+from cts_jupyter.server.http.call import Upload
+from cts_jupyter.server.http.cors import cors_headers, is_preflight, preflight_headers
+from cts_jupyter.server.http.errors import error_body, error_headers, error_status
+from cts_jupyter.server.http.parse import announced_bytes
+from cts_jupyter.server.http.route import JSON
 
 MAX_UPLOAD = 5 << 40
 """Bytes of one uploaded object: as many as S3 allows."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
 from cts_core.model.worker import ContainerId
-from cts_core.refdata.service import RefdataService
+from cts_core.refdata_service.service import RefdataService
 
 if TYPE_CHECKING:
-    from cts_jupyter.api.route import Route
+    from cts_jupyter.server.http.route import Route
 
 Core = Engine | RefdataService
 """What may stand behind a route table."""

@@ -20,20 +20,20 @@ from cts_core.engine.engine import Engine
 from cts_core.errors import AuthenticationError, CTSError
 from cts_core.identity.identity import Credentials
 from cts_core.model.worker import ContainerId
-from cts_jupyter.api.access import check_roles, find_access
-from cts_jupyter.api.answer import accepts_gzip, encode_json
-from cts_jupyter.api.base import BaseHandler
-from cts_jupyter.api.call import Call, Core, Stream, Upload
-from cts_jupyter.api.envelope import PayloadTooLargeError
-from cts_jupyter.api.monitor import find_monitor
-from cts_jupyter.api.parse import (
+from cts_jupyter.server.http.authentication import check_roles, find_access
+from cts_jupyter.server.http.base_handler import BaseHandler
+from cts_jupyter.server.http.call import Call, Core, Stream, Upload
+from cts_jupyter.server.http.encoding import accepts_gzip, encode_json
+from cts_jupyter.server.http.errors import PayloadTooLargeError
+from cts_jupyter.server.http.lifecycle import SETTING, Service
+from cts_jupyter.server.http.parse import (
     MAX_JSON_BODY,
     announced_bytes,
     read_parameters,
     read_request,
 )
-from cts_jupyter.api.route import JSON, Access, Route, find_route
-from cts_jupyter.api.service import SETTING, Service
+from cts_jupyter.server.http.route import JSON, Access, Route, find_route
+from cts_jupyter.server.routes.monitor import find_monitor
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from cts_core.engine.engine import Engine
-from cts_jupyter.api.call import Core
-from cts_jupyter.api.envelope import NotRunningError
-from cts_jupyter.api.route import Route
+from cts_jupyter.server.http.call import Core
+from cts_jupyter.server.http.errors import NotRunningError
+from cts_jupyter.server.http.route import Route
 
 SETTING = "cts_service"
 """The tornado setting that holds the Service."""

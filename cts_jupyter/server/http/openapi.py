@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from cts_core.model.service import SERVICE_NAME, ErrorEnvelope
 from cts_core.version import VERSION
-from cts_jupyter.api.route import EVENTS, JSON, Access, Route
+from cts_jupyter.server.http.route import EVENTS, JSON, Access, Route
 
 _EVENT = {
     "type": "object",

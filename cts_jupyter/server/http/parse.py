@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from cts_core.errors import RequestValidationError
-from cts_jupyter.api.route import Route
+from cts_jupyter.server.http.route import Route
 
 MAX_JSON_BODY = 16 << 20
 """Bytes of a JSON body: 10,000 input files with long names take a quarter of it."""

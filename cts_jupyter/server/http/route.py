@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cts_core.errors import CTSError, MethodNotAllowedError, NotFoundError
 from cts_core.identity.identity import Role
-from cts_jupyter.api.call import Stream, Upload
+from cts_jupyter.server.http.call import Stream, Upload
 
 JSON = "application/json"
 EVENTS = "text/event-stream"

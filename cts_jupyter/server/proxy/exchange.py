@@ -21,7 +21,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 from tornado.util import TimeoutError as TornadoTimeoutError
 
-from cts_jupyter.remote.address import ServiceAddress
+from cts_jupyter.server.proxy.address import ServiceAddress
 
 PIECE = 64 << 10
 """Bytes that are read at once, of an answer and of a request."""

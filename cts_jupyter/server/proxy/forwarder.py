@@ -14,14 +14,14 @@ from typing import Any
 
 from tornado.httputil import HTTPHeaders
 
+from cts_core.config.sections import RemoteSettings
 from cts_core.errors import AuthenticationError, TooManyRequestsError
 from cts_core.identity.identity import Identity
-from cts_core.sections import RemoteSettings
-from cts_jupyter.api.answer import accepts_gzip
-from cts_jupyter.remote.exchange import Exchange, ExchangeError, Head
-from cts_jupyter.remote.headers import asked_headers
-from cts_jupyter.remote.service import RemoteService
-from cts_jupyter.remote.token import UserToken
+from cts_jupyter.server.http.encoding import accepts_gzip
+from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, Head
+from cts_jupyter.server.proxy.headers import asked_headers
+from cts_jupyter.server.proxy.token import UserToken
+from cts_jupyter.server.proxy.upstream import RemoteService
 
 SETTING = "cts_forwarder"
 """The tornado setting that holds the Forwarder."""

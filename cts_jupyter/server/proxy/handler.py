@@ -13,15 +13,15 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
-from cts_jupyter.api.access import JupyterAccess
-from cts_jupyter.api.base import BaseHandler
-from cts_jupyter.api.call import Call, Stream, Upload
-from cts_jupyter.api.docs import ROUTES as DOCS
-from cts_jupyter.api.parse import announced_bytes, read_parameters
-from cts_jupyter.api.route import find_route
-from cts_jupyter.api.static import ROUTES as STATIC
-from cts_jupyter.remote.forwarder import SETTING, Answer, Forwarder, Request
-from cts_jupyter.remote.headers import answered_headers
+from cts_jupyter.server.http.authentication import JupyterAccess
+from cts_jupyter.server.http.base_handler import BaseHandler
+from cts_jupyter.server.http.call import Call, Stream, Upload
+from cts_jupyter.server.http.parse import announced_bytes, read_parameters
+from cts_jupyter.server.http.route import find_route
+from cts_jupyter.server.proxy.forwarder import SETTING, Answer, Forwarder, Request
+from cts_jupyter.server.proxy.headers import answered_headers
+from cts_jupyter.server.routes.docs import ROUTES as DOCS
+from cts_jupyter.server.routes.static import ROUTES as STATIC
 
 _OWN = (*DOCS, *STATIC)
 """What runs in pages of Jupyter's origin, and so never comes from elsewhere."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cts_core.errors import AuthenticationError
-from cts_jupyter.connection import TOKEN_VARIABLE
+from cts_jupyter.discovery import TOKEN_VARIABLE
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 _MAX_FILE = 8192

@@ -13,12 +13,12 @@ from http import HTTPStatus
 
 from tornado.httputil import HTTPHeaders
 
+from cts_core.config.sections import RemoteSettings
 from cts_core.errors import UnavailableError
 from cts_core.model.service import SERVICE_NAME
-from cts_core.sections import RemoteSettings
 from cts_core.version import VERSION
-from cts_jupyter.remote.address import ServiceAddress
-from cts_jupyter.remote.exchange import Exchange, ExchangeError, Head
+from cts_jupyter.server.proxy.address import ServiceAddress
+from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, Head
 
 _MAX_ROOT = 64 << 10
 """Bytes of what the service says of itself."""

@@ -16,9 +16,9 @@ from cts_core.model.admin import (
 )
 from cts_core.model.job import ExitCodes
 from cts_core.states import JobState
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.jobs import ContainerPath, JobPath
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.jobs import ContainerPath, JobPath
 
 
 class CleanQuery(BaseModel):

@@ -11,11 +11,11 @@ import functools
 import hashlib
 from importlib.resources import files
 
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import Access, Route
 
 HTML = "text/html; charset=utf-8"
-_FOLDER = files("cts_jupyter") / "api" / "page"
+_FOLDER = files("cts_jupyter") / "server" / "docs_page"
 _SCRIPTS = ("schema.js", "request.js", "docs.js")
 """One module, in this order."""
 

@@ -14,9 +14,9 @@ from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import GivenTime, Id, utc_now, utc_text
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.states import TERMINAL
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import JobPath
-from cts_jupyter.api.route import EVENTS, Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import EVENTS, Access, Route
+from cts_jupyter.server.routes.jobs import JobPath
 
 LAST_EVENT_ID = "Last-Event-ID"
 HEARTBEAT_SECONDS = 15.0

@@ -16,10 +16,10 @@ from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.model.update import ContainerUpdate
 from cts_core.states import JobState
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.jobs import ContainerPath, JobPath
-from cts_jupyter.api.refdata import RefdataSitePath
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.jobs import ContainerPath, JobPath
+from cts_jupyter.server.routes.refdata import RefdataSitePath
 
 _PIECE = 1 << 18
 

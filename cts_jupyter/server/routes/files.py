@@ -11,8 +11,8 @@ from cts_core.errors import UnsupportedError
 from cts_core.model.base import Closed
 from cts_core.model.job import S3File, S3Path
 from cts_core.objects.store import ObjectPage, StoredObject
-from cts_jupyter.api.call import Call, Stream, Upload
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream, Upload
+from cts_jupyter.server.http.route import Access, Route
 
 CRC_HEADER = "x-amz-checksum-crc64nvme"
 BINARY = "application/octet-stream"

@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from cts_core.model.base import Id, MountPoint
 from cts_core.model.image import Image, ImageName, ImageRegistration, Images
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
 
 
 class ImagePath(BaseModel):

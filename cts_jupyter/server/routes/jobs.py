@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from cts_core.engine.outputs import MAX_OUTPUTS
 from cts_core.model.base import Id
-from cts_core.model.family import JobOutputs, Resubmission
 from cts_core.model.job import (
     CheckResult,
     Containers,
@@ -18,8 +17,9 @@ from cts_core.model.job import (
     Submission,
     Submitted,
 )
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
+from cts_core.model.resubmission import JobOutputs, Resubmission
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 

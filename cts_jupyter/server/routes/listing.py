@@ -16,8 +16,8 @@ from cts_core.model.listing import JobCounts, LastLook
 from cts_core.model.record import JobQuery, JobSort
 from cts_core.model.site import Cluster
 from cts_core.states import JobState
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
 
 MAX_LISTING = 1000
 

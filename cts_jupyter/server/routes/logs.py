@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cts_core.sites.site import LogStream
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.files import Span
-from cts_jupyter.api.jobs import ContainerPath
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.files import Span
+from cts_jupyter.server.routes.jobs import ContainerPath
 
 TEXT = "text/plain; charset=utf-8"
 

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from cts_core.engine.metrics import CONTENT_TYPE
 from cts_core.identity.identity import Role, User
 from cts_core.model.service import Health, Readiness, ReadyStatus
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import Access, Route
 
 _MONITOR = User("monitor", frozenset({Role.MONITOR}))
 

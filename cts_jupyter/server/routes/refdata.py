@@ -9,8 +9,8 @@ from pydantic import BaseModel, StringConstraints
 from cts_core.model.base import Crc64Nvme, Id
 from cts_core.model.refdata import AdminReferenceData, RefData, ReferenceData
 from cts_core.model.site import Cluster
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
 
 PathText = Annotated[str, StringConstraints(min_length=5, max_length=1088)]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cts_core.model.refdata import StagedRefdata
-from cts_jupyter.api import monitor, root
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.refdata import RefdataPath, RefdataSitePath
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes import monitor, root
+from cts_jupyter.server.routes.refdata import RefdataPath, RefdataSitePath
 
 
 async def stage_refdata(call: Call, path: RefdataSitePath) -> None:

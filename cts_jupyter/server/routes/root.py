@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from cts_core.model.service import Root, WhoAmI
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.openapi import describe_at
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.openapi import describe_at
+from cts_jupyter.server.http.route import Access, Route
 
 
 async def get_root(call: Call) -> Root:

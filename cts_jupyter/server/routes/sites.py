@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from cts_core.model.site import Cluster, Sites
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
 
 
 class SitePath(BaseModel):

@@ -10,10 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints
 
 from cts_core.errors import NotFoundError
-from cts_jupyter.api.call import Call, Stream
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call, Stream
+from cts_jupyter.server.http.route import Access, Route
 
-_FOLDER = files("cts_jupyter") / "widgets" / "static"
+_FOLDER = files("cts_jupyter") / "notebook" / "card" / "static"
 _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from cts_jupyter.api import (
+from cts_jupyter.server.http.route import Route
+from cts_jupyter.server.routes import (
     admin,
     docs,
     events,
-    external,
+    executors,
     files,
     images,
     jobs,
     listing,
     logs,
     monitor,
-    nodes,
     refdata,
     root,
     sites,
     static,
+    workers,
 )
-from cts_jupyter.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *root.ROUTES,
@@ -31,8 +31,8 @@ ROUTES: tuple[Route, ...] = (
     *refdata.ROUTES,
     *jobs.ROUTES,
     *admin.ROUTES,
-    *external.ROUTES,
-    *nodes.ROUTES,
+    *executors.ROUTES,
+    *workers.ROUTES,
     *logs.ROUTES,
     *files.ROUTES,
     *events.ROUTES,

@@ -13,10 +13,10 @@ from cts_core.model.worker import (
     GrantedRequests,
     ObjectRequests,
 )
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.external import ContainerStatePath
-from cts_jupyter.api.jobs import ContainerPath
-from cts_jupyter.api.route import Access, Route
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.executors import ContainerStatePath
+from cts_jupyter.server.routes.jobs import ContainerPath
 
 
 class NodePlan(RootModel[dict[str, object]]):

@@ -11,11 +11,11 @@ from typing import Any
 import pydantic
 import pytest
 
-from cts_core import config, machine
-from cts_core.config import check_platform, describe_settings, load_settings
+from cts_core.config import host, load
+from cts_core.config.load import check_platform, describe_settings, load_settings
+from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
 from cts_core.model.site import Cluster
-from cts_core.settings import Preset
 
 
 def _refusal(
@@ -137,7 +137,7 @@ def test_settings_are_frozen():
 
 
 def test_what_begins_like_a_setting_and_is_none():
-    load_settings(environ=dict.fromkeys(config.NOT_SETTINGS - {"CTS_CONFIG"}, "1"))
+    load_settings(environ=dict.fromkeys(load.NOT_SETTINGS - {"CTS_CONFIG"}, "1"))
     load_settings(
         environ={"PATH": "/bin", "cts_lower": "x", "XCTS_Y": "z", "CTS_CONFIG": os.devnull}
     )
@@ -536,18 +536,18 @@ def test_every_setting_has_a_meaning():
 def test_the_cpus_that_a_container_is_given(monkeypatch, tmp_path, text, expected):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    assert machine.cpus() == 64
+    monkeypatch.setattr(host, "_CGROUP", tmp_path)
+    assert host.cpus() == 64
     (tmp_path / "cpu.max").write_text(text + "\n")
-    assert machine.cpus() == expected
+    assert host.cpus() == expected
 
 
 def test_the_memory_that_a_container_is_given(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    known = machine.memory()
+    monkeypatch.setattr(host, "_CGROUP", tmp_path)
+    known = host.memory()
     for text, expected in (("max", known), ("123456789", 123_456_789), (str(known * 2), known)):
         (tmp_path / "memory.max").write_text(text + "\n")
-        assert machine.memory() == expected
+        assert host.memory() == expected
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, ImportError])
@@ -561,12 +561,12 @@ def test_a_user_without_a_name(monkeypatch, error):
 
 def test_home_on_macos(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert machine.data_home() == Path.home() / "Library" / "Application Support" / "cts"
+    assert host.data_home() == Path.home() / "Library" / "Application Support" / "cts"
 
 
 def test_the_configuration_needs_neither_jupyter_nor_tornado():
     code = (
-        "import sys, cts_core.config; "
+        "import sys, cts_core.config.load; "
         "sys.exit(bool({'jupyter_server', 'tornado', 'IPython', 'traitlets'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

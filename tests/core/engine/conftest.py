@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Job, Submission
 from cts_core.states import TERMINAL
-from tests.factories import make_submission
+from tests.harness.factories import make_submission
 
 TOOL = Path(__file__).with_name("tool.py")
 PATIENCE_SECONDS = 90

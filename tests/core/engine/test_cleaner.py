@@ -12,8 +12,8 @@ from cts_core.model.record import JobSummary
 from cts_core.model.site import Cluster
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
+from tests.harness.reporting_site import ReportingSite, bench_with
 
 
 class Site(ReportingSite):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.errors import ConfigError
 from cts_core.identity.jupyter import JupyterIdentity

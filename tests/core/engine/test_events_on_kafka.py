@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
+from cts_core.config.sections import KafkaSettings
 from cts_core.events import hub, outbox
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.outbox import Outbox
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.service import DependencyState, ReadyStatus
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sections import KafkaSettings
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import NOON, TO_COMPLETE, make_job_record
+from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
 from tests.services.kafka import KafkaBroker
 
 from .conftest import PATIENCE_SECONDS, Bench, running

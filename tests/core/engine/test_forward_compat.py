@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from pymongo.database import Database
 
+from cts_core.config.sections import MongoSettings
 from cts_core.errors import NewerRecordError
 from cts_core.model.base import utc_now
-from cts_core.model.family import Resubmission
 from cts_core.model.job import S3File
+from cts_core.model.resubmission import Resubmission
 from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import ContainerId
-from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
-from tests.core.engine.reporting import bench_on_mongo
-from tests.factories import CRC, make_job_record
+from tests.harness.factories import CRC, make_job_record
+from tests.harness.reporting_site import bench_on_mongo
 
 pytestmark = pytest.mark.slow
 S = JobState

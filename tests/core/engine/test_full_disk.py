@@ -13,7 +13,7 @@ from cts_core.errors import ResourceUnavailableError
 from cts_core.model.image import ImageRegistration
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench, running
-from tests.small_disk import fill, small_disk
+from tests.harness.disk import fill, small_disk
 
 
 @pytest.fixture

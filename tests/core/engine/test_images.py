@@ -7,11 +7,11 @@ import pytest
 from cts_core import errors
 from cts_core.identity.identity import User
 from cts_core.images.names import parse_image_name
-from cts_core.images.nearest import MAX_NEAREST, image_help
+from cts_core.images.suggestions import MAX_NEAREST, image_help
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.refdata import AdminReferenceData
 from tests.core.engine.conftest import TOOL, Bench
-from tests.factories import NOON, make_image
+from tests.harness.factories import NOON, make_image
 from tests.services.registry import Registry
 
 HOST = ImageRegistration(executable=str(TOOL))

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cts_core.engine import health
 from cts_core.engine.health import Health, Watched
+from cts_core.engine.instrument import PortCall, observed
 from cts_core.engine.metrics import Metrics
-from cts_core.engine.observed import PortCall, observed
 from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
+from tests.harness.paths import DOCS
 
 from .conftest import Bench
 
-SERVICE = Path(__file__).parents[3] / "docs" / "service.md"
+SERVICE = DOCS / "service.md"
 
 
 class Port:

@@ -17,7 +17,7 @@ from cts_core.model.site import Cluster
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
-from tests.factories import TO_COMPLETE, make_submission
+from tests.harness.factories import TO_COMPLETE, make_submission
 
 BOB = User("bob")
 

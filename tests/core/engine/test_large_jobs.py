@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cts_core.aside import aside
+from cts_core.concurrency import run_in_pool
 from cts_core.engine import advance, submit
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.outputs import Merged
@@ -52,6 +52,6 @@ async def test_no_step_of_a_job_computes_on_the_loop(bench: Bench, monkeypatch: 
 
 
 async def test_it_returns_and_raises_what_the_function_does():
-    assert await aside(int, "12", base=8) == 10
+    assert await run_in_pool(int, "12", base=8) == 10
     with pytest.raises(ZeroDivisionError):
-        await aside(lambda: 1 / 0)
+        await run_in_pool(lambda: 1 / 0)

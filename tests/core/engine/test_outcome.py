@@ -8,7 +8,7 @@ from cts_core.engine import outcome
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.states import JobState
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CRC = "AAAAAAAAAAA="

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.engine import strays as module
+from cts_core.engine import reaper as module
 from cts_core.engine.jobs import cancel_job
-from cts_core.engine.strays import Strays
+from cts_core.engine.reaper import Strays
 from cts_core.errors import IllegalParameterError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobOutcome, JobSummary
 from cts_core.model.site import Cluster
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import TERMINAL, JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
+from tests.harness.reporting_site import ReportingSite, bench_with
 
 AGO = timedelta(hours=1)
 

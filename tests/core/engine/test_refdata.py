@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from cts_core import errors
-from cts_core.checksum import crc64nvme_text
-from cts_core.engine import staging
+from cts_core.engine import refdata_staging
 from cts_core.model.image import ImageRegistration
 from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceDataState
 from cts_core.model.site import Cluster
 from cts_core.sites.site import RefdataReport
+from cts_core.worker.checksum import crc64nvme_text
 from tests.core.engine.conftest import TOOL, Bench, submission
-from tests.core.engine.reporting import ReportingSite, bench_with
-from tests.factories import make_refdata, make_refdata_status
+from tests.harness.factories import make_refdata, make_refdata_status
+from tests.harness.reporting_site import ReportingSite, bench_with
 
 S = ReferenceDataState
 LOCAL, KBASE = Cluster.LOCAL, Cluster.KBASE
@@ -27,7 +27,7 @@ CRC = crc64nvme_text(b"reference")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(staging, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr(refdata_staging, "BUSY_SECONDS", 0.02)
 
 
 async def register(bench: Bench, path="data/ref/x", *, content=b"reference", crc=None, **kwargs):

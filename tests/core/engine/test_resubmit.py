@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core import errors
-from cts_core.engine import family
+from cts_core.engine import lineage as family
 from cts_core.engine.outputs import MAX_OUTPUTS, Merged
 from cts_core.identity.identity import User
-from cts_core.model.family import JobOutput, Resubmission
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord
+from cts_core.model.resubmission import JobOutput, Resubmission
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench, submission
-from tests.factories import CRC, NOON, make_job_record
+from tests.harness.factories import CRC, NOON, make_job_record
 
 BOB = User("bob")
 OTHER_CRC = "AAAAAAAAAAA="

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cts_core import errors
+from cts_core.config.sections import LimitsSettings
 from cts_core.engine.access import PathAccess
 from cts_core.engine.limits import Limits
 from cts_core.engine.sites import SiteDirectory
@@ -15,10 +16,9 @@ from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import Cluster
-from cts_core.sections import LimitsSettings
 from cts_core.sites.local.site import LocalSite
 from tests.core.engine.conftest import Bench, submission
-from tests.factories import make_submission
+from tests.harness.factories import make_submission
 
 BOB = User("bob")
 

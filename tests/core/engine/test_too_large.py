@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from cts_core.config.sections import MongoSettings
 from cts_core.errors import RecordTooLargeError
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome
 from cts_core.model.update import ContainerUpdate
-from cts_core.records.mongo import MongoStore
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sections import MongoSettings
+from cts_core.records.mongo.store import MongoStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
-from tests.core.engine.reporting import ReportingSite, bench_on_mongo, bench_with
-from tests.factories import CRC, make_job_record
+from tests.harness.factories import CRC, make_job_record
+from tests.harness.reporting_site import ReportingSite, bench_on_mongo, bench_with
 
 S = JobState
 ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED)

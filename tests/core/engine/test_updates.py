@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cts_core import errors
-from cts_core.engine import ending
+from cts_core.engine import finalize
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.update import ContainerUpdate, NodeUpdate
 from cts_core.states import TERMINAL, JobState, is_late, may_follow
 from tests.core.engine.conftest import Bench
-from tests.core.engine.reporting import ReportingSite, bench_with
-from tests.factories import CRC
+from tests.harness.factories import CRC
+from tests.harness.reporting_site import ReportingSite, bench_with
 
 S = JobState
 SUCCESS = [S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED]
@@ -107,7 +107,7 @@ async def test_a_job_ends_without_what_its_site_cannot_say_for_long(
         while len(site.measured_numbers) < 2:
             await asyncio.sleep(0.01)
     assert (await bench.engine.jobs.status(bench.user, job_id)).state not in TERMINAL
-    monkeypatch.setattr(ending, "MEASURE_PATIENCE", timedelta(0))
+    monkeypatch.setattr(finalize, "MEASURE_PATIENCE", timedelta(0))
     job = await bench.ended(job_id)
     assert (job.state, job.outputs, job.cpu_hours) == (S.COMPLETE, outputs, None)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cts_core.engine.views import admin_view, job_view
 from cts_core.model.record import JobRecord
+from tests.harness.paths import VECTORS
 
-VECTORS = Path(__file__).parents[2] / "vectors"
 SEEN = json.loads((VECTORS / "api.json").read_text())
 STORED = {job["id"]: job for job in json.loads((VECTORS / "mongo.json").read_text())["jobs"]}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cts_core import errors
-from cts_core.engine.supply import WorkerSupply
+from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.objects.directory import DirectoryStore
-from cts_core.sites.htcondor.archive import WorkerArchive
+from cts_core.sites.htcondor.worker_archive import WorkerArchive
 
 OLD, NEW = WorkerArchive(b"start 1", b"code 1"), WorkerArchive(b"start 2", b"code 2")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cts_core.engine.leave import Leave
+from cts_core.engine.worker_permissions import Leave
 from cts_core.errors import UnauthorizedError
 from cts_core.model.worker import ObjectRequest
 

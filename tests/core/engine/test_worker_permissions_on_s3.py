@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import pytest
 
-from cts_core.engine.leave import guarded
+from cts_core.engine.worker_permissions import guarded
 from cts_core.model.worker import ObjectRequest
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from cts_core.worker.transfer import Grant, Refused
+from cts_core.worker.http.client import Grant, Refused
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 pytestmark = pytest.mark.slow

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
-from cts_core.engine import nodes as module
-from cts_core.engine import supply as supplies
-from cts_core.engine.leave import Leave
-from cts_core.engine.nodes import Nodes
+from cts_core.engine import worker_tokens as supplies
+from cts_core.engine import workers as module
 from cts_core.engine.sites import SiteDirectory
-from cts_core.engine.supply import LIFETIME, WorkerSupply, hash_of
 from cts_core.engine.updates import ContainerUpdates
+from cts_core.engine.worker_permissions import Leave
+from cts_core.engine.worker_tokens import LIFETIME, WorkerSupply, hash_of
+from cts_core.engine.workers import Nodes
 from cts_core.identity.identity import Credentials
 from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
@@ -21,13 +21,13 @@ from cts_core.model.site import Cluster
 from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import Claim, ContainerId, ObjectRequest
 from cts_core.objects.directory import DirectoryStore
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
 from tests.contract.records import CREATED, STARTED, insert, move
-from tests.core.engine.reporting import ReportingSite
-from tests.factories import CRC
-from tests.turns import turns
+from tests.harness.event_loop import turns
+from tests.harness.factories import CRC
+from tests.harness.reporting_site import ReportingSite
 
 KEYS = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")
 FILES = [{"file": f"data/in/{i}", "crc64nvme": CRC} for i in range(4)]

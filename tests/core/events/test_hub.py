@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cts_core.config.sections import LimitsSettings
 from cts_core.errors import TooManyRequestsError, UnavailableError
 from cts_core.events import hub as hub_module
 from cts_core.events import subscription as subscription_module
@@ -19,10 +20,9 @@ from cts_core.events.hub import OVERLAP, Hub
 from cts_core.events.subscription import BUFFER, RecentIds, Subscription
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sections import LimitsSettings
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import make_event, make_job_record
+from tests.harness.factories import make_event, make_job_record
 
 BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
 INSTANT = timedelta(milliseconds=1)

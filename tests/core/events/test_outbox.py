@@ -21,11 +21,11 @@ from cts_core.events import outbox as module
 from cts_core.events.outbox import Backlog, Outbox
 from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import NOON, make_job_record
+from tests.harness.factories import NOON, make_job_record
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
 SECOND = timedelta(seconds=1)
@@ -335,7 +335,7 @@ _DYING = """
 import asyncio, sys
 from pathlib import Path
 from cts_core.events.outbox import Outbox
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite.store import SQLiteStore
 
 class Publisher:
     async def publish(self, event):

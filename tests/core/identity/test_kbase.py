@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cts_core import http_client
+from cts_core.config.settings import KBaseSettings
 from cts_core.errors import (
     AuthenticationError,
     ConfigError,
@@ -20,7 +21,6 @@ from cts_core.errors import (
 from cts_core.identity import kbase
 from cts_core.identity.identity import Credentials, Role, User
 from cts_core.identity.kbase import KBaseIdentity
-from cts_core.settings import KBaseSettings
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 
 TOKEN, ME, USERS = "/api/V2/token", "/api/V2/me", "/api/V2/users/"

@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
+from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
 from cts_core.images import registry as registries
+from cts_core.images.guarded_http import MAX_REDIRECTS, Web
 from cts_core.images.names import parse_image_name
 from cts_core.images.registry import HttpRegistry
-from cts_core.images.web import MAX_REDIRECTS, Web
-from cts_core.sections import ImageSettings
 from tests.services.certificate import self_signed
 
 Reply = tuple[int, Mapping[str, str], bytes]

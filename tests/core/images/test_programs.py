@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cts_core.errors import ImageFetchError, MissingParameterError
-from cts_core.images.host import check_program, program_file, resolve_program
-from tests.factories import make_image
+from cts_core.images.programs import check_program, program_file, resolve_program
+from tests.harness.factories import make_image
 
 
 def _sha256(path: Path) -> str:

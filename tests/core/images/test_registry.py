@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
 from cts_core.images.crane import Crane
 from cts_core.images.names import parse_image_name
 from cts_core.images.registry import HttpRegistry
 from cts_core.images.source import ImageSource
-from cts_core.sections import ImageSettings
 from tests.services.registry import Registry
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from cts_core.model.files import read_input_files, read_outputs, to_input_files, to_outputs
 from cts_core.model.job import S3File, S3FileWithDataID
-from tests.factories import CRC
-from tests.turns import turns
+from cts_core.model.unvalidated import read_input_files, read_outputs, to_input_files, to_outputs
+from tests.harness.event_loop import turns
+from tests.harness.factories import CRC
 
 COUNT = 1000
 

@@ -21,7 +21,7 @@ from cts_core.errors import (
 )
 from cts_core.objects import directory
 from cts_core.objects.directory import THREADS, DirectoryStore
-from cts_core.worker.directory import Directory
+from cts_core.worker.objects.directory import Directory
 
 
 @pytest.fixture

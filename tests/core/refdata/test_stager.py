@@ -18,18 +18,18 @@ from typing import Any
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.errors import UnavailableError
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.objects.directory import DirectoryStore
-from cts_core.objects.s3 import S3Store
+from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ObjectStore
 from cts_core.refdata import stager as module
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
 from cts_core.sites.site import RefdataReport
-from cts_core.worker.unpack import Limits
-from tests.factories import CRC, make_refdata, packed
+from cts_core.worker.archives import Limits
+from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.factories import CRC, make_refdata, packed
 from tests.services.s3 import S3Server
 
 S = ReferenceDataState
@@ -335,7 +335,7 @@ from cts_core.objects.directory import DirectoryStore
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
 from cts_core.model.refdata import AdminReferenceData
-from cts_core.worker.unpack import Limits
+from cts_core.worker.archives import Limits
 
 async def main():
     folder = Path(sys.argv[1])

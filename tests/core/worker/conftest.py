@@ -17,14 +17,12 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker.directory import Directory
+from cts_core.worker.container_folder import CANCELED, PLAN, ContainerFolder, write_json
+from cts_core.worker.objects.directory import Directory
 from cts_core.worker.plan import Input, WorkerPlan
-from cts_core.worker.spool import CANCELED, PLAN, ContainerFolder, write_json
 
 _PATIENCE = 30.0
-_MAIN = (
-    "import sys; from cts_core.worker.local import main; main(sys.argv[1], *map(int, sys.argv[2:]))"
-)
+_MAIN = "import sys; from cts_core.worker.local.main import main; main(sys.argv[1], *map(int, sys.argv[2:]))"
 
 
 def eventually(condition: Callable[[], Any]) -> Any:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cts_core.worker import unpack as module
-from cts_core.worker.unpack import (
+from cts_core.worker import archives as module
+from cts_core.worker.archives import (
     Budget,
     FileSum,
     Limits,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_core.checksum import PIECE, Crc64Nvme, crc64nvme_text
+from cts_core.worker.checksum import PIECE, Crc64Nvme, crc64nvme_text
 
 
 def _bit_by_bit(data: bytes) -> str:

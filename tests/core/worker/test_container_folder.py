@@ -11,8 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker import local
-from cts_core.worker.spool import CLAIM, EVENTS, LOCK, RESULT, ContainerFolder, remove_tree
+from cts_core.worker.container_folder import (
+    CLAIM,
+    EVENTS,
+    LOCK,
+    RESULT,
+    ContainerFolder,
+    remove_tree,
+)
+from cts_core.worker.local import main
 
 
 @pytest.fixture
@@ -131,9 +138,9 @@ def test_result_waits_for_space_with_a_log_on_the_same_disk(
         if left:
             raise OSError(left.pop(), "no space")
 
-    monkeypatch.setattr(local, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(main, "_FIRST_PAUSE", 0.0)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(sys, "stderr", _FullDisk())
-    local._write_result(folder, {"state": "complete"})
+    main._write_result(folder, {"state": "complete"})
     assert (folder.read_result() or {})["state"] == "complete"
     assert [path.name for path in Path(folder.path).iterdir()] == [RESULT]

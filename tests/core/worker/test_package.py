@@ -52,7 +52,7 @@ def test_annotations_are_not_evaluated(path: Path) -> None:
 
 def test_importing_it_imports_nothing_else_of_cts() -> None:
     program = (
-        "import sys, cts_core.worker.forkserver; "
+        "import sys, cts_core.worker.local.forkserver; "
         "print(*sorted(name for name in sys.modules if name.startswith('cts')))"
     )
     found = subprocess.run(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cts_core.worker.lanes import Abandoned, Lanes
+from cts_core.worker.parallel import Abandoned, Lanes
 
 PATIENCE = 60.0
 

@@ -18,9 +18,9 @@ import pytest
 
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
-from cts_core.sites.htcondor.archive import pack
-from cts_core.sites.htcondor.plans import plan_maker
-from tests.core.engine.reporting import ReportingSite
+from cts_core.sites.htcondor.worker_archive import pack
+from cts_core.sites.htcondor.worker_plan import plan_maker
+from tests.harness.reporting_site import ReportingSite
 from tests.jupyter.conftest import Server
 from tests.services.containers import Engine, layer
 from tests.services.proxy import Proxy

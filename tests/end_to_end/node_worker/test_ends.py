@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
 from tests.core.worker.conftest import is_stopped
 from tests.services.containers import layer
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.harness.disk import small_disk
 from tests.services.containers import layer
 from tests.services.registry import Registry, start_registry
-from tests.small_disk import small_disk
 
 from .conftest import LARGE, Pool
 

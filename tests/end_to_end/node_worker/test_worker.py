@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
 from tests.services.pythons import python
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth

@@ -32,7 +32,7 @@ def run(environ: dict[str, str]) -> Run:
 
     def run(*words: str, more: Mapping[str, str] | None = None) -> Result:
         return subprocess.run(
-            [sys.executable, "-m", "cts_jupyter.command", *words],
+            [sys.executable, "-m", "cts_jupyter.cli", *words],
             env={**environ, **(more or {})}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 

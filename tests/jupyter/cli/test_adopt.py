@@ -12,7 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from cts_core.model.base import utc_now
-from tests.core.test_mongo_deployed import DEPLOYED, DONE, live_job
+from tests.core.records.mongo.test_deployed_layout import DEPLOYED, DONE, live_job
 
 from .conftest import Run
 

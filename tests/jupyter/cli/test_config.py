@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.config import describe_settings, load_settings
-from cts_jupyter.command.deployed import IN_ENVIRONMENT, IN_FILE
-from cts_jupyter.command.imported import read, to_toml
+from cts_core.config.load import describe_settings, load_settings
+from cts_jupyter.cli.config_import import read, to_toml
+from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE
+from tests.harness.paths import ROOT
 
 from .conftest import Run
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 DEPLOYED = Path(__file__).with_name("deployed.toml")
 VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
 

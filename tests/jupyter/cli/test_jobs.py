@@ -10,23 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.base import utc_now
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobRecord
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import make_job_record, make_submission
+from tests.harness.factories import make_job_record, make_submission
+from tests.harness.paths import ROOT
 
 from .conftest import Run
 
 pytestmark = pytest.mark.slow
 
 ANA = User("ana", OWNER_ROLES)
-TOOL = Path(__file__).parents[1] / "faults" / "tool.py"
+TOOL = ROOT / "tests" / "faults" / "tool.py"
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 from pymongo.database import Database
 
+from cts_core.config.sections import MongoSettings
 from cts_core.model.base import utc_now
-from cts_core.records.mongo import MongoStore
-from cts_core.sections import MongoSettings
+from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
 
 from .conftest import Run
 

@@ -14,19 +14,14 @@ from typing import Any, Self
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.model.job import Submission
-from cts_jupyter import transport
-from cts_jupyter.calls.base import as_json
-from cts_jupyter.client import (
-    CTSClient,
-    CTSClientError,
-    CTSConnectionError,
-    CTSRequestError,
-)
-from cts_jupyter.connection import Connection, find_connection
-from cts_jupyter.events import EventStream
-from tests.factories import TO_COMPLETE
+from cts_core.worker.checksum import crc64nvme_text
+from cts_jupyter.client import transport
+from cts_jupyter.client.api.base import as_json
+from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.event_stream import EventStream
+from cts_jupyter.discovery import Connection, find_connection
+from tests.harness.factories import TO_COMPLETE
 from tests.jupyter.conftest import TOOL, Server, running_server, submission
 from tests.services.certificate import self_signed
 
@@ -308,7 +303,7 @@ async def test_download_of_a_replaced_object_is_refused(
             other.upload(tmp_path / "new", "data/x", overwrite=True)
         return 0
 
-    monkeypatch.setattr("cts_jupyter.calls.files.wait_seconds", replace)
+    monkeypatch.setattr("cts_jupyter.client.api.files.wait_seconds", replace)
     cutter.cuts = [100_000]
     with pytest.raises(CTSClientError, match="replaced"):
         await call(shaky.download, "data/x", tmp_path / "x")

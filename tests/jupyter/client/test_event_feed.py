@@ -12,13 +12,13 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from cts_jupyter import job as job_module
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import Connection
-from cts_jupyter.feed import Change, EventFeed, Listener, _Run
-from cts_jupyter.job import Job
-from cts_jupyter.session import Session
-from cts_jupyter.transport import CTSConnectionError
+from cts_jupyter.client.event_feed import Change, EventFeed, Listener, _Run
+from cts_jupyter.client.transport import CTSConnectionError
+from cts_jupyter.discovery import Connection
+from cts_jupyter.notebook import job as job_module
+from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.session import Session
 from tests.jupyter.conftest import TOOL, Server, submission
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-from pathlib import Path
 
 import pytest
 
 from cts_jupyter.examples.fasta_stats import NOT_FASTA, main, n50
+from tests.harness.paths import ROOT
 
-DATA = Path(__file__).parents[2] / "notebooks" / "data"
+DATA = ROOT / "notebooks" / "data"
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from cts_jupyter import session
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import Connection, ServerFile
+from cts_jupyter.discovery import Connection, ServerFile
+from cts_jupyter.notebook import session
 from tests.services.server import free_port
 
 _numbers = itertools.count()
@@ -54,7 +54,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                sys.executable, "-c", "from cts_jupyter.headless import main; main()", "--allow-root",
+                sys.executable, "-c", "from cts_jupyter.server.headless import main; main()", "--allow-root",
                 f"--port={free_port()}", f"--home={folder / 'home'}", "--owner=ana",
             ],
             stdout=log, stderr=log, env=env, start_new_session=True,

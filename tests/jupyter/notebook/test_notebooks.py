@@ -15,8 +15,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
 from cts_jupyter import demo
+from tests.harness.paths import ROOT
 
-QUICKSTART = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
+QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 

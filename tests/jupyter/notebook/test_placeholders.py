@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,14 +11,15 @@ from hypothesis import strategies as st
 from cts_core.model.job import JobInput
 from cts_core.model.parameters import Parameters
 from cts_core.plan import plan_job
-from cts_jupyter.magics.arguments import (
+from cts_jupyter.notebook.placeholders import (
     ArgumentsError,
     format_arguments,
     parse_arguments,
     parse_value,
 )
+from tests.harness.paths import VECTORS
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "plan.json").read_text())
+VECTORS = json.loads((VECTORS / "plan.json").read_text())
 FILES = {"type": "input_files"}
 SPACE = FILES | {"input_files_format": "space_separated_list"}
 COMMA = FILES | {"input_files_format": "comma_separated_list"}

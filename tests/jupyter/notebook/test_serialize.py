@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from cts_core.model.job import JobInput, Submission
 from cts_core.plan import plan_job
-from cts_jupyter.magics.draft import Draft, draft_from_options, draft_from_yaml
-from cts_jupyter.magics.expand import Namespace, expand_words, split_words
-from cts_jupyter.magics.inputs import SourceKind, in_one_form, read_tsv
-from cts_jupyter.magics.magic import COMMANDS
-from cts_jupyter.magics.parser import split_arguments
-from cts_jupyter.magics.yaml_cell import load_cell
-from cts_jupyter.spelling import SpellingError, as_line, as_python, as_yaml
-from tests.magics.test_arguments import argument_lists, text
+from cts_jupyter.notebook.magics.command import split_arguments
+from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
+from cts_jupyter.notebook.magics.inputs import SourceKind, in_one_form, read_tsv
+from cts_jupyter.notebook.magics.magic import COMMANDS
+from cts_jupyter.notebook.magics.submission import Draft, draft_from_options, draft_from_yaml
+from cts_jupyter.notebook.magics.yaml_cell import load_cell
+from cts_jupyter.notebook.serialize import SpellingError, as_line, as_python, as_yaml
+from tests.jupyter.notebook.test_placeholders import argument_lists, text
 
 pytestmark = pytest.mark.slow
 

@@ -54,7 +54,7 @@ def test_from_files_of_the_kernels_to_verified_outputs(elsewhere, service, place
 def test_a_token_that_cannot_be_one_is_not_repeated(elsewhere, monkeypatch, token):
     # A real environment cannot hold a zero.
     monkeypatch.setattr(
-        "cts_jupyter.connection.os.environ", {**os.environ, "KBASE_AUTH_TOKEN": token}
+        "cts_jupyter.discovery.os.environ", {**os.environ, "KBASE_AUTH_TOKEN": token}
     )
     said = elsewhere.refusal("%cts ls")
     assert "KBASE_AUTH_TOKEN" in said

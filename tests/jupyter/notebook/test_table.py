@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_jupyter.globs import literal_prefix, matches
-from cts_jupyter.table import MAX_SHOWN, Column, Table
+from cts_jupyter.notebook.magics.globs import literal_prefix, matches
+from cts_jupyter.notebook.table import MAX_SHOWN, Column, Table
 
 COLUMNS = [
     Column("name", str),

@@ -13,13 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cts_jupyter import connection
-from cts_jupyter.connection import (
-    NoConnectionError,
-    ServerFile,
-    find_connection,
-    write_server_file,
-)
+from cts_jupyter import discovery
+from cts_jupyter.discovery import NoConnectionError, ServerFile, find_connection, write_server_file
 from tests.jupyter.conftest import Server, running_server
 
 
@@ -128,7 +123,7 @@ def test_server_extension_is_valid() -> None:
 def test_windows_is_refused_by_one_line(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cts_jupyter import headless  # noqa: PLC0415 - a module of its own for one test
+    from cts_jupyter.server import headless  # noqa: PLC0415 - a module of its own for one test
 
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(SystemExit) as stopped:
@@ -194,7 +189,7 @@ def test_server_file_follows_no_link(
 ) -> None:
     """Whatever stands in the place of the draft is never written through."""
     folder.mkdir(parents=True)
-    monkeypatch.setattr(connection.secrets, "token_hex", lambda _: "00")
+    monkeypatch.setattr(discovery.secrets, "token_hex", lambda _: "00")
     target = tmp_path / "precious"
     target.write_text("precious")
     (folder / f".cts-server-{os.getpid()}.json.00").symlink_to(target)

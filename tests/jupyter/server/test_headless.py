@@ -22,10 +22,10 @@ from tornado.netutil import bind_sockets
 from tornado.routing import ReversibleRuleRouter
 from tornado.web import Application
 
-from cts_jupyter.api.handler import CTSHandler
-from cts_jupyter.connection import Connection, find_connection
-from cts_jupyter.extension import CTSExtension
-from cts_jupyter.headless import HeadlessApp
+from cts_jupyter.discovery import Connection, find_connection
+from cts_jupyter.server.extension import CTSExtension
+from cts_jupyter.server.headless import HeadlessApp
+from cts_jupyter.server.http.handler import CTSHandler
 from tests.jupyter.conftest import TOOL, submission
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-// How states, sizes, durations and times are said. The table is that of cts_jupyter/words.py; a test compares them.
+// How states, sizes, durations and times are said. The table is that of cts_jupyter/formatting.py; a test compares them.
 
 export const STATE_WORDS = {
   "created": "Accepted",

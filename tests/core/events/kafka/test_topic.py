@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
+from cts_core.config.sections import KafkaSettings
 from cts_core.engine import adapters
 from cts_core.errors import ConfigError, UnavailableError
 from cts_core.events.kafka import listener, publisher
@@ -27,9 +28,8 @@ from cts_core.events.kafka.listener import parse_message
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.kafka.topic import KafkaTopic
 from cts_core.model.event import JobEvent
-from cts_core.sections import KafkaSettings
 from cts_core.states import JobState
-from tests.factories import make_event
+from tests.harness.factories import make_event
 from tests.services.kafka import KafkaBroker
 
 PATIENCE_SECONDS = 60

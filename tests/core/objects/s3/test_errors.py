@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from cts_core.config.sections import S3Settings
 from cts_core.errors import (
     BucketInaccessibleError,
     BucketNotFoundError,
@@ -21,9 +22,8 @@ from cts_core.errors import (
     ResourceUnavailableError,
     UnavailableError,
 )
-from cts_core.objects import s3_api
-from cts_core.objects.s3 import S3Store
-from cts_core.sections import S3Settings
+from cts_core.objects.s3 import client
+from cts_core.objects.s3.store import S3Store
 from tests.services.proxy import Proxy
 from tests.services.s3 import S3Server
 
@@ -105,7 +105,7 @@ async def test_each_refusal_has_its_own_error(
     kind: type[CTSError],
     told: str,
 ) -> None:
-    monkeypatch.setattr(s3_api, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(client, "PAUSE_SECONDS", 0.001)
     refusing.refusal = answer  # type: ignore[attr-defined]
     store = S3Store(
         S3Settings(

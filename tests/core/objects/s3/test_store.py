@@ -11,7 +11,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.errors import (
     BucketNotFoundError,
     ConfigError,
@@ -19,11 +18,12 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
-from cts_core.objects.s3 import S3Store
-from cts_core.objects.s3_api import Api
-from cts_core.objects.s3_presign import Output
-from cts_core.objects.s3_read import ObjectBody
+from cts_core.objects.s3.client import Api
+from cts_core.objects.s3.presign import Output
+from cts_core.objects.s3.read import ObjectBody
+from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState
+from cts_core.worker.checksum import crc64nvme_text
 from tests.services.minio import start_minio
 from tests.services.s3 import SECRET, S3Server
 from tests.services.server import free_port, or_skip

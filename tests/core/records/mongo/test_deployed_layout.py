@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +23,15 @@ from cts_core.model.record import (
 )
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.model.site import Cluster
-from cts_core.records.mongo import MongoStore
+from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.contract.records import BEGINNING, CREATED, SECOND, STARTED, move, walk
-from tests.factories import CRC, DIGEST, NOON, make_image, make_job_record, make_refdata
+from tests.harness.factories import CRC, DIGEST, NOON, make_image, make_job_record, make_refdata
+from tests.harness.paths import VECTORS
 
 pytestmark = pytest.mark.slow
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "mongo.json"
+VECTORS = VECTORS / "mongo.json"
 DONE, FAILED = "22222222-0000-4000-8000-000000000000", "33333333-0000-4000-8000-000000000000"
 REFDATA = "11111111-0000-4000-8000-000000000000"
 FIVE = datetime(2026, 3, 4, 5, 0, 0, 123000, tzinfo=UTC)

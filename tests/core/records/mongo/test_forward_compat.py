@@ -13,11 +13,12 @@ from pymongo.database import Database
 from cts_core.errors import ConfigError, NewerRecordError
 from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobQuery
-from cts_core.records import mongo_newer, mongo_schema
-from cts_core.records.mongo import MongoStore
+from cts_core.records.mongo import forward_compat
+from cts_core.records.mongo import schema as mongo_schema
+from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move, walk
-from tests.factories import NOON, TO_COMPLETE
+from tests.harness.factories import NOON, TO_COMPLETE
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 
 @pytest.fixture
 async def store(mongo_settings) -> AsyncIterator[MongoStore]:
-    mongo_newer._tell.cache_clear()
+    forward_compat._tell.cache_clear()
     store = MongoStore(mongo_settings)
     await store.open()
     yield store

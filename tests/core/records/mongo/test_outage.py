@@ -14,15 +14,15 @@ import pytest
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
+from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, NoSuchJobError, UnavailableError
 from cts_core.model.record import Idempotency, JobQuery, JobSummary
-from cts_core.records import mongo_connection
-from cts_core.records.mongo import MongoStore
+from cts_core.records.mongo import connection as mongo_connection
+from cts_core.records.mongo.store import MongoStore
 from cts_core.records.store import RecordStore
-from cts_core.sections import MongoSettings
 from cts_core.states import JobState
 from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move
-from tests.factories import NOON, TO_COMPLETE, make_image, make_job_record, make_refdata
+from tests.harness.factories import NOON, TO_COMPLETE, make_image, make_job_record, make_refdata
 from tests.services.mongo import PASSWORD, MongoServer
 from tests.services.server import free_port, or_skip
 

@@ -19,12 +19,12 @@ from pymongo.monitoring import CommandListener
 
 from cts_core.model.record import JobPosition, JobQuery, JobSort
 from cts_core.model.site import Cluster
-from cts_core.records import mongo_connection
-from cts_core.records.mongo import MongoStore
-from cts_core.records.mongo_schema import INDEXES
+from cts_core.records.mongo import connection
+from cts_core.records.mongo.schema import INDEXES
+from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.contract.records import walk
-from tests.factories import DIGEST, NOON, make_job_record
+from tests.harness.factories import DIGEST, NOON, make_job_record
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ class Commands(CommandListener):
 def commands(monkeypatch) -> Commands:
     listener = Commands()
     client = functools.partial(AsyncMongoClient, event_listeners=[listener])
-    monkeypatch.setattr(mongo_connection, "AsyncMongoClient", client)
+    monkeypatch.setattr(connection, "AsyncMongoClient", client)
     return listener
 
 

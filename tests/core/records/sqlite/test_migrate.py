@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from cts_core.model.record import JobOutcome, JobQuery, JobRecord
-from cts_core.records import sqlite_jobs, sqlite_schema
-from cts_core.records.sqlite import SQLiteStore
+from cts_core.records.sqlite import jobs as sqlite_jobs
+from cts_core.records.sqlite import schema as sqlite_schema
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from tests.contract.records import move
-from tests.factories import make_image, make_job_record
+from tests.harness.factories import make_image, make_job_record
 
 VERSION_1 = Path(__file__).with_name("records_version_1.sql")
 NEW_COLUMNS = {"parent_id", "words", "error_words"}

@@ -11,18 +11,12 @@ import pytest
 
 from cts_core.model.record import JobQuery, JobSort
 from cts_core.model.site import Cluster
-from cts_core.records import (
-    sqlite_admin,
-    sqlite_containers,
-    sqlite_events,
-    sqlite_jobs,
-    sqlite_listing,
-    sqlite_refdata,
-)
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.records.sqlite_listing import Listing
+from cts_core.records.sqlite import audit, containers, events, jobs, refdata
+from cts_core.records.sqlite import listing as sqlite_listing
+from cts_core.records.sqlite.listing import Listing
+from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.factories import NOON
+from tests.harness.factories import NOON
 
 
 @pytest.fixture
@@ -59,24 +53,24 @@ def check_lines(found: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        (sqlite_jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
-        (sqlite_jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
-        (sqlite_jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
-        (sqlite_jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
-        (sqlite_jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
-        (sqlite_jobs.FIND_FOLDER, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
-        (sqlite_jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
-        (sqlite_events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
+        (jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
+        (jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
+        (jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
+        (jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
+        (jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
+        (jobs.FIND_FOLDER, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
+        (jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
+        (events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
         (
-            sqlite_events.EVENTS_OF_JOB,
+            events.EVENTS_OF_JOB,
             "transitions USING INDEX transitions_of_job (job_id=? AND recorded_at>",
         ),
-        (sqlite_events.UNSENT, "transitions USING INDEX unsent_transitions (recorded_at<?)"),
-        (sqlite_events.LATEST, "transitions USING COVERING INDEX recorded_transitions"),
-        (sqlite_containers.STATES, "containers USING COVERING INDEX container_states"),
-        (sqlite_containers.COUNT_LIVE, "jobs USING INDEX live_jobs_of_user (user=?)"),
+        (events.UNSENT, "transitions USING INDEX unsent_transitions (recorded_at<?)"),
+        (events.LATEST, "transitions USING COVERING INDEX recorded_transitions"),
+        (containers.STATES, "containers USING COVERING INDEX container_states"),
+        (containers.COUNT_LIVE, "jobs USING INDEX live_jobs_of_user (user=?)"),
         (
-            sqlite_containers.COUNT_LIVE,
+            containers.COUNT_LIVE,
             "containers USING COVERING INDEX container_states (job_id=?",
         ),
         (sqlite_listing.COUNT, "jobs USING COVERING INDEX jobs_by_state (cluster=? AND state=?)"),
@@ -84,8 +78,8 @@ def check_lines(found: str) -> None:
             sqlite_listing.COUNT_OF_USER,
             "jobs USING COVERING INDEX jobs_by_state (cluster=? AND state=? AND user=?)",
         ),
-        (sqlite_admin.AUDIT, "audit USING INDEX audit_of_job (job_id=?)"),
-        (sqlite_refdata.LISTING, "refdata USING INDEX refdata_by_age"),
+        (audit.AUDIT, "audit USING INDEX audit_of_job (job_id=?)"),
+        (refdata.LISTING, "refdata USING INDEX refdata_by_age"),
     ],
 )
 async def test_queries_walk_indexes(path, statement, expected):
@@ -93,13 +87,13 @@ async def test_queries_walk_indexes(path, statement, expected):
     assert expected in found
     check_lines(found)
     # Only live jobs, resubmissions, and the transitions of the jobs asked for are few enough to be sorted.
-    few = (sqlite_jobs.LIVE_ALL, sqlite_jobs.RESUBMISSIONS, sqlite_jobs.TRANSITIONS)
+    few = (jobs.LIVE_ALL, jobs.RESUBMISSIONS, jobs.TRANSITIONS)
     is_sorted = statement in few
     assert ("USE TEMP B-TREE" in found) is is_sorted
 
 
 async def test_a_container_is_read_without_the_others(path):
-    found = plan(path, sqlite_containers.ONE).splitlines()
+    found = plan(path, containers.ONE).splitlines()
     index = "USING INDEX sqlite_autoindex_{}_1 (job_id=? AND number=?)"
     assert [line.partition("SEARCH ")[2].removesuffix(" LEFT-JOIN") for line in found] == [
         f"{table} {index.format(table)}" for table in ("containers", "container_outputs")

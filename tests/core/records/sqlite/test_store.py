@@ -17,13 +17,12 @@ import pytest
 from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
 from cts_core.model.base import utc_now
 from cts_core.model.record import JobQuery
-from cts_core.records import sqlite_connection, sqlite_events, sqlite_schema
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.records.sqlite_connection import Connections
-from cts_core.records.sqlite_file import connect
-from tests.factories import NOON, make_job_record
-
-ROOT = Path(__file__).parents[2]
+from cts_core.records.sqlite import connection, events, schema
+from cts_core.records.sqlite.connection import Connections
+from cts_core.records.sqlite.migrate import connect
+from cts_core.records.sqlite.store import SQLiteStore
+from tests.harness.factories import NOON, make_job_record
+from tests.harness.paths import ROOT
 
 
 @pytest.fixture
@@ -58,8 +57,8 @@ async def insert(store: SQLiteStore, containers: int = 1) -> str:
 
 
 async def test_a_new_file_is_marked_as_ours_and_private(store, path):
-    assert run(path, "PRAGMA application_id") == [(sqlite_schema.APPLICATION_ID,)]
-    assert run(path, "PRAGMA user_version") == [(sqlite_schema.VERSION,)]
+    assert run(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
+    assert run(path, "PRAGMA user_version") == [(schema.VERSION,)]
     assert run(path, "PRAGMA journal_mode") == [("wal",)]
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -173,7 +172,7 @@ async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, pa
         return db
 
     first = await insert(store)
-    monkeypatch.setattr(sqlite_connection, "connect", limited)
+    monkeypatch.setattr(connection, "connect", limited)
     await store._connections.write(lambda db: db.execute(f"PRAGMA max_page_count = {most}"))
     jobs = [store.insert_job(make_job_record(), containers=5000) for _ in range(5)]
     failures = await asyncio.gather(*jobs, return_exceptions=True)
@@ -191,8 +190,8 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from cts_core.errors import CTSError
 from cts_core.model.record import JobQuery
-from cts_core.records.sqlite import SQLiteStore
-from tests.factories import make_job_record
+from cts_core.records.sqlite.store import SQLiteStore
+from tests.harness.factories import make_job_record
 
 async def main():
     store = SQLiteStore(Path(sys.argv[1]))
@@ -280,7 +279,7 @@ async def test_one_failing_write_does_not_harm_those_that_share_its_commit(store
 
 
 async def test_more_than_may_wait_are_refused(store, path, monkeypatch):
-    monkeypatch.setattr("cts_core.records.sqlite_connection.MAX_WAITING", 3)
+    monkeypatch.setattr("cts_core.records.sqlite.connection.MAX_WAITING", 3)
     answers = await asyncio.gather(
         *(store.inactive_sites() for _ in range(5)), return_exceptions=True
     )
@@ -294,8 +293,8 @@ async def test_more_than_may_wait_are_refused(store, path, monkeypatch):
 _DYING = """
 import asyncio, os, signal, sqlite3, sys
 from pathlib import Path
-from cts_core.records.sqlite import SQLiteStore
-from tests.factories import make_job_record
+from cts_core.records.sqlite.store import SQLiteStore
+from tests.harness.factories import make_job_record
 
 statement = sys.argv[2]
 real = sqlite3.connect
@@ -358,8 +357,8 @@ async def test_a_killed_writer_leaves_all_of_a_job_or_nothing(
 _BUSY = """
 import asyncio, sys
 from pathlib import Path
-from cts_core.records.sqlite import SQLiteStore
-from tests.factories import make_job_record
+from cts_core.records.sqlite.store import SQLiteStore
+from tests.harness.factories import make_job_record
 
 async def main():
     store = SQLiteStore(Path(sys.argv[1]))
@@ -399,7 +398,7 @@ async def test_what_was_answered_before_a_kill_is_there(path):
 
 async def test_a_clock_that_is_set_back_does_not_reorder_events(store, monkeypatch):
     await insert(store)
-    monkeypatch.setattr(sqlite_events, "utc_now", lambda: NOON)
+    monkeypatch.setattr(events, "utc_now", lambda: NOON)
     job_id = await insert(store)
     first, second = await store.unsent()
     assert second.job_id == job_id

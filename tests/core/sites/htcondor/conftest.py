@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from cts_core.engine.supply import WorkerSupply
+from cts_core.config.sections import HTCondorSettings, S3Settings
+from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
-from cts_core.sections import HTCondorSettings, S3Settings
-from cts_core.sites.htcondor.archive import WorkerArchive
-from cts_core.sites.htcondor.expressions import any_job
+from cts_core.sites.htcondor.constraints import any_job
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import NodeSetup
+from cts_core.sites.htcondor.submit_description import NodeSetup
+from cts_core.sites.htcondor.worker_archive import WorkerArchive
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
-from tests.factories import make_job_record
+from tests.harness.factories import make_job_record
 from tests.services.condor import INITIALDIR, CondorPool
 
 PATIENCE = 90.0

@@ -9,15 +9,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cts_core.config import load_settings
+from cts_core.config.load import load_settings
+from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.engine import adapters
 from cts_core.engine.engine import Engine
-from cts_core.engine.supply import WorkerSupply
+from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.identity.jupyter import JupyterIdentity
 from cts_core.model.site import Cluster
-from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import NodeSetup
+from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.services.condor import INITIALDIR
 
 NONE = "http://127.0.0.1:9/none"

@@ -16,8 +16,8 @@ import pytest
 from cts_core.engine.advance import Advance
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
-from cts_core.engine.supply import WorkerSupply
 from cts_core.engine.updates import ContainerUpdates
+from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.errors import UnavailableError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
@@ -28,11 +28,11 @@ from cts_core.model.site import Cluster
 from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import Claim
 from cts_core.objects.directory import DirectoryStore
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sites.htcondor.ads import Status
+from cts_core.records.sqlite.store import SQLiteStore
+from cts_core.sites.htcondor.classads import Status
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
-from tests.factories import CRC
+from tests.harness.factories import CRC
 from tests.services.condor import CPUS
 
 pytestmark = pytest.mark.slow

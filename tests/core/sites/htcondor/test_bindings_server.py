@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor.bindings_client import Pool
 
 
 async def test_what_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cts_core.model.record import ContainerOutcome
-from cts_core.sites.htcondor.ads import (
+from cts_core.sites.htcondor.classads import (
     ATTRIBUTES,
     MAX_REASON,
     Ad,
@@ -18,7 +18,7 @@ from cts_core.sites.htcondor.ads import (
     most_hopeful,
     read_ads,
 )
-from cts_core.sites.htcondor.doubles import doubled
+from cts_core.sites.htcondor.duplicates import doubled
 
 GIB = 1024
 USED = "it ran for 90 minutes and used 1024 MiB of memory."

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from cts_core.sites.htcondor import expressions
-from cts_core.sites.htcondor.ads import ATTRIBUTES, Ad, Status, read_ads
-from cts_core.sites.htcondor.expressions import (
+from cts_core.sites.htcondor import constraints
+from cts_core.sites.htcondor.classads import ATTRIBUTES, Ad, Status, read_ads
+from cts_core.sites.htcondor.constraints import (
     MAX_NAMED,
     among,
     any_cluster,
@@ -29,9 +29,9 @@ def _ad(cluster: int, process: int) -> Ad:
 @pytest.mark.parametrize(
     "made",
     [
-        expressions.OURS,
-        expressions.WITHOUT_FILES,
-        expressions.UNENDED,
+        constraints.OURS,
+        constraints.WITHOUT_FILES,
+        constraints.UNENDED,
         any_job(["a"]),
         any_job(["a", "b"]),
         among([str(n) for n in range(MAX_NAMED)]),

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from cts_core.sites.htcondor import eventlogs
+from cts_core.sites.htcondor import event_logs
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import Ground
 
@@ -37,7 +37,7 @@ async def test_logs_that_cannot_be_read_are_let_be(ground: Ground, monkeypatch) 
     # The schedd's folder of that name is another one.
     job = await ground.start(SLEEP)
     await ground.until_running(job)
-    monkeypatch.setattr(eventlogs, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(event_logs, "LOOK_SECONDS", 0.01)
     await ground.site.open(lambda _: None)
     asked = []
     call = ground.site._pool.call
@@ -56,8 +56,8 @@ async def test_a_folder_that_does_not_answer_holds_up_nobody(ground: Ground, mon
     job = await ground.start(SLEEP)
     await ground.site.open(lambda _: None)
     is_back = threading.Event()
-    monkeypatch.setattr(eventlogs, "READ_SECONDS", 0.1)
-    monkeypatch.setattr(eventlogs, "_read_sizes", lambda _: is_back.wait() and {})
+    monkeypatch.setattr(event_logs, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(event_logs, "_read_sizes", lambda _: is_back.wait() and {})
     try:
         async with asyncio.timeout(60):
             assert await ground.site.poll({job.id: WAITS}) == {}
@@ -66,7 +66,7 @@ async def test_a_folder_that_does_not_answer_holds_up_nobody(ground: Ground, mon
 
 
 async def test_what_is_over_is_not_looked_at_any_more(ground: Ground, monkeypatch) -> None:
-    monkeypatch.setattr(eventlogs, "FORGET_SECONDS", 0.1)
+    monkeypatch.setattr(event_logs, "FORGET_SECONDS", 0.1)
     ground.settings["initialdir"] = str(ground.pool.pool / "work")
     job = await ground.start(SLEEP)
     await ground.site.open(lambda _: None)

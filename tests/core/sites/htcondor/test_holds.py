@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cts_core.sites.htcondor import site
-from cts_core.sites.htcondor.submission import submit_description
+from cts_core.sites.htcondor.submit_description import submit_description
 from tests.core.sites.htcondor.conftest import Ground
 
 # The first two use more than the smallest slot that HTCondor makes.

@@ -18,11 +18,11 @@ import pytest
 
 from cts_core.engine.jobs import cancel_job
 from cts_core.model.record import JobRecord
-from cts_core.records.sqlite import SQLiteStore
-from cts_core.sites.htcondor.ads import CANCELED_REASON
+from cts_core.records.sqlite.store import SQLiteStore
+from cts_core.sites.htcondor.classads import CANCELED_REASON
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
-from tests.core.sites.htcondor.test_tokens import break_off
+from tests.core.sites.htcondor.test_worker_tokens import break_off
 from tests.core.worker.conftest import is_stopped
 from tests.services.condor import CPUS
 

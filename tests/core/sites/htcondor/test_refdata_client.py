@@ -1,4 +1,4 @@
-"""Reference data at a site kbase that has no staging service. With one: tests/jupyter/test_staging.py."""
+"""Reference data at a site kbase that has no staging service. With one: tests/end_to_end/test_refdata_service.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.refdata import ReferenceDataState
-from cts_core.sections import HTCondorSettings, S3Settings
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submission import NodeSetup
+from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.core.sites.htcondor.conftest import FolderSupply
-from tests.factories import make_refdata
+from tests.harness.factories import make_refdata
 
 # Not imported: the bindings look for their configuration when they are, and the pool's comes later.
 pytestmark = pytest.mark.skipif(

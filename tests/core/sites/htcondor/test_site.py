@@ -18,13 +18,13 @@ import pytest
 from cts_core.errors import IllegalParameterError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor import follow, history, site
-from cts_core.sites.htcondor.ads import GIVEN_UP
-from cts_core.sites.htcondor.expressions import any_job
-from cts_core.sites.htcondor.submission import itemdata, submit_description
+from cts_core.sites.htcondor import history, site, tracker
+from cts_core.sites.htcondor.classads import GIVEN_UP
+from cts_core.sites.htcondor.constraints import any_job
+from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import PATIENCE, Ground
-from tests.factories import make_image
+from tests.harness.factories import make_image
 from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
 
 pytestmark = pytest.mark.slow
@@ -198,16 +198,16 @@ async def test_what_waits_runs_the_worker_that_it_was_submitted_with(ground: Gro
 
 
 async def test_what_cannot_be_fetched_is_tried_again(ground: Ground, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "RELEASE_SECONDS", 0.0)
+    monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
     ground.settings["archive_url"] = f"{ground.nodes.url}/none.tgz"
     job = await ground.start("true")
     (report,) = (await ground.until_told(job)).values()
     assert "could not fetch" in (report.outcome.error or "")
-    assert (await ground.site.runner_status(job, 0))["NumHolds"] == follow.RELEASES + 1
+    assert (await ground.site.runner_status(job, 0))["NumHolds"] == tracker.RELEASES + 1
 
 
 async def test_what_can_be_fetched_later_runs(ground: Ground, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "RELEASE_SECONDS", 0.0)
+    monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
     ground.settings["archive_url"] = f"{ground.nodes.url}/late.tgz"
     job = await ground.start("true")
 
@@ -235,7 +235,7 @@ async def test_a_container_that_was_removed(ground: Ground) -> None:
 
 
 async def test_a_container_that_nobody_knows(ground: Ground, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
+    monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
     (report,) = (await ground.until_told(ground.job(), S.JOB_SUBMITTED)).values()
     assert "does not know this container" in (report.outcome.error or "")
 
@@ -255,7 +255,7 @@ async def test_an_ad_that_somebody_has_edited(ground: Ground) -> None:
 
 
 async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "VANISHED_SECONDS", 0.5)
+    monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
     with ground.pool.schedd_with("HISTORY", ""):
         job = await ground.start("exit 0")
         (report,) = (await ground.until_told(job)).values()
@@ -506,7 +506,7 @@ async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_anot
     def by_our_clock() -> datetime:
         return datetime.now(UTC) + timedelta(days=days)
 
-    for module in (site, history, follow):
+    for module in (site, history, tracker):
         monkeypatch.setattr(module, "utc_now", by_our_clock)
     # Long enough ago to be looked for.
     created = by_our_clock() - 2 * site.FIRST_TRY

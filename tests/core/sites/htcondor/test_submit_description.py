@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobRecord
-from cts_core.sections import HTCondorSettings, S3Settings
-from cts_core.sites.htcondor.archive import WorkerArchive
-from cts_core.sites.htcondor.submission import NodeSetup, itemdata, submit_description
-from tests.factories import make_job_record
+from cts_core.sites.htcondor.submit_description import NodeSetup, itemdata, submit_description
+from cts_core.sites.htcondor.worker_archive import WorkerArchive
+from tests.harness.factories import make_job_record
+from tests.harness.paths import VECTORS
 
-VECTORS = Path(__file__).parents[3] / "vectors"
 VECTOR = json.loads((VECTORS / "condor.json").read_text())
 SEEN = json.loads((VECTORS / "api.json").read_text())["job_as_owner"]
 GIVEN = VECTOR["settings"]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor import ads, follow
-from cts_core.sites.htcondor.ads import ATTRIBUTES, GIVEN_UP, Hold, Status
-from cts_core.sites.htcondor.eventlogs import EventLogs
-from cts_core.sites.htcondor.follow import Follower
-from cts_core.sites.htcondor.pool import Pool
+from cts_core.sites.htcondor import classads, tracker
+from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.classads import ATTRIBUTES, GIVEN_UP, Hold, Status
+from cts_core.sites.htcondor.event_logs import EventLogs
+from cts_core.sites.htcondor.tracker import Follower
 from cts_core.states import JobState
 
 JOB = {"CTSJobID": "j", "CTSContainerNumber": 0, "ClusterId": 1, "ProcId": 0}
@@ -90,7 +90,7 @@ async def test_a_cycle_is_one_question_however_many_jobs_there_are(jobs: int) ->
     assert pool.asked == [f"query {len(ATTRIBUTES)}"]
 
 
-@pytest.mark.parametrize(("owner", "step"), [(ads, "_read"), (follow, "most_hopeful")])
+@pytest.mark.parametrize(("owner", "step"), [(classads, "_read"), (tracker, "most_hopeful")])
 async def test_the_queue_is_not_read_on_the_loop(
     owner: Any, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

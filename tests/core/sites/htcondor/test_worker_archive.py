@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.sites.htcondor import archive
-from cts_core.sites.htcondor.archive import pack
+from cts_core.sites.htcondor import worker_archive
+from cts_core.sites.htcondor.worker_archive import pack
 from tests.services.pythons import python
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def test_other_code_is_another_version(monkeypatch, tmp_path):
     first = pack().version
     changed = tmp_path / "start.sh"
     changed.write_bytes(pack().launcher + b"\n")
-    monkeypatch.setattr(archive, "LAUNCHER", changed)
+    monkeypatch.setattr(worker_archive, "LAUNCHER", changed)
     pack.cache_clear()
     assert pack().version != first
     pack.cache_clear()
@@ -50,7 +50,9 @@ def test_other_code_is_another_version(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", PYTHONS)
 def test_the_worker_runs_by_what_is_in_it(code, name):
-    program = f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.node"
+    program = (
+        f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.node.main"
+    )
     found = subprocess.run(
         [python(name), "-I", "-S", "-c", program], check=True, capture_output=True, text=True
     )
@@ -110,7 +112,7 @@ def test_an_archive_that_did_not_come_is_told(tmp_path):
 def test_other_code_than_was_submitted_is_not_run(tmp_path):
     other = io.BytesIO()
     with tarfile.open(fileobj=other, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("cts_core/worker/start_node.py")
+        entry = tarfile.TarInfo("cts_core/worker/node/__main__.py")
         entry.size = len(program := b"print('it ran')")
         tar.addfile(entry, io.BytesIO(program))
     (tmp_path / "other.tgz").write_bytes(other.getvalue())

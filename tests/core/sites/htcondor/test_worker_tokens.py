@@ -14,8 +14,8 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor.ads import GIVEN_UP, Status
-from cts_core.sites.htcondor.submission import itemdata, submit_description
+from cts_core.sites.htcondor.classads import GIVEN_UP, Status
+from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
 from tests.core.sites.htcondor.conftest import Ground
 
@@ -85,7 +85,7 @@ async def test_what_is_never_handed_over_is_told(ground: Ground, monkeypatch) ->
     await ground.until_told(await ground.start_own("true"))
     states = {break_off(ground).id: [JobState.DOWNLOAD_SUBMITTED]}
     assert await ground.site.poll(states) == {}
-    monkeypatch.setattr("cts_core.sites.htcondor.follow.SPOOL_SECONDS", -1.0)
+    monkeypatch.setattr("cts_core.sites.htcondor.tracker.SPOOL_SECONDS", -1.0)
     ((report,),) = (await ground.site.poll(states)).values()
     assert "never handed all" in (report.outcome.error or "")
 

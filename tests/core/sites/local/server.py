@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.sites import local_ground
+from tests.harness.sites import local_ground
 
 JOBS, CONTAINERS, CPUS = 3, 4, 2
 SCRIPT = 'echo "+ $CPUS $CTS_CONTAINER" >> "$LINES"; sleep 0.05; echo "- $CPUS $CTS_CONTAINER" >> "$LINES"'

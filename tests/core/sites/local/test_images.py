@@ -21,13 +21,13 @@ from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.states import JobState
-from cts_core.worker.runtimes.commands import name_of
+from cts_core.worker.container_folder import ContainerFolder
+from cts_core.worker.runtimes.docker_cli import name_of
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES
-from cts_core.worker.spool import ContainerFolder
-from tests.factories import make_image
+from tests.harness.factories import make_image
+from tests.harness.sites import Ground, local_ground, opened
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry
-from tests.sites import Ground, local_ground, opened
 
 S = JobState
 ANA = User("ana")

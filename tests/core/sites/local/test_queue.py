@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.sites.local.queue import Queue
-from cts_core.worker.spool import ContainerFolder
+from cts_core.worker.container_folder import ContainerFolder
 
 
 class Yard:

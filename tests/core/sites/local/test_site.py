@@ -20,13 +20,13 @@ from cts_core.errors import (
     UnsupportedError,
 )
 from cts_core.identity.identity import User
-from cts_core.sites.local import spawn
-from cts_core.sites.local.spawn import Spawner
+from cts_core.sites.local import launcher
+from cts_core.sites.local.launcher import Spawner
 from cts_core.states import JobState as S
-from cts_core.worker.spool import CLAIM, ContainerFolder, remove_tree
+from cts_core.worker.container_folder import CLAIM, ContainerFolder, remove_tree
 from tests.core.worker.conftest import eventually, is_alive
-from tests.factories import make_image
-from tests.sites import Ground, local_ground, local_site, opened
+from tests.harness.factories import make_image
+from tests.harness.sites import Ground, local_ground, local_site, opened
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ async def test_job_whose_folder_is_gone_is_an_error(ground: Ground, tmp_path: Pa
 
 
 async def test_worker_that_dies_before_its_claim_is_replaced(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(spawn, "BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(launcher, "BACKOFF_SECONDS", 0.05)
     monkeypatch.setenv("CTS_FAILPOINTS", "claim:before=kill")
     ground = local_ground(tmp_path)
     await ground.site.open(ground.on_change)
@@ -139,8 +139,8 @@ async def test_worker_that_dies_before_its_claim_is_replaced(tmp_path: Path, mon
 
 
 async def test_worker_that_never_claims_is_given_up(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(spawn, "BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr(spawn, "TRIES", 3)
+    monkeypatch.setattr(launcher, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(launcher, "TRIES", 3)
     monkeypatch.setenv("CTS_FAILPOINTS", "claim:before=kill")
     ground = local_ground(tmp_path)
     await ground.site.open(ground.on_change)
@@ -275,7 +275,7 @@ def test_attempts_are_forgotten(tmp_path: Path) -> None:
     folder = tmp_path / "0"
     folder.mkdir()
     container = ContainerFolder(str(folder))
-    spawner._attempts["job", 0] = spawn._Attempt(container)
+    spawner._attempts["job", 0] = launcher._Attempt(container)
     spawner.tidy()
     assert spawner._attempts
     container.claim()

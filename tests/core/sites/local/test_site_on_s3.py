@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cts_core.states import JobState
-from cts_core.worker.s3_keys import S3Keys
+from cts_core.worker.s3.credentials import S3Keys
+from tests.harness.sites import Ground, local_ground, local_site, opened
 from tests.services.server import free_port
-from tests.sites import Ground, local_ground, local_site, opened
 
 S = JobState
 SECRET = "a-secret-for-workers-alone"

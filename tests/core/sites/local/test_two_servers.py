@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.core.sites.local.server import CONTAINERS, CPUS, JOBS
+from tests.harness.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[4]
 Servers = dict[str, subprocess.Popen[bytes]]
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_core.worker import logs
-from cts_core.worker.logs import BoundedLog
+from cts_core.worker.container import logs
+from cts_core.worker.container.logs import BoundedLog
 
 NOTICE = (
     b"\n[CTS: the log is too long to be kept whole: its end follows when the container has ended]\n"

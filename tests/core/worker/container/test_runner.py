@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.model.record import ContainerOutcome
-from cts_core.worker.spool import INPUTS, OUTPUTS, TRANSIENT
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.container_folder import INPUTS, OUTPUTS, TRANSIENT
 from tests.core.worker.conftest import Box, eventually, is_alive
-from tests.small_disk import small_disk
+from tests.harness.disk import small_disk
 
 SUCCESS = ["job_submitting", "job_submitted", "upload_submitting", "upload_submitted"]
 FAILURE = [

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cts_core.worker.processes import kill_tagged
+from cts_core.worker.runtimes.processes import kill_tagged
 from tests.core.worker.conftest import Box, eventually, is_alive, suspend
 
 pytestmark = pytest.mark.slow

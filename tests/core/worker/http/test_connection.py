@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker import connection
-from cts_core.worker.connection import Haste
-from cts_core.worker.transfer import Grant, Http, Passing, Untrusted
+from cts_core.worker.http import connection
+from cts_core.worker.http.client import Grant, Http, Passing, Untrusted
+from cts_core.worker.http.connection import Haste
 
 SILENCE = 300.0
 PROMPT = 60.0
@@ -205,7 +205,7 @@ def test_a_worker_that_is_told_to_end_waits_for_no_silent_service(
     server = silent()
     server.listen()
     worker = subprocess.Popen(
-        [sys.executable, str(Path(connection.__file__).with_name("start_node.py"))],
+        [sys.executable, str(Path(connection.__file__).parents[1] / "node" / "__main__.py")],
         env={
             "PATH": os.environ["PATH"],
             "JOB_ID": "some-job",

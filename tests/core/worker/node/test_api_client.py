@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from cts_core.worker.http.client import Passing, Refused, Untrusted
+from cts_core.worker.node.api_client import RefusalError, RemoteGrants, Service, ServiceError
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.service import RefusalError, RemoteGrants, Service, ServiceError
-from cts_core.worker.transfer import Passing, Refused, Untrusted
+from cts_core.worker.s3.errors import S3Error
 from tests.core.worker.conftest import Box
 
 NODE = "http://service.invalid/node"
@@ -156,7 +156,7 @@ def test_patience_ends():
 def test_patience_is_used_up_once(monkeypatch, box: Box):
     plan = _text(box.plan)
     passing = iter(range(0, 1000, 25))
-    monkeypatch.setattr("cts_core.worker.service.time.monotonic", lambda: next(passing))
+    monkeypatch.setattr("cts_core.worker.node.api_client.time.monotonic", lambda: next(passing))
     asked, http, _ = service(*[Passing("away")] * 4, plan, Passing("away"), plan, patience=60)
     for tries in (3, 1):
         before = len(http.asked)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.assignment import Assignment, AssignmentError
+from cts_core.worker.node.environment import Assignment, AssignmentError
 from cts_core.worker.runtimes.apptainer import exec_command
-from cts_core.worker.runtimes.choice import choose_runtime
-from cts_core.worker.runtimes.container import RuntimeFault
+from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.detect import choose_runtime
 from tests.core.worker.conftest import Box
 
 AD = 'ProcId = 3\nMyType = "Job"\nClusterId = 12\nJobCurrentStartDate = 1795836042\n'

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker import live_logs
-from cts_core.worker.lanes import Lanes
-from cts_core.worker.live_logs import LiveLogs
-from cts_core.worker.object import DEFAULT_TYPE
-from cts_core.worker.reporter import Reporter
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.s3_upload import Stored
-from cts_core.worker.service import RefusalError, ServiceError
+from cts_core.worker.container import log_uploader
+from cts_core.worker.container.log_uploader import LiveLogs
+from cts_core.worker.node.api_client import RefusalError, ServiceError
+from cts_core.worker.node.reporter import Reporter
+from cts_core.worker.objects.info import DEFAULT_TYPE
+from cts_core.worker.parallel import Lanes
+from cts_core.worker.s3.errors import S3Error
+from cts_core.worker.s3.upload import Stored
 from tests.core.worker.conftest import eventually
 
 PATIENCE = 60.0
@@ -154,7 +154,7 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
     store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(live_logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(log_uploader.time, "monotonic", lambda: clock[0])
     logs = LiveLogs(store, {str(log): "logs/out"})
 
     def show_after(seconds: float) -> int:
@@ -175,9 +175,9 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
     assert show_after(5) == 2
     assert store.content == {"logs/out": b"one two"}
     # What was large is followed by a longer pause: so many bytes a second, and no more.
-    log.write_bytes(bytes(10 * live_logs.MAX_RATE))
+    log.write_bytes(bytes(10 * log_uploader.MAX_RATE))
     assert show_after(5) == 3
-    log.write_bytes(bytes(11 * live_logs.MAX_RATE))
+    log.write_bytes(bytes(11 * log_uploader.MAX_RATE))
     assert show_after(9.9) == 3
     assert show_after(0.2) == 4
 
@@ -185,7 +185,7 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
 def test_the_end_does_not_wait_for_a_log_that_is_shown(
     store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_logs, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(log_uploader, "PAUSE_SECONDS", 0)
     log.write_bytes(b"one")
     store.is_slow.set()
     with reporter(Service(), store, log).watching():

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cts_core.checksum import PIECE, crc64nvme_text
-from cts_core.worker import directory as disk
-from cts_core.worker.directory import Directory
-from cts_core.worker.sidecar import ABANDONED_S
-from tests.small_disk import fill, small_disk
+from cts_core.worker.checksum import PIECE, crc64nvme_text
+from cts_core.worker.objects import directory as disk
+from cts_core.worker.objects.directory import Directory
+from cts_core.worker.objects.sidecar import ABANDONED_S
+from tests.harness.disk import fill, small_disk
 
 OLD, NEW = b"the old bytes", b"the newer bytes"
 # Everything that changes what is on disk, bytes aside: a crash between two of these is a crash at one.

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import apptainer, commands, engine, pull
-from cts_core.worker.runtimes.container import RuntimeFault
-from cts_core.worker.runtimes.failures import is_temporary, pull_failure, start_failure
-from cts_core.worker.runtimes.table import RUNTIMES
-from cts_core.worker.spool import ContainerFolder
+from cts_core.worker.runtimes import apptainer, docker_cli, pull
+from cts_core.worker.runtimes import docker as engine
+from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.by_name import RUNTIMES
+from cts_core.worker.runtimes.errors import is_temporary, pull_failure, start_failure
 from tests.core.worker.conftest import Box
 
 IMAGE = f"registry.test:5000/a/tool@sha256:{'ab' * 32}"
@@ -45,8 +46,8 @@ def _pairs(command: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_SELINUX", "/nowhere")
-    command = commands.create_command(plan, FOLDER, {"cts.holder": "ab"})
+    monkeypatch.setattr(docker_cli, "_SELINUX", "/nowhere")
+    command = docker_cli.create_command(plan, FOLDER, {"cts.holder": "ab"})
     assert command[:4] == ["docker", "--host", "x", "create"]
     # The rest of the entrypoint goes before the arguments, and the image's own CMD has no place.
     end = ["--entrypoint", "/bin/tool", IMAGE, "run", "--in", "/input_files/a,b"]
@@ -75,33 +76,33 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("asked", "given"), [(3, "3"), (9, "4")])
 def test_cpus_are_those_that_there_are(plan: WorkerPlan, monkeypatch, asked: int, given: str):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    command = commands.create_command(replace(plan, cpus=asked), FOLDER, {})
+    command = docker_cli.create_command(replace(plan, cpus=asked), FOLDER, {})
     assert ("--cpus", given) in _pairs(command)
 
 
 def test_create_without_a_network(plan: WorkerPlan) -> None:
-    command = commands.create_command(replace(plan, network=False), FOLDER, {})
+    command = docker_cli.create_command(replace(plan, network=False), FOLDER, {})
     assert ("--network", "none") in _pairs(command)
 
 
 def test_an_operators_arguments_have_the_last_word(plan: WorkerPlan) -> None:
     plan = replace(plan, runtime_arguments=["--network=host", "--ulimit=host"], network=False)
-    command = commands.create_command(plan, FOLDER, {})
+    command = docker_cli.create_command(plan, FOLDER, {})
     assert command.index("--network=host") > command.index("--network")
     assert command.index("--ulimit=host") < command.index("--entrypoint")
 
 
 def test_files_are_labeled_where_the_machine_labels_them(plan: WorkerPlan, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "_SELINUX", str(tmp_path))
-    command = commands.create_command(plan, FOLDER, {})
+    monkeypatch.setattr(docker_cli, "_SELINUX", str(tmp_path))
+    command = docker_cli.create_command(plan, FOLDER, {})
     assert "/home/job/3/out:/output_files:rw,Z" in command
     assert "/home/refdata/r1:/ref:ro,z" in command
 
 
 def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
     podman = replace(plan, container_runtime="podman")
-    more = set(commands.create_command(podman, FOLDER, {})) - set(
-        commands.create_command(plan, FOLDER, {})
+    more = set(docker_cli.create_command(podman, FOLDER, {})) - set(
+        docker_cli.create_command(plan, FOLDER, {})
     )
     assert more == {
         *("--http-proxy=false", "--pidfile", "/home/job/3/container.pid"),
@@ -109,21 +110,21 @@ def test_podman_differs_in_few_words(plan: WorkerPlan) -> None:
         *("--timeout", "75"),
     }
     plain = replace(podman, plain_http=True)
-    assert commands.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
-    assert commands.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]
-    assert commands.pull_command(replace(plan, plain_http=True))[3:] == ["pull", "--quiet", IMAGE]
+    assert docker_cli.pull_command(plain)[3:] == ["pull", "--quiet", "--tls-verify=false", IMAGE]
+    assert docker_cli.pull_command(podman)[3:] == ["pull", "--quiet", IMAGE]
+    assert docker_cli.pull_command(replace(plan, plain_http=True))[3:] == ["pull", "--quiet", IMAGE]
 
 
 def test_reclaim(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("os.getegid", lambda: 100)
     podman = replace(plan, container_runtime="podman", runtime_command=["podman"])
-    assert commands.reclaim_command(podman, FOLDER, is_rootless=False) == [
+    assert docker_cli.reclaim_command(podman, FOLDER, is_rootless=False) == [
         *("podman", "unshare", "chown", "-R", "0:0", "/home/job/3/out")
     ]
-    docker = commands.reclaim_command(plan, FOLDER, is_rootless=False)
+    docker = docker_cli.reclaim_command(plan, FOLDER, is_rootless=False)
     assert docker[-4:] == [IMAGE, "-R", "1000:100", "/outputs"]
-    rootless = commands.reclaim_command(plan, FOLDER, is_rootless=True)
+    rootless = docker_cli.reclaim_command(plan, FOLDER, is_rootless=True)
     assert rootless[-3:] == ["-R", "0:0", "/outputs"]
 
 
@@ -134,12 +135,12 @@ def test_a_removal_that_somebody_else_has_begun_is_waited_for(tmp_path: Path) ->
         "echo Error response from daemon: removal of container cts-a-0 is already in progress >&2; exit 1\n"
     )
     program.chmod(0o755)
-    commands.remove_container([str(program)], "a/0")
+    docker_cli.remove_container([str(program)], "a/0")
     assert (tmp_path / "asked").read_text() == 3 * "x\n"
 
 
 def test_names_are_what_engines_take() -> None:
-    assert commands.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
+    assert docker_cli.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
 
 
 def test_apptainer(plan: WorkerPlan) -> None:

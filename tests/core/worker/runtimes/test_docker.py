@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker.processes import kill_tagged
-from cts_core.worker.runtimes.commands import name_of
-from cts_core.worker.runtimes.container import Exit
-from cts_core.worker.runtimes.engine import EngineContainer
-from cts_core.worker.runtimes.holder import NAME, PLACE
+from cts_core.worker.runtimes.base import Exit
+from cts_core.worker.runtimes.docker import EngineContainer
+from cts_core.worker.runtimes.docker_cli import name_of
+from cts_core.worker.runtimes.liveness import NAME, PLACE
+from cts_core.worker.runtimes.processes import kill_tagged
 from tests.core.worker.conftest import Box, eventually, suspend
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry, digest_of

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.runtimes.kept import image_file, keep
+from cts_core.worker.runtimes.image_cache import image_file, keep
 from tests.core.worker.conftest import eventually
 
 SIZE = 1000
 WORKER = """
 import os, random, sys, time
-from cts_core.worker.runtimes.kept import image_file, keep
+from cts_core.worker.runtimes.image_cache import image_file, keep
 
 def make(path):
     with open(path, "xb") as file:
@@ -37,7 +37,7 @@ for turn in range(int(count)):
 """
 HOLDER = """
 import sys, time
-from cts_core.worker.runtimes.kept import keep
+from cts_core.worker.runtimes.image_cache import keep
 
 def make(path):
     open(path, "xb").write(bytes(1000))

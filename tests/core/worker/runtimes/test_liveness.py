@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from cts_core.worker.runtimes import holder
-from cts_core.worker.runtimes.holder import NAME, PLACE, Holder, is_gone, place
+from cts_core.worker.runtimes import liveness
+from cts_core.worker.runtimes.liveness import NAME, PLACE, Holder, is_gone, place
 from tests.core.worker.conftest import eventually, is_alive, is_stopped
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere there are no such names"
 )
-_HOLD = "from cts_core.worker.runtimes.holder import *; h = Holder(); print(h.labels[NAME], h.labels[PLACE], flush=True); input()"
+_HOLD = "from cts_core.worker.runtimes.liveness import *; h = Holder(); print(h.labels[NAME], h.labels[PLACE], flush=True); input()"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_each_has_a_name_of_its_own() -> None:
 
 
 def test_another_network_namespace_is_another_place() -> None:
-    words = "from cts_core.worker.runtimes.holder import place; print(place())"
+    words = "from cts_core.worker.runtimes.liveness import place; print(place())"
     there = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", words],
         capture_output=True, text=True, check=False,
@@ -84,6 +84,6 @@ def test_another_network_namespace_is_another_place() -> None:
 def test_nobody_is_judged_where_the_system_does_not_tell_places(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(holder, what, "/nowhere" if what == "_NETWORK" else lambda: "")
+    monkeypatch.setattr(liveness, what, "/nowhere" if what == "_NETWORK" else lambda: "")
     assert place() == ""
     assert Holder().labels == {}

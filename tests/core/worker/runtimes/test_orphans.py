@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.runtimes.holder import NAME, Holder
+from cts_core.worker.runtimes.liveness import NAME, Holder
 from cts_core.worker.runtimes.orphans import remove_orphans
 
 pytestmark = pytest.mark.skipif(

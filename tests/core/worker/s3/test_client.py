@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
-from cts_core.worker import s3_download, s3_requests, s3_upload
-from cts_core.worker.s3 import S3Objects
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from cts_core.worker.s3_refusals import S3Error
-from cts_core.worker.tree import Full
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.objects.tree import Full
+from cts_core.worker.s3 import download, requests
+from cts_core.worker.s3 import upload as s3_upload
+from cts_core.worker.s3.client import S3Objects
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.errors import S3Error
+from tests.harness.disk import small_disk
 from tests.services.proxy import Proxy
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 from tests.services.server import free_port
-from tests.small_disk import small_disk
 
 MIB = 1 << 20
 BIG = random.Random(1).randbytes(12 * MIB + 12_345)
@@ -74,14 +75,14 @@ def on_ranges(monkeypatch) -> Callable[[Callable[..., None]], None]:
     """Has objects fetched in ranges of 5 MiB, and a function called before each but the first."""
 
     def set_up(call: Callable[..., None]) -> None:
-        go_through = s3_download.Download._go_through
+        go_through = download.Download._go_through
 
         def called(self, one) -> bool:
             call(one)
             return go_through(self, one)
 
-        monkeypatch.setattr(s3_download, "RANGE", 5 * MIB)
-        monkeypatch.setattr(s3_download.Download, "_go_through", called)
+        monkeypatch.setattr(download, "RANGE", 5 * MIB)
+        monkeypatch.setattr(download.Download, "_go_through", called)
 
     return set_up
 
@@ -288,14 +289,14 @@ def test_a_file_that_changes_is_refused_by_the_server(
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"before")
-    monkeypatch.setattr(s3_requests, "PATIENCE_SECONDS", 0)
-    ask = s3_requests.S3Requests.ask
+    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0)
+    ask = requests.S3Requests.ask
 
     def change_it(*given) -> object:
         source.write_bytes(b"behind")
         return ask(*given)
 
-    monkeypatch.setattr(s3_requests.S3Requests, "ask", change_it)
+    monkeypatch.setattr(requests.S3Requests, "ask", change_it)
     with pytest.raises(S3Error, match="could not be used"):
         objects(s3_server.url).store(str(source), "data/a")
     with pytest.raises(Exception, match="404"):
@@ -531,7 +532,7 @@ def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
 def test_a_large_object_of_such_a_server_comes_in_one_stream(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(s3_download, "RANGE", 3)
+    monkeypatch.setattr(download, "RANGE", 3)
     whole = http("200 OK", b"content", 'ETag: "1"\r\n')
     server = Scripted(*[whole] * 4)
     fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
@@ -542,7 +543,7 @@ def test_a_large_object_of_such_a_server_comes_in_one_stream(
 def test_a_disk_that_is_too_small_is_told_before_the_download(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(s3_download, "RANGE", MIB)
+    monkeypatch.setattr(download, "RANGE", MIB)
     server = Scripted(f"HTTP/1.1 200 OK\r\nContent-Length: {3 * MIB}\r\n\r\n".encode())
     with small_disk(tmp_path / "disk", "2m") as disk:
         with pytest.raises(Full, match="no space left on the disk for 'data/a'"):
@@ -556,10 +557,10 @@ def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
     now = [0.0]
 
     def pause(seconds: float) -> None:
-        assert 0 < seconds <= s3_requests.MAX_PAUSE_SECONDS
+        assert 0 < seconds <= requests.MAX_PAUSE_SECONDS
         now[0] += seconds
 
-    monkeypatch.setattr(s3_requests.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(requests.time, "monotonic", lambda: now[0])
     store = objects(f"http://127.0.0.1:{free_port()}", pause)
     with pytest.raises(S3Error, match=r"'data/a' for 900 seconds \(Connection refused\)"):
         store.fetch("data/a", str(tmp_path / "a"), "x")

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cts_core.worker import sigv4
-from cts_core.worker.sigv4 import Signer
+from cts_core.worker.s3 import sigv4
+from cts_core.worker.s3.sigv4 import Signer
 
 TIMES = ("20261231T235959Z", "20270101T000000Z")
 """By which the key of another day is to be used."""

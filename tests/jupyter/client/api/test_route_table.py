@@ -24,14 +24,14 @@ from pydantic import BaseModel
 from cts_core.model.event import JobProgress
 from cts_core.model.job import Submission
 from cts_core.states import JobState
-from cts_jupyter.api.openapi import describe
-from cts_jupyter.api.parse import read_parameters, read_request
-from cts_jupyter.api.route import Route, find_route
-from cts_jupyter.api.table import ROUTES
-from cts_jupyter.calls.admin import AdminCalls
-from cts_jupyter.calls.base import Calls
 from cts_jupyter.client import CTSClient
-from tests.factories import make_event
+from cts_jupyter.client.api.admin import AdminCalls
+from cts_jupyter.client.api.base import Calls
+from cts_jupyter.server.http.openapi import describe
+from cts_jupyter.server.http.parse import read_parameters, read_request
+from cts_jupyter.server.http.route import Route, find_route
+from cts_jupyter.server.routes.table import ROUTES
+from tests.harness.factories import make_event
 from tests.jupyter.conftest import submission
 
 URL = "http://service.invalid/cts"

@@ -6,7 +6,7 @@ import datetime as dt
 import html
 import re
 
-from cts_jupyter.widgets.card import CardData, Failure, card_html, card_text, say_progress
+from cts_jupyter.notebook.card.card import CardData, Failure, card_html, card_text, say_progress
 
 START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 EVIL = "<script>alert(1)</script>\"'&"

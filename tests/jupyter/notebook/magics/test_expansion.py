@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.expand import (
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.expansion import (
     Namespace,
     expand_scalars,
     expand_words,
     quote_word,
     split_words,
 )
-from cts_jupyter.magics.yaml_cell import load_cell
+from cts_jupyter.notebook.magics.yaml_cell import load_cell
 
 
 class Thing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cts_core.checksum import Crc64Nvme
+from cts_core.worker.checksum import Crc64Nvme
 
 
 def crc(text):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cts_jupyter import search
+from cts_jupyter.client import search
 
 ASKED = "--memory 50MB --runtime 1m"
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cts_jupyter import session
-from cts_jupyter.magics.errors import MagicError
-from cts_jupyter.magics.expand import Namespace
-from cts_jupyter.magics.magic import run_line
+from cts_jupyter.notebook import session
+from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.expansion import Namespace
+from cts_jupyter.notebook.magics.magic import run_line
 from tests.jupyter.conftest import Server
 from tests.services.registry import Registry
 

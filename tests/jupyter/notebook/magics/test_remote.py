@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cts_jupyter.connection import ServerFile
+from cts_jupyter.discovery import ServerFile
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cts_jupyter.magics.magic import COMMANDS
+from cts_jupyter.notebook.magics.magic import COMMANDS
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from jupyter_server.auth import User as JupyterUser
 
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES
-from cts_jupyter.api.route import Access, Route
-from cts_jupyter.api.table import ROUTES
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.table import ROUTES
 from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 
 # Streams of events do not end by themselves; they have tests of their own.

@@ -11,8 +11,8 @@ import pytest
 from jupyter_server.auth import Authorizer, IdentityProvider
 from jupyter_server.auth import User as JupyterUser
 
-from cts_jupyter.api import events
-from tests.factories import make_job_record
+from cts_jupyter.server.routes import events
+from tests.harness.factories import make_job_record
 from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_jupyter.api import base
-from cts_jupyter.api.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
+from cts_jupyter.server.http import base_handler
+from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
 from tests.jupyter.conftest import Server, submission
 
 ORIGIN = "https://hub.berdl.kbase.us"
@@ -135,9 +135,9 @@ def test_announced_bytes(headers: dict[str, str], count: int) -> None:
 async def test_what_is_sent_cannot_forge_a_line_of_the_log(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, base.__name__)
+    caplog.set_level(logging.INFO, base_handler.__name__)
     await server.get("/images/x%0a%1b[2J forged")
-    (record,) = (r for r in caplog.records if r.name == base.__name__)
+    (record,) = (r for r in caplog.records if r.name == base_handler.__name__)
     assert record.getMessage().isprintable()
     assert r"\n\x1b[2J forged" in record.getMessage()
 
@@ -298,7 +298,7 @@ async def test_unexpected_error(server: Server, broken, caplog: pytest.LogCaptur
     assert answer.status_code == 500
     assert error(answer)["message"] == "An unexpected error occurred"
     (record,) = [
-        r for r in caplog.records if r.name == base.__name__ and r.levelno >= logging.ERROR
+        r for r in caplog.records if r.name == base_handler.__name__ and r.levelno >= logging.ERROR
     ]
     assert error(answer)["request_id"] in record.getMessage()
     assert record.exc_info

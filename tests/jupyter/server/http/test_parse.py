@@ -7,11 +7,11 @@ import json
 import pytest
 
 from cts_core.errors import RequestValidationError
-from cts_jupyter.api.parse import MAX_ENTRIES, MAX_PARTS, read_json, read_request
-from cts_jupyter.api.route import find_route
-from cts_jupyter.api.table import ROUTES
-from tests.factories import CRC
-from tests.turns import turns
+from cts_jupyter.server.http.parse import MAX_ENTRIES, MAX_PARTS, read_json, read_request
+from cts_jupyter.server.http.route import find_route
+from cts_jupyter.server.routes.table import ROUTES
+from tests.harness.event_loop import turns
+from tests.harness.factories import CRC
 
 
 def update(outputs: int) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.errors import NotFoundError
-from cts_jupyter.remote.address import ServiceAddress
+from cts_jupyter.server.proxy.address import ServiceAddress
 
 ADDRESS = ServiceAddress.of("https://hub.example.org/apis/cts")
 ROOT = "/user/ana/cts"

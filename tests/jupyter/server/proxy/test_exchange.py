@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.jupyter.conftest import Server
-from tests.jupyter.remote_stub import (
+from tests.harness.upstream import (
     Received,
     Stub,
     answer,
@@ -25,6 +24,7 @@ from tests.jupyter.remote_stub import (
     refusal,
     running_stub,
 )
+from tests.jupyter.conftest import Server
 from tests.services.server import free_port
 
 PIECE = bytes(64 << 10)

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from cts_jupyter.remote import forwarder
-from tests.jupyter.conftest import JUPYTER_TOKEN, Server
-from tests.jupyter.remote_stub import (
+from cts_jupyter.server.proxy import forwarder
+from tests.harness.upstream import (
     Received,
     Stub,
     answer,
@@ -27,6 +26,7 @@ from tests.jupyter.remote_stub import (
     renew,
     running_stub,
 )
+from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 
 TOKEN = "the-users-kbase-token"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cts_jupyter import session
 from cts_jupyter.client import CTSClient
-from cts_jupyter.connection import find_connection
+from cts_jupyter.discovery import find_connection
+from cts_jupyter.notebook import session
+from tests.harness.upstream import forwarding, message
 from tests.jupyter.conftest import Server, running_server, submission
-from tests.jupyter.remote_stub import forwarding, message
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.errors import AuthenticationError
-from cts_jupyter.remote.token import UserToken
+from cts_jupyter.server.proxy.token import UserToken
 
 ENVIRON = {"KBASE_AUTH_TOKEN": "from-environment"}
 

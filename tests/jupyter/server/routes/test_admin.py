@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.jupyter.conftest import Server, submission
-from tests.jupyter.test_jobs import submit, wait_for
+from tests.jupyter.server.routes.test_jobs import submit, wait_for
 
 
 async def test_jobs_for_admins(server: Server) -> None:

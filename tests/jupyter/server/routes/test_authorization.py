@@ -15,10 +15,10 @@ import pytest
 from pydantic import BaseModel
 
 from cts_core.identity.identity import Role
-from cts_jupyter.api.call import Call
-from cts_jupyter.api.route import Access, Route
-from cts_jupyter.api.table import ROUTES
-from tests.factories import make_job_record
+from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.route import Access, Route
+from cts_jupyter.server.routes.table import ROUTES
+from tests.harness.factories import make_job_record
 from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 

@@ -8,8 +8,8 @@ import contextlib
 import httpx
 import pytest
 
-from cts_jupyter.api import events as events_module
-from tests.factories import TO_COMPLETE
+from cts_jupyter.server.routes import events as events_module
+from tests.harness.factories import TO_COMPLETE
 from tests.jupyter.conftest import Server, submission
 
 LONG_AGO = "2020-01-01T00:00:00Z"

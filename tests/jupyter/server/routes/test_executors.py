@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
-from tests.core.engine.reporting import ReportingSite
-from tests.factories import make_job_record
+from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.factories import make_job_record
+from tests.harness.reporting_site import ReportingSite
 from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.checksum import crc64nvme_text
-from cts_jupyter.api import base
+from cts_core.worker.checksum import crc64nvme_text
+from cts_jupyter.server.http import base_handler
 from tests.jupyter.conftest import Server
 
 CRC = "x-amz-checksum-crc64nvme"
@@ -234,7 +234,7 @@ async def test_upload_refused_midway_is_answered(server: Server) -> None:
 async def test_rest_of_a_refused_body_is_not_read_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(base_handler, "LINGER_SECONDS", 0.2)
     reader, writer = await open_upload(server, "nokey", f"Content-Length: {64 << 20}")
     answer = await asyncio.wait_for(reader.read(), 10)
     assert answer.startswith(b"HTTP/1.1 400 ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import bson
@@ -16,10 +15,10 @@ from pydantic import BaseModel
 
 from cts_core.engine.views import admin_view, job_view
 from cts_core.model.record import JobRecord
-from cts_core.records.mongo_documents import to_record
-from cts_jupyter.api.answer import encode_json
+from cts_core.records.mongo.documents import to_record
+from cts_jupyter.server.http.encoding import encode_json
+from tests.harness.paths import VECTORS
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True)
 
 

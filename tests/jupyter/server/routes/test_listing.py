@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.jupyter.conftest import Server, submission
-from tests.jupyter.test_jobs import submit, wait_for
+from tests.jupyter.server.routes.test_jobs import submit, wait_for
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
-from cts_jupyter.api import monitor
+from cts_jupyter.server.routes import monitor
 from tests.jupyter.conftest import Server, running_server
 
 TOKEN = "the-monitors-token"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.jupyter.conftest import Server, submission
-from tests.jupyter.test_jobs import KEY, submit, wait_for
+from tests.jupyter.server.routes.test_jobs import KEY, submit, wait_for
 
 
 async def test_a_job_is_submitted_again(server: Server) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from cts_core.engine import adapters
 from cts_core.model.site import Cluster
 from cts_core.model.update import MAX_SECONDS
-from cts_core.worker.s3_keys import KeyGrants, S3Keys
-from tests.core.engine.reporting import ReportingSite
-from tests.factories import make_job_record
+from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from tests.harness.factories import make_job_record
+from tests.harness.reporting_site import ReportingSite
 from tests.jupyter.conftest import Server
 from tests.simulators.kbase_auth import KBaseAuth
 

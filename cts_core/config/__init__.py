@@ -1,0 +1,1 @@
+"""The settings: what can be set, where each value comes from, and what is refused."""

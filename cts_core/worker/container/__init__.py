@@ -1,0 +1,1 @@
+"""The steps of one container, whoever asked for it."""

@@ -1,0 +1,1 @@
+"""HTTP by the standard library, over connections that another thread can break."""

@@ -1,0 +1,1 @@
+"""The worker beside its server: the fork server and what it forks."""

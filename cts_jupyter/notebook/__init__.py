@@ -1,0 +1,1 @@
+"""What a person has in a kernel: jobs, tables, the card and %cts."""

@@ -1,0 +1,1 @@
+"""What tests share: harnesses around the parts under test, factories of records, and the folders of this checkout."""
