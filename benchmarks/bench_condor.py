@@ -24,8 +24,8 @@ from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import HTCondorSettings, S3Settings
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.sites.htcondor.classads import ATTRIBUTES
 from cts_core.sites.htcondor.constraints import any_job

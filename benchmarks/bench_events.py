@@ -32,8 +32,8 @@ from tornado.web import Application, RequestHandler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cts_core.clock import utc_now
 from cts_core.engine.engine import Engine
-from cts_core.model.base import utc_now
 from cts_core.states import JobState
 from cts_jupyter.server.headless import HeadlessApp
 from tests.contract.records import WALK

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.s3.client import S3Objects
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 from tests.services.server import ServerProcess, accepts, free_port
@@ -65,7 +65,7 @@ def _expected(kind: str) -> str:
 
 def ours(url: str, kind: str, way: str, folder: Path) -> None:
     keys = S3Keys(url, REGION, ACCESS_KEY, SECRET)
-    objects = S3Objects(keys.http(), KeyGrants(keys))
+    objects = S3Objects(keys.http(), KeySigner(keys))
     expected = _expected(kind)
 
     def store(name: str) -> None:

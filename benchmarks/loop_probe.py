@@ -22,7 +22,7 @@ from typing import Any
 from jupyter_server.serverapp import ServerApp
 
 from cts_core.engine import adapters
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.htcondor.worker_plan import plan_maker
 from tests.harness.reporting_site import ReportingSite
 
@@ -102,7 +102,7 @@ async def _probe(report: Path, shown: Path) -> None:
 
 
 def _report_for_kbase() -> None:
-    adapters.sites = lambda *_: {Cluster.KBASE: ReportingSite()}
+    adapters.sites = lambda *_: {SiteName.KBASE: ReportingSite()}
     adapters.node_plans = plan_maker
 
 

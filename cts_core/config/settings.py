@@ -27,7 +27,7 @@ from cts_core.config.sections import (
     Section,
     Url,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.paths import check_path, is_below
 
 __all__ = [
@@ -167,8 +167,8 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "unset"},
     )
     events: Literal["memory", "kafka"] = Field("memory", description="how events travel")
-    sites: Annotated[list[Literal[Cluster.LOCAL, Cluster.KBASE]], Commas] = Field(
-        [Cluster.LOCAL], description="where jobs may run"
+    sites: Annotated[list[Literal[SiteName.LOCAL, SiteName.KBASE]], Commas] = Field(
+        [SiteName.LOCAL], description="where jobs may run"
     )
     allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], Commas] = Field(
         [], description="object folders that users may use, with {user} for their name; none: all"
@@ -294,7 +294,7 @@ class Settings(BaseSettings):
             yield "preset refdata is asked by CTS with a token of KBase: set identity to kbase"
         if bool(self.mongo.user) != bool(self.mongo.password.get_secret_value()):
             yield "mongo.user and mongo.password go together: set both, or neither"
-        if Cluster.LOCAL in self.sites and not (self.takes_programs or self.local.isolates):
+        if SiteName.LOCAL in self.sites and not (self.takes_programs or self.local.isolates):
             yield (
                 "sites: local runs programs without isolation as the server's user, and identity kbase "
                 "lets several people in; take local out of sites, set local.runtime to docker or podman for images of "
@@ -302,7 +302,7 @@ class Settings(BaseSettings):
             )
 
     def _at_kbase(self) -> Iterator[str]:
-        if Cluster.KBASE not in self.sites:
+        if SiteName.KBASE not in self.sites:
             return
         if self.identity != "kbase":
             yield "sites: kbase has workers that report with KBase's tokens: set identity to kbase"

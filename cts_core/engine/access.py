@@ -9,20 +9,20 @@ from typing import TypeVar
 from cts_core.errors import PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
 from cts_core.model.record import JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.paths import is_below
 
 _Job = TypeVar("_Job", bound=JobSummary)
 
-_SITE_ROLES: Mapping[Cluster, Sequence[Role]] = {
-    Cluster.KBASE: [Role.STAFF],
-    Cluster.PERLMUTTER_JAWS: [Role.STAFF, Role.NERSC],
-    Cluster.LAWRENCIUM_JAWS: [Role.STAFF, Role.NERSC],
+_SITE_ROLES: Mapping[SiteName, Sequence[Role]] = {
+    SiteName.KBASE: [Role.STAFF],
+    SiteName.PERLMUTTER_JAWS: [Role.STAFF, Role.NERSC],
+    SiteName.LAWRENCIUM_JAWS: [Role.STAFF, Role.NERSC],
 }
 """All of which a site's users must have (contract, facts §2)."""
 
 
-def check_site_roles(user: User, cluster: Cluster) -> None:
+def check_site_roles(user: User, cluster: SiteName) -> None:
     """Raise UnauthorizedError unless the user has every role that the site needs."""
     lacking = [role.value for role in _SITE_ROLES.get(cluster, ()) if role not in user.roles]
     if lacking:

@@ -10,12 +10,12 @@ from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.images.source import ImageSource
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import PlanMaker, Site
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
-from cts_core.worker.s3.requests import Grants
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
+from cts_core.worker.s3.requests import RequestSigner
 
 
 def kbase_identity(settings: Settings) -> Identity:
@@ -81,14 +81,14 @@ def topic(settings: Settings) -> Topic | None:
     return KafkaTopic(settings.kafka)
 
 
-def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mapping[Cluster, Site]:
+def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mapping[SiteName, Site]:
     """Where jobs may run. Raises ConfigError."""
-    found: dict[Cluster, Site] = {}
-    if Cluster.LOCAL in settings.sites:
+    found: dict[SiteName, Site] = {}
+    if SiteName.LOCAL in settings.sites:
         from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
 
         is_directory = settings.objects == "directory"
-        found[Cluster.LOCAL] = LocalSite(
+        found[SiteName.LOCAL] = LocalSite(
             settings.home / "local",
             settings.local,
             objects=objects,
@@ -98,7 +98,7 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             plain_http=settings.images.plain_http,
             takes_programs=settings.takes_programs,
         )
-    if Cluster.KBASE in settings.sites:
+    if SiteName.KBASE in settings.sites:
         from cts_core.sites.htcondor.refdata_client import StagingService  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.submit_description import NodeSetup  # noqa: PLC0415 - see the module
@@ -106,7 +106,7 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
 
         own = checked_pack() if settings.htcondor.sends_own_worker else None
         setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
-        found[Cluster.KBASE] = HTCondorSite(
+        found[SiteName.KBASE] = HTCondorSite(
             setup,
             WorkerSupply(store, objects, log_dir=settings.log_dir),
             StagingService(settings.refdata) if settings.refdata.server_url else None,
@@ -114,18 +114,18 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
     return found
 
 
-def node_grants(settings: Settings) -> Grants | None:
+def worker_signer(settings: Settings) -> RequestSigner | None:
     """Leave for nodes to use S3, as they reach it; None: there are none, or objects are elsewhere."""
-    if settings.objects != "s3" or Cluster.KBASE not in settings.sites:
+    if settings.objects != "s3" or SiteName.KBASE not in settings.sites:
         return None
     s3, is_external = settings.s3, settings.htcondor.use_s3_external_url
     url = (s3.external_url if is_external else "") or s3.url
-    return KeyGrants(S3Keys(url, s3.region, s3.access_key, s3.access_secret.get_secret_value()))
+    return KeySigner(S3Keys(url, s3.region, s3.access_key, s3.access_secret.get_secret_value()))
 
 
 def node_plans(settings: Settings) -> PlanMaker | None:
     """What the site kbase makes of plans for its workers; None without that site."""
-    if Cluster.KBASE not in settings.sites:
+    if SiteName.KBASE not in settings.sites:
         return None
     from cts_core.sites.htcondor.worker_plan import plan_maker  # noqa: PLC0415 - see the module
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from cts_core.clock import utc_now
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
@@ -21,7 +22,6 @@ from cts_core.model.admin import (
     UnsentNotifications,
     UpdateAdminMeta,
 )
-from cts_core.model.base import utc_now
 from cts_core.model.job import ExitCodes
 from cts_core.model.job import Jobs as JobList
 from cts_core.model.listing import JobCounts

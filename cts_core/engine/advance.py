@@ -16,6 +16,7 @@ from collections.abc import Collection, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.finalize import Ending
@@ -32,7 +33,6 @@ from cts_core.errors import (
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.log_context import about
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobProgress
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore

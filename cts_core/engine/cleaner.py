@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable
 from datetime import timedelta
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import CTSError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.refdata import ENDED
 from cts_core.records.store import RecordStore
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
+from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
@@ -38,7 +39,6 @@ from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import HubFirst, Topic
 from cts_core.identity.identity import Identity, User
 from cts_core.images.source import ImageSource
-from cts_core.model.base import utc_now
 from cts_core.model.service import (
     SERVICE_NAME,
     AllowedPath,
@@ -48,7 +48,7 @@ from cts_core.model.service import (
     Root,
     WhoAmI,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.null import AbsentSite
@@ -69,7 +69,7 @@ class Engine:
         store: RecordStore,
         objects: ObjectStore,
         registries: ImageSource,
-        sites: Mapping[Cluster, Site],
+        sites: Mapping[SiteName, Site],
         topic: Topic | None = None,
     ) -> None:
         self.settings = settings
@@ -87,7 +87,7 @@ class Engine:
         self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
         self._metrics.watch_events(self._outbox, self.hub, topic)
         # In test mode there are jobs for every site, and those that are canceled end.
-        runners = {c: AbsentSite(c) for c in Cluster if settings.test_mode} | sites
+        runners = {c: AbsentSite(c) for c in SiteName if settings.test_mode} | sites
         self._drivers = {
             cluster: Advance(
                 runner,
@@ -124,7 +124,7 @@ class Engine:
             self.updates,
             self.supply,
             log_dir=settings.log_dir,
-            grants=adapters.node_grants(settings),
+            signer=adapters.worker_signer(settings),
             make_plan=adapters.node_plans(settings),
         )
         self.files = Files(objects, self._access)
@@ -165,7 +165,7 @@ class Engine:
         """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
         # Programs of this machine are refused by what the settings say of the identity: both must agree.
         isolates = self.settings.local.isolates and not self.settings.takes_programs
-        if self.sites.find(Cluster.LOCAL) and not (self._runs_programs or isolates):
+        if self.sites.find(SiteName.LOCAL) and not (self._runs_programs or isolates):
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
                 "take local out of sites, use an identity of one person, set local.runtime to docker or podman for "

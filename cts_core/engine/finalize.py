@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.logs import log_folder
 from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cts_core.clock import utc_now
 from cts_core.errors import (
     IllegalParameterError,
     ImageFetchError,
@@ -17,7 +18,6 @@ from cts_core.images.names import ImageReference, parse_image_name
 from cts_core.images.programs import resolve_program
 from cts_core.images.source import ImageSource
 from cts_core.images.suggestions import image_help
-from cts_core.model.base import utc_now
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.image import Images as ImageList
 from cts_core.records.store import RecordStore

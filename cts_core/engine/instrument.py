@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from cts_core.errors import UnavailableError
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 
 RECORDS, OBJECTS, IDENTITY, EVENTS = "records", "objects", "identity", "events"
 """The ports' names in figures, logs and ``/ready``."""
@@ -39,7 +39,7 @@ class PortCall:
         return None
 
 
-def site_name(cluster: Cluster) -> str:
+def site_name(cluster: SiteName) -> str:
     """The name of a site's port."""
     return f"site {cluster.value}"
 

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from cts_core.clock import utc_now
 from cts_core.engine.access import check_owner
 from cts_core.engine.views import container_view, job_view, list_view, status_view
 from cts_core.errors import NoSuchJobError
 from cts_core.identity.identity import User
-from cts_core.model.base import utc_now
 from cts_core.model.job import Containers, ExitCodes, Job, JobStatus
 from cts_core.model.job import Jobs as JobList
 from cts_core.model.listing import JobCounts, LastLook

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.records.store import RecordStore
 
 LEASE = timedelta(seconds=3)

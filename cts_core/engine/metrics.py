@@ -14,12 +14,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from cts_core.clock import utc_now
 from cts_core.engine.instrument import EVENTS, RECORDS, PortCall
 from cts_core.errors import CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import Topic
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.model.service import DependencyState
 from cts_core.records.store import RecordStore

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
-from cts_core.model.base import utc_now
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
 
@@ -32,7 +32,7 @@ PAGE = 500
 class Strays:
     """Looks at the sites of this server, at its start and from then on. Several servers may do so on one store."""
 
-    def __init__(self, store: RecordStore, sites: Mapping[Cluster, Site]) -> None:
+    def __init__(self, store: RecordStore, sites: Mapping[SiteName, Site]) -> None:
         self._store = store
         self._sites = sites
         self._task: asyncio.Task[None] | None = None

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
+from cts_core.clock import utc_now
 from cts_core.engine.input_checks import accept
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
@@ -18,7 +19,6 @@ from cts_core.errors import (
     UnsupportedError,
 )
 from cts_core.identity.identity import User
-from cts_core.model.base import utc_now
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput
 from cts_core.model.refdata import (
@@ -32,7 +32,7 @@ from cts_core.model.refdata import (
     ReferenceDataState,
     states_between,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.paths import check_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
@@ -119,7 +119,7 @@ class Refdata:
         (found,) = await self._objects.head([path])
         return accept(path, found, expected).crc64nvme
 
-    async def recover(self, refdata_id: str, cluster: Cluster) -> None:
+    async def recover(self, refdata_id: str, cluster: SiteName) -> None:
         """Stage at a site that was not there at the registration.
 
         Raises NoSuchRefdataError for one that was, ChecksumMismatchError when the file has changed,
@@ -138,7 +138,7 @@ class Refdata:
             raise present
         self._on_change()
 
-    async def clean(self, admin: User, refdata_id: str, cluster: Cluster, *, force: bool) -> None:
+    async def clean(self, admin: User, refdata_id: str, cluster: SiteName, *, force: bool) -> None:
         """Remove what staging left at a site, once it has ended; never the data itself.
 
         With ``force`` at any time, and without noting that it is cleaned. Raises IllegalParameterError.
@@ -166,7 +166,7 @@ class Refdata:
     async def update(
         self,
         refdata_id: str,
-        cluster: Cluster,
+        cluster: SiteName,
         state: ReferenceDataState,
         update: RefdataUpdate | None,
     ) -> None:
@@ -203,7 +203,7 @@ class Refdata:
                 self._on_change()
                 return
 
-    async def check_callback(self, refdata_id: str, cluster: Cluster) -> None:
+    async def check_callback(self, refdata_id: str, cluster: SiteName) -> None:
         """Somebody, anybody, says that something happened to it at a site: look there."""
         await self._status(refdata_id, cluster)
         self._on_change()
@@ -229,7 +229,7 @@ class Refdata:
                 f"{job.cluster.value}, and has to be complete"
             )
 
-    async def _status(self, refdata_id: str, cluster: Cluster) -> AdminReferenceDataStatus:
+    async def _status(self, refdata_id: str, cluster: SiteName) -> AdminReferenceDataStatus:
         status = (await self._store.get_refdata(refdata_id)).at(cluster)
         if status is None:
             raise NoSuchRefdataError(
@@ -238,7 +238,7 @@ class Refdata:
         return status
 
 
-def _created(cluster: Cluster) -> AdminReferenceDataStatus:
+def _created(cluster: SiteName) -> AdminReferenceDataStatus:
     created = ReferenceDataState.CREATED
     return AdminReferenceDataStatus(
         cluster=cluster,

@@ -11,9 +11,9 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.refdata import (
     ENDED,
     AdminReferenceData,
@@ -21,7 +21,7 @@ from cts_core.model.refdata import (
     ReferenceDataState,
     states_between,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import RefdataReport, Site
 
@@ -31,14 +31,14 @@ BUSY_SECONDS = 1.0
 """Between looks while something is under way."""
 IDLE_SECONDS = 30.0
 """Between looks while nothing is, for what other servers have registered."""
-SOURCES = {Cluster.LAWRENCIUM_JAWS: Cluster.PERLMUTTER_JAWS}
+SOURCES = {SiteName.LAWRENCIUM_JAWS: SiteName.PERLMUTTER_JAWS}
 """Sites that get their reference data from another, once it is whole there (contract, facts §6)."""
 
 
 class Staging:
     """Stages at the sites of this server. Several servers may do so on one store."""
 
-    def __init__(self, store: RecordStore, sites: Mapping[Cluster, Site]) -> None:
+    def __init__(self, store: RecordStore, sites: Mapping[SiteName, Site]) -> None:
         self._store = store
         self._sites = sites
         self._wake = asyncio.Event()
@@ -112,7 +112,7 @@ class Staging:
             current = new
 
 
-def _awaited(refdata: AdminReferenceData, cluster: Cluster) -> RefdataReport | None:
+def _awaited(refdata: AdminReferenceData, cluster: SiteName) -> RefdataReport | None:
     """What follows from the site that this one gets its data from; None when that holds it up no more."""
     source = SOURCES.get(cluster)
     if source is None:

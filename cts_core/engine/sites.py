@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
-from cts_core.model.site import Cluster, Sites
-from cts_core.model.site import Site as SiteDescription
+from cts_core.model.site import SiteDescription, SiteName, Sites
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
 
@@ -16,17 +15,17 @@ from cts_core.sites.site import Site
 class SiteDirectory:
     """Looks sites up by the name that jobs use."""
 
-    def __init__(self, sites: Mapping[Cluster, Site], store: RecordStore) -> None:
+    def __init__(self, sites: Mapping[SiteName, Site], store: RecordStore) -> None:
         self._sites = sites
         self._store = store
 
-    def get(self, cluster: Cluster) -> Site:
+    def get(self, cluster: SiteName) -> Site:
         """The site. Raises SiteUnavailableError when it is not configured here."""
         if cluster not in self._sites:
             raise SiteUnavailableError(f"Job flow for cluster {cluster.value} is not registered")
         return self._sites[cluster]
 
-    def find(self, cluster: Cluster) -> Site | None:
+    def find(self, cluster: SiteName) -> Site | None:
         """The site, or None when it is not configured (any more)."""
         return self._sites.get(cluster)
 
@@ -40,12 +39,12 @@ class SiteDirectory:
             ]
         )
 
-    async def usable(self) -> dict[Cluster, Site]:
+    async def usable(self) -> dict[SiteName, Site]:
         """The sites that are switched on and can be reached."""
         listed = (await self.list()).sites
         return {s.cluster: self._sites[s.cluster] for s in listed if s.active and s.available}
 
-    async def check_open(self, cluster: Cluster) -> SiteDescription:
+    async def check_open(self, cluster: SiteName) -> SiteDescription:
         """The site's description. Raises SiteInactiveError or SiteUnavailableError if it takes no jobs."""
         description = await self.get(cluster).describe()
         if cluster in await self._store.inactive_sites():
@@ -57,7 +56,7 @@ class SiteDirectory:
             )
         return description
 
-    async def set_active(self, user: User, cluster: Cluster, *, active: bool) -> None:
+    async def set_active(self, user: User, cluster: SiteName, *, active: bool) -> None:
         """Switch a site on or off for new jobs; running ones go on. Raises UnauthorizedError."""
         if not user.is_admin:
             raise UnauthorizedError(f"User {user.name} may not switch sites")

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
@@ -22,7 +23,6 @@ from cts_core.errors import (
     PathNotFoundError,
 )
 from cts_core.identity.identity import User
-from cts_core.model.base import utc_now
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
     CheckResult,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from cts_core.clock import utc_now
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number, move_container
 from cts_core.errors import JobStateError, UnsupportedError
-from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.model.update import ContainerUpdate
 from cts_core.records.store import RecordStore

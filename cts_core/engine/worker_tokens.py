@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
 from cts_core.errors import CTSError, NotFoundError, PathNotFoundError
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.model.worker import ContainerId
 from cts_core.objects.paths import join_path

@@ -20,14 +20,14 @@ from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
     Claim,
     ContainerId,
-    GrantedRequest,
     ObjectRequest,
+    SignedRequest,
 )
 from cts_core.plan import ContainerPlan, plan_container
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream, PlanMaker
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.s3.requests import Grants
+from cts_core.worker.s3.requests import RequestSigner
 
 MAX_KEPT = 200_000
 """Inputs, and as much as an input for each container besides, of which leave is kept: workers ask again and again."""
@@ -45,7 +45,7 @@ class Nodes:
         supply: WorkerSupply,
         *,
         log_dir: str,
-        grants: Grants | None,
+        signer: RequestSigner | None,
         make_plan: PlanMaker | None,
     ) -> None:
         """``grants`` allows requests to the object store as nodes reach it; ``make_plan``: None, where no such site is."""
@@ -53,7 +53,7 @@ class Nodes:
         self._updates = updates
         self._supply = supply
         self._log_dir = log_dir
-        self._grants = grants
+        self._request_signer = signer
         self._make_plan = make_plan
         self._leaves: OrderedDict[ContainerId, Leave] = OrderedDict()
         self._kept = 0
@@ -95,21 +95,21 @@ class Nodes:
             )
         return await self._store.claim_container(container.job_id, container.number, claim)
 
-    async def grant(
+    async def sign(
         self, container: ContainerId, requests: Sequence[ObjectRequest]
-    ) -> list[GrantedRequest]:
+    ) -> list[SignedRequest]:
         """Leave for these requests, for some minutes. Raises UnauthorizedError, UnsupportedError."""
-        if self._grants is None:
+        if self._request_signer is None:
             raise UnsupportedError("The objects of this service are not on S3")
         leave = await self._leave(container)
-        granted = []
+        signed = []
         for request in requests:
             leave.check(request)
-            grant = self._grants.grant(
+            signed_request = self._request_signer.sign(
                 request.method, request.path, request.parameters, guarded(request)
             )
-            granted.append(GrantedRequest(url=grant.url, headers=grant.headers))
-        return granted
+            signed.append(SignedRequest(url=signed_request.url, headers=signed_request.headers))
+        return signed
 
     async def update(self, container: ContainerId, state: JobState, update: NodeUpdate) -> None:
         """The container has reached a state. Raises as ``ContainerUpdates.take``, and UnauthorizedError for outputs elsewhere."""

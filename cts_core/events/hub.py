@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
 from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_page
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
 

@@ -1,9 +1,8 @@
-"""What the models share: UTC times, CRC text, and the base classes."""
+"""What the models share: types of times and checksums, and the base classes."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -17,28 +16,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from cts_core.clock import in_utc, utc_text
+
 MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
-
-
-def utc_text(time: datetime) -> str:
-    """ISO-8601 in UTC ending in ``Z``, as every time in a response is written."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def utc_now() -> datetime:
-    """Now, in UTC, cut to milliseconds: what every record store can keep (BSON dates are ms)."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def in_utc(time: datetime) -> datetime:
-    """The same instant in UTC. Raises ValueError for one that UTC's calendar cannot hold."""
-    try:
-        return time.astimezone(UTC)
-    except OverflowError as e:
-        raise ValueError("The time is out of range") from e
-
-
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 TIME_SCHEMA: dict[str, Any] = {
     "anyOf": [

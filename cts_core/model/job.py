@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.image import ImageName, JobImage
 from cts_core.model.parameters import ManifestFileFormat, Parameters
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects import paths
 from cts_core.states import JobState
 
@@ -87,7 +87,7 @@ def _check_roots(roots: object) -> object:
 class JobInputPreview(Closed):
     """A submission without its files, as listings show it."""
 
-    cluster: Cluster
+    cluster: SiteName
     image: ImageName
     params: Parameters
     num_containers: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -20,7 +20,7 @@ from cts_core.model.job import (
     NERSCDetails,
     S3File,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import JobState
 
 
@@ -71,7 +71,7 @@ class JobSummary(JobOutcome):
     cleaned: bool = False
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> SiteName:
         """The site the job runs at."""
         return self.job_input.cluster
 
@@ -154,7 +154,7 @@ class JobQuery:
     """Which jobs to list, newest first. ``after`` is inclusive, ``before`` exclusive; both of the last update."""
 
     user: str | None = None
-    cluster: Cluster | None = None
+    cluster: SiteName | None = None
     state: JobState | None = None
     ended: bool | None = None
     """Only jobs in a terminal state, or only others."""
@@ -194,7 +194,7 @@ class JobPage:
 class JobCount:
     """How many jobs are in a state at a site."""
 
-    cluster: Cluster
+    cluster: SiteName
     state: JobState
     count: int
 

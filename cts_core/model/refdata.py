@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.job import S3Path
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 
 
 class ReferenceDataState(StrEnum):
@@ -50,7 +50,7 @@ class RefDataStateTransition(Record):
 class ReferenceDataStatus(Record):
     """Reference data at one site."""
 
-    cluster: Cluster
+    cluster: SiteName
     state: ReferenceDataState
     transition_times: list[RefDataStateTransition]
     error: str | None = None
@@ -85,7 +85,7 @@ class AdminReferenceData(_ReferenceData):
 
     statuses: list[AdminReferenceDataStatus]
 
-    def at(self, cluster: Cluster) -> AdminReferenceDataStatus | None:
+    def at(self, cluster: SiteName) -> AdminReferenceDataStatus | None:
         """How far it is at a site; None where it was never to be."""
         return next((status for status in self.statuses if status.cluster is cluster), None)
 

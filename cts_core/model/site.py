@@ -7,8 +7,16 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+PUBLISHED_NAMES = {
+    "SiteName": "Cluster",
+    "SiteDescription": "Site",
+    "SignedRequest": "GrantedRequest",
+    "SignedRequests": "GrantedRequests",
+}
+"""The names of these models in the contract's OpenAPI, by which generated clients know them."""
 
-class Cluster(StrEnum):
+
+class SiteName(StrEnum):
     """The sites' names."""
 
     PERLMUTTER_JAWS = "perlmutter-jaws"
@@ -17,10 +25,10 @@ class Cluster(StrEnum):
     LOCAL = "local"
 
 
-class Site(BaseModel):
+class SiteDescription(BaseModel):
     """A site as ``/sites`` shows it. Its nulls are sent (contract, facts §1)."""
 
-    cluster: Cluster
+    cluster: SiteName
     nodes: int | None = None
     cpus_per_node: int
     memory_per_node_gb: int
@@ -35,7 +43,7 @@ class Site(BaseModel):
 class Sites(BaseModel):
     """Answer of ``/sites``."""
 
-    sites: list[Site]
+    sites: list[SiteDescription]
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,14 @@ class SiteLimits:
     max_runtime_min: int
 
     @classmethod
-    def of(cls, site: Site) -> SiteLimits:
+    def of(cls, site: SiteDescription) -> SiteLimits:
         """The limits that a site states of itself."""
         return cls(site.cpus_per_node, site.memory_per_node_gb, site.max_runtime_min)
 
 
-SITE_LIMITS: dict[Cluster, SiteLimits] = {
-    Cluster.PERLMUTTER_JAWS: SiteLimits(256, 492, 2865),
-    Cluster.LAWRENCIUM_JAWS: SiteLimits(32, 492, 4305),
-    Cluster.KBASE: SiteLimits(168, 990, 10065),
+SITE_LIMITS: dict[SiteName, SiteLimits] = {
+    SiteName.PERLMUTTER_JAWS: SiteLimits(256, 492, 2865),
+    SiteName.LAWRENCIUM_JAWS: SiteLimits(32, 492, 4305),
+    SiteName.KBASE: SiteLimits(168, 990, 10065),
 }
 """The limits of the sites whose nodes we know (contract, facts §3); checked before the site is looked for."""

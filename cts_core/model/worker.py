@@ -62,17 +62,17 @@ class ObjectRequests(BaseModel):
     requests: Annotated[list[ObjectRequest], Field(min_length=1, max_length=MAX_ASKED)]
 
 
-class GrantedRequest(BaseModel):
+class SignedRequest(BaseModel):
     """The same request as it is to be sent, for some minutes. Never logged: it is worth as much as a key."""
 
     url: Annotated[str, Field(repr=False)]
     headers: Annotated[dict[str, str], Field(repr=False)]
 
 
-class GrantedRequests(BaseModel):
+class SignedRequests(BaseModel):
     """In the order in which they were asked for."""
 
-    requests: list[GrantedRequest]
+    requests: list[SignedRequest]
 
 
 class ClaimAnswer(BaseModel):

@@ -28,7 +28,7 @@ from cts_core.model.refdata import (
     AdminReferenceDataStatus,
     ReferenceDataState,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
 
@@ -65,7 +65,7 @@ class RefdataRecords(Protocol):
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: Cluster,
+        cluster: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -76,7 +76,7 @@ class RefdataRecords(Protocol):
     ) -> bool:
         """Move the reference data at a site from ``expected`` to ``new``; False for a lost race."""
 
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
+    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
         """Note that what staging left at the site is gone."""
 
 
@@ -155,7 +155,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """How many jobs there are by site and state, of one user or of all."""
 
-    async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
+    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
         """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
 
         Jobs of ``unadopted_jobs`` are left out, and those that ``get_drivable`` refuses.
@@ -230,7 +230,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         """Note that a job's transient files are gone."""
 
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
+        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
         """Jobs of these sites that ended before this time and are not cleaned, oldest first."""
 
@@ -287,8 +287,8 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def delete_image(self, name: str, *, digest: str) -> bool:
         """Unregister an image; False when it was not there."""
 
-    async def inactive_sites(self) -> set[Cluster]:
+    async def inactive_sites(self) -> set[SiteName]:
         """The sites that an operator has switched off."""
 
-    async def set_site_active(self, cluster: Cluster, *, active: bool) -> None:
+    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
         """Switch a site on or off."""

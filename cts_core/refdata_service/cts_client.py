@@ -20,10 +20,10 @@ from cts_core.model.base import Crc64Nvme, Id
 from cts_core.model.job import S3Path
 from cts_core.model.refdata import ENDED, ReferenceDataState
 from cts_core.model.service import SERVICE_NAME
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.service_client import Peer, RefusedError
 
-CLUSTER = Cluster.KBASE
+CLUSTER = SiteName.KBASE
 """The site that is staged for."""
 _REFUSALS: Mapping[int | None, type[CTSError]] = {
     ErrorKind.NO_SUCH_REFDATA.appcode: NoSuchRefdataError,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from cts_core.backoff import Pauses
+from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.health import Health, Watched, watch_identity, watch_objects
@@ -29,7 +30,6 @@ from cts_core.errors import (
     UnsupportedError,
 )
 from cts_core.identity.identity import Credentials, Identity, Role
-from cts_core.model.base import utc_now
 from cts_core.model.refdata import (
     ENDED,
     ReferenceDataState,
@@ -38,7 +38,7 @@ from cts_core.model.refdata import (
     StagingStatus,
 )
 from cts_core.model.service import REFDATA_SERVICE_NAME, Readiness, Root
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
@@ -155,7 +155,7 @@ class RefdataService:
 
     # What is asked.
 
-    async def ask(self, refdata_id: str, cluster: Cluster) -> None:
+    async def ask(self, refdata_id: str, cluster: SiteName) -> None:
         """Begin to stage it, unless that was begun.
 
         Raises UnsupportedError, NoSuchRefdataError, RefdataStateError and UnavailableError.

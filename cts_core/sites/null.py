@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cts_core.errors import SiteUnavailableError
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
@@ -15,7 +15,7 @@ from cts_core.states import JobState
 class AbsentSite:
     """Nothing of a job is here, or ever will be."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SiteName) -> None:
         self.cluster = cluster
 
     async def open(self, on_change: Callable[[str], None]) -> None:

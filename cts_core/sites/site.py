@@ -12,8 +12,7 @@ from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
-from cts_core.model.site import Cluster
-from cts_core.model.site import Site as SiteDescription
+from cts_core.model.site import SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.states import JobState
 from cts_core.worker.plan import WorkerPlan
@@ -78,7 +77,7 @@ class Runner(Protocol):
     """What a site does with jobs. All methods may be repeated without harm."""
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> SiteName:
         """The name that jobs use."""
 
     async def open(self, on_change: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.model.record import JobSummary
 from cts_jupyter import formatting
 from cts_jupyter.cli.fail import end_as_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter.cli.output import CommandError

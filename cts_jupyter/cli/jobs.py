@@ -7,8 +7,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, CTSError, NewerRecordError
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter import formatting

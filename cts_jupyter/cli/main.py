@@ -12,7 +12,7 @@ from typing import Any
 
 from cts_core.config.load import check_platform
 from cts_core.errors import ConfigError, CTSError, UnavailableError
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.version import VERSION
 from cts_jupyter import formatting
 from cts_jupyter.cli import adopt, config, config_import, jobs, openapi, sites
@@ -127,7 +127,7 @@ def _add_adopt(parser: argparse.ArgumentParser) -> None:
 def _add_sites(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     check = verbs.add_parser("check", help="whether a site can be used from here")
-    check.add_argument("site", choices=[cluster.value for cluster in Cluster], metavar="SITE")
+    check.add_argument("site", choices=[cluster.value for cluster in SiteName], metavar="SITE")
     _add_json(check)
     check.set_defaults(command=sites.check)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from cts_core.model.base import utc_text
+from cts_core.clock import utc_text
 
 
 class Status(IntEnum):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cts_core.config.load import load_settings
 from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
-from cts_core.model.site import Cluster, Site
+from cts_core.model.site import SiteDescription, SiteName
 from cts_jupyter import formatting
 from cts_jupyter.cli.output import CommandError, Status, say, say_json
 
@@ -21,7 +21,7 @@ async def check(arguments: argparse.Namespace) -> Status:
     from cts_core.sites.site import Survey  # noqa: PLC0415 - as above
 
     settings = load_settings()
-    cluster = Cluster(arguments.site)
+    cluster = SiteName(arguments.site)
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
     site = adapters.sites(settings, store, objects).get(cluster)
     if site is None:
@@ -37,7 +37,7 @@ async def check(arguments: argparse.Namespace) -> Status:
         await site.close()
     trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]
     trouble += survey.trouble
-    if cluster is Cluster.LOCAL:
+    if cluster is SiteName.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
         say_json(
@@ -67,7 +67,7 @@ def _check_folder(settings: Settings) -> list[str]:
     return []
 
 
-def _say(found: Site, lines: Sequence[str], trouble: list[str]) -> None:
+def _say(found: SiteDescription, lines: Sequence[str], trouble: list[str]) -> None:
     say(
         f"{found.cluster.value}: {found.cpus_per_node} cpus and {found.memory_per_node_gb} GB a node, at most "
         f"{found.max_runtime_min} minutes a container"

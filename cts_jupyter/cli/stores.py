@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cts_core.clock import utc_now
 from cts_core.config import host
 from cts_core.config.load import load_settings
-from cts_core.model.base import utc_now
 from cts_core.model.record import AuditEntry
 
 if TYPE_CHECKING:

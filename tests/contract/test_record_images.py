@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cts_core.errors import ImageDigestExistsError, ImageTagExistsError
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from tests.harness.factories import DIGEST, make_image
 
 # -- images and sites --
@@ -51,10 +51,10 @@ async def test_images_are_deleted(store):
 
 async def test_sites_are_active_until_switched_off(store, other):
     assert await store.inactive_sites() == set()
-    await store.set_site_active(Cluster.LOCAL, active=False)
-    await store.set_site_active(Cluster.LOCAL, active=False)
-    await store.set_site_active(Cluster.KBASE, active=False)
-    assert await other.inactive_sites() == {Cluster.LOCAL, Cluster.KBASE}
-    await store.set_site_active(Cluster.LOCAL, active=True)
-    await store.set_site_active(Cluster.LOCAL, active=True)
-    assert await other.inactive_sites() == {Cluster.KBASE}
+    await store.set_site_active(SiteName.LOCAL, active=False)
+    await store.set_site_active(SiteName.LOCAL, active=False)
+    await store.set_site_active(SiteName.KBASE, active=False)
+    assert await other.inactive_sites() == {SiteName.LOCAL, SiteName.KBASE}
+    await store.set_site_active(SiteName.LOCAL, active=True)
+    await store.set_site_active(SiteName.LOCAL, active=True)
+    assert await other.inactive_sites() == {SiteName.KBASE}

@@ -15,7 +15,7 @@ from cts_core.model.record import (
     JobQuery,
     JobSort,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 from tests.contract.records import CREATED, SECOND, STARTED, insert, move, walk
@@ -93,7 +93,7 @@ async def test_listings_filter(store):
 
     assert await ids(store, user="ana") == [kbase.id, ana.id]
     assert await ids(store, user="eve") == []
-    assert await ids(store, cluster=Cluster.KBASE) == [kbase.id]
+    assert await ids(store, cluster=SiteName.KBASE) == [kbase.id]
     assert await ids(store, state=STARTED) == [kbase.id]
     assert await ids(store, user="bob", state=STARTED) == []
     assert await ids(store, after=NOON + SECOND) == [bob.id, kbase.id]
@@ -276,8 +276,8 @@ async def test_live_jobs_are_those_that_go_on_oldest_first(store):
     await walk(store, jobs[2].id)
     await move(store, jobs[0].id, CREATED, JobState.CANCELING)
     assert [job.id for job in await store.live_jobs()] == [jobs[1].id, jobs[0].id, kbase.id]
-    assert [job.id for job in await store.live_jobs(Cluster.KBASE)] == [kbase.id]
-    assert await store.live_jobs(Cluster.PERLMUTTER_JAWS) == []
+    assert [job.id for job in await store.live_jobs(SiteName.KBASE)] == [kbase.id]
+    assert await store.live_jobs(SiteName.PERLMUTTER_JAWS) == []
 
 
 async def test_ended_jobs_wait_for_cleaning(store):
@@ -285,17 +285,17 @@ async def test_ended_jobs_wait_for_cleaning(store):
     for seconds, job in zip((3, 1, 2), jobs, strict=False):
         await walk(store, job.id, time=NOON + timedelta(seconds=seconds))
     before = NOON + 3 * SECOND
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [
+    assert [job.id for job in await store.ended_jobs(before, [SiteName.LOCAL])] == [
         jobs[1].id,
         jobs[2].id,
     ]
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL], limit=1)] == [
+    assert [job.id for job in await store.ended_jobs(before, [SiteName.LOCAL], limit=1)] == [
         jobs[1].id
     ]
-    assert await store.ended_jobs(before, [Cluster.KBASE]) == []
+    assert await store.ended_jobs(before, [SiteName.KBASE]) == []
     await store.mark_cleaned(jobs[1].id)
     await store.mark_cleaned(jobs[1].id)
-    assert [job.id for job in await store.ended_jobs(before, [Cluster.LOCAL])] == [jobs[2].id]
+    assert [job.id for job in await store.ended_jobs(before, [SiteName.LOCAL])] == [jobs[2].id]
     assert (await store.get_summary(jobs[1].id)).cleaned
     assert not (await store.get_summary(jobs[2].id)).cleaned
 

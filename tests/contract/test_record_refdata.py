@@ -8,7 +8,7 @@ import pytest
 
 from cts_core.errors import NoSuchRefdataError, RefdataExistsError
 from cts_core.model.refdata import ReferenceDataState
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from tests.contract.records import SECOND
 from tests.harness.factories import NOON, make_refdata, make_refdata_status
 
@@ -20,7 +20,7 @@ async def test_refdata_comes_back_as_it_was_stored(store, other):
     refdata = make_refdata(
         statuses=[
             make_refdata_status(),
-            make_refdata_status(cluster=Cluster.KBASE, nersc_download_task_id=["1", "2"]),
+            make_refdata_status(cluster=SiteName.KBASE, nersc_download_task_id=["1", "2"]),
         ]
     )
     bare = make_refdata(file="data/ü", crc64nvme=None, unpack=False, statuses=[])
@@ -57,7 +57,7 @@ async def test_a_file_is_registered_once(store, other):
 async def test_a_site_is_added_once(store):
     refdata = make_refdata()
     await store.add_refdata(refdata)
-    kbase = make_refdata_status(cluster=Cluster.KBASE)
+    kbase = make_refdata_status(cluster=SiteName.KBASE)
     assert await store.add_refdata_site(refdata.id, kbase)
     assert not await store.add_refdata_site(refdata.id, kbase.model_copy(update={"state": ERROR}))
     assert (await store.get_refdata(refdata.id)).statuses == [*refdata.statuses, kbase]
@@ -66,13 +66,13 @@ async def test_a_site_is_added_once(store):
 async def test_refdata_moves_at_one_site(store, other):
     refdata = make_refdata()
     await store.add_refdata(refdata)
-    await store.add_refdata_site(refdata.id, make_refdata_status(cluster=Cluster.KBASE))
+    await store.add_refdata_site(refdata.id, make_refdata_status(cluster=SiteName.KBASE))
     assert await store.transition_refdata(
-        refdata.id, Cluster.KBASE, CREATED, STAGING, time=NOON + SECOND
+        refdata.id, SiteName.KBASE, CREATED, STAGING, time=NOON + SECOND
     )
     assert await other.transition_refdata(
         refdata.id,
-        Cluster.KBASE,
+        SiteName.KBASE,
         STAGING,
         ERROR,
         time=NOON,
@@ -98,7 +98,7 @@ async def test_of_many_at_once_one_moves_the_refdata(store, other):
     await store.add_refdata(refdata)
     won = await asyncio.gather(
         *(
-            s.transition_refdata(refdata.id, Cluster.LOCAL, CREATED, new, time=NOON, error=new)
+            s.transition_refdata(refdata.id, SiteName.LOCAL, CREATED, new, time=NOON, error=new)
             for s in (store, other)
             for new in (STAGING, ERROR) * 5
         )
@@ -112,9 +112,9 @@ async def test_of_many_at_once_one_moves_the_refdata(store, other):
 async def test_refdata_is_cleaned(store):
     refdata = make_refdata()
     await store.add_refdata(refdata)
-    await store.add_refdata_site(refdata.id, make_refdata_status(cluster=Cluster.KBASE))
-    await store.mark_refdata_cleaned(refdata.id, Cluster.KBASE)
-    await store.mark_refdata_cleaned(refdata.id, Cluster.KBASE)
+    await store.add_refdata_site(refdata.id, make_refdata_status(cluster=SiteName.KBASE))
+    await store.mark_refdata_cleaned(refdata.id, SiteName.KBASE)
+    await store.mark_refdata_cleaned(refdata.id, SiteName.KBASE)
     assert [s.cleaned for s in (await store.get_refdata(refdata.id)).statuses] == [False, True]
 
 
@@ -124,13 +124,13 @@ async def test_refdata_is_cleaned(store):
         lambda store, _: store.get_refdata("none"),
         lambda store, _: store.find_refdata("data/none"),
         lambda store, _: store.add_refdata_site("none", make_refdata_status()),
-        lambda store, _: store.mark_refdata_cleaned("none", Cluster.LOCAL),
+        lambda store, _: store.mark_refdata_cleaned("none", SiteName.LOCAL),
         lambda store, _: store.transition_refdata(
-            "none", Cluster.LOCAL, CREATED, STAGING, time=NOON
+            "none", SiteName.LOCAL, CREATED, STAGING, time=NOON
         ),
-        lambda store, refdata: store.mark_refdata_cleaned(refdata.id, Cluster.KBASE),
+        lambda store, refdata: store.mark_refdata_cleaned(refdata.id, SiteName.KBASE),
         lambda store, refdata: store.transition_refdata(
-            refdata.id, Cluster.KBASE, CREATED, STAGING, time=NOON
+            refdata.id, SiteName.KBASE, CREATED, STAGING, time=NOON
         ),
     ],
 )

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.errors import (
     FolderTakenError,
     NoSuchContainerError,
     NoSuchJobError,
     UnavailableError,
 )
-from cts_core.model.base import utc_now
 from cts_core.model.job import HTCondorDetails, JAWSDetails, NERSCDetails
 from cts_core.model.record import (
     AuditEntry,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.errors import NoSuchContainerError, NoSuchJobError
-from cts_core.model.base import utc_now
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
 from tests.contract.records import CREATED, SECOND, insert, move

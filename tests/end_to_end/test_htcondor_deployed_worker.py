@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from tests.core.records.mongo.test_deployed_layout import DEPLOYED, live_job
 from tests.end_to_end.test_htcondor import PATIENCE_SECONDS, WORKER, Service
 from tests.harness.paths import VECTORS

@@ -26,7 +26,7 @@ from cts_core.engine import refdata_staging as engine_staging
 from cts_core.errors import ConfigError
 from cts_core.identity.kbase import KBaseIdentity
 from cts_core.model.refdata import AdminReferenceData
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.refdata.stager import Stager
 from cts_core.refdata_service import service as module
 from cts_core.refdata_service.cts_client import TaskService
@@ -221,7 +221,7 @@ async def pair(
     isolated: Path, kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Pair]:
     site = StagedSite()
-    monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: site})
+    monkeypatch.setattr(adapters, "sites", lambda *_: {SiteName.KBASE: site})
     kbase = {"auth_url": kbase_auth.url, "admin_roles": ["CTS_ADMIN"]}
     settings = {"identity": "kbase", "sites": [], "kbase": kbase}
     async with running_server(isolated, settings) as cts:
@@ -586,7 +586,7 @@ async def test_cts_cannot_be_asked_what_to_stage(pair: Pair) -> None:
     await pair.start()
     pair.to_cts.closed = True
     pair.to_cts.cut()
-    refdata_id = make_refdata(statuses=[make_refdata_status(cluster=Cluster.KBASE)]).id
+    refdata_id = make_refdata(statuses=[make_refdata_status(cluster=SiteName.KBASE)]).id
     answer = await pair.ask("POST", f"/refdata/{refdata_id}/kbase", pair.cts_itself)
     assert answer.status_code == 503
     assert "appcode" not in answer.json()["error"]

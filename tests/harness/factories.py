@@ -18,7 +18,7 @@ from cts_core.model.refdata import (
     RefDataStateTransition,
     ReferenceDataState,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import JobState
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -132,7 +132,7 @@ def make_refdata_status(**changes: Any) -> AdminReferenceDataStatus:
     """Reference data at one site."""
     created = RefDataStateTransition(state=ReferenceDataState.CREATED, time=NOON)
     status = AdminReferenceDataStatus(
-        cluster=Cluster.LOCAL, state=ReferenceDataState.CREATED, transition_times=[created]
+        cluster=SiteName.LOCAL, state=ReferenceDataState.CREATED, transition_times=[created]
     )
     return status.model_copy(update=changes)
 

@@ -15,8 +15,7 @@ from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
-from cts_core.model.site import Cluster
-from cts_core.model.site import Site as SiteDescription
+from cts_core.model.site import SiteDescription, SiteName
 from cts_core.sites.site import RefdataReport, Survey
 from tests.core.engine.conftest import Bench
 
@@ -26,7 +25,7 @@ class ReportingSite:
 
     takes_updates = True
 
-    def __init__(self, cluster: Cluster = Cluster.KBASE) -> None:
+    def __init__(self, cluster: SiteName = SiteName.KBASE) -> None:
         self.cluster = cluster
         self.available = True
         self.staged: list[str] = []

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import S3Settings
 from cts_core.errors import (
     BucketNotFoundError,
@@ -25,7 +26,6 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
-from cts_core.model.base import utc_now
 from cts_core.objects.paths import join_path, split_path
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import (

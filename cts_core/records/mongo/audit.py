@@ -8,7 +8,7 @@ from typing import Any
 
 from cts_core.model.job import MetaValue
 from cts_core.model.record import AuditEntry
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo import documents
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.schema import literal, upsert
@@ -65,13 +65,13 @@ async def last_look(db: Collections, user: str) -> datetime | None:
     return found["last_look"] if found else None
 
 
-async def inactive_sites(db: Collections) -> set[Cluster]:
+async def inactive_sites(db: Collections) -> set[SiteName]:
     """The sites that are switched off."""
-    known = {cluster.value for cluster in Cluster}
+    known = {cluster.value for cluster in SiteName}
     found = [site["site"] async for site in db.sites.find({"active": False})]
-    return {Cluster(site) for site in found if site in known}
+    return {SiteName(site) for site in found if site in known}
 
 
-async def set_site_active(db: Collections, cluster: Cluster, *, active: bool) -> None:
+async def set_site_active(db: Collections, cluster: SiteName, *, active: bool) -> None:
     """Switch a site on or off."""
     await upsert(db.sites, {"site": cluster.value}, {"$set": {"active": active}})

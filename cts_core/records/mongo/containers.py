@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 
 from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerOutcome, ContainerRecord, ContainerTransition
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.audit import check_job
 from cts_core.records.mongo.connection import Collections
@@ -19,7 +19,7 @@ from cts_core.records.mongo.schema import BY_STATE, IS_LIVE, literal, upsert
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
-_JAWS = [Cluster.PERLMUTTER_JAWS.value, Cluster.LAWRENCIUM_JAWS.value]
+_JAWS = [SiteName.PERLMUTTER_JAWS.value, SiteName.LAWRENCIUM_JAWS.value]
 _BORN = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 

@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
 from cts_core.records.mongo.audit import change, check_job
 from cts_core.records.mongo.connection import Collections, too_large
@@ -150,7 +150,7 @@ async def resubmissions(
     return await db.parse(lambda: forward_compat.summaries(found))
 
 
-async def live(db: Collections, cluster: Cluster | None) -> list[JobSummary]:
+async def live(db: Collections, cluster: SiteName | None) -> list[JobSummary]:
     """Our jobs that have not ended."""
     at_site = {"job_input.cluster": cluster.value} if cluster else {}
     return await _oldest_first(db, {**IS_LIVE, **IS_OURS, **at_site})
@@ -169,7 +169,7 @@ async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobS
 
 
 async def ended(
-    db: Collections, before: datetime, clusters: Collection[Cluster], limit: int
+    db: Collections, before: datetime, clusters: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
     """The jobs of these sites that have ended and are not cleaned."""
     condition = {

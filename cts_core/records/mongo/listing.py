@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING
 
 from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.schema import (
@@ -174,7 +174,7 @@ def _position(job: RawBSONDocument, column: str) -> JobPosition:
 
 async def counts(db: Collections, user: str | None) -> list[JobCount]:
     """How many jobs there are by site and state, read from the index alone."""
-    clusters = [cluster.value for cluster in Cluster]
+    clusters = [cluster.value for cluster in SiteName]
     condition: Condition = {
         "state": {"$in": [state.value for state in JobState]},
         **({} if user is None else {"user": user}),
@@ -186,7 +186,7 @@ async def counts(db: Collections, user: str | None) -> list[JobCount]:
     )
     return [
         JobCount(
-            Cluster(found["_id"]["cluster"]), JobState(found["_id"]["state"]), int(found["count"])
+            SiteName(found["_id"]["cluster"]), JobState(found["_id"]["state"]), int(found["count"])
         )
         async for found in cursor
     ]

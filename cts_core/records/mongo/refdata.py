@@ -14,7 +14,7 @@ from cts_core.model.refdata import (
     AdminReferenceDataStatus,
     ReferenceDataState,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.schema import literal
 
@@ -84,7 +84,7 @@ async def add_site(db: Collections, refdata_id: str, status: AdminReferenceDataS
 async def transition(
     db: Collections,
     refdata_id: str,
-    cluster: Cluster,
+    cluster: SiteName,
     expected: ReferenceDataState,
     new: ReferenceDataState,
     *,
@@ -110,13 +110,13 @@ async def transition(
     return bool(changed.matched_count)
 
 
-def _at(cluster: Cluster, change: dict[str, Any]) -> dict[str, Any]:
+def _at(cluster: SiteName, change: dict[str, Any]) -> dict[str, Any]:
     is_it = {"$eq": ["$$status.cluster", cluster.value]}
     changed = {"$cond": [is_it, {"$mergeObjects": ["$$status", change]}, "$$status"]}
     return {"$map": {"input": "$statuses", "as": "status", "in": changed}}
 
 
-async def _check_site(db: Collections, refdata_id: str, cluster: Cluster) -> None:
+async def _check_site(db: Collections, refdata_id: str, cluster: SiteName) -> None:
     refdata = await get(db, refdata_id)
     if all(status.cluster is not cluster for status in refdata.statuses):
         raise NoSuchRefdataError(
@@ -124,7 +124,7 @@ async def _check_site(db: Collections, refdata_id: str, cluster: Cluster) -> Non
         )
 
 
-async def mark_cleaned(db: Collections, refdata_id: str, cluster: Cluster) -> None:
+async def mark_cleaned(db: Collections, refdata_id: str, cluster: SiteName) -> None:
     """Note that what staging left at a site is gone."""
     changed = await db.refdata.update_one(
         {"id": refdata_id, "statuses.cluster": cluster.value},

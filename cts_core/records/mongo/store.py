@@ -22,7 +22,7 @@ from cts_core.model.record import (
     JobSummary,
 )
 from cts_core.model.refdata import AdminReferenceData, AdminReferenceDataStatus, ReferenceDataState
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.mongo import audit as mongo_admin
 from cts_core.records.mongo import containers as mongo_containers
@@ -88,7 +88,7 @@ class MongoStore(Connection):
         async with self.use() as db:
             return await listing.counts(db, user)
 
-    async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
+    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
             return await jobs.live(db, cluster)
@@ -188,7 +188,7 @@ class MongoStore(Connection):
             await jobs.mark_cleaned(db, job_id)
 
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
+        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
         """See the port."""
         async with self.use() as db:
@@ -278,7 +278,7 @@ class MongoStore(Connection):
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: Cluster,
+        cluster: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -294,7 +294,7 @@ class MongoStore(Connection):
                 db, refdata_id, cluster, expected, new, time=time, news=news
             )
 
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
+    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
         """See the port."""
         async with self.use() as db:
             await mongo_refdata.mark_cleaned(db, refdata_id, cluster)
@@ -326,12 +326,12 @@ class MongoStore(Connection):
         async with self.use() as db:
             return await workers.claims(db, job_id)
 
-    async def inactive_sites(self) -> set[Cluster]:
+    async def inactive_sites(self) -> set[SiteName]:
         """See the port."""
         async with self.use() as db:
             return await mongo_admin.inactive_sites(db)
 
-    async def set_site_active(self, cluster: Cluster, *, active: bool) -> None:
+    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
         """See the port."""
         async with self.use() as db:
             await mongo_admin.set_site_active(db, cluster, active=active)

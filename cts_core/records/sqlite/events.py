@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.records.sqlite import rows
 from cts_core.states import JobState

@@ -15,7 +15,7 @@ from typing import Self
 
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.sqlite import containers as sqlite_containers
 from cts_core.records.sqlite import events, rows
 from cts_core.records.sqlite.rows import News
@@ -144,7 +144,7 @@ def resubmissions(
     return summaries(db, db.execute(RESUBMISSIONS, (parents, limit)).fetchall())
 
 
-def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:
+def live(db: sqlite3.Connection, cluster: SiteName | None) -> list[JobSummary]:
     """The jobs that have not ended."""
     if cluster is None:
         return summaries(db, db.execute(LIVE_ALL).fetchall())
@@ -152,7 +152,7 @@ def live(db: sqlite3.Connection, cluster: Cluster | None) -> list[JobSummary]:
 
 
 def ended(
-    db: sqlite3.Connection, before: datetime, clusters: Collection[Cluster], limit: int
+    db: sqlite3.Connection, before: datetime, clusters: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
     """The jobs of these sites that have ended and are not cleaned."""
     names = json.dumps([cluster.value for cluster in clusters])

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.sqlite import jobs as sqlite_jobs
 from cts_core.records.sqlite import rows
 from cts_core.states import TERMINAL, JobState
@@ -142,7 +142,7 @@ def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:
     """How many jobs there are by site and state."""
     statement = COUNT if user is None else COUNT_OF_USER
     found = []
-    for cluster in Cluster:
+    for cluster in SiteName:
         for state in JobState:
             values = {"cluster": cluster.value, "state": state.value, "user": user}
             (count,) = db.execute(statement, values).fetchone()

@@ -13,7 +13,7 @@ from cts_core.model.refdata import (
     RefDataStateTransition,
     ReferenceDataState,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.sqlite import rows
 
 LISTING = "SELECT refdata FROM refdata ORDER BY registered_on, seq"
@@ -62,7 +62,7 @@ def _store(db: sqlite3.Connection, refdata: AdminReferenceData) -> None:
     )
 
 
-def _status(refdata: AdminReferenceData, cluster: Cluster) -> AdminReferenceDataStatus:
+def _status(refdata: AdminReferenceData, cluster: SiteName) -> AdminReferenceDataStatus:
     for status in refdata.statuses:
         if status.cluster is cluster:
             return status
@@ -84,7 +84,7 @@ def add_site(db: sqlite3.Connection, refdata_id: str, status: AdminReferenceData
 def transition(
     db: sqlite3.Connection,
     refdata_id: str,
-    cluster: Cluster,
+    cluster: SiteName,
     expected: ReferenceDataState,
     new: ReferenceDataState,
     *,
@@ -106,7 +106,7 @@ def transition(
     return True
 
 
-def mark_cleaned(db: sqlite3.Connection, refdata_id: str, cluster: Cluster) -> None:
+def mark_cleaned(db: sqlite3.Connection, refdata_id: str, cluster: SiteName) -> None:
     """Note that what staging left at a site is gone."""
     refdata = get(db, refdata_id)
     _status(refdata, cluster).cleaned = True

@@ -29,7 +29,7 @@ from cts_core.model.refdata import (
     AdminReferenceDataStatus,
     ReferenceDataState,
 )
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.sqlite import audit as sqlite_admin
 from cts_core.records.sqlite import containers as sqlite_containers
@@ -107,7 +107,7 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: listing.counts(db, user))
 
-    async def live_jobs(self, cluster: Cluster | None = None) -> list[JobSummary]:
+    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
         """See the port."""
         return await self._read(lambda db: jobs.live(db, cluster))
 
@@ -197,7 +197,7 @@ class SQLiteStore:
         await self._write(lambda db: jobs.mark_cleaned(db, job_id))
 
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[Cluster], *, limit: int = 100
+        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
         """See the port."""
         return await self._read(lambda db: jobs.ended(db, before, clusters, limit))
@@ -277,7 +277,7 @@ class SQLiteStore:
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: Cluster,
+        cluster: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -294,7 +294,7 @@ class SQLiteStore:
             )
         )
 
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: Cluster) -> None:
+    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
         """See the port."""
         await self._write(lambda db: sqlite_refdata.mark_cleaned(db, refdata_id, cluster))
 
@@ -316,17 +316,17 @@ class SQLiteStore:
         """See the port."""
         return await self._read(lambda db: workers.claims(db, job_id))
 
-    async def inactive_sites(self) -> set[Cluster]:
+    async def inactive_sites(self) -> set[SiteName]:
         """See the port."""
 
-        def read(db: sqlite3.Connection) -> set[Cluster]:
+        def read(db: sqlite3.Connection) -> set[SiteName]:
             return {
-                Cluster(row["cluster"]) for row in db.execute("SELECT cluster FROM inactive_sites")
+                SiteName(row["cluster"]) for row in db.execute("SELECT cluster FROM inactive_sites")
             }
 
         return await self._read(read)
 
-    async def set_site_active(self, cluster: Cluster, *, active: bool) -> None:
+    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
         """See the port."""
         statement = (
             "DELETE FROM inactive_sites WHERE cluster = ?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.sites.htcondor.bindings_client import Pool
 from cts_core.sites.htcondor.classads import ATTRIBUTES, CONTAINER_NUMBER, Ad, read_ads
 from cts_core.sites.htcondor.constraints import any_started

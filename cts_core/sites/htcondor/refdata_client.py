@@ -20,7 +20,7 @@ from cts_core.model.refdata import (
     StagingStatus,
 )
 from cts_core.model.service import REFDATA_SERVICE_NAME
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.service_client import Peer, RefusedError
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,11 @@ class StagingService:
         """
         if not (self._pauses.is_due(_SERVICE) and self._pauses.is_due(refdata.id)):
             return
-        status = refdata.at(Cluster.KBASE)
+        status = refdata.at(SiteName.KBASE)
         has_begun = status is not None and status.state is not ReferenceDataState.CREATED
         try:
             if not has_begun or await self._is_unknown(refdata.id):
-                await self._peer.ask("POST", f"/refdata/{refdata.id}/{Cluster.KBASE.value}")
+                await self._peer.ask("POST", f"/refdata/{refdata.id}/{SiteName.KBASE.value}")
                 log.info("Reference data %s was asked for at the staging service", refdata.id)
         except UnavailableError as e:
             pause = self._pauses.fail(_SERVICE, str(e))

@@ -13,16 +13,15 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.images.names import HOST_PREFIX
-from cts_core.model.base import utc_now
 from cts_core.model.image import JobImage
 from cts_core.model.job import HTCondorDetails, JobInputPreview
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
-from cts_core.model.site import SITE_LIMITS, Cluster
-from cts_core.model.site import Site as SiteDescription
+from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.sites.htcondor.bindings_client import Pool
 from cts_core.sites.htcondor.classads import (
@@ -95,7 +94,7 @@ class Supply(Protocol):
 class HTCondorSite:
     """A pool of HTCondor. Workers on its nodes report by calling this service."""
 
-    cluster = Cluster.KBASE
+    cluster = SiteName.KBASE
     takes_updates = True
 
     def __init__(

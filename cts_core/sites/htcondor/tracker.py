@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
+from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.sites.htcondor.bindings_client import Pool
 from cts_core.sites.htcondor.classads import (

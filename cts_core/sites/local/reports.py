@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.model.unvalidated import to_outputs
 from cts_core.sites.local.launcher import worker_log

@@ -24,8 +24,7 @@ from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.refdata import AdminReferenceData
-from cts_core.model.site import Cluster
-from cts_core.model.site import Site as SiteDescription
+from cts_core.model.site import SiteDescription, SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.refdata.folders import RefdataFolders
@@ -63,7 +62,7 @@ class LocalSite:
     One thread looks at the queue and starts workers, a few others read and write larger files.
     """
 
-    cluster = Cluster.LOCAL
+    cluster = SiteName.LOCAL
 
     takes_updates = False
 

@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Grant:
+class SignedRequest:
     """A request that somebody allows: where to, and with which headers. Either may be worth as much as a key."""
 
     url: str = field(repr=False)
@@ -85,13 +85,15 @@ class Http:
             self._connection.close()
             self._connection = None
 
-    def open(self, method: str, grant: Grant, body: Iterable[Buffer] | None = None) -> HTTPResponse:
+    def open(
+        self, method: str, signed: SignedRequest, body: Iterable[Buffer] | None = None
+    ) -> HTTPResponse:
         """The answer, whose body is to be read by ``pieces`` before the next request.
 
         A ``body`` goes with a ``content-length`` among the headers. Raises Passing, Refused and Untrusted.
         """
         try:
-            answer = self._exchange(method, grant, body)
+            answer = self._exchange(method, signed, body)
         except ssl.SSLCertVerificationError as e:
             raise Untrusted(e.verify_message) from e
         except (OSError, HTTPException) as e:
@@ -103,13 +105,13 @@ class Http:
     def ask(
         self,
         method: str,
-        grant: Grant,
+        signed: SignedRequest,
         body: Iterable[Buffer] | None = None,
         *,
         limit: int = MAX_ANSWER,
     ) -> tuple[Dict[str, str], str]:
         """The headers, their names in lower case, and the first ``limit`` bytes of the text. Raises as ``open`` does."""
-        answer = self.open(method, grant, body)
+        answer = self.open(method, signed, body)
         text = self._text(answer, limit)
         return {name.lower(): value for name, value in answer.getheaders()}, text
 
@@ -143,13 +145,15 @@ class Http:
     def _text(self, answer: HTTPResponse, limit: int = MAX_ANSWER) -> str:
         return b"".join(map(bytes, self.pieces(answer, limit=limit))).decode(errors="replace")
 
-    def _exchange(self, method: str, grant: Grant, body: Iterable[Buffer] | None) -> HTTPResponse:
-        url = urlsplit(grant.url)
+    def _exchange(
+        self, method: str, signed: SignedRequest, body: Iterable[Buffer] | None
+    ) -> HTTPResponse:
+        url = urlsplit(signed.url)
         connection = self._to(url.scheme, url.netloc)
         try:
             try:
                 target = f"{url.path}?{url.query}" if url.query else url.path
-                connection.request(method, target, body=body, headers=grant.headers)
+                connection.request(method, target, body=body, headers=signed.headers)
             except (BrokenPipeError, ConnectionResetError):
                 # Who refuses to take all of it may have said why before hanging up.
                 if connection.sock is None:

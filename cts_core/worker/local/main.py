@@ -18,7 +18,7 @@ from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import processes
 from cts_core.worker.runtimes.base import Pause
 from cts_core.worker.s3.client import S3Objects
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from cts_core.worker.s3.errors import S3Error
 
 _RESULT_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 66, 0.1, 10.0
@@ -69,7 +69,7 @@ def main(path: str, nudge: int | None = None, keys: S3Keys | None = None) -> Non
             return Directory(plan.objects_root)
         if keys is None:
             raise S3Error("its job has its objects on S3, to which this server has no keys")
-        return S3Objects(keys.http(stop.haste), KeyGrants(keys), pause=pause)
+        return S3Objects(keys.http(stop.haste), KeySigner(keys), pause=pause)
 
     result = Worker(folder, plan, stop, server, reach).run()
     failpoint("result:before")

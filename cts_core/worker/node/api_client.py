@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
-from cts_core.worker.http.client import Grant, Http, Passing, Refused, Untrusted
+from cts_core.worker.http.client import Http, Passing, Refused, SignedRequest, Untrusted
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 
@@ -88,9 +88,9 @@ class Service:
         """Say which state the container has reached. Raises ServiceError."""
         self._ask("PUT", f"update/{quote(state)}", _nothing, said)
 
-    def grants(
+    def sign_requests(
         self, requests: List[Dict[str, Any]], check: Callable[[], None] | None = None
-    ) -> List[Grant]:
+    ) -> List[SignedRequest]:
         """Leave for requests to the object store, for each. Raises ServiceError.
 
         ``check`` is called now and then between two tries; what it raises ends them.
@@ -154,7 +154,7 @@ class Service:
             headers["content-type"] = "application/json"
         body = iter([memoryview(data)]) if data else None
         _, text = self._http.ask(
-            method, Grant(f"{self._url}/{what}", headers), body, limit=MAX_PLAN
+            method, SignedRequest(f"{self._url}/{what}", headers), body, limit=MAX_PLAN
         )
         try:
             return read(json.loads(text) if text else None)
@@ -170,9 +170,9 @@ def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON
     raise TypeError
 
 
-def _leaves(answer: Any) -> List[Grant]:  # noqa: ANN401 - JSON
+def _leaves(answer: Any) -> List[SignedRequest]:  # noqa: ANN401 - JSON
     return [
-        Grant(
+        SignedRequest(
             _text(one["url"]),
             {_text(name): _text(value) for name, value in {**one["headers"]}.items()},
         )
@@ -198,7 +198,7 @@ class _Wanted:
         self.request = request
         self.is_input = is_input
         """Whether it is to read one of the inputs, whole."""
-        self.leave: Grant | None = None
+        self.leave: SignedRequest | None = None
         self.error: ServiceError | None = None
 
     @property
@@ -207,7 +207,7 @@ class _Wanted:
         return str(self.request["path"])
 
 
-class RemoteGrants:
+class RemoteSigner:
     """Asks the service for leave, for many threads: what they want while a question is under way, goes with the next one.
 
     Inputs, which are known beforehand, are asked for ahead.
@@ -221,18 +221,18 @@ class RemoteGrants:
         self._waiting: List[_Wanted] = []
         self._is_asking = False
         """Whether some thread does."""
-        self._ready: Dict[str, Grant] = {}
+        self._ready: Dict[str, SignedRequest] = {}
         """For the inputs that were asked for ahead last."""
         self._until = 0.0
 
-    def grant(
+    def sign(
         self,
         method: str,
         path: str,
         parameters: Mapping[str, str],
         headers: Dict[str, str],
         check: Callable[[], None] | None = None,
-    ) -> Grant:
+    ) -> SignedRequest:
         """Leave for one request. Raises S3Error, and what ``check`` raises, which is called while this waits."""
         asked = {"method": method, "path": path, "parameters": dict(parameters), "headers": headers}
         is_input = method == "GET" and not parameters and not headers and path in self._places
@@ -289,7 +289,7 @@ class RemoteGrants:
         requests = [one.request for one in wanted]
         requests += [{"method": "GET", "path": path} for path in ahead]
         try:
-            granted = self._service.grants(requests, check)
+            granted = self._service.sign_requests(requests, check)
         except RefusalError as e:
             if len(requests) > 1:
                 # It does not say of which: each is asked for alone.

@@ -10,9 +10,9 @@ from typing import Callable, Mapping
 from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.http.client import Http
 from cts_core.worker.http.connection import Haste
-from cts_core.worker.node.api_client import RemoteGrants, Service
+from cts_core.worker.node.api_client import RemoteSigner, Service
 from cts_core.worker.s3.client import S3Objects
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 
 SILENCE_SECONDS = 60.0
 """For how long a server may stay silent."""
@@ -118,10 +118,10 @@ class Assignment:
     ) -> S3Objects:
         """A way to the object store, for one thread and its lanes."""
         if self.keys is not None:
-            return S3Objects(self.keys.http(haste), KeyGrants(self.keys), pause=pause)
+            return S3Objects(self.keys.http(haste), KeySigner(self.keys), pause=pause)
         http = Http(timeout=SILENCE_SECONDS, insecure=self.insecure, haste=haste)
-        grants = RemoteGrants(self.service(pause, haste, patience=patience), inputs)
-        return S3Objects(http, grants, pause=pause)
+        signer = RemoteSigner(self.service(pause, haste, patience=patience), inputs)
+        return S3Objects(http, signer, pause=pause)
 
     def make_folder(self) -> ContainerFolder:
         """A new folder, whose logs are the files that HTCondor brings back. Raises AssignmentError."""

@@ -11,7 +11,7 @@ from cts_core.worker.objects.info import DEFAULT_TYPE
 from cts_core.worker.objects.tree import full, is_full
 from cts_core.worker.parallel import Lanes
 from cts_core.worker.s3.download import Download
-from cts_core.worker.s3.requests import Grants, S3Requests
+from cts_core.worker.s3.requests import RequestSigner, S3Requests
 from cts_core.worker.s3.upload import Stored, Upload
 
 AT_ONCE = 10
@@ -22,12 +22,12 @@ class S3Objects:
     """An S3 server, for one thread and those of its lanes."""
 
     def __init__(
-        self, http: Http, grants: Grants, *, pause: Callable[[float], None] = time.sleep
+        self, http: Http, signer: RequestSigner, *, pause: Callable[[float], None] = time.sleep
     ) -> None:
         """``pause(seconds)`` waits before a further try; what it raises ends the tries."""
         self.lanes = Lanes(AT_ONCE)
         """Where several objects may be fetched or stored at once."""
-        self._requests = S3Requests(http, grants, self.lanes, pause)
+        self._requests = S3Requests(http, signer, self.lanes, pause)
 
     def close(self) -> None:
         """Let go of the connections."""

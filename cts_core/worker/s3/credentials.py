@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, Mapping
 from urllib.parse import urlsplit
 
-from cts_core.worker.http.client import Grant, Http
+from cts_core.worker.http.client import Http, SignedRequest
 from cts_core.worker.http.connection import Haste
 from cts_core.worker.s3.sigv4 import Signer, query, quoted
 
@@ -31,7 +31,7 @@ class S3Keys:
         return Http(timeout=self.timeout, ca_file=self.ca_file, insecure=self.insecure, haste=haste)
 
 
-class KeyGrants:
+class KeySigner:
     """Allows every request, by signing it."""
 
     def __init__(self, keys: S3Keys) -> None:
@@ -43,15 +43,15 @@ class KeyGrants:
         self._base = url.path.rstrip("/")
         self._signer = Signer(keys.access_key, keys.secret, keys.region)
 
-    def grant(
+    def sign(
         self,
         method: str,
         path: str,
         parameters: Mapping[str, str],
         headers: Dict[str, str],
         check: Callable[[], None] | None = None,  # noqa: ARG002 - nothing is waited for
-    ) -> Grant:
+    ) -> SignedRequest:
         """Leave for one request about the object at ``path``, now."""
         place, asked = f"{self._base}/{quoted(path)}", query(parameters)
         signed = self._signer.sign(method, self._host, place, asked, headers)
-        return Grant(f"{self._origin}{place}{asked and '?'}{asked}", signed)
+        return SignedRequest(f"{self._origin}{place}{asked and '?'}{asked}", signed)

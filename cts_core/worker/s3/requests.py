@@ -11,7 +11,7 @@ import time
 from contextlib import closing, contextmanager
 from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
 
-from cts_core.worker.http.client import Grant, Http, Passing, Refused, Untrusted
+from cts_core.worker.http.client import Http, Passing, Refused, SignedRequest, Untrusted
 from cts_core.worker.parallel import Lanes
 from cts_core.worker.s3.errors import S3Error, Unranged, meaning
 
@@ -24,17 +24,17 @@ _PARTIAL = 206
 _T = TypeVar("_T")
 
 
-class Grants(Protocol):
+class RequestSigner(Protocol):
     """Allows requests: by keys, or by asking somebody who has them. For many threads."""
 
-    def grant(
+    def sign(
         self,
         method: str,
         path: str,
         parameters: Mapping[str, str],
         headers: Dict[str, str],
         check: Callable[[], None] = ...,
-    ) -> Grant:
+    ) -> SignedRequest:
         """Leave for one request about the object at ``path``, now.
 
         ``check`` is called now and then while this waits; what it raises ends it.
@@ -45,12 +45,12 @@ class S3Requests:
     """Asks an S3 server, from as many threads as there are lanes, with a connection each."""
 
     def __init__(
-        self, http: Http, grants: Grants, lanes: Lanes, pause: Callable[[float], None]
+        self, http: Http, signer: RequestSigner, lanes: Lanes, pause: Callable[[float], None]
     ) -> None:
         """``pause(seconds)`` waits before a further try; what it raises ends the tries."""
         self._model = http
         self._free: List[Http] = [http]
-        self._grants = grants
+        self._request_signer = signer
         self._lanes = lanes
         self._pause = pause
         self._is_away = False
@@ -90,11 +90,11 @@ class S3Requests:
 
     def _leave(
         self, method: str, path: str, parameters: Mapping[str, str], headers: Dict[str, str]
-    ) -> Grant:
+    ) -> SignedRequest:
         if method == "DELETE":  # what is given up is cleared away all the same
-            return self._grants.grant(method, path, parameters, headers)
+            return self._request_signer.sign(method, path, parameters, headers)
         self._lanes.check()
-        return self._grants.grant(method, path, parameters, headers, self._lanes.check)
+        return self._request_signer.sign(method, path, parameters, headers, self._lanes.check)
 
     @contextmanager
     def _connection(self) -> Iterator[Http]:

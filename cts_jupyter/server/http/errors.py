@@ -8,6 +8,7 @@ from http.client import responses
 
 from tornado.web import HTTPError
 
+from cts_core.clock import utc_now
 from cts_core.errors import (
     CTSError,
     MethodNotAllowedError,
@@ -16,7 +17,6 @@ from cts_core.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from cts_core.model.base import utc_now
 from cts_core.model.service import ErrorDetail
 
 UNEXPECTED = "An unexpected error occurred"

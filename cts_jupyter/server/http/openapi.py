@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from cts_core.model.service import SERVICE_NAME, ErrorEnvelope
+from cts_core.model.site import PUBLISHED_NAMES
 from cts_core.version import VERSION
 from cts_jupyter.server.http.route import EVENTS, JSON, Access, Route
 
@@ -45,15 +46,30 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     for model in {m for route in routes for m in (route.path_model, route.query_model) if m}:
         # Their fields are parameters, each described where it is used.
         del components[_name(schemas[model, "validation"])]
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": SERVICE_NAME, "version": VERSION},
-        "paths": paths,
-        "components": {
-            "schemas": components,
-            "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer"}},
-        },
-    }
+    description: dict[str, Any] = _published(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": SERVICE_NAME, "version": VERSION},
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+    return description
+
+
+def _published(node: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+    """Return the description with the names that models have in the contract."""
+    if isinstance(node, list):
+        return [_published(item) for item in node]
+    if isinstance(node, dict):
+        return {PUBLISHED_NAMES.get(key, key): _published(value) for key, value in node.items()}
+    if isinstance(node, str):
+        folder, slash, name = node.rpartition("/")
+        return f"{folder}{slash}{PUBLISHED_NAMES.get(name, name)}"
+    return node
 
 
 def describe_at(

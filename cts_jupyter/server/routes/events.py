@@ -10,8 +10,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from cts_core.clock import utc_now, utc_text
 from cts_core.errors import CTSError, IllegalParameterError
-from cts_core.model.base import GivenTime, Id, utc_now, utc_text
+from cts_core.model.base import GivenTime, Id
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.states import TERMINAL
 from cts_jupyter.server.http.call import Call, Stream

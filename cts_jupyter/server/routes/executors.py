@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from cts_core.errors import NotFoundError, UnavailableError, UnsupportedError
 from cts_core.model.base import UTCTime
 from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.update import ContainerUpdate
 from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call, Stream
@@ -84,7 +84,7 @@ async def get_worker_file(call: Call, path: WorkerFilePath) -> Stream:
 
 
 async def _worker_file(call: Call, path: str, media: str) -> Stream:
-    call.engine.sites.get(Cluster.KBASE)
+    call.engine.sites.get(SiteName.KBASE)
     if not path:
         raise NotFoundError(
             "The workers of this service's site kbase have this file from elsewhere"
@@ -134,7 +134,7 @@ async def refdata_callback(call: Call, path: RefdataSitePath) -> None:
 
 async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:  # noqa: ARG001 - for the description
     """``GET /admin/clients/nersc``."""
-    call.engine.sites.get(Cluster.PERLMUTTER_JAWS)
+    call.engine.sites.get(SiteName.PERLMUTTER_JAWS)
     raise UnsupportedError("The site perlmutter-jaws of this service has no client at NERSC")
 
 

@@ -14,7 +14,7 @@ from cts_core.model.image import ImageName
 from cts_core.model.job import MAX_LABELS, Jobs
 from cts_core.model.listing import JobCounts, LastLook
 from cts_core.model.record import JobQuery, JobSort
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
@@ -41,7 +41,7 @@ class JobListing(BaseModel):
     without tag and digest; ``label`` is ``key=value``, and each of several must be there.
     """
 
-    cluster: Cluster | None = None
+    cluster: SiteName | None = None
     state: JobState | None = None
     after: GivenTime | None = None
     before: GivenTime | None = None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, StringConstraints
 
 from cts_core.model.base import Crc64Nvme, Id
 from cts_core.model.refdata import AdminReferenceData, RefData, ReferenceData
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
 
@@ -24,7 +24,7 @@ class RefdataPath(BaseModel):
 class RefdataSitePath(RefdataPath):
     """Reference data at one site."""
 
-    cluster: Cluster
+    cluster: SiteName
 
 
 class FilePath(BaseModel):

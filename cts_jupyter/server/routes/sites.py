@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from cts_core.model.site import Cluster, Sites
+from cts_core.model.site import SiteName, Sites
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
 
@@ -12,7 +12,7 @@ from cts_jupyter.server.http.route import Access, Route
 class SitePath(BaseModel):
     """A site by its name."""
 
-    site: Cluster
+    site: SiteName
 
 
 async def list_sites(call: Call) -> Sites:

@@ -10,8 +10,8 @@ from cts_core.model.worker import (
     Claim,
     ClaimAnswer,
     ContainerId,
-    GrantedRequests,
     ObjectRequests,
+    SignedRequests,
 )
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
@@ -34,10 +34,10 @@ async def claim(call: Call, path: ContainerPath, body: Claim) -> ClaimAnswer:
     return ClaimAnswer(granted=granted)
 
 
-async def grant_requests(call: Call, path: ContainerPath, body: ObjectRequests) -> GrantedRequests:
+async def grant_requests(call: Call, path: ContainerPath, body: ObjectRequests) -> SignedRequests:
     """``POST …/node/objects``."""
     container = _container(call, path)
-    return GrantedRequests(requests=await call.engine.nodes.grant(container, body.requests))
+    return SignedRequests(requests=await call.engine.nodes.sign(container, body.requests))
 
 
 async def update(call: Call, path: ContainerStatePath, body: NodeUpdate) -> None:

@@ -15,7 +15,7 @@ from cts_core.config import host, load
 from cts_core.config.load import check_platform, describe_settings, load_settings
 from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 
 
 def _refusal(
@@ -53,7 +53,7 @@ def test_defaults(monkeypatch, tmp_path):
         "directory",
         "memory",
     )
-    assert settings.sites == [Cluster.LOCAL]
+    assert settings.sites == [SiteName.LOCAL]
     assert (settings.allowed_paths, settings.cors_origins) == ([], [])
     assert (settings.max_cpu_hours, settings.clean_age_days) == (100, 30)
     assert settings.log_dir == "cts-logs/container_logs"
@@ -84,7 +84,7 @@ def test_lists_in_the_environment_are_separated_by_commas():
     )
     assert settings.allowed_paths == ["data/{user}", "data/shared"]
     assert settings.cors_origins == ["https://hub.example.org", "http://localhost:8888"]
-    assert settings.sites == [Cluster.LOCAL]
+    assert settings.sites == [SiteName.LOCAL]
 
 
 def test_an_empty_variable_is_none():
@@ -193,7 +193,7 @@ def test_a_preset_is_a_set_of_defaults(toml):
     settings = load_settings(environ=environ)
     chosen = (settings.identity, settings.records, settings.objects, settings.events)
     assert chosen == ("jupyter", "sqlite", "directory", "memory")
-    assert (settings.sites, settings.log_format) == ([Cluster.LOCAL], "json")
+    assert (settings.sites, settings.log_format) == ([SiteName.LOCAL], "json")
 
 
 def test_a_choice_demands_what_it_needs_by_name():
@@ -289,7 +289,7 @@ def test_the_site_kbase_says_what_it_lacks():
             "archive_url": "https://files.example.org/code.tgz",
         },
     }
-    assert load_settings(enough, environ={}).sites == [Cluster.KBASE]
+    assert load_settings(enough, environ={}).sites == [SiteName.KBASE]
     for file in ({}, {"archive_path": "/old/code.tgz", "archive_url": "https://x.example.org/c"}):
         htcondor = {"initialdir": "/work", "executable_path": "/old/executable.sh", **file}
         (line,) = _refusal({**enough, "htcondor": htcondor})

@@ -10,7 +10,7 @@ from cts_core import errors
 from cts_core.model.admin import UpdateAdminMeta
 from cts_core.model.event import JobEvent
 from cts_core.model.record import JobQuery
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
 
@@ -138,6 +138,6 @@ async def test_what_the_site_says(bench: Bench):
         await bench.engine.admin.runner_status(job_id, 2)
     with pytest.raises(errors.NoSuchJobError):
         await bench.engine.admin.runner_status("none", 0)
-    bench.engine.sites._sites.pop(Cluster.LOCAL)
+    bench.engine.sites._sites.pop(SiteName.LOCAL)
     with pytest.raises(errors.SiteUnavailableError, match="is not registered"):
         await bench.engine.admin.runner_status(job_id, 0)

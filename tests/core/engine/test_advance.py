@@ -11,14 +11,14 @@ from cts_core.engine import advance
 from cts_core.engine.advance import Advance
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import TERMINAL, JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
 
 
 async def _halt(bench: Bench) -> Advance:
     """The local site's driver, which from now on moves only when it is told to."""
-    driver = bench.engine._drivers[Cluster.LOCAL]
+    driver = bench.engine._drivers[SiteName.LOCAL]
     assert driver._task is not None
     driver._task.cancel()
     return driver
@@ -98,7 +98,7 @@ class _Away:
 async def away(bench: Bench, monkeypatch, request) -> _Away:
     """What the driver needs to end a job."""
     monkeypatch.setattr(advance, "END_SECONDS", 0.1)
-    ends = bench.engine._drivers[Cluster.LOCAL]._ends
+    ends = bench.engine._drivers[SiteName.LOCAL]._ends
     objects = _Away(ends._objects, is_silent=request.param == "silent")
     monkeypatch.setattr(ends, "_objects", objects)
     return objects
@@ -125,7 +125,7 @@ async def test_a_job_that_cannot_end_holds_up_no_other(bench: Bench, away: _Away
 
 @pytest.mark.parametrize("away", ["silent"], indirect=True)
 async def test_where_no_more_can_end_others_go_on(bench: Bench, away: _Away, monkeypatch):
-    driver = bench.engine._drivers[Cluster.LOCAL]
+    driver = bench.engine._drivers[SiteName.LOCAL]
     monkeypatch.setattr(driver, "_ending_room", asyncio.Semaphore(1))
     stuck = await _submit_one_that_cannot_end(bench, away)
     waits = await bench.submit(["a"])
@@ -147,12 +147,12 @@ async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(bench: Benc
         asked += 1
         raise UnavailableError("away")
 
-    monkeypatch.setattr(bench.engine._drivers[Cluster.LOCAL]._site, "poll", away)
+    monkeypatch.setattr(bench.engine._drivers[SiteName.LOCAL]._site, "poll", away)
     job_id = await bench.submit(["a"])
     async with asyncio.timeout(30):
         while not asked:
             await asyncio.sleep(0.01)
     for _ in range(100):
-        bench.engine._drivers[Cluster.LOCAL].hint(job_id)
+        bench.engine._drivers[SiteName.LOCAL].hint(job_id)
         await asyncio.sleep(0.005)
     assert asked < 20

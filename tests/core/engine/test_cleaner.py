@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from cts_core.clock import utc_now
 from cts_core.engine import cleaner as module
 from cts_core.errors import ResourceUnavailableError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
 from tests.harness.factories import make_job_record
@@ -17,7 +17,7 @@ from tests.harness.reporting_site import ReportingSite, bench_with
 
 
 class Site(ReportingSite):
-    def __init__(self, cluster: Cluster = Cluster.KBASE, **broken: Exception) -> None:
+    def __init__(self, cluster: SiteName = SiteName.KBASE, **broken: Exception) -> None:
         super().__init__(cluster)
         self.broken = broken
         self.tried: list[str] = []
@@ -28,7 +28,7 @@ class Site(ReportingSite):
             raise error
 
 
-async def ended(bench: Bench, job_id: str, cluster: Cluster = Cluster.KBASE) -> None:
+async def ended(bench: Bench, job_id: str, cluster: SiteName = SiteName.KBASE) -> None:
     job = make_job_record(id=job_id, cluster=cluster.value)
     await bench.engine._store.insert_job(job, containers=1)
     assert await bench.engine._store.transition(
@@ -61,8 +61,8 @@ async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monke
 
 
 async def test_sites_that_cannot_be_used_are_passed_over(tmp_path: Path):
-    away = Site(Cluster.PERLMUTTER_JAWS, every=UnavailableError("away"))
-    down, off, fine = Site(Cluster.LAWRENCIUM_JAWS), Site(Cluster.LOCAL), Site()
+    away = Site(SiteName.PERLMUTTER_JAWS, every=UnavailableError("away"))
+    down, off, fine = Site(SiteName.LAWRENCIUM_JAWS), Site(SiteName.LOCAL), Site()
     down.available = False
     async with bench_with(tmp_path, away, down, off, fine) as bench:
         await bench.engine.sites.set_active(bench.user, off.cluster, active=False)

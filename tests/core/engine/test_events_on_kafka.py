@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import KafkaSettings
 from cts_core.events import hub, outbox
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.outbox import Outbox
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.service import DependencyState, ReadyStatus
 from cts_core.records.sqlite.store import SQLiteStore

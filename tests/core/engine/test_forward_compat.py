@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pymongo.database import Database
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import NewerRecordError
-from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.resubmission import Resubmission
 from cts_core.model.update import ContainerUpdate

@@ -13,7 +13,7 @@ from cts_core import errors
 from cts_core.engine.outcome import NO_OUTPUTS, NON_ZERO_EXIT
 from cts_core.identity.identity import User
 from cts_core.model.event import JobEvent, JobProgress
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from tests.core.engine.conftest import Bench
@@ -262,7 +262,7 @@ async def test_logs_in_any_state(bench: Bench):
     with pytest.raises(errors.IllegalParameterError, match="seek"):
         await open_log(bench.user, job_id, 0, LogStream.STDOUT, seek=12)
     # Once the site's copy is gone, the stored one is read.
-    site = bench.engine.sites.get(Cluster.LOCAL)
+    site = bench.engine.sites.get(SiteName.LOCAL)
     await site.clean(job_id)
     assert await log_text(bench, job_id) == "tool: start\n"
 

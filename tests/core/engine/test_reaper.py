@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.engine import reaper as module
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.reaper import Strays
 from cts_core.errors import IllegalParameterError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobOutcome, JobSummary
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import TERMINAL, JobState
 from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
@@ -27,7 +27,7 @@ AGO = timedelta(hours=1)
 class Site(ReportingSite):
     """Has what a test says, but for what it has stopped."""
 
-    def __init__(self, cluster: Cluster = Cluster.KBASE) -> None:
+    def __init__(self, cluster: SiteName = SiteName.KBASE) -> None:
         super().__init__(cluster)
         self.stopped: list[str] = []
         self.broken: dict[str, Exception] = {}
@@ -124,9 +124,9 @@ async def test_a_server_that_starts_looks_at_all_its_sites(tmp_path: Path, store
     for name in ("a", "b"):
         await ended(store, name)
     away, broken, fine = (
-        Site(Cluster.KBASE),
-        Site(Cluster.LAWRENCIUM_JAWS),
-        Site(Cluster.PERLMUTTER_JAWS),
+        Site(SiteName.KBASE),
+        Site(SiteName.LAWRENCIUM_JAWS),
+        Site(SiteName.PERLMUTTER_JAWS),
     )
     away.broken = {"every": UnavailableError("away")}
     broken.broken = {"every": ValueError("a fault of ours")}
@@ -160,7 +160,7 @@ async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(bench: Bench, m
     environment = {"WORK": "600"}
     job_id = await bench.submit(["a"], params={"environment": environment})
     store = bench.engine._store
-    site = bench.engine.sites.get(Cluster.LOCAL)
+    site = bench.engine.sites.get(SiteName.LOCAL)
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (state := (await store.get_summary(job_id)).state) is not JobState.JOB_SUBMITTED:
             assert state not in TERMINAL

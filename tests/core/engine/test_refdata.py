@@ -13,7 +13,7 @@ from cts_core import errors
 from cts_core.engine import refdata_staging
 from cts_core.model.image import ImageRegistration
 from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceDataState
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.checksum import crc64nvme_text
 from tests.core.engine.conftest import TOOL, Bench, submission
@@ -21,7 +21,7 @@ from tests.harness.factories import make_refdata, make_refdata_status
 from tests.harness.reporting_site import ReportingSite, bench_with
 
 S = ReferenceDataState
-LOCAL, KBASE = Cluster.LOCAL, Cluster.KBASE
+LOCAL, KBASE = SiteName.LOCAL, SiteName.KBASE
 CRC = crc64nvme_text(b"reference")
 
 
@@ -38,7 +38,7 @@ async def register(bench: Bench, path="data/ref/x", *, content=b"reference", crc
     )
 
 
-async def until(bench: Bench, refdata_id: str, state: S, cluster: Cluster = LOCAL):
+async def until(bench: Bench, refdata_id: str, state: S, cluster: SiteName = LOCAL):
     async with asyncio.timeout(30):
         while True:
             refdata = await bench.engine.refdata.get_as_admin(refdata_id)
@@ -195,7 +195,7 @@ async def test_jobs_wait_for_it(tmp_path: Path):
 
 
 async def test_recovering(tmp_path: Path):
-    here, away = ReportingSite(), ReportingSite(Cluster.PERLMUTTER_JAWS)
+    here, away = ReportingSite(), ReportingSite(SiteName.PERLMUTTER_JAWS)
     away.available = False
     async with bench_with(tmp_path, here, away) as bench:
         refdata = await register(bench)
@@ -304,7 +304,9 @@ class TestUpdates:
     async def test_sites_that_take_none(self, bench: Bench, tmp_path: Path):
         refdata = await register(bench)
         with pytest.raises(errors.SiteUnavailableError, match="lawrencium-jaws is not registered"):
-            await bench.engine.refdata.update(refdata.id, Cluster.LAWRENCIUM_JAWS, S.COMPLETE, None)
+            await bench.engine.refdata.update(
+                refdata.id, SiteName.LAWRENCIUM_JAWS, S.COMPLETE, None
+            )
 
     async def test_at_once(self, bench: Bench):
         refdata = await register(bench)
@@ -327,7 +329,7 @@ class TestLawrencium:
 
     @pytest.fixture
     def sites(self):
-        return ReportingSite(Cluster.PERLMUTTER_JAWS), ReportingSite(Cluster.LAWRENCIUM_JAWS)
+        return ReportingSite(SiteName.PERLMUTTER_JAWS), ReportingSite(SiteName.LAWRENCIUM_JAWS)
 
     async def test_waits(self, tmp_path: Path, sites):
         first, second = sites

@@ -15,7 +15,7 @@ from cts_core.engine.submit import Submissions
 from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.local.site import LocalSite
 from tests.core.engine.conftest import Bench, submission
 from tests.harness.factories import make_submission
@@ -103,7 +103,7 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
         objects_root=engine.settings.objects_dir,
         log_dir="l/l",
     )
-    site.cluster = Cluster(cluster)
+    site.cluster = SiteName(cluster)
     submissions = Submissions(
         engine._store,
         engine._objects,
@@ -133,14 +133,14 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
 async def test_an_inactive_site_refuses_and_goes_on(bench: Bench):
     await bench.prepare("a")
     running = await bench.submit(["a"], params={"environment": {"WORK": "0.5"}})
-    await bench.engine.sites.set_active(bench.user, Cluster.LOCAL, active=False)
+    await bench.engine.sites.set_active(bench.user, SiteName.LOCAL, active=False)
     with pytest.raises(errors.SiteInactiveError):
         await bench.submit(["a"])
     assert (await bench.ended(running)).state == "complete"
-    await bench.engine.sites.set_active(bench.user, Cluster.LOCAL, active=True)
+    await bench.engine.sites.set_active(bench.user, SiteName.LOCAL, active=True)
     assert (await bench.ended(await bench.submit(["a"]))).state == "complete"
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.sites.set_active(BOB, Cluster.LOCAL, active=False)
+        await bench.engine.sites.set_active(BOB, SiteName.LOCAL, active=False)
 
 
 @pytest.mark.parametrize(

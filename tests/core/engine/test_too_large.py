@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import RecordTooLargeError
-from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome
 from cts_core.model.update import ContainerUpdate

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cts_core import errors
+from cts_core.clock import utc_now
 from cts_core.engine import finalize
-from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.update import ContainerUpdate, NodeUpdate

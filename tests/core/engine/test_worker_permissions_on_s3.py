@@ -10,8 +10,8 @@ import pytest
 
 from cts_core.engine.worker_permissions import guarded
 from cts_core.model.worker import ObjectRequest
-from cts_core.worker.http.client import Grant, Refused
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.http.client import Refused, SignedRequest
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ UNPACK = {"x-amz-meta-snowball-auto-extract": "true"}
 def put(s3_server):
     """Puts what somebody was allowed to, with headers of his own besides."""
     keys = S3Keys(s3_server.url, REGION, ACCESS_KEY, SECRET)
-    grants, http = KeyGrants(keys), keys.http()
+    signer, http = KeySigner(keys), keys.http()
 
     def put(path: str, body: bytes, added: dict[str, str], **parameters: str) -> None:
         request = ObjectRequest(
@@ -32,8 +32,10 @@ def put(s3_server):
             parameters=parameters,
             headers={"content-length": str(len(body))},
         )
-        grant = grants.grant("PUT", path, parameters, guarded(request))
-        http.ask("PUT", Grant(grant.url, {**grant.headers, **added}), iter([memoryview(body)]))
+        sign = signer.sign("PUT", path, parameters, guarded(request))
+        http.ask(
+            "PUT", SignedRequest(sign.url, {**sign.headers, **added}), iter([memoryview(body)])
+        )
 
     yield put
     http.close()

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
+from cts_core.clock import utc_now
 from cts_core.engine import worker_tokens as supplies
 from cts_core.engine import workers as module
 from cts_core.engine.sites import SiteDirectory
@@ -15,15 +16,14 @@ from cts_core.engine.worker_permissions import Leave
 from cts_core.engine.worker_tokens import LIFETIME, WorkerSupply, hash_of
 from cts_core.engine.workers import Nodes
 from cts_core.identity.identity import Credentials
-from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import Claim, ContainerId, ObjectRequest
 from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.contract.records import CREATED, STARTED, insert, move
 from tests.harness.event_loop import turns
 from tests.harness.factories import CRC
@@ -50,9 +50,9 @@ async def supply(store, tmp_path) -> WorkerSupply:
 
 @pytest.fixture
 def nodes(store, supply) -> Nodes:
-    sites = SiteDirectory({Cluster.KBASE: ReportingSite()}, store)
+    sites = SiteDirectory({SiteName.KBASE: ReportingSite()}, store)
     updates = ContainerUpdates(store, sites, on_change=lambda _: None)
-    return Nodes(store, updates, supply, log_dir="logs/x", grants=KeyGrants(KEYS), make_plan=None)
+    return Nodes(store, updates, supply, log_dir="logs/x", signer=KeySigner(KEYS), make_plan=None)
 
 
 def shown(token) -> Credentials:
@@ -103,7 +103,7 @@ async def test_a_container_that_the_job_has_not(nodes, store):
     job = await insert(store)
     for ask in (
         nodes.claim(ContainerId(job.id, 1), Claim(process="1.0", run=0, worker="w")),
-        nodes.grant(ContainerId(job.id, 1), [ObjectRequest(method="GET", path="data/a")]),
+        nodes.sign(ContainerId(job.id, 1), [ObjectRequest(method="GET", path="data/a")]),
     ):
         with pytest.raises(errors.NoSuchContainerError):
             await ask
@@ -122,15 +122,15 @@ async def test_requests_to_the_store_are_signed_and_the_secret_stays(nodes, stor
     job = await insert(store)
     (file,) = job.job_input.files[:1]
     container = ContainerId(job.id, 0)
-    (granted,) = await nodes.grant(container, [ObjectRequest(method="GET", path=file.file)])
+    (granted,) = await nodes.sign(container, [ObjectRequest(method="GET", path=file.file)])
     assert granted.url == f"https://s3.invalid/{file.file}"
     assert "key-id" in granted.headers["authorization"]
     assert KEYS.secret not in granted.model_dump_json()
     assert granted.headers["authorization"] not in repr(granted)
     log = f"logs/x/{job.id}/container-0-stdout.txt"
-    assert await nodes.grant(container, [ObjectRequest(method="PUT", path=log)])
+    assert await nodes.sign(container, [ObjectRequest(method="PUT", path=log)])
     with pytest.raises(errors.UnauthorizedError):
-        await nodes.grant(container, [ObjectRequest(method="PUT", path=file.file)])
+        await nodes.sign(container, [ObjectRequest(method="PUT", path=file.file)])
 
 
 async def test_nothing_is_claimed_of_a_job_that_is_being_canceled(nodes, store):
@@ -161,7 +161,7 @@ async def test_what_is_kept_of_containers_is_bounded(nodes, store, monkeypatch):
     for number in (0, 1, 0, 2, 3, 0):
         file = job.job_input.files[number].file
         container = ContainerId(job.id, number)
-        await nodes.grant(container, [ObjectRequest(method="GET", path=file)])
+        await nodes.sign(container, [ObjectRequest(method="GET", path=file)])
     assert [container.number for container in nodes._leaves] == [3, 0]
     assert nodes._kept == 4
 
@@ -173,7 +173,7 @@ async def test_a_job_is_read_once_for_its_workers(nodes, store, monkeypatch):
     monkeypatch.setattr(store, "get_job", lambda job_id: asked.append(job_id) or get_job(job_id))
     for number in range(4):
         log = f"logs/x/{job.id}/container-{number}-stdout.txt"
-        await nodes.grant(ContainerId(job.id, number), [ObjectRequest(method="PUT", path=log)])
+        await nodes.sign(ContainerId(job.id, number), [ObjectRequest(method="PUT", path=log)])
     assert asked == [job.id]
 
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import TooManyRequestsError, UnavailableError
 from cts_core.events import hub as hub_module
 from cts_core.events import subscription as subscription_module
 from cts_core.events.hub import OVERLAP, Hub
 from cts_core.events.subscription import BUFFER, RecentIds, Subscription
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState

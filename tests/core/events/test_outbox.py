@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.errors import UnavailableError
 from cts_core.events import outbox as module
 from cts_core.events.outbox import Backlog, Outbox
-from cts_core.model.base import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cts_core.engine import adapters
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.htcondor.worker_archive import pack
 from cts_core.sites.htcondor.worker_plan import plan_maker
 from tests.harness.reporting_site import ReportingSite
@@ -74,11 +74,11 @@ def cts_settings(
 ) -> dict[str, Any]:
     minio.empty()
     minio.put({**INPUTS, "data/ana/large": LARGE})
-    monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: ReportingSite()})
+    monkeypatch.setattr(adapters, "sites", lambda *_: {SiteName.KBASE: ReportingSite()})
     monkeypatch.setattr(adapters, "node_plans", plan_maker)
     reached = minio.settings(url=doors.s3.url)
     monkeypatch.setattr(
-        adapters, "node_grants", lambda _: adapters.KeyGrants(adapters._worker_keys(reached))
+        adapters, "worker_signer", lambda _: adapters.KeySigner(adapters._worker_keys(reached))
     )
     return {
         "identity": "kbase",

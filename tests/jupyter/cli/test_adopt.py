@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from cts_core.model.base import utc_now
+from cts_core.clock import utc_now
 from tests.core.records.mongo.test_deployed_layout import DEPLOYED, DONE, live_job
 
 from .conftest import Run

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
-from cts_core.model.base import utc_now
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobRecord
 from cts_core.records.sqlite.store import SQLiteStore

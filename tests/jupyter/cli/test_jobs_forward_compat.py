@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from pymongo.database import Database
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import MongoSettings
-from cts_core.model.base import utc_now
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.harness.factories import make_job_record

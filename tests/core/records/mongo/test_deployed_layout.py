@@ -22,7 +22,7 @@ from cts_core.model.record import (
     JobSort,
 )
 from cts_core.model.refdata import ReferenceDataState
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.contract.records import BEGINNING, CREATED, SECOND, STARTED, move, walk
@@ -219,8 +219,8 @@ async def test_images_sites_and_refdata_are_read(store, db):
     assert (image.urls, image.usage_notes) == (["https://example.org/tool"], "notes")
     assert await store.inactive_sites() == set()
     db["sites"].insert_one({"site": "one of a newer release", "active": False})
-    await store.set_site_active(Cluster.KBASE, active=False)
-    assert await store.inactive_sites() == {Cluster.KBASE}
+    await store.set_site_active(SiteName.KBASE, active=False)
+    assert await store.inactive_sites() == {SiteName.KBASE}
     assert db["sites"].find_one({"site": "kbase"})["active"] is False
     refdata = await store.find_refdata("cts-data/ref/db.tar.gz")
     assert await store.list_refdata() == [refdata]
@@ -229,7 +229,7 @@ async def test_images_sites_and_refdata_are_read(store, db):
     ]
     staging = ReferenceDataState.DOWNLOAD_SUBMITTED
     assert await store.transition_refdata(
-        REFDATA, Cluster.KBASE, refdata.statuses[2].state, staging, time=NOON
+        REFDATA, SiteName.KBASE, refdata.statuses[2].state, staging, time=NOON
     )
     assert await store.get_refdata(REFDATA) != refdata
 
@@ -264,9 +264,9 @@ async def test_what_ended_is_told_and_cleaned(store, db):
         await store.mark_sent(event.job_id, event.trans_id)
     assert await store.unsent() == []
     assert all(t["notif_sent"] for job in db["jobs"].find() for t in job["transition_times"])
-    assert len(await store.ended_jobs(NOON, [Cluster.KBASE])) == 2
+    assert len(await store.ended_jobs(NOON, [SiteName.KBASE])) == 2
     await store.mark_cleaned(DONE)
-    assert [job.id for job in await store.ended_jobs(NOON, [Cluster.KBASE])] == [FAILED]
+    assert [job.id for job in await store.ended_jobs(NOON, [SiteName.KBASE])] == [FAILED]
     assert db["jobs"].find_one({"id": DONE})["cleaned"] is True
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, NewerRecordError
-from cts_core.model.base import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobQuery
 from cts_core.records.mongo import forward_compat
 from cts_core.records.mongo import schema as mongo_schema

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandListener
 
 from cts_core.model.record import JobPosition, JobQuery, JobSort
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.mongo import connection
 from cts_core.records.mongo.schema import INDEXES
 from cts_core.records.mongo.store import MongoStore
@@ -155,7 +155,7 @@ def listing(**query: Any) -> Call:
     return lambda store: store.list_jobs(JobQuery(**query))
 
 
-EVERYTHING = {"cluster": Cluster.LOCAL, "state": JobState.COMPLETE, "image_name": "host/tool"}
+EVERYTHING = {"cluster": SiteName.LOCAL, "state": JobState.COMPLETE, "image_name": "host/tool"}
 LATER = {"position": JobPosition(NOON + timedelta(seconds=30), ONE)}
 UPDATED, USERS = Plan("cts_updated", "index"), Plan("cts_user_updated", "index")
 CREATED, USERS_CREATED = Plan("cts_created", "index"), Plan("cts_user_created", "index")
@@ -190,7 +190,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     "counts": (lambda s: s.count_jobs(), [BY_STATE]),
     "a user's counts": (lambda s: s.count_jobs("user1"), [BY_STATE]),
     # Live jobs are few enough to be sorted by us, unsent ones of another program by the server.
-    "advance": (lambda s: s.live_jobs(Cluster.LOCAL), [BY_STATE]),
+    "advance": (lambda s: s.live_jobs(SiteName.LOCAL), [BY_STATE]),
     "all live jobs": (lambda s: s.live_jobs(), [BY_STATE]),
     "not adopted": (lambda s: s.unadopted_jobs(), [BY_STATE]),
     "resubmissions": (
@@ -202,7 +202,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         [BY_STATE, CONTAINER],
     ),
     "to be cleaned": (
-        lambda s: s.ended_jobs(NOON, [Cluster.LOCAL]),
+        lambda s: s.ended_jobs(NOON, [SiteName.LOCAL]),
         [Plan("cts_to_clean", "index")],
     ),
     "ended of some": (lambda s: s.ended_among([ONE], NOON), [JOB]),

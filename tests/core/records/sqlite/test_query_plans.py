@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.model.record import JobQuery, JobSort
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.records.sqlite import audit, containers, events, jobs, refdata
 from cts_core.records.sqlite import listing as sqlite_listing
 from cts_core.records.sqlite.listing import Listing
@@ -101,7 +101,7 @@ async def test_a_container_is_read_without_the_others(path):
 
 
 FILTERS = {
-    "cluster": Cluster.LOCAL,
+    "cluster": SiteName.LOCAL,
     "state": JobState.COMPLETE,
     "ended": True,
     "labels": {"a": "1"},

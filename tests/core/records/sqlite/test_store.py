@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
-from cts_core.model.base import utc_now
 from cts_core.model.record import JobQuery
 from cts_core.records.sqlite import connection, events, schema
 from cts_core.records.sqlite.connection import Connections

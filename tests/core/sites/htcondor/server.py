@@ -15,7 +15,7 @@ from cts_core.engine import adapters
 from cts_core.engine.engine import Engine
 from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.identity.jupyter import JupyterIdentity
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.services.condor import INITIALDIR
@@ -37,7 +37,7 @@ async def main(home: Path) -> None:
         store=store,
         objects=objects,
         registries=adapters.image_source(settings),
-        sites={Cluster.KBASE: HTCondorSite(setup, supply)},
+        sites={SiteName.KBASE: HTCondorSite(setup, supply)},
     )
     await engine.start()
     await asyncio.Event().wait()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cts_core.clock import utc_now
 from cts_core.engine.advance import Advance
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
@@ -21,10 +22,9 @@ from cts_core.engine.worker_tokens import WorkerSupply
 from cts_core.errors import UnavailableError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
-from cts_core.model.base import utc_now
 from cts_core.model.job import S3File
 from cts_core.model.record import JobRecord
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import Claim
 from cts_core.objects.directory import DirectoryStore
@@ -156,7 +156,7 @@ async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_r
             return await ground.processes(job) == set(ran.values())
 
         await ground.until(is_settled)
-        sites = SiteDirectory({Cluster.KBASE: ground.site}, driven.store)
+        sites = SiteDirectory({SiteName.KBASE: ground.site}, driven.store)
         updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.hint)
         for number in ran:
             for state in RUNS:

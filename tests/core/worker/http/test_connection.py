@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.worker.http import connection
-from cts_core.worker.http.client import Grant, Http, Passing, Untrusted
+from cts_core.worker.http.client import Http, Passing, SignedRequest, Untrusted
 from cts_core.worker.http.connection import Haste
 
 SILENCE = 300.0
@@ -83,7 +83,7 @@ class Asked:
 
         def ask() -> None:
             try:
-                self.came.append(http.ask("PUT", Grant(url, headers), pieces)[1])
+                self.came.append(http.ask("PUT", SignedRequest(url, headers), pieces)[1])
             except Passing as e:
                 self.came.append(e)
 
@@ -130,7 +130,7 @@ def test_what_came_until_then_is_not_taken_for_all(silent: Callable[..., Silent]
     server, haste = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), Haste()
     server.listen()
     http = Http(timeout=SILENCE, haste=haste)
-    answer = http.open("GET", Grant(f"http://127.0.0.1:{server.port}/x", {}))
+    answer = http.open("GET", SignedRequest(f"http://127.0.0.1:{server.port}/x", {}))
     haste.begin()
     came = []
     with pytest.raises(Passing):
@@ -171,14 +171,14 @@ def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
         # The second time the connection that was kept is of no use any more.
         good.listen()
         # As most machines, this one has more than one address by that name.
-        assert http.ask("GET", Grant(f"http://localhost:{good.port}/x", {}))[1] == "{}"
+        assert http.ask("GET", SignedRequest(f"http://localhost:{good.port}/x", {}))[1] == "{}"
         haste.begin()
     begun = time.monotonic()
     for way in (http, http.another()):
         bad = silent()
         bad.listen()
         with pytest.raises(Passing, match="timed out"):
-            way.ask("GET", Grant(f"http://127.0.0.1:{bad.port}/x", {}))
+            way.ask("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
         way.close()
     assert time.monotonic() - begun < PROMPT
 
@@ -193,7 +193,7 @@ def test_an_address_of_a_kind_that_the_machine_does_not_have_keeps_from_no_other
     unknown = (socket.AF_UNSPEC, *found[0][1:])
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
     http = Http(timeout=PROMPT)
-    assert http.ask("GET", Grant(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
+    assert http.ask("GET", SignedRequest(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
     http.close()
 
 
@@ -263,9 +263,11 @@ def test_whose_certificate_is_trusted(secure: int, certificate: tuple[Path, Path
     for given, host in (({"ca_file": issuer}, "127.0.0.1"), ({"insecure": True}, "localhost")):
         way = Http(timeout=PROMPT, **given)
         for _ in range(2):
-            assert way.ask("GET", Grant(f"https://{host}:{secure}/x", {}))[1] == "{}"
+            assert way.ask("GET", SignedRequest(f"https://{host}:{secure}/x", {}))[1] == "{}"
         way.close()
     # The same address by another name.
     for given, host in (({}, "127.0.0.1"), ({"ca_file": issuer}, "127.1")):
         with pytest.raises(Untrusted):
-            Http(timeout=PROMPT, **given).ask("GET", Grant(f"https://{host}:{secure}/x", {}))
+            Http(timeout=PROMPT, **given).ask(
+                "GET", SignedRequest(f"https://{host}:{secure}/x", {})
+            )

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from cts_core.worker.http.client import Passing, Refused, Untrusted
-from cts_core.worker.node.api_client import RefusalError, RemoteGrants, Service, ServiceError
+from cts_core.worker.node.api_client import RefusalError, RemoteSigner, Service, ServiceError
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 from tests.core.worker.conftest import Box
@@ -24,11 +24,11 @@ class Answers:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, object]] = []
 
-    def ask(self, method, grant, body=None, *, limit=0):
+    def ask(self, method, signed, body=None, *, limit=0):
         data = b"".join(map(bytes, body)) if body else b""
-        assert grant.headers["authorization"] == "Bearer t"
+        assert signed.headers["authorization"] == "Bearer t"
         said = json.loads(data) if data else None
-        self.asked.append((method, grant.url.removeprefix(NODE), said))
+        self.asked.append((method, signed.url.removeprefix(NODE), said))
         answer = self.answers.pop(0) if self.answers else self.granted(said)
         if isinstance(answer, Exception):
             raise answer
@@ -87,7 +87,9 @@ def test_what_another_than_the_service_says_is_no_answer(page: str):
     asked.update("complete", {"outputs": []})
     assert len(http.asked) == 2
     asked, http, _ = service(page)
-    assert [leave.url for leave in asked.grants([{"method": "GET", "path": "b/o"}])] == ["b/o"]
+    assert [leave.url for leave in asked.sign_requests([{"method": "GET", "path": "b/o"}])] == [
+        "b/o"
+    ]
     assert len(http.asked) == 2
 
 
@@ -172,18 +174,18 @@ def test_patience_is_used_up_once(monkeypatch, box: Box):
 def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
     asked, http, _ = service()
     paths = [f"data/{n}" for n in range(150)]
-    grants = RemoteGrants(asked, paths)
-    assert [grants.grant("GET", path, {}, {}).url for path in paths] == paths
+    signer = RemoteSigner(asked, paths)
+    assert [signer.sign("GET", path, {}, {}).url for path in paths] == paths
     assert [len(said["requests"]) for _, _, said in http.asked] == [100, 50]
-    grants.grant("GET", paths[0], {}, {})
-    grants.grant("PUT", "data/out/x", {}, {"content-length": "1"})
+    signer.sign("GET", paths[0], {}, {})
+    signer.sign("PUT", "data/out/x", {}, {"content-length": "1"})
     assert len(http.asked) == 4
 
 
 def test_what_the_service_refuses_is_no_fault_of_the_object_alone():
     asked, _, _ = service(refused(403, 20000, "may not PUT"))
     with pytest.raises(S3Error, match="may not PUT"):
-        RemoteGrants(asked, []).grant("PUT", "data/x", {}, {})
+        RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})
 
 
 # -- many threads ----------------------------------------------------------------------------------
@@ -204,11 +206,11 @@ class Gate(Answers):
             self.here.add(threading.get_ident())
             self.changed.notify_all()
 
-    def ask(self, method, grant, body=None, *, limit=0):
+    def ask(self, method, signed, body=None, *, limit=0):
         self.is_asked.set()
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.here) >= self.threads, 60)
-        return super().ask(method, grant, body, limit=limit)
+        return super().ask(method, signed, body, limit=limit)
 
     @property
     def sizes(self) -> list[int]:
@@ -226,12 +228,12 @@ class Picky(Gate):
 
 def all_ask(http: Gate, paths: list[str], patience: float = 60) -> list[Future[str]]:
     """Each path asked for by a thread of its own, all at once."""
-    grants = RemoteGrants(
+    signer = RemoteSigner(
         Service(http, NODE, "t", patience=patience, pause=lambda _: None), inputs=[]
     )
     with ThreadPoolExecutor(len(paths)) as pool:
         return [
-            pool.submit(lambda path=path: grants.grant("PUT", path, {}, {}, http.check).url)
+            pool.submit(lambda path=path: signer.sign("PUT", path, {}, {}, http.check).url)
             for path in paths
         ]
 
@@ -280,11 +282,11 @@ class Wish:
 
 def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
     http, wish = Gate(2), Wish()
-    grants = RemoteGrants(Service(http, NODE, "t", patience=60), inputs=[])
+    signer = RemoteSigner(Service(http, NODE, "t", patience=60), inputs=[])
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(grants.grant, "PUT", "data/a", {}, {}, http.check)
+        first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, http.check)
         assert http.is_asked.wait(60)
-        second = pool.submit(grants.grant, "PUT", "data/b", {}, {}, wish.check)
+        second = pool.submit(signer.sign, "PUT", "data/b", {}, {}, wish.check)
         assert wish.is_checked.wait(60)
         wish.is_over.set()
         with pytest.raises(NotWantedError):
@@ -297,11 +299,11 @@ def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
 def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_others():
     http, wish = Gate(1, Passing("away")), Wish()
     service = Service(http, NODE, "t", patience=60, pause=lambda _: wish.is_over.set())
-    grants = RemoteGrants(service, inputs=[])
+    signer = RemoteSigner(service, inputs=[])
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(grants.grant, "PUT", "data/a", {}, {}, wish.check)
+        first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, wish.check)
         assert http.is_asked.wait(60)
-        second = pool.submit(grants.grant, "PUT", "data/b", {}, {}, http.check)
+        second = pool.submit(signer.sign, "PUT", "data/b", {}, {}, http.check)
         with pytest.raises(NotWantedError):
             first.result(60)
         assert second.result(60).url == "data/b"
@@ -310,9 +312,9 @@ def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_othe
 def test_inputs_are_asked_for_ahead_for_all_threads():
     asked, http, _ = service()
     paths = [f"data/{n}" for n in range(1000)]
-    grants = RemoteGrants(asked, paths)
+    signer = RemoteSigner(asked, paths)
     with ThreadPoolExecutor(10) as pool:
-        found = list(pool.map(lambda path: grants.grant("GET", path, {}, {}).url, paths))
+        found = list(pool.map(lambda path: signer.sign("GET", path, {}, {}).url, paths))
     assert found == paths
     assert len(http.asked) < 100
 
@@ -320,4 +322,4 @@ def test_inputs_are_asked_for_ahead_for_all_threads():
 def test_an_answer_with_less_leave_than_was_asked_for_is_none():
     asked, _, _ = service(json.dumps({"requests": []}))
     with pytest.raises(S3Error, match="gave 0"):
-        RemoteGrants(asked, []).grant("PUT", "data/x", {}, {})
+        RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})

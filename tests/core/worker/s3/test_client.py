@@ -19,7 +19,7 @@ from cts_core.worker.objects.tree import Full
 from cts_core.worker.s3 import download, requests
 from cts_core.worker.s3 import upload as s3_upload
 from cts_core.worker.s3.client import S3Objects
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from cts_core.worker.s3.errors import S3Error
 from tests.harness.disk import small_disk
 from tests.services.proxy import Proxy
@@ -41,7 +41,7 @@ def objects() -> Iterator[Callable[..., S3Objects]]:
 
     def make(url: str, pause: Callable[[float], None] = lambda _: None, **changes) -> S3Objects:
         given = keys(url, **changes)
-        made.append(S3Objects(given.http(), KeyGrants(given), pause=pause))
+        made.append(S3Objects(given.http(), KeySigner(given), pause=pause))
         return made[-1]
 
     yield make
@@ -51,8 +51,8 @@ def objects() -> Iterator[Callable[..., S3Objects]]:
 
 def test_the_secret_is_not_shown() -> None:
     assert SECRET not in repr(keys("http://host"))
-    grant = KeyGrants(keys("http://host")).grant("GET", "data/a", {}, {})
-    assert "Signature" not in repr(grant)
+    sign = KeySigner(keys("http://host")).sign("GET", "data/a", {}, {})
+    assert "Signature" not in repr(sign)
 
 
 # -- on real servers -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cts_core.engine import adapters
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_job_record
 from tests.harness.reporting_site import ReportingSite
@@ -24,7 +24,7 @@ STATES = ("job_submitting", "job_submitted", "upload_submitting", "upload_submit
 
 @pytest.fixture
 def cts_settings(kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: ReportingSite()})
+    monkeypatch.setattr(adapters, "sites", lambda *_: {SiteName.KBASE: ReportingSite()})
     kbase = {"auth_url": kbase_auth.url, "admin_roles": ["ADMIN"]}
     return {"identity": "kbase", "sites": [], "kbase": kbase, "allowed_paths": ["data"]}
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cts_core.engine import adapters
-from cts_core.model.site import Cluster
+from cts_core.model.site import SiteName
 from cts_core.model.update import MAX_SECONDS
-from cts_core.worker.s3.credentials import KeyGrants, S3Keys
+from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.harness.factories import make_job_record
 from tests.harness.reporting_site import ReportingSite
 from tests.jupyter.conftest import Server
@@ -26,9 +26,9 @@ TIME = {"time": "2026-03-04T05:00:00.123000+00:00"}
 
 @pytest.fixture
 def cts_settings(kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(adapters, "sites", lambda *_: {Cluster.KBASE: ReportingSite()})
+    monkeypatch.setattr(adapters, "sites", lambda *_: {SiteName.KBASE: ReportingSite()})
     keys = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")
-    monkeypatch.setattr(adapters, "node_grants", lambda _: KeyGrants(keys))
+    monkeypatch.setattr(adapters, "worker_signer", lambda _: KeySigner(keys))
     kbase = {"auth_url": kbase_auth.url, "admin_roles": ["ADMIN"]}
     return {"identity": "kbase", "sites": [], "kbase": kbase, "allowed_paths": ["data"]}
 
