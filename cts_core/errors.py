@@ -157,7 +157,7 @@ class RequestValidationError(CTSError):
 
 
 class IllegalPathError(CTSError):
-    """An object path breaks the rules of ``cts_core.objects.paths``."""
+    """An object path breaks the rules of ``cts_core.object_paths``."""
 
     kind = ErrorKind.ILLEGAL_PATH
 

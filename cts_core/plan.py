@@ -20,7 +20,7 @@ from cts_core.model.parameters import (
     ParameterType,
     ParameterWithFlag,
 )
-from cts_core.objects.paths import join_path
+from cts_core.object_paths import join_path
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cts_core.config.sections import (
     Url,
 )
 from cts_core.model.site import SiteName
-from cts_core.objects.paths import check_path, is_below
+from cts_core.object_paths import check_path, is_below
 
 __all__ = [
     "NESTING",

@@ -10,7 +10,7 @@ from cts_core.errors import PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
-from cts_core.objects.paths import is_below
+from cts_core.object_paths import is_below
 
 _Job = TypeVar("_Job", bound=JobSummary)
 

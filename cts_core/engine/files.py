@@ -8,7 +8,7 @@ from cts_core.engine.access import PathAccess
 from cts_core.errors import CTSError, IllegalParameterError, IllegalPathError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
-from cts_core.objects.paths import check_path
+from cts_core.object_paths import check_path
 from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 
 MAX_LISTING = 1000

@@ -16,7 +16,7 @@ from cts_core.errors import (
 )
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
-from cts_core.objects.paths import join_path
+from cts_core.object_paths import join_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Log, LogStream

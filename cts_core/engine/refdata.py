@@ -33,7 +33,7 @@ from cts_core.model.refdata import (
     states_between,
 )
 from cts_core.model.site import SiteName
-from cts_core.objects.paths import check_path
+from cts_core.object_paths import check_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.worker.archives import ENDINGS

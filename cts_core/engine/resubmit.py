@@ -21,7 +21,7 @@ from cts_core.identity.identity import User
 from cts_core.model.job import Submission
 from cts_core.model.record import ContainerRecord, JobRecord
 from cts_core.model.resubmission import Resubmission
-from cts_core.objects.paths import folders_beside
+from cts_core.object_paths import folders_beside
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore

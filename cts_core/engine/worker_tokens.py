@@ -15,7 +15,7 @@ from cts_core.clock import utc_now
 from cts_core.errors import CTSError, NotFoundError, PathNotFoundError
 from cts_core.model.record import JobSummary
 from cts_core.model.worker import ContainerId
-from cts_core.objects.paths import join_path
+from cts_core.object_paths import join_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 

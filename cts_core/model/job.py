@@ -17,11 +17,11 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
 
+from cts_core import object_paths as paths
 from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
 from cts_core.model.image import ImageName, JobImage
 from cts_core.model.parameters import ManifestFileFormat, Parameters
 from cts_core.model.site import SiteName
-from cts_core.objects import paths
 from cts_core.states import JobState
 
 MAX_INPUT_FILES = 10_000

@@ -23,7 +23,7 @@ from cts_core.errors import (
     ResourceUnavailableError,
     UnavailableError,
 )
-from cts_core.objects.paths import join_path
+from cts_core.object_paths import join_path
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 from cts_core.worker.objects import directory as disk
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-from cts_core.objects.paths import folders_beside
+from cts_core.object_paths import folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.api.base import lacks_path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_core.objects.paths import (
+from cts_core.object_paths import (
     MAX_FOLDERS,
     MAX_KEY_BYTES,
     check_path,

@@ -20,7 +20,7 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from cts_core.config.sections import S3Settings
 from cts_core.errors import UnavailableError
-from cts_core.objects.paths import split_path
+from cts_core.object_paths import split_path
 from cts_core.objects.s3.errors import ConditionError, PassingError, translate, unavailable
 
 THREADS = 16

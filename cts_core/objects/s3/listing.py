@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cts_core.objects.paths import split_path
+from cts_core.object_paths import split_path
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import unavailable
 from cts_core.objects.s3.metadata import DEFAULT_TYPE

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cts_core.objects.paths import split_path
+from cts_core.object_paths import split_path
 from cts_core.objects.s3.metadata import CRC_HEADER
 
 MAX_LIFETIME = timedelta(days=7)

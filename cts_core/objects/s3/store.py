@@ -26,7 +26,7 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
-from cts_core.objects.paths import join_path, split_path
+from cts_core.object_paths import join_path, split_path
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import (
     ILLEGAL,

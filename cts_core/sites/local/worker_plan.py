@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cts_core.config.settings import LocalSettings
 from cts_core.model.record import JobSummary
-from cts_core.objects.paths import join_path
+from cts_core.object_paths import join_path
 from cts_core.plan import ContainerPlan
 from cts_core.sites.local.images import HowToRun
 from cts_core.sites.site import LogStream

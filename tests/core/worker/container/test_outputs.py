@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cts_core.objects.paths import check_path
+from cts_core.object_paths import check_path
 from cts_core.worker.container.outputs import collect, fault_in_path
 
 _name = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=60).filter(
