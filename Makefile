@@ -2,26 +2,29 @@
 # make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
 VENV ?= .venv
-# How many test runs make test has side by side. They mostly wait for servers, of which each starts its own.
+# Test runs side by side in make test. They mostly wait for servers, of which each run starts its own.
 TEST_RUNS ?= 2
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
+# What uv.lock names, and nothing newer. uv itself and what was added by hand stay.
+SYNC := $(UV) sync --locked --inexact --quiet
 
-.PHONY: demo lab test check lint services bench clean
+.PHONY: demo lab test check lint lock services bench clean
 
-$(BIN)/python:
+$(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "CTS needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install 'uv>=0.9,<1'
 
-$(VENV)/.lab: pyproject.toml | $(BIN)/python
+$(VENV)/.lab: pyproject.toml uv.lock | $(BIN)/uv
 	@echo "Installing CTS and JupyterLab into $(VENV) ..."
-	$(PIP) install -e '.[lab]'
+	$(SYNC) --extra lab
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	@echo "Installing CTS and its test tools into $(VENV) ..."
-	$(PIP) install -e '.[dev]'
+	$(SYNC) --extra dev
 	@touch $@ $(VENV)/.lab
 
 demo: $(VENV)/.lab
@@ -34,6 +37,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
@@ -41,12 +45,15 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile
 
+lock: | $(BIN)/uv
+	$(UV) lock --upgrade
+
 services: $(VENV)/.dev
 	@$(BIN)/python -m tests.services
 
 bench: $(VENV)/.dev
-	$(PIP) install -e '.[bench]'
+	$(SYNC) --extra bench
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results
