@@ -1,61 +1,91 @@
-"""When what has failed is tried again."""
+"""Exponential backoff: how long to wait before what has failed is tried again."""
 
 from __future__ import annotations
 
+import math
+import random
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
-MAX_KNOWN = 2000
-"""Things of which one object knows. Beyond it the one whose pause was set longest ago is as if nothing had failed."""
+from cts_core.bounded_map import BoundedMap
+
+MAX_KEYS = 2000
+"""Keys that a KeyedBackoff remembers unless it is given another bound."""
+_MAX_DOUBLINGS = 64
+"""More would overflow a float, and are beyond every sensible ``longest``."""
 
 
 @dataclass(frozen=True)
-class _Pause:
+class Backoff:
+    """Delays that double with each failure in a row, from ``first`` up to ``longest``, both in seconds.
+
+    For one loop that counts its own failures; see KeyedBackoff for many things at once.
+    """
+
+    first: float
+    longest: float = math.inf
+    jitter: float = 0.0
+    """The fraction of a delay that is random: 0.5 spreads delays between half of the full one and the full one."""
+
+    def delay(self, failures: int) -> float:
+        """Return the seconds to wait after this many failures in a row; at least one."""
+        full = min(self.longest, self.first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+        if not self.jitter:
+            return full
+        return random.uniform((1 - self.jitter) * full, full)  # noqa: S311 - spreads load, no secret
+
+
+@dataclass(frozen=True)
+class _Entry:
     until: float
-    """Of the monotonic clock."""
-    seconds: float = 0.0
-    """How long it was, where something has failed."""
+    """By the monotonic clock."""
+    failures: int = 0
     reason: str | None = None
 
 
-class Pauses:
-    """By the names of things: each failure of one makes its pause twice as long, up to a longest one."""
+class KeyedBackoff:
+    """A Backoff for each of many keys, of which at most ``max_keys`` are remembered.
 
-    def __init__(self, first: float, longest: float) -> None:
-        """``first`` and ``longest`` in seconds."""
-        self._first = first
-        self._longest = longest
-        self._pauses: OrderedDict[str, _Pause] = OrderedDict()
+    Beyond that bound, the key that was set longest ago is forgotten, as if it had not failed.
+    """
 
-    def is_due(self, name: str) -> bool:
-        """Whether it may be tried now."""
-        pause = self._pauses.get(name)
-        return pause is None or pause.until <= time.monotonic()
+    def __init__(self, backoff: Backoff, *, max_keys: int = MAX_KEYS) -> None:
+        self._backoff = backoff
+        self._entries: BoundedMap[str, _Entry] = BoundedMap(max_keys)
 
-    def reason(self, name: str) -> str | None:
-        """Why it has to wait now; None where it need not, or nothing is wrong with it."""
-        return None if self.is_due(name) else self._pauses[name].reason
+    def __len__(self) -> int:
+        """Return the number of keys that have failed or were deferred, and were not reset."""
+        return len(self._entries)
 
-    def fail(self, name: str, reason: str) -> float:
-        """It has failed; returns the seconds of its pause."""
-        before = self._pauses.get(name)
-        seconds = min(
-            self._longest, 2 * before.seconds if before and before.seconds else self._first
-        )
-        self._set(name, _Pause(time.monotonic() + seconds, seconds, reason))
-        return seconds
+    def __contains__(self, key: str) -> bool:
+        """Return whether the key has failed or was deferred, and was not reset."""
+        return key in self._entries
 
-    def wait(self, name: str, seconds: float) -> None:
-        """Nothing is wrong with it, but it is not for now."""
-        self._set(name, _Pause(time.monotonic() + seconds))
+    def is_due(self, key: str) -> bool:
+        """Return whether the key may be tried now."""
+        entry = self._entries.get(key)
+        return entry is None or entry.until <= time.monotonic()
 
-    def end(self, name: str) -> None:
-        """It went well, or is not wanted any more."""
-        self._pauses.pop(name, None)
+    def failures(self, key: str) -> int:
+        """Return how many times in a row the key has failed."""
+        entry = self._entries.get(key)
+        return entry.failures if entry else 0
 
-    def _set(self, name: str, pause: _Pause) -> None:
-        self._pauses[name] = pause
-        self._pauses.move_to_end(name)
-        if len(self._pauses) > MAX_KNOWN:
-            self._pauses.popitem(last=False)
+    def reason(self, key: str) -> str | None:
+        """Return why the key has to wait; None if it is due, or was only deferred."""
+        return None if self.is_due(key) else self._entries[key].reason
+
+    def fail(self, key: str, reason: str) -> float:
+        """Record a failure and return the seconds until the key is due again."""
+        failures = self.failures(key) + 1
+        delay = self._backoff.delay(failures)
+        self._entries[key] = _Entry(time.monotonic() + delay, failures, reason)
+        return delay
+
+    def defer(self, key: str, seconds: float) -> None:
+        """Make the key due after so many seconds, although it has not failed; its failures are forgotten."""
+        self._entries[key] = _Entry(time.monotonic() + seconds)
+
+    def reset(self, key: str) -> None:
+        """Forget the key: it has succeeded, or is not needed any more."""
+        self._entries.pop(key, None)

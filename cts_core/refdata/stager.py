@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from cts_core.backoff import Pauses
+from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.objects.store import ObjectStore
@@ -26,8 +26,8 @@ AT_ONCE = 1
 """Reference data that one server stages at the same time."""
 BUSY_SECONDS = 5.0
 """Until the next look at what another server stages."""
-FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
-"""Seconds between tries while the object store is away or the disk full; they double."""
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 30.0, 3600.0
+"""Seconds between tries while the object store is away or the disk full; they double from the first to the longest."""
 
 _T = TypeVar("_T")
 
@@ -41,7 +41,7 @@ class Stager:
         self._objects = objects
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cts-refdata")
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = KeyedBackoff(Backoff(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS))
         self._is_closing = False
 
     def folder(self, refdata_id: str) -> Path:
@@ -50,7 +50,7 @@ class Stager:
 
     def why_waits(self, refdata_id: str) -> str | None:
         """What it waits for before it is tried again; None where nothing is wrong."""
-        return self._pauses.reason(refdata_id)
+        return self._backoff.reason(refdata_id)
 
     async def close(self) -> None:
         """Stop; what is under way is begun anew after the next start."""
@@ -79,7 +79,7 @@ class Stager:
         self._tasks = {known: task for known, task in self._tasks.items() if not task.done()}
         # What is seen to be in place may not be on the disk yet.
         if ended is not None and refdata.id not in self._tasks:
-            self._pauses.end(refdata.id)
+            self._backoff.reset(refdata.id)
             return ended
         if refdata.id not in self._tasks and self._may_begin(refdata.id):
             self._tasks[refdata.id] = asyncio.create_task(
@@ -92,25 +92,25 @@ class Stager:
 
     def _may_begin(self, refdata_id: str) -> bool:
         is_free = len(self._tasks) < AT_ONCE and not self._is_closing
-        return is_free and self._pauses.is_due(refdata_id)
+        return is_free and self._backoff.is_due(refdata_id)
 
     async def _stage(self, refdata: RefdataFile) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 held = self._folders.held(refdata.id)
                 if not await self._run(functools.partial(stack.enter_context, held)):
-                    self._pauses.wait(refdata.id, BUSY_SECONDS)
+                    self._backoff.defer(refdata.id, BUSY_SECONDS)
                 elif await self._run(functools.partial(self._folders.look, refdata.id)) is None:
                     await self._fetch_and_place(refdata)
         except StoppedError:
             return
         except Exception as e:  # what nobody foresaw must not be tried again without a pause
-            pause = self._pauses.fail(refdata.id, str(e))
+            delay = self._backoff.fail(refdata.id, str(e))
             known = isinstance(e, CTSError | NoRoomError | OSError)
             log.warning(
                 "Reference data %s waits and is tried again in %d s: %s",
                 refdata.id,
-                pause,
+                delay,
                 e,
                 exc_info=None if known else e,
             )
@@ -152,4 +152,4 @@ class Stager:
             await asyncio.to_thread(self._folders.clean, refdata_id)
         except OSError as e:
             raise UnavailableError(f"The reference data's folders cannot be used: {e}") from e
-        self._pauses.end(refdata_id)
+        self._backoff.reset(refdata_id)

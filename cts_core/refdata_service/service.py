@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from cts_core.backoff import Pauses
+from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
@@ -53,8 +53,8 @@ MAX_ASKED = 1000
 """Reference data that wait to be staged or reported; who asks for more is told to come again."""
 LOOK_SECONDS = 1.0
 """Between looks at what is under way."""
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 120.0
-"""Seconds between tries while CTS is away; they double."""
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
+"""Seconds between tries while CTS is away; they double from the first to the longest."""
 TASK_SERVICE = "cts"
 """CTS among the dependencies."""
 _STAGING, _ASKED = ".cts-staging", ".cts-asked"
@@ -92,7 +92,7 @@ class RefdataService:
         self._claimed: set[str] = set()
         """Of those, the ones that CTS knows we have begun."""
         self._taking: dict[str, asyncio.Task[None]] = {}
-        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = KeyedBackoff(Backoff(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS))
         self._wake = asyncio.Event()
         self._running = AsyncExitStack()
 
@@ -207,7 +207,7 @@ class RefdataService:
         if files is not None:
             return StagedRefdata(status=StagingStatus.DONE, files=files)
         if refdata_id in self._asked:
-            why = self._pauses.reason(refdata_id) or self._stager.why_waits(refdata_id)
+            why = self._backoff.reason(refdata_id) or self._stager.why_waits(refdata_id)
             return StagedRefdata(status=StagingStatus.STAGING, waits_for=why)
         return StagedRefdata(status=StagingStatus.NONE)
 
@@ -223,7 +223,7 @@ class RefdataService:
         while True:
             self._wake.clear()
             for refdata in list(self._asked.values()):
-                if self._pauses.is_due(refdata.id):
+                if self._backoff.is_due(refdata.id):
                     await self._go_on(refdata)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS if self._asked else None):
@@ -234,12 +234,12 @@ class RefdataService:
             if await self._is_settled(refdata):
                 await self._forget(refdata.id)
         except Exception as e:  # what nobody foresaw must not end the service's work
-            pause = self._pauses.fail(refdata.id, str(e))
+            delay = self._backoff.fail(refdata.id, str(e))
             trace = None if isinstance(e, CTSError | OSError) else e
             told = "Reference data %s waits and is tried again in %d s: %s"
-            log.warning(told, refdata.id, pause, e, exc_info=trace)
+            log.warning(told, refdata.id, delay, e, exc_info=trace)
         else:
-            self._pauses.end(refdata.id)
+            self._backoff.reset(refdata.id)
 
     async def _is_settled(self, refdata: WantedRefdata) -> bool:
         """Whether CTS knows how it ended, or wants to know nothing of it."""

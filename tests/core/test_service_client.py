@@ -12,7 +12,6 @@ import pytest
 from pydantic import SecretStr
 
 from cts_core import http_client
-from cts_core.backoff import MAX_KNOWN, Pauses
 from cts_core.errors import UnavailableError
 from cts_core.service_client import Peer, RefusedError
 
@@ -155,30 +154,3 @@ async def test_nobody_is_there():
     with pytest.raises(UnavailableError, match="cannot be used"):
         await peer.check()
     await peer.close()
-
-
-def test_pauses_double_and_end(monkeypatch: pytest.MonkeyPatch):
-    clock = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    pauses = Pauses(2.0, 7.0)
-    assert pauses.is_due("a")
-    assert [pauses.fail("a", "why") for _ in range(4)] == [2, 4, 7, 7]
-    assert (pauses.is_due("a"), pauses.reason("a"), pauses.is_due("b")) == (False, "why", True)
-    clock[0] += 7
-    assert (pauses.is_due("a"), pauses.reason("a")) == (True, None)
-    assert pauses.fail("a", "why") == 7
-    pauses.end("a")
-    assert pauses.fail("a", "why") == 2
-    pauses.wait("a", 3)
-    assert (pauses.is_due("a"), pauses.reason("a")) == (False, None)
-
-
-def test_pauses_of_what_nobody_comes_back_to_are_forgotten():
-    pauses = Pauses(60.0, 60.0)
-    for n in range(MAX_KNOWN):
-        pauses.fail(f"{n}", "why")
-    pauses.wait("0", 60)
-    pauses.fail("one more", "why")
-    assert pauses.is_due("1")
-    assert not any(pauses.is_due(name) for name in ("0", "2", "one more"))
-    assert len(pauses._pauses) == MAX_KNOWN

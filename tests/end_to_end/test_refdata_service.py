@@ -199,9 +199,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_staging, "BUSY_SECONDS", 0.02)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(client_module, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(client_module, "FIRST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(client_module, "MAX_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.2)
 
 

@@ -10,7 +10,7 @@ import logging
 
 from pydantic import ValidationError
 
-from cts_core.backoff import Pauses
+from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.config.sections import RefdataSettings
 from cts_core.errors import UnavailableError
 from cts_core.model.refdata import (
@@ -25,8 +25,8 @@ from cts_core.service_client import Peer, RefusedError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 120.0
-"""Seconds between tries while it cannot be asked; they double."""
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
+"""Seconds between tries while it cannot be asked; they double from the first to the longest."""
 LOOK_SECONDS = 60.0
 """Until the next look at what it was asked for."""
 _SERVICE = ""
@@ -44,7 +44,7 @@ class StagingService:
             service_name=REFDATA_SERVICE_NAME,
             timeout=settings.timeout_s,
         )
-        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = KeyedBackoff(Backoff(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -56,7 +56,7 @@ class StagingService:
         Several servers of CTS may do so at once. Asked again, a service would begin anew that does not look
         whether it has begun already, as the deployed one may.
         """
-        if not (self._pauses.is_due(_SERVICE) and self._pauses.is_due(refdata.id)):
+        if not (self._backoff.is_due(_SERVICE) and self._backoff.is_due(refdata.id)):
             return
         status = refdata.at(SiteName.KBASE)
         has_begun = status is not None and status.state is not ReferenceDataState.CREATED
@@ -65,15 +65,15 @@ class StagingService:
                 await self._peer.ask("POST", f"/refdata/{refdata.id}/{SiteName.KBASE.value}")
                 log.info("Reference data %s was asked for at the staging service", refdata.id)
         except UnavailableError as e:
-            pause = self._pauses.fail(_SERVICE, str(e))
-            log.warning("Reference data %s waits, for %d s more: %s", refdata.id, pause, e)
+            delay = self._backoff.fail(_SERVICE, str(e))
+            log.warning("Reference data %s waits, for %d s more: %s", refdata.id, delay, e)
         except RefusedError as e:
-            pause = self._pauses.fail(refdata.id, str(e))
+            delay = self._backoff.fail(refdata.id, str(e))
             told = "Reference data %s is refused by the staging service, and asked for again in %d s: %s"
-            log.warning(told, refdata.id, pause, e)
+            log.warning(told, refdata.id, delay, e)
         else:
-            self._pauses.end(_SERVICE)
-            self._pauses.wait(refdata.id, LOOK_SECONDS)
+            self._backoff.reset(_SERVICE)
+            self._backoff.defer(refdata.id, LOOK_SECONDS)
 
     async def _is_unknown(self, refdata_id: str) -> bool:
         """Whether the service says so. One that tells admins alone, as the deployed one does, says nothing."""

@@ -173,7 +173,7 @@ async def test_it_fails_for_good(ground: Ground, changes, limits, match: str):
 
 
 async def test_what_is_only_for_now_is_tried_again(ground: Ground, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.02)
     refdata = await ground.put("data/x", b"x")
     calls = 0
 

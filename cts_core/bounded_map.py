@@ -1,0 +1,55 @@
+"""A mapping of bounded size, for caches and for what is remembered of keys that come from outside."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TypeVar
+
+from typing_extensions import override
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class BoundedMap(MutableMapping[K, V]):
+    """Evicts what was set longest ago as soon as it holds more than ``limit`` entries.
+
+    Reading does not change the order; call ``touch`` on every use, and the map evicts what was used longest ago (LRU).
+    With ``weigh``, which must always return the same for one value, the limit is one on the sum of the weights.
+    """
+
+    def __init__(self, limit: int, *, weigh: Callable[[V], int] = lambda _: 1) -> None:
+        self._limit = limit
+        self._weigh = weigh
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._weight = 0
+
+    @override
+    def __getitem__(self, key: K) -> V:
+        return self._entries[key]
+
+    @override
+    def __setitem__(self, key: K, value: V) -> None:
+        if key in self._entries:
+            del self[key]
+        self._entries[key] = value
+        self._weight += self._weigh(value)
+        while self._weight > self._limit:
+            del self[next(iter(self._entries))]
+
+    @override
+    def __delitem__(self, key: K) -> None:
+        self._weight -= self._weigh(self._entries.pop(key))
+
+    @override
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def touch(self, key: K) -> None:
+        """Make the key the last one to be evicted. Raises KeyError."""
+        self._entries.move_to_end(key)

@@ -1,0 +1,40 @@
+"""The bounded map: what it evicts, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from cts_core.bounded_map import BoundedMap
+
+
+def test_evicts_what_was_set_longest_ago():
+    entries: BoundedMap[str, int] = BoundedMap(2)
+    entries.update(a=1, b=2)
+    entries["a"] = 3
+    assert entries["b"] == 2
+    entries["c"] = 4
+    assert dict(entries) == {"a": 3, "c": 4}
+
+
+def test_evicts_what_was_touched_longest_ago():
+    entries: BoundedMap[str, int] = BoundedMap(2)
+    entries.update(a=1, b=2)
+    entries.touch("a")
+    entries["c"] = 3
+    assert list(entries) == ["a", "c"]
+    with pytest.raises(KeyError):
+        entries.touch("b")
+
+
+def test_bounds_the_sum_of_weights():
+    entries: BoundedMap[str, list[int]] = BoundedMap(4, weigh=len)
+    entries["a"] = [1, 2]
+    entries["b"] = [1, 2]
+    entries["a"] = [1]
+    del entries["b"]
+    entries["c"] = [1, 2, 3]
+    assert list(entries) == ["a", "c"]
+    entries["too heavy"] = [0] * 5
+    assert len(entries) == 0
+    entries["d"] = [1, 2, 3, 4]
+    assert list(entries) == ["d"]
