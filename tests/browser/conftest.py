@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection, ServerFile
+from tests.harness.paths import SLEEP_THEN_WRITE
 from tests.services.server import MissingError, free_port, or_skip
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -34,7 +35,6 @@ FLAGS = [
     "--disable-quic",
 ]
 TOKEN = "the-labs-own-token"
-TOOL = Path(__file__).with_name("tool.sh")
 SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 START_SECONDS = 60
 
@@ -55,7 +55,7 @@ class Lab:
     port: int
     process: subprocess.Popen[bytes] | None = None
     notebooks: int = field(default=0)
-    tool: Path = TOOL
+    tool: Path = SLEEP_THEN_WRITE
     environ: dict[str, str] = field(default_factory=dict)
     runtime: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="cts-lab-", dir="/tmp"))
@@ -205,7 +205,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[
     lab.start()
     try:
         with lab.client() as client:
-            client.register_image("host/tool", executable=str(TOOL))
+            client.register_image("host/tool", executable=str(SLEEP_THEN_WRITE))
             source = lab.folder / "in.txt"
             for n in range(6):
                 source.write_text(f"genome {n}\n")

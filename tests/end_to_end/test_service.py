@@ -16,7 +16,7 @@ import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import TO_COMPLETE
-from tests.jupyter.conftest import TOOL
+from tests.harness.paths import COPY_INPUTS
 from tests.services.cts import CTSProcess
 from tests.services.mongo import PASSWORD
 from tests.services.s3 import SECRET
@@ -136,7 +136,7 @@ def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) ->
     auth, s3 = service.together.auth, service.together.s3
     one, other = (server.url for server in service.servers)
     admin, ana, bob = auth.add("admin", *ADMIN_ROLES), auth.add("ana"), auth.add("bob")
-    call("POST", f"{one}/admin/images/host/tool", admin, json={"executable": str(TOOL)})
+    call("POST", f"{one}/admin/images/host/tool", admin, json={"executable": str(COPY_INPUTS)})
     with contextlib.closing(s3.client()) as client:
         for path, content in FILES.items():
             crc = crc64nvme_text(content)

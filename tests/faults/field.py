@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from tests.harness.paths import APPEND_RUN
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
 from tests.services.together import ADMIN_ROLES, Together
@@ -27,7 +28,6 @@ from tests.services.together import ADMIN_ROLES, Together
 if TYPE_CHECKING:
     from tests.faults.harms import Harm
 
-TOOL = Path(__file__).with_name("tool.py")
 INPUTS = ("data/ana/in-0.txt", "data/ana/in-1.txt")
 PATIENCE_SECONDS = 180.0
 CLIENTS = 8
@@ -172,7 +172,7 @@ class Field:
 
     def image(self) -> tuple[str, dict[str, str]]:
         """The image of the jobs, and how it is registered."""
-        return "host/tool", {"executable": str(TOOL)}
+        return "host/tool", {"executable": str(APPEND_RUN)}
 
     def submission(self, job: Job) -> dict[str, Any]:
         """What is submitted for a job."""

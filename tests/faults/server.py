@@ -29,9 +29,9 @@ from cts_core.model.record import JobQuery
 from cts_core.records.sqlite.connection import Connections
 from cts_core.states import TERMINAL
 from cts_core.worker import failpoints
+from tests.harness.paths import APPEND_RUN
 
 ANA = User("ana", OWNER_ROLES)
-TOOL = Path(__file__).with_name("tool.py")
 
 
 async def _bytes(data: bytes):
@@ -71,7 +71,9 @@ async def _prepare(engine: Engine) -> None:
         )
     # Another server, or this one before it was killed, may have done so.
     with contextlib.suppress(ImageTagExistsError):
-        await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))
+        await engine.images.register(
+            ANA, "host/tool", ImageRegistration(executable=str(APPEND_RUN))
+        )
 
 
 async def _idle(engine: Engine, delivered: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Folders of this checkout that tests read."""
+"""Folders and files of this checkout that tests read."""
 
 from pathlib import Path
 
@@ -6,3 +6,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 VECTORS = ROOT / "tests" / "vectors"
 """What the deployed service answers and stores."""
+PROGRAMS = ROOT / "tests" / "harness" / "programs"
+"""The programs that containers of the tests run."""
+APPEND_RUN = PROGRAMS / "append_run.py"
+COPY_INPUTS = PROGRAMS / "copy_inputs.py"
+RECORD_CALL = PROGRAMS / "record_call.py"
+SLEEP_THEN_WRITE = PROGRAMS / "sleep_then_write.sh"
+WRITE_ARGUMENTS = PROGRAMS / "write_arguments.sh"

@@ -22,8 +22,8 @@ from traitlets.config import Config
 from cts_jupyter.server.http.openapi import describe
 from cts_jupyter.server.http.route import find_route
 from cts_jupyter.server.routes.table import ROUTES
+from tests.harness.paths import COPY_INPUTS
 
-TOOL = Path(__file__).with_name("tool.py")
 JUPYTER_TOKEN = "jupyters-own-token"
 
 
@@ -117,7 +117,7 @@ class Server:
 
     async def prepare(self, *names: str) -> None:
         """Register the image ``host/tool`` and store the inputs ``data/in/<name>``."""
-        answer = await self.post("/admin/images/host/tool", json={"executable": str(TOOL)})
+        answer = await self.post("/admin/images/host/tool", json={"executable": str(COPY_INPUTS)})
         assert answer.status_code == 200, answer.text
         for name in names or ("a", "b"):
             await self.upload(f"data/in/{name}", name.encode())

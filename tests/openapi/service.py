@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from cts_core.sites.htcondor.worker_archive import pack
-from tests.harness.paths import ROOT
+from tests.harness.paths import COPY_INPUTS
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.containers import layer
 from tests.services.cts import CTSProcess
@@ -24,7 +24,6 @@ from tests.services.registry import Registry
 from tests.services.s3 import SECRET
 from tests.services.together import ADMIN_ROLES, Together
 
-TOOL = ROOT / "tests" / "jupyter" / "tool.py"
 ROLES = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE")
 """Those of who works for the sites."""
 PATIENCE_SECONDS = 120
@@ -62,7 +61,7 @@ class RunningService:
         """Jobs that ended well and badly, an image, files, reference data."""
         with self.client() as http:
             for name in ("tool", "spare"):
-                _post(http, f"/admin/images/host/{name}", {"executable": str(TOOL)})
+                _post(http, f"/admin/images/host/{name}", {"executable": str(COPY_INPUTS)})
             _put(http, [*_INPUTS, _REFDATA])
             files = [{"type": "input_files", "input_files_format": "space_separated_list"}]
             local = {"cluster": "local", "image": "host/tool"}
@@ -74,7 +73,7 @@ class RunningService:
             "jobs": jobs,
             "images": ["host/tool"],
             "spares": ["host/spare"],
-            "programs": [str(TOOL)],
+            "programs": [str(COPY_INPUTS)],
             "paths": [*_INPUTS, _REFDATA],
             "refdata": [refdata],
             "folders": ["data/eve/out", "data/eve/"],

@@ -19,8 +19,8 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.job import Job, Submission
 from cts_core.states import TERMINAL
 from tests.harness.factories import make_submission
+from tests.harness.paths import RECORD_CALL
 
-TOOL = Path(__file__).with_name("tool.py")
 PATIENCE_SECONDS = 90
 
 
@@ -44,7 +44,7 @@ class Bench:
     async def prepare(self, *names: str) -> None:
         """Register ``host/tool`` and store ``data/in/<name>`` for each name."""
         await self.engine.images.register(
-            self.user, "host/tool", ImageRegistration(executable=str(TOOL))
+            self.user, "host/tool", ImageRegistration(executable=str(RECORD_CALL))
         )
         for name in names:
             await self.store(f"data/in/{name}", name.encode())

@@ -10,11 +10,12 @@ from cts_core.images.names import parse_image_name
 from cts_core.images.suggestions import MAX_NEAREST, image_help
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.refdata import AdminReferenceData
-from tests.core.engine.conftest import TOOL, Bench
+from tests.core.engine.conftest import Bench
 from tests.harness.factories import NOON, make_image
+from tests.harness.paths import RECORD_CALL
 from tests.services.registry import Registry
 
-HOST = ImageRegistration(executable=str(TOOL))
+HOST = ImageRegistration(executable=str(RECORD_CALL))
 
 
 async def register(bench: Bench, name: str, **fields) -> Image:
@@ -90,20 +91,22 @@ async def test_a_registrys_image_has_a_program_of_its_own(bench: Bench, fields):
 
 async def test_a_host_images_digest_must_be_the_programs(bench: Bench):
     with pytest.raises(errors.ImageFetchError, match="and not the sha256:0000"):
-        await register(bench, f"host/tool@sha256:{'0' * 64}", executable=str(TOOL))
+        await register(bench, f"host/tool@sha256:{'0' * 64}", executable=str(RECORD_CALL))
 
 
 async def test_reference_data_that_goes_with_an_image(bench: Bench):
     with pytest.raises(errors.NoSuchRefdataError):
-        await register(bench, "host/tool", executable=str(TOOL), refdata_id="no")
+        await register(bench, "host/tool", executable=str(RECORD_CALL), refdata_id="no")
     with pytest.raises(errors.IllegalParameterError, match="needs a reference data ID"):
-        await register(bench, "host/tool", executable=str(TOOL), default_refdata_mount_point="/ref")
+        await register(
+            bench, "host/tool", executable=str(RECORD_CALL), default_refdata_mount_point="/ref"
+        )
     await add_refdata(bench, "r1")
     await add_refdata(bench, "r2")
     base = await register(
         bench,
         "host/tool:1",
-        executable=str(TOOL),
+        executable=str(RECORD_CALL),
         refdata_id="r1",
         default_refdata_mount_point="/ref",
         urls=["https://example.org/a"],
@@ -126,14 +129,16 @@ async def test_what_is_not_said_comes_from_another_image(bench: Bench):
         urls=["https://example.org/a"],
         usage_notes="notes",
     )
-    taken = await register(bench, "host/tool:1", executable=str(TOOL), from_image="host/base:1")
+    taken = await register(
+        bench, "host/tool:1", executable=str(RECORD_CALL), from_image="host/base:1"
+    )
     assert taken.urls == ["https://example.org/a"]
     assert taken.usage_notes == "notes"
     assert (taken.refdata_id, taken.default_refdata_mount_point) == ("r1", "/ref")
     own = await register(
         bench,
         "host/other",
-        executable=str(TOOL),
+        executable=str(RECORD_CALL),
         from_image="host/base:1",
         urls=[],
         usage_notes="",
@@ -143,7 +148,7 @@ async def test_what_is_not_said_comes_from_another_image(bench: Bench):
     assert (own.urls, own.usage_notes) == ([], "")
     assert (own.refdata_id, own.default_refdata_mount_point) == ("r2", "/other")
     with pytest.raises(errors.NoSuchImageError):
-        await register(bench, "host/z", executable=str(TOOL), from_image="host/no")
+        await register(bench, "host/z", executable=str(RECORD_CALL), from_image="host/no")
 
 
 async def test_who_may(bench: Bench):

@@ -16,8 +16,9 @@ from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceD
 from cts_core.model.site import SiteName
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.checksum import crc64nvme_text
-from tests.core.engine.conftest import TOOL, Bench, submission
+from tests.core.engine.conftest import Bench, submission
 from tests.harness.factories import make_refdata, make_refdata_status
+from tests.harness.paths import RECORD_CALL
 from tests.harness.reporting_site import ReportingSite, bench_with
 
 S = ReferenceDataState
@@ -133,8 +134,7 @@ async def test_jobs_that_need_it(bench: Bench):
     refdata = await register(bench)
     await until(bench, refdata.id, S.COMPLETE)
     for name, mount in (("host/with", "/ref"), ("host/without", None)):
-        program = TOOL.with_name("tool.py")
-        registration = ImageRegistration(executable=str(program))
+        registration = ImageRegistration(executable=str(RECORD_CALL))
         await bench.engine.images.register(
             bench.user,
             name,
@@ -164,7 +164,7 @@ async def test_a_mount_point_for_each(bench: Bench):
     await bench.engine.images.register(
         bench.user,
         "host/clash",
-        ImageRegistration(executable=str(TOOL)),
+        ImageRegistration(executable=str(RECORD_CALL)),
         refdata_id=refdata.id,
         default_refdata_mount_point="/input_files/",
     )
@@ -180,7 +180,7 @@ async def test_jobs_wait_for_it(tmp_path: Path):
         await bench.engine.images.register(
             bench.user,
             "host/tool",
-            ImageRegistration(executable=str(TOOL)),
+            ImageRegistration(executable=str(RECORD_CALL)),
             refdata_id=refdata.id,
             default_refdata_mount_point="/ref",
         )

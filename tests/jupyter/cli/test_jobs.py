@@ -20,14 +20,13 @@ from cts_core.model.record import JobRecord
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from tests.harness.factories import make_job_record, make_submission
-from tests.harness.paths import ROOT
+from tests.harness.paths import APPEND_RUN
 
 from .conftest import Run
 
 pytestmark = pytest.mark.slow
 
 ANA = User("ana", OWNER_ROLES)
-TOOL = ROOT / "tests" / "faults" / "tool.py"
 
 
 @pytest.fixture
@@ -143,7 +142,7 @@ async def test_retry_drives_a_job_while_no_server_is_up(environ: dict[str, str],
 
     await engine.start()
     await engine.files.write(ANA, "data/in/a", one(), content_type="text/plain", overwrite=True)
-    await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(TOOL)))
+    await engine.images.register(ANA, "host/tool", ImageRegistration(executable=str(APPEND_RUN)))
     # A server that takes the job and ends before it does anything with it.
     for driver in engine._drivers.values():
         driver._task.cancel()

@@ -22,7 +22,8 @@ from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionEr
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.discovery import Connection, find_connection
 from tests.harness.factories import TO_COMPLETE
-from tests.jupyter.conftest import TOOL, Server, running_server, submission
+from tests.harness.paths import COPY_INPUTS
+from tests.jupyter.conftest import Server, running_server, submission
 from tests.services.certificate import self_signed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -44,7 +45,7 @@ async def client(server: Server) -> AsyncIterator[CTSClient]:
 
 
 def fill(client: CTSClient, folder: Path) -> None:
-    client.register_image("host/tool", executable=str(TOOL))
+    client.register_image("host/tool", executable=str(COPY_INPUTS))
     for name in ("a", "b"):
         (folder / name).write_text(name)
         client.upload(folder / name, f"data/in/{name}")

@@ -19,7 +19,8 @@ from cts_jupyter.discovery import Connection
 from cts_jupyter.notebook import job as job_module
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.session import Session
-from tests.jupyter.conftest import TOOL, Server, submission
+from tests.harness.paths import COPY_INPUTS
+from tests.jupyter.conftest import Server, submission
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)
@@ -34,7 +35,7 @@ async def test_a_beginning_that_broke_off_is_made_anew(
 
     def work() -> None:
         session = Session(Connection(server.root, lambda: server.kernel_token))
-        session.client.register_image("host/tool", executable=str(TOOL))
+        session.client.register_image("host/tool", executable=str(COPY_INPUTS))
         (tmp_path / "a").write_text("a")
         session.client.upload(tmp_path / "a", "data/in/a")
         body = submission(input_files=["data/in/a"])

@@ -22,11 +22,11 @@ from traitlets.config import Config
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection, ServerFile
 from cts_jupyter.notebook import session
+from tests.harness.paths import WRITE_ARGUMENTS
 from tests.services.server import free_port
 
 _numbers = itertools.count()
 START_SECONDS = 60
-TOOL = Path(__file__).with_name("tool.sh")
 
 
 @dataclass
@@ -68,7 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             time.sleep(0.05)
         service = Service(folder, process, ServerFile.model_validate_json(path.read_bytes()))
         with service.client() as client:
-            client.register_image("host/tool", executable=str(TOOL))
+            client.register_image("host/tool", executable=str(WRITE_ARGUMENTS))
         yield service
     finally:
         process.send_signal(signal.SIGTERM)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
 from cts_jupyter import demo
-from tests.harness.paths import ROOT
+from tests.harness.paths import ROOT, WRITE_ARGUMENTS
 
 QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -77,12 +76,11 @@ def test_the_demo_runs_and_leaves_nothing_behind(tmp_path):
 def test_a_demo_that_fails_says_so_and_stops_its_jobs(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x").write_text("x")
-    tool = Path(__file__).with_name("tool.sh")
     notebook = new_notebook(
         cells=[
             new_code_cell(
                 "%load_ext cts_jupyter\n%cts put data/x demo/in/\n"
-                f"%cts images --register host/tool --executable {tool}"
+                f"%cts images --register host/tool --executable {WRITE_ARGUMENTS}"
             ),
             new_code_cell(
                 "%cts submit host/tool -i demo/in/ --output-dir demo/out/ --memory 50MB --runtime 1m -o job -- "

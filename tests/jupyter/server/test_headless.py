@@ -26,7 +26,8 @@ from cts_jupyter.discovery import Connection, find_connection
 from cts_jupyter.server.extension import CTSExtension
 from cts_jupyter.server.headless import HeadlessApp
 from cts_jupyter.server.http.handler import CTSHandler
-from tests.jupyter.conftest import TOOL, submission
+from tests.harness.paths import COPY_INPUTS
+from tests.jupyter.conftest import submission
 
 pytestmark = pytest.mark.slow
 
@@ -142,7 +143,9 @@ def client(found: Connection) -> httpx.Client:
 def test_key_and_job_outlive_the_process(service: Service, death: int) -> None:
     with client(service.start()) as first:
         assert first.get("/whoami").json()["user"] == "ana"
-        first.post("/admin/images/host/tool", json={"executable": str(TOOL)}).raise_for_status()
+        first.post(
+            "/admin/images/host/tool", json={"executable": str(COPY_INPUTS)}
+        ).raise_for_status()
         for name in ("a", "b"):
             put = first.put("/files/content", params={"path": f"data/in/{name}"}, content=b"x")
             put.raise_for_status()

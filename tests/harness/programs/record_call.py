@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The program of these tests: says what it was called with, and writes that down as its output.
+"""Write the arguments, the environment variables ``T_*`` and the named files' content as JSON to the output file.
 
-``OUT`` names the output file below the output folder, ``WORK`` the seconds to take, ``FAIL`` an exit code.
+``OUT`` names the output file below the folder ``OUTPUTS``, ``WORK`` the seconds to take, ``FAIL`` an exit code;
+with ``NOTHING`` it writes no output.
 """
 
 import json
@@ -15,7 +16,7 @@ out.parent.mkdir(parents=True, exist_ok=True)
 print("tool: start", flush=True)
 print("tool: to stderr", file=sys.stderr, flush=True)
 time.sleep(float(os.environ.get("WORK", "0")))
-known = {name: value for name, value in os.environ.items() if name.startswith("T_")}
+environment = {name: value for name, value in os.environ.items() if name.startswith("T_")}
 if "NOTHING" not in os.environ:
     read = {word: Path(word).read_text() for word in sys.argv[1:] if Path(word).is_file()}
     read |= {
@@ -24,5 +25,5 @@ if "NOTHING" not in os.environ:
         for part in word.split(",")[1:] + word.split(",")[:1]
         if Path(part).is_file()
     }
-    out.write_text(json.dumps({"argv": sys.argv[1:], "environment": known, "read": read}))
+    out.write_text(json.dumps({"argv": sys.argv[1:], "environment": environment, "read": read}))
 sys.exit(int(os.environ.get("FAIL", "0")))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The container of these tests: copies its inputs, says so, takes as long as it is told to."""
+"""Copy every input file to the folder ``OUT``, after ``WORK`` seconds."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The container of the browser tests. Usage: tool.sh MODE SECONDS OUTPUT
+# Sleeps, then writes to the output file, or fails in MODE fail. Usage: sleep_then_write.sh MODE SECONDS OUTPUT
 echo "container ${CTS_CONTAINER:-} has begun"
 sleep "$2"
 if [ "$1" = fail ]; then

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""The container of the fault tests: notes that it ran, works a moment, writes an output or fails."""
+"""Append the container's name to the file ``RAN``, sleep ``WORK`` seconds, write an output or fail.
+
+The container whose number is ``FAIL`` exits with 3.
+"""
 
 import os
 import sys
@@ -8,9 +11,9 @@ from pathlib import Path
 
 number = os.environ["NUMBER"]
 line = f"{os.environ['CTS_CONTAINER']}\n".encode()
-ran = os.open(os.environ["RAN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-os.write(ran, line)
-os.close(ran)
+runs = os.open(os.environ["RAN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+os.write(runs, line)
+os.close(runs)
 time.sleep(float(os.environ.get("WORK", "0.1")))
 if os.environ.get("FAIL") == number:
     sys.exit(3)

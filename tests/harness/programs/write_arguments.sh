@@ -1,0 +1,10 @@
+#!/bin/sh
+# Writes its arguments to the output file. Usage: write_arguments.sh MODE OUTPUT [ARGUMENT...]
+# MODE: ok; fail, which exits with 4 where NUMBER is 1 or unset; wait, which sleeps until it is stopped.
+echo "out of $2"
+echo "err of $2" >&2
+if [ "$1" = wait ]; then exec sleep 100; fi
+if [ "$1" = fail ] && [ "${NUMBER:-1}" = 1 ]; then exit 4; fi
+shift
+output=$1
+echo "$@" > "$output"
