@@ -315,7 +315,7 @@ class Advance:
         )
         failpoint("rollup:after")
         if moved:
-            self._outbox.nudge()
+            self._outbox.wake()
         return moved
 
 

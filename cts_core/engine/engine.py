@@ -184,7 +184,7 @@ class Engine:
             await self.hub.start()
             stack.push_async_callback(self.hub.close)
             if self._topic is not None:
-                await self._topic.open(self.hub.nudge)
+                await self._topic.open(self.hub.wake)
                 stack.push_async_callback(self._topic.close)
             await self._outbox.start()
             stack.push_async_callback(self._outbox.stop)
@@ -212,7 +212,7 @@ class Engine:
         await self._running.aclose()
 
     def _changed(self, job_id: str) -> None:
-        self._outbox.nudge()
+        self._outbox.wake()
         for driver in self._drivers.values():
             driver.hint(job_id)
 

@@ -2,7 +2,7 @@
 
 Publishing is what makes it instant: the embedded outbox publishes here. The backstop is a slow look at the
 store, one for all subscribers, which also finds what other server processes recorded. Where those publish on a
-topic, their messages nudge the hub to look at once.
+topic, their messages wake the hub to read at once.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LOOK_SECONDS = 2.0
 REMEMBERED = 16_384
 """Events that are known to have been handed on, so that a look does not repeat those of its overlap."""
 LOOKS_AT_ONCE = 16
-"""Nudged jobs that are looked up in the store at the same time."""
-MAX_NUDGED = 1024
+"""Jobs with a wake-up that are looked up in the store at the same time."""
+MAX_WOKEN = 1024
 """Jobs that wait to be looked up; any beyond are left to the next look at the whole store."""
 RETRY_SECONDS = 10
 """When somebody who was refused a stream may try again."""
@@ -53,15 +53,15 @@ class Hub:
         self._wanted = asyncio.Event()
         self._since = utc_now()
         self._told = RecentIds(REMEMBERED)
-        self._nudged: dict[str, None] = {}
-        self._is_nudged = asyncio.Event()
+        self._woken: dict[str, None] = {}
+        self._has_woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin."""
         self._tasks = [
             asyncio.create_task(self._run(), name="hub"),
-            asyncio.create_task(self._follow_nudges(), name="hub-nudges"),
+            asyncio.create_task(self._follow_wakes(), name="hub-wakes"),
         ]
 
     async def close(self) -> None:
@@ -81,11 +81,11 @@ class Hub:
         """Hand an event to those whom it concerns; never waits for a reader."""
         self._tell(event)
 
-    def nudge(self, job_id: str, trans_id: str) -> None:
+    def wake(self, job_id: str, trans_id: str) -> None:
         """Somebody says that this happened to a job: look at the store, and tell what is found there."""
-        if self._count and trans_id not in self._told and len(self._nudged) < MAX_NUDGED:
-            self._nudged[job_id] = None
-            self._is_nudged.set()
+        if self._count and trans_id not in self._told and len(self._woken) < MAX_WOKEN:
+            self._woken[job_id] = None
+            self._has_woken.set()
 
     def publish_progress(self, progress: JobProgress) -> None:
         """Hand on a hint, where there is room for it."""
@@ -156,14 +156,14 @@ class Hub:
             except Exception:  # no fault of ours may end the looks for good
                 log.exception("A look at the store failed; the next is due")
 
-    async def _follow_nudges(self) -> None:
+    async def _follow_wakes(self) -> None:
         while True:
-            await self._is_nudged.wait()
-            self._is_nudged.clear()
-            while self._nudged:
-                jobs = list(itertools.islice(self._nudged, LOOKS_AT_ONCE))
+            await self._has_woken.wait()
+            self._has_woken.clear()
+            while self._woken:
+                jobs = list(itertools.islice(self._woken, LOOKS_AT_ONCE))
                 for job_id in jobs:
-                    del self._nudged[job_id]
+                    del self._woken[job_id]
                 await asyncio.gather(*map(self._look_at, jobs))
 
     async def _look_at(self, job_id: str) -> None:

@@ -79,7 +79,7 @@ class Outbox:
         await cancel_and_wait(task)
         await cancel_and_wait(*self._sending.values())
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """There is something to send."""
         self._wake.set()
 

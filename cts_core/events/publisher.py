@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cts_core.model.event import JobEvent
 
-Nudge = Callable[[str, str], None]
+Wake = Callable[[str, str], None]
 """Told the job and the ``trans_id`` of each event that comes by on a topic."""
 
 
@@ -25,8 +25,8 @@ class Topic(EventPublisher, Protocol):
     def ignored(self) -> int:
         """How many messages came by that were none of ours."""
 
-    async def open(self, nudge: Nudge) -> None:
-        """Begin, also while the topic cannot be reached. ``nudge`` is called on this event loop."""
+    async def open(self, wake: Wake) -> None:
+        """Begin, also while the topic cannot be reached. ``wake`` is called on this event loop."""
 
     async def check(self) -> None:
         """Raise UnavailableError when the topic cannot be used now."""

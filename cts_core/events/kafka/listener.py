@@ -19,7 +19,7 @@ from kafka.errors import KafkaError
 from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka import client
-from cts_core.events.publisher import Nudge
+from cts_core.events.publisher import Wake
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +67,12 @@ class KafkaListener:
         self.error: str | None = "Kafka has not answered yet"
         """Why nothing is heard now; None while the brokers answer."""
 
-    async def open(self, nudge: Nudge) -> None:
-        """Begin to listen; ``nudge`` is called on this event loop."""
+    async def open(self, wake: Wake) -> None:
+        """Begin to listen; ``wake`` is called on this event loop."""
         loop = asyncio.get_running_loop()
         # A daemon: an exit need not wait for a broker that is away.
         self._thread = threading.Thread(
-            target=self._run, args=(loop, nudge), name="cts-kafka-listener", daemon=True
+            target=self._run, args=(loop, wake), name="cts-kafka-listener", daemon=True
         )
         self._thread.start()
 
@@ -84,10 +84,10 @@ class KafkaListener:
 
     # -- in the thread --
 
-    def _run(self, loop: asyncio.AbstractEventLoop, nudge: Nudge) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, wake: Wake) -> None:
         while not self._stop.is_set():
             try:
-                self._listen(loop, nudge)
+                self._listen(loop, wake)
             except (KafkaError, OSError, UnavailableError) as e:
                 self._fail(str(e))
             except (
@@ -97,7 +97,7 @@ class KafkaListener:
                 self._fail(repr(e))
             self._stop.wait(RETRY_SECONDS)
 
-    def _listen(self, loop: asyncio.AbstractEventLoop, nudge: Nudge) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop, wake: Wake) -> None:
         consumer = client.connect(
             KafkaConsumer,
             self._settings,
@@ -116,7 +116,7 @@ class KafkaListener:
                 polled = consumer.poll(int(POLL_SECONDS * 1000), max_records=MAX_RECORDS)
                 values = [record.value for records in polled.values() for record in records]
                 if values:
-                    self._hand_over(values, loop, nudge)
+                    self._hand_over(values, loop, wake)
         finally:
             consumer.close()
 
@@ -134,7 +134,7 @@ class KafkaListener:
             self.error = None
 
     def _hand_over(
-        self, values: list[bytes | None], loop: asyncio.AbstractEventLoop, nudge: Nudge
+        self, values: list[bytes | None], loop: asyncio.AbstractEventLoop, wake: Wake
     ) -> None:
         heard = [message for value in values if (message := parse_message(value))]
         self.ignored += len(values) - len(heard)
@@ -143,7 +143,7 @@ class KafkaListener:
         def take() -> None:
             try:
                 for job_id, trans_id in heard:
-                    nudge(job_id, trans_id)
+                    wake(job_id, trans_id)
             finally:
                 taken.set()
 

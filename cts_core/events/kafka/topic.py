@@ -8,7 +8,7 @@ from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka.listener import KafkaListener
 from cts_core.events.kafka.publisher import KafkaPublisher
-from cts_core.events.publisher import Nudge
+from cts_core.events.publisher import Wake
 from cts_core.model.event import JobEvent
 
 
@@ -24,9 +24,9 @@ class KafkaTopic:
         """See the port."""
         return self._listener.ignored
 
-    async def open(self, nudge: Nudge) -> None:
+    async def open(self, wake: Wake) -> None:
         """See the port."""
-        await self._listener.open(nudge)
+        await self._listener.open(wake)
 
     async def check(self) -> None:
         """See the port; as of ``CHECK_SECONDS`` ago at the most."""

@@ -366,7 +366,7 @@ async def test_a_store_that_is_away_is_looked_at_again(store, monkeypatch, caplo
         assert await take(events, 1) == [event]
 
 
-# -- nudges --
+# -- wake-ups --
 
 
 def noting_looks(store: SQLiteStore, monkeypatch) -> list[str | None]:
@@ -382,13 +382,13 @@ def noting_looks(store: SQLiteStore, monkeypatch) -> list[str | None]:
     return asked
 
 
-async def test_a_nudge_brings_what_another_server_recorded(store, hub, tmp_path):
+async def test_a_wake_up_brings_what_another_server_recorded(store, hub, tmp_path):
     other = SQLiteStore(tmp_path / "records.sqlite")
     await other.open()
     async with hub.subscribe("ana") as ana, hub.subscribe("bob") as bob:
         events = await record(other, 3)
         for event in events:
-            hub.nudge(event.job_id, event.trans_id)
+            hub.wake(event.job_id, event.trans_id)
         heard = await take(ana, 3)
         assert {event.trans_id for event in heard} == {event.trans_id for event in events}
         assert is_quiet(ana)
@@ -400,21 +400,21 @@ async def test_only_what_is_news_to_somebody_is_looked_up(store, hub, monkeypatc
     known, *_ = events = await record(store, 3)
     asked = noting_looks(store, monkeypatch)
     for event in events:
-        hub.nudge(event.job_id, event.trans_id)
+        hub.wake(event.job_id, event.trans_id)
     async with hub.subscribe("ana") as stream:
         await hub.publish(known)
-        hub.nudge(known.job_id, known.trans_id)
+        hub.wake(known.job_id, known.trans_id)
         assert await take(stream, 1) == [known]
         (new,) = await record(store)
         for _ in range(100):
-            hub.nudge(new.job_id, new.trans_id)
+            hub.wake(new.job_id, new.trans_id)
         assert await take(stream, 1) == [new]
     assert [job_id for job_id in asked if job_id is not None] == [new.job_id]
 
 
-async def test_nudges_are_bounded(hub, monkeypatch):
+async def test_wake_ups_are_bounded(hub, monkeypatch):
     monkeypatch.setattr(hub_module, "LOOKS_AT_ONCE", 4)
-    monkeypatch.setattr(hub_module, "MAX_NUDGED", 50)
+    monkeypatch.setattr(hub_module, "MAX_WOKEN", 50)
     under_way: set[str] = set()
     most_at_once = 0
     done: list[str] = []
@@ -431,7 +431,7 @@ async def test_nudges_are_bounded(hub, monkeypatch):
     hub._store.events = events
     async with hub.subscribe("ana"):
         for number in range(1000):
-            hub.nudge(f"job{number}", f"trans{number}")
+            hub.wake(f"job{number}", f"trans{number}")
         async with asyncio.timeout(20):
             while len(done) < 50:
                 await asyncio.sleep(0.001)
@@ -453,7 +453,7 @@ async def test_a_failed_look_is_not_the_last(store, hub, monkeypatch, caplog, er
     async with hub.subscribe("ana") as stream:
         reading = asyncio.create_task(take(stream, 1))
         while not reading.done():
-            hub.nudge(event.job_id, event.trans_id)
+            hub.wake(event.job_id, event.trans_id)
             await asyncio.sleep(0.001)
         assert await reading == [event]
     assert ("Traceback" in caplog.text) is isinstance(error, ValueError)

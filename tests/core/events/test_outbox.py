@@ -118,17 +118,17 @@ async def test_each_event_is_sent_once_and_in_order(store):
     assert 1 < publisher.most_at_once <= module.CONCURRENCY
 
 
-async def test_a_nudge_is_enough(store):
+async def test_a_wake_up_is_enough(store):
     publisher = Publisher()
     async with running(store, publisher) as outbox:
         for _ in range(3):
             (job_id,) = await walked(store, 1)
-            outbox.nudge()
+            outbox.wake()
             await until_sent(store)
             assert publisher.states()[job_id] == WALK
 
 
-async def test_without_a_nudge_the_store_is_looked_at(store, monkeypatch):
+async def test_without_a_wake_up_the_store_is_polled(store, monkeypatch):
     monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
     publisher = Publisher()
     async with running(store, publisher):
@@ -319,7 +319,7 @@ async def test_the_backlog_is_known(store):
         assert outbox.backlog == Backlog(0, None)
         await walked(store, 3)
         (oldest, *_) = await store.unsent()
-        outbox.nudge()
+        outbox.wake()
         await begun.wait()
         assert outbox.backlog == Backlog(3, oldest.recorded_at)
         gate.set()

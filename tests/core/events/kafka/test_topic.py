@@ -58,7 +58,7 @@ class Ears:
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
 
-    def nudge(self, job_id: str, trans_id: str) -> None:
+    def wake(self, job_id: str, trans_id: str) -> None:
         self.heard.append((job_id, trans_id))
 
 
@@ -66,7 +66,7 @@ class Ears:
 async def listening(kafka: KafkaBroker, topic: str) -> AsyncIterator[tuple[KafkaTopic, Ears]]:
     ears = Ears()
     opened = KafkaTopic(settings_of(kafka, topic))
-    await opened.open(ears.nudge)
+    await opened.open(ears.wake)
     try:
         yield opened, ears
     finally:
@@ -296,7 +296,7 @@ async def test_an_outage_leaves_nothing_behind(kafka):
 @slow
 async def test_closing_waits_for_nobody(kafka):
     topic = KafkaTopic(settings_of(kafka, kafka.create_topic()))
-    await topic.open(Ears().nudge)
+    await topic.open(Ears().wake)
     await topic.publish(make_event())
     kafka.freeze()
     waiting = asyncio.create_task(topic.publish(make_event()))
