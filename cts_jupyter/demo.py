@@ -204,7 +204,7 @@ def main(notebook: Path | None = None) -> int:
             jobs = client.jobs()
             say(
                 f"\n{cells} cells ran, {formatting.plural(len(jobs), 'job')}: "
-                f"{', '.join(formatting.say_state(job.state) for job in jobs)}."
+                f"{', '.join(formatting.format_state(job.state) for job in jobs)}."
             )
         say("The server is stopped.")
     except (DemoError, CTSClientError, OSError) as e:

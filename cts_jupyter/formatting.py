@@ -48,19 +48,19 @@ _ISO_DURATION = re.compile(
 _THOUSAND = 1000
 
 
-def say_state(state: str) -> str:
+def format_state(state: str) -> str:
     """A state in words; a state that we do not know is said by its name."""
     return STATE_WORDS.get(state, state.replace("_", " "))
 
 
-def say_job(state: str, counts: Mapping[str, int]) -> str:
+def format_job_state(state: str, counts: Mapping[str, int]) -> str:
     """A job's state in words, by what its containers do: it waits only while all of them do.
 
     The service's own state is that of the slowest container.
     """
     if state in WAITING and any(count and other not in WAITING for other, count in counts.items()):
         return STATE_WORDS[JobState.JOB_SUBMITTED]
-    return say_state(state)
+    return format_state(state)
 
 
 def has_ended(state: str) -> bool:
@@ -68,12 +68,12 @@ def has_ended(state: str) -> bool:
     return state in TERMINAL
 
 
-def states_named(name: str) -> frozenset[str]:
+def states_by_name(name: str) -> frozenset[str]:
     """The states that a person means by ``done``, ``live`` or a state's own name."""
     return _STATE_GROUPS.get(name, frozenset({name}))
 
 
-def say_size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes in decimal units, as ``--memory`` takes them."""
     units = iter(("B", "kB", "MB", "GB", "TB", "PB"))
     unit = next(units)
@@ -83,7 +83,7 @@ def say_size(count: float) -> str:
     return f"{round(count, 1):g} {unit}"
 
 
-def say_duration(duration: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """A length of time in its two largest units."""
     seconds = max(duration.total_seconds(), 0)
     if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth is worth saying
@@ -97,17 +97,17 @@ def say_duration(duration: timedelta) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
 
 
-def say_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """The same for a number of seconds."""
-    return say_duration(timedelta(seconds=seconds))
+    return format_duration(timedelta(seconds=seconds))
 
 
-def say_time(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """A time in the reader's own time zone, to the second."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def read_duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """``90`` (seconds), ``30m``, ``1h30m``, ``7d`` or ISO-8601 such as ``PT1H``. Raises ValueError."""
     text = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
@@ -126,7 +126,7 @@ def read_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is longer than any job can run") from None
 
 
-def iso_duration(duration: timedelta) -> str:
+def format_iso_duration(duration: timedelta) -> str:
     """ISO-8601 of hours, minutes and seconds, as the service writes it."""
     seconds = duration.total_seconds()
     hours, rest = divmod(seconds, 3600)
@@ -135,8 +135,8 @@ def iso_duration(duration: timedelta) -> str:
     return "PT" + ("".join(f"{count:g}{unit}" for count, unit in parts if count) or "0S")
 
 
-def brief_duration(duration: timedelta) -> str:
-    """``1h30m`` or ``90.5s``: exactly what :func:`read_duration` reads as this."""
+def format_brief_duration(duration: timedelta) -> str:
+    """``1h30m`` or ``90.5s``: exactly what :func:`parse_duration` reads as this."""
     if duration % timedelta(seconds=1) or not duration:
         return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
     hours, rest = divmod(round(duration.total_seconds()), 3600)
@@ -151,7 +151,7 @@ def short_id(job_id: str) -> str:
     return job_id[:8]
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last

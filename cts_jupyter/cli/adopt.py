@@ -66,6 +66,6 @@ def _row(job: JobSummary, now: datetime) -> dict[str, object]:
         "user": job.user,
         "site": job.cluster.value,
         "state": job.state.value,
-        "unmoved for": formatting.say_duration(now - job.updated),
+        "unmoved for": formatting.format_duration(now - job.updated),
         "since": job.updated,
     }

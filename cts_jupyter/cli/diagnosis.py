@@ -75,7 +75,7 @@ def explain(facts: Facts) -> Iterator[str]:
     job = facts.job
     yield (
         f"Job {job.id} of {job.user} at {job.cluster.value} is {job.state.value} "
-        f"({formatting.say_state(job.state)}) for {formatting.say_duration(facts.age)}."
+        f"({formatting.format_state(job.state)}) for {formatting.format_duration(facts.age)}."
     )
     if job.state in TERMINAL:
         yield from _ended(facts)
@@ -84,7 +84,7 @@ def explain(facts: Facts) -> Iterator[str]:
     yield from _containers(facts)
     yield from _events(facts)
     for entry in facts.audit:
-        yield f"{formatting.say_time(entry.time)}: {entry.actor}: {entry.action}: {entry.reason or 'no reason given'}"
+        yield f"{formatting.format_time(entry.time)}: {entry.actor}: {entry.action}: {entry.reason or 'no reason given'}"
 
 
 def _ended(facts: Facts) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _live(facts: Facts) -> Iterator[str]:
     yield from facts.at_site
     if facts.age > patience(job):
         yield (
-            f"That is longer than it should take ({formatting.say_duration(patience(job))}): see docs/service.md, "
+            f"That is longer than it should take ({formatting.format_duration(patience(job))}): see docs/service.md, "
             f"cts jobs retry {job.id}, cts jobs fail {job.id} --reason TEXT."
         )
 
@@ -131,14 +131,14 @@ def _waits_for(facts: Facts) -> str:
         case _S.CREATED:
             return (
                 "It waits to be handed to its site, which is tried again and again, for "
-                f"{formatting.say_duration(START_PATIENCE)}; then it fails with the reason."
+                f"{formatting.format_duration(START_PATIENCE)}; then it fails with the reason."
             )
         case _S.DOWNLOAD_SUBMITTED:
             return "Its containers wait for their turn at the site, or fetch their inputs."
         case _S.CANCELING:
             return "It waits until its site says that nothing of it runs any more."
         case _S.JOB_SUBMITTED:
-            runtime = formatting.say_duration(job.job_input.runtime)
+            runtime = formatting.format_duration(job.job_input.runtime)
             return f"Its containers run; each may for {runtime}."
         case _:
             return "It waits for its slowest container."
@@ -163,6 +163,6 @@ def _events(facts: Facts) -> Iterator[str]:
     names = ", ".join(t.state.value for t in unsent)
     yield (
         f"{formatting.plural(len(unsent), 'event')} ({names}) not acknowledged yet, the oldest recorded "
-        f"{formatting.say_duration(waits)} ago. Servers send them in order, for as long as it takes; jobs do not wait "
+        f"{formatting.format_duration(waits)} ago. Servers send them in order, for as long as it takes; jobs do not wait "
         "for that."
     )

@@ -127,7 +127,7 @@ async def stuck(arguments: argparse.Namespace) -> Status:
             most = patience(job) if arguments.patience is None else arguments.patience
             if now - job.updated > most:
                 rows.append(
-                    _row(job, now - job.updated, f"longer than {formatting.say_duration(most)}")
+                    _row(job, now - job.updated, f"longer than {formatting.format_duration(most)}")
                 )
         waiting = EVENT_PATIENCE if arguments.patience is None else arguments.patience
         for event in await ground.store.unsent(limit=MAX_EVENTS, recorded_before=now - waiting):
@@ -149,7 +149,7 @@ def _row(job: JobSummary, waits: Any, reason: str) -> dict[str, object]:  # noqa
         "user": job.user,
         "site": job.cluster.value,
         "state": job.state.value,
-        "waits": formatting.say_duration(waits),
+        "waits": formatting.format_duration(waits),
         "why": reason,
     }
 

@@ -142,6 +142,6 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _duration(text: str) -> timedelta:
     try:
-        return formatting.read_duration(text)
+        return formatting.parse_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e

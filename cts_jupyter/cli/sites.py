@@ -62,7 +62,7 @@ def _check_folder(settings: Settings) -> list[str]:
     free = shutil.disk_usage(folder).free
     if free < settings.local.log_limit * 2:
         return [
-            f"{folder} has {formatting.say_size(free)} left, less than the logs of one container may take"
+            f"{folder} has {formatting.format_size(free)} left, less than the logs of one container may take"
         ]
     return []
 

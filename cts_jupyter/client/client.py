@@ -8,12 +8,12 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from cts_jupyter.client.api.admin import AdminCalls
-from cts_jupyter.client.api.files import FileCalls
-from cts_jupyter.client.api.jobs import JobCalls
-from cts_jupyter.client.api.listing import ListingCalls
-from cts_jupyter.client.api.refdata import RefdataCalls
-from cts_jupyter.client.api.service import ServiceCalls
+from cts_jupyter.client.api.admin import AdminEndpoints
+from cts_jupyter.client.api.files import FileEndpoints
+from cts_jupyter.client.api.jobs import JobEndpoints
+from cts_jupyter.client.api.listing import ListingEndpoints
+from cts_jupyter.client.api.refdata import RefdataEndpoints
+from cts_jupyter.client.api.service import ServiceEndpoints
 from cts_jupyter.client.models import JobDetails
 from cts_jupyter.client.transport import (
     CTSClientError,
@@ -26,7 +26,7 @@ from cts_jupyter.discovery import Connection
 __all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError", "JobDetails"]
 
 
-class CTSClient(ServiceCalls, ListingCalls, JobCalls, FileCalls, RefdataCalls):
+class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints, RefdataEndpoints):
     """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
 
     def __init__(
@@ -42,9 +42,9 @@ class CTSClient(ServiceCalls, ListingCalls, JobCalls, FileCalls, RefdataCalls):
         return cls(connection.url, connection.token, verify=connection.tls())
 
     @cached_property
-    def admin(self) -> AdminCalls:
+    def admin(self) -> AdminEndpoints:
         """What admins may do with everybody's jobs."""
-        return AdminCalls(self._transport)
+        return AdminEndpoints(self._transport)
 
     def close(self) -> None:
         """Close every connection."""

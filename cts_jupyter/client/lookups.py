@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from cts_core.states import JobState
-from cts_jupyter.client.api.base import lacks_path
+from cts_jupyter.client.api.base import is_unsupported
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import read_log
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File
@@ -73,7 +73,7 @@ def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> lis
     try:
         return list(client.iter_outputs(job_id, family=family))
     except CTSRequestError as e:
-        if not lacks_path(e):
+        if not is_unsupported(e):
             raise
     own = outputs_of(client.job(job_id))
     return [JobOutput(file=o.file, crc64nvme=o.crc64nvme, job_id=job_id) for o in own]

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     """Fields that we know, and whatever else there was."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class Root(Answer):
+class Root(Response):
     """What the service says of itself."""
 
     service_name: str
@@ -24,14 +24,14 @@ class Root(Answer):
     notes: str = ""
 
 
-class AllowedPath(Answer):
+class AllowedPath(Response):
     """A folder that the caller may use."""
 
     path: str
     perm: str
 
 
-class WhoAmI(Answer):
+class WhoAmI(Response):
     """What the service knows of its caller."""
 
     user: str
@@ -39,13 +39,13 @@ class WhoAmI(Answer):
     allowed_paths: list[AllowedPath] = []
 
 
-class Health(Answer):
+class Health(Response):
     """Whether the service lives."""
 
     status: str
 
 
-class Dependency(Answer):
+class Dependency(Response):
     """Something that the service depends on; its last error is told to admins."""
 
     name: str
@@ -55,14 +55,14 @@ class Dependency(Answer):
     error: str | None = None
 
 
-class Readiness(Answer):
+class Readiness(Response):
     """Whether the service can be used."""
 
     status: str
     dependencies: list[Dependency]
 
 
-class Site(Answer):
+class Site(Response):
     """A place where jobs run."""
 
     cluster: str
@@ -76,7 +76,7 @@ class Site(Answer):
     unavailable_reason: str | None = None
 
 
-class Image(Answer):
+class Image(Response):
     """A registered image, or what a job keeps of one."""
 
     name: str
@@ -91,7 +91,7 @@ class Image(Answer):
     usage_notes: str | None = None
 
 
-class ImageHelp(Answer):
+class ImageHelp(Response):
     """What to do about an image that is not registered."""
 
     nearest: list[str] = []
@@ -100,7 +100,7 @@ class ImageHelp(Answer):
     """A text to ask with."""
 
 
-class S3File(Answer):
+class S3File(Response):
     """An object, its checksum, and the data unit that it belongs to."""
 
     file: str
@@ -112,7 +112,7 @@ def _as_file(value: object) -> object:
     return {"file": value} if isinstance(value, str) else value
 
 
-class JobInputPreview(Answer):
+class JobInputPreview(Response):
     """A submission without its files. ``memory`` in bytes."""
 
     cluster: str
@@ -132,14 +132,14 @@ class JobInput(JobInputPreview):
     input_files: list[Annotated[S3File, BeforeValidator(_as_file)]]
 
 
-class Transition(Answer):
+class Transition(Response):
     """When a state was reached."""
 
     state: str
     time: datetime
 
 
-class JobStatus(Answer):
+class JobStatus(Response):
     """A job's state and its history."""
 
     id: str
@@ -174,7 +174,7 @@ class JobDetails(JobPreview):
     outputs: list[S3File] = []
 
 
-class Container(Answer):
+class Container(Response):
     """One container of a job."""
 
     number: int
@@ -190,7 +190,7 @@ class Container(Answer):
     warnings: list[str] = []
 
 
-class JobPage(Answer):
+class JobPage(Response):
     """One page of a listing; hand ``next`` back as ``cursor`` for the following one."""
 
     jobs: list[JobPreview]
@@ -199,7 +199,7 @@ class JobPage(Answer):
     """Whether a text was looked for in the latest jobs only, and there are more."""
 
 
-class JobCount(Answer):
+class JobCount(Response):
     """How many jobs are in a state at a site."""
 
     cluster: str
@@ -214,7 +214,7 @@ class JobOutput(S3File):
     container: int | None = None
 
 
-class JobOutputs(Answer):
+class JobOutputs(Response):
     """One page of outputs; hand ``next`` back as ``after`` for the following one."""
 
     outputs: list[JobOutput]
@@ -225,7 +225,7 @@ class JobOutputs(Answer):
     next: str | None = None
 
 
-class PlannedContainer(Answer):
+class PlannedContainer(Response):
     """What a container would be given."""
 
     number: int
@@ -235,7 +235,7 @@ class PlannedContainer(Answer):
     manifest: str | None = None
 
 
-class CheckResult(Answer):
+class CheckResult(Response):
     """A job as it would run."""
 
     image: Image
@@ -246,7 +246,7 @@ class CheckResult(Answer):
     warnings: list[str] = []
 
 
-class StoredObject(Answer):
+class StoredObject(Response):
     """An object; ``checksum`` is ``stored``, ``missing`` or ``mismatch``."""
 
     path: str
@@ -258,7 +258,7 @@ class StoredObject(Answer):
     crc64nvme: str | None = None
 
 
-class ObjectPage(Answer):
+class ObjectPage(Response):
     """One page of a listing; hand ``next`` back as ``after`` for the following one."""
 
     objects: list[StoredObject]
@@ -266,7 +266,7 @@ class ObjectPage(Answer):
     next: str | None = None
 
 
-class Event(Answer):
+class Event(Response):
     """A transition of a job, or its progress: how many containers are in which state."""
 
     type: str

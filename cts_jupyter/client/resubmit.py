@@ -11,7 +11,7 @@ from typing import Any
 from cts_core.object_paths import folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import lacks_path
+from cts_jupyter.client.api.base import is_unsupported
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.lookups import find_containers
 from cts_jupyter.client.models import Container, JobDetails
@@ -27,7 +27,7 @@ class ResubmitError(ValueError):
 
 
 @dataclass(frozen=True)
-class Changes:
+class Overrides:
     """What is to be different from the first time."""
 
     only_failed: bool = False
@@ -44,7 +44,7 @@ def body_of(job: JobDetails) -> dict[str, Any]:
     return {**body, "labels": dict(job.labels)}
 
 
-def resubmit(client: CTSClient, job_id: str, changes: Changes) -> tuple[str, str | None]:
+def resubmit(client: CTSClient, job_id: str, changes: Overrides) -> tuple[str, str | None]:
     """The new job's id, and what the person should know where the service could not do it by itself.
 
     Raises ResubmitError, and CTSClientError.
@@ -58,14 +58,14 @@ def resubmit(client: CTSClient, job_id: str, changes: Changes) -> tuple[str, str
             output_dir=changes.output_dir,
         )
     except CTSRequestError as e:
-        if not lacks_path(e):
+        if not is_unsupported(e):
             raise
     else:
         return job_id, None
     return client.submit(_resubmission(client, client.job(job_id), changes)), _NOT_KNOWN
 
 
-def _resubmission(client: CTSClient, job: JobDetails, changes: Changes) -> dict[str, Any]:
+def _resubmission(client: CTSClient, job: JobDetails, changes: Overrides) -> dict[str, Any]:
     """The body of the new submission. Inputs keep their checksums, so that changed ones are refused."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     if changes.only_failed:
@@ -73,7 +73,7 @@ def _resubmission(client: CTSClient, job: JobDetails, changes: Changes) -> dict[
     if changes.memory is not None:
         body["memory"] = changes.memory
     if changes.runtime is not None:
-        body["runtime"] = formatting.iso_duration(changes.runtime)
+        body["runtime"] = formatting.format_iso_duration(changes.runtime)
     body["output_dir"] = changes.output_dir or _fresh_folder(client, body["output_dir"])
     return body
 
@@ -106,7 +106,7 @@ def is_empty(client: CTSClient, folder: str) -> bool | None:
         if e.status != HTTPStatus.NOT_FOUND:
             raise
         # A path or a bucket that is not there is empty; a URL that is not there says nothing.
-        return None if e.appcode is None or lacks_path(e) else True
+        return None if e.appcode is None or is_unsupported(e) else True
 
 
 def _fresh_folder(client: CTSClient, folder: str) -> str:

@@ -23,7 +23,7 @@ _WHOLE_NAME = re.compile(r"(host|[^/]*[.:][^/]*)/.+")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JobQuery:
     """Which jobs to find."""
 
     text: str | None = None
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class JobSearchResult:
     """The jobs, and what the person should know of the search."""
 
     jobs: list[JobPreview]
@@ -50,10 +50,10 @@ class Found:
 
 def can_search(client: CTSClient) -> bool:
     """Whether the service searches and pages; a deployed one filters by state, cluster and time alone."""
-    return client.knows("GET", "/jobs", "cursor")
+    return client.supports("GET", "/jobs", "cursor")
 
 
-def find_jobs(client: CTSClient, wanted: Wanted, *, limit: int = MAX_FOUND) -> Found:
+def find_jobs(client: CTSClient, wanted: JobQuery, *, limit: int = MAX_FOUND) -> JobSearchResult:
     """The latest jobs that match, at most ``limit``. Raises CTSClientError."""
     searches = can_search(client)
     filters = _filters(wanted, searches=searches)
@@ -81,10 +81,10 @@ def find_jobs(client: CTSClient, wanted: Wanted, *, limit: int = MAX_FOUND) -> F
         notes.append(f"Only the first {limit:,} are shown; {narrow}")
     elif page.next is not None:
         notes.append(f"Only {looked_at:,} jobs were looked at; {narrow}")
-    return Found(found[:limit], notes)
+    return JobSearchResult(found[:limit], notes)
 
 
-def _filters(wanted: Wanted, *, searches: bool) -> OwnFilters:
+def _filters(wanted: JobQuery, *, searches: bool) -> OwnFilters:
     filters: OwnFilters = {"after": wanted.since, "labels": wanted.labels or None}
     if wanted.states is not None and len(wanted.states) == 1:
         filters["state"] = next(iter(wanted.states))
@@ -105,7 +105,7 @@ def _filters(wanted: Wanted, *, searches: bool) -> OwnFilters:
     return filters
 
 
-def _matches(job: JobPreview, wanted: Wanted, *, searches: bool) -> bool:
+def _matches(job: JobPreview, wanted: JobQuery, *, searches: bool) -> bool:
     if wanted.states is not None and job.state not in wanted.states:
         return False
     if not searches and wanted.text and not _has_text(job, wanted.text.casefold()):

@@ -22,7 +22,7 @@ from cts_jupyter.client.lookups import (
     find_outputs,
 )
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview
-from cts_jupyter.client.resubmit import Changes, body_of, resubmit
+from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
 from cts_jupyter.client.transport import CTSClientError, CTSConnectionError
 from cts_jupyter.notebook import serialize
 from cts_jupyter.notebook.card.card import CardData, card_text
@@ -178,7 +178,7 @@ class Job:
 
         Raises ResubmitError. Warns where the service cannot do it by itself.
         """
-        changes = Changes(only_failed, memory, runtime, output_dir)
+        changes = Overrides(only_failed, memory, runtime, output_dir)
         job_id, note = resubmit(self._session.client, self.id, changes)
         if note is not None:
             warnings.warn(note, stacklevel=2)
@@ -306,5 +306,5 @@ class Job:
             self._display.show(is_live=False, is_result_too=True)
 
     def __repr__(self) -> str:
-        state = formatting.say_state(self._state) if self._state else "not looked at yet"
+        state = formatting.format_state(self._state) if self._state else "not looked at yet"
         return f"<Job {formatting.short_id(self.id)}: {state}>"

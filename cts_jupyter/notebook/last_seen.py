@@ -14,13 +14,13 @@ from jupyter_core.paths import jupyter_data_dir
 
 from cts_jupyter import formatting
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.client.search import Found, Wanted, can_search, find_jobs
+from cts_jupyter.client.search import JobQuery, JobSearchResult, can_search, find_jobs
 from cts_jupyter.notebook.session import Session
 
 _REMEMBERED = 10_000
 
 
-def find_new(session: Session, wanted: Wanted) -> Found:
+def find_new(session: Session, wanted: JobQuery) -> JobSearchResult:
     """Of the jobs that match, those that ended since one last looked, which is from now on now.
 
     Where the service knows it, what is told is one moment, so that a search for some of them leaves it as it is.
@@ -30,24 +30,24 @@ def find_new(session: Session, wanted: Wanted) -> Found:
         return _find_at_service(session, wanted)
     found = find_jobs(session.client, dataclasses.replace(wanted, new=False))
     ended = [job for job in found.jobs if formatting.has_ended(job.state)]
-    new = SeenJobs(session.name, session.user).take_new(ended)
+    new = LastSeen(session.name, session.user).take_new(ended)
     return dataclasses.replace(found, jobs=new)
 
 
-def _find_at_service(session: Session, wanted: Wanted) -> Found:
+def _find_at_service(session: Session, wanted: JobQuery) -> JobSearchResult:
     found = find_jobs(session.client, wanted)
     notes = list(found.notes)
-    if found.jobs and wanted == Wanted(new=True):
+    if found.jobs and wanted == JobQuery(new=True):
         # The latest of them is the last, and what is left ended after it.
         session.client.set_last_look(found.jobs[-1].transition_times[-1].time)
     elif found.jobs:
         notes.append(
             "They stay new: %cts ls --new without anything else says that you have seen them"
         )
-    return Found(found.jobs[::-1], notes)
+    return JobSearchResult(found.jobs[::-1], notes)
 
 
-class SeenJobs:
+class LastSeen:
     """A small file of job ids in Jupyter's data folder. Raises OSError where that cannot be written."""
 
     def __init__(self, service: str, user: str) -> None:

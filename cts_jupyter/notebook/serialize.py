@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cts_jupyter.formatting import brief_duration, read_duration
+from cts_jupyter.formatting import format_brief_duration, parse_duration
 from cts_jupyter.notebook.magics.expansion import quote_word
 from cts_jupyter.notebook.placeholders import format_arguments, format_placeholder, parse_arguments
 
@@ -27,7 +27,7 @@ _DEFAULT_PARAMS: Mapping[str, object] = {
 _LINE_WIDTH = 100
 
 
-class SpellingError(ValueError):
+class SerializeError(ValueError):
     """A job that cannot be written in this form; the message says in which it can."""
 
 
@@ -61,7 +61,7 @@ def _said(body: Body) -> dict[str, Any]:
     short = _without_defaults(body)
     if isinstance(short.get("runtime"), str):
         with suppress(ValueError):
-            short["runtime"] = brief_duration(read_duration(short["runtime"]))
+            short["runtime"] = format_brief_duration(parse_duration(short["runtime"]))
     return short
 
 
@@ -110,7 +110,7 @@ def _line_paths(files: Sequence[str | Mapping[str, Any]]) -> list[str]:
     paths = [file if isinstance(file, str) else file["file"] for file in files]
     with_id = any(isinstance(file, Mapping) and file.get("data_id") is not None for file in files)
     if with_id or any(path.endswith("/") for path in paths):
-        raise SpellingError(
+        raise SerializeError(
             "A line cannot say data ids, nor paths that end in '/': use as_yaml(), or "
             "as_line(tsv='inputs.tsv') to have them written to a file"
         )
@@ -122,7 +122,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
 
     Input files are named by their paths; with ``tsv`` they are written to that file, with the data ids and
     checksums that a line has no place for. A flag that stands before a file parameter becomes a word of
-    its own, which containers cannot tell apart. Raises SpellingError for files that only ``tsv`` can say.
+    its own, which containers cannot tell apart. Raises SerializeError for files that only ``tsv`` can say.
     """
     short = _said(body)
     files = body["input_files"]

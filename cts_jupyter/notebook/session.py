@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.event_feed import EventFeed
-from cts_jupyter.client.search import MAX_FOUND, Wanted, can_search, find_jobs
+from cts_jupyter.client.search import MAX_FOUND, JobQuery, can_search, find_jobs
 from cts_jupyter.discovery import Connection, NoConnectionError, find_connection
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Session:
             return job
         if reference == LATEST:
             return Job(self, self._latest())
-        jobs = find_jobs(self.client, Wanted(text=reference or None)).jobs
+        jobs = find_jobs(self.client, JobQuery(text=reference or None)).jobs
         found = [job.id for job in jobs if job.id.startswith(reference)]
         if len(found) == 1:
             return Job(self, found[0])
@@ -106,7 +106,7 @@ class Session:
 
     def _latest(self) -> str:
         limit = 1 if can_search(self.client) else MAX_FOUND
-        jobs = find_jobs(self.client, Wanted(by_creation=True), limit=limit).jobs
+        jobs = find_jobs(self.client, JobQuery(by_creation=True), limit=limit).jobs
         if not jobs:
             raise JobReferenceError(f"You have no job at {self.where} yet; %cts submit starts one")
         return max(jobs, key=lambda job: job.transition_times[0].time).id

@@ -28,20 +28,20 @@ def test_the_card_says_states_as_the_kernel_does():
 
 
 def test_a_state_of_a_newer_service_is_said_by_its_name():
-    assert formatting.say_state("being_weighed") == "being weighed"
+    assert formatting.format_state("being_weighed") == "being weighed"
     assert not formatting.has_ended("being_weighed")
 
 
 def test_a_job_waits_only_while_all_of_its_containers_do():
     assert (
-        formatting.say_job("download_submitted", {"download_submitted": 3})
+        formatting.format_job_state("download_submitted", {"download_submitted": 3})
         == "Waiting for its turn"
     )
     assert (
-        formatting.say_job("download_submitted", {"download_submitted": 2, "complete": 1})
+        formatting.format_job_state("download_submitted", {"download_submitted": 2, "complete": 1})
         == "Running"
     )
-    assert formatting.say_job("complete", {"complete": 3}) == "Done"
+    assert formatting.format_job_state("complete", {"complete": 3}) == "Done"
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_job_waits_only_while_all_of_its_containers_do():
      ("PT1H", 3600), ("P1DT2H3M4.5S", 93784.5), (" 2s ", 2)],
 )  # fmt: skip
 def test_durations_are_read(text, seconds):
-    assert formatting.read_duration(text) == dt.timedelta(seconds=seconds)
+    assert formatting.parse_duration(text) == dt.timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1x", "P", "PT", "-1h", "1h 2", "h"])
 def test_what_is_no_duration_is_said(text):
     with pytest.raises(ValueError, match="no duration"):
-        formatting.read_duration(text)
+        formatting.parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_what_is_no_duration_is_said(text):
     [(60, "1m"), (5400, "1h30m"), (604800, "7d"), (90061, "1d1h1m1s"), (90.5, "90.5s"), (0, "0s")],
 )
 def test_durations_are_written_as_people_write_them(seconds, text):
-    assert formatting.brief_duration(dt.timedelta(seconds=seconds)) == text
+    assert formatting.format_brief_duration(dt.timedelta(seconds=seconds)) == text
 
 
 @given(st.timedeltas(min_value=dt.timedelta(0), max_value=dt.timedelta(days=10_000)))
 def test_written_durations_are_read_back(duration):
-    read = formatting.read_duration(formatting.brief_duration(duration))
+    read = formatting.parse_duration(formatting.format_brief_duration(duration))
     assert abs(read - duration) <= dt.timedelta(microseconds=1)
 
 
@@ -77,13 +77,13 @@ def test_written_durations_are_read_back(duration):
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_names_are_listed(names, text):
-    assert formatting.listed(names) == text
+    assert formatting.join_names(names) == text
 
 
 @given(st.integers(0, 10**8).map(lambda ms: dt.timedelta(milliseconds=10 * ms)))
 def test_iso_durations_are_read_back(duration):
     assert abs(
-        formatting.read_duration(formatting.iso_duration(duration)) - duration
+        formatting.parse_duration(formatting.format_iso_duration(duration)) - duration
     ) < dt.timedelta(seconds=1)
 
 
@@ -99,7 +99,7 @@ def test_iso_durations_are_read_back(duration):
     ],
 )
 def test_sizes(count, said):
-    assert formatting.say_size(count) == said
+    assert formatting.format_size(count) == said
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_sizes(count, said):
     ],
 )
 def test_lengths_of_time(seconds, said):
-    assert formatting.say_seconds(seconds) == said
+    assert formatting.format_seconds(seconds) == said

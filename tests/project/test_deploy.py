@@ -16,7 +16,7 @@ from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_jupyter.cli.diagnosis import PATIENCE
-from cts_jupyter.formatting import say_duration
+from cts_jupyter.formatting import format_duration
 from tests.harness.paths import ROOT
 
 DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "service.md"
@@ -73,7 +73,7 @@ def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
     for states, after in re.findall(r"^\| (`.+?`) \| .+? \| (.+?) \|", text, re.MULTILINE):
         told |= zip(re.findall(r"`(\w+)`", states), after.split(", "), strict=True)
     assert told.pop("job_submitted") == "its runtime and 1 h"
-    assert told == {state.value: say_duration(patience) for state, patience in PATIENCE.items()}
+    assert told == {state.value: format_duration(patience) for state, patience in PATIENCE.items()}
 
 
 async def test_every_figure_is_documented(tmp_path):

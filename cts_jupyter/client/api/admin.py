@@ -9,8 +9,8 @@ from typing import Any, Unpack
 from cts_jupyter import formatting
 from cts_jupyter.client.api.base import given, in_path
 from cts_jupyter.client.api.listing import JobFilters, as_query
-from cts_jupyter.client.api.refdata import AdminRefdataCalls
-from cts_jupyter.client.models import Answer, JobCount, JobDetails, JobPage, S3File, Transition
+from cts_jupyter.client.api.refdata import AdminRefdataEndpoints
+from cts_jupyter.client.models import JobCount, JobDetails, JobPage, Response, S3File, Transition
 
 
 class AdminTransition(Transition):
@@ -32,7 +32,7 @@ class AdminJob(JobDetails):
     jaws_details: dict[str, Any] | None = None
 
 
-class AdminContainer(Answer):
+class AdminContainer(Response):
     """A container as an admin sees it; ``sub_id`` is its number."""
 
     id: str
@@ -45,7 +45,7 @@ class AdminContainer(Answer):
     traceback: str | None = None
 
 
-class UnsentNotifications(Answer):
+class UnsentNotifications(Response):
     """How many messages were sent after all, and of how many jobs."""
 
     jobs: int
@@ -58,7 +58,7 @@ class AdminFilters(JobFilters, total=False):
     user: str | None
 
 
-class AdminCalls(AdminRefdataCalls):
+class AdminEndpoints(AdminRefdataEndpoints):
     """About anybody's jobs, and reference data."""
 
     def job_page(self, **filters: Unpack[AdminFilters]) -> JobPage:
@@ -117,7 +117,7 @@ class AdminCalls(AdminRefdataCalls):
 
     def send_unsent(self, *, notification_age: timedelta | None = None) -> UnsentNotifications:
         """Send messages that were due so long ago, and have not been acknowledged."""
-        age = None if notification_age is None else formatting.iso_duration(notification_age)
+        age = None if notification_age is None else formatting.format_iso_duration(notification_age)
         answer = self._transport.json(
             "POST", "admin/unsent_notifications", params=given(notification_age=age)
         )

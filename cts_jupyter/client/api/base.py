@@ -14,7 +14,7 @@ from cts_core.errors import ErrorKind
 from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError, Transport
 
 
-class Calls:
+class Endpoints:
     """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
 
     def __init__(self, transport: Transport) -> None:
@@ -29,7 +29,7 @@ class Calls:
     def _delete(self, path: str) -> None:
         self._transport.json("DELETE", path)
 
-    def knows(self, method: str, path: str, parameter: str | None = None) -> bool:
+    def supports(self, method: str, path: str, parameter: str | None = None) -> bool:
         """Whether the service's description has this path, with this parameter.
 
         Services ignore parameters that they do not know, and may take an unknown path for another one's.
@@ -68,7 +68,7 @@ def as_json(body: Mapping[str, Any] | BaseModel) -> Any:  # noqa: ANN401 - JSON
     return dict(body)
 
 
-def lacks_path(error: CTSRequestError) -> bool:
+def is_unsupported(error: CTSRequestError) -> bool:
     """Whether the service has no such path, which it would have if it were as new as this client."""
     return (
         error.status == HTTPStatus.METHOD_NOT_ALLOWED

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cts_core.worker.checksum import PIECE, Crc64Nvme
-from cts_jupyter.client.api.base import Calls, given
+from cts_jupyter.client.api.base import Endpoints, given
 from cts_jupyter.client.models import ObjectPage, StoredObject
 from cts_jupyter.client.transport import (
     SLOW_READ_SECONDS,
@@ -23,7 +23,7 @@ from cts_jupyter.client.transport import (
 _CRC_HEADER = "x-amz-checksum-crc64nvme"
 
 
-class FileCalls(Calls):
+class FileEndpoints(Endpoints):
     """About files."""
 
     def files(

@@ -10,7 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import Calls, as_json, given, in_path, lacks_path, unknown_outcome
+from cts_jupyter.client.api.base import (
+    Endpoints,
+    as_json,
+    given,
+    in_path,
+    is_unsupported,
+    unknown_outcome,
+)
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import (
     CheckResult,
@@ -26,7 +33,7 @@ _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
 
 
-class JobCalls(Calls):
+class JobEndpoints(Endpoints):
     """About one job each."""
 
     def submit(
@@ -37,7 +44,7 @@ class JobCalls(Calls):
         Sends a key of its own if none is given, so that a broken connection is safe to repeat, unless the
         service is one that does not know such keys: then the error says that the outcome is unknown.
         """
-        repeatable = self.knows("POST", "/jobs", _KEY_HEADER)
+        repeatable = self.supports("POST", "/jobs", _KEY_HEADER)
         return self._submit("jobs", as_json(body), idempotency_key, repeatable=repeatable)
 
     def resubmit(
@@ -58,7 +65,7 @@ class JobCalls(Calls):
         body = given(
             failed=failed,
             memory=memory,
-            runtime=None if runtime is None else formatting.iso_duration(runtime),
+            runtime=None if runtime is None else formatting.format_iso_duration(runtime),
             output_dir=output_dir,
         )
         path = f"jobs/{in_path(job_id)}/resubmit"
@@ -91,7 +98,7 @@ class JobCalls(Calls):
                 read_seconds=SLOW_READ_SECONDS,
             )
         except CTSRequestError as e:
-            if not lacks_path(e):
+            if not is_unsupported(e):
                 raise
             raise CTSRequestError(
                 f"The service at {self._transport.url} cannot check a job without running it; nothing was submitted",

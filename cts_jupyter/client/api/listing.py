@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
-from cts_jupyter.client.api.base import Calls, given
+from cts_jupyter.client.api.base import Endpoints, given
 from cts_jupyter.client.models import JobCount, JobPage, JobPreview
 
 
 class JobFilters(TypedDict, total=False):
     """Which jobs to list, and how; times must have a time zone, and are of the last update.
 
-    A service that is older than this client ignores what it does not know: ask :meth:`Calls.knows`.
+    A service that is older than this client ignores what it does not know: ask :meth:`Endpoints.supports`.
     """
 
     cluster: str | None
@@ -44,7 +44,7 @@ class OwnFilters(JobFilters, total=False):
     """Only those that ended since one last looked."""
 
 
-class ListingCalls(Calls):
+class ListingEndpoints(Endpoints):
     """About many of one's own jobs at once."""
 
     def job_page(self, **filters: Unpack[OwnFilters]) -> JobPage:

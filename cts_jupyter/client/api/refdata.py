@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cts_jupyter.client.api.base import Calls, given, in_path
-from cts_jupyter.client.models import Answer, Transition
+from cts_jupyter.client.api.base import Endpoints, given, in_path
+from cts_jupyter.client.models import Response, Transition
 
 
-class RefdataStatus(Answer):
+class RefdataStatus(Response):
     """How far reference data is at a site."""
 
     cluster: str
@@ -17,7 +17,7 @@ class RefdataStatus(Answer):
     error: str | None = None
 
 
-class Refdata(Answer):
+class Refdata(Response):
     """Reference data, and how far it is at each site that it was registered for."""
 
     id: str
@@ -44,7 +44,7 @@ class AdminRefdata(Refdata):
     statuses: list[AdminRefdataStatus]  # type: ignore[assignment]  # a list of a narrower model
 
 
-class RefdataCalls(Calls):
+class RefdataEndpoints(Endpoints):
     """About reference data; those that change something are for admins."""
 
     def refdata(self) -> list[Refdata]:
@@ -72,7 +72,7 @@ class RefdataCalls(Calls):
         return Refdata.model_validate(answer)
 
 
-class AdminRefdataCalls(Calls):
+class AdminRefdataEndpoints(Endpoints):
     """What else admins may do with reference data."""
 
     def refdata(self, refdata_id: str) -> AdminRefdata:

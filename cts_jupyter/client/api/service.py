@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cts_jupyter.client.api.base import Calls, given, in_path
+from cts_jupyter.client.api.base import Endpoints, given, in_path
 from cts_jupyter.client.models import Health, Image, Readiness, Root, Site, WhoAmI
 
 
-class ServiceCalls(Calls):
+class ServiceEndpoints(Endpoints):
     """What is not about jobs and files."""
 
     def root(self) -> Root:

@@ -88,7 +88,7 @@ class CardData:
     @property
     def state_words(self) -> str:
         """The state for people."""
-        return formatting.say_job(self.state, self.counts)
+        return formatting.format_job_state(self.state, self.counts)
 
     @property
     def short_id(self) -> str:
@@ -117,8 +117,8 @@ def say_request(card: CardData) -> str:
     where = "" if card.outputs else f"; outputs into {card.output_dir}"
     return (
         f"{formatting.plural(card.input_files, 'file')} in {formatting.plural(card.containers, 'container')}, each with "
-        f"{formatting.plural(card.cpus, 'cpu')}, {formatting.say_size(card.memory)} and up to "
-        f"{formatting.say_duration(card.runtime)}, at {card.cluster}{where}"
+        f"{formatting.plural(card.cpus, 'cpu')}, {formatting.format_size(card.memory)} and up to "
+        f"{formatting.format_duration(card.runtime)}, at {card.cluster}{where}"
     )
 
 
@@ -126,9 +126,9 @@ def say_usage(card: CardData) -> str:
     """What was used, as far as it is known."""
     used = []
     if card.max_memory:
-        used.append(f"{formatting.say_size(card.max_memory)} of memory at most")
+        used.append(f"{formatting.format_size(card.max_memory)} of memory at most")
     if card.cpu_hours is not None:
-        used.append(f"{formatting.say_duration(timedelta(hours=card.cpu_hours))} of cpu time")
+        used.append(f"{formatting.format_duration(timedelta(hours=card.cpu_hours))} of cpu time")
     return f"Used {' and '.join(used)}" if used else ""
 
 
@@ -162,7 +162,7 @@ def _relative(path: str, folder: str) -> str:
 
 def card_text(card: CardData) -> str:
     """The card for a terminal."""
-    took = formatting.say_duration(card.elapsed)
+    took = formatting.format_duration(card.elapsed)
     lines = [
         f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
         f"  {card.user} at {card.service}; {say_request(card)}",
@@ -209,8 +209,8 @@ def _outputs_html(card: CardData) -> str:
 def _timeline_html(card: CardData) -> str:
     start = card.transitions[0][1]
     items = "".join(
-        f"<li>{html.escape(formatting.say_state(state))}: {formatting.say_time(time)} "
-        f"(+{formatting.say_duration(time - start)})</li>"
+        f"<li>{html.escape(formatting.format_state(state))}: {formatting.format_time(time)} "
+        f"(+{formatting.format_duration(time - start)})</li>"
         for state, time in card.transitions
     )
     return f"<details><summary>Timeline</summary><ol>{items}</ol></details>"
@@ -220,7 +220,7 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     """The snapshot. ``is_live`` says that the page's own server may know the job."""
     state = html.escape(card.state_words)
     image = html.escape(card.image)
-    took = formatting.say_duration(card.elapsed)
+    took = formatting.format_duration(card.elapsed)
     parts = [
         f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {took}</p>',
         _fact(f"Job {card.short_id} of {card.user} at {card.service}"),

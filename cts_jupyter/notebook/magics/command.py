@@ -87,9 +87,9 @@ def variable_name(text: str) -> str:
 
 
 def duration(text: str) -> timedelta:
-    """A length of time, see :func:`cts_jupyter.formatting.read_duration`."""
+    """A length of time, see :func:`cts_jupyter.formatting.parse_duration`."""
     try:
-        return formatting.read_duration(text)
+        return formatting.parse_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 

@@ -11,7 +11,7 @@ from cts_jupyter import formatting
 from cts_jupyter.client.logs import STREAMS, LogText, follow_log, read_log
 from cts_jupyter.client.lookups import find_containers, has_failed
 from cts_jupyter.client.models import JobCount
-from cts_jupyter.client.search import Wanted, find_jobs
+from cts_jupyter.client.search import JobQuery, find_jobs
 from cts_jupyter.notebook.columns import count_table
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.last_seen import find_new
@@ -72,13 +72,13 @@ def _labels(job: Job) -> str:
 
 _COLUMNS: Sequence[Column[Job]] = [
     Column("job", lambda j: formatting.short_id(j.id), lambda j: j.id),
-    Column("state", lambda j: formatting.say_state(j.summary.state), lambda j: j.summary.state),
+    Column("state", lambda j: formatting.format_state(j.summary.state), lambda j: j.summary.state),
     Column("image", lambda j: j.summary.job_input.image),
     Column("containers", lambda j: str(j.summary.job_input.num_containers),
            lambda j: j.summary.job_input.num_containers, is_number=True),
-    Column("submitted", lambda j: formatting.say_time(j.summary.transition_times[0].time),
+    Column("submitted", lambda j: formatting.format_time(j.summary.transition_times[0].time),
            lambda j: j.summary.transition_times[0].time),
-    Column("took", lambda j: formatting.say_seconds(_took(j)), _took, is_number=True),
+    Column("took", lambda j: formatting.format_seconds(_took(j)), _took, is_number=True),
     Column("outputs in", lambda j: j.summary.job_input.output_dir),
     Column("labels", _labels, lambda j: dict(j.summary.labels)),
     Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),
@@ -92,11 +92,11 @@ def _since(age: timedelta | None) -> datetime | None:
         raise MagicError("--since goes back further than any job") from None
 
 
-def _wanted(options: argparse.Namespace) -> Wanted:
-    return Wanted(
+def _wanted(options: argparse.Namespace) -> JobQuery:
+    return JobQuery(
         text=options.text,
         image=options.image,
-        states=formatting.states_named(options.state) if options.state else None,
+        states=formatting.states_by_name(options.state) if options.state else None,
         labels=dict(options.label or ()),
         since=_since(options.since),
         by_creation=options.sort == _CREATED,
@@ -118,10 +118,10 @@ def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job] | Table
     return Table(_COLUMNS, jobs, empty=empty, notes=found.notes)
 
 
-def _counts(context: Context, wanted: Wanted) -> Table[JobCount]:
-    if wanted != Wanted():
+def _counts(context: Context, wanted: JobQuery) -> Table[JobCount]:
+    if wanted != JobQuery():
         raise MagicError("--counts counts all your jobs: leave out everything else")
-    if not context.client.knows("GET", "/jobs/counts"):
+    if not context.client.supports("GET", "/jobs/counts"):
         raise MagicError(
             f"The service at {context.session.where} does not count jobs: %cts ls --state S lists them"
         )
@@ -166,7 +166,7 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
     bad = [job for job in jobs if job.state != JobState.COMPLETE]
     if bad:
         named = "; ".join(
-            f"job {formatting.short_id(job.id)}: {formatting.say_state(job.state).lower()}"
+            f"job {formatting.short_id(job.id)}: {formatting.format_state(job.state).lower()}"
             for job in bad
         )
         raise MagicError(

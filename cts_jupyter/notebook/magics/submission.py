@@ -101,7 +101,7 @@ def draft_from_options(
     except ArgumentsError as e:
         raise MagicError(f"{e}") from None
     if "runtime" in body:
-        body["runtime"] = formatting.iso_duration(body["runtime"])
+        body["runtime"] = formatting.format_iso_duration(body["runtime"])
     if options.label:
         body["labels"] = dict(options.label)
     if files:
@@ -126,10 +126,10 @@ def draft_from_yaml(tree: Mapping[str, Any]) -> Draft:
 
 def _yaml_runtime(value: object) -> object:
     try:
-        read = formatting.read_duration(str(value)) if isinstance(value, str) else value
+        read = formatting.parse_duration(str(value)) if isinstance(value, str) else value
     except ValueError as e:
         raise MagicError(f"runtime: {e}") from None
-    return formatting.iso_duration(read) if isinstance(read, timedelta) else read
+    return formatting.format_iso_duration(read) if isinstance(read, timedelta) else read
 
 
 def _yaml_params(params: object, notes: list[str]) -> object:

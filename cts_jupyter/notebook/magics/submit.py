@@ -11,7 +11,7 @@ from typing import Any
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.models import CheckResult, JobPreview, PlannedContainer
-from cts_jupyter.client.resubmit import Changes, is_empty, resubmit
+from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
@@ -115,7 +115,7 @@ class CheckReport:
         files = formatting.plural(result.input_file_count, "file")
         lines = [
             "This job can be submitted.",
-            f"{files} ({formatting.say_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            f"{files} ({formatting.format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
             f"At most {result.cpu_hours:.3g} CPU hours",
             f"Image: {result.image.name}@{result.image.digest}",
         ]
@@ -159,7 +159,9 @@ def _require(context: Context, body: dict[str, Any]) -> None:
     missing = [key for key in _REQUIRED if not body.get(key)]
     if not missing:
         return
-    named = formatting.listed([_REQUIRED[key] if context.cell is None else key for key in missing])
+    named = formatting.join_names(
+        [_REQUIRED[key] if context.cell is None else key for key in missing]
+    )
     verb = "is" if len(missing) == 1 else "are"
     hint = "see %cts help submit"
     if isinstance(body.get("image"), str) and set(missing) <= {"memory", "runtime"}:
@@ -174,13 +176,15 @@ def _suggestion(context: Context, image: str) -> str | None:
     if last is None:
         return None
     asked = (
-        f"--memory {formatting.say_size(last.job_input.memory).replace(' ', '')} "
-        f"--runtime {formatting.brief_duration(last.job_input.runtime)}"
+        f"--memory {formatting.format_size(last.job_input.memory).replace(' ', '')} "
+        f"--runtime {formatting.format_brief_duration(last.job_input.runtime)}"
     )
-    used = f", and used {formatting.say_size(last.max_memory)} at most" if last.max_memory else ""
+    used = (
+        f", and used {formatting.format_size(last.max_memory)} at most" if last.max_memory else ""
+    )
     return (
         f"your last complete job with this image, {formatting.short_id(last.id)}, had {asked}, took "
-        f"{formatting.say_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
+        f"{formatting.format_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
     )
 
 
@@ -238,7 +242,7 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     if options.output_dir and not options.overwrite:
         _check_output_folder(context, options.output_dir)
-    changes = Changes(
+    changes = Overrides(
         only_failed=options.failed,
         memory=options.memory,
         runtime=options.runtime,

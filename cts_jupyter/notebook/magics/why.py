@@ -50,10 +50,10 @@ def _lines(
     short = formatting.short_id(details.id)
     since = details.transition_times[-1].time
     counts = count_states(session.client, details, containers)
-    state = formatting.say_job(details.state, counts)
+    state = formatting.format_job_state(details.state, counts)
     yield (
-        f"Job {short} ({details.job_input.image}) is: {state}, since {formatting.say_time(since)} "
-        f"({formatting.say_duration(datetime.now(UTC) - since)} ago)."
+        f"Job {short} ({details.job_input.image}) is: {state}, since {formatting.format_time(since)} "
+        f"({formatting.format_duration(datetime.now(UTC) - since)} ago)."
     )
     if details.parent_id is not None:
         yield (
@@ -61,7 +61,7 @@ def _lines(
             "shows the outputs of both as those of one job."
         )
     meaning = _MEANING.get(details.state)
-    if meaning and state == formatting.say_state(details.state):
+    if meaning and state == formatting.format_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)
     if not formatting.has_ended(details.state):
         yield f"{say_progress(counts, details.job_input.num_containers)}."

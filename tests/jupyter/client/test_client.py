@@ -263,7 +263,7 @@ async def test_submission_survives_a_broken_connection(
     shaky: CTSClient, cutter: Cutter, server: Server
 ) -> None:
     await server.prepare("a", "b")
-    assert await call(shaky.knows, "POST", "/jobs", "Idempotency-Key")
+    assert await call(shaky.supports, "POST", "/jobs", "Idempotency-Key")
     cutter.cut_all()
     # The job is stored, and the answer is lost.
     cutter.cuts = [30]
@@ -482,13 +482,13 @@ def test_a_service_that_is_away_is_not_taken_for_an_old_one() -> None:
     answers = {"GET /openapi.json": (503, away)}
     with service(answers) as (client, _):
         with pytest.raises(CTSRequestError, match="Away"):
-            client.knows("GET", "/jobs", "cursor")
+            client.supports("GET", "/jobs", "cursor")
         known = {"get": {"parameters": [{"name": "cursor"}]}}
         answers["GET /openapi.json"] = (200, {"paths": {"/jobs": known}})
-        assert client.knows("GET", "/jobs", "cursor")
-        assert client.knows("GET", "/jobs")
-        assert not client.knows("GET", "/jobs", "color")
-        assert not client.knows("GET", "/jobs/counts")
+        assert client.supports("GET", "/jobs", "cursor")
+        assert client.supports("GET", "/jobs")
+        assert not client.supports("GET", "/jobs", "color")
+        assert not client.supports("GET", "/jobs/counts")
 
 
 def test_labels_that_are_not_given_are_not_sent() -> None:

@@ -18,7 +18,7 @@ from cts_jupyter.notebook.magics.inputs import SourceKind, in_one_form, read_tsv
 from cts_jupyter.notebook.magics.magic import COMMANDS
 from cts_jupyter.notebook.magics.submission import Draft, draft_from_options, draft_from_yaml
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
-from cts_jupyter.notebook.serialize import SpellingError, as_line, as_python, as_yaml
+from cts_jupyter.notebook.serialize import SerializeError, as_line, as_python, as_yaml
 from tests.jupyter.notebook.test_placeholders import argument_lists, text
 
 pytestmark = pytest.mark.slow
@@ -177,7 +177,7 @@ def test_line_with_a_table_of_files(body):
 def test_line_alone(body):
     files = [{"file": file} if isinstance(file, str) else file for file in body["input_files"]]
     if any("data_id" in file for file in files):
-        with pytest.raises(SpellingError, match="as_yaml"):
+        with pytest.raises(SerializeError, match="as_yaml"):
             as_line(body)
         return
     # A line names files by their paths; their checksums are looked up again.
@@ -186,5 +186,5 @@ def test_line_alone(body):
 
 
 def test_a_folder_as_an_input_needs_a_table():
-    with pytest.raises(SpellingError):
+    with pytest.raises(SerializeError):
         as_line({"image": "a", "params": {}, "input_files": ["data/x/"], "output_dir": "data/o"})

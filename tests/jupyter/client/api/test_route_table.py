@@ -25,8 +25,8 @@ from cts_core.model.event import JobProgress
 from cts_core.model.job import Submission
 from cts_core.states import JobState
 from cts_jupyter.client import CTSClient
-from cts_jupyter.client.api.admin import AdminCalls
-from cts_jupyter.client.api.base import Calls
+from cts_jupyter.client.api.admin import AdminEndpoints
+from cts_jupyter.client.api.base import Endpoints
 from cts_jupyter.server.http.openapi import describe
 from cts_jupyter.server.http.parse import read_parameters, read_request
 from cts_jupyter.server.http.route import Route, find_route
@@ -162,9 +162,9 @@ def methods() -> list[str]:
     """The names of all methods that ask the service; those for admins begin with ``admin.``."""
     own, admins = (
         {name for name, _ in inspect.getmembers(calls, inspect.isfunction)}
-        for calls in (CTSClient, AdminCalls)
+        for calls in (CTSClient, AdminEndpoints)
     )
-    names = [*own - NO_CALL, *(f"admin.{name}" for name in admins - set(dir(Calls)))]
+    names = [*own - NO_CALL, *(f"admin.{name}" for name in admins - set(dir(Endpoints)))]
     return sorted(name for name in names if not name.startswith("_"))
 
 

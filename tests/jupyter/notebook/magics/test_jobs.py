@@ -57,14 +57,14 @@ def test_what_is_found_page_by_page_is_the_same(shell, submit, place, service, m
     assert [job.id for job in shell(f"%cts ls {place}")] == ids
     assert [job.id for job in shell(f"%cts ls {place} --state done --image TOOL")] == ids
     with service.client() as client:
-        found = search.find_jobs(client, search.Wanted(text=place), limit=2)
+        found = search.find_jobs(client, search.JobQuery(text=place), limit=2)
         assert [job.id for job in found.jobs] == ids[:2]
         assert found.notes == [
             "Only the first 2 are shown; --since, --state or a text narrows them down"
         ]
-        assert search.find_jobs(client, search.Wanted(text=place), limit=3).notes == []
+        assert search.find_jobs(client, search.JobQuery(text=place), limit=3).notes == []
         monkeypatch.setattr(search, "_LOOKED_AT", 2)
-        found = search.find_jobs(client, search.Wanted(text=place, image="TOOL"))
+        found = search.find_jobs(client, search.JobQuery(text=place, image="TOOL"))
         assert [job.id for job in found.jobs] == ids[:2]
         assert found.notes == [
             "Only 2 jobs were looked at; --since, --state or a text narrows them down"
