@@ -1,4 +1,4 @@
-"""Questions to other services over HTTP, whose answers are bounded in time and size, and read whole."""
+"""An HTTP client for other services. Responses are read whole, and bounded in time and size."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping
 
 import httpx
 
-MAX_ANSWER = 1 << 20
-"""Bytes of an answer."""
+MAX_RESPONSE_BYTES = 1 << 20
+"""Bytes of one response's body."""
 
 
-class NoAnswerError(Exception):
-    """There was none, or more of it than there may be; the text says why, without what was sent."""
+class NoResponseError(Exception):
+    """No response, or too long a one. The message says why, and never holds what was sent."""
 
 
 class HttpClient:
-    """A few connections to one service."""
+    """A small pool of connections to one service."""
 
     def __init__(self, *, timeout: float, connections: int) -> None:
-        """``timeout``: seconds until a question is given up, its wait for one of the connections included."""
+        """``timeout`` is in seconds for one request, including its wait for one of the ``connections``."""
         self._timeout = timeout
         self._http = httpx.AsyncClient(
             timeout=timeout,
             limits=httpx.Limits(max_connections=connections),
-            # A compressed answer would have no bound.
+            # A compressed response could grow beyond every bound.
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )
 
@@ -41,21 +41,21 @@ class HttpClient:
         query: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> tuple[int, bytes]:
-        """The answer's status and content. Raises NoAnswerError."""
+        """Send a request and return the response's status and content. Raises NoResponseError."""
         body = b""
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 self._http.stream(
                     method, url, headers=headers, params=query, content=content
-                ) as answer,
+                ) as response,
             ):
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > MAX_ANSWER:
-                        raise NoAnswerError("its answer is too long")
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_RESPONSE_BYTES:
+                        raise NoResponseError("its answer is too long")
         except TimeoutError:
-            raise NoAnswerError(f"it did not answer within {self._timeout:g} s") from None
+            raise NoResponseError(f"it did not answer within {self._timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise NoAnswerError(f"{e}" or type(e).__name__) from None
-        return answer.status_code, body
+            raise NoResponseError(f"{e}" or type(e).__name__) from None
+        return response.status_code, body

@@ -1,6 +1,6 @@
-"""Another service of CTS's kind, asked over its REST API (contract, facts §1 and §5).
+"""A client of another service whose REST API follows CTS's conventions (contract, facts §1 and §5).
 
-The token is shown only to a service that has said its name. Neither it nor an answer is logged.
+The token is sent only after the service has identified itself. Neither the token nor a response is logged.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from cts_core.errors import UnavailableError
-from cts_core.http_client import HttpClient, NoAnswerError
+from cts_core.http_client import HttpClient, NoResponseError
 
 MAX_CONNECTIONS = 4
-"""Questions under way at once; others wait, within their timeout."""
+"""Requests in flight at once; others wait, within their timeout."""
 _TOKEN_REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class RefusedError(Exception):
-    """It refuses what was asked, and will again; ``appcode`` says why, as the contract numbers it."""
+    """The service refuses a request, and would refuse it again; ``appcode`` is the contract's number for the reason."""
 
     def __init__(self, appcode: int, message: str) -> None:
         super().__init__(message)
@@ -41,18 +41,18 @@ class _Envelope(BaseModel):
     error: _Error
 
 
-class Peer:
-    """A client. Its methods raise UnavailableError when it is away, is another service, or refuses our token."""
+class ServiceClient:
+    """A client of one service. Methods raise UnavailableError if the service is down, is not the expected one, or refuses the token."""
 
     def __init__(
         self, setting: str, url: str, token: SecretStr, *, service_name: str, timeout: float
     ) -> None:
-        """``setting``: what names it in messages; ``timeout``: seconds until a question is given up."""
+        """``setting`` is the setting that messages name; ``timeout`` is in seconds for one request."""
         self._name = f"{service_name} at {url} ({setting})"
         self._service_name = service_name
         self._url = url
         self._token = token
-        self._is_known = False
+        self._is_verified = False
         self._http = HttpClient(timeout=timeout, connections=MAX_CONNECTIONS)
 
     async def close(self) -> None:
@@ -60,8 +60,8 @@ class Peer:
         await self._http.close()
 
     async def check(self) -> None:
-        """Ask who it is."""
-        self._is_known = False
+        """Read the service's root and verify its name."""
+        self._is_verified = False
         status, body = await self._send("GET", "/", {}, None)
         try:
             name = _Root.model_validate_json(body).service_name
@@ -71,16 +71,16 @@ class Peer:
             ) from None
         if name != self._service_name:
             raise self._unavailable(f"its root says that it is {name!r}")
-        self._is_known = True
+        self._is_verified = True
 
-    async def ask(
+    async def request(
         self,
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """The content of its answer. Raises RefusedError."""
-        if not self._is_known:
+        """Send a request and return the response's content; verify the service first. Raises RefusedError."""
+        if not self._is_verified:
             await self.check()
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         status, content = await self._send(method, path, headers, body)
@@ -107,9 +107,9 @@ class Peer:
             return await self._http.send(
                 method, f"{self._url}{path}", headers=headers, content=content
             )
-        except NoAnswerError as e:
+        except NoResponseError as e:
             raise self._unavailable(str(e)) from None
 
     def _unavailable(self, reason: str) -> UnavailableError:
-        self._is_known = False
+        self._is_verified = False
         return UnavailableError(f"{self._name} cannot be used: {reason}")

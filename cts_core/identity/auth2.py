@@ -19,7 +19,7 @@ from cts_core.errors import (
     InvalidUserError,
     UnavailableError,
 )
-from cts_core.http_client import HttpClient, NoAnswerError
+from cts_core.http_client import HttpClient, NoResponseError
 
 MAX_CONNECTIONS = 20
 """Questions under way at once; others wait, within their timeout."""
@@ -123,7 +123,7 @@ class Auth2:
                 headers={"Authorization": token} if token else None,
                 query=query,
             )
-        except NoAnswerError as e:
+        except NoResponseError as e:
             raise _unavailable(str(e)) from None
 
 

@@ -21,7 +21,7 @@ from cts_core.model.job import S3Path
 from cts_core.model.refdata import ENDED, ReferenceDataState
 from cts_core.model.service import SERVICE_NAME
 from cts_core.model.site import SiteName
-from cts_core.service_client import Peer, RefusedError
+from cts_core.service_client import RefusedError, ServiceClient
 
 CLUSTER = SiteName.KBASE
 """The site that is staged for."""
@@ -57,7 +57,7 @@ class TaskService:
     """A client. Its methods raise NoSuchRefdataError and UnavailableError."""
 
     def __init__(self, settings: RefdataSettings) -> None:
-        self._peer = Peer(
+        self._client = ServiceClient(
             "refdata.cts_url",
             settings.cts_url,
             settings.cts_token,
@@ -67,11 +67,11 @@ class TaskService:
 
     async def check(self) -> None:
         """Ask who it is."""
-        await self._peer.check()
+        await self._client.check()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._peer.close()
+        await self._client.close()
 
     async def find(self, refdata_id: str) -> WantedRefdata:
         """What is to be staged."""
@@ -96,7 +96,7 @@ class TaskService:
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         try:
-            return await self._peer.ask(method, path, body)
+            return await self._client.request(method, path, body)
         except RefusedError as e:
             if e.appcode in _REFUSALS:
                 raise _REFUSALS[e.appcode](str(e)) from None

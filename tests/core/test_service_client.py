@@ -1,4 +1,4 @@
-"""Another service over HTTP: what its answers mean, and who sees the token."""
+"""The client of another service: what responses mean, and which service receives the token."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pydantic import SecretStr
 
 from cts_core import http_client
 from cts_core.errors import UnavailableError
-from cts_core.service_client import Peer, RefusedError
+from cts_core.service_client import RefusedError, ServiceClient
 
 NAME = "CDM Task Service"
 ROOT = (200, json.dumps({"service_name": NAME, "version": "1"}).encode())
 
 
-class Other:
-    """Answers what a test wants, and keeps what it was asked: method, path, token, body."""
+class StubService:
+    """Sends the responses that a test sets, and records requests: method, path, token, body."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {"/cts/": ROOT}
-        self.asked: list[tuple[str, str, str | None, bytes]] = []
-        ours = self
+        self.responses: dict[str, tuple[int, bytes]] = {"/cts/": ROOT}
+        self.requests: list[tuple[str, str, str | None, bytes]] = []
+        stub = self
 
         class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
+            def _respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 token = self.headers.get("Authorization")
-                ours.asked.append((self.command, self.path, token, body))
-                status, content = ours.answers[self.path]
+                stub.requests.append((self.command, self.path, token, body))
+                status, content = stub.responses[self.path]
                 self.send_response(status)
                 if status == 302:
                     self.send_header("Location", "/cts/elsewhere")
@@ -40,16 +40,16 @@ class Other:
                 self.wfile.write(content)
 
             def do_GET(self) -> None:
-                self._answer()
+                self._respond()
 
             def do_POST(self) -> None:
-                self._answer()
+                self._respond()
 
             def do_PUT(self) -> None:
-                self._answer()
+                self._respond()
 
             def log_message(self, *args: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -59,7 +59,7 @@ class Other:
         return f"http://127.0.0.1:{self.server.server_port}/cts"
 
     def refuse(self, status: int, **error: Any) -> None:
-        self.answers["/cts/x"] = (status, json.dumps({"error": error}).encode())
+        self.responses["/cts/x"] = (status, json.dumps({"error": error}).encode())
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -67,24 +67,28 @@ class Other:
 
 
 @pytest.fixture
-def other() -> Iterator[Other]:
-    made = Other()
-    yield made
-    made.stop()
+def service() -> Iterator[StubService]:
+    service = StubService()
+    yield service
+    service.stop()
 
 
 @pytest.fixture
-async def peer(other: Other) -> AsyncIterator[Peer]:
-    made = Peer("x.url", other.url, SecretStr("the-token"), service_name=NAME, timeout=20)
-    yield made
-    await made.close()
+async def client(service: StubService) -> AsyncIterator[ServiceClient]:
+    client = ServiceClient(
+        "x.url", service.url, SecretStr("the-token"), service_name=NAME, timeout=20
+    )
+    yield client
+    await client.close()
 
 
-async def test_it_is_asked_who_it_is_before_the_token_is_shown(other: Other, peer: Peer):
-    other.answers["/cts/x"] = (204, b"")
-    assert await peer.ask("PUT", "/x", {"a": 1}) == b""
-    assert await peer.ask("GET", "/x") == b""
-    assert other.asked == [
+async def test_verifies_the_service_before_it_sends_the_token(
+    service: StubService, client: ServiceClient
+):
+    service.responses["/cts/x"] = (204, b"")
+    assert await client.request("PUT", "/x", {"a": 1}) == b""
+    assert await client.request("GET", "/x") == b""
+    assert service.requests == [
         ("GET", "/cts/", None, b""),
         ("PUT", "/cts/x", "Bearer the-token", b'{"a": 1}'),
         ("GET", "/cts/x", "Bearer the-token", b""),
@@ -92,7 +96,7 @@ async def test_it_is_asked_who_it_is_before_the_token_is_shown(other: Other, pee
 
 
 @pytest.mark.parametrize(
-    ("answer", "match"),
+    ("response", "match"),
     [
         ((200, b'{"service_name": "Else"}'), "its root says that it is 'Else'"),
         ((200, b"<html>"), "does not say who it is"),
@@ -100,17 +104,17 @@ async def test_it_is_asked_who_it_is_before_the_token_is_shown(other: Other, pee
         ((302, b""), "status 302"),
     ],
 )
-async def test_another_service_is_shown_nothing(
-    other: Other, peer: Peer, answer: tuple[int, bytes], match: str
+async def test_sends_no_token_to_another_service(
+    service: StubService, client: ServiceClient, response: tuple[int, bytes], match: str
 ):
-    other.answers["/cts/"] = answer
+    service.responses["/cts/"] = response
     with pytest.raises(UnavailableError, match=match) as raised:
-        await peer.ask("POST", "/x")
+        await client.request("POST", "/x")
     assert "x.url" in str(raised.value)
-    assert [path for _, path, _, _ in other.asked] == ["/cts/"]
-    # It may be the right one by now.
-    other.answers |= {"/cts/": ROOT, "/cts/x": (200, b"y")}
-    assert await peer.ask("POST", "/x") == b"y"
+    assert [path for _, path, _, _ in service.requests] == ["/cts/"]
+    # The right one may run there by now.
+    service.responses |= {"/cts/": ROOT, "/cts/x": (200, b"y")}
+    assert await client.request("POST", "/x") == b"y"
 
 
 @pytest.mark.parametrize(
@@ -123,34 +127,39 @@ async def test_another_service_is_shown_nothing(
         (405, {"message": "no"}, "status 405"),
     ],
 )
-async def test_what_may_be_mended_is_no_refusal(
-    other: Other, peer: Peer, status: int, error: dict[str, Any], match: str
+async def test_errors_that_may_be_temporary_are_unavailable(
+    service: StubService, client: ServiceClient, status: int, error: dict[str, Any], match: str
 ):
-    other.refuse(status, **error)
+    service.refuse(status, **error)
     with pytest.raises(UnavailableError, match=match) as raised:
-        await peer.ask("POST", "/x")
+        await client.request("POST", "/x")
     assert "the-token" not in str(raised.value)
 
 
-async def test_refusals_keep_their_code(other: Other, peer: Peer):
-    other.refuse(404, appcode=40060, message="no such thing", more=1)
+async def test_refused_requests_keep_their_appcode(service: StubService, client: ServiceClient):
+    service.refuse(404, appcode=40060, message="no such thing", more=1)
     with pytest.raises(RefusedError, match="no such thing") as raised:
-        await peer.ask("POST", "/x")
+        await client.request("POST", "/x")
     assert raised.value.appcode == 40060
 
 
-@pytest.mark.parametrize("answer", [(404, b"<html>nginx"), (200, b"x" * 2000)])
-async def test_what_is_no_answer(
-    other: Other, peer: Peer, answer: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("response", [(404, b"<html>nginx"), (200, b"x" * 2000)])
+async def test_unreadable_responses_are_unavailable(
+    service: StubService,
+    client: ServiceClient,
+    response: tuple[int, bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(http_client, "MAX_ANSWER", 1000)
-    other.answers["/cts/x"] = answer
+    monkeypatch.setattr(http_client, "MAX_RESPONSE_BYTES", 1000)
+    service.responses["/cts/x"] = response
     with pytest.raises(UnavailableError):
-        await peer.ask("GET", "/x")
+        await client.request("GET", "/x")
 
 
-async def test_nobody_is_there():
-    peer = Peer("x.url", "http://127.0.0.1:9/cts", SecretStr("t"), service_name=NAME, timeout=20)
+async def test_unreachable_service_is_unavailable():
+    client = ServiceClient(
+        "x.url", "http://127.0.0.1:9/cts", SecretStr("t"), service_name=NAME, timeout=20
+    )
     with pytest.raises(UnavailableError, match="cannot be used"):
-        await peer.check()
-    await peer.close()
+        await client.check()
+    await client.close()

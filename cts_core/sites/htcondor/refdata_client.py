@@ -21,7 +21,7 @@ from cts_core.model.refdata import (
 )
 from cts_core.model.service import REFDATA_SERVICE_NAME
 from cts_core.model.site import SiteName
-from cts_core.service_client import Peer, RefusedError
+from cts_core.service_client import RefusedError, ServiceClient
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class StagingService:
     """A client. Nothing that goes wrong on the way to it is an end."""
 
     def __init__(self, settings: RefdataSettings) -> None:
-        self._peer = Peer(
+        self._client = ServiceClient(
             "refdata.server_url",
             settings.server_url,
             settings.server_token,
@@ -48,7 +48,7 @@ class StagingService:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._peer.close()
+        await self._client.close()
 
     async def stage(self, refdata: AdminReferenceData) -> None:
         """Ask for it, if that is due: for what has begun only when the service does not know it.
@@ -62,7 +62,7 @@ class StagingService:
         has_begun = status is not None and status.state is not ReferenceDataState.CREATED
         try:
             if not has_begun or await self._is_unknown(refdata.id):
-                await self._peer.ask("POST", f"/refdata/{refdata.id}/{SiteName.KBASE.value}")
+                await self._client.request("POST", f"/refdata/{refdata.id}/{SiteName.KBASE.value}")
                 log.info("Reference data %s was asked for at the staging service", refdata.id)
         except UnavailableError as e:
             delay = self._backoff.fail(_SERVICE, str(e))
@@ -78,7 +78,7 @@ class StagingService:
     async def _is_unknown(self, refdata_id: str) -> bool:
         """Whether the service says so. One that tells admins alone, as the deployed one does, says nothing."""
         try:
-            answer = await self._peer.ask("GET", f"/refdata/{refdata_id}/")
+            answer = await self._client.request("GET", f"/refdata/{refdata_id}/")
             return StagedRefdata.model_validate_json(answer).status is StagingStatus.NONE
         except (UnavailableError, RefusedError, ValidationError):
             return False

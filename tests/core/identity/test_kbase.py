@@ -271,7 +271,7 @@ GARBAGE = [
     Answer(
         200,
         b'{"user": "ana", "cachefor": 1, "expires": 1, "customroles": []}'
-        + b" " * http_client.MAX_ANSWER,
+        + b" " * http_client.MAX_RESPONSE_BYTES,
     ),
 ]
 
