@@ -1,4 +1,4 @@
-"""What a line of the log belongs to, and the log as one JSON object a line."""
+"""Structured logging: ids that every log line of a context carries, and one JSON object a line."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-_about: ContextVar[dict[str, str]] = ContextVar("cts_about", default={})  # noqa: B039 - never changed in place
+_ids: ContextVar[dict[str, str]] = ContextVar("cts_log_context", default={})  # noqa: B039 - never mutated
 
 
 @contextlib.contextmanager
-def about(**ids: str) -> Iterator[None]:
-    """Everything logged inside belongs to these: ``request_id``, ``job_id``, ``trans_id``."""
-    token = _about.set({**_about.get(), **ids})
+def log_context(**ids: str) -> Iterator[None]:
+    """Add these ids to every line that is logged inside: ``request_id``, ``job_id``, ``trans_id``."""
+    token = _ids.set({**_ids.get(), **ids})
     try:
         yield
     finally:
-        _about.reset(token)
+        _ids.reset(token)
 
 
-def set_about(**ids: str) -> None:
-    """The same, for the rest of the current task."""
-    _about.set({**_about.get(), **ids})
+def bind_log_context(**ids: str) -> None:
+    """Add these ids to every line that the current task logs from now on."""
+    _ids.set({**_ids.get(), **ids})
 
 
 def one_line(text: str) -> str:
-    """What somebody sent, with its control characters escaped: it must not pass for further lines of the log."""
+    """Return text from outside with its control characters escaped, so that it cannot forge further log lines."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, what it is about, and the trace if any."""
+    """Formats a record as one line of JSON: time (UTC), level, logger, message, the context's ids, and any traceback."""
 
     def __init__(self, group: str) -> None:
-        """``group`` names the deployment; empty leaves it out."""
+        """``group`` names the deployment; an empty one is left out."""
         super().__init__()
         self._fixed = {"group": group} if group else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Return the record as one line."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             **self._fixed,
-            **_about.get(),
+            **_ids.get(),
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 
-def write_json(logger: logging.Logger, group: str) -> None:
-    """Have everything that this logger says, through whatever handlers it reaches, written as JSON."""
+def format_as_json(logger: logging.Logger, group: str) -> None:
+    """Set the JSON format on every handler that this logger's records reach."""
     current: logging.Logger | None = logger
     while current is not None:
         for handler in current.handlers:

@@ -32,7 +32,7 @@ from cts_core.errors import (
 )
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
-from cts_core.log_context import about
+from cts_core.log_context import log_context
 from cts_core.model.event import JobProgress
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore
@@ -322,7 +322,7 @@ class Advance:
 @contextlib.contextmanager
 def _alone(job: JobSummary) -> Iterator[None]:
     """Keep what goes wrong with one job from those after it. Raises UnavailableError, which is about them all."""
-    with about(job_id=job.id):
+    with log_context(job_id=job.id):
         try:
             yield
         except UnavailableError:

@@ -17,7 +17,7 @@ from datetime import datetime
 from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.events.publisher import EventPublisher
-from cts_core.log_context import about, set_about
+from cts_core.log_context import bind_log_context, log_context
 from cts_core.model.event import JobEvent
 from cts_core.records.store import RecordStore
 from cts_core.worker.failpoints import failpoint
@@ -164,7 +164,7 @@ class Outbox:
         return failing.again <= asyncio.get_running_loop().time()
 
     async def _send(self, event: JobEvent) -> None:
-        set_about(job_id=event.job_id, trans_id=event.trans_id)
+        bind_log_context(job_id=event.job_id, trans_id=event.trans_id)
         failpoint("acknowledge:before")
         async with asyncio.timeout(PUBLISH_SECONDS):
             await self._publisher.publish(event)
@@ -181,7 +181,7 @@ class Outbox:
         if error is None:
             self._failing.pop(event.job_id, None)
         else:
-            with about(job_id=event.job_id, trans_id=event.trans_id):
+            with log_context(job_id=event.job_id, trans_id=event.trans_id):
                 self._put_to_rest(event, error)
         self._wake.set()
 

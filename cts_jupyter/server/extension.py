@@ -22,7 +22,7 @@ from traitlets import Dict, Unicode
 from cts_core.config.load import check_platform, load_settings
 from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
-from cts_core.log_context import write_json
+from cts_core.log_context import format_as_json
 
 if TYPE_CHECKING:
     from cts_core.identity.identity import Identity
@@ -122,7 +122,7 @@ class CTSExtension(ExtensionApp):
         settings = self._cts_settings
         if settings is not None and settings.log_format == "json":
             for logger in (self.log, serverapp.log):
-                write_json(logger, settings.group)
+                format_as_json(logger, settings.group)
         if self._forwarder is not None and settings is not None:
             self._leave_file(serverapp, service=settings.remote.url)
             self.log.info(

@@ -14,7 +14,7 @@ from cts_core.config import host
 from cts_core.config.load import check_platform, load_settings
 from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
-from cts_core.log_context import write_json
+from cts_core.log_context import format_as_json
 from cts_core.version import VERSION
 from cts_jupyter.server.extension import CTSExtension, local_url
 
@@ -98,7 +98,7 @@ class HeadlessApp(ServerApp):
             self.log.critical("%s", e)
             self.exit(1)
         if settings.log_format == "json":
-            write_json(self.log, settings.group)
+            format_as_json(self.log, settings.group)
         self._uses_jupyters_login = settings.identity == "jupyter"
         self._make_room(settings.limits.all_streams)
         if settings.root_path:

@@ -1,4 +1,4 @@
-"""The log as JSON: each line says what it belongs to."""
+"""Structured logging: lines are JSON and carry their context's ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cts_core import log_context
+from cts_core.log_context import bind_log_context, format_as_json, log_context
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def lines() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(text)
     parent.addHandler(handler)
     parent.propagate = False
-    log_context.write_json(logging.getLogger("tests.logs.child"), "blue")
+    format_as_json(logging.getLogger("tests.logs.child"), "blue")
     yield text
     parent.removeHandler(handler)
 
@@ -29,10 +29,10 @@ def read(text: io.StringIO) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.getvalue().splitlines()]
 
 
-def test_a_line_is_one_object(lines: io.StringIO):
+def test_each_record_is_one_json_object(lines: io.StringIO):
     log = logging.getLogger("tests.logs.child")
     log.warning("two\nlines, %s", "é")
-    with log_context.about(job_id="j"), log_context.about(trans_id="t"):
+    with log_context(job_id="j"), log_context(trans_id="t"):
         log.error("inside")
     log.error("outside")
     try:
@@ -52,16 +52,16 @@ def test_a_line_is_one_object(lines: io.StringIO):
     assert "ValueError: invalid literal" in trace["trace"]
 
 
-async def test_tasks_do_not_mix(lines: io.StringIO):
+async def test_ids_stay_in_their_own_task(lines: io.StringIO):
     log = logging.getLogger("tests.logs.child")
 
     async def work(request: str) -> None:
-        log_context.set_about(request_id=request)
+        bind_log_context(request_id=request)
         await asyncio.sleep(0)
         log.warning(request)
 
     await asyncio.gather(*(work(str(n)) for n in range(5)))
     log.warning("none")
-    *told, last = read(lines)
-    assert all(line["request_id"] == line["message"] for line in told)
+    *bound, last = read(lines)
+    assert all(line["request_id"] == line["message"] for line in bound)
     assert "request_id" not in last

@@ -20,7 +20,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
-from cts_core.log_context import one_line, set_about
+from cts_core.log_context import bind_log_context, one_line
 from cts_jupyter.server.http.call import Upload
 from cts_jupyter.server.http.cors import cors_headers, is_preflight, preflight_headers
 from cts_jupyter.server.http.errors import error_body, error_headers, error_status
@@ -101,7 +101,7 @@ class BaseHandler(RequestHandler, ABC):
 
     async def prepare(self) -> None:
         """All that can be said before the body is there."""
-        set_about(request_id=self._request_id)
+        bind_log_context(request_id=self._request_id)
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
         if is_preflight(self.request.method, self.request.headers):
             return
