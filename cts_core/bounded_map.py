@@ -1,10 +1,10 @@
-"""A mapping of bounded size, for caches and for what is remembered of keys that come from outside."""
+"""A mapping and a set of bounded size, for caches and for what is remembered of keys that come from outside."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from typing_extensions import override
 
@@ -53,3 +53,23 @@ class BoundedMap(MutableMapping[K, V]):
     def touch(self, key: K) -> None:
         """Make the key the last one to be evicted. Raises KeyError."""
         self._entries.move_to_end(key)
+
+
+class BoundedSet(Generic[K]):
+    """Evicts the member that was added longest ago as soon as it holds more than ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self._members: BoundedMap[K, None] = BoundedMap(limit)
+
+    def __contains__(self, member: K) -> bool:
+        return member in self._members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, member: K) -> bool:
+        """Add a member and return whether it is new. One that is not keeps its age."""
+        if member in self._members:
+            return False
+        self._members[member] = None
+        return True

@@ -90,7 +90,7 @@ class Resubmissions:
                 accepted = await self._submissions.accept(user, fresh)
             # Another resubmission may have chosen it at the same moment.
             with suppress(FolderTakenError):
-                return await insert(accepted.into(folder), sole_folder=True)
+                return await insert(accepted.into(folder), exclusive_output_dir=True)
         raise IllegalParameterError(
             f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
             "belong"

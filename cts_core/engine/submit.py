@@ -127,11 +127,11 @@ class Submissions:
         idempotency: Idempotency | None,
         *,
         parent_id: str | None = None,
-        sole_folder: bool = False,
+        exclusive_output_dir: bool = False,
     ) -> str:
         """Store a job whose key stood for none yet, and return its id.
 
-        Raises, with ``sole_folder``, FolderTakenError, where another job has the output folder for itself.
+        Raises, with ``exclusive_output_dir``, FolderTakenError, where another job has the output folder for itself.
         """
         now = utc_now()
         job = JobRecord(
@@ -153,7 +153,7 @@ class Submissions:
             job,
             containers=accepted.job.num_containers,
             idempotency=idempotency,
-            sole_folder=sole_folder,
+            exclusive_output_dir=exclusive_output_dir,
         )
         if known and idempotency:
             return _same_job(known, idempotency)

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from cts_core.bounded_map import BoundedSet
 from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
-from cts_core.events.subscription import PAGE, RecentIds, Subscription, next_page
+from cts_core.events.subscription import PAGE, Subscription, next_page
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
 
@@ -52,7 +53,7 @@ class Hub:
         self._count = 0
         self._wanted = asyncio.Event()
         self._since = utc_now()
-        self._told = RecentIds(REMEMBERED)
+        self._published: BoundedSet[str] = BoundedSet(REMEMBERED)
         self._woken: dict[str, None] = {}
         self._has_woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,7 +84,7 @@ class Hub:
 
     def wake(self, job_id: str, trans_id: str) -> None:
         """Somebody says that this happened to a job: look at the store, and tell what is found there."""
-        if self._count and trans_id not in self._told and len(self._woken) < MAX_WOKEN:
+        if self._count and trans_id not in self._published and len(self._woken) < MAX_WOKEN:
             self._woken[job_id] = None
             self._has_woken.set()
 
@@ -93,7 +94,7 @@ class Hub:
             subscription.offer_progress(progress)
 
     def _tell(self, event: JobEvent) -> None:
-        if self._told.add(event.trans_id):
+        if self._published.add(event.trans_id):
             for subscription in self._subscriptions.get(event.user, ()):
                 subscription.offer(event)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Self
 
+from cts_core.bounded_map import BoundedSet
 from cts_core.errors import UnavailableError
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
@@ -27,26 +28,6 @@ PAGE = 500
 """Events that are read from the store at once."""
 RETRY_SECONDS = 2.0
 """Between tries to read from a store that cannot be reached."""
-
-
-class RecentIds:
-    """A set that forgets its oldest members beyond ``size``."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._ids: dict[str, None] = {}
-
-    def __contains__(self, id_: str) -> bool:
-        return id_ in self._ids
-
-    def add(self, id_: str) -> bool:
-        """Whether it was not in the set; from now on it is."""
-        if id_ in self._ids:
-            return False
-        self._ids[id_] = None
-        if len(self._ids) > self._size:
-            del self._ids[next(iter(self._ids))]
-        return True
 
 
 def next_page(since: datetime, page: list[JobEvent], limit: int) -> datetime | None:
@@ -76,7 +57,7 @@ class Subscription:
         self._live: deque[JobEvent] = deque()
         self._progress: dict[str, JobProgress] = {}
         self._dropped_since: datetime | None = None
-        self._had = RecentIds(REMEMBERED)
+        self._delivered: BoundedSet[str] = BoundedSet(REMEMBERED)
         self._ready = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -136,7 +117,7 @@ class Subscription:
         for queue in queues:
             while queue:
                 event = queue.popleft()
-                if self._had.add(event.trans_id):
+                if self._delivered.add(event.trans_id):
                     return event
         if self._progress and self._replay_from is None:
             return self._progress.pop(next(iter(self._progress)))

@@ -125,13 +125,13 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         *,
         containers: int,
         idempotency: Idempotency | None = None,
-        sole_folder: bool = False,
+        exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
         """Store a new job with its first transition and its containers, all or nothing.
 
         Containers are born with ``created`` and ``download_submitted`` at the job's creation time. Returns
         None when stored, or the user's job that already holds the key, in which case nothing is stored.
-        With ``sole_folder`` no other job that was stored so has its output folder: raises FolderTakenError.
+        with ``exclusive_output_dir`` no other job that was stored so has its output folder: raises FolderTakenError.
         """
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:

@@ -208,7 +208,7 @@ async def test_a_folder_is_given_to_one_job_alone(store, other):
     jobs = [make_job_record(output_dir="data/out-2/") for _ in range(20)]
     answers = await asyncio.gather(
         *(
-            each.insert_job(job, containers=2, sole_folder=True)
+            each.insert_job(job, containers=2, exclusive_output_dir=True)
             for each, job in zip([store, other] * 10, jobs, strict=True)
         ),
         return_exceptions=True,
@@ -224,14 +224,14 @@ async def test_a_folder_is_given_to_one_job_alone(store, other):
     await insert(store, output_dir="data/out-2/")
     for folder in ("data/out-3/", "data/out-2/a/"):
         job = make_job_record(output_dir=folder)
-        assert await store.insert_job(job, containers=1, sole_folder=True) is None
+        assert await store.insert_job(job, containers=1, exclusive_output_dir=True) is None
 
 
 async def test_a_job_that_is_told_twice_has_its_folder_already(store):
     key = Idempotency("key", "hash")
     first, again = (make_job_record(output_dir="data/out-2/") for _ in range(2))
     stored = [
-        await store.insert_job(job, containers=1, idempotency=key, sole_folder=True)
+        await store.insert_job(job, containers=1, idempotency=key, exclusive_output_dir=True)
         for job in (first, again)
     ]
     assert stored == [None, IdempotentJob(first.id, "hash")]

@@ -1,10 +1,10 @@
-"""The bounded map: what it evicts, and when."""
+"""The bounded map and the bounded set: what they evict, and when."""
 
 from __future__ import annotations
 
 import pytest
 
-from cts_core.bounded_map import BoundedMap
+from cts_core.bounded_map import BoundedMap, BoundedSet
 
 
 def test_evicts_what_was_set_longest_ago():
@@ -38,3 +38,17 @@ def test_bounds_the_sum_of_weights():
     assert len(entries) == 0
     entries["d"] = [1, 2, 3, 4]
     assert list(entries) == ["d"]
+
+
+def test_a_set_evicts_what_was_added_longest_ago():
+    ids: BoundedSet[str] = BoundedSet(2)
+    assert [ids.add(id_) for id_ in ("a", "b", "a", "c", "b", "a")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert len(ids) == 2
+    assert [id_ in ids for id_ in "abc"] == [True, True, False]

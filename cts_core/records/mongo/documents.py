@@ -93,7 +93,7 @@ def decode(document: RawBSONDocument) -> dict[str, Any]:
 
 
 def from_job(
-    job: JobRecord, idempotency: Idempotency | None, *, sole_folder: bool
+    job: JobRecord, idempotency: Idempotency | None, *, exclusive_output_dir: bool
 ) -> RawBSONDocument:
     """A new job. When its transitions are recorded is the server's to say."""
     ours: dict[str, Any] = {"ours": True}
@@ -103,7 +103,7 @@ def from_job(
         ours["parent_id"] = job.parent_id
     if idempotency:
         ours["idempotency"] = {"key": idempotency.key, "body_hash": idempotency.body_hash}
-    if sole_folder:
+    if exclusive_output_dir:
         ours["sole_folder"] = job.job_input.output_dir
     known, added = _split(job, JobOutcome, _OURS_OF_JOB)
     return encode(

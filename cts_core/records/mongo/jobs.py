@@ -17,19 +17,19 @@ from cts_core.records.mongo import containers, documents, forward_compat
 from cts_core.records.mongo.audit import change, check_job
 from cts_core.records.mongo.connection import Collections, too_large
 from cts_core.records.mongo.schema import (
+    BY_EXCLUSIVE_OUTPUT_DIR,
     BY_ID,
     BY_KEY,
     BY_PARENT,
-    BY_SOLE_FOLDER,
     BY_STATE,
     CREATED,
     ENDED,
+    EXCLUSIVE_OUTPUT_DIR,
     IS_FOREIGN,
     IS_LIVE,
     IS_OURS,
     KEY,
     PARENT,
-    SOLE_FOLDER,
     UNCLEANED,
     UNSENT_SINCE,
     UPDATED,
@@ -51,7 +51,7 @@ async def insert(
     count: int,
     idempotency: Idempotency | None,
     *,
-    sole_folder: bool,
+    exclusive_output_dir: bool,
 ) -> IdempotentJob | None:
     """Store a job with its transitions and containers, unless another one holds its key. Raises FolderTakenError.
 
@@ -62,7 +62,9 @@ async def insert(
         known = await find_idempotent(db, job.user, idempotency.key)
         if known:
             return known
-    document = await db.parse(lambda: documents.from_job(job, idempotency, sole_folder=sole_folder))
+    document = await db.parse(
+        lambda: documents.from_job(job, idempotency, exclusive_output_dir=exclusive_output_dir)
+    )
     if len(document.raw) > MAX_NEW_BYTES:
         raise too_large()
     await containers.insert(db, containers.born(job.id, count, job.transition_times[0].time))
@@ -87,7 +89,7 @@ async def insert(
         if known is not None and known.job_id != job.id:
             await containers.delete(db, job.id)
             return known
-        if sole_folder and await _is_folder_taken(db, job):
+        if exclusive_output_dir and await _is_folder_taken(db, job):
             await containers.delete(db, job.id)
             raise FolderTakenError(job.job_input.output_dir) from None
         raise
@@ -95,8 +97,8 @@ async def insert(
 
 
 async def _is_folder_taken(db: Collections, job: JobRecord) -> bool:
-    folder = {SOLE_FOLDER: job.job_input.output_dir}
-    found = await db.jobs.find_one(folder, {"id": 1}, hint=list(BY_SOLE_FOLDER))
+    folder = {EXCLUSIVE_OUTPUT_DIR: job.job_input.output_dir}
+    found = await db.jobs.find_one(folder, {"id": 1}, hint=list(BY_EXCLUSIVE_OUTPUT_DIR))
     return found is not None and found["id"] != job.id
 
 

@@ -25,7 +25,7 @@ UNSENT_SINCE = "_cts.unsent_since"
 """When the oldest unsent transition was recorded; absent when all are sent."""
 KEY = "_cts.idempotency.key"
 PARENT = "_cts.parent_id"
-SOLE_FOLDER = "_cts.sole_folder"
+EXCLUSIVE_OUTPUT_DIR = "_cts.sole_folder"
 """The output folder of a job that no other such job may have."""
 
 ENDED = [state.value for state in sorted(TERMINAL)]
@@ -49,7 +49,7 @@ BY_LABEL: Keys = (
     *_FILTERS,
 )
 BY_STATE: Keys = (("state", ASCENDING), ("user", ASCENDING), ("job_input.cluster", ASCENDING))
-BY_SOLE_FOLDER: Keys = ((SOLE_FOLDER, ASCENDING),)
+BY_EXCLUSIVE_OUTPUT_DIR: Keys = ((EXCLUSIVE_OUTPUT_DIR, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
 # These two hold only the few jobs that are still to be cleaned, or told of. Who names an index by its keys must name
 # one alone: the deployed service may have its own on the time of the update.
@@ -124,8 +124,8 @@ INDEXES = (
     Index(
         "jobs",
         "cts_sole_folder",
-        BY_SOLE_FOLDER,
-        {**_UNIQUE, "partialFilterExpression": {SOLE_FOLDER: {"$exists": True}}},
+        BY_EXCLUSIVE_OUTPUT_DIR,
+        {**_UNIQUE, "partialFilterExpression": {EXCLUSIVE_OUTPUT_DIR: {"$exists": True}}},
     ),
     Index("jobs", "cts_recorded", BY_RECORDING),
     Index("jobs", "cts_user_recorded", of_user(BY_RECORDING)),

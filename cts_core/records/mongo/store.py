@@ -44,12 +44,14 @@ class MongoStore(Connection):
         *,
         containers: int,
         idempotency: Idempotency | None = None,
-        sole_folder: bool = False,
+        exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
         """See the port."""
         failpoint("store:before")
         async with self.use() as db:
-            had = await jobs.insert(db, job, containers, idempotency, sole_folder=sole_folder)
+            had = await jobs.insert(
+                db, job, containers, idempotency, exclusive_output_dir=exclusive_output_dir
+            )
         failpoint("store:after")
         return had
 

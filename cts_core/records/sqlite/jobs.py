@@ -39,7 +39,7 @@ _OF_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
 RESUBMISSIONS = (
     f"{JOB} INDEXED BY resubmissions WHERE {_OF_PARENTS} ORDER BY created, rowid LIMIT ?"
 )
-FIND_FOLDER = "SELECT 1 FROM jobs WHERE sole_folder = ?"
+FIND_EXCLUSIVE_OUTPUT_DIR = "SELECT 1 FROM jobs WHERE sole_folder = ?"
 TRANSITIONS = """
 SELECT job_id, state, time, trans_id, notif_sent, recorded_at FROM transitions
 WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY seq
@@ -62,10 +62,10 @@ class NewJob:
     containers: int
 
     @classmethod
-    def of(cls, job: JobRecord, containers: int, *, sole_folder: bool = False) -> Self:
+    def of(cls, job: JobRecord, containers: int, *, exclusive_output_dir: bool = False) -> Self:
         """Write out a job."""
         columns = rows.job_columns(job)
-        if sole_folder:
+        if exclusive_output_dir:
             columns["sole_folder"] = job.job_input.output_dir
         return cls(job, columns, rows.files_text(job.job_input.input_files), containers)
 
@@ -81,7 +81,7 @@ def insert(
             return known
     columns = dict(new.columns)
     folder = columns.get("sole_folder")
-    if folder and db.execute(FIND_FOLDER, (folder,)).fetchone():
+    if folder and db.execute(FIND_EXCLUSIVE_OUTPUT_DIR, (folder,)).fetchone():
         raise FolderTakenError(job.job_input.output_dir)
     if idempotency:
         columns |= {"idempotency_key": idempotency.key, "body_hash": idempotency.body_hash}

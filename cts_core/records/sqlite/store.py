@@ -69,11 +69,13 @@ class SQLiteStore:
         *,
         containers: int,
         idempotency: Idempotency | None = None,
-        sole_folder: bool = False,
+        exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
         """See the port."""
         await self._run(self._connections.check_room)
-        new = await self._run(lambda: jobs.NewJob.of(job, containers, sole_folder=sole_folder))
+        new = await self._run(
+            lambda: jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
+        )
         failpoint("store:before")
         known = await self._write(lambda db: jobs.insert(db, new, idempotency))
         failpoint("store:after")

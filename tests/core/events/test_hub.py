@@ -18,7 +18,7 @@ from cts_core.errors import TooManyRequestsError, UnavailableError
 from cts_core.events import hub as hub_module
 from cts_core.events import subscription as subscription_module
 from cts_core.events.hub import OVERLAP, Hub
-from cts_core.events.subscription import BUFFER, RecentIds, Subscription
+from cts_core.events.subscription import BUFFER, Subscription
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
@@ -625,15 +625,3 @@ def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
         patch.setattr(subscription_module, "PAGE", 2)
         patch.setattr(hub_module, "PAGE", 2)
         asyncio.run(play())
-
-
-def test_recent_ids_forget_the_oldest():
-    ids = RecentIds(2)
-    assert [ids.add(id_) for id_ in ("a", "b", "a", "c", "b", "a")] == [
-        True,
-        True,
-        False,
-        True,
-        False,
-        True,
-    ]

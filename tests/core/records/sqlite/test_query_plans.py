@@ -58,7 +58,7 @@ def check_lines(found: str) -> None:
         (jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
         (jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
         (jobs.RESUBMISSIONS, "jobs USING INDEX resubmissions (parent_id=?)"),
-        (jobs.FIND_FOLDER, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
+        (jobs.FIND_EXCLUSIVE_OUTPUT_DIR, "jobs USING COVERING INDEX sole_folders (sole_folder=?)"),
         (jobs.TRANSITIONS, "transitions USING INDEX transitions_of_job (job_id=?)"),
         (events.EVENTS, "transitions USING INDEX recorded_transitions (recorded_at>"),
         (
