@@ -51,4 +51,4 @@ def test_a_set_evicts_what_was_added_longest_ago():
         True,
     ]
     assert len(ids) == 2
-    assert [id_ in ids for id_ in "abc"] == [True, True, False]
+    assert [id_ in ids for id_ in "abc"] == [True, False, True]
