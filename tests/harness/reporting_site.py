@@ -17,7 +17,7 @@ from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.sites.site import RefdataReport, Survey
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 
 
 class ReportingSite:
@@ -101,9 +101,9 @@ class ReportingSite:
 
 
 @asynccontextmanager
-async def bench_with(
+async def engine_with_sites(
     folder: Path, *sites: ReportingSite, **settings: object
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[EngineHarness]:
     """An engine with these sites and, if asked for by ``sites``, the local one."""
     given = {"preset": "embedded", "home": folder / "home", "owner": "ana", **settings}
     loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
@@ -117,14 +117,14 @@ async def bench_with(
         sites={site.cluster: site for site in sites},  # type: ignore[misc]  # of the port, what is asked for
     )
     await engine.start()
-    yield Bench(engine, User("ana", OWNER_ROLES))
+    yield EngineHarness(engine, User("ana", OWNER_ROLES))
     await engine.stop()
 
 
 @asynccontextmanager
-async def bench_on_mongo(folder: Path, mongo: MongoSettings) -> AsyncIterator[Bench]:
+async def engine_on_mongo(folder: Path, mongo: MongoSettings) -> AsyncIterator[EngineHarness]:
     """An engine whose records are on MongoDB and whose jobs run elsewhere, with two inputs."""
     settings = {"records": "mongo", "mongo": mongo.model_dump()}
-    async with bench_with(folder, ReportingSite(), **settings) as bench:
-        await bench.prepare("a", "b")
-        yield bench
+    async with engine_with_sites(folder, ReportingSite(), **settings) as harness:
+        await harness.prepare("a", "b")
+        yield harness

@@ -1,109 +1,23 @@
-"""A real engine on the embedded preset: SQLite, a directory, processes of this machine."""
+"""Fixtures of the engine's tests."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cts_core.config.load import load_settings
-from cts_core.engine.engine import Engine
-from cts_core.identity.identity import User
-from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
-from cts_core.model.image import ImageRegistration
-from cts_core.model.job import Job, Submission
-from cts_core.states import TERMINAL
-from tests.harness.factories import make_submission
-from tests.harness.paths import RECORD_CALL
-
-PATIENCE_SECONDS = 90
-
-
-async def pieces(*parts: bytes):
-    for part in parts:
-        yield part
-
-
-@dataclass
-class Bench:
-    """An engine with a user, and what tests do with it."""
-
-    engine: Engine
-    user: User
-
-    async def store(self, path: str, content: bytes = b"x") -> None:
-        await self.engine.files.write(
-            self.user, path, pieces(content), content_type="text/plain", overwrite=True
-        )
-
-    async def prepare(self, *names: str) -> None:
-        """Register ``host/tool`` and store ``data/in/<name>`` for each name."""
-        await self.engine.images.register(
-            self.user, "host/tool", ImageRegistration(executable=str(RECORD_CALL))
-        )
-        for name in names:
-            await self.store(f"data/in/{name}", name.encode())
-
-    async def submit(self, names: list[str], **changes: Any) -> str:
-        return await self.engine.submissions.submit(self.user, submission(names, **changes))
-
-    async def ended(self, job_id: str) -> Job:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await self.engine.jobs.status(self.user, job_id)).state not in TERMINAL:
-                await asyncio.sleep(0.02)
-        return await self.engine.jobs.get(self.user, job_id)
-
-    async def told(self) -> None:
-        """Until the event of every transition is acknowledged."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self.engine._store.unsent(limit=1):
-                await asyncio.sleep(0.02)
-
-    async def content(self, path: str) -> bytes:
-        _, body = await self.engine.files.open(self.user, path)
-        return b"".join([piece async for piece in body])
-
-
-def submission(names: list[str], **changes: Any) -> Submission:
-    params = {
-        "args": [{"type": "input_files", "input_files_format": "space_separated_list"}],
-        **changes.pop("params", {}),
-    }
-    files = [f"data/in/{name}" for name in names]
-    return make_submission(**{"files": files, "params": params, **changes})
+from tests.harness.engine import EngineHarness, running_engine
 
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    """What a test changes of the settings."""
+    """Return the settings that a test changes."""
     return {}
 
 
-@asynccontextmanager
-async def running(home: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
-    """An engine on this home, whose other settings are those that are given."""
-    given = {
-        "preset": "embedded",
-        "home": home,
-        "owner": "ana",
-        "local": {"cpus": 2, "memory": 1_000_000_000, "stop_grace": 0.5},
-        **settings,
-    }
-    loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
-    engine = Engine.from_settings(loaded, JupyterIdentity("ana", "kernel-token"))
-    await engine.start()
-    try:
-        yield Bench(engine, User("ana", OWNER_ROLES))
-    finally:
-        await engine.stop()
-
-
 @pytest.fixture
-async def bench(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[Bench]:
-    async with running(tmp_path / "home", settings) as bench:
-        yield bench
+async def harness(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "home", settings) as harness:
+        yield harness

@@ -12,20 +12,22 @@ from cts_core.model.event import JobEvent
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 
 LONG = {"environment": {"WORK": "60"}}
 
 
-def folder(bench: Bench, job_id: str):
-    return bench.engine.settings.home / "local" / "jobs" / job_id
+def folder(harness: EngineHarness, job_id: str):
+    return harness.engine.settings.home / "local" / "jobs" / job_id
 
 
-async def test_a_job_with_all_that_is_known_of_it(bench: Bench):
-    await bench.prepare("a", "b")
-    job_id = await bench.submit(["a", "b"], num_containers=2, params={"environment": {"FAIL": "3"}})
-    owned = await bench.ended(job_id)
-    admin = bench.engine.admin
+async def test_a_job_with_all_that_is_known_of_it(harness: EngineHarness):
+    await harness.prepare("a", "b")
+    job_id = await harness.submit(
+        ["a", "b"], num_containers=2, params={"environment": {"FAIL": "3"}}
+    )
+    owned = await harness.wait_until_ended(job_id)
+    admin = harness.engine.admin
     job = await admin.get(job_id)
     assert (
         job.admin_error
@@ -46,46 +48,46 @@ async def test_a_job_with_all_that_is_known_of_it(bench: Bench):
     assert (await admin.list(JobQuery(user="bob"))).jobs == []
 
 
-async def test_canceling_is_noted(bench: Bench):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"], params=LONG)
-    await bench.engine.admin.cancel(bench.user, job_id)
-    assert (await bench.ended(job_id)).state is JobState.CANCELED
-    (entry,) = await bench.engine._store.audit(job_id)
+async def test_canceling_is_noted(harness: EngineHarness):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"], params=LONG)
+    await harness.engine.admin.cancel(harness.user, job_id)
+    assert (await harness.wait_until_ended(job_id)).state is JobState.CANCELED
+    (entry,) = await harness.engine._store.audit(job_id)
     assert (entry.actor, entry.action) == ("ana", "cancel")
     with pytest.raises(errors.NoSuchJobError, match="it is canceled"):
-        await bench.engine.admin.cancel(bench.user, job_id)
+        await harness.engine.admin.cancel(harness.user, job_id)
 
 
-async def test_cleaning(bench: Bench):
-    await bench.prepare("a")
-    clean = bench.engine.admin.clean
-    job_id = await bench.submit(["a"], params=LONG)
+async def test_cleaning(harness: EngineHarness):
+    await harness.prepare("a")
+    clean = harness.engine.admin.clean
+    job_id = await harness.submit(["a"], params=LONG)
     with pytest.raises(errors.IllegalParameterError, match="only a job that has ended"):
-        await clean(bench.user, job_id, force=False)
-    await bench.engine.jobs.cancel(bench.user, job_id)
-    await bench.ended(job_id)
-    await clean(bench.user, job_id, force=True)
-    assert not folder(bench, job_id).exists()
-    assert not (await bench.engine.admin.get(job_id)).cleaned
-    (entry,) = await bench.engine._store.audit(job_id)
+        await clean(harness.user, job_id, force=False)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    await harness.wait_until_ended(job_id)
+    await clean(harness.user, job_id, force=True)
+    assert not folder(harness, job_id).exists()
+    assert not (await harness.engine.admin.get(job_id)).cleaned
+    (entry,) = await harness.engine._store.audit(job_id)
     assert entry.action == "clean by force"
-    await clean(bench.user, job_id, force=False)
-    assert (await bench.engine.admin.get(job_id)).cleaned
-    folder(bench, job_id).mkdir()
-    await clean(bench.user, job_id, force=False)
-    assert folder(bench, job_id).exists(), "what is cleaned is not cleaned again"
+    await clean(harness.user, job_id, force=False)
+    assert (await harness.engine.admin.get(job_id)).cleaned
+    folder(harness, job_id).mkdir()
+    await clean(harness.user, job_id, force=False)
+    assert folder(harness, job_id).exists(), "what is cleaned is not cleaned again"
     with pytest.raises(errors.NoSuchJobError):
-        await clean(bench.user, "none", force=True)
+        await clean(harness.user, "none", force=True)
 
 
-async def test_admin_meta(bench: Bench):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"])
-    update = bench.engine.admin.update_meta
+async def test_admin_meta(harness: EngineHarness):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"])
+    update = harness.engine.admin.update_meta
     await update(job_id, UpdateAdminMeta(set_fields={"a.b": 1, "c": "x"}))
     await update(job_id, UpdateAdminMeta(set_fields={"a.b": 2.5}, unset_keys={"c"}))
-    assert (await bench.engine.jobs.status(bench.user, job_id)).admin_meta == {"a.b": 2.5}
+    assert (await harness.engine.jobs.status(harness.user, job_id)).admin_meta == {"a.b": 2.5}
     for wrong, match in (
         (UpdateAdminMeta(), "nothing to do"),
         (UpdateAdminMeta(set_fields={"b": 1, "a": 1}, unset_keys={"a", "b"}), "both.*: a, b"),
@@ -101,43 +103,43 @@ async def test_admin_meta(bench: Bench):
         await update("none", UpdateAdminMeta(set_fields={"a": 1}))
 
 
-async def test_a_message_is_sent_again_as_it_was(bench: Bench):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"])
-    await bench.ended(job_id)
-    await bench.told()
-    before = await bench.engine.admin.get(job_id)
+async def test_a_message_is_sent_again_as_it_was(harness: EngineHarness):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"])
+    await harness.wait_until_ended(job_id)
+    await harness.wait_until_events_sent()
+    before = await harness.engine.admin.get(job_id)
     told: list[JobEvent] = []
 
     class Publisher:
         async def publish(self, event: JobEvent) -> None:
             told.append(event)
 
-    bench.engine.admin._publisher = Publisher()
-    await bench.engine.admin.notify(job_id, JobState.JOB_SUBMITTED)
+    harness.engine.admin._publisher = Publisher()
+    await harness.engine.admin.notify(job_id, JobState.JOB_SUBMITTED)
     (event,) = told
     step = before.transition_times[3]
     assert (event.job_id, event.state) == (job_id, JobState.JOB_SUBMITTED)
     assert (event.time, event.trans_id) == (step.time, step.trans_id)
-    assert await bench.engine.admin.get(job_id) == before
+    assert await harness.engine.admin.get(job_id) == before
     with pytest.raises(errors.JobStateError, match=f"Job {job_id} was never in state canceled"):
-        await bench.engine.admin.notify(job_id, JobState.CANCELED)
+        await harness.engine.admin.notify(job_id, JobState.CANCELED)
     for age in (timedelta(minutes=1), timedelta.max):
-        assert (await bench.engine.admin.send_unsent(age)).transitions == 0
+        assert (await harness.engine.admin.send_unsent(age)).transitions == 0
 
 
-async def test_what_the_site_says(bench: Bench):
-    await bench.prepare("a", "b")
-    job_id = await bench.submit(["a", "b"], num_containers=2, cpus=2)
-    await bench.ended(job_id)
-    status = await bench.engine.admin.runner_status(job_id, 1)
+async def test_what_the_site_says(harness: EngineHarness):
+    await harness.prepare("a", "b")
+    job_id = await harness.submit(["a", "b"], num_containers=2, cpus=2)
+    await harness.wait_until_ended(job_id)
+    status = await harness.engine.admin.runner_status(job_id, 1)
     assert status["status"] == "ended"
     assert [event["state"] for event in status["events"]][:2] == ["job_submitting", "job_submitted"]
     assert status["result"]["exit_code"] == 0
     with pytest.raises(errors.IllegalParameterError, match=f"must be < 2 for job {job_id}"):
-        await bench.engine.admin.runner_status(job_id, 2)
+        await harness.engine.admin.runner_status(job_id, 2)
     with pytest.raises(errors.NoSuchJobError):
-        await bench.engine.admin.runner_status("none", 0)
-    bench.engine.sites._sites.pop(SiteName.LOCAL)
+        await harness.engine.admin.runner_status("none", 0)
+    harness.engine.sites._sites.pop(SiteName.LOCAL)
     with pytest.raises(errors.SiteUnavailableError, match="is not registered"):
-        await bench.engine.admin.runner_status(job_id, 0)
+        await harness.engine.admin.runner_status(job_id, 0)

@@ -13,38 +13,42 @@ from cts_core.errors import UnavailableError
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
 from cts_core.states import TERMINAL, JobState
-from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 
 
-async def _halt(bench: Bench) -> Advance:
+async def _halt(harness: EngineHarness) -> Advance:
     """The local site's driver, which from now on moves only when it is told to."""
-    driver = bench.engine._drivers[SiteName.LOCAL]
+    driver = harness.engine._drivers[SiteName.LOCAL]
     assert driver._task is not None
     driver._task.cancel()
     return driver
 
 
-async def test_job_that_is_canceled_before_its_start_has_canceled_containers(bench: Bench):
-    await bench.prepare("a", "b")
-    driver = await _halt(bench)
-    job_id = await bench.submit(["a", "b"], num_containers=2)
-    await bench.engine.jobs.cancel(bench.user, job_id)
-    await driver.cycle([await bench.engine._store.get_summary(job_id)])
-    assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.CANCELED
-    containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
+async def test_job_that_is_canceled_before_its_start_has_canceled_containers(
+    harness: EngineHarness,
+):
+    await harness.prepare("a", "b")
+    driver = await _halt(harness)
+    job_id = await harness.submit(["a", "b"], num_containers=2)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    await driver.cycle([await harness.engine._store.get_summary(job_id)])
+    assert (await harness.engine.jobs.status(harness.user, job_id)).state is JobState.CANCELED
+    containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
 
 
 @pytest.mark.parametrize("what", ["start", "cancel", "poll"])
-async def test_a_fault_with_one_job_strands_no_other(bench: Bench, monkeypatch, caplog, what: str):
-    await bench.prepare("a")
-    driver = await _halt(bench)
-    ids = [await bench.submit(["a"]) for _ in range(2)]
+async def test_a_fault_with_one_job_strands_no_other(
+    harness: EngineHarness, monkeypatch, caplog, what: str
+):
+    await harness.prepare("a")
+    driver = await _halt(harness)
+    ids = [await harness.submit(["a"]) for _ in range(2)]
     if what == "poll":
-        await driver.cycle(await _summaries(bench, ids))
+        await driver.cycle(await _summaries(harness, ids))
     elif what == "cancel":
         for job_id in ids:
-            await bench.engine.jobs.cancel(bench.user, job_id)
+            await harness.engine.jobs.cancel(harness.user, job_id)
     name = {"start": "start", "cancel": "cancel", "poll": "_follow"}[what]
     whose = driver if what == "poll" else driver._site
     call = getattr(whose, name)
@@ -56,10 +60,10 @@ async def test_a_fault_with_one_job_strands_no_other(bench: Bench, monkeypatch, 
 
     with monkeypatch.context() as patched:
         patched.setattr(whose, name, broken)
-        before, _ = await _summaries(bench, ids)
+        before, _ = await _summaries(harness, ids)
         for _ in range(2000):
-            await driver.cycle(await _summaries(bench, ids))
-            first, second = await _summaries(bench, ids)
+            await driver.cycle(await _summaries(harness, ids))
+            first, second = await _summaries(harness, ids)
             if second.state in TERMINAL:
                 break
             await asyncio.sleep(0.02)
@@ -67,8 +71,8 @@ async def test_a_fault_with_one_job_strands_no_other(bench: Bench, monkeypatch, 
     assert f"Job {ids[0]} stays in {before.state.value} for now" in caplog.text
 
 
-async def _summaries(bench: Bench, ids: list[str]) -> list[JobSummary]:
-    return [await bench.engine._store.get_summary(job_id) for job_id in ids]
+async def _summaries(harness: EngineHarness, ids: list[str]) -> list[JobSummary]:
+    return [await harness.engine._store.get_summary(job_id) for job_id in ids]
 
 
 class _Away:
@@ -95,51 +99,53 @@ class _Away:
 
 
 @pytest.fixture
-async def away(bench: Bench, monkeypatch, request) -> _Away:
+async def away(harness: EngineHarness, monkeypatch, request) -> _Away:
     """What the driver needs to end a job."""
     monkeypatch.setattr(advance, "END_SECONDS", 0.1)
-    ends = bench.engine._drivers[SiteName.LOCAL]._ends
+    ends = harness.engine._drivers[SiteName.LOCAL]._ends
     objects = _Away(ends._objects, is_silent=request.param == "silent")
     monkeypatch.setattr(ends, "_objects", objects)
     return objects
 
 
-async def _submit_one_that_cannot_end(bench: Bench, away: _Away) -> str:
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"])
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def _submit_one_that_cannot_end(harness: EngineHarness, away: _Away) -> str:
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"])
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await away.is_asked.wait()
     return job_id
 
 
 @pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
 @pytest.mark.slow
-async def test_a_job_that_cannot_end_holds_up_no_other(bench: Bench, away: _Away):
-    stuck = await _submit_one_that_cannot_end(bench, away)
+async def test_a_job_that_cannot_end_holds_up_no_other(harness: EngineHarness, away: _Away):
+    stuck = await _submit_one_that_cannot_end(harness, away)
     for _ in range(2):
-        await bench.ended(await bench.submit(["a"]))
-    assert (await bench.engine.jobs.status(bench.user, stuck)).state not in TERMINAL
+        await harness.wait_until_ended(await harness.submit(["a"]))
+    assert (await harness.engine.jobs.status(harness.user, stuck)).state not in TERMINAL
     away.is_back.set()
-    await bench.ended(stuck)
+    await harness.wait_until_ended(stuck)
 
 
 @pytest.mark.parametrize("away", ["silent"], indirect=True)
-async def test_where_no_more_can_end_others_go_on(bench: Bench, away: _Away, monkeypatch):
-    driver = bench.engine._drivers[SiteName.LOCAL]
+async def test_where_no_more_can_end_others_go_on(harness: EngineHarness, away: _Away, monkeypatch):
+    driver = harness.engine._drivers[SiteName.LOCAL]
     monkeypatch.setattr(driver, "_ending_room", asyncio.Semaphore(1))
-    stuck = await _submit_one_that_cannot_end(bench, away)
-    waits = await bench.submit(["a"])
+    stuck = await _submit_one_that_cannot_end(harness, away)
+    waits = await harness.submit(["a"])
     last = JobState.UPLOAD_SUBMITTED
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await bench.engine.jobs.status(bench.user, waits)).state is not last:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (await harness.engine.jobs.status(harness.user, waits)).state is not last:
             await asyncio.sleep(0.02)
     away.is_back.set()
-    await bench.ended(stuck)
-    await bench.ended(waits)
+    await harness.wait_until_ended(stuck)
+    await harness.wait_until_ended(waits)
 
 
-async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(bench: Bench, monkeypatch):
-    await bench.prepare("a")
+async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(
+    harness: EngineHarness, monkeypatch
+):
+    await harness.prepare("a")
     asked = 0
 
     async def away(_: object) -> None:
@@ -147,12 +153,12 @@ async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(bench: Benc
         asked += 1
         raise UnavailableError("away")
 
-    monkeypatch.setattr(bench.engine._drivers[SiteName.LOCAL]._site, "poll", away)
-    job_id = await bench.submit(["a"])
+    monkeypatch.setattr(harness.engine._drivers[SiteName.LOCAL]._site, "poll", away)
+    job_id = await harness.submit(["a"])
     async with asyncio.timeout(30):
         while not asked:
             await asyncio.sleep(0.01)
     for _ in range(100):
-        bench.engine._drivers[SiteName.LOCAL].hint(job_id)
+        harness.engine._drivers[SiteName.LOCAL].hint(job_id)
         await asyncio.sleep(0.005)
     assert asked < 20

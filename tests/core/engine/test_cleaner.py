@@ -11,9 +11,9 @@ from cts_core.errors import ResourceUnavailableError, UnavailableError
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 from tests.harness.factories import make_job_record
-from tests.harness.reporting_site import ReportingSite, bench_with
+from tests.harness.reporting_site import ReportingSite, engine_with_sites
 
 
 class Site(ReportingSite):
@@ -28,21 +28,21 @@ class Site(ReportingSite):
             raise error
 
 
-async def ended(bench: Bench, job_id: str, cluster: SiteName = SiteName.KBASE) -> None:
+async def ended(harness: EngineHarness, job_id: str, cluster: SiteName = SiteName.KBASE) -> None:
     job = make_job_record(id=job_id, cluster=cluster.value)
-    await bench.engine._store.insert_job(job, containers=1)
-    assert await bench.engine._store.transition(
+    await harness.engine._store.insert_job(job, containers=1)
+    assert await harness.engine._store.transition(
         job_id, JobState.CREATED, JobState.ERROR, time=utc_now(), trans_id=f"t{job_id}"
     )
 
 
-async def clean(bench: Bench) -> int:
-    bench.engine._cleaner._age = timedelta(seconds=-1)
-    return await bench.engine._cleaner.clean_jobs()
+async def clean(harness: EngineHarness) -> int:
+    harness.engine._cleaner._age = timedelta(seconds=-1)
+    return await harness.engine._cleaner.clean_jobs()
 
 
-async def job(bench: Bench, job_id: str) -> JobSummary:
-    return await bench.engine._store.get_summary(job_id)
+async def job(harness: EngineHarness, job_id: str) -> JobSummary:
+    return await harness.engine._store.get_summary(job_id)
 
 
 async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monkeypatch):
@@ -50,28 +50,28 @@ async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monke
     names = [f"job{number}" for number in range(8)]
     broken = {"job0": ResourceUnavailableError("full"), "job1": ValueError("a fault of ours")}
     site = Site(**broken)
-    async with bench_with(tmp_path, site) as bench:
+    async with engine_with_sites(tmp_path, site) as harness:
         for name in names:
-            await ended(bench, name)
-        assert await clean(bench) == 6
-        assert [(await job(bench, name)).cleaned for name in names] == [False] * 2 + [True] * 6
+            await ended(harness, name)
+        assert await clean(harness) == 6
+        assert [(await job(harness, name)).cleaned for name in names] == [False] * 2 + [True] * 6
         assert sorted(site.tried) == names
         site.broken.clear()
-        assert await clean(bench) == 2
+        assert await clean(harness) == 2
 
 
 async def test_sites_that_cannot_be_used_are_passed_over(tmp_path: Path):
     away = Site(SiteName.PERLMUTTER_JAWS, every=UnavailableError("away"))
     down, off, fine = Site(SiteName.LAWRENCIUM_JAWS), Site(SiteName.LOCAL), Site()
     down.available = False
-    async with bench_with(tmp_path, away, down, off, fine) as bench:
-        await bench.engine.sites.set_active(bench.user, off.cluster, active=False)
+    async with engine_with_sites(tmp_path, away, down, off, fine) as harness:
+        await harness.engine.sites.set_active(harness.user, off.cluster, active=False)
         for site in (away, down, off, fine):
             for number in range(2):
-                await ended(bench, f"{site.cluster.value}{number}", site.cluster)
-        assert await clean(bench) == 2
+                await ended(harness, f"{site.cluster.value}{number}", site.cluster)
+        assert await clean(harness) == 2
         assert [len(site.tried) for site in (away, down, off, fine)] == [1, 0, 0, 2]
-        await bench.engine.sites.set_active(bench.user, off.cluster, active=True)
+        await harness.engine.sites.set_active(harness.user, off.cluster, active=True)
         down.available = True
         away.broken.clear()
-        assert await clean(bench) == 6
+        assert await clean(harness) == 6

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 
 pytestmark = pytest.mark.slow
 
 
-async def _running(bench: Bench, out: str) -> str:
-    job_id = await bench.submit(
+async def _running(harness: EngineHarness, out: str) -> str:
+    job_id = await harness.submit(
         ["a"], output_dir=f"data/{out}", params={"environment": {"WORK": "2"}}
     )
     async with asyncio.timeout(30):
         while True:
-            (container,) = (await bench.engine.jobs.containers(bench.user, job_id)).containers
+            (container,) = (await harness.engine.jobs.containers(harness.user, job_id)).containers
             if container.state is JobState.JOB_SUBMITTED:
                 return job_id
             await asyncio.sleep(0.02)
@@ -46,19 +46,23 @@ def _forget(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_remove, _remove_container, _tear])
-async def test_a_damaged_running_job_ends_and_strands_no_other(bench: Bench, tmp_path, damage):
-    await bench.prepare("a")
-    damaged = await _running(bench, "damaged")
-    healthy = await _running(bench, "healthy")
+async def test_a_damaged_running_job_ends_and_strands_no_other(
+    harness: EngineHarness, tmp_path, damage
+):
+    await harness.prepare("a")
+    damaged = await _running(harness, "damaged")
+    healthy = await _running(harness, "healthy")
     damage(tmp_path / "home" / "local" / "jobs" / damaged)
-    job = await bench.ended(damaged)
+    job = await harness.wait_until_ended(damaged)
     assert job.state == "error"
     assert "Submit it again" in (job.error or "")
-    assert (await bench.ended(healthy)).state == "complete"
+    assert (await harness.wait_until_ended(healthy)).state == "complete"
 
 
-async def test_a_job_whose_events_are_lost_still_ends_as_its_result_says(bench: Bench, tmp_path):
-    await bench.prepare("a")
-    job_id = await _running(bench, "out")
+async def test_a_job_whose_events_are_lost_still_ends_as_its_result_says(
+    harness: EngineHarness, tmp_path
+):
+    await harness.prepare("a")
+    job_id = await _running(harness, "out")
     _forget(tmp_path / "home" / "local" / "jobs" / job_id)
-    assert (await bench.ended(job_id)).state == "complete"
+    assert (await harness.wait_until_ended(job_id)).state == "complete"

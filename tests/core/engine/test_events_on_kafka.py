@@ -21,10 +21,9 @@ from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.service import DependencyState, ReadyStatus
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine
 from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
 from tests.services.kafka import KafkaBroker
-
-from .conftest import PATIENCE_SECONDS, Bench, running
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +47,7 @@ def settings(kafka: KafkaBroker, topic: str) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not await condition():
             await asyncio.sleep(0.05)
 
@@ -61,8 +60,8 @@ async def first_told(kafka: KafkaBroker, topic: str) -> dict[str, list[str]]:
     return {job_id: list(ids) for job_id, ids in found.items()}
 
 
-async def transitions(bench: Bench, job_id: str) -> list[str]:
-    page = await bench.engine._store.events(since=NOON.replace(year=2000), job_id=job_id)
+async def transitions(harness: EngineHarness, job_id: str) -> list[str]:
+    page = await harness.engine._store.events(since=NOON.replace(year=2000), job_id=job_id)
     return [event.trans_id for event in page]
 
 
@@ -70,36 +69,38 @@ async def transitions(bench: Bench, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("harm", ["freeze", "kill"])
-async def test_jobs_go_on_while_the_broker_is_away(bench: Bench, kafka: KafkaBroker, topic, harm):
-    await bench.prepare("a")
-    before = await bench.submit(["a"])
-    await bench.ended(before)
-    await bench.told()
+async def test_jobs_go_on_while_the_broker_is_away(
+    harness: EngineHarness, kafka: KafkaBroker, topic, harm
+):
+    await harness.prepare("a")
+    before = await harness.submit(["a"])
+    await harness.wait_until_ended(before)
+    await harness.wait_until_events_sent()
     getattr(kafka, harm)()
-    ids = [await bench.submit(["a"], output_dir=f"data/out{number}") for number in range(3)]
+    ids = [await harness.submit(["a"], output_dir=f"data/out{number}") for number in range(3)]
     for job_id in ids:
-        assert (await bench.ended(job_id)).state is JobState.COMPLETE
+        assert (await harness.wait_until_ended(job_id)).state is JobState.COMPLETE
 
     async def is_told() -> bool:
-        return (await bench.engine.readiness()).status is ReadyStatus.DEGRADED
+        return (await harness.engine.readiness()).status is ReadyStatus.DEGRADED
 
     await until(is_told)
-    ready = await bench.engine.readiness()
+    ready = await harness.engine.readiness()
     (down,) = [found for found in ready.dependencies if found.state is DependencyState.DOWN]
     assert down.name == "events"
     assert f"Kafka ({kafka.address})" in (down.error or "")
     # Not one of their transitions was acknowledged.
-    unsent = await bench.engine._store.unsent(limit=1000)
+    unsent = await harness.engine._store.unsent(limit=1000)
     assert {(event.job_id, event.state) for event in unsent} == {
         (job_id, JobState.CREATED) for job_id in ids
     }
     kafka.thaw() if harm == "freeze" else await asyncio.to_thread(kafka.start)
-    await bench.told()
+    await harness.wait_until_events_sent()
     told = await first_told(kafka, topic)
-    assert told == {job_id: await transitions(bench, job_id) for job_id in (before, *ids)}
+    assert told == {job_id: await transitions(harness, job_id) for job_id in (before, *ids)}
 
     async def is_well() -> bool:
-        return (await bench.engine.readiness()).status is ReadyStatus.READY
+        return (await harness.engine.readiness()).status is ReadyStatus.READY
 
     await until(is_well)
 
@@ -108,13 +109,13 @@ async def test_a_broker_that_is_away_does_not_keep_a_server_from_starting(
     kafka: KafkaBroker, tmp_path, settings, topic
 ):
     kafka.kill()
-    async with running(tmp_path / "home", settings) as bench:
-        await bench.prepare("a")
-        job_id = await bench.submit(["a"])
-        assert (await bench.ended(job_id)).state is JobState.COMPLETE
+    async with running_engine(tmp_path / "home", settings) as harness:
+        await harness.prepare("a")
+        job_id = await harness.submit(["a"])
+        assert (await harness.wait_until_ended(job_id)).state is JobState.COMPLETE
         await asyncio.to_thread(kafka.start)
-        await bench.told()
-        assert await first_told(kafka, topic) == {job_id: await transitions(bench, job_id)}
+        await harness.wait_until_events_sent()
+        assert await first_told(kafka, topic) == {job_id: await transitions(harness, job_id)}
 
 
 async def test_what_is_marked_as_sent_outlives_the_brokers_death(
@@ -141,7 +142,7 @@ async def test_what_is_marked_as_sent_outlives_the_brokers_death(
     sender = Outbox(store, topic_publisher)
     await sender.start()
     for enough in (100, 250):
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(marked) < enough:
                 await asyncio.sleep(0.001)
         kafka.kill()
@@ -167,16 +168,18 @@ async def test_what_is_marked_as_sent_outlives_the_brokers_death(
 
 
 @asynccontextmanager
-async def another_server(bench: Bench, settings: dict[str, Any]) -> AsyncIterator[Bench]:
+async def another_server(
+    harness: EngineHarness, settings: dict[str, Any]
+) -> AsyncIterator[EngineHarness]:
     """On the same records. It runs no jobs, so that it knows only what it is told, or finds."""
-    async with running(bench.engine.settings.home, {**settings, "sites": []}) as other:
+    async with running_engine(harness.engine.settings.home, {**settings, "sites": []}) as other:
         yield other
 
 
 async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str) -> list[JobState]:
     """The states of a job that a subscriber is told of, until it has ended."""
     seen: list[JobState] = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while JobState.COMPLETE not in seen:
             event = await anext(events)
             if isinstance(event, JobEvent) and event.job_id == job_id:
@@ -185,37 +188,42 @@ async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str
 
 
 async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
-    bench: Bench, settings, monkeypatch
+    harness: EngineHarness, settings, monkeypatch
 ):
     # Neither the slow look nor the other's outbox may be what tells it.
     monkeypatch.setattr(hub, "LOOK_SECONDS", 3600.0)
     monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)
-    await bench.prepare("a")
-    async with another_server(bench, settings) as other, other.engine.hub.subscribe("ana") as there:
-        await is_heard(bench, there)
-        async with bench.engine.hub.subscribe("ana") as here:
-            job_id = await bench.submit(["a"])
+    await harness.prepare("a")
+    async with (
+        another_server(harness, settings) as other,
+        other.engine.hub.subscribe("ana") as there,
+    ):
+        await is_heard(harness, there)
+        async with harness.engine.hub.subscribe("ana") as here:
+            job_id = await harness.submit(["a"])
             assert await states_seen(here, job_id) == TO_COMPLETE
         assert await states_seen(there, job_id) == TO_COMPLETE
 
 
-async def is_heard(bench: Bench, events: AsyncIterator[JobEvent | JobProgress]) -> None:
+async def is_heard(harness: EngineHarness, events: AsyncIterator[JobEvent | JobProgress]) -> None:
     """Until the topic that was just opened is listened to."""
     first = asyncio.ensure_future(anext(events))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not first.done():
-            await bench.ended(await bench.submit(["a"], output_dir=f"data/{uuid.uuid4()}"))
+            await harness.wait_until_ended(
+                await harness.submit(["a"], output_dir=f"data/{uuid.uuid4()}")
+            )
             await asyncio.sleep(0.5)
 
 
 async def test_with_the_broker_away_a_subscriber_sees_it_within_seconds(
-    bench: Bench, settings, kafka: KafkaBroker, monkeypatch
+    harness: EngineHarness, settings, kafka: KafkaBroker, monkeypatch
 ):
     monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)
-    await bench.prepare("a")
+    await harness.prepare("a")
     kafka.kill()
-    async with another_server(bench, settings) as other:
+    async with another_server(harness, settings) as other:
         async with other.engine.hub.subscribe("ana", after=utc_now()) as there:
-            job_id = await bench.submit(["a"])
+            job_id = await harness.submit(["a"])
             assert await states_seen(there, job_id) == TO_COMPLETE
-        assert await bench.engine._store.unsent(limit=1)
+        assert await harness.engine._store.unsent(limit=1)

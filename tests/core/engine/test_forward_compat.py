@@ -19,9 +19,9 @@ from cts_core.model.resubmission import Resubmission
 from cts_core.model.update import ContainerUpdate
 from cts_core.model.worker import ContainerId
 from cts_core.states import JobState
-from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import CRC, make_job_record
-from tests.harness.reporting_site import bench_on_mongo
+from tests.harness.reporting_site import engine_on_mongo
 
 pytestmark = pytest.mark.slow
 S = JobState
@@ -29,99 +29,99 @@ ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_S
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
-    async with bench_on_mongo(tmp_path, mongo_settings) as bench:
-        yield bench
+async def harness(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[EngineHarness]:
+    async with engine_on_mongo(tmp_path, mongo_settings) as harness:
+        yield harness
 
 
-async def started(bench: Bench) -> str:
-    job_id = await bench.submit(["a"], cluster="kbase")
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await bench.engine.jobs.status(bench.user, job_id)).state is S.CREATED:
+async def started(harness: EngineHarness) -> str:
+    job_id = await harness.submit(["a"], cluster="kbase")
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (await harness.engine.jobs.status(harness.user, job_id)).state is S.CREATED:
             await asyncio.sleep(0.02)
     return job_id
 
 
-async def complete(bench: Bench, job_id: str) -> None:
+async def complete(harness: EngineHarness, job_id: str) -> None:
     for state in ON_THE_WAY:
-        await bench.engine.updates.take(job_id, 0, state, ContainerUpdate(time=utc_now()))
+        await harness.engine.updates.take(job_id, 0, state, ContainerUpdate(time=utc_now()))
     outputs = [S3File(file=f"data/out/{job_id}", crc64nvme=CRC)]
     end = ContainerUpdate(time=utc_now(), outputs=outputs)
-    await bench.engine.updates.take(job_id, 0, S.COMPLETE, end)
+    await harness.engine.updates.take(job_id, 0, S.COMPLETE, end)
 
 
-async def take_lease(bench: Bench, job_id: str) -> None:
+async def take_lease(harness: EngineHarness, job_id: str) -> None:
     """Hold the job, as the newer server does that drives it. Ours may look at it for a moment."""
     owner = str(uuid.uuid4())
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
             now = utc_now()
             end = now + timedelta(hours=1)
-            if await bench.engine._store.take_leases([job_id], owner, now=now, until=end):
+            if await harness.engine._store.take_leases([job_id], owner, now=now, until=end):
                 return
             await asyncio.sleep(0.01)
 
 
 async def test_where_we_have_never_been(
-    bench: Bench, db: Database, caplog: pytest.LogCaptureFixture
+    harness: EngineHarness, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    theirs = await started(bench)
+    theirs = await started(harness)
     db["subjobs"].update_one({"id": theirs}, {"$set": {"state": "resting"}})
     for _ in range(2):
-        ours = await started(bench)
-        await complete(bench, ours)
-        assert (await bench.ended(ours)).state is S.COMPLETE
-    assert (await bench.engine.jobs.status(bench.user, theirs)).state is S.DOWNLOAD_SUBMITTED
-    await take_lease(bench, theirs)
+        ours = await started(harness)
+        await complete(harness, ours)
+        assert (await harness.wait_until_ended(ours)).state is S.COMPLETE
+    assert (await harness.engine.jobs.status(harness.user, theirs)).state is S.DOWNLOAD_SUBMITTED
+    await take_lease(harness, theirs)
     with pytest.raises(NewerRecordError):
-        await complete(bench, theirs)
+        await complete(harness, theirs)
     with pytest.raises(NewerRecordError):
-        await bench.engine.jobs.containers(bench.user, theirs)
+        await harness.engine.jobs.containers(harness.user, theirs)
     assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
 
 
 async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
-    bench: Bench, db: Database, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job_record(cluster="local")
-    await bench.engine._store.insert_job(job, containers=1)
+    await harness.engine._store.insert_job(job, containers=1)
     asked = {"job_input.cluster": "kbase", "job_input.params.gpus": 2}
     db["jobs"].update_one({"id": job.id}, {"$set": asked})
-    await bench.engine.look_at(job.id)
-    ours = await started(bench)
-    assert (await bench.engine.jobs.get(bench.user, job.id)).state is S.CREATED
-    monkeypatch.setattr(bench.engine.nodes, "_make_plan", pytest.fail)
+    await harness.engine.look_at(job.id)
+    ours = await started(harness)
+    assert (await harness.engine.jobs.get(harness.user, job.id)).state is S.CREATED
+    monkeypatch.setattr(harness.engine.nodes, "_make_plan", pytest.fail)
     update = ContainerUpdate(time=utc_now())
     for act in (
-        bench.engine.resubmissions.submit(bench.user, job.id, Resubmission()),
-        bench.engine.updates.take(job.id, 0, ON_THE_WAY[0], update),
-        bench.engine.nodes.plan(ContainerId(job.id, 0)),
+        harness.engine.resubmissions.submit(harness.user, job.id, Resubmission()),
+        harness.engine.updates.take(job.id, 0, ON_THE_WAY[0], update),
+        harness.engine.nodes.plan(ContainerId(job.id, 0)),
     ):
         with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await act
     # A cancel asks for nothing but what every version knows.
-    await bench.engine.jobs.cancel(bench.user, job.id)
-    await complete(bench, ours)
-    assert (await bench.ended(ours)).state is S.COMPLETE
-    assert (await bench.engine.jobs.status(bench.user, job.id)).state is S.CANCELING
+    await harness.engine.jobs.cancel(harness.user, job.id)
+    await complete(harness, ours)
+    assert (await harness.wait_until_ended(ours)).state is S.COMPLETE
+    assert (await harness.engine.jobs.status(harness.user, job.id)).state is S.CANCELING
 
 
 async def test_what_has_been_there_is_not_ours_to_end(
-    bench: Bench, db: Database, caplog: pytest.LogCaptureFixture
+    harness: EngineHarness, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    theirs = await started(bench)
+    theirs = await started(harness)
     ended = {"state": "complete", "outputs": [{"file": "data/out/x", "crc64nvme": CRC}]}
     passed = "transition_times.1.state"
     db["subjobs"].update_one({"id": theirs}, {"$set": {**ended, passed: "resting"}})
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         # So far the containers' states alone lead.
-        while (await bench.engine.jobs.status(bench.user, theirs)).state is not ON_THE_WAY[-1]:
+        while (await harness.engine.jobs.status(harness.user, theirs)).state is not ON_THE_WAY[-1]:
             await asyncio.sleep(0.02)
-    ours = await started(bench)
-    await complete(bench, ours)
-    assert (await bench.ended(ours)).state is S.COMPLETE
-    assert (await bench.engine.jobs.status(bench.user, theirs)).state is ON_THE_WAY[-1]
+    ours = await started(harness)
+    await complete(harness, ours)
+    assert (await harness.wait_until_ended(ours)).state is S.COMPLETE
+    assert (await harness.engine.jobs.status(harness.user, theirs)).state is ON_THE_WAY[-1]
     assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
     # As if we had learned of it meanwhile.
     db["subjobs"].update_one({"id": theirs}, {"$set": {passed: "download_submitted"}})
-    assert (await bench.ended(theirs)).state is S.COMPLETE
+    assert (await harness.wait_until_ended(theirs)).state is S.COMPLETE

@@ -12,8 +12,8 @@ import pytest
 from cts_core.errors import ResourceUnavailableError
 from cts_core.model.image import ImageRegistration
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench, running
 from tests.harness.disk import fill, small_disk
+from tests.harness.engine import EngineHarness, running_engine
 
 
 @pytest.fixture
@@ -23,68 +23,68 @@ def disk(tmp_path: Path):
 
 
 @pytest.fixture
-async def bench(disk: Path, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running(disk / "home", {}) as bench:
-        await bench.prepare("a")
+async def harness(disk: Path, tmp_path: Path) -> AsyncIterator[EngineHarness]:
+    async with running_engine(disk / "home", {}) as harness:
+        await harness.prepare("a")
         program = tmp_path / "wait"
         program.write_text("#!/bin/sh\nexec sleep 600\n")
         program.chmod(0o755)
-        await bench.engine.images.register(
-            bench.user, "host/wait", ImageRegistration(executable=str(program))
+        await harness.engine.images.register(
+            harness.user, "host/wait", ImageRegistration(executable=str(program))
         )
-        yield bench
+        yield harness
 
 
-async def until(bench: Bench, jobs: list[str], *states: JobState) -> None:
+async def until(harness: EngineHarness, jobs: list[str], *states: JobState) -> None:
     """Wait until the jobs are in these states, whichever is in which."""
     async with asyncio.timeout(90):
         while True:
-            found = [(await bench.engine.jobs.status(bench.user, job)).state for job in jobs]
+            found = [(await harness.engine.jobs.status(harness.user, job)).state for job in jobs]
             if sorted(found) == sorted(states):
                 return
             await asyncio.sleep(0.05)
 
 
-async def test_canceling(bench: Bench, disk: Path):
-    jobs = [await bench.submit(["a"], image="host/wait") for _ in range(4)]
+async def test_canceling(harness: EngineHarness, disk: Path):
+    jobs = [await harness.submit(["a"], image="host/wait") for _ in range(4)]
     # Two run, and two wait for their cpus.
-    await until(bench, jobs, *[JobState.JOB_SUBMITTED, JobState.DOWNLOAD_SUBMITTED] * 2)
+    await until(harness, jobs, *[JobState.JOB_SUBMITTED, JobState.DOWNLOAD_SUBMITTED] * 2)
     filler = fill(disk)
     assert os.statvfs(disk).f_bavail == 0
     for job_id in jobs:
-        await bench.engine.jobs.cancel(bench.user, job_id)
+        await harness.engine.jobs.cancel(harness.user, job_id)
     for job_id in jobs:
-        job = await bench.ended(job_id)
+        job = await harness.wait_until_ended(job_id)
         assert job.state is JobState.CANCELED
         assert [t.state for t in job.transition_times][-2:] == ["canceling", "canceled"]
     # What is left of the room is not for new jobs.
     with pytest.raises(ResourceUnavailableError, match="free some"):
-        await bench.submit(["a"])
+        await harness.submit(["a"])
     with pytest.raises(ResourceUnavailableError, match="is full: free some space"):
-        await bench.engine._store.insert_job(
-            (await bench.engine._store.get_job(jobs[0])).model_copy(update={"id": "new"}),
+        await harness.engine._store.insert_job(
+            (await harness.engine._store.get_job(jobs[0])).model_copy(update={"id": "new"}),
             containers=1,
         )
     filler.unlink()
-    assert (await bench.ended(await bench.submit(["a"]))).state is JobState.COMPLETE
+    assert (await harness.wait_until_ended(await harness.submit(["a"]))).state is JobState.COMPLETE
 
 
-async def test_a_job_that_ends_meanwhile(bench: Bench, disk: Path, tmp_path: Path):
+async def test_a_job_that_ends_meanwhile(harness: EngineHarness, disk: Path, tmp_path: Path):
     program = tmp_path / "gated"
     program.write_text('#!/bin/sh\necho x > out\nwhile [ ! -e "$GATE" ]; do sleep 0.05; done\n')
     program.chmod(0o755)
-    await bench.engine.images.register(
-        bench.user, "host/gated", ImageRegistration(executable=str(program))
+    await harness.engine.images.register(
+        harness.user, "host/gated", ImageRegistration(executable=str(program))
     )
     gate = tmp_path / "gate"
-    job_id = await bench.submit(
+    job_id = await harness.submit(
         ["a"], image="host/gated", params={"environment": {"GATE": str(gate)}}
     )
-    await until(bench, [job_id], JobState.JOB_SUBMITTED)
+    await until(harness, [job_id], JobState.JOB_SUBMITTED)
     filler = fill(disk)
     gate.touch()
     await asyncio.sleep(1)
     filler.unlink()
-    job = await bench.ended(job_id)
+    job = await harness.wait_until_ended(job_id)
     # Its output found no place on the disk, or all of it did.
     assert job.state is JobState.COMPLETE or "space" in (job.error or ""), job.error

@@ -10,7 +10,7 @@ from cts_core.images.names import parse_image_name
 from cts_core.images.suggestions import MAX_NEAREST, image_help
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.refdata import AdminReferenceData
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 from tests.harness.factories import NOON, make_image
 from tests.harness.paths import RECORD_CALL
 from tests.services.registry import Registry
@@ -18,14 +18,14 @@ from tests.services.registry import Registry
 HOST = ImageRegistration(executable=str(RECORD_CALL))
 
 
-async def register(bench: Bench, name: str, **fields) -> Image:
+async def register(harness: EngineHarness, name: str, **fields) -> Image:
     query = {k: fields.pop(k) for k in ("refdata_id", "default_refdata_mount_point") if k in fields}
     registration = ImageRegistration(**fields)
-    return await bench.engine.images.register(bench.user, name, registration, **query)
+    return await harness.engine.images.register(harness.user, name, registration, **query)
 
 
-async def add_refdata(bench: Bench, refdata_id: str) -> None:
-    await bench.engine._store.add_refdata(
+async def add_refdata(harness: EngineHarness, refdata_id: str) -> None:
+    await harness.engine._store.add_refdata(
         AdminReferenceData(
             registered_by="ana",
             registered_on=NOON,
@@ -37,74 +37,74 @@ async def add_refdata(bench: Bench, refdata_id: str) -> None:
 
 
 @pytest.mark.slow
-async def test_an_image_of_a_registry_by_its_tag(bench: Bench, registry: Registry):
+async def test_an_image_of_a_registry_by_its_tag(harness: EngineHarness, registry: Registry):
     digest = registry.push_image("engine/tagged", "1", ["tool"])
     name = f"{registry.host}/engine/tagged"
-    image = await register(bench, f"{name}:1", urls=["https://example.org"], usage_notes="n")
+    image = await register(harness, f"{name}:1", urls=["https://example.org"], usage_notes="n")
     assert (image.name, image.tag, image.digest, image.entrypoint) == (name, "1", digest, ["tool"])
     for reference in (f"{name}:1", f"{name}@{digest}", f"{name}:other@{digest}"):
-        assert await bench.engine.images.find(reference) == image
+        assert await harness.engine.images.find(reference) == image
     with pytest.raises(errors.ImageTagExistsError):
-        await register(bench, f"{name}:1")
+        await register(harness, f"{name}:1")
     registry.push_image("engine/tagged", "2", ["tool"])
     with pytest.raises(errors.ImageDigestExistsError):
-        await register(bench, f"{name}:2")
-    await bench.engine.images.delete(bench.user, f"{name}:other@{digest}")
+        await register(harness, f"{name}:2")
+    await harness.engine.images.delete(harness.user, f"{name}:other@{digest}")
     with pytest.raises(errors.NoSuchImageError):
-        await bench.engine.images.find(f"{name}:1")
+        await harness.engine.images.find(f"{name}:1")
 
 
 @pytest.mark.slow
-async def test_neither_tag_nor_digest_stores_no_tag(bench: Bench, registry: Registry):
+async def test_neither_tag_nor_digest_stores_no_tag(harness: EngineHarness, registry: Registry):
     digest = registry.push_image("engine/untagged", "latest", ["tool"])
     name = f"{registry.host}/engine/untagged"
-    image = await register(bench, name)
+    image = await register(harness, name)
     assert (image.tag, image.digest) == ("", digest)
     with pytest.raises(errors.NoSuchImageError, match="with tag 'latest' exists") as refusal:
-        await bench.engine.images.find(name)
+        await harness.engine.images.find(name)
     assert refusal.value.help["nearest"] == [f"{name}@{digest}"]
-    assert await bench.engine.images.find(f"{name}@{digest}") == image
+    assert await harness.engine.images.find(f"{name}@{digest}") == image
 
 
 @pytest.mark.slow
-async def test_a_digest_that_is_not_the_tags(bench: Bench, registry: Registry):
+async def test_a_digest_that_is_not_the_tags(harness: EngineHarness, registry: Registry):
     old = registry.push_image("engine/moved", "1", ["old"])
     registry.push_image("engine/moved", "1", ["new"])
     with pytest.raises(errors.ImageFetchError, match="and not the sha256:"):
-        await register(bench, f"{registry.host}/engine/moved:1@{old}")
-    assert (await register(bench, f"{registry.host}/engine/moved@{old}")).entrypoint == ["old"]
+        await register(harness, f"{registry.host}/engine/moved:1@{old}")
+    assert (await register(harness, f"{registry.host}/engine/moved@{old}")).entrypoint == ["old"]
 
 
 @pytest.mark.slow
-async def test_no_entrypoint(bench: Bench, registry: Registry):
+async def test_no_entrypoint(harness: EngineHarness, registry: Registry):
     registry.push_image("engine/bare", "1", None)
     with pytest.raises(errors.NoEntrypointError):
-        await register(bench, f"{registry.host}/engine/bare:1")
-    assert (await bench.engine.images.list()).data == []
+        await register(harness, f"{registry.host}/engine/bare:1")
+    assert (await harness.engine.images.list()).data == []
 
 
 @pytest.mark.parametrize("fields", [{"executable": "/bin/true"}, {"module": "json"}])
-async def test_a_registrys_image_has_a_program_of_its_own(bench: Bench, fields):
+async def test_a_registrys_image_has_a_program_of_its_own(harness: EngineHarness, fields):
     with pytest.raises(errors.IllegalParameterError, match="register a program of this machine as"):
-        await register(bench, "ghcr.io/x/y:1", **fields)
+        await register(harness, "ghcr.io/x/y:1", **fields)
 
 
-async def test_a_host_images_digest_must_be_the_programs(bench: Bench):
+async def test_a_host_images_digest_must_be_the_programs(harness: EngineHarness):
     with pytest.raises(errors.ImageFetchError, match="and not the sha256:0000"):
-        await register(bench, f"host/tool@sha256:{'0' * 64}", executable=str(RECORD_CALL))
+        await register(harness, f"host/tool@sha256:{'0' * 64}", executable=str(RECORD_CALL))
 
 
-async def test_reference_data_that_goes_with_an_image(bench: Bench):
+async def test_reference_data_that_goes_with_an_image(harness: EngineHarness):
     with pytest.raises(errors.NoSuchRefdataError):
-        await register(bench, "host/tool", executable=str(RECORD_CALL), refdata_id="no")
+        await register(harness, "host/tool", executable=str(RECORD_CALL), refdata_id="no")
     with pytest.raises(errors.IllegalParameterError, match="needs a reference data ID"):
         await register(
-            bench, "host/tool", executable=str(RECORD_CALL), default_refdata_mount_point="/ref"
+            harness, "host/tool", executable=str(RECORD_CALL), default_refdata_mount_point="/ref"
         )
-    await add_refdata(bench, "r1")
-    await add_refdata(bench, "r2")
+    await add_refdata(harness, "r1")
+    await add_refdata(harness, "r2")
     base = await register(
-        bench,
+        harness,
         "host/tool:1",
         executable=str(RECORD_CALL),
         refdata_id="r1",
@@ -113,15 +113,15 @@ async def test_reference_data_that_goes_with_an_image(bench: Bench):
         usage_notes="notes",
     )
     assert (base.refdata_id, base.default_refdata_mount_point) == ("r1", "/ref")
-    await bench.engine.images.delete(bench.user, "host/tool:1")
-    await register(bench, "host/base", module="json.tool", refdata_id="r1", usage_notes="notes")
+    await harness.engine.images.delete(harness.user, "host/tool:1")
+    await register(harness, "host/base", module="json.tool", refdata_id="r1", usage_notes="notes")
 
 
-async def test_what_is_not_said_comes_from_another_image(bench: Bench):
-    await add_refdata(bench, "r1")
-    await add_refdata(bench, "r2")
+async def test_what_is_not_said_comes_from_another_image(harness: EngineHarness):
+    await add_refdata(harness, "r1")
+    await add_refdata(harness, "r2")
     await register(
-        bench,
+        harness,
         "host/base:1",
         module="json.tool",
         refdata_id="r1",
@@ -130,13 +130,13 @@ async def test_what_is_not_said_comes_from_another_image(bench: Bench):
         usage_notes="notes",
     )
     taken = await register(
-        bench, "host/tool:1", executable=str(RECORD_CALL), from_image="host/base:1"
+        harness, "host/tool:1", executable=str(RECORD_CALL), from_image="host/base:1"
     )
     assert taken.urls == ["https://example.org/a"]
     assert taken.usage_notes == "notes"
     assert (taken.refdata_id, taken.default_refdata_mount_point) == ("r1", "/ref")
     own = await register(
-        bench,
+        harness,
         "host/other",
         executable=str(RECORD_CALL),
         from_image="host/base:1",
@@ -148,21 +148,21 @@ async def test_what_is_not_said_comes_from_another_image(bench: Bench):
     assert (own.urls, own.usage_notes) == ([], "")
     assert (own.refdata_id, own.default_refdata_mount_point) == ("r2", "/other")
     with pytest.raises(errors.NoSuchImageError):
-        await register(bench, "host/z", executable=str(RECORD_CALL), from_image="host/no")
+        await register(harness, "host/z", executable=str(RECORD_CALL), from_image="host/no")
 
 
-async def test_who_may(bench: Bench):
+async def test_who_may(harness: EngineHarness):
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.images.register(User("bob"), "host/tool", HOST)
+        await harness.engine.images.register(User("bob"), "host/tool", HOST)
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.images.delete(User("bob"), "host/tool")
+        await harness.engine.images.delete(User("bob"), "host/tool")
 
 
 @pytest.mark.parametrize("settings", [{"contact": "help@example.org"}])
-async def test_a_refusal_says_whom_to_ask_for_what(bench: Bench):
-    await bench.prepare()
+async def test_a_refusal_says_whom_to_ask_for_what(harness: EngineHarness):
+    await harness.prepare()
     with pytest.raises(errors.NoSuchImageError) as refusal:
-        await bench.engine.images.find("host/tool:2")
+        await harness.engine.images.find("host/tool:2")
     # Clients compare this sentence.
     assert str(refusal.value) == "No image host/tool with tag '2' exists in the system."
     assert refusal.value.help == {

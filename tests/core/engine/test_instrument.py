@@ -17,9 +17,8 @@ from cts_core.engine.instrument import PortCall, observed
 from cts_core.engine.metrics import Metrics
 from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
+from tests.harness.engine import EngineHarness
 from tests.harness.paths import DOCS
-
-from .conftest import Bench
 
 SERVICE = DOCS / "service.md"
 
@@ -174,11 +173,11 @@ def figures(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
     }
 
 
-async def test_a_job_shows_in_the_figures(bench: Bench):
-    await bench.prepare("a")
-    job = await bench.ended(await bench.submit(["a"]))
-    await bench.told()
-    found = figures(await bench.engine.metrics())
+async def test_a_job_shows_in_the_figures(harness: EngineHarness):
+    await harness.prepare("a")
+    job = await harness.wait_until_ended(await harness.submit(["a"]))
+    await harness.wait_until_events_sent()
+    found = figures(await harness.engine.metrics())
 
     def value(name: str, **labels: str) -> float:
         return found[name, tuple(sorted(labels.items()))]
@@ -193,19 +192,19 @@ async def test_a_job_shows_in_the_figures(bench: Bench):
     assert not [key for key in found if job.id in str(key) or "ana" in str(key)]
 
 
-async def test_every_figure_is_documented(bench: Bench):
-    text = (await bench.engine.metrics()).decode()
+async def test_every_figure_is_documented(harness: EngineHarness):
+    text = (await harness.engine.metrics()).decode()
     told = set(re.findall(r"^# TYPE (cts_\w+) \w+$", text, re.MULTILINE))
     documented = set(re.findall(r"^\| `(cts_\w+)` \|", SERVICE.read_text(), re.MULTILINE))
     assert told == documented
 
 
-async def test_errors_of_calls_are_told_apart(bench: Bench):
+async def test_errors_of_calls_are_told_apart(harness: EngineHarness):
     metrics = Metrics(preset="service", group="g")
     for error in (NoSuchJobError("a"), UnavailableError("b"), TimeoutError(), ValueError("c")):
         metrics.called(PortCall("records", "get_job", (), 0.1, error=error))
     metrics.requested("GET", "/jobs", 429, 0.1)
-    found = figures(await metrics.text(bench.engine._store, {"records": DependencyState.DOWN}))
+    found = figures(await metrics.text(harness.engine._store, {"records": DependencyState.DOWN}))
 
     def errors(kind: str) -> Any:
         labels = (("kind", kind), ("method", "get_job"), ("port", "records"))
@@ -218,12 +217,12 @@ async def test_errors_of_calls_are_told_apart(bench: Bench):
 
 
 async def test_what_was_away_is_asked_again_for_the_figures(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
     """A quiet service, which nobody asks for anything but its figures, must not seem down for ever."""
     monkeypatch.setattr("cts_core.engine.health.FRESH_SECONDS", -1.0)
     away = PortCall("records", "get_job", (), 0.1, error=UnavailableError("away"))
-    bench.engine._health.called(away)
-    found = figures(await bench.engine.metrics())
+    harness.engine._health.called(away)
+    found = figures(await harness.engine.metrics())
     assert found["cts_dependency_up", (("dependency", "records"),)] == 1
     assert found["cts_outbox_jobs", ()] == 0

@@ -16,44 +16,44 @@ from cts_core.model.event import JobEvent, JobProgress
 from cts_core.model.site import SiteName
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 from tests.harness.factories import TO_COMPLETE, make_submission
 
 BOB = User("bob")
 
 
 async def log_text(
-    bench: Bench, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where
+    harness: EngineHarness, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where
 ) -> str:
-    log = await bench.engine.logs.open(bench.user, job_id, number, stream, **where)
+    log = await harness.engine.logs.open(harness.user, job_id, number, stream, **where)
     return b"".join([piece async for piece in log.body]).decode()
 
 
 @pytest.mark.slow
-async def test_a_job_walks_every_state_and_its_outputs_are_verified(bench: Bench):
-    await bench.prepare("a", "b")
+async def test_a_job_walks_every_state_and_its_outputs_are_verified(harness: EngineHarness):
+    await harness.prepare("a", "b")
     # Long enough that its memory is looked at, also on a busy machine.
     long = {"environment": {"WORK": "1"}}
-    job = await bench.ended(await bench.submit(["a", "b"], params=long))
+    job = await harness.wait_until_ended(await harness.submit(["a", "b"], params=long))
     assert [t.state for t in job.transition_times] == TO_COMPLETE
     assert job.output_file_count == 1
     (output,) = job.outputs or []
     assert output.file == "data/out/called.json"
-    assert (await bench.engine.files.verify(bench.user, output)).checksum == "stored"
-    called = json.loads(await bench.content(output.file))
+    assert (await harness.engine.files.verify(harness.user, output)).checksum == "stored"
+    called = json.loads(await harness.read(output.file))
     assert list(called["read"].values()) == ["a", "b"]
     assert job.cpu_hours
     assert job.max_memory
     assert job.logpath == f"cts-logs/container_logs/{job.id}"
-    assert (await bench.engine.jobs.exit_codes(bench.user, job.id)).exit_codes == [0]
+    assert (await harness.engine.jobs.exit_codes(harness.user, job.id)).exit_codes == [0]
 
 
 @pytest.mark.slow
-async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Bench):
-    await bench.prepare()
+async def test_every_kind_of_parameter_over_500_files_in_20_containers(harness: EngineHarness):
+    await harness.prepare()
     names = [f"data/in/{n // 25:02}/f {n:03}.txt" for n in range(500)]
     for n, name in enumerate(names):
-        await bench.store(name, str(n).encode())
+        await harness.store(name, str(n).encode())
     files = [{"file": name, "data_id": f"ID {n}"} for n, name in enumerate(names)]
 
     async def run(out: str, args, environment=None, **changes):
@@ -65,7 +65,9 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Be
             params={"args": args, "environment": environment or {}, "declobber": True},
             **changes,
         )
-        return await bench.ended(await bench.engine.submissions.submit(bench.user, submitted))
+        return await harness.wait_until_ended(
+            await harness.engine.submissions.submit(harness.user, submitted)
+        )
 
     space = await run(
         "space", [{"type": "input_files", "input_files_format": "space_separated_list"}]
@@ -73,7 +75,7 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Be
     assert space.output_file_count == 20, space.error
     seen = []
     for number in range(20):
-        called = json.loads(await bench.content(f"data/space/{number}/called.json"))
+        called = json.loads(await harness.read(f"data/space/{number}/called.json"))
         assert len(called["read"]) == 25
         assert all(f"/in/{number:02}/f " in path for path in called["read"])
         seen += called["read"].values()
@@ -115,27 +117,27 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(bench: Be
         run("paths", [{"type": "manifest_file", "manifest_file_format": "files", "flag": "-m"}]),
     )
     assert {job.output_file_count for job in (comma, repeat, ids, paths)} == {20}
-    called = json.loads(await bench.content("data/comma/3/called.json"))
+    called = json.loads(await harness.read("data/comma/3/called.json"))
     assert called["argv"][0] == "-i"
     assert called["argv"][1].startswith("--in=")
     assert called["argv"][1].count(",") == 24
-    called = json.loads(await bench.content("data/repeat/7/called.json"))
+    called = json.loads(await harness.read("data/repeat/7/called.json"))
     assert called["argv"][::2] == ["-f"] * 25
     assert called["environment"] == {"T_N": "c7_x"}
-    called = json.loads(await bench.content("data/ids/1/called.json"))
+    called = json.loads(await harness.read("data/ids/1/called.json"))
     (manifest,) = called["read"].values()
     assert manifest.splitlines() == ["id", *(f"ID {n}" for n in range(25, 50))]
-    called = json.loads(await bench.content("data/paths/2/called.json"))
+    called = json.loads(await harness.read("data/paths/2/called.json"))
     (manifest,) = called["read"].values()
     assert called["argv"][0] == "-m"
     assert len(manifest.splitlines()) == 25
     assert manifest.splitlines()[0].endswith("/in/02/f 050.txt")
 
 
-async def test_the_owner_sees_each_container_also_when_the_job_errors(bench: Bench):
-    await bench.prepare("a", "b", "c")
-    job = await bench.ended(
-        await bench.submit(
+async def test_the_owner_sees_each_container_also_when_the_job_errors(harness: EngineHarness):
+    await harness.prepare("a", "b", "c")
+    job = await harness.wait_until_ended(
+        await harness.submit(
             ["a", "b", "c"],
             num_containers=3,
             params={
@@ -152,7 +154,7 @@ async def test_the_owner_sees_each_container_also_when_the_job_errors(bench: Ben
         "error_processing_submitted",
         "error",
     ]
-    containers = (await bench.engine.jobs.containers(bench.user, job.id)).containers
+    containers = (await harness.engine.jobs.containers(harness.user, job.id)).containers
     assert [c.state for c in containers] == ["complete", "error", "error"]
     assert [c.exit_code for c in containers] == [0, 1, 2]
     assert [[f.file for f in c.inputs] for c in containers] == [
@@ -163,108 +165,110 @@ async def test_the_owner_sees_each_container_also_when_the_job_errors(bench: Ben
     for container in containers:
         times = [t.time for t in container.transition_times]
         assert times == sorted(times)
-    assert "tool: to stderr" in await log_text(bench, job.id, 2, LogStream.STDERR)
+    assert "tool: to stderr" in await log_text(harness, job.id, 2, LogStream.STDERR)
 
 
-async def test_outputs_that_overwrite_each_other_are_named(bench: Bench):
-    await bench.prepare("a", "b")
-    job = await bench.ended(await bench.submit(["a", "b"], num_containers=2))
+async def test_outputs_that_overwrite_each_other_are_named(harness: EngineHarness):
+    await harness.prepare("a", "b")
+    job = await harness.wait_until_ended(await harness.submit(["a", "b"], num_containers=2))
     assert job.state == "complete"
     assert job.output_file_count == 1
     (warning,) = job.warnings or []
     assert "data/out/called.json" in warning
     assert "declobber" in warning
     (output,) = job.outputs or []
-    assert (await bench.engine.files.verify(bench.user, output)).checksum == "stored"
+    assert (await harness.engine.files.verify(harness.user, output)).checksum == "stored"
 
 
-async def test_no_output_is_an_error(bench: Bench):
-    await bench.prepare("a")
-    job = await bench.ended(await bench.submit(["a"], params={"environment": {"NOTHING": "1"}}))
+async def test_no_output_is_an_error(harness: EngineHarness):
+    await harness.prepare("a")
+    job = await harness.wait_until_ended(
+        await harness.submit(["a"], params={"environment": {"NOTHING": "1"}})
+    )
     assert (job.state, job.error) == ("error", NO_OUTPUTS)
 
 
-async def test_cancel_stops_a_running_job_and_only_once(bench: Bench):
-    await bench.prepare("a", "b", "c")
-    job_id = await bench.submit(
+async def test_cancel_stops_a_running_job_and_only_once(harness: EngineHarness):
+    await harness.prepare("a", "b", "c")
+    job_id = await harness.submit(
         ["a", "b", "c"], num_containers=3, params={"environment": {"WORK": "60"}}
     )
-    async with bench.engine.hub.subscribe("ana", job_id=job_id) as events:
+    async with harness.engine.hub.subscribe("ana", job_id=job_id) as events:
         async for _ in events:
-            containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
+            containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
             if any(c.state == JobState.JOB_SUBMITTED for c in containers):
                 break
-    await bench.engine.jobs.cancel(bench.user, job_id)
-    job = await bench.ended(job_id)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    job = await harness.wait_until_ended(job_id)
     assert [t.state for t in job.transition_times][-2:] == ["canceling", "canceled"]
-    containers = (await bench.engine.jobs.containers(bench.user, job_id)).containers
+    containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
     assert {c.state for c in containers} == {JobState.CANCELED}
     with pytest.raises(errors.NoSuchJobError):
-        await bench.engine.jobs.cancel(bench.user, job_id)
+        await harness.engine.jobs.cancel(harness.user, job_id)
 
 
-async def test_of_cancel_and_completion_exactly_one_wins(bench: Bench):
-    await bench.prepare("a")
-    ids = [await bench.submit(["a"], output_dir=f"data/out{n}") for n in range(8)]
+async def test_of_cancel_and_completion_exactly_one_wins(harness: EngineHarness):
+    await harness.prepare("a")
+    ids = [await harness.submit(["a"], output_dir=f"data/out{n}") for n in range(8)]
 
     async def cancel_later(n: int, job_id: str) -> bool:
         await asyncio.sleep(0.1 * n)
         try:
-            await bench.engine.jobs.cancel(bench.user, job_id)
+            await harness.engine.jobs.cancel(harness.user, job_id)
         except errors.NoSuchJobError:
             return False
         return True
 
     won = await asyncio.gather(*(cancel_later(n, job_id) for n, job_id in enumerate(ids)))
     for canceled, job_id in zip(won, ids, strict=True):
-        job = await bench.ended(job_id)
+        job = await harness.wait_until_ended(job_id)
         assert job.state == ("canceled" if canceled else "complete")
 
 
-async def test_others_may_not_look(bench: Bench):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"])
+async def test_others_may_not_look(harness: EngineHarness):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"])
     match = f"User bob may not access job {job_id}"
-    jobs = bench.engine.jobs
+    jobs = harness.engine.jobs
     for call in (jobs.get, jobs.status, jobs.containers, jobs.exit_codes, jobs.cancel):
         with pytest.raises(errors.UnauthorizedError, match=match):
             await call(BOB, job_id)
     with pytest.raises(errors.UnauthorizedError, match=match):
-        await bench.engine.logs.open(BOB, job_id, 0, LogStream.STDOUT)
+        await harness.engine.logs.open(BOB, job_id, 0, LogStream.STDOUT)
     with pytest.raises(errors.NoSuchJobError, match="No job with ID 'nope' exists"):
-        await jobs.get(bench.user, "nope")
+        await jobs.get(harness.user, "nope")
 
 
 @pytest.mark.slow
-async def test_logs_in_any_state(bench: Bench):
-    await bench.prepare("a", "b")
-    job_id = await bench.submit(
+async def test_logs_in_any_state(harness: EngineHarness):
+    await harness.prepare("a", "b")
+    job_id = await harness.submit(
         ["a", "b"], num_containers=2, cpus=2, params={"environment": {"WORK": "1"}}
     )
-    open_log = bench.engine.logs.open
+    open_log = harness.engine.logs.open
     with pytest.raises(errors.NoLogsError, match=f"Job ID {job_id} has no logs available"):
-        await open_log(bench.user, job_id, 1, LogStream.STDOUT)
+        await open_log(harness.user, job_id, 1, LogStream.STDOUT)
     with pytest.raises(errors.IllegalParameterError, match=f"must be < 2 for job {job_id}"):
-        await open_log(bench.user, job_id, 2, LogStream.STDOUT)
+        await open_log(harness.user, job_id, 2, LogStream.STDOUT)
     async with asyncio.timeout(20):
         while True:
             try:
-                log = await open_log(bench.user, job_id, 0, LogStream.STDOUT)
+                log = await open_log(harness.user, job_id, 0, LogStream.STDOUT)
             except errors.NoLogsError:
                 await asyncio.sleep(0.05)
             else:
                 break
     assert not log.ended
-    assert await log_text(bench, job_id) == "tool: start\n"
-    assert await log_text(bench, job_id, seek=12) == ""
-    await bench.ended(job_id)
-    assert await log_text(bench, job_id, seek=6, length=3) == "sta"
+    assert await log_text(harness, job_id) == "tool: start\n"
+    assert await log_text(harness, job_id, seek=12) == ""
+    await harness.wait_until_ended(job_id)
+    assert await log_text(harness, job_id, seek=6, length=3) == "sta"
     with pytest.raises(errors.IllegalParameterError, match="seek"):
-        await open_log(bench.user, job_id, 0, LogStream.STDOUT, seek=12)
+        await open_log(harness.user, job_id, 0, LogStream.STDOUT, seek=12)
     # Once the site's copy is gone, the stored one is read.
-    site = bench.engine.sites.get(SiteName.LOCAL)
+    site = harness.engine.sites.get(SiteName.LOCAL)
     await site.clean(job_id)
-    assert await log_text(bench, job_id) == "tool: start\n"
+    assert await log_text(harness, job_id) == "tool: start\n"
 
 
 async def to_complete(events: AsyncIterator[JobEvent | JobProgress]) -> list[JobEvent]:
@@ -278,27 +282,27 @@ async def to_complete(events: AsyncIterator[JobEvent | JobProgress]) -> list[Job
     return seen
 
 
-async def test_events_of_a_job_come_in_order_and_again_after_a_resume(bench: Bench):
-    await bench.prepare("a")
-    async with bench.engine.hub.subscribe("ana") as events:
-        job_id = await bench.submit(["a"])
+async def test_events_of_a_job_come_in_order_and_again_after_a_resume(harness: EngineHarness):
+    await harness.prepare("a")
+    async with harness.engine.hub.subscribe("ana") as events:
+        job_id = await harness.submit(["a"])
         seen = await to_complete(events)
     assert [event.state for event in seen] == TO_COMPLETE
-    async with bench.engine.hub.subscribe(
+    async with harness.engine.hub.subscribe(
         "ana", job_id=job_id, after=seen[2].recorded_at
     ) as events:
         again = await to_complete(events)
     assert {e.trans_id for e in again} >= {e.trans_id for e in seen[3:]}
-    await bench.told()
+    await harness.wait_until_events_sent()
 
 
-async def test_the_cleaner_removes_what_old_jobs_left(bench: Bench, tmp_path):
-    await bench.prepare("a")
-    job = await bench.ended(await bench.submit(["a"]))
+async def test_the_cleaner_removes_what_old_jobs_left(harness: EngineHarness, tmp_path):
+    await harness.prepare("a")
+    job = await harness.wait_until_ended(await harness.submit(["a"]))
     folder = tmp_path / "home" / "local" / "jobs" / job.id
     assert folder.exists()
-    assert await bench.engine._cleaner.clean_jobs() == 0
-    bench.engine._cleaner._age = timedelta(0)
-    assert await bench.engine._cleaner.clean_jobs() == 1
+    assert await harness.engine._cleaner.clean_jobs() == 0
+    harness.engine._cleaner._age = timedelta(0)
+    assert await harness.engine._cleaner.clean_jobs() == 1
     assert not folder.exists()
-    assert await bench.engine._cleaner.clean_jobs() == 0
+    assert await harness.engine._cleaner.clean_jobs() == 0

@@ -11,7 +11,7 @@ from cts_core.concurrency import run_in_pool
 from cts_core.engine import advance, submit
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.outputs import Merged
-from tests.core.engine.conftest import Bench, submission
+from tests.harness.engine import EngineHarness, submission
 
 
 class Spy:
@@ -32,7 +32,9 @@ class Spy:
         self._patch.setattr(owner, name, watched)
 
 
-async def test_no_step_of_a_job_computes_on_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_no_step_of_a_job_computes_on_the_loop(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+):
     spy = Spy(monkeypatch)
     spy.watch(submit.Submissions, "_open_inputs")
     spy.watch(submit, "_planned_job")
@@ -42,11 +44,11 @@ async def test_no_step_of_a_job_computes_on_the_loop(bench: Bench, monkeypatch: 
     spy.watch(outcomes, "overwritten")
     spy.watch(outcomes, "completed")
     spy.watch(Merged, "add_older")
-    await bench.prepare("a", "b")
-    await bench.engine.submissions.check(bench.user, submission(["a", "b"]))
-    job_id = await bench.submit(["a", "b"], num_containers=2)
-    await bench.ended(job_id)
-    await bench.engine.outputs.page(bench.user, job_id, family=False, after=None, limit=10)
+    await harness.prepare("a", "b")
+    await harness.engine.submissions.check(harness.user, submission(["a", "b"]))
+    job_id = await harness.submit(["a", "b"], num_containers=2)
+    await harness.wait_until_ended(job_id)
+    await harness.engine.outputs.page(harness.user, job_id, family=False, after=None, limit=10)
     assert all(spy.threads.values()), spy.threads
     assert not any(threading.get_ident() in threads for threads in spy.threads.values())
 

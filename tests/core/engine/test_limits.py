@@ -11,7 +11,7 @@ from cts_core.engine.limits import RateLimit
 from cts_core.errors import NoSuchJobError, TooManyRequestsError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobQuery
-from tests.core.engine.conftest import Bench, submission
+from tests.harness.engine import EngineHarness, submission
 
 ANA, BOB = User("ana"), User("bob")
 
@@ -76,39 +76,39 @@ class TestContainers:
         return {"limits": {"live_containers": 3, "checks_per_min": 2}}
 
     @pytest.fixture(autouse=True)
-    async def _stop_all(self, bench: Bench):
+    async def _stop_all(self, harness: EngineHarness):
         """Workers outlive an engine."""
         yield
-        for job in (await bench.engine.jobs.list(bench.user, JobQuery(ended=False))).jobs:
+        for job in (await harness.engine.jobs.list(harness.user, JobQuery(ended=False))).jobs:
             with suppress(NoSuchJobError):  # it has ended meanwhile, or is being canceled
-                await bench.engine.jobs.cancel(bench.user, job.id)
-            await bench.ended(job.id)
+                await harness.engine.jobs.cancel(harness.user, job.id)
+            await harness.wait_until_ended(job.id)
 
-    async def test_live_containers_are_bounded(self, bench: Bench):
-        await bench.prepare("a", "b")
+    async def test_live_containers_are_bounded(self, harness: EngineHarness):
+        await harness.prepare("a", "b")
         long = {"environment": {"WORK": "60"}}
-        first = await bench.submit(["a", "b"], num_containers=2, params=long)
+        first = await harness.submit(["a", "b"], num_containers=2, params=long)
         with pytest.raises(TooManyRequestsError, match=r"ana has 2 containers .* may have 3"):
-            await bench.submit(["a", "b"], num_containers=2)
-        await bench.submit(["a"])
-        await bench.engine.jobs.cancel(bench.user, first)
-        await bench.ended(first)
-        await bench.submit(["a", "b"], num_containers=2)
+            await harness.submit(["a", "b"], num_containers=2)
+        await harness.submit(["a"])
+        await harness.engine.jobs.cancel(harness.user, first)
+        await harness.wait_until_ended(first)
+        await harness.submit(["a", "b"], num_containers=2)
 
-    async def test_what_is_known_by_its_key_is_not_counted(self, bench: Bench):
-        await bench.prepare("a")
+    async def test_what_is_known_by_its_key_is_not_counted(self, harness: EngineHarness):
+        await harness.prepare("a")
         body = submission(["a"], params={"environment": {"WORK": "60"}})
-        submit = bench.engine.submissions.submit
-        first = await submit(bench.user, body, "key")
+        submit = harness.engine.submissions.submit
+        first = await submit(harness.user, body, "key")
         for _ in range(2):
-            await submit(bench.user, body)
-        assert await submit(bench.user, body, "key") == first
+            await submit(harness.user, body)
+        assert await submit(harness.user, body, "key") == first
         with pytest.raises(TooManyRequestsError):
-            await submit(bench.user, body, "another key")
+            await submit(harness.user, body, "another key")
 
-    async def test_checks_are_bounded(self, bench: Bench):
-        await bench.prepare("a")
+    async def test_checks_are_bounded(self, harness: EngineHarness):
+        await harness.prepare("a")
         for _ in range(2):
-            await bench.engine.submissions.check(bench.user, submission(["a"]))
+            await harness.engine.submissions.check(harness.user, submission(["a"]))
         with pytest.raises(TooManyRequestsError, match="check jobs 2 times a minute"):
-            await bench.engine.submissions.check(bench.user, submission(["a"]))
+            await harness.engine.submissions.check(harness.user, submission(["a"]))

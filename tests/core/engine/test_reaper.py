@@ -17,9 +17,9 @@ from cts_core.model.record import JobOutcome, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import TERMINAL, JobState
-from tests.core.engine.conftest import PATIENCE_SECONDS, Bench
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_job_record
-from tests.harness.reporting_site import ReportingSite, bench_with
+from tests.harness.reporting_site import ReportingSite, engine_with_sites
 
 AGO = timedelta(hours=1)
 
@@ -133,7 +133,7 @@ async def test_a_server_that_starts_looks_at_all_its_sites(tmp_path: Path, store
     fine.unended = {"a", "b"}
     strays = Strays(store, {site.cluster: site for site in (away, broken, fine)})
     await strays.start()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while fine.unended:
             await asyncio.sleep(0.01)
     await strays.stop()
@@ -144,29 +144,31 @@ async def test_a_start_that_comes_after_the_end_is_stopped(tmp_path: Path, monke
     # Ended by a clock that is ahead, it would have to wait.
     monkeypatch.setattr(module, "GRACE", timedelta(0))
     site = SlowSite()
-    async with bench_with(tmp_path, site) as bench:
-        site.store = bench.engine._store
-        await bench.prepare("a")
-        job_id = await bench.submit(["a"], cluster="kbase")
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async with engine_with_sites(tmp_path, site) as harness:
+        site.store = harness.engine._store
+        await harness.prepare("a")
+        job_id = await harness.submit(["a"], cluster="kbase")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while job_id not in site.stopped:
                 await asyncio.sleep(0.01)
-        assert (await bench.engine.jobs.status(bench.user, job_id)).state is JobState.ERROR
+        assert (await harness.engine.jobs.status(harness.user, job_id)).state is JobState.ERROR
 
 
-async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(bench: Bench, monkeypatch):
+async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(
+    harness: EngineHarness, monkeypatch
+):
     monkeypatch.setattr(module, "GRACE", timedelta(0))
-    await bench.prepare("a")
+    await harness.prepare("a")
     environment = {"WORK": "600"}
-    job_id = await bench.submit(["a"], params={"environment": environment})
-    store = bench.engine._store
-    site = bench.engine.sites.get(SiteName.LOCAL)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    job_id = await harness.submit(["a"], params={"environment": environment})
+    store = harness.engine._store
+    site = harness.engine.sites.get(SiteName.LOCAL)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while (state := (await store.get_summary(job_id)).state) is not JobState.JOB_SUBMITTED:
             assert state not in TERMINAL
             await asyncio.sleep(0.02)
         times = {"time": utc_now(), "trans_id": "an operator's"}
         assert await store.transition(job_id, state, JobState.ERROR, **times)
         while await site.unended_jobs():
-            await bench.engine._strays.look(site)
+            await harness.engine._strays.look(site)
             await asyncio.sleep(0.02)

@@ -16,10 +16,10 @@ from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceD
 from cts_core.model.site import SiteName
 from cts_core.sites.site import RefdataReport
 from cts_core.worker.checksum import crc64nvme_text
-from tests.core.engine.conftest import Bench, submission
+from tests.harness.engine import EngineHarness, submission
 from tests.harness.factories import make_refdata, make_refdata_status
 from tests.harness.paths import RECORD_CALL
-from tests.harness.reporting_site import ReportingSite, bench_with
+from tests.harness.reporting_site import ReportingSite, engine_with_sites
 
 S = ReferenceDataState
 LOCAL, KBASE = SiteName.LOCAL, SiteName.KBASE
@@ -31,40 +31,42 @@ def quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(refdata_staging, "BUSY_SECONDS", 0.02)
 
 
-async def register(bench: Bench, path="data/ref/x", *, content=b"reference", crc=None, **kwargs):
+async def register(
+    harness: EngineHarness, path="data/ref/x", *, content=b"reference", crc=None, **kwargs
+):
     if content is not None:
-        await bench.store(path, content)
-    return await bench.engine.refdata.register(
-        bench.user, path, crc64nvme=crc, unpack=kwargs.get("unpack", False)
+        await harness.store(path, content)
+    return await harness.engine.refdata.register(
+        harness.user, path, crc64nvme=crc, unpack=kwargs.get("unpack", False)
     )
 
 
-async def until(bench: Bench, refdata_id: str, state: S, cluster: SiteName = LOCAL):
+async def until(harness: EngineHarness, refdata_id: str, state: S, cluster: SiteName = LOCAL):
     async with asyncio.timeout(30):
         while True:
-            refdata = await bench.engine.refdata.get_as_admin(refdata_id)
+            refdata = await harness.engine.refdata.get_as_admin(refdata_id)
             status = refdata.at(cluster)
             if status is not None and status.state is state:
                 return status
             await asyncio.sleep(0.01)
 
 
-async def test_registered_and_staged(bench: Bench):
-    refdata = await register(bench, crc=CRC)
+async def test_registered_and_staged(harness: EngineHarness):
+    refdata = await register(harness, crc=CRC)
     assert (refdata.file, refdata.crc64nvme, refdata.registered_by) == ("data/ref/x", CRC, "ana")
     assert [(s.cluster, s.state) for s in refdata.statuses] == [(LOCAL, S.CREATED)]
-    status = await until(bench, refdata.id, S.COMPLETE)
+    status = await until(harness, refdata.id, S.COMPLETE)
     assert [t.state for t in status.transition_times] == [
         S.CREATED,
         S.DOWNLOAD_SUBMITTED,
         S.COMPLETE,
     ]
-    found = await bench.engine.refdata.get(refdata.id)
-    assert (await bench.engine.refdata.list()).data == [found]
-    assert (await bench.engine.refdata.find("data/ref/x")).data == [found]
-    assert (await bench.engine.refdata.find("data/no")).data == []
+    found = await harness.engine.refdata.get(refdata.id)
+    assert (await harness.engine.refdata.list()).data == [found]
+    assert (await harness.engine.refdata.find("data/ref/x")).data == [found]
+    assert (await harness.engine.refdata.find("data/no")).data == []
     with pytest.raises(errors.RefdataExistsError):
-        await register(bench)
+        await register(harness)
 
 
 @pytest.mark.parametrize(
@@ -87,34 +89,34 @@ async def test_registered_and_staged(bench: Bench):
         ),
     ],
 )
-async def test_refused(bench: Bench, kwargs, error, match):
-    await bench.store("data/y")
+async def test_refused(harness: EngineHarness, kwargs, error, match):
+    await harness.store("data/y")
     with pytest.raises(error, match=match):
-        await register(bench, **kwargs)
-    assert (await bench.engine.refdata.list()).data == []
+        await register(harness, **kwargs)
+    assert (await harness.engine.refdata.list()).data == []
 
 
-async def test_a_file_without_checksum(bench: Bench):
-    place = bench.engine.settings.objects_dir / "data" / "bare"
-    await bench.store("data/y")
+async def test_a_file_without_checksum(harness: EngineHarness):
+    place = harness.engine.settings.objects_dir / "data" / "bare"
+    await harness.store("data/y")
     place.write_text("x")
     with pytest.raises(errors.IllegalParameterError, match="does not have a CRC64/NVME checksum"):
-        await register(bench, "data/bare", content=None)
+        await register(harness, "data/bare", content=None)
 
 
-async def test_no_site_to_stage_at(bench: Bench):
-    await bench.engine.sites.set_active(bench.user, LOCAL, active=False)
+async def test_no_site_to_stage_at(harness: EngineHarness):
+    await harness.engine.sites.set_active(harness.user, LOCAL, active=False)
     with pytest.raises(errors.ResourceUnavailableError, match="no site"):
-        await register(bench)
+        await register(harness)
 
 
-async def test_unknown(bench: Bench):
-    refdata = bench.engine.refdata
+async def test_unknown(harness: EngineHarness):
+    refdata = harness.engine.refdata
     for call in (
         refdata.get("no"),
         refdata.get_as_admin("no"),
         refdata.recover("no", LOCAL),
-        refdata.clean(bench.user, "no", LOCAL, force=False),
+        refdata.clean(harness.user, "no", LOCAL, force=False),
         refdata.update("no", LOCAL, S.COMPLETE, None),
         refdata.check_callback("no", LOCAL),
     ):
@@ -122,21 +124,21 @@ async def test_unknown(bench: Bench):
             await call
 
 
-async def test_a_failure_is_told(bench: Bench):
-    refdata = await register(bench, "data/x.gz", unpack=True)
-    status = await until(bench, refdata.id, S.ERROR)
+async def test_a_failure_is_told(harness: EngineHarness):
+    refdata = await register(harness, "data/x.gz", unpack=True)
+    status = await until(harness, refdata.id, S.ERROR)
     assert "data/x.gz could not be staged" in (status.error or "")
-    assert (await bench.engine.refdata.get(refdata.id)).statuses[0].error == status.error
+    assert (await harness.engine.refdata.get(refdata.id)).statuses[0].error == status.error
 
 
-async def test_jobs_that_need_it(bench: Bench):
-    await bench.prepare("a")
-    refdata = await register(bench)
-    await until(bench, refdata.id, S.COMPLETE)
+async def test_jobs_that_need_it(harness: EngineHarness):
+    await harness.prepare("a")
+    refdata = await register(harness)
+    await until(harness, refdata.id, S.COMPLETE)
     for name, mount in (("host/with", "/ref"), ("host/without", None)):
         registration = ImageRegistration(executable=str(RECORD_CALL))
-        await bench.engine.images.register(
-            bench.user,
+        await harness.engine.images.register(
+            harness.user,
             name,
             registration,
             refdata_id=refdata.id,
@@ -145,62 +147,64 @@ async def test_jobs_that_need_it(bench: Bench):
         job = submission(["a"], image=name, params={"args": ["/ref/x", "/own/x"]})
         if mount is None:
             with pytest.raises(errors.IllegalParameterError, match="set refdata_mount_point"):
-                await bench.engine.submissions.submit(bench.user, job)
+                await harness.engine.submissions.submit(harness.user, job)
             params = {"args": ["/ref/x", "/own/x"], "refdata_mount_point": "/own"}
             job = submission(["a"], image=name, params=params)
-        ended = await bench.ended(await bench.engine.submissions.submit(bench.user, job))
+        ended = await harness.wait_until_ended(
+            await harness.engine.submissions.submit(harness.user, job)
+        )
         assert ended.state == "complete", ended.error
-        called = json.loads(await bench.content("data/out/called.json"))
+        called = json.loads(await harness.read("data/out/called.json"))
         seen = 0 if mount else 1
         assert called["argv"][seen].endswith(f"local/refdata/{refdata.id}/x")
         assert called["argv"][1 - seen] == ("/own/x" if mount else "/ref/x")
         assert list(called["read"].values()) == ["reference"]
 
 
-async def test_a_mount_point_for_each(bench: Bench):
-    await bench.prepare("a")
-    refdata = await register(bench)
-    await until(bench, refdata.id, S.COMPLETE)
-    await bench.engine.images.register(
-        bench.user,
+async def test_a_mount_point_for_each(harness: EngineHarness):
+    await harness.prepare("a")
+    refdata = await register(harness)
+    await until(harness, refdata.id, S.COMPLETE)
+    await harness.engine.images.register(
+        harness.user,
         "host/clash",
         ImageRegistration(executable=str(RECORD_CALL)),
         refdata_id=refdata.id,
         default_refdata_mount_point="/input_files/",
     )
     with pytest.raises(errors.IllegalParameterError, match="Two mount points are /input_files"):
-        await bench.submit(["a"], image="host/clash")
+        await harness.submit(["a"], image="host/clash")
 
 
 async def test_jobs_wait_for_it(tmp_path: Path):
     site = ReportingSite()
-    async with bench_with(tmp_path, site) as bench:
-        refdata = await register(bench)
-        await bench.store("data/in/a")
-        await bench.engine.images.register(
-            bench.user,
+    async with engine_with_sites(tmp_path, site) as harness:
+        refdata = await register(harness)
+        await harness.store("data/in/a")
+        await harness.engine.images.register(
+            harness.user,
             "host/tool",
             ImageRegistration(executable=str(RECORD_CALL)),
             refdata_id=refdata.id,
             default_refdata_mount_point="/ref",
         )
-        update = bench.engine.refdata.update
+        update = harness.engine.refdata.update
         for state in (None, S.DOWNLOAD_SUBMITTED):
             if state:
                 await update(refdata.id, KBASE, state, None)
             with pytest.raises(errors.RefdataStateError, match="has to be complete"):
-                await bench.submit(["a"], cluster="kbase")
+                await harness.submit(["a"], cluster="kbase")
         await update(refdata.id, KBASE, S.COMPLETE, None)
-        await bench.submit(["a"], cluster="kbase")
+        await harness.submit(["a"], cluster="kbase")
 
 
 async def test_recovering(tmp_path: Path):
     here, away = ReportingSite(), ReportingSite(SiteName.PERLMUTTER_JAWS)
     away.available = False
-    async with bench_with(tmp_path, here, away) as bench:
-        refdata = await register(bench)
+    async with engine_with_sites(tmp_path, here, away) as harness:
+        refdata = await register(harness)
         assert [s.cluster for s in refdata.statuses] == [KBASE]
-        recover = bench.engine.refdata.recover
+        recover = harness.engine.refdata.recover
         with pytest.raises(errors.NoSuchRefdataError, match="nothing to recover"):
             await recover(refdata.id, KBASE)
         with pytest.raises(errors.SiteUnavailableError, match="is not registered"):
@@ -208,77 +212,77 @@ async def test_recovering(tmp_path: Path):
         with pytest.raises(errors.SiteUnavailableError, match="down"):
             await recover(refdata.id, away.cluster)
         away.available = True
-        await bench.store("data/ref/x", b"changed")
+        await harness.store("data/ref/x", b"changed")
         with pytest.raises(errors.ChecksumMismatchError, match="CRC64/NMVE"):
             await recover(refdata.id, away.cluster)
-        await bench.store("data/ref/x", b"reference")
+        await harness.store("data/ref/x", b"reference")
         await recover(refdata.id, away.cluster)
         away.report = RefdataReport(S.COMPLETE)
-        await until(bench, refdata.id, S.COMPLETE, away.cluster)
+        await until(harness, refdata.id, S.COMPLETE, away.cluster)
         with pytest.raises(errors.NoSuchRefdataError, match="nothing to recover"):
             await recover(refdata.id, away.cluster)
 
 
 async def test_cleaning(tmp_path: Path):
     site = ReportingSite()
-    async with bench_with(tmp_path, site) as bench:
-        refdata = await register(bench)
+    async with engine_with_sites(tmp_path, site) as harness:
+        refdata = await register(harness)
 
         async def clean(*, force: bool = False):
-            await bench.engine.refdata.clean(bench.user, refdata.id, KBASE, force=force)
+            await harness.engine.refdata.clean(harness.user, refdata.id, KBASE, force=force)
 
         with pytest.raises(errors.IllegalParameterError, match="is created at cluster kbase"):
             await clean()
         await clean(force=True)
         assert site.cleaned == [refdata.id]
-        await bench.engine.refdata.update(refdata.id, KBASE, S.ERROR, None)
+        await harness.engine.refdata.update(refdata.id, KBASE, S.ERROR, None)
         await clean(force=True)
-        status = await until(bench, refdata.id, S.ERROR, KBASE)
+        status = await until(harness, refdata.id, S.ERROR, KBASE)
         assert not status.cleaned
         await clean()
-        assert (await until(bench, refdata.id, S.ERROR, KBASE)).cleaned
+        assert (await until(harness, refdata.id, S.ERROR, KBASE)).cleaned
         await clean()
         assert len(site.cleaned) == 3
         with pytest.raises(errors.NoSuchRefdataError):
-            await bench.engine.refdata.clean(bench.user, refdata.id, LOCAL, force=True)
+            await harness.engine.refdata.clean(harness.user, refdata.id, LOCAL, force=True)
 
 
 async def test_the_timer_cleans_what_has_ended_long_ago(tmp_path: Path):
     site = ReportingSite()
-    async with bench_with(tmp_path, site) as bench:
-        cleaner = bench.engine._cleaner
-        old, new = make_refdata(), await register(bench)
+    async with engine_with_sites(tmp_path, site) as harness:
+        cleaner = harness.engine._cleaner
+        old, new = make_refdata(), await register(harness)
         ended = make_refdata_status(cluster=KBASE, state=S.ERROR)
         elsewhere = make_refdata_status(cluster=LOCAL, state=S.COMPLETE)
-        await bench.engine._store.add_refdata(
+        await harness.engine._store.add_refdata(
             old.model_copy(update={"statuses": [ended, elsewhere]})
         )
-        await bench.engine.refdata.update(new.id, KBASE, S.ERROR, None)
+        await harness.engine.refdata.update(new.id, KBASE, S.ERROR, None)
         cleaner._age = timedelta(hours=1)
         old_time = ended.transition_times[0].time
         assert old_time.tzinfo
         await cleaner.clean_refdata()
         await cleaner.clean_refdata()
         assert site.cleaned == [old.id]
-        refdata = await bench.engine.refdata.get_as_admin(old.id)
+        refdata = await harness.engine.refdata.get_as_admin(old.id)
         assert [s.cleaned for s in refdata.statuses] == [True, False]
 
 
 class TestUpdates:
     @pytest.fixture
-    async def bench(self, tmp_path: Path):
-        async with bench_with(tmp_path, ReportingSite()) as bench:
-            yield bench
+    async def harness(self, tmp_path: Path):
+        async with engine_with_sites(tmp_path, ReportingSite()) as harness:
+            yield harness
 
-    async def test_in_order_repeated_and_late(self, bench: Bench):
-        refdata = await register(bench)
-        update = bench.engine.refdata.update
+    async def test_in_order_repeated_and_late(self, harness: EngineHarness):
+        refdata = await register(harness)
+        update = harness.engine.refdata.update
         for state in (S.CREATED, S.DOWNLOAD_SUBMITTED, S.DOWNLOAD_SUBMITTED, S.CREATED):
             await update(refdata.id, KBASE, state, None)
         await update(refdata.id, KBASE, S.COMPLETE, RefdataUpdate())
         for state in S:
             await update(refdata.id, KBASE, state, RefdataUpdate(admin_error="late"))
-        status = await until(bench, refdata.id, S.COMPLETE, KBASE)
+        status = await until(harness, refdata.id, S.COMPLETE, KBASE)
         assert [t.state for t in status.transition_times] == [
             S.CREATED,
             S.DOWNLOAD_SUBMITTED,
@@ -286,42 +290,42 @@ class TestUpdates:
         ]
         assert (status.error, status.admin_error) == (None, None)
 
-    async def test_an_error_keeps_what_is_said(self, bench: Bench):
-        refdata = await register(bench)
+    async def test_an_error_keeps_what_is_said(self, harness: EngineHarness):
+        refdata = await register(harness)
         said = RefdataUpdate(admin_error="disk", traceback="trace")
-        await bench.engine.refdata.update(refdata.id, KBASE, S.ERROR, said)
-        status = await until(bench, refdata.id, S.ERROR, KBASE)
+        await harness.engine.refdata.update(refdata.id, KBASE, S.ERROR, said)
+        status = await until(harness, refdata.id, S.ERROR, KBASE)
         assert (status.admin_error, status.traceback) == ("disk", "trace")
         assert status.error == "An unexpected error occurred."
-        shown = (await bench.engine.refdata.get(refdata.id)).model_dump()
+        shown = (await harness.engine.refdata.get(refdata.id)).model_dump()
         assert "disk" not in str(shown)
 
-    async def test_what_cannot_come_next(self, bench: Bench):
-        refdata = await register(bench)
+    async def test_what_cannot_come_next(self, harness: EngineHarness):
+        refdata = await register(harness)
         with pytest.raises(errors.RefdataStateError, match="cannot become complete next"):
-            await bench.engine.refdata.update(refdata.id, KBASE, S.COMPLETE, None)
+            await harness.engine.refdata.update(refdata.id, KBASE, S.COMPLETE, None)
 
-    async def test_sites_that_take_none(self, bench: Bench, tmp_path: Path):
-        refdata = await register(bench)
+    async def test_sites_that_take_none(self, harness: EngineHarness, tmp_path: Path):
+        refdata = await register(harness)
         with pytest.raises(errors.SiteUnavailableError, match="lawrencium-jaws is not registered"):
-            await bench.engine.refdata.update(
+            await harness.engine.refdata.update(
                 refdata.id, SiteName.LAWRENCIUM_JAWS, S.COMPLETE, None
             )
 
-    async def test_at_once(self, bench: Bench):
-        refdata = await register(bench)
-        update = bench.engine.refdata.update
+    async def test_at_once(self, harness: EngineHarness):
+        refdata = await register(harness)
+        update = harness.engine.refdata.update
         await asyncio.gather(
             *(update(refdata.id, KBASE, S.DOWNLOAD_SUBMITTED, None) for _ in range(10))
         )
-        status = await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
+        status = await until(harness, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
         assert len(status.transition_times) == 2
 
 
-async def test_a_site_that_watches_by_itself_takes_no_updates(bench: Bench):
-    refdata = await register(bench)
+async def test_a_site_that_watches_by_itself_takes_no_updates(harness: EngineHarness):
+    refdata = await register(harness)
     with pytest.raises(errors.UnsupportedError):
-        await bench.engine.refdata.update(refdata.id, LOCAL, S.COMPLETE, None)
+        await harness.engine.refdata.update(refdata.id, LOCAL, S.COMPLETE, None)
 
 
 class TestLawrencium:
@@ -334,44 +338,44 @@ class TestLawrencium:
     async def test_waits(self, tmp_path: Path, sites):
         first, second = sites
         second.report = RefdataReport(S.COMPLETE)
-        async with bench_with(tmp_path, first, second) as bench:
-            refdata = await register(bench)
+        async with engine_with_sites(tmp_path, first, second) as harness:
+            refdata = await register(harness)
             first.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
-            await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, first.cluster)
-            await bench.engine._staging.cycle()
-            await until(bench, refdata.id, S.CREATED, second.cluster)
+            await until(harness, refdata.id, S.DOWNLOAD_SUBMITTED, first.cluster)
+            await harness.engine._staging.cycle()
+            await until(harness, refdata.id, S.CREATED, second.cluster)
             assert second.staged == []
             first.report = RefdataReport(S.COMPLETE)
-            await until(bench, refdata.id, S.COMPLETE, second.cluster)
+            await until(harness, refdata.id, S.COMPLETE, second.cluster)
 
     async def test_fails_with_it(self, tmp_path: Path, sites):
         first, second = sites
         first.report = errors.PathNotFoundError("gone")
-        async with bench_with(tmp_path, first, second) as bench:
-            refdata = await register(bench)
-            status = await until(bench, refdata.id, S.ERROR, second.cluster)
+        async with engine_with_sites(tmp_path, first, second) as harness:
+            refdata = await register(harness)
+            status = await until(harness, refdata.id, S.ERROR, second.cluster)
             assert "could not be staged at perlmutter-jaws" in (status.error or "")
             assert second.staged == []
 
     async def test_waits_for_a_perlmutter_that_is_not_there(self, tmp_path: Path, sites):
         first, second = sites
         first.available = False
-        async with bench_with(tmp_path, first, second) as bench:
-            refdata = await register(bench)
-            await bench.engine._staging.cycle()
-            await until(bench, refdata.id, S.CREATED, second.cluster)
+        async with engine_with_sites(tmp_path, first, second) as harness:
+            refdata = await register(harness)
+            await harness.engine._staging.cycle()
+            await until(harness, refdata.id, S.CREATED, second.cluster)
             assert second.staged == []
 
 
 async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
     site = ReportingSite()
     site.report = errors.UnavailableError("away")
-    async with bench_with(tmp_path, site) as bench:
-        refdata = await register(bench)
-        await bench.engine._staging.cycle()
-        await until(bench, refdata.id, S.CREATED, KBASE)
+    async with engine_with_sites(tmp_path, site) as harness:
+        refdata = await register(harness)
+        await harness.engine._staging.cycle()
+        await until(harness, refdata.id, S.CREATED, KBASE)
         site.report = RefdataReport(S.COMPLETE)
-        await until(bench, refdata.id, S.COMPLETE, KBASE)
+        await until(harness, refdata.id, S.COMPLETE, KBASE)
 
 
 async def test_a_fault_of_ours_with_one_holds_up_no_other(tmp_path: Path):
@@ -383,19 +387,19 @@ async def test_a_fault_of_ours_with_one_holds_up_no_other(tmp_path: Path):
 
     site = FaultySite()
     site.report = RefdataReport(S.COMPLETE)
-    async with bench_with(tmp_path, site) as bench:
-        odd = await register(bench, "data/ref/odd")
-        other = await register(bench, "data/ref/other")
-        await until(bench, other.id, S.COMPLETE, KBASE)
-        await until(bench, odd.id, S.CREATED, KBASE)
+    async with engine_with_sites(tmp_path, site) as harness:
+        odd = await register(harness, "data/ref/odd")
+        other = await register(harness, "data/ref/other")
+        await until(harness, other.id, S.COMPLETE, KBASE)
+        await until(harness, odd.id, S.CREATED, KBASE)
 
 
 async def test_a_restart_goes_on(tmp_path: Path):
     site = ReportingSite()
     site.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
-    async with bench_with(tmp_path, site) as bench:
-        refdata = await register(bench)
-        await until(bench, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
+    async with engine_with_sites(tmp_path, site) as harness:
+        refdata = await register(harness)
+        await until(harness, refdata.id, S.DOWNLOAD_SUBMITTED, KBASE)
     site.report = RefdataReport(S.COMPLETE)
-    async with bench_with(tmp_path, site) as bench:
-        await until(bench, refdata.id, S.COMPLETE, KBASE)
+    async with engine_with_sites(tmp_path, site) as harness:
+        await until(harness, refdata.id, S.COMPLETE, KBASE)

@@ -18,7 +18,7 @@ from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord
 from cts_core.model.resubmission import JobOutput, Resubmission
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench, submission
+from tests.harness.engine import EngineHarness, submission
 from tests.harness.factories import CRC, NOON, make_job_record
 
 BOB = User("bob")
@@ -33,25 +33,27 @@ FAILING = {
 }
 
 
-async def outputs(bench: Bench, job_id: str, *, family: bool = True, **page):
+async def outputs(harness: EngineHarness, job_id: str, *, family: bool = True, **page):
     page = {"after": None, "limit": 100, **page}
-    return await bench.engine.outputs.page(bench.user, job_id, family=family, **page)
+    return await harness.engine.outputs.page(harness.user, job_id, family=family, **page)
 
 
-async def resubmit(bench: Bench, job_id: str, key: str | None = None, **changes) -> str:
+async def resubmit(harness: EngineHarness, job_id: str, key: str | None = None, **changes) -> str:
     body = Resubmission(**changes)
-    return await bench.engine.resubmissions.submit(bench.user, job_id, body, key)
+    return await harness.engine.resubmissions.submit(harness.user, job_id, body, key)
 
 
-async def test_what_failed_is_run_again_until_all_is_there(bench: Bench):
-    await bench.prepare(*"abcdefg")
+async def test_what_failed_is_run_again_until_all_is_there(harness: EngineHarness):
+    await harness.prepare(*"abcdefg")
     wanted = submission(list("abcdefg"), num_containers=3, params=FAILING, labels={"study": "x"})
-    first = await bench.ended(await bench.engine.submissions.submit(bench.user, wanted))
+    first = await harness.wait_until_ended(
+        await harness.engine.submissions.submit(harness.user, wanted)
+    )
     assert first.state == "error"
-    assert (await outputs(bench, first.id, family=False)).open_inputs == 4
+    assert (await outputs(harness, first.id, family=False)).open_inputs == 4
     jobs = [first]
     for folder, files in (("data/out-2/", "defg"), ("data/out-3/", "fg")):
-        again = await bench.ended(await resubmit(bench, jobs[-1].id, failed=True))
+        again = await harness.wait_until_ended(await resubmit(harness, jobs[-1].id, failed=True))
         assert again.parent_id == jobs[-1].id
         assert again.labels == {"study": "x"}
         assert again.job_input.output_dir == folder
@@ -60,7 +62,7 @@ async def test_what_failed_is_run_again_until_all_is_there(bench: Bench):
         jobs.append(again)
     assert jobs[-1].state == "complete"
     for job in jobs:
-        whole = await outputs(bench, job.id)
+        whole = await outputs(harness, job.id)
         assert whole.jobs == [job.id for job in jobs]
         assert whole.open_inputs == 0
         assert [(o.file, o.job_id, o.container) for o in whole.outputs] == [
@@ -69,117 +71,117 @@ async def test_what_failed_is_run_again_until_all_is_there(bench: Bench):
             ("data/out/o0", jobs[0].id, 0),
         ]
         assert whole.outputs[1].crc64nvme == (jobs[2].outputs or [])[0].crc64nvme
-    page = await outputs(bench, first.id, limit=2)
+    page = await outputs(harness, first.id, limit=2)
     assert page.next == "data/out-3/o0"
-    rest = await outputs(bench, first.id, limit=2, after=page.next)
+    rest = await outputs(harness, first.id, limit=2, after=page.next)
     assert [o.file for o in page.outputs + rest.outputs] == [o.file for o in whole.outputs]
     assert rest.next is None
-    own = await outputs(bench, jobs[1].id, family=False)
+    own = await outputs(harness, jobs[1].id, family=False)
     assert (own.jobs, own.open_inputs) == ([jobs[1].id], 2)
     assert [o.file for o in own.outputs] == ["data/out-2/o0"]
 
 
-async def test_all_of_a_job_with_changes(bench: Bench):
-    await bench.prepare("a", "b")
-    first = await bench.submit(["a", "b"])
+async def test_all_of_a_job_with_changes(harness: EngineHarness):
+    await harness.prepare("a", "b")
+    first = await harness.submit(["a", "b"])
     changes = {"memory": "60MB", "runtime": 90, "output_dir": "data/mine"}
-    again = await bench.ended(await resubmit(bench, first, **changes))
-    wanted = (await bench.ended(first)).job_input.model_copy(
+    again = await harness.wait_until_ended(await resubmit(harness, first, **changes))
+    wanted = (await harness.wait_until_ended(first)).job_input.model_copy(
         update={"memory": 60_000_000, "runtime": timedelta(seconds=90), "output_dir": "data/mine"}
     )
     assert again.job_input == wanted
-    assert [o.job_id for o in (await outputs(bench, first)).outputs] == [again.id]
+    assert [o.job_id for o in (await outputs(harness, first)).outputs] == [again.id]
 
 
-async def test_folders_of_relatives_are_left_alone(bench: Bench):
-    await bench.prepare("a")
-    await bench.store("data/out-2/old")
-    first = await bench.submit(["a"])
+async def test_folders_of_relatives_are_left_alone(harness: EngineHarness):
+    await harness.prepare("a")
+    await harness.store("data/out-2/old")
+    first = await harness.submit(["a"])
     # Nothing is in their folders yet.
-    ids = [await resubmit(bench, first) for _ in range(2)]
-    ids.append(await resubmit(bench, ids[0]))
-    jobs = [await bench.engine.jobs.get(bench.user, job_id) for job_id in ids]
+    ids = [await resubmit(harness, first) for _ in range(2)]
+    ids.append(await resubmit(harness, ids[0]))
+    jobs = [await harness.engine.jobs.get(harness.user, job_id) for job_id in ids]
     assert [job.job_input.output_dir for job in jobs] == [f"data/out-{n}/" for n in (3, 4, 5)]
 
 
-async def test_of_several_at_once_each_has_a_folder_of_its_own(bench: Bench):
-    await bench.prepare("a")
-    first = await bench.submit(["a"])
-    ids = await asyncio.gather(*(resubmit(bench, first) for _ in range(5)))
-    jobs = [await bench.engine.jobs.get(bench.user, job_id) for job_id in ids]
+async def test_of_several_at_once_each_has_a_folder_of_its_own(harness: EngineHarness):
+    await harness.prepare("a")
+    first = await harness.submit(["a"])
+    ids = await asyncio.gather(*(resubmit(harness, first) for _ in range(5)))
+    jobs = [await harness.engine.jobs.get(harness.user, job_id) for job_id in ids]
     folders = sorted(job.job_input.output_dir for job in jobs)
     assert folders == [f"data/out-{n}/" for n in range(2, 7)]
     for job_id in ids:
-        assert (await bench.ended(job_id)).state == "complete"
+        assert (await harness.wait_until_ended(job_id)).state == "complete"
 
 
 async def test_who_loses_a_folder_to_another_is_not_checked_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
-    await bench.prepare("a")
-    first = await bench.submit(["a"])
+    await harness.prepare("a")
+    first = await harness.submit(["a"])
     asked: list[Sequence[str]] = []
-    head = bench.engine.submissions._objects.head
+    head = harness.engine.submissions._objects.head
 
     async def counted(paths: Sequence[str]) -> object:
         asked.append(paths)
         if len(asked) == 1:
             # While it is checked another takes the folder that it has chosen.
-            await resubmit(bench, first)
+            await resubmit(harness, first)
         return await head(paths)
 
-    monkeypatch.setattr(bench.engine.submissions._objects, "head", counted)
-    again = await bench.engine.jobs.get(bench.user, await resubmit(bench, first))
+    monkeypatch.setattr(harness.engine.submissions._objects, "head", counted)
+    again = await harness.engine.jobs.get(harness.user, await resubmit(harness, first))
     assert again.job_input.output_dir == "data/out-3/"
     assert len(asked) == 2
 
 
-async def test_a_key_stands_for_one_resubmission(bench: Bench):
-    await bench.prepare("a")
-    first = await bench.submit(["a"])
-    again = await resubmit(bench, first, "key")
-    assert await resubmit(bench, first, "key") == again
+async def test_a_key_stands_for_one_resubmission(harness: EngineHarness):
+    await harness.prepare("a")
+    first = await harness.submit(["a"])
+    again = await resubmit(harness, first, "key")
+    assert await resubmit(harness, first, "key") == again
     for job_id, changes in ((again, {}), (first, {"memory": "60MB"})):
         with pytest.raises(errors.IllegalParameterError, match="was used for another submission"):
-            await resubmit(bench, job_id, "key", **changes)
+            await resubmit(harness, job_id, "key", **changes)
 
 
-async def test_what_cannot_be_submitted_again(bench: Bench):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"], params={"environment": {"WORK": "60"}})
+async def test_what_cannot_be_submitted_again(harness: EngineHarness):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"], params={"environment": {"WORK": "60"}})
     with pytest.raises(errors.JobStateError, match="wait for its end, or cancel it"):
-        await resubmit(bench, job_id, failed=True)
-    await bench.engine.jobs.cancel(bench.user, job_id)
-    await bench.ended(job_id)
+        await resubmit(harness, job_id, failed=True)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    await harness.wait_until_ended(job_id)
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.resubmissions.submit(BOB, job_id, Resubmission())
+        await harness.engine.resubmissions.submit(BOB, job_id, Resubmission())
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.outputs.page(BOB, job_id, family=True, after=None, limit=1)
+        await harness.engine.outputs.page(BOB, job_id, family=True, after=None, limit=1)
     with pytest.raises(errors.NoSuchJobError):
-        await resubmit(bench, "nope")
-    again = await resubmit(bench, job_id, failed=True)
-    await bench.engine.jobs.cancel(bench.user, again)
-    done = await bench.ended(await bench.submit(["a"]))
+        await resubmit(harness, "nope")
+    again = await resubmit(harness, job_id, failed=True)
+    await harness.engine.jobs.cancel(harness.user, again)
+    done = await harness.wait_until_ended(await harness.submit(["a"]))
     with pytest.raises(errors.IllegalParameterError, match="No container of job"):
-        await resubmit(bench, done.id, failed=True)
-    await bench.store("data/in/a", b"changed")
+        await resubmit(harness, done.id, failed=True)
+    await harness.store("data/in/a", b"changed")
     with pytest.raises(errors.ChecksumMismatchError):
-        await resubmit(bench, done.id)
+        await resubmit(harness, done.id)
 
 
-async def test_a_family_is_bounded(bench: Bench, monkeypatch):
-    await bench.prepare("a")
+async def test_a_family_is_bounded(harness: EngineHarness, monkeypatch):
+    await harness.prepare("a")
     monkeypatch.setattr(family, "MAX_FAMILY", 3)
     monkeypatch.setattr("cts_core.engine.outputs.MAX_FAMILY", 3)
-    ids = [await bench.submit(["a"])]
+    ids = [await harness.submit(["a"])]
     for n in range(2):
-        ids.append(await resubmit(bench, ids[-1], output_dir=f"data/{n}"))
-    assert (await outputs(bench, ids[1])).jobs == ids
-    ids.append(await resubmit(bench, ids[0], output_dir="data/x"))
+        ids.append(await resubmit(harness, ids[-1], output_dir=f"data/{n}"))
+    assert (await outputs(harness, ids[1])).jobs == ids
+    ids.append(await resubmit(harness, ids[0], output_dir="data/x"))
     for job_id in ids:
         with pytest.raises(errors.IllegalParameterError, match="more than 3 jobs"):
-            await outputs(bench, job_id)
-        assert (await outputs(bench, job_id, family=False)).jobs == [job_id]
+            await outputs(harness, job_id)
+        assert (await outputs(harness, job_id, family=False)).jobs == [job_id]
 
 
 # -- pure --

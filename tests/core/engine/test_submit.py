@@ -17,23 +17,25 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.sites.local.site import LocalSite
-from tests.core.engine.conftest import Bench, submission
+from tests.harness.engine import EngineHarness, submission
 from tests.harness.factories import make_submission
 
 BOB = User("bob")
 
 
-async def refused(bench: Bench, submitted, error: type[errors.CTSError], match: str) -> None:
+async def refused(
+    harness: EngineHarness, submitted, error: type[errors.CTSError], match: str
+) -> None:
     with pytest.raises(error, match=match):
-        await bench.engine.submissions.submit(bench.user, submitted)
+        await harness.engine.submissions.submit(harness.user, submitted)
     with pytest.raises(error, match=match):
-        await bench.engine.submissions.check(bench.user, submitted)
-    assert (await bench.engine.jobs.list(bench.user, JobQuery())).jobs == []
+        await harness.engine.submissions.check(harness.user, submitted)
+    assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
-async def test_a_job_keeps_the_checksums_of_its_inputs(bench: Bench):
-    await bench.prepare("a")
-    job = await bench.ended(await bench.submit(["a"]))
+async def test_a_job_keeps_the_checksums_of_its_inputs(harness: EngineHarness):
+    await harness.prepare("a")
+    job = await harness.wait_until_ended(await harness.submit(["a"]))
     (file,) = job.job_input.input_files
     assert file.crc64nvme == "jC+ERbTL/Dw="  # type: ignore[union-attr]
 
@@ -47,26 +49,26 @@ async def test_a_job_keeps_the_checksums_of_its_inputs(bench: Bench):
         ({"cluster": "kbase", "cpus": 200}, "at most 168 at cluster kbase"),
     ],
 )
-async def test_site_limits(bench: Bench, changes, match):
-    await bench.prepare("a")
-    await refused(bench, submission(["a"], **changes), errors.IllegalParameterError, match)
+async def test_site_limits(harness: EngineHarness, changes, match):
+    await harness.prepare("a")
+    await refused(harness, submission(["a"], **changes), errors.IllegalParameterError, match)
 
 
 @pytest.mark.parametrize("settings", [{"max_cpu_hours": 0.5}])
-async def test_the_most_cpu_hours(bench: Bench):
-    await bench.prepare("a")
+async def test_the_most_cpu_hours(harness: EngineHarness):
+    await harness.prepare("a")
     await refused(
-        bench,
+        harness,
         submission(["a"], runtime="PT1H"),
         errors.IllegalParameterError,
         "up to 1.0 CPU hours",
     )
 
 
-async def test_a_site_that_is_not_here(bench: Bench):
-    await bench.prepare("a")
+async def test_a_site_that_is_not_here(harness: EngineHarness):
+    await harness.prepare("a")
     await refused(
-        bench,
+        harness,
         submission(["a"], cluster="kbase"),
         errors.SiteUnavailableError,
         "Job flow for cluster kbase is not registered",
@@ -91,10 +93,10 @@ EVERYTHING = set(Role)
         ("lawrencium-jaws", EVERYTHING - STAFF, "KBase staff"),
     ],
 )
-async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacking):
-    await bench.prepare("a")
+async def test_the_roles_of_a_site(harness: EngineHarness, tmp_path, cluster, roles, lacking):
+    await harness.prepare("a")
     user = User("bob", frozenset(roles))
-    engine = bench.engine
+    engine = harness.engine
 
     site = LocalSite(
         tmp_path,
@@ -130,17 +132,17 @@ async def test_the_roles_of_a_site(bench: Bench, tmp_path, cluster, roles, lacki
         await submissions.check(user, asked)
 
 
-async def test_an_inactive_site_refuses_and_goes_on(bench: Bench):
-    await bench.prepare("a")
-    running = await bench.submit(["a"], params={"environment": {"WORK": "0.5"}})
-    await bench.engine.sites.set_active(bench.user, SiteName.LOCAL, active=False)
+async def test_an_inactive_site_refuses_and_goes_on(harness: EngineHarness):
+    await harness.prepare("a")
+    running = await harness.submit(["a"], params={"environment": {"WORK": "0.5"}})
+    await harness.engine.sites.set_active(harness.user, SiteName.LOCAL, active=False)
     with pytest.raises(errors.SiteInactiveError):
-        await bench.submit(["a"])
-    assert (await bench.ended(running)).state == "complete"
-    await bench.engine.sites.set_active(bench.user, SiteName.LOCAL, active=True)
-    assert (await bench.ended(await bench.submit(["a"]))).state == "complete"
+        await harness.submit(["a"])
+    assert (await harness.wait_until_ended(running)).state == "complete"
+    await harness.engine.sites.set_active(harness.user, SiteName.LOCAL, active=True)
+    assert (await harness.wait_until_ended(await harness.submit(["a"]))).state == "complete"
     with pytest.raises(errors.UnauthorizedError):
-        await bench.engine.sites.set_active(BOB, SiteName.LOCAL, active=False)
+        await harness.engine.sites.set_active(BOB, SiteName.LOCAL, active=False)
 
 
 @pytest.mark.parametrize(
@@ -156,47 +158,47 @@ async def test_an_inactive_site_refuses_and_goes_on(bench: Bench):
         ("Host/tool", errors.ImageNameError, "Illegal character in image name 'Host/tool': 'H'"),
     ],
 )
-async def test_images(bench: Bench, image, error, match):
-    await bench.prepare("a")
-    await refused(bench, submission(["a"], image=image), error, match)
+async def test_images(harness: EngineHarness, image, error, match):
+    await harness.prepare("a")
+    await refused(harness, submission(["a"], image=image), error, match)
 
 
-async def test_inputs(bench: Bench, tmp_path):
-    await bench.prepare("a", "b")
+async def test_inputs(harness: EngineHarness, tmp_path):
+    await harness.prepare("a", "b")
     await refused(
-        bench,
+        harness,
         submission(["a", "none"]),
         errors.PathNotFoundError,
         "The path 'data/in/none' was not found on the s3 system",
     )
     (tmp_path / "home" / "objects" / "data" / "in" / "dropped").write_text("by hand")
     await refused(
-        bench,
+        harness,
         submission(["dropped"]),
         errors.IllegalParameterError,
         "The S3 path 'data/in/dropped' does not have a CRC64/NVME checksum",
     )
     (tmp_path / "home" / "objects" / "data" / "in" / "b").write_text("changed")
-    await refused(bench, submission(["b"]), errors.ChecksumMismatchError, "data/in/b")
+    await refused(harness, submission(["b"]), errors.ChecksumMismatchError, "data/in/b")
     await refused(
-        bench,
+        harness,
         make_submission(files=[{"file": "data/in/a", "crc64nvme": "AAAAAAAAAAA="}]),
         errors.ChecksumMismatchError,
         "The expected CRC64/NMVE checksum 'AAAAAAAAAAA=' for the path 'data/in/a' does not match the actual checksum 'jC",
     )
     await refused(
-        bench,
+        harness,
         make_submission(files=["data/in/a", "data/in/../in/a"]),
         errors.IllegalPathError,
         "data/in/../in/a",
     )
 
 
-async def test_inputs_that_land_at_one_place(bench: Bench):
-    await bench.prepare("a")
-    await bench.store("data/other/a")
+async def test_inputs_that_land_at_one_place(harness: EngineHarness):
+    await harness.prepare("a")
+    await harness.store("data/other/a")
     await refused(
-        bench,
+        harness,
         make_submission(files=["data/in/a", "data/other/a"]),
         errors.IllegalParameterError,
         "Input files 'data/other/a' at index 1 and 'data/in/a' at index 0 collide at path '/input_files/a'",
@@ -204,52 +206,52 @@ async def test_inputs_that_land_at_one_place(bench: Bench):
 
 
 @pytest.mark.parametrize("settings", [{"allowed_paths": ["data/{user}"]}])
-async def test_paths_of_others(bench: Bench):
-    await bench.prepare()
-    await bench.store("data/ana/a")
+async def test_paths_of_others(harness: EngineHarness):
+    await harness.prepare()
+    await harness.store("data/ana/a")
     await refused(
-        bench,
+        harness,
         make_submission(files=["data/bob/a"], output_dir="data/ana/out"),
         errors.PathInaccessibleError,
         "The input path data/bob/a is not a subpath of the user's allowed paths",
     )
     await refused(
-        bench,
+        harness,
         make_submission(files=["data/ana/a"], output_dir="data/bob/out"),
         errors.PathInaccessibleError,
         "The output path data/bob/out is not a subpath",
     )
 
 
-async def test_nobody_writes_to_the_logs(bench: Bench):
-    await bench.prepare("a")
+async def test_nobody_writes_to_the_logs(harness: EngineHarness):
+    await harness.prepare("a")
     await refused(
-        bench,
+        harness,
         submission(["a"], output_dir="cts-logs/container_logs/mine"),
         errors.PathInaccessibleError,
         "Jobs may not write to the log path cts-logs/container_logs/",
     )
 
 
-async def test_one_key_is_one_job_also_at_once(bench: Bench):
-    await bench.prepare("a")
-    submit = bench.engine.submissions.submit
-    ids = await asyncio.gather(*(submit(bench.user, submission(["a"]), "key") for _ in range(10)))
+async def test_one_key_is_one_job_also_at_once(harness: EngineHarness):
+    await harness.prepare("a")
+    submit = harness.engine.submissions.submit
+    ids = await asyncio.gather(*(submit(harness.user, submission(["a"]), "key") for _ in range(10)))
     assert len(set(ids)) == 1
     assert await submit(BOB, submission(["a"]), "key") != ids[0]
     with pytest.raises(errors.IllegalParameterError, match="used for another submission"):
-        await submit(bench.user, submission(["a"], cpus=2), "key")
+        await submit(harness.user, submission(["a"], cpus=2), "key")
     # The key is looked up before the other checks: the same body is answered though its input is gone.
-    await bench.engine._objects.delete("data/in/a")
-    assert await submit(bench.user, submission(["a"]), "key") == ids[0]
+    await harness.engine._objects.delete("data/in/a")
+    assert await submit(harness.user, submission(["a"]), "key") == ids[0]
     with pytest.raises(errors.IllegalParameterError, match="printable"):
-        await submit(bench.user, submission(["a"]), "\n")
+        await submit(harness.user, submission(["a"]), "\n")
 
 
-async def test_a_check_says_what_would_run_and_stores_nothing(bench: Bench):
-    await bench.prepare("a", "b", "c")
-    found = await bench.engine.submissions.check(
-        bench.user, submission(["a", "b", "c"], num_containers=2, cpus=2, runtime="PT30M")
+async def test_a_check_says_what_would_run_and_stores_nothing(harness: EngineHarness):
+    await harness.prepare("a", "b", "c")
+    found = await harness.engine.submissions.check(
+        harness.user, submission(["a", "b", "c"], num_containers=2, cpus=2, runtime="PT30M")
     )
     assert [c.argv[1:] for c in found.containers] == [
         ["/input_files/a", "/input_files/b"],
@@ -260,44 +262,46 @@ async def test_a_check_says_what_would_run_and_stores_nothing(bench: Bench):
     assert any("declobber" in warning for warning in found.warnings)
     assert any("isolates nothing" in warning for warning in found.warnings)
     assert not any("not empty" in warning for warning in found.warnings)
-    await bench.store("data/out/old")
-    found = await bench.engine.submissions.check(bench.user, submission(["a"]))
+    await harness.store("data/out/old")
+    found = await harness.engine.submissions.check(harness.user, submission(["a"]))
     assert any("data/out/ is not empty" in warning for warning in found.warnings)
     assert not any("declobber" in warning for warning in found.warnings)
-    assert (await bench.engine.jobs.list(bench.user, JobQuery())).jobs == []
+    assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
-async def test_a_changed_program_is_a_different_image(bench: Bench, tmp_path):
+async def test_a_changed_program_is_a_different_image(harness: EngineHarness, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho 1 > out\n")
     program.chmod(0o755)
-    await bench.store("data/in/a")
-    register = bench.engine.images.register
-    first = await register(bench.user, "host/p", ImageRegistration(executable=str(program)))
+    await harness.store("data/in/a")
+    register = harness.engine.images.register
+    first = await register(harness.user, "host/p", ImageRegistration(executable=str(program)))
     with pytest.raises(errors.ImageTagExistsError):
-        await register(bench.user, "host/p", ImageRegistration(executable=str(program)))
+        await register(harness.user, "host/p", ImageRegistration(executable=str(program)))
     with pytest.raises(errors.ImageDigestExistsError):
-        await register(bench.user, "host/p:2", ImageRegistration(executable=str(program)))
+        await register(harness.user, "host/p:2", ImageRegistration(executable=str(program)))
     program.write_text("#!/bin/sh\necho 2 > out\n")
     await refused(
-        bench,
+        harness,
         submission(["a"], image="host/p"),
         errors.ImageFetchError,
         "changed since it was registered",
     )
-    await bench.engine.images.delete(bench.user, "host/p")
-    second = await register(bench.user, "host/p", ImageRegistration(executable=str(program)))
+    await harness.engine.images.delete(harness.user, "host/p")
+    second = await register(harness.user, "host/p", ImageRegistration(executable=str(program)))
     assert second.digest != first.digest
-    assert (await bench.ended(await bench.submit(["a"], image="host/p"))).state == "complete"
+    assert (
+        await harness.wait_until_ended(await harness.submit(["a"], image="host/p"))
+    ).state == "complete"
 
 
-async def test_labels_and_listings(bench: Bench):
-    await bench.prepare("a")
-    first = await bench.submit(["a"], labels={"project": "c2"})
-    second = await bench.submit(["a"])
+async def test_labels_and_listings(harness: EngineHarness):
+    await harness.prepare("a")
+    first = await harness.submit(["a"], labels={"project": "c2"})
+    second = await harness.submit(["a"])
     for job_id in (first, second):
-        await bench.ended(job_id)
-    listed = await bench.engine.jobs.list(bench.user, JobQuery(labels={"project": "c2"}))
+        await harness.wait_until_ended(job_id)
+    listed = await harness.engine.jobs.list(harness.user, JobQuery(labels={"project": "c2"}))
     assert [(job.id, job.labels) for job in listed.jobs] == [(first, {"project": "c2"})]
-    assert (await bench.engine.jobs.get(bench.user, second)).labels is None
-    assert (await bench.engine.jobs.list(BOB, JobQuery())).jobs == []
+    assert (await harness.engine.jobs.get(harness.user, second)).labels is None
+    assert (await harness.engine.jobs.list(BOB, JobQuery())).jobs == []

@@ -8,7 +8,7 @@ import pytest
 
 from cts_core import errors
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 
 
 @pytest.fixture
@@ -17,40 +17,40 @@ def settings():
 
 
 @pytest.mark.parametrize("cluster", ["local", "kbase", "perlmutter-jaws"])
-async def test_jobs_are_stored_and_never_started(bench: Bench, cluster):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"], cluster=cluster)
+async def test_jobs_are_stored_and_never_started(harness: EngineHarness, cluster):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"], cluster=cluster)
     await asyncio.sleep(0.1)
-    job = await bench.engine.jobs.get(bench.user, job_id)
+    job = await harness.engine.jobs.get(harness.user, job_id)
     assert (job.state, job.job_input.cluster) == (JobState.CREATED, cluster)
 
 
 @pytest.mark.parametrize("cluster", ["local", "kbase", "perlmutter-jaws"])
-async def test_a_canceled_job_ends(bench: Bench, cluster):
-    await bench.prepare("a")
-    job_id = await bench.submit(["a"], cluster=cluster)
-    await bench.engine.jobs.cancel(bench.user, job_id)
-    job = await bench.ended(job_id)
+async def test_a_canceled_job_ends(harness: EngineHarness, cluster):
+    await harness.prepare("a")
+    job_id = await harness.submit(["a"], cluster=cluster)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    job = await harness.wait_until_ended(job_id)
     assert [t.state for t in job.transition_times] == ["created", "canceling", "canceled"]
     with pytest.raises(errors.NoSuchJobError):
-        await bench.engine.jobs.cancel(bench.user, job_id)
+        await harness.engine.jobs.cancel(harness.user, job_id)
 
 
-async def test_reference_data_is_staged(bench: Bench):
-    await bench.store("data/ref/x")
-    refdata = await bench.engine.refdata.register(
-        bench.user, "data/ref/x", crc64nvme=None, unpack=False
+async def test_reference_data_is_staged(harness: EngineHarness):
+    await harness.store("data/ref/x")
+    refdata = await harness.engine.refdata.register(
+        harness.user, "data/ref/x", crc64nvme=None, unpack=False
     )
     async with asyncio.timeout(60):
-        while (await bench.engine.refdata.get(refdata.id)).statuses[0].state != "complete":
+        while (await harness.engine.refdata.get(refdata.id)).statuses[0].state != "complete":
             await asyncio.sleep(0.02)
 
 
-async def test_all_other_checks_are_made(bench: Bench):
-    await bench.prepare("a")
+async def test_all_other_checks_are_made(harness: EngineHarness):
+    await harness.prepare("a")
     with pytest.raises(errors.PathNotFoundError):
-        await bench.submit(["none"], cluster="kbase")
+        await harness.submit(["none"], cluster="kbase")
     with pytest.raises(errors.IllegalParameterError, match="cpus"):
-        await bench.submit(["a"], cluster="lawrencium-jaws", cpus=33)
+        await harness.submit(["a"], cluster="lawrencium-jaws", cpus=33)
     with pytest.raises(errors.NoSuchImageError):
-        await bench.submit(["a"], image="host/none")
+        await harness.submit(["a"], image="host/none")

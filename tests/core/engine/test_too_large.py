@@ -17,18 +17,18 @@ from cts_core.model.update import ContainerUpdate
 from cts_core.records.mongo.store import MongoStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.core.engine.conftest import Bench
+from tests.harness.engine import EngineHarness
 from tests.harness.factories import CRC, make_job_record
-from tests.harness.reporting_site import ReportingSite, bench_on_mongo, bench_with
+from tests.harness.reporting_site import ReportingSite, engine_on_mongo, engine_with_sites
 
 S = JobState
 ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED)
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[Bench]:
-    async with bench_on_mongo(tmp_path, mongo_settings) as bench:
-        yield bench
+async def harness(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[EngineHarness]:
+    async with engine_on_mongo(tmp_path, mongo_settings) as harness:
+        yield harness
 
 
 def outputs(count: int, folder: str = "0") -> list[S3File]:
@@ -39,23 +39,25 @@ def outputs(count: int, folder: str = "0") -> list[S3File]:
     ]
 
 
-async def report(bench: Bench, job_id: str, number: int, state: JobState, **said: Any) -> None:
+async def report(
+    harness: EngineHarness, job_id: str, number: int, state: JobState, **said: Any
+) -> None:
     # As it is once parsed, which takes long for so many files.
     update = ContainerUpdate.model_construct(time=utc_now(), **said)
     for field in set(ContainerUpdate.model_fields) - set(update.model_fields_set):
         setattr(update, field, None)
-    await bench.engine.updates.take(job_id, number, state, update)
+    await harness.engine.updates.take(job_id, number, state, update)
 
 
 @pytest.mark.slow
-async def test_a_container_with_too_many_outputs(bench: Bench):
-    job_id = await bench.submit(["a"], cluster="kbase")
+async def test_a_container_with_too_many_outputs(harness: EngineHarness):
+    job_id = await harness.submit(["a"], cluster="kbase")
     for state in ON_THE_WAY:
-        await report(bench, job_id, 0, state)
-    await report(bench, job_id, 0, S.COMPLETE, outputs=outputs(130_000))
+        await report(harness, job_id, 0, state)
+    await report(harness, job_id, 0, S.COMPLETE, outputs=outputs(130_000))
     # A worker that is not sure to be heard says it again.
-    await report(bench, job_id, 0, S.COMPLETE, outputs=[])
-    job = await bench.ended(job_id)
+    await report(harness, job_id, 0, S.COMPLETE, outputs=[])
+    job = await harness.wait_until_ended(job_id)
     assert job.state is S.ERROR
     assert "Container 0 has stored 130000 output files below data/out" in (job.error or "")
     assert job.outputs is None
@@ -73,14 +75,14 @@ async def test_a_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.M
         return await transition(self, *args, outcome=outcome, **named)
 
     monkeypatch.setattr(SQLiteStore, "transition", limited)
-    async with bench_with(tmp_path, ReportingSite()) as bench:
-        await bench.prepare("a", "b")
-        job_id = await bench.submit(["a", "b"], cluster="kbase", num_containers=2)
+    async with engine_with_sites(tmp_path, ReportingSite()) as harness:
+        await harness.prepare("a", "b")
+        job_id = await harness.submit(["a", "b"], cluster="kbase", num_containers=2)
         for number in range(2):
             for state in ON_THE_WAY:
-                await report(bench, job_id, number, state)
-            await report(bench, job_id, number, S.COMPLETE, outputs=outputs(2, str(number)))
-        job = await bench.ended(job_id)
+                await report(harness, job_id, number, state)
+            await report(harness, job_id, number, S.COMPLETE, outputs=outputs(2, str(number)))
+        job = await harness.wait_until_ended(job_id)
     assert job.state is S.ERROR
     assert "The job has stored 4 output files below data/out" in (job.error or "")
     assert [t.state for t in job.transition_times][-2:] == [S.UPLOAD_SUBMITTED, S.ERROR]
