@@ -13,8 +13,8 @@ from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
 from cts_core.engine.admin import AdminJobs
-from cts_core.engine.advance import Advance
 from cts_core.engine.cleaner import Cleaner
+from cts_core.engine.driver import Advance
 from cts_core.engine.files import Files
 from cts_core.engine.health import Health, watch_ports
 from cts_core.engine.images import Images

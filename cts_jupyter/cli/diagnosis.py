@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cts_core.engine.advance import START_PATIENCE
+from cts_core.engine.driver import START_PATIENCE
 from cts_core.model.record import AuditEntry, ContainerRecord, JobSummary, Transition
 from cts_core.states import TERMINAL, JobState, next_parent_state
 from cts_jupyter import formatting

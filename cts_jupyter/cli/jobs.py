@@ -162,7 +162,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
     NewerRecordError for a job that servers of a newer version alone can drive.
     """
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
-    from cts_core.engine.advance import Advance  # noqa: PLC0415 - as above
+    from cts_core.engine.driver import Advance  # noqa: PLC0415 - as above
     from cts_core.events.hub import Hub  # noqa: PLC0415 - as above
     from cts_core.events.outbox import Outbox  # noqa: PLC0415 - as above
 

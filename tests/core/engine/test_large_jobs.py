@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cts_core.concurrency import run_in_pool
-from cts_core.engine import advance, submit
+from cts_core.engine import driver, submit
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.outputs import Merged
 from tests.harness.engine import EngineHarness, submission
@@ -40,7 +40,7 @@ async def test_no_step_of_a_job_computes_on_the_loop(
     spy.watch(submit, "_planned_job")
     spy.watch(submit, "idempotency_of")
     spy.watch(submit, "_told")
-    spy.watch(advance, "plan_job")
+    spy.watch(driver, "plan_job")
     spy.watch(outcomes, "overwritten")
     spy.watch(outcomes, "completed")
     spy.watch(Merged, "add_older")

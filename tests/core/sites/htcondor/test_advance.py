@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cts_core.clock import utc_now
-from cts_core.engine.advance import Advance
+from cts_core.engine.driver import Advance
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.updates import ContainerUpdates

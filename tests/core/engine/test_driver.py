@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cts_core.engine import advance
-from cts_core.engine.advance import Advance
+from cts_core.engine import driver
+from cts_core.engine.driver import Advance
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
@@ -101,7 +101,7 @@ class _Away:
 @pytest.fixture
 async def away(harness: EngineHarness, monkeypatch, request) -> _Away:
     """What the driver needs to end a job."""
-    monkeypatch.setattr(advance, "END_SECONDS", 0.1)
+    monkeypatch.setattr(driver, "END_SECONDS", 0.1)
     ends = harness.engine._drivers[SiteName.LOCAL]._ends
     objects = _Away(ends._objects, is_silent=request.param == "silent")
     monkeypatch.setattr(ends, "_objects", objects)
