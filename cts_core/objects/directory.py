@@ -36,14 +36,14 @@ _PROBE = ".cts-write-probe"
 _T = TypeVar("_T")
 
 _ERRORS: tuple[tuple[type[disk.DirectoryError], type[CTSError]], ...] = (
-    (disk.BucketNotFound, BucketNotFoundError),
-    (disk.NotFound, PathNotFoundError),
-    (disk.Illegal, IllegalPathError),
-    (disk.Taken, IllegalParameterError),
-    (disk.Corrupt, ChecksumMismatchError),
-    (disk.Full, ResourceUnavailableError),
-    (disk.Forbidden, PathInaccessibleError),
-    (disk.Away, UnavailableError),
+    (disk.BucketNotFoundError, BucketNotFoundError),
+    (disk.ObjectNotFoundError, PathNotFoundError),
+    (disk.IllegalPathError, IllegalPathError),
+    (disk.AlreadyExistsError, IllegalParameterError),
+    (disk.CorruptObjectError, ChecksumMismatchError),
+    (disk.DiskFullError, ResourceUnavailableError),
+    (disk.AccessDeniedError, PathInaccessibleError),
+    (disk.StoreUnavailableError, UnavailableError),
 )
 
 

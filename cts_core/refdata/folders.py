@@ -21,10 +21,10 @@ from typing import Protocol, Self, TextIO
 
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.site import RefdataReport
-from cts_core.worker.archives import FULL, Budget, FileSum, NoRoomError, unpack
+from cts_core.worker.archives import DISK_FULL_ERRNOS, Budget, FileSum, NoRoomError, unpack
 from cts_core.worker.checksum import Crc64Nvme
-from cts_core.worker.container_folder import read_json, remove_tree, sync_folder, write_json
 from cts_core.worker.failpoints import failpoint
+from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
 
 _FAILED = "failed.json"
 _LOCK = "lock"
@@ -76,11 +76,11 @@ class Fetched:
 
     def write(self, piece: bytes) -> None:
         """Add a piece. Raises UnpackError, NoRoomError, StoppedError, OSError."""
-        self._budget.take(len(piece))
+        self._budget.consume(len(piece))
         try:
             self._file.write(piece)
         except OSError as e:
-            if e.errno in FULL:
+            if e.errno in DISK_FULL_ERRNOS:
                 raise NoRoomError("The disk is full") from e
             raise
         self.crc.update(piece)

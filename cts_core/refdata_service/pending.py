@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cts_core.refdata_service.cts_client import WantedRefdata
-from cts_core.worker.container_folder import read_json, sync_folder, write_json
+from cts_core.worker.files import read_json, sync_folder, write_json
 
 
 class AskedFiles:

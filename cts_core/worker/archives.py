@@ -34,7 +34,7 @@ _MAX_LINKS = 100_000
 """Symbolic links, each of which is followed to see where it leads."""
 _ROOM_EVERY = 64 << 20
 """Bytes between two looks at how much room the disk has."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """What a full disk, or a full share of it, answers to a write."""
 
 
@@ -91,14 +91,14 @@ class Budget:
         if self._is_stopped():
             raise StoppedError
 
-    def take_entry(self) -> None:
+    def consume_entry(self) -> None:
         """One more file, folder or link. Raises UnpackError, StoppedError."""
         self.check_stopped()
         self._entries += 1
         if self._entries > self._limits.entries:
             raise UnpackError(f"It has more than {self._limits.entries} files and folders")
 
-    def take(self, count: int) -> None:
+    def consume(self, count: int) -> None:
         """That many bytes more. Raises UnpackError, NoRoomError, StoppedError."""
         self.check_stopped()
         self._bytes += count
@@ -132,7 +132,7 @@ def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, Fi
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as e:
         raise UnpackError(f"{name} is damaged, or not packed by gzip: {e}") from e
     except OSError as e:
-        if e.errno in FULL:
+        if e.errno in DISK_FULL_ERRNOS:
             raise NoRoomError("The disk is full") from e
         if e.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
             raise UnpackError(f"It has a name that this disk does not take: {e}") from e
@@ -143,7 +143,7 @@ def _single(source: _Source, name: str, target: str, budget: Budget) -> Dict[str
     inner = posixpath.basename(name)[: -len(".gz")]
     if inner in ("", ".", ".."):
         raise UnpackError(f"{name} leaves no name for what is in it")
-    budget.take_entry()
+    budget.consume_entry()
     return {inner: _write(source, os.path.join(target, inner), 0o444, budget)}
 
 
@@ -155,7 +155,7 @@ def _write(source: _Source, path: str, mode: int, budget: Budget) -> FileSum:
             piece = source.read(_PIECE)
             if not piece:
                 break
-            budget.take(len(piece))
+            budget.consume(len(piece))
             md5.update(piece)
             size += len(piece)
             view = memoryview(piece)
@@ -283,7 +283,7 @@ class _Archive:
 
     def _claim(self, path: str) -> None:
         """A name that is new here, and new on every file system."""
-        self._budget.take_entry()
+        self._budget.consume_entry()
         known = self._spelled.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
         if known != path:
             raise UnpackError(f"It has {known!r} and {path!r}, which are one file on some systems")

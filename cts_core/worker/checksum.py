@@ -8,7 +8,7 @@ from typing import Union
 from awscrt.checksums import combine_crc64nvme as _combine
 from awscrt.checksums import crc64nvme as _crc64nvme
 
-PIECE = 1 << 20
+CHUNK_SIZE = 1 << 20
 """Bytes that are read, checksummed and written at once."""
 
 Buffer = Union[bytes, bytearray, memoryview]

@@ -13,11 +13,16 @@ import errno
 import fcntl
 import json
 import os
-import stat
-import uuid
-from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Mapping
+
+from cts_core.worker.files import (
+    escape_surrogates,
+    read_json,
+    remove_tree,
+    sync_folder,
+    write_json,
+)
 
 CANCELED = "canceled"
 PLAN, CLAIM, EVENTS, RESULT, LOCK = "plan.json", "claim.json", "events.jsonl", "result.json", "lock"
@@ -26,7 +31,6 @@ TRANSIENT = (INPUTS, OUTPUTS, SCRATCH)
 """The folders that go when the container has ended; its logs stay."""
 STREAMS = ("stdout", "stderr")
 WORKER_LOG = "worker.log"
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def now() -> str:
@@ -41,106 +45,6 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def write_json(path: str, value: object) -> None:
-    """Write a file atomically and durably."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        # Who waits for space tries again and again.
-        with suppress(OSError):
-            os.unlink(temporary)
-    sync_folder(os.path.dirname(path))
-
-
-def read_json(path: str) -> dict[str, Any] | None:
-    """The object that ``write_json`` wrote, or None when it did not yet. Raises ValueError."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except FileNotFoundError:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no object")  # noqa: TRY004 - about a file, not an argument
-    return value
-
-
-def legible(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """JSON whose texts can be stored and sent: the bytes of file names that are no text are spelled out."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, list):
-        return [legible(one) for one in value]
-    if isinstance(value, dict):
-        return {name: legible(one) for name, one in value.items()}
-    return value
-
-
-def sync_folder(path: str) -> None:
-    """Make the entries of a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder with all that a program may have left there, however deep; what resists stays.
-
-    Each folder is moved to the top before it is gone through, so that no path becomes longer than can be named.
-    """
-    if os.path.islink(path):
-        with suppress(OSError):
-            os.unlink(path)
-        return
-    with suppress(OSError):
-        os.chmod(path, stat.S_IRWXU)
-        top = os.open(path, _OPEN_FOLDER)
-        try:
-            _empty(top)
-        finally:
-            os.close(top)
-        os.rmdir(path)
-
-
-def _empty(top: int) -> None:
-    waiting = _remove_files(top)
-    while waiting:
-        name = waiting.pop()
-        with suppress(OSError):
-            # A program may have taken the permission to list or change its folders from us, their owner.
-            os.chmod(name, stat.S_IRWXU, dir_fd=top)
-            folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
-            try:
-                for inner in _remove_files(folder):
-                    moved = uuid.uuid4().hex
-                    with suppress(OSError):
-                        os.chmod(inner, stat.S_IRWXU, dir_fd=folder)
-                        os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
-                        waiting.append(moved)
-            finally:
-                os.close(folder)
-            os.rmdir(name, dir_fd=top)
-
-
-def _remove_files(folder: int) -> list[str]:
-    """Remove what a folder has but folders; returns their names."""
-    folders = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            else:
-                with suppress(OSError):
-                    os.unlink(entry.name, dir_fd=folder)
-    return folders
 
 
 class ContainerFolder:
@@ -225,7 +129,7 @@ class ContainerFolder:
 
     def read_result(self) -> dict[str, Any] | None:
         """How it ended, or None while it has not."""
-        found: dict[str, Any] | None = legible(read_json(self.file(RESULT)))
+        found: dict[str, Any] | None = escape_surrogates(read_json(self.file(RESULT)))
         return found
 
     def is_ended(self) -> bool:

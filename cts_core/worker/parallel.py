@@ -10,7 +10,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Abandoned(Exception):
+class AbandonedError(Exception):
     """What was done beside this has failed, and this is needed no more."""
 
 
@@ -31,9 +31,9 @@ class Lanes:
         self._is_wanted: Callable[[], None] = _yes
 
     def check(self) -> None:
-        """Raise Abandoned where something has failed, and whatever says that none of it is wanted any more."""
+        """Raise AbandonedError where something has failed, and whatever says that none of it is wanted any more."""
         if self._has_failed:
-            raise Abandoned
+            raise AbandonedError
         self._is_wanted()
 
     def each(
@@ -106,7 +106,7 @@ class _Round(Generic[_Item, _Result]):
             check()
             self._done[place] = self._do(item)
         except BaseException as e:  # noqa: BLE001 - it is raised to whoever asked for the round
-            if self._failure is None or isinstance(self._failure, Abandoned):
+            if self._failure is None or isinstance(self._failure, AbandonedError):
                 self._failure = e
             return False
         return True
@@ -116,7 +116,7 @@ class _Round(Generic[_Item, _Result]):
         if self._failure is not None:
             raise self._failure
         if len(self._done) < self._count:
-            raise Abandoned
+            raise AbandonedError
         return [self._done[place] for place in range(self._count)]
 
 

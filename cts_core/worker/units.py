@@ -1,11 +1,40 @@
-"""Sizes as people read them."""
+"""Sizes in decimal units, for people to read. The one formatter of sizes for all packages."""
 
 from __future__ import annotations
 
-import math
+from typing import Callable, Union
+
+_THOUSAND = 1000
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_EXACT_UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
-def readable_bytes(count: float) -> str:
-    """``1.5 GB`` and the like: decimal, as sizes are given."""
-    exponent = min(3, int(math.log10(max(count, 1))) // 3)
-    return f"{count / 10 ** (3 * exponent):.3g} {('bytes', 'kB', 'MB', 'GB')[exponent]}"
+def format_size(count: float) -> str:
+    """Return a number of bytes with at most one decimal: ``0 B``, ``1.5 GB``."""
+    return _in_largest_unit(count, lambda value: round(value, 1), "B")
+
+
+def format_memory(count: float) -> str:
+    """Return a number of bytes with at most three significant digits: ``0 bytes``, ``1.23 GB``."""
+    return _in_largest_unit(count, lambda value: float(f"{value:.3g}"), "bytes")
+
+
+def format_exact_size(count: int) -> Union[str, int]:
+    """Return a number of bytes in the largest unit, up to GB, of which it is a multiple: ``1500MB``.
+
+    Returns ``count`` itself where there is none.
+    """
+    for unit, size in _EXACT_UNITS:
+        if count % size == 0:
+            return f"{count // size}{unit}"
+    return count
+
+
+def _in_largest_unit(count: float, round_value: Callable[[float], float], no_prefix: str) -> str:
+    """Return ``count`` in the largest unit of which it is at least one, after it was rounded."""
+    units = iter((no_prefix, *_UNITS[1:]))
+    unit = next(units)
+    while round_value(count) >= _THOUSAND:
+        count /= _THOUSAND
+        unit = next(units)
+    return f"{round_value(count):g} {unit}"

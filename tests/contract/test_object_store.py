@@ -20,7 +20,7 @@ from cts_core.errors import (
 from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
-from cts_core.worker.checksum import PIECE, crc64nvme_text
+from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
 from tests.services.s3 import S3Server
 
 
@@ -132,7 +132,9 @@ async def test_what_is_written_is_read(store):
     assert await _read(store, "data/a/b.txt") == b"ACGT"
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE + 7]
+)
 async def test_any_size(store, size):
     data = bytes(range(256)) * (size // 256 + 1)
     data = data[:size]
@@ -142,7 +144,7 @@ async def test_any_size(store, size):
     assert (written.size, written.crc64nvme) == (size, crc64nvme_text(data))
     pieces = [piece async for piece in store.read("data/x")]
     assert b"".join(pieces) == data
-    assert all(len(piece) <= PIECE for piece in pieces)
+    assert all(len(piece) <= CHUNK_SIZE for piece in pieces)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ async def test_a_cancelled_write_changes_nothing(store):
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
-            yield b"x" * PIECE
+            yield b"x" * CHUNK_SIZE
             started.set()
 
     await _write(store, "data/x", b"old")
@@ -230,11 +232,11 @@ async def test_a_cancelled_write_changes_nothing(store):
 
 
 async def test_a_cancelled_read_lets_go(store):
-    await _write(store, "data/x", b"x" * PIECE * 8)
+    await _write(store, "data/x", b"x" * CHUNK_SIZE * 8)
 
     async def drain() -> None:
         while True:
-            assert len(await _read(store, "data/x")) == PIECE * 8
+            assert len(await _read(store, "data/x")) == CHUNK_SIZE * 8
 
     tasks = [asyncio.create_task(drain()) for _ in range(8)]
     for n in range(20):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from cts_core.config.sections import S3Settings
 from cts_core.objects.s3.client import persist, trust
 from cts_core.objects.s3.errors import PassingError, unavailable
-from cts_core.worker.s3.sigv4 import Signer, quoted
+from cts_core.worker.s3.sigv4 import Signer, quote_path
 
 CONNECTIONS = 16
 """Requests that go on at once, of all callers together."""
@@ -159,7 +159,7 @@ class HeadClient:
         return await persist(path, attempt)
 
     async def _ask(self, path: str) -> Answer:
-        target = f"{self._base}/{quoted(path)}"
+        target = f"{self._base}/{quote_path(path)}"
         headers = self._signer.sign(
             "HEAD", self._host, target, "", {"x-amz-checksum-mode": "ENABLED"}
         )

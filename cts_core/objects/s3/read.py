@@ -20,7 +20,7 @@ from cts_core.objects.s3.errors import (
     unavailable,
 )
 from cts_core.objects.s3.metadata import etag_in
-from cts_core.worker.checksum import PIECE
+from cts_core.worker.checksum import CHUNK_SIZE
 
 _PARTIAL = 206
 
@@ -104,7 +104,7 @@ class ObjectBody:
         return headers
 
     async def _read(self) -> bytes:
-        read = functools.partial(self._body.read, min(PIECE, self.left))
+        read = functools.partial(self._body.read, min(CHUNK_SIZE, self.left))
         self._step = self._api.submit(read)
         try:
             piece = await asyncio.wrap_future(self._step)

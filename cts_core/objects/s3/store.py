@@ -46,7 +46,7 @@ from cts_core.objects.s3.startup_check import check_access
 from cts_core.objects.s3.upload import Upload
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 from cts_core.worker.checksum import Crc64Nvme
-from cts_core.worker.s3.sigv4 import query
+from cts_core.worker.s3.sigv4 import query_string
 
 _PROBE = ".cts-write-probe"
 _OK = 200
@@ -253,7 +253,7 @@ class S3Store:
         properties = {name: answer[name] for name in _KEPT if answer.get(name)}
         if answer.get("TagCount"):
             tags = (await self._api.call("get_object_tagging", path))["TagSet"]
-            properties["Tagging"] = query({tag["Key"]: tag["Value"] for tag in tags})
+            properties["Tagging"] = query_string({tag["Key"]: tag["Value"] for tag in tags})
         upload = Upload(
             self._api,
             path,

@@ -16,8 +16,8 @@ from cts_core.images.names import HOST_PREFIX
 from cts_core.images.programs import check_program, program_file
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
-from cts_core.worker.runtimes.base import RuntimeFault
-from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, Found, probe
+from cts_core.worker.runtimes.base import ContainerRuntimeError
+from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
 _ASK_AGAIN_SECONDS = 30.0
 """After none worked."""
@@ -64,7 +64,7 @@ class LocalImages:
         self._plain_http = frozenset(plain_http)
         self._takes_programs = takes_programs
         self._pool = pool
-        self._found: Found | None = None
+        self._found: WorkingRuntime | None = None
         self._faults: Mapping[str, str] = {}
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
@@ -136,7 +136,7 @@ class LocalImages:
         for name in IMAGE_RUNTIMES:
             try:
                 found = await self._probe(name)
-            except RuntimeFault as e:
+            except ContainerRuntimeError as e:
                 lines.append(f"{name} does not work: {e}")
             else:
                 lines.append(f"{name} works: {found.version}")
@@ -148,7 +148,7 @@ class LocalImages:
         )
         return lines
 
-    async def _runtime(self) -> Found | None:
+    async def _runtime(self) -> WorkingRuntime | None:
         async with self._asking:
             if self._found is None and time.monotonic() > self._asked + _ASK_AGAIN_SECONDS:
                 await self._choose()
@@ -160,19 +160,19 @@ class LocalImages:
             try:
                 self._found = await self._probe(name)
                 break
-            except RuntimeFault as e:
+            except ContainerRuntimeError as e:
                 faults[name] = str(e)
         self._faults = faults
         self._asked = time.monotonic()
 
-    async def _probe(self, name: str) -> Found:
+    async def _probe(self, name: str) -> WorkingRuntime:
         # Another program is that of the runtime that was chosen, and of no other.
         given = self._settings.runtime_command if name == self._settings.runtime else []
         arguments = self._settings.runtime_arguments if name in self._candidates else []
 
-        def run() -> Found:
+        def run() -> WorkingRuntime:
             if ":" in str(self._root) or "," in str(self._root):
-                raise RuntimeFault(
+                raise ContainerRuntimeError(
                     f"it cannot mount folders below {self._root}: choose a home without : and ,"
                 )
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ class LocalImages:
                     folder=str(self._root),
                 )
             except OSError as e:
-                raise RuntimeFault(f"it could not be tried: {e}") from e
+                raise ContainerRuntimeError(f"it could not be tried: {e}") from e
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, run)
 

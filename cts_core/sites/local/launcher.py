@@ -18,7 +18,7 @@ from cts_core.sites.local.queue import LocalJob
 from cts_core.worker.container_folder import WORKER_LOG, ContainerFolder
 from cts_core.worker.failpoints import failpoint
 from cts_core.worker.local.forkserver import request_worker
-from cts_core.worker.runtimes.command import PASSED_ON
+from cts_core.worker.runtimes.command import FORWARDED_VARIABLES
 from cts_core.worker.s3.credentials import S3Keys
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ BACKOFF_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0
 """What the fork server may take for one worker, its own start included."""
 _ENTRY = Path(cts_core.worker.__file__).parent / "local" / "__main__.py"
-_PASSED_ON = (*PASSED_ON, "CTS_FAILPOINTS")
+_PASSED_ON = (*FORWARDED_VARIABLES, "CTS_FAILPOINTS")
 """A worker gets nothing else of the server's environment, which may hold secrets."""
 _TAIL = 2000
 """Bytes of a worker's own log that are worth showing."""

@@ -25,14 +25,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cts_core.worker.container_folder import (
-    CANCELED,
-    ContainerFolder,
-    read_json,
-    remove_tree,
-    sync_folder,
-    write_json,
-)
+from cts_core.worker.container_folder import CANCELED, ContainerFolder
+from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
 
 JOB_FILE = "job.json"
 _CLEAN_PAUSES = (0.05, 0.2, 1.0)

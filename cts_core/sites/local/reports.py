@@ -16,8 +16,8 @@ from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
 from cts_core.worker.container_folder import PLAN, ContainerFolder, boot_id
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.base import RuntimeFault
-from cts_core.worker.runtimes.by_name import remove_left
+from cts_core.worker.runtimes.base import ContainerRuntimeError
+from cts_core.worker.runtimes.by_name import remove_leftovers
 from cts_core.worker.runtimes.processes import kill_tagged
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ def bury(container: ContainerFolder, tag: str) -> None:
     """End and remove what a lost container left behind."""
     kill_tagged(tag)
     try:
-        remove_left(WorkerPlan.load(container.file(PLAN)))
-    except (RuntimeFault, OSError, ValueError, TypeError) as e:
+        remove_leftovers(WorkerPlan.load(container.file(PLAN)))
+    except (ContainerRuntimeError, OSError, ValueError, TypeError) as e:
         log.warning("What container %s left behind may not be gone: %s", tag, e)
     container.remove_transient()
 

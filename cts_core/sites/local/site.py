@@ -44,7 +44,8 @@ from cts_core.sites.local.worker_plan import worker_plan
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.archives import Limits
-from cts_core.worker.container_folder import PLAN, ContainerFolder, write_json
+from cts_core.worker.container_folder import PLAN, ContainerFolder
+from cts_core.worker.files import write_json
 from cts_core.worker.s3.credentials import S3Keys
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Mapping
 
 from cts_core.worker.container.runner import LOG_TYPE
-from cts_core.worker.http.client import Passing
+from cts_core.worker.http.client import TransientError
 from cts_core.worker.s3.client import S3Objects
-from cts_core.worker.s3.errors import Gone, S3Error
+from cts_core.worker.s3.errors import NotFoundError, S3Error
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class LiveLogs:
         try:
             (size,) = self._objects.lanes.each(store, [path], self._check)
             self._stored[file] = size
-        except (S3Error, Gone, Passing, OSError) as e:
+        except (S3Error, NotFoundError, TransientError, OSError) as e:
             log.info("%s is not shown yet: %s", path, e)
             return 0
         return size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cts_core.worker.objects.writer import write_all
+from cts_core.worker.files import write_all
 
 _SLACK = 1 << 20
 """Bytes of the end kept beyond the limit, so that not every write moves the whole end."""

@@ -21,12 +21,12 @@ from cts_core.worker.container_folder import (
     TRANSIENT,
     ContainerFolder,
     now,
-    remove_tree,
 )
+from cts_core.worker.files import remove_tree
 from cts_core.worker.objects.directory import Directory, DirectoryError
 from cts_core.worker.parallel import Lanes
 from cts_core.worker.plan import Input, WorkerPlan
-from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Pause
 from cts_core.worker.runtimes.by_name import RUNTIMES, begin_removal_of_orphans
 from cts_core.worker.runtimes.errors import TOO_LONG
 from cts_core.worker.s3.client import S3Objects
@@ -41,15 +41,15 @@ _MAX_NAMED = 10
 _Item = TypeVar("_Item")
 
 
-class Failed(Exception):
+class ContainerFailedError(Exception):
     """The container fails; the text is for its owner."""
 
 
-class Canceled(Exception):
+class JobCanceledError(Exception):
     """The job was canceled."""
 
 
-class Stopped(Exception):
+class WorkerStoppedError(Exception):
     """The worker was told to end; the text is for the container's owner."""
 
 
@@ -107,10 +107,10 @@ class Worker:
         begin_removal_of_orphans(self._plan)
         try:
             self._steps()
-        except Canceled:
+        except JobCanceledError:
             self._end("canceled")
-        except (Failed, Stopped) as e:
-            self.is_stopped = isinstance(e, Stopped)
+        except (ContainerFailedError, WorkerStoppedError) as e:
+            self.is_stopped = isinstance(e, WorkerStoppedError)
             self._end("error", error=str(e), admin_error=str(e))
         except Exception:  # noqa: BLE001 - whatever it is, the container must end with a result
             self._end(
@@ -146,9 +146,9 @@ class Worker:
             max_memory=ended.max_memory,
         )
         if ended.canceled:
-            raise Canceled
+            raise JobCanceledError
         if ended.was_told:
-            raise Stopped(ended.why)
+            raise WorkerStoppedError(ended.why)
         if ended.exit_code != 0 or ended.is_stopped:
             self._process_error(ended)
         else:
@@ -183,9 +183,9 @@ class Worker:
 
     def _check_wanted(self) -> None:
         if self._folder.is_canceled():
-            raise Canceled("The job was canceled.")
+            raise JobCanceledError("The job was canceled.")
         if self._stop.asked:
-            raise Stopped(
+            raise WorkerStoppedError(
                 "Its worker was told to end, as when the machine is shut down. Submit it again."
             )
 
@@ -261,7 +261,7 @@ class Worker:
             stored.sort(key=itemgetter("file"))
         if faults:
             named = _named([f"{place!r} ({fault})" for place, fault in faults.items()])
-            raise Failed(
+            raise ContainerFailedError(
                 f"Files of these names cannot be objects: {named}. Have the program name them "
                 "otherwise. The other outputs were stored"
             )
@@ -288,18 +288,20 @@ class _told:  # noqa: N801 - reads as a word of the language, as contextlib's do
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
-            raise Failed(TOO_LONG) from error
+            raise ContainerFailedError(TOO_LONG) from error
         if isinstance(error, OSError) and error.filename is not None:
-            raise Failed(f"{self._what}: {error.strerror}: '{error.filename}'.") from error
-        if isinstance(error, RuntimeFault):
-            raise Failed(f"{error}") from error
+            raise ContainerFailedError(
+                f"{self._what}: {error.strerror}: '{error.filename}'."
+            ) from error
+        if isinstance(error, ContainerRuntimeError):
+            raise ContainerFailedError(f"{error}") from error
         if isinstance(error, (DirectoryError, S3Error, OSError)):
-            raise Failed(f"{self._what}: {error}.") from error
+            raise ContainerFailedError(f"{self._what}: {error}.") from error
 
 
 def _below(root: str, place: str) -> str:
     if any(part in ("", ".", "..") for part in place.split("/")):
-        raise Failed(
+        raise ContainerFailedError(
             f"The input '{place}' cannot be placed: a part of its path is empty or a dot name."
         )
     return os.path.join(root, place)

@@ -12,10 +12,10 @@ from typing import IO, Sequence
 
 from cts_core.worker.container.logs import BoundedLog
 from cts_core.worker.container_folder import ContainerFolder
-from cts_core.worker.http.connection import Haste
+from cts_core.worker.http.connection import CancellationToken
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.base import Container
-from cts_core.worker.units import readable_bytes
+from cts_core.worker.units import format_memory
 
 TICK_SECONDS = 0.1
 """Between looks for a cancel and at the clock."""
@@ -150,8 +150,8 @@ class Watch:
         used = self._container.look()
         if used > self._plan.memory:
             self._stop(
-                f"It used {readable_bytes(used)} of memory and was stopped: its limit is "
-                f"{readable_bytes(self._plan.memory)}. Submit it again with more memory."
+                f"It used {format_memory(used)} of memory and was stopped: its limit is "
+                f"{format_memory(self._plan.memory)}. Submit it again with more memory."
             )
         now = time.monotonic()
         self._measure_pause = min(MEASURE_SECONDS, 2 * self._measure_pause)
@@ -219,7 +219,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self.haste = Haste()
+        self.haste = CancellationToken()
         """Begins with a SIGTERM: nobody waits on for a server."""
         self.wakeup, end = os.pipe()
         for fd in (self.wakeup, end):

@@ -8,8 +8,8 @@ from http.client import HTTPException, HTTPResponse
 from typing import Dict, Generator, Iterable
 from urllib.parse import urlsplit
 
-from cts_core.worker.checksum import PIECE, Buffer
-from cts_core.worker.http.connection import Connection, Haste, SecureConnection
+from cts_core.worker.checksum import CHUNK_SIZE, Buffer
+from cts_core.worker.http.connection import CancellationToken, Connection, SecureConnection
 
 MAX_ANSWER = 1 << 20
 """Bytes that are read of an answer that is no object."""
@@ -17,15 +17,15 @@ _REDIRECT = 300
 _Pieces = Generator[memoryview, None, None]
 
 
-class Passing(Exception):
+class TransientError(Exception):
     """It may go better soon; the text says what happened."""
 
 
-class Untrusted(Exception):
+class UntrustedCertificateError(Exception):
     """The server's certificate is not to be trusted; the text says why."""
 
 
-class Refused(Exception):
+class ResponseError(Exception):
     """The server answered, and not with what was asked for."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -51,13 +51,13 @@ class Http:
         timeout: float,
         ca_file: str | None = None,
         insecure: bool = False,
-        haste: Haste | None = None,
+        haste: CancellationToken | None = None,
     ) -> None:
         """``timeout``: seconds that a server may stay silent; ``ca_file``: whom to trust, None: as the system does."""
         self._timeout = timeout
         self._ca_file = ca_file
         self._insecure = insecure
-        self._haste = haste or Haste()
+        self._haste = haste or CancellationToken()
         self._haste.join(self._give_up)
         self._server = ""
         self._connection: Connection | None = None
@@ -90,17 +90,17 @@ class Http:
     ) -> HTTPResponse:
         """The answer, whose body is to be read by ``pieces`` before the next request.
 
-        A ``body`` goes with a ``content-length`` among the headers. Raises Passing, Refused and Untrusted.
+        A ``body`` goes with a ``content-length`` among the headers. Raises TransientError, ResponseError and UntrustedCertificateError.
         """
         try:
             answer = self._exchange(method, signed, body)
         except ssl.SSLCertVerificationError as e:
-            raise Untrusted(e.verify_message) from e
+            raise UntrustedCertificateError(e.verify_message) from e
         except (OSError, HTTPException) as e:
-            raise Passing(_reason(e)) from e
+            raise TransientError(_reason(e)) from e
         if answer.status < _REDIRECT:
             return answer
-        raise Refused(answer.status, self._text(answer))
+        raise ResponseError(answer.status, self._text(answer))
 
     def ask(
         self,
@@ -118,22 +118,24 @@ class Http:
     def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> _Pieces:
         """The body, or its first ``limit`` bytes and a few more, each piece good until the next.
 
-        Raises Passing when it breaks off.
+        Raises TransientError when it breaks off.
         """
         expected, size, connection = answer.length, 0, self._connection
-        buffer = memoryview(bytearray(PIECE if expected is None else min(PIECE, expected + 1)))
+        buffer = memoryview(
+            bytearray(CHUNK_SIZE if expected is None else min(CHUNK_SIZE, expected + 1))
+        )
         is_whole = False
         try:
             while limit is None or size < limit:
                 try:
                     count = answer.readinto(buffer)
                 except (OSError, HTTPException) as e:
-                    raise Passing(_reason(e)) from e
+                    raise TransientError(_reason(e)) from e
                 if not count:
                     # Of one whose size was not told, the end may be ours.
                     is_ours = connection is not None and connection.is_broken
                     if is_ours if expected is None else size < expected:
-                        raise Passing("the answer broke off")
+                        raise TransientError("the answer broke off")
                     is_whole = True
                     return
                 size += count

@@ -14,7 +14,7 @@ HASTE_SECONDS = 5.0
 """For how long a server may stay silent once somebody is in haste."""
 
 
-class Haste:
+class CancellationToken:
     """Once somebody is in haste, who waits for a server gives up at once, and waits for no answer for long from then on."""
 
     def __init__(self) -> None:

@@ -10,7 +10,13 @@ from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
-from cts_core.worker.http.client import Http, Passing, Refused, SignedRequest, Untrusted
+from cts_core.worker.http.client import (
+    Http,
+    ResponseError,
+    SignedRequest,
+    TransientError,
+    UntrustedCertificateError,
+)
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 
@@ -36,7 +42,7 @@ class ServiceError(Exception):
     """The service was away for too long, or refuses; the text says so."""
 
 
-class RefusalError(ServiceError):
+class ServiceRefusedError(ServiceError):
     """The service refuses, and will go on to."""
 
     def __init__(self, text: str, appcode: int) -> None:
@@ -114,11 +120,11 @@ class Service:
         while True:
             try:
                 answer = self._try(method, what, read, said)
-            except Untrusted as e:
+            except UntrustedCertificateError as e:
                 raise ServiceError(f"The service's certificate is not to be trusted: {e}") from e
-            except (Passing, Refused) as e:
+            except (TransientError, ResponseError) as e:
                 why = _refusal(e) or str(e)
-                if isinstance(why, RefusalError):
+                if isinstance(why, ServiceRefusedError):
                     raise why from e
                 if time.monotonic() >= deadline:
                     self._is_away = True
@@ -160,7 +166,7 @@ class Service:
             return read(json.loads(text) if text else None)
         except _NO_ANSWER as e:
             # Somebody between us and the service.
-            raise Passing("what came is no answer of CTS") from e
+            raise TransientError("what came is no answer of CTS") from e
 
 
 def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON
@@ -290,7 +296,7 @@ class RemoteSigner:
         requests += [{"method": "GET", "path": path} for path in ahead]
         try:
             granted = self._service.sign_requests(requests, check)
-        except RefusalError as e:
+        except ServiceRefusedError as e:
             if len(requests) > 1:
                 # It does not say of which: each is asked for alone.
                 for one in wanted:
@@ -309,14 +315,16 @@ class RemoteSigner:
                     self._until = time.monotonic() + _GOOD_SECONDS
 
 
-def _refusal(error: Exception) -> RefusalError | None:
+def _refusal(error: Exception) -> ServiceRefusedError | None:
     """What is final: it has a code of the contract, or is too large. Anything else may be a proxy's, or pass."""
-    if isinstance(error, Refused):
+    if isinstance(error, ResponseError):
         try:
             said = json.loads(error.text)["error"]
-            return RefusalError(str(said["message"]), int(said["appcode"]))
+            return ServiceRefusedError(str(said["message"]), int(said["appcode"]))
         except _NO_ANSWER:
             pass
         if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return RefusalError("it is more than the service, or a proxy before it, takes", 0)
+            return ServiceRefusedError(
+                "it is more than the service, or a proxy before it, takes", 0
+            )
     return None

@@ -9,7 +9,7 @@ from typing import Callable, Mapping
 
 from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.http.client import Http
-from cts_core.worker.http.connection import Haste
+from cts_core.worker.http.connection import CancellationToken
 from cts_core.worker.node.api_client import RemoteSigner, Service
 from cts_core.worker.s3.client import S3Objects
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
@@ -97,7 +97,11 @@ class Assignment:
         )
 
     def service(
-        self, pause: Callable[[float], None], haste: Haste, *, patience: float | None = None
+        self,
+        pause: Callable[[float], None],
+        haste: CancellationToken,
+        *,
+        patience: float | None = None,
     ) -> Service:
         """A way to the service, for one thread."""
         return Service(
@@ -112,7 +116,7 @@ class Assignment:
         self,
         inputs: list[str],
         pause: Callable[[float], None],
-        haste: Haste,
+        haste: CancellationToken,
         *,
         patience: float | None = None,
     ) -> S3Objects:

@@ -18,17 +18,17 @@ from dataclasses import replace
 from typing import Any, Mapping
 
 from cts_core.worker.container.log_uploader import LiveLogs
-from cts_core.worker.container.runner import Objects, Stopped, Worker
+from cts_core.worker.container.runner import Objects, Worker, WorkerStoppedError
 from cts_core.worker.container.supervisor import Stop
 from cts_core.worker.container_folder import STREAMS, ContainerFolder
 from cts_core.worker.failpoints import failpoint
-from cts_core.worker.node.api_client import RefusalError, ServiceError
+from cts_core.worker.node.api_client import ServiceError, ServiceRefusedError
 from cts_core.worker.node.environment import Assignment, AssignmentError
 from cts_core.worker.node.reporter import Reporter
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import processes
-from cts_core.worker.runtimes.base import Pause, RuntimeFault
-from cts_core.worker.runtimes.by_name import remove_left
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Pause
+from cts_core.worker.runtimes.by_name import remove_leftovers
 from cts_core.worker.runtimes.detect import choose_runtime
 from cts_core.worker.s3.errors import S3Error
 
@@ -53,10 +53,10 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         task = Assignment.read(environ)
         return _Node(task).run()
-    except Stopped:
+    except WorkerStoppedError:
         log.warning("Told to end. Whether the container runs again is up to HTCondor")
         return STOPPED
-    except RefusalError as e:
+    except ServiceRefusedError as e:
         if e.appcode == _JOB_STATE or (e.appcode == _INVALID_TOKEN and task.is_own_token):
             log.warning("Not wanted any more: %s", e)
             return 0
@@ -82,11 +82,11 @@ class _Node:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self._stop.asked:
-                raise Stopped
+                raise WorkerStoppedError
             time.sleep(_TICK_SECONDS)
 
     def run(self) -> int:
-        """Returns the exit code. Raises Stopped and ServiceError."""
+        """Returns the exit code. Raises WorkerStoppedError and ServiceError."""
         task = self._task
         failpoint("node-claim:before")
         if not self._service.claim(task.process, task.run, uuid.uuid4().hex):
@@ -106,11 +106,11 @@ class _Node:
     def _run(
         self, plan: WorkerPlan, folder: ContainerFolder, reporter: Reporter
     ) -> Mapping[str, Any]:
-        """How the container ended. Raises Stopped."""
+        """How the container ended. Raises WorkerStoppedError."""
         try:
             worker = self._worker(plan, folder, reporter)
             result = worker.run()
-        except RuntimeFault as e:
+        except ContainerRuntimeError as e:
             return {"state": "error", "error": str(e), "admin_error": str(e)}
         except Exception:  # noqa: BLE001 - whatever it is, somebody has to be told
             return {
@@ -120,7 +120,7 @@ class _Node:
             }
         if worker.is_stopped:
             folder.remove_transient()
-            raise Stopped
+            raise WorkerStoppedError
         if result["state"] == "error":
             result["admin_error"] = f"{result.get('admin_error', '')}\nNode: {platform.node()}"
         return result
@@ -134,7 +134,7 @@ class _Node:
         plan = replace(plan, mount_from=task.mount_from, mount_to=task.mount_to)
         processes.become_reaper()
         # A run before this one may have ended without a chance to; with the claim, nobody else runs this container.
-        remove_left(plan)
+        remove_leftovers(plan)
 
         def reach(pause: Pause) -> Objects:
             inputs = [entry.path for entry in plan.inputs]

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any, Deque, Iterator, Mapping
 
 from cts_core.worker.container.log_uploader import LiveLogs
-from cts_core.worker.container_folder import legible, now
-from cts_core.worker.node.api_client import RefusalError, Service, ServiceError, backoff
+from cts_core.worker.container_folder import now
+from cts_core.worker.files import escape_surrogates
+from cts_core.worker.node.api_client import Service, ServiceError, ServiceRefusedError, backoff
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,10 @@ class Reporter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Tell how the container ended, and before that what waits. Raises ServiceError."""
         self._send(self._patient)
-        said = legible({"time": now(), **result})
+        said = escape_surrogates({"time": now(), **result})
         try:
             self._patient.update(said.pop("state"), said)
-        except RefusalError as e:
+        except ServiceRefusedError as e:
             # Such as of more outputs than it takes: what is told at least is short.
             words = (
                 f"The container reached the state {result['state']}, with {len(result.get('outputs', ()))} outputs "
@@ -73,7 +74,9 @@ class Reporter:
             )
             told = {"error": result.get("error") or words, "admin_error": words}
             code = result.get("exit_code")
-            self._patient.update("error", legible({"time": now(), **told, "exit_code": code}))
+            self._patient.update(
+                "error", escape_surrogates({"time": now(), **told, "exit_code": code})
+            )
 
     def _try(self) -> None:
         """Tell what waits, unless the last try has just failed."""
@@ -94,7 +97,7 @@ class Reporter:
             try:
                 service.update(state, event)
                 log.info("%s", state)
-            except RefusalError as e:
+            except ServiceRefusedError as e:
                 # The end is what counts, and it can be told from any state.
                 log.warning("The service did not take %s: %s", state, e)
             self._waiting.popleft()

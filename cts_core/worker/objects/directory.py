@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Generator, Iterator, List
 
-from cts_core.worker.checksum import PIECE, Crc64Nvme
+from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
+from cts_core.worker.files import write_all
 from cts_core.worker.objects.info import (
     DEFAULT_TYPE,
     MISMATCH,
@@ -26,15 +27,15 @@ from cts_core.worker.objects.info import (
 )
 from cts_core.worker.objects.sidecar import Sidecar, Sidecars, identity_of, remove
 from cts_core.worker.objects.tree import (
-    Away,
-    BucketNotFound,
-    Corrupt,
+    AccessDeniedError,
+    AlreadyExistsError,
+    BucketNotFoundError,
+    CorruptObjectError,
     DirectoryError,
-    Forbidden,
-    Full,
-    Illegal,
-    NotFound,
-    Taken,
+    DiskFullError,
+    IllegalPathError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
     Tree,
     check_names,
     full,
@@ -42,24 +43,24 @@ from cts_core.worker.objects.tree import (
     split,
     translated,
 )
-from cts_core.worker.objects.writer import Writer, write_all
+from cts_core.worker.objects.writer import Writer
 
 __all__ = [
     "DEFAULT_TYPE",
     "MISMATCH",
     "MISSING",
     "STORED",
-    "Away",
-    "BucketNotFound",
-    "Corrupt",
+    "AccessDeniedError",
+    "AlreadyExistsError",
+    "BucketNotFoundError",
+    "CorruptObjectError",
     "Directory",
     "DirectoryError",
-    "Forbidden",
-    "Full",
-    "Illegal",
-    "NotFound",
+    "DiskFullError",
+    "IllegalPathError",
     "ObjectInfo",
-    "Taken",
+    "ObjectNotFoundError",
+    "StoreUnavailableError",
     "Writer",
 ]
 
@@ -92,7 +93,7 @@ class Directory:
         self._sidecars.create()
 
     def close(self) -> None:
-        """Let what is still reading whole objects end early, by raising Away."""
+        """Let what is still reading whole objects end early, by raising StoreUnavailableError."""
         self._closing = True
 
     # -- looking -------------------------------------------------------------------------------
@@ -153,11 +154,13 @@ class Directory:
     def _pieces(self, path: str, file: BinaryIO) -> Iterator[memoryview]:
         """A file from its start, through one buffer: a piece is good until the next."""
         file.seek(0)
-        buffer = bytearray(PIECE)
+        buffer = bytearray(CHUNK_SIZE)
         view = memoryview(buffer)
         while count := file.readinto(buffer):  # type: ignore[attr-defined]  # unbuffered files have it
             if self._closing:
-                raise Away(f"The object store was closed while '{path}' was read: try again")
+                raise StoreUnavailableError(
+                    f"The object store was closed while '{path}' was read: try again"
+                )
             yield view[:count]
 
     def list(
@@ -169,7 +172,7 @@ class Directory:
         """
         base, slash, start = prefix.rpartition("/")
         if not slash or base.startswith("."):
-            raise Illegal(f"The prefix '{prefix}' must be a bucket and a slash at least")
+            raise IllegalPathError(f"The prefix '{prefix}' must be a bucket and a slash at least")
         parts = base.split("/")
         check_names(prefix, parts)
         objects: List[ObjectInfo] = []
@@ -183,7 +186,7 @@ class Directory:
             else:
                 try:
                     objects.append(self.head(path))
-                except NotFound:
+                except ObjectNotFoundError:
                     continue
             last = path
         return objects, found, None
@@ -212,7 +215,7 @@ class Directory:
     def read(
         self, path: str, *, seek: int = 0, length: int | None = None
     ) -> Generator[bytes, None, None]:
-        """The object's bytes from ``seek`` on, in pieces. Raises Corrupt.
+        """The object's bytes from ``seek`` on, in pieces. Raises CorruptObjectError.
 
         Of an object read whole, wrong bytes are found before the last piece is handed out.
         """
@@ -223,7 +226,7 @@ class Directory:
             crc = Crc64Nvme()
             look.file.seek(seek)
             while left:
-                piece = look.file.read(min(PIECE, left))
+                piece = look.file.read(min(CHUNK_SIZE, left))
                 left -= len(piece)
                 if whole:
                     crc.update(piece)
@@ -236,7 +239,7 @@ class Directory:
     def fetch(self, path: str, target: str, crc64nvme: str | None = None) -> int:
         """Copy an object into the new file ``target`` and return its size.
 
-        Raises Corrupt, leaving no target, when the bytes have not the stored and the given checksum.
+        Raises CorruptObjectError, leaving no target, when the bytes have not the stored and the given checksum.
         """
         with self._sound(path) as look, ExitStack() as undo:
             try:
@@ -254,7 +257,7 @@ class Directory:
                 raise
             self._compare(path, look, crc.text())
             if crc64nvme not in (None, crc.text()):
-                raise Corrupt(
+                raise CorruptObjectError(
                     # The transposed letters are the deployed service's, whose clients compare this.
                     f"The expected CRC64/NMVE checksum '{crc64nvme}' for the path '{path}' does not match "
                     f"the actual checksum '{crc.text()}'"
@@ -319,19 +322,23 @@ class Directory:
     def write_checksum(self, path: str, *, etag: str | None = None) -> ObjectInfo:
         """Compute an object's checksum and keep it, also for an object that was changed knowingly.
 
-        Raises Corrupt when the object is not ``etag`` any more or changes meanwhile, and when it turns out
+        Raises CorruptObjectError when the object is not ``etag`` any more or changes meanwhile, and when it turns out
         here that the bytes are not those of a checksum that nothing spoke against.
         """
         with self._look(path) as look:
             if etag not in (None, describe(path, look.found, look.sidecar).etag):
-                raise Corrupt(f"The object '{path}' was changed since it was looked at: look again")
+                raise CorruptObjectError(
+                    f"The object '{path}' was changed since it was looked at: look again"
+                )
             crc = self._checksum(path, look.file)
             if look.sidecar is not None and look.sidecar.intact:
                 self._compare(path, look, crc)
                 return describe(path, look.found, look.sidecar)
             identity = identity_of(look.found)
             if self._identity(path) != identity:
-                raise Corrupt(f"The object '{path}' changed while it was read: try again")
+                raise CorruptObjectError(
+                    f"The object '{path}' changed while it was read: try again"
+                )
             content_type = look.sidecar.content_type if look.sidecar else DEFAULT_TYPE
             sidecar = Sidecar(crc, identity, content_type)
             with translated(path, writing=True):
@@ -346,8 +353,8 @@ class Directory:
             self._tidy(path)
 
 
-def _corrupt(path: str) -> Corrupt:
-    return Corrupt(
+def _corrupt(path: str) -> CorruptObjectError:
+    return CorruptObjectError(
         f"The bytes of '{path}' are not those that its CRC64/NVME checksum was made of: restore the file, or "
         "store it anew"
     )

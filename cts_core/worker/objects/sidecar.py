@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Callable
 
-from cts_core.worker.container_folder import sync_folder
+from cts_core.worker.files import sync_folder
 
 ABANDONED_S = 24 * 3600.0
 """Seconds after which what an unfinished write left is taken for a dead writer's."""

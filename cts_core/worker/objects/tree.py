@@ -30,64 +30,66 @@ class DirectoryError(Exception):
     """Something about one path; the text says what, with the path."""
 
 
-class NotFound(DirectoryError):
+class ObjectNotFoundError(DirectoryError):
     """There is no such object."""
 
 
-class BucketNotFound(NotFound):
+class BucketNotFoundError(ObjectNotFoundError):
     """There is no such bucket."""
 
 
-class Illegal(DirectoryError):
+class IllegalPathError(DirectoryError):
     """The path cannot be a file here."""
 
 
-class Taken(DirectoryError):
+class AlreadyExistsError(DirectoryError):
     """There is an object at this path already."""
 
 
-class Corrupt(DirectoryError):
+class CorruptObjectError(DirectoryError):
     """The bytes are not those that the checksum was made of."""
 
 
-class Full(DirectoryError):
+class DiskFullError(DirectoryError):
     """The disk, or the user's share of it, is full."""
 
 
-class Forbidden(DirectoryError):
+class AccessDeniedError(DirectoryError):
     """The operating system does not let us."""
 
 
-class Away(DirectoryError):
+class StoreUnavailableError(DirectoryError):
     """The root is not there, or the store is being closed."""
 
 
 def split(path: str) -> tuple[list[str], str]:
-    """The folders of a path, the bucket first, and the name of its file. Raises Illegal."""
+    """The folders of a path, the bucket first, and the name of its file. Raises IllegalPathError."""
     *parts, name = path.split("/")
     check_names(path, [*parts, name])
     if not parts or parts[0].startswith("."):
-        raise Illegal(f"The path '{path}' must be a bucket and a key")
+        raise IllegalPathError(f"The path '{path}' must be a bucket and a key")
     return parts, name
 
 
 def check_names(path: str, names: list[str]) -> None:
-    """Raise Illegal, naming ``path``, unless each of its names can be that of one file or folder."""
+    """Raise IllegalPathError, naming ``path``, unless each of its names can be that of one file or folder."""
     for name in names:
         try:
             size = len(name.encode())
         except UnicodeEncodeError as e:
-            raise Illegal(f"The path {path!r} is not valid unicode text") from e
+            raise IllegalPathError(f"The path {path!r} is not valid unicode text") from e
         if name in ("", ".", "..") or "\0" in name or size > MAX_NAME:
-            raise Illegal(
+            raise IllegalPathError(
                 f"The path '{path}' cannot be kept in a directory: its part '{name}' is empty, '.', "
                 f"'..', or longer than {MAX_NAME} bytes"
             )
 
 
-def full(path: str) -> Full:
+def full(path: str) -> DiskFullError:
     """The error for a disk without room for ``path``."""
-    return Full(f"There is no space left on the disk for '{path}': free some, then try again")
+    return DiskFullError(
+        f"There is no space left on the disk for '{path}': free some, then try again"
+    )
 
 
 def is_full(error: OSError) -> bool:
@@ -104,16 +106,18 @@ def translated(path: str, *, writing: bool = False) -> Iterator[None]:
         if is_full(e):
             raise full(path) from e
         if e.errno in _FORBIDDEN:
-            raise Forbidden(f"The operating system denies access to '{path}': {e.strerror}") from e
+            raise AccessDeniedError(
+                f"The operating system denies access to '{path}': {e.strerror}"
+            ) from e
         if e.errno in _UNNAMEABLE:
-            raise Illegal(f"The path '{path}' cannot be a file here: {e.strerror}") from e
+            raise IllegalPathError(f"The path '{path}' cannot be a file here: {e.strerror}") from e
         if writing and e.errno in _IN_THE_WAY:
-            raise Illegal(
+            raise IllegalPathError(
                 f"The path '{path}' cannot be written: a part of it is a file where a folder is needed, "
                 "a folder where a file is needed, or a link"
             ) from e
         if not writing and e.errno in _NO_FILE:
-            raise NotFound(f"The path '{path}' was not found") from e
+            raise ObjectNotFoundError(f"The path '{path}' was not found") from e
         raise
 
 
@@ -132,7 +136,7 @@ class Tree:
         try:
             fd = os.open(self.root, _FOLDER)
         except FileNotFoundError as e:
-            raise Away(
+            raise StoreUnavailableError(
                 f"The object store's folder {self.root} is not there: is its disk away?"
             ) from e
         try:
@@ -152,7 +156,7 @@ class Tree:
     def open(self, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
         """The file at ``path`` for reading, unbuffered, and what it was when it was opened.
 
-        Raises NotFound, also for whatever is not a regular file, and BucketNotFound.
+        Raises ObjectNotFoundError, also for whatever is not a regular file, and BucketNotFoundError.
         """
         parts, name = split(path)
         with translated(path):
@@ -161,7 +165,9 @@ class Tree:
             found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
-            raise NotFound(f"The path '{path}' was not found: what is there is no regular file")
+            raise ObjectNotFoundError(
+                f"The path '{path}' was not found: what is there is no regular file"
+            )
         with open(fd, "rb", buffering=0) as file:
             yield file, found
 
@@ -176,7 +182,7 @@ class Tree:
                     with self.folder(parts[:1]):
                         pass
                 except OSError:
-                    raise BucketNotFound(
+                    raise BucketNotFoundError(
                         f"The bucket '{parts[0]}' of the path '{path}' was not found"
                     ) from e
             raise
@@ -187,7 +193,7 @@ class Tree:
         try:
             with translated(path), self.folder(parts) as folder:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except NotFound:
+        except ObjectNotFoundError:
             return None
         return found if stat.S_ISREG(found.st_mode) else None
 
@@ -195,7 +201,7 @@ class Tree:
         """What is in a folder, in the order of the paths below: folders end in a slash.
 
         Links, whatever is neither file nor folder, and names that are not text are left out. Empty when
-        the folder is not there; raises BucketNotFound when its bucket is not.
+        the folder is not there; raises BucketNotFoundError when its bucket is not.
         """
         names = []
         try:
@@ -210,14 +216,14 @@ class Tree:
                         names.append(f"{entry.name}/")
                     elif entry.is_file(follow_symlinks=False):
                         names.append(entry.name)
-        except BucketNotFound:
+        except BucketNotFoundError:
             raise
-        except NotFound:
+        except ObjectNotFoundError:
             return []
         return sorted((name for name in names if _is_text(name)), key=os.fsencode)
 
     def place(self, file: str, path: str, *, only_if_absent: bool) -> None:
-        """Move a file of the same disk to ``path``, at once and for good. Raises Taken and Illegal."""
+        """Move a file of the same disk to ``path``, at once and for good. Raises AlreadyExistsError and IllegalPathError."""
         with translated(path, writing=True):
             for left in reversed(range(_ATTEMPTS)):
                 try:
@@ -235,7 +241,7 @@ class Tree:
                 try:
                     os.link(file, name, dst_dir_fd=folder)
                 except FileExistsError as e:
-                    raise Taken(f"There is something at '{path}' already") from e
+                    raise AlreadyExistsError(f"There is something at '{path}' already") from e
                 os.unlink(file)
             else:
                 os.replace(file, name, dst_dir_fd=folder)
@@ -246,7 +252,7 @@ class Tree:
         if self.stat(path) is None:
             return
         parts, name = split(path)
-        with suppress(NotFound), translated(path), self.folder(parts) as folder:
+        with suppress(ObjectNotFoundError), translated(path), self.folder(parts) as folder:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
         # A folder that is not empty, gone, or not ours to remove simply stays, and so do those above.

@@ -8,9 +8,10 @@ import uuid
 from typing import BinaryIO
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
+from cts_core.worker.files import write_all
 from cts_core.worker.objects.info import ObjectInfo, describe
 from cts_core.worker.objects.sidecar import Sidecar, Sidecars, discard, identity_of
-from cts_core.worker.objects.tree import Away, Corrupt, Tree, translated
+from cts_core.worker.objects.tree import CorruptObjectError, StoreUnavailableError, Tree, translated
 
 _TICK_NS = 2_000_000_000
 """As coarse as a file system's times may be."""
@@ -58,13 +59,13 @@ class Writer:
             try:
                 self._file = open(self._temporary, "xb", 0)  # noqa: SIM115 - close() closes it
             except FileNotFoundError as e:
-                raise Away(
+                raise StoreUnavailableError(
                     f"The object store's folder {self._sidecars.tmp} is not there: is its disk away?"
                 ) from e
         return self._file
 
     def write(self, data: Buffer) -> None:
-        """Add the next bytes. Raises Full."""
+        """Add the next bytes. Raises DiskFullError."""
         with translated(self._path, writing=True):
             write_all(self._opened(), data)
         self._crc.update(data)
@@ -72,11 +73,11 @@ class Writer:
     def commit(self) -> ObjectInfo:
         """Make the object exist.
 
-        Raises Corrupt when the bytes are not those announced, Taken, Illegal and Full; then nothing changed.
+        Raises CorruptObjectError when the bytes are not those announced, AlreadyExistsError, IllegalPathError and DiskFullError; then nothing changed.
         """
         crc, path = self._crc.text(), self._path
         if self._announced not in (None, crc):
-            raise Corrupt(
+            raise CorruptObjectError(
                 f"The bytes sent for '{path}' have the CRC64/NVME {crc}, not {self._announced} as announced: "
                 "nothing was stored, send them again"
             )
@@ -110,10 +111,3 @@ class Writer:
     def _identity(self) -> str | None:
         now = self._tree.stat(self._path)
         return None if now is None else identity_of(now)
-
-
-def write_all(file: BinaryIO, data: Buffer) -> None:
-    """Write all of ``data`` to an unbuffered file, which may take it in parts."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]

@@ -17,7 +17,7 @@ _OUTPUTS_MODE = 0o777
 _READ_FOLDER, _READ_FILE = 0o755, 0o644
 
 
-class RuntimeFault(Exception):
+class ContainerRuntimeError(Exception):
     """The container cannot be run; the text is for its owner and says what to do."""
 
 
@@ -44,13 +44,13 @@ class Container(Protocol):
         """The most bytes of memory that all processes had together, as far as is known."""
 
     def prepare(self, pause: Pause) -> None:
-        """Have all here that a start needs. Raises RuntimeFault and OSError."""
+        """Have all here that a start needs. Raises ContainerRuntimeError and OSError."""
 
     def place(self, text: str) -> str:
         """A text with the paths in it as the program is to see them."""
 
     def start(self, pause: Pause) -> subprocess.Popen[bytes]:
-        """Start it: a process whose pipes are the container's, and which ends with it. Raises RuntimeFault, OSError."""
+        """Start it: a process whose pipes are the container's, and which ends with it. Raises ContainerRuntimeError, OSError."""
 
     def look(self) -> int:
         """Measure. Returns the bytes of memory in use; 0 where the system itself keeps the limit."""
@@ -93,7 +93,7 @@ def as_seen(plan: WorkerPlan, path: str) -> str:
 def open_up(plan: WorkerPlan, folder: ContainerFolder) -> None:
     """Let whatever user an image runs as read the inputs and write outputs: the folder above keeps others out.
 
-    Raises RuntimeFault when the reference data is not there.
+    Raises ContainerRuntimeError when the reference data is not there.
     """
     os.chmod(folder.file(OUTPUTS), _OUTPUTS_MODE)
     for path, _, files in os.walk(folder.file(INPUTS)):
@@ -103,6 +103,6 @@ def open_up(plan: WorkerPlan, folder: ContainerFolder) -> None:
     # Where the runtime sees other folders than we do, it is to look.
     is_ours = not plan.mount_from
     if plan.refdata_mount is not None and is_ours and not os.path.isdir(plan.refdata_folder):
-        raise RuntimeFault(
+        raise ContainerRuntimeError(
             f"The reference data that its image needs is not there: {plan.refdata_folder}"
         )

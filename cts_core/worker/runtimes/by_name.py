@@ -24,8 +24,8 @@ RUNTIMES: Mapping[str, Callable[[WorkerPlan, ContainerFolder], Container]] = {
 """By the name in a plan."""
 
 
-def remove_left(plan: WorkerPlan) -> None:
-    """End and remove what a worker that was killed left with the runtime itself. Raises RuntimeFault."""
+def remove_leftovers(plan: WorkerPlan) -> None:
+    """End and remove what a worker that was killed left with the runtime itself. Raises ContainerRuntimeError."""
     if _outlive_workers(plan):
         remove_container(plan.runtime_command, plan.tag, patience=LEFT_SECONDS)
 

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
-from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Pause
 from cts_core.worker.runtimes.errors import TOO_LONG
 from cts_core.worker.runtimes.processes import become_container
 
-PASSED_ON = (
+FORWARDED_VARIABLES = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
     *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
@@ -56,7 +56,7 @@ def tail(text: str) -> str:
 
 def environment() -> dict[str, str]:
     """The environment of a runtime's commands."""
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in FORWARDED_VARIABLES if name in os.environ}
     return passed_on | {n: value for n, value in os.environ.items() if n.startswith(_OURS)}
 
 
@@ -79,7 +79,7 @@ def run(
     more: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> Answer:
-    """Run a command to its end, with ``more`` in its environment. Raises RuntimeFault, and what ``pause`` does."""
+    """Run a command to its end, with ``more`` in its environment. Raises ContainerRuntimeError, and what ``pause`` does."""
     deadline = time.monotonic() + patience
     try:
         process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
@@ -94,8 +94,8 @@ def run(
         )
     except OSError as e:
         if e.errno == errno.E2BIG:
-            raise RuntimeFault(TOO_LONG) from e
-        raise RuntimeFault(f"{command[0]} cannot be run: {e.strerror}") from e
+            raise ContainerRuntimeError(TOO_LONG) from e
+        raise ContainerRuntimeError(f"{command[0]} cannot be run: {e.strerror}") from e
     try:
         given: bytes | None = stdin
         while True:
@@ -104,7 +104,7 @@ def run(
             except subprocess.TimeoutExpired:  # noqa: PERF203 - it is what we wait for
                 given = None
                 if time.monotonic() > deadline:
-                    raise RuntimeFault(
+                    raise ContainerRuntimeError(
                         f"{' '.join(command[:2])} gave no answer for {patience:g} seconds"
                     ) from None
                 pause(_TICK_SECONDS)

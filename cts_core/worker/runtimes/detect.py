@@ -10,7 +10,7 @@ import stat
 from dataclasses import replace
 
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, probe
 
 
@@ -20,7 +20,7 @@ def choose_runtime(
     """The plan with what this node runs its container by.
 
     ``chosen``: the name of a runtime, empty: the first that works. ``arguments``: more for each container, as a shell
-    splits them. ``cache``: a folder that workers share, or empty. Raises RuntimeFault.
+    splits them. ``cache``: a folder that workers share, or empty. Raises ContainerRuntimeError.
     """
     more = _split(arguments)
     name = _chosen(chosen) if chosen else _found(more, scratch, network=plan.network)
@@ -37,7 +37,7 @@ def _split(arguments: str) -> list[str]:
     try:
         return shlex.split(arguments)
     except ValueError as e:
-        raise RuntimeFault(
+        raise ContainerRuntimeError(
             f"CTS_RUNTIME_ARGUMENTS of the node {platform.node()} is not what a shell can split ({e}): an administrator has "
             "to correct it there."
         ) from e
@@ -45,7 +45,7 @@ def _split(arguments: str) -> list[str]:
 
 def _chosen(name: str) -> str:
     if name not in IMAGE_RUNTIMES:
-        raise RuntimeFault(
+        raise ContainerRuntimeError(
             f"The node {platform.node()} is to use {name}, which is none of {', '.join(IMAGE_RUNTIMES)}: an "
             "administrator has to set CTS_RUNTIME there to one of them."
         )
@@ -55,7 +55,7 @@ def _chosen(name: str) -> str:
 def _found(arguments: list[str], scratch: str, *, network: bool) -> str:
     here = [name for name in IMAGE_RUNTIMES if shutil.which(name)]
     if not here:
-        raise RuntimeFault(
+        raise ContainerRuntimeError(
             f"The node {platform.node()} has none of {', '.join(IMAGE_RUNTIMES)}: an administrator has to install one "
             "there, or to name its folder in htcondor.additional_path."
         )
@@ -66,9 +66,9 @@ def _found(arguments: list[str], scratch: str, *, network: bool) -> str:
     for name in here:
         try:
             return probe(name, [name], arguments, network=network, folder=scratch).name
-        except RuntimeFault as e:  # noqa: PERF203 - three at most
+        except ContainerRuntimeError as e:  # noqa: PERF203 - three at most
             faults.append(f"{name}: {e}")
-    raise RuntimeFault(
+    raise ContainerRuntimeError(
         f"No container runtime works on the node {platform.node()} ({'; '.join(faults)}): an administrator has to see to it."
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 from cts_core.worker.container_folder import OUTPUTS, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import Exit, Pause, RuntimeFault, open_up
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Exit, Pause, open_up
 from cts_core.worker.runtimes.cgroup import Cgroup
 from cts_core.worker.runtimes.docker_cli import (
     PID_FILE,
@@ -33,7 +33,7 @@ from cts_core.worker.runtimes.errors import start_failure
 from cts_core.worker.runtimes.liveness import Holder
 from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
-from cts_core.worker.units import readable_bytes
+from cts_core.worker.units import format_memory
 
 _KILLED = 128 + SIGKILL
 _TRIES = 3
@@ -83,7 +83,7 @@ class EngineContainer:
             return
         pull(pull_command(self._plan), self._plan.image, pause)
         if not self._is_here(pause):
-            raise RuntimeFault(
+            raise ContainerRuntimeError(
                 f"The image {self._plan.image} was fetched, and is gone again: an administrator has to see "
                 "what removes images from this machine."
             )
@@ -105,7 +105,7 @@ class EngineContainer:
         command = create_command(self._plan, self._folder, self._holder.labels)
         answer = cli.run(command, pause=pause)
         if answer.code:
-            raise RuntimeFault(start_failure(self._plan.entrypoint[0], answer.said))
+            raise ContainerRuntimeError(start_failure(self._plan.entrypoint[0], answer.said))
         if answer.err:
             # Such as a limit that this machine does not keep.
             sys.stderr.write(answer.err)
@@ -150,7 +150,7 @@ class EngineContainer:
         self._ask_at = time.monotonic() + self._ask_pause
         self._ask_pause *= 2
         # It is for the figures alone, which a busy engine must not cost the container.
-        with suppress(RuntimeFault, ValueError):
+        with suppress(ContainerRuntimeError, ValueError):
             form = "{{.State.Pid}}"
             answer = self._run("inspect", "--format", form, self._name, patience=_SIGNAL_SECONDS)
             return int(answer.out)
@@ -173,7 +173,7 @@ class EngineContainer:
             if self._kills > _TRIES and self._process is not None:
                 self._process.kill()
         # One that has just ended cannot be told to.
-        with suppress(RuntimeFault):
+        with suppress(ContainerRuntimeError):
             self._run(
                 "kill", "--signal", Signals(number).name, self._name, patience=_SIGNAL_SECONDS
             )
@@ -207,7 +207,7 @@ class EngineContainer:
             try:
                 answer = self._run("inspect", "--format", "{{json .State}}", self._name)
                 state = json.loads(answer.out)
-            except (RuntimeFault, ValueError):
+            except (ContainerRuntimeError, ValueError):
                 return {}
             if state.get("Status") not in _UNDER_WAY or time.monotonic() > deadline:
                 return dict(state)
@@ -224,7 +224,7 @@ class EngineContainer:
                 self._plan, self._folder, is_rootless='"name=rootless"' in about
             )
             answer = cli.run(command)
-        except RuntimeFault as e:
+        except ContainerRuntimeError as e:
             sys.stderr.write(f"{e}\n")
         else:
             sys.stderr.write(answer.err)
@@ -238,7 +238,7 @@ class EngineContainer:
     def _why(self, code: int, *, is_out_of_memory: bool) -> str | None:
         if code == 0:
             return None
-        limit = readable_bytes(self._plan.memory)
+        limit = format_memory(self._plan.memory)
         is_out_of_memory = is_out_of_memory or os.path.exists(self._folder.file(_OOM_FILE))
         if is_out_of_memory or self._memory_kills:
             return f"It was killed when it needed more memory than its limit of {limit}. Submit it again with more memory."
@@ -265,7 +265,7 @@ class EngineContainer:
         try:
             remove_container(self._plan.runtime_command, self._plan.tag)
             self._removals = _TRIES
-        except RuntimeFault as e:
+        except ContainerRuntimeError as e:
             sys.stderr.write(f"{e}\n")
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

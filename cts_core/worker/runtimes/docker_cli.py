@@ -16,7 +16,7 @@ from typing import Mapping
 from cts_core.worker.container_folder import OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import RuntimeFault, as_seen, mounts
+from cts_core.worker.runtimes.base import ContainerRuntimeError, as_seen, mounts
 from cts_core.worker.runtimes.processes import TAG
 
 LABEL = "cts.container"
@@ -107,7 +107,7 @@ def reclaim_command(plan: WorkerPlan, folder: ContainerFolder, *, is_rootless: b
 def remove_container(
     command: list[str], tag: str, *, patience: float = cli.COMMAND_SECONDS
 ) -> None:
-    """End and remove a container, if there is one. Raises RuntimeFault."""
+    """End and remove a container, if there is one. Raises ContainerRuntimeError."""
     words = [*command, "rm", "--force", "--volumes", name_of(tag)]
     until = time.monotonic() + _IN_PROGRESS_SECONDS
     while True:
@@ -117,5 +117,7 @@ def remove_container(
             return
         # The name is free only when that is done.
         if "already in progress" not in said or time.monotonic() > until:
-            raise RuntimeFault(f"The container {name_of(tag)} could not be removed: {answer.said}")
+            raise ContainerRuntimeError(
+                f"The container {name_of(tag)} could not be removed: {answer.said}"
+            )
         time.sleep(_AGAIN_SECONDS)

@@ -11,7 +11,7 @@ from typing import Mapping
 
 from cts_core.worker.container_folder import OUTPUTS, SCRATCH, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.base import Exit, Pause, RuntimeFault, mounts
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Exit, Pause, mounts
 from cts_core.worker.runtimes.process_tree import Descendants
 from cts_core.worker.runtimes.processes import TAG
 
@@ -48,13 +48,13 @@ def base_environment(scratch: str) -> dict[str, str]:
 
 
 def check_program(plan: WorkerPlan) -> None:
-    """Raise RuntimeFault unless the program still is what was registered."""
+    """Raise ContainerRuntimeError unless the program still is what was registered."""
     sha256 = hashlib.sha256()
     with open(plan.program_file, "rb", 0) as file:
         while piece := file.read(_PIECE):
             sha256.update(piece)
     if f"sha256:{sha256.hexdigest()}" != plan.digest:
-        raise RuntimeFault(
+        raise ContainerRuntimeError(
             f"The program {plan.program_file} has changed since it was registered: delete the image, register "
             "it again, and submit again"
         )

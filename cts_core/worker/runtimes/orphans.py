@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Sequence
 
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.liveness import NAME, PLACE, is_gone, place
 from cts_core.worker.runtimes.processes import become_container
 
@@ -28,7 +28,7 @@ _FORM = f'{{{{.Id}}}} {{{{index .Config.Labels "{NAME}"}}}}'
 def remove_orphans(command: Sequence[str]) -> list[str]:
     """End and remove the engine's containers whose holders are gone; returns the ids of those it removed.
 
-    Raises RuntimeFault. What the engine says of others goes to stderr.
+    Raises ContainerRuntimeError. What the engine says of others goes to stderr.
     """
     here = place()
     if not here:
@@ -74,7 +74,7 @@ def _remove(command: Sequence[str], worker: int) -> None:
         become_container(worker)
         for orphan in remove_orphans(command):
             sys.stderr.write(f"The container {orphan} was removed: its worker is gone\n")
-    except RuntimeFault as e:
+    except ContainerRuntimeError as e:
         sys.stderr.write(f"Containers of workers that are gone may be left: {e}\n")
     except BaseException:  # noqa: BLE001 - whatever it is, it is no matter of the worker's container
         traceback.print_exc()

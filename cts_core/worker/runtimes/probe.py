@@ -18,7 +18,7 @@ from cts_core.worker.container_folder import INPUTS, OUTPUTS, STREAMS, Container
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
 from cts_core.worker.runtimes.apptainer import exec_command, image_file
-from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.docker import EngineContainer
 
 IMAGE_RUNTIMES = ("docker", "podman", "apptainer")
@@ -44,7 +44,7 @@ _VERSION = {
 
 
 @dataclass(frozen=True)
-class Found:
+class WorkingRuntime:
     """A runtime that works."""
 
     name: str
@@ -59,20 +59,20 @@ def probe(
     *,
     network: bool,
     folder: str,
-) -> Found:
-    """Run a container below ``folder``, with these arguments of an operator. Raises RuntimeFault, which says why not."""
+) -> WorkingRuntime:
+    """Run a container below ``folder``, with these arguments of an operator. Raises ContainerRuntimeError, which says why not."""
     if shutil.which(command[0]) is None:
-        raise RuntimeFault(f"it is not installed: there is no program {command[0]}")
+        raise ContainerRuntimeError(f"it is not installed: there is no program {command[0]}")
     version = cli.run([*command, *_VERSION[name]], patience=PROBE_SECONDS)
     if version.code:
-        raise RuntimeFault(f"it gives no answer: {version.said}")
+        raise ContainerRuntimeError(f"it gives no answer: {version.said}")
     machine = os.uname().machine
     code = _CODE.get(_ALIASES.get(machine, machine))
     if code is not None:
         with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
             plan = _plan(name, list(command), list(arguments), scratch, network=network)
             _try(plan, ContainerFolder(os.path.join(scratch, "0")), _elf(*code))
-    return Found(name, list(command), version.out.strip().rpartition(" ")[2])
+    return WorkingRuntime(name, list(command), version.out.strip().rpartition(" ")[2])
 
 
 def _elf(machine: int, code: bytes) -> bytes:
@@ -134,7 +134,7 @@ def _try_apptainer(plan: WorkerPlan, folder: ContainerFolder, program: bytes) ->
     # Not as a container of ours: that takes all that descends from this process for its own, and this may be a server.
     answer = cli.run(exec_command(plan, folder), patience=PROBE_SECONDS)
     if answer.code:
-        raise RuntimeFault(f"it cannot run a container: {answer.said}")
+        raise ContainerRuntimeError(f"it cannot run a container: {answer.said}")
 
 
 def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
@@ -146,7 +146,7 @@ def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> No
         try:
             _, said = process.communicate(timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise RuntimeFault(
+            raise ContainerRuntimeError(
                 f"a container that does nothing did not end in {PROBE_SECONDS:g} seconds"
             ) from None
         with open(folder.file(f"{STREAMS[1]}.txt"), "wb") as log:
@@ -154,7 +154,7 @@ def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> No
         ended = container.ended(process.returncode)
         if ended.code != 0:
             why = ended.why or cli.tail(said.decode(errors="replace"))
-            raise RuntimeFault(f"it cannot run a container: {why}")
+            raise ContainerRuntimeError(f"it cannot run a container: {why}")
     finally:
         container.remove()
         cli.run([*plan.runtime_command, "rmi", plan.image])
@@ -178,4 +178,4 @@ def _import(plan: WorkerPlan, program: bytes) -> None:
         stdin=archive.getvalue(),
     )
     if answer.code:
-        raise RuntimeFault(f"it cannot make an image: {answer.said}")
+        raise ContainerRuntimeError(f"it cannot make an image: {answer.said}")

@@ -6,7 +6,7 @@ import random
 from typing import Sequence
 
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import Pause, RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Pause
 from cts_core.worker.runtimes.errors import is_temporary, pull_failure
 
 PULL_SECONDS = 3 * 3600.0
@@ -17,7 +17,7 @@ PULL_BACKOFF_SECONDS = 5.0
 
 
 def pull(command: Sequence[str], image: str, pause: Pause) -> None:
-    """Run the command, again when the registry is away. Raises RuntimeFault, and what ``pause`` does."""
+    """Run the command, again when the registry is away. Raises ContainerRuntimeError, and what ``pause`` does."""
     tries = 0
     while True:
         answer = cli.run(command, patience=PULL_SECONDS, pause=pause)
@@ -25,6 +25,6 @@ def pull(command: Sequence[str], image: str, pause: Pause) -> None:
             return
         tries += 1
         if tries == PULL_TRIES or not is_temporary(answer.err):
-            raise RuntimeFault(pull_failure(image, answer.said))
+            raise ContainerRuntimeError(pull_failure(image, answer.said))
         wait = PULL_BACKOFF_SECONDS * 2 ** (tries - 1)
         pause(wait * (1 + random.random()))  # noqa: S311 - so that not all try again at once

@@ -36,7 +36,7 @@ class S3Objects:
     def fetch(self, path: str, target: str, crc64nvme: str) -> int:
         """Write an object to the new file ``target``; returns its size in bytes.
 
-        Raises S3Error and Full, leaving no target, when its bytes have not this checksum, or it cannot be had.
+        Raises S3Error and DiskFullError, leaving no target, when its bytes have not this checksum, or it cannot be had.
         """
         with open(target, "xb", buffering=0) as file:
             try:

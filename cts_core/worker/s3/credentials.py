@@ -7,8 +7,8 @@ from typing import Callable, Dict, Mapping
 from urllib.parse import urlsplit
 
 from cts_core.worker.http.client import Http, SignedRequest
-from cts_core.worker.http.connection import Haste
-from cts_core.worker.s3.sigv4 import Signer, query, quoted
+from cts_core.worker.http.connection import CancellationToken
+from cts_core.worker.s3.sigv4 import Signer, query_string, quote_path
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class S3Keys:
     insecure: bool = False
     """Whether any certificate will do."""
 
-    def http(self, haste: Haste | None = None) -> Http:
+    def http(self, haste: CancellationToken | None = None) -> Http:
         """A way to the server."""
         return Http(timeout=self.timeout, ca_file=self.ca_file, insecure=self.insecure, haste=haste)
 
@@ -52,6 +52,6 @@ class KeySigner:
         check: Callable[[], None] | None = None,  # noqa: ARG002 - nothing is waited for
     ) -> SignedRequest:
         """Leave for one request about the object at ``path``, now."""
-        place, asked = f"{self._base}/{quoted(path)}", query(parameters)
+        place, asked = f"{self._base}/{quote_path(path)}", query_string(parameters)
         signed = self._signer.sign(method, self._host, place, asked, headers)
         return SignedRequest(f"{self._origin}{place}{asked and '?'}{asked}", signed)

@@ -10,10 +10,10 @@ from functools import partial
 from typing import BinaryIO, Callable, Dict, List
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
-from cts_core.worker.http.client import Passing
+from cts_core.worker.http.client import TransientError
 from cts_core.worker.objects.tree import is_full
 from cts_core.worker.parallel import Lanes
-from cts_core.worker.s3.errors import Changed, Gone, S3Error, Unranged
+from cts_core.worker.s3.errors import NotFoundError, ObjectChangedError, RangeIgnoredError, S3Error
 from cts_core.worker.s3.requests import S3Requests
 
 RANGE = 64 << 20
@@ -57,7 +57,7 @@ class Download:
         """Fetch it; returns its size in bytes. Raises S3Error, also when it has another checksum."""
         try:
             size, crc = self._requests.persist(self._path, self._fetch)
-        except Gone as e:
+        except NotFoundError as e:
             raise S3Error(str(e)) from e
         if crc != self._expected:
             raise S3Error(
@@ -83,7 +83,7 @@ class Download:
         if not is_same:
             # Another object than the one begun with is none: its checksum would be neither's.
             self._start_over()
-            raise Changed("it was changed")
+            raise ObjectChangedError("it was changed")
         crc = Crc64Nvme()
         for one in ranges:
             crc.append(one.crc, one.place - one.start)
@@ -102,15 +102,15 @@ class Download:
         return self._requests.persist(self._path, partial(self._go_on, one))
 
     def _go_on(self, one: _Range, progressed: Callable[[], None]) -> bool:
-        """Whether the rest of a range could be had of the object that was begun with. Raises Passing."""
+        """Whether the rest of a range could be had of the object that was begun with. Raises TransientError."""
         try:
             self._receive(one, progressed)
-        except Changed as e:
-            if isinstance(e, Unranged):
+        except ObjectChangedError as e:
+            if isinstance(e, RangeIgnoredError):
                 self._has_ranges = False
             return False
         if one.end is not None and one.place < one.end:
-            raise Passing("the answer broke off")
+            raise TransientError("the answer broke off")
         return True
 
     def _receive(self, one: _Range, progressed: Callable[[], None]) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from cts_core.worker.http.client import Passing, Refused
+from cts_core.worker.http.client import ResponseError, TransientError
 
 
 class S3Error(Exception):
     """An object cannot be had, or stored; the text says what and why."""
 
 
-class Gone(Exception):
+class NotFoundError(Exception):
     """There is no such object, bucket or upload."""
 
 
-class Changed(Passing):
+class ObjectChangedError(TransientError):
     """The object is not the one that was begun with."""
 
 
-class Unranged(Changed):
+class RangeIgnoredError(ObjectChangedError):
     """All of it came where a part of it was asked for."""
 
 
@@ -67,18 +67,18 @@ def code_of(text: str) -> str:
     return rest.partition("<")[0].strip() if found else ""
 
 
-def meaning(refusal: Refused, path: str) -> Exception:
-    """The error to raise: S3Error, Gone, or Passing for what may go better soon."""
+def meaning(refusal: ResponseError, path: str) -> Exception:
+    """The error to raise: S3Error, NotFoundError, or TransientError for what may go better soon."""
     code, status = code_of(refusal.text), refusal.status
     said = code or f"HTTP {status}"
     if status == _CHANGED:
-        return Changed("it was changed")
+        return ObjectChangedError("it was changed")
     for codes, sentence in _FINAL:
         if code in codes:
             return S3Error(sentence.format(path=path, code=code))
     if code in _GONE or status == _NOT_FOUND:
-        return Gone(f"The path '{path}' was not found at the object store ({said})")
+        return NotFoundError(f"The path '{path}' was not found at the object store ({said})")
     if code in _PASSING or status in _PASSING_STATUS or status >= _SERVER_ERROR:
-        return Passing(said)
+        return TransientError(said)
     refuses = "denies access to" if status == _FORBIDDEN else "refuses"
     return S3Error(f"The object store {refuses} '{path}' ({said})")

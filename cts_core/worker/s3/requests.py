@@ -11,9 +11,15 @@ import time
 from contextlib import closing, contextmanager
 from typing import Callable, Dict, Iterator, List, Mapping, Protocol, TypeVar
 
-from cts_core.worker.http.client import Http, Passing, Refused, SignedRequest, Untrusted
+from cts_core.worker.http.client import (
+    Http,
+    ResponseError,
+    SignedRequest,
+    TransientError,
+    UntrustedCertificateError,
+)
 from cts_core.worker.parallel import Lanes
-from cts_core.worker.s3.errors import S3Error, Unranged, meaning
+from cts_core.worker.s3.errors import RangeIgnoredError, S3Error, meaning
 
 PATIENCE_SECONDS = 900.0
 """For how long an object is tried without any progress."""
@@ -69,7 +75,7 @@ class S3Requests:
         headers: Dict[str, str],
         body: Iterator[memoryview] | None = None,
     ) -> tuple[Dict[str, str], str]:
-        """One short answer. Raises Passing, Gone and S3Error."""
+        """One short answer. Raises TransientError, NotFoundError and S3Error."""
         with self._connection() as http, _explained(path):
             return http.ask(method, self._leave(method, path, parameters, headers), body)
 
@@ -77,14 +83,14 @@ class S3Requests:
     def receive(
         self, path: str, headers: Dict[str, str]
     ) -> Iterator[tuple[str, int | None, Iterator[memoryview]]]:
-        """The etag of an object, how many bytes come, if that is known, and they. Raises Passing, Gone and S3Error."""
+        """The etag of an object, how many bytes come, if that is known, and they. Raises TransientError, NotFoundError and S3Error."""
         with self._connection() as http:
             with _explained(path):
                 answer = http.open("GET", self._leave("GET", path, {}, headers))
             if "range" in headers and answer.status != _PARTIAL:
                 # Servers and proxies may ignore it: what comes begins at the beginning.
                 http.close()
-                raise Unranged("it came whole where the rest was asked for")
+                raise RangeIgnoredError("it came whole where the rest was asked for")
             with closing(http.pieces(answer)) as pieces:
                 yield answer.getheader("etag") or "", answer.length, pieces
 
@@ -111,7 +117,7 @@ class S3Requests:
     def persist(self, path: str, attempt: Callable[[Callable[[], None]], _T]) -> _T:
         """Try until it works, is refused, or made no progress for ``PATIENCE_SECONDS``.
 
-        ``attempt`` is handed what it calls for each progress it makes. Raises S3Error and Gone.
+        ``attempt`` is handed what it calls for each progress it makes. Raises S3Error and NotFoundError.
         """
         deadline, tries = 0.0, 0
 
@@ -126,7 +132,7 @@ class S3Requests:
         while True:
             try:
                 result = attempt(progressed)
-            except Passing as e:
+            except TransientError as e:
                 if time.monotonic() > deadline:
                     self._is_away = True
                     raise S3Error(
@@ -156,9 +162,9 @@ class _explained:  # noqa: N801 - reads as a word of the language, as contextlib
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Refused):
+        if isinstance(error, ResponseError):
             raise meaning(error, self._path) from error
-        if isinstance(error, Untrusted):
+        if isinstance(error, UntrustedCertificateError):
             raise S3Error(
                 f"The object store's certificate is not to be trusted: {error}"
             ) from error

@@ -16,12 +16,12 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
-def quoted(path: str) -> str:
+def quote_path(path: str) -> str:
     """An object path as it stands in a URL, and in what is signed."""
     return quote(path, safe="/")
 
 
-def query(parameters: Mapping[str, str]) -> str:
+def query_string(parameters: Mapping[str, str]) -> str:
     """Parameters as they stand in a URL, and in what is signed."""
     return "&".join(
         f"{quote(name, safe='')}={quote(value, safe='')}"

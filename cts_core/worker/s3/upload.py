@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Mapping
 
-from cts_core.worker.checksum import PIECE, Crc64Nvme
-from cts_core.worker.http.client import Passing, Refused
+from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
+from cts_core.worker.http.client import ResponseError, TransientError
 from cts_core.worker.parallel import Lanes
-from cts_core.worker.s3.errors import Gone, S3Error, meaning
+from cts_core.worker.s3.errors import NotFoundError, S3Error, meaning
 from cts_core.worker.s3.requests import S3Requests
 
 PART = 16 << 20
@@ -69,7 +69,7 @@ class Upload:
                 crc = self._send({}, {"content-type": self._content_type}, parts[0]).crc
             else:
                 crc = self._in_parts(parts)
-        except Gone as e:
+        except NotFoundError as e:
             raise S3Error(str(e)) from e
         return Stored(self._size, crc.text())
 
@@ -89,7 +89,7 @@ class Upload:
             self._complete(upload, sent, crc.text())
         except BaseException:
             # What cannot be aborted now is left to the bucket's own rules for such.
-            with suppress(Passing, Gone, S3Error):
+            with suppress(TransientError, NotFoundError, S3Error):
                 self._requests.ask("DELETE", self._path, upload, {})
             raise
         return crc
@@ -124,7 +124,7 @@ class Upload:
         text = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
         try:
             self._ask("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
-        except Gone:
+        except NotFoundError:
             # The answer to a try that worked may have been lost, or that try be still at work.
             for look in range(_LOOKS):
                 if look:
@@ -134,7 +134,7 @@ class Upload:
             raise
 
     def _is_there(self, crc: str) -> bool:
-        with suppress(Gone):
+        with suppress(NotFoundError):
             asked = {"x-amz-checksum-mode": "ENABLED"}
             found, _ = self._requests.persist(
                 self._path, lambda _: self._requests.ask("HEAD", self._path, {}, asked)
@@ -152,7 +152,7 @@ class Upload:
             text = self._requests.ask(method, self._path, parameters, said, body)[1]
             if "<Error>" in text:
                 # A server that takes long to answer says that it will do it, and then that it could not.
-                raise meaning(Refused(500, text), self._path)
+                raise meaning(ResponseError(500, text), self._path)
             return text
 
         return self._requests.persist(self._path, attempt)
@@ -172,7 +172,7 @@ def _pieces(file: BinaryIO, part: _Part) -> Iterator[memoryview]:
     """A part of a file, which other threads may read, too."""
     place, end = part.start, part.start + part.size
     while place < end:
-        piece = os.pread(file.fileno(), min(PIECE, end - place), place)
+        piece = os.pread(file.fileno(), min(CHUNK_SIZE, end - place), place)
         if not piece:
             raise S3Error(f"The file {file.name} became shorter while it was stored")
         place += len(piece)

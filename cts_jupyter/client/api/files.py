@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cts_core.worker.checksum import PIECE, Crc64Nvme
+from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
 from cts_jupyter.client.api.base import Endpoints, given
 from cts_jupyter.client.models import ObjectPage, StoredObject
 from cts_jupyter.client.transport import (
@@ -99,7 +99,7 @@ class FileEndpoints(Endpoints):
         """Store a file as an object, whole or not at all, with its checksum. Raises OSError, too."""
         crc = Crc64Nvme()
         with source.open("rb") as file:
-            while piece := file.read(PIECE):
+            while piece := file.read(CHUNK_SIZE):
                 crc.update(piece)
             file.seek(0)
             answer = self._transport.json(

@@ -10,7 +10,7 @@ import pytest
 
 from cts_core.engine.worker_permissions import guarded
 from cts_core.model.worker import ObjectRequest
-from cts_core.worker.http.client import Refused, SignedRequest
+from cts_core.worker.http.client import ResponseError, SignedRequest
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
@@ -49,9 +49,9 @@ def keys_of(server: S3Server, bucket: str) -> list[str]:
 def test_it_is_no_copy_of_what_others_have(s3_server, put):
     s3_server.client().put_object(Bucket="logs", Key="private", Body=b"another's")
     begun = s3_server.client().create_multipart_upload(Bucket="data", Key="out/parts")
-    with pytest.raises(Refused):
+    with pytest.raises(ResponseError):
         put("data/out/x", b"", COPY)
-    with pytest.raises(Refused):
+    with pytest.raises(ResponseError):
         put("data/out/parts", b"", COPY, partNumber="1", uploadId=begun["UploadId"])
     assert keys_of(s3_server, "data") == []
     put("data/out/x", b"mine", {})
@@ -65,7 +65,7 @@ def test_it_is_not_unpacked_to_anywhere(s3_server, put):
         tar.addfile(tarfile.TarInfo("elsewhere"))
     # In place of what was signed, and beside it.
     for added in (UNPACK, {name.title(): value for name, value in UNPACK.items()}):
-        with suppress(Refused):
+        with suppress(ResponseError):
             put("data/out/x.tar", packed.getvalue(), added)
     put("data/out/x.tar", packed.getvalue(), {})
     assert keys_of(s3_server, "data") == ["out/x.tar"]

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker.container_folder import CANCELED, PLAN, ContainerFolder, write_json
+from cts_core.worker.container_folder import CANCELED, PLAN, ContainerFolder
+from cts_core.worker.files import write_json
 from cts_core.worker.objects.directory import Directory
 from cts_core.worker.plan import Input, WorkerPlan
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_core.worker.checksum import PIECE, Crc64Nvme, crc64nvme_text
+from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme, crc64nvme_text
 
 
 def _bit_by_bit(data: bytes) -> str:
@@ -51,7 +51,7 @@ def test_pieces_add_up(pieces):
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_buffer(kind):
-    data = b"x" * (PIECE + 1)
+    data = b"x" * (CHUNK_SIZE + 1)
     assert crc64nvme_text(kind(data)) == crc64nvme_text(data)
 
 

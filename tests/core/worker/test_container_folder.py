@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.container_folder import (
-    CLAIM,
-    EVENTS,
-    LOCK,
-    RESULT,
-    ContainerFolder,
-    remove_tree,
-)
+from cts_core.worker.container_folder import CLAIM, EVENTS, LOCK, RESULT, ContainerFolder
+from cts_core.worker.files import remove_tree
 from cts_core.worker.local import main
 
 

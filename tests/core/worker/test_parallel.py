@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cts_core.worker.parallel import Abandoned, Lanes
+from cts_core.worker.parallel import AbandonedError, Lanes
 
 PATIENCE = 60.0
 
@@ -95,7 +95,7 @@ def test_the_first_failure_is_raised_when_the_others_have_ended():
         try:
             while True:
                 lanes.check()
-        except Abandoned:
+        except AbandonedError:
             ended.append(name)
             raise
 

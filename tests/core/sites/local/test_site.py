@@ -23,7 +23,8 @@ from cts_core.identity.identity import User
 from cts_core.sites.local import launcher
 from cts_core.sites.local.launcher import Spawner
 from cts_core.states import JobState as S
-from cts_core.worker.container_folder import CLAIM, ContainerFolder, remove_tree
+from cts_core.worker.container_folder import CLAIM, ContainerFolder
+from cts_core.worker.files import remove_tree
 from tests.core.worker.conftest import eventually, is_alive
 from tests.harness.factories import make_image
 from tests.harness.sites import Ground, local_ground, local_site, opened

@@ -19,8 +19,13 @@ from pathlib import Path
 import pytest
 
 from cts_core.worker.http import connection
-from cts_core.worker.http.client import Http, Passing, SignedRequest, Untrusted
-from cts_core.worker.http.connection import Haste
+from cts_core.worker.http.client import (
+    Http,
+    SignedRequest,
+    TransientError,
+    UntrustedCertificateError,
+)
+from cts_core.worker.http.connection import CancellationToken
 
 SILENCE = 300.0
 PROMPT = 60.0
@@ -84,7 +89,7 @@ class Asked:
         def ask() -> None:
             try:
                 self.came.append(http.ask("PUT", SignedRequest(url, headers), pieces)[1])
-            except Passing as e:
+            except TransientError as e:
                 self.came.append(e)
 
         self._thread = threading.Thread(target=ask, daemon=True)
@@ -92,7 +97,7 @@ class Asked:
 
     def is_given_up(self) -> bool:
         self._thread.join(PROMPT)
-        return [type(one) for one in self.came] == [Passing]
+        return [type(one) for one in self.came] == [TransientError]
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_under_way_is_given_up(
     silent: Callable[..., Silent], scheme: str, said: bytes, body: bytes
 ) -> None:
-    server, haste = silent(said), Haste()
+    server, haste = silent(said), CancellationToken()
     server.listen()
     http = Http(timeout=SILENCE, insecure=True, haste=haste)
     asked = Asked(http, f"{scheme}://127.0.0.1:{server.port}/x", body)
@@ -127,13 +132,13 @@ def test_what_is_under_way_is_given_up(
 
 @pytest.mark.usefixtures("no_haste_by_time")
 def test_what_came_until_then_is_not_taken_for_all(silent: Callable[..., Silent]) -> None:
-    server, haste = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), Haste()
+    server, haste = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), CancellationToken()
     server.listen()
     http = Http(timeout=SILENCE, haste=haste)
     answer = http.open("GET", SignedRequest(f"http://127.0.0.1:{server.port}/x", {}))
     haste.begin()
     came = []
-    with pytest.raises(Passing):
+    with pytest.raises(TransientError):
         came.extend(map(bytes, http.pieces(answer)))
     assert b"".join(came) == b"{}"
 
@@ -146,7 +151,7 @@ def _connecting(port: int) -> int:
 @pytest.mark.usefixtures("no_haste_by_time")
 @pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere it cannot be seen")
 def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Silent]) -> None:
-    server, haste = silent(backlog=0), Haste()
+    server, haste = silent(backlog=0), CancellationToken()
     with contextlib.ExitStack() as others:
         while not _connecting(server.port):
             # Until there is no room for those that are not taken.
@@ -165,7 +170,7 @@ def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
     silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HASTE_SECONDS", 0.2)
-    good, haste = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Haste()
+    good, haste = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), CancellationToken()
     http = Http(timeout=SILENCE, haste=haste)
     for _ in range(2):
         # The second time the connection that was kept is of no use any more.
@@ -177,7 +182,7 @@ def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
     for way in (http, http.another()):
         bad = silent()
         bad.listen()
-        with pytest.raises(Passing, match="timed out"):
+        with pytest.raises(TransientError, match="timed out"):
             way.ask("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
         way.close()
     assert time.monotonic() - begun < PROMPT
@@ -267,7 +272,7 @@ def test_whose_certificate_is_trusted(secure: int, certificate: tuple[Path, Path
         way.close()
     # The same address by another name.
     for given, host in (({}, "127.0.0.1"), ({"ca_file": issuer}, "127.1")):
-        with pytest.raises(Untrusted):
+        with pytest.raises(UntrustedCertificateError):
             Http(timeout=PROMPT, **given).ask(
                 "GET", SignedRequest(f"https://{host}:{secure}/x", {})
             )

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from cts_core.worker.http.client import Passing, Refused, Untrusted
-from cts_core.worker.node.api_client import RefusalError, RemoteSigner, Service, ServiceError
+from cts_core.worker.http.client import ResponseError, TransientError, UntrustedCertificateError
+from cts_core.worker.node.api_client import RemoteSigner, Service, ServiceError, ServiceRefusedError
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 from tests.core.worker.conftest import Box
@@ -40,8 +40,8 @@ class Answers:
         return json.dumps({"requests": leave})
 
 
-def refused(status: int, appcode: int, message: str) -> Refused:
-    return Refused(status, json.dumps({"error": {"appcode": appcode, "message": message}}))
+def refused(status: int, appcode: int, message: str) -> ResponseError:
+    return ResponseError(status, json.dumps({"error": {"appcode": appcode, "message": message}}))
 
 
 def service(*answers: object, patience: float = 60) -> tuple[Service, Answers, list[float]]:
@@ -58,7 +58,12 @@ def _text(plan: WorkerPlan) -> str:
 def test_what_may_pass_is_tried_again():
     # A proxy's own page says nothing of us, whatever its status.
     asked, http, pauses = service(
-        Passing("away"), Refused(503, ""), Refused(429, ""), Refused(404, "<html>"), "<html>", ""
+        TransientError("away"),
+        ResponseError(503, ""),
+        ResponseError(429, ""),
+        ResponseError(404, "<html>"),
+        "<html>",
+        "",
     )
     asked.update("complete", {"outputs": []})
     assert len(http.asked) == 6
@@ -114,13 +119,13 @@ def test_what_is_no_plan_is_no_answer(box: Box, page: str):
     ids=lambda text: text[:40],
 )
 def test_a_refusal_that_is_not_ours_may_pass(error: str):
-    asked, http, _ = service(Refused(400, f'{{"error": {error}}}'), "")
+    asked, http, _ = service(ResponseError(400, f'{{"error": {error}}}'), "")
     asked.update("complete", {"outputs": []})
     assert len(http.asked) == 2
 
 
 def test_pauses_grow_to_ten_minutes():
-    asked, _, pauses = service(*[Passing("away")] * 30, "")
+    asked, _, pauses = service(*[TransientError("away")] * 30, "")
     asked.update("complete", {})
     assert pauses[0] < 0.5
     assert all(300 <= pause <= 600 for pause in pauses[-10:])
@@ -128,7 +133,7 @@ def test_pauses_grow_to_ten_minutes():
 
 def test_a_refusal_is_told_at_once():
     asked, http, _ = service(refused(403, 20000, "The token is another container's"))
-    with pytest.raises(RefusalError, match="another container's") as raised:
+    with pytest.raises(ServiceRefusedError, match="another container's") as raised:
         asked.claim("1.0", 0, "w")
     assert raised.value.appcode == 20000
     assert len(http.asked) == 1
@@ -136,21 +141,23 @@ def test_a_refusal_is_told_at_once():
 
 def test_what_is_too_large_is_not_sent_again():
     # A proxy's own page.
-    asked, http, _ = service(Refused(413, "<html>"))
-    with pytest.raises(RefusalError, match="more than the service, or a proxy before it, takes"):
+    asked, http, _ = service(ResponseError(413, "<html>"))
+    with pytest.raises(
+        ServiceRefusedError, match="more than the service, or a proxy before it, takes"
+    ):
         asked.update("complete", {"outputs": []})
     assert len(http.asked) == 1
 
 
 def test_a_certificate_that_is_not_trusted_is_told_at_once():
-    asked, http, _ = service(Untrusted("self-signed"))
+    asked, http, _ = service(UntrustedCertificateError("self-signed"))
     with pytest.raises(ServiceError, match="self-signed"):
         asked.plan()
     assert len(http.asked) == 1
 
 
 def test_patience_ends():
-    asked, _, _ = service(Passing("away"), patience=0)
+    asked, _, _ = service(TransientError("away"), patience=0)
     with pytest.raises(ServiceError, match="away"):
         asked.plan()
 
@@ -159,7 +166,9 @@ def test_patience_is_used_up_once(monkeypatch, box: Box):
     plan = _text(box.plan)
     passing = iter(range(0, 1000, 25))
     monkeypatch.setattr("cts_core.worker.node.api_client.time.monotonic", lambda: next(passing))
-    asked, http, _ = service(*[Passing("away")] * 4, plan, Passing("away"), plan, patience=60)
+    asked, http, _ = service(
+        *[TransientError("away")] * 4, plan, TransientError("away"), plan, patience=60
+    )
     for tries in (3, 1):
         before = len(http.asked)
         with pytest.raises(ServiceError):
@@ -248,7 +257,7 @@ def test_what_threads_want_during_a_question_goes_with_the_next_and_at_most_100_
 
 
 def test_a_question_that_fails_fails_for_all_who_waited_for_it():
-    http = Gate(5, *[Passing("away")] * 2)
+    http = Gate(5, *[TransientError("away")] * 2)
     for asked in all_ask(http, ["data/x"] * 5, patience=0):
         with pytest.raises(S3Error, match="away"):
             asked.result()
@@ -297,7 +306,7 @@ def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
 
 
 def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_others():
-    http, wish = Gate(1, Passing("away")), Wish()
+    http, wish = Gate(1, TransientError("away")), Wish()
     service = Service(http, NODE, "t", patience=60, pause=lambda _: wish.is_over.set())
     signer = RemoteSigner(service, inputs=[])
     with ThreadPoolExecutor(2) as pool:

@@ -10,7 +10,7 @@ import pytest
 
 from cts_core.worker.node.environment import Assignment, AssignmentError
 from cts_core.worker.runtimes.apptainer import exec_command
-from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.detect import choose_runtime
 from tests.core.worker.conftest import Box
 
@@ -124,22 +124,26 @@ def test_folders_that_the_runtime_sees_elsewhere(box: Box) -> None:
 def test_the_one_runtime_of_a_node(box: Box, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     where = {"scratch": str(tmp_path / "scratch"), "cache": ""}
-    with pytest.raises(RuntimeFault, match="has none of docker, podman, apptainer"):
+    with pytest.raises(ContainerRuntimeError, match="has none of docker, podman, apptainer"):
         choose_runtime(box.plan, "", "", **where)
-    with pytest.raises(RuntimeFault, match="none of docker, podman, apptainer"):
+    with pytest.raises(ContainerRuntimeError, match="none of docker, podman, apptainer"):
         choose_runtime(box.plan, "rkt", "", **where)
     (tmp_path / "podman").write_text("#!/bin/sh\n")
     (tmp_path / "podman").chmod(0o755)
     plan = choose_runtime(box.plan, "", "--ulimit 'nofile=1:1'", **where)
     assert (plan.container_runtime, plan.runtime_command) == ("podman", ["podman"])
     assert plan.runtime_arguments == ["--ulimit", "nofile=1:1"]
-    with pytest.raises(RuntimeFault, match=r"CTS_RUNTIME_ARGUMENTS .* \(No closing quotation\)"):
+    with pytest.raises(
+        ContainerRuntimeError, match=r"CTS_RUNTIME_ARGUMENTS .* \(No closing quotation\)"
+    ):
         choose_runtime(box.plan, "", "--ulimit 'nofile", **where)
     # Two that do not work, each with its reason.
     (tmp_path / "docker").write_text("#!/bin/sh\necho is the daemon running >&2; exit 1\n")
     (tmp_path / "docker").chmod(0o755)
     (tmp_path / "scratch").mkdir()
-    with pytest.raises(RuntimeFault, match=r"docker: it gives no answer.*podman: ") as raised:
+    with pytest.raises(
+        ContainerRuntimeError, match=r"docker: it gives no answer.*podman: "
+    ) as raised:
         choose_runtime(box.plan, "", "", **where)
     assert "is the daemon running" in str(raised.value)
 

@@ -11,7 +11,7 @@ import pytest
 
 from cts_core.worker.container import log_uploader
 from cts_core.worker.container.log_uploader import LiveLogs
-from cts_core.worker.node.api_client import RefusalError, ServiceError
+from cts_core.worker.node.api_client import ServiceError, ServiceRefusedError
 from cts_core.worker.node.reporter import Reporter
 from cts_core.worker.objects.info import DEFAULT_TYPE
 from cts_core.worker.parallel import Lanes
@@ -36,7 +36,7 @@ class Service:
         if self.is_away:
             raise ServiceError("away")
         if state in self.refused or len(str(said)) > self.longest:
-            raise RefusalError(f"no {state}", 30300)
+            raise ServiceRefusedError(f"no {state}", 30300)
         self.told.append((state, dict(said)))
 
     @property
@@ -146,7 +146,7 @@ def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log:
 
 
 def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:
-    with pytest.raises(RefusalError):
+    with pytest.raises(ServiceRefusedError):
         reporter(Service("complete", "error"), store, log).finish(ENDED)
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cts_core.worker.checksum import PIECE, crc64nvme_text
+from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
 from cts_core.worker.objects import directory as disk
 from cts_core.worker.objects.directory import Directory
 from cts_core.worker.objects.sidecar import ABANDONED_S
@@ -125,7 +125,7 @@ def _crashes(
 def _seen(directory: Directory, path: str = "data/a/x") -> tuple[bytes, str] | None:
     try:
         found = directory.head(path)
-    except disk.NotFound:
+    except disk.ObjectNotFoundError:
         return None
     data = _read(directory, path)
     assert found.size == len(data)
@@ -312,13 +312,13 @@ def test_bytes_that_change_behind_the_same_size_and_time(root, directory, tmp_pa
         (root / path).write_bytes(OLD.upper())
         os.utime(root / path, ns=(times.st_mtime_ns, times.st_mtime_ns))
         assert directory.head(path).checksum == disk.STORED
-    with pytest.raises(disk.Corrupt, match="data/read"):
+    with pytest.raises(disk.CorruptObjectError, match="data/read"):
         _read(directory, "data/read")
-    with pytest.raises(disk.Corrupt, match="data/fetched"):
+    with pytest.raises(disk.CorruptObjectError, match="data/fetched"):
         directory.fetch("data/fetched", str(tmp_path / "target"))
     assert not (tmp_path / "target").exists()
     assert directory.verify("data/verified").checksum == disk.MISMATCH
-    with pytest.raises(disk.Corrupt, match="data/blessed"):
+    with pytest.raises(disk.CorruptObjectError, match="data/blessed"):
         directory.write_checksum("data/blessed")
     # What was found out is remembered.
     assert {o.checksum for o in directory.list("data/")[0]} == {disk.MISMATCH}
@@ -327,25 +327,25 @@ def test_bytes_that_change_behind_the_same_size_and_time(root, directory, tmp_pa
 
 
 def test_no_piece_of_a_wrong_object_is_its_last(root, directory):
-    data = b"x" * (PIECE + 5)
+    data = b"x" * (CHUNK_SIZE + 5)
     _put(directory, "data/x", data)
     times = (root / "data/x").stat()
     with (root / "data/x").open("r+b") as file:
         file.write(b"y")
     os.utime(root / "data/x", ns=(times.st_mtime_ns, times.st_mtime_ns))
     pieces = directory.read("data/x")
-    assert len(next(pieces)) == PIECE
-    with pytest.raises(disk.Corrupt):
+    assert len(next(pieces)) == CHUNK_SIZE
+    with pytest.raises(disk.CorruptObjectError):
         next(pieces)
 
 
 def test_a_file_that_shrinks_while_it_is_read(root, directory):
     (root / "data").mkdir()
-    (root / "data/x").write_bytes(b"x" * (2 * PIECE))
+    (root / "data/x").write_bytes(b"x" * (2 * CHUNK_SIZE))
     pieces = directory.read("data/x")
     next(pieces)
-    os.truncate(root / "data/x", PIECE)
-    with pytest.raises(disk.Corrupt):
+    os.truncate(root / "data/x", CHUNK_SIZE)
+    with pytest.raises(disk.CorruptObjectError):
         next(pieces)
 
 
@@ -360,7 +360,7 @@ def test_a_dropped_in_file_that_changes_while_its_checksum_is_made(root, directo
         return crc
 
     monkeypatch.setattr(Directory, "_checksum", meanwhile)
-    with pytest.raises(disk.Corrupt, match="changed while"):
+    with pytest.raises(disk.CorruptObjectError, match="changed while"):
         directory.write_checksum("data/x")
     assert directory.head("data/x").checksum == disk.MISSING
 
@@ -390,7 +390,7 @@ def test_two_writes_within_one_tick_of_the_clock(directory, monkeypatch):
 # -- files in and out ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE, 2 * PIECE + 1])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE, 2 * CHUNK_SIZE + 1])
 def test_store_and_fetch(directory, tmp_path, size):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(size))
@@ -405,7 +405,7 @@ def test_fetch_leaves_no_target_on_a_mismatch(directory, tmp_path):
     actual = _put(directory, "data/x", OLD).crc64nvme
     wanted = crc64nvme_text(NEW)
     with pytest.raises(
-        disk.Corrupt,
+        disk.CorruptObjectError,
         match=(
             f"The expected CRC64/NMVE checksum '{wanted}' for the path 'data/x' does not match the actual "
             f"checksum '{actual}'".replace("+", r"\+")
@@ -441,7 +441,7 @@ def test_a_store_whose_root_is_away(tmp_path):
         lambda: _put(directory, "data/x", OLD),
         lambda: directory.delete("data/x"),
     ):
-        with pytest.raises(disk.Away, match="unmounted"):
+        with pytest.raises(disk.StoreUnavailableError, match="unmounted"):
             attempt()
     assert not (tmp_path / "unmounted").exists()
 
@@ -449,7 +449,7 @@ def test_a_store_whose_root_is_away(tmp_path):
 def test_a_closed_store_lets_go_of_long_reads(directory, tmp_path):
     _put(directory, "data/x", OLD)
     directory.close()
-    with pytest.raises(disk.Away, match="data/x"):
+    with pytest.raises(disk.StoreUnavailableError, match="data/x"):
         directory.verify("data/x")
     assert directory.head("data/x").checksum == disk.STORED
 
@@ -478,7 +478,7 @@ def test_no_space_at_any_step(root, code):
                 refused = True
                 refuse()
 
-        with suppress(disk.Full):
+        with suppress(disk.DiskFullError):
             _interrupt(step, lambda: _put(directory, "data/a/x", NEW), once)  # noqa: B023 - runs now
         outcomes.add(_seen(directory))
         assert _temporary(root) == []
@@ -499,13 +499,13 @@ def test_a_full_disk(small, tmp_path):
     _touch(small / "objects/data/x")
     (tmp_path / "big").write_bytes(os.urandom(2 << 20))
     for path in ("data/x", "data/new"):
-        with pytest.raises(disk.Full, match=f"no space left on the disk for '{path}'"):
+        with pytest.raises(disk.DiskFullError, match=f"no space left on the disk for '{path}'"):
             directory.store(str(tmp_path / "big"), path)
     # Full to the last byte, so that not even what was found out about the touched file can be kept.
     filler = fill(small)
     assert os.statvfs(small).f_bavail == 0
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
-    with pytest.raises(disk.Full):
+    with pytest.raises(disk.DiskFullError):
         _put(directory, "data/x", b"")
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
     filler.unlink()
@@ -517,7 +517,7 @@ def test_a_full_disk(small, tmp_path):
 def test_fetching_to_a_full_disk(small, directory, tmp_path):
     (tmp_path / "big").write_bytes(os.urandom(2 << 20))
     directory.store(str(tmp_path / "big"), "data/big")
-    with pytest.raises(disk.Full, match="data/big"):
+    with pytest.raises(disk.DiskFullError, match="data/big"):
         directory.fetch("data/big", str(small / "target"))
     assert not (small / "target").exists()
 
@@ -525,10 +525,10 @@ def test_fetching_to_a_full_disk(small, directory, tmp_path):
 def test_a_file_that_may_not_grow(root, directory, tmp_path):
     _put(directory, "data/x", OLD)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK_SIZE, limits[1]))
     try:
-        with pytest.raises(disk.Full, match="data/x"):
-            _put(directory, "data/x", b"x" * (PIECE + 1))
+        with pytest.raises(disk.DiskFullError, match="data/x"):
+            _put(directory, "data/x", b"x" * (CHUNK_SIZE + 1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
@@ -544,7 +544,7 @@ def test_a_read_only_store_can_be_read(root, directory, monkeypatch):
 
     for name in ("mkdir", "rename", "replace", "unlink"):
         monkeypatch.setattr(os, name, refuse)
-    with pytest.raises(disk.Forbidden, match="data/x"):
+    with pytest.raises(disk.AccessDeniedError, match="data/x"):
         _put(directory, "data/x", NEW)
     assert _read(directory, "data/x") == OLD
     assert directory.head("data/x").checksum == disk.STORED
@@ -587,7 +587,7 @@ def test_no_path_leads_out(root, directory, tmp_path, path):
         lambda: directory.delete(path),
         lambda: _put(directory, path, NEW),
     ):
-        with pytest.raises(disk.Illegal):
+        with pytest.raises(disk.IllegalPathError):
             attempt()
     assert (tmp_path / "x").read_bytes() == b"outside"
 
@@ -610,7 +610,7 @@ def test_no_path_leads_out(root, directory, tmp_path, path):
 )
 def test_no_listing_leads_out(root, directory, prefix):
     (root / "data").mkdir()
-    with pytest.raises(disk.Illegal):
+    with pytest.raises(disk.IllegalPathError):
         directory.list(prefix)
 
 
@@ -653,7 +653,7 @@ def test_links_are_never_followed(root, directory, outside, link, to, path):  # 
         lambda: directory.verify(path),
         lambda: directory.write_checksum(path),
     ):
-        with pytest.raises(disk.NotFound):
+        with pytest.raises(disk.ObjectNotFoundError):
             attempt()
     directory.delete(path)
     assert (root / link).is_symlink()
@@ -664,7 +664,7 @@ def test_links_are_never_followed(root, directory, outside, link, to, path):  # 
         _put(directory, path, NEW)
         assert _seen(directory, path) == (NEW, disk.STORED)
     else:
-        with pytest.raises(disk.Illegal, match=path):
+        with pytest.raises(disk.IllegalPathError, match=path):
             _put(directory, path, NEW)
     assert sorted((p, p.read_bytes()) for p in outside.rglob("*") if p.is_file()) == before
 
@@ -680,9 +680,9 @@ def test_a_folder_swapped_for_a_link_while_it_is_walked(root, directory, outside
         return really(path, flags, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", swapped)
-    with pytest.raises(disk.NotFound):
+    with pytest.raises(disk.ObjectNotFoundError):
         _read(directory, "data/a/x")
-    with pytest.raises(disk.Illegal):
+    with pytest.raises(disk.IllegalPathError):
         _put(directory, "data/a/x", NEW)
     assert (outside / "x").read_bytes() == b"secret"
 
@@ -701,7 +701,7 @@ def test_odd_things_are_no_objects(root, directory):
     (root / "data/folder").mkdir()
     (root / os.fsdecode(b"data/\xff")).write_bytes(b"no text")
     for name in ("fifo", "socket", "folder"):
-        with pytest.raises(disk.NotFound):
+        with pytest.raises(disk.ObjectNotFoundError):
             directory.head(f"data/{name}")
     assert [o.path for o in directory.list("data/")[0]] == ["data/x"]
     # An empty folder has no object below it, so it is none of a listing's folders.
@@ -712,7 +712,7 @@ def test_a_file_and_a_folder_cannot_share_a_path(root, directory):
     _put(directory, "data/a", OLD)
     _put(directory, "data/b/c", OLD)
     for path in ("data/a/b", "data/b"):
-        with pytest.raises(disk.Illegal, match=f"'{path}' cannot be written"):
+        with pytest.raises(disk.IllegalPathError, match=f"'{path}' cannot be written"):
             _put(directory, path, NEW)
     assert _seen(directory, "data/a") == (OLD, disk.STORED)
     assert _seen(directory, "data/b/c") == (OLD, disk.STORED)
@@ -736,7 +736,7 @@ def test_any_key_is_kept_or_refused(tmp_path_factory, names):
     path = "/".join(["data", *names])
     try:
         _put(directory, path, NEW)
-    except disk.Illegal:
+    except disk.IllegalPathError:
         assert list(base.iterdir()) == [base / "root"]
         assert [p for p in (base / "root").rglob("*") if p.is_file()] == []
         return

@@ -13,7 +13,7 @@ from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import apptainer, docker_cli, pull
 from cts_core.worker.runtimes import docker as engine
-from cts_core.worker.runtimes.base import RuntimeFault
+from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.by_name import RUNTIMES
 from cts_core.worker.runtimes.errors import is_temporary, pull_failure, start_failure
 from tests.core.worker.conftest import Box
@@ -222,7 +222,7 @@ def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, runtime: str) 
     )
     pauses: list[float] = []
     container = RUNTIMES[runtime](box.plan, box.folder)
-    with pytest.raises(RuntimeFault, match="cannot be reached: submit again later"):
+    with pytest.raises(ContainerRuntimeError, match="cannot be reached: submit again later"):
         container.prepare(lambda seconds: pauses.append(seconds) if seconds > 1 else None)
     assert len(pauses) == pull.PULL_TRIES - 1
     assert all(

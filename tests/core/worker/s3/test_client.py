@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
-from cts_core.worker.objects.tree import Full
+from cts_core.worker.objects.tree import DiskFullError
 from cts_core.worker.s3 import download, requests
 from cts_core.worker.s3 import upload as s3_upload
 from cts_core.worker.s3.client import S3Objects
@@ -546,7 +546,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(
     monkeypatch.setattr(download, "RANGE", MIB)
     server = Scripted(f"HTTP/1.1 200 OK\r\nContent-Length: {3 * MIB}\r\n\r\n".encode())
     with small_disk(tmp_path / "disk", "2m") as disk:
-        with pytest.raises(Full, match="no space left on the disk for 'data/a'"):
+        with pytest.raises(DiskFullError, match="no space left on the disk for 'data/a'"):
             objects(server.url).fetch("data/a", str(disk / "a"), "x")
         assert not list(disk.iterdir())
 
