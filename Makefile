@@ -1,4 +1,5 @@
 # make demo: a real job, end to end.  make test: every test.  make lab: JupyterLab on the quickstart.
+# make docs: the documentation, as pages to read in a browser.
 # make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 # What uv.lock names, and nothing newer. uv itself and what was added by hand stay.
 SYNC := $(UV) sync --locked --inexact --quiet
 
-.PHONY: demo lab test check lint lock services bench clean
+.PHONY: demo lab test check lint lock docs services bench clean
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,6 +45,10 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -n -E -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 lock: | $(BIN)/uv
 	$(UV) lock --upgrade

@@ -23,7 +23,7 @@ Command = Callable[[argparse.Namespace], Status | Coroutine[Any, Any, Status]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return the status to end with."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     command: Command = arguments.command
     try:
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Status.FOUND
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``cts`` with all of its commands."""
     parser = argparse.ArgumentParser(
         prog="cts",
         description="Operates a CTS by its stores, also while its servers are down.",

@@ -1,0 +1,28 @@
+"""Notebooks as pages, as they are: nothing is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cts_reference.markdown import blocks, fenced
+
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+
+
+def describe_quickstart() -> str:
+    """Return the quickstart notebook without its title, which the page gives."""
+    return describe(NOTEBOOKS / "quickstart.ipynb")
+
+
+def describe(path: Path) -> str:
+    """Return a notebook's text and code in their order, without its title and outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = [_describe_cell(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    if parts and parts[0].startswith("# "):
+        parts[0] = parts[0].partition("\n")[2].strip()
+    return blocks(*parts)
+
+
+def _describe_cell(kind: str, source: str) -> str:
+    return fenced(source, "ipython") if kind == "code" else source
