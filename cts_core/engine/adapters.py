@@ -99,7 +99,7 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             takes_programs=settings.takes_programs,
         )
     if SiteName.KBASE in settings.sites:
-        from cts_core.sites.htcondor.refdata_client import StagingService  # noqa: PLC0415 - see the module
+        from cts_core.sites.htcondor.refdata_client import RefdataClient  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.site import HTCondorSite  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.submit_description import NodeSetup  # noqa: PLC0415 - see the module
         from cts_core.sites.htcondor.worker_archive import checked_pack  # noqa: PLC0415 - see the module
@@ -109,7 +109,7 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
         found[SiteName.KBASE] = HTCondorSite(
             setup,
             WorkerSupply(store, objects, log_dir=settings.log_dir),
-            StagingService(settings.refdata) if settings.refdata.server_url else None,
+            RefdataClient(settings.refdata) if settings.refdata.server_url else None,
         )
     return found
 

@@ -51,7 +51,7 @@ from cts_core.model.service import (
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
-from cts_core.sites.null import AbsentSite
+from cts_core.sites.null import NullSite
 from cts_core.sites.site import Site
 from cts_core.version import VERSION, git_hash
 
@@ -87,7 +87,7 @@ class Engine:
         self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
         self._metrics.watch_events(self._outbox, self.hub, topic)
         # In test mode there are jobs for every site, and those that are canceled end.
-        runners = {c: AbsentSite(c) for c in SiteName if settings.test_mode} | sites
+        runners = {c: NullSite(c) for c in SiteName if settings.test_mode} | sites
         self._drivers = {
             cluster: Advance(
                 runner,

@@ -61,7 +61,7 @@ class Ending:
         if not unsaid:
             return containers
         try:
-            measured = await self._site.measured(job, unsaid)
+            measured = await self._site.resource_usage(job, unsaid)
         except UnavailableError as e:
             ended = max(c.transition_times[-1].time for c in containers)
             if utc_now() - ended < MEASURE_PATIENCE:

@@ -12,7 +12,7 @@ from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
 
 
-class AbsentSite:
+class NullSite:
     """Nothing of a job is here, or ever will be."""
 
     def __init__(self, cluster: SiteName) -> None:
@@ -35,7 +35,7 @@ class AbsentSite:
         """See the port."""
         return {}
 
-    async def measured(
+    async def resource_usage(
         self,
         job: JobSummary,  # noqa: ARG002 - the port's
         numbers: Collection[int],  # noqa: ARG002

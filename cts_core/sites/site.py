@@ -105,7 +105,7 @@ class Runner(Protocol):
     async def cancel(self, job_id: str) -> bool:
         """Stop everything of this job. True once no container of it runs or ever will."""
 
-    async def measured(
+    async def resource_usage(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
         """What these containers used, whose workers did not say, by their numbers where the site knows it.

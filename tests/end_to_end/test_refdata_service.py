@@ -32,7 +32,7 @@ from cts_core.refdata_service import service as module
 from cts_core.refdata_service.cts_client import TaskService
 from cts_core.refdata_service.service import RefdataService
 from cts_core.sites.htcondor import refdata_client as client_module
-from cts_core.sites.htcondor.refdata_client import StagingService
+from cts_core.sites.htcondor.refdata_client import RefdataClient
 from cts_core.sites.site import RefdataReport
 from tests.harness.factories import make_refdata, make_refdata_status, packed
 from tests.harness.reporting_site import ReportingSite
@@ -71,7 +71,7 @@ class Heard(logging.Handler):
 class StagedSite(ReportingSite):
     """Has its reference data staged as the site kbase has."""
 
-    staging: StagingService | None = None
+    staging: RefdataClient | None = None
 
     async def close(self) -> None:
         if self.staging is not None:
@@ -132,7 +132,7 @@ class Pair:
     def ask_there(self, token: str | None = None) -> None:
         """Have CTS ask the staging service, or whoever is behind that door."""
         url = self.to_staging.url + httpx.URL(self.cts.root).raw_path.decode()
-        self.site.staging = StagingService(
+        self.site.staging = RefdataClient(
             RefdataSettings(server_url=url, server_token=SecretStr(token or self.cts_itself))
         )
 

@@ -20,7 +20,7 @@ from tests.harness.paths import COPY_INPUTS
 from tests.services.cts import CTSProcess
 from tests.services.mongo import PASSWORD
 from tests.services.s3 import SECRET
-from tests.services.together import ADMIN_ROLES, Together
+from tests.services.together import ADMIN_ROLES, ServiceStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -75,20 +75,20 @@ class Stream(threading.Thread):
 class Service:
     """Two servers of one service."""
 
-    together: Together
+    services: ServiceStack
     environ: Mapping[str, str]
     servers: list[CTSProcess]
 
     def transitions(self, job_id: str) -> list[dict[str, Any]]:
         """A job's, as they stand in the database."""
-        with self.together.mongo.client() as client:
+        with self.services.mongo.client() as client:
             found = client[self.environ["CTS_MONGO__DB"]]["jobs"].find_one({"id": job_id})
         return found["transition_times"]
 
     def messages(self, job_id: str) -> list[dict[str, Any]]:
         """A job's, in the order in which they came, without copies."""
         found = {}
-        for message in self.together.kafka.messages(self.environ["CTS_KAFKA__TOPIC"]):
+        for message in self.services.kafka.messages(self.environ["CTS_KAFKA__TOPIC"]):
             if message.key == job_id.encode():
                 told = json.loads(message.value)
                 found.setdefault(told["trans_id"], told)
@@ -98,13 +98,13 @@ class Service:
 @pytest.fixture
 def service(mongo, minio, kafka_server, kbase_auth, tmp_path) -> Iterator[Service]:
     minio.empty()
-    together = Together(tmp_path, mongo, kafka_server, minio, kbase_auth)
-    environ = together.environ()
+    services = ServiceStack(tmp_path, mongo, kafka_server, minio, kbase_auth)
+    environ = services.environ()
     servers = [CTSProcess(tmp_path / f"server-{n}", environ) for n in range(2)]
     try:
         for server in servers:
             server.start()
-        yield Service(together, environ, servers)
+        yield Service(services, environ, servers)
     finally:
         for server in servers:
             server.stop()
@@ -133,7 +133,7 @@ def call(method: str, url: str, token: str, **given: Any) -> Any:
 
 
 def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) -> None:
-    auth, s3 = service.together.auth, service.together.s3
+    auth, s3 = service.services.auth, service.services.s3
     one, other = (server.url for server in service.servers)
     admin, ana, bob = auth.add("admin", *ADMIN_ROLES), auth.add("ana"), auth.add("bob")
     call("POST", f"{one}/admin/images/host/tool", admin, json={"executable": str(COPY_INPUTS)})

@@ -23,7 +23,7 @@ import httpx
 from tests.harness.paths import APPEND_RUN
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
-from tests.services.together import ADMIN_ROLES, Together
+from tests.services.together import ADMIN_ROLES, ServiceStack
 
 if TYPE_CHECKING:
     from tests.faults.harms import Harm
@@ -114,16 +114,16 @@ class Field:
     patience = PATIENCE_SECONDS
     """Within which all jobs have to end."""
 
-    def __init__(self, together: Together, *, kafka: Proxy, servers: int = 2) -> None:
-        """``kafka`` is the proxy whose port the broker of ``together`` advertises."""
-        self.together = together
+    def __init__(self, services: ServiceStack, *, kafka: Proxy, servers: int = 2) -> None:
+        """``kafka`` is the proxy whose port the broker of ``services`` advertises."""
+        self.services = services
         self.mongo_way, self.s3_way, self.kafka_way = (
-            Proxy(together.mongo.port),
-            Proxy(together.s3.port),
+            Proxy(services.mongo.port),
+            Proxy(services.s3.port),
             kafka,
         )
-        kafka.target = together.kafka.port
-        self._environ = together.environ(
+        kafka.target = services.kafka.port
+        self._environ = services.environ(
             mongo_port=self.mongo_way.port, s3_url=self.s3_way.url, kafka_port=kafka.port
         ) | {
             "CTS_DRAIN_S": "1",
@@ -138,15 +138,15 @@ class Field:
             CTSProcess(self.folder / f"server-{number}", self._environ) for number in range(servers)
         ]
         self._admin, self._ana = (
-            together.auth.add("admin", *ADMIN_ROLES),
-            together.auth.add("ana", "KBASE_STAFF"),
+            services.auth.add("admin", *ADMIN_ROLES),
+            services.auth.add("ana", "KBASE_STAFF"),
         )
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             self.start()
-            self.together.s3.put(dict.fromkeys(INPUTS, b"in"))
+            self.services.s3.put(dict.fromkeys(INPUTS, b"in"))
             name, registration = self.image()
             url = f"{self.servers[0].url}/admin/images/{name}"
             headers = {"Authorization": f"Bearer {self._admin}"}
@@ -294,7 +294,7 @@ class Field:
             "_cts.idempotency.key": 1,
             "admin_error": 1,
         }
-        with self.together.mongo.client() as client:
+        with self.services.mongo.client() as client:
             records = client[self._environ["CTS_MONGO__DB"]]["jobs"]
             for record in records.find({"_cts.idempotency.key": {"$in": list(found)}}, fields_):
                 found[record["_cts"]["idempotency"]["key"]].append(record)
@@ -348,7 +348,7 @@ class Field:
     def _messages(self) -> dict[str, list[str]]:
         """The first copies of what Kafka has of each job, in their order."""
         found: dict[str, dict[str, None]] = {}
-        for message in self.together.kafka.messages(self._environ["CTS_KAFKA__TOPIC"]):
+        for message in self.services.kafka.messages(self._environ["CTS_KAFKA__TOPIC"]):
             told = json.loads(message.value)
             found.setdefault(told["job_id"], {}).setdefault(told["trans_id"])
         return {job_id: list(trans_ids) for job_id, trans_ids in found.items()}

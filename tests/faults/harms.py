@@ -37,9 +37,9 @@ class Part:
 
 
 PARTS = (
-    Part("MongoDB", lambda field: field.together.mongo, lambda field: field.mongo_way),
-    Part("Kafka", lambda field: field.together.kafka, lambda field: field.kafka_way),
-    Part("S3", lambda field: field.together.s3.program, lambda field: field.s3_way),
+    Part("MongoDB", lambda field: field.services.mongo, lambda field: field.mongo_way),
+    Part("Kafka", lambda field: field.services.kafka, lambda field: field.kafka_way),
+    Part("S3", lambda field: field.services.s3.program, lambda field: field.s3_way),
 )
 
 

@@ -25,7 +25,7 @@ from tests.services.containers import layer
 from tests.services.kbase import pool_and_registry
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry, start_registry
-from tests.services.together import Together
+from tests.services.together import ServiceStack
 
 IMAGE = "faults/tool"
 # Whether it is alive is seen from outside: it holds a connection for as long as it is.
@@ -42,9 +42,9 @@ def harms(seconds: float) -> Iterator[tuple[str, Harm]]:
     """Every harm by its name, done while containers run; outages last ``seconds``."""
 
     def s3_killed(field: PoolField) -> None:
-        field.together.s3.program.kill()
+        field.services.s3.program.kill()
         time.sleep(seconds)
-        field.together.s3.program.start()
+        field.services.s3.program.start()
 
     def server_killed(field: PoolField) -> None:
         field.servers[0].kill()
@@ -164,7 +164,7 @@ class PoolField(Field):
     patience = 900.0
 
     def __init__(
-        self, together: Together, *, kafka: Proxy, pool: CondorPool, registry: Registry
+        self, services: ServiceStack, *, kafka: Proxy, pool: CondorPool, registry: Registry
     ) -> None:
         self.pool = pool
         self.containers = 1
@@ -174,7 +174,7 @@ class PoolField(Field):
         self._door = Proxy(0)
         self._marks = Marks()
         registry.push_image(IMAGE, "1", ["/bin/tool"], layers=[layer(("bin/tool", TOOL))])
-        super().__init__(together, kafka=kafka, servers=2)
+        super().__init__(services, kafka=kafka, servers=2)
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
@@ -230,7 +230,7 @@ class PoolField(Field):
     def set_containers(self, count: int) -> None:
         """How many containers, and inputs, each job has from now on."""
         self.containers = count
-        self.together.s3.put({f"data/ana/many/{n}.txt": str(n).encode() for n in range(count)})
+        self.services.s3.put({f"data/ana/many/{n}.txt": str(n).encode() for n in range(count)})
 
     def expected(self, number: int) -> str:
         """See Field."""
@@ -275,7 +275,7 @@ class PoolField(Field):
             for number in range(self.containers)
         }
         found = {}
-        with contextlib.closing(self.together.s3.client()) as client:
+        with contextlib.closing(self.services.s3.client()) as client:
             for path in told:
                 bucket, _, key = path.partition("/")
                 head = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
@@ -295,14 +295,14 @@ def _end(container: dict[str, Any]) -> float:
 
 
 @contextlib.contextmanager
-def started_pool_field(together: Together, way: Proxy) -> Iterator[PoolField]:
+def started_pool_field(services: ServiceStack, way: Proxy) -> Iterator[PoolField]:
     """A pool and a registry of its own. Raises MissingError."""
-    pool = CondorPool(together.folder / "htcondor")
+    pool = CondorPool(services.folder / "htcondor")
     # Before the first import of the bindings, which look for it then.
     os.environ["CONDOR_CONFIG"] = str(pool.client_config())
     with contextlib.ExitStack() as stack:
-        registry = start_registry(together.folder / "registry")
+        registry = start_registry(services.folder / "registry")
         stack.callback(registry.server.stop)
         stack.callback(pool.stop)
         pool.start()
-        yield stack.enter_context(PoolField(together, kafka=way, pool=pool, registry=registry))
+        yield stack.enter_context(PoolField(services, kafka=way, pool=pool, registry=registry))

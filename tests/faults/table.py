@@ -22,7 +22,7 @@ from tests.faults.field import Field, Outcome
 from tests.faults.harms import harms
 from tests.faults.pool import started_pool_field
 from tests.services.proxy import Proxy
-from tests.services.together import Together, all_started
+from tests.services.together import ServiceStack, started_stack
 
 _COLUMNS = (
     ("jobs", "jobs"),
@@ -57,10 +57,10 @@ def main() -> int:
     way = Proxy(0)
     with tempfile.TemporaryDirectory(prefix="cts-faults-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own
-        with all_started(Path(folder), kafka_advertises=way.port) as together:
+        with started_stack(Path(folder), kafka_advertises=way.port) as services:
             print("".ljust(_WIDTH) + "".join(f"   {title}" for _, title in _COLUMNS))
             trials = _at_pool if asked.pool else _here
-            for name, endure in trials(together, way, asked):
+            for name, endure in trials(services, way, asked):
                 if asked.only not in name:
                     continue
                 began = time.monotonic()
@@ -73,14 +73,14 @@ def main() -> int:
     return int(not total.is_clean)
 
 
-def _here(together: Together, way: Proxy, asked: argparse.Namespace) -> Trials:
-    with Field(together, kafka=way, servers=asked.servers) as field:
+def _here(services: ServiceStack, way: Proxy, asked: argparse.Namespace) -> Trials:
+    with Field(services, kafka=way, servers=asked.servers) as field:
         for name, harm in harms(asked.outage):
             yield name, partial(field.endure, harm, asked.jobs, asked.outage)
 
 
-def _at_pool(together: Together, way: Proxy, asked: argparse.Namespace) -> Trials:
-    with started_pool_field(together, way) as field:
+def _at_pool(services: ServiceStack, way: Proxy, asked: argparse.Namespace) -> Trials:
+    with started_pool_field(services, way) as field:
         for jobs, containers in ((1, asked.containers), (asked.containers, 1)):
             field.set_containers(containers)
             for name, harm in pool.harms(asked.outage):

@@ -17,7 +17,7 @@ from tests.services.proxy import Proxy
 from tests.services.registry import Registry
 from tests.services.s3 import S3Server
 from tests.services.server import or_skip
-from tests.services.together import Together
+from tests.services.together import ServiceStack
 from tests.simulators.kbase_auth import KBaseAuth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -33,31 +33,31 @@ def way() -> Proxy:
 
 
 @pytest.fixture(scope="module")
-def together(
+def services(
     mongo: MongoServer, minio: S3Server, way: Proxy, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Together]:
+) -> Iterator[ServiceStack]:
     folder = tmp_path_factory.mktemp("field")
     minio.empty()
     auth = KBaseAuth()
     with or_skip():
         kafka = KafkaBroker(folder / "kafka", advertises=way.port)
     kafka.start()
-    yield Together(folder, mongo, kafka, minio, auth)
+    yield ServiceStack(folder, mongo, kafka, minio, auth)
     kafka.stop()
     auth.stop()
 
 
 @pytest.fixture(scope="module")
-def field(together: Together, way: Proxy) -> Iterator[Field]:
-    with Field(together, kafka=way) as field:
+def field(services: ServiceStack, way: Proxy) -> Iterator[Field]:
+    with Field(services, kafka=way) as field:
         yield field
 
 
 @pytest.fixture(scope="module")
 def pool_field(
-    together: Together, way: Proxy, condor: CondorPool, registry: Registry
+    services: ServiceStack, way: Proxy, condor: CondorPool, registry: Registry
 ) -> Iterator[PoolField]:
-    with PoolField(together, kafka=way, pool=condor, registry=registry) as field:
+    with PoolField(services, kafka=way, pool=condor, registry=registry) as field:
         field.set_containers(4)
         yield field
 

@@ -1,4 +1,4 @@
-"""How an event loop fares while something large is handled: in turns and in shares of what is computed, never in seconds."""
+"""Measures how long an event loop is blocked, in turns of the loop and in shares of processor time, never in seconds."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _SWITCH_SECONDS = 1e-4
-"""After which a thread that computes is asked to let others run: often, so that little work is enough."""
-_TIMES = 3
-_PAUSE_SECONDS = 1e-3
+"""Python's switch interval while the loop is monitored: short, so that little work is enough to show a difference."""
+_REPEATS = 3
+_SLEEP_SECONDS = 1e-3
 """Between two turns. The loop itself computes nothing."""
 
 
 @dataclass
-class Turns:
-    """Counts the turns of a loop."""
+class LoopMonitor:
+    """Counts the turns of an event loop."""
 
-    count: int = 0
-    looks: list[int] = field(default_factory=list)
-    """How many there had been at each look."""
+    turns: int = 0
+    marks: list[int] = field(default_factory=list)
+    """The number of turns at each call of ``mark``."""
     longest: float = 0.0
-    """The most that this process computed between two turns, in seconds of a processor."""
+    """The most processor time, in seconds, that this process used between two turns."""
     turned: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def look(self) -> None:
-        self.looks.append(self.count)
+    def mark(self) -> None:
+        """Record the number of turns so far."""
+        self.marks.append(self.turns)
 
     @property
-    def between(self) -> int:
-        """Turns between the first look and the last."""
-        return self.looks[-1] - self.looks[0]
+    def turns_between_marks(self) -> int:
+        """The turns between the first mark and the last."""
+        return self.marks[-1] - self.marks[0]
 
-    async def held(self, work: Callable[[], object]) -> float:
-        """The largest part of this work, done by a thread, in which the loop did not turn: 1 for all of it.
+    async def blocked_share(self, work: Callable[[], object]) -> float:
+        """Return the largest share of this work, done by a thread, in which the loop did not turn: 1 for all of it.
 
-        Of the best of a few times: on a busy machine the loop's own thread may have to wait, too.
+        The least of a few repeats: on a busy machine the loop's own thread may have to wait, too.
         """
-        return min([await self._held(work) for _ in range(_TIMES)])
+        return min([await self._blocked_share(work) for _ in range(_REPEATS)])
 
-    async def _held(self, work: Callable[[], object]) -> float:
+    async def _blocked_share(self, work: Callable[[], object]) -> float:
         def timed() -> float:
             before = time.thread_time()
             work()
@@ -51,32 +52,32 @@ class Turns:
 
         self.longest = 0.0
         seconds = await asyncio.to_thread(timed)
-        # Until the turn that this work held up has been looked at.
+        # Wait for one more turn: the one that this work blocked is measured by then.
         self.turned.clear()
         await self.turned.wait()
         return self.longest / seconds
 
 
 @asynccontextmanager
-async def turns() -> AsyncIterator[Turns]:
-    """The turns of this loop, which does nothing else meanwhile; the collector rests."""
-    found = Turns()
+async def monitor_loop() -> AsyncIterator[LoopMonitor]:
+    """Monitor the running loop, which should do nothing else meanwhile; the garbage collector is off."""
+    monitor = LoopMonitor()
 
     async def turn() -> None:
         while True:
-            found.count += 1
+            monitor.turns += 1
             before = time.process_time()
-            await asyncio.sleep(_PAUSE_SECONDS)
-            found.longest = max(found.longest, time.process_time() - before)
-            found.turned.set()
+            await asyncio.sleep(_SLEEP_SECONDS)
+            monitor.longest = max(monitor.longest, time.process_time() - before)
+            monitor.turned.set()
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.disable()
     task = asyncio.create_task(turn())
     try:
-        await found.turned.wait()
-        yield found
+        await monitor.turned.wait()
+        yield monitor
     finally:
         task.cancel()
         gc.enable()

@@ -82,11 +82,11 @@ def _place(path: str) -> dict[str, str]:
 
 
 @dataclass
-class Ground:
+class SiteHarness:
     """A site, and what an engine would do with it, without records."""
 
     make_site: Callable[[], Site]
-    """A site on the same ground, as of a further server."""
+    """Return one more site over the same folders, as another server has it."""
     objects: FolderObjects | S3Objects
     programs: Path
     store: ObjectStore
@@ -175,7 +175,7 @@ class Ground:
         return log and (b"".join([piece async for piece in log.body]), log.ended)
 
 
-def local_site(
+def make_local_site(
     folder: Path,
     *,
     store: ObjectStore | None = None,
@@ -198,7 +198,7 @@ def local_site(
     )
 
 
-def local_ground(folder: Path, *, server: S3Server | None = None, **settings: Any) -> Ground:
+def local_harness(folder: Path, *, server: S3Server | None = None, **settings: Any) -> SiteHarness:
     """A local site that is not open yet; with a ``server``, its objects are there."""
     keys = None
     objects: FolderObjects | S3Objects
@@ -213,19 +213,22 @@ def local_ground(folder: Path, *, server: S3Server | None = None, **settings: An
         keys = S3Keys(server.url, REGION, ACCESS_KEY, SECRET)
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
-    return Ground(
-        lambda: local_site(folder, store=store, keys=keys, **settings), objects, programs, store
+    return SiteHarness(
+        lambda: make_local_site(folder, store=store, keys=keys, **settings),
+        objects,
+        programs,
+        store,
     )
 
 
 @contextlib.asynccontextmanager
-async def opened(ground: Ground) -> AsyncIterator[None]:
+async def opened(harness: SiteHarness) -> AsyncIterator[None]:
     """Its site open; in the end nothing of its jobs is left running."""
-    await ground.site.open(ground.on_change)
+    await harness.site.open(harness.on_change)
     yield
-    for job_id in ground.states:
+    for job_id in harness.states:
         async with asyncio.timeout(PATIENCE):
-            while not await ground.site.cancel(job_id):
+            while not await harness.site.cancel(job_id):
                 await asyncio.sleep(0.02)
-    await ground.site.close()
-    ground.objects.close()
+    await harness.site.close()
+    harness.objects.close()

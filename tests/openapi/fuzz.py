@@ -27,7 +27,7 @@ from tests.openapi.service import RunningService, services_at_kbase
 from tests.services.condor import CondorPool
 from tests.services.registry import start_registry
 from tests.services.server import MissingError
-from tests.services.together import all_started
+from tests.services.together import started_stack
 
 TIMEOUT_SECONDS = 60
 CPUS = 4
@@ -237,7 +237,7 @@ def _count(report: Report, event: dict[str, Any]) -> None:
 def _run_all(folder: Path, asked: argparse.Namespace) -> list[Report]:
     """Raises MissingError."""
     with ExitStack() as stack:
-        servers = stack.enter_context(all_started(folder))
+        servers = stack.enter_context(started_stack(folder))
         registry = start_registry(folder / "registry")
         stack.callback(registry.server.stop)
         # Few cpus: jobs that are asked for by chance wait for each other, and not for this machine.

@@ -22,7 +22,7 @@ from tests.services.kbase import pool_and_registry, staging_at_kbase
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry
 from tests.services.s3 import SECRET
-from tests.services.together import ADMIN_ROLES, Together
+from tests.services.together import ADMIN_ROLES, ServiceStack
 
 ROLES = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE")
 """Those of who works for the sites."""
@@ -170,7 +170,7 @@ def _until_ended(http: httpx.Client, job: str) -> None:
 
 
 @contextmanager
-def full_service(servers: Together, **settings: str) -> Iterator[RunningService]:
+def full_service(servers: ServiceStack, **settings: str) -> Iterator[RunningService]:
     """A process of ``jupyter cts`` on these servers, with something in it; ``settings``: variables beside the usual ones."""
     environ = servers.environ() | {
         "CTS_LIMITS__SUBMISSIONS_PER_MIN": str(UNLIMITED),
@@ -196,7 +196,7 @@ def full_service(servers: Together, **settings: str) -> Iterator[RunningService]
 
 @contextmanager
 def staging_service(
-    servers: Together, cts: RunningService, cts_url: str, data: Path
+    servers: ServiceStack, cts: RunningService, cts_url: str, data: Path
 ) -> Iterator[RunningService]:
     """The service that stages to ``data`` what that CTS has; ``cts_url``: where it finds it."""
     environ = staging_at_kbase(servers.folder, data, servers.s3, servers.auth, cts_url)
@@ -217,7 +217,7 @@ def staging_service(
 
 @contextmanager
 def services_at_kbase(
-    servers: Together, pool: CondorPool, registry: Registry
+    servers: ServiceStack, pool: CondorPool, registry: Registry
 ) -> Iterator[tuple[RunningService, RunningService]]:
     """CTS with the site ``kbase`` besides, and the service that stages its reference data."""
     data = pool.pool / "work" / "refdata"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cts_core.version import VERSION
 from tests.openapi.fuzz import run
 from tests.openapi.service import RunningService, full_service, staging_service
-from tests.services.together import Together
+from tests.services.together import ServiceStack
 from tests.simulators.kbase_auth import KBaseAuth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -31,21 +31,21 @@ HEADERS = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def servers(mongo, minio, kafka_server, tmp_path_factory) -> Iterator[Together]:
+def servers(mongo, minio, kafka_server, tmp_path_factory) -> Iterator[ServiceStack]:
     auth = KBaseAuth()
-    yield Together(tmp_path_factory.mktemp("openapi"), mongo, kafka_server, minio, auth)
+    yield ServiceStack(tmp_path_factory.mktemp("openapi"), mongo, kafka_server, minio, auth)
     auth.stop()
 
 
 @pytest.fixture(scope="module")
-def service(servers: Together) -> Iterator[RunningService]:
+def service(servers: ServiceStack) -> Iterator[RunningService]:
     with full_service(servers) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def staging(
-    servers: Together, service: RunningService, tmp_path_factory
+    servers: ServiceStack, service: RunningService, tmp_path_factory
 ) -> Iterator[RunningService]:
     data = tmp_path_factory.mktemp("staging") / "data"
     with staging_service(servers, service, service.root, data) as running:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tests.services import kafka, minio, mongo
 from tests.services.server import MissingError
-from tests.services.together import ADMIN_ROLES, Together, all_started
+from tests.services.together import ADMIN_ROLES, ServiceStack, started_stack
 
 _PORT = 8899
 
 
-def _told(services: Together) -> str:
+def _told(services: ServiceStack) -> str:
     admin, user = services.auth.add("admin", *ADMIN_ROLES), services.auth.add("ana")
     here = f"http://127.0.0.1:{_PORT}/cts"
     lines = [f"export {name}={shlex.quote(value)}" for name, value in services.environ().items()]
@@ -52,7 +52,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="cts-services-") as folder:
             # PostgreSQL runs as a user of its own, who has to get in.
             Path(folder).chmod(0o755)
-            with all_started(Path(folder)) as services:
+            with started_stack(Path(folder)) as services:
                 print(_told(services), flush=True)
                 stop.wait()
     except MissingError as e:

@@ -19,7 +19,7 @@ ADMIN_ROLES = ("CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
 
 
 @dataclass
-class Together:
+class ServiceStack:
     """Servers that run, and a folder for the services on them."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Together:
 
 
 @contextmanager
-def all_started(folder: Path, *, kafka_advertises: int | None = None) -> Iterator[Together]:
+def started_stack(folder: Path, *, kafka_advertises: int | None = None) -> Iterator[ServiceStack]:
     """Servers of its own, in a new folder; see ``KafkaBroker`` for the port. Raises MissingError."""
     with ExitStack() as stack:
         mongo = MongoServer(folder / "mongo")
@@ -72,4 +72,4 @@ def all_started(folder: Path, *, kafka_advertises: int | None = None) -> Iterato
         stack.callback(s3.program.stop)
         auth = KBaseAuth()
         stack.callback(auth.stop)
-        yield Together(folder, mongo, kafka, s3, auth)
+        yield ServiceStack(folder, mongo, kafka, s3, auth)

@@ -33,7 +33,7 @@ _SERVICE = ""
 """Stands for the service itself, which is no id."""
 
 
-class StagingService:
+class RefdataClient:
     """A client. Nothing that goes wrong on the way to it is an end."""
 
     def __init__(self, settings: RefdataSettings) -> None:

@@ -46,7 +46,7 @@ from cts_core.sites.htcondor.constraints import (
 from cts_core.sites.htcondor.diagnosis import job_words, survey_words
 from cts_core.sites.htcondor.event_logs import EventLogs
 from cts_core.sites.htcondor.history import before, remembered
-from cts_core.sites.htcondor.refdata_client import StagingService
+from cts_core.sites.htcondor.refdata_client import RefdataClient
 from cts_core.sites.htcondor.submit_description import (
     NUMBER,
     NodeSetup,
@@ -98,7 +98,7 @@ class HTCondorSite:
     takes_updates = True
 
     def __init__(
-        self, setup: NodeSetup, supply: Supply, staging: StagingService | None = None
+        self, setup: NodeSetup, supply: Supply, staging: RefdataClient | None = None
     ) -> None:
         """Raises ConfigError when HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
@@ -264,7 +264,7 @@ class HTCondorSite:
         rows = await self._pool.call("query", constraint=UNENDED, attributes=[JOB_ID])
         return {row[0] for row in rows if isinstance(row[0], str)}
 
-    async def measured(
+    async def resource_usage(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
         """See the port. Raises UnavailableError.

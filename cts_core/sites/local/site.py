@@ -286,7 +286,7 @@ class LocalSite:
         """See the port. Raises UnavailableError when the job folders cannot be used."""
         return await self._advance(self._queue.job_ids)
 
-    async def measured(
+    async def resource_usage(
         self,
         job: JobSummary,  # noqa: ARG002 - the port's
         numbers: Collection[int],  # noqa: ARG002

@@ -25,7 +25,7 @@ from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.contract.records import CREATED, STARTED, insert, move
-from tests.harness.event_loop import turns
+from tests.harness.event_loop import monitor_loop
 from tests.harness.factories import CRC
 from tests.harness.reporting_site import ReportingSite
 
@@ -180,10 +180,10 @@ async def test_a_job_is_read_once_for_its_workers(nodes, store, monkeypatch):
 async def test_the_loop_turns_while_many_outputs_are_checked(nodes, store, monkeypatch):
     job = await insert(store, cluster="kbase")
     check = Leave.check
-    async with turns() as watch:
+    async with monitor_loop() as monitor:
 
         def watched(leave: Leave, request: ObjectRequest) -> None:
-            watch.look()
+            monitor.mark()
             check(leave, request)
 
         monkeypatch.setattr(Leave, "check", watched)
@@ -194,6 +194,6 @@ async def test_the_loop_turns_while_many_outputs_are_checked(nodes, store, monke
         update = NodeUpdate.model_construct(time=utc_now(), outputs=outputs)
         with pytest.raises(errors.JobStateError):
             await nodes.update(ContainerId(job.id, 0), JobState.COMPLETE, update)
-    assert len(watch.looks) == len(outputs)
+    assert len(monitor.looks) == len(outputs)
     # On the loop, none would come between.
-    assert watch.between > 2
+    assert monitor.turns_between_marks > 2

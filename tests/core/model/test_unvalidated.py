@@ -10,7 +10,7 @@ import pytest
 
 from cts_core.model.job import S3File, S3FileWithDataID
 from cts_core.model.unvalidated import read_input_files, read_outputs, to_input_files, to_outputs
-from tests.harness.event_loop import turns
+from tests.harness.event_loop import monitor_loop
 from tests.harness.factories import CRC
 
 COUNT = 1000
@@ -40,9 +40,9 @@ async def test_the_loop_turns_while_stored_files_are_read():
     text = json.dumps(
         [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(200_000)]
     )
-    async with turns() as watch:
-        in_one_call = await watch.held(lambda: json.loads(text))
-        assert await watch.held(lambda: read_outputs(text)) < in_one_call / 2
+    async with monitor_loop() as monitor:
+        in_one_call = await monitor.blocked_share(lambda: json.loads(text))
+        assert await monitor.blocked_share(lambda: read_outputs(text)) < in_one_call / 2
 
 
 def test_a_changed_copy_leaves_the_others_as_they_are():

@@ -31,8 +31,8 @@ from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import Status
 from cts_core.states import JobState
-from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.harness.factories import CRC
+from tests.harness.htcondor import PATIENCE, HTCondorHarness
 from tests.services.condor import CPUS
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ RUNS = (
 class Driven:
     """Jobs of a store that are driven."""
 
-    ground: Ground
+    harness: HTCondorHarness
     store: SQLiteStore
     advance: Advance
 
@@ -60,9 +60,9 @@ class Driven:
 
     async def until_status(self, job: JobRecord, status: Status) -> None:
         async def is_so() -> bool:
-            return (await self.ground.site.runner_status(job, 0)).get("JobStatus") == status
+            return (await self.harness.site.runner_status(job, 0)).get("JobStatus") == status
 
-        await self.ground.until(is_so)
+        await self.harness.until(is_so)
 
     async def until_state(self, job: JobRecord, state: JobState) -> JobRecord:
         async with asyncio.timeout(PATIENCE):
@@ -72,32 +72,32 @@ class Driven:
 
 
 @asynccontextmanager
-async def driving(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
+async def driving(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Driven]:
     store, objects = SQLiteStore(tmp_path / "records.sqlite"), DirectoryStore(tmp_path / "objects")
     await store.open()
     await objects.open()
     hub = Hub(store)
-    advance = Advance(ground.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
+    advance = Advance(harness.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
     await advance.start()
-    ground.supply.engines = WorkerSupply(store, objects, log_dir="logs/cts")
-    yield Driven(ground, store, advance)
+    harness.supply.engines = WorkerSupply(store, objects, log_dir="logs/cts")
+    yield Driven(harness, store, advance)
     await advance.stop()
     await objects.close()
     await store.close()
 
 
 @pytest.fixture
-async def driven(ground: Ground, tmp_path: Path) -> AsyncIterator[Driven]:
-    await ground.site.close()
-    ground.settings["executable_url"] = f"{ground.nodes.url}/none.sh"
-    ground.site = ground.make_site()
-    async with driving(ground, tmp_path) as driven:
+async def driven(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Driven]:
+    await harness.site.close()
+    harness.settings["executable_url"] = f"{harness.nodes.url}/none.sh"
+    harness.site = harness.make_site()
+    async with driving(harness, tmp_path) as driven:
         yield driven
 
 
 async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Driven) -> None:
-    with driven.ground.pool.schedd_with("MAX_JOBS_PER_SUBMISSION", "2"):
-        job = await driven.submit(driven.ground.job(num_containers=3))
+    with driven.harness.pool.schedd_with("MAX_JOBS_PER_SUBMISSION", "2"):
+        job = await driven.submit(driven.harness.job(num_containers=3))
         ended = await driven.until_state(job, JobState.ERROR)
     assert "3 containers are more than it takes at once" in (ended.error or "")
 
@@ -112,7 +112,7 @@ async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Drive
 async def test_what_does_not_run_is_canceled(
     driven: Driven, status: Status, changes: dict[str, Any]
 ) -> None:
-    job = await driven.submit(driven.ground.job(**changes))
+    job = await driven.submit(driven.harness.job(**changes))
     await driven.until_status(job, status)
     await cancel_job(driven.store, job.id)
     await driven.until_state(job, JobState.CANCELED)
@@ -121,10 +121,10 @@ async def test_what_does_not_run_is_canceled(
 
 
 async def test_a_cancel_while_the_schedd_is_away(driven: Driven) -> None:
-    job = await driven.submit(driven.ground.job(cpus=CPUS + 1))
+    job = await driven.submit(driven.harness.job(cpus=CPUS + 1))
     await driven.until_status(job, Status.IDLE)
-    impatient = driven.ground.make_site(timeout_s=1)
-    schedd = driven.ground.pool.daemon("condor_schedd")
+    impatient = driven.harness.make_site(timeout_s=1)
+    schedd = driven.harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
         await cancel_job(driven.store, job.id)
@@ -138,13 +138,13 @@ async def test_a_cancel_while_the_schedd_is_away(driven: Driven) -> None:
 
 
 async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_run(
-    ground: Ground, tmp_path: Path
+    harness: HTCondorHarness, tmp_path: Path
 ) -> None:
-    await ground.run_own(HOLD_ON)
-    async with driving(ground, tmp_path) as driven:
-        job = await driven.submit(ground.job(num_containers=2))
+    await harness.run_own(HOLD_ON)
+    async with driving(harness, tmp_path) as driven:
+        job = await driven.submit(harness.job(num_containers=2))
         started = await driven.until_state(job, JobState.DOWNLOAD_SUBMITTED)
-        second = await ground.site._submit(job)
+        second = await harness.site._submit(job)
         (first,) = started.htcondor_details.cluster_id
         assert second > first
         ran = {number: f"{second}.{number}" for number in range(2)}
@@ -153,10 +153,10 @@ async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_r
             assert await driven.store.claim_container(job.id, number, claim)
 
         async def is_settled() -> bool:
-            return await ground.processes(job) == set(ran.values())
+            return await harness.processes(job) == set(ran.values())
 
-        await ground.until(is_settled)
-        sites = SiteDirectory({SiteName.KBASE: ground.site}, driven.store)
+        await harness.until(is_settled)
+        sites = SiteDirectory({SiteName.KBASE: harness.site}, driven.store)
         updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.hint)
         for number in ran:
             for state in RUNS:

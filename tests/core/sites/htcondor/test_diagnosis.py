@@ -11,18 +11,18 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_core.sites.htcondor.site import AWAY, HTCondorSite
-from tests.core.sites.htcondor.conftest import Ground
+from tests.harness.htcondor import HTCondorHarness
 from tests.services.condor import CPUS, DOMAIN, MEMORY_MIB, USER
 
 pytestmark = pytest.mark.slow
 HOLD_ON = "while :; do sleep 0.1; done"
 
 
-async def test_a_pool_that_is_as_it_should_be(ground: Ground) -> None:
-    ground.settings["clientgroup"] = "cts"
-    job = await ground.start(HOLD_ON, num_containers=2)
-    await ground.until_running(job)
-    survey = await ground.site.survey()
+async def test_a_pool_that_is_as_it_should_be(harness: HTCondorHarness) -> None:
+    harness.settings["clientgroup"] = "cts"
+    job = await harness.start(HOLD_ON, num_containers=2)
+    await harness.until_running(job)
+    survey = await harness.site.survey()
     schedd, nodes, queue = survey.lines
     assert schedd.endswith(f"which knows this service as {USER}@{DOMAIN}")
     assert nodes.startswith("nodes: 1, of which 1 are of the group 'cts'")
@@ -32,22 +32,26 @@ async def test_a_pool_that_is_as_it_should_be(ground: Ground) -> None:
     assert survey.trouble == []
 
 
-async def test_a_group_that_no_node_is_of(ground: Ground) -> None:
-    async with _made(ground, clientgroup="nobody") as site:
+async def test_a_group_that_no_node_is_of(harness: HTCondorHarness) -> None:
+    async with _made(harness, clientgroup="nobody") as site:
         (trouble,) = (await site.survey()).trouble
         assert "no node is of the group 'nobody'" in trouble
 
 
-async def test_who_may_not_submit(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ground.pool.client_config("PASSWORD")
+async def test_who_may_not_submit(
+    harness: HTCondorHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = harness.pool.client_config("PASSWORD")
     monkeypatch.setenv("CONDOR_CONFIG", str(config))
-    async with _made(ground) as site:
+    async with _made(harness) as site:
         assert "log in with IDTOKENS" in (await site.survey()).trouble[0]
 
 
-async def test_a_pool_that_is_away(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pool_that_is_away(
+    harness: HTCondorHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("_CONDOR_COLLECTOR_HOST", "127.0.0.1:9")
-    async with _made(ground) as site:
+    async with _made(harness) as site:
         described = await site.describe()
         assert (described.available, described.unavailable_reason) == (False, AWAY)
         # Operators are told more.
@@ -55,43 +59,43 @@ async def test_a_pool_that_is_away(ground: Ground, monkeypatch: pytest.MonkeyPat
             await site.survey()
 
 
-async def test_a_pool_without_nodes(ground: Ground) -> None:
-    job = await ground.start("true")
-    await ground.until_told(job)
-    async with _without_nodes(ground):
-        survey = await ground.site.survey()
+async def test_a_pool_without_nodes(harness: HTCondorHarness) -> None:
+    job = await harness.start("true")
+    await harness.until_told(job)
+    async with _without_nodes(harness):
+        survey = await harness.site.survey()
         assert "nodes: 0" in survey.lines[1]
         assert "no node of the pool can be seen" in survey.trouble[0]
-        waiting = ground.job()
-        await ground.hand_over(waiting)
-        await ground.until(lambda: _says(ground, waiting, "No node of the pool can be seen."))
+        waiting = harness.job()
+        await harness.hand_over(waiting)
+        await harness.until(lambda: _says(harness, waiting, "No node of the pool can be seen."))
 
 
-async def test_a_job_that_waits_runs_is_held_and_is_gone(ground: Ground) -> None:
-    job = await ground.start("[ $CONTAINER_NUMBER = 0 ] || exit 3\n" + HOLD_ON, num_containers=2)
+async def test_a_job_that_waits_runs_is_held_and_is_gone(harness: HTCondorHarness) -> None:
+    job = await harness.start("[ $CONTAINER_NUMBER = 0 ] || exit 3\n" + HOLD_ON, num_containers=2)
     (cluster,) = job.htcondor_details.cluster_id
-    await ground.until(
-        lambda: _says(ground, job, f"HTCondor has it as cluster {cluster}: 1 running, 1 held.")
+    await harness.until(
+        lambda: _says(harness, job, f"HTCondor has it as cluster {cluster}: 1 running, 1 held.")
     )
-    assert any("container 1" in line and "OnExitHold" in line for line in await _told(ground, job))
-    large = ground.job(cpus=CPUS + 1)
-    (cluster,) = (await ground.hand_over(large)).cluster_id
-    await ground.until(lambda: _says(ground, large, f"condor_q -better-analyze {cluster}.0"))
-    assert any("No node of the pool can ever take" in line for line in await _told(ground, large))
-    assert await _told(ground, ground.job()) == ["HTCondor has nothing of it in its queue."]
+    assert any("container 1" in line and "OnExitHold" in line for line in await _told(harness, job))
+    large = harness.job(cpus=CPUS + 1)
+    (cluster,) = (await harness.hand_over(large)).cluster_id
+    await harness.until(lambda: _says(harness, large, f"condor_q -better-analyze {cluster}.0"))
+    assert any("No node of the pool can ever take" in line for line in await _told(harness, large))
+    assert await _told(harness, harness.job()) == ["HTCondor has nothing of it in its queue."]
 
 
-async def _told(ground: Ground, job) -> list[str]:
-    return await ground.site.explain(job)
+async def _told(harness: HTCondorHarness, job) -> list[str]:
+    return await harness.site.explain(job)
 
 
-async def _says(ground: Ground, job, words: str) -> bool:
-    return any(words in line for line in await _told(ground, job))
+async def _says(harness: HTCondorHarness, job, words: str) -> bool:
+    return any(words in line for line in await _told(harness, job))
 
 
 @contextlib.asynccontextmanager
-async def _made(ground: Ground, **changes: str) -> AsyncIterator[HTCondorSite]:
-    site = ground.make_site(**changes)
+async def _made(harness: HTCondorHarness, **changes: str) -> AsyncIterator[HTCondorSite]:
+    site = harness.make_site(**changes)
     try:
         yield site
     finally:
@@ -99,21 +103,21 @@ async def _made(ground: Ground, **changes: str) -> AsyncIterator[HTCondorSite]:
 
 
 @contextlib.asynccontextmanager
-async def _without_nodes(ground: Ground) -> AsyncIterator[None]:
+async def _without_nodes(harness: HTCondorHarness) -> AsyncIterator[None]:
     """A startd that ends by itself tells the collector; the master does not start it again meanwhile."""
-    startd, master = ground.pool.daemon("condor_startd"), ground.pool.daemon("condor_master")
+    startd, master = harness.pool.daemon("condor_startd"), harness.pool.daemon("condor_master")
     os.kill(master, signal.SIGSTOP)
     os.kill(startd, signal.SIGTERM)
 
     async def are_gone() -> bool:
-        return "nodes: 0" in (await ground.site.survey()).lines[1]
+        return "nodes: 0" in (await harness.site.survey()).lines[1]
 
     async def is_back() -> bool:
-        return "nodes: 1" in (await ground.site.survey()).lines[1]
+        return "nodes: 1" in (await harness.site.survey()).lines[1]
 
     try:
-        await ground.until(are_gone)
+        await harness.until(are_gone)
         yield
     finally:
         os.kill(master, signal.SIGCONT)
-        await ground.until(is_back)
+        await harness.until(is_back)

@@ -8,7 +8,7 @@ import pytest
 
 from cts_core.sites.htcondor import site
 from cts_core.sites.htcondor.submit_description import submit_description
-from tests.core.sites.htcondor.conftest import Ground
+from tests.harness.htcondor import HTCondorHarness
 
 # The first two use more than the smallest slot that HTCondor makes.
 SCRIPT = """
@@ -35,13 +35,13 @@ LIMITS = {
 
 
 @pytest.mark.slow
-async def test_limits_of_a_pool(ground: Ground, monkeypatch) -> None:
+async def test_limits_of_a_pool(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(site, "submit_description", lambda *job: submit_description(*job) | LIMITS)
     count = len(TOLD)
-    job = await ground.start(
+    job = await harness.start(
         SCRIPT, user="limited", memory="20MiB", num_containers=count, files=count
     )
-    told = await ground.until_told(job)
+    told = await harness.until_told(job)
     for number, (owner, admin) in enumerate(TOLD):
         outcome = told[number].outcome
         assert re.search(owner, outcome.error or ""), (number, outcome)

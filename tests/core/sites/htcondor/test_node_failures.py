@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.states import JobState
-from tests.core.sites.htcondor.conftest import Ground
+from tests.harness.htcondor import HTCondorHarness
 
 pytestmark = pytest.mark.slow
 S = JobState
@@ -48,65 +48,67 @@ def _starter(job_id: str) -> int:
     raise ProcessLookupError(job_id)
 
 
-async def _until_begun(ground: Ground, job_id: str, times: int = 1) -> None:
-    file = ground.pool.pool / "work" / job_id
+async def _until_begun(harness: HTCondorHarness, job_id: str, times: int = 1) -> None:
+    file = harness.pool.pool / "work" / job_id
 
     async def has_begun() -> bool:
         return file.exists() and len(file.read_text().split()) == times
 
-    await ground.until(has_begun)
+    await harness.until(has_begun)
 
 
 @pytest.mark.parametrize("way", ["vacated", "startd killed"])
-async def test_a_container_that_was_evicted_is_run_again(ground: Ground, way: str) -> None:
-    job = await ground.start(COUNTED)
-    await _until_begun(ground, job.id)
+async def test_a_container_that_was_evicted_is_run_again(
+    harness: HTCondorHarness, way: str
+) -> None:
+    job = await harness.start(COUNTED)
+    await _until_begun(harness, job.id)
     if way == "vacated":
-        await ground.site._pool.call(
+        await harness.site._pool.call(
             "act", action="Vacate", constraint=f'CTSJobID == "{job.id}"', reason="maintenance"
         )
     else:
-        os.kill(ground.pool.daemon("condor_startd"), signal.SIGKILL)
+        os.kill(harness.pool.daemon("condor_startd"), signal.SIGKILL)
 
     async def runs_again() -> bool:
         # Nothing is told of it meanwhile: it goes on.
-        assert not await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
-        return (ground.pool.pool / "work" / job.id).read_text().split() == ["run"] * 2
+        assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+        return (harness.pool.pool / "work" / job.id).read_text().split() == ["run"] * 2
 
-    await ground.until(runs_again)
-    (ground.pool.pool / "work" / f"{job.id}.end").touch()
-    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    await harness.until(runs_again)
+    (harness.pool.pool / "work" / f"{job.id}.end").touch()
+    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
     assert "without a word" in (report.outcome.error or "")
 
 
-async def test_a_node_that_is_lost(ground: Ground) -> None:
-    ground.settings["node_wait_min"] = 0.01
-    job = await ground.start(COUNTED)
-    await _until_begun(ground, job.id)
-    with _frozen(ground.pool.daemon("condor_startd")):
+async def test_a_node_that_is_lost(harness: HTCondorHarness) -> None:
+    harness.settings["node_wait_min"] = 0.01
+    job = await harness.start(COUNTED)
+    await _until_begun(harness, job.id)
+    with _frozen(harness.pool.daemon("condor_startd")):
         os.kill(_starter(job.id), signal.SIGKILL)
-        (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+        (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
         assert "has lost the node" in (report.outcome.error or "")
         assert "on slot1" in (report.outcome.admin_error or "")
-        assert await ground.site.cancel(job.id)  # nothing of it is in the queue
+        assert await harness.site.cancel(job.id)  # nothing of it is in the queue
 
 
-async def test_a_cancel_waits_for_a_node_so_long_and_no_longer(ground: Ground) -> None:
-    ground.settings["node_wait_min"] = 0.05
-    job = await ground.start(COUNTED)
-    await _until_begun(ground, job.id)
-    with _frozen(ground.pool.daemon("condor_startd"), _starter(job.id)):
-        assert not await ground.site.cancel(job.id)
+async def test_a_cancel_waits_for_a_node_so_long_and_no_longer(harness: HTCondorHarness) -> None:
+    harness.settings["node_wait_min"] = 0.05
+    job = await harness.start(COUNTED)
+    await _until_begun(harness, job.id)
+    with _frozen(harness.pool.daemon("condor_startd"), _starter(job.id)):
+        assert not await harness.site.cancel(job.id)
         polls = 0
 
         async def is_canceled() -> bool:
             nonlocal polls
             polls += 1
             # As the engine does, which polls for jobs that are being canceled, too.
-            await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
-            return await ground.site.cancel(job.id)
+            await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+            return await harness.site.cancel(job.id)
 
-        await ground.until(is_canceled)
+        await harness.until(is_canceled)
         assert polls > 1
-        (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+        (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
         assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]

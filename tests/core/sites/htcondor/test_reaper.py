@@ -21,9 +21,9 @@ from cts_core.model.record import JobRecord
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import CANCELED_REASON
 from cts_core.states import JobState
-from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.core.sites.htcondor.test_worker_tokens import break_off
 from tests.core.worker.conftest import is_stopped
+from tests.harness.htcondor import PATIENCE, HTCondorHarness
 from tests.services.condor import CPUS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -33,24 +33,24 @@ HOLD_ON = "while :; do sleep 0.1; done"
 SLEEPS_AND_DIES = "start:before@1=stop,rollup:before@1=kill"
 
 
-async def test_what_is_unended_runs_or_waits(ground: Ground) -> None:
-    held = await ground.start("exit 3")
-    await ground.until_told(held)
-    waits = await ground.start("true", cpus=CPUS + 1)
-    runs = await ground.start(HOLD_ON, num_containers=2)
-    await ground.until_running(runs)
-    await ground.run_own("true")
-    broken = break_off(ground)
-    assert await ground.site.unended_jobs() == {waits.id, runs.id, broken.id}
+async def test_what_is_unended_runs_or_waits(harness: HTCondorHarness) -> None:
+    held = await harness.start("exit 3")
+    await harness.until_told(held)
+    waits = await harness.start("true", cpus=CPUS + 1)
+    runs = await harness.start(HOLD_ON, num_containers=2)
+    await harness.until_running(runs)
+    await harness.run_own("true")
+    broken = break_off(harness)
+    assert await harness.site.unended_jobs() == {waits.id, runs.id, broken.id}
     for job in (runs, broken):
-        assert not await ground.site.cancel(job.id)
+        assert not await harness.site.cancel(job.id)
 
     async def is_left() -> bool:
-        return await ground.site.unended_jobs() == {waits.id}
+        return await harness.site.unended_jobs() == {waits.id}
 
-    await ground.until(is_left)
+    await harness.until(is_left)
     # What is on hold stays to be looked at, until somebody has it removed.
-    assert len(await ground.processes(held)) == 1
+    assert len(await harness.processes(held)) == 1
 
 
 @dataclass
@@ -105,39 +105,39 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
 
 
 async def test_what_a_killed_server_has_left_of_a_canceled_job_goes(
-    ground: Ground, servers: Servers
+    harness: HTCondorHarness, servers: Servers
 ) -> None:
     # All of them wait: no node has so many cpus.
-    canceled, live, others = (ground.job(cpus=CPUS + 1) for _ in range(3))
-    await ground.hand_over(others)
+    canceled, live, others = (harness.job(cpus=CPUS + 1) for _ in range(3))
+    await harness.hand_over(others)
     await servers.submit(canceled)
     late = servers.start(SLEEPS_AND_DIES)
 
     async def sleeps() -> bool:
         return is_stopped(late.pid)
 
-    await ground.until(sleeps)
+    await harness.until(sleeps)
     await servers.submit(live)
     await cancel_job(servers.store, canceled.id)
     servers.start()
     await servers.until_state(canceled, JobState.CANCELED)
     await servers.until_state(live, JobState.DOWNLOAD_SUBMITTED)
-    assert await ground.processes(canceled) == set()
+    assert await harness.processes(canceled) == set()
     # Now it hands over what has ended, and dies; and so do all others.
     late.send_signal(signal.SIGCONT)
     assert await asyncio.to_thread(late.wait, PATIENCE) == -signal.SIGKILL
     servers.kill()
-    assert len(await ground.processes(canceled)) == 1
+    assert len(await harness.processes(canceled)) == 1
     ours = {job.id for job in (canceled, live, others)}
-    assert await ground.site.unended_jobs() == ours
+    assert await harness.site.unended_jobs() == ours
 
     servers.let_pass(canceled, timedelta(hours=1))
     servers.start()
 
     async def is_gone() -> bool:
-        return await ground.site.unended_jobs() == ours - {canceled.id}
+        return await harness.site.unended_jobs() == ours - {canceled.id}
 
-    await ground.until(is_gone)
-    removed = await ground.site.runner_status(canceled, 0)
+    await harness.until(is_gone)
+    removed = await harness.site.runner_status(canceled, 0)
     assert removed["RemoveReason"].startswith(CANCELED_REASON)
     assert (await servers.store.get_summary(canceled.id)).state is JobState.CANCELED

@@ -11,8 +11,8 @@ from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submit_description import NodeSetup
-from tests.core.sites.htcondor.conftest import FolderSupply
 from tests.harness.factories import make_refdata
+from tests.harness.htcondor import FolderSupply
 
 # Not imported: the bindings look for their configuration when they are, and the pool's comes later.
 pytestmark = pytest.mark.skipif(

@@ -23,8 +23,8 @@ from cts_core.sites.htcondor.classads import GIVEN_UP
 from cts_core.sites.htcondor.constraints import any_job
 from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
-from tests.core.sites.htcondor.conftest import PATIENCE, Ground
 from tests.harness.factories import make_image
+from tests.harness.htcondor import PATIENCE, HTCondorHarness
 from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
 
 pytestmark = pytest.mark.slow
@@ -33,235 +33,241 @@ HOLD_ON = "while :; do sleep 0.1; done"
 RULES = "which 1 of 1 nodes have, but by the pool's rules"
 
 
-async def test_a_job_is_one_cluster_and_each_container_knows_itself(ground: Ground) -> None:
-    job = await ground.start(
+async def test_a_job_is_one_cluster_and_each_container_knows_itself(
+    harness: HTCondorHarness,
+) -> None:
+    job = await harness.start(
         "env > $name.out; sleep $CONTAINER_NUMBER", num_containers=2, memory="100MiB", user="ana_1"
     )
-    status = await ground.site.runner_status(job, 1)
+    status = await harness.site.runner_status(job, 1)
     assert [status["ClusterId"]] == job.htcondor_details.cluster_id
     assert (status["CTSJobID"], status["CTSContainerNumber"]) == (job.id, 1)
     assert (status["AccountingGroup"], status["ConcurrencyLimits"]) == ("ana_1", "ana_1")
     assert (status["RequestMemory"], status["WantGracefulRemoval"]) == (100, True)
     json.dumps(status)
-    told = await ground.until_told(job)
+    told = await harness.until_told(job)
     # Their worker ended well and said nothing: what became of them cannot be told.
     assert {n: [step.state for step in r.steps] for n, r in told.items()} == {
         0: [S.ERROR],
         1: [S.ERROR],
     }
     assert "without a word" in (told[0].outcome.error or "")
-    work = ground.pool.pool / "work"
+    work = harness.pool.pool / "work"
     for number in range(2):
         words = (work / f"cts-{job.id}-{number}-container.out").read_text().splitlines()
         assert {f"JOB_ID={job.id}", f"CONTAINER_NUMBER={number}"} <= set(words)
         assert "SERVICE_ROOT_URL=http://cts.invalid/cts" in words
-    ended = await ground.site.runner_status(job, 1)
+    ended = await harness.site.runner_status(job, 1)
     assert (ended["JobStatus"], ended["ExitCode"]) == (4, 0)
-    measured = await ground.site.measured(job, {1})
+    measured = await harness.site.resource_usage(job, {1})
     assert measured.keys() == {1}
     assert measured[1].wall_seconds
 
 
-async def test_start_again_is_harmless(ground: Ground) -> None:
-    job = await ground.start("true", num_containers=2)
-    assert await ground.hand_over(job) == job.htcondor_details
-    await ground.until_told(job)
+async def test_start_again_is_harmless(harness: HTCondorHarness) -> None:
+    job = await harness.start("true", num_containers=2)
+    assert await harness.hand_over(job) == job.htcondor_details
+    await harness.until_told(job)
     # All of it has left the queue; what was not recorded is found in the history.
-    other = ground.make_site(executable_url="http://127.0.0.1:9/none")
-    ground.site, site = other, ground.site
+    other = harness.make_site(executable_url="http://127.0.0.1:9/none")
+    harness.site, site = other, harness.site
     await site.close()
-    assert await ground.hand_over(job) == job.htcondor_details
+    assert await harness.hand_over(job) == job.htcondor_details
 
 
-async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(ground: Ground) -> None:
-    job = await ground.start(HOLD_ON)
+async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(
+    harness: HTCondorHarness,
+) -> None:
+    job = await harness.start(HOLD_ON)
     # Another server looked before the first had submitted.
-    second = await ground.site._pool.call(
+    second = await harness.site._pool.call(
         "submit",
-        description=submit_description(job, ground.site._setup),
+        description=submit_description(job, harness.site._setup),
         itemdata=[{"container_number": "0"}],
     )
     (first,) = job.htcondor_details.cluster_id
     assert second > first
-    await _until_left(ground, job, {f"{first}.0"})
-    assert await ground.hand_over(job) == job.htcondor_details
+    await _until_left(harness, job, {f"{first}.0"})
+    assert await harness.hand_over(job) == job.htcondor_details
 
 
-async def test_of_two_clusters_what_has_claimed_stays(ground: Ground) -> None:
-    job = await ground.start_own(HOLD_ON, num_containers=3)
+async def test_of_two_clusters_what_has_claimed_stays(harness: HTCondorHarness) -> None:
+    job = await harness.start_own(HOLD_ON, num_containers=3)
     (first,) = job.htcondor_details.cluster_id
-    second = await ground.site._submit(job)
+    second = await harness.site._submit(job)
     states = {job.id: [S.DOWNLOAD_SUBMITTED] * 3}
     # Any of them may be the one that claims.
     for _ in range(3):
-        assert await ground.site.poll(states) == {}
+        assert await harness.site.poll(states) == {}
     both = {f"{cluster}.{number}" for cluster in (first, second) for number in range(3)}
-    assert await ground.processes(job) == both
-    ground.supply.held = {0: f"{second}.0", 1: f"{first}.1"}
+    assert await harness.processes(job) == both
+    harness.supply.held = {0: f"{second}.0", 1: f"{first}.1"}
 
-    await _until_left(ground, job, both - {f"{first}.0", f"{second}.1"})
-    ground.supply.held = {**ground.supply.held, 2: f"{second}.2"}
-    await _until_left(ground, job, {f"{second}.0", f"{first}.1", f"{second}.2"})
+    await _until_left(harness, job, both - {f"{first}.0", f"{second}.1"})
+    harness.supply.held = {**harness.supply.held, 2: f"{second}.2"}
+    await _until_left(harness, job, {f"{second}.0", f"{first}.1", f"{second}.2"})
     # What is gone is as if it had never been.
     for number, cluster in ((0, second), (1, first), (2, second)):
-        assert (await ground.site.runner_status(job, number))["ClusterId"] == cluster
+        assert (await harness.site.runner_status(job, number))["ClusterId"] == cluster
 
 
 async def test_what_waits_goes_once_others_have_run_its_containers_to_their_end(
-    ground: Ground,
+    harness: HTCondorHarness,
 ) -> None:
-    job = await ground.start_own("true", num_containers=3)
+    job = await harness.start_own("true", num_containers=3)
     (first,) = job.htcondor_details.cluster_id
     too_large = {"request_cpus": str(CPUS + 1)}
-    second = await ground.site._pool.call(
+    second = await harness.site._pool.call(
         "submit",
-        description=submit_description(job, ground.site._setup) | too_large,
+        description=submit_description(job, harness.site._setup) | too_large,
         itemdata=itemdata(job),
     )
     waits = [f"{second}.{number}" for number in range(3)]
 
     async def until_left(processes: set[str]) -> None:
         async def is_so() -> bool:
-            return await ground.processes(job) == processes
+            return await harness.processes(job) == processes
 
-        await ground.until(is_so)
+        await harness.until(is_so)
 
     await until_left(set(waits))
     states = [S.COMPLETE, S.COMPLETE, S.ERROR]
     # Of the last nobody knows who ran it.
-    ground.supply.held = {0: f"{first}.0", 1: f"{second}.1"}
-    assert await ground.site.poll({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
-    assert await ground.processes(job) == set(waits)
-    assert await ground.site.poll({job.id: states}) == {}
+    harness.supply.held = {0: f"{first}.0", 1: f"{second}.1"}
+    assert await harness.site.poll({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
+    assert await harness.processes(job) == set(waits)
+    assert await harness.site.poll({job.id: states}) == {}
     await until_left(set(waits[1:]))
 
 
-async def test_a_start_of_which_a_part_was_given_up_is_made_whole(ground: Ground) -> None:
-    job = await ground.start_own(HOLD_ON, num_containers=2)
+async def test_a_start_of_which_a_part_was_given_up_is_made_whole(harness: HTCondorHarness) -> None:
+    job = await harness.start_own(HOLD_ON, num_containers=2)
     (first,) = job.htcondor_details.cluster_id
     lost = f"ClusterId == {first} && ProcId == 1"
-    await ground.site._pool.call("act", action="Remove", constraint=lost, reason=GIVEN_UP)
-    first, second = (await ground.hand_over(job)).cluster_id
-    ground.supply.held = {0: f"{first}.0"}
-    await _until_left(ground, job, {f"{first}.0", f"{second}.1"})
-    assert (await ground.hand_over(job)).cluster_id == [first, second]
+    await harness.site._pool.call("act", action="Remove", constraint=lost, reason=GIVEN_UP)
+    first, second = (await harness.hand_over(job)).cluster_id
+    harness.supply.held = {0: f"{first}.0"}
+    await _until_left(harness, job, {f"{first}.0", f"{second}.1"})
+    assert (await harness.hand_over(job)).cluster_id == [first, second]
 
 
-async def _until_left(ground: Ground, job: JobRecord, processes: set[str]) -> None:
+async def _until_left(harness: HTCondorHarness, job: JobRecord, processes: set[str]) -> None:
     """Poll until these are all that is in the queue; nothing is to be told of it."""
 
     async def is_so() -> bool:
         states = [S.DOWNLOAD_SUBMITTED] * job.job_input.num_containers
-        assert await ground.site.poll({job.id: states}) == {}
-        return await ground.processes(job) == processes
+        assert await harness.site.poll({job.id: states}) == {}
+        return await harness.processes(job) == processes
 
-    await ground.until(is_so)
+    await harness.until(is_so)
 
 
-async def test_a_worker_that_fails_is_told_with_the_pools_reason(ground: Ground) -> None:
-    job = await ground.start("exit 3")
-    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+async def test_a_worker_that_fails_is_told_with_the_pools_reason(harness: HTCondorHarness) -> None:
+    job = await harness.start("exit 3")
+    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
     assert [step.state for step in report.steps] == [S.ERROR]
     assert "failed before it could say why" in (report.outcome.error or "")
     assert "OnExitHold" in (report.outcome.admin_error or "")
-    assert (await ground.site.runner_status(job, 0))["JobStatus"] == 5
+    assert (await harness.site.runner_status(job, 0))["JobStatus"] == 5
 
 
-async def test_a_script_that_was_changed_on_its_way_is_not_run(ground: Ground) -> None:
-    ground.supply.changed = b"\n"
-    job = await ground.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
-    (report,) = (await ground.until_told(job)).values()
+async def test_a_script_that_was_changed_on_its_way_is_not_run(harness: HTCondorHarness) -> None:
+    harness.supply.changed = b"\n"
+    job = await harness.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
+    (report,) = (await harness.until_told(job)).values()
     # All that a node hands back was there: it is the program's own end.
     assert "failed before it could say why" in (report.outcome.error or "")
-    (said,) = ground.pool.pool.glob(f"spool/*/*/*/cts-{job.id}-0.err")
+    (said,) = harness.pool.pool.glob(f"spool/*/*/*/cts-{job.id}-0.err")
     assert "not what the job was submitted with" in said.read_text().splitlines()[-1]
-    assert not (ground.pool.pool / "work" / f"ran-{job.id}").exists()
-    ground.supply.changed = b""
-    job = await ground.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
-    await ground.until_told(job)
-    assert (ground.pool.pool / "work" / f"ran-{job.id}").exists()
+    assert not (harness.pool.pool / "work" / f"ran-{job.id}").exists()
+    harness.supply.changed = b""
+    job = await harness.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
+    await harness.until_told(job)
+    assert (harness.pool.pool / "work" / f"ran-{job.id}").exists()
 
 
-async def test_what_waits_runs_the_worker_that_it_was_submitted_with(ground: Ground) -> None:
-    full = await ground.start(HOLD_ON, cpus=CPUS)
-    await ground.until_running(full)
-    waits = await ground.start_own("echo old > /tmp/$JOB_ID")
-    await ground.run_own("echo new > /tmp/$JOB_ID")  # as a server of another release
-    after = ground.job()
-    await ground.hand_over(after)
-    await ground.site.cancel(full.id)
+async def test_what_waits_runs_the_worker_that_it_was_submitted_with(
+    harness: HTCondorHarness,
+) -> None:
+    full = await harness.start(HOLD_ON, cpus=CPUS)
+    await harness.until_running(full)
+    waits = await harness.start_own("echo old > /tmp/$JOB_ID")
+    await harness.run_own("echo new > /tmp/$JOB_ID")  # as a server of another release
+    after = harness.job()
+    await harness.hand_over(after)
+    await harness.site.cancel(full.id)
     ran = {}
     for job in (waits, after):
-        await ground.until_told(job)
-        ran[job.id] = (ground.pool.pool / "work" / job.id).read_text()
+        await harness.until_told(job)
+        ran[job.id] = (harness.pool.pool / "work" / job.id).read_text()
     assert ran == {waits.id: "old\n", after.id: "new\n"}
 
 
-async def test_what_cannot_be_fetched_is_tried_again(ground: Ground, monkeypatch) -> None:
+async def test_what_cannot_be_fetched_is_tried_again(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
-    ground.settings["archive_url"] = f"{ground.nodes.url}/none.tgz"
-    job = await ground.start("true")
-    (report,) = (await ground.until_told(job)).values()
+    harness.settings["archive_url"] = f"{harness.nodes.url}/none.tgz"
+    job = await harness.start("true")
+    (report,) = (await harness.until_told(job)).values()
     assert "could not fetch" in (report.outcome.error or "")
-    assert (await ground.site.runner_status(job, 0))["NumHolds"] == tracker.RELEASES + 1
+    assert (await harness.site.runner_status(job, 0))["NumHolds"] == tracker.RELEASES + 1
 
 
-async def test_what_can_be_fetched_later_runs(ground: Ground, monkeypatch) -> None:
+async def test_what_can_be_fetched_later_runs(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
-    ground.settings["archive_url"] = f"{ground.nodes.url}/late.tgz"
-    job = await ground.start("true")
+    harness.settings["archive_url"] = f"{harness.nodes.url}/late.tgz"
+    job = await harness.start("true")
 
     async def is_held() -> bool:
-        return (await ground.site.runner_status(job, 0)).get("JobStatus") == 5
+        return (await harness.site.runner_status(job, 0)).get("JobStatus") == 5
 
-    await ground.until(is_held)
-    (ground.nodes.folder / "late.tgz").write_bytes(b"")
-    (report,) = (await ground.until_told(job)).values()
+    await harness.until(is_held)
+    (harness.nodes.folder / "late.tgz").write_bytes(b"")
+    (report,) = (await harness.until_told(job)).values()
     assert "without a word" in (report.outcome.error or "")
 
 
-async def test_a_container_that_was_removed(ground: Ground) -> None:
-    job = await ground.start(HOLD_ON)
-    await ground.until_running(job)
-    await ground.site._pool.call(
+async def test_a_container_that_was_removed(harness: HTCondorHarness) -> None:
+    job = await harness.start(HOLD_ON)
+    await harness.until_running(job)
+    await harness.site._pool.call(
         "act",
         action="Remove",
         constraint=f'CTSJobID == "{job.id}"',
         reason="enough",
     )
-    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
     assert "removed from the pool's queue" in (report.outcome.error or "")
     assert "enough" in (report.outcome.admin_error or "")
 
 
-async def test_a_container_that_nobody_knows(ground: Ground, monkeypatch) -> None:
+async def test_a_container_that_nobody_knows(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
-    (report,) = (await ground.until_told(ground.job(), S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_told(harness.job(), S.JOB_SUBMITTED)).values()
     assert "does not know this container" in (report.outcome.error or "")
 
 
-async def test_an_ad_that_somebody_has_edited(ground: Ground) -> None:
+async def test_an_ad_that_somebody_has_edited(harness: HTCondorHarness) -> None:
     # Of one that runs, the numbers would be written anew.
-    job = await ground.start(HOLD_ON, cpus=CPUS + 1)
-    schedd, ours = ground.pool.schedd(), any_job([job.id])
-    await ground.site._pool.call("act", action="Hold", constraint=ours, reason="looked at")
+    job = await harness.start(HOLD_ON, cpus=CPUS + 1)
+    schedd, ours = harness.pool.schedd(), any_job([job.id])
+    await harness.site._pool.call("act", action="Hold", constraint=ours, reason="looked at")
     for name, value in (("RemoteUserCpu", 'real("NaN")'), ("MemoryUsage", '"much"')):
-        ground.pool.insist(functools.partial(schedd.edit, ours, name, value))
-    ad = await ground.site.runner_status(job, 0)
+        harness.pool.insist(functools.partial(schedd.edit, ours, name, value))
+    ad = await harness.site.runner_status(job, 0)
     assert ad["MemoryUsage"] == "much"
     assert json.loads(json.dumps(ad, allow_nan=False)) == ad
-    (report,) = (await ground.until_told(job)).values()
+    (report,) = (await harness.until_told(job)).values()
     assert "an operator of the pool" in (report.outcome.error or "")
 
 
-async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None:
+async def test_a_pool_that_keeps_no_history(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
-    with ground.pool.schedd_with("HISTORY", ""):
-        job = await ground.start("exit 0")
-        (report,) = (await ground.until_told(job)).values()
+    with harness.pool.schedd_with("HISTORY", ""):
+        job = await harness.start("exit 0")
+        (report,) = (await harness.until_told(job)).values()
         assert "does not know this container" in (report.outcome.error or "")
-        assert await ground.site.measured(job, [0]) == {}
-        assert await ground.site.runner_status(job, 0) == {}
+        assert await harness.site.resource_usage(job, [0]) == {}
+        assert await harness.site.runner_status(job, 0) == {}
 
 
 @pytest.mark.parametrize(
@@ -289,68 +295,68 @@ async def test_a_pool_that_keeps_no_history(ground: Ground, monkeypatch) -> None
     ids=["cpus", "group", "disk"],
 )
 async def test_containers_that_no_node_can_take(
-    ground: Ground,
+    harness: HTCondorHarness,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str],
     asked: dict[str, str],
     words: tuple[str, str],
 ) -> None:
     owner, admin = words
-    ground.settings |= {"match_wait_min": 0.01, **settings}
+    harness.settings |= {"match_wait_min": 0.01, **settings}
     monkeypatch.setattr(site, "submit_description", lambda *job: submit_description(*job) | asked)
-    job = await ground.start("true", memory="50MiB", num_containers=20, files=20)
+    job = await harness.start("true", memory="50MiB", num_containers=20, files=20)
     acts = []
-    call = ground.site._pool.call
+    call = harness.site._pool.call
 
     async def counted(method: str, **arguments: Any) -> Any:
         acts.extend(["act"] * (method == "act"))
         return await call(method, **arguments)
 
-    monkeypatch.setattr(ground.site._pool, "call", counted)
-    told = await ground.until_told(job)
+    monkeypatch.setattr(harness.site._pool, "call", counted)
+    told = await harness.until_told(job)
     for report in told.values():
         assert owner in (report.outcome.error or "")
         assert admin in (report.outcome.admin_error or "")
     assert acts == ["act"]
 
     async def are_gone() -> bool:
-        return await ground.processes(job) == set()
+        return await harness.processes(job) == set()
 
-    await ground.until(are_gone)
+    await harness.until(are_gone)
 
 
-async def test_a_full_pool_is_no_reason_to_give_up(ground: Ground) -> None:
-    ground.settings["match_wait_min"] = 0.01
+async def test_a_full_pool_is_no_reason_to_give_up(harness: HTCondorHarness) -> None:
+    harness.settings["match_wait_min"] = 0.01
     more_than_half = CPUS // 2 + 1
-    job = await ground.start(HOLD_ON, cpus=more_than_half)
-    await ground.until_running(job)
-    waiting = await ground.start("true", cpus=more_than_half)
+    job = await harness.start(HOLD_ON, cpus=more_than_half)
+    await harness.until_running(job)
+    waiting = await harness.start("true", cpus=more_than_half)
     await asyncio.sleep(1.5)
     for _ in range(3):
-        assert not (await ground.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
-    assert await ground.site._pool.call(
+        assert not (await harness.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
+    assert await harness.site._pool.call(
         "never_matching", clusters=waiting.htcondor_details.cluster_id
     ) == {"misfits": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB, "Disk": ANY}
 
 
-async def test_cancel_waits_for_the_containers(ground: Ground) -> None:
-    job = await ground.start(f"echo > /tmp/$JOB_ID; {HOLD_ON}")
+async def test_cancel_waits_for_the_containers(harness: HTCondorHarness) -> None:
+    job = await harness.start(f"echo > /tmp/$JOB_ID; {HOLD_ON}")
 
     async def has_begun() -> bool:
-        return (ground.pool.pool / "work" / job.id).exists()
+        return (harness.pool.pool / "work" / job.id).exists()
 
     async def is_canceled() -> bool:
-        return await ground.site.cancel(job.id)
+        return await harness.site.cancel(job.id)
 
-    await ground.until(has_begun)
+    await harness.until(has_begun)
     assert _runs(job.id)
-    assert not await ground.site.cancel(job.id)
-    assert not await ground.site.poll({job.id: [S.JOB_SUBMITTED]})
-    await ground.until(is_canceled)
+    assert not await harness.site.cancel(job.id)
+    assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+    await harness.until(is_canceled)
     assert not _runs(job.id)
-    (report,) = (await ground.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
     assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]
-    assert await ground.site.cancel(ground.job().id)
+    assert await harness.site.cancel(harness.job().id)
 
 
 def _runs(job_id: str) -> bool:
@@ -361,14 +367,14 @@ def _runs(job_id: str) -> bool:
     return False
 
 
-async def test_a_schedd_that_says_nothing_holds_up_nobody(ground: Ground) -> None:
-    job = await ground.start(HOLD_ON)
-    await ground.site.close()
-    ground.site = ground.make_site(timeout_s=3)
-    schedd = ground.pool.daemon("condor_schedd")
+async def test_a_schedd_that_says_nothing_holds_up_nobody(harness: HTCondorHarness) -> None:
+    job = await harness.start(HOLD_ON)
+    await harness.site.close()
+    harness.site = harness.make_site(timeout_s=3)
+    schedd = harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
-        poll = asyncio.create_task(ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))
+        poll = asyncio.create_task(harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))
         turns = 0
         while not poll.done():
             await asyncio.sleep(0.02)
@@ -376,132 +382,136 @@ async def test_a_schedd_that_says_nothing_holds_up_nobody(ground: Ground) -> Non
         with pytest.raises(UnavailableError, match="not answered"):
             await poll
         assert turns > 5  # the loop went on meanwhile
-        assert not (await ground.site.describe()).available
+        assert not (await harness.site.describe()).available
     finally:
         os.kill(schedd, signal.SIGCONT)
 
     async def is_back() -> bool:
         try:
-            return await ground.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}) == {}
+            return await harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}) == {}
         except UnavailableError:
             return False
 
-    await ground.until(is_back)
+    await harness.until(is_back)
 
 
-async def test_a_pool_at_work_for_somebody_takes_jobs_of_others(ground: Ground) -> None:
-    assert (await ground.site.describe()).available
-    schedd = ground.pool.daemon("condor_schedd")
+async def test_a_pool_at_work_for_somebody_takes_jobs_of_others(harness: HTCondorHarness) -> None:
+    assert (await harness.site.describe()).available
+    schedd = harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
         # As when it is handed a large job: its answer takes longer than anybody here would wait.
-        work = asyncio.create_task(ground.site.poll({ground.job().id: [S.DOWNLOAD_SUBMITTED]}))
-        await ground.until(lambda: _is_at_work(ground))
+        work = asyncio.create_task(harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}))
+        await harness.until(lambda: _is_at_work(harness))
         async with asyncio.timeout(2):
-            assert (await ground.site.describe()).available
+            assert (await harness.site.describe()).available
         assert not work.done()
     finally:
         os.kill(schedd, signal.SIGCONT)
     assert await work == {}
 
 
-async def _is_at_work(ground: Ground) -> bool:
-    return ground.site._pool.is_at_work
+async def _is_at_work(harness: HTCondorHarness) -> bool:
+    return harness.site._pool.is_at_work
 
 
-async def test_the_queue_outlives_its_schedd(ground: Ground) -> None:
-    job = await ground.start(HOLD_ON)
-    await ground.until_running(job)
-    os.kill(ground.pool.daemon("condor_schedd"), signal.SIGKILL)
+async def test_the_queue_outlives_its_schedd(harness: HTCondorHarness) -> None:
+    job = await harness.start(HOLD_ON)
+    await harness.until_running(job)
+    os.kill(harness.pool.daemon("condor_schedd"), signal.SIGKILL)
 
     async def is_known_again() -> bool:
         try:
-            return not await ground.site.poll({job.id: [S.JOB_SUBMITTED]}) and bool(
-                await ground.site.runner_status(job, 0)
+            return not await harness.site.poll({job.id: [S.JOB_SUBMITTED]}) and bool(
+                await harness.site.runner_status(job, 0)
             )
         except UnavailableError:
             return False
 
-    await ground.until(is_known_again)
-    assert await ground.hand_over(job) == job.htcondor_details
+    await harness.until(is_known_again)
+    assert await harness.hand_over(job) == job.htcondor_details
 
 
-async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(ground: Ground) -> None:
-    job = await ground.start(HOLD_ON)
+async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(
+    harness: HTCondorHarness,
+) -> None:
+    job = await harness.start(HOLD_ON)
 
     async def is_back() -> bool:
-        return ground.pool._is_ready()
+        return harness.pool._is_ready()
 
-    master = ground.pool.daemon("condor_master")
+    master = harness.pool.daemon("condor_master")
     os.kill(master, signal.SIGSTOP)
-    os.kill(ground.pool.daemon("condor_collector"), signal.SIGKILL)
+    os.kill(harness.pool.daemon("condor_collector"), signal.SIGKILL)
     try:
         with pytest.raises(UnavailableError):
-            await ground.site._pool.call("never_matching", clusters=[])
-        assert await ground.processes(job) == {f"{job.htcondor_details.cluster_id[0]}.0"}
+            await harness.site._pool.call("never_matching", clusters=[])
+        assert await harness.processes(job) == {f"{job.htcondor_details.cluster_id[0]}.0"}
     finally:
         os.kill(master, signal.SIGCONT)
         # Who comes next knows no schedd yet.
-        await ground.until(is_back)
+        await harness.until(is_back)
 
 
-async def test_a_user_has_a_share_and_a_limit(ground: Ground) -> None:
+async def test_a_user_has_a_share_and_a_limit(harness: HTCondorHarness) -> None:
     # The pool's configuration has one_at_a_time_LIMIT = 1, and room for many more.
     user = "one_at_a_time"
     script = "echo begins >> /tmp/$JOB_ID; sleep 0.3; echo ends >> /tmp/$JOB_ID"
-    job = await ground.start(script, user=user, num_containers=3)
-    await ground.until_told(job)
-    told = (ground.pool.pool / "work" / job.id).read_text().split()
+    job = await harness.start(script, user=user, num_containers=3)
+    await harness.until_told(job)
+    told = (harness.pool.pool / "work" / job.id).read_text().split()
     assert told == ["begins", "ends"] * 3
     # The negotiator counts for the user of CTS, and not for the jobs' owner, who is the same for all.
     async with asyncio.timeout(PATIENCE):
-        while f"{user}@{DOMAIN}" not in ground.pool.usage():
+        while f"{user}@{DOMAIN}" not in harness.pool.usage():
             await asyncio.sleep(0.2)
 
 
 async def test_a_pool_password_is_told_to_be_none_to_submit_with(
-    ground: Ground, monkeypatch
+    harness: HTCondorHarness, monkeypatch
 ) -> None:
-    await ground.site.close()
-    monkeypatch.setenv("CONDOR_CONFIG", str(ground.pool.client_config("PASSWORD")))
-    ground.site = ground.make_site()
-    await ground.site.open(lambda _: None)
+    await harness.site.close()
+    monkeypatch.setenv("CONDOR_CONFIG", str(harness.pool.client_config("PASSWORD")))
+    harness.site = harness.make_site()
+    await harness.site.open(lambda _: None)
     with pytest.raises(IllegalParameterError, match=r"condor@password.*IDTOKENS"):
-        await ground.hand_over(ground.job())
-    assert await ground.site.poll({ground.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
+        await harness.hand_over(harness.job())
+    assert await harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
 
 
-async def test_a_schedd_that_is_back_is_known_at_the_first_question(ground: Ground) -> None:
-    other = ground.make_site()
+async def test_a_schedd_that_is_back_is_known_at_the_first_question(
+    harness: HTCondorHarness,
+) -> None:
+    other = harness.make_site()
     await other._pool.call("ping")
-    os.kill(ground.pool.daemon("condor_schedd"), signal.SIGKILL)
+    os.kill(harness.pool.daemon("condor_schedd"), signal.SIGKILL)
 
     async def is_back() -> bool:
         with contextlib.suppress(UnavailableError):
-            await ground.site._pool.call("ping")
+            await harness.site._pool.call("ping")
             return True
         return False
 
-    await ground.until(is_back)
+    await harness.until(is_back)
     await other._pool.call("ping")
     await other.close()
 
 
-async def test_what_the_site_refuses(ground: Ground) -> None:
-    job = ground.job()
+async def test_what_the_site_refuses(harness: HTCondorHarness) -> None:
+    job = harness.job()
     image = make_image(name="docker.io/fake/image").for_job()
-    assert await ground.site.preflight(User("ana"), job.job_input, image) == []
+    assert await harness.site.preflight(User("ana"), job.job_input, image) == []
     for user, refused in ((User("ana.b"), image), (User("ana"), make_image().for_job())):
         with pytest.raises(UnsupportedError):
-            await ground.site.preflight(user, job.job_input, refused)
-    described = await ground.site.describe()
+            await harness.site.preflight(user, job.job_input, refused)
+    described = await harness.site.describe()
     assert (described.cpus_per_node, described.memory_per_node_gb) == (168, 990)
     assert described.available
 
 
 @pytest.mark.parametrize("days", [-1, 1])
 async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_another(
-    ground: Ground, monkeypatch, days: int
+    harness: HTCondorHarness, monkeypatch, days: int
 ) -> None:
     def by_our_clock() -> datetime:
         return datetime.now(UTC) + timedelta(days=days)
@@ -510,8 +520,8 @@ async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_anot
         monkeypatch.setattr(module, "utc_now", by_our_clock)
     # Long enough ago to be looked for.
     created = by_our_clock() - 2 * site.FIRST_TRY
-    job = await ground.start("exit 0", time=created)
-    (report,) = (await ground.until_told(job)).values()
+    job = await harness.start("exit 0", time=created)
+    (report,) = (await harness.until_told(job)).values()
     assert "without a word" in (report.outcome.error or "")
-    assert await ground.hand_over(job) == job.htcondor_details
-    assert (await ground.site.measured(job, {0})).keys() == {0}
+    assert await harness.hand_over(job) == job.htcondor_details
+    assert (await harness.site.resource_usage(job, {0})).keys() == {0}

@@ -9,31 +9,31 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.harness.sites import local_ground
+from tests.harness.sites import local_harness
 
 JOBS, CONTAINERS, CPUS = 3, 4, 2
 SCRIPT = 'echo "+ $CPUS $CTS_CONTAINER" >> "$LINES"; sleep 0.05; echo "- $CPUS $CTS_CONTAINER" >> "$LINES"'
 
 
 async def main(folder: Path, name: str) -> None:
-    ground = local_ground(folder, cpus=CPUS)
-    await ground.site.open(ground.on_change)
+    harness = local_harness(folder, cpus=CPUS)
+    await harness.site.open(harness.on_change)
     for number in range(JOBS):
         cpus = 1 + number % 2
         environment = {"LINES": str(folder / "lines"), "CPUS": str(cpus)}
-        job = ground.job(
+        job = harness.job(
             SCRIPT,
             id=f"{name}-{number}",
             num_containers=CONTAINERS,
             cpus=cpus,
             params={"environment": environment},
         )
-        await ground.hand_over(job)
-        await ground.poll()
+        await harness.hand_over(job)
+        await harness.poll()
     while any((folder / "local" / "queue").iterdir()):
-        await ground.poll()
+        await harness.poll()
         await asyncio.sleep(0.01)
-    await ground.site.close()
+    await harness.site.close()
 
 
 if __name__ == "__main__":

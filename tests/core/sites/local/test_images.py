@@ -25,7 +25,7 @@ from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.runtimes.docker_cli import name_of
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES
 from tests.harness.factories import make_image
-from tests.harness.sites import Ground, local_ground, opened
+from tests.harness.sites import SiteHarness, local_harness, opened
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry
 
@@ -36,8 +36,8 @@ IMAGE = make_image(name="docker.io/a/b").for_job()
 
 
 @pytest.fixture
-async def ground(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIterator[Ground]:
-    ground = local_ground(
+async def harness(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIterator[SiteHarness]:
+    harness = local_harness(
         tmp_path,
         plain_http=[registry.host],
         runtime="podman",
@@ -45,8 +45,8 @@ async def ground(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIte
         runtime_arguments=podman.arguments,
         network="none",
     )
-    async with opened(ground):
-        yield ground
+    async with opened(harness):
+        yield harness
 
 
 @pytest.fixture(scope="session")
@@ -58,52 +58,52 @@ def image(registry: Registry) -> JobImage:
     return image.for_job()
 
 
-def _job(ground: Ground, image: JobImage, *words: str, **submission: Any) -> JobRecord:
+def _job(harness: SiteHarness, image: JobImage, *words: str, **submission: Any) -> JobRecord:
     files = {"type": "input_files", "input_files_format": "comma_separated_list"}
-    job = ground.job("true", params={"args": ["/output_files", files, *words]}, **submission)
+    job = harness.job("true", params={"args": ["/output_files", files, *words]}, **submission)
     return job.model_copy(update={"image": image})
 
 
 @pytest.mark.slow
-async def test_job_of_an_image(ground: Ground, image: JobImage, podman: Engine) -> None:
-    job = _job(ground, image)
-    assert await ground.site.preflight(ANA, job.job_input, image) == []
-    assert any("podman 4" in note for note in (await ground.site.describe()).notes)
-    await ground.hand_over(job)
-    (report,) = (await ground.until(job)).values()
+async def test_job_of_an_image(harness: SiteHarness, image: JobImage, podman: Engine) -> None:
+    job = _job(harness, image)
+    assert await harness.site.preflight(ANA, job.job_input, image) == []
+    assert any("podman 4" in note for note in (await harness.site.describe()).notes)
+    await harness.hand_over(job)
+    (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.COMPLETE, report.outcome
-    assert ground.objects.read("data/out/copy") == b"data/in/0.txt"
-    assert await ground.log(job) == (b"done\n", True)
+    assert harness.objects.read("data/out/copy") == b"data/in/0.txt"
+    assert await harness.log(job) == (b"done\n", True)
     assert name_of(f"{job.id}/0") not in podman.containers()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "by-the-next-server"])
 async def test_container_of_a_killed_worker_is_removed(
-    ground: Ground, image: JobImage, podman: Engine, tmp_path: Path, *, is_seen: bool
+    harness: SiteHarness, image: JobImage, podman: Engine, tmp_path: Path, *, is_seen: bool
 ) -> None:
-    job = _job(ground, image, "wait")
-    await ground.hand_over(job)
+    job = _job(harness, image, "wait")
+    await harness.hand_over(job)
     async with asyncio.timeout(60):
-        while await ground.log(job) != (b"done\n", False):
-            await ground.poll()
+        while await harness.log(job) != (b"done\n", False):
+            await harness.poll()
             await asyncio.sleep(0.05)
     folder = ContainerFolder(str(tmp_path / "local" / "jobs" / job.id / "0"))
     if not is_seen:
-        await ground.site.close()
+        await harness.site.close()
     os.kill(folder.read_claim()["pid"], signal.SIGKILL)
     if not is_seen:
         assert name_of(f"{job.id}/0") in podman.containers()
-        ground.site = ground.make_site()
-        await ground.site.open(ground.on_change)
-    (report,) = (await ground.until(job)).values()
+        harness.site = harness.make_site()
+        await harness.site.open(harness.on_change)
+    (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None
     assert "worker of this container ended" in report.outcome.error
     # It was lost at a look, at which what it left was removed, too.
     async with asyncio.timeout(60):
         while name_of(f"{job.id}/0") in podman.containers():
-            await ground.poll()
+            await harness.poll()
             await asyncio.sleep(0.05)
 
 
@@ -114,53 +114,55 @@ async def test_refused_with_the_reasons(tmp_path: Path, monkeypatch: pytest.Monk
     broken.write_text("#!/bin/sh\necho no daemon here >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = ground.job("true")
+    harness = local_harness(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = harness.job("true")
     with pytest.raises(UnsupportedError) as refusal:
-        await ground.site.preflight(ANA, job.job_input, IMAGE)
+        await harness.site.preflight(ANA, job.job_input, IMAGE)
     assert "docker: it gives no answer: no daemon here" in str(refusal.value)
     assert "podman: it is not installed" in str(refusal.value)
     assert "programs registered as host/<name> need none" in str(refusal.value)
-    survey = await ground.site.images.survey()
+    survey = await harness.site.images.survey()
     assert [line.split()[0] for line in survey[:3]] == list(IMAGE_RUNTIMES)
     # A job that was taken while one worked waits for that to come back.
     with pytest.raises(ResourceUnavailableError, match="now: no container runtime works here"):
-        await ground.hand_over(job.model_copy(update={"image": IMAGE}))
-    await ground.site.close()
+        await harness.hand_over(job.model_copy(update={"image": IMAGE}))
+    await harness.site.close()
 
 
 async def test_no_runtime_by_choice(tmp_path: Path) -> None:
-    ground = local_ground(tmp_path, runtime="none")
-    await ground.site.open(ground.on_change)
+    harness = local_harness(tmp_path, runtime="none")
+    await harness.site.open(harness.on_change)
     with pytest.raises(UnsupportedError, match="runtime is none"):
-        await ground.site.preflight(ANA, ground.job("true").job_input, IMAGE)
-    assert (await ground.site.describe()).available
-    await ground.site.close()
+        await harness.site.preflight(ANA, harness.job("true").job_input, IMAGE)
+    assert (await harness.site.describe()).available
+    await harness.site.close()
 
 
 async def test_programs_are_refused_where_several_people_come_in(tmp_path: Path) -> None:
-    ground = local_ground(
+    harness = local_harness(
         tmp_path, takes_programs=False, runtime="docker", runtime_command=["/nowhere/docker"]
     )
-    await ground.site.open(ground.on_change)
-    job = ground.job("true")
+    await harness.site.open(harness.on_change)
+    job = harness.job("true")
     with pytest.raises(UnsupportedError, match="images of registries alone"):
-        await ground.site.preflight(ANA, job.job_input, job.image)
+        await harness.site.preflight(ANA, job.job_input, job.image)
     # Without its runtime nothing can run at all.
-    description = await ground.site.describe()
+    description = await harness.site.describe()
     assert not description.available
     assert "there is no program /nowhere/docker" in (description.unavailable_reason or "")
-    await ground.site.close()
+    await harness.site.close()
 
 
 async def test_mount_points_one_within_the_other(tmp_path: Path) -> None:
-    ground = local_ground(tmp_path, runtime="none")
-    job = ground.job("true", params={"input_mount_point": "/data", "output_mount_point": "/data/o"})
+    harness = local_harness(tmp_path, runtime="none")
+    job = harness.job(
+        "true", params={"input_mount_point": "/data", "output_mount_point": "/data/o"}
+    )
     # A program is told folders of the machine instead.
-    await ground.site.preflight(ANA, job.job_input, job.image)
+    await harness.site.preflight(ANA, job.job_input, job.image)
     with pytest.raises(IllegalParameterError, match="/data/o lies within /data"):
-        await ground.site.preflight(ANA, job.job_input, IMAGE)
+        await harness.site.preflight(ANA, job.job_input, IMAGE)
 
 
 @pytest.mark.slow
@@ -169,11 +171,11 @@ async def test_trying_apptainer_out_leaves_the_servers_other_children_alone(
 ) -> None:
     # A Jupyter server's kernels, for example.
     with subprocess.Popen(["sleep", "600"]) as kernel:
-        ground = local_ground(tmp_path, runtime="apptainer", runtime_command=apptainer.command)
-        await ground.site.open(ground.on_change)
-        job = ground.job("true")
-        (note,) = await ground.site.preflight(ANA, job.job_input, IMAGE)
+        harness = local_harness(tmp_path, runtime="apptainer", runtime_command=apptainer.command)
+        await harness.site.open(harness.on_change)
+        job = harness.job("true")
+        (note,) = await harness.site.preflight(ANA, job.job_input, IMAGE)
         assert note.startswith("Apptainer runs an image as the user who runs the server")
-        await ground.site.close()
+        await harness.site.close()
         assert kernel.poll() is None
         kernel.kill()

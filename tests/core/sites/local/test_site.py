@@ -27,7 +27,7 @@ from cts_core.worker.container_folder import CLAIM, ContainerFolder
 from cts_core.worker.files import remove_tree
 from tests.core.worker.conftest import eventually, is_alive
 from tests.harness.factories import make_image
-from tests.harness.sites import Ground, local_ground, local_site, opened
+from tests.harness.sites import SiteHarness, local_harness, make_local_site, opened
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +39,10 @@ linux_only = pytest.mark.skipif(
 
 
 @pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = local_ground(tmp_path)
-    async with opened(ground):
-        yield ground
+async def harness(tmp_path: Path) -> AsyncIterator[SiteHarness]:
+    harness = local_harness(tmp_path)
+    async with opened(harness):
+        yield harness
 
 
 def _container(tmp_path: Path, job_id: str, number: int = 0) -> ContainerFolder:
@@ -56,65 +56,65 @@ def _worker(tmp_path: Path, job_id: str, number: int = 0) -> int:
 
 
 async def test_killed_worker_is_told_at_once_and_its_container_never_runs_again(
-    ground: Ground, tmp_path: Path
+    harness: SiteHarness, tmp_path: Path
 ) -> None:
-    job = await ground.start(
+    job = await harness.start(
         f'echo x >> "$RAN"; {WAIT}',
         params={"environment": {"GATE": str(tmp_path / "gate"), "RAN": str(tmp_path / "ran")}},
     )
-    await ground.until(job, S.JOB_SUBMITTED)
-    ground.changed.clear()
+    await harness.until(job, S.JOB_SUBMITTED)
+    harness.changed.clear()
     os.kill(_worker(tmp_path, job.id), signal.SIGKILL)
     async with asyncio.timeout(30):
-        await ground.changed.wait()
-    (report,) = (await ground.until(job)).values()
+        await harness.changed.wait()
+    (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None
     assert "worker of this container ended before" in report.outcome.error
     assert "never runs a container twice" in report.outcome.error
-    await ground.hand_over(job)
+    await harness.hand_over(job)
     for _ in range(3):
-        await ground.poll()
+        await harness.poll()
     assert (tmp_path / "ran").read_text() == "x\n"
-    assert await ground.site.cancel(job.id)
+    assert await harness.site.cancel(job.id)
 
 
 async def test_restarted_machine_is_told_from_a_killed_worker(
-    ground: Ground, tmp_path: Path
+    harness: SiteHarness, tmp_path: Path
 ) -> None:
-    job = await ground.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
-    await ground.until(job, S.JOB_SUBMITTED)
+    job = await harness.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
+    await harness.until(job, S.JOB_SUBMITTED)
     claim = Path(_container(tmp_path, job.id).file(CLAIM))
     claim.write_text(json.dumps({**json.loads(claim.read_text()), "boot_id": "the boot before"}))
     os.kill(_worker(tmp_path, job.id), signal.SIGKILL)
-    (report,) = (await ground.until(job)).values()
+    (report,) = (await harness.until(job)).values()
     assert report.outcome.error is not None
     assert report.outcome.error.startswith("The machine was restarted")
 
 
 @linux_only
-async def test_lost_container_leaves_nothing_behind(ground: Ground, tmp_path: Path) -> None:
-    job = await ground.start(
+async def test_lost_container_leaves_nothing_behind(harness: SiteHarness, tmp_path: Path) -> None:
+    job = await harness.start(
         'setsid sleep 60 & echo $! > "$PIDS.new"; mv "$PIDS.new" "$PIDS"; wait',
         params={"environment": {"PIDS": str(tmp_path / "pids")}},
     )
     async with asyncio.timeout(60):
         while not (tmp_path / "pids").exists():
-            await ground.poll()
+            await harness.poll()
             await asyncio.sleep(0.02)
     os.kill(_worker(tmp_path, job.id), signal.SIGKILL)
-    await ground.until(job)
+    await harness.until(job)
     pid = int((tmp_path / "pids").read_text())
     await asyncio.to_thread(eventually, lambda: not is_alive(pid))
     container = _container(tmp_path, job.id)
     assert not any(Path(container.file(name)).exists() for name in ("in", "out", "tmp"))
 
 
-async def test_job_whose_folder_is_gone_is_an_error(ground: Ground, tmp_path: Path) -> None:
-    job = await ground.start("true", num_containers=2)
-    await ground.until(job)
+async def test_job_whose_folder_is_gone_is_an_error(harness: SiteHarness, tmp_path: Path) -> None:
+    job = await harness.start("true", num_containers=2)
+    await harness.until(job)
     remove_tree(str(tmp_path / "local" / "jobs" / job.id))
-    answer = await ground.site.poll({job.id: [S.JOB_SUBMITTED, S.COMPLETE]})
+    answer = await harness.site.poll({job.id: [S.JOB_SUBMITTED, S.COMPLETE]})
     (report,) = answer[job.id]
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None
@@ -124,53 +124,53 @@ async def test_job_whose_folder_is_gone_is_an_error(ground: Ground, tmp_path: Pa
 async def test_worker_that_dies_before_its_claim_is_replaced(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(launcher, "BACKOFF_SECONDS", 0.05)
     monkeypatch.setenv("CTS_FAILPOINTS", "claim:before=kill")
-    ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = await ground.start("true")
-    await ground.poll()
+    harness = local_harness(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = await harness.start("true")
+    await harness.poll()
     async with asyncio.timeout(30):
-        await ground.changed.wait()
-    await ground.site.close()
+        await harness.changed.wait()
+    await harness.site.close()
     monkeypatch.delenv("CTS_FAILPOINTS")
-    ground.site = ground.make_site()
-    await ground.site.open(ground.on_change)
-    await ground.until(job)
-    assert ground.states[job.id] == [S.COMPLETE]
-    await ground.site.close()
+    harness.site = harness.make_site()
+    await harness.site.open(harness.on_change)
+    await harness.until(job)
+    assert harness.states[job.id] == [S.COMPLETE]
+    await harness.site.close()
 
 
 async def test_worker_that_never_claims_is_given_up(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(launcher, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(launcher, "TRIES", 3)
     monkeypatch.setenv("CTS_FAILPOINTS", "claim:before=kill")
-    ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = await ground.start("true")
-    (report,) = (await ground.until(job)).values()
+    harness = local_harness(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = await harness.start("true")
+    (report,) = (await harness.until(job)).values()
     assert [step.state for step in report.steps] == [S.ERROR]
     assert report.outcome.error == "CTS could not start its worker for this container."
     assert report.outcome.admin_error is not None
     assert report.outcome.admin_error.startswith("3 workers ended without a claim")
-    await ground.site.close()
+    await harness.site.close()
 
 
-async def test_killed_fork_server_is_replaced(ground: Ground) -> None:
-    first = await ground.start("true")
-    await ground.until(first)
-    process = ground.site._spawner._server._process  # type: ignore[attr-defined]
+async def test_killed_fork_server_is_replaced(harness: SiteHarness) -> None:
+    first = await harness.start("true")
+    await harness.until(first)
+    process = harness.site._spawner._server._process  # type: ignore[attr-defined]
     process.kill()
-    second = await ground.start("true")
-    await ground.until(second)
-    assert ground.states[second.id] == [S.COMPLETE]
+    second = await harness.start("true")
+    await harness.until(second)
+    assert harness.states[second.id] == [S.COMPLETE]
 
 
 async def test_closing_ends_the_fork_server_and_no_worker(tmp_path: Path) -> None:
-    ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = await ground.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
-    await ground.until(job, S.JOB_SUBMITTED)
-    process = ground.site._spawner._server._process  # type: ignore[attr-defined]
-    await ground.site.close()
+    harness = local_harness(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = await harness.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
+    await harness.until(job, S.JOB_SUBMITTED)
+    process = harness.site._spawner._server._process  # type: ignore[attr-defined]
+    await harness.site.close()
     assert process.returncode == 0
     assert not _container(tmp_path, job.id).is_lost()
     (tmp_path / "gate").touch()
@@ -181,36 +181,36 @@ async def test_no_secret_of_the_server_reaches_worker_or_program(
     tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_TOKEN", "s3cret")
-    ground = local_ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = await ground.start(
+    harness = local_harness(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = await harness.start(
         f'env > "$OUT"; {WAIT}',
         params={"environment": {"OUT": str(tmp_path / "env"), "GATE": str(tmp_path / "gate")}},
     )
-    await ground.until(job, S.JOB_SUBMITTED)
+    await harness.until(job, S.JOB_SUBMITTED)
     if sys.platform.startswith("linux"):
         environ = Path(f"/proc/{_worker(tmp_path, job.id)}/environ").read_bytes()
         assert b"s3cret" not in environ
     (tmp_path / "gate").touch()
-    await ground.until(job)
+    await harness.until(job)
     assert "s3cret" not in (tmp_path / "env").read_text()
-    await ground.site.close()
+    await harness.site.close()
 
 
-async def test_next_container_starts_without_a_poll(ground: Ground, tmp_path: Path) -> None:
-    job = await ground.start("true", num_containers=6)
-    await ground.poll()
+async def test_next_container_starts_without_a_poll(harness: SiteHarness, tmp_path: Path) -> None:
+    job = await harness.start("true", num_containers=6)
+    await harness.poll()
     containers = [_container(tmp_path, job.id, number) for number in range(6)]
     await asyncio.to_thread(eventually, lambda: all(c.is_ended() for c in containers))
-    await ground.until(job)
-    assert ground.states[job.id] == [S.COMPLETE] * 6
+    await harness.until(job)
+    assert harness.states[job.id] == [S.COMPLETE] * 6
 
 
 async def test_requested_cpus_bound_how_many_run(tmp_path: Path) -> None:
-    ground = local_ground(tmp_path, cpus=3)
-    await ground.site.open(ground.on_change)
+    harness = local_harness(tmp_path, cpus=3)
+    await harness.site.open(harness.on_change)
     lines = tmp_path / "lines"
-    job = await ground.start(
+    job = await harness.start(
         # The first wait until three have run at once, so that a busy machine changes nothing.
         'echo + >> "$LINES"; while [ "$(grep -c + "$LINES")" -lt 3 ]; do sleep 0.02; done; '
         'sleep 0.1; echo - >> "$LINES"',
@@ -218,33 +218,33 @@ async def test_requested_cpus_bound_how_many_run(tmp_path: Path) -> None:
         num_containers=8,
         cpus=1,
     )
-    await ground.until(job)
+    await harness.until(job)
     most = now = 0
     for line in lines.read_text().split():
         now += 1 if line == "+" else -1
         most = max(most, now)
     assert most == 3
-    await ground.site.close()
+    await harness.site.close()
 
 
 async def test_home_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "local").touch()
-    site = local_site(tmp_path)
+    site = make_local_site(tmp_path)
     with pytest.raises(ConfigError, match="cannot be used"):
         await site.open(lambda _: None)
     await site.close()
 
 
-async def test_folder_that_cannot_be_written(ground: Ground, tmp_path: Path) -> None:
-    job = ground.job("true")
+async def test_folder_that_cannot_be_written(harness: SiteHarness, tmp_path: Path) -> None:
+    job = harness.job("true")
     (tmp_path / "local" / "jobs" / job.id).touch()
     with pytest.raises(ResourceUnavailableError, match="cannot be written"):
-        await ground.hand_over(job)
+        await harness.hand_over(job)
 
 
-async def test_preflight_refuses(ground: Ground) -> None:
-    job = ground.job("true")
-    preflight = ground.site.preflight
+async def test_preflight_refuses(harness: SiteHarness) -> None:
+    job = harness.job("true")
+    preflight = harness.site.preflight
     with pytest.raises(UnsupportedError, match="host/<name>"):
         await preflight(ANA, job.job_input, make_image(name="docker.io/a/b").for_job())
     changed = job.image.model_copy(update={"digest": "sha256:" + "0" * 64})
@@ -259,16 +259,16 @@ async def test_preflight_refuses(ground: Ground) -> None:
         await preflight(ANA, same, job.image)
 
 
-async def test_says_that_it_isolates_nothing(ground: Ground) -> None:
-    job = ground.job("true")
-    warnings = await ground.site.preflight(ANA, job.job_input, job.image)
+async def test_says_that_it_isolates_nothing(harness: SiteHarness) -> None:
+    job = harness.job("true")
+    warnings = await harness.site.preflight(ANA, job.job_input, job.image)
     assert "isolates nothing" in warnings[0]
-    assert "isolates nothing" in (await ground.site.describe()).notes[0]
+    assert "isolates nothing" in (await harness.site.describe()).notes[0]
 
 
-async def test_says_what_is_not_enforced_elsewhere(ground: Ground, monkeypatch) -> None:
+async def test_says_what_is_not_enforced_elsewhere(harness: SiteHarness, monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert "own group only" in (await ground.site.describe()).notes[1]
+    assert "own group only" in (await harness.site.describe()).notes[1]
 
 
 def test_attempts_are_forgotten(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_attempts_are_forgotten(tmp_path: Path) -> None:
     spawner.close()
 
 
-async def test_what_was_not_stored_is_a_warning(ground: Ground) -> None:
-    job = await ground.start("echo x > made; ln -s made link")
-    (report,) = (await ground.until(job)).values()
+async def test_what_was_not_stored_is_a_warning(harness: SiteHarness) -> None:
+    job = await harness.start("echo x > made; ln -s made link")
+    (report,) = (await harness.until(job)).values()
     assert report.outcome.warnings == ["Not stored, for they are links or no regular files: link"]

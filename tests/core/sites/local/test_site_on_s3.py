@@ -10,27 +10,27 @@ import pytest
 
 from cts_core.states import JobState
 from cts_core.worker.s3.credentials import S3Keys
-from tests.harness.sites import Ground, local_ground, local_site, opened
+from tests.harness.sites import SiteHarness, local_harness, make_local_site, opened
 from tests.services.server import free_port
 
 S = JobState
 SECRET = "a-secret-for-workers-alone"
 
 
-def _ground(folder: Path, *, secret: str = SECRET) -> Ground:
+def _ground(folder: Path, *, secret: str = SECRET) -> SiteHarness:
     keys = S3Keys(f"http://127.0.0.1:{free_port()}", "us-east-1", "key", secret)
-    ground = local_ground(folder)
-    ground.make_site = lambda: local_site(folder, keys=keys)
-    ground.site = ground.make_site()
-    return ground
+    harness = local_harness(folder)
+    harness.make_site = lambda: make_local_site(folder, keys=keys)
+    harness.site = harness.make_site()
+    return harness
 
 
 @pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+async def harness(tmp_path: Path) -> AsyncIterator[SiteHarness]:
     """A site whose S3 server is not there."""
-    ground = _ground(tmp_path)
-    async with opened(ground):
-        yield ground
+    harness = _ground(tmp_path)
+    async with opened(harness):
+        yield harness
 
 
 def _processes_of(home: Path) -> list[Path]:
@@ -48,12 +48,12 @@ def _processes_of(home: Path) -> list[Path]:
 
 
 async def test_keys_are_in_no_file_no_argument_and_no_environment(
-    ground: Ground, tmp_path: Path
+    harness: SiteHarness, tmp_path: Path
 ) -> None:
-    job = await ground.start("true")
+    job = await harness.start("true")
     async with asyncio.timeout(60):
         while not (claims := list((tmp_path / "local").glob("jobs/*/0/claim.json"))):
-            await ground.poll()
+            await harness.poll()
             await asyncio.sleep(0.02)
     assert claims
     processes = _processes_of(tmp_path)
@@ -64,25 +64,25 @@ async def test_keys_are_in_no_file_no_argument_and_no_environment(
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert any(b"data/in/0.txt" in text for text in written), "the plan is among them"
     assert not any(SECRET.encode() in text for text in (*told, *written))
-    await ground.canceled(job)
+    await harness.canceled(job)
 
 
-async def test_a_job_that_waits_for_its_server_can_be_canceled(ground: Ground) -> None:
-    job = await ground.start("true")
-    await ground.poll()
-    await ground.canceled(job)
-    (report,) = (await ground.until(job)).values()
+async def test_a_job_that_waits_for_its_server_can_be_canceled(harness: SiteHarness) -> None:
+    job = await harness.start("true")
+    await harness.poll()
+    await harness.canceled(job)
+    (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.CANCELED
 
 
 async def test_a_server_that_has_no_keys_says_so(tmp_path: Path) -> None:
-    ground = _ground(tmp_path)
-    await ground.site.open(ground.on_change)
-    job = ground.job("true")
+    harness = _ground(tmp_path)
+    await harness.site.open(harness.on_change)
+    job = harness.job("true")
     # As when objects were moved from S3 to a folder, and the server started again, while it waited.
-    ground.site._spawner._server._keys = None
-    await ground.hand_over(job)
-    (report,) = (await ground.until(job)).values()
+    harness.site._spawner._server._keys = None
+    await harness.hand_over(job)
+    (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.ERROR
     assert "to which this server has no keys" in (report.outcome.error or "")
-    await ground.site.close()
+    await harness.site.close()

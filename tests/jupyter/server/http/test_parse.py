@@ -10,7 +10,7 @@ from cts_core.errors import RequestValidationError
 from cts_jupyter.server.http.parse import MAX_ENTRIES, MAX_PARTS, read_json, read_request
 from cts_jupyter.server.http.route import find_route
 from cts_jupyter.server.routes.table import ROUTES
-from tests.harness.event_loop import turns
+from tests.harness.event_loop import monitor_loop
 from tests.harness.factories import CRC
 
 
@@ -23,9 +23,9 @@ def update(outputs: int) -> bytes:
 @pytest.mark.slow
 async def test_the_loop_turns_while_a_large_body_is_read() -> None:
     body = update(MAX_PARTS // 4)
-    async with turns() as watch:
-        in_one_call = await watch.held(lambda: json.loads(body))
-        assert await watch.held(lambda: read_json(body, None)) < in_one_call / 2
+    async with monitor_loop() as monitor:
+        in_one_call = await monitor.blocked_share(lambda: json.loads(body))
+        assert await monitor.blocked_share(lambda: read_json(body, None)) < in_one_call / 2
 
 
 @pytest.mark.slow
@@ -34,9 +34,9 @@ async def test_the_loop_turns_while_a_large_update_is_checked() -> None:
     path = "/external_exec/jobs/x/container/0/update/complete"
     found = find_route(ROUTES, "PUT", path)
     assert isinstance(found, tuple)
-    async with turns() as watch:
-        in_one_call = await watch.held(lambda: json.loads(body))
-        ours = await watch.held(lambda: read_request(*found, "", body, None))
+    async with monitor_loop() as monitor:
+        in_one_call = await monitor.blocked_share(lambda: json.loads(body))
+        ours = await monitor.blocked_share(lambda: read_request(*found, "", body, None))
         assert ours < in_one_call / 3
 
 
