@@ -1,11 +1,91 @@
-"""CTS inside Jupyter: the server extension, the client, `%cts` and the live card."""
+"""CTS inside Jupyter: the server extension, the client, ``%cts`` and the live card.
+
+What notebooks and scripts import is listed in ``__all__``. It is loaded when it is first used, because a Jupyter
+server imports this package for the extension alone, and a kernel for the magics.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from cts_core.version import VERSION as __version__  # noqa: N811 - Python's name for it
+    from cts_jupyter.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
+    from cts_jupyter.client.resubmit import ResubmitError
+    from cts_jupyter.discovery import NoConnectionError
+    from cts_jupyter.notebook.check_report import CheckReport
+    from cts_jupyter.notebook.functions import check, job, jobs, submit
+    from cts_jupyter.notebook.job import Job
+    from cts_jupyter.notebook.magics.checksums import VerifyError
+    from cts_jupyter.notebook.magics.errors import MagicError
+    from cts_jupyter.notebook.serialize import SerializeError
+    from cts_jupyter.notebook.session import JobReferenceError, Session, current_session
+    from cts_jupyter.notebook.table import Table
+
+__all__ = [
+    "CTSClient",
+    "CTSClientError",
+    "CTSConnectionError",
+    "CTSRequestError",
+    "CheckReport",
+    "Job",
+    "JobReferenceError",
+    "MagicError",
+    "NoConnectionError",
+    "ResubmitError",
+    "SerializeError",
+    "Session",
+    "Table",
+    "VerifyError",
+    "__version__",
+    "check",
+    "current_session",
+    "job",
+    "jobs",
+    "submit",
+]
+
+_MODULES = {
+    "CTSClient": "cts_jupyter.client",
+    "CTSClientError": "cts_jupyter.client",
+    "CTSConnectionError": "cts_jupyter.client",
+    "CTSRequestError": "cts_jupyter.client",
+    "CheckReport": "cts_jupyter.notebook.check_report",
+    "Job": "cts_jupyter.notebook.job",
+    "JobReferenceError": "cts_jupyter.notebook.session",
+    "MagicError": "cts_jupyter.notebook.magics.errors",
+    "NoConnectionError": "cts_jupyter.discovery",
+    "ResubmitError": "cts_jupyter.client.resubmit",
+    "SerializeError": "cts_jupyter.notebook.serialize",
+    "Session": "cts_jupyter.notebook.session",
+    "Table": "cts_jupyter.notebook.table",
+    "VerifyError": "cts_jupyter.notebook.magics.checksums",
+    "__version__": "cts_core.version",
+    "check": "cts_jupyter.notebook.functions",
+    "current_session": "cts_jupyter.notebook.session",
+    "job": "cts_jupyter.notebook.functions",
+    "jobs": "cts_jupyter.notebook.functions",
+    "submit": "cts_jupyter.notebook.functions",
+}
+"""The module that defines each public name."""
+
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would otherwise accept any name.
+    def __getattr__(name: str) -> object:
+        """Load a public name when it is first used."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        defined_as = "VERSION" if name == "__version__" else name
+        value = getattr(importlib.import_module(_MODULES[name]), defined_as)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:

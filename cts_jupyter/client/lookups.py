@@ -1,9 +1,10 @@
-"""What a card says, put together from the service's answers."""
+"""Lookups that fall back to older requests where a deployed service lacks the newer ones."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from cts_core.states import JobState
@@ -12,10 +13,20 @@ from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import read_log
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError
-from cts_jupyter.notebook.card.card import CardData, Failure
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 2_000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: its first failed container, and the numbers of all that did."""
+
+    containers: Sequence[int]
+    exit_code: int | None
+    reason: str | None
+    stderr: str
+    """The last lines of the first one's."""
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
@@ -82,32 +93,3 @@ def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> lis
 def outputs_of(job: JobDetails) -> list[S3File]:
     """What a job left, in the order of the paths."""
     return sorted(job.outputs, key=lambda output: output.file)
-
-
-def card_data(
-    job: JobDetails, *, service: str, counts: Mapping[str, int], failure: Failure | None = None
-) -> CardData:
-    """A card of a job as it was answered."""
-    wanted = job.job_input
-    return CardData(
-        job_id=job.id,
-        user=job.user,
-        service=service,
-        image=wanted.image,
-        state=job.state,
-        transitions=[(step.state, step.time) for step in job.transition_times],
-        counts=counts,
-        containers=wanted.num_containers,
-        input_files=job.input_file_count,
-        cpus=wanted.cpus,
-        memory=wanted.memory,
-        runtime=wanted.runtime,
-        cluster=wanted.cluster,
-        output_dir=wanted.output_dir,
-        outputs=[(output.file, output.crc64nvme or "") for output in outputs_of(job)],
-        warnings=job.warnings,
-        error=job.error,
-        failure=failure,
-        max_memory=job.max_memory,
-        cpu_hours=job.cpu_hours,
-    )

@@ -9,13 +9,12 @@ import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cts_jupyter import formatting
 from cts_jupyter.client.event_feed import Change
 from cts_jupyter.client.logs import LogText, read_log
 from cts_jupyter.client.lookups import (
-    card_data,
     count_states,
     find_containers,
     find_failure,
@@ -25,10 +24,11 @@ from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPrevi
 from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
 from cts_jupyter.client.transport import CTSClientError, CTSConnectionError
 from cts_jupyter.notebook import serialize
-from cts_jupyter.notebook.card.card import CardData, card_text
+from cts_jupyter.notebook.card.card import card_text
+from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
 from cts_jupyter.notebook.columns import container_table, output_table
-from cts_jupyter.notebook.session import Session, current_session
+from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
 
 if TYPE_CHECKING:
@@ -36,16 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ID_LENGTH = 36
 _BACKSTOP_SECONDS = 30.0
 """Between looks at the job while waiting, should an event ever get lost."""
-
-
-def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
-    """Submit a job to the service of this kernel. The fields are those of the REST API.
-
-    Raises CTSClientError with the first check that does not hold.
-    """
-    return current_session().submit(fields)
 
 
 class Job:
@@ -70,7 +63,34 @@ class Job:
         if self._state is not None and formatting.has_ended(self._state):
             self._ended.set()
 
-    # What it is doing.
+    @classmethod
+    def submit(cls, session: Session, body: Mapping[str, Any]) -> Self:
+        """Submit a job to the session's service, and follow its events. ``body`` is that of the REST API.
+
+        Raises CTSClientError.
+        """
+        return cls.followed(session, session.client.submit(body))
+
+    @classmethod
+    def followed(cls, session: Session, job_id: str) -> Self:
+        """Return a job that was just submitted, and follow its events. Raises CTSClientError."""
+        job = cls(session, job_id)
+        job.follow()
+        return job
+
+    @classmethod
+    def find(cls, session: Session, reference: str) -> Self:
+        """Return the job of a full id, of the beginning of one, or the latest for ``-``.
+
+        Raises JobReferenceError for a reference that fits none or several, CTSClientError.
+        """
+        if len(reference) < _ID_LENGTH:
+            return cls(session, session.find_job_id(reference))
+        job = cls(session, reference)
+        job.refresh()
+        return job
+
+    # State and results.
 
     @property
     def state(self) -> str:
@@ -182,7 +202,7 @@ class Job:
         job_id, note = resubmit(self._session.client, self.id, changes)
         if note is not None:
             warnings.warn(note, stacklevel=2)
-        return self._session.watch(job_id)
+        return Job.followed(self._session, job_id)
 
     # Written down again.
 

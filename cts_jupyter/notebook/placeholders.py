@@ -13,6 +13,7 @@ Pure text in both directions. A literal stays itself; a placeholder stands for w
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ _MANIFEST = re.compile(r"<manifest(?::(files|data_ids)(?::(.+))?)?>", re.DOTALL)
 _JOINED = re.compile(r"(--?[a-zA-Z0-9][\w.-]*=)(.+)", re.DOTALL)
 _SPLITTABLE = re.compile(r"(--[a-zA-Z0-9][\w.-]*)=(.+)", re.DOTALL)
 _NUMBER = "<n>"
+_SPECIAL = re.compile(r"[${}]")
 
 _argument = TypeAdapter(ArgumentText)
 _flag = TypeAdapter(FlagText)
@@ -214,3 +216,8 @@ def format_arguments(args: Sequence[Argument]) -> list[str]:
         else:
             words += [flag, word] if flag else [word]
     return words
+
+
+def quote_word(word: str) -> str:
+    """Return a word as it must stand on a line of ``%cts`` to be read as itself."""
+    return shlex.quote(_SPECIAL.sub(lambda match: match[0] * 2, word))

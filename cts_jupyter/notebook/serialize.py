@@ -12,8 +12,12 @@ from typing import Any
 import yaml
 
 from cts_jupyter.formatting import format_brief_duration, parse_duration
-from cts_jupyter.notebook.magics.expansion import quote_word
-from cts_jupyter.notebook.placeholders import format_arguments, format_placeholder, parse_arguments
+from cts_jupyter.notebook.placeholders import (
+    format_arguments,
+    format_placeholder,
+    parse_arguments,
+    quote_word,
+)
 
 Body = Mapping[str, Any]
 """A submission as JSON: the contract's job input, and ``labels``."""
@@ -188,4 +192,4 @@ def as_python(body: Body) -> str:
         fields.append(
             f"    {key}={text.replace(chr(10), chr(10) + '    ' + ' ' * (len(key) + 1))},"
         )
-    return "\n".join(["from cts_jupyter.job import submit", "", "job = submit(", *fields, ")"])
+    return "\n".join(["from cts_jupyter import submit", "", "job = submit(", *fields, ")"])

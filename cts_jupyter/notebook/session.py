@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cts_jupyter import formatting
@@ -15,11 +13,8 @@ from cts_jupyter.client.event_feed import EventFeed
 from cts_jupyter.client.search import MAX_FOUND, JobQuery, can_search, find_jobs
 from cts_jupyter.discovery import Connection, NoConnectionError, find_connection
 
-if TYPE_CHECKING:
-    from cts_jupyter.notebook.job import Job
-
 LATEST = "-"
-_ID_LENGTH = 36
+"""The reference to the job that was submitted last."""
 _HERE = "this Jupyter server"
 
 
@@ -69,36 +64,21 @@ class Session:
         self.feed.close()
         self.client.close()
 
-    def submit(self, body: Mapping[str, Any]) -> Job:
-        """Submit, and watch what becomes of it."""
-        return self.watch(self.client.submit(body))
+    def find_job_id(self, reference: str) -> str:
+        """Return the full id of the user's one job whose id begins with ``reference``, or of the latest for ``-``.
 
-    def watch(self, job_id: str) -> Job:
-        """A job that was just submitted; what becomes of it is watched."""
-        from cts_jupyter.notebook.job import Job  # noqa: PLC0415 - jobs need sessions
-
-        job = Job(self, job_id)
-        job.follow()
-        return job
-
-    def find_job(self, reference: str) -> Job:
-        """The job of a full id, a unique prefix, or ``-`` for the latest. Raises JobReferenceError."""
-        from cts_jupyter.notebook.job import Job  # noqa: PLC0415 - jobs need sessions
-
-        if len(reference) >= _ID_LENGTH:
-            job = Job(self, reference)
-            job.refresh()
-            return job
+        Raises JobReferenceError.
+        """
         if reference == LATEST:
-            return Job(self, self._latest())
+            return self._latest()
         jobs = find_jobs(self.client, JobQuery(text=reference or None)).jobs
-        found = [job.id for job in jobs if job.id.startswith(reference)]
-        if len(found) == 1:
-            return Job(self, found[0])
-        if found:
-            named = ", ".join(formatting.short_id(job_id) for job_id in found[:5])
+        matching = [job.id for job in jobs if job.id.startswith(reference)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            named = ", ".join(formatting.short_id(job_id) for job_id in matching[:5])
             raise JobReferenceError(
-                f"{formatting.plural(len(found), 'job')} begin with {reference!r}: {named}; write more of the id"
+                f"{formatting.plural(len(matching), 'job')} begin with {reference!r}: {named}; write more of the id"
             )
         raise JobReferenceError(
             f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them"

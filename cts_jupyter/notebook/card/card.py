@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
+from cts_jupyter.notebook.card.data import CardData
 
 MAX_OUTPUTS = 20
 """Outputs that a snapshot names; the job has them all."""
@@ -36,64 +36,6 @@ if (page) {
   document.querySelectorAll('[id="%s"]').forEach(mount);
 }
 </script>"""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed, in words: its first failed container, and how many did."""
-
-    containers: Sequence[int]
-    exit_code: int | None
-    reason: str | None
-    stderr: str
-    """The end of it."""
-
-
-@dataclass(frozen=True)
-class CardData:
-    """All that a card says of a job."""
-
-    job_id: str
-    user: str
-    service: str
-    """How the service is called, such as its host."""
-    image: str
-    state: str
-    transitions: Sequence[tuple[str, datetime]]
-    """State and time, oldest first."""
-    counts: Mapping[str, int]
-    """How many containers are in which state."""
-    containers: int
-    input_files: int
-    cpus: int
-    memory: int
-    runtime: timedelta
-    cluster: str
-    output_dir: str
-    outputs: Sequence[tuple[str, str]] = ()
-    """Path and CRC64/NVME."""
-    warnings: Sequence[str] = ()
-    error: str | None = None
-    failure: Failure | None = None
-    max_memory: int | None = None
-    cpu_hours: float | None = None
-    notes: Sequence[str] = field(default=())
-
-    @property
-    def elapsed(self) -> timedelta:
-        """From the submission to the end, or to now."""
-        start, last = self.transitions[0][1], self.transitions[-1][1]
-        return (last if formatting.has_ended(self.state) else datetime.now(UTC)) - start
-
-    @property
-    def state_words(self) -> str:
-        """The state for people."""
-        return formatting.format_job_state(self.state, self.counts)
-
-    @property
-    def short_id(self) -> str:
-        """Enough of the id for people."""
-        return formatting.short_id(self.job_id)
 
 
 def say_progress(counts: Mapping[str, int], total: int) -> str:

@@ -13,7 +13,8 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display, update_display
 
 from cts_jupyter.client.transport import CTSClientError
-from cts_jupyter.notebook.card.card import CardData, card_html, card_text
+from cts_jupyter.notebook.card.card import card_html, card_text
+from cts_jupyter.notebook.card.data import CardData
 
 log = logging.getLogger(__name__)
 

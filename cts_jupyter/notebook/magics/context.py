@@ -37,7 +37,7 @@ class Context:
     def job(self, reference: str) -> Job:
         """The job that a word names. Raises MagicError."""
         try:
-            return self.session.find_job(reference)
+            return Job.find(self.session, reference)
         except JobReferenceError as e:
             raise MagicError(str(e)) from None
 

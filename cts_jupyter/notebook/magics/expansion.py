@@ -10,7 +10,6 @@ import ast
 import builtins
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from numbers import Number
@@ -19,7 +18,6 @@ from typing import Any
 from cts_jupyter.notebook.magics.errors import MagicError
 
 _NAME = re.compile(r"[^\W\d]\w*")
-_SPECIAL = re.compile(r"[${}]")
 _DOUBLED = ("$$", "{{", "}}")
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -96,11 +94,6 @@ def _next_piece(text: str, start: int) -> tuple[str, int]:
         end = _end_of_expression(text, text.index("{", start) + 1) + 1
         return text[start:end], end
     return char, start + 1
-
-
-def quote_word(word: str) -> str:
-    """A word as it must stand on a line to be read as itself."""
-    return shlex.quote(_SPECIAL.sub(lambda match: match[0] * 2, word))
 
 
 def _end_of_expression(text: str, start: int) -> int:

@@ -11,10 +11,10 @@ from cts_jupyter import formatting
 from cts_jupyter.client.logs import STREAMS, LogText, follow_log, read_log
 from cts_jupyter.client.lookups import find_containers, has_failed
 from cts_jupyter.client.models import JobCount
-from cts_jupyter.client.search import JobQuery, find_jobs
+from cts_jupyter.client.search import JobQuery
 from cts_jupyter.notebook.columns import count_table
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.last_seen import find_new
+from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.magics.command import (
     Command,
     CommandParser,
@@ -26,7 +26,7 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.why import explain
 from cts_jupyter.notebook.session import LATEST
-from cts_jupyter.notebook.table import Column, Table
+from cts_jupyter.notebook.table import Table
 
 _MAX_FAILED_LOGS = 5
 FAILED = "failed"
@@ -60,31 +60,6 @@ def _configure_ls(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _took(job: Job) -> float:
-    times = job.summary.transition_times
-    end = times[-1].time if formatting.has_ended(job.summary.state) else datetime.now(UTC)
-    return (end - times[0].time).total_seconds()
-
-
-def _labels(job: Job) -> str:
-    return " ".join(f"{key}={value}" for key, value in job.summary.labels.items())
-
-
-_COLUMNS: Sequence[Column[Job]] = [
-    Column("job", lambda j: formatting.short_id(j.id), lambda j: j.id),
-    Column("state", lambda j: formatting.format_state(j.summary.state), lambda j: j.summary.state),
-    Column("image", lambda j: j.summary.job_input.image),
-    Column("containers", lambda j: str(j.summary.job_input.num_containers),
-           lambda j: j.summary.job_input.num_containers, is_number=True),
-    Column("submitted", lambda j: formatting.format_time(j.summary.transition_times[0].time),
-           lambda j: j.summary.transition_times[0].time),
-    Column("took", lambda j: formatting.format_seconds(_took(j)), _took, is_number=True),
-    Column("outputs in", lambda j: j.summary.job_input.output_dir),
-    Column("labels", _labels, lambda j: dict(j.summary.labels)),
-    Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),
-]  # fmt: skip
-
-
 def _since(age: timedelta | None) -> datetime | None:
     try:
         return datetime.now(UTC) - age if age else None
@@ -92,7 +67,7 @@ def _since(age: timedelta | None) -> datetime | None:
         raise MagicError("--since goes back further than any job") from None
 
 
-def _wanted(options: argparse.Namespace) -> JobQuery:
+def _query(options: argparse.Namespace) -> JobQuery:
     return JobQuery(
         text=options.text,
         image=options.image,
@@ -105,21 +80,14 @@ def _wanted(options: argparse.Namespace) -> JobQuery:
 
 
 def _run_ls(context: Context, options: argparse.Namespace) -> Table[Job] | Table[JobCount]:
-    wanted = _wanted(options)
+    query = _query(options)
     if options.counts:
-        return _counts(context, wanted)
-    if options.new:
-        found = find_new(context.session, wanted)
-        empty = "No job has ended since you last looked"
-    else:
-        found = find_jobs(context.client, wanted)
-        empty = f"You have no jobs at {context.session.where} that match"
-    jobs = [Job(context.session, job.id, job) for job in found.jobs]
-    return Table(_COLUMNS, jobs, empty=empty, notes=found.notes)
+        return _counts(context, query)
+    return list_jobs(context.session, query)
 
 
-def _counts(context: Context, wanted: JobQuery) -> Table[JobCount]:
-    if wanted != JobQuery():
+def _counts(context: Context, query: JobQuery) -> Table[JobCount]:
+    if query != JobQuery():
         raise MagicError("--counts counts all your jobs: leave out everything else")
     if not context.client.supports("GET", "/jobs/counts"):
         raise MagicError(

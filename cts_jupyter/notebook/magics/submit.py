@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import html
-import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.models import CheckResult, JobPreview, PlannedContainer
+from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
+from cts_jupyter.notebook.check_report import CheckReport
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
@@ -34,8 +32,6 @@ _REQUIRED = {
     "memory": "--memory",
     "runtime": "--runtime",
 }
-_SHOWN_CONTAINERS = 3
-_SHOWN_FILES = 5
 _LOOK_BACK = 200
 
 _DETAILS = """\
@@ -89,58 +85,6 @@ def _configure_resubmit(parser: CommandParser) -> None:
     parser.add_argument("--runtime", metavar="T", type=duration, help="the same for the runtime")
     parser.add_argument("--output-dir", metavar="DIR", help="instead of a fresh folder beside it")
     _configure_submission(parser)
-
-
-class CheckReport:
-    """A job as it would run."""
-
-    def __init__(self, result: CheckResult, output_dir: str, notes: Sequence[str]) -> None:
-        self.result = result
-        self.notes = list(notes)
-        self._output_dir = output_dir
-
-    @property
-    def containers(self) -> list[PlannedContainer]:
-        """What each container would be given."""
-        return self.result.containers
-
-    @property
-    def warnings(self) -> list[str]:
-        """What would work, and may not be what was meant."""
-        return self.result.warnings
-
-    def _lines(self) -> list[str]:
-        result = self.result
-        containers = formatting.plural(len(result.containers), "container")
-        files = formatting.plural(result.input_file_count, "file")
-        lines = [
-            "This job can be submitted.",
-            f"{files} ({formatting.format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
-            f"At most {result.cpu_hours:.3g} CPU hours",
-            f"Image: {result.image.name}@{result.image.digest}",
-        ]
-        for container in result.containers[:_SHOWN_CONTAINERS]:
-            lines += ["", f"Container {container.number}: {shlex.join(container.argv)}"]
-            lines += [f"  {name}={value}" for name, value in container.environment.items()]
-            lines += [f"  {file.crc64nvme}  {file.file}" for file in container.files[:_SHOWN_FILES]]
-            if len(container.files) > _SHOWN_FILES:
-                lines.append(
-                    f"  and {formatting.plural(len(container.files) - _SHOWN_FILES, 'file')} more"
-                )
-            if container.manifest is not None:
-                lines.append(f"  manifest: {container.manifest.splitlines()[:_SHOWN_FILES]}")
-        if len(result.containers) > _SHOWN_CONTAINERS:
-            hidden = len(result.containers) - _SHOWN_CONTAINERS
-            lines += ["", f"and {formatting.plural(hidden, 'container')} more, in .containers"]
-        lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
-        lines += ["", *(f"Warning: {text}" for text in self.warnings)] if self.warnings else []
-        return lines
-
-    def __repr__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _repr_html_(self) -> str:
-        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
 
 
 def _draft(context: Context, options: argparse.Namespace) -> Draft:
@@ -222,7 +166,7 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
         _check_output_folder(context, draft.body["output_dir"])
     for note in draft.notes:
         context.say(f"Note: {note}")
-    return _watched(context.session.submit(draft.body), watch=options.watch)
+    return _watched(Job.submit(context.session, draft.body), watch=options.watch)
 
 
 def _watched(job: Job, *, watch: bool) -> Job:
@@ -251,7 +195,7 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     job_id, note = resubmit(context.client, context.job(options.job).id, changes)
     if note is not None:
         context.say(note)
-    return _watched(context.session.watch(job_id), watch=options.watch)
+    return _watched(Job.followed(context.session, job_id), watch=options.watch)
 
 
 COMMANDS = (

@@ -6,7 +6,9 @@ import datetime as dt
 import html
 import re
 
-from cts_jupyter.notebook.card.card import CardData, Failure, card_html, card_text, say_progress
+from cts_jupyter.client.lookups import Failure
+from cts_jupyter.notebook.card.card import card_html, card_text, say_progress
+from cts_jupyter.notebook.card.data import CardData
 
 START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 EVIL = "<script>alert(1)</script>\"'&"

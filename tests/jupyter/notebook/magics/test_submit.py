@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from cts_jupyter.notebook.check_report import CheckReport
 from cts_jupyter.notebook.job import Job
-from cts_jupyter.notebook.magics.submit import CheckReport
 
 ASKED = "--memory 50MB --runtime 1m"
 

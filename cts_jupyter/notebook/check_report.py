@@ -1,0 +1,66 @@
+"""The result of checking a submission without running it."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Sequence
+
+from cts_jupyter import formatting
+from cts_jupyter.client.models import CheckResult, PlannedContainer
+
+_SHOWN_CONTAINERS = 3
+_SHOWN_FILES = 5
+
+
+class CheckReport:
+    """A submission that the service has checked: what each container would run. Readable text in a notebook."""
+
+    def __init__(self, result: CheckResult, output_dir: str, notes: Sequence[str] = ()) -> None:
+        """``notes`` say how the submission was understood."""
+        self.result = result
+        self.notes = list(notes)
+        self._output_dir = output_dir
+
+    @property
+    def containers(self) -> list[PlannedContainer]:
+        """The command, environment and input files of each container."""
+        return self.result.containers
+
+    @property
+    def warnings(self) -> list[str]:
+        """Parts of the submission that are allowed and may not be what was meant."""
+        return self.result.warnings
+
+    def _lines(self) -> list[str]:
+        result = self.result
+        containers = formatting.plural(len(result.containers), "container")
+        files = formatting.plural(result.input_file_count, "file")
+        lines = [
+            "This job can be submitted.",
+            f"{files} ({formatting.format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            f"At most {result.cpu_hours:.3g} CPU hours",
+            f"Image: {result.image.name}@{result.image.digest}",
+        ]
+        for container in result.containers[:_SHOWN_CONTAINERS]:
+            lines += ["", f"Container {container.number}: {shlex.join(container.argv)}"]
+            lines += [f"  {name}={value}" for name, value in container.environment.items()]
+            lines += [f"  {file.crc64nvme}  {file.file}" for file in container.files[:_SHOWN_FILES]]
+            if len(container.files) > _SHOWN_FILES:
+                lines.append(
+                    f"  and {formatting.plural(len(container.files) - _SHOWN_FILES, 'file')} more"
+                )
+            if container.manifest is not None:
+                lines.append(f"  manifest: {container.manifest.splitlines()[:_SHOWN_FILES]}")
+        if len(result.containers) > _SHOWN_CONTAINERS:
+            hidden = len(result.containers) - _SHOWN_CONTAINERS
+            lines += ["", f"and {formatting.plural(hidden, 'container')} more, in .containers"]
+        lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
+        lines += ["", *(f"Warning: {text}" for text in self.warnings)] if self.warnings else []
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'

@@ -1,0 +1,52 @@
+"""The public functions do what their magics do."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+import cts_jupyter
+
+
+@pytest.fixture
+def fields(shell, inputs, place):
+    return {
+        "cluster": "local",
+        "image": "host/tool",
+        "input_files": [f"{inputs}a.txt"],
+        "output_dir": f"{place}out/",
+        "memory": "50MB",
+        "runtime": "PT1M",
+        "params": {"args": ["ok", "/output_files/o"]},
+    }
+
+
+def test_check_submit_and_find(shell, fields, place):
+    report = cts_jupyter.check(**fields)
+    assert report.containers[0].argv[1:] == ["ok", "/output_files/o"]
+    assert f"outputs in {place}out/" in repr(report)
+    job = cts_jupyter.submit(**fields, labels={"study": "soil"}).wait(60)
+    assert job.state == "complete"
+    assert cts_jupyter.job().id == job.id
+    assert cts_jupyter.job(job.id[:8]).id == job.id
+    assert cts_jupyter.job(job.id).state == "complete"
+    for filters in (
+        {"text": place},
+        {"text": place, "state": "done", "image": "TOOL"},
+        {"text": place, "since": dt.timedelta(hours=1), "sort": "created"},
+        {"text": place, "since": dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)},
+        {"text": place, "labels": {"study": "soil"}},
+    ):
+        assert [found.id for found in cts_jupyter.jobs(**filters)] == [job.id], filters
+    assert list(cts_jupyter.jobs(place, state="failed")) == []
+    assert job.as_python().startswith("from cts_jupyter import submit\n")
+
+
+def test_errors(shell, fields):
+    with pytest.raises(cts_jupyter.JobReferenceError, match="None of your jobs"):
+        cts_jupyter.job("nothing-like-it")
+    with pytest.raises(cts_jupyter.CTSRequestError):
+        cts_jupyter.check(**fields | {"image": "host/none"})
+    with pytest.raises(cts_jupyter.CTSClientError):
+        cts_jupyter.check()
