@@ -36,7 +36,7 @@ from cts_core.sites.htcondor.refdata_client import RefdataClient
 from cts_core.sites.site import RefdataReport
 from tests.harness.factories import make_refdata, make_refdata_status, packed
 from tests.harness.reporting_site import ReportingSite
-from tests.jupyter.conftest import Server, running_server
+from tests.harness.server import ServerHarness, running_server
 from tests.services.proxy import Proxy
 from tests.simulators.kbase_auth import KBaseAuth
 
@@ -86,7 +86,7 @@ class StagedSite(ReportingSite):
 class Pair:
     """CTS, and the staging service once it is started, each reached through a door."""
 
-    def __init__(self, folder: Path, auth: KBaseAuth, cts: Server, site: StagedSite) -> None:
+    def __init__(self, folder: Path, auth: KBaseAuth, cts: ServerHarness, site: StagedSite) -> None:
         self.folder = folder
         self.cts = cts
         self.site = site
@@ -95,7 +95,7 @@ class Pair:
         self.admin = auth.add("eve", *ADMIN_ROLES)
         self.cts_itself = auth.add("cts", "CDM_TASK_SERVICE_SERVER")
         self.data = folder / "refdata"
-        self.staging: Server | None = None
+        self.staging: ServerHarness | None = None
         self._auth = auth
         self._running = AsyncExitStack()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.jupyter.conftest import Server, running_server
+from tests.harness.server import ServerHarness, running_server
 
 Respond = Callable[["Received", asyncio.StreamWriter], Awaitable[None]]
 ROOT = {"service_name": "CDM Task Service", "version": "0.1", "server_time": "2026-01-01T00:00:00Z"}
@@ -139,7 +139,7 @@ async def running_stub(port: int = 0) -> AsyncIterator[Stub]:
 
 
 @asynccontextmanager
-async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[Server]:
+async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[ServerHarness]:
     """A Jupyter server with CTS that forwards to a URL."""
     settings = {"url": url, "token_file": str(folder / "session"), "timeout_s": 5, **remote}
     config = {"CTSExtension": {"preset": "remote", "overrides": {"remote": settings}}}
@@ -147,7 +147,7 @@ async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[Ser
         yield server
 
 
-async def ask(server: Server, method: str, path: str, **kwargs: Any) -> httpx.Response:
+async def ask(server: ServerHarness, method: str, path: str, **kwargs: Any) -> httpx.Response:
     """As a kernel asks; answers of the stub are not held against our API's description."""
     headers = {"Authorization": f"Bearer {server.kernel_token}", **kwargs.pop("headers", {})}
     return await server.http.request(method, server.root + path, headers=headers, **kwargs)

@@ -1,183 +1,14 @@
-"""A real Jupyter server in the test's process, with the real engine behind it."""
+"""The fixture ``server``: a Jupyter server with CTS, configured by the fixtures that a test overrides."""
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from http.client import responses
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from jsonschema import Draft202012Validator
-from jupyter_server.serverapp import ServerApp
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
-from traitlets.config import Config
 
-from cts_jupyter.server.http.openapi import describe
-from cts_jupyter.server.http.route import find_route
-from cts_jupyter.server.routes.table import ROUTES
-from tests.harness.paths import COPY_INPUTS
-
-JUPYTER_TOKEN = "jupyters-own-token"
-
-
-class EventReader:
-    """Server-sent events as dictionaries, with ``event`` and ``id`` beside the data."""
-
-    def __init__(self, lines: AsyncIterator[str]) -> None:
-        self._lines = lines
-        self.cursor = ""
-
-    async def open(self) -> None:
-        """Wait for the cursor that the stream begins with."""
-        async for line in self._lines:
-            if line.startswith("id: "):
-                self.cursor = line.removeprefix("id: ")
-            elif not line:
-                return
-
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        fields: dict[str, str] = {}
-        async for line in self._lines:
-            name, _, value = line.partition(": ")
-            if line and name:
-                fields[name] = value
-            elif not line:
-                if "data" in fields:
-                    yield {
-                        **json.loads(fields["data"]),
-                        "event": fields["event"],
-                        "id": fields.get("id"),
-                    }
-                fields = {}
-
-
-@dataclass
-class Server:
-    """A running server, and what its requests may carry."""
-
-    app: ServerApp
-    root: str
-    kernel_token: str
-    http: httpx.AsyncClient
-
-    @property
-    def extension(self) -> Any:
-        return self.app.extension_manager.extension_points["cts_jupyter"].app
-
-    @property
-    def engine(self) -> Any:
-        return self.extension._core
-
-    async def request(
-        self, method: str, path: str, *, token: str | None = "kernel", **kwargs: Any
-    ) -> httpx.Response:
-        """``token``: ``kernel``, ``jupyter``, None, or the text itself."""
-        text = {"kernel": self.kernel_token, "jupyter": JUPYTER_TOKEN}.get(token or "", token)
-        headers = dict(kwargs.pop("headers", None) or {})
-        if text is not None:
-            headers.setdefault("Authorization", f"Bearer {text}")
-        response = await self.http.request(method, self.root + path, headers=headers, **kwargs)
-        check_answer(response, method, path)
-        return response
-
-    @asynccontextmanager
-    async def events(
-        self, path: str = "/events", *, last_event_id: str | None = None, **query: str
-    ) -> AsyncIterator[EventReader]:
-        """The stream of events, or another, once it is open."""
-        headers = {"Authorization": f"Bearer {self.kernel_token}"}
-        if last_event_id:
-            headers["Last-Event-ID"] = last_event_id
-        url = self.root + path
-        async with self.http.stream("GET", url, params=query, headers=headers) as answer:
-            assert answer.status_code == 200, await answer.aread()
-            reader = EventReader(answer.aiter_lines())
-            await reader.open()
-            yield reader
-
-    async def get(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("GET", path, **kwargs)
-
-    async def post(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("POST", path, **kwargs)
-
-    async def put(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("PUT", path, **kwargs)
-
-    async def upload(self, path: str, content: bytes) -> None:
-        answer = await self.put("/files/content", params={"path": path}, content=content)
-        assert answer.status_code == 200, answer.text
-
-    async def prepare(self, *names: str) -> None:
-        """Register the image ``host/tool`` and store the inputs ``data/in/<name>``."""
-        answer = await self.post("/admin/images/host/tool", json={"executable": str(COPY_INPUTS)})
-        assert answer.status_code == 200, answer.text
-        for name in names or ("a", "b"):
-            await self.upload(f"data/in/{name}", name.encode())
-
-
-@functools.cache
-def validator(reference: str) -> Draft202012Validator:
-    return Draft202012Validator(
-        {"$ref": reference, "components": describe(ROUTES)["components"]},
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
-    )
-
-
-def check_answer(response: httpx.Response, method: str, path: str) -> None:
-    """What holds for every answer below the root: it is what our own OpenAPI says."""
-    assert response.headers["x-request-id"]
-    if response.status_code == 204:
-        assert response.content == b""
-        return
-    if method == "HEAD":
-        return
-    if response.status_code >= 400:
-        validator("#/components/schemas/ErrorEnvelope").validate(response.json())
-        error = response.json()["error"]
-        assert error["httpcode"] == response.status_code
-        assert error["request_id"] == response.headers["x-request-id"]
-        assert error["time"].endswith("Z")
-        assert error["httpstatus"] == responses[response.status_code]
-        assert (error.get("appcode") is None) == (error.get("apperror") is None)
-        if response.status_code >= 500:
-            assert "appcode" not in error
-        return
-    found = find_route(ROUTES, method, path.partition("?")[0])
-    assert isinstance(found, tuple), found
-    answers = describe(ROUTES)["paths"][found[0].path][method.lower()]["responses"]
-    assert str(response.status_code) in answers
-    content = answers["200"].get("content", {})
-    media = response.headers["content-type"]
-    if "application/json" in content and media == "application/json":
-        reference = content["application/json"]["schema"].get("$ref")
-        if reference:
-            validator(reference).validate(response.json())
-    else:
-        # Objects keep the type that they were stored with.
-        assert found[0].streams
-        assert found[0].media in (media, "application/octet-stream", "text/*")
-
-
-def submission(**changes: Any) -> dict[str, Any]:
-    return {
-        "cluster": "local",
-        "image": "host/tool",
-        "params": {
-            "args": [{"type": "input_files", "input_files_format": "space_separated_list"}],
-            "environment": {"OUT": "/output_files"},
-        },
-        "output_dir": "data/out",
-        "input_files": ["data/in/a", "data/in/b"],
-        **changes,
-    }
+from tests.harness.server import ServerHarness, running_server
 
 
 @pytest.fixture
@@ -194,7 +25,7 @@ def jupyter_config() -> dict[str, Any]:
 
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine of its own: nothing of the user's configuration is read. The folder to work in."""
+    """Hide the user's configuration and return the folder that the test works in."""
     for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
         monkeypatch.setenv(f"JUPYTER_{name}", str(tmp_path / f"jupyter-{name.lower()}"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
@@ -206,53 +37,9 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@asynccontextmanager
-async def running_server(
-    folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any] | None = None
-) -> AsyncIterator[Server]:
-    """A Jupyter server with CTS, in this event loop."""
-    (sock,) = bind_sockets(0, "127.0.0.1")
-    port = sock.getsockname()[1]
-    given = {
-        "ServerApp": {"base_url": "/a%40b/", **(config or {}).get("ServerApp", {})},
-        "IdentityProvider": {"token": JUPYTER_TOKEN, **(config or {}).get("IdentityProvider", {})},
-        "CTSExtension": {
-            "preset": "embedded",
-            "home": str(folder / "cts-home"),
-            "owner": "ana",
-            "overrides": {"local": {"cpus": 2, "memory": 1_000_000_000}, **settings},
-            **(config or {}).get("CTSExtension", {}),
-        },
-    }
-    app = ServerApp(
-        config=Config(given),
-        port=port,
-        root_dir=str(folder),
-        allow_root=True,
-        jpserver_extensions={"cts_jupyter": True},
-    )
-    app.init_signal = lambda: None
-    app.initialize(argv=[], new_httpserver=False, find_extensions=False)
-    front = HTTPServer(app.web_app, max_body_size=app.max_body_size, ssl_options=app.ssl_options)
-    front.add_socket(sock)
-    await app.extension_manager.start_all_extensions()
-    token = _kernel_token(Path(app.runtime_dir)) or "no-server-file"
-    # Without TLS: reading the certificates of a context takes longer than a test.
-    async with httpx.AsyncClient(timeout=30, verify=False) as client:
-        yield Server(app, f"http://127.0.0.1:{port}/a%40b/cts", token, client)
-    front.stop()
-    await app._cleanup()
-    await front.close_all_connections()
-
-
-def _kernel_token(folder: Path) -> str | None:
-    files = list(folder.glob("cts-server-*.json"))
-    return json.loads(files[0].read_text())["token"] if files else None
-
-
 @pytest.fixture
 async def server(
     isolated: Path, cts_settings: Mapping[str, Any], jupyter_config: Mapping[str, Any]
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[ServerHarness]:
     async with running_server(isolated, cts_settings, jupyter_config) as running:
         yield running

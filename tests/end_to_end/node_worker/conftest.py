@@ -21,7 +21,7 @@ from cts_core.model.site import SiteName
 from cts_core.sites.htcondor.worker_archive import pack
 from cts_core.sites.htcondor.worker_plan import plan_maker
 from tests.harness.reporting_site import ReportingSite
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 from tests.services.containers import Engine, layer
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry
@@ -101,7 +101,7 @@ def cts_settings(
 class Pool:
     """What HTCondor does for one job: gives each worker its folder, its token and its environment."""
 
-    server: Server
+    server: ServerHarness
     doors: Doors
     runtime: Engine
     folder: Path
@@ -274,7 +274,7 @@ def runtime(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture
 async def pool(
-    server: Server,
+    server: ServerHarness,
     doors: Doors,
     runtime: Engine,
     kbase_auth: KBaseAuth,

@@ -13,8 +13,7 @@ from pymongo.database import Database
 
 from cts_core.clock import utc_now
 from tests.core.records.mongo.test_deployed_layout import DEPLOYED, DONE, live_job
-
-from .conftest import Run
+from tests.harness.cli import Run
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,8 @@ import pytest
 from cts_core.config.load import describe_settings, load_settings
 from cts_jupyter.cli.config_import import read, to_toml
 from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE
+from tests.harness.cli import Run
 from tests.harness.paths import ROOT
-
-from .conftest import Run
 
 DEPLOY = ROOT / "deploy"
 DEPLOYED = Path(__file__).with_name("deployed.toml")

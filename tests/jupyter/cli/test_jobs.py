@@ -19,10 +19,9 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobRecord
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
+from tests.harness.cli import Run
 from tests.harness.factories import make_job_record, make_submission
 from tests.harness.paths import APPEND_RUN
-
-from .conftest import Run
 
 pytestmark = pytest.mark.slow
 

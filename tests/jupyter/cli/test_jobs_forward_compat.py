@@ -13,9 +13,8 @@ from cts_core.clock import utc_now
 from cts_core.config.sections import MongoSettings
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
+from tests.harness.cli import Run
 from tests.harness.factories import make_job_record
-
-from .conftest import Run
 
 pytestmark = pytest.mark.slow
 

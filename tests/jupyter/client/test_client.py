@@ -23,7 +23,7 @@ from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.discovery import Connection, find_connection
 from tests.harness.factories import TO_COMPLETE
 from tests.harness.paths import COPY_INPUTS
-from tests.jupyter.conftest import Server, running_server, submission
+from tests.harness.server import ServerHarness, running_server, submission
 from tests.services.certificate import self_signed
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def client(server: Server) -> AsyncIterator[CTSClient]:
+async def client(server: ServerHarness) -> AsyncIterator[CTSClient]:
     with CTSClient(server.root + "/", lambda: server.kernel_token) as client:
         yield client
 
@@ -148,7 +148,7 @@ async def test_refusals_are_one_readable_line(client: CTSClient) -> None:
         await call(client.status, "x")
 
 
-async def test_token_is_asked_for_each_time(server: Server) -> None:
+async def test_token_is_asked_for_each_time(server: ServerHarness) -> None:
     tokens = iter([server.kernel_token, "expired", None])
     with CTSClient(server.root, lambda: next(tokens)) as client:
         assert (await call(client.whoami)).user == "ana"
@@ -158,7 +158,7 @@ async def test_token_is_asked_for_each_time(server: Server) -> None:
             assert refused.value.appcode == appcode
 
 
-async def test_many_pages(client: CTSClient, server: Server) -> None:
+async def test_many_pages(client: CTSClient, server: ServerHarness) -> None:
     for number in range(5):
         await server.upload(f"data/{number}", b"x")
 
@@ -177,7 +177,7 @@ class Cutter:
     """Stands before the server and cuts connections: ``cuts`` holds for each next one how many bytes of
     the answers it lets pass; once it is used up, everything passes."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerHarness) -> None:
         self._server = server
         self.cuts: list[int] = []
         self.connections = 0
@@ -235,13 +235,13 @@ class Cutter:
 
 
 @pytest.fixture
-async def cutter(server: Server) -> AsyncIterator[Cutter]:
+async def cutter(server: ServerHarness) -> AsyncIterator[Cutter]:
     async with Cutter(server) as cutter:
         yield cutter
 
 
 @pytest.fixture
-async def shaky(cutter: Cutter, server: Server) -> AsyncIterator[CTSClient]:
+async def shaky(cutter: Cutter, server: ServerHarness) -> AsyncIterator[CTSClient]:
     with CTSClient(cutter.url, lambda: server.kernel_token) as client:
         yield client
 
@@ -260,7 +260,7 @@ async def test_tries_are_bounded(shaky: CTSClient, cutter: Cutter) -> None:
 
 
 async def test_submission_survives_a_broken_connection(
-    shaky: CTSClient, cutter: Cutter, server: Server
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     await server.prepare("a", "b")
     assert await call(shaky.supports, "POST", "/jobs", "Idempotency-Key")
@@ -280,7 +280,7 @@ async def test_cancel_is_not_repeated_blindly(shaky: CTSClient, cutter: Cutter) 
 
 
 async def test_download_goes_on_where_it_broke(
-    shaky: CTSClient, cutter: Cutter, server: Server, tmp_path: Path
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness, tmp_path: Path
 ) -> None:
     await server.upload("data/x", DATA)
     cutter.cuts = [100_000, 300_000]
@@ -292,7 +292,7 @@ async def test_download_goes_on_where_it_broke(
 async def test_download_of_a_replaced_object_is_refused(
     shaky: CTSClient,
     cutter: Cutter,
-    server: Server,
+    server: ServerHarness,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -312,7 +312,7 @@ async def test_download_of_a_replaced_object_is_refused(
 
 
 async def test_events_are_resumed_with_none_missed(
-    shaky: CTSClient, cutter: Cutter, server: Server
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     await server.prepare("a", "b")
     # Every connection is cut after some bytes: in the headers, in an event, between events.
@@ -324,7 +324,7 @@ async def test_events_are_resumed_with_none_missed(
 
 
 async def test_events_without_a_beginning_miss_nothing_either(
-    shaky: CTSClient, cutter: Cutter, server: Server
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     """The stream's own first cursor is what a connection lost before any event is resumed from."""
     await server.prepare("a", "b")
@@ -340,7 +340,7 @@ async def test_events_without_a_beginning_miss_nothing_either(
 
 
 async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
-    shaky: CTSClient, cutter: Cutter, server: Server
+    shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     await server.prepare("a", "b")
     first = await call(shaky.submit, submission())
@@ -379,7 +379,7 @@ async def test_closing_wakes_who_waits_for_events(client: CTSClient) -> None:
     assert list(stream) == []
 
 
-async def test_events_refused(server: Server) -> None:
+async def test_events_refused(server: ServerHarness) -> None:
     with CTSClient(server.root, lambda: "wrong") as client, pytest.raises(CTSRequestError):
         await call(next, client.events())
     with (

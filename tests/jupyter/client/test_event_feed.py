@@ -20,12 +20,12 @@ from cts_jupyter.notebook import job as job_module
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.session import Session
 from tests.harness.paths import COPY_INPUTS
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)
 async def test_a_beginning_that_broke_off_is_made_anew(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    server: ServerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     # So that events alone end the wait.
     monkeypatch.setattr(job_module, "_BACKSTOP_SECONDS", 10_000.0)

@@ -15,7 +15,7 @@ import pytest
 
 from cts_jupyter import discovery
 from cts_jupyter.discovery import NoConnectionError, ServerFile, find_connection, write_server_file
-from tests.jupyter.conftest import Server, running_server
+from tests.harness.server import ServerHarness, running_server
 
 
 def runtime(folder: Path) -> Path:
@@ -35,7 +35,7 @@ def server_files(folder: Path) -> list[Path]:
     ],
 )
 async def test_unusable_settings_leave_jupyter_running(
-    server: Server, named: str, caplog: pytest.LogCaptureFixture
+    server: ServerHarness, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for path in ("", "/jobs", "/nope", "/static/card.js"):
         answer = await server.get(path)

@@ -27,7 +27,7 @@ from cts_jupyter.server.extension import CTSExtension
 from cts_jupyter.server.headless import HeadlessApp
 from cts_jupyter.server.http.handler import CTSHandler
 from tests.harness.paths import COPY_INPUTS
-from tests.jupyter.conftest import submission
+from tests.harness.server import submission
 
 pytestmark = pytest.mark.slow
 

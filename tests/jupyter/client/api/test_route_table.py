@@ -32,7 +32,7 @@ from cts_jupyter.server.http.parse import read_parameters, read_request
 from cts_jupyter.server.http.route import Route, find_route
 from cts_jupyter.server.routes.table import ROUTES
 from tests.harness.factories import make_event
-from tests.jupyter.conftest import submission
+from tests.harness.server import submission
 
 URL = "http://service.invalid/cts"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

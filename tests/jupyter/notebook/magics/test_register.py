@@ -12,14 +12,14 @@ from cts_jupyter.notebook import session
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
 from cts_jupyter.notebook.magics.magic import run_line
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 from tests.services.registry import Registry
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def _kernel(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _kernel(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process is a kernel of the server's."""
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     yield

@@ -14,7 +14,7 @@ from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES
 from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes.table import ROUTES
-from tests.jupyter.conftest import JUPYTER_TOKEN, Server
+from tests.harness.server import JUPYTER_TOKEN, ServerHarness
 
 # Streams of events do not end by themselves; they have tests of their own.
 OPEN = re.compile(
@@ -51,7 +51,7 @@ def check_owner(answer: httpx.Response, route: Route) -> None:
 
 
 @pytest.fixture
-async def browser(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+async def browser(server: ServerHarness) -> AsyncIterator[httpx.AsyncClient]:
     """A browser that has logged in to Jupyter and has seen a page of it."""
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as client:
@@ -64,7 +64,7 @@ def xsrf(client: httpx.AsyncClient) -> dict[str, str]:
     return {"X-XSRFToken": client.cookies["_xsrf"]}
 
 
-async def test_without_a_token(server: Server) -> None:
+async def test_without_a_token(server: ServerHarness) -> None:
     for route in CASES:
         answer = await server.request(route.method, address(route), token=None)
         if route.access is Access.ANYONE:
@@ -74,7 +74,7 @@ async def test_without_a_token(server: Server) -> None:
             assert answer.json()["error"]["appcode"] == 10010, route
 
 
-async def test_with_a_bad_token(server: Server) -> None:
+async def test_with_a_bad_token(server: ServerHarness) -> None:
     for route in CASES:
         answer = await server.request(route.method, address(route), token="not-a-token")
         if route.access is Access.ANYONE:
@@ -86,14 +86,14 @@ async def test_with_a_bad_token(server: Server) -> None:
 
 
 @pytest.mark.parametrize("token", ["kernel", "jupyter"])
-async def test_with_a_good_token(server: Server, token: str) -> None:
+async def test_with_a_good_token(server: ServerHarness, token: str) -> None:
     for route in CASES:
         server.http.cookies.clear()
         answer = await server.request(route.method, address(route), token=token)
         check_owner(answer, route)
 
 
-async def test_with_a_cookie(server: Server, browser: httpx.AsyncClient) -> None:
+async def test_with_a_cookie(server: ServerHarness, browser: httpx.AsyncClient) -> None:
     for route in CASES:
         url = server.root + address(route)
         bare = await browser.request(route.method, url)
@@ -109,7 +109,7 @@ async def test_with_a_cookie(server: Server, browser: httpx.AsyncClient) -> None
 
 
 async def test_routes_of_a_role_refuse_others(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def identify(credentials: object) -> User:
         return User("bob")
@@ -139,7 +139,7 @@ def test_every_route_says_who_may() -> None:
 
 
 @pytest.mark.parametrize("token", ["not-a-token", None, "kernel"])
-async def test_token_is_checked_before_the_path(server: Server, token: str | None) -> None:
+async def test_token_is_checked_before_the_path(server: ServerHarness, token: str | None) -> None:
     expected = 401 if token == "not-a-token" else 404
     assert (await server.get("/no/such/path", token=token)).status_code == expected
     expected = 401 if token == "not-a-token" else 405
@@ -147,13 +147,13 @@ async def test_token_is_checked_before_the_path(server: Server, token: str | Non
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Basic YTpi", "x", "Bearer a b", "token kernel"])
-async def test_malformed_header_is_not_repeated(server: Server, header: str) -> None:
+async def test_malformed_header_is_not_repeated(server: ServerHarness, header: str) -> None:
     answer = await server.get("/whoami", token=None, headers={"Authorization": header})
     assert (answer.status_code, answer.json()["error"]["appcode"]) == (401, 10030)
     assert "YTpi" not in answer.text
 
 
-async def test_jupyters_ways_to_send_its_token(server: Server) -> None:
+async def test_jupyters_ways_to_send_its_token(server: ServerHarness) -> None:
     for options in (
         {"headers": {"Authorization": f"token {JUPYTER_TOKEN}"}},
         {"headers": {"Authorization": f"bearer {JUPYTER_TOKEN}"}},
@@ -167,7 +167,7 @@ async def test_jupyters_ways_to_send_its_token(server: Server) -> None:
     assert (await server.get("/whoami?token=%ff", token=None)).status_code == 401
 
 
-async def test_kernel_token_opens_nothing_of_jupyters(server: Server) -> None:
+async def test_kernel_token_opens_nothing_of_jupyters(server: ServerHarness) -> None:
     base = server.root.removesuffix("/cts")
     bearer = {"Authorization": f"Bearer {server.kernel_token}"}
     for path in ("/api/contents", "/api/kernels", "/api/status"):
@@ -175,7 +175,7 @@ async def test_kernel_token_opens_nothing_of_jupyters(server: Server) -> None:
 
 
 async def test_bad_token_is_refused_despite_a_good_cookie(
-    server: Server, browser: httpx.AsyncClient
+    server: ServerHarness, browser: httpx.AsyncClient
 ) -> None:
     assert (await browser.get(f"{server.root}/whoami")).json()["user"] == "ana"
     bad = await browser.get(f"{server.root}/whoami", headers={"Authorization": "Bearer x"})
@@ -183,7 +183,7 @@ async def test_bad_token_is_refused_despite_a_good_cookie(
 
 
 async def test_kernel_token_needs_no_xsrf_despite_a_cookie(
-    server: Server, browser: httpx.AsyncClient
+    server: ServerHarness, browser: httpx.AsyncClient
 ) -> None:
     bearer = {"Authorization": f"Bearer {server.kernel_token}"}
     answer = await browser.put(f"{server.root}/jobs/j/cancel", headers=bearer)
@@ -191,18 +191,18 @@ async def test_kernel_token_needs_no_xsrf_despite_a_cookie(
 
 
 @pytest.mark.parametrize("path", ["", "/whoami", "/nope"])
-async def test_foreign_host_is_refused(server: Server, path: str) -> None:
+async def test_foreign_host_is_refused(server: ServerHarness, path: str) -> None:
     answer = await server.get(path, headers={"Host": "attacker.example"})
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"allow_remote_access": True}}])
-async def test_foreign_host_may_be_allowed(server: Server) -> None:
+async def test_foreign_host_may_be_allowed(server: ServerHarness) -> None:
     assert (await server.get("/whoami", headers={"Host": "cts.example"})).status_code == 200
 
 
 @pytest.mark.parametrize("jupyter_config", [{"IdentityProvider": {"token": ""}}])
-async def test_without_jupyters_login_writes_still_need_xsrf(server: Server) -> None:
+async def test_without_jupyters_login_writes_still_need_xsrf(server: ServerHarness) -> None:
     assert (await server.get("/whoami", token=None)).json()["user"] == "ana"
     assert (await server.put("/jobs/j/cancel", token=None)).status_code == 403
     assert (await server.put("/jobs/j/cancel")).status_code == 404
@@ -216,7 +216,7 @@ class ReadOnly(Authorizer):
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"authorizer_class": ReadOnly}}])
-async def test_jupyters_authorizer_is_asked(server: Server) -> None:
+async def test_jupyters_authorizer_is_asked(server: ServerHarness) -> None:
     assert (await server.get("/jobs", token="jupyter")).status_code == 200
     refused = await server.put("/jobs/j/cancel", token="jupyter")
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (403, 20000)
@@ -235,7 +235,7 @@ Hub.__module__ = "jupyterhub.singleuser.extension"
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"identity_provider_class": Hub}}])
-async def test_a_hubs_users_keep_their_names(server: Server) -> None:
+async def test_a_hubs_users_keep_their_names(server: ServerHarness) -> None:
     answer = await server.get("/whoami", token=None, headers={"X-Hub-User": "carol"})
     assert answer.json()["user"] == "carol"
     assert (await server.get("/whoami")).json()["user"] == "ana"

@@ -13,7 +13,7 @@ from jupyter_server.auth import User as JupyterUser
 
 from cts_jupyter.server.routes import events
 from tests.harness.factories import make_job_record
-from tests.jupyter.conftest import JUPYTER_TOKEN, Server
+from tests.harness.server import JUPYTER_TOKEN, ServerHarness
 from tests.simulators.kbase_auth import Answer, KBaseAuth
 
 ORIGIN = "https://hub.example.org"
@@ -40,7 +40,7 @@ def refused(answer: httpx.Response) -> tuple[int, int | None]:
     return answer.status_code, answer.json()["error"].get("appcode")
 
 
-async def test_whoami(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
+async def test_whoami(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) -> None:
     told = (await server.get("/whoami", token=ana)).json()
     folders = [{"path": path, "perm": "write"} for path in ("data/ana/", "shared/")]
     assert told == {"user": "ana", "roles": [], "allowed_paths": folders}
@@ -66,7 +66,7 @@ async def test_whoami(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
 )
 @pytest.mark.parametrize("path", ["/whoami", "/jobs/?limit=1"])
 async def test_forms_of_the_header(
-    server: Server,
+    server: ServerHarness,
     header: str | None,
     expected: int,
     path: str,
@@ -81,13 +81,13 @@ async def test_forms_of_the_header(
         assert answer.json()["error"]["message"] == "The authorization token is invalid"
 
 
-async def test_the_scheme_is_of_any_case(server: Server, ana: str) -> None:
+async def test_the_scheme_is_of_any_case(server: ServerHarness, ana: str) -> None:
     answer = await server.get("/whoami", token=None, headers={"Authorization": f"bearer  {ana}"})
     assert answer.json()["user"] == "ana"
 
 
 async def test_token_is_checked_before_the_path(
-    server: Server, kbase_auth: KBaseAuth, ana: str
+    server: ServerHarness, kbase_auth: KBaseAuth, ana: str
 ) -> None:
     lacking = kbase_auth.add("eve", "ADMIN")
     for method, path, known in (("GET", "/no/such/path", 404), ("DELETE", "/jobs", 405)):
@@ -97,7 +97,7 @@ async def test_token_is_checked_before_the_path(
 
 
 async def test_a_token_that_is_sent_is_checked_where_none_is_needed(
-    server: Server, kbase_auth: KBaseAuth
+    server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     for path in ("/", "/sites", "/images"):
         assert (await server.get(path, token=None)).status_code == 200
@@ -106,7 +106,7 @@ async def test_a_token_that_is_sent_is_checked_where_none_is_needed(
     assert (await server.get("/", token="x")).status_code == 200
 
 
-async def test_outage(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
+async def test_outage(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) -> None:
     bob = kbase_auth.add("bob")
     assert (await server.get("/whoami", token=ana)).status_code == 200
     kbase_auth.stop()
@@ -123,7 +123,7 @@ async def test_outage(server: Server, kbase_auth: KBaseAuth, ana: str) -> None:
 
 
 async def test_an_admin_asks_for_the_jobs_of_users_that_exist(
-    server: Server, kbase_auth: KBaseAuth, ana: str
+    server: ServerHarness, kbase_auth: KBaseAuth, ana: str
 ) -> None:
     admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES)
     listing = await server.get("/admin/jobs", token=admin, params={"user": "ana"})
@@ -138,7 +138,7 @@ async def test_an_admin_asks_for_the_jobs_of_users_that_exist(
 
 
 async def test_workers_read_the_jobs_that_they_are_of(
-    server: Server, kbase_auth: KBaseAuth
+    server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     await server.engine._store.insert_job(
         make_job_record(id="a-job", user="ana"), containers=1, idempotency=None
@@ -150,7 +150,7 @@ async def test_workers_read_the_jobs_that_they_are_of(
 
 
 async def test_a_stream_of_events_ends_with_its_token(
-    server: Server, kbase_auth: KBaseAuth, ana: str, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, kbase_auth: KBaseAuth, ana: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kbase_auth.cachefor = 0
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.02)
@@ -199,7 +199,7 @@ class Nothing(Authorizer):
         {"ServerApp": {"identity_provider_class": Stranger, "authorizer_class": Nothing}},
     ],
 )
-async def test_jupyter_neither_lets_in_nor_keeps_out(server: Server, ana: str) -> None:
+async def test_jupyter_neither_lets_in_nor_keeps_out(server: ServerHarness, ana: str) -> None:
     for options in (
         {"token": None},
         {"token": None, "params": {"token": JUPYTER_TOKEN}},
@@ -212,7 +212,7 @@ async def test_jupyter_neither_lets_in_nor_keeps_out(server: Server, ana: str) -
     assert (await server.put("/jobs/j/cancel", token=ana)).status_code == 404
 
 
-async def test_jupyters_cookie_is_no_token(server: Server, ana: str) -> None:
+async def test_jupyters_cookie_is_no_token(server: ServerHarness, ana: str) -> None:
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as browser:
         await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
@@ -224,17 +224,17 @@ async def test_jupyters_cookie_is_no_token(server: Server, ana: str) -> None:
         assert cancel.status_code == 404
 
 
-async def test_no_token_is_left_for_kernels(server: Server) -> None:
+async def test_no_token_is_left_for_kernels(server: ServerHarness) -> None:
     assert not list(Path(server.app.runtime_dir).glob("cts-server-*.json"))
 
 
-async def test_any_name_of_this_server_will_do(server: Server, ana: str) -> None:
+async def test_any_name_of_this_server_will_do(server: ServerHarness, ana: str) -> None:
     for path, status in (("", 200), ("/whoami", 200), ("/nope", 404)):
         answer = await server.get(path, token=ana, headers={"Host": "cts.example.org"})
         assert answer.status_code == status
 
 
-async def test_cors(server: Server, ana: str) -> None:
+async def test_cors(server: ServerHarness, ana: str) -> None:
     origin = {"Origin": ORIGIN}
     for answer in (
         await server.get("/jobs/?limit=1", token=ana, headers=origin),
@@ -263,7 +263,9 @@ async def misplaced(kbase_auth: KBaseAuth) -> AsyncIterator[None]:
     kbase_auth.override = None
 
 
-async def test_something_else_than_auth2_is_told_at_start(misplaced: None, server: Server) -> None:
+async def test_something_else_than_auth2_is_told_at_start(
+    misplaced: None, server: ServerHarness
+) -> None:
     answer = await server.get("/", token=None)
     assert refused(answer) == (503, None)
     assert "kbase.auth_url" in answer.json()["error"]["message"]

@@ -16,7 +16,7 @@ import pytest
 from cts_core.errors import UnavailableError
 from cts_jupyter.server.http import base_handler
 from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 
 ORIGIN = "https://hub.berdl.kbase.us"
 
@@ -40,17 +40,17 @@ def error(response: httpx.Response) -> dict:
         "/%77hoami",
     ],
 )
-async def test_slashes_are_sloppy(server: Server, path: str) -> None:
+async def test_slashes_are_sloppy(server: ServerHarness, path: str) -> None:
     assert (await server.get(path)).status_code == 200
 
 
-async def test_root_names_the_service(server: Server) -> None:
+async def test_root_names_the_service(server: ServerHarness) -> None:
     root = (await server.get("", token=None)).json()
     assert root["service_name"] == "CDM Task Service"
     assert root["server_time"].endswith("Z")
 
 
-async def test_sites_send_their_nulls(server: Server) -> None:
+async def test_sites_send_their_nulls(server: ServerHarness) -> None:
     (site,) = (await server.get("/sites")).json()["sites"]
     assert site["unavailable_reason"] is None
 
@@ -58,7 +58,7 @@ async def test_sites_send_their_nulls(server: Server) -> None:
 @pytest.mark.parametrize(
     "path", ["/nope", "/jobs/x/nope", "/jobs/x/log/0/stdin", "/%ff", "/static/a/b.js"]
 )
-async def test_unknown_path(server: Server, path: str) -> None:
+async def test_unknown_path(server: ServerHarness, path: str) -> None:
     answer = await server.get(path)
     assert answer.status_code == 404
     assert (error(answer)["appcode"], error(answer)["message"]) == (40000, "Not Found")
@@ -77,14 +77,14 @@ async def test_unknown_path(server: Server, path: str) -> None:
         ("DELETE", "/jobs/last_look", "PUT"),
     ],
 )
-async def test_wrong_method(server: Server, method: str, path: str, allowed: str) -> None:
+async def test_wrong_method(server: ServerHarness, method: str, path: str, allowed: str) -> None:
     answer = await server.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("method", ["BREW", "TRACE"])
-async def test_unknown_method(server: Server, method: str) -> None:
+async def test_unknown_method(server: ServerHarness, method: str) -> None:
     for path, allowed in (("/jobs", "GET, POST"), ("/docs", "GET"), ("/jobs/x/cancel", "PUT")):
         answer = await server.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
@@ -110,7 +110,7 @@ async def test_unknown_method(server: Server, method: str) -> None:
         (b'{"input_roots": ["\\ud800"]}', "value_error"),
     ],
 )
-async def test_malformed_body(server: Server, body: bytes, kind: str) -> None:
+async def test_malformed_body(server: ServerHarness, body: bytes, kind: str) -> None:
     answer = await server.post("/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert error(answer)["appcode"] == 30010
@@ -133,7 +133,7 @@ def test_announced_bytes(headers: dict[str, str], count: int) -> None:
 
 
 async def test_what_is_sent_cannot_forge_a_line_of_the_log(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: ServerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, base_handler.__name__)
     await server.get("/images/x%0a%1b[2J forged")
@@ -142,7 +142,7 @@ async def test_what_is_sent_cannot_forge_a_line_of_the_log(
     assert r"\n\x1b[2J forged" in record.getMessage()
 
 
-async def test_json_with_another_content_type_is_no_json(server: Server) -> None:
+async def test_json_with_another_content_type_is_no_json(server: ServerHarness) -> None:
     body = json.dumps(submission())
     answer = await server.post("/jobs", content=body, headers={"Content-Type": "text/plain"})
     assert error(answer)["request_validation_detail"][0]["loc"] == ["body"]
@@ -152,7 +152,7 @@ async def test_json_with_another_content_type_is_no_json(server: Server) -> None
     assert error(answer)["appcode"] == 40030
 
 
-async def test_details_are_pydantics_own(server: Server) -> None:
+async def test_details_are_pydantics_own(server: ServerHarness) -> None:
     answer = await server.post("/jobs", json=submission(output_dir="baz", num_containers=0))
     details = error(answer)["request_validation_detail"]
     assert details == [
@@ -173,7 +173,7 @@ async def test_details_are_pydantics_own(server: Server) -> None:
     ]
 
 
-async def test_faults_of_query_and_path_come_together(server: Server) -> None:
+async def test_faults_of_query_and_path_come_together(server: ServerHarness) -> None:
     answer = await server.get("/jobs/a!b/log/-1/stdout?seek=-1&length=0")
     places = [detail["loc"] for detail in error(answer)["request_validation_detail"]]
     assert places == [
@@ -200,7 +200,7 @@ async def test_faults_of_query_and_path_come_together(server: Server) -> None:
         "limit=" + "9" * 5000,
     ],
 )
-async def test_bad_query(server: Server, query: str) -> None:
+async def test_bad_query(server: ServerHarness, query: str) -> None:
     answer = await server.get(f"/jobs?{query}")
     assert (answer.status_code, error(answer)["appcode"]) == (400, 30010)
     assert error(answer)["request_validation_detail"][0]["loc"][0] == "query"
@@ -215,11 +215,11 @@ async def test_bad_query(server: Server, query: str) -> None:
         "label=a%3Db&label=c%3Dd=e",
     ],
 )
-async def test_good_query(server: Server, query: str) -> None:
+async def test_good_query(server: ServerHarness, query: str) -> None:
     assert (await server.get(f"/jobs?{query}")).json() == {"jobs": []}
 
 
-async def test_large_body_is_refused_in_the_envelope(server: Server) -> None:
+async def test_large_body_is_refused_in_the_envelope(server: ServerHarness) -> None:
     too_much = MAX_JSON_BODY + 1
 
     async def pieces():
@@ -233,14 +233,14 @@ async def test_large_body_is_refused_in_the_envelope(server: Server) -> None:
         assert str(MAX_JSON_BODY) in error(answer)["message"]
 
 
-async def test_refusal_arrives_although_a_body_is_under_way(server: Server) -> None:
+async def test_refusal_arrives_although_a_body_is_under_way(server: ServerHarness) -> None:
     answer = await server.post("/jobs", content=b" " * (4 << 20), token="wrong")
     assert (answer.status_code, error(answer)["appcode"]) == (401, 10020)
     # The connection was not spoiled.
     assert (await server.get("/whoami")).status_code == 200
 
 
-async def test_details_of_a_large_body_do_not_repeat_it(server: Server) -> None:
+async def test_details_of_a_large_body_do_not_repeat_it(server: ServerHarness) -> None:
     body = submission(input_files=[1] * 10_000)
     answer = await server.post("/jobs", json={**body, "padding": "x" * 70_000})
     details = error(answer)["request_validation_detail"]
@@ -250,7 +250,7 @@ async def test_details_of_a_large_body_do_not_repeat_it(server: Server) -> None:
 
 # Somewhere there, what could be read is too deep to be written into the answer.
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, *range(800, 1050, 10)])
-async def test_a_deep_body_is_refused_in_the_envelope(server: Server, depth: int) -> None:
+async def test_a_deep_body_is_refused_in_the_envelope(server: ServerHarness, depth: int) -> None:
     body = b'{"a":' * depth + b"1" + b"}" * depth
     answer = await server.post("/jobs", content=body)
     assert answer.status_code == 400
@@ -263,7 +263,7 @@ async def test_a_deep_body_is_refused_in_the_envelope(server: Server, depth: int
     [(MAX_ENTRIES, "too_many_faults", "faults"), (MAX_ENTRIES + 1, "too_long", str(MAX_ENTRIES))],
 )
 async def test_a_body_full_of_faults_is_refused_without_a_list_of_them(
-    server: Server, entries: int, kind: str, told: str
+    server: ServerHarness, entries: int, kind: str, told: str
 ) -> None:
     params = {"args": [" "] * entries}
     answer = await server.post("/jobs/check", json=submission(params=params))
@@ -272,7 +272,7 @@ async def test_a_body_full_of_faults_is_refused_without_a_list_of_them(
     assert told in detail["msg"]
 
 
-async def test_cancel_takes_a_content_type_without_a_body(server: Server) -> None:
+async def test_cancel_takes_a_content_type_without_a_body(server: ServerHarness) -> None:
     answer = await server.put("/jobs/nope/cancel", headers={"Content-Type": "application/json"})
     assert error(answer)["message"] == "No job with ID 'nope' exists"
 
@@ -281,7 +281,7 @@ async def test_cancel_takes_a_content_type_without_a_body(server: Server) -> Non
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch, server: Server):
+def broken(monkeypatch: pytest.MonkeyPatch, server: ServerHarness):
     def break_with(exception: Exception) -> None:
         def fail(*args: object) -> None:
             raise exception
@@ -292,7 +292,9 @@ def broken(monkeypatch: pytest.MonkeyPatch, server: Server):
     return break_with
 
 
-async def test_unexpected_error(server: Server, broken, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error(
+    server: ServerHarness, broken, caplog: pytest.LogCaptureFixture
+) -> None:
     broken(RuntimeError("the reactor is on fire"))
     answer = await server.get("/?token=secret-in-the-query", token=None)
     assert answer.status_code == 500
@@ -306,19 +308,19 @@ async def test_unexpected_error(server: Server, broken, caplog: pytest.LogCaptur
     assert "secret-in-the-query" not in caplog.text
 
 
-async def test_admins_see_what_went_wrong(server: Server, broken) -> None:
+async def test_admins_see_what_went_wrong(server: ServerHarness, broken) -> None:
     broken(RuntimeError("the reactor is on fire"))
     assert error(await server.get("/whoami"))["message"] == "the reactor is on fire"
 
 
-async def test_outage_has_no_appcode(server: Server, broken) -> None:
+async def test_outage_has_no_appcode(server: ServerHarness, broken) -> None:
     broken(UnavailableError("the database is away"))
     answer = await server.get("/", token=None)
     assert answer.status_code == 503
     assert error(answer)["message"] == "An unexpected error occurred"
 
 
-async def test_request_ids_differ(server: Server) -> None:
+async def test_request_ids_differ(server: ServerHarness) -> None:
     ids = {(await server.get("/")).headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
 
@@ -326,7 +328,7 @@ async def test_request_ids_differ(server: Server) -> None:
 # Compression and other origins.
 
 
-async def test_answers_are_gzipped_on_request(server: Server) -> None:
+async def test_answers_are_gzipped_on_request(server: ServerHarness) -> None:
     async with server.http.stream(
         "GET", f"{server.root}/openapi.json", headers={"Accept-Encoding": "br, gzip;q=0.5"}
     ) as answer:
@@ -340,7 +342,7 @@ async def test_answers_are_gzipped_on_request(server: Server) -> None:
 
 
 @pytest.mark.parametrize("cts_settings", [{"cors_origins": [ORIGIN]}])
-async def test_cors(server: Server) -> None:
+async def test_cors(server: ServerHarness) -> None:
     for answer in (
         await server.get("/jobs/?limit=1", headers={"Origin": ORIGIN}),
         await server.get("/jobs", token="wrong", headers={"Origin": ORIGIN}),
@@ -354,7 +356,7 @@ async def test_cors(server: Server) -> None:
 
 
 @pytest.mark.parametrize("cts_settings", [{"cors_origins": [ORIGIN]}])
-async def test_preflight_needs_no_token(server: Server) -> None:
+async def test_preflight_needs_no_token(server: ServerHarness) -> None:
     asks = {
         "Origin": ORIGIN,
         "Access-Control-Request-Method": "PUT",
@@ -376,7 +378,7 @@ async def test_preflight_needs_no_token(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "//docs"])
-async def test_docs(server: Server, path: str) -> None:
+async def test_docs(server: ServerHarness, path: str) -> None:
     answer = await server.get(path, token=None)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -386,7 +388,7 @@ async def test_docs(server: Server, path: str) -> None:
     assert again.status_code == 304
 
 
-async def test_docs_run_by_their_hashes_alone(server: Server) -> None:
+async def test_docs_run_by_their_hashes_alone(server: ServerHarness) -> None:
     answer = await server.get("/docs", token=None)
     (policy,) = answer.headers.get_list("content-security-policy")
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
@@ -403,7 +405,7 @@ async def test_docs_run_by_their_hashes_alone(server: Server) -> None:
 # The files of the card.
 
 
-async def test_static_files(server: Server) -> None:
+async def test_static_files(server: ServerHarness) -> None:
     answer = await server.get("/static/card.js", token=None)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/javascript")
@@ -416,12 +418,12 @@ async def test_static_files(server: Server) -> None:
 @pytest.mark.parametrize(
     "name", ["..%2f__init__.py", "%2e%2e/card.py", ".hidden.js", "nope.js", "card.py", ""]
 )
-async def test_static_files_stay_in_their_folder(server: Server, name: str) -> None:
+async def test_static_files_stay_in_their_folder(server: ServerHarness, name: str) -> None:
     answer = await server.get(f"/static/{name}", token=None)
     assert answer.status_code in (400, 404)
 
 
-async def test_a_body_that_may_be_absent_may_be_null(server: Server) -> None:
+async def test_a_body_that_may_be_absent_may_be_null(server: ServerHarness) -> None:
     image = "/admin/images/host/none"
     absent = await server.post(image)
     null = await server.post(image, content=b"null", headers={"Content-Type": "application/json"})

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from tests.jupyter.conftest import Server
     ],
 )
 async def test_the_next_request_is_answered_on_the_same_connection(
-    server: Server, method: str, path: str, extra: str, status: int
+    server: ServerHarness, method: str, path: str, extra: str, status: int
 ):
     url = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)

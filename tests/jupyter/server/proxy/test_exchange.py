@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.harness.server import ServerHarness
 from tests.harness.upstream import (
     Received,
     Stub,
@@ -24,7 +25,6 @@ from tests.harness.upstream import (
     refusal,
     running_stub,
 )
-from tests.jupyter.conftest import Server
 from tests.services.server import free_port
 
 PIECE = bytes(64 << 10)
@@ -43,7 +43,7 @@ async def stub() -> AsyncIterator[Stub]:
 
 
 @pytest.fixture
-async def server(isolated: Path, stub: Stub) -> AsyncIterator[Server]:
+async def server(isolated: Path, stub: Stub) -> AsyncIterator[ServerHarness]:
     (isolated / "session").write_text("token")
     async with forwarding(isolated, stub.url, timeout_s=0.5) as running:
         yield running
@@ -65,7 +65,7 @@ async def standstill(count: Callable[[], int]) -> None:
 
 @asynccontextmanager
 async def connect(
-    server: Server, *lines: str
+    server: ServerHarness, *lines: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection of a client that reads and writes no more than it is told to."""
     where = urlsplit(server.root)
@@ -93,7 +93,7 @@ def held() -> Any:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_slow_reader_holds_the_service_back(
-    server: Server, stub: Stub, held: Callable[[], int], chunked
+    server: ServerHarness, stub: Stub, held: Callable[[], int], chunked
 ) -> None:
     sent = 0
 
@@ -123,7 +123,7 @@ async def test_a_slow_reader_holds_the_service_back(
 
 
 async def test_a_slow_service_holds_the_sender_back(
-    server: Server, stub: Stub, held: Callable[[], int]
+    server: ServerHarness, stub: Stub, held: Callable[[], int]
 ) -> None:
     go_on = asyncio.Event()
     taken = sent = 0
@@ -153,7 +153,9 @@ async def test_a_slow_service_holds_the_sender_back(
     assert held() < HELD
 
 
-async def test_a_refusal_comes_before_the_end_of_an_upload(server: Server, stub: Stub) -> None:
+async def test_a_refusal_comes_before_the_end_of_an_upload(
+    server: ServerHarness, stub: Stub
+) -> None:
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(refusal("403 Forbidden", "Not yours", 20010))
 
@@ -174,7 +176,7 @@ async def test_a_refusal_comes_before_the_end_of_an_upload(server: Server, stub:
         assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
 
 
-async def test_a_service_that_hangs_up_on_an_upload(server: Server, stub: Stub) -> None:
+async def test_a_service_that_hangs_up_on_an_upload(server: ServerHarness, stub: Stub) -> None:
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -185,7 +187,7 @@ async def test_a_service_that_hangs_up_on_an_upload(server: Server, stub: Stub) 
         assert b"was done before you ask again" in await reader.read(4096)
 
 
-async def test_a_sender_that_leaves_ends_the_upload(server: Server, stub: Stub) -> None:
+async def test_a_sender_that_leaves_ends_the_upload(server: ServerHarness, stub: Stub) -> None:
     ended = asyncio.Event()
 
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
@@ -206,7 +208,7 @@ async def test_a_sender_that_leaves_ends_the_upload(server: Server, stub: Stub) 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_events_pass_one_by_one(server: Server, stub: Stub) -> None:
+async def test_events_pass_one_by_one(server: ServerHarness, stub: Stub) -> None:
     next_one = asyncio.Event()
     events = [b"id: 1\nevent: begin\ndata: {}\n\n", b": still here\n\n", b"id: 2\ndata: {}\n\n"]
 
@@ -233,7 +235,7 @@ async def test_events_pass_one_by_one(server: Server, stub: Stub) -> None:
     assert stub.last.headers["last-event-id"] == "0"
 
 
-async def test_a_stream_ends_with_its_reader(server: Server, stub: Stub) -> None:
+async def test_a_stream_ends_with_its_reader(server: ServerHarness, stub: Stub) -> None:
     left = asyncio.Event()
 
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
@@ -271,7 +273,7 @@ async def test_streams_end_with_the_server(isolated: Path, stub: Stub) -> None:
 
 
 @pytest.mark.slow
-async def test_long_work_is_waited_for(server: Server, stub: Stub) -> None:
+async def test_long_work_is_waited_for(server: ServerHarness, stub: Stub) -> None:
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
         # Three times is it asked whether it is still there.
         await until(lambda: stub.roots >= 4)
@@ -283,7 +285,7 @@ async def test_long_work_is_waited_for(server: Server, stub: Stub) -> None:
 
 @pytest.mark.slow
 async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
-    server: Server, stub: Stub
+    server: ServerHarness, stub: Stub
 ) -> None:
     left = asyncio.Event()
     root, stub_root = stub.root, b""
@@ -307,7 +309,9 @@ async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
     assert (await ask(server, "GET", "/jobs")).status_code == 200
 
 
-async def test_a_silent_stream_breaks_when_the_service_is_gone(server: Server, stub: Stub) -> None:
+async def test_a_silent_stream_breaks_when_the_service_is_gone(
+    server: ServerHarness, stub: Stub
+) -> None:
     async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
         stub.root = b""
@@ -359,7 +363,9 @@ async def test_a_host_that_does_not_exist(isolated: Path) -> None:
         answer(b" " * (1 << 20)),
     ],
 )
-async def test_nothing_is_sent_to_what_is_no_cts(server: Server, stub: Stub, root: bytes) -> None:
+async def test_nothing_is_sent_to_what_is_no_cts(
+    server: ServerHarness, stub: Stub, root: bytes
+) -> None:
     good, stub.root = stub.root, root
     got = await ask(server, "POST", "/jobs", json={})
     assert got.status_code == 503
@@ -370,7 +376,9 @@ async def test_nothing_is_sent_to_what_is_no_cts(server: Server, stub: Stub, roo
     assert (await ask(server, "POST", "/jobs", json={})).status_code == 200
 
 
-async def test_one_question_of_what_it_is_serves_all_who_wait(server: Server, stub: Stub) -> None:
+async def test_one_question_of_what_it_is_serves_all_who_wait(
+    server: ServerHarness, stub: Stub
+) -> None:
     root, stub.root = stub.root, b""
     asked = [asyncio.create_task(ask(server, "GET", "/jobs")) for _ in range(5)]
     await until(lambda: stub.roots == 1)

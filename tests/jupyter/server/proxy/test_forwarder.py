@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from cts_jupyter.server.proxy import forwarder
+from tests.harness.server import JUPYTER_TOKEN, ServerHarness
 from tests.harness.upstream import (
     Received,
     Stub,
@@ -26,7 +27,6 @@ from tests.harness.upstream import (
     renew,
     running_stub,
 )
-from tests.jupyter.conftest import JUPYTER_TOKEN, Server
 
 TOKEN = "the-users-kbase-token"
 
@@ -45,12 +45,12 @@ def token_file(isolated: Path) -> Path:
 
 
 @pytest.fixture
-async def server(isolated: Path, stub: Stub, token_file: Path) -> AsyncIterator[Server]:
+async def server(isolated: Path, stub: Stub, token_file: Path) -> AsyncIterator[ServerHarness]:
     async with forwarding(isolated, stub.url) as running:
         yield running
 
 
-async def ask_raw(server: Server, request: str) -> bytes:
+async def ask_raw(server: ServerHarness, request: str) -> bytes:
     """Send a request as it is written, and read its answer."""
     where = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
@@ -68,7 +68,7 @@ async def ask_raw(server: Server, request: str) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
-async def test_method_path_query_and_token(server: Server, stub: Stub, method: str) -> None:
+async def test_method_path_query_and_token(server: ServerHarness, stub: Stub, method: str) -> None:
     got = await ask(server, method, "//jobs/a%2Fb/?limit=1&x=%20")
     assert got.status_code == 200
     assert (stub.last.method, stub.last.target) == (method, "/base//jobs/a%2Fb/?limit=1&x=%20")
@@ -77,7 +77,7 @@ async def test_method_path_query_and_token(server: Server, stub: Stub, method: s
 
 
 async def test_headers_that_mean_something_to_a_service_reach_it(
-    server: Server, stub: Stub
+    server: ServerHarness, stub: Stub
 ) -> None:
     sent = {
         "Accept": "application/json",
@@ -94,7 +94,7 @@ async def test_headers_that_mean_something_to_a_service_reach_it(
     assert {n.lower(): v for n, v in sent.items()}.items() <= stub.last.headers.items()
 
 
-async def test_nothing_else_reaches_it(server: Server, stub: Stub) -> None:
+async def test_nothing_else_reaches_it(server: ServerHarness, stub: Stub) -> None:
     secrets = {
         "Cookie": "_xsrf=secret; kbase_session=secret",
         "X-XSRFToken": "secret",
@@ -121,7 +121,7 @@ async def test_nothing_else_reaches_it(server: Server, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_arrives_as_it_was_sent(server: Server, stub: Stub, chunked) -> None:
+async def test_a_body_arrives_as_it_was_sent(server: ServerHarness, stub: Stub, chunked) -> None:
     body = bytes(range(256)) * 4000
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -136,7 +136,7 @@ async def test_a_body_arrives_as_it_was_sent(server: Server, stub: Stub, chunked
     assert ("content-length" in stub.last.headers) != chunked
 
 
-async def test_a_cancel_without_a_body(server: Server, stub: Stub) -> None:
+async def test_a_cancel_without_a_body(server: ServerHarness, stub: Stub) -> None:
     stub.say(b"HTTP/1.1 204 No Content\r\n\r\n")
     got = await ask(server, "PUT", "/jobs/x/cancel", headers={"Content-Type": "application/json"})
     assert (got.status_code, got.content) == (204, b"")
@@ -157,7 +157,9 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-async def test_no_path_leads_out_of_the_service(server: Server, stub: Stub, path: str) -> None:
+async def test_no_path_leads_out_of_the_service(
+    server: ServerHarness, stub: Stub, path: str
+) -> None:
     got = await ask_raw(server, f"GET {urlsplit(server.root).path}{path} HTTP/1.1")
     assert got.startswith(b"HTTP/1.1 404 "), got
     assert b'"appcode": 40000' in got
@@ -173,7 +175,7 @@ async def test_no_path_leads_out_of_the_service(server: Server, stub: Stub, path
         "http://127.0.0.1:1@evil.example/cts",
     ],
 )
-async def test_no_other_host_can_be_asked(server: Server, stub: Stub, target: str) -> None:
+async def test_no_other_host_can_be_asked(server: ServerHarness, stub: Stub, target: str) -> None:
     got = await ask_raw(server, f"GET {target} HTTP/1.1")
     assert got.split(b" ")[1] in (b"400", b"403", b"404"), got
     assert stub.requests == []
@@ -183,14 +185,14 @@ async def test_no_other_host_can_be_asked(server: Server, stub: Stub, target: st
     "rest", ["//evil.example/x", "/http://evil.example/", "/@evil.example", "/x%0d%0aHost:%20evil"]
 )
 async def test_what_looks_like_a_host_is_part_of_the_path(
-    server: Server, stub: Stub, rest: str
+    server: ServerHarness, stub: Stub, rest: str
 ) -> None:
     await ask_raw(server, f"GET {urlsplit(server.root).path}{rest} HTTP/1.1")
     assert stub.last.target == f"/base{rest}"
     assert stub.last.headers["host"] == f"127.0.0.1:{stub.port}"
 
 
-async def test_no_websocket_comes_about(server: Server, stub: Stub) -> None:
+async def test_no_websocket_comes_about(server: ServerHarness, stub: Stub) -> None:
     upgrade = (
         f"GET {urlsplit(server.root).path}/events HTTP/1.1\nUpgrade: websocket\nConnection: Upgrade\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13"
@@ -205,7 +207,7 @@ async def test_no_websocket_comes_about(server: Server, stub: Stub) -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"])
 async def test_redirects_within_the_service_lead_below_our_root(
-    server: Server, stub: Stub, status: str
+    server: ServerHarness, stub: Stub, status: str
 ) -> None:
     stub.say(answer(b"", status, Location=f"{stub.url}/jobs/?limit=1"))
     got = await ask(server, "GET", "/jobs?limit=1")
@@ -218,7 +220,7 @@ async def test_redirects_within_the_service_lead_below_our_root(
     "location", ["http://evil.example/base/jobs", "//evil.example/", "/login?next=/base", ""]
 )
 async def test_redirects_to_elsewhere_are_not_followed(
-    server: Server, stub: Stub, location: str
+    server: ServerHarness, stub: Stub, location: str
 ) -> None:
     stub.say(answer(b"", "302 Found", Location=location or "../../up"))
     got = await ask(server, "GET", "/jobs")
@@ -231,7 +233,7 @@ async def test_redirects_to_elsewhere_are_not_followed(
 # What comes back.
 
 
-async def test_answers_headers(server: Server, stub: Stub) -> None:
+async def test_answers_headers(server: ServerHarness, stub: Stub) -> None:
     stub.say(
         answer(
             b"body",
@@ -272,7 +274,7 @@ async def test_answers_headers(server: Server, stub: Stub) -> None:
     assert "strict-transport-security" not in got.headers
 
 
-async def test_what_is_packed_stays_packed(server: Server, stub: Stub) -> None:
+async def test_what_is_packed_stays_packed(server: ServerHarness, stub: Stub) -> None:
     body = json.dumps({"x": "y" * 5000}).encode()
     packed = gzip.compress(body)
     stub.say(answer(packed, Content_Encoding="gzip"))
@@ -287,7 +289,7 @@ async def test_what_is_packed_stays_packed(server: Server, stub: Stub) -> None:
     assert stub.last.headers["accept-encoding"] == "identity"
 
 
-async def test_not_modified(server: Server, stub: Stub) -> None:
+async def test_not_modified(server: ServerHarness, stub: Stub) -> None:
     stub.say(b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\n\r\n')
     got = await ask(server, "GET", "/files/content?path=a/b", headers={"If-None-Match": '"e"'})
     assert (got.status_code, got.content, got.headers["etag"]) == (304, b"", '"e"')
@@ -296,7 +298,7 @@ async def test_not_modified(server: Server, stub: Stub) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh", "503 Away"])
 async def test_the_services_own_errors_pass_unchanged(
-    server: Server, stub: Stub, status: str, packed
+    server: ServerHarness, stub: Stub, status: str, packed
 ) -> None:
     said = refusal(status, "The service says why", 40040, X_Request_ID="the-services")
     body = said.partition(b"\r\n\r\n")[2]
@@ -334,7 +336,7 @@ HTML = b"<html><h1>Nothing to see</h1></html>"
     ],
 )
 async def test_what_is_no_answer_of_a_cts(
-    server: Server, stub: Stub, said: bytes, told: str
+    server: ServerHarness, stub: Stub, said: bytes, told: str
 ) -> None:
     stub.say(said)
     got = await ask(server, "GET", "/jobs")
@@ -350,13 +352,13 @@ async def test_what_is_no_answer_of_a_cts(
     assert stub.roots == 2
 
 
-async def test_html_that_somebody_stored_is_a_download(server: Server, stub: Stub) -> None:
+async def test_html_that_somebody_stored_is_a_download(server: ServerHarness, stub: Stub) -> None:
     stub.say(answer(HTML, content_type="text/html", Content_Disposition="attachment; filename=x"))
     assert (await ask(server, "GET", "/files/content?path=a/b")).content == HTML
 
 
 async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
-    server: Server, stub: Stub
+    server: ServerHarness, stub: Stub
 ) -> None:
     stub.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nabc")
     with pytest.raises(httpx.RemoteProtocolError):
@@ -368,7 +370,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
         await ask(server, "GET", "/jobs/x/log/0/stdout")
 
 
-async def test_an_answer_without_a_length(server: Server, stub: Stub) -> None:
+async def test_an_answer_without_a_length(server: ServerHarness, stub: Stub) -> None:
     stub.say(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"abc", b"def")
     assert (await ask(server, "GET", "/x")).text == "abcdef"
 
@@ -388,7 +390,7 @@ def refuse_all_but(stub: Stub, good: str) -> None:
 
 
 async def test_a_renewed_token_is_used_at_once(
-    server: Server, stub: Stub, token_file: Path
+    server: ServerHarness, stub: Stub, token_file: Path
 ) -> None:
     await ask(server, "GET", "/whoami")
     token_file.write_text("renewed")
@@ -397,7 +399,7 @@ async def test_a_renewed_token_is_used_at_once(
 
 
 async def test_a_refused_token_is_replaced_once(
-    server: Server, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_all_but(stub, "other")
     renew(token_file, "expired")
@@ -410,7 +412,7 @@ async def test_a_refused_token_is_replaced_once(
 
 
 async def test_what_has_a_body_is_not_sent_again(
-    server: Server, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_all_but(stub, "other")
     renew(token_file, "expired")
@@ -424,7 +426,11 @@ async def test_what_has_a_body_is_not_sent_again(
 
 @pytest.mark.parametrize("other", [None, "also-bad"])
 async def test_a_refused_token_says_what_to_do(
-    server: Server, stub: Stub, other: str | None, monkeypatch: pytest.MonkeyPatch, token_file: Path
+    server: ServerHarness,
+    stub: Stub,
+    other: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    token_file: Path,
 ) -> None:
     refuse_all_but(stub, "good")
     if other:
@@ -439,7 +445,7 @@ async def test_a_refused_token_says_what_to_do(
 
 
 async def test_without_a_token_nothing_is_asked(
-    server: Server, stub: Stub, token_file: Path
+    server: ServerHarness, stub: Stub, token_file: Path
 ) -> None:
     token_file.unlink()
     got = await ask(server, "GET", "/jobs")
@@ -450,7 +456,11 @@ async def test_without_a_token_nothing_is_asked(
 
 
 async def test_the_token_is_shown_to_nobody(
-    server: Server, stub: Stub, token_file: Path, caplog: pytest.LogCaptureFixture, isolated: Path
+    server: ServerHarness,
+    stub: Stub,
+    token_file: Path,
+    caplog: pytest.LogCaptureFixture,
+    isolated: Path,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     refuse_all_but(stub, "good")
@@ -475,7 +485,9 @@ async def test_the_token_is_shown_to_nobody(
 
 
 @pytest.mark.parametrize("path", ["", "/", "/sites", "/jobs", "/nope"])
-async def test_nobody_asks_without_jupyters_leave(server: Server, stub: Stub, path: str) -> None:
+async def test_nobody_asks_without_jupyters_leave(
+    server: ServerHarness, stub: Stub, path: str
+) -> None:
     bare = await server.get(path, token=None)
     assert (bare.status_code, bare.json()["error"]["appcode"]) == (401, 10010)
     # Not Jupyter's, not the kernels': whose it is and where it is good nobody here can say.
@@ -487,7 +499,9 @@ async def test_nobody_asks_without_jupyters_leave(server: Server, stub: Stub, pa
 
 
 @pytest.mark.parametrize("token", ["kernel", "jupyter"])
-async def test_jupyters_and_the_kernels_token(server: Server, stub: Stub, token: str) -> None:
+async def test_jupyters_and_the_kernels_token(
+    server: ServerHarness, stub: Stub, token: str
+) -> None:
     text = {"kernel": server.kernel_token, "jupyter": JUPYTER_TOKEN}[token]
     headers = {"Authorization": f"Bearer {text}"}
     got = await server.http.put(f"{server.root}/jobs/x/cancel", headers=headers)
@@ -495,7 +509,7 @@ async def test_jupyters_and_the_kernels_token(server: Server, stub: Stub, token:
     assert text not in str(stub.last.raw_headers)
 
 
-async def test_a_cookie_needs_xsrf_to_change_anything(server: Server, stub: Stub) -> None:
+async def test_a_cookie_needs_xsrf_to_change_anything(server: ServerHarness, stub: Stub) -> None:
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as browser:
         await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
@@ -509,13 +523,13 @@ async def test_a_cookie_needs_xsrf_to_change_anything(server: Server, stub: Stub
         assert "cookie" not in stub.last.headers
 
 
-async def test_foreign_hosts_are_refused(server: Server, stub: Stub) -> None:
+async def test_foreign_hosts_are_refused(server: ServerHarness, stub: Stub) -> None:
     got = await server.get("/jobs", headers={"Host": "attacker.example"})
     assert got.status_code == 403
     assert stub.requests == []
 
 
-async def test_the_cards_files_are_this_servers(server: Server, stub: Stub) -> None:
+async def test_the_cards_files_are_this_servers(server: ServerHarness, stub: Stub) -> None:
     got = await server.get("/static/card.js", token=None)
     assert (got.status_code, got.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     etag = {"If-None-Match": got.headers["etag"]}
@@ -526,7 +540,7 @@ async def test_the_cards_files_are_this_servers(server: Server, stub: Stub) -> N
     assert (stub.requests, stub.roots) == ([], 0)
 
 
-async def test_the_page_of_the_api_is_this_servers(server: Server, stub: Stub) -> None:
+async def test_the_page_of_the_api_is_this_servers(server: ServerHarness, stub: Stub) -> None:
     got = await server.get("/docs", token=None)
     assert (got.status_code, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert stub.requests == []
@@ -536,7 +550,7 @@ async def test_the_page_of_the_api_is_this_servers(server: Server, stub: Stub) -
 
 
 async def test_requests_under_way_have_a_limit(
-    server: Server, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder, "MAX_REQUESTS", 2)
     let_go = asyncio.Event()

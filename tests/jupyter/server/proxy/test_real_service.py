@@ -17,14 +17,14 @@ import pytest
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import find_connection
 from cts_jupyter.notebook import session
+from tests.harness.server import ServerHarness, running_server, submission
 from tests.harness.upstream import forwarding, message
-from tests.jupyter.conftest import Server, running_server, submission
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-async def service(isolated: Path) -> AsyncIterator[Server]:
+async def service(isolated: Path) -> AsyncIterator[ServerHarness]:
     """A CTS elsewhere; its kernels' token stands for the user's."""
     folder = isolated / "elsewhere"
     folder.mkdir()
@@ -36,12 +36,12 @@ async def service(isolated: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def server(isolated: Path, service: Server) -> AsyncIterator[Server]:
+async def server(isolated: Path, service: ServerHarness) -> AsyncIterator[ServerHarness]:
     async with forwarding(isolated, service.root) as running:
         yield running
 
 
-async def ended(server: Server, job_id: str) -> list[str]:
+async def ended(server: ServerHarness, job_id: str) -> list[str]:
     states = []
     async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
         async for event in events:
@@ -52,7 +52,9 @@ async def ended(server: Server, job_id: str) -> list[str]:
     return states
 
 
-async def test_a_job_from_submission_to_its_logs(server: Server, service: Server) -> None:
+async def test_a_job_from_submission_to_its_logs(
+    server: ServerHarness, service: ServerHarness
+) -> None:
     assert (await server.get("/whoami")).json()["user"] == "ana"
     await server.prepare()
     key = {"Idempotency-Key": "k"}
@@ -69,7 +71,7 @@ async def test_a_job_from_submission_to_its_logs(server: Server, service: Server
     assert (await service.get(f"/jobs/{job_id}")).json() == job
 
 
-async def test_a_job_again_and_its_stream_to_the_end(server: Server) -> None:
+async def test_a_job_again_and_its_stream_to_the_end(server: ServerHarness) -> None:
     await server.prepare()
     first = (await server.post("/jobs", json=submission())).json()["job_id"]
     key = {"Idempotency-Key": "k"}
@@ -84,7 +86,7 @@ async def test_a_job_again_and_its_stream_to_the_end(server: Server) -> None:
     assert {o["job_id"] for o in family["outputs"]} == {again}
 
 
-async def test_careless_slashes_and_unknown_paths(server: Server) -> None:
+async def test_careless_slashes_and_unknown_paths(server: ServerHarness) -> None:
     for path in ("", "/", "//whoami", "/jobs/", "//sites//"):
         assert (await server.get(path)).status_code == 200, path
     unknown = await server.get("/no/such/path")
@@ -93,7 +95,7 @@ async def test_careless_slashes_and_unknown_paths(server: Server) -> None:
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
 
 
-async def test_a_large_object_both_ways(server: Server) -> None:
+async def test_a_large_object_both_ways(server: ServerHarness) -> None:
     content = os.urandom(8 << 20)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -114,7 +116,7 @@ async def test_a_large_object_both_ways(server: Server) -> None:
     assert "There is something at 'data/x' already" in message(refused)
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(server: ServerHarness) -> None:
     await server.upload("data/whole", b"x")
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -127,7 +129,9 @@ async def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
     assert [found["path"] for found in listed.json()["objects"]] == ["data/whole"]
 
 
-async def test_validation_errors_are_the_services(server: Server, service: Server) -> None:
+async def test_validation_errors_are_the_services(
+    server: ServerHarness, service: ServerHarness
+) -> None:
     through, direct = [
         (await at.post("/jobs", json={"cluster": "local"})).json()["error"]
         for at in (server, service)
@@ -137,7 +141,7 @@ async def test_validation_errors_are_the_services(server: Server, service: Serve
 
 
 async def test_a_kernel_finds_the_forwarder_and_names_the_service(
-    server: Server, service: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, service: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     for url in (None, service.root, f"{service.root}/"):
@@ -161,7 +165,7 @@ async def test_a_kernel_finds_the_forwarder_and_names_the_service(
     )
 
 
-async def test_our_client_works_through_it(server: Server, tmp_path: Path) -> None:
+async def test_our_client_works_through_it(server: ServerHarness, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(1 << 20))
 

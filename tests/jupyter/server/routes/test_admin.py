@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 from tests.jupyter.server.routes.test_jobs import submit, wait_for
 
 
-async def test_jobs_for_admins(server: Server) -> None:
+async def test_jobs_for_admins(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission(num_containers=2))
     await wait_for(server, job_id)
@@ -62,7 +62,7 @@ async def test_jobs_for_admins(server: Server) -> None:
         ("POST", "/admin/unsent_notifications?notification_age=PT59S", None, (400, 30010)),
     ],
 )
-async def test_refusals(server: Server, method, path, body, expected) -> None:
+async def test_refusals(server: ServerHarness, method, path, body, expected) -> None:
     content = None if body is None else json.dumps(body)
     answer = await server.request(
         method, path, content=content, headers={"Content-Type": "application/json"}

@@ -19,7 +19,7 @@ from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes.table import ROUTES
 from tests.harness.factories import make_job_record
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 from tests.simulators.kbase_auth import KBaseAuth
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ def request(route: Route) -> dict[str, Any]:
     return {"method": route.method, "url": route.path.format(**VALUES), **required}
 
 
-async def answer(server: Server, route: Route, token: str | None) -> str | tuple[int, int]:
+async def answer(server: ServerHarness, route: Route, token: str | None) -> str | tuple[int, int]:
     """What came of a request; of one that was admitted no more than that."""
     asked = request(route)
     asked["url"] = server.root + asked["url"]
@@ -149,7 +149,7 @@ def cts_settings(kbase_auth: KBaseAuth) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("caller", CALLERS, ids=lambda caller: caller.kind)
-async def test_every_route(server: Server, kbase_auth: KBaseAuth, caller: Caller) -> None:
+async def test_every_route(server: ServerHarness, kbase_auth: KBaseAuth, caller: Caller) -> None:
     await server.engine._store.insert_job(
         make_job_record(id=JOB, user=OWNER), containers=1, idempotency=None
     )

@@ -10,17 +10,17 @@ import pytest
 
 from cts_jupyter.server.routes import events as events_module
 from tests.harness.factories import TO_COMPLETE
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-async def submit(server: Server, **changes) -> str:
+async def submit(server: ServerHarness, **changes) -> str:
     return (await server.post("/jobs", json=submission(**changes))).json()["job_id"]
 
 
 async def read(
-    server: Server, *, until: str = "complete", having: set[str] | None = None, **options
+    server: ServerHarness, *, until: str = "complete", having: set[str] | None = None, **options
 ) -> list[dict]:
     """Transitions up to the first one in this state, or until all of ``having`` have come."""
     found = []
@@ -36,7 +36,7 @@ async def read(
     return found
 
 
-async def test_live(server: Server) -> None:
+async def test_live(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
         job_id = await submit(server)
@@ -55,7 +55,7 @@ async def test_live(server: Server) -> None:
     assert seen == TO_COMPLETE
 
 
-async def test_headers(server: Server) -> None:
+async def test_headers(server: ServerHarness) -> None:
     async with server.http.stream(
         "GET", f"{server.root}/events", headers={"Authorization": f"Bearer {server.kernel_token}"}
     ) as answer:
@@ -68,7 +68,7 @@ async def test_headers(server: Server) -> None:
         assert (await anext(lines)).startswith("id: 20")
 
 
-async def test_resume_anywhere_misses_nothing(server: Server) -> None:
+async def test_resume_anywhere_misses_nothing(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     whole = []
     for number in range(3):
@@ -82,7 +82,7 @@ async def test_resume_anywhere_misses_nothing(server: Server) -> None:
         assert later <= {e["trans_id"] for e in rest}
 
 
-async def test_early_drop_resumes_from_the_first_cursor(server: Server) -> None:
+async def test_early_drop_resumes_from_the_first_cursor(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
         cursor = stream.cursor
@@ -91,21 +91,21 @@ async def test_early_drop_resumes_from_the_first_cursor(server: Server) -> None:
     assert [e["state"] for e in seen if e["job_id"] == job_id] == TO_COMPLETE
 
 
-async def test_one_job(server: Server) -> None:
+async def test_one_job(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     await read(server, job=await submit(server), after=LONG_AGO)
     second = await submit(server, output_dir="data/other")
     assert {e["job_id"] for e in await read(server, job=second, after=LONG_AGO)} == {second}
 
 
-async def job_stream(server: Server, job_id: str, **options) -> list[dict]:
+async def job_stream(server: ServerHarness, job_id: str, **options) -> list[dict]:
     """All that the stream of a job tells until it ends by itself, but for hints of progress."""
     async with asyncio.timeout(60):
         async with server.events(f"/jobs/{job_id}/events", **options) as stream:
             return [event async for event in stream if event["event"] != "progress"]
 
 
-async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: Server) -> None:
+async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
     live, late = await job_stream(server, job_id), await job_stream(server, job_id)
@@ -115,7 +115,7 @@ async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: Server) -> N
         assert events[-1] == {"event": "end", "id": None}
 
 
-async def test_the_stream_of_a_job_is_resumed_anywhere(server: Server) -> None:
+async def test_the_stream_of_a_job_is_resumed_anywhere(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
     whole = (await job_stream(server, job_id))[:-1]
@@ -129,7 +129,7 @@ async def test_the_stream_of_a_job_is_resumed_anywhere(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("nope/events", 404), ("a!b/events", 400)])
-async def test_no_stream_of_such_a_job(server: Server, path: str, status: int) -> None:
+async def test_no_stream_of_such_a_job(server: ServerHarness, path: str, status: int) -> None:
     assert (await server.get(f"/jobs/{path}")).status_code == status
 
 
@@ -144,12 +144,12 @@ async def test_no_stream_of_such_a_job(server: Server, path: str, status: int) -
         ("", {"Authorization": ""}, 401),
     ],
 )
-async def test_refusals(server: Server, query: str, headers: dict, status: int) -> None:
+async def test_refusals(server: ServerHarness, query: str, headers: dict, status: int) -> None:
     answer = await server.get(f"/events?{query}", headers=headers)
     assert answer.status_code == status
 
 
-async def test_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "HEARTBEAT_SECONDS", 0.05)
     await server.prepare("a", "b")
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
@@ -169,7 +169,7 @@ async def test_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
     assert beats >= 3
 
 
-async def test_stream_ends_when_the_server_stops(server: Server) -> None:
+async def test_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
     async with server.events() as stream:
         stopping = asyncio.create_task(server.extension.stop_extension())
         async with asyncio.timeout(10):
@@ -180,7 +180,7 @@ async def test_stream_ends_when_the_server_stops(server: Server) -> None:
     assert (await server.get("/")).status_code == 503
 
 
-async def test_reader_that_leaves_is_forgotten(server: Server) -> None:
+async def test_reader_that_leaves_is_forgotten(server: ServerHarness) -> None:
     limit = 50
     for _ in range(limit + 10):
         async with server.events():

@@ -12,7 +12,7 @@ from cts_core.model.site import SiteName
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_job_record
 from tests.harness.reporting_site import ReportingSite
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 from tests.simulators.kbase_auth import KBaseAuth
 
 JOB = "22222222-0000-4000-8000-000000000000"
@@ -40,13 +40,15 @@ def admin(kbase_auth: KBaseAuth) -> str:
 
 
 @pytest.fixture
-async def job(server: Server) -> str:
+async def job(server: ServerHarness) -> str:
     record = make_job_record(id=JOB, user="ana", cluster="kbase")
     await server.engine._store.insert_job(record, containers=1)
     return JOB
 
 
-async def until(server: Server, path: str, token: str | None, **wanted: Any) -> dict[str, Any]:
+async def until(
+    server: ServerHarness, path: str, token: str | None, **wanted: Any
+) -> dict[str, Any]:
     async with asyncio.timeout(60):
         while True:
             found = (await server.get(path, token=token)).json()
@@ -60,7 +62,7 @@ def error(answer: Any) -> tuple[int, int]:
 
 
 async def test_a_worker_takes_its_container_to_the_end(
-    server: Server, job: str, worker: str, kbase_auth: KBaseAuth
+    server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):
     seen = await until(server, f"/admin/jobs/{job}", worker, state="download_submitted")
     assert seen["job_input"]["cluster"] == "kbase"
@@ -81,7 +83,7 @@ async def test_a_worker_takes_its_container_to_the_end(
     assert (await server.get(f"/jobs/{job}/exit_codes", token=owner)).json() == {"exit_codes": [0]}
 
 
-async def test_a_worker_that_fails(server: Server, job: str, worker: str, admin: str):
+async def test_a_worker_that_fails(server: ServerHarness, job: str, worker: str, admin: str):
     await until(server, f"/admin/jobs/{job}", worker, state="download_submitted")
     said = TIME | {"admin_error": "", "traceback": "trace"}
     answer = await server.put(f"{UPDATE}/error", token=worker, json=said)
@@ -92,7 +94,7 @@ async def test_a_worker_that_fails(server: Server, job: str, worker: str, admin:
 
 
 async def test_what_workers_are_refused(
-    server: Server, job: str, worker: str, kbase_auth: KBaseAuth
+    server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):
     def put(path: str, **kwargs: Any) -> Any:
         return server.put(path, **{"token": worker, "json": TIME, **kwargs})
@@ -109,7 +111,7 @@ async def test_what_workers_are_refused(
 
 
 @pytest.mark.parametrize("what", ["download", "job", "upload", "errlogs"])
-async def test_callbacks_are_hints_of_anybody(server: Server, job: str, what: str):
+async def test_callbacks_are_hints_of_anybody(server: ServerHarness, job: str, what: str):
     for _ in range(2):
         answer = await server.get(f"/callback/{what}/{job}", token=None)
         assert (answer.status_code, answer.content) == (204, b"")
@@ -117,7 +119,7 @@ async def test_callbacks_are_hints_of_anybody(server: Server, job: str, what: st
 
 
 async def test_reference_data_by_the_staging_service(
-    server: Server, admin: str, kbase_auth: KBaseAuth
+    server: ServerHarness, admin: str, kbase_auth: KBaseAuth
 ):
     async def content():
         yield b"reference"

@@ -10,22 +10,22 @@ import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
 from cts_jupyter.server.http import base_handler
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 
 CRC = "x-amz-checksum-crc64nvme"
 CONTENT = "/files/content"
 DATA = bytes(range(256)) * 4096
 
 
-def objects_folder(server: Server) -> Path:
+def objects_folder(server: ServerHarness) -> Path:
     return server.engine.settings.objects_dir
 
 
-def leftovers(server: Server) -> list[Path]:
+def leftovers(server: ServerHarness) -> list[Path]:
     return [path for path in (objects_folder(server) / ".cts" / "tmp").glob("*") if path.is_file()]
 
 
-async def test_round_trip(server: Server) -> None:
+async def test_round_trip(server: ServerHarness) -> None:
     stored = await server.put(
         CONTENT,
         params={"path": "data/dir/ä b.bin"},
@@ -55,7 +55,7 @@ async def test_round_trip(server: Server) -> None:
         ({"seek": len(DATA)}, b""),
     ],
 )
-async def test_part(server: Server, query: dict, expected: bytes) -> None:
+async def test_part(server: ServerHarness, query: dict, expected: bytes) -> None:
     await server.upload("data/x", DATA)
     found = await server.get(CONTENT, params={"path": "data/x", **query})
     assert found.content == expected
@@ -73,12 +73,12 @@ async def test_part(server: Server, query: dict, expected: bytes) -> None:
         {"path": "x" * 2000},
     ],
 )
-async def test_bad_part(server: Server, query: dict) -> None:
+async def test_bad_part(server: ServerHarness, query: dict) -> None:
     await server.upload("data/x", DATA)
     assert (await server.get(CONTENT, params={"path": "data/x", **query})).status_code == 400
 
 
-async def test_listing(server: Server) -> None:
+async def test_listing(server: ServerHarness) -> None:
     for name in ("a", "b/c", "b/d"):
         await server.upload(f"data/{name}", b"1")
     page = (await server.get("/files", params={"prefix": "data/", "folders": "true"})).json()
@@ -103,7 +103,7 @@ async def test_listing(server: Server) -> None:
         ("cts-logs/container_logs/x", 20010),
     ],
 )
-async def test_bad_paths(server: Server, path: str, appcode: int) -> None:
+async def test_bad_paths(server: ServerHarness, path: str, appcode: int) -> None:
     await server.upload("data/x", b"1")
     for answer in (
         await server.get(CONTENT, params={"path": path}),
@@ -115,7 +115,7 @@ async def test_bad_paths(server: Server, path: str, appcode: int) -> None:
             assert answer.json()["error"]["appcode"] == appcode, path
 
 
-async def test_write_is_refused_where_something_is(server: Server) -> None:
+async def test_write_is_refused_where_something_is(server: ServerHarness) -> None:
     await server.upload("data/x", b"old")
     refused = await server.put(CONTENT, params={"path": "data/x"}, content=DATA)
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30001)
@@ -126,7 +126,7 @@ async def test_write_is_refused_where_something_is(server: Server) -> None:
     assert (await server.get(CONTENT, params={"path": "data/x"})).content == b"new"
 
 
-async def test_wrong_checksum_stores_nothing(server: Server) -> None:
+async def test_wrong_checksum_stores_nothing(server: ServerHarness) -> None:
     wrong = base64.b64encode(b"8 bytes.").decode()
     answer = await server.put(
         CONTENT, params={"path": "data/x"}, content=DATA, headers={CRC: wrong}
@@ -136,14 +136,14 @@ async def test_wrong_checksum_stores_nothing(server: Server) -> None:
     assert leftovers(server) == []
 
 
-async def test_compressed_upload_is_refused(server: Server) -> None:
+async def test_compressed_upload_is_refused(server: ServerHarness) -> None:
     answer = await server.put(
         CONTENT, params={"path": "data/x"}, content=b"x", headers={"Content-Encoding": "gzip"}
     )
     assert answer.json()["error"]["appcode"] == 100000
 
 
-async def test_checksum_and_verify(server: Server) -> None:
+async def test_checksum_and_verify(server: ServerHarness) -> None:
     await server.upload("data/x", b"1")
     dropped = objects_folder(server) / "data" / "dropped.txt"
     dropped.write_bytes(DATA)
@@ -168,7 +168,7 @@ async def test_checksum_and_verify(server: Server) -> None:
         ] == 30010
 
 
-async def test_changed_bytes_are_never_served_as_good(server: Server) -> None:
+async def test_changed_bytes_are_never_served_as_good(server: ServerHarness) -> None:
     await server.upload("data/x", DATA)
     (objects_folder(server) / "data" / "x").write_bytes(DATA[:-1] + b"!")
     answer = await server.get(CONTENT, params={"path": "data/x"})
@@ -179,7 +179,7 @@ async def test_changed_bytes_are_never_served_as_good(server: Server) -> None:
 
 
 async def open_upload(
-    server: Server, path: str, *lines: str
+    server: ServerHarness, path: str, *lines: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, rest = server.root.removeprefix("http://").partition("/")
     reader, writer = await asyncio.open_connection(*host.split(":"))
@@ -205,7 +205,7 @@ async def until(condition) -> None:
 @pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("exists", [True, False])
 async def test_upload_cut_off_midway_changes_nothing(
-    server: Server, framing: str, *, exists: bool
+    server: ServerHarness, framing: str, *, exists: bool
 ) -> None:
     if exists:
         await server.upload("data/x", b"old")
@@ -220,7 +220,7 @@ async def test_upload_cut_off_midway_changes_nothing(
     assert (found.content == b"old") if exists else (found.status_code == 404)
 
 
-async def test_upload_refused_midway_is_answered(server: Server) -> None:
+async def test_upload_refused_midway_is_answered(server: ServerHarness) -> None:
     reader, writer = await open_upload(server, "nokey", f"Content-Length: {64 << 20}")
     writer.write(b"x" * 1000)
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
@@ -232,7 +232,7 @@ async def test_upload_refused_midway_is_answered(server: Server) -> None:
 
 
 async def test_rest_of_a_refused_body_is_not_read_for_ever(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_handler, "LINGER_SECONDS", 0.2)
     reader, writer = await open_upload(server, "nokey", f"Content-Length: {64 << 20}")
@@ -242,7 +242,7 @@ async def test_rest_of_a_refused_body_is_not_read_for_ever(
 
 
 async def test_memory_of_an_upload_is_bounded(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the store takes nothing, the sender is held back by a full socket."""
     taken = asyncio.Event()
@@ -268,7 +268,7 @@ async def test_memory_of_an_upload_is_bounded(
 
 
 async def test_download_that_fails_midway_is_no_whole_file(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.upload("data/x", DATA)
     open_ = server.engine.files.open
@@ -288,7 +288,7 @@ async def test_download_that_fails_midway_is_no_whole_file(
 
 
 async def test_reader_that_goes_away_closes_the_object(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.upload("data/x", DATA)
     closed = asyncio.Event()

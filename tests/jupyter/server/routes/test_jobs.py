@@ -8,18 +8,18 @@ import uuid
 
 import pytest
 
-from tests.jupyter.conftest import Server, running_server, submission
+from tests.harness.server import ServerHarness, running_server, submission
 
 KEY = "Idempotency-Key"
 
 
-async def submit(server: Server, body: dict, key: str | None = None) -> str:
+async def submit(server: ServerHarness, body: dict, key: str | None = None) -> str:
     answer = await server.post("/jobs", json=body, headers={KEY: key} if key else {})
     assert answer.status_code == 200, answer.text
     return answer.json()["job_id"]
 
 
-async def wait_for(server: Server, job_id: str, *states: str) -> dict:
+async def wait_for(server: ServerHarness, job_id: str, *states: str) -> dict:
     """The job's status once it is in one of these states, told by the stream of events."""
     async with asyncio.timeout(60):
         async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
@@ -29,7 +29,7 @@ async def wait_for(server: Server, job_id: str, *states: str) -> dict:
     return (await server.get(f"/jobs/{job_id}/status")).json()
 
 
-async def test_a_job_runs(server: Server) -> None:
+async def test_a_job_runs(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission(num_containers=2, labels={"project": "soil", "run": "7=x"})
     job_id = await submit(server, body)
@@ -70,7 +70,7 @@ async def test_a_job_runs(server: Server) -> None:
     assert (again.status_code, again.json()["error"]["appcode"]) == (404, 40040)
 
 
-async def test_listing(server: Server) -> None:
+async def test_listing(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     first = await submit(server, submission(labels={"run": "1"}))
     await wait_for(server, first)
@@ -92,7 +92,7 @@ async def test_listing(server: Server) -> None:
     assert await ids(f"before={ended}") == [first]
 
 
-async def test_cancel(server: Server) -> None:
+async def test_cancel(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission()
     body["params"]["environment"]["WORK"] = "60"
@@ -106,7 +106,7 @@ async def test_cancel(server: Server) -> None:
     assert (await wait_for(server, job_id, "canceled"))["state"] == "canceled"
 
 
-async def test_check_stores_nothing(server: Server) -> None:
+async def test_check_stores_nothing(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     checked = (await server.post("/jobs/check", json=submission(num_containers=2))).json()
     assert checked["containers"][1]["argv"][-1] == "/input_files/b"
@@ -131,7 +131,7 @@ async def test_check_stores_nothing(server: Server) -> None:
         ({"input_files": ["data/in/a"], "num_containers": 2}, 30010),
     ],
 )
-async def test_refusals(server: Server, changes: dict, appcode: int) -> None:
+async def test_refusals(server: ServerHarness, changes: dict, appcode: int) -> None:
     await server.prepare("a", "b")
     answer = await server.post("/jobs", json=submission(**changes))
     assert answer.json()["error"]["appcode"] in (appcode, 40020 if appcode == 40010 else appcode)
@@ -139,14 +139,14 @@ async def test_refusals(server: Server, changes: dict, appcode: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/status", "/exit_codes", "/containers", "/log/0/stdout"])
-async def test_unknown_job(server: Server, path: str) -> None:
+async def test_unknown_job(server: ServerHarness, path: str) -> None:
     answer = await server.get(f"/jobs/no-such-job{path}")
     error = answer.json()["error"]
     assert (answer.status_code, error["appcode"]) == (404, 40040)
     assert error["message"] == "No job with ID 'no-such-job' exists"
 
 
-async def test_logs_before_anything_ran(server: Server) -> None:
+async def test_logs_before_anything_ran(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     # Both cpus are taken, so that the second job waits.
     body = submission(cpus=2)
@@ -166,7 +166,7 @@ async def test_logs_before_anything_ran(server: Server) -> None:
 # Idempotency-Key.
 
 
-async def test_same_key_same_job(server: Server) -> None:
+async def test_same_key_same_job(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     key = str(uuid.uuid4())
     ids = await asyncio.gather(*(submit(server, submission(), key) for _ in range(8)))
@@ -179,7 +179,7 @@ async def test_same_key_same_job(server: Server) -> None:
     assert await submit(server, submission(), "another key") != ids[0]
 
 
-async def test_key_is_looked_up_before_the_other_checks(server: Server) -> None:
+async def test_key_is_looked_up_before_the_other_checks(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission(), "k")
     assert (await server.request("DELETE", "/admin/images/host/tool")).status_code == 204
@@ -187,7 +187,7 @@ async def test_key_is_looked_up_before_the_other_checks(server: Server) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
-async def test_bad_key(server: Server, key: str) -> None:
+async def test_bad_key(server: ServerHarness, key: str) -> None:
     answer = await server.post("/jobs", json=submission(), headers={KEY: key})
     assert answer.json()["error"]["appcode"] == 30001
 
@@ -205,7 +205,7 @@ async def test_key_outlives_the_server(isolated) -> None:
 # Images and sites.
 
 
-async def test_images(server: Server) -> None:
+async def test_images(server: ServerHarness) -> None:
     assert (await server.get("/images")).json() == {"data": []}
     await server.prepare()
     (image,) = (await server.get("/images/", token=None)).json()["data"]
@@ -231,7 +231,7 @@ async def test_images(server: Server) -> None:
     assert (await server.request("DELETE", "/admin/images/host/tool")).status_code == 404
 
 
-async def test_site_switched_off(server: Server) -> None:
+async def test_site_switched_off(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     assert (await server.request("DELETE", "/admin/sites/local/active")).status_code == 204
     assert [s["active"] for s in (await server.get("/sites")).json()["sites"]] == [False]
@@ -242,7 +242,7 @@ async def test_site_switched_off(server: Server) -> None:
     assert (await server.put("/admin/sites/nope/active")).json()["error"]["appcode"] == 30010
 
 
-async def test_large_submission(server: Server) -> None:
+async def test_large_submission(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission(input_files=[f"data/in/{'x' * 200}{n}" for n in range(10_000)])
     assert len(json.dumps(body)) > 2_000_000

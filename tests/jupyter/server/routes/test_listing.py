@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 from tests.jupyter.server.routes.test_jobs import submit, wait_for
 
 
@@ -13,7 +13,7 @@ def cts_settings() -> dict:
     return {"limits": {"submissions_per_min": 8, "streams": 1}}
 
 
-async def test_pages_searches_and_counts(server: Server) -> None:
+async def test_pages_searches_and_counts(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     jobs = [
         await submit(server, submission(labels={"run": str(n)}, output_dir=f"data/Out{n}"))
@@ -55,7 +55,7 @@ async def test_pages_searches_and_counts(server: Server) -> None:
         assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, code), query
 
 
-async def test_what_ended_since_one_last_looked(server: Server) -> None:
+async def test_what_ended_since_one_last_looked(server: ServerHarness) -> None:
     await server.prepare("a")
 
     async def run() -> str:
@@ -82,7 +82,7 @@ async def test_what_ended_since_one_last_looked(server: Server) -> None:
     assert [job["id"] for job in await new()] == [third]
 
 
-async def test_who_asks_for_too_much_is_told_when_to_come_again(server: Server) -> None:
+async def test_who_asks_for_too_much_is_told_when_to_come_again(server: ServerHarness) -> None:
     await server.prepare("a")
     body = submission(input_files=["data/in/none"])
     for _ in range(8):
@@ -100,13 +100,13 @@ async def test_who_asks_for_too_much_is_told_when_to_come_again(server: Server) 
 @pytest.mark.parametrize(
     "time", ["0", "1e3", "-1", "1.5", "2020-01-01T00:00:00Z", "253402300799999"]
 )
-async def test_times_in_a_query(server: Server, time: str) -> None:
+async def test_times_in_a_query(server: ServerHarness, time: str) -> None:
     assert (await server.get(f"/jobs?after={time}")).status_code == 200
 
 
 @pytest.mark.parametrize(
     "time", ["2020-01-01T00:00:00", "253402300800000", "1e99", "nan", "noon", ""]
 )
-async def test_what_is_no_time_in_a_query(server: Server, time: str) -> None:
+async def test_what_is_no_time_in_a_query(server: ServerHarness, time: str) -> None:
     refused = await server.get(f"/jobs?after={time}")
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30010)

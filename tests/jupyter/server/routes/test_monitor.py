@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.server.routes import monitor
-from tests.jupyter.conftest import Server, running_server
+from tests.harness.server import ServerHarness, running_server
 
 TOKEN = "the-monitors-token"
 
@@ -32,7 +32,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-async def test_health_needs_nothing(server: Server):
+async def test_health_needs_nothing(server: ServerHarness):
     answer = await server.get("/health", token=None)
     assert answer.json() == {"status": "alive"}
     server.extension._service.fail("it is broken")
@@ -40,7 +40,7 @@ async def test_health_needs_nothing(server: Server):
     assert (await server.get("/ready", token=None)).status_code == 503
 
 
-async def test_ready_names_each_dependency(server: Server, monkeypatch: pytest.MonkeyPatch):
+async def test_ready_names_each_dependency(server: ServerHarness, monkeypatch: pytest.MonkeyPatch):
     for token in (None, "kernel", TOKEN, "wrong"):
         answer = await server.get("/ready", token=token)
         assert answer.status_code == 200
@@ -68,7 +68,7 @@ async def test_ready_names_each_dependency(server: Server, monkeypatch: pytest.M
             assert ("inner.example.org" in answer.text) == (token is not None)
 
 
-async def test_metrics_are_for_admins_and_monitors(server: Server):
+async def test_metrics_are_for_admins_and_monitors(server: ServerHarness):
     assert (await server.get("/metrics", token=None)).status_code == 401
     assert (await server.get("/metrics", token="wrong")).status_code == 401
     await server.get("/jobs")
@@ -81,7 +81,7 @@ async def test_metrics_are_for_admins_and_monitors(server: Server):
     assert (await server.get("/jobs", token=TOKEN)).status_code == 401
 
 
-async def test_labels_of_requests_are_bounded(server: Server):
+async def test_labels_of_requests_are_bounded(server: ServerHarness):
     for path in ("/jobs/x-1", "/jobs/x-2", "/nowhere/1", "/nowhere/2"):
         await server.get(path)
     text = (await server.get("/metrics")).text
@@ -91,7 +91,7 @@ async def test_labels_of_requests_are_bounded(server: Server):
     assert "nowhere" not in text
 
 
-async def test_streams_count_until_their_first_piece(server: Server):
+async def test_streams_count_until_their_first_piece(server: ServerHarness):
     async with server.events():
         text = (await server.get("/metrics")).text
         assert samples(text)["cts_event_subscribers", ""] == 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.jupyter.conftest import Server, submission
+from tests.harness.server import ServerHarness, submission
 from tests.jupyter.server.routes.test_jobs import KEY, submit, wait_for
 
 
-async def test_a_job_is_submitted_again(server: Server) -> None:
+async def test_a_job_is_submitted_again(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     first = await submit(server, submission(labels={"run": "7"}))
     await wait_for(server, first)
@@ -41,7 +41,7 @@ async def test_a_job_is_submitted_again(server: Server) -> None:
     assert "next" not in rest
 
 
-async def test_refusals(server: Server) -> None:
+async def test_refusals(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission())
     await wait_for(server, job_id)

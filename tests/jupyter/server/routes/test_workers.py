@@ -17,7 +17,7 @@ from cts_core.model.update import MAX_SECONDS
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.harness.factories import make_job_record
 from tests.harness.reporting_site import ReportingSite
-from tests.jupyter.conftest import Server
+from tests.harness.server import ServerHarness
 from tests.simulators.kbase_auth import KBaseAuth
 
 CLAIM = {"process": "1.0", "run": 0, "worker": "w"}
@@ -33,7 +33,7 @@ def cts_settings(kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch) -> dict
     return {"identity": "kbase", "sites": [], "kbase": kbase, "allowed_paths": ["data"]}
 
 
-async def new_job(server: Server, containers: int = 1) -> tuple[str, list[str]]:
+async def new_job(server: ServerHarness, containers: int = 1) -> tuple[str, list[str]]:
     """The id of a new job, and its workers' tokens."""
     record = make_job_record(
         user="ana", cluster="kbase", num_containers=containers, files=containers
@@ -47,7 +47,7 @@ def node(job_id: str, number: int, what: str) -> str:
     return f"/external_exec/jobs/{job_id}/container/{number}/node/{what}"
 
 
-async def test_it_claims_its_container_and_reports(server: Server) -> None:
+async def test_it_claims_its_container_and_reports(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
 
     async def claim(**changes: object) -> bool:
@@ -78,7 +78,7 @@ MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory")
 
 @pytest.mark.slow
 async def test_whatever_number_it_says_is_kept_or_refused(
-    server: Server, kbase_auth: KBaseAuth
+    server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     count = 300
     job_id, tokens = await new_job(server, count)
@@ -121,7 +121,7 @@ async def test_whatever_number_it_says_is_kept_or_refused(
     assert all(0 <= each.get("wall_seconds", 0) <= MAX_SECONDS for each in told)
 
 
-async def test_it_gets_leave_for_its_own_objects_only(server: Server) -> None:
+async def test_it_gets_leave_for_its_own_objects_only(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
     log = f"{server.engine.settings.log_dir}/{job_id}/container-0-stdout.txt"
     for path, status in ((log, 200), ("data/other", 403)):
@@ -130,7 +130,7 @@ async def test_it_gets_leave_for_its_own_objects_only(server: Server) -> None:
         assert answer.status_code == status, answer.text
 
 
-async def test_another_containers_token_is_refused(server: Server) -> None:
+async def test_another_containers_token_is_refused(server: ServerHarness) -> None:
     job_id, tokens = await new_job(server, 2)
     other, (foreign,) = await new_job(server)
     for token, target in ((tokens[1], job_id), (foreign, job_id), (tokens[0], other)):
@@ -145,7 +145,7 @@ async def test_another_containers_token_is_refused(server: Server) -> None:
 
 
 async def test_an_executor_may_ask_for_every_container(
-    server: Server, kbase_auth: KBaseAuth
+    server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     job_id, _ = await new_job(server)
     executor = kbase_auth.add("exe", "CTS_EXTERNAL_EXECUTOR")
@@ -157,7 +157,7 @@ async def test_an_executor_may_ask_for_every_container(
         assert (answer.status_code, answer.json()["error"]["appcode"]) == (404, appcode)
 
 
-async def test_no_worker_elsewhere(server: Server) -> None:
+async def test_no_worker_elsewhere(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
     for shown in ("cts-worker.x", None):
         answer = await server.request("POST", node(job_id, 0, "claim"), token=shown, json=CLAIM)
