@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from cts_core.errors import CTSError, ErrorKind
 from cts_reference.markdown import code, escape, table
 
+_UNUSED = "An error of the deployed service that this one has no occasion for."
+
 
 def describe() -> str:
     """Return every kind of error: appcode, apperror, HTTP status, meaning."""
@@ -20,7 +22,7 @@ def describe() -> str:
                 code(str(kind.appcode)) if kind.appcode is not None else "none",
                 escape(kind.apperror or "none"),
                 str(kind.status),
-                meanings.get(kind, ""),
+                meanings.get(kind, _UNUSED),
             ]
             for kind in ErrorKind
         ),
