@@ -1,31 +1,34 @@
-"""How states, sizes, durations and times are said to people, and read from them."""
+"""Formats states, durations and times for people, and parses durations. Sizes: :mod:`cts_core.worker.units`."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from importlib.resources import files
 
 from cts_core.states import TERMINAL, JobState
 
-STATE_WORDS: Mapping[str, str] = {
-    "created": "Accepted",
-    "download_submitted": "Waiting for its turn",
-    "job_submitting": "Inputs verified, starting",
-    "job_submitted": "Running",
-    "upload_submitting": "Checksumming outputs",
-    "upload_submitted": "Storing outputs",
-    "complete": "Done",
-    "canceling": "Being cancelled",
-    "canceled": "Cancelled",
-    "error_processing_submitting": "Failed, keeping the logs",
-    "error_processing_submitted": "Failed, keeping the logs",
-    "error": "Failed",
-}
-"""Every state in words; ``static/card.js`` says the same. Services may know states that we do not."""
+_STATES: Mapping[str, Mapping[str, str | bool]] = json.loads(
+    (files("cts_jupyter") / "notebook" / "card" / "static" / "states.json").read_bytes()
+)
+"""The one table of states, which the live card reads, too."""
+STATE_WORDS: Mapping[str, str] = {state: str(entry["words"]) for state, entry in _STATES.items()}
+"""The words that each state is shown by. Services may have states that are not listed."""
 
-WAITING = frozenset({JobState.CREATED, JobState.DOWNLOAD_SUBMITTED})
+WAITING = frozenset(
+    JobState(state) for state, entry in _STATES.items() if entry["mood"] == "waiting"
+)
 """States in which a container has not begun."""
+FAILING = frozenset(
+    JobState(state) for state, entry in _STATES.items() if entry["mood"] == "failed"
+)
+"""States of a container that has failed, its logs stored or not yet."""
+CANCELLING = frozenset(
+    JobState(state) for state, entry in _STATES.items() if entry["mood"] == "cancelled"
+)
+"""States of a container that is cancelled, or about to be."""
 
 _STATE_GROUPS: Mapping[str, frozenset[str]] = {
     "done": frozenset({JobState.COMPLETE}),
@@ -35,7 +38,7 @@ _STATE_GROUPS: Mapping[str, frozenset[str]] = {
     "live": frozenset(JobState) - TERMINAL,
 }
 STATE_NAMES = tuple(sorted({*_STATE_GROUPS, *(state.value for state in JobState)}))
-"""What ``--state`` understands beside the names of a newer service."""
+"""The values of ``--state`` that this version lists; it also takes the states of a newer service."""
 
 _DURATION = re.compile(
     r"(?:(?P<days>\d+(?:\.\d+)?)d)?(?:(?P<hours>\d+(?:\.\d+)?)h)?"
@@ -45,18 +48,17 @@ _ISO_DURATION = re.compile(
     r"P(?:(?P<days>\d+(?:\.\d+)?)D)?"
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
-_THOUSAND = 1000
 
 
 def format_state(state: str) -> str:
-    """A state in words; a state that we do not know is said by its name."""
+    """Return the words for a state; for one that is not in the table, its name."""
     return STATE_WORDS.get(state, state.replace("_", " "))
 
 
 def format_job_state(state: str, counts: Mapping[str, int]) -> str:
-    """A job's state in words, by what its containers do: it waits only while all of them do.
+    """Return the words for a job's state, given how many of its containers are in which state.
 
-    The service's own state is that of the slowest container.
+    The service's own state is that of the slowest container; here a job waits only while all of its containers do.
     """
     if state in WAITING and any(count and other not in WAITING for other, count in counts.items()):
         return STATE_WORDS[JobState.JOB_SUBMITTED]
@@ -64,29 +66,19 @@ def format_job_state(state: str, counts: Mapping[str, int]) -> str:
 
 
 def has_ended(state: str) -> bool:
-    """Whether a job in this state will not change any more."""
+    """Return whether the state is final."""
     return state in TERMINAL
 
 
 def states_by_name(name: str) -> frozenset[str]:
-    """The states that a person means by ``done``, ``live`` or a state's own name."""
+    """Return the states of a group such as ``done`` or ``live``, or else the one state of this name."""
     return _STATE_GROUPS.get(name, frozenset({name}))
 
 
-def format_size(count: float) -> str:
-    """Bytes in decimal units, as ``--memory`` takes them."""
-    units = iter(("B", "kB", "MB", "GB", "TB", "PB"))
-    unit = next(units)
-    while round(count, 1) >= _THOUSAND:
-        count /= _THOUSAND
-        unit = next(units)
-    return f"{round(count, 1):g} {unit}"
-
-
 def format_duration(duration: timedelta) -> str:
-    """A length of time in its two largest units."""
+    """Return a duration in its two largest units: ``0.0 s``, ``1 min 1 s``, ``1 d 1 h``."""
     seconds = max(duration.total_seconds(), 0)
-    if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth is worth saying
+    if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth matters
         return f"{seconds:.1f} s"
     seconds = round(seconds)
     days, rest = divmod(seconds, 86400)
@@ -98,17 +90,17 @@ def format_duration(duration: timedelta) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """The same for a number of seconds."""
+    """Return a number of seconds as :func:`format_duration` does."""
     return format_duration(timedelta(seconds=seconds))
 
 
 def format_time(time: datetime) -> str:
-    """A time in the reader's own time zone, to the second."""
+    """Return a time in the local time zone, to the second."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def parse_duration(text: str) -> timedelta:
-    """``90`` (seconds), ``30m``, ``1h30m``, ``7d`` or ISO-8601 such as ``PT1H``. Raises ValueError."""
+    """Parse ``90`` (seconds), ``30m``, ``1h30m``, ``7d``, or ISO 8601 such as ``PT1H``. Raises ValueError."""
     text = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         text = f"{text}s"
@@ -127,7 +119,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_iso_duration(duration: timedelta) -> str:
-    """ISO-8601 of hours, minutes and seconds, as the service writes it."""
+    """Return a duration as ISO 8601 in hours, minutes and seconds, as the service writes it."""
     seconds = duration.total_seconds()
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)
@@ -136,7 +128,7 @@ def format_iso_duration(duration: timedelta) -> str:
 
 
 def format_brief_duration(duration: timedelta) -> str:
-    """``1h30m`` or ``90.5s``: exactly what :func:`parse_duration` reads as this."""
+    """Return a duration as text that :func:`parse_duration` parses to the same: ``1h30m``, ``90.5s``."""
     if duration % timedelta(seconds=1) or not duration:
         return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
     hours, rest = divmod(round(duration.total_seconds()), 3600)
@@ -147,16 +139,16 @@ def format_brief_duration(duration: timedelta) -> str:
 
 
 def short_id(job_id: str) -> str:
-    """Enough of an id to tell jobs apart at a glance."""
+    """Return the beginning of a job's id, by which people tell jobs apart."""
     return job_id[:8]
 
 
 def join_names(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join names as text: ``a``, ``a and b``, ``a, b and c``."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 file``, ``2 files``."""
+    """Return a count with its noun: ``1 file``, ``2 files``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

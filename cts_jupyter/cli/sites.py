@@ -11,7 +11,7 @@ from cts_core.config.load import load_settings
 from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
 from cts_core.model.site import SiteDescription, SiteName
-from cts_jupyter import formatting
+from cts_core.worker.units import format_size
 from cts_jupyter.cli.output import CommandError, Status, say, say_json
 
 
@@ -62,7 +62,7 @@ def _check_folder(settings: Settings) -> list[str]:
     free = shutil.disk_usage(folder).free
     if free < settings.local.log_limit * 2:
         return [
-            f"{folder} has {formatting.format_size(free)} left, less than the logs of one container may take"
+            f"{folder} has {format_size(free)} left, less than the logs of one container may take"
         ]
     return []
 

@@ -6,6 +6,7 @@ import html
 import shlex
 from collections.abc import Sequence
 
+from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import CheckResult, PlannedContainer
 
@@ -38,7 +39,7 @@ class CheckReport:
         files = formatting.plural(result.input_file_count, "file")
         lines = [
             "This job can be submitted.",
-            f"{files} ({formatting.format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
+            f"{files} ({format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
             f"At most {result.cpu_hours:.3g} CPU hours",
             f"Image: {result.image.name}@{result.image.digest}",
         ]

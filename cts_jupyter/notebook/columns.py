@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cts_core.model.refdata import ReferenceDataState
+from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
 from cts_jupyter.client.models import Container, Image, JobCount, JobOutput, Site, StoredObject
@@ -34,7 +35,7 @@ def file_table(
     return Table(
         [
             Column("file", lambda f: f.path),
-            Column("size", lambda f: formatting.format_size(f.size), lambda f: f.size, is_number=True),
+            Column("size", lambda f: format_size(f.size), lambda f: f.size, is_number=True),
             Column("CRC64/NVME", lambda f: f.crc64nvme or "-", lambda f: f.crc64nvme),
             Column("checksum", lambda f: _CHECKSUM_WORDS.get(f.checksum, f.checksum), lambda f: f.checksum),
             Column("modified", lambda f: formatting.format_time(f.modified), lambda f: f.modified),
@@ -95,7 +96,7 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
             Column("took", lambda c: _known(c.wall_seconds, formatting.format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
-            Column("memory", lambda c: _known(c.max_memory, formatting.format_size), lambda c: c.max_memory,
+            Column("memory", lambda c: _known(c.max_memory, format_size), lambda c: c.max_memory,
                    is_number=True),
             Column("error", lambda c: c.error or "", lambda c: c.error),
         ],

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cts_core.worker.units import format_exact_size
 from cts_jupyter.formatting import format_brief_duration, parse_duration
 from cts_jupyter.notebook.placeholders import (
     format_arguments,
@@ -44,20 +45,12 @@ def _without_defaults(body: Body) -> dict[str, Any]:
     }
     kept |= {"params": params, "input_files": _files(body["input_files"])}
     if isinstance(kept.get("memory"), int):
-        kept["memory"] = _size_text(kept["memory"])
+        kept["memory"] = format_exact_size(kept["memory"])
     return kept
 
 
 def _is_default(value: object, default: object) -> bool:
     return value is None or (value == default and type(value) is type(default))
-
-
-def _size_text(count: int) -> str | int:
-    """Bytes in the largest unit that they are a whole number of."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count % size == 0:
-            return f"{count // size}{unit}"
-    return count
 
 
 def _said(body: Body) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""How things are said, by the kernel and by the card alike."""
+"""Text for people, of the kernel and of the live card alike."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from importlib.resources import files
 
 import pytest
@@ -12,27 +11,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.states import TERMINAL, JobState
+from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 
-SCRIPT = (files("cts_jupyter") / "notebook" / "card" / "static" / "words.js").read_text()
+MOODS = ("waiting", "running", "done", "failed", "cancelled")
+STATIC = files("cts_jupyter") / "notebook" / "card" / "static"
+STATES = json.loads((STATIC / "states.json").read_text())
 
 
-def test_the_card_says_states_as_the_kernel_does():
-    table = re.search(r"STATE_WORDS = (\{.*?\});", SCRIPT, re.DOTALL)
-    assert json.loads(table[1]) == formatting.STATE_WORDS
+def test_kernel_and_card_read_one_table_of_states():
+    assert {state: entry["words"] for state, entry in STATES.items()} == formatting.STATE_WORDS
     assert set(formatting.STATE_WORDS) == set(JobState)
-    ended = re.search(r"ENDED = new Set\((\[.*?\])\)", SCRIPT)
-    assert set(json.loads(ended[1])) == TERMINAL
-    waiting = re.search(r"WAITING = new Set\((\[.*?\])\)", SCRIPT)
-    assert set(json.loads(waiting[1])) == formatting.WAITING
+    assert {state for state, entry in STATES.items() if entry["ended"]} == TERMINAL
+    by_mood = {mood: {s for s, e in STATES.items() if e["mood"] == mood} for mood in MOODS}
+    assert by_mood == {
+        "waiting": formatting.WAITING,
+        "running": {"job_submitting", "job_submitted", "upload_submitting", "upload_submitted"},
+        "done": {JobState.COMPLETE},
+        "failed": {s for s in JobState if s.startswith("error")},
+        "cancelled": {JobState.CANCELING, JobState.CANCELED},
+    }
+    script = (STATIC / "words.js").read_text()
+    assert 'new URL("states.json", import.meta.url)' in script
+    assert not [state for state in JobState if f'"{state}"' in script and state != "job_submitted"]
 
 
-def test_a_state_of_a_newer_service_is_said_by_its_name():
+def test_state_of_a_newer_service_is_shown_by_its_name():
     assert formatting.format_state("being_weighed") == "being weighed"
     assert not formatting.has_ended("being_weighed")
 
 
-def test_a_job_waits_only_while_all_of_its_containers_do():
+def test_job_waits_only_while_all_of_its_containers_do():
     assert (
         formatting.format_job_state("download_submitted", {"download_submitted": 3})
         == "Waiting for its turn"
@@ -49,12 +58,12 @@ def test_a_job_waits_only_while_all_of_its_containers_do():
     [("90", 90), ("30m", 1800), ("1h30m", 5400), ("30min", 1800), ("7d", 604800), ("1.5h", 5400),
      ("PT1H", 3600), ("P1DT2H3M4.5S", 93784.5), (" 2s ", 2)],
 )  # fmt: skip
-def test_durations_are_read(text, seconds):
+def test_durations_are_parsed(text, seconds):
     assert formatting.parse_duration(text) == dt.timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1x", "P", "PT", "-1h", "1h 2", "h"])
-def test_what_is_no_duration_is_said(text):
+def test_invalid_duration_is_refused(text):
     with pytest.raises(ValueError, match="no duration"):
         formatting.parse_duration(text)
 
@@ -63,12 +72,12 @@ def test_what_is_no_duration_is_said(text):
     ("seconds", "text"),
     [(60, "1m"), (5400, "1h30m"), (604800, "7d"), (90061, "1d1h1m1s"), (90.5, "90.5s"), (0, "0s")],
 )
-def test_durations_are_written_as_people_write_them(seconds, text):
+def test_durations_are_formatted_briefly(seconds, text):
     assert formatting.format_brief_duration(dt.timedelta(seconds=seconds)) == text
 
 
 @given(st.timedeltas(min_value=dt.timedelta(0), max_value=dt.timedelta(days=10_000)))
-def test_written_durations_are_read_back(duration):
+def test_brief_duration_round_trips(duration):
     read = formatting.parse_duration(formatting.format_brief_duration(duration))
     assert abs(read - duration) <= dt.timedelta(microseconds=1)
 
@@ -76,19 +85,19 @@ def test_written_durations_are_read_back(duration):
 @pytest.mark.parametrize(
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
-def test_names_are_listed(names, text):
+def test_names_are_joined(names, text):
     assert formatting.join_names(names) == text
 
 
 @given(st.integers(0, 10**8).map(lambda ms: dt.timedelta(milliseconds=10 * ms)))
-def test_iso_durations_are_read_back(duration):
+def test_iso_duration_round_trips(duration):
     assert abs(
         formatting.parse_duration(formatting.format_iso_duration(duration)) - duration
     ) < dt.timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "text"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -98,12 +107,12 @@ def test_iso_durations_are_read_back(duration):
         (1.5e9, "1.5 GB"),
     ],
 )
-def test_sizes(count, said):
-    assert formatting.format_size(count) == said
+def test_sizes(count, text):
+    assert format_size(count) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0, "0.0 s"),
         (9.94, "9.9 s"),
@@ -113,5 +122,5 @@ def test_sizes(count, said):
         (90061, "1 d 1 h"),
     ],
 )
-def test_lengths_of_time(seconds, said):
-    assert formatting.format_seconds(seconds) == said
+def test_durations_are_formatted(seconds, text):
+    assert formatting.format_seconds(seconds) == text

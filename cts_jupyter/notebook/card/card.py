@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from cts_core.states import JobState
+from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.notebook.card.data import CardData
 
@@ -21,8 +22,8 @@ MAX_OUTPUTS = 20
 MAX_FAILED_NAMED = 10
 
 _COUNTED = (
-    ("failed", frozenset({JobState.ERROR, *(s for s in JobState if s.startswith("error_"))})),
-    ("cancelled", frozenset({JobState.CANCELING, JobState.CANCELED})),
+    ("failed", formatting.FAILING),
+    ("cancelled", formatting.CANCELLING),
     ("waiting", formatting.WAITING),
 )
 _FACT = "margin:2px 0"
@@ -59,7 +60,7 @@ def say_request(card: CardData) -> str:
     where = "" if card.outputs else f"; outputs into {card.output_dir}"
     return (
         f"{formatting.plural(card.input_files, 'file')} in {formatting.plural(card.containers, 'container')}, each with "
-        f"{formatting.plural(card.cpus, 'cpu')}, {formatting.format_size(card.memory)} and up to "
+        f"{formatting.plural(card.cpus, 'cpu')}, {format_size(card.memory)} and up to "
         f"{formatting.format_duration(card.runtime)}, at {card.cluster}{where}"
     )
 
@@ -68,7 +69,7 @@ def say_usage(card: CardData) -> str:
     """What was used, as far as it is known."""
     used = []
     if card.max_memory:
-        used.append(f"{formatting.format_size(card.max_memory)} of memory at most")
+        used.append(f"{format_size(card.max_memory)} of memory at most")
     if card.cpu_hours is not None:
         used.append(f"{formatting.format_duration(timedelta(hours=card.cpu_hours))} of cpu time")
     return f"Used {' and '.join(used)}" if used else ""

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cts_core.states import JobState
+from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
@@ -120,12 +121,10 @@ def _suggestion(context: Context, image: str) -> str | None:
     if last is None:
         return None
     asked = (
-        f"--memory {formatting.format_size(last.job_input.memory).replace(' ', '')} "
+        f"--memory {format_size(last.job_input.memory).replace(' ', '')} "
         f"--runtime {formatting.format_brief_duration(last.job_input.runtime)}"
     )
-    used = (
-        f", and used {formatting.format_size(last.max_memory)} at most" if last.max_memory else ""
-    )
+    used = f", and used {format_size(last.max_memory)} at most" if last.max_memory else ""
     return (
         f"your last complete job with this image, {formatting.short_id(last.id)}, had {asked}, took "
         f"{formatting.format_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"

@@ -17,13 +17,14 @@ _FOLDER = files("cts_jupyter") / "notebook" / "card" / "static"
 _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
+    "json": "application/json",
 }
 
 
 class StaticPath(BaseModel):
     """A file by its name."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css)$", max_length=100)]
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css|json)$", max_length=100)]
 
 
 async def get_static(call: Call, path: StaticPath) -> Stream:  # noqa: ARG001 - every handler has a call

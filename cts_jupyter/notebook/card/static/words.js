@@ -1,41 +1,21 @@
-// How states, sizes, durations and times are said. The table is that of cts_jupyter/formatting.py; a test compares them.
+// Formats states, sizes, durations and times for people. Python's cts_jupyter/formatting.py reads the same table of states.
 
-export const STATE_WORDS = {
-  "created": "Accepted",
-  "download_submitted": "Waiting for its turn",
-  "job_submitting": "Inputs verified, starting",
-  "job_submitted": "Running",
-  "upload_submitting": "Checksumming outputs",
-  "upload_submitted": "Storing outputs",
-  "complete": "Done",
-  "canceling": "Being cancelled",
-  "canceled": "Cancelled",
-  "error_processing_submitting": "Failed, keeping the logs",
-  "error_processing_submitted": "Failed, keeping the logs",
-  "error": "Failed"
-};
+const response = await fetch(new URL("states.json", import.meta.url));
+if (!response.ok) throw new Error(`states.json: ${response.status}`);
+const STATES = await response.json();
 
-const ENDED = new Set(["complete", "canceled", "error"]);
-const WAITING = new Set(["created", "download_submitted"]);
-const FAILED = new Set(["error_processing_submitting", "error_processing_submitted", "error"]);
-const CANCELLED = new Set(["canceling", "canceled"]);
-
-// A newer service may know states that we do not: they are said by their name and count as running.
-export const sayState = (state) => STATE_WORDS[state] ?? state.replaceAll("_", " ");
-export const hasEnded = (state) => ENDED.has(state);
+// A newer service may have states that are not in the table: they are shown by their name and count as running.
+export const sayState = (state) => STATES[state]?.words ?? state.replaceAll("_", " ");
+export const hasEnded = (state) => STATES[state]?.ended === true;
 
 // What a state looks like: waiting, running, done, failed or cancelled.
-export function moodOf(state) {
-  if (state === "complete") return "done";
-  if (WAITING.has(state)) return "waiting";
-  if (FAILED.has(state)) return "failed";
-  return CANCELLED.has(state) ? "cancelled" : "running";
-}
+export const moodOf = (state) => STATES[state]?.mood ?? "running";
 
 // A job waits only while all of its containers do; the service's own state is that of the slowest.
 export function shownState(state, counts) {
-  const begun = Object.entries(counts).some(([other, n]) => n && !WAITING.has(other));
-  return WAITING.has(state) && begun ? "job_submitted" : state;
+  const isWaiting = (other) => moodOf(other) === "waiting";
+  const begun = Object.entries(counts).some(([other, n]) => n && !isWaiting(other));
+  return isWaiting(state) && begun ? "job_submitted" : state;
 }
 
 export function saySize(bytes) {
