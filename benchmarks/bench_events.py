@@ -36,8 +36,7 @@ from cts_core.clock import utc_now
 from cts_core.engine.engine import Engine
 from cts_core.states import JobState
 from cts_jupyter.server.headless import HeadlessApp
-from tests.contract.records import WALK
-from tests.harness.factories import make_job_record
+from tests.harness.factories import TO_COMPLETE, make_job_record
 from tests.services.kafka import PARTITIONS, KafkaBroker
 from tests.services.mongo import PASSWORD, USER, MongoServer
 from tests.services.server import ServerProcess, accepts, free_port
@@ -92,7 +91,7 @@ class Load(HeadlessApp):
         while True:
             job = make_job_record(user=who, time=utc_now(), files=1)
             await store.insert_job(job, containers=1)
-            for old, new in zip(WALK, [*WALK[1:], None], strict=True):
+            for old, new in zip(TO_COMPLETE, [*TO_COMPLETE[1:], None], strict=True):
                 engine._changed(job.id)  # noqa: SLF001 - as the engine does after each transition
                 yield
                 if new is not None:

@@ -194,6 +194,6 @@ async def test_the_loop_turns_while_many_outputs_are_checked(nodes, store, monke
         update = NodeUpdate.model_construct(time=utc_now(), outputs=outputs)
         with pytest.raises(errors.JobStateError):
             await nodes.update(ContainerId(job.id, 0), JobState.COMPLETE, update)
-    assert len(monitor.looks) == len(outputs)
+    assert len(monitor.marks) == len(outputs)
     # On the loop, none would come between.
     assert monitor.turns_between_marks > 2
