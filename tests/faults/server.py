@@ -1,4 +1,4 @@
-"""One server process of the fault tests: takes up all jobs, submits one, ends when nothing is left to do.
+"""A server process of the crash tests: submits jobs, runs all, and exits when nothing is left to do.
 
 Usage: ``python server.py HOME SUBMISSION_JSON COUNT``. Submits ``COUNT`` copies, each under its own
 Idempotency-Key, so that a second process with the same arguments submits nothing twice. Every event that
@@ -34,7 +34,7 @@ from tests.harness.paths import APPEND_RUN
 ANA = User("ana", OWNER_ROLES)
 
 
-async def _bytes(data: bytes):
+async def _stream(data: bytes):
     yield data
 
 
@@ -45,7 +45,7 @@ def _append(path: Path, line: str) -> None:
         os.fsync(out.fileno())
 
 
-async def _listen(engine: Engine, home: Path) -> None:
+async def _subscribe(engine: Engine, home: Path) -> None:
     cursor = home / "cursor"
     after = datetime.fromisoformat(cursor.read_text()) if cursor.exists() else None
     if after is None:
@@ -54,10 +54,10 @@ async def _listen(engine: Engine, home: Path) -> None:
         async for event in events:
             if isinstance(event, JobEvent):
                 _append(home / "delivered.jsonl", json.dumps(event.to_json()))
-                # In one step: killed between, a half-written cursor would be none. Another server may move it too.
-                moved = cursor.with_suffix(f".{os.getpid()}")
-                moved.write_text(event.recorded_at.isoformat())
-                moved.replace(cursor)
+                # Atomically, or a crash could leave half a cursor. Another server may write it, too.
+                new = cursor.with_suffix(f".{os.getpid()}")
+                new.write_text(event.recorded_at.isoformat())
+                new.replace(cursor)
 
 
 async def _prepare(engine: Engine) -> None:
@@ -65,32 +65,32 @@ async def _prepare(engine: Engine) -> None:
         await engine.files.write(
             ANA,
             f"data/in/{name}.txt",
-            _bytes(name.encode()),
+            _stream(name.encode()),
             content_type="text/plain",
             overwrite=True,
         )
-    # Another server, or this one before it was killed, may have done so.
+    # Another server may have registered it, or this one before it was killed.
     with contextlib.suppress(ImageTagExistsError):
         await engine.images.register(
             ANA, "host/tool", ImageRegistration(executable=str(APPEND_RUN))
         )
 
 
-async def _idle(engine: Engine, delivered: Path) -> bool:
+async def _is_idle(engine: Engine, delivered: Path) -> bool:
     jobs = (await engine.jobs.list(ANA, JobQuery())).jobs
     if any(job.state not in TERMINAL for job in jobs):
         return False
     if await engine._store.unsent(limit=1):
         return False
-    told = {json.loads(line)["trans_id"] for line in delivered.read_text().splitlines()}
-    return len(told) >= sum(len(job.transition_times) for job in jobs)
+    trans_ids = {json.loads(line)["trans_id"] for line in delivered.read_text().splitlines()}
+    return len(trans_ids) >= sum(len(job.transition_times) for job in jobs)
 
 
-def _stop_between_commits() -> None:
-    """Let a ``stop`` wait for the commit that another thread is in.
+def _freeze_between_commits() -> None:
+    """Delay a failpoint's ``stop`` until no thread is committing.
 
-    Whoever is frozen in the midst of one holds SQLite's lock, and nobody on the same home can write before
-    it wakes up or is killed. That is SQLite's nature, and not what is asked here.
+    A server that is frozen during a commit holds SQLite's lock, and no other server on the same home can write until
+    it wakes up or is killed. SQLite works that way, and these tests are not about it.
     """
     committing = threading.Lock()
     write_group, kill = Connections._write_group, os.kill
@@ -117,7 +117,7 @@ async def main(home: Path, submission: str, count: int) -> None:
     engine = Engine.from_settings(settings, JupyterIdentity(ANA.name, "unused-kernel-token"))
     (home / "delivered.jsonl").touch()
     await engine.start()
-    listener = asyncio.create_task(_listen(engine, home))
+    subscriber = asyncio.create_task(_subscribe(engine, home))
     await _prepare(engine)
     for number in range(count):
         body = json.loads(submission)
@@ -130,14 +130,14 @@ async def main(home: Path, submission: str, count: int) -> None:
         job = (await engine.jobs.list(ANA, JobQuery())).jobs[-1]
         if job.state not in TERMINAL and job.state != "canceling":
             await engine.jobs.cancel(ANA, job.id)
-    while not await _idle(engine, home / "delivered.jsonl"):
-        if listener.done():
-            listener.result()
+    while not await _is_idle(engine, home / "delivered.jsonl"):
+        if subscriber.done():
+            subscriber.result()
         await asyncio.sleep(0.05)
-    listener.cancel()
+    subscriber.cancel()
     await engine.stop()
 
 
 if __name__ == "__main__":
-    _stop_between_commits()
+    _freeze_between_commits()
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -1,7 +1,7 @@
-"""Kill or freeze a server at each named point: every job reaches the end that it would have reached.
+"""Kill or freeze a server at each failpoint: every job ends in the state that it would have ended in.
 
-Each case ends with the same four questions: did every job end as it should, was every transition's event
-delivered, is nothing left unsent, and did every container run exactly once.
+Each test ends with the same four checks: every job ended as it should, every transition's event was delivered, none
+is left unsent, and every container ran exactly once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ COMPLETE = 7
 
 
 @dataclass
-class Home:
+class CrashHarness:
     """A home folder and the server processes that were started on it."""
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict)
     count: int = 2
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def submission(self) -> str:
         return json.dumps(
@@ -64,7 +64,7 @@ class Home:
             env={**os.environ, "CTS_FAILPOINTS": failpoints},
             stderr=subprocess.PIPE,
         )
-        self.started.append(server)
+        self.servers.append(server)
         return server
 
     def finish(self) -> None:
@@ -94,10 +94,10 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    yield home
-    for server in home.started:
+def harness(tmp_path: Path) -> Iterator[CrashHarness]:
+    harness = CrashHarness(tmp_path)
+    yield harness
+    for server in harness.servers:
         if server.poll() is None:
             server.send_signal(signal.SIGCONT)
             server.kill()
@@ -118,21 +118,21 @@ SERVER_POINTS = [
 
 
 @pytest.mark.parametrize("point", SERVER_POINTS)
-def test_server_killed(home: Home, point: str) -> None:
-    server = home.start(f"{point}=kill")
+def test_server_killed(harness: CrashHarness, point: str) -> None:
+    server = harness.start(f"{point}=kill")
     server.wait(timeout=90)
     assert server.returncode == -signal.SIGKILL, "the failpoint was not passed"
-    home.finish()
-    home.check(Counter(complete=2), ran=2 * CONTAINERS)
-    assert home.rows("SELECT count(*) FROM transitions") == [(2 * COMPLETE,)]
+    harness.finish()
+    harness.check(Counter(complete=2), ran=2 * CONTAINERS)
+    assert harness.rows("SELECT count(*) FROM transitions") == [(2 * COMPLETE,)]
 
 
 @pytest.mark.parametrize(
     "point", ["claim:before@1", "claim:after@1", "result:before@1", "result:after@1"]
 )
-def test_server_killed_while_a_worker_is_at(home: Home, point: str) -> None:
-    # A failpoint of the workers cannot know the server's pid beforehand: a server that first becomes
-    # our shell's process replaces itself, pid and all.
+def test_server_killed_while_a_worker_is_at_a_failpoint(harness: CrashHarness, point: str) -> None:
+    # A failpoint of the workers needs the server's pid beforehand: the shell knows its own, and the server that
+    # replaces it keeps the pid.
     script = 'CTS_FAILPOINTS="$1=kill:$$" exec "$2" "$3" "$4" "$5" "$6"'
     server = subprocess.Popen(
         [
@@ -143,45 +143,45 @@ def test_server_killed_while_a_worker_is_at(home: Home, point: str) -> None:
             point,
             sys.executable,
             str(SERVER),
-            str(home.path),
-            home.submission(),
+            str(harness.path),
+            harness.submission(),
             "2",
         ],
         stderr=subprocess.DEVNULL,
     )
-    home.started.append(server)
+    harness.servers.append(server)
     server.wait(timeout=90)
     assert server.returncode == -signal.SIGKILL
-    home.finish()
-    home.check(Counter(complete=2), ran=2 * CONTAINERS)
+    harness.finish()
+    harness.check(Counter(complete=2), ran=2 * CONTAINERS)
 
 
 @pytest.mark.parametrize(
     ("point", "states", "ran"),
     [
-        # Dead before its claim: somebody else may run the container.
+        # Killed before its claim: another worker may run the container.
         ("claim:before@1", Counter(complete=1), CONTAINERS),
-        # Dead after its claim: lost, and never run again.
+        # Killed after its claim: lost, and never run again.
         ("claim:after@1", Counter(error=1), 0),
         ("result:before@1", Counter(error=1), CONTAINERS),
         ("result:after@1", Counter(complete=1), CONTAINERS),
     ],
 )
-def test_worker_killed(home: Home, point: str, states: Counter[str], ran: int) -> None:
-    home.count = 1
-    server = home.start(f"{point}=kill")
+def test_worker_killed(harness: CrashHarness, point: str, states: Counter[str], ran: int) -> None:
+    harness.count = 1
+    server = harness.start(f"{point}=kill")
     if point == "claim:before@1":
-        # Every worker of this server dies there; the next server's do not. It takes its lock just before.
-        while not list(home.path.glob("**/local/jobs/*/*/lock")):
+        # Every worker of this server dies there, just after it takes its lock; those of the next server do not.
+        while not list(harness.path.glob("**/local/jobs/*/*/lock")):
             assert server.poll() is None
             time.sleep(0.05)
         server.kill()
         server.wait()
-        home.finish()
+        harness.finish()
     else:
         _, stderr = server.communicate(timeout=90)
         assert server.returncode == 0, stderr.decode()
-    home.check(states, ran=ran)
+    harness.check(states, ran=ran)
 
 
 @pytest.mark.parametrize(
@@ -196,45 +196,45 @@ def test_worker_killed(home: Home, point: str, states: Counter[str], ran: int) -
         "mark:before@2",
     ],
 )
-def test_server_frozen_while_another_goes_on(home: Home, point: str) -> None:
-    frozen = home.start(f"{point}=stop")
+def test_server_frozen_while_another_goes_on(harness: CrashHarness, point: str) -> None:
+    frozen = harness.start(f"{point}=stop")
     assert os.waitpid(frozen.pid, os.WUNTRACED)[1] & 0xFF == 0x7F, "the failpoint was not passed"
-    home.finish()
+    harness.finish()
     frozen.send_signal(signal.SIGCONT)
     _, stderr = frozen.communicate(timeout=60)
     assert frozen.returncode == 0, stderr.decode()
-    home.check(Counter(complete=2), ran=2 * CONTAINERS)
+    harness.check(Counter(complete=2), ran=2 * CONTAINERS)
 
 
-def test_two_servers_at_once(home: Home) -> None:
-    home.count = 6
-    servers = [home.start(), home.start()]
+def test_two_servers_at_once(harness: CrashHarness) -> None:
+    harness.count = 6
+    servers = [harness.start(), harness.start()]
     for server in servers:
         _, stderr = server.communicate(timeout=90)
         assert server.returncode == 0, stderr.decode()
-    home.check(Counter(complete=6), ran=6 * CONTAINERS)
+    harness.check(Counter(complete=6), ran=6 * CONTAINERS)
 
 
 @pytest.mark.parametrize(
     "point", ["rollup:before@1", "rollup:after@2", "spawn:after@2", "rollup:before@4"]
 )
-def test_server_killed_while_canceling(home: Home, point: str) -> None:
-    home.environment = {"WORK": "30"}
-    home.count = 1
-    (home.path / "cancel-first").touch()
-    server = home.start(f"{point}=kill")
+def test_server_killed_while_canceling(harness: CrashHarness, point: str) -> None:
+    harness.environment = {"WORK": "30"}
+    harness.count = 1
+    (harness.path / "cancel-first").touch()
+    server = harness.start(f"{point}=kill")
     try:
         server.wait(timeout=20)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    home.finish()
-    home.check(Counter(canceled=1))
+    harness.finish()
+    harness.check(Counter(canceled=1))
 
 
-def test_failing_container_survives_a_crash(home: Home) -> None:
-    home.environment = {"FAIL": "1"}
-    server = home.start("rollup:after@9=kill")
+def test_failing_container_survives_a_crash(harness: CrashHarness) -> None:
+    harness.environment = {"FAIL": "1"}
+    server = harness.start("rollup:after@9=kill")
     server.wait(timeout=90)
-    home.finish()
-    home.check(Counter(error=2), ran=2 * CONTAINERS)
+    harness.finish()
+    harness.check(Counter(error=2), ran=2 * CONTAINERS)

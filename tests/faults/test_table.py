@@ -1,4 +1,4 @@
-"""A few lines of the table of faults, which ``python -m tests.faults.table`` prints whole."""
+"""A few rows of the table of faults, which ``python -m tests.faults.table`` prints whole."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults import pool
-from tests.faults.field import Field
-from tests.faults.harms import POINTS, harms
-from tests.faults.pool import PoolField
+from tests.faults.catalog import POINTS, faults
+from tests.faults.pool import PoolFaultHarness
+from tests.harness.faults import FaultHarness
 from tests.services.condor import CondorPool
 from tests.services.kafka import KafkaBroker
 from tests.services.mongo import MongoServer
@@ -23,24 +23,26 @@ from tests.simulators.kbase_auth import KBaseAuth
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 SECONDS = 2.0
-HARMS = dict(harms(SECONDS))
+FAULTS = dict(faults(SECONDS))
 
 
 @pytest.fixture(scope="module")
-def way() -> Proxy:
-    """To Kafka."""
+def kafka_proxy() -> Proxy:
     return Proxy(0)
 
 
 @pytest.fixture(scope="module")
 def services(
-    mongo: MongoServer, minio: S3Server, way: Proxy, tmp_path_factory: pytest.TempPathFactory
+    mongo: MongoServer,
+    minio: S3Server,
+    kafka_proxy: Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ServiceStack]:
-    folder = tmp_path_factory.mktemp("field")
+    folder = tmp_path_factory.mktemp("harness")
     minio.empty()
     auth = KBaseAuth()
     with or_skip():
-        kafka = KafkaBroker(folder / "kafka", advertises=way.port)
+        kafka = KafkaBroker(folder / "kafka", advertises=kafka_proxy.port)
     kafka.start()
     yield ServiceStack(folder, mongo, kafka, minio, auth)
     kafka.stop()
@@ -48,18 +50,18 @@ def services(
 
 
 @pytest.fixture(scope="module")
-def field(services: ServiceStack, way: Proxy) -> Iterator[Field]:
-    with Field(services, kafka=way) as field:
-        yield field
+def field(services: ServiceStack, kafka_proxy: Proxy) -> Iterator[FaultHarness]:
+    with FaultHarness(services, kafka=kafka_proxy) as harness:
+        yield harness
 
 
 @pytest.fixture(scope="module")
-def pool_field(
-    services: ServiceStack, way: Proxy, condor: CondorPool, registry: Registry
-) -> Iterator[PoolField]:
-    with PoolField(services, kafka=way, pool=condor, registry=registry) as field:
-        field.set_containers(4)
-        yield field
+def pool_harness(
+    services: ServiceStack, kafka_proxy: Proxy, condor: CondorPool, registry: Registry
+) -> Iterator[PoolFaultHarness]:
+    with PoolFaultHarness(services, kafka=kafka_proxy, pool=condor, registry=registry) as harness:
+        harness.set_containers(4)
+        yield harness
 
 
 @pytest.mark.parametrize(
@@ -72,19 +74,21 @@ def pool_field(
         "a server frozen at rollup:before@9",
     ],
 )
-def test_nothing_is_lost_stuck_doubled_or_untold(field: Field, name: str) -> None:
-    outcome = field.endure(HARMS[name], 10, SECONDS)
+def test_no_job_is_lost_stuck_run_twice_or_undelivered(harness: FaultHarness, name: str) -> None:
+    outcome = harness.run_with(FAULTS[name], 10, SECONDS)
     assert outcome.is_clean, outcome
 
 
 @pytest.mark.parametrize(
     "name", ["S3 killed", "the nodes' way to the service cut", "the schedd killed"]
 )
-def test_the_same_on_htcondor(pool_field: PoolField, name: str) -> None:
-    outcome = pool_field.endure(dict(pool.harms(SECONDS))[name], 1, SECONDS)
+def test_no_container_on_htcondor_is_lost_stuck_or_run_twice(
+    pool_harness: PoolFaultHarness, name: str
+) -> None:
+    outcome = pool_harness.run_with(dict(pool.faults(SECONDS))[name], 1, SECONDS)
     assert outcome.is_clean, outcome
 
 
 def test_the_table_is_of_three_hundred_jobs_and_more() -> None:
-    assert len(HARMS) * 10 >= 300
+    assert len(FAULTS) * 10 >= 300
     assert len(set(POINTS)) == len(POINTS)

@@ -1,7 +1,8 @@
-"""A service under load, its servers and what they stand on, all of which can be harmed; and what became of its jobs.
+"""The harness of the fault tests: a service under load, its servers and dependencies, and what became of its jobs.
 
-What holds whatever happens: a job whose submission was answered, or whose key was, is there, once; it ends, as it
-should; each of its containers ran at most once; each of its transitions reached Kafka, in order, and a subscriber.
+Whatever the fault: a job whose submission was answered, or whose idempotency key was, exists once; it ends in the
+state in which it should; each of its containers ran at most once; each of its transitions reached Kafka, in order,
+and a subscriber.
 """
 
 from __future__ import annotations
@@ -26,31 +27,31 @@ from tests.services.proxy import Proxy
 from tests.services.together import ADMIN_ROLES, ServiceStack
 
 if TYPE_CHECKING:
-    from tests.faults.harms import Harm
+    from tests.faults.catalog import Fault
 
 INPUTS = ("data/ana/in-0.txt", "data/ana/in-1.txt")
-PATIENCE_SECONDS = 180.0
+TIMEOUT_SECONDS = 180.0
 CLIENTS = 8
-"""Who submit at the same time."""
+"""Submissions at the same time."""
 _TERMINAL = ("complete", "error", "canceled")
-_TICK = 0.1
+_POLL_SECONDS = 0.1
 
 
 @dataclass
 class Outcome:
-    """What went wrong with a batch of jobs; all noughts when nothing did."""
+    """Counts of what went wrong with a batch of jobs; all zero when nothing did."""
 
     jobs: int = 0
     lost: int = 0
-    """Submissions that were answered, or should have been in time, of which there is no job."""
+    """Submissions without a job, although they were answered, or should have been in time."""
     stuck: int = 0
     """Jobs that did not end."""
     wrong: int = 0
-    """Jobs that ended otherwise than they should, or answers that no client should get."""
+    """Jobs that ended in another state than expected, or responses that no client should get."""
     twice: int = 0
-    """Containers that ran, and keys that made a job, more than once."""
+    """Containers that ran more than once, and idempotency keys that created more than one job."""
     undelivered: int = 0
-    """Transitions that did not reach Kafka in their order, or a subscriber at all."""
+    """Jobs whose transitions did not reach Kafka in their order, or a subscriber at all."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -58,8 +59,9 @@ class Outcome:
         return not (self.lost or self.stuck or self.wrong or self.twice or self.undelivered)
 
     def add(self, other: Outcome) -> None:
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for column in fields(self):
+            total = getattr(self, column.name) + getattr(other, column.name)
+            setattr(self, column.name, total)
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Job:
 
 
 class Subscriber(threading.Thread):
-    """One who follows a user's events at whichever server answers, and resumes where the last stream ended."""
+    """Subscribes to a user's events at whichever server answers, and resumes where the last stream ended."""
 
     def __init__(self, servers: Sequence[CTSProcess], token: str) -> None:
         super().__init__(daemon=True)
@@ -80,51 +82,53 @@ class Subscriber(threading.Thread):
             "Authorization": f"Bearer {token}",
             "Last-Event-ID": "2000-01-01T00:00:00Z",
         }
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self.seen: set[str] = set()
 
     def run(self) -> None:
         turn = 0
-        while not self._ended.wait(_TICK):
+        while not self._stopped.wait(_POLL_SECONDS):
             turn += 1
             with contextlib.suppress(httpx.HTTPError):
-                self._follow(self._servers[turn % len(self._servers)].url)
+                self._read_stream(self._servers[turn % len(self._servers)].url)
 
-    def _follow(self, url: str) -> None:
+    def _read_stream(self, url: str) -> None:
         timeout = httpx.Timeout(5, read=20)  # streams say something every 15 s
-        with httpx.stream("GET", f"{url}/events", headers=self._headers, timeout=timeout) as answer:
-            if answer.status_code != 200:
+        with httpx.stream(
+            "GET", f"{url}/events", headers=self._headers, timeout=timeout
+        ) as response:
+            if response.status_code != 200:
                 return
-            for line in answer.iter_lines():
+            for line in response.iter_lines():
                 name, _, value = line.partition(": ")
                 if name == "data" and "trans_id" in value:
                     self.seen.add(json.loads(value)["trans_id"])
                 elif name == "id":
                     self._headers["Last-Event-ID"] = value
-                if self._ended.is_set():
+                if self._stopped.is_set():
                     return
 
-    def end(self) -> None:
-        self._ended.set()
+    def stop(self) -> None:
+        self._stopped.set()
 
 
-class Field:
-    """A service of several servers. ``with`` it they run."""
+class FaultHarness:
+    """A service of several servers, which run while the harness is entered (``with``)."""
 
-    patience = PATIENCE_SECONDS
-    """Within which all jobs have to end."""
+    timeout = TIMEOUT_SECONDS
+    """Seconds within which all jobs have to end."""
 
     def __init__(self, services: ServiceStack, *, kafka: Proxy, servers: int = 2) -> None:
         """``kafka`` is the proxy whose port the broker of ``services`` advertises."""
         self.services = services
-        self.mongo_way, self.s3_way, self.kafka_way = (
+        self.mongo_proxy, self.s3_proxy, self.kafka_proxy = (
             Proxy(services.mongo.port),
             Proxy(services.s3.port),
             kafka,
         )
         kafka.target = services.kafka.port
         self._environ = services.environ(
-            mongo_port=self.mongo_way.port, s3_url=self.s3_way.url, kafka_port=kafka.port
+            mongo_port=self.mongo_proxy.port, s3_url=self.s3_proxy.url, kafka_port=kafka.port
         ) | {
             "CTS_DRAIN_S": "1",
             "CTS_MONGO__TIMEOUT_S": "5",
@@ -133,7 +137,7 @@ class Field:
         }
         self.folder = Path(self._environ["CTS_HOME"])
         self.folder.mkdir(parents=True)
-        self._ran = self.folder / "ran"
+        self._runs = self.folder / "ran"
         self.servers = [
             CTSProcess(self.folder / f"server-{number}", self._environ) for number in range(servers)
         ]
@@ -150,39 +154,39 @@ class Field:
             name, registration = self.image()
             url = f"{self.servers[0].url}/admin/images/{name}"
             headers = {"Authorization": f"Bearer {self._admin}"}
-            answer = httpx.post(url, headers=headers, json=registration, timeout=60)
-            answer.raise_for_status()
+            response = httpx.post(url, headers=headers, json=registration, timeout=60)
+            response.raise_for_status()
             undo.pop_all()
         self._subscriber = Subscriber(self.servers, self._ana)
         self._subscriber.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._subscriber.end()
+        self._subscriber.stop()
         self.stop()
-        for way in (self.mongo_way, self.s3_way, self.kafka_way):
-            way.close()
-        self._subscriber.join(PATIENCE_SECONDS)
+        for proxy in (self.mongo_proxy, self.s3_proxy, self.kafka_proxy):
+            proxy.close()
+        self._subscriber.join(TIMEOUT_SECONDS)
 
-    # -- what runs, and where ------------------------------------------------------------------
+    # -- configuration and jobs ------------------------------------------------------------------
 
     def settings(self) -> dict[str, str]:
-        """What the service is told of its site."""
+        """Return the environment variables that configure the service's site."""
         return {"CTS_LOCAL__CPUS": "4"}
 
     def image(self) -> tuple[str, dict[str, str]]:
-        """The image of the jobs, and how it is registered."""
+        """Return the jobs' image, and the body that registers it."""
         return "host/tool", {"executable": str(APPEND_RUN)}
 
     def submission(self, job: Job) -> dict[str, Any]:
-        """What is submitted for a job."""
+        """Return the body of a job's submission."""
         return {
             "cluster": "local",
             "image": "host/tool",
             "params": {
                 "args": ["/output_files"],
                 "environment": {
-                    "RAN": str(self._ran),
+                    "RAN": str(self._runs),
                     "NUMBER": {"type": "container_number"},
                     **({"FAIL": "1"} if job.expected == "error" else {}),
                     **({"WORK": "600"} if job.expected == "canceled" else {}),
@@ -196,87 +200,89 @@ class Field:
         }
 
     def expected(self, number: int) -> str:
-        """How a job should end: of every ten, two fail, and one is canceled."""
+        """Return the state in which a job should end: of every ten, two fail, and one is canceled."""
         return {3: "error", 7: "error", 5: "canceled"}.get(number % 10, "complete")
 
-    def faults(self, job: Job, job_id: str) -> list[str]:
-        """What is wrong with what a job has made."""
+    def check_outputs(self, job: Job, job_id: str) -> list[str]:
+        """Return what is wrong with the outputs of a job that is complete."""
         return []
 
-    def ran_again(self, job: Job, job_id: str) -> int:
-        """How many containers of a job ran more than once."""
-        ran = Counter(self._ran.read_text().split()) if self._ran.exists() else Counter()
-        return sum(each.startswith(job_id) and times > 1 for each, times in ran.items())
+    def count_reruns(self, job: Job, job_id: str) -> int:
+        """Return how many containers of a job ran more than once."""
+        runs = Counter(self._runs.read_text().split()) if self._runs.exists() else Counter()
+        return sum(name.startswith(job_id) and count > 1 for name, count in runs.items())
 
     # -- the load ------------------------------------------------------------------------------
 
-    def endure(self, harm: Harm, count: int, spread: float) -> Outcome:
-        """Submit jobs over so many seconds while harm is done, and say what became of them once all is well again."""
+    def run_with(self, fault: Fault, count: int, spread: float) -> Outcome:
+        """Submit ``count`` jobs over ``spread`` seconds while the fault is injected; return their outcome after recovery."""
         jobs = [Job(uuid.uuid4().hex, self.expected(number)) for number in range(count)]
-        harm.prepare(self)
+        fault.prepare(self)
         with ThreadPoolExecutor(CLIENTS + 1) as pool:
-            doing = pool.submit(harm.do, self)
+            injection = pool.submit(fault.inject, self)
             submitted = []
             for job in jobs:
                 submitted.append(pool.submit(self._submit, job))
                 time.sleep(spread / count)
-            for each in (*submitted, doing):
-                each.result()
-        return self._judge(jobs)
+            for future in (*submitted, injection):
+                future.result()
+        return self._evaluate(jobs)
 
     def _submit(self, job: Job) -> None:
         body = self.submission(job)
-        answer = self._insist(job, "POST", "jobs", json=body, headers={"Idempotency-Key": job.key})
-        if answer is None:
+        response = self._request(
+            job, "POST", "jobs", json=body, headers={"Idempotency-Key": job.key}
+        )
+        if response is None:
             return
-        job.id = answer.json()["job_id"]
+        job.id = response.json()["job_id"]
         if job.expected == "canceled":
             time.sleep(0.5)
-            self._insist(job, "PUT", f"jobs/{job.id}/cancel", fine=(204, 404))
+            self._request(job, "PUT", f"jobs/{job.id}/cancel", expected=(204, 404))
 
-    def _insist(
-        self, job: Job, method: str, path: str, *, fine: tuple[int, ...] = (200,), **given: Any
+    def _request(
+        self, job: Job, method: str, path: str, *, expected: tuple[int, ...] = (200,), **given: Any
     ) -> httpx.Response | None:
-        """Ask one server after the other until one does it, as a client does when none answers."""
+        """Send a request to one server after the other, as a client does, until one responds as expected."""
         headers = {"Authorization": f"Bearer {self._ana}", **given.pop("headers", {})}
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         turn = int(job.key[:2], 16)
         while time.monotonic() < deadline:
             turn += 1
             url = f"{self.servers[turn % len(self.servers)].url}/{path}"
             try:
-                answer = httpx.request(method, url, headers=headers, timeout=15, **given)
+                response = httpx.request(method, url, headers=headers, timeout=15, **given)
             except httpx.HTTPError:
-                time.sleep(_TICK)
+                time.sleep(_POLL_SECONDS)
                 continue
-            if answer.status_code in fine:
-                return answer
-            is_site_away = answer.status_code == 400 and answer.json()["error"]["appcode"] == 60020
-            if answer.status_code not in (429, 503) and not is_site_away:
-                job.problem = (
-                    f"{method} {path.partition('/')[0]}: {answer.status_code} {answer.text[:300]}"
-                )
+            if response.status_code in expected:
+                return response
+            is_site_unavailable = (
+                response.status_code == 400 and response.json()["error"]["appcode"] == 60020
+            )
+            if response.status_code not in (429, 503) and not is_site_unavailable:
+                job.problem = f"{method} {path.partition('/')[0]}: {response.status_code} {response.text[:300]}"
                 return None
-            time.sleep(_TICK)
+            time.sleep(_POLL_SECONDS)
         job.problem = (
-            f"{method} {path.partition('/')[0]}: nobody did it in {PATIENCE_SECONDS:.0f} s"
+            f"{method} {path.partition('/')[0]}: no server did it in {TIMEOUT_SECONDS:.0f} s"
         )
         return None
 
-    # -- the verdict ---------------------------------------------------------------------------
+    # -- the outcome ---------------------------------------------------------------------------
 
-    def _judge(self, jobs: list[Job]) -> Outcome:
-        deadline = time.monotonic() + self.patience
+    def _evaluate(self, jobs: list[Job]) -> Outcome:
+        deadline = time.monotonic() + self.timeout
         while time.monotonic() < deadline:
             stored = self._stored(jobs)
             steps = [
                 step
-                for found in stored.values()
-                for each in found
-                for step in each["transition_times"]
+                for records in stored.values()
+                for record in records
+                for step in record["transition_times"]
             ]
             if (
-                all(each["state"] in _TERMINAL for found in stored.values() for each in found)
+                all(r["state"] in _TERMINAL for records in stored.values() for r in records)
                 and all(step["notif_sent"] for step in steps)
                 and self._subscriber.seen >= {step["trans_id"] for step in steps}
             ):
@@ -285,9 +291,9 @@ class Field:
         return self._count(jobs, self._stored(jobs))
 
     def _stored(self, jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
-        """What stands in the database, by the keys of the submissions."""
-        found: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
-        fields_ = {
+        """Return the job records in the database, by the idempotency keys of the submissions."""
+        jobs_by_key: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
+        projection = {
             "id": 1,
             "state": 1,
             "transition_times": 1,
@@ -296,27 +302,29 @@ class Field:
         }
         with self.services.mongo.client() as client:
             records = client[self._environ["CTS_MONGO__DB"]]["jobs"]
-            for record in records.find({"_cts.idempotency.key": {"$in": list(found)}}, fields_):
-                found[record["_cts"]["idempotency"]["key"]].append(record)
-        return found
+            for record in records.find(
+                {"_cts.idempotency.key": {"$in": list(jobs_by_key)}}, projection
+            ):
+                jobs_by_key[record["_cts"]["idempotency"]["key"]].append(record)
+        return jobs_by_key
 
     def _count(self, jobs: list[Job], stored: dict[str, list[dict[str, Any]]]) -> Outcome:
         outcome = Outcome(jobs=len(jobs))
         messages = self._messages()
         for job in jobs:
-            found = stored[job.key]
+            records = stored[job.key]
             if job.problem:
                 outcome.wrong += 1
                 outcome.notes.append(job.problem)
-            if not found or (job.id and job.id not in {each["id"] for each in found}):
+            if not records or (job.id and job.id not in {record["id"] for record in records}):
                 outcome.lost += 1
                 outcome.notes.append(f"no job with key {job.key}, which should be {job.id}")
-            outcome.twice += max(0, len(found) - 1)
-            for each in found:
-                self._look(job, each, outcome, messages)
+            outcome.twice += max(0, len(records) - 1)
+            for record in records:
+                self._check_record(job, record, outcome, messages)
         return outcome
 
-    def _look(
+    def _check_record(
         self,
         job: Job,
         record: dict[str, Any],
@@ -332,10 +340,10 @@ class Field:
             outcome.notes.append(
                 f"{record['id']} should be {job.expected}: {history}, {record.get('admin_error')}"
             )
-        outcome.twice += self.ran_again(job, record["id"])
-        faults = self.faults(job, record["id"]) if record["state"] == "complete" else []
-        outcome.wrong += len(faults)
-        outcome.notes += faults
+        outcome.twice += self.count_reruns(job, record["id"])
+        problems = self.check_outputs(job, record["id"]) if record["state"] == "complete" else []
+        outcome.wrong += len(problems)
+        outcome.notes += problems
         trans_ids = [step["trans_id"] for step in record["transition_times"]]
         unseen = set(trans_ids) - self._subscriber.seen
         if messages.get(record["id"], []) != trans_ids or unseen:
@@ -346,27 +354,27 @@ class Field:
             )
 
     def _messages(self) -> dict[str, list[str]]:
-        """The first copies of what Kafka has of each job, in their order."""
-        found: dict[str, dict[str, None]] = {}
+        """Return the ``trans_id`` of each job's messages on Kafka, in order, without repetitions."""
+        trans_ids: dict[str, dict[str, None]] = {}
         for message in self.services.kafka.messages(self._environ["CTS_KAFKA__TOPIC"]):
-            told = json.loads(message.value)
-            found.setdefault(told["job_id"], {}).setdefault(told["trans_id"])
-        return {job_id: list(trans_ids) for job_id, trans_ids in found.items()}
+            event = json.loads(message.value)
+            trans_ids.setdefault(event["job_id"], {}).setdefault(event["trans_id"])
+        return {job_id: list(ids) for job_id, ids in trans_ids.items()}
 
     def start(self, numbers: Sequence[int] | None = None, failpoints: str = "") -> None:
-        """Start servers that do not run: all of them, or those of these numbers."""
+        """Start the servers with these numbers, or all; none of them may be running."""
         starting = [
             self.servers[n] for n in (range(len(self.servers)) if numbers is None else numbers)
         ]
         for server in starting:
             server.environ = {**server.environ, "CTS_FAILPOINTS": failpoints}
-        _each(CTSProcess.start, starting)
+        _for_each(CTSProcess.start, starting)
 
     def stop(self) -> None:
-        """Ask every server to end, and see that it does."""
-        _each(CTSProcess.stop, self.servers)
+        """Stop every server, and wait until it has ended."""
+        _for_each(CTSProcess.stop, self.servers)
 
 
-def _each(do: Callable[[CTSProcess], None], servers: Sequence[CTSProcess]) -> None:
+def _for_each(action: Callable[[CTSProcess], None], servers: Sequence[CTSProcess]) -> None:
     with ThreadPoolExecutor(len(servers)) as pool:
-        list(pool.map(do, servers))
+        list(pool.map(action, servers))
