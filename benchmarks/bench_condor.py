@@ -72,7 +72,7 @@ class Supply:
         """As many as the service would."""
         return [SecretStr("t" * 43)] * job.job_input.num_containers
 
-    async def holders(self, job_id: str) -> Mapping[int, str]:  # noqa: ARG002 - as the site asks
+    async def claimants(self, job_id: str) -> Mapping[int, str]:  # noqa: ARG002 - as the site asks
         """No worker runs."""
         return {}
 
@@ -109,7 +109,7 @@ def submit(schedd: Any, job: JobRecord, setup: NodeSetup, folder: Path) -> float
 
 
 async def compare_submissions(pool: CondorPool, what: str, folder: Path) -> None:
-    site, schedd = HTCondorSite(SETUPS[what], Supply()), pool.schedd()
+    site, schedd = HTCondorSite(SETUPS[what], Supply(), Supply()), pool.schedd()
     await site.open(lambda _: None)
     ours, bare = [], []
     for _ in range(SUBMISSIONS):
@@ -160,7 +160,7 @@ def until_calm(pool: CondorPool) -> None:
 
 
 async def compare_cycles(pool: CondorPool, folder: Path) -> None:
-    site, schedd = HTCondorSite(SETUPS[""], Supply()), pool.schedd()
+    site, schedd = HTCondorSite(SETUPS[""], Supply(), Supply()), pool.schedd()
     await site.open(lambda _: None)
     jobs = [new_job() for _ in range(5)]
     for job in jobs:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cts_core.config.settings import Preset, S3Settings, Settings
-from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.worker_code import WorkerCode
+from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import ConfigError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
@@ -108,7 +109,8 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
         setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
         found[SiteName.KBASE] = HTCondorSite(
             setup,
-            WorkerSupply(store, objects, log_dir=settings.log_dir),
+            WorkerTokens(store),
+            WorkerCode(objects, log_dir=settings.log_dir),
             RefdataClient(settings.refdata) if settings.refdata.server_url else None,
         )
     return found
@@ -123,7 +125,7 @@ def worker_signer(settings: Settings) -> RequestSigner | None:
     return KeySigner(S3Keys(url, s3.region, s3.access_key, s3.access_secret.get_secret_value()))
 
 
-def node_plans(settings: Settings) -> PlanMaker | None:
+def worker_plan_maker(settings: Settings) -> PlanMaker | None:
     """What the site kbase makes of plans for its workers; None without that site."""
     if SiteName.KBASE not in settings.sites:
         return None

@@ -1,8 +1,8 @@
-"""Drives every job to its end.
+"""The reconcile loop that drives every job of a site to a terminal state.
 
-What to do next is read off the stored record: kill the process anywhere, start it again, and every job
-goes on. A cycle repeats what a crash may have left undone; each effect may be repeated without harm
-(see the ports). Hints from sites, submissions and cancels only make a cycle sooner.
+The next step always follows from the stored record: kill the process at any point, start it again, and every job
+goes on. Each pass repeats what a crash may have left undone, and every effect is idempotent (see the ports). Wake-ups
+from sites, submissions and cancels only make a pass come sooner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.finalize import Ending
+from cts_core.engine.finalize import Finalizer
 from cts_core.engine.leases import Leases
 from cts_core.engine.transitions import move_container
 from cts_core.errors import (
@@ -44,18 +44,18 @@ from cts_core.worker.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 
-START_PATIENCE = timedelta(hours=1)
-"""How long a job may wait for a site that cannot take it for now."""
-MAX_ENDING = 20
-"""Jobs that are ended at once."""
-END_SECONDS = 5.0
-"""How long a cycle waits for jobs to end; they go on beside the next ones."""
+START_TIMEOUT = timedelta(hours=1)
+"""How long a job may wait for a site that cannot start it for now."""
+MAX_FINALIZING = 20
+"""Jobs that are finalized concurrently."""
+FINALIZE_SECONDS = 5.0
+"""How long a pass waits for jobs to be finalized; they go on concurrently with later passes."""
 POLL_SECONDS = 1.0
-"""Between cycles over all live jobs of a site, when nothing hints at an earlier one."""
+"""Between passes over all live jobs of a site, unless something wakes the loop earlier."""
 
 
-class Advance:
-    """Drives the jobs of one site. Several servers may do so on one store."""
+class Driver:
+    """Drives the jobs of one site. Several servers may do so on one record store."""
 
     def __init__(
         self,
@@ -68,124 +68,126 @@ class Advance:
         log_dir: str,
         starts_jobs: bool = True,
     ) -> None:
-        """``starts_jobs``: whether those that were never started are."""
+        """With ``starts_jobs`` false, jobs in state ``created`` are left alone."""
         self._site = site
         self._store = store
         self._outbox = outbox
         self._hub = hub
-        self._ends = Ending(site, store, objects, log_dir=log_dir)
-        self._passed_over = TERMINAL if starts_jobs else TERMINAL | {JobState.CREATED}
+        self._finalizer = Finalizer(site, store, objects, log_dir=log_dir)
+        self._skipped_states = TERMINAL if starts_jobs else TERMINAL | {JobState.CREATED}
         self._wake = asyncio.Event()
-        self._hinted: set[str] = set()
+        self._woken: set[str] = set()
         self._leases = Leases(store)
-        self._ending: dict[str, asyncio.Task[None]] = {}
-        """By job, what ends it."""
-        self._ending_room = asyncio.Semaphore(MAX_ENDING)
-        self._ends_by = 0.0
-        """Until when this cycle waits for ends, by the loop's clock."""
+        self._finalizing: dict[str, asyncio.Task[None]] = {}
+        """By job id, the task that finalizes the job."""
+        self._finalizing_slots = asyncio.Semaphore(MAX_FINALIZING)
+        self._finalize_until = 0.0
+        """Until when this pass waits for jobs to be finalized, by the event loop's clock."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the site and begin."""
-        await self._site.open(self.hint)
-        self._task = asyncio.create_task(self._run(), name=f"advance-{self._site.cluster.value}")
+        """Open the site and start the loop."""
+        await self._site.open(self.wake)
+        self._task = asyncio.create_task(self._run(), name=f"driver-{self._site.cluster.value}")
 
     async def stop(self) -> None:
-        """Stop driving; containers go on and are found again at the next start."""
+        """Stop the loop; containers go on and are found again at the next start."""
         await cancel_and_wait(self._task)
-        await cancel_and_wait(*self._ending.values())
+        await cancel_and_wait(*self._finalizing.values())
         with contextlib.suppress(UnavailableError):
-            await self._leases.give_back_all()
+            await self._leases.release_all()
         await self._site.close()
 
-    def hint(self, job_id: str) -> None:
-        """Look at this job now. Bounded by the number of live jobs: ids are kept once."""
-        self._hinted.add(job_id)
+    def wake(self, job_id: str) -> None:
+        """Reconcile this job now. Ids are kept once, so that the live jobs bound their number."""
+        self._woken.add(job_id)
         self._wake.set()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            hinted, self._hinted = self._hinted, set()
+            woken, self._woken = self._woken, set()
             self._wake.clear()
             try:
                 if loop.time() >= due:
                     due = loop.time() + POLL_SECONDS
-                    await self.cycle(await self._store.live_jobs(self._site.cluster))
+                    await self.reconcile(await self._store.live_jobs(self._site.cluster))
                 else:
-                    await self.cycle(await self._summaries(hinted))
+                    await self.reconcile(await self._summaries(woken))
             except CTSError as e:
                 log.warning("The jobs of site %s wait: %s", self._site.cluster.value, e)
-                # Hints that were lost with it come back with the cycle over all live jobs: none makes that sooner.
+                # The pass over all live jobs makes up for the wake-ups that are lost here: none may make it come sooner.
                 await asyncio.sleep(max(0.0, due - loop.time()))
-            except Exception:  # a fault of ours in one cycle must not strand every job
-                log.exception("A cycle of site %s failed", self._site.cluster.value)
+            except Exception:  # a bug in one pass must not stop every job
+                log.exception("A pass over the jobs of site %s failed", self._site.cluster.value)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - loop.time())):
                     await self._wake.wait()
 
     async def _summaries(self, job_ids: Collection[str]) -> list[JobSummary]:
-        found = []
+        summaries = []
         for job_id in job_ids:
             with contextlib.suppress(NoSuchJobError, NewerRecordError):
                 job = await self._store.get_drivable(job_id)
                 if job.cluster is self._site.cluster:
-                    found.append(job)
-        return found
+                    summaries.append(job)
+        return summaries
 
-    async def cycle(self, jobs: Sequence[JobSummary]) -> None:
-        """Take each of these jobs as far as it can go now. Raises UnavailableError."""
-        live = {job.id: job for job in jobs if job.state not in self._passed_over}
+    async def reconcile(self, jobs: Sequence[JobSummary]) -> None:
+        """Move each of these jobs as far as it can go now. Raises UnavailableError."""
+        live = {job.id: job for job in jobs if job.state not in self._skipped_states}
         if not live:
             return
-        await self._leases.take(live)
+        await self._leases.acquire(live)
         mine = [job for job in live.values() if job.id in self._leases]
         for job in mine:
             if job.state is JobState.CREATED:
-                with _alone(job):
+                with _isolated(job):
                     await self._start(job)
-        following = [
-            job for job in mine if job.state is not JobState.CREATED and job.id not in self._ending
+        active = [
+            job
+            for job in mine
+            if job.state is not JobState.CREATED and job.id not in self._finalizing
         ]
-        # Before the poll, which then knows what has ended by itself and what never will begin.
+        # Before the poll, which then reports what has ended by itself and what will never start.
         stopped = set()
-        for job in following:
+        for job in active:
             if job.state is JobState.CANCELING:
-                with _alone(job):
+                with _isolated(job):
                     if await self._site.cancel(job.id):
                         stopped.add(job.id)
-        states = await self._states(following)
-        # One poll for all of them, also when there are none: the site's own queue goes on with it.
+        states = await self._states(active)
+        # One poll for all of them, even if there are none: it also advances the site's own queue.
         reports = await self._site.poll(states)
-        self._ends_by = asyncio.get_running_loop().time() + END_SECONDS
-        ending = set(self._ending)
-        for job in following:
+        self._finalize_until = asyncio.get_running_loop().time() + FINALIZE_SECONDS
+        earlier = set(self._finalizing)
+        for job in active:
             if job.id not in states:
                 continue
-            with _alone(job):
-                await self._follow(
+            with _isolated(job):
+                await self._apply_reports(
                     job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
                 )
-        await self._collect_ends(ending)
+        await self._collect_finalized(earlier)
 
-    async def take(self, job: JobSummary) -> bool:
-        """Take one job as far as it can go now; False when another server holds its lease.
+    async def reconcile_job(self, job: JobSummary) -> bool:
+        """Move one job as far as it can go now; return False if another server holds its lease.
 
         For a driver that was not started. Raises UnavailableError.
         """
-        await self.cycle([job])
+        await self.reconcile([job])
         return job.id in self._leases
 
     async def _states(self, jobs: Sequence[JobSummary]) -> dict[str, list[JobState]]:
-        """The states of the jobs' containers, but for jobs that only newer servers can drive."""
+        """Return the container states of each job, except of jobs that only newer servers can drive."""
         states = {}
         for job in jobs:
-            with _alone(job):
+            with _isolated(job):
                 try:
                     states[job.id] = await self._store.container_states(job.id)
                 except NewerRecordError:
-                    await self._leases.give_back(job.id)
+                    await self._leases.release(job.id)
         return states
 
     async def _start(self, job: JobSummary) -> None:
@@ -195,19 +197,19 @@ class Advance:
             failpoint("start:before")
             details = await self._site.start(record, plans)
         except NewerRecordError:
-            await self._leases.give_back(job.id)
+            await self._leases.release(job.id)
         except (UnavailableError, ResourceUnavailableError) as e:
             log.warning("Job %s could not be started yet: %s", job.id, e)
-            if utc_now() - job.updated > START_PATIENCE:
+            if utc_now() - job.updated > START_TIMEOUT:
                 await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         except CTSError as e:
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         else:
-            # Should it have ended meanwhile, what was started is found at the site; see Strays.
+            # If the job has ended meanwhile, the Reaper finds what was started at the site.
             await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
-            self.hint(job.id)
+            self.wake(job.id)
 
-    async def _follow(
+    async def _apply_reports(
         self,
         job: JobSummary,
         states: list[JobState],
@@ -228,7 +230,7 @@ class Advance:
                 states[number] = new
                 changed = True
         if stopped:
-            await self._end(job, self._conclude_cancel(job, states))
+            await self._finalize(job, self._finalize_canceled(job, states))
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
@@ -236,31 +238,34 @@ class Advance:
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
 
-    async def _end(self, job: JobSummary, end: Coroutine[Any, Any, None]) -> None:
-        """Have a job ended beside the cycles: what it needs for that may be away, and others go on."""
+    async def _finalize(self, job: JobSummary, finalizing: Coroutine[Any, Any, None]) -> None:
+        """Finalize a job concurrently with later passes: what it needs may be down, and must not hold up other jobs."""
         try:
-            async with asyncio.timeout_at(self._ends_by):
-                await self._ending_room.acquire()
+            async with asyncio.timeout_at(self._finalize_until):
+                await self._finalizing_slots.acquire()
         except TimeoutError:
-            end.close()  # a later cycle comes back to it
+            finalizing.close()  # a later pass tries again
             return
-        task = asyncio.create_task(end, name=f"end-{job.id}")
-        task.add_done_callback(lambda _: self._ending_room.release())
-        self._ending[job.id] = task
+        task = asyncio.create_task(finalizing, name=f"finalize-{job.id}")
+        task.add_done_callback(lambda _: self._finalizing_slots.release())
+        self._finalizing[job.id] = task
 
-    async def _collect_ends(self, known: Collection[str]) -> None:
-        """Wait a while for jobs to end, but for those known before. Raises UnavailableError, and faults of ours."""
-        left = self._ends_by - asyncio.get_running_loop().time()
-        new = [task for job_id, task in self._ending.items() if job_id not in known]
+    async def _collect_finalized(self, earlier: Collection[str]) -> None:
+        """Wait a while for the jobs to be finalized that are not in ``earlier``.
+
+        Raises UnavailableError, and exceptions that are bugs.
+        """
+        left = self._finalize_until - asyncio.get_running_loop().time()
+        new = [task for job_id, task in self._finalizing.items() if job_id not in earlier]
         if new and left > 0:
             await asyncio.wait(new, timeout=left)
-        over = {job_id: task for job_id, task in self._ending.items() if task.done()}
+        done = {job_id: task for job_id, task in self._finalizing.items() if task.done()}
         errors = []
-        for job_id, task in over.items():
-            del self._ending[job_id]
+        for job_id, task in done.items():
+            del self._finalizing[job_id]
             error = task.exception()
             if isinstance(error, NewerRecordError):
-                await self._leases.give_back(job_id)
+                await self._leases.release(job_id)
             elif isinstance(error, CTSError) and not isinstance(error, UnavailableError):
                 log.warning("Job %s does not end for now: %s", job_id, error)
             elif error is not None:
@@ -268,7 +273,7 @@ class Advance:
         if errors:
             raise errors[0]
 
-    async def _conclude_cancel(self, job: JobSummary, states: list[JobState]) -> None:
+    async def _finalize_canceled(self, job: JobSummary, states: list[JobState]) -> None:
         now = utc_now()
         for number, state in enumerate(states):
             if state not in TERMINAL:
@@ -282,26 +287,26 @@ class Advance:
                     ],
                     outcome=ContainerOutcome(),
                 )
-        await self._move(job, JobState.CANCELED, await self._ends.canceled(job))
+        await self._move(job, JobState.CANCELED, await self._finalizer.finalize_canceled(job))
 
     async def _roll_up(self, job: JobSummary, states: list[JobState]) -> None:
         state = job.state
         while (new := next_parent_state(state, states)) is not None:
             current = job.model_copy(update={"state": state})
             if new in TERMINAL:
-                await self._end(job, self._conclude(current, new))
+                await self._finalize(job, self._finalize_ended(current, new))
                 return
             if not await self._move(current, new, None):
                 return
             state = new
 
-    async def _conclude(self, job: JobSummary, new: JobState) -> None:
-        new, outcome = await self._ends.ended(job, new)
+    async def _finalize_ended(self, job: JobSummary, new: JobState) -> None:
+        new, outcome = await self._finalizer.finalize(job, new)
         try:
             await self._move(job, new, outcome)
         except RecordTooLargeError as e:
             log.warning("Job %s: %s", job.id, e)
-            await self._move(job, JobState.ERROR, outcomes.cut(job, outcome))
+            await self._move(job, JobState.ERROR, outcomes.truncate(job, outcome))
 
     async def _move(self, job: JobSummary, new: JobState, outcome: JobOutcome | None) -> bool:
         failpoint("rollup:before")
@@ -320,8 +325,8 @@ class Advance:
 
 
 @contextlib.contextmanager
-def _alone(job: JobSummary) -> Iterator[None]:
-    """Keep what goes wrong with one job from those after it. Raises UnavailableError, which is about them all."""
+def _isolated(job: JobSummary) -> Iterator[None]:
+    """Log what goes wrong with one job, so that the next ones go on. Raises UnavailableError, which concerns all of them."""
     with log_context(job_id=job.id):
         try:
             yield
@@ -329,5 +334,5 @@ def _alone(job: JobSummary) -> Iterator[None]:
             raise
         except CTSError as e:
             log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
-        except Exception:  # a fault of ours with one must not strand the others
+        except Exception:  # a bug with one job must not stop the others
             log.exception("Job %s stays in %s for now", job.id, job.state.value)

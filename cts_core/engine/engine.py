@@ -1,4 +1,4 @@
-"""Wires the engine: which adapter stands behind which port, and in which order they start and stop."""
+"""The engine: wires adapters to ports and parts to each other, and starts and stops them in order."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
 from cts_core.engine.admin import AdminJobs
 from cts_core.engine.cleaner import Cleaner
-from cts_core.engine.driver import Advance
+from cts_core.engine.driver import Driver
 from cts_core.engine.files import Files
-from cts_core.engine.health import Health, watch_ports
+from cts_core.engine.health import Health, engine_dependencies
 from cts_core.engine.images import Images
-from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, observed, site_name
+from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, instrument, site_name
 from cts_core.engine.jobs import Jobs
 from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
 from cts_core.engine.metrics import Metrics
 from cts_core.engine.outputs import Outputs
-from cts_core.engine.reaper import Strays
+from cts_core.engine.reaper import Reaper
 from cts_core.engine.refdata import Refdata
-from cts_core.engine.refdata_staging import Staging
+from cts_core.engine.refdata_staging import RefdataStaging
 from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.engine.updates import ContainerUpdates
-from cts_core.engine.worker_tokens import WorkerSupply
-from cts_core.engine.workers import Nodes
+from cts_core.engine.worker_code import WorkerCode
+from cts_core.engine.worker_tokens import WorkerTokens
+from cts_core.engine.workers import Workers
 from cts_core.errors import ConfigError, CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
@@ -59,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """All of CTS but its fronts. ``start`` and ``stop`` it on the event loop that uses it."""
+    """All of CTS without a front end. Call ``start`` and ``stop`` on the event loop that uses it."""
 
     def __init__(
         self,
@@ -74,22 +75,24 @@ class Engine:
     ) -> None:
         self.settings = settings
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
-        self._health = Health(watch_ports(settings, identity, store, objects, sites, topic=topic))
+        self._health = Health(
+            engine_dependencies(settings, identity, store, objects, sites, topic=topic)
+        )
         listeners = (self._health, self._metrics)
-        self.identity = identity = observed(identity, IDENTITY, *listeners)
-        self._store = store = observed(store, RECORDS, *listeners)
-        self._objects = objects = observed(objects, OBJECTS, *listeners)
-        sites = {c: observed(site, site_name(c), *listeners) for c, site in sites.items()}
+        self.identity = identity = instrument(identity, IDENTITY, *listeners)
+        self._store = store = instrument(store, RECORDS, *listeners)
+        self._objects = objects = instrument(objects, OBJECTS, *listeners)
+        sites = {c: instrument(site, site_name(c), *listeners) for c, site in sites.items()}
         self._access = PathAccess(settings.allowed_paths, settings.log_dir)
         self.hub = Hub(store, settings.limits)
         self._topic = topic
         publisher = HubFirst(self.hub, topic) if topic else self.hub
-        self._outbox = Outbox(store, observed(publisher, EVENTS, *listeners))
-        self._metrics.watch_events(self._outbox, self.hub, topic)
-        # In test mode there are jobs for every site, and those that are canceled end.
+        self._outbox = Outbox(store, instrument(publisher, EVENTS, *listeners))
+        self._metrics.add_event_metrics(self._outbox, self.hub, topic)
+        # In test mode jobs of every site are accepted, and a driver for each lets canceled jobs end.
         runners = {c: NullSite(c) for c in SiteName if settings.test_mode} | sites
         self._drivers = {
-            cluster: Advance(
+            cluster: Driver(
                 runner,
                 store,
                 objects,
@@ -107,29 +110,32 @@ class Engine:
             age=timedelta(days=settings.clean_age_days),
             interval=timedelta(hours=settings.clean_frequency_hours),
         )
-        self._runs_programs = settings.local.shared or identity.single_user
+        self._takes_programs = settings.local.shared or identity.single_user
         self.images = Images(
             store,
             registries,
-            takes_programs=self._runs_programs,
+            takes_programs=self._takes_programs,
             contact=settings.contact,
         )
-        self._staging = Staging(store, sites)
-        self._strays = Strays(store, sites)
-        self.refdata = Refdata(store, objects, self.sites, on_change=self._staging.nudge)
-        self.updates = ContainerUpdates(store, self.sites, on_change=self._changed)
-        self.supply = WorkerSupply(store, objects, log_dir=settings.log_dir)
-        self.nodes = Nodes(
+        self._refdata_staging = RefdataStaging(store, sites)
+        self._reaper = Reaper(store, sites)
+        self.refdata = Refdata(store, objects, self.sites, on_change=self._refdata_staging.wake)
+        self.updates = ContainerUpdates(store, self.sites, on_change=self._wake_drivers)
+        self.worker_tokens = WorkerTokens(store)
+        self.worker_code = WorkerCode(objects, log_dir=settings.log_dir)
+        self.workers = Workers(
             store,
             self.updates,
-            self.supply,
+            self.worker_tokens,
             log_dir=settings.log_dir,
             signer=adapters.worker_signer(settings),
-            make_plan=adapters.node_plans(settings),
+            make_plan=adapters.worker_plan_maker(settings),
         )
         self.files = Files(objects, self._access)
-        self.jobs = Jobs(store, on_change=self._changed)
-        self.admin = AdminJobs(store, self.sites, publisher, self._outbox, on_change=self._changed)
+        self.jobs = Jobs(store, on_change=self._wake_drivers)
+        self.admin = AdminJobs(
+            store, self.sites, publisher, self._outbox, on_change=self._wake_drivers
+        )
         self.outputs = Outputs(store)
         self.logs = Logs(store, objects, self.sites, log_dir=settings.log_dir)
         self.submissions = Submissions(
@@ -142,14 +148,14 @@ class Engine:
             refdata=self.refdata,
             max_cpu_hours=settings.max_cpu_hours,
             asks_sites=not settings.test_mode,
-            on_stored=self._changed,
+            on_stored=self._wake_drivers,
         )
         self.resubmissions = Resubmissions(store, objects, self.submissions, self._access)
         self._running = AsyncExitStack()
 
     @classmethod
     def from_settings(cls, settings: Settings, identity: Identity) -> Self:
-        """An engine on the adapters that the settings name."""
+        """Return an engine on the adapters that the settings name."""
         store, objects = adapters.record_store(settings), adapters.object_store(settings)
         return cls(
             settings,
@@ -162,10 +168,10 @@ class Engine:
         )
 
     async def start(self) -> None:
-        """Open every port and take up every job where it is. Raises ConfigError, leaving nothing open."""
-        # Programs of this machine are refused by what the settings say of the identity: both must agree.
+        """Open every port and resume every job. Raises ConfigError, and leaves nothing open then."""
+        # The settings decide whether programs of this machine are refused: the identity must agree with them.
         isolates = self.settings.local.isolates and not self.settings.takes_programs
-        if self.sites.find(SiteName.LOCAL) and not (self._runs_programs or isolates):
+        if self.sites.find(SiteName.LOCAL) and not (self._takes_programs or isolates):
             raise ConfigError(
                 "sites: local runs programs without isolation, and this identity lets several people in; "
                 "take local out of sites, use an identity of one person, set local.runtime to docker or podman for "
@@ -191,16 +197,16 @@ class Engine:
             for driver in self._drivers.values():
                 await driver.start()
                 stack.push_async_callback(driver.stop)
-            await self._staging.start()
-            stack.push_async_callback(self._staging.stop)
-            await self._strays.start()
-            stack.push_async_callback(self._strays.stop)
+            await self._refdata_staging.start()
+            stack.push_async_callback(self._refdata_staging.stop)
+            await self._reaper.start()
+            stack.push_async_callback(self._reaper.stop)
             await self._cleaner.start()
             stack.push_async_callback(self._cleaner.stop)
             self._running = stack.pop_all()
 
     async def _probe(self) -> None:
-        """Raise ConfigError unless logs and outputs can be stored."""
+        """Raise ConfigError unless logs and outputs can be written."""
         for setting, folder in self._access.settled_folders():
             try:
                 await self._objects.probe(folder)
@@ -208,21 +214,21 @@ class Engine:
                 raise ConfigError(f"{setting}: {folder} cannot be written: {e}") from e
 
     async def stop(self) -> None:
-        """Stop in the reverse order. Containers go on; the next start finds them."""
+        """Stop everything in reverse order. Containers go on; the next start finds them."""
         await self._running.aclose()
 
-    def _changed(self, job_id: str) -> None:
+    def _wake_drivers(self, job_id: str) -> None:
         self._outbox.wake()
         for driver in self._drivers.values():
-            driver.hint(job_id)
+            driver.wake(job_id)
 
-    async def look_at(self, job_id: str) -> None:
-        """Somebody, anybody, says that something happened to this job: look there. Raises NoSuchJobError."""
+    async def on_job_callback(self, job_id: str) -> None:
+        """Handle an unauthenticated callback that something happened to a job: reconcile it now. Raises NoSuchJobError."""
         await self._store.get_summary(job_id)
-        self._changed(job_id)
+        self._wake_drivers(job_id)
 
     def root(self) -> Root:
-        """What the service says of itself."""
+        """Return the service's self-description."""
         return Root(
             service_name=SERVICE_NAME,
             version=VERSION,
@@ -232,21 +238,21 @@ class Engine:
         )
 
     async def readiness(self) -> Readiness:
-        """Whether each of the service's dependencies can be used."""
+        """Return the state of each of the service's dependencies."""
         return await self._health.readiness()
 
     async def metrics(self) -> bytes:
-        """The figures of this process and of the store, in Prometheus' text format."""
-        # Asked before, as for /ready: what calls have told may be of hours ago.
+        """Return the metrics of this process and of the record store, in Prometheus' text format."""
+        # Probes first, as /ready does: the last call to a dependency may be hours old.
         await self._health.readiness()
         return await self._metrics.text(self._store, self._health.states())
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A front has answered a request to this route of its table, after so long."""
-        self._metrics.requested(method, route, status, seconds)
+    def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an HTTP request to a route of the front end's table; ``seconds`` is its duration."""
+        self._metrics.on_request(method, route, status, seconds)
 
     def whoami(self, user: User) -> WhoAmI:
-        """What the service knows of its caller."""
+        """Return what the service knows about its caller."""
         return WhoAmI(
             user=user.name,
             roles=[CTSRole.FULL_ADMIN] if user.is_admin else [],

@@ -1,4 +1,4 @@
-"""What a job comes to at its end: asked of its containers, its site and the object store, which may be away."""
+"""The outcome of a job at its end, from its containers, its site and the object store, any of which may be down."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
-MEASURE_PATIENCE = timedelta(minutes=10)
-"""How long a job whose containers have ended waits for what its site measured: the figures are not worth more."""
+MEASURE_TIMEOUT = timedelta(minutes=10)
+"""How long a job whose containers have ended waits for what its site measured: the figures are not worth a longer wait."""
 
 
-class Ending:
-    """Finds what jobs came to. Methods raise UnavailableError."""
+class Finalizer:
+    """Derives the terminal state and the outcome of jobs. Methods raise UnavailableError."""
 
     def __init__(
         self, site: Runner, store: RecordStore, objects: ObjectStore, *, log_dir: str
@@ -34,8 +34,8 @@ class Ending:
         self._objects = objects
         self._log_dir = log_dir
 
-    async def ended(self, job: JobSummary, state: JobState) -> tuple[JobState, JobOutcome]:
-        """The state in which a job ends whose containers lead to ``state``, and what it came to."""
+    async def finalize(self, job: JobSummary, state: JobState) -> tuple[JobState, JobOutcome]:
+        """Return the state in which a job ends whose containers lead to ``state``, and its outcome."""
         containers = await self._containers(job)
         if state is JobState.ERROR:
             outcome = outcomes.failed(job, containers)
@@ -49,22 +49,22 @@ class Ending:
             outcome = await run_in_pool(outcomes.completed, job, containers, actual)
         return state, await self._with_logs(job, outcome)
 
-    async def canceled(self, job: JobSummary) -> JobOutcome:
-        """What a job came to that was canceled."""
+    async def finalize_canceled(self, job: JobSummary) -> JobOutcome:
+        """Return the outcome of a job that was canceled."""
         outcome = outcomes.usage(job, await self._containers(job))
         return await self._with_logs(job, outcome)
 
     async def _containers(self, job: JobSummary) -> list[ContainerRecord]:
         containers = await self._store.containers(job.id)
-        # Our workers say at least how long it took.
-        unsaid = {c.sub_id for c in containers if c.wall_seconds is None}
-        if not unsaid:
+        # Our own workers report at least the wall time.
+        unmeasured = {c.sub_id for c in containers if c.wall_seconds is None}
+        if not unmeasured:
             return containers
         try:
-            measured = await self._site.resource_usage(job, unsaid)
+            measured = await self._site.resource_usage(job, unmeasured)
         except UnavailableError as e:
             ended = max(c.transition_times[-1].time for c in containers)
-            if utc_now() - ended < MEASURE_PATIENCE:
+            if utc_now() - ended < MEASURE_TIMEOUT:
                 raise
             log.warning("Job %s ends without what its site measured: %s", job.id, e)
             return containers

@@ -1,4 +1,4 @@
-"""Whether each dependency of the service can be used: seen from the calls to it, and asked when there are none."""
+"""Health of the service's dependencies: known from the calls to them, and probed if there were none lately."""
 
 from __future__ import annotations
 
@@ -26,108 +26,116 @@ from cts_core.sites.site import Site
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 5.0
-"""A dependency that has been heard of since is not asked again."""
-ASK_SECONDS = 5.0
-"""How long a dependency may take to answer when it is asked."""
-SILENT = "it did not answer in time"
+"""A dependency whose state is no older than this is not probed again."""
+PROBE_TIMEOUT_SECONDS = 5.0
+"""How long a dependency may take to respond to a probe."""
+NO_RESPONSE = "it did not answer in time"
 
 
 @dataclass
-class Watched:
-    """One dependency. ``ask`` raises UnavailableError when it is away; None: only its calls tell."""
+class MonitoredDependency:
+    """One dependency and its state. ``probe`` raises UnavailableError if it is down; None if only its calls show its state."""
 
     name: str
-    ask: Callable[[], Awaitable[object]] | None
+    probe: Callable[[], Awaitable[object]] | None
     is_needed: bool
-    """Whether no request can be served without it."""
-    answers_tell: bool = True
-    """Whether a call that went well shows that it is there; not so where answers come from a cache."""
+    """No request can be served without it."""
+    success_means_up: bool = True
+    """A successful call shows that it is up; false if results may come from a cache."""
     state: DependencyState = DependencyState.UNKNOWN
     since: datetime = field(default_factory=utc_now)
     error: str | None = None
-    heard: float = float("-inf")
+    updated: float = float("-inf")
 
 
 class Health:
-    """The state of every dependency. A listener of the ports' calls."""
+    """The state of every dependency. Listens to the calls to ports."""
 
-    def __init__(self, dependencies: Iterable[Watched]) -> None:
-        self._watched = {watched.name: watched for watched in dependencies}
-        self._asking = asyncio.Lock()
+    def __init__(self, dependencies: Iterable[MonitoredDependency]) -> None:
+        self._dependencies = {dependency.name: dependency for dependency in dependencies}
+        self._probing = asyncio.Lock()
 
-    def called(self, call: PortCall) -> None:
-        """See ``CallListener``."""
-        watched = self._watched.get(call.port)
-        if watched is None:
+    def on_call(self, call: PortCall) -> None:
+        """Derive the state of a dependency from a call to it."""
+        dependency = self._dependencies.get(call.port)
+        if dependency is None:
             return
         if call.outage is not None:
-            self._note(watched, DependencyState.DOWN, str(call.outage) or SILENT)
-        elif watched.answers_tell:
-            self._note(watched, DependencyState.UP)
+            self._set_state(dependency, DependencyState.DOWN, str(call.outage) or NO_RESPONSE)
+        elif dependency.success_means_up:
+            self._set_state(dependency, DependencyState.UP)
 
     def states(self) -> dict[str, DependencyState]:
-        """What is known now, by name."""
-        return {watched.name: watched.state for watched in self._watched.values()}
+        """Return the current states, by name."""
+        return {dependency.name: dependency.state for dependency in self._dependencies.values()}
 
     async def readiness(self) -> Readiness:
-        """The state of all, those asked that have not been heard of lately."""
-        async with self._asking:
+        """Return the state of all dependencies; probe those whose state is old."""
+        async with self._probing:
             stale = time.monotonic() - FRESH_SECONDS
             await asyncio.gather(
-                *(self._ask(watched) for watched in self._watched.values() if watched.heard < stale)
+                *(
+                    self._probe(dependency)
+                    for dependency in self._dependencies.values()
+                    if dependency.updated < stale
+                )
             )
-        found = [
+        dependencies = [
             Dependency(
-                name=watched.name,
-                state=watched.state,
-                needed=watched.is_needed,
-                since=watched.since,
-                error=watched.error,
+                name=dependency.name,
+                state=dependency.state,
+                needed=dependency.is_needed,
+                since=dependency.since,
+                error=dependency.error,
             )
-            for watched in self._watched.values()
+            for dependency in self._dependencies.values()
         ]
-        down = [dependency for dependency in found if dependency.state is DependencyState.DOWN]
+        down = [each for each in dependencies if each.state is DependencyState.DOWN]
         status = ReadyStatus.DEGRADED if down else ReadyStatus.READY
-        if any(dependency.needed for dependency in down):
+        if any(each.needed for each in down):
             status = ReadyStatus.NOT_READY
-        return Readiness(status=status, dependencies=found)
+        return Readiness(status=status, dependencies=dependencies)
 
-    async def _ask(self, watched: Watched) -> None:
-        if watched.ask is None:
+    async def _probe(self, dependency: MonitoredDependency) -> None:
+        if dependency.probe is None:
             return
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                await watched.ask()
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                await dependency.probe()
         except TimeoutError:
-            self._note(watched, DependencyState.DOWN, SILENT)
+            self._set_state(dependency, DependencyState.DOWN, NO_RESPONSE)
         except UnavailableError as e:
-            self._note(watched, DependencyState.DOWN, str(e))
-        except Exception:  # a fault of ours must not hide the state of the others
-            log.exception("Asking %s failed", watched.name)
-            self._note(watched, DependencyState.UNKNOWN, "asking it failed: the log says how")
+            self._set_state(dependency, DependencyState.DOWN, str(e))
+        except Exception:  # a bug must not hide the state of the others
+            log.exception("Probing %s failed", dependency.name)
+            self._set_state(
+                dependency, DependencyState.UNKNOWN, "asking it failed: the log says how"
+            )
         else:
-            self._note(watched, DependencyState.UP)
+            self._set_state(dependency, DependencyState.UP)
 
-    def _note(self, watched: Watched, state: DependencyState, error: str | None = None) -> None:
-        watched.heard = time.monotonic()
-        if state is not watched.state:
-            if DependencyState.DOWN in (state, watched.state):
+    def _set_state(
+        self, dependency: MonitoredDependency, state: DependencyState, error: str | None = None
+    ) -> None:
+        dependency.updated = time.monotonic()
+        if state is not dependency.state:
+            if DependencyState.DOWN in (state, dependency.state):
                 log.warning(
-                    "%s is %s%s", watched.name, state.value, f": {error}" if error else " again"
+                    "%s is %s%s", dependency.name, state.value, f": {error}" if error else " again"
                 )
-            watched.state, watched.since = state, utc_now()
-        watched.error = error
+            dependency.state, dependency.since = state, utc_now()
+        dependency.error = error
 
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An adapter that can be asked whether what it stands for is there."""
+    """An adapter that can probe what it stands for."""
 
     async def check(self) -> None:
-        """Raise UnavailableError when it is not."""
+        """Raise UnavailableError if it is down."""
 
 
-def watch_ports(
+def engine_dependencies(
     settings: Settings,
     identity: Identity,
     store: RecordStore,
@@ -135,43 +143,45 @@ def watch_ports(
     sites: Mapping[SiteName, Site],
     *,
     topic: Topic | None = None,
-) -> list[Watched]:
-    """What an engine depends on, each by the name of its port."""
+) -> list[MonitoredDependency]:
+    """Return the dependencies of an engine, each with the name of its port."""
     return [
-        Watched(RECORDS, store.inactive_sites, is_needed=True),
-        watch_objects(settings, objects),
-        watch_identity(identity),
-        *([Watched(EVENTS, topic.check, is_needed=False)] if topic else []),
+        MonitoredDependency(RECORDS, store.inactive_sites, is_needed=True),
+        object_store_dependency(settings, objects),
+        identity_dependency(identity),
+        *([MonitoredDependency(EVENTS, topic.check, is_needed=False)] if topic else []),
         *(
-            Watched(site_name(cluster), functools.partial(_ask_site, site), is_needed=False)
+            MonitoredDependency(
+                site_name(cluster), functools.partial(_probe_site, site), is_needed=False
+            )
             for cluster, site in sites.items()
         ),
     ]
 
 
-def watch_objects(settings: Settings, objects: ObjectStore) -> Watched:
-    """The object store."""
+def object_store_dependency(settings: Settings, objects: ObjectStore) -> MonitoredDependency:
+    """Return the object store as a dependency."""
 
-    async def ask() -> None:
-        # Whether the object is there does not matter: an answer is one.
-        (answer,) = await objects.head([f"{settings.log_dir}/.ready"])
-        if isinstance(answer, UnavailableError):
-            raise answer
+    async def probe() -> None:
+        # Whether the object exists does not matter.
+        (result,) = await objects.head([f"{settings.log_dir}/.ready"])
+        if isinstance(result, UnavailableError):
+            raise result
 
-    return Watched(OBJECTS, ask, is_needed=True)
+    return MonitoredDependency(OBJECTS, probe, is_needed=True)
 
 
-def watch_identity(identity: Identity) -> Watched:
-    """Whoever says who users are."""
-    return Watched(
+def identity_dependency(identity: Identity) -> MonitoredDependency:
+    """Return the identity service as a dependency."""
+    return MonitoredDependency(
         IDENTITY,
         identity.check if isinstance(identity, Checkable) else None,
         is_needed=True,
-        answers_tell=not isinstance(identity, Checkable),
+        success_means_up=not isinstance(identity, Checkable),
     )
 
 
-async def _ask_site(site: Site) -> None:
+async def _probe_site(site: Site) -> None:
     description = await site.describe()
     if not description.available:
         raise UnavailableError(description.unavailable_reason or "it takes no jobs")

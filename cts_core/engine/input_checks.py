@@ -6,7 +6,7 @@ from cts_core.errors import ChecksumMismatchError, CTSError, IllegalParameterErr
 from cts_core.objects.store import ChecksumState, StoredObject
 
 
-def accept(path: str, found: StoredObject | CTSError, expected: str | None) -> StoredObject:
+def check_input(path: str, found: StoredObject | CTSError, expected: str | None) -> StoredObject:
     """What the store has at ``path``; ``expected``: the CRC64/NVME that it is to have, None: any.
 
     Raises what the store says of it instead, IllegalParameterError for one without a checksum, and

@@ -1,4 +1,4 @@
-"""Stands before a port and tells how each of its calls went. Adapters know nothing of it."""
+"""Instrumentation of ports: a proxy that reports each call to listeners. Adapters know nothing of it."""
 
 from __future__ import annotations
 
@@ -14,65 +14,67 @@ from cts_core.errors import UnavailableError
 from cts_core.model.site import SiteName
 
 RECORDS, OBJECTS, IDENTITY, EVENTS = "records", "objects", "identity", "events"
-"""The ports' names in figures, logs and ``/ready``."""
+"""The ports' names in metrics, logs and ``/ready``."""
 
 
 @dataclass(frozen=True)
 class PortCall:
-    """A call that has ended: what was asked of which port, what came of it, and after how long."""
+    """A finished call to a port: its method and arguments, its result or error, and its duration."""
 
     port: str
     method: str
     args: tuple[Any, ...]
     seconds: float
-    answer: Any = None
+    result: Any = None
     error: BaseException | None = None
 
     @property
     def outage(self) -> UnavailableError | TimeoutError | None:
-        """Why the port could not be used; None when it answered, be it by a refusal."""
+        """The error if the port was down; None if it responded, even with a refusal."""
         if isinstance(self.error, UnavailableError | TimeoutError):
             return self.error
-        if isinstance(self.answer, list):
-            # ``ObjectStore.head`` tells it in the place of an object.
-            return next((item for item in self.answer if isinstance(item, UnavailableError)), None)
+        if isinstance(self.result, list):
+            # ``ObjectStore.head`` returns it in place of an object.
+            return next((item for item in self.result if isinstance(item, UnavailableError)), None)
         return None
 
 
 def site_name(cluster: SiteName) -> str:
-    """The name of a site's port."""
+    """Return the name of a site's port."""
     return f"site {cluster.value}"
 
 
 class CallListener(Protocol):
-    """Who is told of calls."""
+    """A receiver of finished calls."""
 
-    def called(self, call: PortCall) -> None:
-        """A call has ended."""
+    def on_call(self, call: PortCall) -> None:
+        """Handle a finished call."""
 
 
 _Port = TypeVar("_Port")
 
 
-def observed(port: _Port, name: str, *listeners: CallListener) -> _Port:
-    """The same port, of which the listeners hear. What is no method passes through."""
-    return cast("_Port", _Observed(port, name, listeners))
+def instrument(port: _Port, name: str, *listeners: CallListener) -> _Port:
+    """Return a proxy of the port that reports calls of coroutines and async generators; other attributes pass through."""
+    return cast("_Port", Instrumented(port, name, listeners))
 
 
-class _Observed:
+class Instrumented:
+    """The proxy around one port."""
+
     def __init__(self, port: object, name: str, listeners: tuple[CallListener, ...]) -> None:
         self._port = port
         self._name = name
         self._listeners = listeners
 
-    def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - whatever the port has
-        found = getattr(self._port, method)
-        if inspect.iscoroutinefunction(found):
-            wrapped: Callable[..., Any] = self._timed(method, found)
-        elif inspect.isasyncgenfunction(found):
-            wrapped = self._timed_stream(method, found)
+    def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - the port's attribute
+        attribute = getattr(self._port, method)
+        if inspect.iscoroutinefunction(attribute):
+            wrapped: Callable[..., Any] = self._timed(method, attribute)
+        elif inspect.isasyncgenfunction(attribute):
+            wrapped = self._timed_stream(method, attribute)
         else:
-            return found
+            return attribute
         self.__dict__[method] = wrapped
         return wrapped
 
@@ -83,14 +85,14 @@ class _Observed:
         async def timed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
             start = time.perf_counter()
             try:
-                answer = await function(*args, **kwargs)
+                result = await function(*args, **kwargs)
             except asyncio.CancelledError:
-                raise  # whoever asked has left: it says nothing of the port
+                raise  # the caller has left: it says nothing about the port
             except BaseException as e:
-                self._tell(method, args, start, error=e)
+                self._notify(method, args, start, error=e)
                 raise
-            self._tell(method, args, start, answer=answer)
-            return answer
+            self._notify(method, args, start, result=result)
+            return result
 
         return timed
 
@@ -99,21 +101,21 @@ class _Observed:
     ) -> Callable[..., AsyncIterator[Any]]:
         @functools.wraps(function)
         async def timed(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - the method's own
-            start, is_told = time.perf_counter(), False
+            start, is_reported = time.perf_counter(), False
             stream = function(*args, **kwargs)
             try:
-                async for piece in stream:
-                    if not is_told:
-                        # How long the rest takes is up to the reader.
-                        self._tell(method, args, start)
-                        is_told = True
-                    yield piece
-                if not is_told:
-                    self._tell(method, args, start)
+                async for chunk in stream:
+                    if not is_reported:
+                        # The time of the rest depends on the reader.
+                        self._notify(method, args, start)
+                        is_reported = True
+                    yield chunk
+                if not is_reported:
+                    self._notify(method, args, start)
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as e:
-                self._tell(method, args, start, error=e)
+                self._notify(method, args, start, error=e)
                 raise
             finally:
                 if inspect.isasyncgen(stream):
@@ -121,16 +123,16 @@ class _Observed:
 
         return timed
 
-    def _tell(
+    def _notify(
         self,
         method: str,
         args: tuple[Any, ...],
         start: float,
         *,
-        answer: object = None,
+        result: object = None,
         error: BaseException | None = None,
     ) -> None:
         seconds = time.perf_counter() - start
-        call = PortCall(self._name, method, args, seconds, answer, error)
+        call = PortCall(self._name, method, args, seconds, result, error)
         for listener in self._listeners:
-            listener.called(call)
+            listener.on_call(call)

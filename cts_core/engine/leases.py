@@ -1,4 +1,4 @@
-"""The leases of one driver of jobs, which save double work between servers. They are no fence: compare-and-set is."""
+"""The leases of one driver, which save double work between servers. They fence nothing: compare-and-set does."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from cts_core.clock import utc_now
 from cts_core.records.store import RecordStore
 
 LEASE = timedelta(seconds=3)
-"""How long another server waits for us before it goes on with a job of ours, should we be killed."""
+"""How long another server waits before it takes over a job of a server that was killed."""
 
 
 class Leases:
-    """Knows which jobs are held. Methods raise UnavailableError."""
+    """Knows which leases this driver holds. Methods raise UnavailableError."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
         self._owner = str(uuid.uuid4())
         self._held: dict[str, datetime] = {}
-        """By job, until when."""
+        """By job id, until when."""
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._held
 
-    async def take(self, job_ids: Collection[str]) -> None:
-        """Hold these jobs, as far as no other driver does; renew in time what is held already."""
+    async def acquire(self, job_ids: Collection[str]) -> None:
+        """Acquire the leases that no other driver holds; renew those that are held already in time."""
         now = utc_now()
-        asked = [i for i in job_ids if self._held.get(i, now) - now < LEASE / 2]
-        if asked:
+        due = [i for i in job_ids if self._held.get(i, now) - now < LEASE / 2]
+        if due:
             until = now + LEASE
-            taken = await self._store.take_leases(asked, self._owner, now=now, until=until)
-            # Bounded by the live jobs: a lease that ran out is of no more use.
-            self._held = {i: t for i, t in self._held.items() if t > now and i not in asked}
-            self._held.update(dict.fromkeys(taken, until))
+            acquired = await self._store.take_leases(due, self._owner, now=now, until=until)
+            # Dropping expired leases bounds this by the live jobs.
+            self._held = {i: t for i, t in self._held.items() if t > now and i not in due}
+            self._held.update(dict.fromkeys(acquired, until))
 
-    async def give_back(self, job_id: str) -> None:
-        """Let another driver have the job at once."""
+    async def release(self, job_id: str) -> None:
+        """Release the lease, so that another driver may acquire it at once."""
         if self._held.pop(job_id, None):
-            await self._end([job_id])
+            await self._expire([job_id])
 
-    async def give_back_all(self) -> None:
-        """Let other drivers have all jobs at once."""
+    async def release_all(self) -> None:
+        """Release all leases, so that other drivers may acquire them at once."""
         held, self._held = self._held, {}
-        await self._end(held)
+        await self._expire(held)
 
-    async def _end(self, job_ids: Collection[str]) -> None:
+    async def _expire(self, job_ids: Collection[str]) -> None:
         now = utc_now()
         await self._store.take_leases(job_ids, self._owner, now=now, until=now)

@@ -1,22 +1,22 @@
-"""What one user may do at a time. Each server process counts for itself; live containers are the store's."""
+"""Limits per user. Each server process counts requests for itself; live containers are counted in the record store."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cts_core.bounded_map import BoundedMap
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import TooManyRequestsError
 from cts_core.identity.identity import User
 from cts_core.records.store import RecordStore
 
-REMEMBERED = 10_000
-"""Users whose recent requests are remembered, of each kind. The one who asked longest ago is forgotten first."""
+MAX_USERS = 10_000
+"""Users whose recent requests each rate limit remembers; it forgets the one with the oldest last request first."""
 CONTAINERS_RETRY_SECONDS = 60
-"""When to look again whether containers have ended: nobody can tell when they will."""
+"""When a client should retry: the end of containers cannot be foreseen."""
 
 
 @dataclass
@@ -26,27 +26,25 @@ class _Bucket:
 
 
 class RateLimit:
-    """So many a minute for each user: a bucket that fills steadily, and holds a minute's worth."""
+    """A token bucket for each user, which fills steadily and holds the requests of one minute."""
 
     def __init__(
         self, per_minute: int, what: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``what`` is asked for in messages; ``clock`` is in seconds."""
+        """``what`` completes the message "User ... may ..."; ``clock`` is in seconds."""
         self._per_minute = per_minute
         self._what = what
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: BoundedMap[str, _Bucket] = BoundedMap(MAX_USERS)
 
-    def take(self, user: User) -> None:
-        """Count a request. Raises TooManyRequestsError, which says when to come again."""
+    def consume(self, user: User) -> None:
+        """Count a request. Raises TooManyRequestsError, which says when to retry."""
         now = self._clock()
-        bucket = self._buckets.pop(user.name, None) or _Bucket(self._per_minute, now)
+        bucket = self._buckets.get(user.name) or _Bucket(self._per_minute, now)
         rate = self._per_minute / 60
         bucket.left = min(self._per_minute, bucket.left + (now - bucket.at) * rate)
         bucket.at = now
         self._buckets[user.name] = bucket
-        if len(self._buckets) > REMEMBERED:
-            self._buckets.popitem(last=False)
         if bucket.left < 1:
             seconds = max(1, math.ceil((1 - bucket.left) / rate))
             raise TooManyRequestsError(
@@ -65,13 +63,13 @@ class Limits:
         self._submissions = RateLimit(settings.submissions_per_min, "submit jobs")
         self._checks = RateLimit(settings.checks_per_min, "check jobs")
 
-    def check(self, user: User) -> None:
-        """A job is to be checked."""
-        self._checks.take(user)
+    def count_check(self, user: User) -> None:
+        """Count a request to check a job."""
+        self._checks.consume(user)
 
-    async def submission(self, user: User, containers: int) -> None:
-        """A job with so many containers is to be submitted."""
-        self._submissions.take(user)
+    async def count_submission(self, user: User, containers: int) -> None:
+        """Count a submission, and check the limit on live containers."""
+        self._submissions.consume(user)
         live = await self._store.live_containers(user.name)
         if live + containers > self._containers:
             raise TooManyRequestsError(

@@ -1,4 +1,4 @@
-"""A job, what it is a resubmission of, and all resubmissions of these."""
+"""The lineage of a job: the jobs that it is a resubmission of, and all resubmissions of these."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from cts_core.errors import NoSuchJobError
 from cts_core.model.record import JobSummary
 from cts_core.records.store import RecordStore
 
-MAX_FAMILY = 100
-"""Jobs of one family that are looked at together."""
+MAX_LINEAGE = 100
+"""Jobs of one lineage that are handled together."""
 
 
-async def find_family(store: RecordStore, job: JobSummary) -> list[JobSummary]:
-    """The family of a job, oldest first; more than ``MAX_FAMILY`` jobs say that there may be others."""
-    root = await _first_of(store, job)
-    found = {root.id: root}
+async def find_lineage(store: RecordStore, job: JobSummary) -> list[JobSummary]:
+    """Return the lineage of a job, oldest first. More than ``MAX_LINEAGE`` jobs mean that there may be others."""
+    root = await _find_root(store, job)
+    members = {root.id: root}
     generation = [root]
-    while generation and len(found) <= MAX_FAMILY:
+    while generation and len(members) <= MAX_LINEAGE:
         parents = [parent.id for parent in generation]
-        children = await store.resubmissions(parents, limit=MAX_FAMILY)
+        children = await store.resubmissions(parents, limit=MAX_LINEAGE)
         generation = [
-            child for child in children if child.id not in found and child.user == job.user
+            child for child in children if child.id not in members and child.user == job.user
         ]
-        found |= {child.id: child for child in generation}
-    # Of the same instant, parents are before their children, as they were found.
-    return sorted(found.values(), key=lambda member: member.transition_times[0].time)
+        members |= {child.id: child for child in generation}
+    # The sort is stable: of jobs of the same instant, parents stay before their children.
+    return sorted(members.values(), key=lambda member: member.transition_times[0].time)
 
 
-async def _first_of(store: RecordStore, job: JobSummary) -> JobSummary:
-    for _ in range(MAX_FAMILY):
+async def _find_root(store: RecordStore, job: JobSummary) -> JobSummary:
+    for _ in range(MAX_LINEAGE):
         if job.parent_id is None:
             break
         try:
             parent = await store.get_summary(job.parent_id)
         except NoSuchJobError:
-            # Somebody has removed it from the store by hand.
+            # An operator has removed it from the store by hand.
             break
         if parent.user != job.user:
             break

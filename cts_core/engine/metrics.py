@@ -1,4 +1,4 @@
-"""Figures for Prometheus. Every label has a bounded set of values: no users, jobs, paths or messages."""
+"""Metrics for Prometheus. Every label has a bounded set of values: no users, jobs, paths or messages."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 log = logging.getLogger(__name__)
 
-FIGURES_SECONDS = 30.0
-"""For how long figures that are counted in the store are told again before they are counted anew."""
+COUNT_SECONDS = 30.0
+"""How long counts from the record store are reused before they are counted anew."""
 _CALL_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 _REQUEST_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 _DELAY_BUCKETS = (0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0, 3600.0)
 
 
 class Metrics:
-    """Counts as things happen; what is in the store is counted when somebody asks. A listener of calls."""
+    """The metrics of this process; those of the record store are counted at a scrape. Listens to the calls to ports."""
 
     def __init__(self, *, preset: str, group: str) -> None:
         self._registry = registry = _Registry()
         ProcessCollector(registry=registry)
-        about = Info(
+        info = Info(
             "cts", "The version, the preset and the group of this process", registry=registry
         )
-        about.info({"version": VERSION, "preset": preset, "group": group})
+        info.info({"version": VERSION, "preset": preset, "group": group})
         self._calls = Histogram(
             "cts_call_seconds",
             "Calls to what the service depends on",
@@ -87,11 +87,11 @@ class Metrics:
         self._up = Gauge(
             "cts_dependency_up", "1 if it is up, 0 if it is down", ["dependency"], registry=registry
         )
-        self._in_store = _InStore()
-        registry.register(self._in_store)
+        self._stored = _StoredCounts()
+        registry.register(self._stored)
 
-    def watch_events(self, outbox: Outbox, hub: Hub, topic: Topic | None = None) -> None:
-        """Tell of these, too."""
+    def add_event_metrics(self, outbox: Outbox, hub: Hub, topic: Topic | None = None) -> None:
+        """Add metrics of the outbox, the hub and the topic."""
 
         def age() -> float:
             oldest = outbox.backlog.oldest
@@ -113,33 +113,33 @@ class Metrics:
     def _gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         Gauge(name, meaning, registry=self._registry).set_function(read)
 
-    def called(self, call: PortCall) -> None:
-        """See ``CallListener``."""
+    def on_call(self, call: PortCall) -> None:
+        """Count a call to a port."""
         self._calls.labels(call.port, call.method).observe(call.seconds)
         if call.outage or call.error:
             kind = "outage" if call.outage else "fault"
             if kind == "fault" and isinstance(call.error, CTSError):
                 kind = "refused"
             self._call_errors.labels(call.port, call.method, kind).inc()
-        elif call.port == RECORDS and call.method == "transition" and call.answer:
+        elif call.port == RECORDS and call.method == "transition" and call.result:
             self._transitions.labels(call.args[2].value).inc()
         elif call.port == EVENTS and call.method == "publish":
             event: JobEvent = call.args[0]
             self._delays.observe(max(0.0, (utc_now() - event.recorded_at).total_seconds()))
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered. ``route`` is a template of the route table, or ``none``."""
+    def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an HTTP request. ``route`` is a template of the route table, or ``none``; ``seconds`` is its duration."""
         self._requests.labels(method, route, str(status)).observe(seconds)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._limited.labels(route).inc()
 
     async def text(self, store: RecordStore | None, states: dict[str, DependencyState]) -> bytes:
-        """Everything in Prometheus' text format; ``store`` is where jobs are, if there are any."""
+        """Return all metrics in Prometheus' text format; ``store`` is None in a service without jobs."""
         if store is None or states.get(RECORDS) is DependencyState.DOWN:
-            # To ask it all the same could take longer than a scrape may.
-            self._in_store.forget()
+            # A query could take longer than a scrape may.
+            self._stored.clear()
         else:
-            await self._in_store.refresh(store)
+            await self._stored.refresh(store)
         for name, state in states.items():
             if state is not DependencyState.UNKNOWN:
                 self._up.labels(name).set(state is DependencyState.UP)
@@ -147,7 +147,7 @@ class Metrics:
 
 
 class _Registry(CollectorRegistry):
-    """Without the time at which each counter was made, of which nobody makes use."""
+    """A registry without the creation time of each counter, which nothing uses."""
 
     def collect(self) -> Iterator[Metric]:
         for metric in super().collect():
@@ -155,50 +155,50 @@ class _Registry(CollectorRegistry):
             yield metric
 
 
-class _InStore(Collector):
-    """What is counted in the store. While the store is away, nothing is told of it."""
+class _StoredCounts(Collector):
+    """Metrics that are counted in the record store. There are none while the store is down."""
 
     def __init__(self) -> None:
         self._counted = float("-inf")
-        self._families: list[Metric] = []
+        self._metrics: list[Metric] = []
         self._counting = asyncio.Lock()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._families
+        yield from self._metrics
 
-    def forget(self) -> None:
-        """The store is away."""
-        self._families = []
+    def clear(self) -> None:
+        """Drop the counts: the store is down."""
+        self._metrics = []
         self._counted = float("-inf")
 
     async def refresh(self, store: RecordStore) -> None:
         async with self._counting:
-            if time.monotonic() - self._counted < FIGURES_SECONDS:
+            if time.monotonic() - self._counted < COUNT_SECONDS:
                 return
             try:
-                self._families = await _count(store)
+                self._metrics = await _count(store)
             except CTSError as e:
                 log.warning("Jobs could not be counted: %s", e)
-                self._families = []
+                self._metrics = []
             self._counted = time.monotonic()
 
 
 async def _count(store: RecordStore) -> list[Metric]:
     jobs = GaugeMetricFamily("cts_jobs", "Jobs by site and state", labels=["site", "state"])
-    for found in await store.count_jobs():
-        jobs.add_metric([found.cluster.value, found.state.value], found.count)
+    for count in await store.count_jobs():
+        jobs.add_metric([count.cluster.value, count.state.value], count.count)
     oldest: dict[tuple[str, str], float] = {}
     now = utc_now()
     for job in await store.live_jobs():
-        where = (job.cluster.value, job.state.value)
-        oldest[where] = max(oldest.get(where, 0.0), (now - job.updated).total_seconds())
+        labels = (job.cluster.value, job.state.value)
+        oldest[labels] = max(oldest.get(labels, 0.0), (now - job.updated).total_seconds())
     ages = GaugeMetricFamily(
         "cts_oldest_job_seconds",
         "How long the job that has been in this state for longest has been in it",
         labels=["site", "state"],
     )
-    for labels, seconds in oldest.items():
-        ages.add_metric(labels, seconds)
+    for (site, state), seconds in oldest.items():
+        ages.add_metric([site, state], seconds)
     unadopted = GaugeMetricFamily(
         "cts_unadopted_jobs", "Live jobs of another program that nobody drives: see cts adopt"
     )

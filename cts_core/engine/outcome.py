@@ -1,4 +1,4 @@
-"""What a job came to, from its containers. Pure."""
+"""The outcome of a job as a pure function of its containers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ NON_ZERO_EXIT = (
 )
 UNEXPECTED = "An unexpected error occurred."
 _MAX_TEXT = 10_000
-"""Characters that are kept of a text that had no place in the record."""
+"""Characters that are kept of a text that does not fit into the record."""
 _MAX_NAMED = 10
-"""Of many failed containers or overwritten paths, this many are named."""
+"""Failed containers or overwritten paths that one message names."""
 
 
 def _all_outputs(containers: Sequence[ContainerRecord]) -> list[S3File]:
-    """Every output in the order of the containers, an overwritten path once per writer."""
+    """Return every output in the order of the containers; an overwritten path occurs once per writer."""
     return [output for container in containers for output in container.outputs or []]
 
 
 def overwritten(containers: Sequence[ContainerRecord]) -> list[str]:
-    """The paths that more than one container wrote, sorted."""
+    """Return the paths that more than one container wrote, sorted."""
     times = Counter(output.file for output in _all_outputs(containers))
     return sorted(path for path, count in times.items() if count > 1)
 
@@ -40,7 +40,7 @@ def overwritten(containers: Sequence[ContainerRecord]) -> list[str]:
 def with_measures(
     containers: Sequence[ContainerRecord], measured: Mapping[int, ContainerOutcome]
 ) -> list[ContainerRecord]:
-    """The containers with what their site measured, where their workers said nothing of it."""
+    """Return the containers with what their site measured, where their workers reported nothing."""
     return [
         c.model_copy(update={**set_fields(measured[c.sub_id]), **set_fields(c)})
         if c.sub_id in measured
@@ -50,7 +50,7 @@ def with_measures(
 
 
 def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
-    """What the containers used, and warn of; what no container has measured stays unset."""
+    """Return the resource usage and the warnings of the containers; what no container has measured stays unset."""
     cpu = [c.cpu_seconds for c in containers if c.cpu_seconds is not None]
     wall = sum(c.wall_seconds or 0 for c in containers)
     return JobOutcome(
@@ -59,7 +59,9 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
         max_memory=max(
             (c.max_memory for c in containers if c.max_memory is not None), default=None
         ),
-        warnings=_cut([f"Container {c.sub_id}: {w}" for c in containers for w in c.warnings or []])
+        warnings=_limit_lines(
+            [f"Container {c.sub_id}: {w}" for c in containers for w in c.warnings or []]
+        )
         or None,
     )
 
@@ -67,10 +69,10 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
 def completed(
     job: JobSummary, containers: Sequence[ContainerRecord], actual: dict[str, str]
 ) -> JobOutcome:
-    """The outcome of a job whose containers have all completed.
+    """Return the outcome of a job whose containers have all completed.
 
-    ``actual`` has the checksum that the store holds for each path that was written more than once: the
-    last writer won, and only the store knows who that was.
+    ``actual`` has the checksum that the object store holds for each path that was written more than once: the
+    last writer won, and only the store knows which one that was.
     """
     outputs = {output.file: output for output in _all_outputs(containers)}
     for path, crc64nvme in actual.items():
@@ -95,20 +97,20 @@ def completed(
 
 
 def failed(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
-    """The outcome of a job of which at least one container failed."""
+    """Return the outcome of a job of which at least one container failed."""
     broken = [c for c in containers if c.state is JobState.ERROR]
     details = [f"Container {c.sub_id}: {c.admin_error}" for c in broken if c.admin_error]
     return usage(job, containers).model_copy(
         update={
             "error": _error_sentence(broken),
-            "admin_error": "\n".join(_cut(details)) or None,
+            "admin_error": "\n".join(_limit_lines(details)) or None,
             "traceback": next((c.traceback for c in broken if c.traceback), None),
         }
     )
 
 
-def cut(job: JobSummary, outcome: JobOutcome) -> JobOutcome:
-    """What is kept of a job's outcome when the record cannot hold all of it."""
+def truncate(job: JobSummary, outcome: JobOutcome) -> JobOutcome:
+    """Return what is kept of a job's outcome that is too large for the record."""
     error = outcome.error
     if outcome.outputs is not None:
         error = _too_many(len(outcome.outputs), "The job", job)
@@ -124,8 +126,8 @@ def cut(job: JobSummary, outcome: JobOutcome) -> JobOutcome:
     )
 
 
-def cut_container(job: JobSummary, number: int, outcome: ContainerOutcome) -> ContainerOutcome:
-    """What is kept of a container's outcome when the record cannot hold all of it."""
+def truncate_container(job: JobSummary, number: int, outcome: ContainerOutcome) -> ContainerOutcome:
+    """Return what is kept of a container's outcome that is too large for the record."""
     error = outcome.error
     if outcome.outputs is not None:
         error = _too_many(len(outcome.outputs), f"Container {number}", job)
@@ -149,15 +151,15 @@ def _too_many(count: int, what: str, job: JobSummary) -> str:
 
 
 def _error_sentence(broken: Sequence[ContainerRecord]) -> str:
-    told = [f"Container {c.sub_id}: {c.error}" for c in broken if c.error]
-    if told:
-        return "\n".join(_cut(told))
+    messages = [f"Container {c.sub_id}: {c.error}" for c in broken if c.error]
+    if messages:
+        return "\n".join(_limit_lines(messages))
     if any(c.exit_code for c in broken):
         return NON_ZERO_EXIT
     return UNEXPECTED
 
 
-def _cut(lines: list[str]) -> list[str]:
+def _limit_lines(lines: list[str]) -> list[str]:
     if len(lines) <= _MAX_NAMED:
         return lines
     return [*lines[:_MAX_NAMED], f"and {len(lines) - _MAX_NAMED} more"]

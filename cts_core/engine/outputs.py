@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
-from cts_core.engine.lineage import MAX_FAMILY, find_family
+from cts_core.engine.lineage import MAX_LINEAGE, find_lineage
 from cts_core.errors import IllegalParameterError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File, S3FileWithDataID
@@ -37,10 +37,10 @@ class Outputs:
         IllegalParameterError for a family that is too large.
         """
         job = check_owner(user, await self._store.get_summary(job_id))
-        members = await find_family(self._store, job) if family else [job]
-        if len(members) > MAX_FAMILY:
+        members = await find_lineage(self._store, job) if family else [job]
+        if len(members) > MAX_LINEAGE:
             raise IllegalParameterError(
-                f"Job {job_id} and its resubmissions are more than {MAX_FAMILY} jobs: ask for the outputs of "
+                f"Job {job_id} and its resubmissions are more than {MAX_LINEAGE} jobs: ask for the outputs of "
                 "each job by itself"
             )
         merged = Merged()

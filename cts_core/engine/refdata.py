@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from cts_core.clock import utc_now
-from cts_core.engine.input_checks import accept
+from cts_core.engine.input_checks import check_input
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -117,7 +117,7 @@ class Refdata:
 
     async def _checksum(self, path: str, expected: str | None) -> str | None:
         (found,) = await self._objects.head([path])
-        return accept(path, found, expected).crc64nvme
+        return check_input(path, found, expected).crc64nvme
 
     async def recover(self, refdata_id: str, cluster: SiteName) -> None:
         """Stage at a site that was not there at the registration.
@@ -203,7 +203,7 @@ class Refdata:
                 self._on_change()
                 return
 
-    async def check_callback(self, refdata_id: str, cluster: SiteName) -> None:
+    async def on_callback(self, refdata_id: str, cluster: SiteName) -> None:
         """Somebody, anybody, says that something happened to it at a site: look there."""
         await self._status(refdata_id, cluster)
         self._on_change()

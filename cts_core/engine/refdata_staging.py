@@ -35,7 +35,7 @@ SOURCES = {SiteName.LAWRENCIUM_JAWS: SiteName.PERLMUTTER_JAWS}
 """Sites that get their reference data from another, once it is whole there (contract, facts §6)."""
 
 
-class Staging:
+class RefdataStaging:
     """Stages at the sites of this server. Several servers may do so on one store."""
 
     def __init__(self, store: RecordStore, sites: Mapping[SiteName, Site]) -> None:
@@ -52,7 +52,7 @@ class Staging:
         """Stop driving; what is under way is found again at the next start."""
         await cancel_and_wait(self._task)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look now."""
         self._wake.set()
 
@@ -61,7 +61,7 @@ class Staging:
             self._wake.clear()
             is_busy = True
             try:
-                is_busy = await self.cycle()
+                is_busy = await self.reconcile()
             except CTSError as e:
                 log.warning("Reference data waits: %s", e)
             except Exception:  # a fault of ours in one cycle must not end the staging for good
@@ -70,7 +70,7 @@ class Staging:
                 async with asyncio.timeout(BUSY_SECONDS if is_busy else IDLE_SECONDS):
                     await self._wake.wait()
 
-    async def cycle(self) -> bool:
+    async def reconcile(self) -> bool:
         """Take all reference data as far as it can go now; whether any is under way. Raises UnavailableError."""
         is_busy = False
         for refdata in await self._store.list_refdata():

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cts_core.engine.access import PathAccess, check_owner
-from cts_core.engine.lineage import find_family
+from cts_core.engine.lineage import find_lineage
 from cts_core.engine.submit import Accepted, Submissions, idempotency_of
 from cts_core.errors import (
     BucketNotFoundError,
@@ -98,7 +98,7 @@ class Resubmissions:
 
     async def _folders(self, parent: JobRecord) -> Iterator[str]:
         """Those beside the parent's that no relative writes to: nothing may be seen there yet."""
-        family = await find_family(self._store, parent)
+        family = await find_lineage(self._store, parent)
         taken = {member.job_input.output_dir.rstrip("/") for member in family}
         folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
         return folders_beside(folder, taken, is_numbered=is_numbered)

@@ -12,7 +12,7 @@ from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
-from cts_core.engine.input_checks import accept
+from cts_core.engine.input_checks import check_input
 from cts_core.engine.limits import Limits
 from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
@@ -116,7 +116,7 @@ class Submissions:
 
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Make every check of a job that is to be stored. Raises the CTSError of the first that does not hold."""
-        await self._limits.submission(user, submission.num_containers)
+        await self._limits.count_submission(user, submission.num_containers)
         checked = await self._check(user, submission.job_input())
         return Accepted(checked.job, checked.image, submission.labels)
 
@@ -162,7 +162,7 @@ class Submissions:
 
     async def check(self, user: User, submission: Submission) -> CheckResult:
         """Everything that ``submit`` would check, and the job as it would run. Stores nothing."""
-        self._limits.check(user)
+        self._limits.count_check(user)
         checked = await self._check(user, submission.job_input())
         return await run_in_pool(_told, checked, await self._foresee(checked.job))
 
@@ -265,7 +265,7 @@ def _planned_job(
 ) -> tuple[JobInput, list[StoredObject], list[ContainerPlan]]:
     """The job with its checksums, its inputs, and what each container gets. Raises the first input's error."""
     objects = [
-        accept(file.file, answer, file.crc64nvme)
+        check_input(file.file, answer, file.crc64nvme)
         for file, answer in zip(job.files, found, strict=True)
     ]
     job = _with_checksums(job, objects)

@@ -1,4 +1,4 @@
-"""Moving a container in the records, as far as they can hold what it came to."""
+"""Moving a container in the records, truncating an outcome that they cannot hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def check_number(
     job: JobSummary, number: int, error: type[CTSError] = NoSuchContainerError
 ) -> None:
-    """Raise ``error`` unless the job has this container: the contract has two for it, each for some of the calls."""
+    """Raise ``error`` unless the job has this container. The contract has two errors for this, each for some of the calls."""
     count = job.job_input.num_containers
     if not 0 <= number < count:
         raise error(f"Container number must be < {count} for job {job.id}")
@@ -32,9 +32,9 @@ async def move_container(
     steps: Sequence[ContainerTransition],
     outcome: ContainerOutcome,
 ) -> JobState | None:
-    """Move a container through ``steps``; returns where it is then, or None when it was not in ``expected``.
+    """Move a container through ``steps``; return its new state, or None if it was not in ``expected``.
 
-    One whose outputs are more than a record can hold becomes ``error``.
+    A container whose outputs are too many for its record becomes ``error``.
     """
     try:
         moved = await store.transition_container(job.id, number, expected, steps, outcome=outcome)
@@ -42,6 +42,6 @@ async def move_container(
         log.warning("Container %d of job %s: %s", number, job.id, e)
         if outcome.outputs is not None:
             steps = [*steps[:-1], ContainerTransition(state=JobState.ERROR, time=steps[-1].time)]
-        kept = outcomes.cut_container(job, number, outcome)
+        kept = outcomes.truncate_container(job, number, outcome)
         moved = await store.transition_container(job.id, number, expected, steps, outcome=kept)
     return steps[-1].state if moved else None

@@ -1,4 +1,4 @@
-"""Which requests to the object store a container's worker may make. Pure."""
+"""The requests to the object store that a container's worker may have signed. Pure functions and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cts_core.errors import UnauthorizedError
 from cts_core.model.worker import ObjectRequest
 
-_ODD = frozenset({"", ".", ".."})
+_UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _READ_HEADERS = frozenset({"range", "if-match", "x-amz-checksum-mode"})
 _WRITE_HEADERS = frozenset(
     {
@@ -22,18 +22,18 @@ _WRITE_HEADERS = frozenset(
 _UPLOAD_PARAMETERS: Mapping[str, Collection[frozenset[str]]] = {
     "PUT": (frozenset(), frozenset({"partNumber", "uploadId"})),
     "POST": (frozenset({"uploads"}), frozenset({"uploadId"})),
-    # An upload is given up; no object is ever deleted.
+    # Aborts a multipart upload; no object is ever deleted.
     "DELETE": (frozenset({"uploadId"}),),
 }
 _NEVER_COPY = {"x-amz-copy-source-if-match": "never"}
 _NEVER_UNPACK = {"x-amz-meta-snowball-auto-extract": "false"}
 
 
-def guarded(request: ObjectRequest) -> dict[str, str]:
-    """The headers to sign for a request that is allowed.
+def with_protective_headers(request: ObjectRequest) -> dict[str, str]:
+    """Return the headers to sign for an allowed request: its own, and headers that prevent its misuse.
 
-    MinIO heeds headers that nobody signed. Whoever holds a signed request to write could add one that makes it a copy of
-    any object, or one that has what is sent unpacked to anywhere in the bucket. What contradicts both is signed, too.
+    MinIO honours unsigned headers. The holder of a presigned PUT could add one that makes it a copy of any object, or one
+    that has its body unpacked to anywhere in the bucket. Signed headers that contradict both prevent this.
     """
     headers = dict(request.headers)
     if request.method == "PUT":
@@ -44,8 +44,8 @@ def guarded(request: ObjectRequest) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Leave:
-    """What one container reads and writes."""
+class ObjectPermissions:
+    """The objects that one container may read and write."""
 
     inputs: frozenset[str]
     output_dir: str
@@ -62,15 +62,17 @@ class Leave:
         names, headers = frozenset(request.parameters), frozenset(request.headers)
         if request.method == "GET":
             return request.path in self.inputs and not names and headers <= _READ_HEADERS
-        if not self._is_written(request.path):
+        if not self._is_writable(request.path):
             return False
         if request.method == "HEAD":
             return not names and headers <= _READ_HEADERS
         return names in _UPLOAD_PARAMETERS[request.method] and headers <= _WRITE_HEADERS
 
-    def _is_written(self, path: str) -> bool:
+    def _is_writable(self, path: str) -> bool:
         if path in self.logs:
             return True
         folder, rest = path[: len(self.output_dir) + 1], path[len(self.output_dir) + 1 :]
-        # What a proxy would make another path of is none.
-        return folder == f"{self.output_dir}/" and not _ODD.intersection(rest.split("/"))
+        # A proxy could normalise these segments to another path.
+        return folder == f"{self.output_dir}/" and not _UNSAFE_SEGMENTS.intersection(
+            rest.split("/")
+        )

@@ -1,13 +1,27 @@
-"""What the records know of workers that run elsewhere."""
+"""Models of remote workers: what they request, claim and report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
-_INT64 = 1 << 63
+from cts_core.model.base import TIME_SCHEMA, read_number
+from cts_core.model.job import S3File
+
+_INT32, _INT64 = 1 << 31, 1 << 63
+MAX_SECONDS = 1e10
+"""More than all cpus of a machine can use together in a container's longest time."""
 
 
 @dataclass(frozen=True)
@@ -19,32 +33,32 @@ class ContainerId:
 
 
 class Claim(BaseModel):
-    """A worker asks for its container."""
+    """A worker's claim on its container."""
 
     model_config = ConfigDict(frozen=True)
 
     process: Annotated[str, Field(min_length=1, max_length=100)]
-    """What the site calls the process that runs the worker: two starts of one job differ in it."""
+    """The site's name of the process that runs the worker: two starts of one job differ in it."""
     run: Annotated[int, Field(ge=0, lt=_INT64)]
-    """Greater each time that the site begins that process."""
+    """Greater each time that the site starts that process."""
     worker: Annotated[str, Field(min_length=1, max_length=100)]
-    """Made up by the worker: it may ask twice, and nobody else in its name."""
+    """A random id that the worker chose: it may repeat its claim, and no other worker can in its name."""
 
     def may_follow(self, holder: Claim | None) -> bool:
-        """Whether the container is given to this one. A site runs a process again only when its last run has ended."""
+        """Return whether this claim may replace that of ``holder``. A site restarts a process only after its last run has ended."""
         if holder is None or self == holder:
             return True
         return self.process == holder.process and self.run > holder.run
 
 
-MAX_ASKED = 500
-"""Requests to the object store that a worker may ask for at once."""
+MAX_REQUESTS = 500
+"""Requests to the object store that a worker may have signed at once."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)]
 _Value = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1000)]
 
 
 class ObjectRequest(BaseModel):
-    """A request to the object store that a worker wants to make."""
+    """A request to the object store that a worker wants to have signed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,25 +71,55 @@ class ObjectRequest(BaseModel):
 
 
 class ObjectRequests(BaseModel):
-    """What a worker asks leave for."""
+    """Requests that a worker wants to have signed."""
 
-    requests: Annotated[list[ObjectRequest], Field(min_length=1, max_length=MAX_ASKED)]
+    requests: Annotated[list[ObjectRequest], Field(min_length=1, max_length=MAX_REQUESTS)]
 
 
 class SignedRequest(BaseModel):
-    """The same request as it is to be sent, for some minutes. Never logged: it is worth as much as a key."""
+    """A presigned request, valid for some minutes. Never logged: whoever holds it can use it."""
 
     url: Annotated[str, Field(repr=False)]
     headers: Annotated[dict[str, str], Field(repr=False)]
 
 
 class SignedRequests(BaseModel):
-    """In the order in which they were asked for."""
+    """Presigned requests, in the order of those in the request."""
 
     requests: list[SignedRequest]
 
 
 class ClaimAnswer(BaseModel):
-    """Whether the worker has its container."""
+    """Whether the worker may run its container."""
 
     granted: bool
+
+
+def _to_microseconds(seconds: float) -> float:
+    return round(seconds, 6)
+
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(_to_microseconds)]
+"""A duration in whole microseconds, so that sums and quotients of durations are finite."""
+
+
+class ContainerUpdate(BaseModel):
+    """What a worker reports beside the state that its container has reached."""
+
+    time: Annotated[datetime, BeforeValidator(read_number), WithJsonSchema(TIME_SCHEMA)]
+    """By the worker's clock; UTC if it has no zone."""
+    admin_error: str | None = None
+    traceback: str | None = None
+    exit_code: Annotated[int, Field(ge=-_INT32, lt=_INT32)] | None = None
+    outputs: list[S3File] | None = None
+
+
+class NodeUpdate(ContainerUpdate):
+    """What CTS's own worker reports in addition; measures are in bytes and seconds."""
+
+    error: str | None = None
+    """In plain words, for the owner."""
+    warnings: list[str] | None = None
+    cpu_seconds: Seconds | None = None
+    wall_seconds: Seconds | None = None
+    max_memory: Annotated[int, Field(ge=0, lt=_INT64)] | None = None

@@ -17,8 +17,13 @@ from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
-from cts_core.engine.health import Health, Watched, watch_identity, watch_objects
-from cts_core.engine.instrument import IDENTITY, OBJECTS, observed
+from cts_core.engine.health import (
+    Health,
+    MonitoredDependency,
+    identity_dependency,
+    object_store_dependency,
+)
+from cts_core.engine.instrument import IDENTITY, OBJECTS, instrument
 from cts_core.engine.metrics import Metrics
 from cts_core.errors import (
     AuthenticationError,
@@ -71,15 +76,15 @@ class RefdataService:
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
         self._health = Health(
             [
-                watch_objects(settings, objects),
-                watch_identity(identity),
-                Watched(TASK_SERVICE, cts.check, is_needed=False),
+                object_store_dependency(settings, objects),
+                identity_dependency(identity),
+                MonitoredDependency(TASK_SERVICE, cts.check, is_needed=False),
             ]
         )
         listeners = (self._health, self._metrics)
-        self.identity = observed(identity, IDENTITY, *listeners)
-        self._objects = observed(objects, OBJECTS, *listeners)
-        self._cts = observed(cts, TASK_SERVICE, *listeners)
+        self.identity = instrument(identity, IDENTITY, *listeners)
+        self._objects = instrument(objects, OBJECTS, *listeners)
+        self._cts = instrument(cts, TASK_SERVICE, *listeners)
         chosen = settings.refdata
         data = Path(chosen.local_path)
         self._folders = RefdataFolders(
@@ -290,6 +295,6 @@ class RefdataService:
         await self._health.readiness()
         return await self._metrics.text(None, self._health.states())
 
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+    def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A front has answered a request to this route of its table, after so long."""
-        self._metrics.requested(method, route, status, seconds)
+        self._metrics.on_request(method, route, status, seconds)

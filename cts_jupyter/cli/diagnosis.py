@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cts_core.engine.driver import START_PATIENCE
+from cts_core.engine.driver import START_TIMEOUT
 from cts_core.model.record import AuditEntry, ContainerRecord, JobSummary, Transition
 from cts_core.states import TERMINAL, JobState, next_parent_state
 from cts_jupyter import formatting
@@ -131,7 +131,7 @@ def _waits_for(facts: Facts) -> str:
         case _S.CREATED:
             return (
                 "It waits to be handed to its site, which is tried again and again, for "
-                f"{formatting.format_duration(START_PATIENCE)}; then it fails with the reason."
+                f"{formatting.format_duration(START_TIMEOUT)}; then it fails with the reason."
             )
         case _S.DOWNLOAD_SUBMITTED:
             return "Its containers wait for their turn at the site, or fetch their inputs."

@@ -162,7 +162,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
     NewerRecordError for a job that servers of a newer version alone can drive.
     """
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
-    from cts_core.engine.driver import Advance  # noqa: PLC0415 - as above
+    from cts_core.engine.driver import Driver  # noqa: PLC0415 - as above
     from cts_core.events.hub import Hub  # noqa: PLC0415 - as above
     from cts_core.events.outbox import Outbox  # noqa: PLC0415 - as above
 
@@ -188,16 +188,16 @@ async def retry(arguments: argparse.Namespace) -> Status:
         site = _site(ground, before)
         objects = adapters.object_store(ground.settings)
         hub = Hub(store)
-        driver = Advance(
+        driver = Driver(
             site, store, objects, Outbox(store, hub), hub, log_dir=ground.settings.log_dir
         )
         await ground.note(before.id, "retry", f"it was {before.state.value}")
         await objects.open()
         try:
-            await site.open(driver.hint)
+            await site.open(driver.wake)
             try:
                 job = before
-                while is_ours := await driver.take(job):
+                while is_ours := await driver.reconcile_job(job):
                     after = await store.get_summary(job.id)
                     if after.state is job.state or after.state in TERMINAL:
                         break

@@ -30,7 +30,7 @@ from cts_core.model.record import (
     JobRecord,
     JobSummary,
 )
-from cts_core.model.update import MAX_SECONDS, NodeUpdate
+from cts_core.model.worker import MAX_SECONDS, NodeUpdate
 from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
 from cts_core.states import JobState
 from tests.contract.records import (

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from cts_core.config.sections import HTCondorSettings, S3Settings
-from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
@@ -49,7 +49,7 @@ class FolderSupply:
 
     folder: Path
     held: Mapping[int, str] = field(default_factory=dict)
-    engines: WorkerSupply | None = None
+    engines: WorkerTokens | None = None
     """Who knows what was claimed, where there are records."""
     changed: bytes = b""
     """What is added to every file on its way to the nodes."""
@@ -63,8 +63,8 @@ class FolderSupply:
     async def issue(self, job: JobSummary) -> list[SecretStr]:
         return [SecretStr(f"secret {n} of {job.id}") for n in range(job.job_input.num_containers)]
 
-    async def holders(self, job_id: str) -> Mapping[int, str]:
-        return self.held if self.engines is None else await self.engines.holders(job_id)
+    async def claimants(self, job_id: str) -> Mapping[int, str]:
+        return self.held if self.engines is None else await self.engines.claimants(job_id)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class HTCondorHarness:
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
         root = self.nodes.url if own else "http://cts.invalid/cts"
         setup = NodeSetup(root, s3, "logs/container_logs", settings, own and (lambda: own))
-        return HTCondorSite(setup, self.supply)
+        return HTCondorSite(setup, self.supply, self.supply)
 
     def job(self, **changes: Any) -> JobRecord:
         return make_job_record(**{"cluster": "kbase", "image": "fake/image", **changes})

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
-from cts_core.model.update import MAX_SECONDS
+from cts_core.model.worker import MAX_SECONDS
 
 JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
 """What is added to the ads of our jobs, by which they are found again."""

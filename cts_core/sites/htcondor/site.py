@@ -78,17 +78,21 @@ NO_STAGING = (
 )
 
 
-class Supply(Protocol):
-    """Provides what our own workers need."""
+class CodeStore(Protocol):
+    """Keeps the code of CTS's own workers."""
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
-        """Have nodes find these files at this service, by any of its servers, as long as anybody may need them."""
+        """Make these files available to nodes, at every server of this service, for as long as a job may need them."""
+
+
+class TokenIssuer(Protocol):
+    """Issues tokens to CTS's own workers, and knows their claims."""
 
     async def issue(self, job: JobSummary) -> list[SecretStr]:
-        """A token for each of a job's containers."""
+        """Return a token for each of a job's containers."""
 
-    async def holders(self, job_id: str) -> Mapping[int, str]:
-        """By number, the processes that have claimed containers of a job."""
+    async def claimants(self, job_id: str) -> Mapping[int, str]:
+        """Return, by number, the processes that have claimed containers of a job."""
 
 
 class HTCondorSite:
@@ -98,7 +102,11 @@ class HTCondorSite:
     takes_updates = True
 
     def __init__(
-        self, setup: NodeSetup, supply: Supply, staging: RefdataClient | None = None
+        self,
+        setup: NodeSetup,
+        tokens: TokenIssuer,
+        code: CodeStore,
+        staging: RefdataClient | None = None,
     ) -> None:
         """Raises ConfigError when HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
@@ -107,7 +115,8 @@ class HTCondorSite:
                 "pip install 'cts-jupyter[htcondor]'"
             )
         self._setup = setup
-        self._supply = supply
+        self._tokens = tokens
+        self._code = code
         self._staging = staging
         self._pool = Pool(setup.settings.timeout_s)
         self._logs = EventLogs(self._pool)
@@ -115,7 +124,7 @@ class HTCondorSite:
             self._pool,
             self._logs,
             # Only ours claim.
-            supply.holders if setup.own is not None else None,
+            tokens.claimants if setup.own is not None else None,
             match_wait=setup.settings.match_wait_min * 60,
             node_wait=setup.settings.node_wait_min * 60,
         )
@@ -197,11 +206,11 @@ class HTCondorSite:
     async def _submit(self, job: JobSummary) -> int:
         if self._setup.own is not None:
             own = await asyncio.to_thread(self._setup.own)
-            await self._supply.publish(own.files)
+            await self._code.publish(own.files)
         description = submit_description(job, self._setup)
         contents = {}
         if self._setup.has_own_tokens:
-            tokens = await self._supply.issue(job)
+            tokens = await self._tokens.issue(job)
             contents = {token_name(n): token.get_secret_value() for n, token in enumerate(tokens)}
         cluster_id: int = await self._pool.call(
             "submit",

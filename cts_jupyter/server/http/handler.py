@@ -107,7 +107,7 @@ class CTSHandler(BaseHandler):
         access.check_host()
         if route is not None and route.access is Access.WORKER and isinstance(core, Engine):
             shown = Credentials(self.request.headers.get("Authorization"))
-            self._container = await core.nodes.identify(shown)
+            self._container = await core.workers.identify(shown)
             if self._container is not None:
                 return
         is_open = route is not None and route.access is Access.ANYONE
@@ -171,7 +171,7 @@ class CTSHandler(BaseHandler):
         if (core := self._core or self._service.running) is not None:
             seconds = self._seconds or time.perf_counter() - self._began
             where = self._routed[0].path if self._routed else "none"
-            core.requested(self.request.method or "", where, self.get_status(), seconds)
+            core.on_request(self.request.method or "", where, self.get_status(), seconds)
 
     def _end(self) -> None:
         if self._is_begun:

@@ -14,7 +14,7 @@ from cts_core.errors import NotFoundError, UnavailableError, UnsupportedError
 from cts_core.model.base import UTCTime
 from cts_core.model.refdata import RefdataUpdate, ReferenceDataState
 from cts_core.model.site import SiteName
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import ContainerUpdate
 from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
@@ -58,7 +58,7 @@ class NERSCClientInfo(BaseModel):
 
 async def update_container(call: Call, path: ContainerStatePath, body: ContainerUpdate) -> None:
     """``PUT /external_exec/jobs/{job_id}/container/{container_num}/update/{new_state}``."""
-    await call.engine.updates.take(path.job_id, path.container_num, path.new_state, body)
+    await call.engine.updates.apply(path.job_id, path.container_num, path.new_state, body)
 
 
 async def update_refdata(call: Call, path: RefdataStatePath, body: RefdataUpdate | None) -> None:
@@ -79,7 +79,7 @@ async def get_executable(call: Call) -> Stream:
 
 async def get_worker_file(call: Call, path: WorkerFilePath) -> Stream:
     """``GET /external_exec/files/worker/{name}``."""
-    size, body = await call.engine.supply.open(path.name)
+    size, body = await call.engine.worker_code.open(path.name)
     return Stream(body, "application/octet-stream", size)
 
 
@@ -109,27 +109,27 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 async def download_callback(call: Call, path: JobPath) -> None:
     """``GET /callback/download/{job_id}``."""
-    await call.engine.look_at(path.job_id)
+    await call.engine.on_job_callback(path.job_id)
 
 
 async def run_callback(call: Call, path: JobPath) -> None:
     """``GET /callback/job/{job_id}``."""
-    await call.engine.look_at(path.job_id)
+    await call.engine.on_job_callback(path.job_id)
 
 
 async def upload_callback(call: Call, path: JobPath) -> None:
     """``GET /callback/upload/{job_id}``."""
-    await call.engine.look_at(path.job_id)
+    await call.engine.on_job_callback(path.job_id)
 
 
 async def error_logs_callback(call: Call, path: JobPath) -> None:
     """``GET /callback/errlogs/{job_id}``."""
-    await call.engine.look_at(path.job_id)
+    await call.engine.on_job_callback(path.job_id)
 
 
 async def refdata_callback(call: Call, path: RefdataSitePath) -> None:
     """``GET /callback/refdata_download/{refdata_id}/{cluster}``."""
-    await call.engine.refdata.check_callback(path.refdata_id, path.cluster)
+    await call.engine.refdata.on_callback(path.refdata_id, path.cluster)
 
 
 async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:  # noqa: ARG001 - for the description

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import RootModel
 
 from cts_core.errors import UnauthorizedError
-from cts_core.model.update import NodeUpdate
 from cts_core.model.worker import (
     Claim,
     ClaimAnswer,
     ContainerId,
+    NodeUpdate,
     ObjectRequests,
     SignedRequests,
 )
@@ -25,24 +25,24 @@ class NodePlan(RootModel[dict[str, object]]):
 
 async def get_plan(call: Call, path: ContainerPath) -> NodePlan:
     """``GET …/node/plan``."""
-    return NodePlan(await call.engine.nodes.plan(_container(call, path)))
+    return NodePlan(await call.engine.workers.plan(_container(call, path)))
 
 
 async def claim(call: Call, path: ContainerPath, body: Claim) -> ClaimAnswer:
     """``POST …/node/claim``."""
-    granted = await call.engine.nodes.claim(_container(call, path), body)
+    granted = await call.engine.workers.claim(_container(call, path), body)
     return ClaimAnswer(granted=granted)
 
 
 async def grant_requests(call: Call, path: ContainerPath, body: ObjectRequests) -> SignedRequests:
     """``POST …/node/objects``."""
     container = _container(call, path)
-    return SignedRequests(requests=await call.engine.nodes.sign(container, body.requests))
+    return SignedRequests(requests=await call.engine.workers.sign(container, body.requests))
 
 
 async def update(call: Call, path: ContainerStatePath, body: NodeUpdate) -> None:
     """``PUT …/node/update/{new_state}``."""
-    await call.engine.nodes.update(_container(call, path), path.new_state, body)
+    await call.engine.workers.update(_container(call, path), path.new_state, body)
 
 
 def _container(call: Call, path: ContainerPath) -> ContainerId:

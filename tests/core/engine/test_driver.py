@@ -1,4 +1,4 @@
-"""What drives jobs: cycles over their records."""
+"""The reconcile loop that drives jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from cts_core.engine import driver
-from cts_core.engine.driver import Advance
+from cts_core.engine.driver import Driver
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
@@ -16,53 +15,53 @@ from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 
 
-async def _halt(harness: EngineHarness) -> Advance:
-    """The local site's driver, which from now on moves only when it is told to."""
+async def _stop_loop(harness: EngineHarness) -> Driver:
+    """Stop the loop of the local site's driver, so that only the test reconciles; return the driver."""
     driver = harness.engine._drivers[SiteName.LOCAL]
     assert driver._task is not None
     driver._task.cancel()
     return driver
 
 
-async def test_job_that_is_canceled_before_its_start_has_canceled_containers(
+async def test_job_canceled_before_its_start_has_canceled_containers(
     harness: EngineHarness,
 ):
     await harness.prepare("a", "b")
-    driver = await _halt(harness)
+    driver = await _stop_loop(harness)
     job_id = await harness.submit(["a", "b"], num_containers=2)
     await harness.engine.jobs.cancel(harness.user, job_id)
-    await driver.cycle([await harness.engine._store.get_summary(job_id)])
+    await driver.reconcile([await harness.engine._store.get_summary(job_id)])
     assert (await harness.engine.jobs.status(harness.user, job_id)).state is JobState.CANCELED
     containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
 
 
-@pytest.mark.parametrize("what", ["start", "cancel", "poll"])
-async def test_a_fault_with_one_job_strands_no_other(
-    harness: EngineHarness, monkeypatch, caplog, what: str
+@pytest.mark.parametrize("step", ["start", "cancel", "poll"])
+async def test_exception_with_one_job_does_not_stop_others(
+    harness: EngineHarness, monkeypatch, caplog, step: str
 ):
     await harness.prepare("a")
-    driver = await _halt(harness)
+    driver = await _stop_loop(harness)
     ids = [await harness.submit(["a"]) for _ in range(2)]
-    if what == "poll":
-        await driver.cycle(await _summaries(harness, ids))
-    elif what == "cancel":
+    if step == "poll":
+        await driver.reconcile(await _summaries(harness, ids))
+    elif step == "cancel":
         for job_id in ids:
             await harness.engine.jobs.cancel(harness.user, job_id)
-    name = {"start": "start", "cancel": "cancel", "poll": "_follow"}[what]
-    whose = driver if what == "poll" else driver._site
-    call = getattr(whose, name)
+    name = {"start": "start", "cancel": "cancel", "poll": "_apply_reports"}[step]
+    patched_object = driver if step == "poll" else driver._site
+    call = getattr(patched_object, name)
 
     async def broken(job: Any, *args: Any, **options: Any) -> Any:
         if ids[0] in (job, getattr(job, "id", None)):
-            raise RuntimeError("a fault of ours")
+            raise RuntimeError("a bug")
         return await call(job, *args, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(whose, name, broken)
+        patched.setattr(patched_object, name, broken)
         before, _ = await _summaries(harness, ids)
         for _ in range(2000):
-            await driver.cycle(await _summaries(harness, ids))
+            await driver.reconcile(await _summaries(harness, ids))
             first, second = await _summaries(harness, ids)
             if second.state in TERMINAL:
                 break
@@ -76,7 +75,7 @@ async def _summaries(harness: EngineHarness, ids: list[str]) -> list[JobSummary]
 
 
 class _Away:
-    """The objects, of which the first folder that is listed cannot be had until ``is_back``."""
+    """An object store in which the first folder that is listed is unavailable until ``is_back`` is set."""
 
     def __init__(self, objects: Any, *, is_silent: bool) -> None:
         self._objects = objects
@@ -100,15 +99,15 @@ class _Away:
 
 @pytest.fixture
 async def away(harness: EngineHarness, monkeypatch, request) -> _Away:
-    """What the driver needs to end a job."""
-    monkeypatch.setattr(driver, "END_SECONDS", 0.1)
-    ends = harness.engine._drivers[SiteName.LOCAL]._ends
-    objects = _Away(ends._objects, is_silent=request.param == "silent")
-    monkeypatch.setattr(ends, "_objects", objects)
+    """Return the object store that the driver needs to finalize a job."""
+    monkeypatch.setattr("cts_core.engine.driver.FINALIZE_SECONDS", 0.1)
+    finalizer = harness.engine._drivers[SiteName.LOCAL]._finalizer
+    objects = _Away(finalizer._objects, is_silent=request.param == "silent")
+    monkeypatch.setattr(finalizer, "_objects", objects)
     return objects
 
 
-async def _submit_one_that_cannot_end(harness: EngineHarness, away: _Away) -> str:
+async def _submit_job_that_cannot_be_finalized(harness: EngineHarness, away: _Away) -> str:
     await harness.prepare("a")
     job_id = await harness.submit(["a"])
     async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -118,8 +117,10 @@ async def _submit_one_that_cannot_end(harness: EngineHarness, away: _Away) -> st
 
 @pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
 @pytest.mark.slow
-async def test_a_job_that_cannot_end_holds_up_no_other(harness: EngineHarness, away: _Away):
-    stuck = await _submit_one_that_cannot_end(harness, away)
+async def test_job_that_cannot_be_finalized_does_not_delay_others(
+    harness: EngineHarness, away: _Away
+):
+    stuck = await _submit_job_that_cannot_be_finalized(harness, away)
     for _ in range(2):
         await harness.wait_until_ended(await harness.submit(["a"]))
     assert (await harness.engine.jobs.status(harness.user, stuck)).state not in TERMINAL
@@ -128,10 +129,12 @@ async def test_a_job_that_cannot_end_holds_up_no_other(harness: EngineHarness, a
 
 
 @pytest.mark.parametrize("away", ["silent"], indirect=True)
-async def test_where_no_more_can_end_others_go_on(harness: EngineHarness, away: _Away, monkeypatch):
+async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
+    harness: EngineHarness, away: _Away, monkeypatch
+):
     driver = harness.engine._drivers[SiteName.LOCAL]
-    monkeypatch.setattr(driver, "_ending_room", asyncio.Semaphore(1))
-    stuck = await _submit_one_that_cannot_end(harness, away)
+    monkeypatch.setattr(driver, "_finalizing_slots", asyncio.Semaphore(1))
+    stuck = await _submit_job_that_cannot_be_finalized(harness, away)
     waits = await harness.submit(["a"])
     last = JobState.UPLOAD_SUBMITTED
     async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -142,23 +145,23 @@ async def test_where_no_more_can_end_others_go_on(harness: EngineHarness, away: 
     await harness.wait_until_ended(waits)
 
 
-async def test_a_site_that_is_away_is_not_asked_more_often_for_hints(
+async def test_unavailable_site_is_not_polled_more_often_by_wake_ups(
     harness: EngineHarness, monkeypatch
 ):
     await harness.prepare("a")
-    asked = 0
+    polls = 0
 
     async def away(_: object) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal polls
+        polls += 1
         raise UnavailableError("away")
 
     monkeypatch.setattr(harness.engine._drivers[SiteName.LOCAL]._site, "poll", away)
     job_id = await harness.submit(["a"])
     async with asyncio.timeout(30):
-        while not asked:
+        while not polls:
             await asyncio.sleep(0.01)
     for _ in range(100):
-        harness.engine._drivers[SiteName.LOCAL].hint(job_id)
+        harness.engine._drivers[SiteName.LOCAL].wake(job_id)
         await asyncio.sleep(0.005)
-    assert asked < 20
+    assert polls < 20

@@ -16,8 +16,7 @@ from cts_core.config.sections import MongoSettings
 from cts_core.errors import NewerRecordError
 from cts_core.model.job import S3File
 from cts_core.model.resubmission import Resubmission
-from cts_core.model.update import ContainerUpdate
-from cts_core.model.worker import ContainerId
+from cts_core.model.worker import ContainerId, ContainerUpdate
 from cts_core.states import JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import CRC, make_job_record
@@ -44,10 +43,10 @@ async def started(harness: EngineHarness) -> str:
 
 async def complete(harness: EngineHarness, job_id: str) -> None:
     for state in ON_THE_WAY:
-        await harness.engine.updates.take(job_id, 0, state, ContainerUpdate(time=utc_now()))
+        await harness.engine.updates.apply(job_id, 0, state, ContainerUpdate(time=utc_now()))
     outputs = [S3File(file=f"data/out/{job_id}", crc64nvme=CRC)]
     end = ContainerUpdate(time=utc_now(), outputs=outputs)
-    await harness.engine.updates.take(job_id, 0, S.COMPLETE, end)
+    await harness.engine.updates.apply(job_id, 0, S.COMPLETE, end)
 
 
 async def take_lease(harness: EngineHarness, job_id: str) -> None:
@@ -87,15 +86,15 @@ async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
     await harness.engine._store.insert_job(job, containers=1)
     asked = {"job_input.cluster": "kbase", "job_input.params.gpus": 2}
     db["jobs"].update_one({"id": job.id}, {"$set": asked})
-    await harness.engine.look_at(job.id)
+    await harness.engine.on_job_callback(job.id)
     ours = await started(harness)
     assert (await harness.engine.jobs.get(harness.user, job.id)).state is S.CREATED
-    monkeypatch.setattr(harness.engine.nodes, "_make_plan", pytest.fail)
+    monkeypatch.setattr(harness.engine.workers, "_make_plan", pytest.fail)
     update = ContainerUpdate(time=utc_now())
     for act in (
         harness.engine.resubmissions.submit(harness.user, job.id, Resubmission()),
-        harness.engine.updates.take(job.id, 0, ON_THE_WAY[0], update),
-        harness.engine.nodes.plan(ContainerId(job.id, 0)),
+        harness.engine.updates.apply(job.id, 0, ON_THE_WAY[0], update),
+        harness.engine.workers.plan(ContainerId(job.id, 0)),
     ):
         with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
             await act

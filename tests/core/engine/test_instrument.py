@@ -1,4 +1,4 @@
-"""What is told of the calls to a port, and what becomes of it: states of dependencies, and figures."""
+"""Instrumented ports: the calls that listeners get, states of dependencies, and metrics."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cts_core.engine import health
-from cts_core.engine.health import Health, Watched
-from cts_core.engine.instrument import PortCall, observed
+from cts_core.engine.health import Health, MonitoredDependency
+from cts_core.engine.instrument import PortCall, instrument
 from cts_core.engine.metrics import Metrics
 from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
@@ -24,7 +24,7 @@ SERVICE = DOCS / "service.md"
 
 
 class Port:
-    """A port whose calls go as a test wants."""
+    """A port whose calls fail as a test sets."""
 
     colour = "blue"
 
@@ -57,7 +57,7 @@ class Listener:
     def __init__(self) -> None:
         self.calls: list[PortCall] = []
 
-    def called(self, call: PortCall) -> None:
+    def on_call(self, call: PortCall) -> None:
         self.calls.append(call)
 
 
@@ -67,74 +67,74 @@ def port() -> Port:
 
 
 @pytest.fixture
-def heard() -> Listener:
+def listener() -> Listener:
     return Listener()
 
 
-async def test_calls_are_told_and_go_through_as_they_are(port: Port, heard: Listener):
-    seen = observed(port, "port", heard)
-    assert await seen.ask(1, more=2) == 3
-    assert seen.colour == "blue"
+async def test_calls_pass_through_and_are_reported(port: Port, listener: Listener):
+    instrumented = instrument(port, "port", listener)
+    assert await instrumented.ask(1, more=2) == 3
+    assert instrumented.colour == "blue"
     port.error = NoSuchJobError("none")
     with pytest.raises(NoSuchJobError):
-        await seen.ask(1)
-    first, second = heard.calls
-    assert (first.port, first.method, first.args, first.answer) == ("port", "ask", (1,), 3)
+        await instrumented.ask(1)
+    first, second = listener.calls
+    assert (first.port, first.method, first.args, first.result) == ("port", "ask", (1,), 3)
     assert (second.error, second.outage) == (port.error, None)
-    assert all(call.seconds >= 0 for call in heard.calls)
+    assert all(call.seconds >= 0 for call in listener.calls)
 
 
-async def test_an_outage_is_known_also_in_the_place_of_an_answer(port: Port, heard: Listener):
-    seen = observed(port, "port", heard)
+async def test_outage_is_recognised_in_place_of_a_result(port: Port, listener: Listener):
+    instrumented = instrument(port, "port", listener)
     port.error = UnavailableError("away")
-    await seen.many()
+    await instrumented.many()
     with pytest.raises(UnavailableError):
-        await seen.ask(1)
-    assert [call.outage for call in heard.calls] == [port.error, port.error]
+        await instrumented.ask(1)
+    assert [call.outage for call in listener.calls] == [port.error, port.error]
 
 
-async def test_a_stream_is_told_once_and_released(port: Port, heard: Listener):
-    seen = observed(port, "port", heard)
-    assert [piece async for piece in seen.read()] == [b"a", b"b"]
-    assert len(heard.calls) == 1
-    stream = seen.read()
+async def test_stream_is_reported_once_and_closed(port: Port, listener: Listener):
+    instrumented = instrument(port, "port", listener)
+    assert [chunk async for chunk in instrumented.read()] == [b"a", b"b"]
+    assert len(listener.calls) == 1
+    stream = instrumented.read()
     port.released = False
     await anext(stream)
     await stream.aclose()
     assert port.released
     port.error = UnavailableError("away")
     with pytest.raises(UnavailableError):
-        [piece async for piece in seen.read()]
-    assert heard.calls[-1].outage is port.error
+        [chunk async for chunk in instrumented.read()]
+    assert listener.calls[-1].outage is port.error
 
 
-async def test_a_stream_of_nothing_is_told_too(port: Port, heard: Listener):
+async def test_empty_stream_is_reported(port: Port, listener: Listener):
     port.is_empty = True
-    assert [piece async for piece in observed(port, "port", heard).read()] == []
-    (call,) = heard.calls
+    assert [chunk async for chunk in instrument(port, "port", listener).read()] == []
+    (call,) = listener.calls
     assert (call.method, call.error) == ("read", None)
 
 
-async def test_who_leaves_says_nothing_of_the_port(port: Port, heard: Listener):
+async def test_cancelled_call_is_not_reported(port: Port, listener: Listener):
     port.error = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
-        await observed(port, "port", heard).ask(1)
-    assert heard.calls == []
+        await instrument(port, "port", listener).ask(1)
+    assert listener.calls == []
 
 
-async def test_states_follow_calls_and_questions(port: Port, monkeypatch: pytest.MonkeyPatch):
+async def test_states_follow_calls_and_probes(port: Port, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health, "FRESH_SECONDS", -1.0)
-    watched = Watched("port", functools.partial(port.ask, 1), is_needed=True)
-    side = Watched("side", None, is_needed=False)
-    states = Health([watched, side])
+    dependency = MonitoredDependency("port", functools.partial(port.ask, 1), is_needed=True)
+    side = MonitoredDependency("side", None, is_needed=False)
+    states = Health([dependency, side])
     found = await states.readiness()
     assert found.status is ReadyStatus.READY
     assert [d.state for d in found.dependencies] == [DependencyState.UP, DependencyState.UNKNOWN]
 
-    states.called(PortCall("side", "ask", (), 0.1, error=TimeoutError()))
+    states.on_call(PortCall("side", "ask", (), 0.1, error=TimeoutError()))
     found = await states.readiness()
     assert found.status is ReadyStatus.DEGRADED
-    assert found.dependencies[1].error == health.SILENT
+    assert found.dependencies[1].error == health.NO_RESPONSE
 
     port.error = UnavailableError("it is away")
     found = await states.readiness()
@@ -144,28 +144,28 @@ async def test_states_follow_calls_and_questions(port: Port, monkeypatch: pytest
     assert (await states.readiness()).dependencies[0].since == since
 
     port.error = None
-    states.called(PortCall("port", "ask", (), 0.1, error=NoSuchJobError("a refusal is an answer")))
+    states.on_call(PortCall("port", "ask", (), 0.1, error=NoSuchJobError("a refusal is an answer")))
     assert states.states() == {"port": DependencyState.UP, "side": DependencyState.DOWN}
-    assert watched.error is None
+    assert dependency.error is None
 
 
-async def test_one_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(health, "ASK_SECONDS", 0.05)
-    silent = Watched("silent", asyncio.Event().wait, is_needed=True)
+async def test_probe_without_response_times_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "PROBE_TIMEOUT_SECONDS", 0.05)
+    silent = MonitoredDependency("silent", asyncio.Event().wait, is_needed=True)
     (found,) = (await Health([silent]).readiness()).dependencies
-    assert (found.state, found.error) == (DependencyState.DOWN, health.SILENT)
+    assert (found.state, found.error) == (DependencyState.DOWN, health.NO_RESPONSE)
 
 
-async def test_a_cached_answer_says_nothing_of_the_dependency():
-    watched = Watched("identity", None, is_needed=True, answers_tell=False)
-    states = Health([watched])
-    states.called(PortCall("identity", "identify", (), 0.1))
-    assert watched.state is DependencyState.UNKNOWN
-    states.called(PortCall("identity", "identify", (), 0.1, error=UnavailableError("away")))
-    assert watched.state is DependencyState.DOWN
+async def test_success_from_a_cache_does_not_change_the_state():
+    dependency = MonitoredDependency("identity", None, is_needed=True, success_means_up=False)
+    states = Health([dependency])
+    states.on_call(PortCall("identity", "identify", (), 0.1))
+    assert dependency.state is DependencyState.UNKNOWN
+    states.on_call(PortCall("identity", "identify", (), 0.1, error=UnavailableError("away")))
+    assert dependency.state is DependencyState.DOWN
 
 
-def figures(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def parse_metrics(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text.decode())
@@ -173,11 +173,11 @@ def figures(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
     }
 
 
-async def test_a_job_shows_in_the_figures(harness: EngineHarness):
+async def test_job_shows_in_the_metrics(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(await harness.submit(["a"]))
     await harness.wait_until_events_sent()
-    found = figures(await harness.engine.metrics())
+    found = parse_metrics(await harness.engine.metrics())
 
     def value(name: str, **labels: str) -> float:
         return found[name, tuple(sorted(labels.items()))]
@@ -192,19 +192,21 @@ async def test_a_job_shows_in_the_figures(harness: EngineHarness):
     assert not [key for key in found if job.id in str(key) or "ana" in str(key)]
 
 
-async def test_every_figure_is_documented(harness: EngineHarness):
+async def test_every_metric_is_documented(harness: EngineHarness):
     text = (await harness.engine.metrics()).decode()
-    told = set(re.findall(r"^# TYPE (cts_\w+) \w+$", text, re.MULTILINE))
+    exported = set(re.findall(r"^# TYPE (cts_\w+) \w+$", text, re.MULTILINE))
     documented = set(re.findall(r"^\| `(cts_\w+)` \|", SERVICE.read_text(), re.MULTILINE))
-    assert told == documented
+    assert exported == documented
 
 
-async def test_errors_of_calls_are_told_apart(harness: EngineHarness):
+async def test_errors_of_calls_are_counted_by_kind(harness: EngineHarness):
     metrics = Metrics(preset="service", group="g")
     for error in (NoSuchJobError("a"), UnavailableError("b"), TimeoutError(), ValueError("c")):
-        metrics.called(PortCall("records", "get_job", (), 0.1, error=error))
-    metrics.requested("GET", "/jobs", 429, 0.1)
-    found = figures(await metrics.text(harness.engine._store, {"records": DependencyState.DOWN}))
+        metrics.on_call(PortCall("records", "get_job", (), 0.1, error=error))
+    metrics.on_request("GET", "/jobs", 429, 0.1)
+    found = parse_metrics(
+        await metrics.text(harness.engine._store, {"records": DependencyState.DOWN})
+    )
 
     def errors(kind: str) -> Any:
         labels = (("kind", kind), ("method", "get_job"), ("port", "records"))
@@ -216,13 +218,13 @@ async def test_errors_of_calls_are_told_apart(harness: EngineHarness):
     assert not [name for name, _ in found if name == "cts_outbox_jobs"]
 
 
-async def test_what_was_away_is_asked_again_for_the_figures(
+async def test_scrape_probes_dependencies_that_were_down(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
-    """A quiet service, which nobody asks for anything but its figures, must not seem down for ever."""
+    """A service that receives no requests but scrapes must not seem down for ever."""
     monkeypatch.setattr("cts_core.engine.health.FRESH_SECONDS", -1.0)
     away = PortCall("records", "get_job", (), 0.1, error=UnavailableError("away"))
-    harness.engine._health.called(away)
-    found = figures(await harness.engine.metrics())
+    harness.engine._health.on_call(away)
+    found = parse_metrics(await harness.engine.metrics())
     assert found["cts_dependency_up", (("dependency", "records"),)] == 1
     assert found["cts_outbox_jobs", ()] == 0

@@ -1,4 +1,4 @@
-"""What one user may do at a time."""
+"""Limits per user: rates and live containers."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ class Clock:
         return self.now
 
 
-def taken(limit: RateLimit, user: User, tries: int) -> int:
+def count_allowed(limit: RateLimit, user: User, tries: int) -> int:
     count = 0
     for _ in range(tries):
         try:
-            limit.take(user)
+            limit.consume(user)
         except TooManyRequestsError:
             break
         count += 1
     return count
 
 
-def test_a_minutes_worth_at_once_and_then_steadily():
+def test_bucket_holds_one_minute_and_refills_steadily():
     clock = Clock()
     limit = RateLimit(12, "submit jobs", clock)
-    assert taken(limit, ANA, 20) == 12
-    assert taken(limit, BOB, 20) == 12
+    assert count_allowed(limit, ANA, 20) == 12
+    assert count_allowed(limit, BOB, 20) == 12
     with pytest.raises(TooManyRequestsError) as refused:
-        limit.take(ANA)
+        limit.consume(ANA)
     assert str(refused.value) == "User ana may submit jobs 12 times a minute: try again in 5 s"
     assert refused.value.retry_after == 5
     clock.now += 4.9
-    assert taken(limit, ANA, 1) == 0
+    assert count_allowed(limit, ANA, 1) == 0
     clock.now += 0.2
-    assert taken(limit, ANA, 2) == 1
+    assert count_allowed(limit, ANA, 2) == 1
     clock.now += 3600
-    assert taken(limit, ANA, 20) == 12
+    assert count_allowed(limit, ANA, 20) == 12
 
 
-def test_who_comes_again_when_told_to_is_let_in():
+def test_request_after_retry_after_is_allowed():
     clock = Clock()
     for per_minute in (1, 7, 60, 1200):
         limit = RateLimit(per_minute, "x", clock)
-        taken(limit, ANA, per_minute)
+        count_allowed(limit, ANA, per_minute)
         with pytest.raises(TooManyRequestsError) as refused:
-            limit.take(ANA)
+            limit.consume(ANA)
         clock.now += refused.value.retry_after
-        limit.take(ANA)
+        limit.consume(ANA)
 
 
-def test_the_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "REMEMBERED", 3)
+def test_remembered_users_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_USERS", 3)
     limit = RateLimit(1, "x", Clock())
     for name in ("a", "b", "c", "d"):
-        limit.take(User(name))
+        limit.consume(User(name))
     assert list(limit._buckets) == ["b", "c", "d"]
 
 
@@ -95,7 +95,7 @@ class TestContainers:
         await harness.wait_until_ended(first)
         await harness.submit(["a", "b"], num_containers=2)
 
-    async def test_what_is_known_by_its_key_is_not_counted(self, harness: EngineHarness):
+    async def test_repeated_idempotency_key_is_not_counted(self, harness: EngineHarness):
         await harness.prepare("a")
         body = submission(["a"], params={"environment": {"WORK": "60"}})
         submit = harness.engine.submissions.submit

@@ -1,4 +1,4 @@
-"""What sites still have of jobs that have ended is stopped, by any server, and nothing else is."""
+"""The reaper stops orphans at sites, from any server, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cts_core.clock import utc_now
 from cts_core.engine import reaper as module
 from cts_core.engine.jobs import cancel_job
-from cts_core.engine.reaper import Strays
+from cts_core.engine.reaper import Reaper
 from cts_core.errors import IllegalParameterError, UnavailableError
 from cts_core.model.record import JobOutcome, JobSummary
 from cts_core.model.site import SiteName
@@ -25,7 +25,7 @@ AGO = timedelta(hours=1)
 
 
 class Site(ReportingSite):
-    """Has what a test says, but for what it has stopped."""
+    """A site whose running jobs a test sets; it records which were stopped."""
 
     def __init__(self, cluster: SiteName = SiteName.KBASE) -> None:
         super().__init__(cluster)
@@ -46,7 +46,7 @@ class Site(ReportingSite):
 
 
 class SlowSite(Site):
-    """Takes a job only once it has ended, by another server, or an operator."""
+    """A site at which a job starts only after another server or an operator has ended it."""
 
     store: SQLiteStore
 
@@ -69,78 +69,78 @@ async def store(tmp_path: Path):
     await store.close()
 
 
-async def ended(store: SQLiteStore, job_id: str, ago: timedelta = AGO) -> None:
+async def insert_ended(store: SQLiteStore, job_id: str, ago: timedelta = AGO) -> None:
     # The default time of jobs is long ago.
     await store.insert_job(make_job_record(id=job_id, cluster="kbase"), containers=1)
     await end(store, job_id, ago)
 
 
-async def test_only_what_has_ended_some_time_ago_is_stopped(store: SQLiteStore):
-    await ended(store, "ended")
-    await ended(store, "ended lately", timedelta(0))
+async def test_only_orphans_older_than_the_grace_period_are_stopped(store: SQLiteStore):
+    await insert_ended(store, "ended")
+    await insert_ended(store, "ended lately", timedelta(0))
     for job_id in ("live", "canceling"):
         await store.insert_job(make_job_record(id=job_id, cluster="kbase"), containers=1)
     await cancel_job(store, "canceling")
     site = Site()
-    there = {"ended", "ended lately", "live", "canceling", "of another service"}
-    site.unended = set(there)
-    strays = Strays(store, {site.cluster: site})
+    running = {"ended", "ended lately", "live", "canceling", "of another service"}
+    site.unended = set(running)
+    reaper = Reaper(store, {site.cluster: site})
     for _ in range(2):
-        await strays.look(site)
+        await reaper.sweep(site)
     assert site.stopped == ["ended"]
-    assert site.unended == there - {"ended"}
+    assert site.unended == running - {"ended"}
 
 
-async def test_however_many_there_are_each_is_looked_up(store: SQLiteStore, monkeypatch):
+async def test_orphans_beyond_one_page_are_stopped(store: SQLiteStore, monkeypatch):
     monkeypatch.setattr(module, "PAGE", 2)
     names = {f"job{number}" for number in range(5)}
     for name in names:
-        await ended(store, name)
+        await insert_ended(store, name)
     site = Site()
     site.unended = names | {f"job{number} of another" for number in range(5)}
-    await Strays(store, {site.cluster: site}).look(site)
+    await Reaper(store, {site.cluster: site}).sweep(site)
     assert sorted(site.stopped) == sorted(names)
 
 
-async def test_what_cannot_be_stopped_keeps_nothing_else(store: SQLiteStore):
+async def test_orphan_that_cannot_be_stopped_does_not_keep_others(store: SQLiteStore):
     for name in ("a", "b", "c"):
-        await ended(store, name)
+        await insert_ended(store, name)
     site = Site()
     site.unended = {"a", "b", "c"}
     site.broken = {"a": IllegalParameterError("it is somebody else's")}
-    strays = Strays(store, {site.cluster: site})
-    await strays.look(site)
+    reaper = Reaper(store, {site.cluster: site})
+    await reaper.sweep(site)
     assert (site.stopped, site.unended) == (["a", "b", "c"], {"a"})
     site.broken = {"a": UnavailableError("away")}
     with pytest.raises(UnavailableError):
-        await strays.look(site)
+        await reaper.sweep(site)
     site.broken.clear()
-    await strays.look(site)
+    await reaper.sweep(site)
     assert site.unended == set()
 
 
-async def test_a_server_that_starts_looks_at_all_its_sites(tmp_path: Path, store: SQLiteStore):
+async def test_start_sweeps_all_sites_despite_errors(tmp_path: Path, store: SQLiteStore):
     (tmp_path / "home").mkdir()
     for name in ("a", "b"):
-        await ended(store, name)
+        await insert_ended(store, name)
     away, broken, fine = (
         Site(SiteName.KBASE),
         Site(SiteName.LAWRENCIUM_JAWS),
         Site(SiteName.PERLMUTTER_JAWS),
     )
     away.broken = {"every": UnavailableError("away")}
-    broken.broken = {"every": ValueError("a fault of ours")}
+    broken.broken = {"every": ValueError("a bug")}
     fine.unended = {"a", "b"}
-    strays = Strays(store, {site.cluster: site for site in (away, broken, fine)})
-    await strays.start()
+    reaper = Reaper(store, {site.cluster: site for site in (away, broken, fine)})
+    await reaper.start()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while fine.unended:
             await asyncio.sleep(0.01)
-    await strays.stop()
+    await reaper.stop()
 
 
-async def test_a_start_that_comes_after_the_end_is_stopped(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+async def test_start_after_the_end_of_a_job_is_stopped(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
     # Ended by a clock that is ahead, it would have to wait.
     monkeypatch.setattr(module, "GRACE", timedelta(0))
     site = SlowSite()
@@ -154,9 +154,7 @@ async def test_a_start_that_comes_after_the_end_is_stopped(tmp_path: Path, monke
         assert (await harness.engine.jobs.status(harness.user, job_id)).state is JobState.ERROR
 
 
-async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(
-    harness: EngineHarness, monkeypatch
-):
+async def test_local_orphan_is_stopped(harness: EngineHarness, monkeypatch):
     monkeypatch.setattr(module, "GRACE", timedelta(0))
     await harness.prepare("a")
     environment = {"WORK": "600"}
@@ -170,5 +168,5 @@ async def test_what_runs_here_of_a_job_that_was_ended_is_stopped(
         times = {"time": utc_now(), "trans_id": "an operator's"}
         assert await store.transition(job_id, state, JobState.ERROR, **times)
         while await site.unended_jobs():
-            await harness.engine._strays.look(site)
+            await harness.engine._reaper.sweep(site)
             await asyncio.sleep(0.02)

@@ -118,7 +118,7 @@ async def test_unknown(harness: EngineHarness):
         refdata.recover("no", LOCAL),
         refdata.clean(harness.user, "no", LOCAL, force=False),
         refdata.update("no", LOCAL, S.COMPLETE, None),
-        refdata.check_callback("no", LOCAL),
+        refdata.on_callback("no", LOCAL),
     ):
         with pytest.raises(errors.NoSuchRefdataError):
             await call
@@ -342,7 +342,7 @@ class TestLawrencium:
             refdata = await register(harness)
             first.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
             await until(harness, refdata.id, S.DOWNLOAD_SUBMITTED, first.cluster)
-            await harness.engine._staging.cycle()
+            await harness.engine._refdata_staging.reconcile()
             await until(harness, refdata.id, S.CREATED, second.cluster)
             assert second.staged == []
             first.report = RefdataReport(S.COMPLETE)
@@ -362,7 +362,7 @@ class TestLawrencium:
         first.available = False
         async with engine_with_sites(tmp_path, first, second) as harness:
             refdata = await register(harness)
-            await harness.engine._staging.cycle()
+            await harness.engine._refdata_staging.reconcile()
             await until(harness, refdata.id, S.CREATED, second.cluster)
             assert second.staged == []
 
@@ -372,7 +372,7 @@ async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
     site.report = errors.UnavailableError("away")
     async with engine_with_sites(tmp_path, site) as harness:
         refdata = await register(harness)
-        await harness.engine._staging.cycle()
+        await harness.engine._refdata_staging.reconcile()
         await until(harness, refdata.id, S.CREATED, KBASE)
         site.report = RefdataReport(S.COMPLETE)
         await until(harness, refdata.id, S.COMPLETE, KBASE)

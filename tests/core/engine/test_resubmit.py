@@ -171,8 +171,8 @@ async def test_what_cannot_be_submitted_again(harness: EngineHarness):
 
 async def test_a_family_is_bounded(harness: EngineHarness, monkeypatch):
     await harness.prepare("a")
-    monkeypatch.setattr(family, "MAX_FAMILY", 3)
-    monkeypatch.setattr("cts_core.engine.outputs.MAX_FAMILY", 3)
+    monkeypatch.setattr(family, "MAX_LINEAGE", 3)
+    monkeypatch.setattr("cts_core.engine.outputs.MAX_LINEAGE", 3)
     ids = [await harness.submit(["a"])]
     for n in range(2):
         ids.append(await resubmit(harness, ids[-1], output_dir=f"data/{n}"))

@@ -13,7 +13,7 @@ from cts_core.config.sections import MongoSettings
 from cts_core.errors import RecordTooLargeError
 from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome
-from cts_core.model.update import ContainerUpdate
+from cts_core.model.worker import ContainerUpdate
 from cts_core.records.mongo.store import MongoStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
@@ -46,7 +46,7 @@ async def report(
     update = ContainerUpdate.model_construct(time=utc_now(), **said)
     for field in set(ContainerUpdate.model_fields) - set(update.model_fields_set):
         setattr(update, field, None)
-    await harness.engine.updates.take(job_id, number, state, update)
+    await harness.engine.updates.apply(job_id, number, state, update)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from cts_core.clock import utc_now
 from cts_core.engine import finalize
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerOutcome
-from cts_core.model.update import ContainerUpdate, NodeUpdate
+from cts_core.model.worker import ContainerUpdate, NodeUpdate
 from cts_core.states import TERMINAL, JobState, is_late, may_follow
 from tests.harness.engine import EngineHarness
 from tests.harness.factories import CRC
@@ -56,7 +56,7 @@ async def take(
 ) -> None:
     for state in states:
         update = ContainerUpdate(**{"time": utc_now(), **said})
-        await harness.engine.updates.take(job_id, number, state, update)
+        await harness.engine.updates.apply(job_id, number, state, update)
 
 
 async def container(harness: EngineHarness, job_id: str, number: int = 0):
@@ -90,7 +90,7 @@ async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
         await take(harness, job_id, *SUCCESS, number=number)
     await take(harness, job_id, S.COMPLETE, outputs=[S3File(file="data/out/0", crc64nvme=CRC)])
     said = NodeUpdate(time=utc_now(), cpu_seconds=3600, wall_seconds=3600, max_memory=20)
-    await harness.engine.updates.take(job_id, 1, S.COMPLETE, said)
+    await harness.engine.updates.apply(job_id, 1, S.COMPLETE, said)
     job = await harness.wait_until_ended(job_id)
     assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1.5, 0.75, 20)
     assert site.measured_numbers == [{0}]
@@ -235,13 +235,13 @@ async def test_a_callback_is_a_hint(harness: EngineHarness, site: ReportingSite)
     job_id = await submit(harness)
     before = await harness.engine.jobs.status(harness.user, job_id)
     site.polled.clear()
-    await harness.engine.look_at(job_id)
+    await harness.engine.on_job_callback(job_id)
     async with asyncio.timeout(30):
         while job_id not in site.polled:
             await asyncio.sleep(0.01)
     assert await harness.engine.jobs.status(harness.user, job_id) == before
     with pytest.raises(errors.NoSuchJobError):
-        await harness.engine.look_at("no")
+        await harness.engine.on_job_callback("no")
 
 
 @given(st.lists(st.sampled_from(list(JobState)), max_size=12))

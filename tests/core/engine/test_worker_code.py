@@ -1,11 +1,11 @@
-"""What workers elsewhere are given stays there for all that may ask for it."""
+"""The worker's code in the object store: publishing, versions, reading."""
 
 from __future__ import annotations
 
 import pytest
 
 from cts_core import errors
-from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.worker_code import WorkerCode
 from cts_core.objects.directory import DirectoryStore
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
 
@@ -20,20 +20,20 @@ async def objects(tmp_path) -> DirectoryStore:
     return store
 
 
-def make(objects: DirectoryStore) -> WorkerSupply:
-    return WorkerSupply(None, objects, log_dir="logs/x")
+def make_code(objects: DirectoryStore) -> WorkerCode:
+    return WorkerCode(objects, log_dir="logs/x")
 
 
-async def read(supply: WorkerSupply, name: str) -> bytes:
-    size, body = await supply.open(name)
-    content = b"".join([piece async for piece in body])
+async def read(code: WorkerCode, name: str) -> bytes:
+    size, body = await code.open(name)
+    content = b"".join([chunk async for chunk in body])
     assert len(content) == size
     return content
 
 
-async def test_an_older_version_is_still_there(objects):
-    await make(objects).publish(OLD.files)
-    upgraded = make(objects)
+async def test_older_version_stays_available(objects):
+    await make_code(objects).publish(OLD.files)
+    upgraded = make_code(objects)
     await upgraded.publish(NEW.files)
     await upgraded.publish(NEW.files)
     for version in (OLD, NEW):
@@ -41,36 +41,36 @@ async def test_an_older_version_is_still_there(objects):
         assert await read(upgraded, version.launcher_name) == version.launcher
 
 
-async def test_a_version_is_written_once(objects, monkeypatch):
-    await make(objects).publish(OLD.files)
+async def test_version_is_written_once(objects, monkeypatch):
+    await make_code(objects).publish(OLD.files)
     monkeypatch.setattr(objects, "write", None)
-    await make(objects).publish(OLD.files)
+    await make_code(objects).publish(OLD.files)
 
 
-async def test_what_was_removed_is_written_again(objects):
-    supply = make(objects)
-    await supply.publish(OLD.files)
+async def test_removed_file_is_written_again(objects):
+    code = make_code(objects)
+    await code.publish(OLD.files)
     await objects.delete(f"logs/x/cts-worker/{OLD.archive_name}")
-    await supply.publish(OLD.files)
-    assert await read(supply, OLD.archive_name) == OLD.archive
+    await code.publish(OLD.files)
+    assert await read(code, OLD.archive_name) == OLD.archive
 
 
 @pytest.mark.parametrize(
     "name", [NEW.archive_name, "../x", "container-0-stdout.txt", "cts-worker-0.tgz", ""]
 )
-async def test_nothing_else_is_read(objects, name):
-    supply = make(objects)
-    await supply.publish(OLD.files)
+async def test_other_names_are_not_found(objects, name):
+    code = make_code(objects)
+    await code.publish(OLD.files)
     with pytest.raises(errors.NotFoundError):
-        await supply.open(name)
+        await code.open(name)
 
 
-async def test_a_store_that_is_away_is_no_version(objects, monkeypatch):
+async def test_unavailable_store_is_not_taken_for_a_missing_file(objects, monkeypatch):
     async def away(paths):
         return [errors.UnavailableError("away") for _ in paths]
 
     monkeypatch.setattr(objects, "head", away)
     with pytest.raises(errors.UnavailableError):
-        await make(objects).publish(OLD.files)
+        await make_code(objects).publish(OLD.files)
     with pytest.raises(errors.UnavailableError):
-        await make(objects).open(OLD.archive_name)
+        await make_code(objects).open(OLD.archive_name)

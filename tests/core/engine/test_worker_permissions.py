@@ -1,22 +1,22 @@
-"""A worker reads its inputs, writes its outputs and logs, and nothing else."""
+"""Permissions of a worker: it reads its inputs, writes its outputs and logs, and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
-from cts_core.engine.worker_permissions import Leave
+from cts_core.engine.worker_permissions import ObjectPermissions
 from cts_core.errors import UnauthorizedError
 from cts_core.model.worker import ObjectRequest
 
-LEAVE = Leave(
+PERMISSIONS = ObjectPermissions(
     inputs=frozenset({"data/in/a"}), output_dir="data/out/0", logs=frozenset({"logs/j/0-stdout"})
 )
 CRC = {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", "content-length": "0"}
 
 
-def ask(method: str, path: str, *parameters: str, **headers: str) -> None:
+def check(method: str, path: str, *parameters: str, **headers: str) -> None:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    LEAVE.check(
+    PERMISSIONS.check(
         ObjectRequest(
             method=method, path=path, parameters=dict.fromkeys(parameters, "1"), headers=named
         )
@@ -24,7 +24,7 @@ def ask(method: str, path: str, *parameters: str, **headers: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "request_parts",
     [
         ("GET", "data/in/a"),
         ("PUT", "data/out/0/x/y"),
@@ -36,12 +36,12 @@ def ask(method: str, path: str, *parameters: str, **headers: str) -> None:
         ("PUT", "logs/j/0-stdout"),
     ],
 )
-def test_what_it_needs(asked):
-    ask(*asked)
+def test_requests_of_a_container_are_allowed(request_parts):
+    check(*request_parts)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "request_parts",
     [
         ("GET", "data/in/b"),
         ("GET", "data/in/a/"),
@@ -62,16 +62,16 @@ def test_what_it_needs(asked):
         ("DELETE", "data/out/0/x"),
     ],
 )
-def test_what_is_none_of_its_business(asked):
+def test_other_requests_are_forbidden(request_parts):
     with pytest.raises(UnauthorizedError):
-        ask(*asked)
+        check(*request_parts)
 
 
-def test_headers_that_mean_more_are_refused():
-    ask("GET", "data/in/a", range="bytes=5-", if_match="e")
-    LEAVE.check(ObjectRequest(method="PUT", path="data/out/0/x", headers=CRC))
+def test_headers_with_side_effects_are_forbidden():
+    check("GET", "data/in/a", range="bytes=5-", if_match="e")
+    PERMISSIONS.check(ObjectRequest(method="PUT", path="data/out/0/x", headers=CRC))
     for header in ("x-amz-copy-source", "x-amz-acl", "x-amz-tagging"):
         with pytest.raises(UnauthorizedError):
-            LEAVE.check(
+            PERMISSIONS.check(
                 ObjectRequest(method="PUT", path="data/out/0/x", headers={header: "data/in/b"})
             )

@@ -1,4 +1,4 @@
-"""A request that a worker was allowed cannot be made into another, on real servers."""
+"""Presigned requests cannot be turned into others by additional headers, on real S3 servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from cts_core.engine.worker_permissions import guarded
+from cts_core.engine.worker_permissions import with_protective_headers
 from cts_core.model.worker import ObjectRequest
 from cts_core.worker.http.client import ResponseError, SignedRequest
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
@@ -21,7 +21,7 @@ UNPACK = {"x-amz-meta-snowball-auto-extract": "true"}
 
 @pytest.fixture
 def put(s3_server):
-    """Puts what somebody was allowed to, with headers of his own besides."""
+    """Return a function that sends a presigned PUT with additional headers."""
     keys = S3Keys(s3_server.url, REGION, ACCESS_KEY, SECRET)
     signer, http = KeySigner(keys), keys.http()
 
@@ -32,7 +32,7 @@ def put(s3_server):
             parameters=parameters,
             headers={"content-length": str(len(body))},
         )
-        sign = signer.sign("PUT", path, parameters, guarded(request))
+        sign = signer.sign("PUT", path, parameters, with_protective_headers(request))
         http.ask(
             "PUT", SignedRequest(sign.url, {**sign.headers, **added}), iter([memoryview(body)])
         )
@@ -42,28 +42,28 @@ def put(s3_server):
 
 
 def keys_of(server: S3Server, bucket: str) -> list[str]:
-    found = server.client().list_objects_v2(Bucket=bucket)
-    return [entry["Key"] for entry in found.get("Contents", ())]
+    listing = server.client().list_objects_v2(Bucket=bucket)
+    return [entry["Key"] for entry in listing.get("Contents", ())]
 
 
-def test_it_is_no_copy_of_what_others_have(s3_server, put):
+def test_put_cannot_become_a_copy(s3_server, put):
     s3_server.client().put_object(Bucket="logs", Key="private", Body=b"another's")
-    begun = s3_server.client().create_multipart_upload(Bucket="data", Key="out/parts")
+    upload = s3_server.client().create_multipart_upload(Bucket="data", Key="out/parts")
     with pytest.raises(ResponseError):
         put("data/out/x", b"", COPY)
     with pytest.raises(ResponseError):
-        put("data/out/parts", b"", COPY, partNumber="1", uploadId=begun["UploadId"])
+        put("data/out/parts", b"", COPY, partNumber="1", uploadId=upload["UploadId"])
     assert keys_of(s3_server, "data") == []
     put("data/out/x", b"mine", {})
     assert s3_server.client().get_object(Bucket="data", Key="out/x")["Body"].read() == b"mine"
-    put("data/out/parts", b"mine", {}, partNumber="1", uploadId=begun["UploadId"])
+    put("data/out/parts", b"mine", {}, partNumber="1", uploadId=upload["UploadId"])
 
 
-def test_it_is_not_unpacked_to_anywhere(s3_server, put):
+def test_put_cannot_be_unpacked(s3_server, put):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("elsewhere"))
-    # In place of what was signed, and beside it.
+    # In place of the signed header, and beside it.
     for added in (UNPACK, {name.title(): value for name, value in UNPACK.items()}):
         with suppress(ResponseError):
             put("data/out/x.tar", packed.getvalue(), added)

@@ -150,7 +150,7 @@ class Pool:
         job_id = (await self.call("POST", "/jobs", json=body))["job_id"]
         await self.until(job_id, "download_submitted")
         job = await self.server.engine._store.get_summary(job_id)
-        tokens = await self.server.engine.supply.issue(job)
+        tokens = await self.server.engine.worker_tokens.issue(job)
         return job_id, [token.get_secret_value() for token in tokens]
 
     async def job(self, job_id: str) -> Any:

@@ -13,7 +13,8 @@ from cts_core.config.load import load_settings
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.engine import adapters
 from cts_core.engine.engine import Engine
-from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.worker_code import WorkerCode
+from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.identity.jupyter import JupyterIdentity
 from cts_core.model.site import SiteName
 from cts_core.sites.htcondor.site import HTCondorSite
@@ -30,14 +31,14 @@ async def main(home: Path) -> None:
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
     at_pool = HTCondorSettings(initialdir=INITIALDIR, executable_url=NONE, archive_url=NONE)
     setup = NodeSetup(NONE, S3Settings(url=NONE, access_key="cts"), settings.log_dir, at_pool)
-    supply = WorkerSupply(store, objects, log_dir=settings.log_dir)
+    tokens, code = WorkerTokens(store), WorkerCode(objects, log_dir=settings.log_dir)
     engine = Engine(
         settings,
         identity=JupyterIdentity("ana", "unused-kernel-token"),
         store=store,
         objects=objects,
         registries=adapters.image_source(settings),
-        sites={SiteName.KBASE: HTCondorSite(setup, supply)},
+        sites={SiteName.KBASE: HTCondorSite(setup, tokens, code)},
     )
     await engine.start()
     await asyncio.Event().wait()

@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 
 from cts_core.clock import utc_now
-from cts_core.engine.driver import Advance
+from cts_core.engine.driver import Driver
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.updates import ContainerUpdates
-from cts_core.engine.worker_tokens import WorkerSupply
+from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import UnavailableError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.model.job import S3File
 from cts_core.model.record import JobRecord
 from cts_core.model.site import SiteName
-from cts_core.model.update import ContainerUpdate
-from cts_core.model.worker import Claim
+from cts_core.model.worker import Claim, ContainerUpdate
 from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import Status
@@ -51,11 +50,11 @@ class Driven:
 
     harness: HTCondorHarness
     store: SQLiteStore
-    advance: Advance
+    advance: Driver
 
     async def submit(self, job: JobRecord) -> JobRecord:
         await self.store.insert_job(job, containers=job.job_input.num_containers)
-        self.advance.hint(job.id)
+        self.advance.wake(job.id)
         return job
 
     async def until_status(self, job: JobRecord, status: Status) -> None:
@@ -77,9 +76,9 @@ async def driving(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Dri
     await store.open()
     await objects.open()
     hub = Hub(store)
-    advance = Advance(harness.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
+    advance = Driver(harness.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
     await advance.start()
-    harness.supply.engines = WorkerSupply(store, objects, log_dir="logs/cts")
+    harness.supply.engines = WorkerTokens(store)
     yield Driven(harness, store, advance)
     await advance.stop()
     await objects.close()
@@ -157,12 +156,12 @@ async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_r
 
         await harness.until(is_settled)
         sites = SiteDirectory({SiteName.KBASE: harness.site}, driven.store)
-        updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.hint)
+        updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.wake)
         for number in ran:
             for state in RUNS:
-                await updates.take(job.id, number, state, ContainerUpdate(time=utc_now()))
+                await updates.apply(job.id, number, state, ContainerUpdate(time=utc_now()))
             outputs = [S3File(file=f"data/out/{number}", crc64nvme=CRC)]
             end = ContainerUpdate(time=utc_now(), exit_code=0, outputs=outputs)
-            await updates.take(job.id, number, JobState.COMPLETE, end)
+            await updates.apply(job.id, number, JobState.COMPLETE, end)
         ended = await driven.until_state(job, JobState.COMPLETE)
         assert ended.output_file_count == len(ran)

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(
 async def test_it_is_refused_by_name(tmp_path: Path) -> None:
     settings = HTCondorSettings(initialdir=str(tmp_path))
     setup = NodeSetup("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
-    site = HTCondorSite(setup, FolderSupply(tmp_path))
+    supply = FolderSupply(tmp_path)
+    site = HTCondorSite(setup, supply, supply)
     report = await site.stage_refdata(make_refdata())
     assert report.state is ReferenceDataState.ERROR
     assert "refdata.server_url" in (report.error or "")

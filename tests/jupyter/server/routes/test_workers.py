@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cts_core.engine import adapters
 from cts_core.model.site import SiteName
-from cts_core.model.update import MAX_SECONDS
+from cts_core.model.worker import MAX_SECONDS
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.harness.factories import make_job_record
 from tests.harness.reporting_site import ReportingSite
@@ -39,7 +39,7 @@ async def new_job(server: ServerHarness, containers: int = 1) -> tuple[str, list
         user="ana", cluster="kbase", num_containers=containers, files=containers
     )
     await server.engine._store.insert_job(record, containers=containers)
-    tokens = await server.engine.supply.issue(record)
+    tokens = await server.engine.worker_tokens.issue(record)
     return record.id, [token.get_secret_value() for token in tokens]
 
 
