@@ -49,6 +49,7 @@ class ErrorKind(Enum):
     SITE_UNAVAILABLE = (60020, "Job flow unavailable", 400)
     UNSUPPORTED = (100000, "Unsupported operation", 400)
     METHOD_NOT_ALLOWED = (None, None, 405)
+    PAYLOAD_TOO_LARGE = (None, None, 413)
     TOO_MANY_REQUESTS = (None, None, 429)
     UNAVAILABLE = (None, None, 503)
 
@@ -215,6 +216,15 @@ class MethodNotAllowedError(CTSError):
     def __init__(self, allowed: list[str]) -> None:
         super().__init__("Method Not Allowed")
         self.allowed = allowed
+
+
+class PayloadTooLargeError(CTSError):
+    """The body of a request is larger than ``limit`` bytes."""
+
+    kind = ErrorKind.PAYLOAD_TOO_LARGE
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body of this request may have at most {limit} bytes")
 
 
 class PathNotFoundError(CTSError):

@@ -1,7 +1,7 @@
 """The Jupyter server extension: starts the engine with the server, serves it below ``/cts``, stops it.
 
-With the preset ``remote`` there is no engine: what comes below ``/cts`` is forwarded. With ``refdata`` the service that
-stages reference data stands in its place.
+With the preset ``remote`` there is no engine: requests below ``/cts`` are forwarded. With ``refdata`` the service that
+stages reference data takes the place of the engine.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cts_core.log_context import format_as_json
 if TYPE_CHECKING:
     from cts_core.identity.identity import Identity
     from cts_jupyter.server.http.call import Core
-    from cts_jupyter.server.http.lifecycle import Service
+    from cts_jupyter.server.http.lifecycle import Lifecycle
     from cts_jupyter.server.proxy.forwarder import Forwarder
 
-_BELOW = r"/cts(?:/.*)?"
+_PATHS = r"/cts(?:/.*)?"
 _LOGGERS = ("cts_core", "cts_jupyter")
 
 
@@ -54,19 +54,19 @@ class CTSExtension(ExtensionApp):
 
     _cts_settings: Settings | None = None
     _failure = "CTS could not start: the server's log says why"
-    _service: Service | None = None
+    _lifecycle: Lifecycle | None = None
     _forwarder: Forwarder | None = None
     _core: Core | None = None
-    _file: Path | None = None
-    _spares_collector = False
+    _server_file: Path | None = None
+    _has_frozen = False
 
     def load_overrides(self) -> dict[str, Any]:
-        """What the Jupyter configuration says."""
-        named = {"preset": self.preset, "home": self.home, "owner": self.owner}
-        return {**self.overrides, **{name: value for name, value in named.items() if value}}
+        """Return the settings that the Jupyter configuration makes."""
+        own = {"preset": self.preset, "home": self.home, "owner": self.owner}
+        return {**self.overrides, **{name: value for name, value in own.items() if value}}
 
     def initialize_settings(self) -> None:
-        """Have our loggers speak through Jupyter's, and make what all requests share."""
+        """Attach our loggers to Jupyter's, load the settings, and create what all requests share."""
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             logger.parent = self.log
@@ -76,19 +76,21 @@ class CTSExtension(ExtensionApp):
             self._cts_settings = load_settings(self.load_overrides())
         except ConfigError as e:
             self._failure = str(e)
-            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
+            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no traceback
         if sys.platform == "win32":
             return
         self._kernel_token = secrets.token_urlsafe(32)
-        # Only now: the engine's modules need what Windows has not.
+        # Imported here and below, because the engine's modules need what Windows does not have.
         if self._cts_settings is not None and self._cts_settings.preset is Preset.REMOTE:
             self._forward(self._cts_settings)
             return
-        from cts_jupyter.server.http.lifecycle import SETTING, Service  # noqa: PLC0415 - see above
+        from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle  # noqa: PLC0415 - see above
         from cts_jupyter.server.routes import refdata_service, table  # noqa: PLC0415 - see above
 
-        self._service = Service(refdata_service.ROUTES if self._stages_refdata else table.ROUTES)
-        self.settings[SETTING] = self._service
+        self._lifecycle = Lifecycle(
+            refdata_service.ROUTES if self._stages_refdata else table.ROUTES
+        )
+        self.settings[SETTING] = self._lifecycle
 
     @property
     def _stages_refdata(self) -> bool:
@@ -107,40 +109,42 @@ class CTSExtension(ExtensionApp):
         self.settings[forwarder.SETTING] = self._forwarder
 
     def initialize_handlers(self) -> None:
-        """Serve below ``/cts``; requests wait until the engine has started."""
+        """Register the handler of ``/cts``; its requests wait until the engine has started."""
         if self._forwarder is not None:
-            from cts_jupyter.server.proxy.handler import ForwardHandler  # noqa: PLC0415 - as above
+            from cts_jupyter.server.proxy.handler import ProxyHandler  # noqa: PLC0415 - as above
 
-            self.handlers.append((_BELOW, ForwardHandler))
-        if self._service is not None:
+            self.handlers.append((_PATHS, ProxyHandler))
+        if self._lifecycle is not None:
             from cts_jupyter.server.http.handler import CTSHandler  # noqa: PLC0415 - as above
 
-            self.handlers.append((_BELOW, CTSHandler))
+            self.handlers.append((_PATHS, CTSHandler))
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
-        """Start the engine. What is wrong is told, and Jupyter goes on without it."""
+        """Start the engine; an error is logged and sent in responses, and Jupyter runs on without CTS."""
         settings = self._cts_settings
         if settings is not None and settings.log_format == "json":
             for logger in (self.log, serverapp.log):
                 format_as_json(logger, settings.group)
         if self._forwarder is not None and settings is not None:
-            self._leave_file(serverapp, service=settings.remote.url)
+            self._write_server_file(serverapp, service=settings.remote.url)
             self.log.info(
                 "CTS forwards from below %s to %s", self._forwarder.root, settings.remote.url
             )
-        if self._service is None:
+        if self._lifecycle is None:
             return
         try:
             if settings is not None:
-                await self._run_core(self._service, settings, serverapp)
+                await self._start_core(self._lifecycle, settings, serverapp)
         except (ConfigError, CTSError, OSError) as e:
             self._failure = str(e)
-            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no trace
+            self.log.error("%s", e)  # noqa: TRY400 - one plain line, no traceback
         finally:
             if self._core is None:
-                self._service.fail(self._failure)
+                self._lifecycle.fail(self._failure)
 
-    async def _run_core(self, service: Service, settings: Settings, serverapp: ServerApp) -> None:
+    async def _start_core(
+        self, lifecycle: Lifecycle, settings: Settings, serverapp: ServerApp
+    ) -> None:
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
         from cts_core.refdata_service.service import RefdataService  # noqa: PLC0415 - as above
 
@@ -148,33 +152,36 @@ class CTSExtension(ExtensionApp):
         core = kind.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
         await core.start()
         self._core = core
-        self._spare_collector()
-        service.start(core)
+        self._freeze_objects()
+        lifecycle.start(core)
         path = url_path_join(serverapp.base_url, "cts")
         if core.identity.uses_host_login:
-            self._leave_file(serverapp)
+            self._write_server_file(serverapp)
             self.log.info(
                 "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
             )
         elif isinstance(core, RefdataService):
-            chosen = settings.refdata
-            told = "Reference data is staged in %s for the CTS at %s, asked for below %s"
-            self.log.info(told, chosen.local_path, chosen.cts_url, path)
+            self.log.info(
+                "Reference data is staged in %s for the CTS at %s, asked for below %s",
+                settings.refdata.local_path,
+                settings.refdata.cts_url,
+                path,
+            )
         else:
             self.log.info("CTS serves the users of %s below %s", settings.kbase.auth_url, path)
 
-    def _spare_collector(self) -> None:
-        """Have Python's collector look no more at what the server is made of, which stays.
+    def _freeze_objects(self) -> None:
+        """Exempt the objects that exist now from garbage collection, because they live as long as the server.
 
-        Each of its full passes looks at all that is left, and holds the event loop meanwhile. A process that has
-        seen to it by itself is left alone.
+        Each full collection would visit them all, and holds the event loop meanwhile. Do nothing in a process that
+        has frozen objects itself.
         """
-        self._spares_collector = not gc.get_freeze_count()
-        if self._spares_collector:
+        self._has_frozen = not gc.get_freeze_count()
+        if self._has_frozen:
             gc.collect()
             gc.freeze()
 
-    def _leave_file(self, serverapp: ServerApp, service: str | None = None) -> None:
+    def _write_server_file(self, serverapp: ServerApp, service: str | None = None) -> None:
         from cts_jupyter.discovery import ServerFile, write_server_file  # noqa: PLC0415 - as above
 
         certificate = serverapp.certfile
@@ -186,7 +193,7 @@ class CTSExtension(ExtensionApp):
             service=service,
         )
         try:
-            self._file = write_server_file(Path(serverapp.runtime_dir), content)
+            self._server_file = write_server_file(Path(serverapp.runtime_dir), content)
         except OSError as e:
             self.log.warning("Kernels of this server will not find CTS by themselves: %s", e)
 
@@ -196,28 +203,28 @@ class CTSExtension(ExtensionApp):
         return self._core is not None or self._forwarder is not None
 
     async def drain(self) -> None:
-        """Take no more requests, and let those under way end, for at most ``drain_s`` seconds."""
-        if self._service is not None and self._core is not None:
-            await self._service.drain(self._core.settings.drain_s)
+        """Accept no more requests, and wait at most ``drain_s`` seconds for those in progress."""
+        if self._lifecycle is not None and self._core is not None:
+            await self._lifecycle.drain(self._core.settings.drain_s)
 
     async def stop_extension(self) -> None:
-        """Stop serving, then the engine. Containers go on, and the next start finds them."""
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-            self._file = None
+        """Stop serving, then stop the engine. Containers run on, and the next start finds them."""
+        if self._server_file is not None:
+            self._server_file.unlink(missing_ok=True)
+            self._server_file = None
         if self._forwarder is not None:
             await self._forwarder.close()
-        if self._service is not None:
-            await self._service.close()
+        if self._lifecycle is not None:
+            await self._lifecycle.close()
         if self._core is not None:
             core, self._core = self._core, None
             await core.stop()
-            if self._spares_collector:
+            if self._has_frozen:
                 gc.unfreeze()
 
 
 def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
-    """Who may come in; ``token`` is the kernels' where Jupyter says who does."""
+    """Return the adapter that identifies callers; Jupyter's also accepts the kernels' ``token``."""
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
     from cts_core.identity.jupyter import JupyterIdentity  # noqa: PLC0415 - as above
 
@@ -230,7 +237,7 @@ def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
 
 
 def local_url(serverapp: ServerApp) -> str:
-    """Where a process of this machine reaches the server."""
+    """Return the URL at which processes of this machine reach CTS in the server."""
     scheme = "https" if serverapp.certfile else "http"
     host = serverapp.ip
     if not host or host in WILDCARD_IPS or host == "localhost":

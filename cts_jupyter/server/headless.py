@@ -1,4 +1,4 @@
-"""``jupyter cts``: CTS alone, with Jupyter's login but without notebooks, kernels, terminals or files."""
+"""``jupyter cts``: a server for CTS alone, with Jupyter's login but without notebooks, kernels, terminals or files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ CTS_CONFIG=/etc/cts/cts.toml jupyter cts --ip 0.0.0.0    # a service for many, s
 CTS_CONFIG=/etc/cts/refdata.toml jupyter cts --refdata   # stages its reference data at the site kbase
 """
 STOP_SECONDS = 30.0
-"""How long everything may take to stop once requests have ended."""
+"""How long the server may take to stop once its requests have ended."""
 OTHER_FILES = 1000
-"""Files and connections that a server may have open beside its streams of events."""
+"""Files and connections that a server may have open besides its event streams."""
 _KEPT_ALIASES = (
     "log-level",
     "config",
@@ -54,7 +54,7 @@ class HeadlessApp(ServerApp):
     version = VERSION
     description = _DESCRIPTION
     examples = _EXAMPLES
-    classes = [CTSExtension]  # noqa: RUF012 - traitlets' way to say it
+    classes = [CTSExtension]  # noqa: RUF012 - as traitlets requires it
     subcommands: dict[str, Any] = {}  # noqa: RUF012 - the same
     aliases = {  # noqa: RUF012 - the same
         **{name: aliases[name] for name in _KEPT_ALIASES},
@@ -73,7 +73,7 @@ class HeadlessApp(ServerApp):
     default_services = ("auth", "security")  # type: ignore[assignment]  # declared as the tuple of all
     default_url = Unicode("/cts").tag(config=True)
     exit_status = 0
-    _uses_jupyters_login = True
+    _uses_jupyter_login = True
     open_browser = Bool(default_value=False).tag(config=True)
     no_browser_open_file = Bool(default_value=True).tag(config=True)
     answer_yes = Bool(default_value=True).tag(config=True)
@@ -91,7 +91,7 @@ class HeadlessApp(ServerApp):
         super().init_server_extensions()
 
     def init_webapp(self) -> None:
-        """Make the application, then take out every rule: extensions add theirs later."""
+        """Create the web application, then remove every rule of Jupyter's; extensions add theirs later."""
         try:
             settings = load_settings(CTSExtension(parent=self).load_overrides())
         except ConfigError as e:
@@ -99,30 +99,30 @@ class HeadlessApp(ServerApp):
             self.exit(1)
         if settings.log_format == "json":
             format_as_json(self.log, settings.group)
-        self._uses_jupyters_login = settings.identity == "jupyter"
-        self._make_room(settings.limits.all_streams)
+        self._uses_jupyter_login = settings.identity == "jupyter"
+        self._raise_file_limit(settings.limits.all_streams)
         if settings.root_path:
             self.base_url = settings.root_path
         super().init_webapp()
-        if not self._uses_jupyters_login:
-            # Else Jupyter writes a URL with its token into the log, which opens nothing here.
+        if not self._uses_jupyter_login:
+            # Otherwise Jupyter logs a URL with its token, which opens nothing here.
             self.identity_provider.token_generated = False
         self.web_app.wildcard_router.rules.clear()
 
-    def _make_room(self, streams: int) -> None:
-        wanted = streams + OTHER_FILES
-        allowed = host.allow_open_files(wanted)
-        if allowed < wanted:
+    def _raise_file_limit(self, streams: int) -> None:
+        required = streams + OTHER_FILES
+        allowed = host.allow_open_files(required)
+        if allowed < required:
             self.log.warning(
                 "limits.all_streams (%d) is more than this process can serve, which may have %d files open: "
                 "lower it, or start with 'ulimit -n %d' or LimitNOFILE=%d",
-                streams, allowed, wanted, wanted,
+                streams, allowed, required, required,
             )  # fmt: skip
 
     def running_server_info(self, kernel_count: bool = True) -> str:  # noqa: ARG002, FBT001, FBT002 - Jupyter's signature
-        """Where the service is, and how to get in."""
+        """Return the lines that are logged at start: the service's URL, and how to authenticate."""
         where = f"CTS {VERSION} is running at {local_url(self)}"
-        if not self._uses_jupyters_login:
+        if not self._uses_jupyter_login:
             return where
         return (
             f"{where}\n"
@@ -135,7 +135,7 @@ class HeadlessApp(ServerApp):
         return cast("CTSExtension", self.extension_manager.extension_points["cts_jupyter"].app)
 
     async def _post_start(self) -> None:
-        """End when CTS could not start: whoever runs this process sees it, and starts it again."""
+        """Exit with status 1 if CTS could not start, so that a supervisor sees it and starts the process again."""
         await super()._post_start()  # type: ignore[no-untyped-call]  # Jupyter gives it no types
         if not self._extension.is_serving:
             self.exit_status = 1
@@ -151,10 +151,10 @@ class HeadlessApp(ServerApp):
         self.log.info("Stopping: no new requests are taken")
         self.http_server.stop()
         await self._extension.drain()
-        self.io_loop.call_later(STOP_SECONDS, self._give_up)
+        self.io_loop.call_later(STOP_SECONDS, self._exit_now)
         self.stop()
 
-    def _give_up(self) -> None:
+    def _exit_now(self) -> None:
         self.log.critical("Stopping took more than %.0f s: the process ends as it is", STOP_SECONDS)
         os._exit(1)
 

@@ -1,1 +1,1 @@
-"""The REST API below ``/cts``: one route table, from which handlers and OpenAPI come."""
+"""A small web framework on tornado: a table of typed routes, from which the handler and the OpenAPI description come."""

@@ -1,43 +1,57 @@
-"""Whose a request is: by the login of the hosting Jupyter server, or by its Authorization header alone."""
+"""Authentication of requests: by the Jupyter server's login, by the Authorization header alone, or by the monitor's token."""
 
 from __future__ import annotations
 
+import hmac
 import inspect
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
 from jupyter_server.base.handlers import JupyterHandler
+from pydantic import SecretStr
 from tornado.web import HTTPError, RequestHandler
 
 from cts_core.errors import InvalidTokenError, NoTokenError, UnauthorizedError, UnavailableError
-from cts_core.identity.identity import Credentials, Identity, User
+from cts_core.identity.identity import Credentials, Identity, Role, User
 from cts_jupyter.server.http.route import Access
 
 RESOURCE = "cts"
-"""What Jupyter's authorizers know the API as."""
+"""The API's name in the rules of Jupyter's authorizers."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_MONITOR = User("monitor", frozenset({Role.MONITOR}))
 _TOKEN = re.compile(r"(token|bearer)\b", re.IGNORECASE)
 
 
 def check_roles(user: User | None, access: Access) -> None:
-    """Raise UnauthorizedError for who lacks the role that a route needs."""
+    """Raise UnauthorizedError if the user lacks the role that a route needs."""
     if access.roles and not (user and access.roles & user.roles):
         name = user.name if user else "anonymous"
         roles = " or ".join(sorted(role.value for role in access.roles))
         raise UnauthorizedError(f"User {name} is not a {roles}")
 
 
-def find_access(handler: RequestHandler, identity: Identity) -> BearerAccess | JupyterAccess:
-    """How the callers of this identity are told apart."""
+def identify_monitor(headers: Mapping[str, str], token: SecretStr) -> User | None:
+    """Return the monitor if a request carries the configured ``metrics_token``, else None."""
+    secret = token.get_secret_value()
+    authorization = headers.get("Authorization", "")
+    is_monitor = bool(secret) and hmac.compare_digest(
+        authorization.encode(), f"Bearer {secret}".encode()
+    )
+    return _MONITOR if is_monitor else None
+
+
+def access_for(handler: RequestHandler, identity: Identity) -> BearerAccess | JupyterAccess:
+    """Return the way in which callers of this identity are authenticated."""
     return JupyterAccess(handler) if identity.uses_host_login else BearerAccess(handler)
 
 
 class BearerAccess:
-    """The Authorization header alone: what Jupyter makes of a request neither lets it in nor keeps it out.
+    """Authentication by the Authorization header alone; Jupyter's own login is ignored.
 
-    A browser sends no such header by itself. So no other page can act for anybody, under whatever name it
-    reaches this server: no XSRF token is needed, and any Host will do.
+    A browser never sends this header by itself. So a page of another origin cannot act for a user, whatever
+    host name it reaches this server by: no XSRF token is needed, and every Host is accepted.
     """
 
     checks_every_token = True
@@ -47,10 +61,10 @@ class BearerAccess:
         self._handler = handler
 
     def check_host(self) -> None:
-        """Any will do."""
+        """Accept every Host."""
 
     async def identify(self, identity: Identity, *, required: bool) -> User | None:
-        """The caller. A token that is no good is refused even where none is ``required``.
+        """Return the caller; refuse an invalid token even where none is ``required``.
 
         Raises the errors of Identity.
         """
@@ -64,7 +78,7 @@ class BearerAccess:
 
 
 class JupyterAccess:
-    """Jupyter's checks for a handler that is not Jupyter's."""
+    """Authentication by the Jupyter server's login, with the checks that Jupyter's own handlers make."""
 
     checks_every_token = False
 
@@ -73,7 +87,7 @@ class JupyterAccess:
         self._provider = handler.settings["identity_provider"]
 
     def check_host(self) -> None:
-        """Refuse a Host that is not this machine's unless Jupyter allows it: DNS rebinding."""
+        """Refuse a Host that is not this machine's unless Jupyter allows it, against DNS rebinding."""
         if not JupyterHandler.check_host(cast("Any", self._handler)):
             raise UnauthorizedError(
                 "The Host of this request is not this machine's; set ServerApp.allow_remote_access to "
@@ -81,16 +95,16 @@ class JupyterAccess:
             )
 
     async def identify(self, identity: Identity, *, required: bool) -> User | None:
-        """The caller. A token that is no good is refused even where none is ``required``.
+        """Return the caller; refuse an invalid token even where none is ``required``.
 
-        Raises the errors of Identity, and UnauthorizedError where Jupyter's authorizer forbids it, and for a
-        request that changes something on the strength of a cookie but lacks the XSRF token.
+        Raises the errors of Identity, and UnauthorizedError where Jupyter's authorizer forbids the request, or
+        where a cookie alone authenticates a request that changes something and the XSRF token is missing.
         """
         authorization = self._handler.request.headers.get("Authorization")
         host_user = await self._host_user()
         by_token = host_user is not None and self._provider.is_token_authenticated(self._handler)
         if not by_token and authorization is not None and _TOKEN.match(authorization):
-            # A token that somebody sends on purpose counts, whatever cookie their browser adds.
+            # A token is sent on purpose, so it takes precedence over a cookie that the browser adds.
             host_user = None
         if host_user is not None:
             await self._authorize(host_user)
@@ -105,22 +119,22 @@ class JupyterAccess:
             self._check_xsrf()
         return user
 
-    async def _host_user(self) -> Any:  # noqa: ANN401 - whatever the provider knows of a user
+    async def _host_user(self) -> Any:  # noqa: ANN401 - each provider has its own class of users
         try:
-            found = self._provider.get_user(self._handler)
-            return await found if inspect.isawaitable(found) else found
+            user = self._provider.get_user(self._handler)
+            return await user if inspect.isawaitable(user) else user
         except HTTPError as e:
             if e.status_code != HTTPStatus.BAD_REQUEST:
                 raise
-            # A token in the query that is no text. Tornado's message would repeat it.
+            # The token in the query is not UTF-8; tornado's message would repeat it.
             raise InvalidTokenError from None
 
-    async def _authorize(self, host_user: Any) -> None:  # noqa: ANN401 - the provider's
-        """Let Jupyter's authorizer have its say about whom Jupyter has let in."""
+    async def _authorize(self, host_user: Any) -> None:  # noqa: ANN401 - as above
+        """Ask Jupyter's authorizer about a user whom Jupyter has authenticated."""
         handler = self._handler
         action = "read" if handler.request.method in _SAFE_METHODS else "write"
-        answer = handler.settings["authorizer"].is_authorized(handler, host_user, action, RESOURCE)
-        if not (await answer if inspect.isawaitable(answer) else answer):
+        allowed = handler.settings["authorizer"].is_authorized(handler, host_user, action, RESOURCE)
+        if not (await allowed if inspect.isawaitable(allowed) else allowed):
             raise UnauthorizedError(f"This Jupyter server does not let you {action} its {RESOURCE}")
 
     def _check_xsrf(self) -> None:
@@ -128,7 +142,7 @@ class JupyterAccess:
         if handler.request.method in _SAFE_METHODS or handler.settings.get("disable_check_xsrf"):
             return
         try:
-            # Not our handler's own, which does nothing.
+            # Our handler overrides this method to check nothing.
             RequestHandler.check_xsrf_cookie(handler)
         except HTTPError as e:
             raise UnauthorizedError(

@@ -1,6 +1,6 @@
-"""What every answer below ``/cts`` has, whoever makes it: headers, the envelope of errors, one line in the log.
+"""The base of all handlers below ``/cts``: default headers, CORS, errors, logging, and early refusals of uploads.
 
-It stands on bare tornado and not on Jupyter's handlers, because every answer of ours has the contract's
+It stands on bare tornado and not on Jupyter's handlers, because every response of ours has the contract's
 form, also those to requests that Jupyter would answer itself.
 """
 
@@ -17,20 +17,21 @@ from types import TracebackType
 from typing import Any, cast
 
 from tornado.web import HTTPError, RequestHandler
+from typing_extensions import override
 
 from cts_core.errors import CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
 from cts_core.log_context import bind_log_context, one_line
 from cts_jupyter.server.http.call import Upload
 from cts_jupyter.server.http.cors import cors_headers, is_preflight, preflight_headers
-from cts_jupyter.server.http.errors import error_body, error_headers, error_status
-from cts_jupyter.server.http.parse import announced_bytes
+from cts_jupyter.server.http.errors import ErrorResponse
+from cts_jupyter.server.http.parse import content_length
 from cts_jupyter.server.http.route import JSON
 
 MAX_UPLOAD = 5 << 40
 """Bytes of one uploaded object: as many as S3 allows."""
 LINGER_SECONDS = 30.0
-"""How long the rest of a body is let pass after its request was refused."""
+"""How long the rest of a body is read and dropped after its request was refused."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -41,31 +42,31 @@ log = logging.getLogger(__name__)
 
 
 class BaseHandler(RequestHandler, ABC):
-    """A handler whose answers have the contract's form. Those that take bodies do so as streams."""
+    """A tornado handler whose responses have the contract's form; subclasses read bodies as streams."""
 
     @functools.cached_property
     def _request_id(self) -> str:
         return secrets.token_hex(8)
 
+    @override
     def initialize(self) -> None:
-        """Begin a request; tornado calls this once."""
         self._user: User | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._is_complete = False
-        self._is_gone = False
+        self._is_disconnected = False
         self._upload: Upload | None = None
         self._refusal: CTSError | HTTPError | None = None
 
     @property
     @abstractmethod
     def _origins(self) -> Collection[str]:
-        """Origins whose pages may call."""
+        """Origins whose pages may call the API."""
 
-    # What Jupyter's identity providers and its log expect of a handler.
+    # Attributes that Jupyter's identity providers and its log expect of a handler.
 
     @property
     def base_url(self) -> str:
-        """The path that the Jupyter server is below."""
+        """The base path of the Jupyter server."""
         return cast("str", self.settings["base_url"])
 
     @property
@@ -78,10 +79,10 @@ class BaseHandler(RequestHandler, ABC):
         """Jupyter's log."""
         return cast("logging.Logger", self.settings["serverapp"].log)
 
-    # What every answer says.
+    # Default headers.
 
+    @override
     def set_default_headers(self) -> None:
-        """Headers of every answer, errors included."""
         self.clear_header("Server")
         self.set_header("X-Request-ID", self._request_id)
         self._set_headers(_HEADERS)
@@ -91,16 +92,18 @@ class BaseHandler(RequestHandler, ABC):
         for name, value in headers.items():
             self.set_header(name, value)
 
+    @override
     def compute_etag(self) -> None:
-        """No ETag but those that handlers set."""
+        """Add no ETag; handlers set their own."""
 
+    @override
     def check_xsrf_cookie(self) -> None:
-        """Done when it is identified: only requests that a cookie has authenticated need it."""
+        """Check nothing here: only requests that a cookie authenticates need it, see ``JupyterAccess``."""
 
     # The request.
 
+    @override
     async def prepare(self) -> None:
-        """All that can be said before the body is there."""
         bind_log_context(request_id=self._request_id)
         self.request.connection.set_max_body_size(MAX_UPLOAD)  # type: ignore[union-attr]  # a server's connection has it
         if is_preflight(self.request.method, self.request.headers):
@@ -108,21 +111,21 @@ class BaseHandler(RequestHandler, ABC):
         try:
             await self._admit()
         except (CTSError, HTTPError) as e:
-            if announced_bytes(self.request.headers):
+            if content_length(self.request.headers):
                 self._refuse(e)
             else:
-                # Answered once the request is read: to end earlier would close the connection.
+                # Raised once the request is read: a response before that would close the connection.
                 self._refusal = e
 
     @abstractmethod
     async def _admit(self) -> None:
-        """Let the request in. Raises CTSError and HTTPError, which answer it."""
+        """Authenticate and route the request before its body arrives. Raises CTSError and HTTPError."""
 
     def _is_answered(self) -> bool:
-        """Whether the request, now that all of it is there, needs no answer any more. Raises its refusal."""
+        """Return whether the request, now read to its end, already has its response; raise its refusal."""
         self._is_complete = True
         if self._lingering is not None:
-            self._hang_up()
+            self._finish_once()
             return True
         if is_preflight(self.request.method, self.request.headers):
             self._set_headers(preflight_headers(self.request.headers, self._origins))
@@ -132,91 +135,98 @@ class BaseHandler(RequestHandler, ABC):
             raise self._refusal
         return False
 
+    @override
     def on_connection_close(self) -> None:
-        """Tell whoever works for this request that nobody waits for it any more."""
         super().on_connection_close()
-        self._is_gone = True
+        self._is_disconnected = True
         if self._upload is not None and not self._is_complete:
             self._upload.interrupt()
         if self._lingering is not None:
             self._lingering.cancel()
 
-    # What goes wrong.
+    # Errors.
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:  # noqa: ANN401 - tornado's signature
-        """Answer an error by its envelope."""
+    @override
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED and not isinstance(error, CTSError):
-            # Of tornado, which knows a few methods only and does not say which.
-            error = self._unsupported()
-        self.finish(self._compose(error, error_status(error, status_code)))
+            # tornado raises it for methods that it does not support, without saying which are allowed.
+            error = self._method_error()
+        self.finish(self._write_head(ErrorResponse.of(error, status_code)))
 
-    def _unsupported(self) -> CTSError:
-        """What answers a method that no handler has."""
+    def _method_error(self) -> CTSError:
+        """Return the error for a method that tornado does not support."""
         return MethodNotAllowedError(sorted(self.SUPPORTED_METHODS))
 
-    def _compose(self, error: BaseException | None, status: int) -> bytes:
-        self.set_status(status)
-        self._set_headers(error_headers(error))
+    def _write_head(self, response: ErrorResponse) -> bytes:
+        """Set status and headers of an error's response, and return its body."""
+        self.set_status(response.status)
+        self._set_headers(response.headers)
         self.set_header("Content-Type", JSON)
-        return error_body(
-            error,
-            status=status,
+        return response.body(
             request_id=self._request_id,
             to_admin=self._user is not None and self._user.is_admin,
         )
 
+    @override
     def log_exception(
         self,
         typ: type[BaseException] | None,
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """One line for what the client did, the trace for what we did. Never headers or the query."""
-        status = error_status(value)
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(value, CTSError):
-            level = logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
-            told = one_line(str(value))
-            log.log(level, "%s: %d: request %s: %s", self._where(), status, self._request_id, told)
-        else:
+        """Log one line for an error of the client, the traceback for one of ours; never headers or the query."""
+        response = ErrorResponse.of(value)
+        if response.is_unexpected:
             log.error(
                 "%s: %d: request %s",
                 self._where(),
-                status,
+                response.status,
                 self._request_id,
                 exc_info=(typ, value, tb) if typ and value else None,
+            )
+        else:
+            message = one_line(str(value))
+            log.log(
+                response.log_level,
+                "%s: %d: request %s: %s",
+                self._where(),
+                response.status,
+                self._request_id,
+                message,
             )
 
     def _where(self) -> str:
         return f"{self.request.method} {self.request.path}"
 
-    # An answer before the end of the request, and one without its own end.
+    # A response before the end of the request, and one that breaks off.
 
     def _refuse(self, error: BaseException) -> None:
-        """Answer at once and let the rest of the body pass.
+        """Send the error's response at once, then read and drop the rest of the body.
 
-        Were the connection closed instead, many clients would see that, and not the answer.
+        If the connection were closed instead, many clients would see that, and not the response.
         """
         self.log_exception(type(error), error, error.__traceback__)
         self.clear()
-        body = self._compose(error, error_status(error))
+        body = self._write_head(ErrorResponse.of(error))
         self.set_header("Content-Length", str(len(body)))
         self.write(body)
         self.flush()
         self._linger()
 
     def _linger(self) -> None:
-        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
+        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._finish_once)
 
-    def _hang_up(self) -> None:
+    def _finish_once(self) -> None:
         if not self._finished:
             self.finish()
 
+    @override
     def on_finish(self) -> None:
-        """Nothing is left to wait for."""
         if self._lingering is not None:
             self._lingering.cancel()
 
-    def _break_off(self) -> None:
+    def _abort_response(self) -> None:
+        """Close the connection, so that the client does not take a part of the response for the whole."""
         if not self._finished:
             self.detach().close()

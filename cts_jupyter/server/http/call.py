@@ -1,4 +1,4 @@
-"""What a handler is given, and what it may answer beside a model."""
+"""The request as a route's handler gets it, and the streams that it may read or return."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ if TYPE_CHECKING:
     from cts_jupyter.server.http.route import Route
 
 Core = Engine | RefdataService
-"""What may stand behind a route table."""
+"""The application behind a route table."""
 UPLOAD_PIECES = 4
-"""Pieces of an upload (64 KiB each) that wait for the object store, before the sender has to."""
+"""Pieces of an upload (64 KiB each) that are buffered for the object store before the sender is held back."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, identified and routed."""
+    """One authenticated and routed request."""
 
     running: Core | None
-    """None only on routes that need none."""
+    """The application; None only on routes that need none."""
     caller: User | None
     """None on routes that anyone may use."""
     headers: Mapping[str, str]
-    """The request's headers, by name in any case."""
+    """The request's headers; names are matched without regard to case."""
     routes: Sequence[Route]
-    """The whole table, for those who describe it."""
+    """The whole route table, for the OpenAPI description."""
     container: ContainerId | None = None
-    """The container whose worker asks by a token that is good for it alone."""
+    """The container whose worker sends the request, authenticated by a token for this container alone."""
 
     @property
     def credentials(self) -> Credentials:
-        """What the caller shows, to ask in their name."""
+        """The caller's credentials, for requests to other services in their name."""
         return Credentials(self.headers.get("Authorization"))
 
     @property
     def core(self) -> Core:
-        """The engine or the staging service, on routes of both."""
+        """The engine or the staging service, on routes of both. Raises LookupError where neither runs."""
         if self.running is None:
             raise LookupError("the route table says that this route needs no engine")
         return self.running
 
     @property
     def engine(self) -> Engine:
-        """The engine, on routes that need one."""
+        """The engine, on routes that need it. Raises TypeError on others."""
         if not isinstance(self.running, Engine):
             raise TypeError("this route is not the engine's, or the table says that it needs none")
         return self.running
 
     @property
     def staging(self) -> RefdataService:
-        """The staging service, on its routes."""
+        """The staging service, on its routes. Raises TypeError on others."""
         if not isinstance(self.running, RefdataService):
             raise TypeError("this route is not the staging service's")
         return self.running
 
     @property
     def user(self) -> User:
-        """The caller, on routes that need one."""
+        """The caller, on routes that need one. Raises LookupError on others."""
         if self.caller is None:
             raise LookupError("the route table lets anyone use this route")
         return self.caller
@@ -72,7 +72,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer that is sent piece by piece. ``size`` in bytes, where it is known beforehand."""
+    """A response body that is sent piece by piece; ``size`` is its length in bytes, if known beforehand."""
 
     body: AsyncIterator[bytes]
     content_type: str
@@ -83,11 +83,11 @@ class Stream:
     def of(
         cls, content: bytes, content_type: str, headers: Mapping[str, str] | None = None
     ) -> Self:
-        """An answer that is there as a whole."""
+        """Return a stream of one piece."""
         return cls(_once(content), content_type, len(content), headers or {})
 
     async def close(self) -> None:
-        """Release what the pieces come from, read to their end or not."""
+        """Release the source of the pieces, also when they were not read to their end."""
         if isinstance(self.body, AsyncGenerator):
             await self.body.aclose()
 
@@ -97,11 +97,11 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 
 class UploadInterruptedError(ConnectionError):
-    """The sender went away before the end of its upload."""
+    """The client disconnected before the end of its upload."""
 
 
 class Upload:
-    """The body of a request as it arrives. The sender is held back while the reader is busy."""
+    """The body of a request as it arrives; backpressure holds the sender back while the reader is busy."""
 
     def __init__(self) -> None:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(UPLOAD_PIECES)
@@ -109,18 +109,18 @@ class Upload:
         self._interrupted = False
 
     async def feed(self, piece: bytes | None) -> None:
-        """Hand over a piece, or None at the end; returns once there is room for it."""
+        """Add a piece, or None at the end; returns once there is room for it."""
         if not self._closed:
             await self._pieces.put(piece)
 
     def close(self) -> None:
-        """Nobody reads any more: whatever still comes is dropped."""
+        """Stop reading: pieces that still come are dropped."""
         self._closed = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
 
     def interrupt(self) -> None:
-        """The sender is gone: the reader gets UploadInterruptedError."""
+        """Raise UploadInterruptedError in the reader, since the client has disconnected."""
         self.close()
         self._interrupted = True
         self._pieces.put_nowait(None)

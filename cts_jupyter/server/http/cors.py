@@ -1,4 +1,4 @@
-"""Cross-origin requests: which pages elsewhere may call the API, with the caller's credentials."""
+"""CORS: which pages of other origins may call the API with the caller's credentials."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _PREFLIGHT_SECONDS = 600
 
 
 def is_preflight(method: str | None, headers: Mapping[str, str]) -> bool:
-    """Whether a browser asks what it may send, before it sends it. It never has a token then."""
+    """Return whether the request is a CORS preflight, which never carries a token."""
     return (
         method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
     )
 
 
 def cors_headers(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
-    """What every answer says, errors included."""
+    """Return the CORS headers of every response, errors included."""
     if not origins:
         return {}
     origin = headers.get("Origin")
@@ -32,7 +32,7 @@ def cors_headers(headers: Mapping[str, str], origins: Collection[str]) -> dict[s
 
 
 def preflight_headers(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
-    """What the answer to a preflight says beside; nothing to an origin that is not configured."""
+    """Return the further headers of a response to a preflight; none for an origin that is not configured."""
     if headers["Origin"] not in origins:
         return {}
     return {

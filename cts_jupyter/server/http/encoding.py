@@ -1,4 +1,4 @@
-"""Answers as bytes."""
+"""JSON bodies and their compression."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 from pydantic import BaseModel
 
 _GZIP_MIN = 1024
-"""Bytes below which packing does not pay."""
+"""Bytes below which compression does not pay."""
 _GZIP_LEVEL = 5
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 
 
 def encode_json(
-    answer: BaseModel | dict[str, Any], *, nulls: bool, may_pack: bool
+    content: BaseModel | dict[str, Any], *, nulls: bool, may_compress: bool
 ) -> tuple[bytes, bool]:
-    """The JSON of an answer, and whether it is gzipped. Without ``nulls``, fields not set are left out."""
-    if isinstance(answer, BaseModel):
-        body = answer.model_dump_json(exclude_none=not nulls).encode()
+    """Return the JSON of a response and whether it is gzipped; without ``nulls``, fields not set are left out."""
+    if isinstance(content, BaseModel):
+        body = content.model_dump_json(exclude_none=not nulls).encode()
     else:
-        body = json.dumps(answer).encode()
-    if may_pack and len(body) >= _GZIP_MIN:
+        body = json.dumps(content).encode()
+    if may_compress and len(body) >= _GZIP_MIN:
         return gzip.compress(body, _GZIP_LEVEL), True
     return body, False
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client takes gzip, by its Accept-Encoding."""
+    """Return whether an Accept-Encoding header accepts gzip."""
     for offer in accept_encoding.split(","):
         coding, _, weight = offer.partition(";")
         if coding.strip().lower() in ("gzip", "*"):

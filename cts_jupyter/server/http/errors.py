@@ -1,10 +1,17 @@
-"""Every error as the contract writes it (facts, §1)."""
+"""The translation of every exception into an HTTP response (contract, facts §1).
+
+Codes, names and statuses of our own errors are the table ``cts_core.errors.ErrorKind``. All else that a response to
+an error says is decided here: headers, body, what a caller may read of it, and how it is logged.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
+from typing import Self
 
 from tornado.web import HTTPError
 
@@ -23,60 +30,81 @@ UNEXPECTED = "An unexpected error occurred"
 
 
 class NotRunningError(UnavailableError):
-    """CTS has not started; everybody is told why, since nobody can be identified."""
+    """CTS is not running; its message is shown to every caller, since no caller can be identified."""
 
 
-class PayloadTooLargeError(HTTPError):
-    """A body above the bound; ``limit`` in bytes."""
+@dataclass(frozen=True)
+class ErrorResponse:
+    """The response to an exception, or to a bare status where tornado gives no exception."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(413, reason=f"The body of this request may have at most {limit} bytes")
+    error: BaseException | None
+    status: int
 
+    @classmethod
+    def of(
+        cls, error: BaseException | None, default: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    ) -> Self:
+        """Return the response to an exception; ``default`` is the status of one that is neither ours nor tornado's."""
+        if isinstance(error, CTSError):
+            return cls(error, error.kind.status)
+        return cls(error, error.status_code if isinstance(error, HTTPError) else default)
 
-def error_status(error: BaseException | None, fallback: int = 500) -> int:
-    """The HTTP status that answers an error."""
-    if isinstance(error, CTSError):
-        return error.kind.status
-    return error.status_code if isinstance(error, HTTPError) else fallback
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that go with this error."""
+        if isinstance(self.error, MethodNotAllowedError):
+            return {"Allow": ", ".join(self.error.allowed)}
+        if isinstance(self.error, TooManyRequestsError):
+            return {"Retry-After": str(self.error.retry_after)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
+        return {}
 
+    @property
+    def is_server_error(self) -> bool:
+        """Whether the service is at fault, and not the request."""
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
-def error_headers(error: BaseException | None) -> dict[str, str]:
-    """Headers that go with an error."""
-    if isinstance(error, MethodNotAllowedError):
-        return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, TooManyRequestsError):
-        return {"Retry-After": str(error.retry_after)}
-    if error_status(error) == HTTPStatus.UNAUTHORIZED:
-        return {"WWW-Authenticate": "Bearer"}
-    return {}
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether the error is a defect, so that its traceback belongs into the log."""
+        return self.is_server_error and not isinstance(self.error, CTSError)
 
+    @property
+    def log_level(self) -> int:
+        """The level at which the error is logged."""
+        if self.is_unexpected:
+            return logging.ERROR
+        return logging.WARNING if self.is_server_error else logging.INFO
 
-def error_body(
-    error: BaseException | None, *, status: int, request_id: str, to_admin: bool
-) -> bytes:
-    """The envelope. What went wrong inside is told to admins only."""
-    detail = ErrorDetail(
-        httpcode=status,
-        httpstatus=responses.get(status, "Unknown"),
-        time=utc_now(),
-        message=_message(error, status, to_admin=to_admin),
-        request_id=request_id,
-    )
-    if isinstance(error, CTSError):
-        detail.appcode, detail.apperror = error.kind.appcode, error.kind.apperror
-    content = detail.to_json()
-    if isinstance(error, RequestValidationError):
-        # Put in as it is: nulls in it mean something.
-        content["request_validation_detail"] = error.details
-    if isinstance(error, NoSuchImageError) and error.help:
-        content["image_help"] = error.help
-    return json.dumps({"error": content}).encode()
+    def body(self, *, request_id: str, to_admin: bool) -> bytes:
+        """Return the JSON body; only admins read what went wrong inside the service."""
+        detail = ErrorDetail(
+            httpcode=self.status,
+            httpstatus=responses.get(self.status, "Unknown"),
+            time=utc_now(),
+            message=self._message(to_admin=to_admin),
+            request_id=request_id,
+        )
+        if isinstance(self.error, CTSError):
+            kind = self.error.kind
+            detail.appcode, detail.apperror = kind.appcode, kind.apperror
+        content = detail.to_json()
+        if isinstance(self.error, RequestValidationError):
+            # Added after to_json, which leaves nulls out: here they mean something.
+            content["request_validation_detail"] = self.error.details
+        if isinstance(self.error, NoSuchImageError) and self.error.help:
+            content["image_help"] = self.error.help
+        return json.dumps({"error": content}).encode()
 
-
-def _message(error: BaseException | None, status: int, *, to_admin: bool) -> str:
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        told = to_admin or isinstance(error, NotRunningError)
-        return str(error) if told and error is not None and str(error) else UNEXPECTED
-    if isinstance(error, HTTPError):
-        return error.reason or error.get_message() or responses.get(status, "Unknown")
-    return str(error)
+    def _message(self, *, to_admin: bool) -> str:
+        if self.is_server_error:
+            is_visible = to_admin or isinstance(self.error, NotRunningError)
+            return str(self.error) if is_visible and self.error and str(self.error) else UNEXPECTED
+        if isinstance(self.error, HTTPError):
+            return (
+                self.error.reason
+                or self.error.get_message()
+                or responses.get(self.status, "Unknown")
+            )
+        return str(self.error)

@@ -34,7 +34,7 @@ _REF = "#/components/schemas/{model}"
 
 @functools.cache
 def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
-    """The description of these routes as a JSON object."""
+    """Return the OpenAPI description of these routes as a JSON object."""
     schemas, definitions = models_json_schema(list(_models(routes)), ref_template=_REF)
     components: dict[str, Any] = definitions["$defs"]
     paths: dict[str, dict[str, Any]] = {}
@@ -46,7 +46,7 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     for model in {m for route in routes for m in (route.path_model, route.query_model) if m}:
         # Their fields are parameters, each described where it is used.
         del components[_name(schemas[model, "validation"])]
-    description: dict[str, Any] = _published(
+    description: dict[str, Any] = _with_published_names(
         {
             "openapi": "3.1.0",
             "info": {"title": SERVICE_NAME, "version": VERSION},
@@ -60,12 +60,15 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     return description
 
 
-def _published(node: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+def _with_published_names(node: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     """Return the description with the names that models have in the contract."""
     if isinstance(node, list):
-        return [_published(item) for item in node]
+        return [_with_published_names(item) for item in node]
     if isinstance(node, dict):
-        return {PUBLISHED_NAMES.get(key, key): _published(value) for key, value in node.items()}
+        return {
+            PUBLISHED_NAMES.get(key, key): _with_published_names(value)
+            for key, value in node.items()
+        }
     if isinstance(node, str):
         folder, slash, name = node.rpartition("/")
         return f"{folder}{slash}{PUBLISHED_NAMES.get(name, name)}"
@@ -75,7 +78,7 @@ def _published(node: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
 def describe_at(
     routes: tuple[Route, ...], url: str, *, title: str = SERVICE_NAME
 ) -> dict[str, Any]:
-    """The same of a service that its users know by this URL; empty: nobody has said."""
+    """Return the description of a service with its title and its URL; an empty URL is left out."""
     described = describe(routes)
     if title != SERVICE_NAME:
         described = {**described, "info": {**described["info"], "title": title}}
@@ -83,7 +86,7 @@ def describe_at(
 
 
 def _tags(routes: tuple[Route, ...]) -> dict[str, str]:
-    """By path, what it is about: its first name, if others start with it, too."""
+    """Return the tag of each path: its first segment if other paths have the same, else ``service``."""
     names = {route.path: route.path.split("/")[1] for route in routes}
     shared = Counter(names.values())
     return {path: name if shared[name] > 1 else "service" for path, name in names.items()}
@@ -97,8 +100,8 @@ def _models(
         for model in (route.path_model, route.query_model, route.body_model):
             if model:
                 yield model, "validation"
-        if route.answer_model:
-            yield route.answer_model, "serialization"
+        if route.response_model:
+            yield route.response_model, "serialization"
 
 
 _Schemas = Mapping[Any, dict[str, Any]]
@@ -119,14 +122,14 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
             ),
         ],
         "responses": {
-            str(route.status): {"description": "Success", **_answer(route, schemas)},
+            str(route.status): {"description": "Success", **_response(route, schemas)},
             "4XX": {"description": "The request is at fault", **error},
             "5XX": {"description": "The service is at fault", **error},
         },
     }
     if route.status_of is not None:
-        # Says by its status what its content says, or why there is no content.
-        refs = [schemas[m, "serialization"] for m in (route.answer_model, ErrorEnvelope) if m]
+        # The status repeats what the content says, or an error says why there is no content.
+        refs = [schemas[m, "serialization"] for m in (route.response_model, ErrorEnvelope) if m]
         operation["responses"]["503"] = {
             "description": "The service cannot be used now",
             **_content({"anyOf": refs}, JSON),
@@ -149,11 +152,11 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
     return operation
 
 
-def _answer(route: Route, schemas: _Schemas) -> dict[str, Any]:
+def _response(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.streams:
         return _content(_EVENT if route.media == EVENTS else {"type": "string"}, route.media)
-    if route.answer_model:
-        return _content(schemas[route.answer_model, "serialization"], JSON)
+    if route.response_model:
+        return _content(schemas[route.response_model, "serialization"], JSON)
     return _content({"type": "object"}, JSON) if route.status == HTTPStatus.OK else {}
 
 

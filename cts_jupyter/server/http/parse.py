@@ -1,4 +1,4 @@
-"""From the texts of a request to the models that a route asks for; every fault is a RequestValidationError."""
+"""Parsing and validation of a request's path, query and body; every fault is a RequestValidationError."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from cts_jupyter.server.http.route import Route
 MAX_JSON_BODY = 16 << 20
 """Bytes of a JSON body: 10,000 input files with long names take a quarter of it."""
 _MAX_DIGITS = 20
-"""Of the length of a body: more than any has."""
+"""Digits of a Content-Length: more than any real one has."""
 MAX_ENTRIES = 100_000
-"""Of one list or object of a body. A million entries, each of them wrong, take minutes and gigabytes to refuse."""
+"""Entries of one list or object of a body. A million invalid entries take minutes and gigabytes to refuse."""
 MAX_DEPTH = 100
-"""Of the lists and objects of a body: what is read in a thread of its own may be too deep to be written again from the loop."""
+"""Nesting of the lists and objects of a body: a thread of its own can read what is too deep to be written again in the event loop."""
 MAX_PARTS = 1_000_000
-"""Of a body, by the signs that begin lists and objects and part what is in them: more take long to be looked at."""
+"""Values of a body, counted by its brackets, braces and commas: more take long to examine."""
 _MAX_DETAILS = 1000
+"""Faults that one response lists."""
 _MAX_FAULTS = 30_000
-"""Of a body whose faults are told one by one, three of each input: pydantic lists all or none, and nothing else runs meanwhile."""
+"""Faults of a body, three of each input, up to which they are listed: pydantic lists all or none, and holds the interpreter meanwhile."""
 _MAX_ECHO = 64 << 10
-"""Bytes of a body whose faulty parts are still sent back."""
+"""Bytes of a body up to which its faulty values are sent back."""
 
 Detail = dict[str, Any]
 
 
-def announced_bytes(headers: Mapping[str, str]) -> int:
-    """How long the body is said to be; 1 for one in chunks, which does not say."""
+def content_length(headers: Mapping[str, str]) -> int:
+    """Return the bytes of the body by its headers; 1 for a chunked one, whose length is unknown, 0 for none."""
     length = headers.get("Content-Length", "")
     if length.isdecimal():
         # Python refuses to read thousands of digits.
@@ -44,15 +45,15 @@ def announced_bytes(headers: Mapping[str, str]) -> int:
 
 
 def read_parameters(route: Route, path_texts: Mapping[str, str], raw_query: str) -> dict[str, Any]:
-    """The handler's ``path`` and ``query``."""
-    found: dict[str, Any] = {}
+    """Return the arguments ``path`` and ``query`` of a route's handler."""
+    arguments: dict[str, Any] = {}
     details = [
-        *_validate(found, "path", route.path_model, dict(path_texts)),
-        *_validate(found, "query", route.query_model, _query(route.query_model, raw_query)),
+        *_validate(arguments, "path", route.path_model, dict(path_texts)),
+        *_validate(arguments, "query", route.query_model, _query(route.query_model, raw_query)),
     ]
     if details:
         raise RequestValidationError(details)
-    return found
+    return arguments
 
 
 def read_request(
@@ -62,41 +63,41 @@ def read_request(
     body: bytes,
     content_type: str | None,
 ) -> dict[str, Any]:
-    """All that the handler asks for; the faults of path, query and body are reported together."""
+    """Return all arguments of a route's handler; the faults of path, query and body are reported together."""
     if route.body_model is None:
         return read_parameters(route, path_texts, raw_query)
     value = read_json(body, content_type)
     _check_shape(value)
     details: list[Detail] = []
     try:
-        found = read_parameters(route, path_texts, raw_query)
+        arguments = read_parameters(route, path_texts, raw_query)
     except RequestValidationError as e:
-        found, details = {}, e.details
+        arguments, details = {}, e.details
     if value is None and not (body and route.body_required):
         if route.body_required:
             details.append(_detail("missing", ("body",), "Field required", None))
-        found["body"] = None
+        arguments["body"] = None
     else:
-        details += _validate(found, "body", route.body_model, value)
+        details += _validate(arguments, "body", route.body_model, value)
     if details:
         if len(body) > _MAX_ECHO:
             details = [{k: v for k, v in d.items() if k != "input"} for d in details]
         raise RequestValidationError(details[:_MAX_DETAILS])
     _check_text(value)
-    return found
+    return arguments
 
 
 def _validate(
-    found: dict[str, Any], place: str, model: type[BaseModel] | None, value: object
+    arguments: dict[str, Any], place: str, model: type[BaseModel] | None, value: object
 ) -> list[Detail]:
     if model is None:
         return []
     try:
-        found[place] = model.model_validate(value)
+        arguments[place] = model.model_validate(value)
     except ValidationError as e:
         if e.error_count() > _MAX_FAULTS:
-            told = f"There are {e.error_count()} faults, too many to tell them one by one"
-            return [_detail("too_many_faults", (place,), told, None)]
+            message = f"There are {e.error_count()} faults, too many to tell them one by one"
+            return [_detail("too_many_faults", (place,), message, None)]
         return [
             _detail(d["type"], (place, *d["loc"]), d["msg"], d["input"], d.get("ctx"))
             for d in e.errors(include_url=False)[:_MAX_DETAILS]
@@ -113,7 +114,7 @@ def _detail(
 ) -> Detail:
     detail: Detail = {"type": kind, "loc": list(loc), "msg": msg, "input": value}
     if context:
-        # Deployed clients know an exception in the context as an empty object.
+        # Deployed clients expect an exception in the context as an empty object.
         detail["ctx"] = {
             key: {}
             if isinstance(item, Exception)
@@ -122,7 +123,7 @@ def _detail(
             else str(item)
             for key, item in context.items()
         }
-    # Whatever the input was, the details can be written as JSON.
+    # The details must be JSON, whatever the input was.
     if not isinstance(value, str | int | float | bool | list | dict | None):
         detail["input"] = str(value)
     return detail
@@ -148,21 +149,21 @@ def _query(model: type[BaseModel] | None, raw: str) -> dict[str, Any]:
 
 
 def read_json(body: bytes, content_type: str | None) -> object:
-    """The value of a body, or its text where it is of another type. Raises RequestValidationError."""
+    """Return the value of a JSON body, or the text of a body of another type. Raises RequestValidationError."""
     if not body:
         return None
     if content_type is not None and not _is_json(content_type):
         return body.decode("utf-8", "replace")
     parts = sum(body.count(sign) for sign in (b"[", b"{", b","))
     if parts > MAX_PARTS:
-        told = f"A body may have at most {MAX_PARTS} values, and this one seems to have {parts}"
-        raise RequestValidationError([_detail("too_long", ("body",), told, None)])
+        message = f"A body may have at most {MAX_PARTS} values, and this one seems to have {parts}"
+        raise RequestValidationError([_detail("too_long", ("body",), message, None)])
     try:
         return json.loads(
             body,
-            parse_constant=_refuse_number,
-            parse_float=_finite,
-            object_hook=_let_others_run,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_finite,
+            object_hook=_yield_interpreter,
         )
     except json.JSONDecodeError as e:
         raise _invalid_json(e.msg, e.pos) from e
@@ -170,13 +171,13 @@ def read_json(body: bytes, content_type: str | None) -> object:
         raise _invalid_json(str(e), 0) from e
 
 
-def _let_others_run(found: dict[str, Any]) -> dict[str, Any]:
-    """The same: but where Python is called, it may let the event loop go on, and not in one long call of C."""
-    return found
+def _yield_interpreter(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the value as it is; the call into Python lets the event loop's thread run, which one long call of C does not."""
+    return value
 
 
 def _check_text(value: object) -> None:
-    """Refuse halves of characters, which JSON can spell, and which can neither be stored nor sent."""
+    """Refuse lone surrogates, which JSON can express, and which can neither be stored nor sent."""
     try:
         for part in _parts(value):
             if isinstance(part, str):
@@ -193,26 +194,26 @@ def _check_shape(value: object) -> None:
             return
         for part in level:
             if len(part) > MAX_ENTRIES:
-                told = f"No list or object may have more than {MAX_ENTRIES} entries, and one has {len(part)}"
-                raise RequestValidationError([_detail("too_long", ("body",), told, None)])
+                message = f"No list or object may have more than {MAX_ENTRIES} entries, and one has {len(part)}"
+                raise RequestValidationError([_detail("too_long", ("body",), message, None)])
         parts = [
             inner for part in level for inner in (part.values() if isinstance(part, dict) else part)
         ]
-    told = f"Lists and objects may lie in each other {MAX_DEPTH} deep, and these lie deeper"
-    raise RequestValidationError([_detail("too_deep", ("body",), told, None)])
+    message = f"Lists and objects may lie in each other {MAX_DEPTH} deep, and these lie deeper"
+    raise RequestValidationError([_detail("too_deep", ("body",), message, None)])
 
 
 def _parts(value: object) -> Iterator[object]:
-    """All that a value is made of, itself and its keys included."""
-    left = [value]
-    while left:
-        part = left.pop()
+    """Iterate over a value and all values in it, keys included."""
+    remaining = [value]
+    while remaining:
+        part = remaining.pop()
         yield part
         if isinstance(part, dict):
-            left.extend(part)
-            left.extend(part.values())
+            remaining.extend(part)
+            remaining.extend(part.values())
         elif isinstance(part, list):
-            left.extend(part)
+            remaining.extend(part)
 
 
 def _invalid_json(reason: str, position: int) -> RequestValidationError:
@@ -230,11 +231,11 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-def _refuse_number(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise ValueError(f"{text} is out of range")

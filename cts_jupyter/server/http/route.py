@@ -1,4 +1,4 @@
-"""The route table: handlers, OpenAPI and the answers 404 and 405 all come from it."""
+"""Routes and how a request is matched with one, or gets a 404 or 405."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Access(Enum):
-    """Who may use a route: anyone, any user, or who holds one of its ``roles``."""
+    """Who may use a route: anyone, any user, or users who have one of its ``roles``."""
 
     ANYONE = "anyone"
     USER = "user"
@@ -36,11 +36,11 @@ class Access(Enum):
     ADMIN_OR_CTS = "admin or CTS itself"
     MONITOR = "admin or monitor"
     WORKER = "worker"
-    """An executor, or who has the token of the container that is asked for."""
+    """An executor, or the holder of the token of the container in the path."""
 
     @property
     def roles(self) -> frozenset[Role]:
-        """Of which the caller needs one; empty: none is needed."""
+        """Roles of which the caller needs one; empty if none is needed."""
         return _ROLES.get(self, frozenset())
 
 
@@ -60,9 +60,9 @@ _ROLES = {
 class Route:
     """One method of one path.
 
-    ``handler(call, path=…, query=…, body=…)`` names in its annotations the models of what it takes and what
-    it answers: a model, a JSON object, a Stream, or None for an empty answer. ``{name:path}`` in the
-    template spans slashes.
+    ``handler(call, path=…, query=…, body=…)`` declares by its annotations the models of its arguments and of its
+    response: a model, a JSON object, a Stream, or None for an empty response. Its name is the operationId of the
+    OpenAPI description. ``{name:path}`` in the template matches slashes, too.
     """
 
     method: str
@@ -71,17 +71,17 @@ class Route:
     access: Access
     summary: str
     media: str = JSON
-    """The content type of a streamed answer."""
+    """The content type of a streamed response."""
     nulls: bool = False
     """Whether fields that are not set are sent as null instead of being left out."""
     headers: tuple[str, ...] = ()
-    """Request headers that mean something here, for the description."""
+    """Request headers that the handler reads, for the OpenAPI description."""
     needs_engine: bool = True
-    """Whether it is answered only while the engine runs."""
-    tells_more: bool = False
-    """Whether a route that anyone may use tells some more than others, so that a token is looked at."""
+    """Whether requests wait until the application runs, and get 503 if it does not."""
+    reads_token: bool = False
+    """Whether a route that anyone may use shows more to some users, so that a token is read if there is one."""
     status_of: Callable[[Any], HTTPStatus] | None = None
-    """The status of an answer, where it depends on what the answer says."""
+    """Returns the status of a response, where the status depends on the response's content."""
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
@@ -89,12 +89,12 @@ class Route:
 
     @property
     def path_model(self) -> type[BaseModel] | None:
-        """The placeholders of the template."""
+        """The model of the template's placeholders."""
         return self._hints.get("path")
 
     @property
     def query_model(self) -> type[BaseModel] | None:
-        """The query's parameters; others are ignored."""
+        """The model of the query; parameters that it does not have are ignored."""
         return self._hints.get("query")
 
     @property
@@ -105,24 +105,24 @@ class Route:
 
     @property
     def body_required(self) -> bool:
-        """Whether a JSON body must be there."""
+        """Whether a JSON body is required."""
         hint = self._hints.get("body")
         return hint is _without_none(hint)
 
     @property
     def takes_upload(self) -> bool:
-        """Whether the handler reads the body as it arrives."""
+        """Whether the handler reads the body as a stream."""
         return self._hints.get("body") is Upload
 
     @property
-    def answer_model(self) -> type[BaseModel] | None:
-        """The model of a JSON answer; None for anything else."""
+    def response_model(self) -> type[BaseModel] | None:
+        """The model of a JSON response; None for any other response."""
         hint = self._hints["return"]
         return hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
 
     @property
     def streams(self) -> bool:
-        """Whether the answer is sent piece by piece."""
+        """Whether the response is a stream."""
         return self._hints["return"] is Stream
 
     @property
@@ -132,7 +132,7 @@ class Route:
 
     @property
     def path(self) -> str:
-        """The template as OpenAPI writes it."""
+        """The template in the syntax of OpenAPI."""
         return _PLACEHOLDER.sub(r"{\1}", self.template)
 
     @functools.cached_property
@@ -147,9 +147,9 @@ class Route:
         return re.compile("".join(pieces), re.DOTALL)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The placeholders' texts in a normal path; None for another path."""
-        found = self._pattern.fullmatch(path)
-        return found.groupdict() if found else None
+        """Return the texts of the placeholders in a normalized path; None if the path does not match."""
+        match = self._pattern.fullmatch(path)
+        return match.groupdict() if match else None
 
 
 def _without_none(hint: Any) -> Any:  # noqa: ANN401 - annotations have no common type
@@ -158,10 +158,10 @@ def _without_none(hint: Any) -> Any:  # noqa: ANN401 - annotations have no commo
     return hint
 
 
-def normal_path(raw: str) -> str | None:
-    """A URL's path below the root, decoded, with single slashes between and none at the end.
+def normalize_path(raw: str) -> str | None:
+    """Return a URL's path below the root, decoded, with single slashes and none at the end.
 
-    None for one that is not UTF-8. Clients join URLs carelessly: ``//whoami``, ``/jobs/`` (contract, §1).
+    None for a path that is not UTF-8. Clients join URLs carelessly: ``//whoami``, ``/jobs/`` (contract, §1).
     """
     try:
         path = unquote(raw, errors="strict")
@@ -173,18 +173,18 @@ def normal_path(raw: str) -> str | None:
 def find_route(
     routes: Sequence[Route], method: str, raw_path: str
 ) -> tuple[Route, dict[str, str]] | CTSError:
-    """The route and its placeholders' texts, or the error that answers the request.
+    """Return the route and the texts of its placeholders, or the error to respond with.
 
-    The error is an answer because the caller's token is checked before it is raised.
+    The error is returned and not raised because the caller's token is checked first.
     """
-    path = normal_path(raw_path)
+    path = normalize_path(raw_path)
     if path is None:
         return NotFoundError()
     allowed = set()
     is_literal = False
     for route in routes:
         texts = route.match(path)
-        # A path that a template names as it is stands for nothing else, as OpenAPI has it.
+        # A template without placeholders takes precedence over one with them, as in OpenAPI.
         if texts is None or (is_literal and texts):
             continue
         if route.method == method:

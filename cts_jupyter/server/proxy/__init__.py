@@ -1,1 +1,1 @@
-"""The preset ``remote``: no engine here; requests go to a CTS service elsewhere with the user's token."""
+"""The reverse proxy of the preset ``remote``: no engine runs here; requests go to a CTS elsewhere with the user's token."""

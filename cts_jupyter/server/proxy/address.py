@@ -1,4 +1,4 @@
-"""Where the service is, and which of its URLs a request may reach: those below its own path, and no others."""
+"""The upstream's address, and the check that a request reaches URLs below its path only."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 from cts_core.errors import NotFoundError
 
 _PORTS = {"http": 80, "https": 443}
-_KEPT = "!\"$%&'()*+,-./:;<=>?@[]^_`{|}~"
-"""Signs that are sent as they came; letters and digits always are."""
+_SAFE = "!\"$%&'()*+,-./:;<=>?@[]^_`{|}~"
+"""Characters that are forwarded unquoted, besides letters and digits."""
 _MAX_DECODINGS = 5
-"""How often a path may have been percent-encoded before nobody can say what it means."""
+"""How many times a path is decoded in the search for ``..``; a path that is encoded more often is refused."""
 _SEPARATOR = re.compile(r"[/\\]")
-_JUPYTERS = frozenset({"token", "_xsrf"})
-"""Parameters of a query in which Jupyter takes secrets of its own."""
+_JUPYTER_PARAMETERS = frozenset({"token", "_xsrf"})
+"""Query parameters that carry Jupyter's own secrets, and are never forwarded."""
 
 
 @dataclass(frozen=True)
-class ServiceAddress:
-    """A service's URL in parts; ``path`` has no slash at its end."""
+class UpstreamAddress:
+    """The upstream's URL in parts; ``path`` has no slash at its end."""
 
     url: str
     is_tls: bool
@@ -31,8 +31,8 @@ class ServiceAddress:
     path: str
 
     @classmethod
-    def of(cls, url: str) -> Self:
-        """The address of a URL that the settings have checked."""
+    def parse(cls, url: str) -> Self:
+        """Return the parts of a URL that the settings have validated."""
         parts = urlsplit(url)
         return cls(
             url=url,
@@ -44,25 +44,25 @@ class ServiceAddress:
         )
 
     def target(self, rest: str, query: str = "") -> str:
-        """What to ask the service for; ``rest`` is the raw path below ``/cts``, ``query`` the raw query.
+        """Return the request target; ``rest`` is the raw path below ``/cts``, ``query`` the raw query.
 
-        Slashes stay as they are, since the service forgives careless ones itself. Raises NotFoundError for a
-        path that would leave the service's own in anybody's reading.
+        Slashes stay as they are, since the upstream normalizes them itself. Raises NotFoundError for a path that
+        any server on the way could read as leaving the upstream's own path.
         """
-        if _climbs(rest):
+        if _is_traversal(rest):
             raise NotFoundError
-        kept = "&".join(
+        forwarded = "&".join(
             parameter
             for parameter in query.split("&")
-            if unquote_plus(parameter.partition("=")[0]) not in _JUPYTERS
+            if unquote_plus(parameter.partition("=")[0]) not in _JUPYTER_PARAMETERS
         )
-        target = f"{self.path}/{_visible(rest.removeprefix('/'))}"
-        return f"{target}?{_visible(kept)}" if kept else target
+        target = f"{self.path}/{_quote(rest.removeprefix('/'))}"
+        return f"{target}?{_quote(forwarded)}" if forwarded else target
 
-    def local(self, location: str, target: str, root: str) -> str | None:
-        """Where a redirect of the service leads below our own ``root``; None for one that leads elsewhere.
+    def to_local(self, location: str, target: str, root: str) -> str | None:
+        """Return a redirect's target below our own ``root``; None for a redirect that leaves the upstream.
 
-        Scheme and port are not compared: behind a proxy, services are often wrong about both.
+        Scheme and port are not compared: behind a proxy, services often report both wrongly.
         """
         try:
             parts = urlsplit(urljoin(f"{self.url}{target.removeprefix(self.path)}", location))
@@ -70,19 +70,19 @@ class ServiceAddress:
             return None
         rest = parts.path.removeprefix(self.path)
         is_below = parts.path.startswith(f"{self.path}/") or parts.path == self.path
-        if parts.hostname != self.host or not is_below or _climbs(rest):
+        if parts.hostname != self.host or not is_below or _is_traversal(rest):
             return None
-        query = f"?{_visible(parts.query)}" if parts.query else ""
-        return f"{root}{_visible(rest)}{query}"
+        query = f"?{_quote(parts.query)}" if parts.query else ""
+        return f"{root}{_quote(rest)}{query}"
 
 
-def _visible(text: str) -> str:
-    # Tornado reads a request line as Latin-1, so this gives back its bytes.
-    return quote(text.encode("latin-1"), safe=_KEPT)
+def _quote(text: str) -> str:
+    # tornado decodes a request line as Latin-1, so this gives back its bytes.
+    return quote(text.encode("latin-1"), safe=_SAFE)
 
 
-def _climbs(path: str) -> bool:
-    """Whether a segment means this folder or the one above, however often somebody may decode it."""
+def _is_traversal(path: str) -> bool:
+    """Return whether a segment is ``.`` or ``..``, after any number of percent-decodings."""
     for _ in range(_MAX_DECODINGS):
         segments = (segment.partition(";")[0] for segment in _SEPARATOR.split(path))
         if any(segment in (".", "..") for segment in segments):

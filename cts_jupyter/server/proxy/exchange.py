@@ -1,7 +1,7 @@
-"""One request to the service and its answer, on a connection of its own, both as streams.
+"""One request to the upstream and its response, on a connection of its own, both as streams.
 
-On tornado's own HTTP/1.1: the answer is read while the request is still being written, as a refusal that
-comes before the end of an upload needs it, and the path goes out as it came in.
+It uses tornado's HTTP/1.1 connection, not an HTTP client: the response is read while the request is still being
+written, because a refusal may come before the end of an upload, and the path is sent as it was received.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 from tornado.util import TimeoutError as TornadoTimeoutError
+from typing_extensions import override
 
-from cts_jupyter.server.proxy.address import ServiceAddress
+from cts_jupyter.server.proxy.address import UpstreamAddress
 
 PIECE = 64 << 10
-"""Bytes that are read at once, of an answer and of a request."""
+"""Bytes that are read at once, of a response and of a request."""
 _MAX_BUFFER = 1 << 20
 _MAX_HEAD = 64 << 10
-_MAX_ANSWER = 1 << 62
-"""Bytes of an answer: as many as there are."""
+_MAX_BODY = 1 << 62
+"""Bytes of a response: in effect no limit."""
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""Where the system has them: a peer that vanished without a word is found within a minute."""
+"""Socket options, set where the system has them: a peer that vanished is detected within a minute."""
 
 
 class ExchangeError(ConnectionError):
-    """No connection came about, or it broke before the answer's end."""
+    """The connection could not be opened, or it broke before the end of the response."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """How an answer begins."""
+class ResponseHead:
+    """The status line and the headers of a response."""
 
     status: int
     reason: str
@@ -47,26 +48,26 @@ class Head:
 
 
 class Exchange(HTTPMessageDelegate):
-    """Open it, send one request, read the pieces of its answer, close it. Raises ExchangeError."""
+    """One connection: open it, send one request, read the pieces of its response, close it. Raises ExchangeError."""
 
     def __init__(self, stream: IOStream) -> None:
         parameters = HTTP1ConnectionParameters(
-            chunk_size=PIECE, max_header_size=_MAX_HEAD, max_body_size=_MAX_ANSWER
+            chunk_size=PIECE, max_header_size=_MAX_HEAD, max_body_size=_MAX_BODY
         )
         self._connection = HTTP1Connection(stream, is_client=True, params=parameters)
-        self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
+        self._head: asyncio.Future[ResponseHead] = asyncio.get_running_loop().create_future()
         self._pieces: asyncio.Queue[bytes | ExchangeError | None] = asyncio.Queue(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_whole = False
+        self._is_finished = False
         self._abort_reason: str | None = None
-        self.moved = time.monotonic()
-        """When anything last went either way."""
+        self.last_activity = time.monotonic()
+        """When bytes were last sent or received, by ``time.monotonic``."""
 
     @classmethod
     async def open(
-        cls, address: ServiceAddress, tls: ssl.SSLContext | None, *, seconds: float
+        cls, address: UpstreamAddress, tls: ssl.SSLContext | None, *, seconds: float
     ) -> Exchange:
-        """Connect, within so many seconds."""
+        """Connect to the upstream within so many seconds."""
         try:
             stream = await TCPClient().connect(
                 address.host,
@@ -88,7 +89,7 @@ class Exchange(HTTPMessageDelegate):
         return cls(stream)
 
     def close(self) -> None:
-        """End it wherever it is: the service sees the connection close."""
+        """Close the connection, whatever is in progress."""
         for task in self._tasks:
             task.cancel()
         self._connection.close()
@@ -96,7 +97,7 @@ class Exchange(HTTPMessageDelegate):
             self._head.cancel()
 
     def abort(self, reason: str) -> None:
-        """Give it up: whoever waits for the answer is told why."""
+        """Close the connection; the reader of the response gets an ExchangeError with this reason."""
         self._abort_reason = reason
         self._connection.close()
 
@@ -106,14 +107,14 @@ class Exchange(HTTPMessageDelegate):
         target: str,
         headers: HTTPHeaders,
         body: AsyncIterator[bytes] | None = None,
-    ) -> Head:
-        """Send a request; returns with the beginning of the answer, which may come before the end of the body."""
+    ) -> ResponseHead:
+        """Send a request and return the response's head, which may come before the end of the request's body."""
         self._start(self._read())
         self._start(self._write(RequestStartLine(method, target, "HTTP/1.1"), headers, body))
         return await self._head
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body of the answer as it comes."""
+        """Iterate over the response's body as it arrives."""
         while (piece := await self._pieces.get()) is not None:
             if isinstance(piece, ExchangeError):
                 raise piece
@@ -130,13 +131,13 @@ class Exchange(HTTPMessageDelegate):
             if body is not None:
                 async for piece in body:
                     await self._connection.write(piece)
-                    self.moved = time.monotonic()
+                    self.last_activity = time.monotonic()
             self._connection.finish()
         except StreamClosedError:
-            # The service hung up. It may have answered before that: the reader knows.
+            # The upstream closed the connection, perhaps after it responded: _read finds out.
             pass
         except ConnectionError:
-            # The sender of the body is gone: the service must not take a part for the whole.
+            # The client has disconnected: the upstream must not take a part of the body for the whole.
             self._connection.close()
 
     async def _read(self) -> None:
@@ -148,34 +149,36 @@ class Exchange(HTTPMessageDelegate):
         error = ExchangeError(self._abort_reason or reason)
         if not self._head.done():
             self._head.set_exception(error)
-        elif not self._is_whole:
+        elif not self._is_finished:
             await self._pieces.put(error)
 
-    # What tornado's connection calls.
+    # The methods of HTTPMessageDelegate, which tornado's connection calls.
 
+    @override
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> None:
-        """The answer begins."""
-        self.moved = time.monotonic()
+        self.last_activity = time.monotonic()
         if not isinstance(start_line, ResponseStartLine) or start_line.code < HTTPStatus.OK:
             return
-        # Tornado looks at the length when it reads the body, which is too late to answer by an error.
+        # Checked here, because tornado checks the length when it reads the body: too late for an error response.
         if headers.get("Content-Length", "0").isdecimal():
-            self._head.set_result(Head(start_line.code, start_line.reason, headers))
+            self._head.set_result(ResponseHead(start_line.code, start_line.reason, headers))
 
+    @override
     async def data_received(self, chunk: bytes) -> None:
-        """A piece of the answer; tornado reads no more until it is taken."""
-        self.moved = time.monotonic()
+        # tornado reads no more until this returns.
+        self.last_activity = time.monotonic()
         await self._pieces.put(chunk)
 
+    @override
     def finish(self) -> None:
-        """The answer is whole."""
-        self._is_whole = True
+        self._is_finished = True
         self._start(self._pieces.put(None))
 
+    @override
     def on_connection_close(self) -> None:
-        """The answer breaks off: the reader says why."""
+        """Do nothing: _read raises the error."""
 
 
 def _reason(error: BaseException) -> str:

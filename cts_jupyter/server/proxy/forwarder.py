@@ -1,4 +1,4 @@
-"""Forwards requests to the service as the user, and answers of it as they are, unless they are none of a CTS."""
+"""Forwards requests to the upstream with the user's token, and accepts only responses that a CTS can give."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cts_core.config.sections import RemoteSettings
 from cts_core.errors import AuthenticationError, TooManyRequestsError
 from cts_core.identity.identity import Identity
 from cts_jupyter.server.http.encoding import accepts_gzip
-from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, Head
-from cts_jupyter.server.proxy.headers import asked_headers
+from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, ResponseHead
+from cts_jupyter.server.proxy.headers import request_headers
 from cts_jupyter.server.proxy.token import UserToken
-from cts_jupyter.server.proxy.upstream import RemoteService
+from cts_jupyter.server.proxy.upstream import Upstream
 
 SETTING = "cts_forwarder"
 """The tornado setting that holds the Forwarder."""
 MAX_REQUESTS = 200
-"""Requests under way to the service, streams of events among them."""
+"""Requests to the upstream at the same time, event streams included."""
 RETRY_SECONDS = 5
-"""When to try again what came on top of them."""
-_MAX_ENVELOPE = 1 << 20
-"""Bytes of an error's answer."""
+"""The Retry-After of requests beyond MAX_REQUESTS."""
+_MAX_ERROR_BYTES = 1 << 20
+"""Bytes of the body of an error response."""
 _GZIP = 31
-"""zlib's word for a gzip header."""
+"""zlib's window size that makes it read a gzip header."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request to forward: raw path below the root and raw query, as they came."""
+    """A request to forward, with the raw path below the root and the raw query."""
 
     method: str
     rest: str
@@ -47,33 +47,33 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the service answered, its body to be read."""
+class Response:
+    """The upstream's response, whose body is still to be read."""
 
-    head: Head
+    head: ResponseHead
     body: AsyncIterator[bytes]
     location: str | None = None
-    """Where it redirects to, below our root."""
+    """The target of a redirect, below our root."""
 
 
 class Forwarder:
-    """Between the server extension, which makes and closes it, and the handler of requests."""
+    """Forwards requests to the upstream; the server extension creates and closes it, the handler uses it."""
 
     def __init__(
         self, settings: RemoteSettings, identity: Identity, *, origins: Collection[str], root: str
     ) -> None:
-        """``root`` is the path of this server that requests come below."""
+        """Create a forwarder of requests below ``root``, a path of this server."""
         self.identity = identity
         self.origins = origins
         self.root = root
-        self._service = RemoteService(settings)
+        self._upstream = Upstream(settings)
         self._token = UserToken(settings.token_file)
         self._requests: set[asyncio.Task[None]] = set()
-        # A home folder may be far away.
+        # For the token file, since a home folder may be on a slow network.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-token")
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Begin a request, which ends with the server at the latest. Raises TooManyRequestsError."""
+        """Start a request as a task that ``close`` cancels. Raises TooManyRequestsError."""
         if len(self._requests) >= MAX_REQUESTS:
             raise TooManyRequestsError(
                 f"{MAX_REQUESTS} requests to the CTS service are under way: try again in {RETRY_SECONDS} s",
@@ -85,100 +85,104 @@ class Forwarder:
         return request
 
     async def close(self) -> None:
-        """End all requests."""
+        """Cancel all requests."""
         for request in self._requests:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
         self._pool.shutdown(wait=False)
 
     @asynccontextmanager
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
-        """The service's answer. A token that it refuses is replaced once, where the request can be sent again.
+    async def forward(self, request: Request) -> AsyncIterator[Response]:
+        """Forward a request and yield its response; retry once with another token if the first is refused.
 
-        Raises UnavailableError, AuthenticationError, NotFoundError; ExchangeError from an answer's body.
+        A request with a body is not retried. Raises UnavailableError, AuthenticationError and NotFoundError, and
+        ExchangeError from the response's body.
         """
-        target = self._service.address.target(request.rest, request.query)
-        await self._service.check()
+        target = self._upstream.address.target(request.rest, request.query)
+        await self._upstream.check()
         async with AsyncExitStack() as stack:
             token = self._token.choose(await self._tokens())
-            answer = await stack.enter_async_context(self._send(request, target, token))
-            if answer.head.status == HTTPStatus.UNAUTHORIZED:
-                refusal = self._token.refuse(token)
+            response = await stack.enter_async_context(self._send(request, target, token))
+            if response.head.status == HTTPStatus.UNAUTHORIZED:
+                error = self._token.refuse(token)
                 other = self._token.choose(await self._tokens())
                 if other == token:
-                    raise refusal
+                    raise error
                 if request.body is not None:
                     raise AuthenticationError(
                         "The CTS service did not accept a KBase token that has been renewed meanwhile: ask again"
                     )
-                answer = await stack.enter_async_context(self._send(request, target, other))
-                if answer.head.status == HTTPStatus.UNAUTHORIZED:
+                response = await stack.enter_async_context(self._send(request, target, other))
+                if response.head.status == HTTPStatus.UNAUTHORIZED:
                     raise self._token.refuse(other)
-            yield answer
+            yield response
 
     async def _tokens(self) -> Sequence[str]:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._token.candidates)
 
     @asynccontextmanager
-    async def _send(self, request: Request, target: str, token: str) -> AsyncIterator[Answer]:
+    async def _send(self, request: Request, target: str, token: str) -> AsyncIterator[Response]:
         headers = HTTPHeaders()
-        for name, value in asked_headers(request.headers):
+        for name, value in request_headers(request.headers):
             headers.add(name, value)
-        # Errors are looked into, so they come in no coding but this one.
-        packed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        headers["Accept-Encoding"] = "gzip" if packed else "identity"
+        # Error responses are decoded here, so no coding but gzip is accepted.
+        is_gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        headers["Accept-Encoding"] = "gzip" if is_gzip else "identity"
         headers["Authorization"] = f"Bearer {token}"
         if request.body is not None and "Content-Length" in request.headers:
             headers["Content-Length"] = request.headers["Content-Length"]
-        self._service.complete(headers)
-        async with self._service.exchange() as exchange:
+        self._upstream.add_connection_headers(headers)
+        async with self._upstream.exchange() as exchange:
             try:
                 head = await exchange.send(request.method, target, headers, request.body)
-                answer = await self._judge(request, target, head, exchange)
+                response = await self._check_response(request, target, head, exchange)
             except ExchangeError as e:
-                raise self._service.broken(request.method, e) from e
-            yield answer
+                raise self._upstream.broken(request.method, e) from e
+            yield response
 
-    async def _judge(self, request: Request, target: str, head: Head, exchange: Exchange) -> Answer:
-        """The answer, if a CTS gives such answers. Raises UnavailableError."""
-        answer = Answer(head, exchange.pieces())
+    async def _check_response(
+        self, request: Request, target: str, head: ResponseHead, exchange: Exchange
+    ) -> Response:
+        """Return the response if a CTS can have given it. Raises UnavailableError."""
+        response = Response(head, exchange.pieces())
         if head.status >= HTTPStatus.BAD_REQUEST and request.method != "HEAD":
-            envelope = await self._envelope(answer)
+            body = await self._read_error(response)
             headers = HTTPHeaders(head.headers)
-            headers["Content-Length"] = str(len(envelope))
+            headers["Content-Length"] = str(len(body))
             headers.pop("Content-Encoding", None)
-            return Answer(replace(head, headers=headers), _once(envelope))
+            return Response(replace(head, headers=headers), _once(body))
         if head.status == HTTPStatus.NOT_MODIFIED:
-            return answer
+            return response
         if head.status >= HTTPStatus.MULTIPLE_CHOICES:
             location = head.headers.get("Location", "")
-            local = self._service.address.local(location, target, self.root)
+            local = self._upstream.address.to_local(location, target, self.root)
             if local is None:
-                raise self._service.foreign(head, ", to somewhere else")
-            return replace(answer, location=local)
-        if head.status < HTTPStatus.OK or _is_page(head.headers):
-            raise self._service.foreign(head, ", a page")
-        return answer
+                raise self._upstream.not_a_cts(head, ", to somewhere else")
+            return replace(response, location=local)
+        if head.status < HTTPStatus.OK or _is_web_page(head.headers):
+            raise self._upstream.not_a_cts(head, ", a page")
+        return response
 
-    async def _envelope(self, answer: Answer) -> bytes:
+    async def _read_error(self, response: Response) -> bytes:
+        """Return the JSON body of an error response. Raises UnavailableError if it is none of a CTS."""
         body = b""
-        async for piece in answer.body:
+        async for piece in response.body:
             body += piece
-            if len(body) > _MAX_ENVELOPE:
-                raise self._service.foreign(answer.head)
+            if len(body) > _MAX_ERROR_BYTES:
+                raise self._upstream.not_a_cts(response.head)
         with suppress(ValueError, LookupError, TypeError, RecursionError, zlib.error):
-            if answer.head.headers.get("Content-Encoding") == "gzip":
-                body = zlib.decompressobj(_GZIP).decompress(body, _MAX_ENVELOPE)
+            if response.head.headers.get("Content-Encoding") == "gzip":
+                body = zlib.decompressobj(_GZIP).decompress(body, _MAX_ERROR_BYTES)
             if isinstance(json.loads(body)["error"], dict):
                 return body
-        raise self._service.foreign(answer.head)
+        raise self._upstream.not_a_cts(response.head)
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-def _is_page(headers: HTTPHeaders) -> bool:
-    """Whether a browser would show it: a CTS sends pages as downloads only, what logs people in does not."""
+def _is_web_page(headers: HTTPHeaders) -> bool:
+    """Return whether a browser would show it: a CTS sends HTML as a download only, a login page does not."""
     is_download = headers.get("Content-Disposition", "").lower().startswith("attachment")
     return headers.get("Content-Type", "").lower().startswith("text/html") and not is_download

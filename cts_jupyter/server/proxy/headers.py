@@ -1,4 +1,4 @@
-"""The headers that pass, each way. All others stay here: cookies, tokens of Jupyter's, what concerns one connection."""
+"""The headers that are forwarded in each direction; cookies, Jupyter's tokens and hop-by-hop headers are not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tornado.httputil import HTTPHeaders
 
-_ASKED = frozenset(
+_REQUEST = frozenset(
     {
         "accept",
         "accept-encoding",
@@ -29,7 +29,7 @@ _ASKED = frozenset(
         "x-request-id",
     }
 )
-_ANSWERED = frozenset(
+_RESPONSE = frozenset(
     {
         "accept-ranges",
         "allow",
@@ -40,7 +40,7 @@ _ANSWERED = frozenset(
         "content-length",
         "content-range",
         "content-type",
-        # Cards tell the service's clock from the browser's by it.
+        # The job card compares the service's clock with the browser's by it.
         "date",
         "etag",
         "expires",
@@ -50,25 +50,27 @@ _ANSWERED = frozenset(
         "x-request-id",
     }
 )
-_CHECKSUMS = "x-amz-checksum-"
-_PLAIN = re.compile(r"[\t -~\x80-\xff]*")
+_CHECKSUM_PREFIX = "x-amz-checksum-"
+_PRINTABLE = re.compile(r"[\t -~\x80-\xff]*")
 
 
-def asked_headers(headers: HTTPHeaders) -> Iterator[tuple[str, str]]:
-    """Of a request's headers, those for the service."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+def request_headers(headers: HTTPHeaders) -> Iterator[tuple[str, str]]:
+    """Iterate over the headers of a request that are forwarded to the upstream."""
+    hop_by_hop = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
     for name, value in headers.get_all():
-        if _passes(name, value, _ASKED) and name.lower() not in named:
+        if _is_forwarded(name, value, _REQUEST) and name.lower() not in hop_by_hop:
             yield name, value
 
 
-def answered_headers(headers: HTTPHeaders) -> Iterator[tuple[str, str]]:
-    """Of an answer's headers, those for the client."""
+def response_headers(headers: HTTPHeaders) -> Iterator[tuple[str, str]]:
+    """Iterate over the headers of a response that are forwarded to the client."""
     for name, value in headers.get_all():
-        if _passes(name, value, _ANSWERED):
+        if _is_forwarded(name, value, _RESPONSE):
             yield name, value
 
 
-def _passes(name: str, value: str, known: frozenset[str]) -> bool:
+def _is_forwarded(name: str, value: str, allowed: frozenset[str]) -> bool:
     lower = name.lower()
-    return (lower in known or lower.startswith(_CHECKSUMS)) and bool(_PLAIN.fullmatch(value))
+    return (lower in allowed or lower.startswith(_CHECKSUM_PREFIX)) and bool(
+        _PRINTABLE.fullmatch(value)
+    )

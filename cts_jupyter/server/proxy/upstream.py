@@ -1,4 +1,4 @@
-"""The service as the forwarder reaches it: whether it is a CTS, whether it is there, one exchange at a time."""
+"""The upstream: whether it is a CTS and reachable, connections to it, and the errors when it is not."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from cts_core.config.sections import RemoteSettings
 from cts_core.errors import UnavailableError
 from cts_core.model.service import SERVICE_NAME
 from cts_core.version import VERSION
-from cts_jupyter.server.proxy.address import ServiceAddress
-from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, Head
+from cts_jupyter.server.proxy.address import UpstreamAddress
+from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, ResponseHead
 
 _MAX_ROOT = 64 << 10
-"""Bytes of what the service says of itself."""
-_AGENT = f"cts-jupyter/{VERSION}"
+"""Bytes of the upstream's root document."""
+_USER_AGENT = f"cts-jupyter/{VERSION}"
 
 
-class RemoteService:
-    """Every method raises UnavailableError, with a sentence for the user, when the service is not there."""
+class Upstream:
+    """The CTS that requests are forwarded to; methods raise UnavailableError, with a message for the user, if it is away."""
 
     def __init__(self, settings: RemoteSettings) -> None:
-        self.address = ServiceAddress.of(settings.url)
+        self.address = UpstreamAddress.parse(settings.url)
         self._seconds = settings.timeout_s
         self._tls = _tls(settings) if self.address.is_tls else None
-        self._is_known = False
-        self._asking: asyncio.Task[None] | None = None
+        self._is_verified = False
+        self._probing: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
-        """Make sure that it is a CTS before anything is sent to it; asked once, and again after a failure."""
-        if not self._is_known:
-            await self._look()
+        """Make sure that the upstream is a CTS before anything is sent to it: once, and again after a failure."""
+        if not self._is_verified:
+            await self._probe()
 
-    def doubt(self) -> None:
-        """Something was wrong with an answer: look again before the next request."""
-        self._is_known = False
+    def _invalidate(self) -> None:
+        """Check again before the next request, since a response was wrong."""
+        self._is_verified = False
 
     @asynccontextmanager
     async def exchange(self) -> AsyncIterator[Exchange]:
-        """A connection for one request. It is given up when the service is silent and not there any more."""
+        """Open a connection for one request; it is aborted if the upstream is silent and its root does not respond."""
         async with self._open() as exchange:
-            watch = asyncio.create_task(self._watch(exchange))
+            watchdog = asyncio.create_task(self._abort_when_away(exchange))
             try:
                 yield exchange
             finally:
-                watch.cancel()
+                watchdog.cancel()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Exchange]:
@@ -65,34 +65,34 @@ class RemoteService:
         finally:
             exchange.close()
 
-    async def _watch(self, exchange: Exchange) -> None:
-        # A long silence may be long work, such as the checksum of a large object: its root tells them apart.
+    async def _abort_when_away(self, exchange: Exchange) -> None:
+        # A long silence may be long work, such as the checksum of a large object: the root document tells which.
         while True:
-            quiet = time.monotonic() - exchange.moved
-            if quiet < self._seconds:
-                await asyncio.sleep(self._seconds - quiet)
+            silence = time.monotonic() - exchange.last_activity
+            if silence < self._seconds:
+                await asyncio.sleep(self._seconds - silence)
                 continue
             try:
-                await self._look()
+                await self._probe()
             except UnavailableError:
                 exchange.abort(f"silence for more than {self._seconds:g} seconds, of its root, too")
                 return
             await asyncio.sleep(self._seconds)
 
-    async def _look(self) -> None:
-        """Ask for the root; whoever asks meanwhile shares the answer."""
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_root())
-            self._asking.add_done_callback(self._asked)
-        await asyncio.shield(self._asking)
+    async def _probe(self) -> None:
+        """Request the root document; concurrent callers share one request."""
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._request_root())
+            self._probing.add_done_callback(self._end_probe)
+        await asyncio.shield(self._probing)
 
-    def _asked(self, task: asyncio.Task[None]) -> None:
-        self._asking = None
-        self._is_known = not task.cancelled() and task.exception() is None
+    def _end_probe(self, task: asyncio.Task[None]) -> None:
+        self._probing = None
+        self._is_verified = not task.cancelled() and task.exception() is None
 
-    async def _ask_root(self) -> None:
-        headers = HTTPHeaders({"Accept": "application/json", "User-Agent": _AGENT})
-        self.complete(headers)
+    async def _request_root(self) -> None:
+        headers = HTTPHeaders({"Accept": "application/json", "User-Agent": _USER_AGENT})
+        self.add_connection_headers(headers)
         body = b""
         try:
             async with asyncio.timeout(self._seconds), self._open() as exchange:
@@ -106,24 +106,24 @@ class RemoteService:
         except ExchangeError as e:
             raise self.unreachable(e) from e
         if head.status != HTTPStatus.OK or _service_name(body) != SERVICE_NAME:
-            raise self.foreign(head)
+            raise self.not_a_cts(head)
 
-    def complete(self, headers: HTTPHeaders) -> None:
-        """Add what every request to the service says."""
+    def add_connection_headers(self, headers: HTTPHeaders) -> None:
+        """Add the headers that every request to the upstream has."""
         headers["Host"] = self.address.host_header
         headers["Connection"] = "close"
 
     def unreachable(self, reason: object) -> UnavailableError:
-        """Nothing was sent."""
-        self.doubt()
+        """Return the error for a request that could not be sent."""
+        self._invalidate()
         return UnavailableError(
             f"The CTS service at {self.address.url} cannot be reached ({reason}): try again later, and tell "
             "whoever runs it if that does not help"
         )
 
     def broken(self, method: str, reason: object) -> UnavailableError:
-        """Something was sent, and no answer came."""
-        self.doubt()
+        """Return the error for a request that was sent and got no response."""
+        self._invalidate()
         advice = (
             "try again"
             if method in ("GET", "HEAD")
@@ -133,17 +133,17 @@ class RemoteService:
             f"The connection to the CTS service at {self.address.url} broke ({reason}): {advice}"
         )
 
-    def foreign(self, head: Head, where: str = "") -> UnavailableError:
-        """What answered is no CTS, or something before it."""
-        self.doubt()
-        what = f"{head.status} {head.reason}".strip()
+    def not_a_cts(self, head: ResponseHead, where: str = "") -> UnavailableError:
+        """Return the error for a response that is not a CTS's, but perhaps that of a server in front of it."""
+        self._invalidate()
+        status = f"{head.status} {head.reason}".strip()
         if head.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return UnavailableError(
-                f"The CTS service at {self.address.url} is away: {what} is all that comes from there. Try again later, "
+                f"The CTS service at {self.address.url} is away: {status} is all that comes from there. Try again later, "
                 "and tell whoever runs it if that does not help"
             )
         return UnavailableError(
-            f"What answers at {self.address.url} is not a CTS service ({what}{where}): check the URL in "
+            f"What answers at {self.address.url} is not a CTS service ({status}{where}): check the URL in "
             "CDM_TASK_SERVICE_URL or remote.url"
         )
 

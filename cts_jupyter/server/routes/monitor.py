@@ -1,28 +1,13 @@
-"""What machines ask to see whether the service is well."""
+"""Routes by which monitoring watches the service: health, readiness and metrics."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
 from http import HTTPStatus
 
-from pydantic import SecretStr
-
 from cts_core.engine.metrics import CONTENT_TYPE
-from cts_core.identity.identity import Role, User
 from cts_core.model.service import Health, Readiness, ReadyStatus
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
-
-_MONITOR = User("monitor", frozenset({Role.MONITOR}))
-
-
-def find_monitor(headers: Mapping[str, str], token: SecretStr) -> User | None:
-    """The monitor, where a request carries the configured ``metrics_token``."""
-    secret = token.get_secret_value()
-    given = headers.get("Authorization", "")
-    is_monitor = bool(secret) and hmac.compare_digest(given.encode(), f"Bearer {secret}".encode())
-    return _MONITOR if is_monitor else None
 
 
 async def get_health(call: Call) -> Health:  # noqa: ARG001 - every handler has a call
@@ -31,19 +16,19 @@ async def get_health(call: Call) -> Health:  # noqa: ARG001 - every handler has 
 
 
 async def get_ready(call: Call) -> Readiness:
-    """``GET /ready``. The errors of dependencies, which may name inner hosts, are for admins and monitors."""
-    found = await call.core.readiness()
+    """``GET /ready``; only admins and monitors see the errors of dependencies, which may name inner hosts."""
+    readiness = await call.core.readiness()
     if call.caller is not None and call.caller.roles & Access.MONITOR.roles:
-        return found
-    return found.model_copy(
+        return readiness
+    return readiness.model_copy(
         update={
-            "dependencies": [d.model_copy(update={"error": None}) for d in found.dependencies],
+            "dependencies": [d.model_copy(update={"error": None}) for d in readiness.dependencies],
         }
     )
 
 
-def _ready_status(found: Readiness) -> HTTPStatus:
-    is_ready = found.status is not ReadyStatus.NOT_READY
+def _ready_status(readiness: Readiness) -> HTTPStatus:
+    is_ready = readiness.status is not ReadyStatus.NOT_READY
     return HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
 
 
@@ -67,7 +52,7 @@ ROUTES = (
         get_ready,
         Access.ANYONE,
         "Whether each dependency can be used; 503 when one is down without which nothing goes",
-        tells_more=True,
+        reads_token=True,
         status_of=_ready_status,
     ),
     Route(

@@ -100,12 +100,12 @@ async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_requests_wait_for_a_starting_engine(isolated: Path) -> None:
     async with running_server(isolated, {}) as server:
-        service = server.extension._service
-        engine = await service.core()
-        service._core = None
-        service._settled.clear()
+        lifecycle = server.extension._lifecycle
+        engine = await lifecycle.wait_until_running()
+        lifecycle._core = None
+        lifecycle._started.clear()
         asked = server.get("/whoami")
-        service.start(engine)
+        lifecycle.start(engine)
         assert (await asked).status_code == 200
 
 

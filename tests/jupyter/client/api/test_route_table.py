@@ -225,7 +225,7 @@ def test_every_answer_is_understood(name: str, tmp_path: Path) -> None:
         found = call(client, name, needed)
         assert list(unread(found, name)) == []
         (route,) = {route.path: route for route in service.asked}.values()
-        if route.answer_model or route.streams:
+        if route.response_model or route.streams:
             assert found or name == "download", "an answer is made of what was answered"
 
 

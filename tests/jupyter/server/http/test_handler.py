@@ -15,7 +15,7 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.server.http import base_handler
-from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, announced_bytes
+from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, content_length
 from tests.harness.server import ServerHarness, submission
 
 ORIGIN = "https://hub.berdl.kbase.us"
@@ -128,8 +128,8 @@ async def test_malformed_body(server: ServerHarness, body: bytes, kind: str) -> 
         ({"Content-Length": "9" * 5000}, sys.maxsize),
     ],
 )
-def test_announced_bytes(headers: dict[str, str], count: int) -> None:
-    assert announced_bytes(headers) == count
+def test_content_length(headers: dict[str, str], count: int) -> None:
+    assert content_length(headers) == count
 
 
 async def test_what_is_sent_cannot_forge_a_line_of_the_log(

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core.errors import NotFoundError
-from cts_jupyter.server.proxy.address import ServiceAddress
+from cts_jupyter.server.proxy.address import UpstreamAddress
 
-ADDRESS = ServiceAddress.of("https://hub.example.org/apis/cts")
+ADDRESS = UpstreamAddress.parse("https://hub.example.org/apis/cts")
 ROOT = "/user/ana/cts"
 
 
 def test_parts_of_the_url() -> None:
     assert (ADDRESS.is_tls, ADDRESS.host, ADDRESS.port) == (True, "hub.example.org", 443)
     assert (ADDRESS.host_header, ADDRESS.path) == ("hub.example.org", "/apis/cts")
-    plain = ServiceAddress.of("http://[::1]:5000")
+    plain = UpstreamAddress.parse("http://[::1]:5000")
     assert (plain.is_tls, plain.host, plain.port) == (False, "::1", 5000)
     assert (plain.host_header, plain.path) == ("[::1]:5000", "")
 
@@ -135,4 +135,4 @@ def test_jupyters_secrets_stay_here(query: str, kept: str) -> None:
     ],
 )
 def test_redirects_lead_nowhere_else(location: str, local: str | None) -> None:
-    assert ADDRESS.local(location, "/apis/cts/jobs", ROOT) == local
+    assert ADDRESS.to_local(location, "/apis/cts/jobs", ROOT) == local

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from cts_core.errors import UnavailableError
-from cts_jupyter.server.routes import monitor
+from cts_jupyter.server.http import authentication
 from tests.harness.server import ServerHarness, running_server
 
 TOKEN = "the-monitors-token"
@@ -35,7 +35,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 async def test_health_needs_nothing(server: ServerHarness):
     answer = await server.get("/health", token=None)
     assert answer.json() == {"status": "alive"}
-    server.extension._service.fail("it is broken")
+    server.extension._lifecycle.fail("it is broken")
     assert (await server.get("/health", token=None)).status_code == 200
     assert (await server.get("/ready", token=None)).status_code == 503
 
@@ -100,8 +100,8 @@ async def test_streams_count_until_their_first_piece(server: ServerHarness):
 
 
 def test_without_a_token_of_its_own_nobody_is_the_monitor():
-    assert monitor.find_monitor({"Authorization": "Bearer "}, SecretStr("")) is None
-    assert monitor.find_monitor({}, SecretStr("")) is None
+    assert authentication.identify_monitor({"Authorization": "Bearer "}, SecretStr("")) is None
+    assert authentication.identify_monitor({}, SecretStr("")) is None
 
 
 async def test_the_log_as_json(isolated: Path, capfd: pytest.CaptureFixture[str]):
