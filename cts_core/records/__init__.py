@@ -1,1 +1,1 @@
-"""Where jobs, containers, images and site switches are kept: the record-store port and its adapters."""
+"""The store of jobs, containers, images, reference data and inactive sites: the port and its adapters."""

@@ -1,4 +1,4 @@
-"""The record-store port. It is the one door for state: compare and set, never overwrite."""
+"""The record-store port. All state changes go through it, by compare-and-set."""
 
 from __future__ import annotations
 
@@ -33,34 +33,37 @@ from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
 
 MAX_AUDIT = 1000
-"""What operators did that is kept of a job: the latest."""
+"""Entries of the audit log of a job; the oldest beyond it are deleted."""
 
 
 @dataclass(frozen=True)
 class IdempotentJob:
-    """The job that a user's Idempotency-Key already stands for."""
+    """The job that already holds a user's Idempotency-Key."""
 
     job_id: str
     body_hash: str
 
 
 class RefdataRecords(Protocol):
-    """Raises ``NoSuchRefdataError`` where reference data, or a site of it, is named that is not there."""
+    """The part of the port for reference data.
 
-    async def add_refdata(self, refdata: AdminReferenceData) -> None:
+    Methods raise ``NoSuchRefdataError`` for reference data, or a site of it, that is not stored.
+    """
+
+    async def add_refdata(self, record: AdminReferenceData) -> None:
         """Register reference data. Raises RefdataExistsError when its file is registered already."""
 
     async def get_refdata(self, refdata_id: str) -> AdminReferenceData:
-        """The reference data with this id."""
+        """Return the reference data with this id."""
 
     async def find_refdata(self, path: str) -> AdminReferenceData:
-        """The reference data of this file."""
+        """Return the reference data of this file."""
 
     async def list_refdata(self) -> list[AdminReferenceData]:
-        """All reference data, oldest registration first."""
+        """Return all reference data, oldest registration first."""
 
     async def add_refdata_site(self, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
-        """Add a site; False when it is there already, and nothing is written."""
+        """Add the status at a site; return False if there is one already, and write nothing."""
 
     async def transition_refdata(
         self,
@@ -74,50 +77,54 @@ class RefdataRecords(Protocol):
         admin_error: str | None = None,
         traceback: str | None = None,
     ) -> bool:
-        """Move the reference data at a site from ``expected`` to ``new``; False for a lost race."""
+        """Move the reference data at a site from ``expected`` to ``new``; return False unless it is in ``expected``.
+
+        An error that is None leaves the stored one as it is.
+        """
 
     async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
-        """Note that what staging left at the site is gone."""
+        """Record that the transient files of staging at the site are removed."""
 
 
 class WorkerRecords(Protocol):
-    """Tokens are known by their hashes alone."""
+    """The part of the port for remote workers. Of their tokens only the hashes are stored."""
 
     async def add_worker_tokens(
         self, job_id: str, numbers: Mapping[str, int], *, now: datetime, until: datetime
     ) -> None:
-        """Let tokens, given by their hashes, stand for containers of a job, ``until`` then or the job's end.
+        """Store tokens for containers of a job, valid until ``until`` or the end of the job.
 
-        Tokens that it had before stay good: a start may be doubled, and either may be the one that runs.
+        ``numbers`` has the number of the container by the hash of its token. Earlier tokens stay valid: a start may be
+        duplicated, and either duplicate may be the one that runs.
         """
 
     async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
-        """The container that a token stands for; None for one that is unknown, too old, or of a job that has ended."""
+        """Return the container that a token stands for; None if it is unknown or expired, or its job has ended."""
 
     async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
-        """Give a container to a worker, if ``claim`` may follow what it was given for before; False otherwise.
+        """Give a container to a worker; return False if it is held by a claim that ``claim`` may not follow.
 
         Raises NoSuchContainerError.
         """
 
     async def claims(self, job_id: str) -> dict[int, Claim]:
-        """By number, for what each container of a job was given, as far as any was."""
+        """Return the claims on containers of a job by number; those without a claim are left out."""
 
 
 class RecordStore(RefdataRecords, WorkerRecords, Protocol):
-    """Each method is one atomic step, durable when it returns.
+    """Stores jobs and everything about them. Each method is one atomic step, durable when it returns.
 
-    Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` where a job is named,
-    ``RecordTooLargeError`` where one record would be more than the store can keep (a job that could be stored
-    can always be moved without an outcome), ``NewerRecordError`` for a job or container that says what only a newer
-    version knows, and ``UnavailableError`` when the store cannot be reached.
+    Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` for a job that is not stored,
+    ``RecordTooLargeError`` for a record that is larger than the store can keep (a job that could be stored can always
+    be moved without an outcome), ``NewerRecordError`` for a job or container that only a newer version can read, and
+    ``UnavailableError`` when the store cannot be reached.
     """
 
     async def open(self) -> None:
-        """Create or open the store. Raises ConfigError when it is not one of ours, or newer than us."""
+        """Create or open the store. Raises ConfigError when it is not a store of CTS, or a newer version wrote it."""
 
     async def close(self) -> None:
-        """Finish what is under way and release everything."""
+        """Finish the operations under way and release all resources."""
 
     async def insert_job(
         self,
@@ -129,63 +136,64 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     ) -> IdempotentJob | None:
         """Store a new job with its first transition and its containers, all or nothing.
 
-        Containers are born with ``created`` and ``download_submitted`` at the job's creation time. Returns
-        None when stored, or the user's job that already holds the key, in which case nothing is stored.
-        with ``exclusive_output_dir`` no other job that was stored so has its output folder: raises FolderTakenError.
+        Containers start with ``created`` and ``download_submitted`` at the job's creation time. Returns None when
+        stored, or the user's job that already holds the idempotency key, in which case nothing is stored.
+        With ``exclusive_output_dir`` the job claims its output folder: raises FolderTakenError if another job has
+        claimed it.
         """
 
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
-        """The user's job that holds this Idempotency-Key."""
+        """Return the user's job that holds this Idempotency-Key."""
 
     async def get_job(self, job_id: str) -> JobRecord:
-        """The whole record, its outputs included."""
+        """Return the whole record, input files and outputs included."""
 
     async def get_summary(self, job_id: str) -> JobSummary:
-        """The record without input files and outputs: cheap, whatever the job's size."""
+        """Return the record without input files and outputs: cheap, whatever the job's size."""
 
     async def get_drivable(self, job_id: str) -> JobSummary:
-        """The same of a job that is to be acted upon, which must ask for nothing that only a newer version knows."""
+        """Return the same for acting on the job. Raises NewerRecordError, too, when its input has fields of a newer version."""
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        """A page of the jobs that match. Pages partition what does not change while they are read."""
+        """Return a page of the jobs that match. Pages partition the jobs that do not change while they are read."""
 
     async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
-        """The jobs that are resubmissions of these, oldest first, at most ``limit``."""
+        """Return at most ``limit`` jobs that are resubmissions of these, oldest first."""
 
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
-        """How many jobs there are by site and state, of one user or of all."""
+        """Return how many jobs there are by site and state, of one user or of all."""
 
     async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
-        """Every job in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
+        """Return all jobs in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
 
-        Jobs of ``unadopted_jobs`` are left out, and those that ``get_drivable`` refuses.
+        Those of ``unadopted_jobs`` are left out, and those for which ``get_drivable`` raises NewerRecordError.
         """
 
     async def live_containers(self, user: str) -> int:
-        """The containers of the user's jobs that have not ended."""
+        """Return how many containers of the user's jobs have not ended."""
 
     async def unadopted_jobs(self) -> list[JobSummary]:
-        """Live jobs that another program wrote into this store, oldest first: not ours to drive until adopted."""
+        """Return the live jobs that another program wrote into this store, oldest first. Only adopted ones are driven."""
 
     async def adopt(self, job_id: str) -> None:
-        """From now on the job is ours to drive, from the state that it is in."""
+        """Make the job ours to drive, from its present state."""
 
     async def set_admin_meta(
         self, job_id: str, values: Mapping[str, MetaValue], unset: Collection[str]
     ) -> None:
-        """Set and remove keys of the job's admin metadata, in one write. Keys may have dots."""
+        """Set and remove keys of the job's admin metadata, in one write. Keys may contain dots."""
 
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
-        """Note what an operator did to the job. Only the latest ``MAX_AUDIT`` are kept."""
+        """Append to the audit log of the job, which keeps the latest ``MAX_AUDIT`` entries."""
 
     async def audit(self, job_id: str) -> list[AuditEntry]:
-        """What operators did to the job, oldest first."""
+        """Return the audit log of the job, oldest entry first."""
 
     async def last_look(self, user: str) -> datetime | None:
-        """When the user last looked at what had ended."""
+        """Return the user's read marker: the time until which the user has seen what ended. None if never set."""
 
     async def set_last_look(self, user: str, time: datetime) -> None:
-        """The user has looked at what had ended until then; never moves backwards."""
+        """Move the user's read marker forward to this time; it never moves back."""
 
     async def transition(
         self,
@@ -199,18 +207,18 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     ) -> bool:
         """Move a job from ``expected`` to ``new``, appending the transition with its unsent event.
 
-        ``time`` earlier than the last transition's is clamped to it. False when the job is not in
-        ``expected`` any more: a lost race, nothing is written.
+        A ``time`` before the last transition's is clamped to it. Returns False, and writes nothing, when the job is
+        not in ``expected`` any more: a lost race.
         """
 
     async def containers(self, job_id: str) -> list[ContainerRecord]:
-        """All containers of a job in the order of their numbers."""
+        """Return all containers of a job in the order of their numbers."""
 
     async def container(self, job_id: str, number: int) -> ContainerRecord:
-        """One container of a job, at a cost that does not grow with the others. Raises NoSuchContainerError."""
+        """Return one container, at a cost that does not grow with the others. Raises NoSuchContainerError."""
 
     async def container_states(self, job_id: str) -> list[JobState]:
-        """The containers' states by number: what the parent's next state is derived from."""
+        """Return the containers' states by number, from which the next state of the job is derived."""
 
     async def transition_container(
         self,
@@ -223,21 +231,22 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     ) -> bool:
         """Move a container from ``expected`` through ``steps``, in one write.
 
-        Times are clamped to never run backwards. False when the container is not in ``expected``.
+        Times are clamped to never run backwards. Returns False, and writes nothing, when the container is not in
+        ``expected``.
         """
 
     async def mark_cleaned(self, job_id: str) -> None:
-        """Note that a job's transient files are gone."""
+        """Record that the transient files of a job are removed."""
 
     async def ended_jobs(
         self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
-        """Jobs of these sites that ended before this time and are not cleaned, oldest first."""
+        """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
 
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
-        """Those of these jobs that ended before this time, at a cost that does not grow with others.
+        """Return which of these jobs ended before this time, at a cost that does not grow with others.
 
-        Jobs of another program, which were never adopted, are left out, as are those that are not there.
+        Unadopted jobs of another program are left out, and those that are not stored.
         """
 
     async def take_leases(
@@ -248,18 +257,18 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         now: datetime,
         until: datetime,
     ) -> set[str]:
-        """Take or renew the lease on each of these jobs that no other owner holds; returns those held.
+        """Take or renew the lease on each of these jobs that no other owner holds; return those that ``owner`` holds.
 
-        A lease saves two servers from doing the same work. It is no fence: compare-and-set is.
+        A lease avoids that two servers do the same work. It is not a fence: compare-and-set is.
         """
 
     async def unsent(
         self, *, limit: int = 100, recorded_before: datetime | None = None
     ) -> list[JobEvent]:
-        """The oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
+        """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
 
     async def mark_sent(self, job_id: str, trans_id: str) -> None:
-        """Note that a transition's event was acknowledged."""
+        """Record that the event of a transition was acknowledged."""
 
     async def events(
         self,
@@ -269,26 +278,26 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         job_id: str | None = None,
         limit: int = 1000,
     ) -> list[JobEvent]:
-        """Transitions recorded at ``since`` or later in the order of ``recorded_at``.
+        """Return a page of the transitions recorded at ``since`` or later, in the order of ``recorded_at``.
 
-        A page of ``limit`` events or more is continued by asking again from its last ``recorded_at``. Should
-        the page hold that one instant alone, it holds all of it, and is continued from just after it.
+        A page of ``limit`` events or more is continued by another call from its last ``recorded_at``. If the page
+        holds that one instant alone, it holds all of it, and is continued from just after it.
         """
 
     async def add_image(self, image: Image) -> None:
         """Register an image. Raises ImageTagExistsError or ImageDigestExistsError."""
 
     async def find_image(self, name: str, *, digest: str | None, tag: str | None) -> Image | None:
-        """The registered image with this name and digest, or without a digest given, with this tag."""
+        """Return the registered image with this name and digest or, if no digest is given, with this tag."""
 
     async def list_images(self) -> list[Image]:
-        """All registered images by name and tag."""
+        """Return all registered images by name and tag."""
 
     async def delete_image(self, name: str, *, digest: str) -> bool:
-        """Unregister an image; False when it was not there."""
+        """Unregister an image; return False when it was not registered."""
 
     async def inactive_sites(self) -> set[SiteName]:
-        """The sites that an operator has switched off."""
+        """Return the sites that an operator has switched off."""
 
     async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
         """Switch a site on or off."""

@@ -1,4 +1,4 @@
-"""How the Mongo store is reached: one client with a bounded pool, and threads that read and write documents."""
+"""The connection to MongoDB: one client with a bounded pool, and threads that parse documents."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from cts_core.errors import ConfigError, RecordTooLargeError, UnavailableError
 from cts_core.records.mongo.schema import prepare
 
 POOL = 50
-"""Connections to each server at the most."""
+"""The most connections to each server."""
 PARSERS = 2
-"""Threads that make documents of records, and records of documents."""
+"""Threads that convert between documents and records."""
 MAX_WAITING = 10_000
-"""Operations that may wait; more than that are refused."""
+"""Operations that may wait; more are refused."""
 PREPARE_SECONDS = 900.0
-"""How long making the indexes may take: on a database with millions of jobs that is minutes, once."""
+"""Time limit of creating the indexes: on a database with millions of jobs that takes minutes, once."""
 OLDEST = (5, 0)
-"""The first MongoDB that has all that the store asks for."""
+"""The first version of MongoDB that has every feature in use."""
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 _TOO_LARGE = (10334, 17419, 17420)
-_FAULTS_OF_OURS = (2, 9, 14, 28, 40, 52, 56, 66)
-"""Codes of requests that the server cannot make sense of: trying again would not help."""
+_PROGRAMMING_ERRORS = (2, 9, 14, 28, 40, 52, 56, 66)
+"""Codes of invalid requests, raised as they are: a retry would not help."""
 
 _T = TypeVar("_T")
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -53,7 +53,7 @@ _RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_awa
 
 @dataclass(frozen=True)
 class Collections:
-    """The collections of the store. Jobs and containers may be large: they come as they are, to be parsed in a thread."""
+    """The collections of the store. Jobs and containers may be large: they are read as raw BSON and parsed in a thread."""
 
     jobs: AsyncCollection[RawBSONDocument]
     subjobs: AsyncCollection[RawBSONDocument]
@@ -67,7 +67,7 @@ class Collections:
 
     @classmethod
     def of(cls, db: AsyncDatabase[dict[str, Any]], threads: ThreadPoolExecutor) -> Collections:
-        """The collections of a database."""
+        """Return the collections of a database."""
         raw = db.with_options(codec_options=_RAW_CODEC)
         return cls(
             jobs=raw["jobs"],
@@ -82,12 +82,12 @@ class Collections:
         )
 
     async def parse(self, function: Callable[[], _T]) -> _T:
-        """Run what would keep the event loop busy."""
+        """Run a function that would block the event loop in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function)
 
 
 class Connection:
-    """A client that is there between ``open`` and ``close``."""
+    """A client that is usable between ``open`` and ``close``."""
 
     def __init__(self, settings: MongoSettings) -> None:
         self._settings = settings
@@ -97,7 +97,7 @@ class Connection:
         self._is_idle = asyncio.Event()
 
     async def open(self) -> None:
-        """Connect, and make the database a store of ours. Raises ConfigError and UnavailableError."""
+        """Connect, and make the database a record store. Raises ConfigError, UnavailableError."""
         try:
             self._client = await self._connect()
             with pymongo.timeout(PREPARE_SECONDS):
@@ -109,7 +109,7 @@ class Connection:
             raise
 
     async def close(self) -> None:
-        """Finish what is under way, then close every connection."""
+        """Finish the operations that wait, then close every connection."""
         client, self._client = self._client, None
         while self._waiting:
             self._is_idle.clear()
@@ -120,9 +120,10 @@ class Connection:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Collections]:
-        """The collections, for one operation. Raises UnavailableError.
+        """Provide the collections for one operation. Raises UnavailableError, RecordTooLargeError.
 
-        Whoever is canceled in it is canceled: before Python 3.12 ``asyncio.wait_for``, by which pymongo sends, may drop that.
+        A cancellation inside it takes effect at its end: before Python 3.12 ``asyncio.wait_for``, by which pymongo
+        sends, may drop one.
         """
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
@@ -134,7 +135,7 @@ class Connection:
         try:
             yield Collections.of(self._database(self._client), self._threads)
         except DocumentTooLarge as e:
-            # Found out before it is sent, and no PyMongoError.
+            # Raised before anything is sent, and not a PyMongoError.
             raise too_large() from e
         except PyMongoError as e:
             error = self._translate(e)
@@ -149,20 +150,20 @@ class Connection:
                 raise asyncio.CancelledError
 
     async def _connect(self) -> AsyncMongoClient[dict[str, Any]]:
-        # Where a user is defined is not told: KBase's are in the database itself, others' are often in admin.
+        # The settings lack the database in which the user is defined: KBase's is the same one, others' is often admin.
         url = self._settings.host.lower()
         sources = (self._settings.db, "admin") if self._settings.user else (None,)
         if "authsource=" in url:
             sources = (None,)
         for source in sources[:-1]:
             try:
-                return await self._try(source)
+                return await self._log_in(source)
             except OperationFailure as e:
                 if e.code != _AUTHENTICATION_FAILED:
                     raise
-        return await self._try(sources[-1])
+        return await self._log_in(sources[-1])
 
-    async def _try(self, auth_source: str | None) -> AsyncMongoClient[dict[str, Any]]:
+    async def _log_in(self, auth_source: str | None) -> AsyncMongoClient[dict[str, Any]]:
         milliseconds = int(self._settings.timeout_s * 1000)
         login: dict[str, Any] = {}
         if self._settings.user:
@@ -185,7 +186,7 @@ class Connection:
             raise ConfigError(f"mongo.host: '{self._settings.host}' cannot be used: {e}") from e
         try:
             version = (await client.server_info())["versionArray"]
-            # What needs no rights on the database says whether the login is right.
+            # A ping needs no rights on the database, so that it checks the login alone.
             await client.admin.command("ping")
         except BaseException:
             await client.close()
@@ -199,7 +200,7 @@ class Connection:
         return client
 
     def _database(self, client: AsyncMongoClient[dict[str, Any]]) -> AsyncDatabase[dict[str, Any]]:
-        # Durable when a write returns, also when another server is elected right after it.
+        # A majority: a write that has returned survives the election of another primary.
         return client.get_database(
             self._settings.db, codec_options=_CODEC, write_concern=WriteConcern("majority", j=True)
         )
@@ -227,7 +228,7 @@ class Connection:
             return error
         if _code(error) in _TOO_LARGE:
             return too_large()
-        if _code(error) in _FAULTS_OF_OURS:
+        if _code(error) in _PROGRAMMING_ERRORS:
             return error
         return UnavailableError(
             f"The job records on MongoDB at {self._settings.host} cannot be used now: {_reason(error)}"
@@ -235,7 +236,7 @@ class Connection:
 
 
 def too_large() -> RecordTooLargeError:
-    """The error for a job that no document can hold."""
+    """Return the error for a job that is larger than a document may be."""
     return RecordTooLargeError(
         "The job is larger than MongoDB can keep (16 MiB, its files included): give it fewer files, or shorter "
         "paths"
@@ -243,9 +244,9 @@ def too_large() -> RecordTooLargeError:
 
 
 def _reason(error: PyMongoError) -> str:
-    """What the server says, without its whole answer behind it."""
-    answer = error.details if isinstance(error, OperationFailure) else None
-    return str((answer or {}).get("errmsg") or error)
+    """Return the message of the server, without its whole reply."""
+    reply = error.details if isinstance(error, OperationFailure) else None
+    return str((reply or {}).get("errmsg") or error)
 
 
 def _code(error: PyMongoError) -> int | None:

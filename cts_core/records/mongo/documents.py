@@ -1,8 +1,8 @@
-"""Between documents of the Mongo store and the model.
+"""Converts between documents of MongoDB and the model.
 
-The layout is the deployed service's (contract, facts §7), so that either can read what the other wrote. What we add
-stands in fields of our own: ``_cts`` in jobs and containers, ``_recorded_at`` in transitions. A field that is absent
-and one that is null say the same.
+The layout is the deployed service's (contract, facts §7), so that either can read what the other wrote. Additions are
+in separate fields: ``_cts`` in jobs and containers, ``_recorded_at`` in transitions. A field that is absent and one
+that is null mean the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pydantic import BaseModel
 
-from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
@@ -45,9 +44,9 @@ from cts_core.states import JobState
 Document = Mapping[str, Any]
 
 PARSED = 1024
-"""Inputs and images of jobs that are kept parsed, for the jobs that are read again and again."""
+"""Inputs and images of jobs that are kept parsed, since the same jobs are read again and again."""
 SUMMARY = {"_id": 0, "job_input.input_files": 0, "outputs": 0, "_cts.audit": 0, "traceback": 0}
-"""What a summary does not need, or what can be large, is not read."""
+"""The projection of a job for its summary: without what that does not need, and what can be large."""
 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
@@ -57,35 +56,20 @@ _OURS_OF_JOB = ("warnings",)
 _OURS_OF_CONTAINER = ("error", "cpu_seconds", "wall_seconds", "max_memory", "warnings")
 
 
-def no_such_job(job_id: str) -> NoSuchJobError:
-    """The error for a job that is not there."""
-    return NoSuchJobError(f"No job with ID '{job_id}' exists")
-
-
-def found(document: RawBSONDocument | None, job_id: str) -> RawBSONDocument:
-    """The document of this job. Raises NoSuchJobError."""
-    if document is None:
-        raise no_such_job(job_id)
-    return document
-
-
-def bound(time: datetime) -> datetime:
-    """The first time not before this one that the store can hold, or the last of all.
-
-    Dates of BSON are milliseconds.
-    """
+def round_up(time: datetime) -> datetime:
+    """Return the time rounded up to the milliseconds that BSON stores, at most the last time that it can store."""
     rest = timedelta(microseconds=time.microsecond % 1000)
     whole = time - rest
     return whole + _MILLISECOND if rest and whole < _LAST else whole
 
 
 def encode(document: Document) -> RawBSONDocument:
-    """The document as it travels."""
+    """Return the document as BSON."""
     return RawBSONDocument(bson.encode(document), _RAW_CODEC)
 
 
 def decode(document: RawBSONDocument) -> dict[str, Any]:
-    """The document in one go."""
+    """Return the document as plain Python, decoded at once."""
     return bson.decode(document.raw, _CODEC)
 
 
@@ -95,17 +79,17 @@ def decode(document: RawBSONDocument) -> dict[str, Any]:
 def from_job(
     job: JobRecord, idempotency: Idempotency | None, *, exclusive_output_dir: bool
 ) -> RawBSONDocument:
-    """A new job. When its transitions are recorded is the server's to say."""
+    """Return the document of a new job. MongoDB adds the times when its transitions are recorded."""
     ours: dict[str, Any] = {"ours": True}
     if job.labels:
-        ours["labels"] = labels(job.labels)
+        ours["labels"] = label_pairs(job.labels)
     if job.parent_id is not None:
         ours["parent_id"] = job.parent_id
     if idempotency:
         ours["idempotency"] = {"key": idempotency.key, "body_hash": idempotency.body_hash}
     if exclusive_output_dir:
         ours["sole_folder"] = job.job_input.output_dir
-    known, added = _split(job, JobOutcome, _OURS_OF_JOB)
+    outcome, added = _split(job, JobOutcome, _OURS_OF_JOB)
     return encode(
         {
             "id": job.id,
@@ -122,18 +106,18 @@ def from_job(
             "_update_time": job.updated,
             "_retry": 0,
             "_cts": ours | added,
-            **known,
+            **outcome,
         }
     )
 
 
-def labels(given: Mapping[str, str]) -> list[str]:
-    """Labels as they are stored and searched; a key has no equals sign."""
-    return [f"{key}={value}" for key, value in given.items()]
+def label_pairs(labels: Mapping[str, str]) -> list[str]:
+    """Return labels as they are stored and searched; a key has no equals sign."""
+    return [f"{key}={value}" for key, value in labels.items()]
 
 
 def transition(state: JobState, time: datetime, trans_id: str) -> dict[str, Any]:
-    """A transition whose event is not sent."""
+    """Return the document of a transition whose event is not sent."""
     return {
         "state": state.value,
         "time": time,
@@ -156,12 +140,12 @@ def _from_image(image: JobImage) -> dict[str, Any]:
 
 
 def from_outcome(outcome: JobOutcome) -> dict[str, Any]:
-    """What became known of a job, by the paths where it is stored."""
+    """Return the outcome of a job by the paths of its fields."""
     return _by_path(*_split(outcome, JobOutcome, _OURS_OF_JOB))
 
 
 def from_container_outcome(outcome: ContainerOutcome) -> dict[str, Any]:
-    """What became known of a container, by the paths where it is stored."""
+    """Return the outcome of a container by the paths of its fields."""
     return _by_path(*_split(outcome, ContainerOutcome, _OURS_OF_CONTAINER))
 
 
@@ -170,15 +154,15 @@ def _split(
     model: type[JobOutcome | ContainerOutcome],
     ours: Sequence[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What became known, as the deployed service keeps it, and what is ours."""
-    # Some of a job's or container's own fields are no outcome.
+    """Return the fields of an outcome that the deployed service has, and those that are additions."""
+    # A job or a container is itself an outcome, with fields besides.
     document = outcome.model_dump(mode="json", include=set(model.model_fields), exclude_none=True)
     added = {name: document.pop(name) for name in ours if name in document}
     return document, added
 
 
-def _by_path(known: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
-    return known | {f"_cts.{name}": value for name, value in added.items()}
+def _by_path(deployed: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    return deployed | {f"_cts.{name}": value for name, value in added.items()}
 
 
 @functools.lru_cache(PARSED)
@@ -204,7 +188,7 @@ def _to_meta(document: Document) -> dict[str, MetaValue]:
 
 
 def to_transition(document: Document) -> Transition:
-    """A job's transition. The deployed service does not say when it was recorded: when it was made, then."""
+    """Return a transition of a job. Those of the deployed service lack the time of recording: ``time`` stands in."""
     return Transition.model_construct(
         state=JobState(document["state"]),
         time=document["time"],
@@ -219,7 +203,7 @@ _DETAILS: dict[str, type[BaseModel]] = {
     "nersc_details": NERSCDetails,
     "jaws_details": JAWSDetails,
 }
-"""Where a job is at its site."""
+"""The fields that say where a job is at its site, and their models."""
 
 
 def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
@@ -254,19 +238,19 @@ def _to_int(value: int | None) -> int | None:
 
 
 def to_summary(raw: RawBSONDocument) -> JobSummary:
-    """A job that was read without its files."""
+    """Return a job that was read by the projection ``SUMMARY``. Raises ValueError when it cannot be read."""
     fields = _summary_fields(decode(raw), _parse_image(raw["image"].raw))
     return JobSummary.model_construct(**fields, job_input=_parse_input(raw["job_input"].raw))
 
 
-def to_understood(raw: RawBSONDocument) -> JobSummary:
-    """The same. Raises ValueError when it asks for anything that we do not know."""
+def to_drivable(raw: RawBSONDocument) -> JobSummary:
+    """Return the same. Raises ValueError, too, when its input has fields that this version does not know."""
     _check_input(raw["job_input"].raw)
     return to_summary(raw)
 
 
 def to_record(raw: RawBSONDocument) -> JobRecord:
-    """A whole job."""
+    """Return the whole record of a job. Raises ValueError when it cannot be read."""
     document = decode(raw)
     fields = _summary_fields(document, _parse_image(raw["image"].raw))
     files = to_input_files(document["job_input"].pop("input_files"))
@@ -279,15 +263,15 @@ def to_record(raw: RawBSONDocument) -> JobRecord:
 
 
 def to_event(job: Document, step: Document) -> JobEvent:
-    """A job's transition as those who listen get it."""
-    known = to_transition(step)
+    """Return a transition of a job as an event."""
+    made = to_transition(step)
     return JobEvent.model_construct(
         job_id=job["id"],
         user=job["user"],
-        state=known.state,
-        time=known.time,
-        trans_id=known.trans_id,
-        recorded_at=known.recorded_at,
+        state=made.state,
+        time=made.time,
+        trans_id=made.trans_id,
+        recorded_at=made.recorded_at,
     )
 
 
@@ -295,8 +279,8 @@ def to_event(job: Document, step: Document) -> JobEvent:
 
 
 def from_container(record: ContainerRecord) -> RawBSONDocument:
-    """A container as it is stored; the deployed service stores nulls."""
-    known, added = _split(record, ContainerOutcome, _OURS_OF_CONTAINER)
+    """Return the document of a container. Unknown outcomes are null, as the deployed service stores them."""
+    outcome, added = _split(record, ContainerOutcome, _OURS_OF_CONTAINER)
     return encode(
         {
             "id": record.id,
@@ -304,7 +288,7 @@ def from_container(record: ContainerRecord) -> RawBSONDocument:
             "transition_times": container_steps(record.transition_times),
             "sub_id": record.sub_id,
             **dict.fromkeys(("exit_code", "outputs", "admin_error", "traceback")),
-            **known,
+            **outcome,
             "_update_time": record.transition_times[-1].time,
             **({"_cts": added} if added else {}),
         }
@@ -312,28 +296,28 @@ def from_container(record: ContainerRecord) -> RawBSONDocument:
 
 
 def container_steps(steps: Iterable[ContainerTransition]) -> list[dict[str, Any]]:
-    """A container's transitions as they are stored."""
+    """Return the documents of a container's transitions."""
     return [{"state": step.state.value, "time": step.time, "_retry": 0} for step in steps]
 
 
 def to_state(raw: RawBSONDocument) -> JobState:
-    """A container's state."""
+    """Return the state of a container. Raises ValueError for one that this version does not know."""
     return JobState(raw["state"])
 
 
 def to_container(raw: RawBSONDocument) -> ContainerRecord:
-    """A container."""
+    """Return a container. Raises ValueError when it cannot be read."""
     document = decode(raw)
     ours = document.get("_cts") or {}
-    found = {
+    outcome = {
         name: (ours if name in _OURS_OF_CONTAINER else document).get(name)
         for name in ContainerOutcome.model_fields
     }
     return ContainerRecord.model_construct(
-        **found
+        **outcome
         | {
-            "outputs": to_outputs(found["outputs"]),
-            "max_memory": _to_int(found["max_memory"]),
+            "outputs": to_outputs(outcome["outputs"]),
+            "max_memory": _to_int(outcome["max_memory"]),
         },
         id=document["id"],
         sub_id=int(document["sub_id"]),

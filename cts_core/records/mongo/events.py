@@ -1,4 +1,4 @@
-"""What the Mongo store does with transitions, each of which stands in its job and is its own outbox entry."""
+"""Reads and writes the transitions of jobs in MongoDB. Each is an element of its job, and its own outbox entry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pymongo import ASCENDING
 
 from cts_core.model.event import JobEvent
 from cts_core.records.mongo import documents, forward_compat
-from cts_core.records.mongo.audit import check_job
 from cts_core.records.mongo.connection import Collections
+from cts_core.records.mongo.lookup import check_job
 from cts_core.records.mongo.schema import (
     BY_ID,
     BY_RECORDING,
@@ -31,16 +31,17 @@ from cts_core.records.mongo.schema import (
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _FIELDS = {"_id": 0, "id": 1, "user": 1, "transition_times": 1}
 HAS_UNSENT = {"transition_times.notif_sent": False}
-# What the deployed service drives is its own to tell, until it is adopted or has ended.
+# The deployed service sends the events of the jobs that it drives, until they are adopted or have ended.
 MAY_SEND = {"$or": [IS_OURS, {"state": {"$in": ENDED}}]}
 
 
 def _recorded(step: str) -> dict[str, Any]:
-    """When a transition was recorded; the deployed service does not say."""
+    """Return the expression for when a transition was recorded; those of the deployed service lack it."""
     return {"$ifNull": [f"{step}._recorded_at", f"{step}.time"]}
 
 
 def _first_unsent() -> dict[str, Any]:
+    """Return the expression for when the oldest unsent transition of a job was recorded."""
     unsent = {
         "$filter": {
             "input": "$transition_times",
@@ -52,19 +53,19 @@ def _first_unsent() -> dict[str, Any]:
 
 
 async def unsent(db: Collections, limit: int, recorded_before: datetime | None) -> list[JobEvent]:
-    """The oldest unsent transition of each job."""
-    before = documents.bound(recorded_before or _END_OF_TIME)
-    since_known = {**HAS_UNSENT, UNSENT_SINCE: {"$lt": before}, **MAY_SEND}
-    # Nobody has noted since when of what the deployed service left: it is little, and sorted.
-    left_behind = {**HAS_UNSENT, UNSENT_SINCE: None, "state": {"$in": ENDED}}
-    found = await asyncio.gather(
-        db.jobs.find(since_known, _FIELDS, hint=list(UNSENT))
+    """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
+    before = documents.round_up(recorded_before or _END_OF_TIME)
+    with_time = {**HAS_UNSENT, UNSENT_SINCE: {"$lt": before}, **MAY_SEND}
+    # The deployed service's ended jobs lack ``UNSENT_SINCE``: they are few, and sorted.
+    without_time = {**HAS_UNSENT, UNSENT_SINCE: None, "state": {"$in": ENDED}}
+    pages = await asyncio.gather(
+        db.jobs.find(with_time, _FIELDS, hint=list(UNSENT))
         .sort(UNSENT_SINCE)
         .limit(limit)
         .to_list(),
-        db.jobs.find(left_behind, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
+        db.jobs.find(without_time, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
     )
-    events = forward_compat.known((job for jobs in found for job in jobs), _oldest_unsent)
+    events = forward_compat.readable((job for jobs in pages for job in jobs), _oldest_unsent)
     events = [event for event in events if event.recorded_at < before]
     return sorted(events, key=lambda event: (event.recorded_at, event.job_id))[:limit]
 
@@ -77,7 +78,7 @@ def _oldest_unsent(raw: RawBSONDocument) -> JobEvent:
 
 
 async def mark_sent(db: Collections, job_id: str, trans_id: str) -> None:
-    """Note that a transition is acknowledged."""
+    """Mark a transition as sent."""
     is_it = {"$eq": ["$$step.trans_id", literal(trans_id)]}
     sent = {"$cond": [is_it, {"$mergeObjects": ["$$step", {"notif_sent": True}]}, "$$step"]}
     steps = {"$map": {"input": "$transition_times", "as": "step", "in": sent}}
@@ -91,32 +92,33 @@ async def mark_sent(db: Collections, job_id: str, trans_id: str) -> None:
 
 
 async def adopt(db: Collections, job_id: str) -> None:
-    """From now on the job is ours."""
-    found = await db.jobs.update_one(
+    """Mark a job as ours to drive. Raises NoSuchJobError."""
+    result = await db.jobs.update_one(
         {"id": job_id, **IS_FOREIGN}, [{"$set": {OURS: True, UNSENT_SINCE: _first_unsent()}}]
     )
-    if not found.matched_count:
+    if not result.matched_count:
         await check_job(db, job_id)
 
 
 async def page(
     db: Collections, since: datetime, user: str | None, job_id: str | None, limit: int
 ) -> list[JobEvent]:
-    """What was recorded at ``since`` or later; see the port for where a page ends."""
-    which, index = _of_whom(user, job_id)
-    found = await _read(db, which, {"$gte": documents.bound(since)}, limit, index)
-    if len(found) == limit and found[0].recorded_at == found[-1].recorded_at:
-        # One instant fills the page: without all of it the reader could never get past it.
-        found = await _read(db, which, {"$eq": found[0].recorded_at}, None, index)
-    return found
+    """Return a page of the transitions recorded at ``since`` or later; ``RecordStore.events`` says where it ends."""
+    condition, index = _job_condition(user, job_id)
+    transitions = await _read(db, condition, {"$gte": documents.round_up(since)}, limit, index)
+    if len(transitions) == limit and transitions[0].recorded_at == transitions[-1].recorded_at:
+        # The page holds one instant alone: a reader could not continue after it unless it holds all of that instant.
+        instant = transitions[0].recorded_at
+        transitions = await _read(db, condition, {"$eq": instant}, None, index)
+    return transitions
 
 
-def _of_whom(user: str | None, job_id: str | None) -> tuple[dict[str, Any], Keys]:
-    """The condition on the jobs, and the index to look them up by."""
-    whose = {} if user is None else {"user": user}
+def _job_condition(user: str | None, job_id: str | None) -> tuple[dict[str, Any], Keys]:
+    """Return the condition on the jobs, and the index to find them by."""
+    of_that_user = {} if user is None else {"user": user}
     if job_id is not None:
-        return {**whose, "id": job_id}, BY_ID
-    return whose, of_user(BY_RECORDING) if whose else BY_RECORDING
+        return {**of_that_user, "id": job_id}, BY_ID
+    return of_that_user, of_user(BY_RECORDING) if of_that_user else BY_RECORDING
 
 
 async def _read(
@@ -127,9 +129,8 @@ async def _read(
     index: Keys,
 ) -> list[JobEvent]:
     cursor = await db.jobs.aggregate(pipeline(condition, when, limit), hint=dict(index))
-    found = await cursor.to_list()
-
-    return await db.parse(lambda: forward_compat.known(found, _event))
+    transitions = await cursor.to_list()
+    return await db.parse(lambda: forward_compat.readable(transitions, _event))
 
 
 def _event(raw: RawBSONDocument) -> JobEvent:
@@ -140,7 +141,7 @@ def _event(raw: RawBSONDocument) -> JobEvent:
 def pipeline(
     condition: dict[str, Any], when: dict[str, Any], limit: int | None
 ) -> list[dict[str, Any]]:
-    """Transitions of jobs on this condition that were recorded then, in the order of their recording."""
+    """Return the pipeline for transitions of jobs on this condition whose time of recording meets ``when``, in its order."""
     has_one = [
         {"transition_times": {"$elemMatch": {"_recorded_at": when}}},
         {"transition_times": {"$elemMatch": {"_recorded_at": None, "time": when}}},

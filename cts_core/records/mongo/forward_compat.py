@@ -1,7 +1,7 @@
 """Reads what a newer CTS wrote: while a service is upgraded, servers of two versions share its database.
 
-Fields that this version does not know are passed over, and every write leaves them as they are. A job that asks for
-something by such a field, or is in a state of which we have not heard, is for the newer servers to drive.
+Fields that this version does not know are ignored, and every write leaves them as they are. A job whose input has such
+a field, or whose state this version does not know, is left to the newer servers.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
-MAX_TOLD = 1024
-"""Jobs that the log has told of, so that it does so once."""
+MAX_LOGGED = 1024
+"""Jobs that are remembered as logged, so that each is logged once."""
 
 _T = TypeVar("_T")
 
 
 def summary(raw: RawBSONDocument) -> JobSummary:
-    """A job without its files. Raises NewerRecordError when it is beyond this version."""
+    """Return a job without its files. Raises NewerRecordError when this version cannot read it."""
     return _read(raw, documents.to_summary)
 
 
-def understood(raw: RawBSONDocument) -> JobSummary:
-    """The same of a job to act upon. Raises NewerRecordError when it asks for what is beyond this version."""
-    return _read(raw, documents.to_understood)
+def drivable(raw: RawBSONDocument) -> JobSummary:
+    """Return the same of a job to act upon. Raises NewerRecordError, too, when its input has unknown fields."""
+    return _read(raw, documents.to_drivable)
 
 
 def record(raw: RawBSONDocument) -> JobRecord:
-    """A whole job. Raises NewerRecordError when it is beyond this version."""
+    """Return a whole job. Raises NewerRecordError when this version cannot read it."""
     return _read(raw, documents.to_record)
 
 
 def container(raw: RawBSONDocument) -> ContainerRecord:
-    """A container. Raises NewerRecordError when it is beyond this version."""
+    """Return a container. Raises NewerRecordError when this version cannot read it."""
     return _read(raw, documents.to_container)
 
 
 def state(raw: RawBSONDocument) -> JobState:
-    """Where a container is. Raises NewerRecordError when it is beyond this version."""
+    """Return the state of a container. Raises NewerRecordError when this version cannot read it."""
     return _read(raw, documents.to_state)
 
 
@@ -55,33 +55,35 @@ def _read(raw: RawBSONDocument, parse: Callable[[RawBSONDocument], _T]) -> _T:
     try:
         return parse(raw)
     except ValueError as e:
-        _tell(raw["id"], str(e))
+        _log_once(raw["id"], str(e))
         raise NewerRecordError(
             f"The job {raw['id']} says what this version of CTS does not know: ask a server of a newer one"
         ) from e
 
 
-def summaries(found: Iterable[RawBSONDocument]) -> list[JobSummary]:
-    """Those of the jobs that this version can read."""
-    return known(found, documents.to_summary)
+def summaries(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
+    """Return those of the jobs that this version can read."""
+    return readable(raw_jobs, documents.to_summary)
 
 
-def drivable(found: Iterable[RawBSONDocument]) -> list[JobSummary]:
-    """Those of the jobs of which this version understands all that is asked for."""
-    return known(found, documents.to_understood)
+def drivables(raw_jobs: Iterable[RawBSONDocument]) -> list[JobSummary]:
+    """Return those of the jobs that this version can read, and whose input has no unknown fields."""
+    return readable(raw_jobs, documents.to_drivable)
 
 
-def known(found: Iterable[RawBSONDocument], parse: Callable[[RawBSONDocument], _T]) -> list[_T]:
-    """What this version makes of them; the log tells, once each, of those that it leaves to newer ones."""
-    read = []
-    for raw in found:
+def readable(
+    raw_jobs: Iterable[RawBSONDocument], parse: Callable[[RawBSONDocument], _T]
+) -> list[_T]:
+    """Parse those jobs that this version can read, and log the others once each."""
+    parsed = []
+    for raw in raw_jobs:
         try:
-            read.append(parse(raw))
+            parsed.append(parse(raw))
         except ValueError as e:
-            _tell(raw["id"], str(e))
-    return read
+            _log_once(raw["id"], str(e))
+    return parsed
 
 
-@functools.lru_cache(MAX_TOLD)
-def _tell(job_id: str, why: str) -> None:
-    log.warning("Job %s is left to servers of a newer version: %s", job_id, why)
+@functools.lru_cache(MAX_LOGGED)
+def _log_once(job_id: str, reason: str) -> None:
+    log.warning("Job %s is left to servers of a newer version: %s", job_id, reason)

@@ -1,4 +1,4 @@
-"""What the Mongo store does with jobs. Each change is one atomic write to one document."""
+"""Reads and writes jobs in MongoDB. Each change is one atomic write to one document."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
-from cts_core.records.mongo.audit import change, check_job
 from cts_core.records.mongo.connection import Collections, too_large
+from cts_core.records.mongo.lookup import check_job, require_job, update_job
 from cts_core.records.mongo.schema import (
     BY_EXCLUSIVE_OUTPUT_DIR,
     BY_ID,
@@ -39,44 +39,48 @@ from cts_core.records.store import IdempotentJob
 from cts_core.states import TERMINAL, JobState
 
 MAX_NEW_BYTES = (16 << 20) - (256 << 10)
-"""Of a new job's document: what MongoDB can hold, less what comes with its transitions and its end."""
+"""Size limit of a new job's document: MongoDB's own, less room for its later transitions and its outcome."""
 
-# The server's own clock: one for all of ours. What is recorded later never carries an earlier time.
+# By the clock of MongoDB, which all servers of CTS share. Recorded times never run backwards.
 _RECORDED = {"$max": ["$$NOW", {"$max": "$transition_times._recorded_at"}]}
 
 
 async def insert(
     db: Collections,
     job: JobRecord,
-    count: int,
+    container_count: int,
     idempotency: Idempotency | None,
     *,
     exclusive_output_dir: bool,
 ) -> IdempotentJob | None:
-    """Store a job with its transitions and containers, unless another one holds its key. Raises FolderTakenError.
+    """Store a job with its transitions and containers.
 
-    The containers come first, the job last: nobody looks for containers of a job that is not there. Should the
-    job not follow, since we crash in between, they lie there unseen, at most a thousand small documents.
+    Returns the job that already holds the idempotency key, if there is one, and stores nothing. Raises FolderTakenError.
+
+    The containers are stored first, and the job last: containers of a job that is not stored are never read. A crash in
+    between leaves at most a thousand small documents behind.
     """
     if idempotency:
-        known = await find_idempotent(db, job.user, idempotency.key)
-        if known:
-            return known
+        existing = await find_idempotent(db, job.user, idempotency.key)
+        if existing:
+            return existing
     document = await db.parse(
         lambda: documents.from_job(job, idempotency, exclusive_output_dir=exclusive_output_dir)
     )
     if len(document.raw) > MAX_NEW_BYTES:
         raise too_large()
-    await containers.insert(db, containers.born(job.id, count, job.transition_times[0].time))
+    await containers.insert(
+        db, containers.make_new(job.id, container_count, job.transition_times[0].time)
+    )
     try:
-        # An insert that can ask the server for the time. The new _id matches nothing, so that it never updates.
+        # An upsert, since only a pipeline can use the server's time. The new _id matches nothing, so that it always inserts.
         await db.jobs.update_one(
             {"_id": ObjectId()},
             [
                 {"$replaceWith": {"$mergeObjects": ["$$ROOT", literal(document)]}},
                 {
                     "$set": {
-                        "transition_times": _each({"_recorded_at": "$$NOW"}),
+                        "transition_times": _in_each_transition({"_recorded_at": "$$NOW"}),
                         UNSENT_SINCE: "$$NOW",
                     }
                 },
@@ -84,11 +88,11 @@ async def insert(
             upsert=True,
         )
     except DuplicateKeyError:
-        # Another took the key in between, or has the folder; else the job's own id is taken.
-        known = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
-        if known is not None and known.job_id != job.id:
+        # Another job took the key meanwhile, or has the folder; otherwise the job's own id is taken.
+        existing = await find_idempotent(db, job.user, idempotency.key) if idempotency else None
+        if existing is not None and existing.job_id != job.id:
             await containers.delete(db, job.id)
-            return known
+            return existing
         if exclusive_output_dir and await _is_folder_taken(db, job):
             await containers.delete(db, job.id)
             raise FolderTakenError(job.job_input.output_dir) from None
@@ -98,11 +102,11 @@ async def insert(
 
 async def _is_folder_taken(db: Collections, job: JobRecord) -> bool:
     folder = {EXCLUSIVE_OUTPUT_DIR: job.job_input.output_dir}
-    found = await db.jobs.find_one(folder, {"id": 1}, hint=list(BY_EXCLUSIVE_OUTPUT_DIR))
-    return found is not None and found["id"] != job.id
+    owner = await db.jobs.find_one(folder, {"id": 1}, hint=list(BY_EXCLUSIVE_OUTPUT_DIR))
+    return owner is not None and owner["id"] != job.id
 
 
-def _each(change: dict[str, Any]) -> dict[str, Any]:
+def _in_each_transition(change: dict[str, Any]) -> dict[str, Any]:
     return {
         "$map": {
             "input": "$transition_times",
@@ -113,88 +117,87 @@ def _each(change: dict[str, Any]) -> dict[str, Any]:
 
 
 async def find_idempotent(db: Collections, user: str, key: str) -> IdempotentJob | None:
-    """The user's job that holds this key."""
+    """Return the user's job that holds this idempotency key."""
     fields = {"id": 1, "_cts.idempotency": 1}
-    found = await db.jobs.find_one({"user": user, KEY: key}, fields, hint=list(BY_KEY))
-    if found is None:
+    job = await db.jobs.find_one({"user": user, KEY: key}, fields, hint=list(BY_KEY))
+    if job is None:
         return None
-    return IdempotentJob(found["id"], found["_cts"]["idempotency"]["body_hash"])
+    return IdempotentJob(job["id"], job["_cts"]["idempotency"]["body_hash"])
 
 
 async def get(db: Collections, job_id: str) -> JobRecord:
-    """A whole job."""
-    found = documents.found(await db.jobs.find_one({"id": job_id}, {"_cts.audit": 0}), job_id)
-    return await db.parse(lambda: forward_compat.record(found))
+    """Return the whole record of a job. Raises NoSuchJobError, NewerRecordError."""
+    job = require_job(await db.jobs.find_one({"id": job_id}, {"_cts.audit": 0}), job_id)
+    return await db.parse(lambda: forward_compat.record(job))
 
 
 async def summary(db: Collections, job_id: str) -> JobSummary:
-    """A job without its files."""
+    """Return a job without its input files and outputs. Raises NoSuchJobError, NewerRecordError."""
     return forward_compat.summary(await _without_files(db, job_id))
 
 
 async def drivable(db: Collections, job_id: str) -> JobSummary:
-    """The same. Raises NewerRecordError, too, when it asks for anything that we do not know."""
-    return forward_compat.understood(await _without_files(db, job_id))
+    """Return the same. Raises NewerRecordError, too, when its input has fields that this version does not know."""
+    return forward_compat.drivable(await _without_files(db, job_id))
 
 
 async def _without_files(db: Collections, job_id: str) -> RawBSONDocument:
-    found = await db.jobs.find_one({"id": job_id}, documents.SUMMARY)
-    return documents.found(found, job_id)
+    return require_job(await db.jobs.find_one({"id": job_id}, documents.SUMMARY), job_id)
 
 
 async def resubmissions(
     db: Collections, parent_ids: Collection[str], limit: int
 ) -> list[JobSummary]:
-    """The jobs that were made of these."""
+    """Return at most ``limit`` resubmissions of these jobs, oldest first."""
     condition = {PARENT: {"$in": list(parent_ids), "$exists": True}}
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(BY_PARENT))
-    found = await cursor.sort(CREATED).limit(limit).to_list()
-    return await db.parse(lambda: forward_compat.summaries(found))
+    children = await cursor.sort(CREATED).limit(limit).to_list()
+    return await db.parse(lambda: forward_compat.summaries(children))
 
 
 async def live(db: Collections, cluster: SiteName | None) -> list[JobSummary]:
-    """Our jobs that have not ended."""
+    """Return the jobs that have not ended and are ours to drive, of one site or of all, oldest first."""
     at_site = {"job_input.cluster": cluster.value} if cluster else {}
     return await _oldest_first(db, {**IS_LIVE, **IS_OURS, **at_site})
 
 
 async def unadopted(db: Collections) -> list[JobSummary]:
-    """Jobs that have not ended and are not ours."""
+    """Return the jobs that have not ended and are not ours to drive, oldest first."""
     return await _oldest_first(db, {**IS_LIVE, **IS_FOREIGN})
 
 
 async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobSummary]:
-    found = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
-    # Sorted here: the server would sort whole documents, with all their files.
-    jobs = await db.parse(lambda: forward_compat.drivable(found))
+    raw = await db.jobs.find(condition, documents.SUMMARY, hint=list(BY_STATE)).to_list()
+    # Sorted here, since MongoDB would sort whole documents, with all their files.
+    jobs = await db.parse(lambda: forward_compat.drivables(raw))
     return sorted(jobs, key=lambda job: (job.transition_times[0].time, job.id))
 
 
 async def ended(
     db: Collections, before: datetime, clusters: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
-    """The jobs of these sites that have ended and are not cleaned."""
+    """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
     condition = {
         "cleaned": False,
-        UPDATED: {"$lt": documents.bound(before)},
+        UPDATED: {"$lt": documents.round_up(before)},
         "state": {"$in": ENDED},
         "job_input.cluster": {"$in": [cluster.value for cluster in clusters]},
     }
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
-    found = await cursor.sort(UPDATED).limit(limit).to_list()
-    return await db.parse(lambda: forward_compat.summaries(found))
+    uncleaned = await cursor.sort(UPDATED).limit(limit).to_list()
+    return await db.parse(lambda: forward_compat.summaries(uncleaned))
 
 
 async def ended_among(db: Collections, job_ids: Collection[str], before: datetime) -> set[str]:
-    """Those of these jobs that have ended, and are ours."""
+    """Return which of these jobs ended before this time and are ours to drive."""
     condition = {
         "id": {"$in": list(job_ids)},
         "state": {"$in": ENDED},
-        UPDATED: {"$lt": documents.bound(before)},
+        UPDATED: {"$lt": documents.round_up(before)},
         **IS_OURS,
     }
-    found = db.jobs.find(condition, {"_id": 0, "id": 1}, hint=list(BY_ID))
-    return {job["id"] async for job in found}
+    cursor = db.jobs.find(condition, {"_id": 0, "id": 1}, hint=list(BY_ID))
+    return {job["id"] async for job in cursor}
 
 
 async def transition(
@@ -207,8 +210,8 @@ async def transition(
     trans_id: str,
     outcome: JobOutcome | None,
 ) -> bool:
-    """Move a job, if it is where it is expected to be."""
-    news = await db.parse(lambda: documents.from_outcome(outcome)) if outcome else {}
+    """Move a job to the state ``new``; return False unless it is in ``expected``. Raises NoSuchJobError."""
+    changed = await db.parse(lambda: documents.from_outcome(outcome)) if outcome else {}
     if new in TERMINAL:
         await containers.gather_exit_codes(db, job_id)
     step = documents.transition(new, time, trans_id)
@@ -217,7 +220,7 @@ async def transition(
         "time": f"${UPDATED}",
         "_recorded_at": "$_cts.recording",
     }
-    moved = await db.jobs.update_one(
+    result = await db.jobs.update_one(
         {"id": job_id, "state": expected.value},
         [
             {
@@ -225,7 +228,7 @@ async def transition(
                     "state": new.value,
                     UPDATED: {"$max": [time, {"$last": "$transition_times.time"}]},
                     "_cts.recording": _RECORDED,
-                    **{path: literal(value) for path, value in news.items()},
+                    **{path: literal(value) for path, value in changed.items()},
                 }
             },
             {
@@ -238,7 +241,7 @@ async def transition(
         ],
         hint=list(BY_ID),
     )
-    if moved.matched_count:
+    if result.matched_count:
         return True
     await check_job(db, job_id)
     return False
@@ -247,7 +250,7 @@ async def transition(
 async def take_leases(
     db: Collections, job_ids: Collection[str], owner: str, now: datetime, until: datetime
 ) -> set[str]:
-    """Take what nobody else holds."""
+    """Take or renew the leases that no other owner holds; return the ids of the jobs that ``owner`` holds then."""
     jobs = {"id": {"$in": list(job_ids)}, **IS_OURS}
     is_free = [
         {"_cts.lease": None},
@@ -262,5 +265,5 @@ async def take_leases(
 
 
 async def mark_cleaned(db: Collections, job_id: str) -> None:
-    """Note that a job is cleaned."""
-    await change(db, job_id, {"$set": {"cleaned": True}})
+    """Record that the transient files of a job are removed. Raises NoSuchJobError."""
+    await update_job(db, job_id, {"$set": {"cleaned": True}})

@@ -1,10 +1,14 @@
-"""How the Mongo store lists and counts jobs: queries that walk an index in the order of the listing."""
+"""Lists and counts jobs in MongoDB, by queries that walk an index in the order of the listing.
+
+Also keeps each user's read marker: the time until which the user has seen what ended.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -26,6 +30,7 @@ from cts_core.records.mongo.schema import (
     UPDATED,
     Keys,
     of_user,
+    upsert,
 )
 from cts_core.states import JobState
 
@@ -44,37 +49,37 @@ _SEARCHED = (
 
 @dataclass(frozen=True)
 class Listing:
-    """A query as the server is asked it."""
+    """A query as conditions of MongoDB."""
 
     column: str
-    """What it is sorted by, and then by the id."""
+    """The field that it is sorted by, before the id."""
     ascending: bool
     conditions: tuple[Condition, ...]
     index: Keys
-    """The index that is walked."""
+    """The index that is walked, in its order or backwards."""
 
     @classmethod
     def of(cls, query: JobQuery) -> Listing:
-        """Everything but the text and the position."""
+        """Translate everything but the text and the position of a query."""
         column = CREATED if query.sort is JobSort.CREATED else UPDATED
         return cls(column, query.ascending, tuple(_filters(query)), _index(query))
 
     def and_(self, condition: Condition) -> Listing:
-        """The same, narrowed down."""
+        """Return the same with one more condition."""
         return Listing(self.column, self.ascending, (*self.conditions, condition), self.index)
 
     def after(self, position: JobPosition) -> Listing:
-        """Only what comes after this place."""
+        """Return only what comes after this position."""
         return self.and_(self._beyond(position, "$gt" if self.ascending else "$lt"))
 
     def at_least(self, position: JobPosition) -> Listing:
-        """Nothing that is older than this."""
+        """Return the same without what is older than this position."""
         here = {self.column: position.time, "id": position.job_id}
         return self.and_({"$or": [here, self._beyond(position, "$gt")]})
 
     def _beyond(self, position: JobPosition, than: str) -> Condition:
         time = position.time
-        # The first condition says where in the index to begin, the others which of that instant are to come.
+        # The first condition says where in the index to begin, the others which jobs of that instant remain.
         return {
             self.column: {f"{than}e": time},
             "$or": [{self.column: {than: time}}, {"id": {than: position.job_id}}],
@@ -82,17 +87,17 @@ class Listing:
 
     @property
     def condition(self) -> Condition:
-        """What a job has to fulfil."""
+        """The condition that a job has to meet."""
         return {"$and": list(self.conditions)} if self.conditions else {}
 
     @property
     def order(self) -> list[tuple[str, int]]:
-        """What the jobs are sorted by."""
+        """The order of the jobs."""
         return self._order(ASCENDING if self.ascending else DESCENDING)
 
     @property
     def newest_first(self) -> list[tuple[str, int]]:
-        """The order in which a search looks for its end."""
+        """The order in which a search finds the oldest job that it considers."""
         return self._order(DESCENDING)
 
     def _order(self, direction: int) -> list[tuple[str, int]]:
@@ -117,53 +122,53 @@ def _filters(query: JobQuery) -> Iterator[Condition]:
     if query.ended is not None:
         yield {"state": {"$in": ENDED}} if query.ended else IS_LIVE
     if query.after is not None:
-        yield {UPDATED: {"$gte": documents.bound(query.after)}}
+        yield {UPDATED: {"$gte": documents.round_up(query.after)}}
     if query.before is not None:
-        yield {UPDATED: {"$lt": documents.bound(query.before)}}
+        yield {UPDATED: {"$lt": documents.round_up(query.before)}}
     for name in ("name", "tag", "digest"):
         if (value := getattr(query, f"image_{name}")) is not None:
-            # An image without a tag has none, or null.
+            # The field of an image without a tag is absent, or null.
             yield {f"image.{name}": value or None}
-    # One condition each: the first is looked up, the others are checked.
-    for label in documents.labels(query.labels):
+    # One condition for each: the index finds the first, the others filter.
+    for label in documents.label_pairs(query.labels):
         yield {LABELS: label}
 
 
 def _has_text(text: str) -> Condition:
-    # BSON ends a pattern at its first zero.
+    # A pattern in BSON ends at its first zero byte.
     pattern = {"$regex": re.escape(text).replace("\0", r"\x00"), "$options": "i"}
     return {"$or": [{path: pattern} for path in _SEARCHED]}
 
 
 async def page(db: Collections, query: JobQuery) -> JobPage:
-    """A page of the jobs that match."""
+    """Return a page of the jobs that match."""
     listing = Listing.of(query)
     is_cut = False
     if query.text:
-        last = await _last_searched(db, listing, query.searched)
-        if last is not None:
+        oldest = await _oldest_searched(db, listing, query.searched)
+        if oldest is not None:
             is_cut = True
-            listing = listing.at_least(last)
+            listing = listing.at_least(oldest)
         listing = listing.and_(_has_text(query.text))
     if query.position is not None:
         listing = listing.after(query.position)
-    # One more than asked for tells whether there is another page.
+    # One more than the page holds, to see whether there is another page.
     cursor = db.jobs.find(listing.condition, documents.SUMMARY, hint=list(listing.index))
-    found = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
-    shown = found[: query.limit]
+    matches = await cursor.sort(listing.order).limit(query.limit + 1).to_list()
+    shown = matches[: query.limit]
     return JobPage(
         jobs=await db.parse(lambda: forward_compat.summaries(shown)),
-        next=_position(shown[-1], listing.column) if len(found) > len(shown) else None,
+        next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
         is_cut=is_cut,
     )
 
 
-async def _last_searched(db: Collections, listing: Listing, searched: int) -> JobPosition | None:
-    """Where the last of the latest so many jobs is; None when there are no more than these."""
+async def _oldest_searched(db: Collections, listing: Listing, searched: int) -> JobPosition | None:
+    """Return the position of the ``searched``-th latest job; None when there are no older ones."""
     fields = {"_id": 0, "id": 1, UPDATED: 1, "transition_times.time": 1}
     cursor = db.jobs.find(listing.condition, fields, hint=list(listing.index))
-    found = await cursor.sort(listing.newest_first).skip(searched - 1).limit(2).to_list()
-    return _position(found[0], listing.column) if len(found) > 1 else None
+    jobs = await cursor.sort(listing.newest_first).skip(searched - 1).limit(2).to_list()
+    return _position(jobs[0], listing.column) if len(jobs) > 1 else None
 
 
 def _position(job: RawBSONDocument, column: str) -> JobPosition:
@@ -173,7 +178,7 @@ def _position(job: RawBSONDocument, column: str) -> JobPosition:
 
 
 async def counts(db: Collections, user: str | None) -> list[JobCount]:
-    """How many jobs there are by site and state, read from the index alone."""
+    """Return how many jobs there are by site and state, of one user or of all, from the index alone."""
     clusters = [cluster.value for cluster in SiteName]
     condition: Condition = {
         "state": {"$in": [state.value for state in JobState]},
@@ -185,8 +190,17 @@ async def counts(db: Collections, user: str | None) -> list[JobCount]:
         [{"$match": condition}, {"$group": group}], hint=dict(BY_STATE)
     )
     return [
-        JobCount(
-            SiteName(found["_id"]["cluster"]), JobState(found["_id"]["state"]), int(found["count"])
-        )
-        async for found in cursor
+        JobCount(SiteName(row["_id"]["cluster"]), JobState(row["_id"]["state"]), int(row["count"]))
+        async for row in cursor
     ]
+
+
+async def set_last_look(db: Collections, user: str, time: datetime) -> None:
+    """Move the user's read marker forward to this time; it never moves back."""
+    await upsert(db.users, {"user": user}, {"$max": {"last_look": time}})
+
+
+async def last_look(db: Collections, user: str) -> datetime | None:
+    """Return the user's read marker."""
+    document = await db.users.find_one({"user": user})
+    return document["last_look"] if document else None

@@ -1,4 +1,4 @@
-"""What the Mongo store does with reference data."""
+"""Reads and writes reference data in MongoDB."""
 
 from __future__ import annotations
 
@@ -8,32 +8,40 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from cts_core.errors import NoSuchRefdataError, RefdataExistsError
 from cts_core.model.refdata import (
     AdminReferenceData,
     AdminReferenceDataStatus,
     ReferenceDataState,
 )
 from cts_core.model.site import SiteName
+from cts_core.records.errors import (
+    no_refdata_of_file,
+    no_such_refdata,
+    refdata_exists,
+    refdata_not_at_site,
+)
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.schema import literal
 
 
 async def add(db: Collections, refdata: AdminReferenceData) -> None:
-    """Register reference data. The file is the document's own id, so that of two at once one fails."""
+    """Register reference data. Raises RefdataExistsError.
+
+    The file is the ``_id`` of the document, so that one of two concurrent registrations fails.
+    """
     document = refdata.model_dump() | {
         "_id": refdata.file,
         "statuses": [_from_status(status) for status in refdata.statuses],
     }
     try:
-        found = await db.refdata.update_one(
+        result = await db.refdata.update_one(
             {"file": document.pop("file")}, {"$setOnInsert": document}, upsert=True
         )
-        is_new = found.upserted_id is not None
+        is_new = result.upserted_id is not None
     except DuplicateKeyError:
         is_new = False
     if not is_new:
-        raise RefdataExistsError(f"Reference data for the file '{refdata.file}' exists already")
+        raise refdata_exists(refdata.file)
 
 
 def _from_status(status: AdminReferenceDataStatus) -> dict[str, Any]:
@@ -43,42 +51,42 @@ def _from_status(status: AdminReferenceDataStatus) -> dict[str, Any]:
 
 
 def _to_refdata(document: dict[str, Any]) -> AdminReferenceData:
-    # The model forbids what it does not know.
-    known = {name: document.get(name) for name in AdminReferenceData.model_fields}
-    return AdminReferenceData.model_validate(known)
+    # Only the fields of the model, which forbids others.
+    fields = {name: document.get(name) for name in AdminReferenceData.model_fields}
+    return AdminReferenceData.model_validate(fields)
 
 
 async def get(db: Collections, refdata_id: str) -> AdminReferenceData:
-    """The reference data with this id."""
-    found = await db.refdata.find_one({"id": refdata_id})
-    if found is None:
-        raise NoSuchRefdataError(f"No reference data with ID '{refdata_id}' exists")
-    return _to_refdata(found)
+    """Return the reference data with this id. Raises NoSuchRefdataError."""
+    document = await db.refdata.find_one({"id": refdata_id})
+    if document is None:
+        raise no_such_refdata(refdata_id)
+    return _to_refdata(document)
 
 
 async def find(db: Collections, path: str) -> AdminReferenceData:
-    """The reference data of this file."""
-    found = await db.refdata.find_one({"file": path})
-    if found is None:
-        raise NoSuchRefdataError(f"No reference data for the file '{path}' exists")
-    return _to_refdata(found)
+    """Return the reference data of this file. Raises NoSuchRefdataError."""
+    document = await db.refdata.find_one({"file": path})
+    if document is None:
+        raise no_refdata_of_file(path)
+    return _to_refdata(document)
 
 
 async def listing(db: Collections) -> list[AdminReferenceData]:
-    """All reference data."""
-    found = await db.refdata.find().sort([("registered_on", 1), ("id", 1)]).to_list()
-    return [_to_refdata(document) for document in found]
+    """Return all reference data, oldest registration first."""
+    registered = await db.refdata.find().sort([("registered_on", 1), ("id", 1)]).to_list()
+    return [_to_refdata(document) for document in registered]
 
 
 async def add_site(db: Collections, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
-    """Add a site, if it is not there."""
-    added = await db.refdata.update_one(
+    """Add the status at a site; return False if there is one already, and write nothing."""
+    result = await db.refdata.update_one(
         {"id": refdata_id, "statuses.cluster": {"$ne": status.cluster.value}},
         {"$push": {"statuses": _from_status(status)}},
     )
-    if not added.matched_count:
+    if not result.matched_count:
         await get(db, refdata_id)
-    return bool(added.matched_count)
+    return bool(result.matched_count)
 
 
 async def transition(
@@ -89,46 +97,47 @@ async def transition(
     new: ReferenceDataState,
     *,
     time: datetime,
-    news: Mapping[str, str | None],
+    errors: Mapping[str, str | None],
 ) -> bool:
-    """Move the reference data at a site, if it is where it is expected to be; what news leave out stays."""
+    """Move the reference data at a site; return False unless it is in ``expected``.
+
+    Fields for which ``errors`` has None, or nothing, stay as they are.
+    """
     when = {"$max": [time, {"$last": "$$status.transition_times.time"}]}
     step = [{"state": new.value, "time": when}]
-    moved = {
+    changes = {
         "state": new.value,
         "transition_times": {"$concatArrays": ["$$status.transition_times", step]},
         "_update_time": when,
-        **{name: literal(text) for name, text in news.items() if text is not None},
+        **{name: literal(text) for name, text in errors.items() if text is not None},
     }
     at_site = {"cluster": cluster.value, "state": expected.value}
-    changed = await db.refdata.update_one(
+    result = await db.refdata.update_one(
         {"id": refdata_id, "statuses": {"$elemMatch": at_site}},
-        [{"$set": {"statuses": _at(cluster, moved)}}],
+        [{"$set": {"statuses": _at_site(cluster, changes)}}],
     )
-    if not changed.matched_count:
+    if not result.matched_count:
         await _check_site(db, refdata_id, cluster)
-    return bool(changed.matched_count)
+    return bool(result.matched_count)
 
 
-def _at(cluster: SiteName, change: dict[str, Any]) -> dict[str, Any]:
+def _at_site(cluster: SiteName, changes: dict[str, Any]) -> dict[str, Any]:
     is_it = {"$eq": ["$$status.cluster", cluster.value]}
-    changed = {"$cond": [is_it, {"$mergeObjects": ["$$status", change]}, "$$status"]}
+    changed = {"$cond": [is_it, {"$mergeObjects": ["$$status", changes]}, "$$status"]}
     return {"$map": {"input": "$statuses", "as": "status", "in": changed}}
 
 
 async def _check_site(db: Collections, refdata_id: str, cluster: SiteName) -> None:
     refdata = await get(db, refdata_id)
     if all(status.cluster is not cluster for status in refdata.statuses):
-        raise NoSuchRefdataError(
-            f"The reference data {refdata_id} is not at cluster {cluster.value}: it was never staged there"
-        )
+        raise refdata_not_at_site(refdata_id, cluster)
 
 
 async def mark_cleaned(db: Collections, refdata_id: str, cluster: SiteName) -> None:
-    """Note that what staging left at a site is gone."""
-    changed = await db.refdata.update_one(
+    """Record that the transient files of staging at a site are removed."""
+    result = await db.refdata.update_one(
         {"id": refdata_id, "statuses.cluster": cluster.value},
         {"$set": {"statuses.$.cleaned": True}},
     )
-    if not changed.matched_count:
+    if not result.matched_count:
         await _check_site(db, refdata_id, cluster)

@@ -1,4 +1,4 @@
-"""The indexes of the Mongo record store, and making them on a database that may have indexes of its own."""
+"""The fields and indexes of the MongoDB record store, and their creation on a database that may have its own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cts_core.errors import ConfigError
 from cts_core.states import TERMINAL, JobState
 
 VERSION = 1
-"""Of what we add to the deployed service's layout."""
+"""The version of what CTS adds to the deployed service's layout."""
 UPDATED = "_update_time"
 CREATED = "transition_times.0.time"
 LABELS = "_cts.labels"
 OURS = "_cts.ours"
-"""True on each job that is ours to drive."""
+"""True on each job that this service drives, instead of the deployed service."""
 UNSENT_SINCE = "_cts.unsent_since"
 """When the oldest unsent transition was recorded; absent when all are sent."""
 KEY = "_cts.idempotency.key"
 PARENT = "_cts.parent_id"
 EXCLUSIVE_OUTPUT_DIR = "_cts.sole_folder"
-"""The output folder of a job that no other such job may have."""
+"""The output folder of a job that claims it, so that no other job that does may have the same one."""
 
 ENDED = [state.value for state in sorted(TERMINAL)]
 LIVE = [state.value for state in JobState if state not in TERMINAL]
@@ -38,7 +38,7 @@ Keys = tuple[tuple[str, int], ...]
 BY_ID: Keys = (("id", ASCENDING),)
 BY_KEY: Keys = (("user", ASCENDING), (KEY, ASCENDING))
 _FILTERS: Keys = tuple((name, ASCENDING) for name in ("state", "job_input.cluster", "image.name"))
-# What a listing filters by stands behind what it is ordered by, so that the index alone tells what matches.
+# The fields of the order come first and those of the filters behind, so that the index alone decides what matches.
 BY_UPDATE: Keys = ((UPDATED, DESCENDING), ("id", DESCENDING), *_FILTERS)
 BY_CREATION: Keys = ((CREATED, DESCENDING), ("id", DESCENDING), *_FILTERS)
 BY_LABEL: Keys = (
@@ -51,14 +51,14 @@ BY_LABEL: Keys = (
 BY_STATE: Keys = (("state", ASCENDING), ("user", ASCENDING), ("job_input.cluster", ASCENDING))
 BY_EXCLUSIVE_OUTPUT_DIR: Keys = ((EXCLUSIVE_OUTPUT_DIR, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
-# These two hold only the few jobs that are still to be cleaned, or told of. Who names an index by its keys must name
-# one alone: the deployed service may have its own on the time of the update.
+# These two are partial: few jobs are uncleaned, or have unsent events. A hint by keys must match one index only, and
+# the deployed service may have its own on the time of the update.
 UNCLEANED: Keys = ((UPDATED, ASCENDING), ("state", ASCENDING), ("job_input.cluster", ASCENDING))
 UNSENT: Keys = ((UNSENT_SINCE, ASCENDING),)
 
 
 def of_user(keys: Keys) -> Keys:
-    """The same order among one user's jobs."""
+    """Return the same keys behind the user: the same order among one user's jobs."""
     return (("user", ASCENDING), *keys)
 
 
@@ -72,7 +72,7 @@ class Index:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def is_met_by(self, existing: Mapping[str, Any]) -> bool:
-        """Whether an index that is there already serves, whatever its name."""
+        """Return whether an existing index does the same, whatever its name."""
         return tuple(existing["key"]) == self.keys and existing.get(
             "partialFilterExpression"
         ) == self.options.get("partialFilterExpression")
@@ -83,7 +83,7 @@ BY_RECORDING: Keys = (
     ("transition_times.time", ASCENDING),
 )
 _UNIQUE = {"unique": True}
-# The first of each name is the deployed service's own (contract, facts §7); ours begin with cts_.
+# Names that begin with cts_ are ours, the others the deployed service's (contract, facts §7).
 INDEXES = (
     Index("jobs", "id_1", BY_ID, _UNIQUE),
     Index(
@@ -158,19 +158,19 @@ INDEXES = (
 
 
 def literal(value: object) -> dict[str, Any]:
-    """A value in a pipeline, whatever it looks like: text that begins with a dollar is no field there."""
+    """Return a value for a pipeline, in which text that begins with a dollar would otherwise be a field."""
     return {"$literal": value}
 
 
 async def prepare(db: AsyncDatabase[dict[str, Any]]) -> None:
-    """Make the database a store of ours: add what is missing, change nothing that is there.
+    """Make the database a record store: add missing indexes, and change nothing that exists.
 
-    Raises ConfigError when it is newer than us, or has an index that does not keep apart what must be.
+    Raises ConfigError when a newer version of CTS wrote it, or an index of its own is not unique and must be.
     """
     await _check_version(db)
     for name in sorted({index.collection for index in INDEXES}):
-        wanted = [index for index in INDEXES if index.collection == name]
-        await _ensure(db[name], wanted)
+        required = [index for index in INDEXES if index.collection == name]
+        await _ensure(db[name], required)
 
 
 async def upsert(
@@ -184,29 +184,29 @@ async def upsert(
 
 
 async def _check_version(db: AsyncDatabase[dict[str, Any]]) -> None:
-    # Asked to write even where it is there: a user who may not write is found out now.
+    # An upsert even where it exists: a login that may not write fails now.
     schema = {"_id": "schema"}
     await upsert(db["cts_store"], schema, {"$setOnInsert": {"version": VERSION}})
-    known = await db["cts_store"].find_one(schema)
-    # A newer version says up to how old a one may still go on, while servers are upgraded one after the other.
-    if known and known.get("oldest", known["version"]) > VERSION:
+    stored = await db["cts_store"].find_one(schema)
+    # A newer version stores the oldest one that may still run, while servers are upgraded one after the other.
+    if stored and stored.get("oldest", stored["version"]) > VERSION:
         raise ConfigError(
-            f"mongo.db: the database {db.name} was written by a newer CTS (schema {known['version']}, this one "
+            f"mongo.db: the database {db.name} was written by a newer CTS (schema {stored['version']}, this one "
             f"knows {VERSION}): upgrade CTS, or choose another database"
         )
 
 
-async def _ensure(collection: AsyncCollection[dict[str, Any]], wanted: list[Index]) -> None:
-    # An index on the same keys with another name or options would be refused: what is there is looked at first.
+async def _ensure(collection: AsyncCollection[dict[str, Any]], required: list[Index]) -> None:
+    # MongoDB refuses an index on the same keys with another name or options: check the existing ones first.
     existing = await collection.index_information()
     missing = []
-    for index in wanted:
-        met = [name for name, found in existing.items() if index.is_met_by(found)]
-        if not met:
+    for index in required:
+        same = [name for name, other in existing.items() if index.is_met_by(other)]
+        if not same:
             missing.append(index)
-        elif index.options.get("unique") and not any(existing[name].get("unique") for name in met):
+        elif index.options.get("unique") and not any(existing[name].get("unique") for name in same):
             raise ConfigError(
-                f"mongo.db: the index {met[0]} of the collection {collection.name} in {collection.database.name} "
+                f"mongo.db: the index {same[0]} of the collection {collection.name} in {collection.database.name} "
                 "is not unique, as it must be: drop it, and start again"
             )
     if missing:

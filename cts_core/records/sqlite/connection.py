@@ -1,4 +1,4 @@
-"""How the SQLite store is reached: one writer that groups commits, and a few readers."""
+"""The connections to the SQLite store: one writer that groups commits, and a few readers."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cts_core.errors import ResourceUnavailableError, UnavailableError
-from cts_core.records.sqlite.disk_reserve import Reserve
+from cts_core.records.sqlite.disk_reserve import DiskReserve
 from cts_core.records.sqlite.migrate import connect, error_code, is_locked, prepare
 
 READERS = 4
 MAX_WAITING = 10_000
-"""Operations that may wait; more than that are refused."""
+"""Operations that may wait; more are refused."""
 MAX_GROUP = 500
 """Writes that share one commit at the most."""
 BUSY_SECONDS = 10.0
-"""How long a write waits for another process's before it is given up."""
+"""How long a write waits for another process's before it fails."""
 
-_FAULTS_OF_OURS = (
+_PROGRAMMING_ERRORS = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
 )
-"""Raised as they are: trying again would not help."""
+"""Raised as they are: a retry would not help."""
 
 _T = TypeVar("_T")
 Operation = Callable[[sqlite3.Connection], _T]
@@ -38,8 +38,8 @@ _Write = tuple[Operation[Any], Future[Any]]
 class Connections:
     """Runs operations on the database file, each as if in a transaction of its own.
 
-    A connection on which SQLite failed is closed, and the next operation opens another: once a full disk
-    has room again, or a lock is gone, the store works on.
+    A connection on which SQLite failed is closed, and the next operation opens another: the store recovers once a
+    full disk has space again, or a lock is released.
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
@@ -52,20 +52,20 @@ class Connections:
         self._idle: deque[sqlite3.Connection] = deque()
         self._waiting = 0
         self._is_open = False
-        self._reserve = Reserve(path.with_suffix(".reserve"))
+        self._reserve = DiskReserve(path.with_suffix(".reserve"))
 
     async def open(self) -> None:
-        """Create the file, or check it. Raises ConfigError and UnavailableError."""
+        """Create the file, or check and migrate it. Raises ConfigError, UnavailableError."""
         self._is_open = True
         try:
             await self.run(lambda: prepare(self._path, busy_seconds=self._busy_seconds))
-            await self.run(self._reserve.keep)
+            await self.run(self._reserve.allocate)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Finish what waits, then close every connection."""
+        """Finish the operations that wait, then close every connection."""
         self._is_open = False
         await asyncio.to_thread(self._close)
 
@@ -77,7 +77,7 @@ class Connections:
                 db.close()
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """Run what would keep the event loop busy among the readers."""
+        """Run a function that would block the event loop in a thread of the readers."""
         self._admit()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, function)
@@ -85,20 +85,20 @@ class Connections:
             self._waiting -= 1
 
     async def read(self, operation: Operation[_T]) -> _T:
-        """Run a reading operation on a consistent view. Raises UnavailableError."""
+        """Run an operation in a read transaction. Raises UnavailableError."""
         return await self.run(lambda: self._read(operation))
 
     def check_room(self) -> None:
-        """Raise ResourceUnavailableError when the disk has room only for what is under way."""
-        self._reserve.keep()
-        if self._reserve.is_short:
-            raise self._full()
+        """Raise ResourceUnavailableError when the disk has no space for new jobs."""
+        self._reserve.allocate()
+        if self._reserve.is_exhausted:
+            raise self._disk_full()
 
     async def write(self, operation: Operation[_T]) -> _T:
-        """Run a writing operation; durable when this returns.
+        """Run an operation in a write transaction; it is durable when this returns.
 
-        Raises UnavailableError or ResourceUnavailableError, and then nothing was written. A caller that
-        is cancelled while it waits does not learn whether its operation was run.
+        Raises UnavailableError or ResourceUnavailableError if nothing was written. A caller that is cancelled while
+        it waits does not learn whether its operation was run.
         """
         self._admit()
         future: Future[_T] = Future()
@@ -119,7 +119,7 @@ class Connections:
     def _read(self, operation: Operation[_T]) -> _T:
         db: sqlite3.Connection | None = None
         try:
-            db = self._take_reader()
+            db = self._acquire_reader()
             db.execute("BEGIN")
             try:
                 return operation(db)
@@ -135,7 +135,7 @@ class Connections:
             if db is not None:
                 self._idle.append(db)
 
-    def _take_reader(self) -> sqlite3.Connection:
+    def _acquire_reader(self) -> sqlite3.Connection:
         try:
             return self._idle.pop()
         except IndexError:
@@ -145,7 +145,7 @@ class Connections:
         return connect(self._path, busy_seconds=self._busy_seconds, read_only=read_only)
 
     def _write_group(self) -> None:
-        # Every write asks for a group; the first of them takes all that wait, the others find nothing.
+        # Each write schedules a call of this. The first call takes all that wait, and the others find nothing.
         group: list[_Write] = []
         while self._writes and len(group) < MAX_GROUP:
             write = self._writes.popleft()
@@ -155,22 +155,22 @@ class Connections:
             return
         operations = [operation for operation, _ in group]
         try:
-            answers = self._commit(operations)
+            results = self._commit(operations)
         except (sqlite3.Error, MemoryError) as e:
-            answers = [_Failure(e)] * len(group)
+            results = [_Failure(e)] * len(group)
         else:
-            self._reserve.keep()
-        for (_, future), answer in zip(group, answers, strict=True):
-            if isinstance(answer, _Failure):
-                future.set_exception(self._translate(answer.error))
+            self._reserve.allocate()
+        for (_, future), result in zip(group, results, strict=True):
+            if isinstance(result, _Failure):
+                future.set_exception(self._translate(result.error))
             else:
-                future.set_result(answer)
+                future.set_result(result)
 
     def _commit(self, operations: list[Operation[Any]]) -> list[Any]:
         try:
             return self._try(operations)
         except sqlite3.Error as e:
-            if error_code(e) != sqlite3.SQLITE_FULL or not self._reserve.is_kept:
+            if error_code(e) != sqlite3.SQLITE_FULL or not self._reserve.is_allocated:
                 raise
         self._reserve.release()
         return self._try(operations)
@@ -178,8 +178,8 @@ class Connections:
     def _try(self, operations: list[Operation[Any]]) -> list[Any]:
         try:
             self._writing = self._writing or self._connect()
-            if not self._reserve.is_kept:
-                # Else the log grows: once all of it is in the file, it is used from its start again.
+            if not self._reserve.is_allocated:
+                # The log is restarted, instead of growing, only once all of it is checkpointed into the file.
                 self._writing.execute("PRAGMA wal_checkpoint").fetchall()
             return _commit(self._writing, operations)
         except (sqlite3.Error, MemoryError):
@@ -188,16 +188,16 @@ class Connections:
                 self._writing = None
             raise
 
-    def _full(self) -> ResourceUnavailableError:
+    def _disk_full(self) -> ResourceUnavailableError:
         return ResourceUnavailableError(
             f"The disk that holds {self._path} is full: free some space and try again"
         )
 
     def _translate(self, error: Exception) -> Exception:
-        if not isinstance(error, sqlite3.Error) or isinstance(error, _FAULTS_OF_OURS):
+        if not isinstance(error, sqlite3.Error) or isinstance(error, _PROGRAMMING_ERRORS):
             return error
         if error_code(error) == sqlite3.SQLITE_FULL:
-            return self._full()
+            return self._disk_full()
         if is_locked(error):
             return UnavailableError(
                 f"The job records in {self._path} are locked by another process: try again later"
@@ -211,19 +211,19 @@ class _Failure:
 
 
 def _commit(db: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
-    """What each operation returned, or its _Failure. Raises what made all of them fail."""
-    # One commit, hence one fsync, for all that waited; a savepoint keeps each one's failure its own.
+    """Return what each operation returned, or its _Failure. Raises what made all of them fail."""
+    # One commit, hence one fsync, for all that waited. Savepoints isolate the operations' failures.
     db.execute("BEGIN IMMEDIATE")
-    answers: list[Any] = []
+    results: list[Any] = []
     for operation in operations:
         db.execute("SAVEPOINT operation")
         try:
-            answers.append(operation(db))
+            results.append(operation(db))
         except Exception as e:
             if not db.in_transaction:
-                raise  # SQLite has rolled back all of it, as it does when the disk is full
+                raise  # SQLite has rolled back everything, as it does when the disk is full
             db.execute("ROLLBACK TO operation")
-            answers.append(_Failure(e))
+            results.append(_Failure(e))
         db.execute("RELEASE operation")
     db.execute("COMMIT")
-    return answers
+    return results

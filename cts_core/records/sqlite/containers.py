@@ -1,4 +1,4 @@
-"""What the SQLite store does with the containers of jobs, on one connection."""
+"""Reads and writes the containers of jobs in SQLite."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from cts_core.errors import NoSuchContainerError
 from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.records.sqlite import rows
-from cts_core.records.sqlite.audit import check_job
-from cts_core.records.sqlite.rows import News
+from cts_core.records.sqlite.lookup import check_job, require_container
+from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE
 from cts_core.states import JobState
 
@@ -25,47 +24,41 @@ COUNT_LIVE = f"""
 SELECT count(*) FROM (SELECT id FROM jobs WHERE user = ? AND {LIVE}) AS live
 CROSS JOIN containers ON containers.job_id = live.id WHERE containers.{LIVE}
 """  # noqa: S608 - made of the constants above
-_BORN = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
+_FIRST_STATES = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 
 def insert(db: sqlite3.Connection, job_id: str, count: int, created: datetime) -> None:
     """Store the containers of a new job."""
-    steps = rows.steps_text(ContainerTransition(state=state, time=created) for state in _BORN)
+    steps = rows.serialize_steps(
+        ContainerTransition(state=state, time=created) for state in _FIRST_STATES
+    )
     db.executemany(
         "INSERT INTO containers (job_id, number, state, transition_times, outcome) "
         "VALUES (?, ?, ?, ?, '{}')",
-        ((job_id, number, _BORN[-1].value, steps) for number in range(count)),
+        ((job_id, number, _FIRST_STATES[-1].value, steps) for number in range(count)),
     )
 
 
 def records(db: sqlite3.Connection, job_id: str) -> list[ContainerRecord]:
-    """A job's containers."""
+    """Return the containers of a job by number. Raises NoSuchJobError."""
     check_job(db, job_id)
     return [rows.to_container(row) for row in db.execute(ALL, (job_id,))]
 
 
 def record(db: sqlite3.Connection, job_id: str, number: int) -> ContainerRecord:
-    """One of a job's containers. Raises NoSuchContainerError."""
+    """Return one container of a job. Raises NoSuchJobError, NoSuchContainerError."""
     row = db.execute(ONE, (job_id, number)).fetchone()
-    return rows.to_container(found(db, row, job_id, number))
-
-
-def found(db: sqlite3.Connection, row: sqlite3.Row | None, job_id: str, number: int) -> sqlite3.Row:
-    """The row of this container. Raises NoSuchJobError, NoSuchContainerError."""
-    if row is None:
-        check_job(db, job_id)
-        raise NoSuchContainerError(f"Job {job_id} has no container {number}")
-    return row
+    return rows.to_container(require_container(db, row, job_id, number))
 
 
 def states(db: sqlite3.Connection, job_id: str) -> list[JobState]:
-    """The states of a job's containers."""
+    """Return the states of the containers of a job by number. Raises NoSuchJobError."""
     check_job(db, job_id)
     return [JobState(row["state"]) for row in db.execute(STATES, (job_id,))]
 
 
 def count_live(db: sqlite3.Connection, user: str) -> int:
-    """The user's containers that have not ended."""
+    """Return how many containers of the user's jobs have not ended."""
     (count,) = db.execute(COUNT_LIVE, (user,)).fetchone()
     return int(count)
 
@@ -77,33 +70,35 @@ def transition(
     expected: JobState,
     *,
     steps: Sequence[ContainerTransition],
-    news: News | None,
+    outcome: StoredOutcome | None,
 ) -> bool:
-    """Move a container, if it is where it is expected to be."""
+    """Move a container through ``steps``; return False unless it is in ``expected``."""
     row = db.execute(
         "SELECT state, transition_times, outcome FROM containers WHERE job_id = ? AND number = ?",
         (job_id, number),
     ).fetchone()
-    before = found(db, row, job_id, number)
+    before = require_container(db, row, job_id, number)
     if before["state"] != expected.value:
         return False
-    walked = rows.to_steps(before["transition_times"])
+    transitions = rows.to_steps(before["transition_times"])
     for step in steps:
-        walked.append(ContainerTransition(state=step.state, time=max(step.time, walked[-1].time)))
+        transitions.append(
+            ContainerTransition(state=step.state, time=max(step.time, transitions[-1].time))
+        )
     db.execute(
         "UPDATE containers SET state = ?, transition_times = ?, outcome = ? "
         "WHERE job_id = ? AND number = ?",
         (
-            walked[-1].state.value,
-            rows.steps_text(walked),
-            news.added_to(before["outcome"]) if news else before["outcome"],
+            transitions[-1].state.value,
+            rows.serialize_steps(transitions),
+            outcome.merged_into(before["outcome"]) if outcome else before["outcome"],
             job_id,
             number,
         ),
     )
-    if news and news.outputs is not None:
+    if outcome and outcome.outputs is not None:
         db.execute(
             "INSERT OR REPLACE INTO container_outputs (job_id, number, files) VALUES (?, ?, ?)",
-            (job_id, number, news.outputs),
+            (job_id, number, outcome.outputs),
         )
     return True

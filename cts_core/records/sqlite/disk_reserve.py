@@ -1,4 +1,4 @@
-"""Room kept on the records' disk: when it is full, jobs can still be canceled, and what runs can end."""
+"""A ballast file on the disk of the records: when that is full, jobs can still be canceled, and running ones end."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from contextlib import suppress
 from pathlib import Path
 
 RESERVE_BYTES = 2 << 20
-"""A job that is canceled, or ends, takes some 100 kB until the log of writes is used from its start again."""
+"""Size of the ballast file. A job that is canceled, or ends, takes some 100 kB until the write-ahead log is restarted."""
 MIN_FREE_BYTES = 4 * RESERVE_BYTES
-"""A disk with less is left as it is: what was given away is not taken back at once."""
+"""With less free space the file is not created: what was just released is not taken back at once."""
 
 
-class Reserve:
-    """A file that takes room until the room is needed. Servers that share the records share it."""
+class DiskReserve:
+    """A file that occupies space until that space is needed. Servers that share the records share it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
-    def is_kept(self) -> bool:
-        """Whether there is any."""
+    def is_allocated(self) -> bool:
+        """Whether the file exists."""
         return self._path.exists()
 
     @property
-    def is_short(self) -> bool:
-        """Whether there is none, and the disk has no room for it."""
+    def is_exhausted(self) -> bool:
+        """Whether the file does not exist, and the disk has no space for it."""
         try:
-            return not (self.is_kept or self._has_room())
+            return not (self.is_allocated or self._has_space())
         except OSError:
-            # Whatever is wrong there, it is not that the disk is full.
+            # Some other trouble than a full disk.
             return False
 
-    def _has_room(self) -> bool:
+    def _has_space(self) -> bool:
         disk = os.statvfs(self._path.parent)
         return disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES
 
-    def keep(self) -> None:
-        """Take the room, unless that is done, or the disk has too little."""
-        # A disk without room is what this is for, and no fault of it.
+    def allocate(self) -> None:
+        """Create the file, unless it exists or the disk has too little space."""
+        # A full disk is what the file is there for, not an error of allocating it.
         with suppress(OSError):
-            if not self.is_kept and self._has_room():
+            if not self.is_allocated and self._has_space():
                 self._fill()
 
     def _fill(self) -> None:
@@ -58,6 +58,6 @@ class Reserve:
             os.close(fd)
 
     def release(self) -> None:
-        """Give the room away."""
+        """Delete the file."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the SQLite store does with transitions, each of which is its own outbox entry, on one connection."""
+"""Reads and writes the transitions of jobs in SQLite. Each is its own outbox entry."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ LATEST = "SELECT max(recorded_at) FROM transitions"
 
 
 def append(db: sqlite3.Connection, job_id: str, state: JobState, time: int, trans_id: str) -> None:
-    """Record a job's transition, unsent."""
-    # The writer's lock is held, so that what is recorded later never carries an earlier time, whichever
-    # process records it and whatever its clock does.
+    """Store a job's transition as unsent; ``time`` in microseconds since 1970."""
+    # The writer's lock is held: recorded times never run backwards, whichever process writes and whatever its clock does.
     (latest,) = db.execute(LATEST).fetchone()
     recorded_at = max(rows.to_number(utc_now()), latest or 0)
     db.execute(
@@ -48,13 +47,13 @@ def append(db: sqlite3.Connection, job_id: str, state: JobState, time: int, tran
 
 
 def unsent(db: sqlite3.Connection, limit: int, recorded_before: datetime | None) -> list[JobEvent]:
-    """The oldest unsent transition of each job."""
+    """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
     before = rows.to_number(recorded_before) if recorded_before else _END_OF_TIME
     return [rows.to_event(row) for row in db.execute(UNSENT, (before, limit))]
 
 
 def mark_sent(db: sqlite3.Connection, job_id: str, trans_id: str) -> None:
-    """Note that a transition is acknowledged."""
+    """Mark a transition as sent."""
     db.execute(
         "UPDATE transitions SET notif_sent = 1 WHERE trans_id = ? AND job_id = ?",
         (trans_id, job_id),
@@ -68,7 +67,7 @@ def page(
     job_id: str | None,
     limit: int,
 ) -> list[JobEvent]:
-    """What was recorded at ``since`` or later; see the port for where a page ends."""
+    """Return a page of the transitions recorded at ``since`` or later; ``RecordStore.events`` says where it ends."""
     statement = EVENTS if job_id is None else EVENTS_OF_JOB
     values = {
         "since": rows.to_number(since),
@@ -77,10 +76,13 @@ def page(
         "job_id": job_id,
         "limit": limit,
     }
-    found = db.execute(statement, values).fetchall()
-    if len(found) == limit and found[0]["recorded_at"] == found[-1]["recorded_at"]:
-        # One instant fills the page: without all of it the reader could never get past it.
-        instant = found[0]["recorded_at"]
+    transitions = db.execute(statement, values).fetchall()
+    if (
+        len(transitions) == limit
+        and transitions[0]["recorded_at"] == transitions[-1]["recorded_at"]
+    ):
+        # The page holds one instant alone: a reader could not continue after it unless it holds all of that instant.
+        instant = transitions[0]["recorded_at"]
         values |= {"since": instant, "until": instant, "limit": _NO_LIMIT}
-        found = db.execute(statement, values).fetchall()
-    return [rows.to_event(row) for row in found]
+        transitions = db.execute(statement, values).fetchall()
+    return [rows.to_event(row) for row in transitions]

@@ -1,6 +1,6 @@
-"""What the SQLite store does with jobs, on one connection.
+"""Reads and writes jobs in SQLite.
 
-Each function is called inside a transaction; those that write, inside the one writer's.
+Each function is called inside a transaction; those that write, inside the writer's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Self
 from cts_core.errors import FolderTakenError
 from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
 from cts_core.model.site import SiteName
-from cts_core.records.sqlite import containers as sqlite_containers
-from cts_core.records.sqlite import events, rows
-from cts_core.records.sqlite.rows import News
+from cts_core.records.errors import no_such_job
+from cts_core.records.sqlite import containers, events, rows
+from cts_core.records.sqlite.lookup import require_job
+from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE, UNCLEANED
 from cts_core.records.store import IdempotentJob
 from cts_core.states import TERMINAL, JobState
@@ -32,12 +33,12 @@ LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
 LIVE_OF_CLUSTER = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
-_AMONG = "id IN (SELECT value FROM json_each(?))"
-# Looked up by their ids, and not by their times.
-ENDED_AMONG = f"SELECT id FROM jobs WHERE {_AMONG} AND NOT ({LIVE}) AND +updated < ?"  # noqa: S608 - the names are ours
-_OF_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
+_WITH_IDS = "id IN (SELECT value FROM json_each(?))"
+# The plus keeps SQLite from looking them up by their times instead of their ids.
+ENDED_AMONG = f"SELECT id FROM jobs WHERE {_WITH_IDS} AND NOT ({LIVE}) AND +updated < ?"  # noqa: S608 - the names are ours
+_WITH_PARENTS = "parent_id IN (SELECT value FROM json_each(?))"
 RESUBMISSIONS = (
-    f"{JOB} INDEXED BY resubmissions WHERE {_OF_PARENTS} ORDER BY created, rowid LIMIT ?"
+    f"{JOB} INDEXED BY resubmissions WHERE {_WITH_PARENTS} ORDER BY created, rowid LIMIT ?"
 )
 FIND_EXCLUSIVE_OUTPUT_DIR = "SELECT 1 FROM jobs WHERE sole_folder = ?"
 TRANSITIONS = """
@@ -54,31 +55,36 @@ WHERE leases.owner = excluded.owner OR leases.until <= :now
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job as it is stored: made before the transaction, for many files take their time."""
+    """A job as it is stored. It is made before the transaction, since serialising many files takes long."""
 
     record: JobRecord
     columns: dict[str, object]
     input_files: str
-    containers: int
+    container_count: int
 
     @classmethod
-    def of(cls, job: JobRecord, containers: int, *, exclusive_output_dir: bool = False) -> Self:
-        """Write out a job."""
+    def of(
+        cls, job: JobRecord, container_count: int, *, exclusive_output_dir: bool = False
+    ) -> Self:
+        """Serialise a job."""
         columns = rows.job_columns(job)
         if exclusive_output_dir:
             columns["sole_folder"] = job.job_input.output_dir
-        return cls(job, columns, rows.files_text(job.job_input.input_files), containers)
+        return cls(job, columns, rows.serialize_files(job.job_input.input_files), container_count)
 
 
 def insert(
     db: sqlite3.Connection, new: NewJob, idempotency: Idempotency | None
 ) -> IdempotentJob | None:
-    """Store a job with its transitions and containers, unless another one holds its key. Raises FolderTakenError."""
+    """Store a job with its transitions and containers.
+
+    Returns the job that already holds the idempotency key, if there is one, and stores nothing. Raises FolderTakenError.
+    """
     job = new.record
     if idempotency:
-        known = find_idempotent(db, job.user, idempotency.key)
-        if known:
-            return known
+        existing = find_idempotent(db, job.user, idempotency.key)
+        if existing:
+            return existing
     columns = dict(new.columns)
     folder = columns.get("sole_folder")
     if folder and db.execute(FIND_EXCLUSIVE_OUTPUT_DIR, (folder,)).fetchone():
@@ -94,12 +100,12 @@ def insert(
         events.append(
             db, job.id, transition.state, rows.to_number(transition.time), transition.trans_id
         )
-    sqlite_containers.insert(db, job.id, new.containers, job.transition_times[0].time)
+    containers.insert(db, job.id, new.container_count, job.transition_times[0].time)
     return None
 
 
 def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJob | None:
-    """The user's job that holds this key."""
+    """Return the user's job that holds this idempotency key."""
     row = db.execute(
         "SELECT id, body_hash FROM jobs WHERE user = ? AND idempotency_key = ?", (user, key)
     ).fetchone()
@@ -107,23 +113,23 @@ def find_idempotent(db: sqlite3.Connection, user: str, key: str) -> IdempotentJo
 
 
 def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
-    return rows.found(db.execute(f"{JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
+    return require_job(db.execute(f"{JOB} WHERE id = ?", (job_id,)).fetchone(), job_id)
 
 
 def _transitions(db: sqlite3.Connection, job_ids: list[str]) -> dict[str, list[Transition]]:
-    found: dict[str, list[Transition]] = defaultdict(list)
+    transitions: dict[str, list[Transition]] = defaultdict(list)
     for row in db.execute(TRANSITIONS, (json.dumps(job_ids),)):
-        found[row["job_id"]].append(rows.to_transition(row))
-    return found
+        transitions[row["job_id"]].append(rows.to_transition(row))
+    return transitions
 
 
-def summaries(db: sqlite3.Connection, found: list[sqlite3.Row]) -> list[JobSummary]:
-    """The jobs of these rows."""
-    return rows.to_summaries(found, _transitions(db, [row["id"] for row in found]))
+def summaries(db: sqlite3.Connection, job_rows: list[sqlite3.Row]) -> list[JobSummary]:
+    """Return the summaries of the jobs in these rows of the statement ``JOB``."""
+    return rows.to_summaries(job_rows, _transitions(db, [row["id"] for row in job_rows]))
 
 
 def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
-    """A whole job."""
+    """Return the whole record of a job. Raises NoSuchJobError."""
     row = _row(db, job_id)
     (files,) = db.execute("SELECT files FROM job_inputs WHERE job_id = ?", (job_id,)).fetchone()
     outputs = db.execute("SELECT files FROM job_outputs WHERE job_id = ?", (job_id,)).fetchone()
@@ -132,20 +138,20 @@ def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
 
 
 def summary(db: sqlite3.Connection, job_id: str) -> JobSummary:
-    """A job without its files."""
+    """Return a job without its input files and outputs. Raises NoSuchJobError."""
     return rows.to_summaries([_row(db, job_id)], _transitions(db, [job_id]))[0]
 
 
 def resubmissions(
     db: sqlite3.Connection, parent_ids: Collection[str], limit: int
 ) -> list[JobSummary]:
-    """The jobs that were made of these."""
+    """Return at most ``limit`` resubmissions of these jobs, oldest first."""
     parents = json.dumps(list(parent_ids))
     return summaries(db, db.execute(RESUBMISSIONS, (parents, limit)).fetchall())
 
 
 def live(db: sqlite3.Connection, cluster: SiteName | None) -> list[JobSummary]:
-    """The jobs that have not ended."""
+    """Return the jobs that have not ended, of one site or of all, oldest first."""
     if cluster is None:
         return summaries(db, db.execute(LIVE_ALL).fetchall())
     return summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)).fetchall())
@@ -154,13 +160,13 @@ def live(db: sqlite3.Connection, cluster: SiteName | None) -> list[JobSummary]:
 def ended(
     db: sqlite3.Connection, before: datetime, clusters: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
-    """The jobs of these sites that have ended and are not cleaned."""
+    """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
     names = json.dumps([cluster.value for cluster in clusters])
     return summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)).fetchall())
 
 
 def ended_among(db: sqlite3.Connection, job_ids: Collection[str], before: datetime) -> set[str]:
-    """Those of these jobs that have ended."""
+    """Return which of these jobs ended before this time."""
     values = (json.dumps(list(job_ids)), rows.to_number(before))
     return {row["id"] for row in db.execute(ENDED_AMONG, values)}
 
@@ -173,27 +179,27 @@ def transition(
     *,
     time: datetime,
     trans_id: str,
-    news: News | None,
+    outcome: StoredOutcome | None,
 ) -> bool:
-    """Move a job, if it is where it is expected to be."""
+    """Move a job to the state ``new``; return False unless it is in ``expected``. Raises NoSuchJobError."""
     cursor = db.execute("SELECT state, updated FROM jobs WHERE id = ?", (job_id,))
-    row = rows.found(cursor.fetchone(), job_id)
+    row = require_job(cursor.fetchone(), job_id)
     if row["state"] != expected.value:
         return False
     when = max(rows.to_number(time), row["updated"])
     db.execute("UPDATE jobs SET state = ?, updated = ? WHERE id = ?", (new.value, when, job_id))
     events.append(db, job_id, new, when, trans_id)
-    if news:
-        _add_outcome(db, job_id, news)
+    if outcome:
+        _add_outcome(db, job_id, outcome)
     if new in TERMINAL:
         db.execute("DELETE FROM leases WHERE job_id = ?", (job_id,))
     return True
 
 
 def mark_cleaned(db: sqlite3.Connection, job_id: str) -> None:
-    """Note that a job is cleaned."""
+    """Record that the transient files of a job are removed. Raises NoSuchJobError."""
     if not db.execute("UPDATE jobs SET cleaned = 1 WHERE id = ?", (job_id,)).rowcount:
-        raise rows.no_such_job(job_id)
+        raise no_such_job(job_id)
 
 
 def take_leases(
@@ -203,7 +209,7 @@ def take_leases(
     now: datetime,
     until: datetime,
 ) -> set[str]:
-    """Take what nobody else holds."""
+    """Take or renew the leases that no other owner holds; return the ids of the jobs that ``owner`` holds then."""
     jobs = json.dumps(list(job_ids))
     times = {"now": rows.to_number(now), "until": rows.to_number(until)}
     db.execute(_TAKE_LEASES, {"jobs": jobs, "owner": owner, **times})
@@ -214,14 +220,16 @@ def take_leases(
     return {row["job_id"] for row in held}
 
 
-def _add_outcome(db: sqlite3.Connection, job_id: str, news: News) -> None:
+def _add_outcome(db: sqlite3.Connection, job_id: str, outcome: StoredOutcome) -> None:
     cursor = db.execute("SELECT outcome FROM jobs WHERE id = ?", (job_id,))
-    row = rows.found(cursor.fetchone(), job_id)
-    db.execute("UPDATE jobs SET outcome = ? WHERE id = ?", (news.added_to(row["outcome"]), job_id))
-    if news.error_words is not None:
-        db.execute("UPDATE jobs SET error_words = ? WHERE id = ?", (news.error_words, job_id))
-    if news.outputs is not None:
+    row = require_job(cursor.fetchone(), job_id)
+    db.execute(
+        "UPDATE jobs SET outcome = ? WHERE id = ?", (outcome.merged_into(row["outcome"]), job_id)
+    )
+    if outcome.error_words is not None:
+        db.execute("UPDATE jobs SET error_words = ? WHERE id = ?", (outcome.error_words, job_id))
+    if outcome.outputs is not None:
         db.execute(
             "INSERT OR REPLACE INTO job_outputs (job_id, files) VALUES (?, ?)",
-            (job_id, news.outputs),
+            (job_id, outcome.outputs),
         )

@@ -1,4 +1,7 @@
-"""How the SQLite store lists and counts jobs: statements that walk an index in the order of the listing."""
+"""Lists and counts jobs in SQLite, by statements that walk an index in the order of the listing.
+
+Also keeps each user's read marker: the time until which the user has seen what ended.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from typing import Any
 
 from cts_core.model.record import JobCount, JobPage, JobPosition, JobQuery, JobSort
 from cts_core.model.site import SiteName
-from cts_core.records.sqlite import jobs as sqlite_jobs
-from cts_core.records.sqlite import rows
+from cts_core.records.sqlite import jobs, rows
 from cts_core.states import TERMINAL, JobState
 
 COUNT = "SELECT count(*) FROM jobs WHERE cluster = :cluster AND state = :state"
@@ -22,17 +24,17 @@ _ENDED = ", ".join(f"'{state.value}'" for state in sorted(TERMINAL))
 
 @dataclass
 class Listing:
-    """The statement of a query, and its values."""
+    """A query as a statement and the values of its parameters."""
 
     column: str
-    """What it is sorted by, and then by the id."""
+    """The column that it is sorted by, before the id."""
     ascending: bool
     conditions: list[str] = field(default_factory=lambda: ["TRUE"])
     values: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, query: JobQuery) -> Listing:
-        """Everything but the text and the position."""
+        """Translate everything but the text and the position of a query."""
         column = "created" if query.sort is JobSort.CREATED else "updated"
         listing = cls(column, query.ascending)
         for condition, values in _filters(query):
@@ -40,31 +42,31 @@ class Listing:
         return listing
 
     def add(self, condition: str, **values: object) -> None:
-        """Narrow it down."""
+        """Add a condition and the values of its parameters."""
         self.conditions.append(condition)
         self.values |= values
 
     def add_text(self, text: str) -> None:
-        """Only jobs with this text in their words."""
+        """Keep only jobs in whose search text this occurs, whatever its case."""
         self.add("(instr(words, :text) OR instr(error_words, :text))", text=text.casefold())
 
     def start_after(self, time: int, job_id: str) -> None:
-        """Only what comes after this place."""
+        """Keep only what comes after this position; ``time`` in microseconds since 1970."""
         direction = ">" if self.ascending else "<"
         self.add(f"({self.column}, id) {direction} (:time, :id)", time=time, id=job_id)
 
     def start_at_least(self, time: int, job_id: str) -> None:
-        """Nothing that is older than this."""
+        """Drop what is older than this position; ``time`` in microseconds since 1970."""
         self.add(f"({self.column}, id) >= (:floor, :floor_id)", floor=time, floor_id=job_id)
 
     @property
     def statement(self) -> str:
-        """The jobs of the listing, at most ``:limit`` of them."""
-        return f"{sqlite_jobs.JOB} {self._where(ascending=self.ascending)} LIMIT :limit"
+        """Selects the jobs of the listing, at most ``:limit`` of them."""
+        return f"{jobs.JOB} {self._where(ascending=self.ascending)} LIMIT :limit"
 
     @property
     def floor_statement(self) -> str:
-        """Where the ``:searched``-th of the latest jobs is, and whether there are more."""
+        """Selects the position of the ``:searched``-th latest job, and that of the next one if there is one."""
         where = self._where(ascending=False)
         return f"SELECT {self.column}, id FROM jobs {where} LIMIT 2 OFFSET :searched - 1"  # noqa: S608 - the names are ours
 
@@ -75,7 +77,7 @@ class Listing:
 
 
 def _filters(query: JobQuery) -> Iterator[tuple[str, dict[str, object]]]:
-    # What is not to be looked up by an index of its own has a plus: the order of the listing is worth more.
+    # A plus keeps SQLite from using an index of that column: walking the index of the order avoids a sort.
     if query.user is not None:
         yield "user = :user", {"user": query.user}
     if query.cluster is not None:
@@ -98,28 +100,28 @@ def _filters(query: JobQuery) -> Iterator[tuple[str, dict[str, object]]]:
 
 _LABELS = """
 NOT EXISTS (
-    SELECT 1 FROM json_each(:labels) AS wanted WHERE NOT EXISTS (
+    SELECT 1 FROM json_each(:labels) AS required WHERE NOT EXISTS (
         SELECT 1 FROM json_each(jobs.labels) AS label
-        WHERE label.key = wanted.key AND label.value = wanted.value
+        WHERE label.key = required.key AND label.value = required.value
     )
 )
 """
 
 
 def page(db: sqlite3.Connection, query: JobQuery) -> JobPage:
-    """A page of the jobs that match."""
+    """Return a page of the jobs that match."""
     listing = Listing.of(query)
     is_cut = False
     if query.text:
         is_cut = _search_latest(db, listing, query.text, query.searched)
     if query.position is not None:
         listing.start_after(rows.to_number(query.position.time), query.position.job_id)
-    # One more than asked for tells whether there is another page.
-    found = db.execute(listing.statement, {**listing.values, "limit": query.limit + 1}).fetchall()
-    jobs = sqlite_jobs.summaries(db, found[: query.limit])
+    # One more than the page holds, to see whether there is another page.
+    matches = db.execute(listing.statement, {**listing.values, "limit": query.limit + 1}).fetchall()
+    shown = matches[: query.limit]
     return JobPage(
-        jobs=jobs,
-        next=_position(found[query.limit - 1], listing.column) if len(found) > len(jobs) else None,
+        jobs=jobs.summaries(db, shown),
+        next=_position(shown[-1], listing.column) if len(matches) > len(shown) else None,
         is_cut=is_cut,
     )
 
@@ -129,30 +131,30 @@ def _position(row: sqlite3.Row, column: str) -> JobPosition:
 
 
 def _search_latest(db: sqlite3.Connection, listing: Listing, text: str, searched: int) -> bool:
-    """Search the latest jobs; whether there were older ones."""
-    last = db.execute(listing.floor_statement, {**listing.values, "searched": searched}).fetchall()
-    is_cut = len(last) > 1
+    """Limit the listing to matches among the latest ``searched`` jobs; return whether older ones are left out."""
+    floor = db.execute(listing.floor_statement, {**listing.values, "searched": searched}).fetchall()
+    is_cut = len(floor) > 1
     if is_cut:
-        listing.start_at_least(*last[0])
+        listing.start_at_least(*floor[0])
     listing.add_text(text)
     return is_cut
 
 
 def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:
-    """How many jobs there are by site and state."""
+    """Return how many jobs there are by site and state, of one user or of all."""
     statement = COUNT if user is None else COUNT_OF_USER
-    found = []
+    job_counts = []
     for cluster in SiteName:
         for state in JobState:
             values = {"cluster": cluster.value, "state": state.value, "user": user}
             (count,) = db.execute(statement, values).fetchone()
             if count:
-                found.append(JobCount(cluster, state, count))
-    return found
+                job_counts.append(JobCount(cluster, state, count))
+    return job_counts
 
 
 def set_last_look(db: sqlite3.Connection, user: str, time: datetime) -> None:
-    """The user has looked at what had ended until then."""
+    """Move the user's read marker forward to this time; it never moves back."""
     db.execute(
         "INSERT INTO last_looks (user, time) VALUES (?, ?) "
         "ON CONFLICT (user) DO UPDATE SET time = max(time, excluded.time)",
@@ -161,6 +163,6 @@ def set_last_look(db: sqlite3.Connection, user: str, time: datetime) -> None:
 
 
 def last_look(db: sqlite3.Connection, user: str) -> datetime | None:
-    """Until when the user has looked."""
+    """Return the user's read marker."""
     row = db.execute("SELECT time FROM last_looks WHERE user = ?", (user,)).fetchone()
     return rows.to_time(row["time"]) if row else None

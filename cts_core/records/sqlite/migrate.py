@@ -1,4 +1,4 @@
-"""Opening a file as the SQLite record store: whose it is, and bringing it to the version of today."""
+"""Opens a file as the SQLite record store: checks that it is one, and migrates it to the current version."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cts_core.errors import ConfigError, UnavailableError
 from cts_core.records.sqlite.schema import APPLICATION_ID, VERSION, upgrade
 
 JOURNAL_BYTES = 16 << 20
-"""What is kept of the write-ahead log's file once a burst of writes is over."""
+"""Size to which the file of the write-ahead log shrinks after a burst of writes."""
 _RETRY_SECONDS = 0.05
 
 
 def connect(path: Path, *, busy_seconds: float, read_only: bool = False) -> sqlite3.Connection:
-    """A connection to the file, which must exist. Raises sqlite3.Error.
+    """Return a connection to the file, which must exist. Raises sqlite3.Error.
 
-    Transactions are begun and ended by hand. A write that finds the file locked waits ``busy_seconds``.
+    The caller begins and ends transactions. A write that finds the file locked waits ``busy_seconds``.
     """
-    # Not created when it has vanished: an empty file in its place would look like a store without jobs.
-    # Connections are handed from thread to thread, one at a time.
+    # mode=rw creates nothing: an empty file in the place of one that vanished would look like a store without jobs.
+    # check_same_thread=False: connections are handed from thread to thread, one at a time.
     db = sqlite3.connect(
         f"file:{quote(str(path))}?mode=rw",
         uri=True,
@@ -43,18 +43,18 @@ def connect(path: Path, *, busy_seconds: float, read_only: bool = False) -> sqli
 
 
 def error_code(error: sqlite3.Error) -> int:
-    """SQLite's primary code; SQLITE_ERROR for what Python's own module refuses."""
+    """Return SQLite's primary error code; SQLITE_ERROR for what Python's own module refuses."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF
 
 
 def is_locked(error: sqlite3.Error) -> bool:
-    """Whether another connection is in the way."""
+    """Return whether another connection held a lock."""
     return error_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def prepare(path: Path, *, busy_seconds: float) -> None:
-    """Make ``path`` a store of ours, as this version has it. Nothing of another program's file is changed.
+    """Create the store in ``path``, or migrate it to this version. Another program's file is not changed.
 
     Raises ConfigError, and UnavailableError while another process keeps the file locked.
     """
@@ -68,7 +68,7 @@ def prepare(path: Path, *, busy_seconds: float) -> None:
     try:
         db = connect(path, busy_seconds=busy_seconds)
         try:
-            # One view for all that is asked: another process may be creating the tables right now.
+            # In one transaction: another process may be creating the tables right now.
             db.execute("BEGIN")
             version = _version(db, path)
             db.execute("COMMIT")
@@ -79,7 +79,7 @@ def prepare(path: Path, *, busy_seconds: float) -> None:
             db.close()
     except sqlite3.Error as e:
         if error_code(e) == sqlite3.SQLITE_NOTADB:
-            raise _foreign(path) from e
+            raise _not_ours(path) from e
         if is_locked(e):
             raise UnavailableError(
                 f"The job records in {path} are locked by another process: try again once it is done"
@@ -87,21 +87,21 @@ def prepare(path: Path, *, busy_seconds: float) -> None:
         raise ConfigError(f"home: the job records in {path} cannot be opened: {e}") from e
 
 
-def _foreign(path: Path) -> ConfigError:
+def _not_ours(path: Path) -> ConfigError:
     return ConfigError(
         f"home: {path} is not a record file of CTS; choose another home, or move the file away"
     )
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
-    """The schema that the file has; 0 for an empty file."""
+    """Return the schema version of the file; 0 for an empty file. Raises ConfigError."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (things,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if (application, version, things) == (0, 0, 0):
+    (entities,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (application, version, entities) == (0, 0, 0):
         return 0
     if application != APPLICATION_ID:
-        raise _foreign(path)
+        raise _not_ours(path)
     if version > VERSION:
         raise ConfigError(
             f"home: {path} was written by a newer CTS (schema {version}, this one knows {VERSION}): "
@@ -117,7 +117,7 @@ def _use_write_ahead_log(db: sqlite3.Connection, path: Path, busy_seconds: float
             (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
             break
         except sqlite3.OperationalError as e:
-            # SQLite does not wait by itself for the lock that this change needs.
+            # SQLite's own busy timeout does not cover the lock that this change needs.
             if not is_locked(e) or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
@@ -130,6 +130,6 @@ def _use_write_ahead_log(db: sqlite3.Connection, path: Path, busy_seconds: float
 
 def _upgrade(db: sqlite3.Connection, path: Path) -> None:
     db.execute("BEGIN IMMEDIATE")
-    # Asked again: another process may have been first.
+    # Read again under the lock: another process may have migrated it meanwhile.
     upgrade(db, _version(db, path))
     db.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""What the SQLite store does with reference data, on one connection."""
+"""Reads and writes reference data in SQLite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 
-from cts_core.errors import NoSuchRefdataError, RefdataExistsError
 from cts_core.model.refdata import (
     AdminReferenceData,
     AdminReferenceDataStatus,
@@ -14,15 +13,21 @@ from cts_core.model.refdata import (
     ReferenceDataState,
 )
 from cts_core.model.site import SiteName
+from cts_core.records.errors import (
+    no_refdata_of_file,
+    no_such_refdata,
+    refdata_exists,
+    refdata_not_at_site,
+)
 from cts_core.records.sqlite import rows
 
 LISTING = "SELECT refdata FROM refdata ORDER BY registered_on, seq"
 
 
 def add(db: sqlite3.Connection, refdata: AdminReferenceData) -> None:
-    """Register reference data."""
+    """Register reference data. Raises RefdataExistsError."""
     if db.execute("SELECT 1 FROM refdata WHERE file = ?", (refdata.file,)).fetchone():
-        raise RefdataExistsError(f"Reference data for the file '{refdata.file}' exists already")
+        raise refdata_exists(refdata.file)
     db.execute(
         "INSERT INTO refdata (id, file, registered_on, refdata) VALUES (?, ?, ?, ?)",
         (
@@ -35,23 +40,23 @@ def add(db: sqlite3.Connection, refdata: AdminReferenceData) -> None:
 
 
 def get(db: sqlite3.Connection, refdata_id: str) -> AdminReferenceData:
-    """The reference data with this id."""
+    """Return the reference data with this id. Raises NoSuchRefdataError."""
     row = db.execute("SELECT refdata FROM refdata WHERE id = ?", (refdata_id,)).fetchone()
     if row is None:
-        raise NoSuchRefdataError(f"No reference data with ID '{refdata_id}' exists")
+        raise no_such_refdata(refdata_id)
     return AdminReferenceData.model_validate_json(row["refdata"])
 
 
 def find(db: sqlite3.Connection, path: str) -> AdminReferenceData:
-    """The reference data of this file."""
+    """Return the reference data of this file. Raises NoSuchRefdataError."""
     row = db.execute("SELECT refdata FROM refdata WHERE file = ?", (path,)).fetchone()
     if row is None:
-        raise NoSuchRefdataError(f"No reference data for the file '{path}' exists")
+        raise no_refdata_of_file(path)
     return AdminReferenceData.model_validate_json(row["refdata"])
 
 
 def listing(db: sqlite3.Connection) -> list[AdminReferenceData]:
-    """All reference data."""
+    """Return all reference data, oldest registration first."""
     return [AdminReferenceData.model_validate_json(row["refdata"]) for row in db.execute(LISTING)]
 
 
@@ -66,15 +71,13 @@ def _status(refdata: AdminReferenceData, cluster: SiteName) -> AdminReferenceDat
     for status in refdata.statuses:
         if status.cluster is cluster:
             return status
-    raise NoSuchRefdataError(
-        f"The reference data {refdata.id} is not at cluster {cluster.value}: it was never staged there"
-    )
+    raise refdata_not_at_site(refdata.id, cluster)
 
 
 def add_site(db: sqlite3.Connection, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
-    """Add a site, if it is not there."""
+    """Add the status at a site; return False if there is one already, and write nothing."""
     refdata = get(db, refdata_id)
-    if any(known.cluster is status.cluster for known in refdata.statuses):
+    if any(stored.cluster is status.cluster for stored in refdata.statuses):
         return False
     refdata.statuses.append(status)
     _store(db, refdata)
@@ -89,9 +92,12 @@ def transition(
     new: ReferenceDataState,
     *,
     time: datetime,
-    news: Mapping[str, str | None],
+    errors: Mapping[str, str | None],
 ) -> bool:
-    """Move the reference data at a site, if it is where it is expected to be; what news leave out stays."""
+    """Move the reference data at a site; return False unless it is in ``expected``.
+
+    Fields for which ``errors`` has None, or nothing, stay as they are.
+    """
     refdata = get(db, refdata_id)
     status = _status(refdata, cluster)
     if status.state is not expected:
@@ -99,7 +105,7 @@ def transition(
     when = max(time, status.transition_times[-1].time)
     status.state = new
     status.transition_times.append(RefDataStateTransition(state=new, time=when))
-    for name, text in news.items():
+    for name, text in errors.items():
         if text is not None:
             setattr(status, name, text)
     _store(db, refdata)
@@ -107,7 +113,7 @@ def transition(
 
 
 def mark_cleaned(db: sqlite3.Connection, refdata_id: str, cluster: SiteName) -> None:
-    """Note that what staging left at a site is gone."""
+    """Record that the transient files of staging at a site are removed."""
     refdata = get(db, refdata_id)
     _status(refdata, cluster).cleaned = True
     _store(db, refdata)

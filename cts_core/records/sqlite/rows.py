@@ -1,7 +1,7 @@
-"""Between rows of the SQLite store and the model.
+"""Converts between rows of SQLite and the model.
 
-What the store holds was validated on its way in. It is not validated again on its way out, where that
-would cost: thousands of files, thousands of transitions.
+Stored values were validated when they came in. They are not validated again where that would be slow: thousands of
+files, thousands of transitions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any, Self
 
 from pydantic_core import to_json
 
-from cts_core.errors import NoSuchJobError
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
@@ -31,56 +30,44 @@ from cts_core.model.record import (
     Transition,
 )
 from cts_core.model.unvalidated import read_input_files, read_outputs
-from cts_core.records.sqlite.search_text import job_words
+from cts_core.records.sqlite.search_text import search_text
 from cts_core.states import JobState
 
 PARSED = 1024
-"""Inputs and images of jobs that are kept parsed, for the jobs that are read again and again."""
+"""Inputs and images of jobs that are kept parsed, since the same jobs are read again and again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_number(time: datetime) -> int:
-    """Microseconds since 1970."""
+    """Return the microseconds since 1970."""
     return (time - _EPOCH) // _MICROSECOND
 
 
 def to_time(number: int) -> datetime:
-    """The time, in UTC, from microseconds since 1970."""
+    """Return the time in UTC of these microseconds since 1970."""
     return _EPOCH + number * _MICROSECOND
 
 
-def no_such_job(job_id: str) -> NoSuchJobError:
-    """The error for a job that is not there."""
-    return NoSuchJobError(f"No job with ID '{job_id}' exists")
-
-
-def found(row: sqlite3.Row | None, job_id: str) -> sqlite3.Row:
-    """The row of this job. Raises NoSuchJobError."""
-    if row is None:
-        raise no_such_job(job_id)
-    return row
-
-
 @dataclass(frozen=True)
-class News:
-    """What became known of a job or a container, as it is stored."""
+class StoredOutcome:
+    """The outcome of a job or container, as it is stored."""
 
     outcome: str
     outputs: str | None
     error_words: str | None = None
-    """What became known of a job's error, as it is searched."""
+    """The search text of a job's error."""
 
     @classmethod
     def of_job(cls, outcome: JobOutcome) -> Self:
-        """Write out what became known of a job."""
-        news = cls._of(outcome, JobOutcome)
-        return dataclasses.replace(news, error_words=outcome.error and outcome.error.casefold())
+        """Serialise the outcome of a job."""
+        stored = cls._of(outcome, JobOutcome)
+        return dataclasses.replace(stored, error_words=outcome.error and outcome.error.casefold())
 
     @classmethod
     def of_container(cls, outcome: ContainerOutcome) -> Self:
-        """Write out what became known of a container."""
+        """Serialise the outcome of a container."""
         return cls._of(outcome, ContainerOutcome)
 
     @classmethod
@@ -89,21 +76,21 @@ class News:
         outcome: JobOutcome | ContainerOutcome,
         model: type[JobOutcome | ContainerOutcome],
     ) -> Self:
-        outputs = None if outcome.outputs is None else files_text(outcome.outputs)
-        # Some of a job's or container's own fields are no outcome.
+        outputs = None if outcome.outputs is None else serialize_files(outcome.outputs)
+        # A job or a container is itself an outcome, with fields besides.
         fields = set(model.model_fields) - {"outputs"}
         return cls(outcome.model_dump_json(include=fields, exclude_none=True), outputs)
 
-    def added_to(self, known: str) -> str:
-        """All that is known then: what the news leave out stays."""
-        return json.dumps(json.loads(known) | json.loads(self.outcome))
+    def merged_into(self, stored: str) -> str:
+        """Return the stored outcome with the fields of this one replaced."""
+        return json.dumps(json.loads(stored) | json.loads(self.outcome))
 
 
 def job_columns(job: JobRecord) -> dict[str, Any]:
-    """A job as its row in ``jobs``."""
-    news = News.of_job(job)
-    given = job.job_input
-    texts = (job.cluster.value, given.image, job.image.name, given.output_dir)
+    """Return the columns of a job in ``jobs``."""
+    outcome = StoredOutcome.of_job(job)
+    job_input = job.job_input
+    texts = (job.cluster.value, job_input.image, job.image.name, job_input.output_dir)
     return {
         "id": job.id,
         "user": job.user,
@@ -117,15 +104,15 @@ def job_columns(job: JobRecord) -> dict[str, Any]:
         "labels": json.dumps(job.labels),
         "admin_meta": json.dumps(job.admin_meta),
         "image": job.image.model_dump_json(),
-        "job_input": given.model_dump_json(exclude={"input_files"}, exclude_none=True),
-        "outcome": news.outcome,
-        "words": job_words(job.id, job.labels, texts),
-        "error_words": news.error_words or "",
+        "job_input": job_input.model_dump_json(exclude={"input_files"}, exclude_none=True),
+        "outcome": outcome.outcome,
+        "words": search_text(job.id, job.labels, texts),
+        "error_words": outcome.error_words or "",
     }
 
 
-def files_text(files: list[str] | list[S3FileWithDataID] | list[S3File]) -> str:
-    """Input files or outputs as they are stored."""
+def serialize_files(files: list[str] | list[S3FileWithDataID] | list[S3File]) -> str:
+    """Return input files or outputs as they are stored."""
     return to_json(files, exclude_none=True).decode()
 
 
@@ -159,7 +146,7 @@ def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str
 def to_summaries(
     rows: Sequence[sqlite3.Row], transitions: Mapping[str, list[Transition]]
 ) -> list[JobSummary]:
-    """Jobs from their rows and their transitions by job id."""
+    """Return jobs from their rows and their transitions by job id."""
     return [
         JobSummary.model_construct(**_summary_fields(row, transitions[row["id"]])) for row in rows
     ]
@@ -168,7 +155,7 @@ def to_summaries(
 def to_record(
     row: sqlite3.Row, transitions: list[Transition], input_files: str, outputs: str | None
 ) -> JobRecord:
-    """A whole job."""
+    """Return the whole record of a job; ``input_files`` and ``outputs`` are JSON."""
     fields = _summary_fields(row, transitions)
     preview = fields.pop("job_input")
     job_input = JobInput.model_construct(
@@ -181,7 +168,7 @@ def to_record(
 
 
 def to_transition(row: sqlite3.Row) -> Transition:
-    """A job's transition."""
+    """Return a transition of a job."""
     return Transition.model_construct(
         state=JobState(row["state"]),
         time=to_time(row["time"]),
@@ -192,7 +179,7 @@ def to_transition(row: sqlite3.Row) -> Transition:
 
 
 def to_event(row: sqlite3.Row) -> JobEvent:
-    """A job's transition as those who listen get it."""
+    """Return a transition of a job as an event."""
     return JobEvent.model_construct(
         job_id=row["job_id"],
         user=row["user"],
@@ -203,13 +190,13 @@ def to_event(row: sqlite3.Row) -> JobEvent:
     )
 
 
-def steps_text(steps: Iterable[ContainerTransition]) -> str:
-    """A container's transitions as they are stored."""
+def serialize_steps(steps: Iterable[ContainerTransition]) -> str:
+    """Return the transitions of a container as they are stored."""
     return json.dumps([[step.state.value, to_number(step.time)] for step in steps])
 
 
 def to_steps(text: str) -> list[ContainerTransition]:
-    """A container's transitions."""
+    """Return the transitions of a container."""
     return [
         ContainerTransition.model_construct(state=JobState(state), time=to_time(time))
         for state, time in json.loads(text)
@@ -217,7 +204,7 @@ def to_steps(text: str) -> list[ContainerTransition]:
 
 
 def to_container(row: sqlite3.Row) -> ContainerRecord:
-    """A container from its row in ``containers``, joined with its outputs as ``files``."""
+    """Return a container from its row in ``containers``, joined with its outputs as ``files``."""
     outcome = ContainerOutcome.model_validate_json(row["outcome"])
     return ContainerRecord.model_construct(
         **{

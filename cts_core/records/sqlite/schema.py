@@ -1,4 +1,4 @@
-"""The tables of the SQLite record store, as the steps from each version of them to the next."""
+"""The tables of the SQLite record store, as migrations from each version of them to the next."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ APPLICATION_ID = 0x43545331
 LIVE = "state NOT IN ('complete', 'error', 'canceled')"
 """True of a job that has not ended. The partial indexes serve queries that say exactly this."""
 UNCLEANED = "cleaned = 0 AND state IN ('complete', 'error', 'canceled')"
-"""True of an ended job that left something at its site; again, the index's very words."""
+"""True of an ended job that left something at its site. The partial index serves queries that say exactly this."""
 
-# Times are microseconds since 1970: they sort, and lose nothing. Large JSON has tables of its own, so that what
-# reads a job's state never pages through its files.
+# Times are microseconds since 1970: they sort, and lose nothing. Large JSON has tables of its own, so that reading
+# a job's state never pages through its files.
 _TO_1 = (
     """
     CREATE TABLE jobs (
@@ -101,7 +101,7 @@ _TO_1 = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
-# Columns have defaults, so that a server of version 1 that runs meanwhile can go on.
+# Columns have defaults, so that a server of version 1 that runs meanwhile can still insert.
 _TO_2 = (
     "ALTER TABLE jobs ADD COLUMN parent_id TEXT",
     "ALTER TABLE jobs ADD COLUMN words TEXT NOT NULL DEFAULT ''",
@@ -163,23 +163,23 @@ _TO_5 = (
     "CREATE UNIQUE INDEX sole_folders ON jobs (sole_folder) WHERE sole_folder IS NOT NULL",
 )
 
-_Step = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
-_STEPS: Sequence[_Step] = (
+_Migration = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
+_MIGRATIONS: Sequence[_Migration] = (
     (_TO_1, None),
-    (_TO_2, search_text.fill_in),
+    (_TO_2, search_text.fill_columns),
     (_TO_3, None),
     (_TO_4, None),
     (_TO_5, None),
 )
-"""What makes version n + 1 of version n: statements, and what has to be worked out."""
-VERSION = len(_STEPS)
+"""What makes version n + 1 of version n: statements, and a function for what they cannot compute."""
+VERSION = len(_MIGRATIONS)
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:
     """Bring the tables from a version (0: none) to ``VERSION``, inside the caller's transaction."""
-    for statements, work_out in _STEPS[version:]:
+    for statements, compute in _MIGRATIONS[version:]:
         for statement in statements:
             db.execute(statement)
-        if work_out is not None:
-            work_out(db)
+        if compute is not None:
+            compute(db)
     db.execute(f"PRAGMA user_version = {VERSION}")

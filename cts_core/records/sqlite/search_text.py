@@ -1,4 +1,4 @@
-"""The words of a job that the SQLite store looks through for a text, folded so that case does not matter."""
+"""The text of a job that a search looks through, case-folded. The columns are ``words`` and ``error_words``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ FROM jobs
 """
 
 
-def job_words(job_id: str, labels: Mapping[str, str], texts: Iterable[str]) -> str:
-    """What a job can be found by from its beginning."""
+def search_text(job_id: str, labels: Mapping[str, str], texts: Iterable[str]) -> str:
+    """Return the part of the search text that is known when a job is submitted."""
     pairs = (f"{key}={value}" for key, value in labels.items())
     return "\n".join((job_id, *texts, *pairs)).casefold()
 
 
-def fill_in(db: sqlite3.Connection) -> None:
-    """Work the words out for all jobs that are there."""
+def fill_columns(db: sqlite3.Connection) -> None:
+    """Compute the search text of every stored job: the second step of the schema."""
     cursor = db.execute(_ALL)
     while page := cursor.fetchmany(_PAGE):
         db.executemany(
             "UPDATE jobs SET words = ?, error_words = ? WHERE id = ?",
             [
-                (job_words(job_id, json.loads(labels), texts), (error or "").casefold(), job_id)
+                (search_text(job_id, json.loads(labels), texts), (error or "").casefold(), job_id)
                 for job_id, labels, error, *texts in page
             ],
         )

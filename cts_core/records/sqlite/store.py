@@ -1,12 +1,13 @@
-"""The record store in one SQLite file. Any number of processes of one machine may share it."""
+"""The record store in one SQLite file, which any number of processes of one machine may share."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+
+from typing_extensions import override
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
@@ -31,38 +32,43 @@ from cts_core.model.refdata import (
 )
 from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
-from cts_core.records.sqlite import audit as sqlite_admin
-from cts_core.records.sqlite import containers as sqlite_containers
-from cts_core.records.sqlite import events as sqlite_events
-from cts_core.records.sqlite import images, jobs, listing, workers
-from cts_core.records.sqlite import refdata as sqlite_refdata
+from cts_core.records.sqlite import (
+    audit,
+    containers,
+    events,
+    images,
+    jobs,
+    listing,
+    refdata,
+    workers,
+)
 from cts_core.records.sqlite.connection import BUSY_SECONDS, Connections
-from cts_core.records.sqlite.rows import News
-from cts_core.records.store import IdempotentJob
+from cts_core.records.sqlite.lookup import check_job
+from cts_core.records.sqlite.rows import StoredOutcome
+from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
 
-class SQLiteStore:
-    """The port ``RecordStore``, whose methods these are.
-
-    ``busy_seconds`` is how long a write waits for another process's before it raises UnavailableError.
-    """
+class SQLiteStore(RecordStore):
+    """The port ``RecordStore`` on SQLite."""
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        """``busy_seconds`` is how long a write waits for another process's before it raises UnavailableError."""
         self._connections = Connections(path, busy_seconds=busy_seconds)
         self._run = self._connections.run
         self._read = self._connections.read
         self._write = self._connections.write
 
+    @override
     async def open(self) -> None:
-        """See the port."""
         await self._connections.open()
 
+    @override
     async def close(self) -> None:
-        """See the port."""
         await self._connections.close()
 
+    @override
     async def insert_job(
         self,
         job: JobRecord,
@@ -71,82 +77,84 @@ class SQLiteStore:
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
-        """See the port."""
         await self._run(self._connections.check_room)
         new = await self._run(
             lambda: jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
         )
         failpoint("store:before")
-        known = await self._write(lambda db: jobs.insert(db, new, idempotency))
+        existing = await self._write(lambda db: jobs.insert(db, new, idempotency))
         failpoint("store:after")
-        return known
+        return existing
 
+    @override
     async def find_idempotent(self, user: str, key: str) -> IdempotentJob | None:
-        """See the port."""
         return await self._read(lambda db: jobs.find_idempotent(db, user, key))
 
+    @override
     async def get_job(self, job_id: str) -> JobRecord:
-        """See the port."""
         return await self._read(lambda db: jobs.get(db, job_id))
 
+    @override
     async def get_summary(self, job_id: str) -> JobSummary:
-        """See the port."""
         return await self._read(lambda db: jobs.summary(db, job_id))
 
+    @override
     async def get_drivable(self, job_id: str) -> JobSummary:
-        """See the port. A file that a newer version has written is not opened."""
+        # No job has unknown fields: a file that a newer version wrote is not opened.
         return await self.get_summary(job_id)
 
+    @override
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        """See the port."""
         return await self._read(lambda db: listing.page(db, query))
 
+    @override
     async def resubmissions(self, parent_ids: Collection[str], *, limit: int) -> list[JobSummary]:
-        """See the port."""
         return await self._read(lambda db: jobs.resubmissions(db, parent_ids, limit))
 
+    @override
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
-        """See the port."""
         return await self._read(lambda db: listing.counts(db, user))
 
+    @override
     async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
-        """See the port."""
         return await self._read(lambda db: jobs.live(db, cluster))
 
+    @override
     async def live_containers(self, user: str) -> int:
-        """See the port."""
-        return await self._read(lambda db: sqlite_containers.count_live(db, user))
+        return await self._read(lambda db: containers.count_live(db, user))
 
+    @override
     async def unadopted_jobs(self) -> list[JobSummary]:
-        """See the port. No other program writes into this store."""
+        # No other program writes into this store.
         return []
 
+    @override
     async def adopt(self, job_id: str) -> None:
-        """See the port."""
-        await self._read(lambda db: sqlite_admin.check_job(db, job_id))
+        await self._read(lambda db: check_job(db, job_id))
 
+    @override
     async def set_admin_meta(
         self, job_id: str, values: Mapping[str, MetaValue], unset: Collection[str]
     ) -> None:
-        """See the port."""
-        await self._write(lambda db: sqlite_admin.set_meta(db, job_id, values, unset))
+        await self._write(lambda db: audit.set_meta(db, job_id, values, unset))
 
+    @override
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
-        """See the port."""
-        await self._write(lambda db: sqlite_admin.add_audit(db, job_id, entry))
+        await self._write(lambda db: audit.add_entry(db, job_id, entry))
 
+    @override
     async def audit(self, job_id: str) -> list[AuditEntry]:
-        """See the port."""
-        return await self._read(lambda db: sqlite_admin.audit(db, job_id))
+        return await self._read(lambda db: audit.entries(db, job_id))
 
+    @override
     async def last_look(self, user: str) -> datetime | None:
-        """See the port."""
         return await self._read(lambda db: listing.last_look(db, user))
 
+    @override
     async def set_last_look(self, user: str, time: datetime) -> None:
-        """See the port."""
         await self._write(lambda db: listing.set_last_look(db, user, time))
 
+    @override
     async def transition(
         self,
         job_id: str,
@@ -157,26 +165,26 @@ class SQLiteStore:
         trans_id: str,
         outcome: JobOutcome | None = None,
     ) -> bool:
-        """See the port."""
-        news = await self._run(partial(News.of_job, outcome)) if outcome else None
+        stored = await self._run(partial(StoredOutcome.of_job, outcome)) if outcome else None
         return await self._write(
             lambda db: jobs.transition(
-                db, job_id, expected, new, time=time, trans_id=trans_id, news=news
+                db, job_id, expected, new, time=time, trans_id=trans_id, outcome=stored
             )
         )
 
+    @override
     async def containers(self, job_id: str) -> list[ContainerRecord]:
-        """See the port."""
-        return await self._read(lambda db: sqlite_containers.records(db, job_id))
+        return await self._read(lambda db: containers.records(db, job_id))
 
+    @override
     async def container(self, job_id: str, number: int) -> ContainerRecord:
-        """See the port."""
-        return await self._read(lambda db: sqlite_containers.record(db, job_id, number))
+        return await self._read(lambda db: containers.record(db, job_id, number))
 
+    @override
     async def container_states(self, job_id: str) -> list[JobState]:
-        """See the port."""
-        return await self._read(lambda db: sqlite_containers.states(db, job_id))
+        return await self._read(lambda db: containers.states(db, job_id))
 
+    @override
     async def transition_container(
         self,
         job_id: str,
@@ -186,28 +194,28 @@ class SQLiteStore:
         *,
         outcome: ContainerOutcome | None = None,
     ) -> bool:
-        """See the port."""
-        news = await self._run(partial(News.of_container, outcome)) if outcome else None
+        stored = await self._run(partial(StoredOutcome.of_container, outcome)) if outcome else None
         return await self._write(
-            lambda db: sqlite_containers.transition(
-                db, job_id, number, expected, steps=steps, news=news
+            lambda db: containers.transition(
+                db, job_id, number, expected, steps=steps, outcome=stored
             )
         )
 
+    @override
     async def mark_cleaned(self, job_id: str) -> None:
-        """See the port."""
         await self._write(lambda db: jobs.mark_cleaned(db, job_id))
 
+    @override
     async def ended_jobs(
         self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
-        """See the port."""
         return await self._read(lambda db: jobs.ended(db, before, clusters, limit))
 
+    @override
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
-        """See the port."""
         return await self._read(lambda db: jobs.ended_among(db, job_ids, before))
 
+    @override
     async def take_leases(
         self,
         job_ids: Collection[str],
@@ -216,19 +224,19 @@ class SQLiteStore:
         now: datetime,
         until: datetime,
     ) -> set[str]:
-        """See the port."""
         return await self._write(lambda db: jobs.take_leases(db, job_ids, owner, now, until))
 
+    @override
     async def unsent(
         self, *, limit: int = 100, recorded_before: datetime | None = None
     ) -> list[JobEvent]:
-        """See the port."""
-        return await self._read(lambda db: sqlite_events.unsent(db, limit, recorded_before))
+        return await self._read(lambda db: events.unsent(db, limit, recorded_before))
 
+    @override
     async def mark_sent(self, job_id: str, trans_id: str) -> None:
-        """See the port."""
-        await self._write(lambda db: sqlite_events.mark_sent(db, job_id, trans_id))
+        await self._write(lambda db: events.mark_sent(db, job_id, trans_id))
 
+    @override
     async def events(
         self,
         *,
@@ -237,45 +245,45 @@ class SQLiteStore:
         job_id: str | None = None,
         limit: int = 1000,
     ) -> list[JobEvent]:
-        """See the port."""
-        return await self._read(lambda db: sqlite_events.page(db, since, user, job_id, limit))
+        return await self._read(lambda db: events.page(db, since, user, job_id, limit))
 
+    @override
     async def add_image(self, image: Image) -> None:
-        """See the port."""
         await self._write(lambda db: images.add(db, image))
 
+    @override
     async def find_image(self, name: str, *, digest: str | None, tag: str | None) -> Image | None:
-        """See the port."""
         return await self._read(lambda db: images.find(db, name, digest=digest, tag=tag))
 
+    @override
     async def list_images(self) -> list[Image]:
-        """See the port."""
         return await self._read(images.listing)
 
+    @override
     async def delete_image(self, name: str, *, digest: str) -> bool:
-        """See the port."""
         return await self._write(lambda db: images.delete(db, name, digest))
 
-    async def add_refdata(self, refdata: AdminReferenceData) -> None:
-        """See the port."""
-        await self._write(lambda db: sqlite_refdata.add(db, refdata))
+    @override
+    async def add_refdata(self, record: AdminReferenceData) -> None:
+        await self._write(lambda db: refdata.add(db, record))
 
+    @override
     async def get_refdata(self, refdata_id: str) -> AdminReferenceData:
-        """See the port."""
-        return await self._read(lambda db: sqlite_refdata.get(db, refdata_id))
+        return await self._read(lambda db: refdata.get(db, refdata_id))
 
+    @override
     async def find_refdata(self, path: str) -> AdminReferenceData:
-        """See the port."""
-        return await self._read(lambda db: sqlite_refdata.find(db, path))
+        return await self._read(lambda db: refdata.find(db, path))
 
+    @override
     async def list_refdata(self) -> list[AdminReferenceData]:
-        """See the port."""
-        return await self._read(sqlite_refdata.listing)
+        return await self._read(refdata.listing)
 
+    @override
     async def add_refdata_site(self, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
-        """See the port."""
-        return await self._write(lambda db: sqlite_refdata.add_site(db, refdata_id, status))
+        return await self._write(lambda db: refdata.add_site(db, refdata_id, status))
 
+    @override
     async def transition_refdata(
         self,
         refdata_id: str,
@@ -288,55 +296,39 @@ class SQLiteStore:
         admin_error: str | None = None,
         traceback: str | None = None,
     ) -> bool:
-        """See the port."""
-        news = {"error": error, "admin_error": admin_error, "traceback": traceback}
+        errors = {"error": error, "admin_error": admin_error, "traceback": traceback}
         return await self._write(
-            lambda db: sqlite_refdata.transition(
-                db, refdata_id, cluster, expected, new, time=time, news=news
+            lambda db: refdata.transition(
+                db, refdata_id, cluster, expected, new, time=time, errors=errors
             )
         )
 
+    @override
     async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
-        """See the port."""
-        await self._write(lambda db: sqlite_refdata.mark_cleaned(db, refdata_id, cluster))
+        await self._write(lambda db: refdata.mark_cleaned(db, refdata_id, cluster))
 
+    @override
     async def add_worker_tokens(
         self, job_id: str, numbers: Mapping[str, int], *, now: datetime, until: datetime
     ) -> None:
-        """See the port."""
         await self._write(lambda db: workers.add_tokens(db, job_id, numbers, now=now, until=until))
 
+    @override
     async def find_worker_token(self, token_hash: str, *, now: datetime) -> ContainerId | None:
-        """See the port."""
         return await self._read(lambda db: workers.find_token(db, token_hash, now))
 
+    @override
     async def claim_container(self, job_id: str, number: int, claim: Claim) -> bool:
-        """See the port."""
         return await self._write(lambda db: workers.claim(db, job_id, number, claim))
 
+    @override
     async def claims(self, job_id: str) -> dict[int, Claim]:
-        """See the port."""
         return await self._read(lambda db: workers.claims(db, job_id))
 
+    @override
     async def inactive_sites(self) -> set[SiteName]:
-        """See the port."""
+        return await self._read(audit.inactive_sites)
 
-        def read(db: sqlite3.Connection) -> set[SiteName]:
-            return {
-                SiteName(row["cluster"]) for row in db.execute("SELECT cluster FROM inactive_sites")
-            }
-
-        return await self._read(read)
-
+    @override
     async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
-        """See the port."""
-        statement = (
-            "DELETE FROM inactive_sites WHERE cluster = ?"
-            if active
-            else "INSERT OR IGNORE INTO inactive_sites (cluster) VALUES (?)"
-        )
-
-        def write(db: sqlite3.Connection) -> None:
-            db.execute(statement, (cluster.value,))
-
-        await self._write(write)
+        await self._write(lambda db: audit.set_site_active(db, cluster, active=active))

@@ -118,9 +118,9 @@ async def test_an_upgrade_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(db: sqlite3.Connection) -> None:
         raise RuntimeError
 
-    steps = (*sqlite_schema._STEPS[:1], (sqlite_schema._STEPS[1][0], fail))
+    steps = (*sqlite_schema._MIGRATIONS[:1], (sqlite_schema._MIGRATIONS[1][0], fail))
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_schema, "_STEPS", steps)
+        patch.setattr(sqlite_schema, "_MIGRATIONS", steps)
         with pytest.raises(RuntimeError):
             await SQLiteStore(path).open()
     assert schema(path) == before

@@ -78,7 +78,7 @@ def check_lines(found: str) -> None:
             sqlite_listing.COUNT_OF_USER,
             "jobs USING COVERING INDEX jobs_by_state (cluster=? AND state=? AND user=?)",
         ),
-        (audit.AUDIT, "audit USING INDEX audit_of_job (job_id=?)"),
+        (audit.ENTRIES, "audit USING INDEX audit_of_job (job_id=?)"),
         (refdata.LISTING, "refdata USING INDEX refdata_by_age"),
     ],
 )

@@ -1,0 +1,60 @@
+"""The errors that both record adapters raise, in the words that clients compare."""
+
+from __future__ import annotations
+
+from cts_core.errors import (
+    ImageDigestExistsError,
+    ImageTagExistsError,
+    NoSuchContainerError,
+    NoSuchJobError,
+    NoSuchRefdataError,
+    RefdataExistsError,
+)
+from cts_core.model.image import Image
+from cts_core.model.site import SiteName
+
+
+def no_such_job(job_id: str) -> NoSuchJobError:
+    """Return the error for a job that is not stored."""
+    return NoSuchJobError(f"No job with ID '{job_id}' exists")
+
+
+def no_such_container(job_id: str, number: int) -> NoSuchContainerError:
+    """Return the error for a container that a stored job does not have."""
+    return NoSuchContainerError(f"Job {job_id} has no container {number}")
+
+
+def image_tag_exists(image: Image) -> ImageTagExistsError:
+    """Return the error for an image whose name and tag, or name without a tag, are registered."""
+    if image.tag:
+        return ImageTagExistsError(f"The image {image.name} with tag '{image.tag}' exists already")
+    return ImageTagExistsError(f"The image {image.name} without a tag exists already: give a tag")
+
+
+def image_digest_exists(image: Image) -> ImageDigestExistsError:
+    """Return the error for an image whose name and digest are registered."""
+    return ImageDigestExistsError(
+        f"The image {image.name} with digest {image.digest} exists already"
+    )
+
+
+def no_such_refdata(refdata_id: str) -> NoSuchRefdataError:
+    """Return the error for reference data that is not registered."""
+    return NoSuchRefdataError(f"No reference data with ID '{refdata_id}' exists")
+
+
+def no_refdata_of_file(path: str) -> NoSuchRefdataError:
+    """Return the error for a file that is not registered as reference data."""
+    return NoSuchRefdataError(f"No reference data for the file '{path}' exists")
+
+
+def refdata_exists(path: str) -> RefdataExistsError:
+    """Return the error for a file that is registered as reference data already."""
+    return RefdataExistsError(f"Reference data for the file '{path}' exists already")
+
+
+def refdata_not_at_site(refdata_id: str, cluster: SiteName) -> NoSuchRefdataError:
+    """Return the error for reference data that has no status at a site."""
+    return NoSuchRefdataError(
+        f"The reference data {refdata_id} is not at cluster {cluster.value}: it was never staged there"
+    )
