@@ -28,7 +28,7 @@ NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 
 @pytest.fixture
 async def store(mongo_settings) -> AsyncIterator[MongoStore]:
-    forward_compat._tell.cache_clear()
+    forward_compat._log_once.cache_clear()
     store = MongoStore(mongo_settings)
     await store.open()
     yield store
