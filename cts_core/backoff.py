@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cts_core.bounded_map import BoundedMap
@@ -61,10 +62,18 @@ class KeyedBackoff:
         """Return whether the key has failed or was deferred, and was not reset."""
         return key in self._entries
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys that have failed or were deferred, and were not reset."""
+        return iter(self._entries)
+
     def is_due(self, key: str) -> bool:
         """Return whether the key may be tried now."""
+        return self.seconds_left(key) <= 0
+
+    def seconds_left(self, key: str) -> float:
+        """Return the seconds until the key is due; 0 or less if it is due now."""
         entry = self._entries.get(key)
-        return entry is None or entry.until <= time.monotonic()
+        return entry.until - time.monotonic() if entry else 0.0
 
     def failures(self, key: str) -> int:
         """Return how many times in a row the key has failed."""

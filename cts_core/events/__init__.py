@@ -1,1 +1,1 @@
-"""Telling the world: the outbox empties the store's unsent transitions, the hub serves subscribers."""
+"""Events of jobs: the outbox publishes each stored transition, and the hub streams them to subscribers."""

@@ -1,7 +1,7 @@
-"""One subscriber's stream: first what it missed, from the store, then what happens, as it happens.
+"""One subscriber's stream: first past events, replayed from the store, then live ones.
 
-Its buffer is bounded, and no publisher ever waits for it. When the buffer is full, it is emptied, and the
-stream goes on from the store at the oldest event that was dropped: it is late then, and misses nothing.
+Its buffer is bounded, and no publisher ever waits for it. When the buffer is full, it is emptied, and the stream
+continues from the store at the oldest event that was dropped: late, but without a gap.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ log = logging.getLogger(__name__)
 BUFFER = 256
 """Events that wait for one subscriber; also the jobs whose latest progress waits for it."""
 REMEMBERED = 1024
-"""Events that one subscriber is known to have had."""
+"""Delivered events that are remembered for one subscriber, so that none is repeated."""
 PAGE = 500
 """Events that are read from the store at once."""
 RETRY_SECONDS = 2.0
-"""Between tries to read from a store that cannot be reached."""
+"""Between attempts to read from a store that cannot be reached."""
 
 
 def next_page(since: datetime, page: list[JobEvent], limit: int) -> datetime | None:
-    """Where the page after this one begins; None when it was the last. See ``RecordStore.events``."""
+    """Return the time from which to read the next page; None after the last one. See ``RecordStore.events``."""
     if len(page) < limit:
         return None
     last = page[-1].recorded_at
-    # A page of one instant alone holds all of it.
+    # A page that holds one instant alone holds all of it.
     return last if last > since else last + timedelta.resolution
 
 
 class Subscription:
-    """An iterator over the events of a user, or of one of the user's jobs. It ends when it is closed.
+    """An iterator over the events of a user, or of one of the user's jobs, that ends when it is closed.
 
-    A consumer may cancel its waiting for the next event, and ask again: nothing is lost by it.
+    A consumer may cancel its wait for the next event and wait again: no event is lost.
     """
 
     def __init__(
         self, store: RecordStore, user: str, job_id: str | None, replay_from: datetime | None
     ) -> None:
-        """``replay_from`` is where to begin reading the store; None begins with what happens from now on."""
+        """``replay_from`` is the time from which to replay; None replays nothing."""
         self.user = user
         self._store = store
         self._job_id = job_id
@@ -62,8 +62,8 @@ class Subscription:
         self._closed = asyncio.Event()
 
     def offer(self, event: JobEvent) -> None:
-        """Take an event, if it is one that this subscriber wants."""
-        if not self._wants(event.job_id):
+        """Append an event, if it is of the subscribed job."""
+        if not self._is_subscribed_to(event.job_id):
             return
         self._live.append(event)
         if self._dropped_since is not None or len(self._live) > BUFFER:
@@ -71,19 +71,19 @@ class Subscription:
         self._ready.set()
 
     def offer_progress(self, progress: JobProgress) -> None:
-        """Take a hint in the place of the job's last one; without a place it is dropped."""
-        if not self._wants(progress.job_id):
+        """Replace the waiting progress of the job, or append it if there is room."""
+        if not self._is_subscribed_to(progress.job_id):
             return
         if progress.job_id in self._progress or len(self._progress) < BUFFER:
             self._progress[progress.job_id] = progress
             self._ready.set()
 
     def close(self) -> None:
-        """End the stream, also for a consumer that waits for it now."""
+        """End the stream, also for a consumer that is waiting."""
         self._closed.set()
         self._ready.set()
 
-    def _wants(self, job_id: str) -> bool:
+    def _is_subscribed_to(self, job_id: str) -> bool:
         return self._job_id in (None, job_id)
 
     def _drop_live(self) -> None:
@@ -98,10 +98,10 @@ class Subscription:
 
     async def __anext__(self) -> JobEvent | JobProgress:
         while not self._closed.is_set():
-            if item := self._take():
+            if item := self._pop():
                 return item
             if self._replay_from is None and self._dropped_since is not None:
-                # From here on live events are taken again. Every one that was dropped is in the store.
+                # From here on live events are buffered again. Every dropped one is in the store.
                 self._replay_from, self._dropped_since = self._dropped_since, None
             if self._replay_from is not None:
                 await self._read_page(self._replay_from)
@@ -111,8 +111,8 @@ class Subscription:
                 await self._ready.wait()
         raise StopAsyncIteration
 
-    def _take(self) -> JobEvent | JobProgress | None:
-        # What is live waits until the past has been told.
+    def _pop(self) -> JobEvent | JobProgress | None:
+        # Live events wait until the replay is delivered.
         queues = (self._replayed,) if self._replay_from else (self._replayed, self._live)
         for queue in queues:
             while queue:

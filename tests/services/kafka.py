@@ -208,6 +208,6 @@ def impatient_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
     monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)
     monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 5.0)
-    monkeypatch.setattr(publisher, "REST_SECONDS", 0.1)
+    monkeypatch.setattr(publisher, "FAIL_FAST_SECONDS", 0.1)
     monkeypatch.setattr(listener, "CHECK_SECONDS", 0.5)
     monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)

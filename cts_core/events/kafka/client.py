@@ -10,22 +10,22 @@ from kafka import KafkaConsumer, KafkaProducer
 from cts_core.config.sections import KafkaSettings
 
 CONNECT_SECONDS = 5.0
-"""How long a client looks for the brokers, and then for the topic."""
+"""Time limit for finding the brokers, and then the topic."""
 REQUEST_SECONDS = 10.0
-"""How long a broker may take to answer."""
+"""Time limit for the response of a broker."""
 CLOSE_SECONDS = 2.0
-"""How long the end of a client is waited for."""
+"""Time limit for closing a client."""
 MAX_RECONNECT_SECONDS = 1.0
-"""Between tries to reach a broker that was lost."""
+"""The longest delay between attempts to reconnect to a broker."""
 
 
 _Client = TypeVar("_Client", KafkaProducer, KafkaConsumer)
 
 
 def connect(kind: type[_Client], settings: KafkaSettings, **options: object) -> _Client:
-    """A client that has found its brokers. Raises KafkaError, and then nothing of it is left."""
+    """Return a client that is connected to its brokers. Raises KafkaError, and then leaves nothing open."""
     _quieten()
-    # A client that finds no broker raises, and leaves its connections and its thread to nobody.
+    # A client that finds no broker raises, and leaves its connections and its thread open.
     connections: list[Any] = []
 
     def make_connections(**given: object) -> object:
@@ -42,14 +42,14 @@ def connect(kind: type[_Client], settings: KafkaSettings, **options: object) -> 
             kafka_client=make_connections,
             **options,
         )
-    except BaseException:  # whatever ends it, nobody else knows of these
+    except BaseException:  # nobody else can close these
         for opened in connections:
             opened.close()
         raise
 
 
 def _quieten() -> None:
-    # While a broker is away the client logs every try, many a second. What matters of it is in our errors.
+    # During an outage the client logs every attempt, many a second. Our errors say what matters.
     client = logging.getLogger("kafka")
     if client.level == logging.NOTSET:
         client.setLevel(logging.CRITICAL)

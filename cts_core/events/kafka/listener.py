@@ -1,7 +1,7 @@
-"""Hears what any server publishes on the topic, from now on.
+"""Receives what any server publishes on the topic, from now on.
 
-A message only says that there is something to look at in the store: it carries neither user nor time of
-recording, and anybody may have written it.
+A message only wakes the hub to read the store: it has neither user nor time of recording, and anybody may have
+written it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from cts_core.events.publisher import Wake
 log = logging.getLogger(__name__)
 
 MAX_RECORDS = 500
-"""Messages that are handed to the event loop at once; no more are fetched until it has taken them."""
+"""Messages that are handed to the event loop at once; no more are fetched until it has handled them."""
 MAX_MESSAGE = 4096
-"""Bytes of a message; ours have some 200."""
+"""The most bytes of a message; ours have some 200."""
 POLL_SECONDS = 0.5
-"""How long messages are waited for before it is looked whether to stop."""
+"""How long one poll waits for messages; the thread checks in between whether to stop."""
 CHECK_SECONDS = 5.0
-"""Between questions to the brokers whether the topic is there: a consumer itself does not tell an outage."""
+"""Between checks that the brokers have the topic: a consumer does not report an outage by itself."""
 RETRY_SECONDS = 2.0
 """Between the end of a consumer that failed and the next one."""
 METADATA_SECONDS = 60.0
-"""After which new partitions of the topic are known at the latest."""
+"""The longest time until new partitions of the topic are found."""
 
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 def parse_message(value: bytes | None) -> tuple[str, str] | None:
-    """The job and the ``trans_id`` that a message of the contract is about; None for any other message."""
+    """Return the job id and the ``trans_id`` of a message of the contract; None for any other message."""
     if value is None or len(value) > MAX_MESSAGE:
         return None
     try:
@@ -56,21 +56,21 @@ def parse_message(value: bytes | None) -> tuple[str, str] | None:
 
 
 class KafkaListener:
-    """A consumer without a group: each server hears everything, and none remembers where it was."""
+    """A consumer without a group: each server receives every message, and starts at the latest."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.ignored = 0
-        """Messages that were none of ours."""
+        """The number of messages that were not events of CTS."""
         self.error: str | None = "Kafka has not answered yet"
-        """Why nothing is heard now; None while the brokers answer."""
+        """Why nothing is received now; None while the brokers answer."""
 
     async def open(self, wake: Wake) -> None:
-        """Begin to listen; ``wake`` is called on this event loop."""
+        """Start listening; ``wake`` is called on this event loop."""
         loop = asyncio.get_running_loop()
-        # A daemon: an exit need not wait for a broker that is away.
+        # A daemon, so that an exit does not wait for a broker that is away.
         self._thread = threading.Thread(
             target=self._run, args=(loop, wake), name="cts-kafka-listener", daemon=True
         )
@@ -90,9 +90,7 @@ class KafkaListener:
                 self._listen(loop, wake)
             except (KafkaError, OSError, UnavailableError) as e:
                 self._fail(str(e))
-            except (
-                Exception
-            ) as e:  # no fault of ours or of the client may end the listening for good
+            except Exception as e:  # a bug, of ours or of the client, must not end the listening
                 log.exception("Listening to Kafka failed")
                 self._fail(repr(e))
             self._stop.wait(RETRY_SECONDS)
@@ -136,19 +134,19 @@ class KafkaListener:
     def _hand_over(
         self, values: list[bytes | None], loop: asyncio.AbstractEventLoop, wake: Wake
     ) -> None:
-        heard = [message for value in values if (message := parse_message(value))]
-        self.ignored += len(values) - len(heard)
-        taken = threading.Event()
+        events = [message for value in values if (message := parse_message(value))]
+        self.ignored += len(values) - len(events)
+        handled = threading.Event()
 
-        def take() -> None:
+        def handle() -> None:
             try:
-                for job_id, trans_id in heard:
+                for job_id, trans_id in events:
                     wake(job_id, trans_id)
             finally:
-                taken.set()
+                handled.set()
 
-        loop.call_soon_threadsafe(take)
-        while not taken.wait(POLL_SECONDS):
+        loop.call_soon_threadsafe(handle)
+        while not handled.wait(POLL_SECONDS):
             if self._stop.is_set():
                 return
 

@@ -1,7 +1,7 @@
 """Publishes events on the topic, each acknowledged by all replicas that are in sync.
 
-A producer that failed an event is replaced: it might keep that event for ever, or send it long after the
-outbox has published it again.
+A producer that failed an event is replaced: it might keep that event for ever, or send it long after the outbox has
+published it again.
 """
 
 from __future__ import annotations
@@ -15,36 +15,39 @@ from functools import partial
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from typing_extensions import override
 
 from cts_core.config.sections import KafkaSettings
 from cts_core.errors import UnavailableError
 from cts_core.events.kafka import client
+from cts_core.events.publisher import EventPublisher
 from cts_core.model.event import JobEvent
 
 MAX_WAITING = 1000
-"""Events that may wait for their acknowledgement; more than that are refused."""
+"""Events that may wait for their acknowledgement; more are refused."""
 DELIVERY_SECONDS = 20.0
 """How long the producer tries to deliver one event."""
 PUBLISH_SECONDS = 30.0
-"""How long publishing one event takes at the most, whatever the producer does."""
-REST_SECONDS = 1.0
-"""After a vain try to reach the topic, until the next: what waits meanwhile fails for the same reason."""
+"""Time limit for publishing one event, whatever the producer does."""
+FAIL_FAST_SECONDS = 1.0
+"""After a failed attempt to reach the topic, how long events fail at once for the same reason."""
 
 
-class KafkaPublisher:
-    """The port ``EventPublisher``. Messages are those of the contract (facts §4); the key is the job's id."""
+class KafkaPublisher(EventPublisher):
+    """The port ``EventPublisher`` on Kafka. Messages are those of the contract (facts §4); the key is the job's id."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cts-kafka-publisher")
-        # These two are that thread's.
+        # Only that thread uses these two.
         self._producer: KafkaProducer | None = None
-        self._rest: tuple[float, str] = (0.0, "")
+        self._failure: tuple[float, str] = (0.0, "")
+        """Until when, by the monotonic clock, events fail at once, and why."""
         self._waiting = 0
         self._is_open = True
 
+    @override
     async def publish(self, event: JobEvent) -> None:
-        """See the port."""
         if self._waiting >= MAX_WAITING:
             raise UnavailableError(f"{MAX_WAITING:,} events wait for Kafka: try again later")
         self._waiting += 1
@@ -54,7 +57,7 @@ class KafkaPublisher:
             self._waiting -= 1
 
     async def close(self) -> None:
-        """Give up what was not acknowledged. Nothing can be published any more."""
+        """Abandon what was not acknowledged. Later publications are refused."""
         self._is_open = False
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * client.CLOSE_SECONDS):
@@ -65,12 +68,12 @@ class KafkaPublisher:
         if not self._is_open:
             raise UnavailableError("Kafka is not used any more: the service is stopping")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Exception | None] = loop.create_future()
+        ack: asyncio.Future[Exception | None] = loop.create_future()
         producer = None
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                producer = await loop.run_in_executor(self._thread, self._send, event, answer)
-                error = await answer
+                producer = await loop.run_in_executor(self._thread, self._send, event, ack)
+                error = await ack
         except TimeoutError:
             error = TimeoutError(f"nothing was heard of it for {PUBLISH_SECONDS:.0f} s")
         if error is not None:
@@ -84,8 +87,8 @@ class KafkaPublisher:
 
     # -- in the thread --
 
-    def _send(self, event: JobEvent, answer: asyncio.Future[Exception | None]) -> KafkaProducer:
-        until, reason = self._rest
+    def _send(self, event: JobEvent, ack: asyncio.Future[Exception | None]) -> KafkaProducer:
+        until, reason = self._failure
         if time.monotonic() < until:
             raise UnavailableError(reason)
         try:
@@ -97,10 +100,10 @@ class KafkaPublisher:
             )
         except (KafkaError, OSError) as e:
             self._drop()
-            self._rest = (time.monotonic() + REST_SECONDS, self._describe(e))
-            raise UnavailableError(self._rest[1]) from e
-        sending.add_callback(lambda _: _tell(answer, None))
-        sending.add_errback(partial(_tell, answer))
+            self._failure = (time.monotonic() + FAIL_FAST_SECONDS, self._describe(e))
+            raise UnavailableError(self._failure[1]) from e
+        sending.add_callback(lambda _: _resolve(ack, None))
+        sending.add_errback(partial(_resolve, ack))
         return self._producer
 
     def _connect(self) -> KafkaProducer:
@@ -116,12 +119,12 @@ class KafkaPublisher:
         )
 
     def _drop(self, failed: KafkaProducer | None = None) -> None:
-        """End the producer, if it is still the one that failed. What it holds fails."""
+        """Close the producer, unless another replaced the one that failed. Events that it holds fail."""
         producer = self._producer
         if producer is None or failed not in (None, producer):
             return
         self._producer = None
-        # close() alone would wait for what cannot be sent, and then leave its thread behind.
+        # close() alone would wait for unsendable events, and then leave its thread running.
         sender = producer._sender  # noqa: SLF001 - there is no public way
         sender.force_close()
         sender.join(client.CLOSE_SECONDS)
@@ -129,12 +132,12 @@ class KafkaPublisher:
             producer.close(timeout=0)
 
 
-def _tell(answer: asyncio.Future[Exception | None], error: Exception | None) -> None:
-    """From any thread, what became of an event."""
+def _resolve(ack: asyncio.Future[Exception | None], error: Exception | None) -> None:
+    """Report from any thread whether an event was acknowledged; ``error`` is None if so."""
 
-    def tell() -> None:
-        if not answer.done():
-            answer.set_result(error)
+    def resolve() -> None:
+        if not ack.done():
+            ack.set_result(error)
 
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
-        answer.get_loop().call_soon_threadsafe(tell)
+    with suppress(RuntimeError):  # the loop is closed
+        ack.get_loop().call_soon_threadsafe(resolve)

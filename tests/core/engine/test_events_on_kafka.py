@@ -191,7 +191,7 @@ async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
     harness: EngineHarness, settings, monkeypatch
 ):
     # Neither the slow look nor the other's outbox may be what tells it.
-    monkeypatch.setattr(hub, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(hub, "POLL_SECONDS", 3600.0)
     monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)
     await harness.prepare("a")
     async with (

@@ -1,4 +1,4 @@
-"""The hub: every subscriber gets every event of its user, however slow it is and whoever recorded it."""
+"""The hub: every subscriber gets every event of its user, however slow it is and whichever server recorded it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ INSTANT = timedelta(milliseconds=1)
 
 @pytest.fixture(autouse=True)
 def _no_backstop(monkeypatch) -> None:
-    """Only the tests of the look at the store depend on it."""
-    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 3600.0)
+    """Disable polling, on which only the tests of polling depend."""
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def hub(store) -> AsyncIterator[Hub]:
 
 
 async def record(store: SQLiteStore, count: int = 1, user: str = "ana") -> list[JobEvent]:
-    """The first events of new jobs, stored and not yet published, in the order of recording."""
+    """Store new jobs and return their first events, unpublished, in the order of recording."""
     jobs = [make_job_record(user=user) for _ in range(count)]
     await asyncio.gather(*(store.insert_job(job, containers=1) for job in jobs))
     ids = {job.id for job in jobs}
@@ -68,7 +68,7 @@ async def record(store: SQLiteStore, count: int = 1, user: str = "ana") -> list[
 
 
 async def take(events: AsyncIterator[JobEvent | JobProgress], count: int) -> list[JobEvent]:
-    """The next so many events, without the hints between them."""
+    """Return the next ``count`` events, without the progress between them."""
     found: list[JobEvent] = []
     async with asyncio.timeout(20):
         while len(found) < count:
@@ -79,7 +79,7 @@ async def take(events: AsyncIterator[JobEvent | JobProgress], count: int) -> lis
 
 
 def is_quiet(events: AsyncIterator[JobEvent | JobProgress]) -> bool:
-    """Whether the stream has nothing ready for its reader."""
+    """Return whether the stream has nothing ready for its reader."""
     waiting = events.__anext__()
     try:
         waiting.send(None)
@@ -92,7 +92,7 @@ def is_quiet(events: AsyncIterator[JobEvent | JobProgress]) -> bool:
 # -- live --
 
 
-async def test_what_is_published_is_heard_by_whom_it_concerns(store, hub):
+async def test_events_reach_the_subscribers_of_their_user_and_job(store, hub):
     event, other = (await record(store, 2))[:2]
     (of_bob,) = await record(store, user="bob")
     async with (
@@ -108,7 +108,7 @@ async def test_what_is_published_is_heard_by_whom_it_concerns(store, hub):
         assert all(map(is_quiet, (all_of_ana, one_job, bob)))
 
 
-async def test_who_waits_is_woken(store, hub):
+async def test_a_waiting_subscriber_is_woken(store, hub):
     (event,) = await record(store)
     async with hub.subscribe("ana") as events:
         waiting = asyncio.create_task(take(events, 1))
@@ -117,7 +117,7 @@ async def test_who_waits_is_woken(store, hub):
         assert await waiting == [event]
 
 
-async def test_an_event_that_is_published_twice_comes_once(store, hub):
+async def test_a_duplicate_event_is_delivered_once(store, hub):
     first, second = await record(store, 2)
     async with hub.subscribe("ana") as events:
         for event in (first, first, second, first):
@@ -126,7 +126,7 @@ async def test_an_event_that_is_published_twice_comes_once(store, hub):
         assert is_quiet(events)
 
 
-async def test_a_cancelled_reader_asks_again_and_misses_nothing(store, hub):
+async def test_a_cancelled_read_loses_no_event(store, hub):
     past, future = await record(store, 2)
     async with hub.subscribe("ana", future.job_id) as events:
         for _ in range(3):
@@ -146,7 +146,7 @@ async def test_a_cancelled_reader_asks_again_and_misses_nothing(store, hub):
 # -- replay --
 
 
-async def test_a_resume_brings_what_was_missed_and_then_what_happens(store, hub):
+async def test_a_resume_replays_missed_events_and_then_streams_live_ones(store, hub):
     missed = await record(store, 3)
     async with hub.subscribe("ana", after=missed[0].recorded_at) as events:
         (live,) = await record(store)
@@ -155,7 +155,7 @@ async def test_a_resume_brings_what_was_missed_and_then_what_happens(store, hub)
         assert is_quiet(events)
 
 
-async def test_a_resume_begins_a_little_earlier(store, hub):
+async def test_a_resume_overlaps_its_cursor(store, hub):
     first, last = [*await record(store), *await record(store)]
     async with hub.subscribe("ana", after=last.recorded_at + OVERLAP / 2) as events:
         assert await take(events, 2) == [first, last]
@@ -166,19 +166,19 @@ async def test_a_resume_begins_a_little_earlier(store, hub):
         assert await reading == [live]
 
 
-async def test_without_after_the_past_is_left_alone(store, hub):
+async def test_without_a_cursor_nothing_is_replayed(store, hub):
     await record(store, 3)
     async with hub.subscribe("ana") as events:
         assert is_quiet(events)
 
 
-async def test_the_past_begins_with_the_calendar(store, hub):
+async def test_a_replay_from_the_earliest_time(store, hub):
     past = await record(store, 2)
     async with hub.subscribe("ana", after=datetime.min.replace(tzinfo=UTC)) as events:
         assert await take(events, 2) == past
 
 
-async def test_the_far_past_is_paged_through(store, hub, monkeypatch):
+async def test_a_long_replay_is_paged(store, hub, monkeypatch):
     monkeypatch.setattr(subscription_module, "PAGE", 7)
     past = await record(store, 100)
     async with hub.subscribe("ana", after=BEGINNING) as events:
@@ -186,7 +186,7 @@ async def test_the_far_past_is_paged_through(store, hub, monkeypatch):
         assert is_quiet(events)
 
 
-async def test_what_is_published_during_a_replay_comes_after_it_and_once(store, hub, monkeypatch):
+async def test_live_events_come_after_the_replay_and_once(store, hub, monkeypatch):
     monkeypatch.setattr(subscription_module, "PAGE", 2)
     past = await record(store, 6)
     async with hub.subscribe("ana", after=BEGINNING) as events:
@@ -198,7 +198,7 @@ async def test_what_is_published_during_a_replay_comes_after_it_and_once(store, 
         assert is_quiet(events)
 
 
-async def test_a_replay_waits_for_a_store_that_is_away(store, hub, monkeypatch, caplog):
+async def test_a_replay_waits_for_an_unavailable_store(store, hub, monkeypatch, caplog):
     monkeypatch.setattr(subscription_module, "RETRY_SECONDS", 0.001)
     past = await record(store, 2)
     real, failures = store.events, iter(range(3))
@@ -217,7 +217,7 @@ async def test_a_replay_waits_for_a_store_that_is_away(store, hub, monkeypatch, 
 # -- slow readers --
 
 
-async def test_a_slow_reader_is_refilled_and_misses_nothing(store, hub):
+async def test_a_slow_reader_is_refilled_from_the_store_without_a_gap(store, hub):
     first = await record(store)
     async with hub.subscribe("ana") as slow, hub.subscribe("ana") as quick:
         await hub.publish(first[0])
@@ -236,7 +236,7 @@ async def test_a_slow_reader_is_refilled_and_misses_nothing(store, hub):
         assert await take(slow, 1) == [later]
 
 
-async def test_a_reader_that_overflows_while_it_is_refilled(store, hub, monkeypatch):
+async def test_an_overflow_during_a_refill(store, hub, monkeypatch):
     monkeypatch.setattr(subscription_module, "BUFFER", 3)
     monkeypatch.setattr(subscription_module, "PAGE", 4)
     heard: list[JobEvent] = []
@@ -253,7 +253,7 @@ async def test_a_reader_that_overflows_while_it_is_refilled(store, hub, monkeypa
     assert heard == published
 
 
-async def test_a_reader_that_never_reads_holds_little(store, hub):
+async def test_the_buffer_of_a_reader_that_never_reads_is_bounded(store, hub):
     async with hub.subscribe("ana") as events:
         for _ in range(10 * BUFFER):
             await hub.publish(make_event())
@@ -264,8 +264,8 @@ async def test_a_reader_that_never_reads_holds_little(store, hub):
 # -- what other servers record --
 
 
-async def test_what_another_server_records_is_found(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.01)
+async def test_polling_finds_events_that_another_server_recorded(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.01)
     other = SQLiteStore(tmp_path / "records.sqlite")
     await other.open()
     async with (
@@ -282,7 +282,7 @@ async def test_what_another_server_records_is_found(store, tmp_path, monkeypatch
     await other.close()
 
 
-async def test_one_look_serves_all_subscribers(store, monkeypatch):
+async def test_one_poll_serves_all_subscribers(store, monkeypatch):
     asked: list[str | None] = []
     real = store.events
 
@@ -292,7 +292,7 @@ async def test_one_look_serves_all_subscribers(store, monkeypatch):
 
     async with running(store) as hub, AsyncExitStack() as stack:
         monkeypatch.setattr(store, "events", note)
-        monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
         await asyncio.sleep(0.02)
         assert asked == [], "nobody listens"
         users = [f"user{n}" for n in range(20)]
@@ -305,8 +305,8 @@ async def test_one_look_serves_all_subscribers(store, monkeypatch):
         assert set(asked) == {None}, "each looked for itself"
 
 
-async def test_looking_repeats_nothing(store, monkeypatch):
-    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+async def test_polling_repeats_no_event(store, monkeypatch):
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(hub_module, "PAGE", 2)
     looks = itertools.count()
     real = store.events
@@ -331,7 +331,7 @@ async def test_looking_repeats_nothing(store, monkeypatch):
         assert is_quiet(events)
 
 
-async def test_an_event_that_commits_late_is_still_found(hub, monkeypatch):
+async def test_an_event_that_commits_late_is_delivered(hub, monkeypatch):
     """Two servers' clocks differ, and a store may commit in another order than that of the times."""
     stored: list[JobEvent] = []
 
@@ -340,7 +340,7 @@ async def test_an_event_that_commits_late_is_still_found(hub, monkeypatch):
             :limit
         ]
 
-    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
     hub._store.events = events
     async with hub.subscribe("ana") as stream:
         ahead = make_event(recorded_at=utc_now() + OVERLAP / 3)
@@ -351,8 +351,8 @@ async def test_an_event_that_commits_late_is_still_found(hub, monkeypatch):
         assert await take(stream, 1) == [behind]
 
 
-async def test_a_store_that_is_away_is_looked_at_again(store, monkeypatch, caplog):
-    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.001)
+async def test_an_unavailable_store_is_polled_again(store, monkeypatch, caplog):
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
     real, failures = store.events, iter(range(3))
 
     async def fail_thrice(**options) -> list[JobEvent]:
@@ -369,8 +369,8 @@ async def test_a_store_that_is_away_is_looked_at_again(store, monkeypatch, caplo
 # -- wake-ups --
 
 
-def noting_looks(store: SQLiteStore, monkeypatch) -> list[str | None]:
-    """The jobs that the store is asked for; None is all."""
+def record_reads(store: SQLiteStore, monkeypatch) -> list[str | None]:
+    """Record the job ids by which the store is read; None is all jobs."""
     asked: list[str | None] = []
     real = store.events
 
@@ -396,9 +396,9 @@ async def test_a_wake_up_brings_what_another_server_recorded(store, hub, tmp_pat
     await other.close()
 
 
-async def test_only_what_is_news_to_somebody_is_looked_up(store, hub, monkeypatch):
+async def test_only_wake_ups_for_unpublished_events_read_the_store(store, hub, monkeypatch):
     known, *_ = events = await record(store, 3)
-    asked = noting_looks(store, monkeypatch)
+    asked = record_reads(store, monkeypatch)
     for event in events:
         hub.wake(event.job_id, event.trans_id)
     async with hub.subscribe("ana") as stream:
@@ -413,7 +413,7 @@ async def test_only_what_is_news_to_somebody_is_looked_up(store, hub, monkeypatc
 
 
 async def test_wake_ups_are_bounded(hub, monkeypatch):
-    monkeypatch.setattr(hub_module, "LOOKS_AT_ONCE", 4)
+    monkeypatch.setattr(hub_module, "READS_AT_ONCE", 4)
     monkeypatch.setattr(hub_module, "MAX_WOKEN", 50)
     under_way: set[str] = set()
     most_at_once = 0
@@ -440,7 +440,7 @@ async def test_wake_ups_are_bounded(hub, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [UnavailableError("away"), ValueError("a fault")])
-async def test_a_failed_look_is_not_the_last(store, hub, monkeypatch, caplog, error):
+async def test_a_failed_read_does_not_end_the_reading(store, hub, monkeypatch, caplog, error):
     (event,) = await record(store)
     real, failures = store.events, iter(range(3))
 
@@ -489,7 +489,7 @@ async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
 # -- bounds and the end --
 
 
-async def test_subscribers_are_bounded(store):
+async def test_the_number_of_subscribers_is_bounded(store):
     async with (
         running(store, LimitsSettings(streams=2, all_streams=3)) as hub,
         AsyncExitStack() as stack,
@@ -527,7 +527,7 @@ async def test_closing_ends_every_stream_at_once(store):
     await hub.close()
 
 
-async def test_closing_does_not_wait_for_a_store_that_is_away(store, monkeypatch):
+async def test_closing_does_not_wait_for_an_unavailable_store(store, monkeypatch):
     monkeypatch.setattr(subscription_module, "RETRY_SECONDS", 3600.0)
     asked = asyncio.Event()
 
@@ -549,7 +549,7 @@ async def test_closing_does_not_wait_for_a_store_that_is_away(store, monkeypatch
 
 
 class Records:
-    """Just enough of a store: events in the order of their times, which may be equal or out of order."""
+    """A fake store with events alone, in the order of their times, which may be equal or out of order."""
 
     def __init__(self) -> None:
         self.stored: list[JobEvent] = []
@@ -568,7 +568,7 @@ class Records:
 
 
 async def next_within(events: AsyncIterator[JobEvent | JobProgress], turns: int) -> JobEvent | None:
-    """The next event, if it comes within so many turns of the event loop; else the reader gives up."""
+    """Return the next event if it comes within so many turns of the event loop; cancel the read otherwise."""
     reading = asyncio.ensure_future(anext(events))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -607,14 +607,14 @@ def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
                     event = await next_within(events, number)
                     heard += [event.trans_id] if event else []
                 elif action == "look":
-                    await hub._look()
+                    await hub._poll()
                 else:
                     event = make_event(recorded_at=now + number * INSTANT)
                     records.stored.append(event)
                     recorded.append(event.trans_id)
                     if action == "record and publish":
                         await hub.publish(event)
-            await hub._look()
+            await hub._poll()
             heard += [event.trans_id for event in await take(events, len(recorded) - len(heard))]
             assert is_quiet(events)
         await hub.close()

@@ -33,11 +33,11 @@ Publish = Callable[[JobEvent], Awaitable[None]]
 
 
 class Publisher:
-    """Notes what it acknowledges, after doing ``first`` with it."""
+    """Records the events that it acknowledges, after awaiting ``first`` on them."""
 
     def __init__(self, first: Publish | None = None) -> None:
         self.first = first
-        self.told: list[JobEvent] = []
+        self.published: list[JobEvent] = []
         self.under_way: Counter[str] = Counter()
         self.most_at_once = 0
 
@@ -48,20 +48,20 @@ class Publisher:
         try:
             if self.first:
                 await self.first(event)
-            self.told.append(event)
+            self.published.append(event)
         finally:
             self.under_way[event.job_id] -= 1
 
     def states(self) -> dict[str, list[JobState]]:
         found = defaultdict(list)
-        for event in self.told:
+        for event in self.published:
             found[event.job_id].append(event.state)
         return dict(found)
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch) -> None:
-    """Nothing here may depend on the backstop, but the test of the backstop."""
+def _no_backstop(monkeypatch) -> None:
+    """Disable the backstop, on which only its own tests depend, and shorten the backoff."""
     monkeypatch.setattr(module, "BACKSTOP_SECONDS", 3600.0)
     monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 0.002)
     monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 0.05)
@@ -76,7 +76,7 @@ async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
 
 
 async def walked(store: SQLiteStore, count: int) -> list[str]:
-    """Jobs that have taken every step of WALK."""
+    """Store jobs that have made every transition of WALK."""
     jobs = [make_job_record() for _ in range(count)]
     await asyncio.gather(*(store.insert_job(job, containers=1) for job in jobs))
     for old, new in itertools.pairwise(WALK):
@@ -118,7 +118,7 @@ async def test_each_event_is_sent_once_and_in_order(store):
     assert 1 < publisher.most_at_once <= module.CONCURRENCY
 
 
-async def test_a_wake_up_is_enough(store):
+async def test_a_wake_up_sends_at_once(store):
     publisher = Publisher()
     async with running(store, publisher) as outbox:
         for _ in range(3):
@@ -147,18 +147,18 @@ async def test_no_job_waits_for_another(store):
 
     publisher = Publisher(block_one)
 
-    async def all_others_are_told() -> bool:
+    async def all_others_are_published() -> bool:
         return publisher.states() == dict.fromkeys(others, WALK)
 
     async with running(store, publisher):
-        await until(all_others_are_told)
+        await until(all_others_are_published)
         gate.set()
         await until_sent(store)
     assert publisher.states()[stuck] == WALK
 
 
 @pytest.mark.parametrize("error", [UnavailableError("away"), ValueError("a fault")])
-async def test_what_fails_is_sent_again_and_nothing_overtakes_it(store, error, caplog):
+async def test_a_failed_event_is_retried_and_not_overtaken(store, error, caplog):
     poor, *others = await walked(store, 5)
     failures = itertools.count()
 
@@ -171,11 +171,11 @@ async def test_what_fails_is_sent_again_and_nothing_overtakes_it(store, error, c
         await until_sent(store)
     assert publisher.states() == dict.fromkeys((poor, *others), WALK)
     assert caplog.text.count(f"The event that job {poor} is job_submitting is sent again in") == 5
-    # A fault of ours is told with its traceback, an outage with its sentence.
+    # A bug is logged with its traceback, an outage as one sentence.
     assert ("Traceback" in caplog.text) is isinstance(error, ValueError)
 
 
-async def test_a_publisher_that_hangs_is_asked_again(store, monkeypatch):
+async def test_a_publisher_that_times_out_is_retried(store, monkeypatch):
     monkeypatch.setattr(module, "PUBLISH_SECONDS", 0.02)
     (job_id,) = await walked(store, 1)
     tries = itertools.count()
@@ -190,7 +190,7 @@ async def test_a_publisher_that_hangs_is_asked_again(store, monkeypatch):
     assert publisher.states() == {job_id: WALK}
 
 
-async def test_an_outage_keeps_few_busy_and_loses_nothing(store, monkeypatch):
+async def test_an_outage_of_the_publisher_is_bounded_and_loses_nothing(store, monkeypatch):
     monkeypatch.setattr(module, "CONCURRENCY", 3)
     monkeypatch.setattr(module, "MAX_FAILING", 5)
     ids = await walked(store, 40)
@@ -218,7 +218,7 @@ async def test_an_outage_keeps_few_busy_and_loses_nothing(store, monkeypatch):
     assert publisher.states() == dict.fromkeys(ids, WALK)
 
 
-async def test_more_failing_jobs_than_are_under_way_do_not_hide_the_others(store, monkeypatch):
+async def test_failing_jobs_do_not_starve_the_others(store, monkeypatch):
     monkeypatch.setattr(module, "CONCURRENCY", 2)
     monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 3600.0)
     monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 3600.0)
@@ -231,15 +231,15 @@ async def test_more_failing_jobs_than_are_under_way_do_not_hide_the_others(store
 
     publisher = Publisher(fail)
 
-    async def the_others_are_told() -> bool:
+    async def the_others_are_published() -> bool:
         return publisher.states() == dict.fromkeys(fine, WALK)
 
     async with running(store, publisher):
-        await until(the_others_are_told)
+        await until(the_others_are_published)
 
 
 class FlakyStore(SQLiteStore):
-    """Cannot be reached the first two times that it is asked for something, whatever it is."""
+    """Is unavailable for the first two calls of each method."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -259,7 +259,7 @@ class FlakyStore(SQLiteStore):
         await super().mark_sent(job_id, trans_id)
 
 
-async def test_an_unreachable_store_is_asked_again(store, tmp_path, monkeypatch):
+async def test_an_unavailable_store_is_retried(store, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
     (job_id,) = await walked(store, 1)
     flaky = FlakyStore(tmp_path / "records.sqlite")
@@ -268,11 +268,11 @@ async def test_an_unreachable_store_is_asked_again(store, tmp_path, monkeypatch)
     async with running(flaky, publisher):
         await until_sent(store)
     await flaky.close()
-    # Marking failed twice after it was told, so it was told again: never less than once.
+    # Marking failed twice after it was published, so it was published again: never less than once.
     assert publisher.states() == {job_id: [JobState.CREATED] * 2 + WALK}
 
 
-async def test_a_stop_is_prompt_and_the_next_start_goes_on(store):
+async def test_a_stop_is_prompt_and_the_next_start_resumes(store):
     ids = await walked(store, 5)
     begun = asyncio.Event()
 
@@ -300,14 +300,14 @@ async def test_two_servers_empty_one_outbox(store, tmp_path, monkeypatch):
     await other.close()
     for publisher in publishers:
         for states in publisher.states().values():
-            # Of what a publisher is told, the first time of each state is in order.
+            # Among the events that one publisher gets, the first of each state are in order.
             first = list(dict.fromkeys(states))
             assert first == [state for state in WALK if state in first]
-    told = {(e.job_id, e.state) for publisher in publishers for e in publisher.told}
-    assert told == {(job_id, state) for job_id in ids for state in WALK}
+    published = {(e.job_id, e.state) for publisher in publishers for e in publisher.published}
+    assert published == {(job_id, state) for job_id in ids for state in WALK}
 
 
-async def test_the_backlog_is_known(store):
+async def test_the_backlog_is_reported(store):
     gate = asyncio.Event()
     begun = asyncio.Event()
 
@@ -352,7 +352,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "told", "unsent"),
+    ("failpoint", "published", "unsent"),
     [
         ("acknowledge:before@2", 1, WALK[1]),
         ("acknowledge:after@2", 2, WALK[1]),
@@ -360,7 +360,9 @@ asyncio.run(main())
         ("mark:after@2", 2, WALK[2]),
     ],
 )
-async def test_a_killed_outbox_leaves_what_was_not_marked(store, tmp_path, failpoint, told, unsent):
+async def test_a_killed_outbox_leaves_unmarked_events_unsent(
+    store, tmp_path, failpoint, published, unsent
+):
     await walked(store, 1)
     dead = subprocess.run(
         [sys.executable, "-c", _DYING, tmp_path / "records.sqlite"],
@@ -371,14 +373,14 @@ async def test_a_killed_outbox_leaves_what_was_not_marked(store, tmp_path, failp
         text=True,
     )
     assert dead.returncode == -signal.SIGKILL
-    assert dead.stdout.split() == [state.value for state in WALK[:told]]
+    assert dead.stdout.split() == [state.value for state in WALK[:published]]
     assert [event.state for event in await store.unsent()] == [unsent]
 
 
-# -- what is asked for at once --
+# -- manual sends --
 
 
-async def test_what_rests_after_a_failure_is_sent_when_asked_for(store, monkeypatch):
+async def test_a_manual_send_ignores_the_backoff(store, monkeypatch):
     monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 3600.0)
     monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 3600.0)
     ids = await walked(store, 40)
@@ -402,7 +404,7 @@ async def _all_failed(outbox: Outbox, count: int) -> bool:
     return len(outbox._failing) == count and not outbox._sending
 
 
-async def test_only_what_is_old_enough_is_sent_when_asked_for(store):
+async def test_a_manual_send_is_limited_to_older_events(store):
     (old,) = await walked(store, 1)
     await asyncio.sleep(0.002)  # an instant of its own
     await walked(store, 1)
@@ -413,7 +415,7 @@ async def test_only_what_is_old_enough_is_sent_when_asked_for(store):
     assert publisher.states() == {old: WALK}
 
 
-async def test_two_that_ask_at_once_send_each_event_once(store):
+async def test_concurrent_manual_sends_send_each_event_once(store):
     ids = await walked(store, 20)
     publisher = Publisher(lambda _: asyncio.sleep(0.001))
     async with running(store, publisher) as outbox:
@@ -421,7 +423,7 @@ async def test_two_that_ask_at_once_send_each_event_once(store):
     assert publisher.states() == dict.fromkeys(ids, WALK)
 
 
-async def test_a_refusal_is_told_to_who_asked(store):
+async def test_a_manual_send_raises_the_error_of_the_publisher(store):
     await walked(store, 3)
 
     async def refuse(event: JobEvent) -> None:
@@ -434,7 +436,7 @@ async def test_a_refusal_is_told_to_who_asked(store):
     assert {event.state for event in await store.unsent()} == {WALK[1]}
 
 
-async def test_a_fault_in_one_look_is_survived(store, monkeypatch):
+async def test_a_bug_in_one_poll_does_not_end_the_polling(store, monkeypatch):
     monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
     unsent, faults = store.unsent, [ValueError("a fault of ours")] * 3
 
@@ -447,10 +449,10 @@ async def test_a_fault_in_one_look_is_survived(store, monkeypatch):
     (job_id,) = await walked(store, 1)
     publisher = Publisher()
 
-    async def is_told() -> bool:
-        return len(publisher.told) == len(WALK)
+    async def is_published() -> bool:
+        return len(publisher.published) == len(WALK)
 
     async with running(store, publisher):
-        await until(is_told)
+        await until(is_published)
     assert publisher.states() == {job_id: WALK}
     assert not faults

@@ -1,4 +1,4 @@
-"""The topic on a real broker: what is on it, what happens while the broker is away, what is heard from it."""
+"""The topic on a real broker: its messages, outages of the broker, and wake-ups by it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from cts_core.states import JobState
 from tests.harness.factories import make_event
 from tests.services.kafka import KafkaBroker
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
 pytestmark = pytest.mark.usefixtures("impatient_kafka")
@@ -52,29 +52,31 @@ async def publishing(kafka: KafkaBroker, topic: str) -> AsyncIterator[KafkaPubli
         await publisher.close()
 
 
-class Ears:
-    """What a topic has told."""
+class WakeRecorder:
+    """Records the calls of ``wake``."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
+        self.woken: list[tuple[str, str]] = []
 
     def wake(self, job_id: str, trans_id: str) -> None:
-        self.heard.append((job_id, trans_id))
+        self.woken.append((job_id, trans_id))
 
 
 @asynccontextmanager
-async def listening(kafka: KafkaBroker, topic: str) -> AsyncIterator[tuple[KafkaTopic, Ears]]:
-    ears = Ears()
+async def listening(
+    kafka: KafkaBroker, topic: str
+) -> AsyncIterator[tuple[KafkaTopic, WakeRecorder]]:
+    recorder = WakeRecorder()
     opened = KafkaTopic(settings_of(kafka, topic))
-    await opened.open(ears.wake)
+    await opened.open(recorder.wake)
     try:
-        yield opened, ears
+        yield opened, recorder
     finally:
         await opened.close()
 
 
 async def outage(topic: KafkaTopic) -> str | None:
-    """What the topic says when it is asked whether it can be used."""
+    """Return why the topic cannot be used; None if it can."""
     try:
         await topic.check()
     except UnavailableError as e:
@@ -82,25 +84,25 @@ async def outage(topic: KafkaTopic) -> str | None:
     return None
 
 
-async def until_told(topic: KafkaTopic, reason: str | None) -> None:
-    """Until the topic says so when it is asked; None is that it can be used."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def until_reported(topic: KafkaTopic, reason: str | None) -> None:
+    """Wait until the topic reports this reason; None is that it can be used."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
-            told = await outage(topic)
-            if told == reason or (told and reason and reason in told):
+            reported = await outage(topic)
+            if reported == reason or (reported and reason and reason in reported):
                 return
             await asyncio.sleep(0.02)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 async def published_at_last(publisher: KafkaPublisher | KafkaTopic, event: JobEvent) -> None:
-    """Publish as the outbox does: again, until it is acknowledged."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    """Publish as the outbox does: retry until it is acknowledged."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
             with suppress(UnavailableError):
                 await publisher.publish(event)
@@ -108,10 +110,10 @@ async def published_at_last(publisher: KafkaPublisher | KafkaTopic, event: JobEv
             await asyncio.sleep(0.1)
 
 
-async def until_heard(topic: KafkaTopic, ears: Ears) -> None:
-    """Until what is published is heard, as it is not yet when a topic was just opened."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not ears.heard:
+async def until_woken(topic: KafkaTopic, recorder: WakeRecorder) -> None:
+    """Publish until a message arrives: a topic that was just opened misses the first ones."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not recorder.woken:
             await published_at_last(topic, make_event())
             await asyncio.sleep(0.2)
 
@@ -120,7 +122,7 @@ async def until_heard(topic: KafkaTopic, ears: Ears) -> None:
 
 
 @slow
-async def test_a_message_is_the_contracts_to_the_byte(kafka):
+async def test_a_message_matches_the_contract_to_the_byte(kafka):
     topic = kafka.create_topic()
     event = make_event(job_id="a-job", trans_id="a-transition", state=JobState.JOB_SUBMITTED)
     async with publishing(kafka, topic) as publisher:
@@ -149,7 +151,7 @@ async def test_a_jobs_messages_share_a_partition(kafka):
 
 @slow
 async def test_the_producer_is_idempotent(kafka):
-    """It has an id, which the client gives to none but those that wait for all replicas."""
+    """It has an id, which only producers have that wait for all replicas."""
     topic = kafka.create_topic()
     async with publishing(kafka, topic) as publisher:
         await publisher.publish(make_event())
@@ -163,7 +165,7 @@ async def test_the_producer_is_idempotent(kafka):
 
 @asynccontextmanager
 async def a_lively_loop() -> AsyncIterator[None]:
-    """Fails when the event loop stood still for most of the time."""
+    """Fail if the event loop was blocked for most of the time."""
     ticks = 0
 
     async def tick() -> None:
@@ -182,12 +184,12 @@ async def a_lively_loop() -> AsyncIterator[None]:
 
 @slow
 @pytest.mark.parametrize("harm", ["freeze", "kill"])
-async def test_an_outage_fails_in_time_and_is_got_over(kafka, harm):
+async def test_an_outage_fails_in_time_and_recovers(kafka, harm):
     topic = kafka.create_topic()
     async with publishing(kafka, topic) as publisher:
         await publisher.publish(before := make_event())
         getattr(kafka, harm)()
-        async with a_lively_loop(), asyncio.timeout(PATIENCE_SECONDS):
+        async with a_lively_loop(), asyncio.timeout(TIMEOUT_SECONDS):
             for _ in range(2):
                 failed = await asyncio.gather(
                     *(publisher.publish(make_event()) for _ in range(20)), return_exceptions=True
@@ -202,7 +204,7 @@ async def test_an_outage_fails_in_time_and_is_got_over(kafka, harm):
 
 
 @slow
-async def test_what_failed_is_not_sent_later_by_the_producer_itself(kafka):
+async def test_a_failed_event_is_not_sent_later_by_its_producer(kafka):
     topic = kafka.create_topic()
     async with publishing(kafka, topic) as publisher:
         await publisher.publish(make_event())
@@ -218,7 +220,7 @@ async def test_what_failed_is_not_sent_later_by_the_producer_itself(kafka):
 
 
 @slow
-async def test_what_waits_is_bounded(kafka, monkeypatch):
+async def test_the_number_of_waiting_events_is_bounded(kafka, monkeypatch):
     monkeypatch.setattr(publisher, "MAX_WAITING", 3)
     async with publishing(kafka, kafka.create_topic()) as ours:
         kafka.freeze()
@@ -236,10 +238,10 @@ async def test_a_missing_topic_is_waited_for(kafka):
     async with publishing(kafka, name) as publisher, listening(kafka, name) as (topic, _):
         with pytest.raises(UnavailableError, match=f"took no event for topic {name}"):
             await publisher.publish(make_event())
-        await until_told(topic, f"there is no topic {name}: create it")
+        await until_reported(topic, f"there is no topic {name}: create it")
         kafka.create_topic(name)
         await published_at_last(publisher, event := make_event())
-        await until_told(topic, None)
+        await until_reported(topic, None)
     assert [message["trans_id"] for message in kafka.read(name)] == [event.trans_id]
 
 
@@ -254,7 +256,7 @@ async def test_a_deleted_topic_fails_in_time(kafka):
     async with publishing(kafka, name) as publisher:
         await publisher.publish(make_event())
         kafka.delete_topic(name)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             with pytest.raises(UnavailableError):
                 await _for_ever(lambda: publisher.publish(make_event()))
         kafka.create_topic(name)
@@ -262,21 +264,21 @@ async def test_a_deleted_topic_fails_in_time(kafka):
 
 
 @slow
-async def test_a_broker_that_is_away_at_the_start_is_found_later(kafka, caplog):
+async def test_a_broker_that_is_away_at_the_start_is_connected_later(kafka, caplog):
     topic = kafka.create_topic()
     kafka.kill()
-    async with listening(kafka, topic) as (ours, ears):
-        await until_told(ours, f"Kafka ({kafka.address}) cannot be used")
+    async with listening(kafka, topic) as (ours, recorder):
+        await until_reported(ours, f"Kafka ({kafka.address}) cannot be used")
         await asyncio.to_thread(kafka.start)
-        await until_told(ours, None)
-        await until_heard(ours, ears)
-    told = [record for record in caplog.records if record.name.startswith("kafka")]
-    assert not told, "the client's own log would be many lines a second"
+        await until_reported(ours, None)
+        await until_woken(ours, recorder)
+    reported = [record for record in caplog.records if record.name.startswith("kafka")]
+    assert not reported, "the client's own log would be many lines a second"
     assert caplog.text.count("is seen later than usual") == 1
 
 
 @slow
-async def test_an_outage_leaves_nothing_behind(kafka):
+async def test_an_outage_leaks_no_threads(kafka):
     def threads() -> set[str]:
         return {t.name for t in threading.enumerate() if "kafka" in t.name}
 
@@ -294,32 +296,35 @@ async def test_an_outage_leaves_nothing_behind(kafka):
 
 
 @slow
-async def test_closing_waits_for_nobody(kafka):
+async def test_closing_does_not_wait_for_an_unavailable_broker(kafka):
     topic = KafkaTopic(settings_of(kafka, kafka.create_topic()))
-    await topic.open(Ears().wake)
+    await topic.open(WakeRecorder().wake)
     await topic.publish(make_event())
     kafka.freeze()
     waiting = asyncio.create_task(topic.publish(make_event()))
     await asyncio.sleep(0.1)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await topic.close()
         with pytest.raises(UnavailableError):
             await waiting
 
 
-# -- what is heard --
+# -- wake-ups --
 
 
 @slow
-async def test_what_any_server_publishes_is_heard(kafka):
+async def test_events_of_any_server_wake_every_listener(kafka):
     name = kafka.create_topic()
-    async with listening(kafka, name) as (here, ears), listening(kafka, name) as (there, others):
-        await until_heard(here, ears)
-        await until_heard(there, others)
+    async with (
+        listening(kafka, name) as (here, recorder),
+        listening(kafka, name) as (there, others),
+    ):
+        await until_woken(here, recorder)
+        await until_woken(there, others)
         events = [make_event() for _ in range(100)]
         await asyncio.gather(*map(there.publish, events))
-        wanted = {(event.job_id, event.trans_id) for event in events}
-        await until(lambda: wanted <= set(ears.heard) and wanted <= set(others.heard))
+        expected = {(event.job_id, event.trans_id) for event in events}
+        await until(lambda: expected <= set(recorder.woken) and expected <= set(others.woken))
         assert (here.ignored, there.ignored) == (0, 0)
 
 
@@ -328,32 +333,32 @@ async def test_foreign_and_broken_messages_are_ignored_and_counted(kafka):
     name = kafka.create_topic()
     foreign = [b"", b"\xff\xfe", b"[" * 4000, b"[]", b'{"job_id": 3, "trans_id": "x"}', b"x" * 9000]
     producer = KafkaProducer(bootstrap_servers=kafka.address, client_id="foreign")
-    async with listening(kafka, name) as (topic, ears):
-        await until_heard(topic, ears)
+    async with listening(kafka, name) as (topic, recorder):
+        await until_woken(topic, recorder)
         for value in foreign:
             producer.send(name, value)
         producer.send(name, key=b"a tombstone")
         producer.flush(10)
         await until(lambda: topic.ignored == len(foreign) + 1)
         await topic.publish(event := make_event())
-        await until(lambda: (event.job_id, event.trans_id) in ears.heard)
+        await until(lambda: (event.job_id, event.trans_id) in recorder.woken)
     producer.close()
 
 
 @slow
-async def test_the_loop_is_never_handed_more_than_it_takes(kafka, monkeypatch):
+async def test_messages_are_handed_to_the_event_loop_in_bounded_batches(kafka, monkeypatch):
     monkeypatch.setattr(listener, "MAX_RECORDS", 10)
     name = kafka.create_topic()
-    async with listening(kafka, name) as (topic, ears):
-        await until_heard(topic, ears)
+    async with listening(kafka, name) as (topic, recorder):
+        await until_woken(topic, recorder)
         events = [make_event() for _ in range(200)]
         await asyncio.gather(*map(topic.publish, events))
-        wanted = {(event.job_id, event.trans_id) for event in events}
-        await until(lambda: wanted <= set(ears.heard))
+        expected = {(event.job_id, event.trans_id) for event in events}
+        await until(lambda: expected <= set(recorder.woken))
 
 
 @given(st.one_of(st.none(), st.binary(max_size=300), st.text().map(str.encode)))
-def test_no_message_is_too_strange(value):
+def test_any_bytes_can_be_parsed(value):
     assert parse_message(value) is None or b"job_id" in (value or b"")
 
 
@@ -365,7 +370,7 @@ _json = st.recursive(
 
 
 @given(st.fixed_dictionaries({"job_id": _json, "trans_id": _json}), st.booleans())
-def test_ids_are_plain_words(message, is_utf16):
+def test_only_plain_ids_are_parsed(message, is_utf16):
     value = json.dumps(message).encode("utf-16" if is_utf16 else "utf-8")
     found = parse_message(value)
     if found is not None:
@@ -373,7 +378,7 @@ def test_ids_are_plain_words(message, is_utf16):
         assert all(id_.isascii() and 1 <= len(id_) <= 64 for id_ in found)
 
 
-def test_what_we_publish_we_hear():
+def test_published_messages_are_parsed():
     event = make_event()
     assert parse_message(json.dumps(event.message()).encode()) == (event.job_id, event.trans_id)
 
@@ -403,7 +408,7 @@ def test_brokers_are_addresses(address):
 @pytest.mark.parametrize(
     "address", ["http://a:1", "a:b", "a:0", "a:65536", "a b:1", "::1", ":1", "u@a:1"]
 )
-def test_what_is_no_address_is_named(address):
+def test_an_invalid_address_is_named(address):
     kafka = {"bootstrap_servers": [address], "topic": "jobs"}
     with pytest.raises(
         ConfigError, match=r"kafka\.bootstrap_servers\.0: .* is not a broker such as"
