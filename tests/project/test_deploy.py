@@ -19,7 +19,7 @@ from cts_jupyter.cli.diagnosis import PATIENCE
 from cts_jupyter.formatting import format_duration
 from tests.harness.paths import ROOT
 
-DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "service.md"
+DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "how-to" / "read-the-alerts.md"
 RULES = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SECONDS = re.compile(r'cts_oldest_job_seconds\{state="(\w+)"\}\) > (\d+)')

@@ -4,7 +4,7 @@ from cts_core.config.load import describe_settings
 from cts_core.config.settings import PRESETS
 from tests.harness.paths import DOCS
 
-OPERATING = (DOCS / "operating.md").read_text()
+OPERATING = (DOCS / "how-to" / "run-at-kbase.md").read_text()
 
 
 def test_every_setting_is_documented_with_its_default():

@@ -20,7 +20,7 @@ from cts_core.model.service import DependencyState, ReadyStatus
 from tests.harness.engine import EngineHarness
 from tests.harness.paths import DOCS
 
-SERVICE = DOCS / "service.md"
+SERVICE = DOCS / "how-to" / "read-the-alerts.md"
 
 
 class Port:
