@@ -118,7 +118,7 @@ def _live(facts: Facts) -> Iterator[str]:
     yield from facts.at_site
     if facts.age > patience(job):
         yield (
-            f"That is longer than it should take ({formatting.format_duration(patience(job))}): see docs/service.md, "
+            f"That is longer than it should take ({formatting.format_duration(patience(job))}): see docs/how-to/find-a-stuck-job.md, "
             f"cts jobs retry {job.id}, cts jobs fail {job.id} --reason TEXT."
         )
 

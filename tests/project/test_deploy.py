@@ -17,9 +17,10 @@ from cts_core.events.outbox import Outbox
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_jupyter.cli.diagnosis import PATIENCE
 from cts_jupyter.formatting import format_duration
-from tests.harness.paths import ROOT
+from cts_reference import replace_blocks
+from tests.harness.paths import DOCS, ROOT
 
-DEPLOY, SERVICE = ROOT / "deploy", ROOT / "docs" / "how-to" / "read-the-alerts.md"
+DEPLOY = ROOT / "deploy"
 RULES = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SECONDS = re.compile(r'cts_oldest_job_seconds\{state="(\w+)"\}\) > (\d+)')
@@ -68,7 +69,8 @@ def test_a_job_is_stuck_after_the_time_that_the_command_says():
 
 
 def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
-    text = SERVICE.read_text().partition("### When a job hangs")[2].partition("###")[0]
+    text = (DOCS / "how-to" / "find-a-stuck-job.md").read_text()
+    text = text.partition("## When a job hangs")[2].partition("\n## ")[0]
     told: dict[str, str] = {}
     for states, after in re.findall(r"^\| (`.+?`) \| .+? \| (.+?) \|", text, re.MULTILINE):
         told |= zip(re.findall(r"`(\w+)`", states), after.split(", "), strict=True)
@@ -77,7 +79,8 @@ def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
 
 
 async def test_every_figure_is_documented(tmp_path):
-    documented = set(re.findall(r"^\| `(cts_\w+)` \|", SERVICE.read_text(), re.MULTILINE))
+    text = replace_blocks((DOCS / "reference" / "metrics.md").read_text())
+    documented = set(re.findall(r"^\| `(cts_\w+)` \|", text, re.MULTILINE))
     known = {name for name in await figures(tmp_path) if name.startswith("cts_")}
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in known} == documented
 

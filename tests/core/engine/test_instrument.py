@@ -17,10 +17,11 @@ from cts_core.engine.instrument import PortCall, instrument
 from cts_core.engine.metrics import Metrics
 from cts_core.errors import NoSuchJobError, PathNotFoundError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
+from cts_reference import replace_blocks
 from tests.harness.engine import EngineHarness
 from tests.harness.paths import DOCS
 
-SERVICE = DOCS / "how-to" / "read-the-alerts.md"
+METRICS = DOCS / "reference" / "metrics.md"
 
 
 class Port:
@@ -195,7 +196,8 @@ async def test_job_shows_in_the_metrics(harness: EngineHarness):
 async def test_every_metric_is_documented(harness: EngineHarness):
     text = (await harness.engine.metrics()).decode()
     exported = set(re.findall(r"^# TYPE (cts_\w+) \w+$", text, re.MULTILINE))
-    documented = set(re.findall(r"^\| `(cts_\w+)` \|", SERVICE.read_text(), re.MULTILINE))
+    page = replace_blocks(METRICS.read_text())
+    documented = set(re.findall(r"^\| `(cts_\w+)` \|", page, re.MULTILINE))
     assert exported == documented
 
 
