@@ -1,48 +1,52 @@
-"""What stands for a site that is not there, where jobs are never started."""
+"""A null object for the site of a job whose site is not configured any more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from typing_extensions import override
+
 from cts_core.errors import SiteUnavailableError
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.plan import ContainerPlan
-from cts_core.sites.site import ContainerReport
+from cts_core.sites.site import ContainerReport, Runner
 from cts_core.states import JobState
 
 
-class NullSite:
-    """Nothing of a job is here, or ever will be."""
+class NullSite(Runner):
+    """A site on which no container runs or ever will: it reports nothing, and every cancel has succeeded."""
 
     def __init__(self, cluster: SiteName) -> None:
         self.cluster = cluster
 
+    @override
     async def open(self, on_change: Callable[[str], None]) -> None:
-        """See the port."""
+        pass
 
+    @override
     async def close(self) -> None:
-        """See the port."""
+        pass
 
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:  # noqa: ARG002 - the port's
-        """See the port. Raises SiteUnavailableError."""
+    @override
+    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
         raise SiteUnavailableError(f"Job flow for cluster {self.cluster.value} is not registered")
 
+    @override
     async def poll(
         self,
-        jobs: Mapping[str, Sequence[JobState]],  # noqa: ARG002 - the port's
+        jobs: Mapping[str, Sequence[JobState]],
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """See the port."""
         return {}
 
+    @override
     async def resource_usage(
         self,
-        job: JobSummary,  # noqa: ARG002 - the port's
-        numbers: Collection[int],  # noqa: ARG002
+        job: JobSummary,
+        numbers: Collection[int],
     ) -> Mapping[int, ContainerOutcome]:
-        """See the port."""
         return {}
 
-    async def cancel(self, job_id: str) -> bool:  # noqa: ARG002 - the port's
-        """See the port."""
+    @override
+    async def cancel(self, job_id: str) -> bool:
         return True

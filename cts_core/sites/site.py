@@ -25,13 +25,13 @@ class LogStream(StrEnum):
     STDERR = "stderr"
 
     def file_name(self, number: int) -> str:
-        """What the log of a container is called, wherever it is kept (contract, facts §4)."""
+        """Return the file name of a container's log, wherever it is stored (contract, facts §4)."""
         return f"container-{number}-{self.value}.txt"
 
 
 @dataclass(frozen=True)
 class Log:
-    """A container's log, or a part of it: ``size`` is the whole log's in bytes so far."""
+    """A container's log, or a part of it: ``size`` is that of the whole log so far, in bytes."""
 
     size: int
     ended: bool
@@ -41,7 +41,7 @@ class Log:
 
 @dataclass(frozen=True)
 class ContainerReport:
-    """All that the site knows of one container, from its start: the engine applies what is news."""
+    """All that the site knows of one container, from its start; the engine applies what is new."""
 
     number: int
     steps: Sequence[ContainerTransition]
@@ -51,86 +51,87 @@ class ContainerReport:
 
 @dataclass(frozen=True)
 class RefdataReport:
-    """How far reference data is at a site."""
+    """The state of the staging of reference data at a site."""
 
     state: ReferenceDataState
     error: str | None = None
-    """In plain words, for everybody."""
+    """In plain words, for all users."""
     admin_error: str | None = None
     traceback: str | None = None
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What operators should know of a site, beyond its description."""
+    """What operators should know about a site, beyond its description."""
 
     lines: Sequence[str] = ()
     trouble: Sequence[str] = ()
-    """What keeps containers from running there, although it can be reached."""
+    """Reasons why containers cannot run there, although the site can be reached."""
 
 
 PlanMaker = Callable[[JobSummary, ContainerPlan], WorkerPlan]
-"""What a site makes of a container's plan for a worker that asks for it."""
+"""Turns the plan of a container into the plan of the worker that runs it at a site."""
 
 
 class Runner(Protocol):
-    """What a site does with jobs. All methods may be repeated without harm."""
+    """Runs the containers of jobs at a site. All methods are idempotent."""
 
-    @property
-    def cluster(self) -> SiteName:
-        """The name that jobs use."""
+    cluster: SiteName
+    """The site's name, as jobs give it in ``cluster``."""
 
     async def open(self, on_change: Callable[[str], None]) -> None:
-        """Get ready.
+        """Prepare for the other methods.
 
-        ``on_change(job_id)`` may be called at any time, from the event loop, to say that polling this job
-        now is worthwhile. It is a hint: nothing depends on it. Raises ConfigError.
+        The site may call ``on_change(job_id)`` at any time, from the event loop, when polling this job now is
+        worthwhile. That only wakes the engine earlier: nothing depends on it. Raises ConfigError.
         """
 
     async def close(self) -> None:
-        """Stop watching. Containers go on without us."""
+        """Stop watching and release all resources. Containers keep running."""
 
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
-        """Hand the job over. Doubled by a crash it starts nothing twice. Returns what to keep about it."""
+        """Submit the job to the site, and return what the record has to keep about that.
+
+        A second call, as after a crash, starts no container a second time.
+        """
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """What is known of these started jobs, whose containers are recorded in these states.
+        """Return, by job, reports on the containers of these started jobs; ``jobs`` has their states in the record.
 
-        Reports are needed only for containers that are not terminal in the record; others are left out.
-        Also gives the site its time to do what it does itself, such as starting the next in its queue.
+        Only containers whose state in the record is not terminal are reported. The site also does its own work in
+        this call, such as starting the next containers of its queue.
         """
 
     async def cancel(self, job_id: str) -> bool:
-        """Stop everything of this job. True once no container of it runs or ever will."""
+        """Stop all containers of a job. Return True once none of them runs or ever will."""
 
     async def resource_usage(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
-        """What these containers used, whose workers did not say, by their numbers where the site knows it.
+        """Return, by number, the resources that these containers used, as far as the site has measured them.
 
-        May wait some seconds for what is about to be known.
+        The engine asks for containers whose workers did not report it. May wait some seconds for a measurement.
         """
 
 
 class Site(Runner, Protocol):
-    """One place where containers run. All methods may be repeated without harm."""
+    """A place where containers run. All methods are idempotent."""
 
-    @property
-    def takes_updates(self) -> bool:
-        """Whether those who work for the site report by calling us (``/external_exec``), and not by ``poll``."""
+    takes_updates: bool
+    """Whether the site's workers report by calling this service (``/external_exec``) instead of through ``poll``."""
 
     async def describe(self) -> SiteDescription:
-        """Limits, and whether the site can be reached now (``active`` is the engine's to fill)."""
+        """Return the site's limits, and whether it can be reached now (the engine sets ``active``)."""
 
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
-        """Refuse, by raising a CTSError, a job that this site cannot run for this user; else warnings."""
+        """Return warnings about a job; raise a CTSError if this site cannot run it for this user."""
 
     async def unended_jobs(self) -> Collection[str]:
-        """The jobs of which something runs here or waits for its turn, at a cost that does not grow with what is over.
+        """Return the ids of jobs with containers that run here or are queued; finished jobs add nothing to the cost.
 
-        They may be of other services, too. What stays for people to look at, and uses nothing, is left out.
+        Jobs of other services may be among them. What uses no resources and only stays to be looked at is left out.
         """
 
     async def open_log(
@@ -142,29 +143,32 @@ class Site(Runner, Protocol):
         seek: int = 0,
         length: int | None = None,
     ) -> Log | None:
-        """The site's own copy of a log while it has one; None when there is none (yet, or any more)."""
+        """Open the site's own copy of a log; return None when there is none (yet, or any more).
+
+        ``seek`` and ``length`` are in bytes.
+        """
 
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
-        """What the site's own machinery says of a container of a job that was handed over, as JSON, for admins.
+        """Return what the site's scheduler says about a container of a submitted job, as JSON, for admins.
 
-        Empty when it knows nothing of it (any more). Never a secret.
+        Empty when it knows nothing about it (any more). Never holds a secret.
         """
 
     async def survey(self) -> Survey:
-        """Look at all that containers need here. May take some seconds."""
+        """Check everything that containers need here. May take some seconds."""
 
     async def explain(self, job: JobSummary) -> list[str]:
-        """What the site's own machinery says of a live job, in sentences for operators."""
+        """Return what the site's scheduler says about a live job, in sentences for operators."""
 
     async def clean(self, job_id: str) -> None:
-        """Remove what the job left at the site."""
+        """Remove everything that the job left at the site."""
 
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
-        """Bring reference data here: begin it, go on with it, and say how far it is.
+        """Start or continue to stage reference data at this site, and report its state.
 
-        Called again and again until it has ended, by several servers at once. What is temporary, such as a full
-        disk, is no end. A site that ``takes_updates`` reports only what it alone knows.
+        Called repeatedly until the state is terminal, by several servers at once. A temporary problem, such as a
+        full disk, is no terminal state. A site that ``takes_updates`` reports only what it alone knows.
         """
 
     async def clean_refdata(self, refdata_id: str) -> None:
-        """Remove what staging left at the site, and never the data itself."""
+        """Remove what staging left at the site, but never the data itself."""

@@ -1,4 +1,4 @@
-"""What every site does. A further adapter joins with a fixture parameter and a SiteHarness of its own."""
+"""Contract tests that every site passes. Another adapter joins with a fixture parameter and a SiteHarness of its own."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_container_that_never_started_goes_straight_to_error(harness: Site
     assert "data/in/0.txt" in report.outcome.error
 
 
-async def test_each_container_gets_its_own(harness: SiteHarness) -> None:
+async def test_each_container_gets_its_own_inputs_and_outputs(harness: SiteHarness) -> None:
     params = {**COPY, "environment": {"N": {"type": "container_number"}}, "declobber": True}
     job = await harness.start(
         'out=$1; shift; cat "$@" > "$out/all"; echo "$N"; exit $N',
@@ -109,21 +109,21 @@ async def test_each_container_gets_its_own(harness: SiteHarness) -> None:
 async def test_reports_are_for_live_containers_alone(harness: SiteHarness) -> None:
     job = await harness.start("true", num_containers=2)
     await harness.until(job)
-    answer = await harness.site.poll({job.id: [S.COMPLETE, S.JOB_SUBMITTED]})
-    assert [report.number for report in answer[job.id]] == [1]
-    answer = await harness.site.poll({job.id: [S.COMPLETE, S.COMPLETE]})
-    assert not answer.get(job.id)
+    reports = await harness.site.poll({job.id: [S.COMPLETE, S.JOB_SUBMITTED]})
+    assert [report.number for report in reports[job.id]] == [1]
+    reports = await harness.site.poll({job.id: [S.COMPLETE, S.COMPLETE]})
+    assert not reports.get(job.id)
 
 
-async def test_reports_tell_everything_again(harness: SiteHarness) -> None:
-    # A server that starts anew knows nothing of what was said before.
+async def test_reports_repeat_every_step(harness: SiteHarness) -> None:
+    # A server that was restarted knows nothing of earlier reports.
     job = await harness.start("true")
     await harness.until(job)
     (report,) = (await harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))[job.id]
     assert [step.state for step in report.steps] == SUCCESS
 
 
-async def test_start_again_is_harmless(harness: SiteHarness, tmp_path: Path) -> None:
+async def test_start_is_idempotent(harness: SiteHarness, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     params = {"environment": {"RAN": str(ran)}}
     job = harness.job('echo x >> "$RAN"', params=params, num_containers=2)
@@ -137,16 +137,16 @@ async def test_start_again_is_harmless(harness: SiteHarness, tmp_path: Path) -> 
     assert ran.read_text() == "x\n" * 2
 
 
-async def test_hints_tell_of_every_change(harness: SiteHarness) -> None:
+async def test_on_change_is_called_for_every_change(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.poll()
     async with asyncio.timeout(60):
-        # No polling but when told to.
+        # Polls only after ``on_change`` was called.
         while harness.states[job.id] != [S.COMPLETE]:
             await harness.changed.wait()
             harness.changed.clear()
             await harness.poll()
-    assert set(harness.hinted) == {job.id}
+    assert set(harness.changed_jobs) == {job.id}
 
 
 async def test_cancel_while_it_runs(harness: SiteHarness, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_cancel_while_it_runs(harness: SiteHarness, tmp_path: Path) -> Non
         while await harness.log(job) != (b"begun\n", False):
             await harness.poll()
             await asyncio.sleep(0.02)
-    await harness.canceled(job)
+    await harness.cancel_and_wait(job)
     reports = await harness.until(job)
     assert {n: report.steps[-1].state for n, report in reports.items()} == dict.fromkeys(
         range(4), S.CANCELED
@@ -182,7 +182,7 @@ async def test_cancel_after_the_end_changes_nothing(harness: SiteHarness) -> Non
     assert report.steps[-1].state is S.COMPLETE
 
 
-async def test_what_runs_or_waits_is_told_by_any_server(
+async def test_unended_jobs_are_the_same_from_any_server(
     harness: SiteHarness, tmp_path: Path
 ) -> None:
     over = await harness.start("true")
@@ -191,7 +191,7 @@ async def test_what_runs_or_waits_is_told_by_any_server(
     await harness.until(runs, S.JOB_SUBMITTED)
     waits = await harness.start("true", cpus=2, num_containers=3)
     stopped = await harness.start(WAIT, params=_gated(tmp_path))
-    await harness.canceled(stopped)
+    await harness.cancel_and_wait(stopped)
     other = harness.make_site()
     await other.open(lambda _: None)
     for site in (harness.site, other):
@@ -231,7 +231,7 @@ async def test_clean(harness: SiteHarness) -> None:
     harness.states.clear()
 
 
-async def test_containers_go_on_without_us(harness: SiteHarness, tmp_path: Path) -> None:
+async def test_containers_go_on_without_a_server(harness: SiteHarness, tmp_path: Path) -> None:
     job = await harness.start(WAIT, params=_gated(tmp_path))
     await harness.until(job, S.JOB_SUBMITTED)
     await harness.site.close()
@@ -261,7 +261,7 @@ async def test_preflight(harness: SiteHarness) -> None:
         await harness.site.preflight(ana, job.job_input, elsewhere)
 
 
-async def test_what_the_site_says_of_its_containers(harness: SiteHarness, tmp_path: Path) -> None:
+async def test_runner_status(harness: SiteHarness, tmp_path: Path) -> None:
     job = harness.job(WAIT + "; exit 3", params=_gated(tmp_path))
     assert await harness.site.runner_status(job, 0) == {}
     await harness.hand_over(job)
@@ -270,9 +270,9 @@ async def test_what_the_site_says_of_its_containers(harness: SiteHarness, tmp_pa
     (tmp_path / "gate").touch()
     await harness.until(job)
     ended = await harness.site.runner_status(job, 0)
-    for said in (running, ended):
-        assert said
-        json.dumps(said)
+    for status in (running, ended):
+        assert status
+        json.dumps(status)
     assert running != ended
     await harness.site.clean(job.id)
     assert await harness.site.runner_status(job, 0) == {}
@@ -280,7 +280,7 @@ async def test_what_the_site_says_of_its_containers(harness: SiteHarness, tmp_pa
 
 @pytest.fixture
 async def staging(harness: SiteHarness) -> AsyncIterator[SiteHarness]:
-    """A site that can read what it stages."""
+    """A harness whose site can read what it stages."""
     await harness.store.open()
     yield harness
     await harness.site.close()
@@ -303,7 +303,7 @@ async def test_reference_data(staging: SiteHarness) -> None:
         assert report == RefdataReport(ReferenceDataState.COMPLETE)
 
 
-async def test_reference_data_that_cannot_be_had(staging: SiteHarness) -> None:
+async def test_reference_data_that_does_not_exist(staging: SiteHarness) -> None:
     harness = staging
     refdata = make_refdata(file="data/ref/none", unpack=False)
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""A site with programs and inputs to run on it, for the contract of sites and for what is particular to one."""
+"""A harness for sites: a site with programs and inputs to run on it, for the contract tests and for those of one site."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from tests.harness.factories import make_image, make_job_record
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
 LOG_DIR = "logs/container_logs"
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class FolderObjects:
-    """The objects of a site, as somebody else sees them: files."""
+    """The objects of a site in a folder, read and written without the site."""
 
     def __init__(self, root: Path) -> None:
         self._directory = Directory(str(root))
         self._directory.create()
 
     def put(self, path: str, data: bytes) -> str:
-        """Store an object; returns its checksum."""
+        """Store an object; return its checksum."""
         with self._directory.writer(path) as writer:
             writer.write(data)
             return writer.commit().crc64nvme or ""
@@ -51,72 +51,72 @@ class FolderObjects:
         self._directory.delete(path)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Release nothing: there are only files."""
 
 
 class S3Objects:
-    """The same, on S3."""
+    """The objects of a site on S3, read and written without the site."""
 
     def __init__(self, server: S3Server) -> None:
         self._client = server.client()
 
     def put(self, path: str, data: bytes) -> str:
-        """Store an object; returns its checksum."""
+        """Store an object; return its checksum."""
         crc = crc64nvme_text(data)
-        self._client.put_object(**_place(path), Body=data, ChecksumCRC64NVME=crc)
+        self._client.put_object(**_bucket_and_key(path), Body=data, ChecksumCRC64NVME=crc)
         return crc
 
     def read(self, path: str) -> bytes:
-        return self._client.get_object(**_place(path))["Body"].read()
+        return self._client.get_object(**_bucket_and_key(path))["Body"].read()
 
     def delete(self, path: str) -> None:
-        self._client.delete_object(**_place(path))
+        self._client.delete_object(**_bucket_and_key(path))
 
     def close(self) -> None:
         self._client.close()
 
 
-def _place(path: str) -> dict[str, str]:
+def _bucket_and_key(path: str) -> dict[str, str]:
     bucket, _, key = path.partition("/")
     return {"Bucket": bucket, "Key": key}
 
 
 @dataclass
 class SiteHarness:
-    """A site, and what an engine would do with it, without records."""
+    """Drives a site as the engine does, but without records."""
 
     make_site: Callable[[], Site]
     """Return one more site over the same folders, as another server has it."""
     objects: FolderObjects | S3Objects
     programs: Path
     store: ObjectStore
-    """What the site reads reference data from; whoever needs it opens it."""
+    """The store that the site reads reference data from; a test that needs it opens it."""
     states: dict[str, list[JobState]] = field(default_factory=dict)
     reports: dict[str, dict[int, ContainerReport]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    hinted: list[str] = field(default_factory=list)
+    changed_jobs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.site = self.make_site()
 
     def on_change(self, job_id: str) -> None:
-        self.hinted.append(job_id)
+        self.changed_jobs.append(job_id)
         self.changed.set()
 
     def image(self, script: str) -> JobImage:
-        """A registered program."""
+        """Return the image of a registered program that runs this shell script."""
         text = f"#!/bin/sh\n{script}\n"
         digest = hashlib.sha256(text.encode()).hexdigest()
         path = self.programs / digest[:16]
-        # Made elsewhere and moved here: another server may be about to run the same.
-        made = path.with_suffix(f".{os.getpid()}")
-        made.write_text(text)
-        made.chmod(0o755)
-        made.replace(path)
+        # Written under another name and then moved: another server may be about to run the same program.
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(text)
+        new.chmod(0o755)
+        new.replace(path)
         return make_image(entrypoint=[str(path)], digest=f"sha256:{digest}").for_job()
 
     def job(self, script: str, **submission: Any) -> JobRecord:
-        """A job over ``files`` small inputs, or one for each container."""
+        """Return a job over ``files`` small inputs; the default is one for each container."""
         count = submission.pop("files", submission.get("num_containers", 1))
         files = [
             {"file": path, "crc64nvme": self.objects.put(path, path.encode())}
@@ -137,23 +137,23 @@ class SiteHarness:
         self.reports.setdefault(job.id, {})
 
     async def poll(self) -> Mapping[str, Sequence[ContainerReport]]:
-        """One poll for all jobs, whose news is taken as the engine takes it."""
-        answer = await self.site.poll(self.states)
-        for job_id, reports in answer.items():
+        """Poll once for all jobs, and apply the reports as the engine does."""
+        reports_by_job = await self.site.poll(self.states)
+        for job_id, reports in reports_by_job.items():
             for report in reports:
                 states = self.states[job_id]
                 if steps_after(states[report.number], report.steps):
                     states[report.number] = report.steps[-1].state
                     self.reports[job_id][report.number] = report
-        return answer
+        return reports_by_job
 
-    async def until(self, job: JobRecord, *wanted: JobState) -> dict[int, ContainerReport]:
-        """Poll, when told or every now and then, until all containers are in a wanted state: an end, if none."""
-        async with asyncio.timeout(PATIENCE):
+    async def until(self, job: JobRecord, *states: JobState) -> dict[int, ContainerReport]:
+        """Poll, on each change and every 0.2 s, until all containers are in one of ``states``; by default a terminal one."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 self.changed.clear()
                 await self.poll()
-                if all(state in (wanted or TERMINAL) for state in self.states[job.id]):
+                if all(state in (states or TERMINAL) for state in self.states[job.id]):
                     return self.reports[job.id]
                 try:
                     async with asyncio.timeout(0.2):
@@ -161,16 +161,16 @@ class SiteHarness:
                 except TimeoutError:
                     continue
 
-    async def canceled(self, job: JobRecord) -> None:
-        """Cancel until nothing of the job runs."""
-        async with asyncio.timeout(PATIENCE):
+    async def cancel_and_wait(self, job: JobRecord) -> None:
+        """Cancel the job, and wait until none of its containers runs."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not await self.site.cancel(job.id):
                 await asyncio.sleep(0.02)
 
     async def log(
         self, job: JobRecord, number: int = 0, stream: LogStream = LogStream.STDOUT, **part: Any
     ) -> tuple[bytes, bool] | None:
-        """The text of a log, and whether that is all of it."""
+        """Return a log's content and whether it has ended; None if there is none."""
         log = await self.site.open_log(job.id, number, stream, **part)
         return log and (b"".join([piece async for piece in log.body]), log.ended)
 
@@ -184,7 +184,7 @@ def make_local_site(
     takes_programs: bool = True,
     **settings: Any,
 ) -> LocalSite:
-    """A local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
+    """Return a local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
     defaults = {"cpus": 2, "memory": 2_000_000_000, "max_runtime_min": 60, "stop_grace": 2.0}
     return LocalSite(
         folder / "local",
@@ -199,7 +199,7 @@ def make_local_site(
 
 
 def local_harness(folder: Path, *, server: S3Server | None = None, **settings: Any) -> SiteHarness:
-    """A local site that is not open yet; with a ``server``, its objects are there."""
+    """Return the harness of a local site that is not open yet; its objects are on the S3 ``server``, if one is given."""
     keys = None
     objects: FolderObjects | S3Objects
     store: ObjectStore
@@ -223,11 +223,11 @@ def local_harness(folder: Path, *, server: S3Server | None = None, **settings: A
 
 @contextlib.asynccontextmanager
 async def opened(harness: SiteHarness) -> AsyncIterator[None]:
-    """Its site open; in the end nothing of its jobs is left running."""
+    """Open the harness's site; at the end, cancel all its jobs and close it."""
     await harness.site.open(harness.on_change)
     yield
     for job_id in harness.states:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not await harness.site.cancel(job_id):
                 await asyncio.sleep(0.02)
     await harness.site.close()

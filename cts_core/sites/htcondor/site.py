@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import SecretStr
+from typing_extensions import override
 
 from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, UnavailableError, UnsupportedError
@@ -56,7 +57,7 @@ from cts_core.sites.htcondor.submit_description import (
     token_name,
 )
 from cts_core.sites.htcondor.tracker import Follower
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Site, Survey
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class TokenIssuer(Protocol):
         """Return, by number, the processes that have claimed containers of a job."""
 
 
-class HTCondorSite:
+class HTCondorSite(Site):
     """A pool of HTCondor. Workers on its nodes report by calling this service."""
 
     cluster = SiteName.KBASE
@@ -130,8 +131,8 @@ class HTCondorSite:
         )
         self._last_look = float("-inf")
 
+    @override
     async def open(self, on_change: Callable[[str], None]) -> None:
-        """See the port."""
         folder = Path(self._setup.settings.initialdir)
         try:
             # HTCondor looks for it here, too, though nothing is ever written into it.
@@ -150,15 +151,15 @@ class HTCondorSite:
             raise
         self._logs.open(on_change)
 
+    @override
     async def close(self) -> None:
-        """See the port."""
         await self._logs.close()
         if self._staging is not None:
             await self._staging.close()
         await self._pool.close()
 
+    @override
     async def describe(self) -> SiteDescription:
-        """See the port."""
         # What it does for somebody may take long: how it answered last tells as much as waiting for it would.
         is_due = self._pool.trouble or time.monotonic() - self._last_look > PING_SECONDS
         if is_due and not self._pool.is_at_work:
@@ -180,8 +181,9 @@ class HTCondorSite:
             unavailable_reason=None if is_there else AWAY,
         )
 
+    @override
     async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
-        """See the port. Raises UnsupportedError."""
+        """May raise UnsupportedError."""
         check_user(user.name)
         if image.name.startswith(HOST_PREFIX):
             raise UnsupportedError(
@@ -195,8 +197,9 @@ class HTCondorSite:
             )
         return []
 
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:  # noqa: ARG002 - the worker plans
-        """See the port. Raises UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
+    @override
+    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+        """May raise UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
         clusters, is_whole = await self._handed_over(job)
         if not is_whole:
             # Containers that have their process get another; the claim decides, as for every start that is doubled.
@@ -249,14 +252,16 @@ class HTCondorSite:
         # Without files a submission is made whole or not at all.
         return clusters, bool(clusters)
 
+    @override
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """See the port. Raises UnavailableError."""
+        """May raise UnavailableError."""
         return await self._follower.poll(jobs)
 
+    @override
     async def cancel(self, job_id: str) -> bool:
-        """See the port. Raises UnavailableError, IllegalParameterError for jobs that are not ours."""
+        """May raise UnavailableError, IllegalParameterError for jobs that are not ours."""
         ours = any_job([job_id])
         left = await self._pool.call("query", constraint=ours, attributes=["JobStatus"])
         if left:
@@ -268,15 +273,17 @@ class HTCondorSite:
             )
         return not left
 
+    @override
     async def unended_jobs(self) -> Collection[str]:
-        """See the port. Raises UnavailableError."""
+        """May raise UnavailableError."""
         rows = await self._pool.call("query", constraint=UNENDED, attributes=[JOB_ID])
         return {row[0] for row in rows if isinstance(row[0], str)}
 
+    @override
     async def resource_usage(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
-        """See the port. Raises UnavailableError.
+        """May raise UnavailableError.
 
         A worker says that it has ended before it does, and HTCondor counts what it used when it is gone.
         """
@@ -295,41 +302,46 @@ class HTCondorSite:
             gone = await remembered(self._pool, job.id, left, _created(job))
         return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
 
+    @override
     async def open_log(
         self,
-        job_id: str,  # noqa: ARG002 - the port's, as all of these
-        number: int,  # noqa: ARG002
-        stream: LogStream,  # noqa: ARG002
+        job_id: str,
+        number: int,
+        stream: LogStream,
         *,
-        seek: int = 0,  # noqa: ARG002
-        length: int | None = None,  # noqa: ARG002
+        seek: int = 0,
+        length: int | None = None,
     ) -> Log | None:
         """See the port. Logs are on the nodes until the workers have stored them."""
         return None
 
+    @override
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
-        """See the port. Raises UnavailableError."""
+        """May raise UnavailableError."""
         constraint = f"{any_started(job.id)} && {CONTAINER_NUMBER} == {number}"
         return await self._pool.call("ad", constraint=constraint) or {}
 
+    @override
     async def survey(self) -> Survey:
-        """See the port. Raises UnavailableError."""
+        """May raise UnavailableError."""
         group = self._setup.settings.clientgroup
         told = await self._pool.call(
             "survey", ours=OURS, takes=of_group(group) if group else "true"
         )
         return survey_words(told, group)
 
+    @override
     async def explain(self, job: JobSummary) -> list[str]:
-        """See the port. Raises UnavailableError."""
+        """May raise UnavailableError."""
         rows = await self._pool.call("query", constraint=any_started(job.id), attributes=ATTRIBUTES)
         ads = read_ads(rows)
         waiting = sorted({ad.cluster_id for ad in ads if ad.status == Status.IDLE})
         pool = await self._pool.call("never_matching", clusters=waiting) if waiting else None
         return list(job_words(ads, pool))
 
+    @override
     async def clean(self, job_id: str) -> None:
-        """See the port. Raises UnavailableError, IllegalParameterError for jobs that are not ours."""
+        """May raise UnavailableError, IllegalParameterError for jobs that are not ours."""
         await self._pool.call(
             "act",
             action="Remove",
@@ -337,6 +349,7 @@ class HTCondorSite:
             reason="CTS: the job was cleaned up",
         )
 
+    @override
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
         """See the port. How far it is, the staging service reports by itself."""
         if self._staging is None:
@@ -344,6 +357,7 @@ class HTCondorSite:
         await self._staging.stage(refdata)
         return RefdataReport(ReferenceDataState.CREATED)
 
+    @override
     async def clean_refdata(self, refdata_id: str) -> None:
         """See the port. The staging service leaves nothing but the data."""
 

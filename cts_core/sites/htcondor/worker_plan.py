@@ -1,4 +1,4 @@
-"""What our worker on a node is told. The node adds what only it knows: which runtime it has."""
+"""Makes the plan of a worker on a node. The node adds what only it knows: which runtime it has."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from cts_core.config.settings import Settings
 from cts_core.model.record import JobSummary
 from cts_core.plan import ContainerPlan
-from cts_core.sites.local.images import HowToRun
-from cts_core.sites.local.worker_plan import worker_plan
+from cts_core.sites.local.images import ImagePlan
+from cts_core.sites.local.worker_plan import make_worker_plan
 from cts_core.sites.site import PlanMaker
 from cts_core.worker.plan import WorkerPlan
 
 UNDECIDED = ""
-"""The runtime in a plan whose node is to choose it."""
+"""The runtime in a plan for which the node chooses it."""
 
 
 def plan_maker(settings: Settings) -> PlanMaker:
-    """Makes the plans of this service's containers."""
+    """Return the function that makes the plans of this service's workers on nodes."""
     return partial(_plan, settings)
 
 
 def _plan(settings: Settings, job: JobSummary, plan: ContainerPlan) -> WorkerPlan:
-    staged = settings.htcondor.refdata_host_path
+    refdata_root = settings.htcondor.refdata_host_path
     refdata_id = job.image.refdata_id
     registry = job.image.name.partition("/")[0]
-    return worker_plan(
+    return make_worker_plan(
         job,
         plan,
-        how=HowToRun(
+        image_plan=ImagePlan(
             container_runtime=UNDECIDED,
             image=f"{job.image.name}@{job.image.digest}",
             plain_http=registry in settings.images.plain_http,
@@ -37,5 +37,5 @@ def _plan(settings: Settings, job: JobSummary, plan: ContainerPlan) -> WorkerPla
         settings=settings.local,
         objects_root=None,
         log_dir=settings.log_dir,
-        refdata_folder=Path(staged, refdata_id) if staged and refdata_id else None,
+        refdata_folder=Path(refdata_root, refdata_id) if refdata_root and refdata_id else None,
     )

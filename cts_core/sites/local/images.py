@@ -1,4 +1,4 @@
-"""What the local site can run: programs of this machine, and images of registries by a container runtime."""
+"""The images that the local site can run: programs of this machine, and images of registries by a container runtime."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cts_core.model.job import JobInputPreview
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
-_ASK_AGAIN_SECONDS = 30.0
-"""After none worked."""
+_RETRY_SECONDS = 30.0
+"""Before the runtimes are probed again after none worked."""
 ISOLATION = (
     "Runs programs of this machine as the user who runs the server. It isolates nothing: a program can read "
     "and write what that user can."
@@ -33,8 +33,8 @@ APPTAINER = "Apptainer runs an image as the user who runs the server, in namespa
 
 
 @dataclass(frozen=True)
-class HowToRun:
-    """The part of a worker's plan that is about its image; the names are the plan's."""
+class ImagePlan:
+    """The fields of a WorkerPlan that depend on the image, under the same names."""
 
     program_file: str = ""
     container_runtime: str = "host"
@@ -47,7 +47,7 @@ class HowToRun:
 
 
 class LocalImages:
-    """Which runtime is found out when it is first needed, and kept."""
+    """Checks and plans images; the runtime is probed when it is first needed, and remembered."""
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class LocalImages:
         takes_programs: bool = True,
         pool: Executor,
     ) -> None:
-        """``plain_http``: registries reached by http. ``takes_programs``: whether programs of this machine may run."""
+        """Configure it: ``plain_http`` are registries reached by HTTP, ``takes_programs`` allows programs of this machine."""
         self._root = root
         self._settings = settings
         self._plain_http = frozenset(plain_http)
         self._takes_programs = takes_programs
         self._pool = pool
-        self._found: WorkingRuntime | None = None
-        self._faults: Mapping[str, str] = {}
-        self._asked = float("-inf")
-        self._asking = asyncio.Lock()
+        self._working: WorkingRuntime | None = None
+        self._failures: Mapping[str, str] = {}
+        self._probed_at = float("-inf")
+        self._probing = asyncio.Lock()
 
     @property
     def _candidates(self) -> Sequence[str]:
@@ -75,7 +75,7 @@ class LocalImages:
         return {"auto": IMAGE_RUNTIMES, "none": ()}.get(choice, (choice,))
 
     async def check(self, job: JobInputPreview, image: JobImage) -> list[str]:
-        """What is to be known before this image runs here. Raises UnsupportedError, IllegalParameterError, ImageFetchError."""
+        """Return notes on running this image here. Raises UnsupportedError, IllegalParameterError, ImageFetchError."""
         is_program = image.name.startswith(HOST_PREFIX)
         _check_mounts(job, image, may_nest=is_program)
         if is_program:
@@ -86,25 +86,25 @@ class LocalImages:
                 )
             await check_program(image)
             return _program_notes()
-        found = await self._runtime()
-        if found is None:
+        runtime = await self._runtime()
+        if runtime is None:
             raise UnsupportedError(
-                f"The site local cannot run the image {image.name}: {self._why()}"
+                f"The site local cannot run the image {image.name}: {self._failure_message()}"
             )
-        return [APPTAINER] if found.name == "apptainer" else []
+        return [APPTAINER] if runtime.name == "apptainer" else []
 
-    async def how(self, image: JobImage) -> HowToRun:
-        """How a worker runs it. Raises ImageFetchError, and ResourceUnavailableError when nothing can now."""
+    async def plan_image(self, image: JobImage) -> ImagePlan:
+        """Plan how a worker runs the image. Raises ImageFetchError, and ResourceUnavailableError when nothing can now."""
         if image.name.startswith(HOST_PREFIX):
-            return HowToRun(program_file=await program_file(image.entrypoint))
-        found = await self._runtime()
-        if found is None:
+            return ImagePlan(program_file=await program_file(image.entrypoint))
+        runtime = await self._runtime()
+        if runtime is None:
             raise ResourceUnavailableError(
-                f"The site local cannot run the image {image.name} now: {self._why()}"
+                f"The site local cannot run the image {image.name} now: {self._failure_message()}"
             )
-        return HowToRun(
-            container_runtime=found.name,
-            runtime_command=found.command,
+        return ImagePlan(
+            container_runtime=runtime.name,
+            runtime_command=runtime.command,
             runtime_arguments=self._settings.runtime_arguments,
             image=f"{image.name}@{image.digest}",
             image_folder=str(self._root / "images"),
@@ -113,33 +113,33 @@ class LocalImages:
         )
 
     async def notes(self) -> list[str]:
-        """What the site says of itself: of a runtime that was named, whether it works; of another, once it is known."""
+        """Return the site's notes on itself: whether a configured runtime works, or which one ``auto`` found, once it has."""
         notes = _program_notes() if self._takes_programs else []
-        found = self._found
+        runtime = self._working
         if self._settings.runtime not in ("auto", "none"):
-            found = await self._runtime()
-        if found is not None:
-            notes.append(f"Runs images of registries by {found.name} {found.version}.")
-        elif self._faults:
-            notes.append(f"Images of registries cannot run here: {self._why()}")
+            runtime = await self._runtime()
+        if runtime is not None:
+            notes.append(f"Runs images of registries by {runtime.name} {runtime.version}.")
+        elif self._failures:
+            notes.append(f"Images of registries cannot run here: {self._failure_message()}")
         return notes
 
-    async def trouble(self) -> str | None:
-        """Why nothing can run here, if so."""
+    async def problem(self) -> str | None:
+        """Return why nothing can run here, or None if something can."""
         if self._takes_programs or await self._runtime():
             return None
-        return self._why()
+        return self._failure_message()
 
     async def survey(self) -> list[str]:
-        """A line about each runtime, all of them tried now."""
+        """Probe every runtime now, and return a line about each."""
         lines = []
         for name in IMAGE_RUNTIMES:
             try:
-                found = await self._probe(name)
+                runtime = await self._probe(name)
             except ContainerRuntimeError as e:
                 lines.append(f"{name} does not work: {e}")
             else:
-                lines.append(f"{name} works: {found.version}")
+                lines.append(f"{name} works: {runtime.version}")
         chosen = await self._runtime()
         lines.append(
             f"images of registries run by {chosen.name}"
@@ -149,25 +149,25 @@ class LocalImages:
         return lines
 
     async def _runtime(self) -> WorkingRuntime | None:
-        async with self._asking:
-            if self._found is None and time.monotonic() > self._asked + _ASK_AGAIN_SECONDS:
-                await self._choose()
-        return self._found
+        async with self._probing:
+            if self._working is None and time.monotonic() > self._probed_at + _RETRY_SECONDS:
+                await self._find_runtime()
+        return self._working
 
-    async def _choose(self) -> None:
-        faults = {}
+    async def _find_runtime(self) -> None:
+        failures = {}
         for name in self._candidates:
             try:
-                self._found = await self._probe(name)
+                self._working = await self._probe(name)
                 break
             except ContainerRuntimeError as e:
-                faults[name] = str(e)
-        self._faults = faults
-        self._asked = time.monotonic()
+                failures[name] = str(e)
+        self._failures = failures
+        self._probed_at = time.monotonic()
 
     async def _probe(self, name: str) -> WorkingRuntime:
-        # Another program is that of the runtime that was chosen, and of no other.
-        given = self._settings.runtime_command if name == self._settings.runtime else []
+        # Another command applies to the configured runtime alone.
+        command = self._settings.runtime_command if name == self._settings.runtime else []
         arguments = self._settings.runtime_arguments if name in self._candidates else []
 
         def run() -> WorkingRuntime:
@@ -179,7 +179,7 @@ class LocalImages:
             try:
                 return probe(
                     name,
-                    given or [name],
+                    command or [name],
                     arguments,
                     network=self._settings.network == "own",
                     folder=str(self._root),
@@ -189,11 +189,11 @@ class LocalImages:
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, run)
 
-    def _why(self) -> str:
+    def _failure_message(self) -> str:
         if self._settings.runtime == "none":
             return f"local.runtime is none, and what runs here are programs registered as {HOST_PREFIX}<name>"
-        faults = "; ".join(f"{name}: {why}" for name, why in self._faults.items())
-        return f"no container runtime works here ({faults}); programs registered as {HOST_PREFIX}<name> need none"
+        failures = "; ".join(f"{name}: {failure}" for name, failure in self._failures.items())
+        return f"no container runtime works here ({failures}); programs registered as {HOST_PREFIX}<name> need none"
 
 
 def _check_mounts(job: JobInputPreview, image: JobImage, *, may_nest: bool) -> None:

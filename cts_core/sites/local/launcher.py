@@ -1,4 +1,4 @@
-"""Starts workers, and keeps an eye on those that have not claimed their container yet."""
+"""Starts workers, and tracks those that have not claimed their container yet."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from cts_core.worker.s3.credentials import S3Keys
 log = logging.getLogger(__name__)
 
 TRIES = 8
-"""Workers that may fail to claim one container before it is given up."""
+"""The workers that may fail to claim a container before it is given up."""
 BACKOFF_SECONDS = 0.5
 """Before the second try; twice as long before each further one."""
-_PATIENCE_SECONDS = 30.0
-"""What the fork server may take for one worker, its own start included."""
+_TIMEOUT_SECONDS = 30.0
+"""How long the fork server may take for one worker, its own start included."""
 _ENTRY = Path(cts_core.worker.__file__).parent / "local" / "__main__.py"
-_PASSED_ON = (*FORWARDED_VARIABLES, "CTS_FAILPOINTS")
-"""A worker gets nothing else of the server's environment, which may hold secrets."""
-_TAIL = 2000
-"""Bytes of a worker's own log that are worth showing."""
+_FORWARDED_VARIABLES = (*FORWARDED_VARIABLES, "CTS_FAILPOINTS")
+"""Workers get no other variables of the server's environment, which may hold secrets."""
+_TAIL_BYTES = 2000
+"""The end of a worker's own log that is shown."""
 
 
-def worker_log(container: ContainerFolder) -> str:
-    """The last that a container's workers had to say of themselves."""
+def read_worker_log(container: ContainerFolder) -> str:
+    """Return the end of the log of a container's workers, or an empty text if there is none."""
     try:
         with Path(container.file(WORKER_LOG)).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
     except OSError:
         return ""
@@ -54,32 +54,35 @@ def _checksum_library() -> Path:
 
 
 class ForkServer:
-    """A fork server of ours, which is started when it is needed."""
+    """The client of this server's own fork server, which it starts when it is needed."""
 
     def __init__(self, log_file: Path, keys: S3Keys | None = None) -> None:
-        """``keys``: what its workers need for objects on S3; they are told by a pipe, and not kept anywhere."""
+        """Set up the client; ``keys``, which workers need for objects on S3, go through a pipe and are stored nowhere."""
         self._log_file = log_file
         self._keys = keys
         self._library = _checksum_library()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def fork(self, folder: str, nudge: int) -> None:
-        """Have a worker for the container in ``folder``. Raises OSError when there is none to be had."""
+    def fork(self, folder: str, event_pipe: int) -> None:
+        """Start a worker for the container in ``folder``. Raises OSError when none can be started.
+
+        ``event_pipe`` is the writing end of the worker's pipe.
+        """
         try:
-            request_worker(self._socket or self._start(), folder, nudge)
+            request_worker(self._socket or self._start(), folder, event_pipe)
         except OSError:
             self.close()
             raise
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        ours.settimeout(_PATIENCE_SECONDS)
+        ours.settimeout(_TIMEOUT_SECONDS)
         self._socket = ours
         with theirs, self._log_file.open("wb") as log_file:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-I", "-S", str(_ENTRY), str(self._library), str(theirs.fileno())],
-                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                env={name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ},
                 stdin=subprocess.PIPE,
                 stdout=log_file,
                 stderr=log_file,
@@ -87,20 +90,20 @@ class ForkServer:
                 start_new_session=True,
                 cwd="/",
             )
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        assert self._process.stdin is not None  # noqa: S101 - it was passed PIPE
         with self._process.stdin as stdin:
             if self._keys is not None:
                 stdin.write(json.dumps(asdict(self._keys)).encode())
         return ours
 
     def close(self) -> None:
-        """End it; its workers go on."""
+        """Stop the fork server; its workers go on."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         if self._process is not None:
             try:
-                self._process.wait(_PATIENCE_SECONDS)
+                self._process.wait(_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -115,17 +118,18 @@ class _Attempt:
     is_alive: bool = False
 
 
-class Spawner:
-    """The workers that this server started and that may still claim. For one thread at a time."""
+class Launcher:
+    """Starts workers, and tracks those of this server that may still claim. For one thread at a time."""
 
     def __init__(self, root: Path, keys: S3Keys | None = None) -> None:
         self._server = ForkServer(root / "forkserver.log", keys)
         self._attempts: dict[tuple[str, int], _Attempt] = {}
 
-    def spawn(self, job: LocalJob, number: int) -> int | None:
-        """Start a worker for a container, unless one is on its way or the last has failed just now.
+    def launch(self, job: LocalJob, number: int) -> int | None:
+        """Start a worker for a container, unless one is starting or the last one failed just now.
 
-        Returns the reading end of its pipe: one byte for each event, and the end when the worker ends.
+        Returns the reading end of the worker's pipe, which carries one byte for each event, and the end of file
+        when the worker ends; None if no worker was started.
         """
         container = job.container(number)
         attempt = self._attempts.setdefault((job.id, number), _Attempt(container))
@@ -136,29 +140,29 @@ class Spawner:
             return None
         attempt.not_before = time.monotonic() + BACKOFF_SECONDS * 2**attempt.tries
         attempt.tries += 1
-        pipe, nudge = os.pipe()
+        pipe, event_pipe = os.pipe()
         try:
             failpoint("spawn:before")
-            self._server.fork(container.path, nudge)
+            self._server.fork(container.path, event_pipe)
             failpoint("spawn:after")
         except OSError as e:
             log.warning("No worker could be started for container %s/%d: %s", job.id, number, e)
             os.close(pipe)
             return None
         finally:
-            os.close(nudge)
+            os.close(event_pipe)
         attempt.is_alive = True
         os.set_blocking(pipe, False)
         return pipe
 
-    def ended(self, job_id: str, number: int) -> None:
-        """A worker of ours has ended."""
+    def mark_ended(self, job_id: str, number: int) -> None:
+        """Record that a worker of this server has ended."""
         attempt = self._attempts.get((job_id, number))
         if attempt is not None:
             attempt.is_alive = False
 
-    def tidy(self) -> None:
-        """Forget the workers whose container is claimed, or gone."""
+    def forget_claimed(self) -> None:
+        """Forget the workers whose container is claimed or gone."""
         self._attempts = {
             key: attempt
             for key, attempt in self._attempts.items()
@@ -166,12 +170,12 @@ class Spawner:
         }
 
     def close(self) -> None:
-        """End what is ours alone. Workers go on."""
+        """Stop the fork server. Workers go on."""
         self._server.close()
 
     @staticmethod
     def _give_up(container: ContainerFolder) -> None:
-        # As a worker does it, so that none of another server comes to it any more.
+        # Claimed as by a worker, so that no worker of another server claims it any more.
         lock = container.hold_lock()
         if lock is None:
             return
@@ -181,7 +185,7 @@ class Spawner:
                     {
                         "state": "error",
                         "error": "CTS could not start its worker for this container.",
-                        "admin_error": f"{TRIES} workers ended without a claim. {worker_log(container)}",
+                        "admin_error": f"{TRIES} workers ended without a claim. {read_worker_log(container)}",
                     }
                 )
         finally:

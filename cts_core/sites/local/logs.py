@@ -1,4 +1,4 @@
-"""A container's log, read from its folder while it grows and after."""
+"""Reads a container's log from its folder, while it grows and after."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from cts_core.sites.site import Log, LogStream
 from cts_core.worker.container_folder import ContainerFolder
 
-_PIECE = 1 << 18
+_CHUNK_BYTES = 1 << 18
 
 
-async def open_spooled(
+async def open_container_log(
     pool: Executor,
     container: ContainerFolder,
     stream: LogStream,
@@ -22,18 +22,18 @@ async def open_spooled(
     seek: int,
     length: int | None,
 ) -> Log | None:
-    """The log from byte ``seek``, as long as it is now; None when there is none. Blocks only ``pool``."""
+    """Open the log from byte ``seek`` to its current end; None when there is none. Blocks only threads of ``pool``."""
     path = Path(container.file(f"{stream.value}.txt"))
-    found = await asyncio.get_running_loop().run_in_executor(pool, _look, container, path)
-    if found is None:
+    stat = await asyncio.get_running_loop().run_in_executor(pool, _stat, container, path)
+    if stat is None:
         return None
-    size, ended = found
+    size, ended = stat
     end = size if length is None else min(size, seek + length)
     return Log(size=size, ended=ended, body=_read(pool, path, seek, end))
 
 
-def _look(container: ContainerFolder, path: Path) -> tuple[int, bool] | None:
-    # In this order: a log that has ended does not grow any more.
+def _stat(container: ContainerFolder, path: Path) -> tuple[int, bool] | None:
+    # In this order: once the container has ended, its log does not grow any more.
     ended = container.is_ended() or (container.is_claimed() and container.is_lost())
     try:
         return path.stat().st_size, ended
@@ -49,7 +49,7 @@ async def _read(pool: Executor, path: Path, start: int, end: int) -> AsyncIterat
         return  # cleaned since
     with file:
         while start < end:
-            size = min(_PIECE, end - start)
+            size = min(_CHUNK_BYTES, end - start)
             piece = await loop.run_in_executor(pool, os.pread, file.fileno(), size, start)
             if not piece:
                 return

@@ -1,4 +1,4 @@
-"""From what a container's folder holds to what the engine is told."""
+"""Turns the files in a container's folder into reports for the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from cts_core.clock import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition
 from cts_core.model.unvalidated import to_outputs
-from cts_core.sites.local.launcher import worker_log
+from cts_core.sites.local.launcher import read_worker_log
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
 from cts_core.worker.container_folder import PLAN, ContainerFolder, boot_id
@@ -36,7 +36,7 @@ _NOT_AGAIN = "CTS never runs a container twice: submit it again if you want it."
 
 
 def read_report(container: ContainerFolder, number: int) -> ContainerReport:
-    """What is known of a claimed container."""
+    """Report on a claimed container."""
     try:
         # In this order: once there is a result, all events are there.
         result = container.read_result()
@@ -52,7 +52,7 @@ def read_report(container: ContainerFolder, number: int) -> ContainerReport:
 
 
 def gone_report(number: int) -> ContainerReport:
-    """A container whose folder is not there."""
+    """Report the end of a container whose folder is gone."""
     return _end_report(number, GONE, GONE)
 
 
@@ -65,14 +65,14 @@ def _end_report(number: int, error: str, admin_error: str) -> ContainerReport:
 
 
 def canceled_report(number: int) -> ContainerReport:
-    """A container that was canceled before anybody claimed it."""
+    """Report the end of a container that was canceled before a worker claimed it."""
     return ContainerReport(
         number, list(_last_steps(JobState.CANCELED, utc_now())), ContainerOutcome()
     )
 
 
 def worker_status(container: ContainerFolder) -> dict[str, Any]:
-    """What the files of a container say, for admins; empty when there are none."""
+    """Return the content of a container's files, for admins; empty when there are none."""
     if not Path(container.path).is_dir():
         return {}
     if not container.is_claimed():
@@ -82,19 +82,19 @@ def worker_status(container: ContainerFolder) -> dict[str, Any]:
     except ValueError as e:
         return {"status": "damaged", "reason": str(e)}
     status = "ended" if result else "lost" if container.is_lost() else "running"
-    # The outputs may be thousands, and are in the record.
+    # There may be thousands of outputs, and they are in the record.
     end = {name: value for name, value in (result or {}).items() if name != "outputs"}
     return {
         "status": status,
         "claim": container.read_claim(),
         "events": events,
         "result": end,
-        "worker_log": worker_log(container),
+        "worker_log": read_worker_log(container),
     }
 
 
-def bury(container: ContainerFolder, tag: str) -> None:
-    """End and remove what a lost container left behind."""
+def clean_up_lost(container: ContainerFolder, tag: str) -> None:
+    """Kill the processes and remove the runtime's container and files that a lost container left behind."""
     kill_tagged(tag)
     try:
         remove_leftovers(WorkerPlan.load(container.file(PLAN)))
@@ -111,7 +111,7 @@ def _lost(
     return ContainerReport(
         number,
         [*steps, *_last_steps(JobState.ERROR, utc_now())],
-        ContainerOutcome(error=why, admin_error=f"{why} {worker_log(container)}".strip()),
+        ContainerOutcome(error=why, admin_error=f"{why} {read_worker_log(container)}".strip()),
     )
 
 
@@ -119,7 +119,7 @@ def _from_result(
     number: int, steps: Sequence[ContainerTransition], result: Mapping[str, Any]
 ) -> ContainerReport:
     fields = {name: result.get(name) for name in ContainerOutcome.model_fields}
-    # The worker has checked the paths.
+    # The worker has validated the paths.
     fields["outputs"] = to_outputs(fields["outputs"])
     state, time = JobState(result["state"]), datetime.fromisoformat(result["time"])
     return ContainerReport(

@@ -1,4 +1,4 @@
-"""The site ``local`` behind the port: it writes plans, starts workers, and reads what they say."""
+"""The site ``local``: writes plans into folders, starts workers, and reads what they write there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+
+from typing_extensions import override
 
 from cts_core.config.settings import LocalSettings
 from cts_core.errors import (
@@ -29,19 +31,19 @@ from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
-from cts_core.sites.local.images import HowToRun, LocalImages
-from cts_core.sites.local.launcher import Spawner
-from cts_core.sites.local.logs import open_spooled
+from cts_core.sites.local.images import ImagePlan, LocalImages
+from cts_core.sites.local.launcher import Launcher
+from cts_core.sites.local.logs import open_container_log
 from cts_core.sites.local.queue import Queue
 from cts_core.sites.local.reports import (
-    bury,
     canceled_report,
+    clean_up_lost,
     gone_report,
     read_report,
     worker_status,
 )
-from cts_core.sites.local.worker_plan import worker_plan
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Survey
+from cts_core.sites.local.worker_plan import make_worker_plan
+from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Site, Survey
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.archives import Limits
 from cts_core.worker.container_folder import PLAN, ContainerFolder
@@ -52,15 +54,15 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _FILE_THREADS = 2
-_NUDGES = 64
-"""Bytes taken from a worker's pipe at once, of which it writes one an event."""
+_EVENT_BYTES = 64
+"""Bytes that are read from a worker's pipe at once; it writes one for each event."""
 _GIGABYTE = 1_000_000_000
 
 
-class LocalSite:
-    """Processes of this machine, as many at once as ``cpus`` allow.
+class LocalSite(Site):
+    """Runs containers as processes of this machine, as many at once as ``cpus`` allow.
 
-    One thread looks at the queue and starts workers, a few others read and write larger files.
+    One thread reads the queue and starts workers; a few others read and write larger files.
     """
 
     cluster = SiteName.LOCAL
@@ -79,16 +81,16 @@ class LocalSite:
         plain_http: Sequence[str] = (),
         takes_programs: bool = True,
     ) -> None:
-        """``objects`` is what reference data is read from.
+        """Set up the site; ``objects`` is the store that reference data is read from.
 
-        Workers use the folder ``objects_root``; without it, S3 with ``keys``. The others: see LocalImages.
+        Workers use the folder ``objects_root``; without it, S3 with ``keys``. For the others, see LocalImages.
         """
         self._root = root
         self._settings = settings
         self._objects_root = objects_root
         self._log_dir = log_dir
-        self._queue = Queue(root, settings.cpus, on_lost=bury)
-        self._spawner = Spawner(root, keys)
+        self._queue = Queue(root, settings.cpus, on_lost=clean_up_lost)
+        self._launcher = Launcher(root, keys)
         self._refdata = _stager(root, settings, objects)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-local")
         self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="cts-local-files")
@@ -100,40 +102,40 @@ class LocalSite:
             pool=self._files,
         )
         self._pipes: dict[int, tuple[str, int]] = {}
-        self._fresh: deque[tuple[int, tuple[str, int]]] = deque()
+        self._new_pipes: deque[tuple[int, tuple[str, int]]] = deque()
         self._ended: deque[tuple[str, int]] = deque()
-        self._pass: asyncio.Task[None] | None = None
+        self._fill_task: asyncio.Task[None] | None = None
         self._on_change: Callable[[str], None] = lambda _: None
 
+    @override
     async def open(self, on_change: Callable[[str], None]) -> None:
-        """See the port."""
         self._on_change = on_change
         try:
             await self._run(self._queue.open)
         except OSError as e:
             raise ConfigError(f"home: {self._root} cannot be used: {e.strerror}") from e
 
+    @override
     async def close(self) -> None:
-        """See the port."""
         await self._refdata.close()
-        if self._pass is not None:
-            await asyncio.wait([self._pass])
+        if self._fill_task is not None:
+            await asyncio.wait([self._fill_task])
         for pipe in list(self._pipes):
-            self._unwatch(pipe)
-        await self._run(self._spawner.close)
+            self._close_pipe(pipe)
+        await self._run(self._launcher.close)
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(self._files.shutdown)
-        # Of a pass whose caller was canceled meanwhile.
-        for pipe, _ in self._fresh:
+        # A call that was canceled meanwhile may have left some.
+        for pipe, _ in self._new_pipes:
             os.close(pipe)
-        self._fresh.clear()
+        self._new_pipes.clear()
 
     async def _run(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
+    @override
     async def describe(self) -> SiteDescription:
-        """See the port."""
-        trouble = await self.images.trouble()
+        problem = await self.images.problem()
         return SiteDescription(
             cluster=self.cluster,
             nodes=1,
@@ -142,12 +144,13 @@ class LocalSite:
             max_runtime_min=self._settings.max_runtime_min,
             notes=await self.images.notes(),
             active=True,
-            available=trouble is None,
-            unavailable_reason=trouble,
+            available=problem is None,
+            unavailable_reason=problem,
         )
 
-    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:  # noqa: ARG002 - the port's
-        """See the port. Raises UnsupportedError, IllegalParameterError and ImageFetchError."""
+    @override
+    async def preflight(self, user: User, job: JobInputPreview, image: JobImage) -> list[str]:
+        """May raise UnsupportedError, IllegalParameterError or ImageFetchError."""
         if job.memory > self._settings.memory:
             raise IllegalParameterError(
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
@@ -155,10 +158,11 @@ class LocalSite:
             )
         return await self.images.check(job, image)
 
+    @override
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
-        """See the port. Raises ImageFetchError, and ResourceUnavailableError when disk or runtime will not do now."""
-        how = await self.images.how(job.image)
-        write = functools.partial(self._write, job, plans, how)
+        """May raise ImageFetchError, and ResourceUnavailableError when the disk or the runtime cannot be used now."""
+        image_plan = await self.images.plan_image(job.image)
+        write = functools.partial(self._write, job, plans, image_plan)
         try:
             await asyncio.get_running_loop().run_in_executor(self._files, write)
         except OSError as e:
@@ -167,7 +171,9 @@ class LocalSite:
             ) from e
         return JobOutcome()
 
-    def _write(self, job: JobSummary, plans: Sequence[ContainerPlan], how: HowToRun) -> None:
+    def _write(
+        self, job: JobSummary, plans: Sequence[ContainerPlan], image_plan: ImagePlan
+    ) -> None:
         if not self._queue.is_started(job.id):
             folder = self._queue.folder(job.id)
             refdata_id = job.image.refdata_id
@@ -175,22 +181,23 @@ class LocalSite:
             for plan in plans:
                 container = folder / str(plan.number)
                 container.mkdir(mode=0o700, parents=True, exist_ok=True)
-                told = worker_plan(
+                worker_plan = make_worker_plan(
                     job,
                     plan,
-                    how=how,
+                    image_plan=image_plan,
                     settings=self._settings,
                     objects_root=self._objects_root,
                     log_dir=self._log_dir,
                     refdata_folder=refdata,
                 )
-                write_json(str(container / PLAN), told.to_json())
+                write_json(str(container / PLAN), worker_plan.to_json())
         self._queue.add(job.id, cpus=job.job_input.cpus, containers=len(plans))
 
+    @override
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """See the port. Raises UnavailableError when the job folders cannot be used."""
+        """May raise UnavailableError when the job folders cannot be used."""
         return await self._advance(
             lambda: {job_id: list(self._reports(job_id, states)) for job_id, states in jobs.items()}
         )
@@ -215,17 +222,17 @@ class LocalSite:
                 yield gone_report(number)
 
     async def _advance(self, then: Callable[[], _T]) -> _T:
-        """Look at the queue, start what is next, and ``then`` do something with what was seen."""
+        """Refresh the queue, start workers for what is next, and return the result of ``then``, all in the queue's thread."""
 
         def advance() -> _T:
             while self._ended:
-                self._spawner.ended(*self._ended.popleft())
-            self._queue.look()
-            self._spawner.tidy()
-            for job, number in self._queue.due():
-                pipe = self._spawner.spawn(job, number)
+                self._launcher.mark_ended(*self._ended.popleft())
+            self._queue.refresh()
+            self._launcher.forget_claimed()
+            for job, number in self._queue.startable():
+                pipe = self._launcher.launch(job, number)
                 if pipe is not None:
-                    self._fresh.append((pipe, (job.id, number)))
+                    self._new_pipes.append((pipe, (job.id, number)))
             return then()
 
         try:
@@ -233,67 +240,71 @@ class LocalSite:
         except OSError as e:
             raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
         finally:
-            while self._fresh:
-                pipe, key = self._fresh.popleft()
+            while self._new_pipes:
+                pipe, key = self._new_pipes.popleft()
                 self._pipes[pipe] = key
-                asyncio.get_running_loop().add_reader(pipe, self._nudged, pipe)
+                asyncio.get_running_loop().add_reader(pipe, self._on_worker_event, pipe)
 
-    def _nudged(self, pipe: int) -> None:
+    def _on_worker_event(self, pipe: int) -> None:
         job_id, number = self._pipes[pipe]
-        if not os.read(pipe, _NUDGES):
-            self._unwatch(pipe)
+        if not os.read(pipe, _EVENT_BYTES):
+            self._close_pipe(pipe)
             self._ended.append((job_id, number))
-            self._go_on()
+            self._start_fill()
         self._on_change(job_id)
 
-    def _unwatch(self, pipe: int) -> None:
+    def _close_pipe(self, pipe: int) -> None:
         asyncio.get_running_loop().remove_reader(pipe)
         del self._pipes[pipe]
         os.close(pipe)
 
-    def _go_on(self) -> None:
-        """Fill the place of a worker that has ended, without waiting for the next poll."""
-        if self._pass is None or self._pass.done():
-            self._pass = asyncio.create_task(self._fill_up(), name="cts-local-queue")
+    def _start_fill(self) -> None:
+        """Start the next containers in place of a worker that has ended, without waiting for the next poll."""
+        if self._fill_task is None or self._fill_task.done():
+            self._fill_task = asyncio.create_task(self._fill(), name="cts-local-queue")
 
-    async def _fill_up(self) -> None:
+    async def _fill(self) -> None:
         try:
             while self._ended:
                 await self._advance(lambda: None)
         except UnavailableError as e:
             log.warning("The queue waits for the next poll: %s", e)
 
+    @override
     async def cancel(self, job_id: str) -> bool:
-        """See the port. Raises ResourceUnavailableError when that cannot be noted, UnavailableError."""
+        """May raise UnavailableError, and ResourceUnavailableError when the job's folder cannot be written."""
 
-        def mark_and_look() -> bool:
+        def cancel_and_refresh() -> bool:
             try:
                 self._queue.cancel(job_id)
             except OSError as e:
-                # Of this job alone: the others go on.
+                # This is a problem of one job: it must not keep the site from others.
                 raise ResourceUnavailableError(
                     f"The job's folder below {self._root} cannot be written: {e.strerror}"
                 ) from e
-            self._queue.look()
+            self._queue.refresh()
             return self._queue.find(job_id) is None
 
         try:
-            return await self._run(mark_and_look)
+            return await self._run(cancel_and_refresh)
         except OSError as e:
             raise UnavailableError(f"The folder {self._root} cannot be used: {e}") from e
 
+    @override
     async def unended_jobs(self) -> Collection[str]:
-        """See the port. Raises UnavailableError when the job folders cannot be used."""
+        """May raise UnavailableError when the job folders cannot be used."""
         return await self._advance(self._queue.job_ids)
 
+    @override
     async def resource_usage(
         self,
-        job: JobSummary,  # noqa: ARG002 - the port's
-        numbers: Collection[int],  # noqa: ARG002
+        job: JobSummary,
+        numbers: Collection[int],
     ) -> Mapping[int, ContainerOutcome]:
-        """See the port. Workers here say all that is known."""
+        # Workers here report all that is known.
         return {}
 
+    @override
     async def open_log(
         self,
         job_id: str,
@@ -303,34 +314,37 @@ class LocalSite:
         seek: int = 0,
         length: int | None = None,
     ) -> Log | None:
-        """See the port."""
         container = ContainerFolder(str(self._queue.folder(job_id) / str(number)))
-        return await open_spooled(self._files, container, stream, seek=seek, length=length)
+        return await open_container_log(self._files, container, stream, seek=seek, length=length)
 
+    @override
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
-        """See the port."""
         container = ContainerFolder(str(self._queue.folder(job.id) / str(number)))
-        look = functools.partial(worker_status, container)
-        return await asyncio.get_running_loop().run_in_executor(self._files, look)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._files, worker_status, container
+        )
 
+    @override
     async def survey(self) -> Survey:
-        """See the port: the runtimes, all of them tried now."""
         return Survey(await self.images.survey())
 
-    async def explain(self, job: JobSummary) -> list[str]:  # noqa: ARG002 - the port's
-        """See the port. Nothing but its processes drives a container here."""
+    @override
+    async def explain(self, job: JobSummary) -> list[str]:
+        # There is no scheduler here: nothing but its processes drives a container.
         return []
 
+    @override
     async def clean(self, job_id: str) -> None:
-        """See the port."""
         await asyncio.get_running_loop().run_in_executor(self._files, self._queue.clean, job_id)
 
+    @override
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
-        """See the port. Raises UnavailableError when its folders cannot be used."""
+        """May raise UnavailableError when its folders cannot be used."""
         return await self._refdata.stage(refdata)
 
+    @override
     async def clean_refdata(self, refdata_id: str) -> None:
-        """See the port. Raises UnavailableError when its folders cannot be used."""
+        """May raise UnavailableError when its folders cannot be used."""
         await self._refdata.clean(refdata_id)
 
 

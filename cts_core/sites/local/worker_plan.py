@@ -1,4 +1,4 @@
-"""From a job and the plan of one of its containers to what the container's worker is told. Pure."""
+"""Makes the plan of a container's worker from the job and the container's plan. Pure."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from cts_core.config.settings import LocalSettings
 from cts_core.model.record import JobSummary
 from cts_core.object_paths import join_path
 from cts_core.plan import ContainerPlan
-from cts_core.sites.local.images import HowToRun
+from cts_core.sites.local.images import ImagePlan
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan
 
 
-def worker_plan(
+def make_worker_plan(
     job: JobSummary,
     plan: ContainerPlan,
     *,
-    how: HowToRun,
+    image_plan: ImagePlan,
     settings: LocalSettings,
     objects_root: Path | None,
     log_dir: str,
     refdata_folder: Path | None = None,
 ) -> WorkerPlan:
-    """The plan of one container.
+    """Return the plan of one container's worker.
 
-    Without ``objects_root`` objects are on S3; ``refdata_folder`` holds the reference data that the image needs.
+    Without ``objects_root`` objects are on S3. ``refdata_folder`` holds the reference data that the image needs.
     """
     params = job.job_input.params
     logs = join_path(log_dir, job.id)
@@ -61,5 +61,5 @@ def worker_plan(
         else None,
         refdata_folder=str(refdata_folder or ""),
         cpus=job.job_input.cpus,
-        **asdict(how),
+        **asdict(image_plan),
     )

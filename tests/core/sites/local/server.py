@@ -1,4 +1,4 @@
-"""One of several servers on one home: hands its jobs over, and polls until every container of all has ended.
+"""A server process of the tests with several servers on one home: starts jobs, and polls until all have ended.
 
 Usage: ``python server.py FOLDER NAME``, once ``FOLDER/go`` is there.
 """

@@ -1,4 +1,4 @@
-"""Images of registries at the local site: which runtime, who may, and whole jobs by podman."""
+"""Tests of images of registries at the local site: the choice of a runtime, permissions, and whole jobs by podman."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def harness(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIt
 
 @pytest.fixture(scope="session")
 def image(registry: Registry) -> JobImage:
-    """Of a script that copies its second argument into the folder that is its first, and may wait."""
+    """An image whose script copies its second argument into the folder in its first, and may wait."""
     entrypoint = ["/bin/copy"]
     digest = registry.push_image("copy", "1", entrypoint, layers=[layer(("bin/copy", SCRIPT))])
     image = make_image(name=f"{registry.host}/copy", digest=digest, entrypoint=entrypoint)
@@ -100,14 +100,16 @@ async def test_container_of_a_killed_worker_is_removed(
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None
     assert "worker of this container ended" in report.outcome.error
-    # It was lost at a look, at which what it left was removed, too.
+    # The refresh that finds the worker lost removes the leftovers, too.
     async with asyncio.timeout(60):
         while name_of(f"{job.id}/0") in podman.containers():
             await harness.poll()
             await asyncio.sleep(0.05)
 
 
-async def test_refused_with_the_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_image_is_refused_with_each_runtimes_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     programs = tmp_path / "path"
     programs.mkdir()
     broken = programs / "docker"
@@ -124,13 +126,13 @@ async def test_refused_with_the_reasons(tmp_path: Path, monkeypatch: pytest.Monk
     assert "programs registered as host/<name> need none" in str(refusal.value)
     survey = await harness.site.images.survey()
     assert [line.split()[0] for line in survey[:3]] == list(IMAGE_RUNTIMES)
-    # A job that was taken while one worked waits for that to come back.
+    # A job that was accepted while a runtime worked waits until one works again.
     with pytest.raises(ResourceUnavailableError, match="now: no container runtime works here"):
         await harness.hand_over(job.model_copy(update={"image": IMAGE}))
     await harness.site.close()
 
 
-async def test_no_runtime_by_choice(tmp_path: Path) -> None:
+async def test_runtime_none_refuses_images(tmp_path: Path) -> None:
     harness = local_harness(tmp_path, runtime="none")
     await harness.site.open(harness.on_change)
     with pytest.raises(UnsupportedError, match="runtime is none"):
@@ -139,7 +141,7 @@ async def test_no_runtime_by_choice(tmp_path: Path) -> None:
     await harness.site.close()
 
 
-async def test_programs_are_refused_where_several_people_come_in(tmp_path: Path) -> None:
+async def test_programs_are_refused_on_a_shared_service(tmp_path: Path) -> None:
     harness = local_harness(
         tmp_path, takes_programs=False, runtime="docker", runtime_command=["/nowhere/docker"]
     )
@@ -154,19 +156,19 @@ async def test_programs_are_refused_where_several_people_come_in(tmp_path: Path)
     await harness.site.close()
 
 
-async def test_mount_points_one_within_the_other(tmp_path: Path) -> None:
+async def test_nested_mount_points_are_refused(tmp_path: Path) -> None:
     harness = local_harness(tmp_path, runtime="none")
     job = harness.job(
         "true", params={"input_mount_point": "/data", "output_mount_point": "/data/o"}
     )
-    # A program is told folders of the machine instead.
+    # A program gets folders of the machine instead.
     await harness.site.preflight(ANA, job.job_input, job.image)
     with pytest.raises(IllegalParameterError, match="/data/o lies within /data"):
         await harness.site.preflight(ANA, job.job_input, IMAGE)
 
 
 @pytest.mark.slow
-async def test_trying_apptainer_out_leaves_the_servers_other_children_alone(
+async def test_probing_apptainer_leaves_the_servers_other_children_alone(
     tmp_path: Path, apptainer: Engine
 ) -> None:
     # A Jupyter server's kernels, for example.

@@ -1,4 +1,4 @@
-"""What is particular to the local site: lost workers, broken workers, its own bounds."""
+"""Tests that are specific to the local site: lost workers, broken workers, its own limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cts_core.errors import (
 )
 from cts_core.identity.identity import User
 from cts_core.sites.local import launcher
-from cts_core.sites.local.launcher import Spawner
+from cts_core.sites.local.launcher import Launcher
 from cts_core.states import JobState as S
 from cts_core.worker.container_folder import CLAIM, ContainerFolder
 from cts_core.worker.files import remove_tree
@@ -55,7 +55,7 @@ def _worker(tmp_path: Path, job_id: str, number: int = 0) -> int:
     return pid
 
 
-async def test_killed_worker_is_told_at_once_and_its_container_never_runs_again(
+async def test_killed_worker_is_reported_at_once_and_its_container_never_runs_again(
     harness: SiteHarness, tmp_path: Path
 ) -> None:
     job = await harness.start(
@@ -79,7 +79,7 @@ async def test_killed_worker_is_told_at_once_and_its_container_never_runs_again(
     assert await harness.site.cancel(job.id)
 
 
-async def test_restarted_machine_is_told_from_a_killed_worker(
+async def test_reboot_is_distinguished_from_a_killed_worker(
     harness: SiteHarness, tmp_path: Path
 ) -> None:
     job = await harness.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
@@ -157,19 +157,19 @@ async def test_worker_that_never_claims_is_given_up(tmp_path: Path, monkeypatch)
 async def test_killed_fork_server_is_replaced(harness: SiteHarness) -> None:
     first = await harness.start("true")
     await harness.until(first)
-    process = harness.site._spawner._server._process  # type: ignore[attr-defined]
+    process = harness.site._launcher._server._process  # type: ignore[attr-defined]
     process.kill()
     second = await harness.start("true")
     await harness.until(second)
     assert harness.states[second.id] == [S.COMPLETE]
 
 
-async def test_closing_ends_the_fork_server_and_no_worker(tmp_path: Path) -> None:
+async def test_close_stops_the_fork_server_but_no_worker(tmp_path: Path) -> None:
     harness = local_harness(tmp_path)
     await harness.site.open(harness.on_change)
     job = await harness.start(WAIT, params={"environment": {"GATE": str(tmp_path / "gate")}})
     await harness.until(job, S.JOB_SUBMITTED)
-    process = harness.site._spawner._server._process  # type: ignore[attr-defined]
+    process = harness.site._launcher._server._process  # type: ignore[attr-defined]
     await harness.site.close()
     assert process.returncode == 0
     assert not _container(tmp_path, job.id).is_lost()
@@ -259,33 +259,35 @@ async def test_preflight_refuses(harness: SiteHarness) -> None:
         await preflight(ANA, same, job.image)
 
 
-async def test_says_that_it_isolates_nothing(harness: SiteHarness) -> None:
+async def test_warns_that_programs_are_not_isolated(harness: SiteHarness) -> None:
     job = harness.job("true")
     warnings = await harness.site.preflight(ANA, job.job_input, job.image)
     assert "isolates nothing" in warnings[0]
     assert "isolates nothing" in (await harness.site.describe()).notes[0]
 
 
-async def test_says_what_is_not_enforced_elsewhere(harness: SiteHarness, monkeypatch) -> None:
+async def test_notes_limits_that_are_not_enforced_on_other_systems(
+    harness: SiteHarness, monkeypatch
+) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert "own group only" in (await harness.site.describe()).notes[1]
 
 
-def test_attempts_are_forgotten(tmp_path: Path) -> None:
-    spawner = Spawner(tmp_path)
+def test_attempts_are_forgotten_once_claimed(tmp_path: Path) -> None:
+    starter = Launcher(tmp_path)
     folder = tmp_path / "0"
     folder.mkdir()
     container = ContainerFolder(str(folder))
-    spawner._attempts["job", 0] = launcher._Attempt(container)
-    spawner.tidy()
-    assert spawner._attempts
+    starter._attempts["job", 0] = launcher._Attempt(container)
+    starter.forget_claimed()
+    assert starter._attempts
     container.claim()
-    spawner.tidy()
-    assert not spawner._attempts
-    spawner.close()
+    starter.forget_claimed()
+    assert not starter._attempts
+    starter.close()
 
 
-async def test_what_was_not_stored_is_a_warning(harness: SiteHarness) -> None:
+async def test_output_that_was_not_stored_is_a_warning(harness: SiteHarness) -> None:
     job = await harness.start("echo x > made; ln -s made link")
     (report,) = (await harness.until(job)).values()
     assert report.outcome.warnings == ["Not stored, for they are links or no regular files: link"]

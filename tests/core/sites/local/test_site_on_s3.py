@@ -1,4 +1,4 @@
-"""The local site with its objects on S3: where the keys are, and what happens while the server is away."""
+"""Tests of the local site with its objects on S3: where the keys are, and what happens while S3 is unavailable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ S = JobState
 SECRET = "a-secret-for-workers-alone"
 
 
-def _ground(folder: Path, *, secret: str = SECRET) -> SiteHarness:
+def _harness(folder: Path, *, secret: str = SECRET) -> SiteHarness:
     keys = S3Keys(f"http://127.0.0.1:{free_port()}", "us-east-1", "key", secret)
     harness = local_harness(folder)
     harness.make_site = lambda: make_local_site(folder, keys=keys)
@@ -27,24 +27,26 @@ def _ground(folder: Path, *, secret: str = SECRET) -> SiteHarness:
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[SiteHarness]:
-    """A site whose S3 server is not there."""
-    harness = _ground(tmp_path)
+    """A site whose S3 server is not running."""
+    harness = _harness(tmp_path)
     async with opened(harness):
         yield harness
 
 
 def _processes_of(home: Path) -> list[Path]:
-    """The fork server and the workers on this home."""
-    found = []
+    """Return the ``/proc`` folders of the fork server and the workers on this home."""
+    processes = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if str(home).encode() in (process / "environ").read_bytes() or any(
                 str(fd.readlink()).startswith(str(home)) for fd in (process / "fd").iterdir()
             ):
-                found.append(process)
+                processes.append(process)
         except OSError:
             continue
-    return [process for process in found if b"__main__.py" in (process / "cmdline").read_bytes()]
+    return [
+        process for process in processes if b"__main__.py" in (process / "cmdline").read_bytes()
+    ]
 
 
 async def test_keys_are_in_no_file_no_argument_and_no_environment(
@@ -58,29 +60,29 @@ async def test_keys_are_in_no_file_no_argument_and_no_environment(
     assert claims
     processes = _processes_of(tmp_path)
     assert len(processes) == 2, "the fork server and one worker"
-    told = [
+    exposed = [
         (process / name).read_bytes() for process in processes for name in ("environ", "cmdline")
     ]
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert any(b"data/in/0.txt" in text for text in written), "the plan is among them"
-    assert not any(SECRET.encode() in text for text in (*told, *written))
-    await harness.canceled(job)
+    assert not any(SECRET.encode() in text for text in (*exposed, *written))
+    await harness.cancel_and_wait(job)
 
 
-async def test_a_job_that_waits_for_its_server_can_be_canceled(harness: SiteHarness) -> None:
+async def test_job_can_be_canceled_while_s3_is_unavailable(harness: SiteHarness) -> None:
     job = await harness.start("true")
     await harness.poll()
-    await harness.canceled(job)
+    await harness.cancel_and_wait(job)
     (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.CANCELED
 
 
-async def test_a_server_that_has_no_keys_says_so(tmp_path: Path) -> None:
-    harness = _ground(tmp_path)
+async def test_container_fails_when_the_server_has_no_keys(tmp_path: Path) -> None:
+    harness = _harness(tmp_path)
     await harness.site.open(harness.on_change)
     job = harness.job("true")
-    # As when objects were moved from S3 to a folder, and the server started again, while it waited.
-    harness.site._spawner._server._keys = None
+    # As when objects were moved from S3 to a folder, and the server was restarted, while the job waited.
+    harness.site._launcher._server._keys = None
     await harness.hand_over(job)
     (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.ERROR

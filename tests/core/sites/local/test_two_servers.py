@@ -1,4 +1,4 @@
-"""Two server processes on one home: no container twice, never more at once than there are cpus."""
+"""Tests of two server processes on one home: no container runs twice, and never more cpus are used than there are."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _check(folder: Path, jobs: int) -> None:
         assert used <= CPUS
 
 
-def test_at_once(servers: Servers, tmp_path: Path) -> None:
+def test_concurrent_servers(servers: Servers, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         _start(servers, tmp_path, name)
     for server in servers.values():
@@ -71,11 +71,11 @@ def test_at_once(servers: Servers, tmp_path: Path) -> None:
     "point",
     ["spawn:before@1", "spawn:after@1", "spawn:before@2", "spawn:after@3", "spawn:before@5"],
 )
-def test_one_is_frozen_and_wakes_with_an_old_view(
+def test_frozen_server_wakes_with_a_stale_view(
     servers: Servers, tmp_path: Path, point: str
 ) -> None:
     frozen = _start(servers, tmp_path, "frozen", f"{point}=stop")
-    assert os.WIFSTOPPED(os.waitpid(frozen.pid, os.WUNTRACED)[1]), "the point was not passed"
+    assert os.WIFSTOPPED(os.waitpid(frozen.pid, os.WUNTRACED)[1]), "the failpoint was not passed"
     other = _start(servers, tmp_path, "other")
     _finish(other)
     frozen.send_signal(signal.SIGCONT)
@@ -83,7 +83,7 @@ def test_one_is_frozen_and_wakes_with_an_old_view(
     _check(tmp_path, 2 * JOBS)
 
 
-def test_one_is_killed(servers: Servers, tmp_path: Path) -> None:
+def test_killed_server(servers: Servers, tmp_path: Path) -> None:
     killed = _start(servers, tmp_path, "killed", "spawn:after@2=kill")
     assert killed.wait(60) == -signal.SIGKILL
     _finish(_start(servers, tmp_path, "other"))
