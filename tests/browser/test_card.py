@@ -8,14 +8,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import TOKEN
-
-SUBMIT = (
-    "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "
-    "--runtime 2m -o job -- {mode} {seconds} /output_files/{output}"
-)
-LONG = 60_000
-"""Milliseconds for something that a kernel has to be started for."""
+from tests.harness.browser import LAB_TOKEN, LONG, expect_state, submit
 
 ENDED = {
     "user": "ana",
@@ -49,23 +42,6 @@ SHOW_AND_REMOVE = """async (ids) => {
     }
     return wasThere;
 }"""
-
-
-def submit(
-    name: str,
-    *,
-    mode: str = "work",
-    seconds: float = 1,
-    containers: int = 1,
-    inputs: str = "data/in/",
-    image: str = "host/tool",
-    output: str = "o_<n>.txt",
-) -> str:
-    return SUBMIT.format(**locals())
-
-
-def expect_state(card, state, timeout=LONG):
-    expect(card.locator(".state")).to_have_text(state, timeout=timeout)
 
 
 def expect_snapshot(page, text):
@@ -277,7 +253,7 @@ def test_a_page_remembers_only_the_latest_jobs(lab, page):
         route.fulfill(json=ENDED | {"id": job_id})
 
     page.route("**/cts/jobs/*", answer)
-    page.goto(f"{lab.url}/lab?token={TOKEN}&reset")
+    page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
     limit = page.evaluate("async () => (await import('/cts/static/card.js')).MAX_REMEMBERED")
     names = [f"job-{n}" for n in range(limit + 1)]
     # A card that shows a job at once, before any answer can have come, has remembered it.

@@ -18,8 +18,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from cts_jupyter.server.http.openapi import describe
 from cts_jupyter.server.routes.table import ROUTES
-from tests.browser.conftest import TOKEN as LAB_TOKEN
-from tests.browser.conftest import Lab
+from tests.harness.browser import LAB_TOKEN, LabHarness
 from tests.services.server import free_port
 
 TOKEN = "the-services-own-token"
@@ -294,7 +293,7 @@ def test_narrow(docs: Docs) -> None:
     docs.shot("docs-narrow")
 
 
-def test_jupyters_login_will_do(page: Page, lab: Lab) -> None:
+def test_jupyters_login_will_do(page: Page, lab: LabHarness) -> None:
     expect.set_options(timeout=LONG)
     page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")
     page.goto(f"{lab.url}/cts/docs#check_job")

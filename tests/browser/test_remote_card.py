@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Lab, Notebook
-from tests.browser.test_card import LONG, expect_state, submit
+from tests.harness.browser import LONG, LabHarness, NotebookPage, expect_state, submit
 from tests.services.server import free_port
 
 RETRY = 90_000
@@ -19,12 +18,12 @@ RETRY = 90_000
 
 
 @pytest.fixture(scope="module")
-def hub(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def hub(lab: LabHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHarness]:
     """A user's server; the CTS of the other one is the service that it forwards to."""
     folder = tmp_path_factory.mktemp("hub")
     with lab.client() as client:
         url = client.url
-    hub = Lab(
+    hub = LabHarness(
         folder,
         free_port(),
         environ={
@@ -40,7 +39,7 @@ def hub(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     hub.close()
 
 
-def log_in(hub: Lab, lab: Lab) -> str:
+def log_in(hub: LabHarness, lab: LabHarness) -> str:
     """The user comes by a token that the service knows now."""
     with lab.client() as client:
         token = client._transport._token()
@@ -49,9 +48,9 @@ def log_in(hub: Lab, lab: Lab) -> str:
 
 
 @pytest.fixture
-def open_there(hub: Lab, page: Page):
-    def open_(*cells: str) -> Notebook:
-        notebook = Notebook(hub, page, hub.write_notebook(["%load_ext cts_jupyter", *cells]))
+def open_there(hub: LabHarness, page: Page):
+    def open_(*cells: str) -> NotebookPage:
+        notebook = NotebookPage(hub, page, hub.write_notebook(["%load_ext cts_jupyter", *cells]))
         notebook.open()
         notebook.run_all()
         return notebook

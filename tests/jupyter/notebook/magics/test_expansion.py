@@ -15,10 +15,10 @@ from cts_jupyter.notebook.magics.expansion import (
     Namespace,
     expand_scalars,
     expand_words,
-    quote_word,
     split_words,
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
+from cts_jupyter.notebook.placeholders import quote_word
 
 
 class Thing:
