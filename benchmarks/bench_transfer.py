@@ -65,7 +65,7 @@ def _expected(kind: str) -> str:
 
 def ours(url: str, kind: str, way: str, folder: Path) -> None:
     keys = S3Keys(url, REGION, ACCESS_KEY, SECRET)
-    objects = S3Objects(keys.http(), KeySigner(keys))
+    objects = S3Objects(keys.http_client(), KeySigner(keys))
     expected = _expected(kind)
 
     def store(name: str) -> None:

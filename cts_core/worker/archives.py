@@ -1,7 +1,7 @@
-"""Unpacks what somebody else has packed: nothing leaves the folder, and nothing fills the disk.
+"""Unpacks untrusted archives: nothing is written outside the folder, and the disk is not filled.
 
-Only folders, files, and links that stay inside are made. Links are made last, so that nothing is ever written
-through one, and every file is made new, so that nothing is written over.
+Only folders, files, and links that stay inside are made. Links are made last, so that nothing is ever written through
+one, and every file is created exclusively, so that nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Callable, Dict, Optional, Protocol
 
 TAR_ENDINGS = (".tar.gz", ".tgz")
 ENDINGS = (".gz", *TAR_ENDINGS)
-"""What can be unpacked, by the end of its name."""
-_PIECE = 1 << 20
+"""The name endings of what can be unpacked."""
+_CHUNK_SIZE = 1 << 20
 _MAX_HEADER = 1 << 20
-"""Bytes that may describe one entry of an archive."""
+"""The most bytes that may describe one entry of an archive."""
 _MAX_TAIL = 16 << 20
-"""Bytes that may follow the last entry."""
+"""The most bytes that may follow the last entry."""
 _MAX_NAME = 255
 _MAX_DEPTH = 100
-"""Folders within folders: what goes through them later may not take more."""
+"""The most nested folders, since programs that walk the tree later may not take more."""
 _MAX_PATH = 3500
-"""Bytes of a path, which together with that of the folder is one that systems take."""
+"""The most bytes of a path, so that with the folder's own it stays within the system's limit."""
 _MAX_LINKS = 100_000
-"""Symbolic links, each of which is followed to see where it leads."""
-_ROOM_EVERY = 64 << 20
-"""Bytes between two looks at how much room the disk has."""
+"""The most symbolic links, each of which is resolved to check its target."""
+_CHECK_ROOM_EVERY = 64 << 20
+"""Bytes between two checks of the disk's free space."""
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-"""What a full disk, or a full share of it, answers to a write."""
+"""The error numbers of a write to a full disk, or beyond a quota."""
 
 
 class _Source(Protocol):
@@ -43,38 +43,38 @@ class _Source(Protocol):
 
 
 class UnpackError(Exception):
-    """It will not be unpacked, ever; the text says why."""
+    """The archive can never be unpacked; the text says why."""
 
 
 class NoRoomError(Exception):
-    """The disk has no room for it now; the text says so."""
+    """The disk currently has no room; the text says so."""
 
 
 class StoppedError(Exception):
-    """Whoever wanted it does not any more."""
+    """The unpacking was stopped because its result is not needed any more."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one piece of reference data may take."""
+    """The limits for one item of reference data."""
 
     bytes: int
     entries: int
     """Files, folders and links."""
     free: int
-    """Bytes of the disk that stay free."""
+    """Bytes of the disk that must stay free."""
 
 
 @dataclass(frozen=True)
 class FileSum:
-    """What is known of an unpacked file."""
+    """The MD5 checksum and size in bytes of an unpacked file."""
 
     md5: str
     size: int
 
 
 class Budget:
-    """What may still be written into a folder."""
+    """The number of bytes and entries that may still be written to a folder."""
 
     def __init__(
         self, folder: str, limits: Limits, is_stopped: Callable[[], bool] = lambda: False
@@ -84,32 +84,32 @@ class Budget:
         self._is_stopped = is_stopped
         self._bytes = 0
         self._entries = 0
-        self._looked_at = 0
+        self._bytes_at_check = 0
 
     def check_stopped(self) -> None:
-        """Raise StoppedError when it is not wanted any more."""
+        """Raise StoppedError when the result is not needed any more."""
         if self._is_stopped():
             raise StoppedError
 
     def consume_entry(self) -> None:
-        """One more file, folder or link. Raises UnpackError, StoppedError."""
+        """Count one more file, folder or link. Raises UnpackError, StoppedError."""
         self.check_stopped()
         self._entries += 1
         if self._entries > self._limits.entries:
             raise UnpackError(f"It has more than {self._limits.entries} files and folders")
 
     def consume(self, count: int) -> None:
-        """That many bytes more. Raises UnpackError, NoRoomError, StoppedError."""
+        """Count further bytes. Raises UnpackError, NoRoomError, StoppedError."""
         self.check_stopped()
         self._bytes += count
         if self._bytes > self._limits.bytes:
             raise UnpackError(f"It has more than {self._limits.bytes} bytes")
-        if self._bytes - self._looked_at >= _ROOM_EVERY:
+        if self._bytes - self._bytes_at_check >= _CHECK_ROOM_EVERY:
             self.check_room()
 
     def check_room(self, more: int = 0) -> None:
-        """Raise NoRoomError unless the disk has room for ``more`` bytes beside what stays free."""
-        self._looked_at = self._bytes
+        """Raise NoRoomError unless the disk has room for ``more`` bytes beside what must stay free."""
+        self._bytes_at_check = self._bytes
         disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize
         if free - more < self._limits.free:
@@ -119,9 +119,9 @@ class Budget:
 
 
 def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, FileSum]:
-    """Unpack a file called ``name`` into the new folder ``target``; its files by their paths there.
+    """Unpack a file called ``name`` into the new folder ``target``, and return its files by their paths there.
 
-    What was made before it failed stays. Raises UnpackError, NoRoomError, StoppedError, OSError.
+    After a failure, what was made so far stays. Raises UnpackError, NoRoomError, StoppedError, OSError.
     """
     os.mkdir(target, 0o755)
     try:
@@ -152,13 +152,13 @@ def _write(source: _Source, path: str, mode: int, budget: Budget) -> FileSum:
     size = 0
     with open(path, "xb", 0) as out:
         while True:
-            piece = source.read(_PIECE)
-            if not piece:
+            chunk = source.read(_CHUNK_SIZE)
+            if not chunk:
                 break
-            budget.consume(len(piece))
-            md5.update(piece)
-            size += len(piece)
-            view = memoryview(piece)
+            budget.consume(len(chunk))
+            md5.update(chunk)
+            size += len(chunk)
+            view = memoryview(chunk)
             while view:
                 view = view[out.write(view) :]
         os.fchmod(out.fileno(), mode)
@@ -166,7 +166,7 @@ def _write(source: _Source, path: str, mode: int, budget: Budget) -> FileSum:
 
 
 class _Forward:
-    """A stream that tarfile reads forward only, and no more at once than a header may have."""
+    """A forward-only stream for tarfile that limits the size of each header."""
 
     def __init__(self, source: _Source) -> None:
         self._source = source
@@ -174,11 +174,11 @@ class _Forward:
         self._header: Optional[int] = None
 
     def begin_header(self) -> None:
-        """From now on what is read describes an entry."""
+        """Treat what is read from now on as the description of an entry."""
         self._header = _MAX_HEADER
 
     def end_header(self) -> None:
-        """From now on what is read is an entry's content."""
+        """Treat what is read from now on as an entry's content."""
         self._header = None
 
     def read(self, size: int) -> bytes:
@@ -186,26 +186,26 @@ class _Forward:
             self._header -= size
             if self._header < 0:
                 raise UnpackError("An entry's description is too long")
-        piece = self._source.read(size)
-        self._position += len(piece)
-        return piece
+        chunk = self._source.read(size)
+        self._position += len(chunk)
+        return chunk
 
     def tell(self) -> int:
         return self._position
 
     def seek(self, position: int) -> int:
         while self._position < position:
-            piece = self._source.read(min(_PIECE, position - self._position))
-            if not piece:
+            chunk = self._source.read(min(_CHUNK_SIZE, position - self._position))
+            if not chunk:
                 break
-            self._position += len(piece)
+            self._position += len(chunk)
         if self._position != position:
             raise UnpackError("The archive is cut off, or damaged")
         return position
 
 
 class _Archive:
-    """One tar archive on its way into a folder."""
+    """The unpacking of one tar archive into a folder."""
 
     def __init__(self, source: _Source, target: str, budget: Budget) -> None:
         self._source = _Forward(source)
@@ -214,8 +214,8 @@ class _Archive:
         self._sums: Dict[str, FileSum] = {}
         self._folders = {""}
         self._links: Dict[str, str] = {}
-        self._spelled: Dict[str, str] = {}
-        """How a name is spelled here, by what some file systems take for the same name."""
+        self._spellings: Dict[str, str] = {}
+        """The spelling of each name, by the form that some file systems treat as equal."""
 
     def unpack(self) -> Dict[str, FileSum]:
         tar: Optional[tarfile.TarFile] = None
@@ -227,13 +227,13 @@ class _Archive:
                 entry = tar.next()
             except (UnpackError, EOFError, OSError, zlib.error):
                 raise
-            except Exception as e:  # the parser was not made for enemies
+            except Exception as e:  # the parser was not made for hostile input
                 raise UnpackError(f"It is damaged, or no tar archive: {e}") from e
             if entry is None:
                 break
             self._source.end_header()
             self._make(tar, entry)
-            # It would keep what it has read of a million entries.
+            # The parser would keep its members, of which there may be a million.
             tar.members.clear()  # type: ignore[union-attr]  # typeshed has no such attribute
         self._finish()
         return self._sums
@@ -247,13 +247,13 @@ class _Archive:
             raise UnpackError(f"It has {entry.name!r}, which is no name of a file")
         self._make_folders(posixpath.dirname(path))
         self._claim(path)
-        place = os.path.join(self._target, path)
+        file_path = os.path.join(self._target, path)
         if entry.isreg():
             content = tar.extractfile(entry)
             if content is None:
                 raise UnpackError(f"It has nothing for {path!r}")
             mode = 0o555 if entry.mode & 0o111 else 0o444
-            self._sums[path] = _write(content, place, mode, self._budget)
+            self._sums[path] = _write(content, file_path, mode, self._budget)
             if self._sums[path].size != entry.size:
                 raise UnpackError("The archive is cut off, or damaged")
         elif entry.islnk():
@@ -262,7 +262,7 @@ class _Archive:
                 raise UnpackError(
                     f"It links {path!r} to {entry.linkname!r}, which is no file before it"
                 )
-            os.link(os.path.join(self._target, original), place)
+            os.link(os.path.join(self._target, original), file_path)
             self._sums[path] = self._sums[original]
         elif entry.issym():
             if len(self._links) == _MAX_LINKS:
@@ -282,11 +282,15 @@ class _Archive:
             self._folders.add(folder)
 
     def _claim(self, path: str) -> None:
-        """A name that is new here, and new on every file system."""
+        """Reserve a path, which must be new, also on a file system that folds case or normalizes Unicode."""
         self._budget.consume_entry()
-        known = self._spelled.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
-        if known != path:
-            raise UnpackError(f"It has {known!r} and {path!r}, which are one file on some systems")
+        first_spelling = self._spellings.setdefault(
+            unicodedata.normalize("NFC", path).casefold(), path
+        )
+        if first_spelling != path:
+            raise UnpackError(
+                f"It has {first_spelling!r} and {path!r}, which are one file on some systems"
+            )
         if path in self._sums or path in self._folders or path in self._links:
             raise UnpackError(f"It has {path!r} twice")
 
@@ -298,26 +302,26 @@ class _Archive:
         root = os.path.realpath(self._target)
         for path, text in self._links.items():
             self._budget.check_stopped()
-            # Each may look harmless and lead out by way of another.
+            # Each link may look harmless and yet lead outside by way of another.
             try:
-                led = os.path.realpath(os.path.join(root, path))
+                target = os.path.realpath(os.path.join(root, path))
             except RecursionError as e:
                 raise UnpackError(f"It links {path!r} through too many other links") from e
-            if led != root and not led.startswith(root + os.sep):
+            if target != root and not target.startswith(root + os.sep):
                 raise UnpackError(f"It links {path!r} to {text!r}, which is outside of it")
-        # Only the end of the stream has the checksum of it.
+        # The gzip checksum is at the end of the stream only.
         self._source.end_header()
         left = _MAX_TAIL
         while left > 0:
-            piece = self._source.read(_PIECE)
-            if not piece:
+            chunk = self._source.read(_CHUNK_SIZE)
+            if not chunk:
                 return
-            left -= len(piece)
+            left -= len(chunk)
         raise UnpackError("It goes on after its end")
 
 
 def _inside(name: str) -> str:
-    """A name as a path below the folder, ``""`` for the folder itself."""
+    """Return a name as a path below the folder; ``""`` is the folder itself. Raises UnpackError."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
         raise UnpackError(f"It has {name!r}, which is outside of it")
@@ -343,7 +347,7 @@ def _check_text(name: str) -> None:
 
 def _link_inside(path: str, text: str) -> str:
     _check_text(text)
-    led = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
-    if not text or text.startswith("/") or led == ".." or led.startswith("../"):
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
+    if not text or text.startswith("/") or target == ".." or target.startswith("../"):
         raise UnpackError(f"It links {path!r} to {text!r}, which is outside of it")
     return text

@@ -1,4 +1,4 @@
-"""CRC64/NVME, computed as bytes pass by and written as S3 writes it."""
+"""CRC64/NVME, computed incrementally and formatted as S3 does."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from awscrt.checksums import combine_crc64nvme as _combine
 from awscrt.checksums import crc64nvme as _crc64nvme
 
 CHUNK_SIZE = 1 << 20
-"""Bytes that are read, checksummed and written at once."""
+"""Bytes that are read, checksummed and written at a time."""
 
 Buffer = Union[bytes, bytearray, memoryview]
 
 
 class Crc64Nvme:
-    """The checksum of all bytes given to ``update`` so far."""
+    """The checksum of all bytes passed to ``update`` so far."""
 
     def __init__(self) -> None:
         self._value = 0
 
     def update(self, data: Buffer) -> None:
-        """Take in the next bytes."""
+        """Add the next bytes."""
         self._value = _crc64nvme(data, self._value)
 
     def append(self, other: Crc64Nvme, size: int) -> None:
-        """Take in ``size`` next bytes, of which ``other`` is the checksum."""
+        """Add the next ``size`` bytes, whose checksum is ``other``."""
         self._value = _combine(self._value, other._value, size)
 
     def text(self) -> str:
-        """Base64 of the eight bytes, big endian."""
+        """Return the base64 of the eight bytes, big endian."""
         return base64.b64encode(self._value.to_bytes(8, "big")).decode()
 
 
 def crc64nvme_text(data: Buffer) -> str:
-    """The checksum of ``data`` as text."""
+    """Return the checksum of ``data`` as text."""
     crc = Crc64Nvme()
     crc.update(data)
     return crc.text()

@@ -1,10 +1,10 @@
-"""The files through which a server and the workers of its machine speak.
+"""The files by which a server and the workers of its machine communicate.
 
-A container's folder holds ``plan.json`` (from the server) and then, from its worker: ``lock``, held for
-life; ``claim.json``, created exclusively before anything is started; ``events.jsonl``, one fsynced line a
-state; ``result.json``, written atomically at the end. The job's folder above may hold ``canceled``: a worker
-looks for it after its claim, and whoever cancels looks for claims after writing it, so that one of the two
-sees the other: a container that had no claim when its job was canceled never runs.
+A container's folder holds ``plan.json`` (from the server) and then, from its worker: ``lock``, held while the worker lives;
+``claim.json``, created exclusively before anything is started; ``events.jsonl``, one fsynced line a state; ``result.json``,
+written atomically at the end. The job's folder above may hold ``canceled``: a worker checks for it after its claim, and
+a cancellation checks for claims after writing it, so that one of the two sees the other: a container that had no claim when
+its job was canceled never runs.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ CANCELED = "canceled"
 PLAN, CLAIM, EVENTS, RESULT, LOCK = "plan.json", "claim.json", "events.jsonl", "result.json", "lock"
 INPUTS, OUTPUTS, SCRATCH = "in", "out", "tmp"
 TRANSIENT = (INPUTS, OUTPUTS, SCRATCH)
-"""The folders that go when the container has ended; its logs stay."""
+"""The folders that are removed when the container has ended; its logs stay."""
 STREAMS = ("stdout", "stderr")
 WORKER_LOG = "worker.log"
 
 
 def now() -> str:
-    """The time, UTC, ISO-8601."""
+    """Return the current time, UTC, as ISO-8601."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def boot_id() -> str:
-    """What tells one run of the machine from the next; empty where the system does not say."""
+    """Return the id of this boot of the machine; empty where the system has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -48,17 +48,17 @@ def boot_id() -> str:
 
 
 class ContainerFolder:
-    """One container's folder."""
+    """The folder of one container."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def file(self, name: str) -> str:
-        """The path of one of its files."""
+        """Return the path of one of its files."""
         return os.path.join(self.path, name)
 
     def hold_lock(self) -> int | None:
-        """Take the lock until this process ends; None when another worker has it."""
+        """Take the lock until this process ends; return None when another worker holds it."""
         fd = os.open(self.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,9 +68,9 @@ class ContainerFolder:
         return fd
 
     def claim(self) -> bool:
-        """Claim the container for this process, once and for all; False when it is taken.
+        """Claim the container for this process, permanently; return False when it is already claimed.
 
-        Only for who holds the lock.
+        Call only while holding the lock.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -85,29 +85,29 @@ class ContainerFolder:
         return True
 
     def is_claimed(self) -> bool:
-        """Whether a worker has claimed it."""
+        """Return whether a worker has claimed the container."""
         return os.path.exists(self.file(CLAIM))
 
     def is_gone(self) -> bool:
-        """Whether somebody removed it."""
+        """Return whether the folder was removed."""
         return not os.path.isdir(self.path)
 
     def read_claim(self) -> dict[str, Any]:
-        """Who claimed it; empty when the claimer died before it could say."""
+        """Return the claim's content; empty when the claimer died before it was written."""
         try:
             return read_json(self.file(CLAIM)) or {}
         except ValueError:
             return {}
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Say durably that a state is reached: ``state``, ``time``, and what is known with it. Raises OSError."""
+        """Append a state durably: ``state``, ``time``, and further fields. Raises OSError."""
         line = json.dumps(event).encode() + b"\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self.file(EVENTS), flags, 0o600)
         try:
             size = os.fstat(fd).st_size
             if os.write(fd, line) < len(line):
-                # Taken back, so that the next line does not go on from a torn one.
+                # Truncated, so that the next line does not continue a torn one.
                 os.ftruncate(fd, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.file(EVENTS))
             os.fsync(fd)
@@ -115,7 +115,7 @@ class ContainerFolder:
             os.close(fd)
 
     def read_events(self) -> list[dict[str, Any]]:
-        """All events so far, at most one a state; a last line that a crash has torn is none."""
+        """Return all events so far, at most one a state; a last line that a crash has torn is ignored."""
         try:
             with open(self.file(EVENTS), "rb") as file:
                 lines = file.read().split(b"\n")[:-1]
@@ -124,40 +124,40 @@ class ContainerFolder:
         return [json.loads(line) for line in lines]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Say how the container ended. Only for who claimed it."""
+        """Write how the container ended. Call only after claiming it."""
         write_json(self.file(RESULT), {**result, "time": now()})
 
     def read_result(self) -> dict[str, Any] | None:
-        """How it ended, or None while it has not."""
-        found: dict[str, Any] | None = escape_surrogates(read_json(self.file(RESULT)))
-        return found
+        """Return how the container ended, or None while it has not."""
+        result: dict[str, Any] | None = escape_surrogates(read_json(self.file(RESULT)))
+        return result
 
     def is_ended(self) -> bool:
-        """Whether it has a result."""
+        """Return whether the container has a result."""
         return os.path.exists(self.file(RESULT))
 
     def is_lost(self) -> bool:
-        """Whether its worker has died without a result. Ask only about a claimed container."""
+        """Return whether the worker has died without a result. Call only for a claimed container."""
         try:
             fd = os.open(self.file(LOCK), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return not self.is_ended()
         try:
-            # A claimed container's worker had the lock before it claimed: this disturbs nobody's start.
-            # Shared, so that of several servers that look none takes another for the worker.
+            # A claimed container's worker held the lock before its claim, so this cannot prevent a start. The lock is shared, so
+            # that several servers that check at once do not take each other for the worker.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         finally:
             os.close(fd)
-        # Only now: it may have written its result just before it let go of the lock.
+        # Only now: the worker may have written its result just before it released the lock.
         return not self.is_ended()
 
     def is_canceled(self) -> bool:
-        """Whether its job is canceled."""
+        """Return whether its job is canceled."""
         return os.path.exists(os.path.join(os.path.dirname(self.path), CANCELED))
 
     def remove_transient(self) -> None:
-        """Remove inputs, outputs and scratch files."""
+        """Remove the inputs, outputs and scratch files."""
         for name in TRANSIENT:
             remove_tree(self.file(name))

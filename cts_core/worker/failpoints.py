@@ -1,7 +1,7 @@
-"""Named points where a test can make a process die, stop or fail. Without the variable they do nothing.
+"""Failpoints: named points where a test can kill or stop a process. Without the variable they do nothing.
 
-``CTS_FAILPOINTS`` holds ``name=action`` pairs separated by commas. A name may end in ``@k`` for its k-th
-passing only. Actions: ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP to itself), ``kill:<pid>``.
+``CTS_FAILPOINTS`` holds ``name=action`` pairs separated by commas. A name may end in ``@k`` for its k-th passing only.
+Actions: ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP to itself), ``kill:<pid>``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _passed: dict[str, int] = {}
 
 
 def failpoint(name: str) -> None:
-    """Pass the point ``name``; does what CTS_FAILPOINTS says of it."""
+    """Pass the point ``name``, and perform the action that CTS_FAILPOINTS has for it."""
     spec = os.environ.get("CTS_FAILPOINTS")
     if not spec:
         return
@@ -28,5 +28,5 @@ def failpoint(name: str) -> None:
         try:
             os.kill(int(pid) if pid else os.getpid(), number)
         except ProcessLookupError:
-            # Another process was to be killed, and an earlier passing has done it.
+            # An earlier passing has already killed that process.
             continue

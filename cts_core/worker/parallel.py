@@ -1,4 +1,4 @@
-"""Does several things at once, in a bounded number of threads; the first failure ends all."""
+"""A bounded parallel map whose first failure stops the rest."""
 
 from __future__ import annotations
 
@@ -11,114 +11,114 @@ _Result = TypeVar("_Result")
 
 
 class AbandonedError(Exception):
-    """What was done beside this has failed, and this is needed no more."""
+    """Another item of the same map has failed, so that this one is not needed."""
 
 
-class Lanes:
-    """Threads to do things in, of which one is the caller's: a thread at a time.
+class ParallelMap:
+    """Calls a function for many items at once, in the caller's thread and up to ``max_threads - 1`` further ones.
 
-    What is done in one may have its parts done by the same lanes, by those that are free or become so.
+    A function may itself call ``map``: the nested items are run by the same threads, as these become free.
     """
 
-    def __init__(self, width: int) -> None:
-        """``width``: how many threads there are at most."""
-        self._free = width - 1
+    def __init__(self, max_threads: int) -> None:
+        """``max_threads``: the most threads that run at once, the caller's included."""
+        self._free = max_threads - 1
         self._changed = threading.Condition()
-        self._rounds: List[_Round[Any, Any]] = []
-        """Each within one before it, or beside one that is."""
+        self._batches: List[_Batch[Any, Any]] = []
+        """Each is nested in one before it, or runs beside one that is."""
         self._threads: List[threading.Thread] = []
         self._has_failed = False
-        self._is_wanted: Callable[[], None] = _yes
+        self._check: Callable[[], None] = _no_check
 
     def check(self) -> None:
-        """Raise AbandonedError where something has failed, and whatever says that none of it is wanted any more."""
+        """Raise AbandonedError after a failure, or else call the ``check`` that was given to ``map``."""
         if self._has_failed:
             raise AbandonedError
-        self._is_wanted()
+        self._check()
 
-    def each(
+    def map(
         self,
-        do: Callable[[_Item], _Result],
+        function: Callable[[_Item], _Result],
         items: Iterable[_Item],
-        is_wanted: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> List[_Result]:
-        """What ``do`` returns for each item, in their order. Raises its first failure, once nothing is under way.
+        """Return ``function(item)`` for each item, in order. Raises the first failure, after all running items have ended.
 
-        ``is_wanted`` is called now and then, from any thread; what it raises is a failure.
+        ``check`` is called now and then, from any thread; what it raises counts as a failure.
         """
-        own = _Round(do, items)
+        batch = _Batch(function, items)
         with self._changed:
-            self._rounds.append(own)
-            if is_wanted is not None:
-                self._is_wanted = is_wanted
-        self._work(own)
+            self._batches.append(batch)
+            if check is not None:
+                self._check = check
+        self._work(batch)
         with self._changed:
-            self._changed.wait_for(lambda: not own.under_way)
-            self._rounds.remove(own)
-            is_over = not self._rounds
+            self._changed.wait_for(lambda: not batch.running)
+            self._batches.remove(batch)
+            is_over = not self._batches
         if is_over:
-            # Nothing waits, so they end.
+            # No item is waiting, so the threads end by themselves.
             while self._threads:
                 self._threads.pop().join()
-            self._has_failed, self._is_wanted = False, _yes
-        return own.results()
+            self._has_failed, self._check = False, _no_check
+        return batch.results()
 
-    def _work(self, own: _Round[Any, Any] | None = None) -> None:
-        """Do what waits, of one round or of any."""
+    def _work(self, batch: _Batch[Any, Any] | None = None) -> None:
+        """Run waiting items: of one batch, or of any."""
         while True:
             with self._changed:
-                taken = self._next() if own is None else own
-                if taken is None or not taken.waiting or self._has_failed:
-                    if own is None:
+                current = self._next_batch() if batch is None else batch
+                if current is None or not current.waiting or self._has_failed:
+                    if batch is None:
                         self._free += 1
                     return
-                place, item = taken.waiting.popleft()
-                taken.under_way += 1
-                if self._free and self._next():
+                index, item = current.waiting.popleft()
+                current.running += 1
+                if self._free and self._next_batch():
                     self._free -= 1
                     self._threads.append(threading.Thread(target=self._work, name="lane"))
                     self._threads[-1].start()
-            has_failed = not taken.do(place, item, self.check)
+            has_failed = not current.run(index, item, self.check)
             with self._changed:
                 self._has_failed |= has_failed
-                taken.under_way -= 1
+                current.running -= 1
                 self._changed.notify_all()
 
-    def _next(self) -> _Round[Any, Any] | None:
-        """The newest round of which something waits: what was begun is to be ended."""
-        return next((one for one in reversed(self._rounds) if one.waiting), None)
+    def _next_batch(self) -> _Batch[Any, Any] | None:
+        """Return the newest batch with waiting items: nested batches finish before new items start."""
+        return next((batch for batch in reversed(self._batches) if batch.waiting), None)
 
 
-class _Round(Generic[_Item, _Result]):
-    """What is asked of the lanes at once."""
+class _Batch(Generic[_Item, _Result]):
+    """The items of one call of ``map``."""
 
-    def __init__(self, do: Callable[[_Item], _Result], items: Iterable[_Item]) -> None:
+    def __init__(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> None:
         self.waiting: Deque[Tuple[int, _Item]] = deque(enumerate(items))
-        self.under_way = 0
-        self._do = do
+        self.running = 0
+        self._do = function
         self._count = len(self.waiting)
         self._done: Dict[int, _Result] = {}
         self._failure: BaseException | None = None
 
-    def do(self, place: int, item: _Item, check: Callable[[], None]) -> bool:
-        """Whether it could be done."""
+    def run(self, index: int, item: _Item, check: Callable[[], None]) -> bool:
+        """Run one item, and return whether it succeeded."""
         try:
             check()
-            self._done[place] = self._do(item)
-        except BaseException as e:  # noqa: BLE001 - it is raised to whoever asked for the round
+            self._done[index] = self._do(item)
+        except BaseException as e:  # noqa: BLE001 - raised again by results()
             if self._failure is None or isinstance(self._failure, AbandonedError):
                 self._failure = e
             return False
         return True
 
     def results(self) -> List[_Result]:
-        """All, or else why not."""
+        """Return all results, or raise the first failure."""
         if self._failure is not None:
             raise self._failure
         if len(self._done) < self._count:
             raise AbandonedError
-        return [self._done[place] for place in range(self._count)]
+        return [self._done[index] for index in range(self._count)]
 
 
-def _yes() -> None:
-    """It is wanted."""
+def _no_check() -> None:
+    """Pass: without a ``check``, nothing stops a map but a failure."""

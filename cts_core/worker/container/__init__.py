@@ -1,1 +1,1 @@
-"""The steps of one container, whoever asked for it."""
+"""The steps of one container, at every site."""

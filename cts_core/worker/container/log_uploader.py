@@ -1,4 +1,4 @@
-"""Shows the logs of a container that runs: stores them again and again as they grow."""
+"""Uploads the logs of a running container, repeatedly, as they grow."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from cts_core.worker.s3.errors import NotFoundError, S3Error
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 4.0
-"""From one look at the logs to the next."""
+INTERVAL_SECONDS = 4.0
+"""The interval between two checks of the logs' sizes."""
 MAX_RATE = 4 << 20
-"""Bytes a second that a container's logs may cost; a pause is as long as what was stored before it needs."""
+"""The most bytes a second that uploading a container's logs may take on average."""
 
 
-class LiveLogs:
-    """The logs of one container. For one thread, but for ``end``."""
+class LogUploader:
+    """Uploads the logs of one container. For one thread, except ``cancel``."""
 
     def __init__(self, objects: S3Objects, paths: Mapping[str, str]) -> None:
-        """``paths``: by log file, the object that it becomes."""
+        """``paths``: the object path for each log file."""
         self._objects = objects
         self._paths = paths
         self._stored = dict.fromkeys(paths, 0)
-        self._due = time.monotonic() + PAUSE_SECONDS
-        self._is_over = False
+        self._due = time.monotonic() + INTERVAL_SECONDS
+        self._is_canceled = False
 
-    def end(self) -> None:
-        """Give up what is under way: the container has ended, and is not to wait for a slow store."""
-        self._is_over = True
+    def cancel(self) -> None:
+        """Abort an upload under way: the container has ended, and must not wait for a slow store."""
+        self._is_canceled = True
 
     def _check(self) -> None:
-        if self._is_over:
+        if self._is_canceled:
             raise S3Error("the container has ended")
 
-    def show(self) -> None:
-        """Store what has grown, if it is time to. What fails is left to the next time, or the last."""
+    def upload_if_due(self) -> None:
+        """Upload the logs that have grown, if the interval has passed. A failed upload is left to the next one, or the last."""
         if time.monotonic() < self._due:
             return
         sent = 0
         for file, path in self._paths.items():
             with suppress(FileNotFoundError):
                 if os.path.getsize(file) > self._stored[file]:
-                    sent += self._store(file, path)
-        self._due = time.monotonic() + max(PAUSE_SECONDS, sent / MAX_RATE)
+                    sent += self._upload(file, path)
+        self._due = time.monotonic() + max(INTERVAL_SECONDS, sent / MAX_RATE)
 
-    def _store(self, file: str, path: str) -> int:
+    def _upload(self, file: str, path: str) -> int:
         def store(path: str) -> int:
             return self._objects.store(file, path, LOG_TYPE).size
 
         try:
-            (size,) = self._objects.lanes.each(store, [path], self._check)
+            (size,) = self._objects.parallel.map(store, [path], self._check)
             self._stored[file] = size
         except (S3Error, NotFoundError, TransientError, OSError) as e:
             log.info("%s is not shown yet: %s", path, e)

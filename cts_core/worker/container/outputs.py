@@ -1,4 +1,4 @@
-"""What a container left in its output folder, and whether each file can be an object."""
+"""Lists the files of a container's output folder, and checks that each can be an object."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from dataclasses import dataclass
 _MAX_KEY_BYTES = 1024
 _FORBIDDEN = ("'", ";")
 _LEFT_BYTES = 64 << 10
-"""Less is none, for a program that writes in pieces."""
+"""A disk with less free space counts as full, since a program writes in chunks."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Paths below the output folder, sorted."""
+    """Paths relative to the output folder, sorted."""
 
     files: list[str]
-    odd: list[str]
-    """Links, sockets and the like: they are not followed, and not stored."""
+    irregular: list[str]
+    """Links, sockets and other special files, which are neither followed nor stored."""
 
 
-def collect(root: str) -> Outputs:
-    """Look through an output folder without following links. Raises OSError where it cannot be read."""
+def collect_outputs(root: str) -> Outputs:
+    """List an output folder without following links. Raises OSError where it cannot be read."""
     files: list[str] = []
-    odd: list[str] = []
+    irregular: list[str] = []
     if not stat.S_ISDIR(os.lstat(root).st_mode):
         raise NotADirectoryError(
             f"The container replaced its output folder by something else: {root}"
         )
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
+    pending = [""]
+    while pending:
+        folder = pending.pop()
         with os.scandir(os.path.join(root, folder)) as entries:
             for entry in entries:
-                place = os.path.join(folder, entry.name)
+                path = os.path.join(folder, entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(place)
+                    pending.append(path)
                 elif entry.is_file(follow_symlinks=False):
-                    files.append(place)
+                    files.append(path)
                 else:
-                    odd.append(place)
-    return Outputs(sorted(files), sorted(odd))
+                    irregular.append(path)
+    return Outputs(sorted(files), sorted(irregular))
 
 
-def disk_is_full(folder: str) -> bool:
-    """Whether so little is left where outputs are written that whoever wrote any had too little."""
+def is_disk_full(folder: str) -> bool:
+    """Return whether the outputs' disk is so full that a program that wrote to it must have run out of space."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize < _LEFT_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
 
 
-def fault_in_path(path: str) -> str | None:
-    """What keeps ``bucket/key`` from being an object path, as the service defines them; None if nothing.
+def path_problem(path: str) -> str | None:
+    """Return why ``bucket/key`` cannot be an object path by the service's rules; None if it can.
 
-    For a bucket that is known to be good and a key made of file names.
+    The bucket must be valid, and the key made of file names.
     """
     try:
         size = len(path.partition("/")[2].encode())

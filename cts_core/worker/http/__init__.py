@@ -1,1 +1,1 @@
-"""HTTP by the standard library, over connections that another thread can break."""
+"""An HTTP client made of the standard library, whose connections another thread can abort."""

@@ -1,4 +1,4 @@
-"""HTTP by the standard library: one request at a time, over a connection that is kept while it is good."""
+"""An HTTP client made of the standard library: one request at a time, over a persistent connection."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from urllib.parse import urlsplit
 from cts_core.worker.checksum import CHUNK_SIZE, Buffer
 from cts_core.worker.http.connection import CancellationToken, Connection, SecureConnection
 
-MAX_ANSWER = 1 << 20
-"""Bytes that are read of an answer that is no object."""
+MAX_RESPONSE = 1 << 20
+"""Bytes read of a response that is not an object."""
 _REDIRECT = 300
-_Pieces = Generator[memoryview, None, None]
+_Chunks = Generator[memoryview, None, None]
 
 
 class TransientError(Exception):
-    """It may go better soon; the text says what happened."""
+    """A failure worth another try; the text says what happened."""
 
 
 class UntrustedCertificateError(Exception):
-    """The server's certificate is not to be trusted; the text says why."""
+    """The server's certificate is not trusted; the text says why."""
 
 
 class ResponseError(Exception):
-    """The server answered, and not with what was asked for."""
+    """The server responded with an error status; ``text`` is the body."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"HTTP {status}")
@@ -36,14 +36,14 @@ class ResponseError(Exception):
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A request that somebody allows: where to, and with which headers. Either may be worth as much as a key."""
+    """The URL and headers of a request that its signer permits. Either may be worth as much as a key."""
 
     url: str = field(repr=False)
     headers: Dict[str, str] = field(repr=False)
 
 
-class Http:
-    """Asks servers. For one thread at a time; no proxy is used, no redirect followed."""
+class HttpClient:
+    """Sends requests. For one thread at a time; uses no proxy and follows no redirect."""
 
     def __init__(
         self,
@@ -51,36 +51,36 @@ class Http:
         timeout: float,
         ca_file: str | None = None,
         insecure: bool = False,
-        haste: CancellationToken | None = None,
+        cancellation: CancellationToken | None = None,
     ) -> None:
-        """``timeout``: seconds that a server may stay silent; ``ca_file``: whom to trust, None: as the system does."""
+        """``timeout``: seconds that a server may stay silent; ``ca_file``: the certificates to trust, None: the system's."""
         self._timeout = timeout
         self._ca_file = ca_file
         self._insecure = insecure
-        self._haste = haste or CancellationToken()
-        self._haste.join(self._give_up)
+        self._cancellation = cancellation or CancellationToken()
+        self._cancellation.on_cancel(self._abort)
         self._server = ""
         self._connection: Connection | None = None
 
-    def another(self) -> Http:
-        """One like this, for another thread."""
-        return Http(
+    def clone(self) -> HttpClient:
+        """Return a client with the same settings, for another thread."""
+        return HttpClient(
             timeout=self._timeout,
             ca_file=self._ca_file,
             insecure=self._insecure,
-            haste=self._haste,
+            cancellation=self._cancellation,
         )
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         connection = self._connection
         if connection is not None:
-            connection.break_off()
+            connection.abort()
 
-    def _silence(self) -> float:
-        return self._haste.most(self._timeout)
+    def _timeout_now(self) -> float:
+        return self._cancellation.limit_timeout(self._timeout)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -88,39 +88,40 @@ class Http:
     def open(
         self, method: str, signed: SignedRequest, body: Iterable[Buffer] | None = None
     ) -> HTTPResponse:
-        """The answer, whose body is to be read by ``pieces`` before the next request.
+        """Return the response, whose body is to be read by ``chunks`` before the next request.
 
-        A ``body`` goes with a ``content-length`` among the headers. Raises TransientError, ResponseError and UntrustedCertificateError.
+        A ``body`` needs a ``content-length`` among the headers. Raises TransientError, ResponseError and
+        UntrustedCertificateError.
         """
         try:
-            answer = self._exchange(method, signed, body)
+            response = self._exchange(method, signed, body)
         except ssl.SSLCertVerificationError as e:
             raise UntrustedCertificateError(e.verify_message) from e
         except (OSError, HTTPException) as e:
-            raise TransientError(_reason(e)) from e
-        if answer.status < _REDIRECT:
-            return answer
-        raise ResponseError(answer.status, self._text(answer))
+            raise TransientError(_error_text(e)) from e
+        if response.status < _REDIRECT:
+            return response
+        raise ResponseError(response.status, self._text(response))
 
-    def ask(
+    def request(
         self,
         method: str,
         signed: SignedRequest,
         body: Iterable[Buffer] | None = None,
         *,
-        limit: int = MAX_ANSWER,
+        limit: int = MAX_RESPONSE,
     ) -> tuple[Dict[str, str], str]:
-        """The headers, their names in lower case, and the first ``limit`` bytes of the text. Raises as ``open`` does."""
-        answer = self.open(method, signed, body)
-        text = self._text(answer, limit)
-        return {name.lower(): value for name, value in answer.getheaders()}, text
+        """Return the headers, by lower-case names, and the first ``limit`` bytes of the text. Raises as ``open`` does."""
+        response = self.open(method, signed, body)
+        text = self._text(response, limit)
+        return {name.lower(): value for name, value in response.getheaders()}, text
 
-    def pieces(self, answer: HTTPResponse, *, limit: int | None = None) -> _Pieces:
-        """The body, or its first ``limit`` bytes and a few more, each piece good until the next.
+    def chunks(self, response: HTTPResponse, *, limit: int | None = None) -> _Chunks:
+        """Yield the body, or its first ``limit`` bytes and a few more; each chunk is valid until the next.
 
-        Raises TransientError when it breaks off.
+        Raises TransientError when the response ends early.
         """
-        expected, size, connection = answer.length, 0, self._connection
+        expected, size, connection = response.length, 0, self._connection
         buffer = memoryview(
             bytearray(CHUNK_SIZE if expected is None else min(CHUNK_SIZE, expected + 1))
         )
@@ -128,12 +129,12 @@ class Http:
         try:
             while limit is None or size < limit:
                 try:
-                    count = answer.readinto(buffer)
+                    count = response.readinto(buffer)
                 except (OSError, HTTPException) as e:
-                    raise TransientError(_reason(e)) from e
+                    raise TransientError(_error_text(e)) from e
                 if not count:
-                    # Of one whose size was not told, the end may be ours.
-                    is_ours = connection is not None and connection.is_broken
+                    # Without a content-length, an end of the stream may come from our own abort.
+                    is_ours = connection is not None and connection.is_aborted
                     if is_ours if expected is None else size < expected:
                         raise TransientError("the answer broke off")
                     is_whole = True
@@ -144,20 +145,20 @@ class Http:
             if not is_whole:
                 self.close()
 
-    def _text(self, answer: HTTPResponse, limit: int = MAX_ANSWER) -> str:
-        return b"".join(map(bytes, self.pieces(answer, limit=limit))).decode(errors="replace")
+    def _text(self, response: HTTPResponse, limit: int = MAX_RESPONSE) -> str:
+        return b"".join(map(bytes, self.chunks(response, limit=limit))).decode(errors="replace")
 
     def _exchange(
         self, method: str, signed: SignedRequest, body: Iterable[Buffer] | None
     ) -> HTTPResponse:
         url = urlsplit(signed.url)
-        connection = self._to(url.scheme, url.netloc)
+        connection = self._connection_to(url.scheme, url.netloc)
         try:
             try:
                 target = f"{url.path}?{url.query}" if url.query else url.path
                 connection.request(method, target, body=body, headers=signed.headers)
             except (BrokenPipeError, ConnectionResetError):
-                # Who refuses to take all of it may have said why before hanging up.
+                # A server that refuses the whole body may have sent the reason before it closed the connection.
                 if connection.sock is None:
                     raise
             return connection.getresponse()
@@ -165,28 +166,28 @@ class Http:
             self.close()
             raise
 
-    def _to(self, scheme: str, netloc: str) -> Connection:
+    def _connection_to(self, scheme: str, netloc: str) -> Connection:
         server = f"{scheme}://{netloc}"
         connection = self._connection
-        if connection is None or connection.is_broken or self._server != server:
+        if connection is None or connection.is_aborted or self._server != server:
             self.close()
             self._server = server
             connection = self._connection = self._connect(scheme, netloc)
-        connection.renew_patience()
+        connection.renew_timeout()
         return connection
 
     def _connect(self, scheme: str, netloc: str) -> Connection:
         if scheme == "http":
-            return Connection(netloc, self._silence)
+            return Connection(netloc, self._timeout_now)
         context = ssl.create_default_context(cafile=self._ca_file)
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return SecureConnection(netloc, self._silence, context)
+        return SecureConnection(netloc, self._timeout_now, context)
 
 
-def _reason(error: Exception) -> str:
-    # Without the address, which may be a presigned URL's.
+def _error_text(error: Exception) -> str:
+    # Without the address, which may be a presigned URL.
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return type(error).__name__

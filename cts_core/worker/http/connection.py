@@ -1,4 +1,4 @@
-"""Connections to HTTP servers that can be broken at any moment: also by another thread, or a handler of signals."""
+"""HTTP connections that another thread or a signal handler can abort at any moment."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from contextlib import suppress
 from http.client import HTTPS_PORT, HTTPConnection
 from typing import Callable, List
 
-HASTE_SECONDS = 5.0
-"""For how long a server may stay silent once somebody is in haste."""
+CANCELED_TIMEOUT_SECONDS = 5.0
+"""Seconds that a server may stay silent once the token is canceled."""
 
 
 class CancellationToken:
-    """Once somebody is in haste, who waits for a server gives up at once, and waits for no answer for long from then on."""
+    """Once canceled, aborts the requests under way and limits the timeout of later ones to CANCELED_TIMEOUT_SECONDS."""
 
     def __init__(self) -> None:
-        self._is_on = False
-        self._give_up: List[Callable[[], None]] = []
+        self._is_canceled = False
+        self._callbacks: List[Callable[[], None]] = []
 
-    def join(self, give_up: Callable[[], None]) -> None:
-        """Have this called when it begins, from any thread."""
-        self._give_up.append(give_up)
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Register a callback for ``cancel``, which calls it from any thread."""
+        self._callbacks.append(callback)
 
-    def begin(self) -> None:
-        """For any thread, and for a handler of signals: nothing is waited for."""
-        self._is_on = True
-        for give_up in list(self._give_up):
-            give_up()
+    def cancel(self) -> None:
+        """Cancel. Does not block, and may be called from any thread and from a signal handler."""
+        self._is_canceled = True
+        for callback in list(self._callbacks):
+            callback()
 
-    def most(self, seconds: float) -> float:
-        """For how long a server may stay silent now that else may for ``seconds``."""
-        return min(seconds, HASTE_SECONDS) if self._is_on else seconds
+    def limit_timeout(self, seconds: float) -> float:
+        """Return how long a server may stay silent now, where the usual timeout is ``seconds``."""
+        return min(seconds, CANCELED_TIMEOUT_SECONDS) if self._is_canceled else seconds
 
 
 class Connection(HTTPConnection):
-    """Its socket is known from the first on, also while it connects."""
+    """An HTTP connection whose socket is accessible from its creation on, even during ``connect``."""
 
-    def __init__(self, netloc: str, silence: Callable[[], float]) -> None:
-        """``silence``: for how many seconds the server may stay silent, now."""
+    def __init__(self, netloc: str, timeout_now: Callable[[], float]) -> None:
+        """``timeout_now`` returns the seconds that the server may currently stay silent."""
         super().__init__(netloc)
-        self.is_broken = False
-        self._silence = silence
-        self._line: socket.socket | None = None
-        """Also while an answer is read after which the server hangs up: then ``sock`` is none any more."""
+        self.is_aborted = False
+        self._timeout_now = timeout_now
+        self._socket: socket.socket | None = None
+        """Stays set while a response is read after which the server closes: ``sock`` is None by then."""
 
     def connect(self) -> None:
-        """Raises OSError."""
+        """Connect to the first address that accepts. Raises OSError."""
         error: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self.host, self.port, type=socket.SOCK_STREAM
         ):
             line = None
             try:
-                # A name may have addresses of a kind that this system has not, such as IPv6.
+                # A name may have addresses of a family that this system lacks, such as IPv6.
                 line = socket.socket(family, kind, protocol)
-                self._take(line)
+                self._use_socket(line)
                 line.connect(address)
             except OSError as e:
-                # Of the address that the system likes best.
+                # Report the error of the address that the system prefers.
                 error = error or e
                 if line is not None:
                     line.close()
@@ -70,43 +70,45 @@ class Connection(HTTPConnection):
                 return
         raise error or OSError(f"{self.host} has no address")
 
-    def _take(self, line: socket.socket) -> None:
-        # In this order: who breaks it either sees the socket, or is seen here.
-        self.sock = self._line = line
-        self.renew_patience()
-        if self.is_broken:
+    def _use_socket(self, line: socket.socket) -> None:
+        # In this order: ``abort`` either sees the socket, or its flag is seen here.
+        self.sock = self._socket = line
+        self.renew_timeout()
+        if self.is_aborted:
             raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
 
-    def renew_patience(self) -> None:
-        """Before what comes next the server may stay silent for as long as it may now."""
+    def renew_timeout(self) -> None:
+        """Set the socket's timeout to what the server may currently take."""
         if self.sock is not None:
-            self.sock.settimeout(self._silence())
+            self.sock.settimeout(self._timeout_now())
 
-    def break_off(self) -> None:
-        """Have who waits for the server, in whichever thread, see at once that nothing comes."""
-        self.is_broken = True
-        if self._line is not None:
+    def abort(self) -> None:
+        """Wake any thread that waits for the server, at once, by an error."""
+        self.is_aborted = True
+        if self._socket is not None:
             with suppress(OSError):
-                # One that is about to connect is not broken, and waits for as long as it may now.
-                self._line.settimeout(self._silence())
-                # Not as its own class does: that would take its leave, and others read from it.
-                socket.socket.shutdown(self._line, socket.SHUT_RDWR)
+                # A socket that is still connecting cannot be shut down; it gets the current timeout instead.
+                self._socket.settimeout(self._timeout_now())
+                # Not SSLSocket.shutdown, which would drop the TLS state while another thread reads from it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class SecureConnection(Connection):
-    """The same, by TLS."""
+    """A connection over TLS."""
 
     default_port = HTTPS_PORT
 
-    def __init__(self, netloc: str, silence: Callable[[], float], context: ssl.SSLContext) -> None:
-        super().__init__(netloc, silence)
+    def __init__(
+        self, netloc: str, timeout_now: Callable[[], float], context: ssl.SSLContext
+    ) -> None:
+        super().__init__(netloc, timeout_now)
         self._context = context
 
     def connect(self) -> None:
-        """Raises OSError."""
+        """Connect and perform the TLS handshake. Raises OSError."""
         super().connect()
         line = self._context.wrap_socket(
             self.sock, server_hostname=self.host, do_handshake_on_connect=False
         )
-        self._take(line)
+        self._use_socket(line)
         line.do_handshake()

@@ -1,1 +1,1 @@
-"""The worker beside its server: the fork server and what it forks."""
+"""The worker beside its server: the fork server and the worker's entry point."""

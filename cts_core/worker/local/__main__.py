@@ -1,7 +1,7 @@
-"""Starts the fork server. Isolated, so that neither the environment nor the folder changes what is imported.
+"""Starts the fork server, isolated: neither the environment nor the working folder changes what is imported.
 
-Usage: ``python -I -S __main__.py CHECKSUM_LIBRARY SOCKET_FD``, with S3Keys as JSON on stdin, if there are any: what
-is neither an argument, nor in the environment, nor on a disk, nobody finds there.
+Usage: ``python -I -S __main__.py CHECKSUM_LIBRARY SOCKET_FD``, with S3Keys as JSON on stdin, if there are any. The keys
+are in no argument, environment variable or file, where other processes could read them.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""The worker on a node of HTCondor: its entry, its environment, its client of the API."""
+"""The worker on an HTCondor node: its entry point, its environment, its client of the API."""

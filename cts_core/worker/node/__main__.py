@@ -1,4 +1,4 @@
-"""Starts the worker on a node. Isolated, so that neither the environment nor the folder changes what is imported."""
+"""Starts the worker on a node, isolated: neither the environment nor the working folder changes what is imported."""
 
 import os
 import sys

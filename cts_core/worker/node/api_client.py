@@ -1,17 +1,17 @@
-"""What a worker on a node asks of the service, by the token of its container."""
+"""The client of the service's API for workers on nodes, authenticated by the container's token."""
 
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, TypeVar
 from urllib.parse import quote
 
+from cts_core.worker.backoff import random_delay
 from cts_core.worker.http.client import (
-    Http,
+    HttpClient,
     ResponseError,
     SignedRequest,
     TransientError,
@@ -20,216 +20,220 @@ from cts_core.worker.http.client import (
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 
-MAX_PAUSE_SECONDS = 600.0
-"""The most between two tries."""
+MAX_DELAY_SECONDS = 600.0
+"""The longest delay between two tries."""
 MAX_PLAN = 1 << 28
 """Bytes of a plan, which names every input of its container."""
-_FIRST_PAUSE = 0.2
+_FIRST_DELAY_SECONDS = 0.2
 _BATCH = 100
-"""Requests whose leave is asked for at once; what is asked for ahead and not used in time is asked for again."""
-_GOOD_SECONDS = 300.0
-"""For how long leave is used: well below the quarter of an hour that it is good for."""
+"""The most requests that are signed at once; prefetched ones that are not used in time are signed again."""
+_REUSE_SECONDS = 300.0
+"""Seconds for which prefetched signed requests are used: well below the quarter of an hour for which they are valid."""
 _TICK_SECONDS = 0.2
-"""Between two looks at whether what is waited for is still wanted."""
+"""The interval between calls of ``check`` during a wait."""
 
-_NO_ANSWER = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
-"""What reading may raise that is JSON at most: of other fields and types, numbers past all bounds, endless depth."""
+_INVALID_RESPONSE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""The exceptions that parsing an invalid response may raise: it may be no JSON, or have other fields, huge numbers or deep nesting."""
 
 _Read = TypeVar("_Read")
 
 
 class ServiceError(Exception):
-    """The service was away for too long, or refuses; the text says so."""
+    """The service was unavailable for too long, or refuses; the text says so."""
 
 
 class ServiceRefusedError(ServiceError):
-    """The service refuses, and will go on to."""
+    """The service refuses permanently."""
 
     def __init__(self, text: str, appcode: int) -> None:
         super().__init__(text)
         self.appcode = appcode
-        """Of the contract's table of errors; 0 where it has none."""
+        """From the contract's table of errors; 0 where it has none."""
 
 
-def backoff(tries: int, most: float) -> float:
-    """Seconds to wait after so many tries; by chance, so that not all workers try again at once."""
-    upper: float = min(most, _FIRST_PAUSE * 2 ** min(tries, 20))
-    return random.uniform(upper / 2, upper)  # noqa: S311 - spreads load
+def retry_delay(tries: int, longest: float) -> float:
+    """Return the seconds to wait after so many tries."""
+    return random_delay(tries, first=_FIRST_DELAY_SECONDS, longest=longest)
 
 
-class Service:
-    """One container's door to the service. For one thread at a time."""
+class ApiClient:
+    """Calls the service on behalf of one container. For one thread at a time."""
 
     def __init__(
         self,
-        http: Http,
+        http: HttpClient,
         url: str,
         token: str,
         *,
-        patience: float,
-        pause: Callable[[float], None] = time.sleep,
+        timeout: float,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``url``: of the container's ``/node``; ``patience``: seconds for which it is tried, 0: once.
+        """``url``: of the container's ``/node``; ``timeout``: seconds for which a call is retried, 0: not at all.
 
-        ``pause(seconds)`` waits before a further try; what it raises ends the tries.
+        ``sleep(seconds)`` waits before a retry; what it raises ends the retries.
         """
         self._http = http
         self._url = url
         self._token = token
-        self._patience = patience
-        self._pause = pause
-        self._is_away = False
-        """Whether the patience is used up: what comes next is tried once."""
+        self._timeout = timeout
+        self._sleep = sleep
+        self._is_given_up = False
+        """Whether the retries of an earlier call were exhausted: later ones are tried once."""
 
     def plan(self) -> WorkerPlan:
-        """What to do. Raises ServiceError."""
-        return self._ask("GET", "plan", WorkerPlan.from_json)
+        """Return the container's plan. Raises ServiceError."""
+        return self._request("GET", "plan", WorkerPlan.from_json)
 
     def claim(self, process: str, run: int, worker: str) -> bool:
-        """Whether the container is ours to run. Raises ServiceError."""
-        said = {"process": process, "run": run, "worker": worker}
-        return self._ask("POST", "claim", _granted, said)
+        """Claim the container; return whether the claim was granted. Raises ServiceError."""
+        fields = {"process": process, "run": run, "worker": worker}
+        return self._request("POST", "claim", _read_granted, fields)
 
-    def update(self, state: str, said: Mapping[str, object]) -> None:
-        """Say which state the container has reached. Raises ServiceError."""
-        self._ask("PUT", f"update/{quote(state)}", _nothing, said)
+    def update(self, state: str, fields: Mapping[str, object]) -> None:
+        """Report the state that the container has reached. Raises ServiceError."""
+        self._request("PUT", f"update/{quote(state)}", _read_nothing, fields)
 
     def sign_requests(
         self, requests: List[Dict[str, Any]], check: Callable[[], None] | None = None
     ) -> List[SignedRequest]:
-        """Leave for requests to the object store, for each. Raises ServiceError.
+        """Return a signed request to the object store for each given one. Raises ServiceError.
 
-        ``check`` is called now and then between two tries; what it raises ends them.
+        ``check`` is called now and then between two tries; what it raises ends the retries.
         """
-        found = self._ask("POST", "objects", _leaves, {"requests": requests}, check)
-        if len(found) != len(requests):
+        signed = self._request(
+            "POST", "objects", _read_signed_requests, {"requests": requests}, check
+        )
+        if len(signed) != len(requests):
             raise ServiceError(
-                f"The service was asked for {len(requests)} leaves and gave {len(found)}"
+                f"The service was asked for {len(requests)} signed requests and gave {len(signed)}"
             )
-        return found
+        return signed
 
-    def _ask(
+    def _request(
         self,
         method: str,
-        what: str,
+        endpoint: str,
         read: Callable[[Any], _Read],
-        said: Mapping[str, object] | None = None,
+        fields: Mapping[str, object] | None = None,
         check: Callable[[], None] | None = None,
     ) -> _Read:
-        deadline, tries = time.monotonic() + (0 if self._is_away else self._patience), 0
+        deadline, tries = time.monotonic() + (0 if self._is_given_up else self._timeout), 0
         while True:
             try:
-                answer = self._try(method, what, read, said)
+                response = self._send(method, endpoint, read, fields)
             except UntrustedCertificateError as e:
                 raise ServiceError(f"The service's certificate is not to be trusted: {e}") from e
             except (TransientError, ResponseError) as e:
-                why = _refusal(e) or str(e)
-                if isinstance(why, ServiceRefusedError):
-                    raise why from e
+                reason = _to_refusal(e) or str(e)
+                if isinstance(reason, ServiceRefusedError):
+                    raise reason from e
                 if time.monotonic() >= deadline:
-                    self._is_away = True
+                    self._is_given_up = True
                     tried = f"tried {tries + 1} times" if tries else "tried once"
                     raise ServiceError(
-                        f"The service could not be used, {tried} ({what}: {why})"
+                        f"The service could not be used, {tried} ({endpoint}: {reason})"
                     ) from e
             else:
-                self._is_away = False
-                return answer
+                self._is_given_up = False
+                return response
             tries += 1
-            self._wait(backoff(tries, MAX_PAUSE_SECONDS), check)
+            self._wait(retry_delay(tries, MAX_DELAY_SECONDS), check)
 
     def _wait(self, seconds: float, check: Callable[[], None] | None) -> None:
         if check is None:
-            self._pause(seconds)
+            self._sleep(seconds)
             return
         while seconds > 0:
             check()
-            self._pause(min(seconds, _TICK_SECONDS))
+            self._sleep(min(seconds, _TICK_SECONDS))
             seconds -= _TICK_SECONDS
 
-    def _try(
+    def _send(
         self,
         method: str,
-        what: str,
+        endpoint: str,
         read: Callable[[Any], _Read],
-        said: Mapping[str, object] | None,
+        fields: Mapping[str, object] | None,
     ) -> _Read:
-        data = b"" if said is None else json.dumps(said).encode()
+        data = b"" if fields is None else json.dumps(fields).encode()
         headers = {"authorization": f"Bearer {self._token}", "content-length": str(len(data))}
         if data:
             headers["content-type"] = "application/json"
         body = iter([memoryview(data)]) if data else None
-        _, text = self._http.ask(
-            method, SignedRequest(f"{self._url}/{what}", headers), body, limit=MAX_PLAN
+        _, text = self._http.request(
+            method, SignedRequest(f"{self._url}/{endpoint}", headers), body, limit=MAX_PLAN
         )
         try:
             return read(json.loads(text) if text else None)
-        except _NO_ANSWER as e:
-            # Somebody between us and the service.
+        except _INVALID_RESPONSE as e:
+            # From a proxy between the worker and the service.
             raise TransientError("what came is no answer of CTS") from e
 
 
-def _granted(answer: Any) -> bool:  # noqa: ANN401 - JSON
-    granted = answer["granted"]
+def _read_granted(response: Any) -> bool:  # noqa: ANN401 - JSON
+    granted = response["granted"]
     if isinstance(granted, bool):
         return granted
     raise TypeError
 
 
-def _leaves(answer: Any) -> List[SignedRequest]:  # noqa: ANN401 - JSON
+def _read_signed_requests(response: Any) -> List[SignedRequest]:  # noqa: ANN401 - JSON
     return [
         SignedRequest(
-            _text(one["url"]),
-            {_text(name): _text(value) for name, value in {**one["headers"]}.items()},
+            _checked_text(one["url"]),
+            {
+                _checked_text(name): _checked_text(value)
+                for name, value in {**one["headers"]}.items()
+            },
         )
-        for one in answer["requests"]
+        for one in response["requests"]
     ]
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+def _checked_text(value: Any) -> str:  # noqa: ANN401 - JSON
     if isinstance(value, str):
         return value
     raise TypeError
 
 
-def _nothing(answer: Any) -> None:  # noqa: ANN401 - JSON
-    if answer is not None:
+def _read_nothing(response: Any) -> None:  # noqa: ANN401 - JSON
+    if response is not None:
         raise TypeError
 
 
-class _Wanted:
-    """What one thread waits for."""
+class _PendingRequest:
+    """A request that one thread waits to have signed."""
 
     def __init__(self, request: Dict[str, Any], *, is_input: bool) -> None:
         self.request = request
         self.is_input = is_input
-        """Whether it is to read one of the inputs, whole."""
-        self.leave: SignedRequest | None = None
+        """Whether it reads a whole input."""
+        self.signed: SignedRequest | None = None
         self.error: ServiceError | None = None
 
     @property
     def path(self) -> str:
-        """Of the object."""
+        """The object's path."""
         return str(self.request["path"])
 
 
 class RemoteSigner:
-    """Asks the service for leave, for many threads: what they want while a question is under way, goes with the next one.
+    """Has requests signed by the service. Thread-safe: requests that come during one call are batched in the next.
 
-    Inputs, which are known beforehand, are asked for ahead.
+    Requests for inputs, which are known beforehand, are prefetched.
     """
 
-    def __init__(self, service: Service, inputs: List[str]) -> None:
-        self._service = service
+    def __init__(self, client: ApiClient, inputs: List[str]) -> None:
+        self._client = client
         self._inputs = inputs
-        self._places = {path: place for place, path in enumerate(inputs)}
+        self._positions = {path: position for position, path in enumerate(inputs)}
         self._changed = threading.Condition()
-        self._waiting: List[_Wanted] = []
-        self._is_asking = False
-        """Whether some thread does."""
+        self._waiting: List[_PendingRequest] = []
+        self._is_calling = False
+        """Whether a thread is calling the service."""
         self._ready: Dict[str, SignedRequest] = {}
-        """For the inputs that were asked for ahead last."""
-        self._until = 0.0
+        """The requests prefetched last, by the paths of their inputs."""
+        self._ready_until = 0.0
 
     def sign(
         self,
@@ -239,89 +243,97 @@ class RemoteSigner:
         headers: Dict[str, str],
         check: Callable[[], None] | None = None,
     ) -> SignedRequest:
-        """Leave for one request. Raises S3Error, and what ``check`` raises, which is called while this waits."""
-        asked = {"method": method, "path": path, "parameters": dict(parameters), "headers": headers}
-        is_input = method == "GET" and not parameters and not headers and path in self._places
-        own = _Wanted(asked, is_input=is_input)
+        """Return one signed request. Raises S3Error, and what ``check`` raises, which is called during the wait."""
+        request = {
+            "method": method,
+            "path": path,
+            "parameters": dict(parameters),
+            "headers": headers,
+        }
+        is_input = method == "GET" and not parameters and not headers and path in self._positions
+        own = _PendingRequest(request, is_input=is_input)
         with self._changed:
             self._waiting.append(own)
         try:
-            while own.leave is None:
+            while own.signed is None:
                 if check is not None:
                     check()
                 if own.error is not None:
                     raise S3Error(str(own.error)) from own.error
-                self._go_on(own, check)
+                self._step(own, check)
         finally:
             with self._changed:
                 self._waiting.remove(own)
-        return own.leave
+        return own.signed
 
-    def _go_on(self, own: _Wanted, check: Callable[[], None] | None) -> None:
-        """Ask for all that waits, or wait a little for who does."""
+    def _step(self, own: _PendingRequest, check: Callable[[], None] | None) -> None:
+        """Have all pending requests signed, or wait a little for the thread that does."""
         with self._changed:
-            if self._is_asking and not self._settle(own):
+            if self._is_calling and not self._is_resolved(own):
                 self._changed.wait(_TICK_SECONDS)
-            if self._is_asking or self._settle(own):
+            if self._is_calling or self._is_resolved(own):
                 return
-            self._is_asking = True
-            together = [one for one in self._waiting if not self._settle(one)][:_BATCH]
+            self._is_calling = True
+            batch = [one for one in self._waiting if not self._is_resolved(one)][:_BATCH]
         try:
-            self._ask(together, self._ahead_of(together), check)
+            self._request(batch, self._prefetch_for(batch), check)
         finally:
             with self._changed:
-                self._is_asking = False
+                self._is_calling = False
                 self._changed.notify_all()
 
-    def _settle(self, wanted: _Wanted) -> bool:
-        """Whether it waits no more; what was asked for ahead is handed out here."""
-        if wanted.is_input and wanted.leave is None and time.monotonic() <= self._until:
-            # Used once: a further try may come late.
-            wanted.leave = self._ready.pop(wanted.path, None)
-        return wanted.leave is not None or wanted.error is not None
+    def _is_resolved(self, pending: _PendingRequest) -> bool:
+        """Return whether a request is signed or has failed; assigns prefetched requests."""
+        if pending.is_input and pending.signed is None and time.monotonic() <= self._ready_until:
+            # Used once: a retry may come after it expired.
+            pending.signed = self._ready.pop(pending.path, None)
+        return pending.signed is not None or pending.error is not None
 
-    def _ahead_of(self, wanted: List[_Wanted]) -> List[str]:
-        """The inputs that will be wanted next, as many as there is room for."""
-        places = [self._places[one.path] for one in wanted if one.is_input]
-        if not places:
+    def _prefetch_for(self, pending: List[_PendingRequest]) -> List[str]:
+        """Return the inputs that will be fetched next, as many as fit in the batch."""
+        positions = [self._positions[one.path] for one in pending if one.is_input]
+        if not positions:
             return []
-        start = max(places) + 1
-        return self._inputs[start : start + _BATCH - len(wanted)]
+        start = max(positions) + 1
+        return self._inputs[start : start + _BATCH - len(pending)]
 
-    def _ask(
-        self, wanted: List[_Wanted], ahead: List[str], check: Callable[[], None] | None
+    def _request(
+        self,
+        pending: List[_PendingRequest],
+        prefetched: List[str],
+        check: Callable[[], None] | None,
     ) -> None:
-        """Settle each. Raises what ends the tries of this thread alone."""
-        requests = [one.request for one in wanted]
-        requests += [{"method": "GET", "path": path} for path in ahead]
+        """Set the result of each pending request. Raises what ``check`` raises, which concerns this thread only."""
+        requests = [one.request for one in pending]
+        requests += [{"method": "GET", "path": path} for path in prefetched]
         try:
-            granted = self._service.sign_requests(requests, check)
+            signed_requests = self._client.sign_requests(requests, check)
         except ServiceRefusedError as e:
             if len(requests) > 1:
-                # It does not say of which: each is asked for alone.
-                for one in wanted:
-                    self._ask([one], [], check)
+                # The error does not say which request it is about, so each is sent alone.
+                for one in pending:
+                    self._request([one], [], check)
             else:
-                wanted[0].error = e
+                pending[0].error = e
         except ServiceError as e:
-            for one in wanted:
+            for one in pending:
                 one.error = e
         else:
             with self._changed:
-                for one, leave in zip(wanted, granted):
-                    one.leave = leave
-                if ahead:
-                    self._ready = dict(zip(ahead, granted[len(wanted) :]))
-                    self._until = time.monotonic() + _GOOD_SECONDS
+                for one, signed in zip(pending, signed_requests):
+                    one.signed = signed
+                if prefetched:
+                    self._ready = dict(zip(prefetched, signed_requests[len(pending) :]))
+                    self._ready_until = time.monotonic() + _REUSE_SECONDS
 
 
-def _refusal(error: Exception) -> ServiceRefusedError | None:
-    """What is final: it has a code of the contract, or is too large. Anything else may be a proxy's, or pass."""
+def _to_refusal(error: Exception) -> ServiceRefusedError | None:
+    """Return a permanent error, which has a code of the contract or status 413; None for others, which a proxy may cause."""
     if isinstance(error, ResponseError):
         try:
-            said = json.loads(error.text)["error"]
-            return ServiceRefusedError(str(said["message"]), int(said["appcode"]))
-        except _NO_ANSWER:
+            fields = json.loads(error.text)["error"]
+            return ServiceRefusedError(str(fields["message"]), int(fields["appcode"]))
+        except _INVALID_RESPONSE:
             pass
         if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return ServiceRefusedError(

@@ -1,11 +1,10 @@
-"""A directory as an object store, synchronously: the one implementation of its format on disk.
+"""A directory as a synchronous object store: the one implementation of its format on disk.
 
-``root/<bucket>/<key>`` are plain files that a person can look at; what is known of each beside its bytes is
-in a sidecar below ``root/.cts``. A write makes a temporary file, then its sidecar, then renames the file
-into place: that rename is the moment at which the new object exists, and whatever crashes leaves an old or
-a new object that is whole and has its own checksum. A file without any sidecar is an object without a
-checksum. A file that none of its sidecars describes was changed behind our back: its bytes decide whether it
-still is the object.
+``root/<bucket>/<key>`` are plain files that a person can read; the metadata of each is in a sidecar below ``root/.cts``.
+A write makes a temporary file, then its sidecar, then renames the file into place: that rename is the moment at which
+the new object exists, and a crash at any point leaves an old or a new object that is complete and has its own checksum. A
+file without any sidecar is an object without a checksum. A file that matches none of its sidecars was changed by another
+program: its bytes decide whether it still is the object.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from cts_core.worker.objects.info import (
     ObjectInfo,
     describe,
 )
-from cts_core.worker.objects.sidecar import Sidecar, Sidecars, identity_of, remove
+from cts_core.worker.objects.sidecar import Sidecar, Sidecars, identity_of, remove_if_present
 from cts_core.worker.objects.tree import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -38,10 +37,10 @@ from cts_core.worker.objects.tree import (
     StoreUnavailableError,
     Tree,
     check_names,
-    full,
+    disk_full_error,
     is_full,
-    split,
-    translated,
+    split_path,
+    translated_errors,
 )
 from cts_core.worker.objects.writer import Writer
 
@@ -68,18 +67,18 @@ _PRIVATE = ".cts"
 
 
 @dataclass(frozen=True)
-class _Look:
-    """An open object file, and what is known of it."""
+class _OpenObject:
+    """An open object file, its status and its sidecar."""
 
     file: BinaryIO
-    found: os.stat_result
+    stat: os.stat_result
     sidecar: Sidecar | None
 
 
 class Directory:
-    """An object store below ``root``. Any number of threads and processes may use it at once.
+    """An object store below ``root``, for any number of threads and processes at once.
 
-    Methods raise DirectoryError, and OSError for what has no meaning of its own, such as a broken disk.
+    Methods raise DirectoryError, and OSError for failures that are not about a path, such as a broken disk.
     """
 
     def __init__(self, root: str) -> None:
@@ -88,52 +87,52 @@ class Directory:
         self._closing = False
 
     def create(self) -> None:
-        """Make the root and our own folders in it; remove what writers that died left there."""
+        """Make the root and the private folders in it; remove what dead writers left there."""
         os.makedirs(self._tree.root, exist_ok=True)
         self._sidecars.create()
 
     def close(self) -> None:
-        """Let what is still reading whole objects end early, by raising StoreUnavailableError."""
+        """End the reading of whole objects early: each reader raises StoreUnavailableError."""
         self._closing = True
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- metadata ------------------------------------------------------------------------------
 
     def head(self, path: str) -> ObjectInfo:
-        """What is known of an object. One that was touched or changed is read, once, to find out."""
-        with self._look(path) as look:
-            return describe(path, look.found, look.sidecar)
+        """Return an object's metadata. An object that was touched or changed is read once, to compare its bytes."""
+        with self._open(path) as opened:
+            return describe(path, opened.stat, opened.sidecar)
 
     @contextmanager
-    def _look(self, path: str) -> Iterator[_Look]:
+    def _open(self, path: str) -> Iterator[_OpenObject]:
         while True:
-            with self._tree.open(path) as (file, found):
-                sidecar = self._sidecars.find(path, identity_of(found))
+            with self._tree.open(path) as (file, stat):
+                sidecar = self._sidecars.find(path, identity_of(stat))
                 if sidecar is None:
-                    recorded = self._sidecars.recorded(path)
-                    now = self._tree.stat(path)
-                    if now is None or now.st_ino != found.st_ino:
-                        # Replaced since we opened it, and its sidecar gone with it.
+                    recorded = self._sidecars.list_committed(path)
+                    current = self._tree.stat(path)
+                    if current is None or current.st_ino != stat.st_ino:
+                        # Replaced since it was opened, and its sidecar removed with it.
                         continue
                     if recorded:
-                        sidecar = self._settle(path, file, found, recorded)
-                yield _Look(file, found, sidecar)
+                        sidecar = self._identify(path, file, stat, recorded)
+                yield _OpenObject(file, stat, sidecar)
                 return
 
-    def _settle(
-        self, path: str, file: BinaryIO, found: os.stat_result, recorded: List[Sidecar]
+    def _identify(
+        self, path: str, file: BinaryIO, stat: os.stat_result, recorded: List[Sidecar]
     ) -> Sidecar:
-        """Read a file to find out which of its recorded selves it is, if any, and remember."""
+        """Read a file to find which of its recorded sidecars describes it, if any, and record that."""
         crc = self._checksum(path, file)
-        known = next((sidecar for sidecar in recorded if sidecar.crc64nvme == crc), None)
-        sidecar = replace(known or recorded[0], intact=known is not None)
-        self._remember(path, file, found, sidecar)
+        match = next((sidecar for sidecar in recorded if sidecar.crc64nvme == crc), None)
+        sidecar = replace(match or recorded[0], intact=match is not None)
+        self._record(path, file, stat, sidecar)
         return sidecar
 
-    def _remember(self, path: str, file: BinaryIO, found: os.stat_result, sidecar: Sidecar) -> None:
-        identity = identity_of(found)
+    def _record(self, path: str, file: BinaryIO, stat: os.stat_result, sidecar: Sidecar) -> None:
+        identity = identity_of(stat)
         if identity_of(os.fstat(file.fileno())) != identity:
             return
-        # It only saves the next look the reading: a full or read-only disk must not hide the object.
+        # This only spares the next reader the work: a full or read-only disk must not hide the object.
         with suppress(OSError):
             self._sidecars.save(path, identity, sidecar)
             self._tidy(path)
@@ -142,17 +141,17 @@ class Directory:
         self._sidecars.tidy(path, lambda: self._identity(path))
 
     def _identity(self, path: str) -> str | None:
-        now = self._tree.stat(path)
-        return None if now is None else identity_of(now)
+        current = self._tree.stat(path)
+        return None if current is None else identity_of(current)
 
     def _checksum(self, path: str, file: BinaryIO) -> str:
         crc = Crc64Nvme()
-        for piece in self._pieces(path, file):
-            crc.update(piece)
+        for chunk in self._chunks(path, file):
+            crc.update(chunk)
         return crc.text()
 
-    def _pieces(self, path: str, file: BinaryIO) -> Iterator[memoryview]:
-        """A file from its start, through one buffer: a piece is good until the next."""
+    def _chunks(self, path: str, file: BinaryIO) -> Iterator[memoryview]:
+        """Yield a file from its start, through one buffer: a chunk is valid until the next."""
         file.seek(0)
         buffer = bytearray(CHUNK_SIZE)
         view = memoryview(buffer)
@@ -166,9 +165,9 @@ class Directory:
     def list(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> tuple[List[ObjectInfo], List[str], str | None]:
-        """Objects and, with ``folders``, folders that start with ``prefix``, and where to go on.
+        """Return the objects and, with ``folders``, the folders that start with ``prefix``, and where to continue.
 
-        In the order of the paths' UTF-8 bytes. Only the folders on the way are read, not the whole tree.
+        They are ordered by the UTF-8 bytes of their paths. Only the folders on the way are read, not the whole tree.
         """
         base, slash, start = prefix.rpartition("/")
         if not slash or base.startswith("."):
@@ -176,20 +175,20 @@ class Directory:
         parts = base.split("/")
         check_names(prefix, parts)
         objects: List[ObjectInfo] = []
-        found: List[str] = []
+        folder_paths: List[str] = []
         last = None
         for path in self._walk(parts, start, os.fsencode(after or ""), collapse=folders):
-            if len(objects) + len(found) == limit:
-                return objects, found, last
+            if len(objects) + len(folder_paths) == limit:
+                return objects, folder_paths, last
             if path.endswith("/"):
-                found.append(path)
+                folder_paths.append(path)
             else:
                 try:
                     objects.append(self.head(path))
                 except ObjectNotFoundError:
                     continue
             last = path
-        return objects, found, None
+        return objects, folder_paths, None
 
     def _walk(
         self, parts: List[str], start: str, after: bytes, *, collapse: bool = False
@@ -215,50 +214,50 @@ class Directory:
     def read(
         self, path: str, *, seek: int = 0, length: int | None = None
     ) -> Generator[bytes, None, None]:
-        """The object's bytes from ``seek`` on, in pieces. Raises CorruptObjectError.
+        """Yield the object's bytes from ``seek`` on, in chunks. Raises CorruptObjectError.
 
-        Of an object read whole, wrong bytes are found before the last piece is handed out.
+        When the whole object is read, wrong bytes are detected before the last chunk is yielded.
         """
-        with self._sound(path) as look:
-            size = look.found.st_size
+        with self._open_intact(path) as opened:
+            size = opened.stat.st_size
             left = max(0, size - seek if length is None else min(length, size - seek))
             whole = left == size
             crc = Crc64Nvme()
-            look.file.seek(seek)
+            opened.file.seek(seek)
             while left:
-                piece = look.file.read(min(CHUNK_SIZE, left))
-                left -= len(piece)
+                chunk = opened.file.read(min(CHUNK_SIZE, left))
+                left -= len(chunk)
                 if whole:
-                    crc.update(piece)
-                if not piece:
-                    raise _corrupt(path)
+                    crc.update(chunk)
+                if not chunk:
+                    raise _corrupt_error(path)
                 if whole and not left:
-                    self._compare(path, look, crc.text())
-                yield piece
+                    self._check_crc(path, opened, crc.text())
+                yield chunk
 
     def fetch(self, path: str, target: str, crc64nvme: str | None = None) -> int:
-        """Copy an object into the new file ``target`` and return its size.
+        """Copy an object to the new file ``target`` and return its size in bytes.
 
-        Raises CorruptObjectError, leaving no target, when the bytes have not the stored and the given checksum.
+        Raises CorruptObjectError, and removes the target, when the bytes do not match the stored and the given checksum.
         """
-        with self._sound(path) as look, ExitStack() as undo:
+        with self._open_intact(path) as opened, ExitStack() as undo:
             try:
                 with open(target, "xb", buffering=0) as out:
-                    undo.callback(remove, target)
+                    undo.callback(remove_if_present, target)
                     crc = Crc64Nvme()
                     size = 0
-                    for piece in self._pieces(path, look.file):
-                        crc.update(piece)
-                        write_all(out, piece)
-                        size += len(piece)
+                    for chunk in self._chunks(path, opened.file):
+                        crc.update(chunk)
+                        write_all(out, chunk)
+                        size += len(chunk)
             except OSError as e:
                 if is_full(e):
-                    raise full(path) from e
+                    raise disk_full_error(path) from e
                 raise
-            self._compare(path, look, crc.text())
+            self._check_crc(path, opened, crc.text())
             if crc64nvme not in (None, crc.text()):
                 raise CorruptObjectError(
-                    # The transposed letters are the deployed service's, whose clients compare this.
+                    # The transposed letters are the deployed service's, and clients compare the sentence.
                     f"The expected CRC64/NMVE checksum '{crc64nvme}' for the path '{path}' does not match "
                     f"the actual checksum '{crc.text()}'"
                 )
@@ -266,27 +265,27 @@ class Directory:
         return size
 
     @contextmanager
-    def _sound(self, path: str) -> Iterator[_Look]:
-        with self._look(path) as look:
-            if look.sidecar is not None and not look.sidecar.intact:
-                raise _corrupt(path)
-            yield look
+    def _open_intact(self, path: str) -> Iterator[_OpenObject]:
+        with self._open(path) as opened:
+            if opened.sidecar is not None and not opened.sidecar.intact:
+                raise _corrupt_error(path)
+            yield opened
 
-    def _compare(self, path: str, look: _Look, crc: str) -> None:
-        if look.sidecar is not None and crc != look.sidecar.crc64nvme:
-            self._remember(path, look.file, look.found, replace(look.sidecar, intact=False))
-            raise _corrupt(path)
+    def _check_crc(self, path: str, opened: _OpenObject, crc: str) -> None:
+        if opened.sidecar is not None and crc != opened.sidecar.crc64nvme:
+            self._record(path, opened.file, opened.stat, replace(opened.sidecar, intact=False))
+            raise _corrupt_error(path)
 
     def verify(self, path: str) -> ObjectInfo:
-        """Read the whole object and say, and remember, whether its bytes are those of its checksum."""
-        with self._look(path) as look:
-            sidecar = look.sidecar
+        """Read the whole object, record whether its bytes match its checksum, and return its metadata."""
+        with self._open(path) as opened:
+            sidecar = opened.sidecar
             if sidecar is not None:
-                intact = self._checksum(path, look.file) == sidecar.crc64nvme
+                intact = self._checksum(path, opened.file) == sidecar.crc64nvme
                 if intact != sidecar.intact:
                     sidecar = replace(sidecar, intact=intact)
-                    self._remember(path, look.file, look.found, sidecar)
-            return describe(path, look.found, sidecar)
+                    self._record(path, opened.file, opened.stat, sidecar)
+            return describe(path, opened.stat, sidecar)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -298,11 +297,11 @@ class Directory:
         crc64nvme: str | None = None,
         only_if_absent: bool = False,
     ) -> Writer:
-        """A writer for one object, which exists from its ``commit`` on.
+        """Return a writer for one object, which exists from its ``commit`` on.
 
-        ``crc64nvme`` is what the bytes are announced to have; ``only_if_absent`` overwrites nothing.
+        ``crc64nvme`` is the checksum that the bytes must have; with ``only_if_absent`` nothing is overwritten.
         """
-        split(path)
+        split_path(path)
         return Writer(
             self._tree,
             self._sidecars,
@@ -313,47 +312,47 @@ class Directory:
         )
 
     def store(self, source: str, path: str, content_type: str = DEFAULT_TYPE) -> ObjectInfo:
-        """Copy a file in as an object; the checksum is that of the very bytes written."""
+        """Copy a file in as an object; the checksum is computed from the very bytes written."""
         with self.writer(path, content_type=content_type) as writer, open(source, "rb", 0) as file:
-            for piece in self._pieces(path, file):
-                writer.write(piece)
+            for chunk in self._chunks(path, file):
+                writer.write(chunk)
             return writer.commit()
 
     def write_checksum(self, path: str, *, etag: str | None = None) -> ObjectInfo:
-        """Compute an object's checksum and keep it, also for an object that was changed knowingly.
+        """Compute and store an object's checksum, also for an object that was changed on purpose.
 
-        Raises CorruptObjectError when the object is not ``etag`` any more or changes meanwhile, and when it turns out
-        here that the bytes are not those of a checksum that nothing spoke against.
+        Raises CorruptObjectError when the object's etag is not ``etag`` any more, when it changes meanwhile, and when its bytes
+        do not match a checksum that was considered valid so far.
         """
-        with self._look(path) as look:
-            if etag not in (None, describe(path, look.found, look.sidecar).etag):
+        with self._open(path) as opened:
+            if etag not in (None, describe(path, opened.stat, opened.sidecar).etag):
                 raise CorruptObjectError(
                     f"The object '{path}' was changed since it was looked at: look again"
                 )
-            crc = self._checksum(path, look.file)
-            if look.sidecar is not None and look.sidecar.intact:
-                self._compare(path, look, crc)
-                return describe(path, look.found, look.sidecar)
-            identity = identity_of(look.found)
+            crc = self._checksum(path, opened.file)
+            if opened.sidecar is not None and opened.sidecar.intact:
+                self._check_crc(path, opened, crc)
+                return describe(path, opened.stat, opened.sidecar)
+            identity = identity_of(opened.stat)
             if self._identity(path) != identity:
                 raise CorruptObjectError(
                     f"The object '{path}' changed while it was read: try again"
                 )
-            content_type = look.sidecar.content_type if look.sidecar else DEFAULT_TYPE
+            content_type = opened.sidecar.content_type if opened.sidecar else DEFAULT_TYPE
             sidecar = Sidecar(crc, identity, content_type)
-            with translated(path, writing=True):
+            with translated_errors(path, writing=True):
                 self._sidecars.save(path, identity, sidecar)
                 self._tidy(path)
-            return describe(path, look.found, sidecar)
+            return describe(path, opened.stat, sidecar)
 
     def delete(self, path: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Remove an object; removing a missing object succeeds."""
         self._tree.remove(path)
-        with translated(path, writing=True):
+        with translated_errors(path, writing=True):
             self._tidy(path)
 
 
-def _corrupt(path: str) -> CorruptObjectError:
+def _corrupt_error(path: str) -> CorruptObjectError:
     return CorruptObjectError(
         f"The bytes of '{path}' are not those that its CRC64/NVME checksum was made of: restore the file, or "
         "store it anew"

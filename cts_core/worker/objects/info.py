@@ -1,4 +1,4 @@
-"""What is known of an object, its bytes aside."""
+"""The metadata of an object."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DEFAULT_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What is known of an object: ``size`` in bytes, ``modified`` in seconds since the epoch.
+    """The metadata of an object: ``size`` in bytes, ``modified`` in seconds since the epoch.
 
-    ``checksum`` is STORED, MISSING or MISMATCH; ``crc64nvme`` is what is recorded, whatever the bytes are.
+    ``checksum`` is STORED, MISSING or MISMATCH; ``crc64nvme`` is the recorded checksum, even on a mismatch.
     """
 
     path: str
@@ -27,15 +27,15 @@ class ObjectInfo:
     crc64nvme: str | None = None
 
 
-def describe(path: str, found: os.stat_result, sidecar: Sidecar | None) -> ObjectInfo:
-    """A file as an object. A file that is not what its sidecar says has an etag of its own."""
+def describe(path: str, stat_result: os.stat_result, sidecar: Sidecar | None) -> ObjectInfo:
+    """Return a file's metadata as an object. A file that does not match its sidecar has another etag than the sidecar."""
     intact = sidecar is not None and sidecar.intact
     return ObjectInfo(
         path=path,
-        size=found.st_size,
-        etag=sidecar.etag if sidecar is not None and intact else identity_of(found),
+        size=stat_result.st_size,
+        etag=sidecar.etag if sidecar is not None and intact else identity_of(stat_result),
         content_type=sidecar.content_type if sidecar else DEFAULT_TYPE,
-        modified=found.st_mtime,
+        modified=stat_result.st_mtime,
         checksum=MISSING if sidecar is None else STORED if intact else MISMATCH,
         crc64nvme=sidecar.crc64nvme if sidecar else None,
     )

@@ -1,7 +1,7 @@
-"""Files below a root, reached by paths that cannot leave it.
+"""Files below a root, accessed by paths that cannot leave it.
 
-A path is walked by folder descriptors, one name at a time and never through a link, so that no name, and
-nobody who swaps a folder for a link meanwhile, leads outside.
+A path is walked by folder descriptors, one name at a time and never through a link. So no name leads outside, even if another
+process replaces a folder by a link meanwhile.
 """
 
 from __future__ import annotations
@@ -13,57 +13,57 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Iterator
 
 MAX_NAME = 255
-"""Bytes of one part of a path: the most that file systems take."""
+"""The most bytes of one part of a path that file systems accept."""
 
 _ATTEMPTS = 10
-"""Tries at placing a file, while others remove the folders that it goes to as empty."""
+"""Tries at putting a file in place, since other processes may remove the target folders while they are empty."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _UNNAMEABLE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
-_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+_OBSTRUCTED = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
 
 class DirectoryError(Exception):
-    """Something about one path; the text says what, with the path."""
+    """An operation on one path failed; the text says why and contains the path."""
 
 
 class ObjectNotFoundError(DirectoryError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class BucketNotFoundError(ObjectNotFoundError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class IllegalPathError(DirectoryError):
-    """The path cannot be a file here."""
+    """The path cannot be a file in a directory."""
 
 
 class AlreadyExistsError(DirectoryError):
-    """There is an object at this path already."""
+    """There is already an object at this path."""
 
 
 class CorruptObjectError(DirectoryError):
-    """The bytes are not those that the checksum was made of."""
+    """The bytes do not match the checksum."""
 
 
 class DiskFullError(DirectoryError):
-    """The disk, or the user's share of it, is full."""
+    """The disk, or the user's quota on it, is full."""
 
 
 class AccessDeniedError(DirectoryError):
-    """The operating system does not let us."""
+    """The operating system denies access."""
 
 
 class StoreUnavailableError(DirectoryError):
-    """The root is not there, or the store is being closed."""
+    """The root folder is missing, or the store is being closed."""
 
 
-def split(path: str) -> tuple[list[str], str]:
-    """The folders of a path, the bucket first, and the name of its file. Raises IllegalPathError."""
+def split_path(path: str) -> tuple[list[str], str]:
+    """Return the folders of a path, the bucket first, and the file's name. Raises IllegalPathError."""
     *parts, name = path.split("/")
     check_names(path, [*parts, name])
     if not parts or parts[0].startswith("."):
@@ -72,7 +72,7 @@ def split(path: str) -> tuple[list[str], str]:
 
 
 def check_names(path: str, names: list[str]) -> None:
-    """Raise IllegalPathError, naming ``path``, unless each of its names can be that of one file or folder."""
+    """Raise IllegalPathError, with ``path`` in its text, unless each name can be that of a file or folder."""
     for name in names:
         try:
             size = len(name.encode())
@@ -85,46 +85,46 @@ def check_names(path: str, names: list[str]) -> None:
             )
 
 
-def full(path: str) -> DiskFullError:
-    """The error for a disk without room for ``path``."""
+def disk_full_error(path: str) -> DiskFullError:
+    """Return the error for a disk without room for ``path``."""
     return DiskFullError(
         f"There is no space left on the disk for '{path}': free some, then try again"
     )
 
 
 def is_full(error: OSError) -> bool:
-    """Whether the operating system refused for want of space."""
+    """Return whether an operation failed because the disk is full."""
     return error.errno in _FULL
 
 
 @contextmanager
-def translated(path: str, *, writing: bool = False) -> Iterator[None]:
-    """Turn what the operating system says into what it means for an object; other OSErrors pass."""
+def translated_errors(path: str, *, writing: bool = False) -> Iterator[None]:
+    """Translate errors of the operating system to what they mean for an object; other OSErrors pass."""
     try:
         yield
     except OSError as e:
         if is_full(e):
-            raise full(path) from e
+            raise disk_full_error(path) from e
         if e.errno in _FORBIDDEN:
             raise AccessDeniedError(
                 f"The operating system denies access to '{path}': {e.strerror}"
             ) from e
         if e.errno in _UNNAMEABLE:
             raise IllegalPathError(f"The path '{path}' cannot be a file here: {e.strerror}") from e
-        if writing and e.errno in _IN_THE_WAY:
+        if writing and e.errno in _OBSTRUCTED:
             raise IllegalPathError(
                 f"The path '{path}' cannot be written: a part of it is a file where a folder is needed, "
                 "a folder where a file is needed, or a link"
             ) from e
-        if not writing and e.errno in _NO_FILE:
+        if not writing and e.errno in _NOT_FOUND:
             raise ObjectNotFoundError(f"The path '{path}' was not found") from e
         raise
 
 
 class Tree:
-    """The files below ``root``, which must be there.
+    """The files below ``root``, which must exist.
 
-    Methods raise DirectoryError, and OSError for what has no meaning of its own, such as a broken disk.
+    Methods raise DirectoryError, and OSError for failures that are not about a path, such as a broken disk.
     """
 
     def __init__(self, root: str) -> None:
@@ -132,7 +132,7 @@ class Tree:
 
     @contextmanager
     def folder(self, parts: list[str], *, create: bool = False) -> Iterator[int]:
-        """A descriptor of the folder at ``parts``, which have been checked."""
+        """Yield a descriptor of the folder at ``parts``, which must have been checked."""
         try:
             fd = os.open(self.root, _FOLDER)
         except FileNotFoundError as e:
@@ -154,30 +154,30 @@ class Tree:
 
     @contextmanager
     def open(self, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-        """The file at ``path`` for reading, unbuffered, and what it was when it was opened.
+        """Yield the file at ``path``, open for unbuffered reading, and its status at that time.
 
-        Raises ObjectNotFoundError, also for whatever is not a regular file, and BucketNotFoundError.
+        Raises ObjectNotFoundError, also for anything but a regular file, and BucketNotFoundError.
         """
-        parts, name = split(path)
-        with translated(path):
-            with self._bucket(path, parts), self.folder(parts) as folder:
+        parts, name = split_path(path)
+        with translated_errors(path):
+            with self._check_bucket(path, parts), self.folder(parts) as folder:
                 fd = os.open(name, _FILE, dir_fd=folder)
-            found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
+            stat_result = os.fstat(fd)
+        if not stat.S_ISREG(stat_result.st_mode):
             os.close(fd)
             raise ObjectNotFoundError(
                 f"The path '{path}' was not found: what is there is no regular file"
             )
         with open(fd, "rb", buffering=0) as file:
-            yield file, found
+            yield file, stat_result
 
     @contextmanager
-    def _bucket(self, path: str, parts: list[str]) -> Iterator[None]:
-        """Tell a bucket that is not there from a path in it that is not there."""
+    def _check_bucket(self, path: str, parts: list[str]) -> Iterator[None]:
+        """Raise BucketNotFoundError where the bucket itself is missing, and not only a path in it."""
         try:
             yield
         except OSError as e:
-            if e.errno in _NO_FILE:
+            if e.errno in _NOT_FOUND:
                 try:
                     with self.folder(parts[:1]):
                         pass
@@ -188,26 +188,26 @@ class Tree:
             raise
 
     def stat(self, path: str) -> os.stat_result | None:
-        """What the regular file at ``path`` is now; None when there is none."""
-        parts, name = split(path)
+        """Return the current status of the regular file at ``path``; None when there is none."""
+        parts, name = split_path(path)
         try:
-            with translated(path), self.folder(parts) as folder:
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            with translated_errors(path), self.folder(parts) as folder:
+                stat_result = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except ObjectNotFoundError:
             return None
-        return found if stat.S_ISREG(found.st_mode) else None
+        return stat_result if stat.S_ISREG(stat_result.st_mode) else None
 
     def names(self, path: str, parts: list[str]) -> list[str]:
-        """What is in a folder, in the order of the paths below: folders end in a slash.
+        """Return the names in a folder, ordered by the paths below them; names of folders end in a slash.
 
-        Links, whatever is neither file nor folder, and names that are not text are left out. Empty when
-        the folder is not there; raises BucketNotFoundError when its bucket is not.
+        Links, special files, and names that are not text are left out. Returns an empty list when the folder does not exist;
+        raises BucketNotFoundError when its bucket does not.
         """
         names = []
         try:
             with (
-                translated(path),
-                self._bucket(path, parts),
+                translated_errors(path),
+                self._check_bucket(path, parts),
                 self.folder(parts) as folder,
                 os.scandir(folder) as entries,
             ):
@@ -222,20 +222,20 @@ class Tree:
             return []
         return sorted((name for name in names if _is_text(name)), key=os.fsencode)
 
-    def place(self, file: str, path: str, *, only_if_absent: bool) -> None:
-        """Move a file of the same disk to ``path``, at once and for good. Raises AlreadyExistsError and IllegalPathError."""
-        with translated(path, writing=True):
+    def put(self, file: str, path: str, *, only_if_absent: bool) -> None:
+        """Move a file of the same disk to ``path``, atomically and durably. Raises AlreadyExistsError and IllegalPathError."""
+        with translated_errors(path, writing=True):
             for left in reversed(range(_ATTEMPTS)):
                 try:
-                    self._place(file, path, only_if_absent=only_if_absent)
-                except FileNotFoundError:  # noqa: PERF203 - as good as never more than once
+                    self._put(file, path, only_if_absent=only_if_absent)
+                except FileNotFoundError:  # noqa: PERF203 - practically never more than once
                     if not left:
                         raise
                 else:
                     break
 
-    def _place(self, file: str, path: str, *, only_if_absent: bool) -> None:
-        parts, name = split(path)
+    def _put(self, file: str, path: str, *, only_if_absent: bool) -> None:
+        parts, name = split_path(path)
         with self.folder(parts, create=True) as folder:
             if only_if_absent:
                 try:
@@ -248,14 +248,14 @@ class Tree:
             os.fsync(folder)
 
     def remove(self, path: str) -> None:
-        """Remove the file at ``path``, if there is one, and the folders of its bucket left empty by it."""
+        """Remove the file at ``path``, if it exists, and the folders of its bucket that this leaves empty."""
         if self.stat(path) is None:
             return
-        parts, name = split(path)
-        with suppress(ObjectNotFoundError), translated(path), self.folder(parts) as folder:
+        parts, name = split_path(path)
+        with suppress(ObjectNotFoundError), translated_errors(path), self.folder(parts) as folder:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
-        # A folder that is not empty, gone, or not ours to remove simply stays, and so do those above.
+        # A folder that is not empty, missing, or not removable stays, and so do its parents.
         with suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
                 with self.folder(parts[:depth]) as parent:

@@ -1,4 +1,4 @@
-"""Writes one object of a directory, whole or not at all."""
+"""Writes one object of a directory atomically."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from cts_core.worker.checksum import Buffer, Crc64Nvme
 from cts_core.worker.files import write_all
 from cts_core.worker.objects.info import ObjectInfo, describe
 from cts_core.worker.objects.sidecar import Sidecar, Sidecars, discard, identity_of
-from cts_core.worker.objects.tree import CorruptObjectError, StoreUnavailableError, Tree, translated
+from cts_core.worker.objects.tree import (
+    CorruptObjectError,
+    StoreUnavailableError,
+    Tree,
+    translated_errors,
+)
 
 _TICK_NS = 2_000_000_000
-"""As coarse as a file system's times may be."""
+"""The coarsest resolution of a file system's times."""
 _SKEW_NS = 3600 * 1_000_000_000
-"""A file from further ahead than this is one that somebody gave an odd time."""
+"""A modification time further in the future than this was set by a program, not by a clock."""
 
 
 class Writer:
-    """Writes one object: ``write`` its bytes, then ``commit``. Closed without it, nothing happened."""
+    """Writes one object: ``write`` its bytes, then ``commit``. Without a commit, ``close`` discards them."""
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Remove what was not committed."""
+        """Remove the temporary file of an uncommitted write."""
         if self._file is not None:
             self._file.close()
             discard(self._temporary)
@@ -65,15 +70,16 @@ class Writer:
         return self._file
 
     def write(self, data: Buffer) -> None:
-        """Add the next bytes. Raises DiskFullError."""
-        with translated(self._path, writing=True):
+        """Append bytes. Raises DiskFullError."""
+        with translated_errors(self._path, writing=True):
             write_all(self._opened(), data)
         self._crc.update(data)
 
     def commit(self) -> ObjectInfo:
-        """Make the object exist.
+        """Make the object exist, and return its metadata.
 
-        Raises CorruptObjectError when the bytes are not those announced, AlreadyExistsError, IllegalPathError and DiskFullError; then nothing changed.
+        Raises CorruptObjectError when the bytes do not have the announced checksum, AlreadyExistsError, IllegalPathError and
+        DiskFullError; nothing has changed then.
         """
         crc, path = self._crc.text(), self._path
         if self._announced not in (None, crc):
@@ -81,28 +87,28 @@ class Writer:
                 f"The bytes sent for '{path}' have the CRC64/NVME {crc}, not {self._announced} as announced: "
                 "nothing was stored, send them again"
             )
-        with translated(path, writing=True):
-            found = self._stamp(self._opened().fileno())
-            identity = identity_of(found)
+        with translated_errors(path, writing=True):
+            stat_result = self._stamp(self._opened().fileno())
+            identity = identity_of(stat_result)
             sidecar = Sidecar(crc, identity, self._content_type)
             self._sidecars.save(path, identity, sidecar, pending=True)
             try:
-                self._tree.place(self._temporary, path, only_if_absent=self._only_if_absent)
+                self._tree.put(self._temporary, path, only_if_absent=self._only_if_absent)
             except BaseException:
                 if self._identity() != identity:
                     self._sidecars.discard(path, identity)
                 raise
             self._sidecars.commit(path, identity)
             self._sidecars.tidy(path, self._identity)
-        return describe(path, found, sidecar)
+        return describe(path, stat_result, sidecar)
 
     def _stamp(self, fd: int) -> os.stat_result:
-        """Flush the file and give it a time that tells it from the file that it replaces."""
+        """Flush the file and give it a modification time other than its predecessor's."""
         before = self._tree.stat(self._path)
         now = time.time_ns()
         os.utime(fd, ns=(now, now))
         if before and os.fstat(fd).st_mtime_ns <= before.st_mtime_ns < now + _SKEW_NS:
-            # The clock was set back, or ticks too slowly to tell two writes apart.
+            # The clock was set back, or is too coarse to distinguish two writes.
             later = before.st_mtime_ns + _TICK_NS
             os.utime(fd, ns=(later, later))
         os.fsync(fd)

@@ -1,1 +1,1 @@
-"""The ways to run a container: programs of the machine, docker or podman, apptainer."""
+"""The container runtimes: programs of the host, docker or podman, apptainer."""

@@ -1,8 +1,8 @@
-"""Containers of apptainer: processes of this user, below the worker's own, in namespaces of their own.
+"""Containers of apptainer: processes of the worker's user, below the worker, in namespaces of their own.
 
-It has no store of images: each is converted once to a file named by the image's digest (``kept.py``). The user is the worker's, whatever
-the image says, and its file system can be written as far as memory allows, and is thrown away. Memory is watched as that of host
-programs, since not every machine lets users have limits.
+Apptainer has no store of images: each is converted once to a file named by the image's digest (``image_cache.py``). The
+user is the worker's, whatever the image says; the file system is writable as far as memory allows, and is discarded. Memory is
+sampled as for host programs, since not every machine lets users set limits.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from cts_core.worker.container_folder import STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
 from cts_core.worker.runtimes import image_cache, processes
-from cts_core.worker.runtimes.base import Exit, Pause, mounts, open_up
+from cts_core.worker.runtimes.base import ContainerExit, Sleep, mounts, open_permissions
 from cts_core.worker.runtimes.errors import start_failure
-from cts_core.worker.runtimes.process_tree import Descendants
+from cts_core.worker.runtimes.process_tree import ProcessTree
 from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
 
 _VARIABLE = "APPTAINERENV_"
-"""What begins so reaches the container: the option for it splits values at commas."""
+"""The prefix of variables that reach the container; the command-line option would split values at commas."""
 _NOT_STARTED, _FATAL = 255, "FATAL:   "
-"""Its own exit code when it cannot start the program, and how its last line then begins."""
+"""Apptainer's exit code when it cannot start the program, and the beginning of its last line then."""
 _RESUMED = 128 + SIGCONT
-"""Its exit code for a program that ends as it passes the signal to go on to it."""
+"""Apptainer's exit code for a program that ends while SIGCONT is passed on to it."""
 _GUARD = 'trap "" TERM HUP INT; read -r _; kill -s KILL -- "-$1"'
-"""A shell that waits for the end of the worker's pipe. Apptainer itself outlives a worker that is killed: as it changes its
-rights on its start, the system forgets that it was to end with us."""
+"""A shell that kills the process group when the worker's pipe closes. Apptainer itself would outlive a killed worker: as it
+changes its privileges on its start, the kernel clears the parent-death signal."""
 _END = 4096
-"""Bytes of stderr in which to look for that line."""
+"""Bytes at the end of stderr that are searched for that line."""
 
 
 def image_file(plan: WorkerPlan) -> str:
-    """The file that an image is kept in."""
+    """Return the path of an image's file."""
     return image_cache.image_file(plan.image_folder, _digest(plan))
 
 
@@ -44,20 +44,20 @@ def _digest(plan: WorkerPlan) -> str:
 
 
 def pull_command(plan: WorkerPlan, target: str) -> list[str]:
-    """The command that fetches and converts the image. Apptainer's own cache has no bound, and would have it a second time."""
+    """Return the command that fetches and converts the image. Apptainer's own cache, which has no limit, would hold a copy."""
     insecure = ["--no-https"] if plan.plain_http else []
     command = [*plan.runtime_command, "pull", "--force", "--disable-cache", *insecure]
     return [*command, target, f"docker://{plan.image}"]
 
 
 def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
-    """The command that runs the container. Pure."""
+    """Return the command that runs the container."""
     home = plan.environment.get("HOME", "")
     command = [
-        # What it says of itself would be on the program's stderr.
+        # Apptainer's own messages would appear on the program's stderr.
         *(*plan.runtime_command, "--silent", "exec"),
         *("--containall", "--no-home", "--no-eval", "--no-privs", "--writable-tmpfs"),
-        # It takes this variable from nowhere else.
+        # Apptainer takes this variable from nowhere else.
         *(("--home", home) if home.startswith("/") and ":" not in home else ()),
         *(() if plan.network else ("--net", "--network", "none")),
     ]
@@ -67,7 +67,7 @@ def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
     return [*command, *plan.runtime_arguments, image_file(plan), *plan.entrypoint, *plan.arguments]
 
 
-class ApptainerContainer(Descendants):
+class ApptainerContainer(ProcessTree):
     """See Container."""
 
     def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
@@ -75,22 +75,22 @@ class ApptainerContainer(Descendants):
         self._plan = plan
         self._folder = folder
 
-    def prepare(self, pause: Pause) -> None:
-        """See Container: fetch and convert the image, unless somebody did."""
-        open_up(self._plan, self._folder)
+    def prepare(self, sleep: Sleep) -> None:
+        """See Container: fetch and convert the image, unless it is cached."""
+        open_permissions(self._plan, self._folder)
 
         def fetch(target: str) -> None:
-            pull(pull_command(self._plan, target), self._plan.image, pause)
+            pull(pull_command(self._plan, target), self._plan.image, sleep)
 
         folder, most = self._plan.image_folder, self._plan.image_bytes
-        # Held until this process ends.
-        self._image = image_cache.keep(folder, _digest(self._plan), fetch, most, pause)
+        # The lock is held until this process ends.
+        self._image = image_cache.acquire(folder, _digest(self._plan), fetch, most, sleep)
 
-    def place(self, text: str) -> str:
+    def map_paths(self, text: str) -> str:
         """See Container."""
         return text
 
-    def start(self, pause: Pause) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
+    def start(self, sleep: Sleep) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
         """See Container."""
         variables = {**self._plan.environment, TAG: self._plan.tag}
         environment = {
@@ -103,7 +103,7 @@ class ApptainerContainer(Descendants):
         return process
 
     def _guard(self, group: int) -> None:
-        """Have a group of processes killed when this one is. The guard is cleared up as all that descends from us."""
+        """Have a process group killed when this process ends. The guard is removed with all our descendants."""
         end, self._pipe = os.pipe()
         os.posix_spawn(
             "/bin/sh",
@@ -114,20 +114,20 @@ class ApptainerContainer(Descendants):
         )
         os.close(end)
 
-    def ended(self, code: int) -> Exit:
+    def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""
         if code == _NOT_STARTED:
-            said = self._last_line()
-            if said.startswith(_FATAL):
-                said = said[len(_FATAL) :]
-                return Exit(None, start_failure(self._plan.entrypoint[0], said))
+            message = self._last_line()
+            if message.startswith(_FATAL):
+                message = message[len(_FATAL) :]
+                return ContainerExit(None, start_failure(self._plan.entrypoint[0], message))
         if code == _RESUMED:
-            return Exit(
+            return ContainerExit(
                 code,
                 f"Container exit code: {code}. Apptainer says so also when a program ends in the moment in which HTCondor "
                 "resumes its job, and then not how. Submit it again.",
             )
-        return Exit(code)
+        return ContainerExit(code)
 
     def _last_line(self) -> str:
         with open(self._folder.file(f"{STREAMS[1]}.txt"), "rb") as file:
@@ -136,7 +136,7 @@ class ApptainerContainer(Descendants):
 
     def signal(self, number: int) -> bool:
         """See Container."""
-        # As docker does. Apptainer's own process would pass it on, or end by it when it has just begun.
+        # As docker does. Apptainer's own process would pass the signal on, or be ended by it right after its start.
         if number != SIGKILL and processes.send_signal_to_first(number, self._group):
             return True
         return super().signal(number)

@@ -1,4 +1,4 @@
-"""What every runtime does for one container, from its image to its end."""
+"""The interface of a container runtime: one container, from its image to its end."""
 
 from __future__ import annotations
 
@@ -11,96 +11,96 @@ from typing import Callable, Protocol
 from cts_core.worker.container_folder import INPUTS, OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 
-Pause = Callable[[float], None]
-"""Waits for so many seconds; raises when nobody needs the container any more."""
+Sleep = Callable[[float], None]
+"""Waits for so many seconds; raises when the container is not needed any more."""
 _OUTPUTS_MODE = 0o777
 _READ_FOLDER, _READ_FILE = 0o755, 0o644
 
 
 class ContainerRuntimeError(Exception):
-    """The container cannot be run; the text is for its owner and says what to do."""
+    """The container cannot be run; the text is for the job's owner and says what to do."""
 
 
 @dataclass(frozen=True)
-class Exit:
-    """How a container ended."""
+class ContainerExit:
+    """The end of a container."""
 
     code: int | None
-    """As a shell says it: 128 and the signal's number for a process that a signal ended; None: it never ran."""
-    why: str | None = None
-    """What the code alone does not say, in plain words."""
+    """A shell's exit code: 128 plus the signal's number for a process that a signal ended; None: it never ran."""
+    reason: str | None = None
+    """The explanation where the code alone is not enough, in plain words."""
 
 
 class Container(Protocol):
     """One container. For one thread, in this order: ``prepare``, ``start``, then the rest."""
 
     cpu_seconds: float | None
-    """User and system time of all processes, as far as is known."""
+    """User and system time of all processes, as far as it is known."""
     is_suspended_with_us: bool
-    """Whether whoever suspends all processes of this one's job suspends the container, too."""
+    """Whether a scheduler that suspends the processes of the worker's job suspends the container, too."""
 
     @property
-    def peak(self) -> int | None:
-        """The most bytes of memory that all processes had together, as far as is known."""
+    def peak_memory(self) -> int | None:
+        """The most bytes of memory that all processes had together, as far as it is known."""
 
-    def prepare(self, pause: Pause) -> None:
-        """Have all here that a start needs. Raises ContainerRuntimeError and OSError."""
+    def prepare(self, sleep: Sleep) -> None:
+        """Provide all that a start needs. Raises ContainerRuntimeError and OSError."""
 
-    def place(self, text: str) -> str:
-        """A text with the paths in it as the program is to see them."""
+    def map_paths(self, text: str) -> str:
+        """Return a text with its paths as the program sees them."""
 
-    def start(self, pause: Pause) -> subprocess.Popen[bytes]:
-        """Start it: a process whose pipes are the container's, and which ends with it. Raises ContainerRuntimeError, OSError."""
+    def start(self, sleep: Sleep) -> subprocess.Popen[bytes]:
+        """Start it; return a process that has the container's pipes and ends with it. Raises ContainerRuntimeError, OSError."""
 
-    def look(self) -> int:
-        """Measure. Returns the bytes of memory in use; 0 where the system itself keeps the limit."""
+    def sample(self) -> int:
+        """Measure the resource usage. Return the bytes of memory in use; 0 where the runtime itself enforces the limit."""
 
     def exit_fd(self) -> int | None:
-        """What becomes readable when the container ends, where that is to be had and not told yet."""
+        """Return, once, a descriptor that becomes readable when the container ends; None where there is none."""
 
-    def reaped(self, usage: resource.struct_rusage) -> None:
-        """A child of this process ended, having used this."""
+    def on_child_exit(self, usage: resource.struct_rusage) -> None:
+        """Account for a child of this process that ended with this usage."""
 
     def signal(self, number: int) -> bool:
-        """Send a signal to the container; whether it may still run."""
+        """Send a signal to the container; return whether it may still run."""
 
-    def ended(self, code: int) -> Exit:
-        """How it ended, once its process has, with this code of a shell."""
+    def describe_exit(self, code: int) -> ContainerExit:
+        """Return how the container ended, once its process has ended with this exit code of a shell."""
 
     def remove(self) -> bool:
-        """End all that is left of it, and take it away; whether something may be left."""
+        """Kill and remove what is left of the container; return whether something may be left."""
 
 
 def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
-    """Which folder stands for which mount point."""
-    found = {
-        plan.input_mount: as_seen(plan, folder.file(INPUTS)),
-        plan.output_mount: as_seen(plan, folder.file(OUTPUTS)),
+    """Return the folder behind each mount point."""
+    folders = {
+        plan.input_mount: runtime_path(plan, folder.file(INPUTS)),
+        plan.output_mount: runtime_path(plan, folder.file(OUTPUTS)),
     }
     if plan.refdata_mount is not None:
-        found[plan.refdata_mount] = plan.refdata_folder
-    return found
+        folders[plan.refdata_mount] = plan.refdata_folder
+    return folders
 
 
-def as_seen(plan: WorkerPlan, path: str) -> str:
-    """A path of the worker's as its runtime knows it."""
+def runtime_path(plan: WorkerPlan, path: str) -> str:
+    """Return a path of the worker as its runtime sees it."""
     rest = path[len(plan.mount_from) :]
     if plan.mount_from and path.startswith(plan.mount_from) and rest[:1] in ("", "/"):
         return plan.mount_to + rest
     return path
 
 
-def open_up(plan: WorkerPlan, folder: ContainerFolder) -> None:
-    """Let whatever user an image runs as read the inputs and write outputs: the folder above keeps others out.
+def open_permissions(plan: WorkerPlan, folder: ContainerFolder) -> None:
+    """Let any user of the image read the inputs and write outputs; the parent folder keeps other users out.
 
-    Raises ContainerRuntimeError when the reference data is not there.
+    Raises ContainerRuntimeError when the reference data is missing.
     """
     os.chmod(folder.file(OUTPUTS), _OUTPUTS_MODE)
     for path, _, files in os.walk(folder.file(INPUTS)):
         os.chmod(path, _READ_FOLDER)
         for name in files:
             os.chmod(os.path.join(path, name), _READ_FILE)
-    # Where the runtime sees other folders than we do, it is to look.
+    # A runtime that sees other folders than the worker must check for itself.
     is_ours = not plan.mount_from
     if plan.refdata_mount is not None and is_ours and not os.path.isdir(plan.refdata_folder):
         raise ContainerRuntimeError(

@@ -1,4 +1,4 @@
-"""Which runtimes there are."""
+"""The container runtimes by their names."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.apptainer import ApptainerContainer
 from cts_core.worker.runtimes.base import Container
-from cts_core.worker.runtimes.docker import EngineContainer
+from cts_core.worker.runtimes.docker import DockerContainer
 from cts_core.worker.runtimes.docker_cli import remove_container
 from cts_core.worker.runtimes.host import HostContainer
-from cts_core.worker.runtimes.orphans import begin_removal
+from cts_core.worker.runtimes.orphans import start_removal
 
-LEFT_SECONDS = 30.0
-"""The patience with a runtime that is to remove what is left."""
+REMOVE_TIMEOUT = 30.0
+"""The timeout for a runtime that removes leftovers."""
 RUNTIMES: Mapping[str, Callable[[WorkerPlan, ContainerFolder], Container]] = {
     "host": HostContainer,
-    "docker": EngineContainer,
-    "podman": EngineContainer,
+    "docker": DockerContainer,
+    "podman": DockerContainer,
     "apptainer": ApptainerContainer,
 }
-"""By the name in a plan."""
+"""By the runtime's name in a plan."""
 
 
 def remove_leftovers(plan: WorkerPlan) -> None:
-    """End and remove what a worker that was killed left with the runtime itself. Raises ContainerRuntimeError."""
+    """Kill and remove the container that a killed worker left in the runtime. Raises ContainerRuntimeError."""
     if _outlive_workers(plan):
-        remove_container(plan.runtime_command, plan.tag, patience=LEFT_SECONDS)
+        remove_container(plan.runtime_command, plan.tag, timeout=REMOVE_TIMEOUT)
 
 
-def begin_removal_of_orphans(plan: WorkerPlan) -> None:
-    """Have what killed workers of other containers left with this runtime removed, while we go on. Raises nothing."""
+def start_orphan_removal(plan: WorkerPlan) -> None:
+    """Start to remove, in the background, containers that killed workers left in this runtime. Raises nothing."""
     if _outlive_workers(plan):
-        begin_removal(plan.runtime_command)
+        start_removal(plan.runtime_command)
 
 
 def _outlive_workers(plan: WorkerPlan) -> bool:

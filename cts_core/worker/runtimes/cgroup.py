@@ -1,4 +1,4 @@
-"""What the kernel counted for a container: cgroups of version 2, or of version 1."""
+"""Resource usage of a container, from its control group of version 2 or version 1."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _ROOT = "/sys/fs/cgroup"
 
 @dataclass(frozen=True)
 class Usage:
-    """Since the container's start; None where the kernel does not say."""
+    """The usage since the container's start; None where the kernel does not report it."""
 
-    peak: int | None
-    """Bytes of memory, the page cache of its files included."""
+    peak_memory: int | None
+    """Bytes of memory, including the page cache."""
     cpu_seconds: float | None
     killed: int
-    """Processes that were killed because the memory was used up."""
+    """Processes that were killed for exceeding the memory limit."""
 
 
 class Cgroup:
-    """The control group of a process, as long as it is there."""
+    """The control group of a process, while it exists."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         """``folders``: by controller; under the empty name that of version 2."""
@@ -28,7 +28,7 @@ class Cgroup:
 
     @classmethod
     def of(cls, pid: int, container_id: str) -> Cgroup | None:
-        """The group of a process of this container; None for any other process, as of another machine."""
+        """Return the group of a container's process; None for any other process, as on another machine."""
         lines = _read(f"/proc/{pid}/cgroup").splitlines()
         folders = {}
         for line in lines:
@@ -39,24 +39,24 @@ class Cgroup:
         return cls(folders) if folders else None
 
     def read(self) -> Usage | None:
-        """What it used so far; None when the group is gone."""
+        """Return the usage so far; None when the group is gone."""
         if "memory" in self._folders:
             memory, cpu = self._folders["memory"], self._folders.get("cpuacct", "")
-            peak = _number(f"{memory}/memory.max_usage_in_bytes")
+            peak_memory = _number(f"{memory}/memory.max_usage_in_bytes")
             nanoseconds = _number(f"{cpu}/cpuacct.usage")
             seconds = None if nanoseconds is None else nanoseconds / 1e9
             killed = _field(f"{memory}/memory.oom_control", "oom_kill")
         else:
             unified = self._folders.get("", "")
-            peak = _number(f"{unified}/memory.peak")
-            if peak is None:  # before Linux 5.19
-                peak = _number(f"{unified}/memory.current")
+            peak_memory = _number(f"{unified}/memory.peak")
+            if peak_memory is None:  # before Linux 5.19
+                peak_memory = _number(f"{unified}/memory.current")
             microseconds = _field(f"{unified}/cpu.stat", "usage_usec")
             seconds = None if microseconds is None else microseconds / 1e6
             killed = _field(f"{unified}/memory.events", "oom_kill")
-        if peak is None and seconds is None:
+        if peak_memory is None and seconds is None:
             return None
-        return Usage(peak, seconds, killed or 0)
+        return Usage(peak_memory, seconds, killed or 0)
 
 
 def _read(path: str) -> str:

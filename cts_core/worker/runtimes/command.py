@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
-from cts_core.worker.runtimes.base import ContainerRuntimeError, Pause
+from cts_core.worker.runtimes.base import ContainerRuntimeError, Sleep
 from cts_core.worker.runtimes.errors import TOO_LONG
-from cts_core.worker.runtimes.processes import become_container
+from cts_core.worker.runtimes.processes import prepare_child
 
 FORWARDED_VARIABLES = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
@@ -24,92 +24,92 @@ FORWARDED_VARIABLES = (
     *("CONTAINER_HOST", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
     *("APPTAINER_CACHEDIR", "APPTAINER_TMPDIR", "APPTAINER_CONFIGDIR"),
 )
-"""What a runtime's commands find of our environment; nothing of it reaches a container."""
+"""The variables that a runtime's commands inherit; none of them reaches a container."""
 _OURS = "_CONDOR_ANCESTOR_"
-"""Begins the variables by which HTCondor finds the processes that it is to end with us."""
-COMMAND_SECONDS = 120.0
-"""The patience with a command that fetches nothing."""
+"""The prefix of the variables by which HTCondor finds the processes to kill with the job."""
+COMMAND_TIMEOUT = 120.0
+"""The timeout for a command that fetches nothing."""
 _TICK_SECONDS = 0.05
-_MAX_TOLD = 600
-"""Characters of what a command says that are worth showing."""
+_MAX_MESSAGE = 600
+"""The most characters of a command's output in a message."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command said."""
+class CommandResult:
+    """The exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
     @property
-    def said(self) -> str:
-        """The end of what it complained about, on one line."""
+    def message(self) -> str:
+        """The end of its error output, or else of its output, on one line."""
         return tail(self.err or self.out)
 
 
 def tail(text: str) -> str:
-    """The end of a longer text, on one line."""
+    """Return the end of a longer text, on one line."""
     line = " ".join(text.split())
-    return line if len(line) <= _MAX_TOLD else f"… {line[-_MAX_TOLD:]}"
+    return line if len(line) <= _MAX_MESSAGE else f"… {line[-_MAX_MESSAGE:]}"
 
 
 def environment() -> dict[str, str]:
-    """The environment of a runtime's commands."""
+    """Return the environment for a runtime's commands."""
     passed_on = {name: os.environ[name] for name in FORWARDED_VARIABLES if name in os.environ}
     return passed_on | {n: value for n, value in os.environ.items() if n.startswith(_OURS)}
 
 
-def preparation() -> Callable[[], None] | None:
-    """What a command of a worker does before all else: it ends with the worker.
+def preexec_hook() -> Callable[[], None] | None:
+    """Return what a worker's command does before exec: it has itself killed with the worker.
 
-    A process of several threads, as a server is, must run nothing of its own between fork and exec.
+    A multithreaded process, such as a server, must run no Python code between fork and exec, and gets None.
     """
     if threading.active_count() > 1:
         return None
     worker = os.getpid()
-    return lambda: become_container(worker)
+    return lambda: prepare_child(worker)
 
 
 def run(
     command: Sequence[str],
     *,
-    patience: float = COMMAND_SECONDS,
-    pause: Pause = time.sleep,
-    more: Mapping[str, str] | None = None,
+    timeout: float = COMMAND_TIMEOUT,
+    sleep: Sleep = time.sleep,
+    extra_environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
-) -> Answer:
-    """Run a command to its end, with ``more`` in its environment. Raises ContainerRuntimeError, and what ``pause`` does."""
-    deadline = time.monotonic() + patience
+) -> CommandResult:
+    """Run a command to its end, with ``extra_environment``. Raises ContainerRuntimeError, and what ``sleep`` raises."""
+    deadline = time.monotonic() + timeout
     try:
         process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
             command,
-            env={**environment(), **(more or {})},
+            env={**environment(), **(extra_environment or {})},
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=preparation(),  # noqa: PLW1509 - see there
+            preexec_fn=preexec_hook(),  # noqa: PLW1509 - see there
         )
     except OSError as e:
         if e.errno == errno.E2BIG:
             raise ContainerRuntimeError(TOO_LONG) from e
         raise ContainerRuntimeError(f"{command[0]} cannot be run: {e.strerror}") from e
     try:
-        given: bytes | None = stdin
+        remaining_input: bytes | None = stdin
         while True:
             try:
-                out, err = process.communicate(given, timeout=_TICK_SECONDS)
-            except subprocess.TimeoutExpired:  # noqa: PERF203 - it is what we wait for
-                given = None
+                out, err = process.communicate(remaining_input, timeout=_TICK_SECONDS)
+            except subprocess.TimeoutExpired:  # noqa: PERF203 - expected at every tick
+                remaining_input = None
                 if time.monotonic() > deadline:
                     raise ContainerRuntimeError(
-                        f"{' '.join(command[:2])} gave no answer for {patience:g} seconds"
+                        f"{' '.join(command[:2])} gave no answer for {timeout:g} seconds"
                     ) from None
-                pause(_TICK_SECONDS)
+                sleep(_TICK_SECONDS)
             else:
-                return Answer(
+                return CommandResult(
                     process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
                 )
     finally:

@@ -1,4 +1,4 @@
-"""Which container runtime a node's worker uses, and where it keeps images."""
+"""Chooses a node's container runtime and its folder for images."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, probe
 def choose_runtime(
     plan: WorkerPlan, chosen: str, arguments: str, *, scratch: str, cache: str
 ) -> WorkerPlan:
-    """The plan with what this node runs its container by.
+    """Return the plan with this node's runtime.
 
-    ``chosen``: the name of a runtime, empty: the first that works. ``arguments``: more for each container, as a shell
-    splits them. ``cache``: a folder that workers share, or empty. Raises ContainerRuntimeError.
+    ``chosen``: the name of a runtime, empty: the first that works. ``arguments``: further ones for each container, in shell
+    syntax. ``cache``: a folder that workers share, or empty. Raises ContainerRuntimeError.
     """
-    more = _split(arguments)
-    name = _chosen(chosen) if chosen else _found(more, scratch, network=plan.network)
+    extra = _split_arguments(arguments)
+    name = _check_chosen(chosen) if chosen else _detect(extra, scratch, network=plan.network)
     return replace(
         plan,
         container_runtime=name,
         runtime_command=[name],
-        runtime_arguments=[*plan.runtime_arguments, *more],
+        runtime_arguments=[*plan.runtime_arguments, *extra],
         image_folder=_image_folder(scratch, cache),
     )
 
 
-def _split(arguments: str) -> list[str]:
+def _split_arguments(arguments: str) -> list[str]:
     try:
         return shlex.split(arguments)
     except ValueError as e:
@@ -43,7 +43,7 @@ def _split(arguments: str) -> list[str]:
         ) from e
 
 
-def _chosen(name: str) -> str:
+def _check_chosen(name: str) -> str:
     if name not in IMAGE_RUNTIMES:
         raise ContainerRuntimeError(
             f"The node {platform.node()} is to use {name}, which is none of {', '.join(IMAGE_RUNTIMES)}: an "
@@ -52,18 +52,18 @@ def _chosen(name: str) -> str:
     return name
 
 
-def _found(arguments: list[str], scratch: str, *, network: bool) -> str:
-    here = [name for name in IMAGE_RUNTIMES if shutil.which(name)]
-    if not here:
+def _detect(arguments: list[str], scratch: str, *, network: bool) -> str:
+    installed = [name for name in IMAGE_RUNTIMES if shutil.which(name)]
+    if not installed:
         raise ContainerRuntimeError(
             f"The node {platform.node()} has none of {', '.join(IMAGE_RUNTIMES)}: an administrator has to install one "
             "there, or to name its folder in htcondor.additional_path."
         )
-    if len(here) == 1:
-        # It works, or the container itself tells why not.
-        return here[0]
+    if len(installed) == 1:
+        # If it does not work, the container's own error says why.
+        return installed[0]
     faults = []
-    for name in here:
+    for name in installed:
         try:
             return probe(name, [name], arguments, network=network, folder=scratch).name
         except ContainerRuntimeError as e:  # noqa: PERF203 - three at most
@@ -74,15 +74,15 @@ def _found(arguments: list[str], scratch: str, *, network: bool) -> str:
 
 
 def _image_folder(scratch: str, cache: str) -> str:
-    """Shared with other workers of this user, where nobody else can write to it."""
+    """Return the folder for images: one shared with other workers of this user, if only this user can write to it."""
     own = os.path.join(scratch, "cts-images")
     if not cache:
         return own
     shared = os.path.join(cache, f"cts-images-{os.geteuid()}")
     try:
         os.makedirs(shared, mode=0o700, exist_ok=True)
-        found = os.lstat(shared)
+        info = os.lstat(shared)
     except OSError:
         return own
-    is_safe = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return shared if stat.S_ISDIR(found.st_mode) and is_safe else own
+    is_safe = info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return shared if stat.S_ISDIR(info.st_mode) and is_safe else own

@@ -1,7 +1,7 @@
 """Containers of docker and podman, whose command lines are alike.
 
-A container is made first and started then, so that what fails before its program runs is told apart from what the program
-ends with, and the engine is asked how it ended.
+A container is first created and then started, so that a failure before its program runs can be distinguished from the
+program's own; the runtime is then asked how it ended.
 """
 
 from __future__ import annotations
@@ -16,118 +16,124 @@ from contextlib import suppress
 from signal import SIGKILL, Signals
 from typing import Any
 
+from cts_core.worker.backoff import exponential_delay
 from cts_core.worker.container_folder import OUTPUTS, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import ContainerRuntimeError, Exit, Pause, open_up
+from cts_core.worker.runtimes.base import (
+    ContainerExit,
+    ContainerRuntimeError,
+    Sleep,
+    open_permissions,
+)
 from cts_core.worker.runtimes.cgroup import Cgroup
 from cts_core.worker.runtimes.docker_cli import (
     PID_FILE,
+    container_name,
     create_command,
-    name_of,
     pull_command,
     reclaim_command,
     remove_container,
 )
 from cts_core.worker.runtimes.errors import start_failure
-from cts_core.worker.runtimes.liveness import Holder
+from cts_core.worker.runtimes.liveness import LivenessSocket
 from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
 from cts_core.worker.units import format_memory
 
-_KILLED = 128 + SIGKILL
-_TRIES = 3
-"""Of kills, before the engine's own command is killed, and of removals."""
-_SIGNAL_SECONDS = 10.0
-"""The patience with an engine that is to send a signal."""
-_FIRST_ASK_SECONDS = 0.1
-"""From one question for the container's process to the next; each time twice as long."""
+_SIGKILL_EXIT = 128 + SIGKILL
+_MAX_TRIES = 3
+"""The most kills before the runtime's own command is killed, and the most tries at a removal."""
+_SIGNAL_TIMEOUT = 10.0
+"""The timeout for a runtime that sends a signal."""
+_FIRST_INSPECT_SECONDS = 0.1
+"""The interval before the container's process is inspected again; it doubles each time."""
 SETTLE_SECONDS = 10.0
-"""What an engine may take to notice the end of a container whose command has ended."""
-_UNDER_WAY = ("running", "paused", "restarting", "stopping")
+"""Seconds that a runtime may take to notice the end of a container whose command has ended."""
+_RUNNING_STATES = ("running", "paused", "restarting", "stopping")
 _OOM_FILE = "oom"
 _NEVER = "0001-01-01"
 
 
-class EngineContainer:
+class DockerContainer:
     """See Container."""
 
     is_suspended_with_us = False
 
     def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
-        self.peak: int | None = None
+        self.peak_memory: int | None = None
         self.cpu_seconds: float | None = None
         self._plan = plan
         self._folder = folder
-        self._name = name_of(plan.tag)
+        self._name = container_name(plan.tag)
         self._id = ""
-        self._other_processor = ""
-        self._holder: Holder | None = None
+        self._foreign_platform = ""
+        self._liveness: LivenessSocket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup: Cgroup | None = None
         self._pidfd: int | None = None
-        self._ask_at, self._ask_pause = 0.0, _FIRST_ASK_SECONDS
+        self._next_inspect, self._inspections = 0.0, 0
         self._memory_kills = 0
         self._kills = 0
         self._removals = 0
 
     def _run(
-        self, *words: str, pause: Pause = time.sleep, patience: float = cli.COMMAND_SECONDS
-    ) -> cli.Answer:
-        return cli.run([*self._plan.runtime_command, *words], pause=pause, patience=patience)
+        self, *arguments: str, sleep: Sleep = time.sleep, timeout: float = cli.COMMAND_TIMEOUT
+    ) -> cli.CommandResult:
+        return cli.run([*self._plan.runtime_command, *arguments], sleep=sleep, timeout=timeout)
 
-    def prepare(self, pause: Pause) -> None:
-        """See Container: fetch the image, unless it is here."""
-        open_up(self._plan, self._folder)
-        if self._is_here(pause):
+    def prepare(self, sleep: Sleep) -> None:
+        """See Container: pull the image, unless it is present."""
+        open_permissions(self._plan, self._folder)
+        if self._has_image(sleep):
             return
-        pull(pull_command(self._plan), self._plan.image, pause)
-        if not self._is_here(pause):
+        pull(pull_command(self._plan), self._plan.image, sleep)
+        if not self._has_image(sleep):
             raise ContainerRuntimeError(
                 f"The image {self._plan.image} was fetched, and is gone again: an administrator has to see "
                 "what removes images from this machine."
             )
 
-    def _is_here(self, pause: Pause) -> bool:
-        form = "{{.Os}}/{{.Architecture}}"
-        answer = self._run("image", "inspect", "--format", form, self._plan.image, pause=pause)
-        if answer.code == 0:
-            self._other_processor = _other_processor(answer.out.strip())
-        return answer.code == 0
+    def _has_image(self, sleep: Sleep) -> bool:
+        template = "{{.Os}}/{{.Architecture}}"
+        result = self._run("image", "inspect", "--format", template, self._plan.image, sleep=sleep)
+        if result.code == 0:
+            self._foreign_platform = _foreign_platform(result.out.strip())
+        return result.code == 0
 
-    def place(self, text: str) -> str:
+    def map_paths(self, text: str) -> str:
         """See Container."""
         return text
 
-    def start(self, pause: Pause) -> subprocess.Popen[bytes]:
+    def start(self, sleep: Sleep) -> subprocess.Popen[bytes]:
         """See Container."""
-        self._holder = Holder()
-        command = create_command(self._plan, self._folder, self._holder.labels)
-        answer = cli.run(command, pause=pause)
-        if answer.code:
-            raise ContainerRuntimeError(start_failure(self._plan.entrypoint[0], answer.said))
-        if answer.err:
-            # Such as a limit that this machine does not keep.
-            sys.stderr.write(answer.err)
-        self._id = (answer.out.split() or [""])[-1]
+        self._liveness = LivenessSocket()
+        command = create_command(self._plan, self._folder, self._liveness.labels)
+        result = cli.run(command, sleep=sleep)
+        if result.code:
+            raise ContainerRuntimeError(start_failure(self._plan.entrypoint[0], result.message))
+        if result.err:
+            # Such as a limit that this machine does not enforce.
+            sys.stderr.write(result.err)
+        self._id = (result.out.split() or [""])[-1]
         self._process = subprocess.Popen(  # noqa: S603 - the runtime that an operator chose
             [*self._plan.runtime_command, "start", "--attach", self._name],
             env={**cli.environment(), TAG: self._plan.tag},
-            # Where podman's monitor leaves word of a kill for want of memory.
+            # Podman's monitor writes a file here when the kernel kills for want of memory.
             cwd=self._folder.path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=cli.preparation(),  # noqa: PLW1509 - see there
+            preexec_fn=cli.preexec_hook(),  # noqa: PLW1509 - see there
         )
         return self._process
 
-    def look(self) -> int:
-        """See Container: the engine keeps the limit."""
+    def sample(self) -> int:
+        """See Container: the runtime enforces the limit."""
         usage = self._cgroup.read() if self._cgroup else None
         if usage:
-            self.peak = max(self.peak or 0, usage.peak or 0) or None
+            self.peak_memory = max(self.peak_memory or 0, usage.peak_memory or 0) or None
             self.cpu_seconds = usage.cpu_seconds
             self._memory_kills = usage.killed
         return 0
@@ -145,126 +151,129 @@ class EngineContainer:
             with suppress(OSError, ValueError), open(self._folder.file(PID_FILE)) as file:
                 return int(file.read())
             return 0
-        if time.monotonic() < self._ask_at:
+        if time.monotonic() < self._next_inspect:
             return 0
-        self._ask_at = time.monotonic() + self._ask_pause
-        self._ask_pause *= 2
-        # It is for the figures alone, which a busy engine must not cost the container.
+        interval = exponential_delay(self._inspections, first=_FIRST_INSPECT_SECONDS)
+        self._next_inspect = time.monotonic() + interval
+        self._inspections += 1
+        # Only for statistics, for which a busy runtime must not hold up the container.
         with suppress(ContainerRuntimeError, ValueError):
-            form = "{{.State.Pid}}"
-            answer = self._run("inspect", "--format", form, self._name, patience=_SIGNAL_SECONDS)
-            return int(answer.out)
+            template = "{{.State.Pid}}"
+            result = self._run("inspect", "--format", template, self._name, timeout=_SIGNAL_TIMEOUT)
+            return int(result.out)
         return 0
 
     def exit_fd(self) -> int | None:
         """See Container."""
         if self._cgroup is None:
             self._find_cgroup()
-        found, self._pidfd = self._pidfd, None
-        return found
+        fd, self._pidfd = self._pidfd, None
+        return fd
 
-    def reaped(self, usage: resource.struct_rusage) -> None:
-        """See Container: what a child of ours used is the engine's, not the container's."""
+    def on_child_exit(self, usage: resource.struct_rusage) -> None:
+        """See Container: our children's usage is that of the runtime's commands, not the container's."""
 
     def signal(self, number: int) -> bool:
         """See Container."""
         if number == SIGKILL:
             self._kills += 1
-            if self._kills > _TRIES and self._process is not None:
+            if self._kills > _MAX_TRIES and self._process is not None:
                 self._process.kill()
-        # One that has just ended cannot be told to.
+        # A container that has just ended cannot receive it.
         with suppress(ContainerRuntimeError):
-            self._run(
-                "kill", "--signal", Signals(number).name, self._name, patience=_SIGNAL_SECONDS
-            )
+            self._run("kill", "--signal", Signals(number).name, self._name, timeout=_SIGNAL_TIMEOUT)
         return True
 
-    def ended(self, code: int) -> Exit:
+    def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""
-        self.look()
+        self.sample()
         state = self._state()
-        if state.get("Status") in _UNDER_WAY:
-            # Its own command is gone, such as by a restart of the engine: what it writes is not seen any more.
-            return Exit(
+        if state.get("Status") in _RUNNING_STATES:
+            # The attached command ended early, as when the runtime restarts: further output is lost.
+            return ContainerExit(
                 None,
                 f"{self._plan.container_runtime} lost sight of the container while it ran, and it was stopped. Submit "
                 "it again.",
             )
         if not state:
-            # Not even that it ended well is certain.
-            why = f"{self._plan.container_runtime} does not say how it ended. Submit it again."
-            return Exit(code or None, why)
+            # Without a state, even exit code 0 proves nothing.
+            reason = f"{self._plan.container_runtime} does not say how it ended. Submit it again."
+            return ContainerExit(code or None, reason)
         if state.get("StartedAt", "").startswith(_NEVER):
-            return Exit(None, start_failure(self._plan.entrypoint[0], self._complaint(state)))
-        self._reclaim()
+            return ContainerExit(
+                None, start_failure(self._plan.entrypoint[0], self._start_error(state))
+            )
+        self._reclaim_outputs()
         code = state.get("ExitCode", code)
-        return Exit(code, self._why(code, is_out_of_memory=bool(state.get("OOMKilled"))))
+        return ContainerExit(
+            code, self._exit_reason(code, is_out_of_memory=bool(state.get("OOMKilled")))
+        )
 
     def _state(self) -> dict[str, Any]:
-        """What the engine says of it, once it has noticed the end; empty when it says nothing."""
+        """Return the runtime's state of the container, once that is not running any more; empty when there is none."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             try:
-                answer = self._run("inspect", "--format", "{{json .State}}", self._name)
-                state = json.loads(answer.out)
+                result = self._run("inspect", "--format", "{{json .State}}", self._name)
+                state = json.loads(result.out)
             except (ContainerRuntimeError, ValueError):
                 return {}
-            if state.get("Status") not in _UNDER_WAY or time.monotonic() > deadline:
+            if state.get("Status") not in _RUNNING_STATES or time.monotonic() > deadline:
                 return dict(state)
-            time.sleep(_FIRST_ASK_SECONDS)
+            time.sleep(_FIRST_INSPECT_SECONDS)
 
-    def _reclaim(self) -> None:
-        """Have outputs that others own, where that may keep us from reading and removing them."""
+    def _reclaim_outputs(self) -> None:
+        """Take ownership of outputs of other users, which we might be unable to read or remove."""
         ours = os.geteuid()
         if ours == 0 or not _is_foreign(self._folder.file(OUTPUTS), ours):
             return
         try:
-            about = self._run("info", "--format", "{{json .}}").out
+            info = self._run("info", "--format", "{{json .}}").out
             command = reclaim_command(
-                self._plan, self._folder, is_rootless='"name=rootless"' in about
+                self._plan, self._folder, is_rootless='"name=rootless"' in info
             )
-            answer = cli.run(command)
+            result = cli.run(command)
         except ContainerRuntimeError as e:
             sys.stderr.write(f"{e}\n")
         else:
-            sys.stderr.write(answer.err)
+            sys.stderr.write(result.err)
 
-    def _complaint(self, state: dict[str, Any]) -> str:
-        # It never wrote anything, so that all there is comes from the engine.
+    def _start_error(self, state: dict[str, Any]) -> str:
+        # The program never ran, so all output is the runtime's.
         with suppress(OSError), open(self._folder.file(f"{STREAMS[1]}.txt")) as file:
             return cli.tail(str(state.get("Error") or file.read()))
         return ""
 
-    def _why(self, code: int, *, is_out_of_memory: bool) -> str | None:
+    def _exit_reason(self, code: int, *, is_out_of_memory: bool) -> str | None:
         if code == 0:
             return None
         limit = format_memory(self._plan.memory)
         is_out_of_memory = is_out_of_memory or os.path.exists(self._folder.file(_OOM_FILE))
         if is_out_of_memory or self._memory_kills:
             return f"It was killed when it needed more memory than its limit of {limit}. Submit it again with more memory."
-        if code == _KILLED and self._kills == 0:
+        if code == _SIGKILL_EXIT and self._kills == 0:
             return (
                 f"It was killed (exit code {code}), most likely for want of memory: its limit is {limit}. Submit it "
                 "again with more memory."
             )
-        if self._other_processor:
-            return f"Container exit code: {code}. {self._other_processor}"
+        if self._foreign_platform:
+            return f"Container exit code: {code}. {self._foreign_platform}"
         return None
 
     def remove(self) -> bool:
         """See Container."""
-        if self._removals == _TRIES:
+        if self._removals == _MAX_TRIES:
             return False
         self._removals += 1
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-        if self._holder is not None:
-            # What we cannot remove now, others may.
-            self._holder.close()
+        if self._liveness is not None:
+            # What cannot be removed now, other workers may remove.
+            self._liveness.close()
         try:
             remove_container(self._plan.runtime_command, self._plan.tag)
-            self._removals = _TRIES
+            self._removals = _MAX_TRIES
         except ContainerRuntimeError as e:
             sys.stderr.write(f"{e}\n")
         if self._process is not None and self._process.returncode is None:
@@ -273,7 +282,7 @@ class EngineContainer:
 
 
 def _is_foreign(folder: str, owner: int) -> bool:
-    """Whether anything in a folder belongs to somebody else, or cannot be looked at."""
+    """Return whether a folder contains an entry that another user owns, or that cannot be read."""
     waiting = [folder]
     try:
         while waiting:
@@ -288,8 +297,8 @@ def _is_foreign(folder: str, owner: int) -> bool:
     return False
 
 
-def _other_processor(platform: str) -> str:
-    """A sentence, when an image is for another kind of processor than this machine's."""
+def _foreign_platform(platform: str) -> str:
+    """Return a sentence about an image for another kind of processor than this machine's; empty if it fits."""
     system, _, architecture = platform.partition("/")
     machine = os.uname().machine
     ours = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

@@ -1,8 +1,8 @@
-"""What docker and podman are told.
+"""The command lines of docker and podman.
 
-Every capability is dropped, new privileges are not to be had, the inputs and reference data can only be read. The user is
-the image's, its file system can be written and is thrown away. A container has a name made of its tag, so that it can
-be found, and removed, by somebody else.
+Every capability is dropped, new privileges are disallowed, the inputs and reference data are mounted read-only. The user is
+the image's; the file system is writable and discarded. A container's name is derived from its tag, so that another process
+can find and remove it.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ from typing import Mapping
 from cts_core.worker.container_folder import OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
-from cts_core.worker.runtimes.base import ContainerRuntimeError, as_seen, mounts
+from cts_core.worker.runtimes.base import ContainerRuntimeError, mounts, runtime_path
 from cts_core.worker.runtimes.processes import TAG
 
 LABEL = "cts.container"
-"""The label whose value is the container's tag."""
+"""The label that holds the container's tag."""
 MAX_PROCESSES = 32_768
-"""Processes and threads of one container."""
-LEFT_SECONDS = 10.0
-"""What podman gives a container past its limit, before it ends it instead of a worker that was killed."""
+"""The most processes and threads of one container."""
+REMOVE_TIMEOUT = 10.0
+"""Seconds after its limit at which podman itself ends a container, in case the worker was killed."""
 PID_FILE = "container.pid"
-"""In the container's folder: what podman writes the id of its first process to."""
-_IN_PROGRESS_SECONDS, _AGAIN_SECONDS = 10.0, 0.2
-"""The patience with a removal that somebody else has begun, and between two looks at it."""
+"""The file in the container's folder to which podman writes the id of its first process."""
+_REMOVAL_TIMEOUT, _REMOVAL_POLL_SECONDS = 10.0, 0.2
+"""The timeout for a removal that another process has begun, and the interval between checks of it."""
 _SELINUX = "/sys/fs/selinux/enforce"
 
 
-def name_of(tag: str) -> str:
-    """What the engine calls the container of this tag."""
+def container_name(tag: str) -> str:
+    """Return the runtime's name for the container of this tag."""
     return f"cts-{re.sub('[^A-Za-z0-9_.-]', '-', tag)}"
 
 
 def create_command(
     plan: WorkerPlan, folder: ContainerFolder, labels: Mapping[str, str]
 ) -> list[str]:
-    """The command that makes the container. Pure, but for a look at whether the machine labels its files.
+    """Return the command that creates the container. It depends on whether this machine uses SELinux labels.
 
-    ``labels``: more than the tag.
+    ``labels``: further ones beside the tag.
     """
     is_labeled = os.path.exists(_SELINUX)
     name, *more = plan.entrypoint
-    # A tool must not be told apart from the image's own CMD: with an entrypoint of ours there is none.
+    # With an entrypoint given, the image's CMD is ignored, which could otherwise be taken for arguments.
     command = [
-        *(*plan.runtime_command, "create", "--pull", "never", "--name", name_of(plan.tag)),
+        *(*plan.runtime_command, "create", "--pull", "never", "--name", container_name(plan.tag)),
         *("--log-driver", "none", "--stop-timeout", "0", "--no-healthcheck"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-        # More cpus than there are, as a site may promise, are refused.
+        # The runtime refuses more cpus than the machine has, which a site may allow.
         *("--cpus", str(min(plan.cpus, os.cpu_count() or 1)), "--pids-limit", str(MAX_PROCESSES)),
-        # As much with swap as without: no swap.
+        # The same limit with swap as without: no swap.
         *("--memory", str(plan.memory), "--memory-swap", str(plan.memory)),
         *(() if plan.network else ("--network", "none")),
     ]
     for label, value in {LABEL: plan.tag, **labels}.items():
         command += ["--label", f"{label}={value}"]
     if plan.container_runtime == "podman":
-        # It would hand on our proxies, whose URLs may hold passwords.
+        # Podman would pass on our proxies, whose URLs may hold passwords.
         command += ["--http-proxy=false", "--pidfile", folder.file(PID_FILE)]
-        # Whatever becomes of us, it is over then.
-        command += ["--timeout", str(math.ceil(plan.runtime + plan.stop_grace + LEFT_SECONDS))]
+        # Podman then ends the container even if the worker is killed.
+        command += ["--timeout", str(math.ceil(plan.runtime + plan.stop_grace + REMOVE_TIMEOUT))]
     for mount, source in mounts(plan, folder).items():
         is_output = mount == plan.output_mount
         options = ["rw" if is_output else "ro"]
@@ -79,7 +79,7 @@ def create_command(
 
 
 def pull_command(plan: WorkerPlan) -> list[str]:
-    """The command that fetches the image. Docker knows by itself which registries it reaches by http."""
+    """Return the command that pulls the image. Docker knows by its own settings which registries use http."""
     insecure = (
         ["--tls-verify=false"] if plan.plain_http and plan.container_runtime == "podman" else []
     )
@@ -87,9 +87,9 @@ def pull_command(plan: WorkerPlan) -> list[str]:
 
 
 def reclaim_command(plan: WorkerPlan, folder: ContainerFolder, *, is_rootless: bool) -> list[str]:
-    """The command that gives the outputs to who runs the worker, whoever they were written as.
+    """Return the command that gives the outputs, whoever owns them, to the worker's user.
 
-    Docker has no other hands for that than a container's: it takes an image with ``chown``.
+    Docker can do it only within a container: the image must contain ``chown``.
     """
     outputs = folder.file(OUTPUTS)
     if plan.container_runtime == "podman":
@@ -99,25 +99,29 @@ def reclaim_command(plan: WorkerPlan, folder: ContainerFolder, *, is_rootless: b
         *(*plan.runtime_command, "run", "--rm", "--pull", "never", "--network", "none"),
         *("--security-opt", "no-new-privileges", "--cap-drop", "ALL"),
         *("--cap-add", "CHOWN", "--cap-add", "DAC_OVERRIDE", "--user", "0:0"),
-        *("--volume", f"{as_seen(plan, outputs)}:/outputs", "--entrypoint", "chown", plan.image),
+        *(
+            "--volume",
+            f"{runtime_path(plan, outputs)}:/outputs",
+            "--entrypoint",
+            "chown",
+            plan.image,
+        ),
         *("-R", owner, "/outputs"),
     ]
 
 
-def remove_container(
-    command: list[str], tag: str, *, patience: float = cli.COMMAND_SECONDS
-) -> None:
-    """End and remove a container, if there is one. Raises ContainerRuntimeError."""
-    words = [*command, "rm", "--force", "--volumes", name_of(tag)]
-    until = time.monotonic() + _IN_PROGRESS_SECONDS
+def remove_container(command: list[str], tag: str, *, timeout: float = cli.COMMAND_TIMEOUT) -> None:
+    """Kill and remove a container, if it exists. Raises ContainerRuntimeError."""
+    arguments = [*command, "rm", "--force", "--volumes", container_name(tag)]
+    deadline = time.monotonic() + _REMOVAL_TIMEOUT
     while True:
-        answer = cli.run(words, patience=patience)
-        said = answer.err.lower()
-        if not answer.code or "no such container" in said:
+        result = cli.run(arguments, timeout=timeout)
+        message = result.err.lower()
+        if not result.code or "no such container" in message:
             return
-        # The name is free only when that is done.
-        if "already in progress" not in said or time.monotonic() > until:
+        # The name is free only after that removal.
+        if "already in progress" not in message or time.monotonic() > deadline:
             raise ContainerRuntimeError(
-                f"The container {name_of(tag)} could not be removed: {answer.said}"
+                f"The container {container_name(tag)} could not be removed: {result.message}"
             )
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(_REMOVAL_POLL_SECONDS)

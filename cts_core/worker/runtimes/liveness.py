@@ -1,7 +1,8 @@
-"""Shows on its machine that a process lives, by a name that the kernel keeps for as long as the process.
+"""A liveness token: shows other processes of the machine that this one lives.
 
-It is that of an abstract socket: never another's later, as a process' number is, kept while the process is stopped, and seen
-from every PID namespace. It is not seen from another network namespace, or machine: who is there cannot tell.
+The token is the name of an abstract socket, which the kernel keeps for as long as the process. Unlike a process id it is never
+reused, it stays while the process is stopped, and it is visible from every PID namespace. It is not visible from another
+network namespace or machine: processes there cannot tell.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ import uuid
 
 from cts_core.worker.container_folder import boot_id
 
-PLACE, NAME = "cts.place", "cts.holder"
-"""The labels of a container that say from where its holder can be seen, and the holder's name there."""
+SCOPE_LABEL, SOCKET_LABEL = "cts.place", "cts.holder"
+"""The labels of a container with the scope in which its worker's token is visible, and the token's name."""
 _NETWORK = "/proc/self/ns/net"
 
 
-def place() -> str:
-    """From where our names are seen: this run of this machine, and our network namespace; empty where there are none."""
+def scope() -> str:
+    """Return the scope of our tokens: this boot of the machine and our network namespace; empty where there are none."""
     boot = boot_id()
     try:
-        # The number may be another's later, but only once nobody can be there any more.
+        # The inode number may be reused, but only after all processes of that namespace have ended.
         return boot and f"{boot}.{os.stat(_NETWORK).st_ino}"
     except OSError:
         return ""
 
 
-class Holder:
-    """This process, as the one that a container goes with. What it holds may be removed by others when it is closed."""
+class LivenessSocket:
+    """The liveness token of this process. Once it is closed, other workers may remove the containers labelled with it."""
 
     def __init__(self) -> None:
         self.labels: dict[str, str] = {}
-        """Of the container; none where nobody could tell whether we live."""
+        """The labels for a container; empty where other processes could not see the token."""
         self._socket: socket.socket | None = None
-        here, name = place(), uuid.uuid4().hex
-        if not here:
+        own_scope, name = scope(), uuid.uuid4().hex
+        if not own_scope:
             return
         try:
             self._socket = _open()
@@ -43,30 +44,30 @@ class Holder:
         except OSError:
             self.close()
         else:
-            self.labels = {PLACE: here, NAME: name}
+            self.labels = {SCOPE_LABEL: own_scope, SOCKET_LABEL: name}
 
     def close(self) -> None:
-        """As the end of this process does."""
+        """Release the token, as the end of this process does."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def is_gone(name: str) -> bool:
-    """Whether a holder of this place is certainly gone."""
-    with _open() as asker:
+    """Return whether the process with this token, of our scope, has certainly ended."""
+    with _open() as client:
         try:
-            asker.connect(_address(name))
+            client.connect(_address(name))
         except ConnectionRefusedError:
             return True
         except OSError:
-            # Nothing says that it is not there.
+            # Any other error does not prove that it has ended.
             return False
     return False
 
 
 def _open() -> socket.socket:
-    # Of datagrams: another kind refuses also while nobody listens.
+    # A datagram socket, since connecting to a stream socket that does not listen is refused as well.
     return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 

@@ -1,4 +1,4 @@
-"""Whether a container runtime works here: it runs a container, of an image made on the spot, as any other."""
+"""Checks whether a container runtime works here, by running a container of a tiny image made for it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
 from cts_core.worker.runtimes.apptainer import exec_command, image_file
 from cts_core.worker.runtimes.base import ContainerRuntimeError
-from cts_core.worker.runtimes.docker import EngineContainer
+from cts_core.worker.runtimes.docker import DockerContainer
 
 IMAGE_RUNTIMES = ("docker", "podman", "apptainer")
-"""In the order in which they are preferred."""
+"""In the order of preference."""
 PROBE_SECONDS = 60.0
-"""What one command, or the container, of a probe may take."""
+"""The timeout for each command of a probe, and for its container."""
 _MEMORY = 64 << 20
 _PROGRAM = "probe"
-_PLACES = ("dev", "proc", "sys", "etc", "tmp", "var/tmp", "root", "home")
-# A program that does nothing, and needs nothing: exit(0), for Linux.
+_MOUNT_FOLDERS = ("dev", "proc", "sys", "etc", "tmp", "var/tmp", "root", "home")
+# A program that only calls exit(0), for Linux, without any library.
 _CODE = {
     "x86_64": (62, bytes.fromhex("31ffb83c0000000f05")),
     "aarch64": (183, struct.pack("<III", 0xD2800BA8, 0xD2800000, 0xD4000001)),
@@ -45,7 +45,7 @@ _VERSION = {
 
 @dataclass(frozen=True)
 class WorkingRuntime:
-    """A runtime that works."""
+    """A runtime that works, and its version."""
 
     name: str
     command: list[str]
@@ -60,23 +60,23 @@ def probe(
     network: bool,
     folder: str,
 ) -> WorkingRuntime:
-    """Run a container below ``folder``, with these arguments of an operator. Raises ContainerRuntimeError, which says why not."""
+    """Run a container below ``folder``, with an operator's arguments. Raises ContainerRuntimeError with the reason."""
     if shutil.which(command[0]) is None:
         raise ContainerRuntimeError(f"it is not installed: there is no program {command[0]}")
-    version = cli.run([*command, *_VERSION[name]], patience=PROBE_SECONDS)
+    version = cli.run([*command, *_VERSION[name]], timeout=PROBE_SECONDS)
     if version.code:
-        raise ContainerRuntimeError(f"it gives no answer: {version.said}")
+        raise ContainerRuntimeError(f"it gives no answer: {version.message}")
     machine = os.uname().machine
     code = _CODE.get(_ALIASES.get(machine, machine))
     if code is not None:
         with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
             plan = _plan(name, list(command), list(arguments), scratch, network=network)
-            _try(plan, ContainerFolder(os.path.join(scratch, "0")), _elf(*code))
+            _run_probe(plan, ContainerFolder(os.path.join(scratch, "0")), _elf(*code))
     return WorkingRuntime(name, list(command), version.out.strip().rpartition(" ")[2])
 
 
 def _elf(machine: int, code: bytes) -> bytes:
-    """An executable with one segment."""
+    """Return an ELF executable with one segment."""
     size = _HEADERS + len(code)
     header = struct.pack(
         "<16sHHIQQQIHHHHHH",
@@ -117,44 +117,44 @@ def _plan(
     )
 
 
-def _try(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+def _run_probe(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
     for name in (folder.path, folder.file(INPUTS), folder.file(OUTPUTS)):
         os.mkdir(name)
     if plan.container_runtime == "apptainer":
-        _try_apptainer(plan, folder, program)
+        _probe_apptainer(plan, folder, program)
     else:
-        _try_engine(plan, folder, program)
+        _probe_docker(plan, folder, program)
 
 
-def _try_apptainer(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
-    # A folder does for an image, too, with the places that it mounts something at.
-    for place in _PLACES:
-        os.makedirs(os.path.join(image_file(plan), place))
+def _probe_apptainer(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+    # A folder serves as an image, too, if it has the mount points.
+    for map_paths in _MOUNT_FOLDERS:
+        os.makedirs(os.path.join(image_file(plan), map_paths))
     _write(os.path.join(image_file(plan), _PROGRAM), program)
-    # Not as a container of ours: that takes all that descends from this process for its own, and this may be a server.
-    answer = cli.run(exec_command(plan, folder), patience=PROBE_SECONDS)
-    if answer.code:
-        raise ContainerRuntimeError(f"it cannot run a container: {answer.said}")
+    # Not an ApptainerContainer, which takes all descendants of this process for its own: this may be a server.
+    result = cli.run(exec_command(plan, folder), timeout=PROBE_SECONDS)
+    if result.code:
+        raise ContainerRuntimeError(f"it cannot run a container: {result.message}")
 
 
-def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
-    _import(plan, program)
-    container = EngineContainer(plan, folder)
+def _probe_docker(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> None:
+    _import_image(plan, program)
+    container = DockerContainer(plan, folder)
     try:
         container.prepare(time.sleep)
         process = container.start(time.sleep)
         try:
-            _, said = process.communicate(timeout=PROBE_SECONDS)
+            _, message = process.communicate(timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:
             raise ContainerRuntimeError(
                 f"a container that does nothing did not end in {PROBE_SECONDS:g} seconds"
             ) from None
         with open(folder.file(f"{STREAMS[1]}.txt"), "wb") as log:
-            log.write(said)
-        ended = container.ended(process.returncode)
+            log.write(message)
+        ended = container.describe_exit(process.returncode)
         if ended.code != 0:
-            why = ended.why or cli.tail(said.decode(errors="replace"))
-            raise ContainerRuntimeError(f"it cannot run a container: {why}")
+            reason = ended.reason or cli.tail(message.decode(errors="replace"))
+            raise ContainerRuntimeError(f"it cannot run a container: {reason}")
     finally:
         container.remove()
         cli.run([*plan.runtime_command, "rmi", plan.image])
@@ -163,19 +163,19 @@ def _try_engine(plan: WorkerPlan, folder: ContainerFolder, program: bytes) -> No
 def _write(path: str, program: bytes) -> None:
     with open(path, "wb") as file:
         file.write(program)
-    os.chmod(path, 0o755)  # noqa: S103 - whoever the image runs as executes it
+    os.chmod(path, 0o755)  # noqa: S103 - any user of the image must be able to execute it
 
 
-def _import(plan: WorkerPlan, program: bytes) -> None:
+def _import_image(plan: WorkerPlan, program: bytes) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo(_PROGRAM)
         entry.size, entry.mode = len(program), 0o755
         tar.addfile(entry, io.BytesIO(program))
-    answer = cli.run(
+    result = cli.run(
         [*plan.runtime_command, "import", "-", plan.image],
-        patience=PROBE_SECONDS,
+        timeout=PROBE_SECONDS,
         stdin=archive.getvalue(),
     )
-    if answer.code:
-        raise ContainerRuntimeError(f"it cannot make an image: {answer.said}")
+    if result.code:
+        raise ContainerRuntimeError(f"it cannot make an image: {result.message}")

@@ -1,7 +1,7 @@
-"""The processes of a container: finding all of them, measuring them, stopping them.
+"""The processes of a container: lists, measures and stops them.
 
-On Linux the worker becomes the reaper of every orphan below it, so that no descendant escapes by a session
-or a group of its own. Elsewhere only the process group is seen.
+On Linux the worker becomes the subreaper of its descendants, so that none escapes by a session or process group of its own.
+Elsewhere only the process group is seen.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _LIBC = ctypes.CDLL(None)
 
 
 def become_reaper() -> None:
-    """Have orphaned descendants become our children."""
+    """Become the parent of orphaned descendants."""
     if LINUX:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with(parent: int) -> None:
-    """For a new child of ``parent``: be killed when that one dies."""
+def die_with_parent(parent: int) -> None:
+    """Have this new child of ``parent`` killed when its parent dies."""
     if LINUX:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def become_container(parent: int) -> None:
-    """For a new child of ``parent`` that runs a container's program, or the command of a runtime."""
-    # What we ignore, a program would inherit.
+def prepare_child(parent: int) -> None:
+    """Prepare a new child of ``parent`` to execute a container's program or a runtime's command."""
+    # A program would inherit the signals that the worker ignores.
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    die_with(parent)
+    die_with_parent(parent)
 
 
 def members(group: int) -> list[int]:
-    """The processes of our container: all descendants of this process, or its process group."""
+    """Return the processes of our container: all descendants of this process, or its process group."""
     if not LINUX:
         return [pid for pid, (pgid, _) in _ps().items() if pgid == group]
     try:
@@ -62,18 +62,18 @@ def members(group: int) -> list[int]:
             parent = _parent(int(name))
             if parent is not None:
                 children.setdefault(parent, []).append(int(name))
-    found: list[int] = []
-    wave = children.get(os.getpid(), [])
-    while wave:
-        found += wave
-        wave = [child for pid in wave for child in children.get(pid, [])]
-    return found
+    members_: list[int] = []
+    generation = children.get(os.getpid(), [])
+    while generation:
+        members_ += generation
+        generation = [child for pid in generation for child in children.get(pid, [])]
+    return members_
 
 
 def _parent(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", 0) as file:
-            # The name in parentheses may hold anything, so the fields are counted from its end.
+            # The name in parentheses may contain anything, so the fields are counted from its end.
             state, parent = file.read().rpartition(b")")[2].split(None, 2)[:2]
     except (OSError, ValueError):
         return None
@@ -81,7 +81,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _ps() -> dict[int, tuple[int, int]]:
-    """Each process's group and resident bytes."""
+    """Return each process's group and resident bytes."""
     out = subprocess.run(
         ["/bin/ps", "-axo", "pid=,pgid=,rss="], stdout=subprocess.PIPE, check=False, text=True
     ).stdout
@@ -90,10 +90,10 @@ def _ps() -> dict[int, tuple[int, int]]:
 
 
 def memory(pids: list[int], *, exact_above: int) -> int:
-    """Bytes of memory that these processes use together.
+    """Return the bytes of memory that these processes use together.
 
-    The quick sum counts what they share once for each of them. When it is above ``exact_above``, the share
-    that each has in its pages (PSS) is summed instead, which takes longer to find out.
+    The quick sum counts shared pages once for each process. When it exceeds ``exact_above``, the proportional set size (PSS) of
+    each is summed instead, which takes longer to read.
     """
     if not LINUX:
         rows = _ps()
@@ -124,7 +124,7 @@ def _proportional(pid: int) -> int:
 
 
 def send_signal(number: int, group: int) -> bool:
-    """Send a signal to every process of our container; whether there was any."""
+    """Send a signal to every process of our container; return whether there was any."""
     if not LINUX:
         try:
             os.killpg(group, number)
@@ -135,7 +135,7 @@ def send_signal(number: int, group: int) -> bool:
 
 
 def send_signal_to_first(number: int, group: int) -> bool:
-    """Send a signal to the first process of our container's own PID namespace; whether there is one."""
+    """Send a signal to the first process of our container's own PID namespace; return whether there is one."""
     return _send(number, [pid for pid in members(group) if _is_first(pid)])
 
 
@@ -149,7 +149,7 @@ def _send(number: int, pids: list[int]) -> bool:
 def _is_first(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            # Its number in each namespace that it is in, from ours inwards.
+            # The process id in each of its namespaces, from ours inwards.
             (numbers,) = [line.split()[1:] for line in file if line.startswith(b"NSpid:")]
     except (OSError, ValueError):
         return False
@@ -157,28 +157,30 @@ def _is_first(pid: int) -> bool:
 
 
 def kill_tagged(tag: str) -> int:
-    """Kill every process whose environment carries the tag of a container; returns how many.
+    """Kill every process whose environment carries a container's tag; return how many.
 
-    For what a worker that was itself killed left behind. Sees nothing outside Linux.
+    For the leftovers of a killed worker. Works on Linux only.
     """
     if not LINUX:
         return 0
     killed: set[int] = set()
-    # Again until none is found: one that was just being started is only seen the next time.
+    # Repeated until none is found, since a process that is just being started is missed.
     for _ in range(_KILL_ROUNDS):
-        found = {
-            int(name) for name in os.listdir("/proc") if name.isdigit() and _kill(int(name), tag)
+        members_ = {
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdigit() and _kill_if_tagged(int(name), tag)
         }
-        if not found:
+        if not members_:
             break
-        killed |= found
+        killed |= members_
         time.sleep(_KILL_PAUSE)
     return len(killed)
 
 
-def _kill(pid: int, tag: str) -> bool:
+def _kill_if_tagged(pid: int, tag: str) -> bool:
     try:
-        # Held before the look, so that the process killed is the one looked at.
+        # Opened before the check, so that the process killed is the one checked.
         handle = os.pidfd_open(pid)
     except OSError:
         return False

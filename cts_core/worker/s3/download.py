@@ -1,4 +1,4 @@
-"""Fetches an object from S3 into a file: a small one in one stream, a large one in ranges, at once."""
+"""Downloads an object from S3 to a file: a small one as one stream, a large one in parallel ranges."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from typing import BinaryIO, Callable, Dict, List
 from cts_core.worker.checksum import Buffer, Crc64Nvme
 from cts_core.worker.http.client import TransientError
 from cts_core.worker.objects.tree import is_full
-from cts_core.worker.parallel import Lanes
+from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.errors import NotFoundError, ObjectChangedError, RangeIgnoredError, S3Error
 from cts_core.worker.s3.requests import S3Requests
 
-RANGE = 64 << 20
-"""Bytes that are asked for at once, of an object that has more than two such."""
+RANGE_SIZE = 64 << 20
+"""Bytes of one range; an object larger than two of them is fetched in ranges."""
 
 
 @dataclass
 class _Range:
-    """Some of an object's bytes, as far as they have come."""
+    """A byte range of the object, and how much of it has arrived."""
 
     start: int
     end: int | None
-    """None while nothing is known of the object's size, and where all of it comes in one stream."""
-    place: int = field(init=False)
+    """None while the object's size is unknown, and when the whole object comes as one stream."""
+    position: int = field(init=False)
     crc: Crc64Nvme = field(default_factory=Crc64Nvme)
 
     def __post_init__(self) -> None:
-        self.place = self.start
+        self.position = self.start
 
-    def rest(self) -> str:
-        """As it is asked for."""
-        return f"bytes={self.place}-{'' if self.end is None else self.end - 1}"
+    def header(self) -> str:
+        """Return the Range header for the bytes that are still missing."""
+        return f"bytes={self.position}-{'' if self.end is None else self.end - 1}"
 
 
 class Download:
-    """An object on its way to a file, which goes on where a connection broke off."""
+    """The download of one object, which resumes where a connection broke off."""
 
     def __init__(
-        self, requests: S3Requests, lanes: Lanes, path: str, file: BinaryIO, expected: str
+        self, requests: S3Requests, parallel: ParallelMap, path: str, file: BinaryIO, expected: str
     ) -> None:
-        """``file`` is empty and unbuffered; ``lanes``: where ranges are fetched at once."""
+        """``file`` is empty and unbuffered; ``parallel`` fetches the ranges."""
         self._requests = requests
-        self._lanes = lanes
+        self._parallel = parallel
         self._path = path
         self._file = file
         self._expected = expected
@@ -54,14 +54,14 @@ class Download:
         self._start_over()
 
     def run(self) -> int:
-        """Fetch it; returns its size in bytes. Raises S3Error, also when it has another checksum."""
+        """Download the object and return its size in bytes. Raises S3Error, also when its checksum differs."""
         try:
-            size, crc = self._requests.persist(self._path, self._fetch)
+            size, crc = self._requests.retry(self._path, self._fetch)
         except NotFoundError as e:
             raise S3Error(str(e)) from e
         if crc != self._expected:
             raise S3Error(
-                # The transposed letters are the deployed service's, whose clients compare this.
+                # The transposed letters are the deployed service's, and clients compare the sentence.
                 f"The expected CRC64/NMVE checksum '{self._expected}' for the path '{self._path}' does not match "
                 f"the actual checksum '{crc}'"
             )
@@ -74,94 +74,94 @@ class Download:
         self._first = _Range(0, None)
 
     def _fetch(self, progressed: Callable[[], None]) -> tuple[int, str]:
-        """The object's size and checksum, once it is in the file."""
+        """Download the object, and return its size and checksum."""
         ranges = [self._first]
-        is_same = self._go_on(self._first, progressed)
+        is_same = self._resume(self._first, progressed)
         if is_same:
-            ranges += self._others()
-            is_same = all(self._lanes.each(self._go_through, ranges[1:]))
+            ranges += self._remaining_ranges()
+            is_same = all(self._parallel.map(self._fetch_range, ranges[1:]))
         if not is_same:
-            # Another object than the one begun with is none: its checksum would be neither's.
+            # A mixture of two versions of the object would have the checksum of neither.
             self._start_over()
             raise ObjectChangedError("it was changed")
         crc = Crc64Nvme()
-        for one in ranges:
-            crc.append(one.crc, one.place - one.start)
-        return ranges[-1].place, crc.text()
+        for part in ranges:
+            crc.append(part.crc, part.position - part.start)
+        return ranges[-1].position, crc.text()
 
-    def _others(self) -> List[_Range]:
-        """What comes after the first range."""
+    def _remaining_ranges(self) -> List[_Range]:
+        """Return the ranges after the first."""
         if self._first.end is None or self._size is None:
             return []
         return [
-            _Range(start, min(start + RANGE, self._size))
-            for start in range(self._first.end, self._size, RANGE)
+            _Range(start, min(start + RANGE_SIZE, self._size))
+            for start in range(self._first.end, self._size, RANGE_SIZE)
         ]
 
-    def _go_through(self, one: _Range) -> bool:
-        return self._requests.persist(self._path, partial(self._go_on, one))
+    def _fetch_range(self, part: _Range) -> bool:
+        return self._requests.retry(self._path, partial(self._resume, part))
 
-    def _go_on(self, one: _Range, progressed: Callable[[], None]) -> bool:
-        """Whether the rest of a range could be had of the object that was begun with. Raises TransientError."""
+    def _resume(self, part: _Range, progressed: Callable[[], None]) -> bool:
+        """Fetch the missing bytes of a range; return False when the object has changed. Raises TransientError."""
         try:
-            self._receive(one, progressed)
+            self._receive(part, progressed)
         except ObjectChangedError as e:
             if isinstance(e, RangeIgnoredError):
                 self._has_ranges = False
             return False
-        if one.end is not None and one.place < one.end:
+        if part.end is not None and part.position < part.end:
             raise TransientError("the answer broke off")
         return True
 
-    def _receive(self, one: _Range, progressed: Callable[[], None]) -> None:
+    def _receive(self, part: _Range, progressed: Callable[[], None]) -> None:
         headers: Dict[str, str] = {}
-        if one.place:
-            headers = {"range": one.rest(), "if-match": self._etag}
-        if one.place == one.end:
+        if part.position:
+            headers = {"range": part.header(), "if-match": self._etag}
+        if part.position == part.end:
             return
-        with self._requests.receive(self._path, headers) as (etag, length, pieces):
-            if not one.place:
-                self._begin(etag, length)
-            for piece in pieces:
-                wanted = piece if one.end is None else piece[: one.end - one.place]
-                _write_at(self._file, wanted, one.place)
-                one.crc.update(wanted)
-                one.place += len(wanted)
+        with self._requests.receive(self._path, headers) as (etag, length, chunks):
+            if not part.position:
+                self._start(etag, length)
+            for chunk in chunks:
+                data = chunk if part.end is None else chunk[: part.end - part.position]
+                _write_at(self._file, data, part.position)
+                part.crc.update(data)
+                part.position += len(data)
                 progressed()
-                if one.place == one.end:
+                if part.position == part.end:
                     return
 
-    def _begin(self, etag: str, length: int | None) -> None:
+    def _start(self, etag: str, length: int | None) -> None:
         self._etag, self._size = etag, length
-        if length is not None and length > RANGE:
+        if length is not None and length > RANGE_SIZE:
             _reserve(self._file.fileno(), length)
-        if length is not None and length > 2 * RANGE and self._has_ranges and etag:
-            self._first.end = RANGE
+        if length is not None and length > 2 * RANGE_SIZE and self._has_ranges and etag:
+            self._first.end = RANGE_SIZE
 
 
 def _reserve(fd: int, size: int) -> None:
-    """Have the disk set aside ``size`` bytes. Raises OSError when it has no room.
+    """Allocate ``size`` bytes on the disk. Raises OSError when it has no room.
 
-    So a disk that is too small says so before the download, and threads that write at several places of one file
-    need not wait for each other to make it longer.
+    A disk that is too small is thus reported before the download, and threads that write at several positions of one
+    file do not wait for each other to extend it.
     """
     disk = os.fstatvfs(fd)
-    # A disk far away may not say how large it is.
+    # A remote disk may not report its size.
     if disk.f_blocks and disk.f_bavail * disk.f_frsize < size:
-        # What is refused must not have taken the room from others first, as setting aside would.
+        # Checked first: a failing allocation could still take the room that others need.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if sys.platform == "darwin":
         return
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as e:
-        # Some file systems cannot.
+        # Some file systems do not support it.
         if is_full(e):
             raise
 
 
-def _write_at(file: BinaryIO, data: Buffer, place: int) -> None:
+def _write_at(file: BinaryIO, data: Buffer, position: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(file.fileno(), view, place)
-        view, place = view[written:], place + written
+        written = os.pwrite(file.fileno(), view, position)
+        view, position = view[written:], position + written

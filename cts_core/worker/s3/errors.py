@@ -1,4 +1,4 @@
-"""What an S3 server's refusal means for one object, in a sentence for whoever owns the job."""
+"""Translates an S3 server's error responses to sentences about one object, for the job's owner."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from cts_core.worker.http.client import ResponseError, TransientError
 
 
 class S3Error(Exception):
-    """An object cannot be had, or stored; the text says what and why."""
+    """An object cannot be read or stored; the text says what failed and why."""
 
 
 class NotFoundError(Exception):
-    """There is no such object, bucket or upload."""
+    """There is no such object, bucket or multipart upload."""
 
 
 class ObjectChangedError(TransientError):
-    """The object is not the one that was begun with."""
+    """The object is not the version that the download began with."""
 
 
 class RangeIgnoredError(ObjectChangedError):
-    """All of it came where a part of it was asked for."""
+    """The whole object came where a range was requested."""
 
 
 _CHANGED, _NOT_FOUND, _FORBIDDEN, _SERVER_ERROR = 412, 404, 403, 500
@@ -28,7 +28,7 @@ _PASSING = {
     "RequestTimeout",
     "SlowDown",
     "TooManyRequests",
-    "BadDigest",  # the bytes were damaged on their way, as in the next
+    "BadDigest",  # the bytes were damaged in transit, as in the next
     "XAmzContentChecksumMismatch",
 }
 _GONE = {"NoSuchKey", "NoSuchBucket", "NoSuchUpload"}
@@ -45,7 +45,7 @@ _KEYS = {
     "RequestExpired",
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
-    "XAdminUserNotFound",  # versitygw's
+    "XAdminUserNotFound",  # of versitygw
 }
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
 _FINAL = (
@@ -61,24 +61,24 @@ _FINAL = (
 )
 
 
-def code_of(text: str) -> str:
-    """S3's own name for an error; empty when the text is none of its."""
-    _, found, rest = text.partition("<Code>")
-    return rest.partition("<")[0].strip() if found else ""
+def error_code(text: str) -> str:
+    """Return S3's own code of an error; empty when the text has none."""
+    _, tag, rest = text.partition("<Code>")
+    return rest.partition("<")[0].strip() if tag else ""
 
 
-def meaning(refusal: ResponseError, path: str) -> Exception:
-    """The error to raise: S3Error, NotFoundError, or TransientError for what may go better soon."""
-    code, status = code_of(refusal.text), refusal.status
-    said = code or f"HTTP {status}"
+def to_error(response: ResponseError, path: str) -> Exception:
+    """Return the exception to raise: S3Error, NotFoundError, or TransientError for what is worth another try."""
+    code, status = error_code(response.text), response.status
+    message = code or f"HTTP {status}"
     if status == _CHANGED:
         return ObjectChangedError("it was changed")
     for codes, sentence in _FINAL:
         if code in codes:
             return S3Error(sentence.format(path=path, code=code))
     if code in _GONE or status == _NOT_FOUND:
-        return NotFoundError(f"The path '{path}' was not found at the object store ({said})")
+        return NotFoundError(f"The path '{path}' was not found at the object store ({message})")
     if code in _PASSING or status in _PASSING_STATUS or status >= _SERVER_ERROR:
-        return TransientError(said)
+        return TransientError(message)
     refuses = "denies access to" if status == _FORBIDDEN else "refuses"
-    return S3Error(f"The object store {refuses} '{path}' ({said})")
+    return S3Error(f"The object store {refuses} '{path}' ({message})")

@@ -23,7 +23,7 @@ UNPACK = {"x-amz-meta-snowball-auto-extract": "true"}
 def put(s3_server):
     """Return a function that sends a presigned PUT with additional headers."""
     keys = S3Keys(s3_server.url, REGION, ACCESS_KEY, SECRET)
-    signer, http = KeySigner(keys), keys.http()
+    signer, http = KeySigner(keys), keys.http_client()
 
     def put(path: str, body: bytes, added: dict[str, str], **parameters: str) -> None:
         request = ObjectRequest(
@@ -33,7 +33,7 @@ def put(s3_server):
             headers={"content-length": str(len(body))},
         )
         sign = signer.sign("PUT", path, parameters, with_protective_headers(request))
-        http.ask(
+        http.request(
             "PUT", SignedRequest(sign.url, {**sign.headers, **added}), iter([memoryview(body)])
         )
 

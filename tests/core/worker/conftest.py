@@ -107,13 +107,13 @@ class Box:
         place = place or path.rpartition("/")[2]
         self.change(inputs=[*self.plan.inputs, Input(path, info.crc64nvme or "", place)])
 
-    def start(self, failpoints: str = "", nudge: int | None = None) -> subprocess.Popen[bytes]:
+    def start(self, failpoints: str = "", wakeup_fd: int | None = None) -> subprocess.Popen[bytes]:
         write_json(str(self.path(PLAN)), self.plan.to_json())
-        more = [] if nudge is None else [str(nudge)]
+        more = [] if wakeup_fd is None else [str(wakeup_fd)]
         worker = subprocess.Popen(
             [sys.executable, "-c", _MAIN, self.folder.path, *more],
             env={**os.environ, "CTS_FAILPOINTS": failpoints, "SECRET_TOKEN": "s3cret"},
-            pass_fds=[] if nudge is None else [nudge],
+            pass_fds=[] if wakeup_fd is None else [wakeup_fd],
             stderr=subprocess.PIPE,
             start_new_session=True,
         )

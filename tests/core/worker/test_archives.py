@@ -290,7 +290,7 @@ def test_it_goes_on_after_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_stays_free_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_ROOM_EVERY", 1000)
+    monkeypatch.setattr(module, "_CHECK_ROOM_EVERY", 1000)
     with pytest.raises(NoRoomError, match="are kept free"):
         run(folder, packed([entry("a", bytes(2000))]), free=1 << 62)
 

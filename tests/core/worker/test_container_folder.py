@@ -132,7 +132,7 @@ def test_result_waits_for_space_with_a_log_on_the_same_disk(
         if left:
             raise OSError(left.pop(), "no space")
 
-    monkeypatch.setattr(main, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(main, "_FIRST_DELAY", 0.0)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(sys, "stderr", _FullDisk())
     main._write_result(folder, {"state": "complete"})

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cts_core.worker.parallel import AbandonedError, Lanes
+from cts_core.worker.parallel import AbandonedError, ParallelMap
 
 PATIENCE = 60.0
 
@@ -43,8 +43,8 @@ def test_results_come_in_the_order_of_the_items():
             waited.set()
         return number * number
 
-    assert Lanes(2).each(square, range(10)) == [number * number for number in range(10)]
-    assert Lanes(2).each(square, []) == []
+    assert ParallelMap(2).map(square, range(10)) == [number * number for number in range(10)]
+    assert ParallelMap(2).map(square, []) == []
 
 
 def test_as_many_are_done_at_once_as_there_are_lanes_and_no_more():
@@ -54,24 +54,24 @@ def test_as_many_are_done_at_once_as_there_are_lanes_and_no_more():
         with counter.one():
             together.wait(PATIENCE)
 
-    Lanes(3).each(meet, range(12))
+    ParallelMap(3).map(meet, range(12))
     assert counter.most == 3
 
 
 def test_one_lane_is_the_thread_that_asks():
-    assert set(Lanes(1).each(lambda _: threading.current_thread(), range(5))) == {
+    assert set(ParallelMap(1).map(lambda _: threading.current_thread(), range(5))) == {
         threading.current_thread()
     }
 
 
 def test_parts_are_done_by_the_same_lanes_and_by_all_that_are_free():
-    lanes, together, counter = Lanes(3), threading.Barrier(3), Counter()
+    lanes, together, counter = ParallelMap(3), threading.Barrier(3), Counter()
 
     def part(_: int) -> None:
         with counter.one():
             together.wait(PATIENCE)
 
-    lanes.each(lambda _: lanes.each(part, range(3)), [0])
+    lanes.map(lambda _: lanes.map(part, range(3)), [0])
     assert counter.most == 3
 
     many = Counter()
@@ -80,12 +80,12 @@ def test_parts_are_done_by_the_same_lanes_and_by_all_that_are_free():
         with many.one():
             pass
 
-    lanes.each(lambda _: lanes.each(leaf, range(20)), range(20))
+    lanes.map(lambda _: lanes.map(leaf, range(20)), range(20))
     assert many.most <= 3
 
 
 def test_the_first_failure_is_raised_when_the_others_have_ended():
-    lanes, is_under_way, ended = Lanes(2), threading.Event(), []
+    lanes, is_under_way, ended = ParallelMap(2), threading.Event(), []
 
     def work(name: str) -> None:
         if name == "bad":
@@ -100,14 +100,14 @@ def test_the_first_failure_is_raised_when_the_others_have_ended():
             raise
 
     with pytest.raises(ValueError, match="bad"):
-        lanes.each(work, ["bad", "good", "later"])
+        lanes.map(work, ["bad", "good", "later"])
     assert ended == ["good"], "what had not begun was begun, or what had begun was left"
     lanes.check()
-    assert lanes.each(str, [1]) == ["1"], "they are of no more use"
+    assert lanes.map(str, [1]) == ["1"], "they are of no more use"
 
 
 def test_a_failure_of_a_part_is_what_it_was_turned_into():
-    lanes, is_under_way = Lanes(2), threading.Event()
+    lanes, is_under_way = ParallelMap(2), threading.Event()
 
     def fail(_: int) -> None:
         assert is_under_way.wait(PATIENCE)
@@ -116,7 +116,7 @@ def test_a_failure_of_a_part_is_what_it_was_turned_into():
     def work(name: str) -> None:
         if name == "bad":
             try:
-                lanes.each(fail, [0])
+                lanes.map(fail, [0])
             except KeyError as e:
                 raise ValueError(name) from e
         is_under_way.set()
@@ -124,7 +124,7 @@ def test_a_failure_of_a_part_is_what_it_was_turned_into():
             lanes.check()
 
     with pytest.raises(ValueError, match="bad"):
-        lanes.each(work, ["bad", "good"])
+        lanes.map(work, ["bad", "good"])
 
 
 def test_what_is_not_wanted_any_more_is_not_begun():
@@ -137,8 +137,8 @@ def test_what_is_not_wanted_any_more_is_not_begun():
         if len(begun) == 2:
             raise CanceledError
 
-    lanes = Lanes(1)
+    lanes = ParallelMap(1)
     with pytest.raises(CanceledError):
-        lanes.each(begun.append, range(5), is_wanted)
+        lanes.map(begun.append, range(5), is_wanted)
     assert begun == [0, 1]
     lanes.check()

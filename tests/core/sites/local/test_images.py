@@ -22,7 +22,7 @@ from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
 from cts_core.states import JobState
 from cts_core.worker.container_folder import ContainerFolder
-from cts_core.worker.runtimes.docker_cli import name_of
+from cts_core.worker.runtimes.docker_cli import container_name
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES
 from tests.harness.factories import make_image
 from tests.harness.sites import SiteHarness, local_harness, opened
@@ -74,7 +74,7 @@ async def test_job_of_an_image(harness: SiteHarness, image: JobImage, podman: En
     assert report.steps[-1].state is S.COMPLETE, report.outcome
     assert harness.objects.read("data/out/copy") == b"data/in/0.txt"
     assert await harness.log(job) == (b"done\n", True)
-    assert name_of(f"{job.id}/0") not in podman.containers()
+    assert container_name(f"{job.id}/0") not in podman.containers()
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ async def test_container_of_a_killed_worker_is_removed(
         await harness.site.close()
     os.kill(folder.read_claim()["pid"], signal.SIGKILL)
     if not is_seen:
-        assert name_of(f"{job.id}/0") in podman.containers()
+        assert container_name(f"{job.id}/0") in podman.containers()
         harness.site = harness.make_site()
         await harness.site.open(harness.on_change)
     (report,) = (await harness.until(job)).values()
@@ -102,7 +102,7 @@ async def test_container_of_a_killed_worker_is_removed(
     assert "worker of this container ended" in report.outcome.error
     # The refresh that finds the worker lost removes the leftovers, too.
     async with asyncio.timeout(60):
-        while name_of(f"{job.id}/0") in podman.containers():
+        while container_name(f"{job.id}/0") in podman.containers():
             await harness.poll()
             await asyncio.sleep(0.05)
 

@@ -52,7 +52,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     log = BoundedLog(str(tmp_path / "log"), 1000)
     for _ in range(5000):
         log.write(b"x" * 1000)
-        assert len(log._end) <= 500 + logs._SLACK
+        assert len(log._tail) <= 500 + logs._SLACK
     log.close()
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cts_core.object_paths import check_path
-from cts_core.worker.container.outputs import collect, fault_in_path
+from cts_core.worker.container.outputs import collect_outputs, path_problem
 
 _name = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=60).filter(
     lambda name: name not in (".", "..")
@@ -32,7 +32,7 @@ def test_agrees_with_the_service_on_what_is_a_path(names: list[str]) -> None:
         fine = False
     if not path.removeprefix("bucket/").strip():
         return
-    assert (fault_in_path(path) is None) == fine
+    assert (path_problem(path) is None) == fine
 
 
 def test_regular_files_in_order(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_regular_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "up").symlink_to(tmp_path)
-    found = collect(str(tmp_path))
+    found = collect_outputs(str(tmp_path))
     assert found.files == ["a/b/c", "a/z", "b", "c d"]
-    assert found.odd == ["a/up"]
+    assert found.irregular == ["a/up"]
 
 
 def test_folder_that_is_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
     with pytest.raises(NotADirectoryError, match="replaced its output folder"):
-        collect(str(tmp_path / "link"))
+        collect_outputs(str(tmp_path / "link"))

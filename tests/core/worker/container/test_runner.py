@@ -314,9 +314,9 @@ def test_runs_once_however_many_workers_come(box: Box) -> None:
 
 
 def test_each_event_is_a_byte_for_who_listens(box: Box) -> None:
-    listen, nudge = os.pipe()
-    box.start(nudge=nudge)
-    os.close(nudge)
+    listen, wakeup_fd = os.pipe()
+    box.start(wakeup_fd=wakeup_fd)
+    os.close(wakeup_fd)
     got = b""
     while piece := os.read(listen, 100):
         got += piece
@@ -326,10 +326,10 @@ def test_each_event_is_a_byte_for_who_listens(box: Box) -> None:
 
 
 def test_nobody_listens(box: Box) -> None:
-    listen, nudge = os.pipe()
+    listen, wakeup_fd = os.pipe()
     os.close(listen)
-    worker = box.start(nudge=nudge)
-    os.close(nudge)
+    worker = box.start(wakeup_fd=wakeup_fd)
+    os.close(wakeup_fd)
     worker.communicate(timeout=60)
     assert worker.returncode == 0
     assert box.folder.read_result()["state"] == "complete"

@@ -20,7 +20,7 @@ import pytest
 
 from cts_core.worker.http import connection
 from cts_core.worker.http.client import (
-    Http,
+    HttpClient,
     SignedRequest,
     TransientError,
     UntrustedCertificateError,
@@ -81,14 +81,14 @@ def silent() -> Iterator[Callable[..., Silent]]:
 class Asked:
     """A request in a thread of its own."""
 
-    def __init__(self, http: Http, url: str, body: bytes = b"") -> None:
+    def __init__(self, http: HttpClient, url: str, body: bytes = b"") -> None:
         self.came: list[object] = []
         headers = {"content-length": str(len(body))}
         pieces = iter([memoryview(body)]) if body else None
 
         def ask() -> None:
             try:
-                self.came.append(http.ask("PUT", SignedRequest(url, headers), pieces)[1])
+                self.came.append(http.request("PUT", SignedRequest(url, headers), pieces)[1])
             except TransientError as e:
                 self.came.append(e)
 
@@ -103,7 +103,7 @@ class Asked:
 @pytest.fixture
 def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a test see what is given up, and not what is not waited for."""
-    monkeypatch.setattr(connection, "HASTE_SECONDS", SILENCE)
+    monkeypatch.setattr(connection, "CANCELED_TIMEOUT_SECONDS", SILENCE)
 
 
 @pytest.mark.usefixtures("no_haste_by_time")
@@ -120,26 +120,26 @@ def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_under_way_is_given_up(
     silent: Callable[..., Silent], scheme: str, said: bytes, body: bytes
 ) -> None:
-    server, haste = silent(said), CancellationToken()
+    server, cancellation = silent(said), CancellationToken()
     server.listen()
-    http = Http(timeout=SILENCE, insecure=True, haste=haste)
+    http = HttpClient(timeout=SILENCE, insecure=True, cancellation=cancellation)
     asked = Asked(http, f"{scheme}://127.0.0.1:{server.port}/x", body)
     until(lambda: server.heard)
-    haste.begin()
+    cancellation.cancel()
     assert asked.is_given_up()
     http.close()
 
 
 @pytest.mark.usefixtures("no_haste_by_time")
 def test_what_came_until_then_is_not_taken_for_all(silent: Callable[..., Silent]) -> None:
-    server, haste = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), CancellationToken()
+    server, cancellation = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), CancellationToken()
     server.listen()
-    http = Http(timeout=SILENCE, haste=haste)
+    http = HttpClient(timeout=SILENCE, cancellation=cancellation)
     answer = http.open("GET", SignedRequest(f"http://127.0.0.1:{server.port}/x", {}))
-    haste.begin()
+    cancellation.cancel()
     came = []
     with pytest.raises(TransientError):
-        came.extend(map(bytes, http.pieces(answer)))
+        came.extend(map(bytes, http.chunks(answer)))
     assert b"".join(came) == b"{}"
 
 
@@ -151,7 +151,7 @@ def _connecting(port: int) -> int:
 @pytest.mark.usefixtures("no_haste_by_time")
 @pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere it cannot be seen")
 def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Silent]) -> None:
-    server, haste = silent(backlog=0), CancellationToken()
+    server, cancellation = silent(backlog=0), CancellationToken()
     with contextlib.ExitStack() as others:
         while not _connecting(server.port):
             # Until there is no room for those that are not taken.
@@ -159,9 +159,12 @@ def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Sil
             other.settimeout(0)
             assert other.connect_ex(("127.0.0.1", server.port)) == errno.EINPROGRESS
         before = _connecting(server.port)
-        asked = Asked(Http(timeout=SILENCE, haste=haste), f"http://127.0.0.1:{server.port}/x")
+        asked = Asked(
+            HttpClient(timeout=SILENCE, cancellation=cancellation),
+            f"http://127.0.0.1:{server.port}/x",
+        )
         until(lambda: _connecting(server.port) == before + 1)
-        haste.begin()
+        cancellation.cancel()
         assert asked.is_given_up()
         assert _connecting(server.port) == before
 
@@ -169,21 +172,24 @@ def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Sil
 def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
     silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HASTE_SECONDS", 0.2)
-    good, haste = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), CancellationToken()
-    http = Http(timeout=SILENCE, haste=haste)
+    monkeypatch.setattr(connection, "CANCELED_TIMEOUT_SECONDS", 0.2)
+    good, cancellation = (
+        silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        CancellationToken(),
+    )
+    http = HttpClient(timeout=SILENCE, cancellation=cancellation)
     for _ in range(2):
         # The second time the connection that was kept is of no use any more.
         good.listen()
         # As most machines, this one has more than one address by that name.
-        assert http.ask("GET", SignedRequest(f"http://localhost:{good.port}/x", {}))[1] == "{}"
-        haste.begin()
+        assert http.request("GET", SignedRequest(f"http://localhost:{good.port}/x", {}))[1] == "{}"
+        cancellation.cancel()
     begun = time.monotonic()
-    for way in (http, http.another()):
+    for way in (http, http.clone()):
         bad = silent()
         bad.listen()
         with pytest.raises(TransientError, match="timed out"):
-            way.ask("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
+            way.request("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
         way.close()
     assert time.monotonic() - begun < PROMPT
 
@@ -197,8 +203,10 @@ def test_an_address_of_a_kind_that_the_machine_does_not_have_keeps_from_no_other
     # As one of IPv6 where the system was started without it.
     unknown = (socket.AF_UNSPEC, *found[0][1:])
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
-    http = Http(timeout=PROMPT)
-    assert http.ask("GET", SignedRequest(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
+    http = HttpClient(timeout=PROMPT)
+    assert (
+        http.request("GET", SignedRequest(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
+    )
     http.close()
 
 
@@ -266,13 +274,13 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
 def test_whose_certificate_is_trusted(secure: int, certificate: tuple[Path, Path]) -> None:
     issuer = str(certificate[1])
     for given, host in (({"ca_file": issuer}, "127.0.0.1"), ({"insecure": True}, "localhost")):
-        way = Http(timeout=PROMPT, **given)
+        way = HttpClient(timeout=PROMPT, **given)
         for _ in range(2):
-            assert way.ask("GET", SignedRequest(f"https://{host}:{secure}/x", {}))[1] == "{}"
+            assert way.request("GET", SignedRequest(f"https://{host}:{secure}/x", {}))[1] == "{}"
         way.close()
     # The same address by another name.
     for given, host in (({}, "127.0.0.1"), ({"ca_file": issuer}, "127.1")):
         with pytest.raises(UntrustedCertificateError):
-            Http(timeout=PROMPT, **given).ask(
+            HttpClient(timeout=PROMPT, **given).request(
                 "GET", SignedRequest(f"https://{host}:{secure}/x", {})
             )

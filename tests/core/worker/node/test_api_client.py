@@ -9,7 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from cts_core.worker.http.client import ResponseError, TransientError, UntrustedCertificateError
-from cts_core.worker.node.api_client import RemoteSigner, Service, ServiceError, ServiceRefusedError
+from cts_core.worker.node.api_client import (
+    ApiClient,
+    RemoteSigner,
+    ServiceError,
+    ServiceRefusedError,
+)
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
 from tests.core.worker.conftest import Box
@@ -27,16 +32,16 @@ class Answers:
     def ask(self, method, signed, body=None, *, limit=0):
         data = b"".join(map(bytes, body)) if body else b""
         assert signed.headers["authorization"] == "Bearer t"
-        said = json.loads(data) if data else None
-        self.asked.append((method, signed.url.removeprefix(NODE), said))
-        answer = self.answers.pop(0) if self.answers else self.granted(said)
-        if isinstance(answer, Exception):
-            raise answer
-        return {}, answer
+        message = json.loads(data) if data else None
+        self.asked.append((method, signed.url.removeprefix(NODE), message))
+        result = self.answers.pop(0) if self.answers else self.granted(message)
+        if isinstance(result, Exception):
+            raise result
+        return {}, result
 
     @staticmethod
-    def granted(said) -> str:
-        leave = [{"url": one["path"], "headers": {}} for one in said["requests"]]
+    def granted(message) -> str:
+        leave = [{"url": one["path"], "headers": {}} for one in message["requests"]]
         return json.dumps({"requests": leave})
 
 
@@ -44,10 +49,10 @@ def refused(status: int, appcode: int, message: str) -> ResponseError:
     return ResponseError(status, json.dumps({"error": {"appcode": appcode, "message": message}}))
 
 
-def service(*answers: object, patience: float = 60) -> tuple[Service, Answers, list[float]]:
+def service(*answers: object, timeout: float = 60) -> tuple[ApiClient, Answers, list[float]]:
     http = Answers(*answers)
     pauses: list[float] = []
-    made = Service(http, NODE, "t", patience=patience, pause=pauses.append)
+    made = ApiClient(http, NODE, "t", timeout=timeout, sleep=pauses.append)
     return made, http, pauses
 
 
@@ -128,7 +133,7 @@ def test_pauses_grow_to_ten_minutes():
     asked, _, pauses = service(*[TransientError("away")] * 30, "")
     asked.update("complete", {})
     assert pauses[0] < 0.5
-    assert all(300 <= pause <= 600 for pause in pauses[-10:])
+    assert all(300 <= sleep <= 600 for sleep in pauses[-10:])
 
 
 def test_a_refusal_is_told_at_once():
@@ -157,7 +162,7 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once():
 
 
 def test_patience_ends():
-    asked, _, _ = service(TransientError("away"), patience=0)
+    asked, _, _ = service(TransientError("away"), timeout=0)
     with pytest.raises(ServiceError, match="away"):
         asked.plan()
 
@@ -167,7 +172,7 @@ def test_patience_is_used_up_once(monkeypatch, box: Box):
     passing = iter(range(0, 1000, 25))
     monkeypatch.setattr("cts_core.worker.node.api_client.time.monotonic", lambda: next(passing))
     asked, http, _ = service(
-        *[TransientError("away")] * 4, plan, TransientError("away"), plan, patience=60
+        *[TransientError("away")] * 4, plan, TransientError("away"), plan, timeout=60
     )
     for tries in (3, 1):
         before = len(http.asked)
@@ -185,7 +190,7 @@ def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
     paths = [f"data/{n}" for n in range(150)]
     signer = RemoteSigner(asked, paths)
     assert [signer.sign("GET", path, {}, {}).url for path in paths] == paths
-    assert [len(said["requests"]) for _, _, said in http.asked] == [100, 50]
+    assert [len(message["requests"]) for _, _, message in http.asked] == [100, 50]
     signer.sign("GET", paths[0], {}, {})
     signer.sign("PUT", "data/out/x", {}, {"content-length": "1"})
     assert len(http.asked) == 4
@@ -223,22 +228,22 @@ class Gate(Answers):
 
     @property
     def sizes(self) -> list[int]:
-        return [len(said["requests"]) for _, _, said in self.asked]
+        return [len(message["requests"]) for _, _, message in self.asked]
 
 
 class Picky(Gate):
     """The same; one path is refused, with all that is asked for beside it."""
 
-    def granted(self, said) -> str:
-        if any(one["path"] == "data/bad" for one in said["requests"]):
+    def granted(self, message) -> str:
+        if any(one["path"] == "data/bad" for one in message["requests"]):
             raise refused(403, 20000, "may not PUT 'data/bad'")
-        return super().granted(said)
+        return super().granted(message)
 
 
-def all_ask(http: Gate, paths: list[str], patience: float = 60) -> list[Future[str]]:
+def all_ask(http: Gate, paths: list[str], timeout: float = 60) -> list[Future[str]]:
     """Each path asked for by a thread of its own, all at once."""
     signer = RemoteSigner(
-        Service(http, NODE, "t", patience=patience, pause=lambda _: None), inputs=[]
+        ApiClient(http, NODE, "t", timeout=timeout, sleep=lambda _: None), inputs=[]
     )
     with ThreadPoolExecutor(len(paths)) as pool:
         return [
@@ -258,7 +263,7 @@ def test_what_threads_want_during_a_question_goes_with_the_next_and_at_most_100_
 
 def test_a_question_that_fails_fails_for_all_who_waited_for_it():
     http = Gate(5, *[TransientError("away")] * 2)
-    for asked in all_ask(http, ["data/x"] * 5, patience=0):
+    for asked in all_ask(http, ["data/x"] * 5, timeout=0):
         with pytest.raises(S3Error, match="away"):
             asked.result()
     assert len(http.asked) <= 2
@@ -291,7 +296,7 @@ class Wish:
 
 def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
     http, wish = Gate(2), Wish()
-    signer = RemoteSigner(Service(http, NODE, "t", patience=60), inputs=[])
+    signer = RemoteSigner(ApiClient(http, NODE, "t", timeout=60), inputs=[])
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, http.check)
         assert http.is_asked.wait(60)
@@ -307,7 +312,7 @@ def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
 
 def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_others():
     http, wish = Gate(1, TransientError("away")), Wish()
-    service = Service(http, NODE, "t", patience=60, pause=lambda _: wish.is_over.set())
+    service = ApiClient(http, NODE, "t", timeout=60, sleep=lambda _: wish.is_over.set())
     signer = RemoteSigner(service, inputs=[])
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, wish.check)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.node.environment import Assignment, AssignmentError
+from cts_core.worker.node.environment import Environment, InvalidEnvironmentError
 from cts_core.worker.runtimes.apptainer import exec_command
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.detect import choose_runtime
@@ -32,21 +32,23 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
-    task = Assignment.read(environ)
+    task = Environment.read(environ)
     assert (task.process, task.run, task.number) == ("12.3", 1795836042, 4)
     assert task.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
     assert (task.token, task.is_own_token, task.keys) == ("cts-worker.secret", True, None)
-    assert task.patience == 360 * 60
+    assert task.timeout == 360 * 60
     assert "secret" not in repr(task)
 
 
 def test_a_node_that_takes_no_folder(environ: dict[str, str], tmp_path: Path) -> None:
-    task = Assignment.read(environ)
+    task = Environment.read(environ)
     folder = task.make_folder()
     assert (Path(folder.path) / "stdout.txt").readlink() == (
         tmp_path / "cts-some-job-4-container.out"
     )
-    with pytest.raises(AssignmentError, match=r"cannot be made on this node: File exists: .*/4$"):
+    with pytest.raises(
+        InvalidEnvironmentError, match=r"cannot be made on this node: File exists: .*/4$"
+    ):
         task.make_folder()
 
 
@@ -60,13 +62,13 @@ def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path
         "S3_ACCESS_KEY": "key",
         "S3_INSECURE": "TRUE",
     }
-    task = Assignment.read({**environ, **standing})
+    task = Environment.read({**environ, **standing})
     assert (task.token, task.is_own_token) == ("the token", False)
     assert task.keys is not None
     assert (task.keys.secret, task.keys.insecure) == ("the secret", True)
     assert "the secret" not in repr(task)
-    with pytest.raises(AssignmentError, match="S3_URL and S3_ACCESS_KEY"):
-        Assignment.read({**environ, **standing, "S3_URL": ""})
+    with pytest.raises(InvalidEnvironmentError, match="S3_URL and S3_ACCESS_KEY"):
+        Environment.read({**environ, **standing, "S3_URL": ""})
 
 
 @pytest.mark.parametrize(
@@ -82,23 +84,23 @@ def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path
 def test_what_is_missing_is_named(
     environ: dict[str, str], changes: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(AssignmentError, match=words):
-        Assignment.read({**environ, **changes})
+    with pytest.raises(InvalidEnvironmentError, match=words):
+        Environment.read({**environ, **changes})
 
 
 @pytest.mark.parametrize("text", ["a-token\nand-more", "a-token\x7f", "ä-token"])
 def test_what_is_no_secret_is_not_shown(environ: dict[str, str], tmp_path: Path, text: str) -> None:
     (tmp_path / "cts-token-4").write_text(text)
-    with pytest.raises(AssignmentError, match="TOKEN_PATH is no single line") as raised:
-        Assignment.read(environ)
+    with pytest.raises(InvalidEnvironmentError, match="TOKEN_PATH is no single line") as raised:
+        Environment.read(environ)
     assert "a-token" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("name", ["ClusterId", "ProcId", "JobCurrentStartDate"])
 def test_an_ad_without(environ: dict[str, str], tmp_path: Path, name: str) -> None:
     (tmp_path / ".job.ad").write_text(AD.replace(name, "Other"))
-    with pytest.raises(AssignmentError, match=f"no {name}"):
-        Assignment.read(environ)
+    with pytest.raises(InvalidEnvironmentError, match=f"no {name}"):
+        Environment.read(environ)
 
 
 def test_folders_that_the_runtime_sees_elsewhere(box: Box) -> None:

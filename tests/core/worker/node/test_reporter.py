@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from cts_core.worker.container import log_uploader
-from cts_core.worker.container.log_uploader import LiveLogs
+from cts_core.worker.container.log_uploader import LogUploader
 from cts_core.worker.node.api_client import ServiceError, ServiceRefusedError
 from cts_core.worker.node.reporter import Reporter
 from cts_core.worker.objects.info import DEFAULT_TYPE
-from cts_core.worker.parallel import Lanes
+from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.errors import S3Error
-from cts_core.worker.s3.upload import Stored
+from cts_core.worker.s3.upload import StoredFile
 from tests.core.worker.conftest import eventually
 
 PATIENCE = 60.0
 ENDED = {"state": "complete", "exit_code": 0, "outputs": []}
 
 
-class Service:
+class ApiClient:
     """Takes updates, but for the states that are to be refused, or while it is away."""
 
     def __init__(self, *refused: str, longest: int = 1 << 20) -> None:
@@ -32,12 +32,12 @@ class Service:
         self.is_away = False
         self.told: list[tuple[str, dict[str, Any]]] = []
 
-    def update(self, state: str, said: Mapping[str, Any]) -> None:
+    def update(self, state: str, message: Mapping[str, Any]) -> None:
         if self.is_away:
             raise ServiceError("away")
-        if state in self.refused or len(str(said)) > self.longest:
+        if state in self.refused or len(str(message)) > self.longest:
             raise ServiceRefusedError(f"no {state}", 30300)
-        self.told.append((state, dict(said)))
+        self.told.append((state, dict(message)))
 
     @property
     def states(self) -> list[str]:
@@ -48,22 +48,22 @@ class Store:
     """Keeps what was stored last, and counts."""
 
     def __init__(self) -> None:
-        self.lanes = Lanes(1)
+        self.parallel = ParallelMap(1)
         self.is_slow, self.is_asked = threading.Event(), threading.Event()
         self.content: dict[str, bytes] = {}
         self.times = 0
         self.is_away = False
 
-    def store(self, source: str, path: str, content_type: str = DEFAULT_TYPE) -> Stored:
+    def store(self, source: str, path: str, content_type: str = DEFAULT_TYPE) -> StoredFile:
         if self.is_away:
             raise S3Error("away")
         assert content_type.startswith("text/plain")
         while self.is_slow.is_set():
             self.is_asked.set()
-            self.lanes.check()
+            self.parallel.check()
         self.times += 1
         self.content[path] = Path(source).read_bytes()
-        return Stored(len(self.content[path]), "")
+        return StoredFile(len(self.content[path]), "")
 
 
 @pytest.fixture
@@ -76,78 +76,80 @@ def store() -> Store:
     return Store()
 
 
-def reporter(service: Service, store: Store, log: Path) -> Reporter:
-    return Reporter(hurried=service, patient=service, logs=LiveLogs(store, {str(log): "logs/out"}))
+def reporter(service: ApiClient, store: Store, log: Path) -> Reporter:
+    return Reporter(
+        once=service, persistent=service, logs=LogUploader(store, {str(log): "logs/out"})
+    )
 
 
-def event(state: str, **said: Any) -> dict[str, Any]:
-    return {"state": state, "time": "2026-03-04T05:00:00+00:00", **said}
+def event(state: str, **message: Any) -> dict[str, Any]:
+    return {"state": state, "time": "2026-03-04T05:00:00+00:00", **message}
 
 
 def test_events_in_their_order_and_the_end(store: Store, log: Path) -> None:
-    service = Service()
+    service = ApiClient()
     told = reporter(service, store, log)
-    told.tell(event("job_submitting"))
-    told.tell(event("upload_submitting", exit_code=0))
+    told.on_event(event("job_submitting"))
+    told.on_event(event("upload_submitting", exit_code=0))
     told.finish(ENDED)
     assert service.states == ["job_submitting", "upload_submitting", "complete"]
-    said = dict(service.told)
-    assert said["upload_submitting"] == {"time": "2026-03-04T05:00:00+00:00", "exit_code": 0}
-    assert said["complete"].keys() == {"time", "exit_code", "outputs"}
+    message = dict(service.told)
+    assert message["upload_submitting"] == {"time": "2026-03-04T05:00:00+00:00", "exit_code": 0}
+    assert message["complete"].keys() == {"time", "exit_code", "outputs"}
 
 
 def test_what_cannot_be_told_waits_in_its_order(store: Store, log: Path) -> None:
-    service = Service()
+    service = ApiClient()
     told = reporter(service, store, log)
     service.is_away = True
-    told.tell(event("job_submitting"))
-    told.tell(event("job_submitted"))
+    told.on_event(event("job_submitting"))
+    told.on_event(event("job_submitted"))
     service.is_away = False
     told.finish(ENDED)
     assert service.states == ["job_submitting", "job_submitted", "complete"]
 
 
 def test_while_the_container_runs_it_is_tried_again(store: Store, log: Path) -> None:
-    service = Service()
+    service = ApiClient()
     told = reporter(service, store, log)
     service.is_away = True
-    told.tell(event("job_submitting"))
-    with told.watching():
+    told.on_event(event("job_submitting"))
+    with told.while_running():
         service.is_away = False
         eventually(lambda: service.states == ["job_submitting"])
 
 
 def test_a_state_that_is_refused_does_not_keep_the_end(store: Store, log: Path) -> None:
     # As of a container that runs again, and was further the first time.
-    service = Service("error_processing_submitting")
+    service = ApiClient("error_processing_submitting")
     told = reporter(service, store, log)
-    told.tell(event("error_processing_submitting", exit_code=3))
+    told.on_event(event("error_processing_submitting", exit_code=3))
     told.finish({"state": "error", "exit_code": 3})
     assert service.states == ["error"]
 
 
 def test_outputs_that_are_refused_are_an_error(store: Store, log: Path) -> None:
-    service = Service("complete")
+    service = ApiClient("complete")
     outputs = [{"file": "data/out/x", "crc64nvme": "AAAAAAAAAAA="}]
     reporter(service, store, log).finish({**ENDED, "outputs": outputs})
-    ((state, said),) = service.told
-    assert (state, said["exit_code"]) == ("error", 0)
-    assert "1 outputs stored" in said["error"]
-    assert "no complete" in said["error"]
+    ((state, message),) = service.told
+    assert (state, message["exit_code"]) == ("error", 0)
+    assert "1 outputs stored" in message["error"]
+    assert "no complete" in message["error"]
 
 
 def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log: Path) -> None:
-    service = Service(longest=1000)
+    service = ApiClient(longest=1000)
     end = {"state": "error", "error": "no space", "traceback": "x" * 1000, "exit_code": 3}
     reporter(service, store, log).finish(end)
-    ((state, said),) = service.told
-    assert (state, said["error"], said["exit_code"]) == ("error", "no space", 3)
-    assert "reached the state error" in said["admin_error"]
+    ((state, message),) = service.told
+    assert (state, message["error"], message["exit_code"]) == ("error", "no space", 3)
+    assert "reached the state error" in message["admin_error"]
 
 
 def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:
     with pytest.raises(ServiceRefusedError):
-        reporter(Service("complete", "error"), store, log).finish(ENDED)
+        reporter(ApiClient("complete", "error"), store, log).finish(ENDED)
 
 
 def test_a_log_is_shown_as_it_grows_and_not_otherwise(
@@ -155,11 +157,11 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(log_uploader.time, "monotonic", lambda: clock[0])
-    logs = LiveLogs(store, {str(log): "logs/out"})
+    logs = LogUploader(store, {str(log): "logs/out"})
 
     def show_after(seconds: float) -> int:
         clock[0] += seconds
-        logs.show()
+        logs.upload_if_due()
         return store.times
 
     assert show_after(5) == 0
@@ -185,18 +187,18 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
 def test_the_end_does_not_wait_for_a_log_that_is_shown(
     store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_uploader, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(log_uploader, "INTERVAL_SECONDS", 0)
     log.write_bytes(b"one")
     store.is_slow.set()
-    with reporter(Service(), store, log).watching():
+    with reporter(ApiClient(), store, log).while_running():
         assert store.is_asked.wait(PATIENCE)
     assert store.content == {}
     # For whoever stores the last of it, all is as before.
-    store.lanes.check()
+    store.parallel.check()
 
 
 def test_names_that_are_no_text_are_spelled_out(store: Store, log: Path) -> None:
-    service = Service()
+    service = ApiClient()
     reporter(service, store, log).finish({**ENDED, "warnings": ["caf\udce9"]})
-    ((_, said),) = service.told
-    assert said["warnings"] == ["caf\\udce9"]
+    ((_, message),) = service.told
+    assert message["warnings"] == ["caf\\udce9"]

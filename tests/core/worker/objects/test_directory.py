@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
 from cts_core.worker.objects import directory as disk
 from cts_core.worker.objects.directory import Directory
-from cts_core.worker.objects.sidecar import ABANDONED_S
+from cts_core.worker.objects.sidecar import ABANDONED_SECONDS
 from tests.harness.disk import fill, small_disk
 
 OLD, NEW = b"the old bytes", b"the newer bytes"
@@ -140,10 +140,10 @@ def _check_usable(directory: Directory, root: Path) -> None:
     _put(directory, "data/a/x", b"afterwards")
     assert _seen(directory) == (b"afterwards", disk.STORED)
     for file in _temporary(root):
-        _touch(file, -2 * int(ABANDONED_S))
+        _touch(file, -2 * int(ABANDONED_SECONDS))
     for file in _sidecars(root):
         if file.suffix == ".pending":
-            _touch(file, -2 * int(ABANDONED_S))
+            _touch(file, -2 * int(ABANDONED_SECONDS))
     directory.create()
     assert _temporary(root) == []
     _put(directory, "data/a/x", b"and again")

@@ -140,7 +140,7 @@ def test_a_removal_that_somebody_else_has_begun_is_waited_for(tmp_path: Path) ->
 
 
 def test_names_are_what_engines_take() -> None:
-    assert docker_cli.name_of("test_a[b]0/1") == "cts-test_a-b-0-1"
+    assert docker_cli.container_name("test_a[b]0/1") == "cts-test_a-b-0-1"
 
 
 def test_apptainer(plan: WorkerPlan) -> None:
@@ -167,7 +167,7 @@ def test_apptainer(plan: WorkerPlan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected", "temporary"),
+    ("message", "expected", "temporary"),
     [
         ("write /x/layer.tar: no space left on device", "This machine has no room", False),
         ("manifest for a@sha256:0 not found: manifest unknown", "not in its registry", False),
@@ -184,15 +184,15 @@ def test_apptainer(plan: WorkerPlan) -> None:
         ("something else", "could not be fetched. (something else)", False),
     ],
 )
-def test_pull_failures(said: str, expected: str, *, temporary: bool) -> None:
-    sentence = pull_failure(IMAGE, said)
+def test_pull_failures(message: str, expected: str, *, temporary: bool) -> None:
+    sentence = pull_failure(IMAGE, message)
     assert expected in sentence
-    assert said in sentence
-    assert is_temporary(said) is temporary
+    assert message in sentence
+    assert is_temporary(message) is temporary
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("message", "expected"),
     [
         ('runc: exec: "/bin/tool": stat /bin/tool: no such file or directory', "has no program"),
         ("stat /bin/tool: no such file or directory", "has no program"),
@@ -203,8 +203,8 @@ def test_pull_failures(said: str, expected: str, *, temporary: bool) -> None:
         ("runc: error setting rlimit: permission denied", "could not be started"),
     ],
 )
-def test_start_failures(said: str, expected: str) -> None:
-    assert expected in start_failure("/bin/tool", said)
+def test_start_failures(message: str, expected: str) -> None:
+    assert expected in start_failure("/bin/tool", message)
 
 
 @pytest.mark.parametrize("runtime", ["docker", "apptainer"])
@@ -226,8 +226,8 @@ def test_registry_that_is_away_is_asked_again(box: Box, tmp_path, runtime: str) 
         container.prepare(lambda seconds: pauses.append(seconds) if seconds > 1 else None)
     assert len(pauses) == pull.PULL_TRIES - 1
     assert all(
-        pull.PULL_BACKOFF_SECONDS * 2**n <= pause <= pull.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
-        for n, pause in enumerate(pauses)
+        pull.PULL_BACKOFF_SECONDS * 2**n <= sleep <= pull.PULL_BACKOFF_SECONDS * 2 ** (n + 1)
+        for n, sleep in enumerate(pauses)
     )
 
 
@@ -247,6 +247,6 @@ def test_container_whose_end_is_not_certain_did_not_end_well(
     program.write_text(f"#!/bin/sh\necho '{state}'\n")
     program.chmod(0o755)
     box.change(container_runtime="docker", runtime_command=[str(program)], image=IMAGE)
-    ended = engine.EngineContainer(box.plan, box.folder).ended(0)
-    assert ended.code is None
-    assert expected in (ended.why or "")
+    describe_exit = engine.DockerContainer(box.plan, box.folder).describe_exit(0)
+    assert describe_exit.code is None
+    assert expected in (describe_exit.reason or "")

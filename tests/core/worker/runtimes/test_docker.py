@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cts_core.worker.runtimes.base import Exit
-from cts_core.worker.runtimes.docker import EngineContainer
-from cts_core.worker.runtimes.docker_cli import name_of
-from cts_core.worker.runtimes.liveness import NAME, PLACE
+from cts_core.worker.runtimes.base import ContainerExit
+from cts_core.worker.runtimes.docker import DockerContainer
+from cts_core.worker.runtimes.docker_cli import container_name
+from cts_core.worker.runtimes.liveness import SCOPE_LABEL, SOCKET_LABEL
 from cts_core.worker.runtimes.processes import kill_tagged
 from tests.core.worker.conftest import Box, eventually, suspend
 from tests.services.containers import Engine, layer
@@ -73,7 +73,7 @@ def use(box: Box, engine: Engine, registry: Registry, digest: str) -> Use:
 def _is_left(engine: Engine, box: Box) -> bool:
     if engine.name == "apptainer":
         return kill_tagged(box.plan.tag) > 0
-    return name_of(box.plan.tag) in engine.containers()
+    return container_name(box.plan.tag) in engine.containers()
 
 
 @every
@@ -274,7 +274,7 @@ def test_podman_ends_a_container_whose_worker_was_killed_past_its_limit(
     eventually(lambda: log.exists() and log.read_text() == "begun\n")
     worker.kill()
     worker.wait()
-    name = name_of(box.plan.tag)
+    name = container_name(box.plan.tag)
 
     def status() -> str:
         return podman.run("inspect", "--format", "{{.State.Status}}", name).strip()
@@ -303,15 +303,20 @@ def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engin
     stopped.send_signal(signal.SIGSTOP)
     # Of a worker on another machine, which uses this engine, too.
     name = f"cts-far-{uuid.uuid4().hex}"
-    labels = ("--label", f"{PLACE}=another.1", "--label", f"{NAME}={uuid.uuid4().hex}")
+    labels = (
+        "--label",
+        f"{SCOPE_LABEL}=another.1",
+        "--label",
+        f"{SOCKET_LABEL}={uuid.uuid4().hex}",
+    )
     engine.run("create", "--name", name, *labels, box.plan.image)
     next_one = use(LOOP).another("next")
     worker = next_one.start()
     eventually(lambda: not _is_left(engine, lost))
     eventually(partial(_begun, next_one))
     (next_one.path("out") / "gate").touch()
-    _, said = worker.communicate(timeout=60)
-    assert b"was removed: its worker is gone" in said
+    _, message = worker.communicate(timeout=60)
+    assert b"was removed: its worker is gone" in message
     assert next_one.folder.read_result()["state"] == "complete"
     assert name in engine.containers()
     engine.run("rm", name)
@@ -323,12 +328,12 @@ def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engin
         assert box.folder.read_result()["state"] == "complete"
 
 
-@pytest.mark.parametrize("answer", ["exec sleep 600", "echo no >&2; exit 1"])
+@pytest.mark.parametrize("result", ["exec sleep 600", "echo no >&2; exit 1"])
 def test_an_engine_that_lists_nothing_is_waited_for_by_nobody(
-    use: Use, engine: Engine, tmp_path: Path, answer: str
+    use: Use, engine: Engine, tmp_path: Path, result: str
 ) -> None:
     words = [str(tmp_path / "program")]
-    write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {answer}; }}\nexec {engine.command[0]} "$@"\n'
+    write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {result}; }}\nexec {engine.command[0]} "$@"\n'
     Path(words[0]).write_text(write)
     Path(words[0]).chmod(0o755)
     box = use("until [ -e /output_files/gate ]; do sleep 0.1; done", runtime_command=words)
@@ -375,12 +380,12 @@ def test_outputs_of_others_become_ours(
     )  # fmt: skip
     for name in ("in", "out"):
         box.path(name).mkdir()
-    container = EngineContainer(box.plan, box.folder)
+    container = DockerContainer(box.plan, box.folder)
     container.prepare(time.sleep)
     process = container.start(time.sleep)
     process.communicate()
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
-    assert container.ended(process.returncode) == Exit(0)
+    assert container.describe_exit(process.returncode) == ContainerExit(0)
     assert {path.stat().st_uid for path in box.path("out").rglob("*")} == {4321}
     while container.remove():
         pass

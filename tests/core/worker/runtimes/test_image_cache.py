@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.runtimes.image_cache import image_file, keep
+from cts_core.worker.runtimes.image_cache import acquire, image_file
 from tests.core.worker.conftest import eventually
 
 SIZE = 1000
 WORKER = """
 import os, random, sys, time
-from cts_core.worker.runtimes.image_cache import image_file, keep
+from cts_core.worker.runtimes.image_cache import image_file, acquire
 
 def make(path):
     with open(path, "xb") as file:
@@ -30,28 +30,28 @@ def make(path):
 folder, count, *names = sys.argv[1:]
 for turn in range(int(count)):
     name = random.choice(names)
-    lock = keep(folder, name, make, 2500, lambda seconds: time.sleep(random.random() / 100))
+    lock = acquire(folder, name, make, 2500, lambda seconds: time.sleep(random.random() / 100))
     time.sleep(random.random() / 1000)
     assert os.path.getsize(image_file(folder, name)) == 1000
     os.close(lock)
 """
 HOLDER = """
 import sys, time
-from cts_core.worker.runtimes.image_cache import keep
+from cts_core.worker.runtimes.image_cache import acquire
 
 def make(path):
     open(path, "xb").write(bytes(1000))
     if sys.argv[3] == "made":
         time.sleep(600)
 
-keep(*sys.argv[1:3], make, 10_000, time.sleep)
+acquire(*sys.argv[1:3], make, 10_000, time.sleep)
 print("held", flush=True)
 time.sleep(600)
 """
 
 
-def _keep(folder: Path, name: str, most: int = 10 * SIZE) -> int:
-    return keep(str(folder), name, _make, most, time.sleep)
+def _acquire(folder: Path, name: str, most: int = 10 * SIZE) -> int:
+    return acquire(str(folder), name, _make, most, time.sleep)
 
 
 def _make(path: str) -> None:
@@ -67,28 +67,28 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """With images a, b, c and d, of which c was used last, and b longest ago."""
     folder = tmp_path / "images"
     for name in "abcd":
-        os.close(_keep(folder, name))
+        os.close(_acquire(folder, name))
     for age, name in enumerate("cdab"):
         os.utime(image_file(str(folder), name), (time.time() - 100 * age - 100,) * 2)
     return folder
 
 
 def test_those_not_used_for_longest_go_first(folder: Path) -> None:
-    os.close(_keep(folder, "b"))
+    os.close(_acquire(folder, "b"))
     assert _images(folder) == ["a", "b", "c", "d"]
-    os.close(_keep(folder, "e", 3 * SIZE))
+    os.close(_acquire(folder, "e", 3 * SIZE))
     assert _images(folder) == ["b", "c", "e"]
     # Nor do their locks stay.
     assert sorted(path.stem for path in folder.glob("*.lock")) == ["b", "c", "e"]
 
 
 def test_what_is_used_stays_whatever_the_bound(folder: Path) -> None:
-    used = _keep(folder, "b")
-    own = _keep(folder, "e", SIZE // 2)
+    used = _acquire(folder, "b")
+    own = _acquire(folder, "e", SIZE // 2)
     assert _images(folder) == ["b", "e"]
     os.close(used)
     os.close(own)
-    os.close(_keep(folder, "f", SIZE // 2))
+    os.close(_acquire(folder, "f", SIZE // 2))
     assert _images(folder) == ["f"]
 
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        keep(str(tmp_path), "a", fail, SIZE, time.sleep)
+        acquire(str(tmp_path), "a", fail, SIZE, time.sleep)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,11 +112,11 @@ def test_a_worker_that_is_killed_keeps_nothing(tmp_path: Path, state: str) -> No
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
     eventually(image.exists)
-    os.close(_keep(tmp_path, "b", SIZE // 2))
+    os.close(_acquire(tmp_path, "b", SIZE // 2))
     assert image.exists()
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    os.close(_keep(tmp_path, "b", SIZE // 2))
+    os.close(_acquire(tmp_path, "b", SIZE // 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.lock", "b.sif"]
 
 
@@ -124,10 +124,10 @@ def test_many_workers_at_once_with_room_for_two(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(tmp_path), "40", *"abcde"]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(6)]
     for worker in workers:
-        _, said = worker.communicate(timeout=120)
-        assert worker.returncode == 0, said.decode()
+        _, message = worker.communicate(timeout=120)
+        assert worker.returncode == 0, message.decode()
     # What was in use as the last of them looked has stayed.
-    os.close(_keep(tmp_path, "a", 2 * SIZE))
+    os.close(_acquire(tmp_path, "a", 2 * SIZE))
     left = _images(tmp_path)
     assert "a" in left
     assert len(left) <= 2

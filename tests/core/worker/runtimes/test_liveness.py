@@ -11,13 +11,19 @@ from collections.abc import Iterator
 import pytest
 
 from cts_core.worker.runtimes import liveness
-from cts_core.worker.runtimes.liveness import NAME, PLACE, Holder, is_gone, place
+from cts_core.worker.runtimes.liveness import (
+    SCOPE_LABEL,
+    SOCKET_LABEL,
+    LivenessSocket,
+    is_gone,
+    scope,
+)
 from tests.core.worker.conftest import eventually, is_alive, is_stopped
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere there are no such names"
 )
-_HOLD = "from cts_core.worker.runtimes.liveness import *; h = Holder(); print(h.labels[NAME], h.labels[PLACE], flush=True); input()"
+_HOLD = "from cts_core.worker.runtimes.liveness import *; h = LivenessSocket(); print(h.labels[SOCKET_LABEL], h.labels[SCOPE_LABEL], flush=True); input()"
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def _said(process: subprocess.Popen[str]) -> list[str]:
 
 def test_it_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None:
     name, where = _said(process)
-    assert where == place()
+    assert where == scope()
     assert not is_gone(name)
     process.send_signal(signal.SIGSTOP)
     eventually(lambda: is_stopped(process.pid))
@@ -49,34 +55,34 @@ def test_it_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None
 
 
 def test_children_do_not_hold_for_it() -> None:
-    held = Holder()
+    held = LivenessSocket()
     with subprocess.Popen(["sleep", "600"]) as child:
         held.close()
-        assert is_gone(held.labels[NAME])
+        assert is_gone(held.labels[SOCKET_LABEL])
         child.kill()
 
 
 def test_each_has_a_name_of_its_own() -> None:
-    first, second = Holder(), Holder()
-    assert first.labels[PLACE] == second.labels[PLACE] == place()
-    assert first.labels[NAME] != second.labels[NAME]
+    first, second = LivenessSocket(), LivenessSocket()
+    assert first.labels[SCOPE_LABEL] == second.labels[SCOPE_LABEL] == scope()
+    assert first.labels[SOCKET_LABEL] != second.labels[SOCKET_LABEL]
     first.close()
-    assert is_gone(first.labels[NAME])
-    assert not is_gone(second.labels[NAME])
+    assert is_gone(first.labels[SOCKET_LABEL])
+    assert not is_gone(second.labels[SOCKET_LABEL])
     second.close()
     assert is_gone(uuid.uuid4().hex)
 
 
 def test_another_network_namespace_is_another_place() -> None:
-    words = "from cts_core.worker.runtimes.liveness import place; print(place())"
+    words = "from cts_core.worker.runtimes.liveness import scope; print(scope())"
     there = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", words],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if there.returncode:
         pytest.skip(f"no namespaces to be had: {there.stderr}")
-    assert there.stdout.strip() != place()
-    boot, _, _ = place().partition(".")
+    assert there.stdout.strip() != scope()
+    boot, _, _ = scope().partition(".")
     assert there.stdout.startswith(f"{boot}.")
 
 
@@ -85,5 +91,5 @@ def test_nobody_is_judged_where_the_system_does_not_tell_places(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(liveness, what, "/nowhere" if what == "_NETWORK" else lambda: "")
-    assert place() == ""
-    assert Holder().labels == {}
+    assert scope() == ""
+    assert LivenessSocket().labels == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.worker.runtimes.liveness import NAME, Holder
+from cts_core.worker.runtimes.liveness import SOCKET_LABEL, LivenessSocket
 from cts_core.worker.runtimes.orphans import remove_orphans
 
 pytestmark = pytest.mark.skipif(
@@ -33,8 +33,8 @@ esac
 @pytest.fixture
 def holder() -> Iterator[str]:
     """The name of one that lives."""
-    held = Holder()
-    yield held.labels[NAME]
+    held = LivenessSocket()
+    yield held.labels[SOCKET_LABEL]
     held.close()
 
 

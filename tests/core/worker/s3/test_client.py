@@ -39,9 +39,9 @@ def objects() -> Iterator[Callable[..., S3Objects]]:
     """Makes what is tested, for a server at a URL."""
     made = []
 
-    def make(url: str, pause: Callable[[float], None] = lambda _: None, **changes) -> S3Objects:
+    def make(url: str, sleep: Callable[[float], None] = lambda _: None, **changes) -> S3Objects:
         given = keys(url, **changes)
-        made.append(S3Objects(given.http(), KeySigner(given), pause=pause))
+        made.append(S3Objects(given.http_client(), KeySigner(given), sleep=sleep))
         return made[-1]
 
     yield make
@@ -67,7 +67,7 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def five_mib_parts(monkeypatch) -> None:
-    monkeypatch.setattr(s3_upload, "PART", 5 * MIB)
+    monkeypatch.setattr(s3_upload, "PART_SIZE", 5 * MIB)
 
 
 @pytest.fixture
@@ -75,14 +75,14 @@ def on_ranges(monkeypatch) -> Callable[[Callable[..., None]], None]:
     """Has objects fetched in ranges of 5 MiB, and a function called before each but the first."""
 
     def set_up(call: Callable[..., None]) -> None:
-        go_through = download.Download._go_through
+        go_through = download.Download._fetch_range
 
         def called(self, one) -> bool:
             call(one)
             return go_through(self, one)
 
-        monkeypatch.setattr(download, "RANGE", 5 * MIB)
-        monkeypatch.setattr(download.Download, "_go_through", called)
+        monkeypatch.setattr(download, "RANGE_SIZE", 5 * MIB)
+        monkeypatch.setattr(download.Download, "_fetch_range", called)
 
     return set_up
 
@@ -236,7 +236,7 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
-    complete, is_there = s3_upload.Upload._complete, s3_upload.Upload._is_there
+    complete, is_there = s3_upload.Upload._complete, s3_upload.Upload._is_stored
     looks = []
 
     def lose_the_answer(*given) -> None:
@@ -249,7 +249,7 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
         return len(looks) > 1 and is_there(*given)
 
     monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_answer)
-    monkeypatch.setattr(s3_upload.Upload, "_is_there", look_in_time)
+    monkeypatch.setattr(s3_upload.Upload, "_is_stored", look_in_time)
     objects(proxy.url, time.sleep).store(str(tmp_path / "big"), "data/big")
     assert proxy.cut_after is None
     assert content(s3_server, "data/big") == BIG
@@ -289,14 +289,14 @@ def test_a_file_that_changes_is_refused_by_the_server(
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"before")
-    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0)
-    ask = requests.S3Requests.ask
+    monkeypatch.setattr(requests, "RETRY_SECONDS", 0)
+    ask = requests.S3Requests.request
 
     def change_it(*given) -> object:
         source.write_bytes(b"behind")
         return ask(*given)
 
-    monkeypatch.setattr(requests.S3Requests, "ask", change_it)
+    monkeypatch.setattr(requests.S3Requests, "request", change_it)
     with pytest.raises(S3Error, match="could not be used"):
         objects(s3_server.url).store(str(source), "data/a")
     with pytest.raises(Exception, match="404"):
@@ -324,7 +324,7 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
     for name, data in given.items():
         (tmp_path / name).write_bytes(data)
     both = objects(s3_server.url)
-    stored = both.lanes.each(lambda name: both.store(str(tmp_path / name), f"data/{name}"), given)
+    stored = both.parallel.map(lambda name: both.store(str(tmp_path / name), f"data/{name}"), given)
     assert [one.crc64nvme for one in stored] == [crc64nvme_text(data) for data in given.values()]
     assert look(s3_server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
 
@@ -333,7 +333,7 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
         both.fetch(f"data/{name}", str(target), crc64nvme_text(given[name]))
         return target.read_bytes()
 
-    assert both.lanes.each(fetch, given) == list(given.values())
+    assert both.parallel.map(fetch, given) == list(given.values())
 
 
 @pytest.mark.slow
@@ -421,7 +421,7 @@ def endless() -> Iterator[Endless]:
 def test_a_failure_ends_what_is_under_way_beside_it(objects, endless, tmp_path: Path) -> None:
     both = objects(endless.url, no_pause)
     with pytest.raises(S3Error, match="'data/none' was not found"):
-        both.lanes.each(
+        both.parallel.map(
             lambda name: both.fetch(f"data/{name}", str(tmp_path / name), "x"), ["endless", "none"]
         )
     assert not list(tmp_path.iterdir())
@@ -437,7 +437,7 @@ def test_a_cancel_ends_what_is_under_way(objects, endless, tmp_path: Path) -> No
 
     store = objects(endless.url, no_pause)
     with pytest.raises(CanceledError):
-        store.lanes.each(
+        store.parallel.map(
             lambda name: store.fetch(f"data/{name}", str(tmp_path / name), "x"),
             ["endless"],
             is_wanted,
@@ -460,7 +460,7 @@ def test_a_cancel_ends_a_part_that_is_under_way(objects, proxy: Proxy, tmp_path:
     store = objects(proxy.url, no_pause)
     begun = time.monotonic()
     with pytest.raises(CanceledError):
-        store.lanes.each(
+        store.parallel.map(
             lambda name: store.store(str(tmp_path / name), f"data/{name}"), ["small"], is_wanted
         )
     assert proxy.connections == 1
@@ -532,7 +532,7 @@ def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
 def test_a_large_object_of_such_a_server_comes_in_one_stream(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(download, "RANGE", 3)
+    monkeypatch.setattr(download, "RANGE_SIZE", 3)
     whole = http("200 OK", b"content", 'ETag: "1"\r\n')
     server = Scripted(*[whole] * 4)
     fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
@@ -543,7 +543,7 @@ def test_a_large_object_of_such_a_server_comes_in_one_stream(
 def test_a_disk_that_is_too_small_is_told_before_the_download(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(download, "RANGE", MIB)
+    monkeypatch.setattr(download, "RANGE_SIZE", MIB)
     server = Scripted(f"HTTP/1.1 200 OK\r\nContent-Length: {3 * MIB}\r\n\r\n".encode())
     with small_disk(tmp_path / "disk", "2m") as disk:
         with pytest.raises(DiskFullError, match="no space left on the disk for 'data/a'"):
@@ -556,12 +556,12 @@ def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
 ) -> None:
     now = [0.0]
 
-    def pause(seconds: float) -> None:
-        assert 0 < seconds <= requests.MAX_PAUSE_SECONDS
+    def sleep(seconds: float) -> None:
+        assert 0 < seconds <= requests.MAX_DELAY_SECONDS
         now[0] += seconds
 
     monkeypatch.setattr(requests.time, "monotonic", lambda: now[0])
-    store = objects(f"http://127.0.0.1:{free_port()}", pause)
+    store = objects(f"http://127.0.0.1:{free_port()}", sleep)
     with pytest.raises(S3Error, match=r"'data/a' for 900 seconds \(Connection refused\)"):
         store.fetch("data/a", str(tmp_path / "a"), "x")
     assert 900 < now[0] < 920
@@ -589,7 +589,7 @@ def test_each_refusal_has_its_sentence(objects, tmp_path: Path, answer: bytes, w
 
 
 def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(s3_upload, "PART", 1)
+    monkeypatch.setattr(s3_upload, "PART_SIZE", 1)
     (tmp_path / "a").write_bytes(b"ab")
     started = http("200 OK", b"<UploadId>7</UploadId>")
     part = http("200 OK", b"", 'ETag: "p"\r\n')
@@ -604,7 +604,7 @@ def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypat
 def test_an_upload_that_is_lost_is_told_right_after_the_last_look(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(s3_upload, "PART", 1)
+    monkeypatch.setattr(s3_upload, "PART_SIZE", 1)
     (tmp_path / "a").write_bytes(b"ab")
     started = http("200 OK", b"<UploadId>7</UploadId>")
     part = http("200 OK", b"", 'ETag: "p"\r\n')
@@ -612,11 +612,11 @@ def test_an_upload_that_is_lost_is_told_right_after_the_last_look(
     server = Scripted(started, part, part, lost, *[none] * 10, http("204 No Content"))
     seen: list[tuple[int, float]] = []
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         seen.append((len(server.requests), seconds))
 
     with pytest.raises(S3Error, match="NoSuchUpload"):
-        objects(server.url, pause).store(str(tmp_path / "a"), "data/a")
+        objects(server.url, sleep).store(str(tmp_path / "a"), "data/a")
     assert [request.split()[0] for request in server.requests[4:]] == [b"HEAD"] * 10 + [b"DELETE"]
     # Before each look but the first.
     assert seen == [(asked, 1.0) for asked in range(5, 14)]
