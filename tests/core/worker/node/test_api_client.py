@@ -29,7 +29,7 @@ class Answers:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, object]] = []
 
-    def ask(self, method, signed, body=None, *, limit=0):
+    def request(self, method, signed, body=None, *, limit=0):
         data = b"".join(map(bytes, body)) if body else b""
         assert signed.headers["authorization"] == "Bearer t"
         message = json.loads(data) if data else None
@@ -220,11 +220,11 @@ class Gate(Answers):
             self.here.add(threading.get_ident())
             self.changed.notify_all()
 
-    def ask(self, method, signed, body=None, *, limit=0):
+    def request(self, method, signed, body=None, *, limit=0):
         self.is_asked.set()
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.here) >= self.threads, 60)
-        return super().ask(method, signed, body, limit=limit)
+        return super().request(method, signed, body, limit=limit)
 
     @property
     def sizes(self) -> list[int]:
