@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
-from tests.core.worker.conftest import is_stopped
+from tests.harness.worker import is_stopped
 from tests.services.condor import CondorPool
 from tests.services.containers import layer
 from tests.services.cts import CTSProcess

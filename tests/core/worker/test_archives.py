@@ -75,7 +75,7 @@ def check_nothing_outside(folder: Path) -> None:
     assert names_in(folder) <= {"archive", "data"}
 
 
-def test_what_comes_out(folder: Path):
+def test_unpacked_files(folder: Path):
     sums = run(
         folder,
         packed(
@@ -162,13 +162,13 @@ def test_a_single_file_without_a_name(folder: Path, name: str):
         ([entry("/".join(["a" * 200] * 30))], "too long"),
     ],
 )
-def test_refused(folder: Path, entries, match: str):
+def test_forbidden_entries(folder: Path, entries, match: str):
     with pytest.raises(UnpackError, match=match):
         run(folder, packed(entries))
     check_nothing_outside(folder)
 
 
-def test_a_name_that_is_no_text(folder: Path):
+def test_undecodable_name(folder: Path):
     data = packed([entry("a\udcff")], format=tarfile.GNU_FORMAT, errors="surrogateescape")
     with pytest.raises(UnpackError, match="not UTF-8"):
         run(folder, data)
@@ -198,7 +198,7 @@ def test_too_many_links(folder: Path, monkeypatch: pytest.MonkeyPatch):
         run(folder, packed([entry("x"), *links]))
 
 
-def test_a_name_that_the_disk_does_not_take(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_name_too_long_for_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_MAX_NAME", 10_000)
     with pytest.raises(UnpackError, match="name that this disk does not take"):
         run(folder, packed([entry("x" * 300)]))
@@ -261,12 +261,12 @@ def test_descriptions_of_descriptions(folder: Path):
     [b"", b"no gzip", gzip.compress(b"no tar"), gzip.compress(b"x" * 512)],
     ids=["nothing", "no gzip", "no tar", "a block"],
 )
-def test_no_archive(folder: Path, data: bytes):
+def test_not_an_archive(folder: Path, data: bytes):
     with pytest.raises(UnpackError, match=r"damaged|no files"):
         run(folder, data)
 
 
-def test_cut_off_anywhere(folder: Path):
+def test_truncated_archive(folder: Path):
     data = packed([entry("a", os.urandom(3000)), entry("b", os.urandom(3000))])
     for number, end in enumerate(range(0, len(data), 97)):
         place = folder / str(number)
@@ -279,7 +279,7 @@ def test_cut_off_anywhere(folder: Path):
         run(folder, gzip.compress(tar[:2000]))
 
 
-def test_it_goes_on_after_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_trailing_data(folder: Path, monkeypatch: pytest.MonkeyPatch):
     data = gzip.compress(gzip.decompress(packed([entry("a")])) + bytes(5_000_000))
     assert set(run(folder, data)) == {"a"}
     monkeypatch.setattr(module, "_MAX_TAIL", 1 << 20)
@@ -289,7 +289,7 @@ def test_it_goes_on_after_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch)
         run(other, data)
 
 
-def test_what_stays_free_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_free_space_is_reserved(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_CHECK_ROOM_EVERY", 1000)
     with pytest.raises(NoRoomError, match="are kept free"):
         run(folder, packed([entry("a", bytes(2000))]), free=1 << 62)
@@ -323,7 +323,7 @@ kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarf
 
 @given(st.lists(st.tuples(names, names, kinds), max_size=8))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_it_is_it_stays_inside(tmp_path_factory: pytest.TempPathFactory, entries):
+def test_arbitrary_archives_stay_inside(tmp_path_factory: pytest.TempPathFactory, entries):
     top = tmp_path_factory.mktemp("any")
     (top / "outside").write_text("untouched")
     folder = top / "in" / "here"

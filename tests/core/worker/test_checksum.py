@@ -40,7 +40,7 @@ def test_the_definition(data):
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))
-def test_pieces_add_up(pieces):
+def test_chunks_combine(pieces):
     crc = Crc64Nvme()
     for piece in pieces:
         crc.update(piece)
@@ -55,6 +55,6 @@ def test_any_buffer(kind):
     assert crc64nvme_text(kind(data)) == crc64nvme_text(data)
 
 
-def test_it_is_twelve_characters():
+def test_text_has_twelve_characters():
     assert crc64nvme_text(b"") == "AAAAAAAAAAA="
     assert len(crc64nvme_text(b"anything")) == 12

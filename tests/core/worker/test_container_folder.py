@@ -71,7 +71,7 @@ def test_events(folder: ContainerFolder) -> None:
 
 
 @pytest.mark.parametrize("torn", ["{", '{"state": "job_submi', '{"state": "x"}'])
-def test_torn_last_event_is_none(folder: ContainerFolder, torn: str) -> None:
+def test_torn_last_event_is_ignored(folder: ContainerFolder, torn: str) -> None:
     folder.append_event({"state": "job_submitting"})
     with Path(folder.file(EVENTS)).open("a") as file:
         file.write(torn)
@@ -87,7 +87,7 @@ def test_result_is_whole_or_absent(folder: ContainerFolder) -> None:
     json.dumps(result)
 
 
-def test_removing_a_tree_leaves_what_links_lead_to(tmp_path: Path) -> None:
+def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").touch()
     (tmp_path / "tree" / "locked").mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_removing_a_tree_leaves_what_links_lead_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
 
 
-def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+def test_remove_tree_of_any_depth(tmp_path: Path) -> None:
     # Deeper than Python calls itself, and than a path can be long.
     top = tmp_path / "tree"
     top.mkdir()
@@ -123,7 +123,7 @@ class _FullDisk(io.StringIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_result_waits_for_space_with_a_log_on_the_same_disk(
+def test_result_is_retried_on_a_full_disk(
     folder: ContainerFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [errno.ENOSPC, errno.EDQUOT]

@@ -27,7 +27,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_only_the_standard_library_the_checksum_and_itself(path: Path) -> None:
+def test_imports_only_the_standard_library_awscrt_and_itself(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     for name in _imports(tree):
         top = name.partition(".")[0]
@@ -50,7 +50,7 @@ def test_annotations_are_not_evaluated(path: Path) -> None:
         }
 
 
-def test_importing_it_imports_nothing_else_of_cts() -> None:
+def test_import_loads_nothing_else_of_cts() -> None:
     program = (
         "import sys, cts_core.worker.local.forkserver; "
         "print(*sorted(name for name in sys.modules if name.startswith('cts')))"

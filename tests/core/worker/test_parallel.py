@@ -47,31 +47,31 @@ def test_results_come_in_the_order_of_the_items():
     assert ParallelMap(2).map(square, []) == []
 
 
-def test_as_many_are_done_at_once_as_there_are_lanes_and_no_more():
-    together, counter = threading.Barrier(3), Counter()
+def test_concurrency_is_bounded():
+    barrier, counter = threading.Barrier(3), Counter()
 
     def meet(_: int) -> None:
         with counter.one():
-            together.wait(PATIENCE)
+            barrier.wait(PATIENCE)
 
     ParallelMap(3).map(meet, range(12))
     assert counter.most == 3
 
 
-def test_one_lane_is_the_thread_that_asks():
+def test_one_thread_is_the_callers():
     assert set(ParallelMap(1).map(lambda _: threading.current_thread(), range(5))) == {
         threading.current_thread()
     }
 
 
-def test_parts_are_done_by_the_same_lanes_and_by_all_that_are_free():
-    lanes, together, counter = ParallelMap(3), threading.Barrier(3), Counter()
+def test_nested_maps_share_the_threads():
+    parallel, barrier, counter = ParallelMap(3), threading.Barrier(3), Counter()
 
     def part(_: int) -> None:
         with counter.one():
-            together.wait(PATIENCE)
+            barrier.wait(PATIENCE)
 
-    lanes.map(lambda _: lanes.map(part, range(3)), [0])
+    parallel.map(lambda _: parallel.map(part, range(3)), [0])
     assert counter.most == 3
 
     many = Counter()
@@ -80,12 +80,12 @@ def test_parts_are_done_by_the_same_lanes_and_by_all_that_are_free():
         with many.one():
             pass
 
-    lanes.map(lambda _: lanes.map(leaf, range(20)), range(20))
+    parallel.map(lambda _: parallel.map(leaf, range(20)), range(20))
     assert many.most <= 3
 
 
-def test_the_first_failure_is_raised_when_the_others_have_ended():
-    lanes, is_under_way, ended = ParallelMap(2), threading.Event(), []
+def test_first_failure_is_raised_after_running_items_end():
+    parallel, is_under_way, ended = ParallelMap(2), threading.Event(), []
 
     def work(name: str) -> None:
         if name == "bad":
@@ -94,20 +94,20 @@ def test_the_first_failure_is_raised_when_the_others_have_ended():
         is_under_way.set()
         try:
             while True:
-                lanes.check()
+                parallel.check()
         except AbandonedError:
             ended.append(name)
             raise
 
     with pytest.raises(ValueError, match="bad"):
-        lanes.map(work, ["bad", "good", "later"])
+        parallel.map(work, ["bad", "good", "later"])
     assert ended == ["good"], "what had not begun was begun, or what had begun was left"
-    lanes.check()
-    assert lanes.map(str, [1]) == ["1"], "they are of no more use"
+    parallel.check()
+    assert parallel.map(str, [1]) == ["1"], "they are of no more use"
 
 
-def test_a_failure_of_a_part_is_what_it_was_turned_into():
-    lanes, is_under_way = ParallelMap(2), threading.Event()
+def test_failure_of_a_nested_map_can_be_translated():
+    parallel, is_under_way = ParallelMap(2), threading.Event()
 
     def fail(_: int) -> None:
         assert is_under_way.wait(PATIENCE)
@@ -116,29 +116,29 @@ def test_a_failure_of_a_part_is_what_it_was_turned_into():
     def work(name: str) -> None:
         if name == "bad":
             try:
-                lanes.map(fail, [0])
+                parallel.map(fail, [0])
             except KeyError as e:
                 raise ValueError(name) from e
         is_under_way.set()
         while True:
-            lanes.check()
+            parallel.check()
 
     with pytest.raises(ValueError, match="bad"):
-        lanes.map(work, ["bad", "good"])
+        parallel.map(work, ["bad", "good"])
 
 
-def test_what_is_not_wanted_any_more_is_not_begun():
+def test_check_stops_further_items():
     begun = []
 
     class CanceledError(Exception):
         pass
 
-    def is_wanted() -> None:
+    def check() -> None:
         if len(begun) == 2:
             raise CanceledError
 
-    lanes = ParallelMap(1)
+    parallel = ParallelMap(1)
     with pytest.raises(CanceledError):
-        lanes.map(begun.append, range(5), is_wanted)
+        parallel.map(begun.append, range(5), check)
     assert begun == [0, 1]
-    lanes.check()
+    parallel.check()

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.node_worker import STOPPED, TIMEOUT, NodeHarness
 from tests.services.pythons import python
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth
-
-from .conftest import PATIENCE, STOPPED, Pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -27,17 +26,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
     indirect=["runtime"],
 )
 async def test_from_inputs_to_checksummed_outputs(
-    pool: Pool, minio: S3Server, version: str, tmp_path: Path
+    node: NodeHarness, minio: S3Server, version: str, tmp_path: Path
 ) -> None:
     (tmp_path / "python").mkdir()
     (tmp_path / "python/python3").symlink_to(python(version))
-    job_id, (token,) = await pool.submit(
+    job_id, (token,) = await node.submit(
         "cat /input_files/a /input_files/b > /output_files/both; echo out; echo err >&2; busybox ln -s x /output_files/link"
     )
-    code, said = await pool.run(job_id, token, ADDITIONAL_PATH=str(tmp_path / "python"))
-    assert code == 0, said
-    job = await pool.until(job_id, "complete", "error")
-    assert job["state"] == "complete", (job, said)
+    code, stderr = await node.run(job_id, token, ADDITIONAL_PATH=str(tmp_path / "python"))
+    assert code == 0, stderr
+    job = await node.until(job_id, "complete", "error")
+    assert job["state"] == "complete", (job, stderr)
     whole = b"a\nb\n"
     path = f"{job['job_input']['output_dir']}/both"
     assert job["outputs"] == [{"file": path, "crc64nvme": crc64nvme_text(whole)}]
@@ -48,127 +47,129 @@ async def test_from_inputs_to_checksummed_outputs(
         "created", "download_submitted", "job_submitting", "job_submitted", "upload_submitting",
         "upload_submitted", "complete",
     ]  # fmt: skip
-    assert (await pool.log(job_id), await pool.log(job_id, stream="stderr")) == ("out\n", "err\n")
-    assert token not in said
+    assert (await node.log(job_id), await node.log(job_id, stream="stderr")) == ("out\n", "err\n")
+    assert token not in stderr
 
 
-async def test_what_was_measured_and_warned_of_reaches_the_owner(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit(
+async def test_resource_usage_and_warnings_are_reported(node: NodeHarness) -> None:
+    job_id, (token,) = await node.submit(
         "cd /output_files; echo x > made; busybox ln -s made link; dd if=/dev/zero bs=1M count=3000 | cat > /dev/null"
     )
-    code, said = await pool.run(job_id, token)
-    assert code == 0, said
-    job = await pool.until(job_id, "complete", "error")
+    code, stderr = await node.run(job_id, token)
+    assert code == 0, stderr
+    job = await node.until(job_id, "complete", "error")
     assert job["cpu_hours"] > 0, job
     assert job["max_memory"] > 0
     assert any("no regular files: link" in warning for warning in job["warnings"]), job
 
 
-async def test_a_container_shows_its_log_and_runs_again_when_it_was_evicted(pool: Pool) -> None:
+async def test_log_is_shown_and_an_evicted_container_runs_again(
+    node: NodeHarness,
+) -> None:
     gate = "/output_files/gate"
-    job_id, (token,) = await pool.submit(f"echo begun; until [ -e {gate} ]; do sleep 0.1; done")
-    worker = await pool.start(job_id, token)
-    async with asyncio.timeout(PATIENCE):
-        while await pool.log(job_id) != "begun\n":
-            assert worker.returncode is None, await pool.ended(worker)
+    job_id, (token,) = await node.submit(f"echo begun; until [ -e {gate} ]; do sleep 0.1; done")
+    worker = await node.start(job_id, token)
+    async with asyncio.timeout(TIMEOUT):
+        while await node.log(job_id) != "begun\n":
+            assert worker.returncode is None, await node.wait(worker)
             await asyncio.sleep(0.1)
     worker.terminate()
-    code, said = await pool.ended(worker)
-    assert code == STOPPED, said
+    code, stderr = await node.wait(worker)
+    assert code == STOPPED, stderr
     # It is not over: HTCondor may run it again, and nobody else may.
-    assert (await pool.job(job_id))["state"] == "job_submitted"
-    code, said = await pool.run(job_id, token, run=1)
-    assert (code, "Another worker has" in said) == (0, True), said
-    again = await pool.start(job_id, token, run=2)
-    outputs = pool.outputs(again)
-    async with asyncio.timeout(PATIENCE):
+    assert (await node.job(job_id))["state"] == "job_submitted"
+    code, stderr = await node.run(job_id, token, run=1)
+    assert (code, "Another worker has" in stderr) == (0, True), stderr
+    again = await node.start(job_id, token, run=2)
+    outputs = node.outputs(again)
+    async with asyncio.timeout(TIMEOUT):
         while not outputs.exists():
             await asyncio.sleep(0.05)
     (outputs / "gate").touch()
-    code, said = await pool.ended(again)
-    assert code == 0, said
-    await pool.until(job_id, "complete")
+    code, stderr = await node.wait(again)
+    assert code == 0, stderr
+    await node.until(job_id, "complete")
     # Whoever comes when all is over is not wanted.
-    code, said = await pool.run(job_id, token, run=3)
-    assert (code, "Not wanted any more" in said) == (0, True), said
+    code, stderr = await node.run(job_id, token, run=3)
+    assert (code, "Not wanted any more" in stderr) == (0, True), stderr
 
 
-async def test_what_a_container_writes_is_read_within_ten_seconds(pool: Pool) -> None:
+async def test_log_is_readable_within_ten_seconds(node: NodeHarness) -> None:
     gate = "/output_files/gate"
-    job_id, (token,) = await pool.submit(f"until [ -e {gate} ]; do date +%s; sleep 1; done")
-    worker = await pool.start(job_id, token)
+    job_id, (token,) = await node.submit(f"until [ -e {gate} ]; do date +%s; sleep 1; done")
+    worker = await node.start(job_id, token)
     times: list[int] = []
     oldest = 0.0
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while len(times) < 15:
-            assert worker.returncode is None, await pool.ended(worker)
-            times = [int(line) for line in (await pool.log(job_id) or "").split()]
+            assert worker.returncode is None, await node.wait(worker)
+            times = [int(line) for line in (await node.log(job_id) or "").split()]
             if times:
                 oldest = max(oldest, time.time() - times[-1])
             await asyncio.sleep(0.1)
     # It tells whole seconds, one by one.
     assert oldest < 10 + 2
-    (pool.outputs(worker) / "gate").touch()
-    code, said = await pool.ended(worker)
-    assert code == 0, said
+    (node.outputs(worker) / "gate").touch()
+    code, stderr = await node.wait(worker)
+    assert code == 0, stderr
 
 
-async def test_of_two_workers_one_runs_the_container(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit("touch /output_files/x")
-    workers = [await pool.start(job_id, token) for _ in range(2)]
-    ended = [await pool.ended(worker) for worker in workers]
+async def test_one_of_two_workers_runs_the_container(node: NodeHarness) -> None:
+    job_id, (token,) = await node.submit("touch /output_files/x")
+    workers = [await node.start(job_id, token) for _ in range(2)]
+    ended = [await node.wait(worker) for worker in workers]
     assert [code for code, _ in ended] == [0, 0], ended
-    assert sum("Another worker has" in said or "Not wanted" in said for _, said in ended) == 1
-    await pool.until(job_id, "complete")
+    assert sum("Another worker has" in stderr or "Not wanted" in stderr for _, stderr in ended) == 1
+    await node.until(job_id, "complete")
 
 
-async def test_a_canceled_job_is_not_begun(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit("true")
-    await pool.call("PUT", f"/jobs/{job_id}/cancel")
-    code, said = await pool.run(job_id, token)
-    assert (code, "Not wanted any more" in said) == (0, True), said
+async def test_canceled_job_is_not_started(node: NodeHarness) -> None:
+    job_id, (token,) = await node.submit("true")
+    await node.call("PUT", f"/jobs/{job_id}/cancel")
+    code, stderr = await node.run(job_id, token)
+    assert (code, "Not wanted any more" in stderr) == (0, True), stderr
 
 
-async def test_a_program_that_fails(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit("echo why >&2; exit 3")
-    code, said = await pool.run(job_id, token)
-    assert code == 0, said
-    job = await pool.until(job_id, "error")
+async def test_a_program_that_fails(node: NodeHarness) -> None:
+    job_id, (token,) = await node.submit("echo why >&2; exit 3")
+    code, stderr = await node.run(job_id, token)
+    assert code == 0, stderr
+    job = await node.until(job_id, "error")
     assert "error_processing_submitted" in [step["state"] for step in job["transition_times"]]
-    assert await pool.log(job_id, stream="stderr") == "why\n"
-    assert (await pool.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [3]
+    assert await node.log(job_id, stream="stderr") == "why\n"
+    assert (await node.call("GET", f"/jobs/{job_id}/exit_codes"))["exit_codes"] == [3]
     assert job["logpath"] == f"logs/container_logs/{job_id}"
 
 
 @pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
 async def test_reference_data_is_where_the_node_has_it(
-    pool: Pool, kbase_auth: KBaseAuth, tmp_path: Path
+    node: NodeHarness, kbase_auth: KBaseAuth, tmp_path: Path
 ) -> None:
-    registered = await pool.call("POST", "/admin/refdata/data/ana/in/a", pool.admin)
+    registered = await node.call("POST", "/admin/refdata/data/ana/in/a", node.admin)
     refdata_id = registered["id"]
     service = kbase_auth.add("stager", "CTS_REFDATA_SERVICE")
     update = f"/external_exec/refdata/{refdata_id}/kbase/update"
     for state in ("download_submitted", "complete"):
-        await pool.call("PUT", f"{update}/{state}", service)
-    image = await pool.image(
+        await node.call("PUT", f"{update}/{state}", service)
+    image = await node.image(
         "cat /ref/index > /output_files/copy; touch /ref/new || echo no >> /output_files/copy",
         refdata_id=refdata_id,
     )
     params = {"refdata_mount_point": "/ref"}
 
-    job_id, (token,) = await pool.submit(image=image, params=params)
-    code, said = await pool.run(job_id, token)
-    assert code == 0, said
-    told = (await pool.until(job_id, "error", "complete"))["error"]
-    assert f"is not there: {tmp_path}/refdata/{refdata_id}" in told
+    job_id, (token,) = await node.submit(image=image, params=params)
+    code, stderr = await node.run(job_id, token)
+    assert code == 0, stderr
+    message = (await node.until(job_id, "error", "complete"))["error"]
+    assert f"is not there: {tmp_path}/refdata/{refdata_id}" in message
 
     folder = tmp_path / "refdata" / refdata_id
     folder.mkdir(parents=True)
     (folder / "index").write_text("reference\n")
-    job_id, (token,) = await pool.submit(image=image, params=params)
-    code, said = await pool.run(job_id, token)
-    assert code == 0, said
-    (output,) = (await pool.until(job_id, "error", "complete"))["outputs"]
+    job_id, (token,) = await node.submit(image=image, params=params)
+    code, stderr = await node.run(job_id, token)
+    assert code == 0, stderr
+    (output,) = (await node.until(job_id, "error", "complete"))["outputs"]
     assert output["crc64nvme"] == crc64nvme_text(b"reference\nno\n")
 
 
@@ -180,48 +181,50 @@ def _bare(folder: Path) -> str:
     return str(folder)
 
 
-async def test_a_node_without_a_runtime_says_so(pool: Pool, tmp_path: Path) -> None:
-    job_id, (token,) = await pool.submit("true")
-    code, said = await pool.run(job_id, token, PATH=_bare(tmp_path), CTS_RUNTIME="")
-    assert code == 0, said
-    job = await pool.until(job_id, "error")
+async def test_node_without_a_runtime_is_an_error(node: NodeHarness, tmp_path: Path) -> None:
+    job_id, (token,) = await node.submit("true")
+    code, stderr = await node.run(job_id, token, PATH=_bare(tmp_path), CTS_RUNTIME="")
+    assert code == 0, stderr
+    job = await node.until(job_id, "error")
     assert "has none of docker, podman, apptainer" in job["error"]
 
 
-async def test_the_service_may_be_away_while_a_container_runs(pool: Pool) -> None:
-    job_id, (token,) = await pool.submit("cd /output_files; until [ -e gate ]; do sleep 0.1; done")
-    worker = await pool.start(job_id, token)
-    await pool.until(job_id, "job_submitted")
-    before = pool.doors.service.connections
-    pool.doors.service.closed = True
-    pool.doors.service.cut()
-    (pool.outputs(worker) / "gate").touch()
-    async with asyncio.timeout(PATIENCE):
-        while pool.doors.service.connections < before + 3:
+async def test_service_outage_during_a_run(node: NodeHarness) -> None:
+    job_id, (token,) = await node.submit("cd /output_files; until [ -e gate ]; do sleep 0.1; done")
+    worker = await node.start(job_id, token)
+    await node.until(job_id, "job_submitted")
+    before = node.proxies.service.connections
+    node.proxies.service.closed = True
+    node.proxies.service.cut()
+    (node.outputs(worker) / "gate").touch()
+    async with asyncio.timeout(TIMEOUT):
+        while node.proxies.service.connections < before + 3:
             await asyncio.sleep(0.05)
-    pool.doors.service.closed = False
-    code, said = await pool.ended(worker)
-    assert code == 0, said
-    await pool.until(job_id, "complete")
+    node.proxies.service.closed = False
+    code, stderr = await node.wait(worker)
+    assert code == 0, stderr
+    await node.until(job_id, "complete")
 
 
-async def test_what_is_missing_is_named_and_the_container_held(pool: Pool, tmp_path: Path) -> None:
+async def test_missing_variable_is_named_and_the_job_held(
+    node: NodeHarness, tmp_path: Path
+) -> None:
     for changes, words in (
         ({"TOKEN_PATH": "none"}, "TOKEN_PATH cannot be read"),
         ({"JOB_ID": ""}, "not told JOB_ID"),
         ({"MOUNT_PREFIX_OVERRIDE": "/a"}, "MOUNT_PREFIX_OVERRIDE is not two folders"),
     ):
-        code, said = await pool.run("some-job", "cts-worker.x", **changes)
-        assert (code, words in said) == (1, True), said
+        code, stderr = await node.run("some-job", "cts-worker.x", **changes)
+        assert (code, words in stderr) == (1, True), stderr
 
 
-async def test_by_a_token_and_a_secret_that_nodes_have(
-    pool: Pool, minio: S3Server, kbase_auth: KBaseAuth, tmp_path: Path
+async def test_token_and_keys_of_operators(
+    node: NodeHarness, minio: S3Server, kbase_auth: KBaseAuth, tmp_path: Path
 ) -> None:
-    job_id, _ = await pool.submit("cat /input_files/a > /output_files/copy")
+    job_id, _ = await node.submit("cat /input_files/a > /output_files/copy")
     (tmp_path / "token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
     (tmp_path / "secret").write_text(f"{SECRET}\n")
-    code, said = await pool.run(
+    code, stderr = await node.run(
         job_id,
         "unused",
         TOKEN_PATH=str(tmp_path / "token"),
@@ -229,13 +232,13 @@ async def test_by_a_token_and_a_secret_that_nodes_have(
         S3_ACCESS_KEY=ACCESS_KEY,
         S3_SECRET_PATH=str(tmp_path / "secret"),
     )
-    assert code == 0, said
-    (output,) = (await pool.until(job_id, "complete"))["outputs"]
+    assert code == 0, stderr
+    (output,) = (await node.until(job_id, "complete"))["outputs"]
     assert output["crc64nvme"] == crc64nvme_text(b"a\n")
 
 
-async def test_anothers_token_is_refused(pool: Pool) -> None:
-    _, (foreign,) = await pool.submit("true")
-    job_id, _ = await pool.submit("exit 0")
-    code, said = await pool.run(job_id, foreign)
-    assert (code, "The token is another container's" in said) == (1, True), said
+async def test_token_of_another_container_is_refused(node: NodeHarness) -> None:
+    _, (foreign,) = await node.submit("true")
+    job_id, _ = await node.submit("exit 0")
+    code, stderr = await node.run(job_id, foreign)
+    assert (code, "The token is another container's" in stderr) == (1, True), stderr

@@ -22,8 +22,8 @@ from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import CANCELED_REASON
 from cts_core.states import JobState
 from tests.core.sites.htcondor.test_worker_tokens import break_off
-from tests.core.worker.conftest import is_stopped
 from tests.harness.htcondor import PATIENCE, HTCondorHarness
+from tests.harness.worker import is_stopped
 from tests.services.condor import CPUS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

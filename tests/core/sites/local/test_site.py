@@ -25,9 +25,9 @@ from cts_core.sites.local.launcher import Launcher
 from cts_core.states import JobState as S
 from cts_core.worker.container_folder import CLAIM, ContainerFolder
 from cts_core.worker.files import remove_tree
-from tests.core.worker.conftest import eventually, is_alive
 from tests.harness.factories import make_image
 from tests.harness.sites import SiteHarness, local_harness, make_local_site, opened
+from tests.harness.worker import eventually, is_alive
 
 pytestmark = pytest.mark.slow
 

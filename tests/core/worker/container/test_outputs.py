@@ -22,7 +22,7 @@ _name = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=
 @example(["a;b"])
 @example(["a\x85b"])
 @example(["\udcff"])
-def test_agrees_with_the_service_on_what_is_a_path(names: list[str]) -> None:
+def test_path_rules_agree_with_the_services(names: list[str]) -> None:
     path = "bucket/" + "/".join(names)
     try:
         check_path(path)

@@ -117,7 +117,7 @@ def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("http", b"HTTP/1.1 500 Oops\r\n\r\n{}", b"", id="refusal"),
     ],
 )
-def test_what_is_under_way_is_given_up(
+def test_cancel_aborts_a_request_under_way(
     silent: Callable[..., Silent], scheme: str, said: bytes, body: bytes
 ) -> None:
     server, cancellation = silent(said), CancellationToken()
@@ -131,7 +131,7 @@ def test_what_is_under_way_is_given_up(
 
 
 @pytest.mark.usefixtures("no_haste_by_time")
-def test_what_came_until_then_is_not_taken_for_all(silent: Callable[..., Silent]) -> None:
+def test_aborted_response_is_not_taken_for_complete(silent: Callable[..., Silent]) -> None:
     server, cancellation = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), CancellationToken()
     server.listen()
     http = HttpClient(timeout=SILENCE, cancellation=cancellation)
@@ -150,7 +150,7 @@ def _connecting(port: int) -> int:
 
 @pytest.mark.usefixtures("no_haste_by_time")
 @pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere it cannot be seen")
-def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Silent]) -> None:
+def test_cancel_limits_the_timeout_of_a_connect(silent: Callable[..., Silent]) -> None:
     server, cancellation = silent(backlog=0), CancellationToken()
     with contextlib.ExitStack() as others:
         while not _connecting(server.port):
@@ -169,7 +169,7 @@ def test_a_server_that_takes_no_connection_is_given_up(silent: Callable[..., Sil
         assert _connecting(server.port) == before
 
 
-def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
+def test_canceled_token_limits_timeouts_but_permits_requests(
     silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CANCELED_TIMEOUT_SECONDS", 0.2)
@@ -194,7 +194,7 @@ def test_in_haste_a_silent_server_is_waited_for_only_a_little_and_others_answer(
     assert time.monotonic() - begun < PROMPT
 
 
-def test_an_address_of_a_kind_that_the_machine_does_not_have_keeps_from_no_other(
+def test_unsupported_address_family_is_skipped(
     silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
@@ -210,7 +210,7 @@ def test_an_address_of_a_kind_that_the_machine_does_not_have_keeps_from_no_other
     http.close()
 
 
-def test_a_worker_that_is_told_to_end_waits_for_no_silent_service(
+def test_sigterm_ends_the_wait_for_a_silent_service(
     silent: Callable[..., Silent], tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("secret\n")
@@ -271,7 +271,7 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
         server.shutdown()
 
 
-def test_whose_certificate_is_trusted(secure: int, certificate: tuple[Path, Path]) -> None:
+def test_trusted_certificates(secure: int, certificate: tuple[Path, Path]) -> None:
     issuer = str(certificate[1])
     for given, host in (({"ca_file": issuer}, "127.0.0.1"), ({"insecure": True}, "localhost")):
         way = HttpClient(timeout=PROMPT, **given)

@@ -17,7 +17,7 @@ from cts_core.worker.node.api_client import (
 )
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.s3.errors import S3Error
-from tests.core.worker.conftest import Box
+from tests.harness.worker import WorkerHarness
 
 NODE = "http://service.invalid/node"
 
@@ -60,7 +60,7 @@ def _text(plan: WorkerPlan) -> str:
     return json.dumps(plan.to_json())
 
 
-def test_what_may_pass_is_tried_again():
+def test_transient_failures_are_retried():
     # A proxy's own page says nothing of us, whatever its status.
     asked, http, pauses = service(
         TransientError("away"),
@@ -90,7 +90,7 @@ def test_what_may_pass_is_tried_again():
         "[" * 100_000,
     ],
 )
-def test_what_another_than_the_service_says_is_no_answer(page: str):
+def test_responses_of_proxies_are_retried(page: str):
     asked, http, _ = service(page, '{"granted": false}')
     assert asked.claim("1.0", 1, "w") is False
     asked, http, _ = service(page, "")
@@ -106,9 +106,9 @@ def test_what_another_than_the_service_says_is_no_answer(page: str):
 @pytest.mark.parametrize(
     "page", ["[]", '"log in"', "3", '{"status": "down"}', '{"inputs": []}', '{"inputs": [{}]}']
 )
-def test_what_is_no_plan_is_no_answer(box: Box, page: str):
-    asked, http, _ = service(page, _text(box.plan))
-    assert asked.plan() == box.plan
+def test_invalid_plans_are_retried(harness: WorkerHarness, page: str):
+    asked, http, _ = service(page, _text(harness.plan))
+    assert asked.plan() == harness.plan
     assert len(http.asked) == 2
 
 
@@ -123,20 +123,20 @@ def test_what_is_no_plan_is_no_answer(box: Box, page: str):
     ],
     ids=lambda text: text[:40],
 )
-def test_a_refusal_that_is_not_ours_may_pass(error: str):
+def test_error_status_of_a_proxy_is_retried(error: str):
     asked, http, _ = service(ResponseError(400, f'{{"error": {error}}}'), "")
     asked.update("complete", {"outputs": []})
     assert len(http.asked) == 2
 
 
-def test_pauses_grow_to_ten_minutes():
+def test_delays_grow_to_ten_minutes():
     asked, _, pauses = service(*[TransientError("away")] * 30, "")
     asked.update("complete", {})
     assert pauses[0] < 0.5
     assert all(300 <= sleep <= 600 for sleep in pauses[-10:])
 
 
-def test_a_refusal_is_told_at_once():
+def test_permanent_error_is_raised_at_once():
     asked, http, _ = service(refused(403, 20000, "The token is another container's"))
     with pytest.raises(ServiceRefusedError, match="another container's") as raised:
         asked.claim("1.0", 0, "w")
@@ -144,7 +144,7 @@ def test_a_refusal_is_told_at_once():
     assert len(http.asked) == 1
 
 
-def test_what_is_too_large_is_not_sent_again():
+def test_status_413_is_not_retried():
     # A proxy's own page.
     asked, http, _ = service(ResponseError(413, "<html>"))
     with pytest.raises(
@@ -154,21 +154,21 @@ def test_what_is_too_large_is_not_sent_again():
     assert len(http.asked) == 1
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once():
+def test_untrusted_certificate_is_not_retried():
     asked, http, _ = service(UntrustedCertificateError("self-signed"))
     with pytest.raises(ServiceError, match="self-signed"):
         asked.plan()
     assert len(http.asked) == 1
 
 
-def test_patience_ends():
+def test_retries_end_after_the_timeout():
     asked, _, _ = service(TransientError("away"), timeout=0)
     with pytest.raises(ServiceError, match="away"):
         asked.plan()
 
 
-def test_patience_is_used_up_once(monkeypatch, box: Box):
-    plan = _text(box.plan)
+def test_after_exhausted_retries_calls_are_tried_once(monkeypatch, harness: WorkerHarness):
+    plan = _text(harness.plan)
     passing = iter(range(0, 1000, 25))
     monkeypatch.setattr("cts_core.worker.node.api_client.time.monotonic", lambda: next(passing))
     asked, http, _ = service(
@@ -185,7 +185,7 @@ def test_patience_is_used_up_once(monkeypatch, box: Box):
     assert http.answers == []
 
 
-def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
+def test_inputs_are_prefetched_and_each_signed_request_is_used_once():
     asked, http, _ = service()
     paths = [f"data/{n}" for n in range(150)]
     signer = RemoteSigner(asked, paths)
@@ -196,7 +196,7 @@ def test_inputs_are_asked_for_together_and_each_leave_is_used_once():
     assert len(http.asked) == 4
 
 
-def test_what_the_service_refuses_is_no_fault_of_the_object_alone():
+def test_errors_of_the_service_become_s3_errors():
     asked, _, _ = service(refused(403, 20000, "may not PUT"))
     with pytest.raises(S3Error, match="may not PUT"):
         RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})
@@ -252,7 +252,7 @@ def all_ask(http: Gate, paths: list[str], timeout: float = 60) -> list[Future[st
         ]
 
 
-def test_what_threads_want_during_a_question_goes_with_the_next_and_at_most_100_at_once():
+def test_requests_of_threads_are_batched_up_to_100():
     paths = [f"data/out/{n}" for n in range(130)]
     http = Gate(len(paths))
     assert [asked.result() for asked in all_ask(http, paths)] == paths
@@ -261,7 +261,7 @@ def test_what_threads_want_during_a_question_goes_with_the_next_and_at_most_100_
     assert max(http.sizes) <= 100
 
 
-def test_a_question_that_fails_fails_for_all_who_waited_for_it():
+def test_failed_call_fails_the_whole_batch():
     http = Gate(5, *[TransientError("away")] * 2)
     for asked in all_ask(http, ["data/x"] * 5, timeout=0):
         with pytest.raises(S3Error, match="away"):
@@ -269,7 +269,7 @@ def test_a_question_that_fails_fails_for_all_who_waited_for_it():
     assert len(http.asked) <= 2
 
 
-def test_what_is_refused_is_refused_to_who_wants_it_alone():
+def test_refused_request_fails_alone():
     paths = ["data/a", "data/b", "data/bad", "data/c"]
     asked = dict(zip(paths, all_ask(Picky(4), paths), strict=True))
     with pytest.raises(S3Error, match="may not PUT"):
@@ -294,7 +294,7 @@ class Wish:
             raise NotWantedError
 
 
-def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
+def test_cancellation_ends_the_wait_for_another_threads_call():
     http, wish = Gate(2), Wish()
     signer = RemoteSigner(ApiClient(http, NODE, "t", timeout=60), inputs=[])
     with ThreadPoolExecutor(2) as pool:
@@ -310,7 +310,7 @@ def test_who_is_not_wanted_any_more_does_not_wait_for_the_question_of_another():
         assert first.result(60).url == "data/a"
 
 
-def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_others():
+def test_cancellation_of_the_calling_thread_leaves_the_call_to_others():
     http, wish = Gate(1, TransientError("away")), Wish()
     service = ApiClient(http, NODE, "t", timeout=60, sleep=lambda _: wish.is_over.set())
     signer = RemoteSigner(service, inputs=[])
@@ -323,7 +323,7 @@ def test_who_asks_for_all_and_is_not_wanted_any_more_leaves_the_question_to_othe
         assert second.result(60).url == "data/b"
 
 
-def test_inputs_are_asked_for_ahead_for_all_threads():
+def test_prefetched_requests_serve_all_threads():
     asked, http, _ = service()
     paths = [f"data/{n}" for n in range(1000)]
     signer = RemoteSigner(asked, paths)
@@ -333,7 +333,7 @@ def test_inputs_are_asked_for_ahead_for_all_threads():
     assert len(http.asked) < 100
 
 
-def test_an_answer_with_less_leave_than_was_asked_for_is_none():
+def test_response_with_too_few_signed_requests_is_an_error():
     asked, _, _ = service(json.dumps({"requests": []}))
     with pytest.raises(S3Error, match="gave 0"):
         RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})

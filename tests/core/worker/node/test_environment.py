@@ -12,7 +12,7 @@ from cts_core.worker.node.environment import Environment, InvalidEnvironmentErro
 from cts_core.worker.runtimes.apptainer import exec_command
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.detect import choose_runtime
-from tests.core.worker.conftest import Box
+from tests.harness.worker import WorkerHarness
 
 AD = 'ProcId = 3\nMyType = "Job"\nClusterId = 12\nJobCurrentStartDate = 1795836042\n'
 
@@ -31,7 +31,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
+def test_own_token(environ: dict[str, str]) -> None:
     task = Environment.read(environ)
     assert (task.process, task.run, task.number) == ("12.3", 1795836042, 4)
     assert task.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
@@ -40,7 +40,7 @@ def test_by_a_token_of_its_own(environ: dict[str, str]) -> None:
     assert "secret" not in repr(task)
 
 
-def test_a_node_that_takes_no_folder(environ: dict[str, str], tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made(environ: dict[str, str], tmp_path: Path) -> None:
     task = Environment.read(environ)
     folder = task.make_folder()
     assert (Path(folder.path) / "stdout.txt").readlink() == (
@@ -52,7 +52,7 @@ def test_a_node_that_takes_no_folder(environ: dict[str, str], tmp_path: Path) ->
         task.make_folder()
 
 
-def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path) -> None:
+def test_token_and_keys_of_operators(environ: dict[str, str], tmp_path: Path) -> None:
     for name in ("token", "secret"):
         (tmp_path / name).write_text(f"the {name}\n")
     standing = {
@@ -81,7 +81,7 @@ def test_by_what_operators_keep_on_nodes(environ: dict[str, str], tmp_path: Path
         ({"MOUNT_PREFIX_OVERRIDE": "/a"}, "not two folders with a colon"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_missing_variable_is_named(
     environ: dict[str, str], changes: dict[str, str], words: str
 ) -> None:
     with pytest.raises(InvalidEnvironmentError, match=words):
@@ -89,7 +89,7 @@ def test_what_is_missing_is_named(
 
 
 @pytest.mark.parametrize("text", ["a-token\nand-more", "a-token\x7f", "ä-token"])
-def test_what_is_no_secret_is_not_shown(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+def test_invalid_secret_is_not_shown(environ: dict[str, str], tmp_path: Path, text: str) -> None:
     (tmp_path / "cts-token-4").write_text(text)
     with pytest.raises(InvalidEnvironmentError, match="TOKEN_PATH is no single line") as raised:
         Environment.read(environ)
@@ -97,16 +97,16 @@ def test_what_is_no_secret_is_not_shown(environ: dict[str, str], tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["ClusterId", "ProcId", "JobCurrentStartDate"])
-def test_an_ad_without(environ: dict[str, str], tmp_path: Path, name: str) -> None:
+def test_job_ad_without_an_attribute(environ: dict[str, str], tmp_path: Path, name: str) -> None:
     (tmp_path / ".job.ad").write_text(AD.replace(name, "Other"))
     with pytest.raises(InvalidEnvironmentError, match=f"no {name}"):
         Environment.read(environ)
 
 
-def test_folders_that_the_runtime_sees_elsewhere(box: Box) -> None:
-    root = str(box.root)
+def test_mount_prefix_override(harness: WorkerHarness) -> None:
+    root = str(harness.root)
     plan = replace(
-        box.plan,
+        harness.plan,
         container_runtime="apptainer",
         image="a@sha256:b",
         refdata_mount="/ref",
@@ -114,31 +114,33 @@ def test_folders_that_the_runtime_sees_elsewhere(box: Box) -> None:
         mount_from=root,
         mount_to="/host",
     )
-    words = " ".join(exec_command(plan, box.folder))
+    words = " ".join(exec_command(plan, harness.folder))
     assert "source=/host/job/0/in,destination=/input_files,ro" in words
     assert "source=/host/job/0/out,destination=/output_files " in words
     assert "source=/host/ref,destination=/ref,ro" in words
     # A folder beside it is another.
-    words = " ".join(exec_command(replace(plan, mount_from=root[:-1]), box.folder))
+    words = " ".join(exec_command(replace(plan, mount_from=root[:-1]), harness.folder))
     assert f"source={root}/job/0/in" in words
 
 
-def test_the_one_runtime_of_a_node(box: Box, tmp_path: Path, monkeypatch) -> None:
+def test_only_runtime_of_a_node_is_used(
+    harness: WorkerHarness, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     where = {"scratch": str(tmp_path / "scratch"), "cache": ""}
     with pytest.raises(ContainerRuntimeError, match="has none of docker, podman, apptainer"):
-        choose_runtime(box.plan, "", "", **where)
+        choose_runtime(harness.plan, "", "", **where)
     with pytest.raises(ContainerRuntimeError, match="none of docker, podman, apptainer"):
-        choose_runtime(box.plan, "rkt", "", **where)
+        choose_runtime(harness.plan, "rkt", "", **where)
     (tmp_path / "podman").write_text("#!/bin/sh\n")
     (tmp_path / "podman").chmod(0o755)
-    plan = choose_runtime(box.plan, "", "--ulimit 'nofile=1:1'", **where)
+    plan = choose_runtime(harness.plan, "", "--ulimit 'nofile=1:1'", **where)
     assert (plan.container_runtime, plan.runtime_command) == ("podman", ["podman"])
     assert plan.runtime_arguments == ["--ulimit", "nofile=1:1"]
     with pytest.raises(
         ContainerRuntimeError, match=r"CTS_RUNTIME_ARGUMENTS .* \(No closing quotation\)"
     ):
-        choose_runtime(box.plan, "", "--ulimit 'nofile", **where)
+        choose_runtime(harness.plan, "", "--ulimit 'nofile", **where)
     # Two that do not work, each with its reason.
     (tmp_path / "docker").write_text("#!/bin/sh\necho is the daemon running >&2; exit 1\n")
     (tmp_path / "docker").chmod(0o755)
@@ -146,15 +148,17 @@ def test_the_one_runtime_of_a_node(box: Box, tmp_path: Path, monkeypatch) -> Non
     with pytest.raises(
         ContainerRuntimeError, match=r"docker: it gives no answer.*podman: "
     ) as raised:
-        choose_runtime(box.plan, "", "", **where)
+        choose_runtime(harness.plan, "", "", **where)
     assert "is the daemon running" in str(raised.value)
 
 
-def test_images_are_shared_where_nobody_else_writes(box: Box, tmp_path: Path) -> None:
+def test_image_folder_is_shared_unless_other_users_can_write_to_it(
+    harness: WorkerHarness, tmp_path: Path
+) -> None:
     where = {"scratch": str(tmp_path / "scratch"), "cache": str(tmp_path / "cache")}
-    (shared,) = {choose_runtime(box.plan, "docker", "", **where).image_folder for _ in range(2)}
+    (shared,) = {choose_runtime(harness.plan, "docker", "", **where).image_folder for _ in range(2)}
     assert shared.startswith(str(tmp_path / "cache"))
     Path(shared).chmod(0o777)
-    assert choose_runtime(box.plan, "docker", "", **where).image_folder.startswith(
+    assert choose_runtime(harness.plan, "docker", "", **where).image_folder.startswith(
         str(tmp_path / "scratch")
     )

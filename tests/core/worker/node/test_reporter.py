@@ -17,7 +17,7 @@ from cts_core.worker.objects.info import DEFAULT_TYPE
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.errors import S3Error
 from cts_core.worker.s3.upload import StoredFile
-from tests.core.worker.conftest import eventually
+from tests.harness.worker import eventually
 
 PATIENCE = 60.0
 ENDED = {"state": "complete", "exit_code": 0, "outputs": []}
@@ -86,7 +86,7 @@ def event(state: str, **message: Any) -> dict[str, Any]:
     return {"state": state, "time": "2026-03-04T05:00:00+00:00", **message}
 
 
-def test_events_in_their_order_and_the_end(store: Store, log: Path) -> None:
+def test_events_are_reported_in_order_before_the_result(store: Store, log: Path) -> None:
     service = ApiClient()
     told = reporter(service, store, log)
     told.on_event(event("job_submitting"))
@@ -98,7 +98,7 @@ def test_events_in_their_order_and_the_end(store: Store, log: Path) -> None:
     assert message["complete"].keys() == {"time", "exit_code", "outputs"}
 
 
-def test_what_cannot_be_told_waits_in_its_order(store: Store, log: Path) -> None:
+def test_unreported_events_stay_in_order(store: Store, log: Path) -> None:
     service = ApiClient()
     told = reporter(service, store, log)
     service.is_away = True
@@ -109,7 +109,7 @@ def test_what_cannot_be_told_waits_in_its_order(store: Store, log: Path) -> None
     assert service.states == ["job_submitting", "job_submitted", "complete"]
 
 
-def test_while_the_container_runs_it_is_tried_again(store: Store, log: Path) -> None:
+def test_events_are_retried_while_the_container_runs(store: Store, log: Path) -> None:
     service = ApiClient()
     told = reporter(service, store, log)
     service.is_away = True
@@ -119,7 +119,7 @@ def test_while_the_container_runs_it_is_tried_again(store: Store, log: Path) -> 
         eventually(lambda: service.states == ["job_submitting"])
 
 
-def test_a_state_that_is_refused_does_not_keep_the_end(store: Store, log: Path) -> None:
+def test_refused_state_does_not_prevent_the_result(store: Store, log: Path) -> None:
     # As of a container that runs again, and was further the first time.
     service = ApiClient("error_processing_submitting")
     told = reporter(service, store, log)
@@ -128,7 +128,7 @@ def test_a_state_that_is_refused_does_not_keep_the_end(store: Store, log: Path) 
     assert service.states == ["error"]
 
 
-def test_outputs_that_are_refused_are_an_error(store: Store, log: Path) -> None:
+def test_refused_outputs_are_an_error(store: Store, log: Path) -> None:
     service = ApiClient("complete")
     outputs = [{"file": "data/out/x", "crc64nvme": "AAAAAAAAAAA="}]
     reporter(service, store, log).finish({**ENDED, "outputs": outputs})
@@ -138,7 +138,7 @@ def test_outputs_that_are_refused_are_an_error(store: Store, log: Path) -> None:
     assert "no complete" in message["error"]
 
 
-def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log: Path) -> None:
+def test_too_long_error_is_reported_briefly(store: Store, log: Path) -> None:
     service = ApiClient(longest=1000)
     end = {"state": "error", "error": "no space", "traceback": "x" * 1000, "exit_code": 3}
     reporter(service, store, log).finish(end)
@@ -147,12 +147,12 @@ def test_an_error_that_is_more_than_is_taken_is_told_in_short(store: Store, log:
     assert "reached the state error" in message["admin_error"]
 
 
-def test_an_end_that_nobody_takes(store: Store, log: Path) -> None:
+def test_refused_result_raises(store: Store, log: Path) -> None:
     with pytest.raises(ServiceRefusedError):
         reporter(ApiClient("complete", "error"), store, log).finish(ENDED)
 
 
-def test_a_log_is_shown_as_it_grows_and_not_otherwise(
+def test_log_is_uploaded_only_when_it_has_grown(
     store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -184,7 +184,7 @@ def test_a_log_is_shown_as_it_grows_and_not_otherwise(
     assert show_after(0.2) == 4
 
 
-def test_the_end_does_not_wait_for_a_log_that_is_shown(
+def test_end_of_the_container_aborts_a_log_upload(
     store: Store, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_uploader, "INTERVAL_SECONDS", 0)
@@ -197,7 +197,7 @@ def test_the_end_does_not_wait_for_a_log_that_is_shown(
     store.parallel.check()
 
 
-def test_names_that_are_no_text_are_spelled_out(store: Store, log: Path) -> None:
+def test_undecodable_names_are_escaped(store: Store, log: Path) -> None:
     service = ApiClient()
     reporter(service, store, log).finish({**ENDED, "warnings": ["caf\udce9"]})
     ((_, message),) = service.told

@@ -305,7 +305,7 @@ def test_a_changed_file_has_another_etag(root, directory):
     assert directory.head("data/x").etag != first.etag
 
 
-def test_bytes_that_change_behind_the_same_size_and_time(root, directory, tmp_path):
+def test_corruption_with_unchanged_size_and_time(root, directory, tmp_path):
     for path in ("data/read", "data/fetched", "data/verified", "data/blessed"):
         _put(directory, path, OLD)
         times = (root / path).stat()
@@ -326,7 +326,7 @@ def test_bytes_that_change_behind_the_same_size_and_time(root, directory, tmp_pa
     assert directory.verify("data/read").checksum == disk.STORED
 
 
-def test_no_piece_of_a_wrong_object_is_its_last(root, directory):
+def test_last_chunk_of_a_corrupt_object_is_not_yielded(root, directory):
     data = b"x" * (CHUNK_SIZE + 5)
     _put(directory, "data/x", data)
     times = (root / "data/x").stat()
@@ -366,14 +366,14 @@ def test_a_dropped_in_file_that_changes_while_its_checksum_is_made(root, directo
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"crc64nvme": "x"}', "\x00\xff"])
-def test_a_damaged_sidecar_says_nothing(root, directory, text):
+def test_damaged_sidecar_is_ignored(root, directory, text):
     _put(directory, "data/x", OLD)
     _sidecars(root)[0].write_bytes(text.encode("latin-1"))
     assert directory.head("data/x").checksum == disk.MISSING
     assert directory.write_checksum("data/x").checksum == disk.STORED
 
 
-def test_a_sidecar_of_a_later_version_is_understood(root, directory):
+def test_sidecar_of_a_newer_version_is_read(root, directory):
     first = _put(directory, "data/x", OLD)
     sidecar = _sidecars(root)[0]
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "more": 1}))
@@ -417,7 +417,7 @@ def test_fetch_leaves_no_target_on_a_mismatch(directory, tmp_path):
     assert directory.head("data/x").checksum == disk.STORED
 
 
-def test_fetch_never_touches_a_file_that_is_there(directory, tmp_path):
+def test_fetch_never_overwrites_a_file(directory, tmp_path):
     _put(directory, "data/x", OLD)
     (tmp_path / "target").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
@@ -433,7 +433,7 @@ def test_a_missing_source_changes_nothing(root, directory, tmp_path):
     assert _temporary(root) == []
 
 
-def test_a_store_whose_root_is_away(tmp_path):
+def test_missing_root(tmp_path):
     directory = Directory(str(tmp_path / "unmounted"))
     for attempt in (
         lambda: directory.head("data/x"),
@@ -446,7 +446,7 @@ def test_a_store_whose_root_is_away(tmp_path):
     assert not (tmp_path / "unmounted").exists()
 
 
-def test_a_closed_store_lets_go_of_long_reads(directory, tmp_path):
+def test_close_ends_long_reads(directory, tmp_path):
     _put(directory, "data/x", OLD)
     directory.close()
     with pytest.raises(disk.StoreUnavailableError, match="data/x"):
@@ -522,7 +522,7 @@ def test_fetching_to_a_full_disk(small, directory, tmp_path):
     assert not (small / "target").exists()
 
 
-def test_a_file_that_may_not_grow(root, directory, tmp_path):
+def test_file_size_limit(root, directory, tmp_path):
     _put(directory, "data/x", OLD)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK_SIZE, limits[1]))
@@ -575,7 +575,7 @@ OUTWARD = [
 
 
 @pytest.mark.parametrize("path", OUTWARD)
-def test_no_path_leads_out(root, directory, tmp_path, path):
+def test_no_path_leaves_the_root(root, directory, tmp_path, path):
     (tmp_path / "x").write_bytes(b"outside")
     (root / "data/a").mkdir(parents=True)
     for attempt in (
@@ -608,7 +608,7 @@ def test_no_path_leads_out(root, directory, tmp_path, path):
         "data",
     ],
 )
-def test_no_listing_leads_out(root, directory, prefix):
+def test_no_listing_leaves_the_root(root, directory, prefix):
     (root / "data").mkdir()
     with pytest.raises(disk.IllegalPathError):
         directory.list(prefix)
@@ -687,7 +687,7 @@ def test_a_folder_swapped_for_a_link_while_it_is_walked(root, directory, outside
     assert (outside / "x").read_bytes() == b"secret"
 
 
-def test_odd_things_are_no_objects(root, directory):
+def test_special_files_are_not_objects(root, directory):
     _put(directory, "data/x", OLD)
     os.mkfifo(root / "data/fifo")
     listener = socket.socket(socket.AF_UNIX)
@@ -729,7 +729,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 @given(
     st.lists(NAMES | st.sampled_from(["..", ".", "", "a", "a-b", "~", " "]), min_size=1, max_size=4)
 )
-def test_any_key_is_kept_or_refused(tmp_path_factory, names):
+def test_any_key_is_stored_or_rejected(tmp_path_factory, names):
     base = tmp_path_factory.mktemp("any")
     directory = Directory(str(base / "root"))
     directory.create()

@@ -19,7 +19,7 @@ from cts_core.worker.runtimes.docker import DockerContainer
 from cts_core.worker.runtimes.docker_cli import container_name
 from cts_core.worker.runtimes.liveness import SCOPE_LABEL, SOCKET_LABEL
 from cts_core.worker.runtimes.processes import kill_tagged
-from tests.core.worker.conftest import Box, eventually, suspend
+from tests.harness.worker import WorkerHarness, eventually, suspend
 from tests.services.containers import Engine, layer
 from tests.services.registry import Registry, digest_of
 
@@ -45,35 +45,35 @@ def digest(registry: Registry) -> str:
     )
 
 
-Use = Callable[..., Box]
+Use = Callable[..., WorkerHarness]
 
 
 @pytest.fixture
-def use(box: Box, engine: Engine, registry: Registry, digest: str) -> Use:
-    """``use(script)`` makes the box a container of the image; further changes are the plan's."""
+def use(harness: WorkerHarness, engine: Engine, registry: Registry, digest: str) -> Use:
+    """``use(script)`` makes the harness a container of the image; further changes are the plan's."""
 
-    def use(script: str = "true", **changes: Any) -> Box:
-        box.change(
+    def use(script: str = "true", **changes: Any) -> WorkerHarness:
+        harness.change(
             container_runtime=engine.name,
             runtime_command=engine.command,
             runtime_arguments=engine.arguments,
             image=f"{registry.host}/{REPOSITORY}@{digest}",
-            image_folder=str(box.root / "images"),
+            image_folder=str(harness.root / "images"),
             plain_http=True,
             network=False,
             entrypoint=["/bin/sh", "-c"],
             arguments=[script],
         )
-        box.change(**changes)
-        return box
+        harness.change(**changes)
+        return harness
 
     return use
 
 
-def _is_left(engine: Engine, box: Box) -> bool:
+def _is_left(engine: Engine, harness: WorkerHarness) -> bool:
     if engine.name == "apptainer":
-        return kill_tagged(box.plan.tag) > 0
-    return container_name(box.plan.tag) in engine.containers()
+        return kill_tagged(harness.plan.tag) > 0
+    return container_name(harness.plan.tag) in engine.containers()
 
 
 @every
@@ -82,7 +82,7 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
     refdata = tmp_path / "refdata"
     refdata.mkdir()
     (refdata / "index").write_text("reference\n")
-    box = use(
+    harness = use(
         """
         cd /output_files
         cat /input_files/deep/a.txt > copy
@@ -104,33 +104,33 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
         manifest_name="list",
         manifest_text="/input_files/a\n",
     )
-    box.add_input("data/a.txt", b"text", "deep/a.txt")
-    result = box.run()
+    harness.add_input("data/a.txt", b"text", "deep/a.txt")
+    result = harness.run()
     assert (result["state"], result["exit_code"]) == ("complete", 0), result
-    assert box.events() == [
+    assert harness.events() == [
         "job_submitting",
         "job_submitted",
         "upload_submitting",
         "upload_submitted",
     ]
-    assert box.read("data/out/copy") == b"text"
-    assert box.read("data/out/inputs-are-read-only") == b"no\n"
-    rights = dict(line.split() for line in box.read("data/out/rights").decode().splitlines())
+    assert harness.read("data/out/copy") == b"text"
+    assert harness.read("data/out/inputs-are-read-only") == b"no\n"
+    rights = dict(line.split() for line in harness.read("data/out/rights").decode().splitlines())
     assert rights == {"CapEff:": "0" * 16, "CapBnd:": "0" * 16, "NoNewPrivs:": "1"}
-    assert box.read("data/out/refdata-is-read-only") == b"no\n"
-    assert box.read("data/out/lists") == b"reference\n/input_files/a\n"
+    assert harness.read("data/out/refdata-is-read-only") == b"no\n"
+    assert harness.read("data/out/lists") == b"reference\n/input_files/a\n"
     # The image's, where the runtime can.
     user = os.geteuid() if engine.name == "apptainer" else 1000
-    assert box.read("data/out/user") == f"{user}\n".encode()
-    assert box.read("data/out/greeting") == b"hello, world\n"
-    interfaces = box.read("data/out/net").decode().splitlines()[2:]
+    assert harness.read("data/out/user") == f"{user}\n".encode()
+    assert harness.read("data/out/greeting") == b"hello, world\n"
+    interfaces = harness.read("data/out/net").decode().splitlines()[2:]
     assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
-    assert box.read("data/out/folder/deep") == b"x\n"
-    assert box.read("data/logs/0-stdout.txt") == b"out\n"
-    assert box.read("data/logs/0-stderr.txt") == b"err\n"
+    assert harness.read("data/out/folder/deep") == b"x\n"
+    assert harness.read("data/logs/0-stdout.txt") == b"out\n"
+    assert harness.read("data/logs/0-stderr.txt") == b"err\n"
     assert result["cpu_seconds"] > 0
-    assert 0 < result["max_memory"] <= box.plan.memory
-    assert not _is_left(engine, box)
+    assert 0 < result["max_memory"] <= harness.plan.memory
+    assert not _is_left(engine, harness)
 
 
 @every
@@ -144,28 +144,28 @@ def test_exit_code_is_the_programs(use: Use) -> None:
 
 @every
 def test_missing_entrypoint(use: Use, engine: Engine) -> None:
-    box = use(entrypoint=["/opt/tool"])
-    result = box.run()
+    harness = use(entrypoint=["/opt/tool"])
+    result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", None)
     assert result["error"].startswith("The image has no program /opt/tool, which is its entrypoint")
-    assert not _is_left(engine, box)
+    assert not _is_left(engine, harness)
 
 
 @every
-def test_a_home_of_its_own_and_nothing_but_its_own_words(use: Use) -> None:
-    box = use('echo "$HOME" > /output_files/home; echo err >&2', environment={"HOME": "/tmp"})
-    assert box.run()["state"] == "complete"
-    assert box.read("data/out/home") == b"/tmp\n"
-    assert box.read("data/logs/0-stderr.txt") == b"err\n"
+def test_own_home_and_no_output_of_the_runtime(use: Use) -> None:
+    harness = use('echo "$HOME" > /output_files/home; echo err >&2', environment={"HOME": "/tmp"})
+    assert harness.run()["state"] == "complete"
+    assert harness.read("data/out/home") == b"/tmp\n"
+    assert harness.read("data/logs/0-stderr.txt") == b"err\n"
 
 
 @every
 def test_arguments_that_are_too_long(use: Use, engine: Engine) -> None:
-    box = use(arguments=["true", *["x" * 100_000] * 30])
-    result = box.run()
+    harness = use(arguments=["true", *["x" * 100_000] * 30])
+    result = harness.run()
     assert result["state"] == "error"
     assert result["error"].startswith("Its arguments and environment together are longer"), result
-    assert not _is_left(engine, box)
+    assert not _is_left(engine, harness)
 
 
 def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
@@ -176,14 +176,14 @@ def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
 
 @every
 def test_image_that_is_gone(use: Use, registry: Registry) -> None:
-    box = use(image=f"{registry.host}/{REPOSITORY}@{digest_of(b'nothing')}")
-    result = box.run()
+    harness = use(image=f"{registry.host}/{REPOSITORY}@{digest_of(b'nothing')}")
+    result = harness.run()
     assert result["state"] == "error"
     assert "is not in its registry any more" in result["error"]
-    assert box.events() == []
+    assert harness.events() == []
 
 
-def test_damaged_image(use: Use, registry: Registry, box: Box) -> None:
+def test_damaged_image(use: Use, registry: Registry, harness: WorkerHarness) -> None:
     damaged = registry.push_image("tools/damaged", "1", ["/bin/sh"], layers=[b"no archive"])
     result = use(image=f"{registry.host}/tools/damaged@{damaged}").run()
     assert result["state"] == "error"
@@ -203,8 +203,8 @@ def test_image_for_another_processor(use: Use, registry: Registry) -> None:
 @both
 def test_killed_for_memory(use: Use) -> None:
     # dd keeps one block in memory.
-    box = use("dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?", memory=50_000_000)
-    result = box.run()
+    harness = use("dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?", memory=50_000_000)
+    result = harness.run()
     assert result["state"] == "error"
     assert "its limit" in result["error"]
     assert "50 MB" in result["error"]
@@ -213,68 +213,68 @@ def test_killed_for_memory(use: Use) -> None:
 
 def test_runtime_limit(use: Use, engine: Engine) -> None:
     # The first process of a container ignores what it has no handler for: it has to be killed.
-    box = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
-    result = box.run()
+    harness = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
+    result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", 137)
     assert "its runtime limit is 2 seconds" in result["error"]
-    assert box.read("data/logs/0-stdout.txt") == b"started\n"
-    assert not _is_left(engine, box)
+    assert harness.read("data/logs/0-stdout.txt") == b"started\n"
+    assert not _is_left(engine, harness)
 
 
 @every
-def test_cancel_asks_first(use: Use, engine: Engine) -> None:
-    box = use(
+def test_cancel_sends_sigterm_first(use: Use, engine: Engine) -> None:
+    harness = use(
         "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.1; done", stop_grace=60.0
     )
-    worker = box.start()
-    log = box.path("stdout.txt")
+    worker = harness.start()
+    log = harness.path("stdout.txt")
     eventually(lambda: log.exists() and log.read_text() == "begun\n")
-    box.cancel()
+    harness.cancel()
     worker.communicate(timeout=60)
-    assert box.folder.read_result()["state"] == "canceled"
+    assert harness.folder.read_result()["state"] == "canceled"
     assert log.read_text() == "begun\nasked\n"
-    assert not _is_left(engine, box)
+    assert not _is_left(engine, harness)
 
 
 @pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
-def test_apptainer_has_an_image_once(use: Use, engine: Engine) -> None:
-    box = use()
-    assert box.run()["exit_code"] == 0
-    assert len(list(Path(box.plan.image_folder).glob("*.sif"))) == 1
+def test_apptainer_converts_an_image_once(use: Use, engine: Engine) -> None:
+    harness = use()
+    assert harness.run()["exit_code"] == 0
+    assert len(list(Path(harness.plan.image_folder).glob("*.sif"))) == 1
     cache = Path(engine.command[0]).parent / "cache"
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
-def test_apptainer_does_not_say_how_a_program_ended_as_it_was_resumed(use: Use) -> None:
+def test_apptainer_exit_code_of_a_resumed_program(use: Use) -> None:
     result = use("exit 146").run()
     assert (result["state"], result["exit_code"]) == ("error", 146)
     assert "in which HTCondor resumes its job" in result["error"]
 
 
 def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine) -> None:
-    box = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
+    harness = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
         runtime_command=apptainer.command, runtime_arguments=[],
     )  # fmt: skip
-    worker = box.start()
-    log = box.path("stdout.txt")
+    worker = harness.start()
+    log = harness.path("stdout.txt")
     eventually(lambda: log.exists() and log.read_text() == "begun\n")
     worker.kill()
     worker.wait()
-    tag = f"CTS_CONTAINER={box.plan.tag}".encode()
+    tag = f"CTS_CONTAINER={harness.plan.tag}".encode()
     eventually(lambda: not any(tag in environ for environ in _environments()))
 
 
 def test_podman_ends_a_container_whose_worker_was_killed_past_its_limit(
     use: Use, podman: Engine
 ) -> None:
-    box = use("echo begun; while :; do sleep 0.1; done", runtime=1.0, stop_grace=0.0)
-    worker = box.start()
-    log = box.path("stdout.txt")
+    harness = use("echo begun; while :; do sleep 0.1; done", runtime=1.0, stop_grace=0.0)
+    worker = harness.start()
+    log = harness.path("stdout.txt")
     eventually(lambda: log.exists() and log.read_text() == "begun\n")
     worker.kill()
     worker.wait()
-    name = container_name(box.plan.tag)
+    name = container_name(harness.plan.tag)
 
     def status() -> str:
         return podman.run("inspect", "--format", "{{.State.Status}}", name).strip()
@@ -287,17 +287,17 @@ LOOP = "echo begun; until [ -e /output_files/gate ]; do sleep 0.1; done"
 """Runs until there is a file ``gate``."""
 
 
-def _begun(box: Box) -> bool:
-    log = box.path("stdout.txt")
+def _begun(harness: WorkerHarness) -> bool:
+    log = harness.path("stdout.txt")
     return log.exists() and log.read_text() == "begun\n"
 
 
 @both
-def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engine) -> None:
+def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> None:
     lost, still, alive = [use(LOOP).another(name) for name in ("lost", "still", "alive")]
-    killed, stopped, _ = [box.start() for box in (lost, still, alive)]
-    for box in (lost, still, alive):
-        eventually(partial(_begun, box))
+    killed, stopped, _ = [harness.start() for harness in (lost, still, alive)]
+    for harness in (lost, still, alive):
+        eventually(partial(_begun, harness))
     killed.kill()
     killed.wait()
     stopped.send_signal(signal.SIGSTOP)
@@ -309,7 +309,7 @@ def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engin
         "--label",
         f"{SOCKET_LABEL}={uuid.uuid4().hex}",
     )
-    engine.run("create", "--name", name, *labels, box.plan.image)
+    engine.run("create", "--name", name, *labels, harness.plan.image)
     next_one = use(LOOP).another("next")
     worker = next_one.start()
     eventually(lambda: not _is_left(engine, lost))
@@ -322,38 +322,38 @@ def test_a_worker_removes_what_others_that_are_gone_left(use: Use, engine: Engin
     engine.run("rm", name)
     # Nothing has become of the others.
     stopped.send_signal(signal.SIGCONT)
-    for box in (still, alive):
-        (box.path("out") / "gate").touch()
-        eventually(box.folder.is_ended)
-        assert box.folder.read_result()["state"] == "complete"
+    for harness in (still, alive):
+        (harness.path("out") / "gate").touch()
+        eventually(harness.folder.is_ended)
+        assert harness.folder.read_result()["state"] == "complete"
 
 
 @pytest.mark.parametrize("result", ["exec sleep 600", "echo no >&2; exit 1"])
-def test_an_engine_that_lists_nothing_is_waited_for_by_nobody(
+def test_orphan_removal_does_not_delay_the_container(
     use: Use, engine: Engine, tmp_path: Path, result: str
 ) -> None:
     words = [str(tmp_path / "program")]
     write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {result}; }}\nexec {engine.command[0]} "$@"\n'
     Path(words[0]).write_text(write)
     Path(words[0]).chmod(0o755)
-    box = use("until [ -e /output_files/gate ]; do sleep 0.1; done", runtime_command=words)
-    worker = box.start()
+    harness = use("until [ -e /output_files/gate ]; do sleep 0.1; done", runtime_command=words)
+    worker = harness.start()
     eventually((tmp_path / "asked").exists)
-    eventually(box.path("out").is_dir)
-    (box.path("out") / "gate").touch()
+    eventually(harness.path("out").is_dir)
+    (harness.path("out") / "gate").touch()
     worker.communicate(timeout=60)
-    assert box.folder.read_result()["state"] == "complete"
+    assert harness.folder.read_result()["state"] == "complete"
     sleeping = ["sleep", "600"]
     eventually(lambda: not any(words == sleeping for words in _commands()))
 
 
-def test_a_container_that_runs_on_while_its_worker_is_suspended_has_no_more_time(use: Use) -> None:
-    box = use("echo begun; while :; do sleep 0.1; done", runtime=3.0, stop_grace=0.0)
-    worker = box.start()
-    eventually(partial(_begun, box))
+def test_runtime_limit_includes_a_suspension_of_the_worker_alone(use: Use) -> None:
+    harness = use("echo begun; while :; do sleep 0.1; done", runtime=3.0, stop_grace=0.0)
+    worker = harness.start()
+    eventually(partial(_begun, harness))
     suspend([worker.pid], 5.0)
-    eventually(box.folder.is_ended)
-    error = box.folder.read_result()["error"]
+    eventually(harness.folder.is_ended)
+    error = harness.folder.read_result()["error"]
     assert "its runtime limit is 3 seconds" in error
     assert float(error.split()[4]) > 5.0
 
@@ -370,23 +370,23 @@ def _environments() -> Iterator[bytes]:
             yield (process / "environ").read_bytes()
 
 
-def test_outputs_of_others_become_ours(
+def test_outputs_of_other_users_are_reclaimed(
     use: Use, docker: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As by a worker that is not root, beside a daemon that is: the command is run for real, for another user.
-    box = use(
+    harness = use(
         "mkdir /output_files/d && echo x > /output_files/d/secret && chmod 700 /output_files/d",
         container_runtime="docker", runtime_command=docker.command, runtime_arguments=[],
     )  # fmt: skip
     for name in ("in", "out"):
-        box.path(name).mkdir()
-    container = DockerContainer(box.plan, box.folder)
+        harness.path(name).mkdir()
+    container = DockerContainer(harness.plan, harness.folder)
     container.prepare(time.sleep)
     process = container.start(time.sleep)
     process.communicate()
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     assert container.describe_exit(process.returncode) == ContainerExit(0)
-    assert {path.stat().st_uid for path in box.path("out").rglob("*")} == {4321}
+    assert {path.stat().st_uid for path in harness.path("out").rglob("*")} == {4321}
     while container.remove():
         pass
-    assert not _is_left(docker, box)
+    assert not _is_left(docker, harness)

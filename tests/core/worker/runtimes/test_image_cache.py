@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.worker.runtimes.image_cache import acquire, image_file
-from tests.core.worker.conftest import eventually
+from tests.harness.worker import eventually
 
 SIZE = 1000
 WORKER = """
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     return folder
 
 
-def test_those_not_used_for_longest_go_first(folder: Path) -> None:
+def test_least_recently_used_images_are_evicted(folder: Path) -> None:
     os.close(_acquire(folder, "b"))
     assert _images(folder) == ["a", "b", "c", "d"]
     os.close(_acquire(folder, "e", 3 * SIZE))
@@ -82,7 +82,7 @@ def test_those_not_used_for_longest_go_first(folder: Path) -> None:
     assert sorted(path.stem for path in folder.glob("*.lock")) == ["b", "c", "e"]
 
 
-def test_what_is_used_stays_whatever_the_bound(folder: Path) -> None:
+def test_image_in_use_is_not_evicted(folder: Path) -> None:
     used = _acquire(folder, "b")
     own = _acquire(folder, "e", SIZE // 2)
     assert _images(folder) == ["b", "e"]
@@ -92,7 +92,7 @@ def test_what_is_used_stays_whatever_the_bound(folder: Path) -> None:
     assert _images(folder) == ["f"]
 
 
-def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     def fail(path: str) -> None:
         _make(path)
         raise OSError("no")
@@ -103,7 +103,7 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["held", "made"])
-def test_a_worker_that_is_killed_keeps_nothing(tmp_path: Path, state: str) -> None:
+def test_killed_worker_holds_no_lock(tmp_path: Path, state: str) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path), "a", state], stdout=subprocess.PIPE
     )
@@ -120,7 +120,7 @@ def test_a_worker_that_is_killed_keeps_nothing(tmp_path: Path, state: str) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.lock", "b.sif"]
 
 
-def test_many_workers_at_once_with_room_for_two(tmp_path: Path) -> None:
+def test_concurrent_workers_with_space_for_two_images(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(tmp_path), "40", *"abcde"]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(6)]
     for worker in workers:

@@ -18,7 +18,7 @@ from cts_core.worker.runtimes.liveness import (
     is_gone,
     scope,
 )
-from tests.core.worker.conftest import eventually, is_alive, is_stopped
+from tests.harness.worker import eventually, is_alive, is_stopped
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere there are no such names"
@@ -41,7 +41,7 @@ def _said(process: subprocess.Popen[str]) -> list[str]:
     return process.stdout.readline().split()
 
 
-def test_it_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None:
+def test_socket_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None:
     name, where = _said(process)
     assert where == scope()
     assert not is_gone(name)
@@ -54,7 +54,7 @@ def test_it_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None
     assert is_gone(name)
 
 
-def test_children_do_not_hold_for_it() -> None:
+def test_children_do_not_inherit_the_socket() -> None:
     held = LivenessSocket()
     with subprocess.Popen(["sleep", "600"]) as child:
         held.close()
@@ -62,7 +62,7 @@ def test_children_do_not_hold_for_it() -> None:
         child.kill()
 
 
-def test_each_has_a_name_of_its_own() -> None:
+def test_names_are_unique() -> None:
     first, second = LivenessSocket(), LivenessSocket()
     assert first.labels[SCOPE_LABEL] == second.labels[SCOPE_LABEL] == scope()
     assert first.labels[SOCKET_LABEL] != second.labels[SOCKET_LABEL]
@@ -73,7 +73,7 @@ def test_each_has_a_name_of_its_own() -> None:
     assert is_gone(uuid.uuid4().hex)
 
 
-def test_another_network_namespace_is_another_place() -> None:
+def test_another_network_namespace_is_another_scope() -> None:
     words = "from cts_core.worker.runtimes.liveness import scope; print(scope())"
     there = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", words],
@@ -87,9 +87,7 @@ def test_another_network_namespace_is_another_place() -> None:
 
 
 @pytest.mark.parametrize("what", ["_NETWORK", "boot_id"])
-def test_nobody_is_judged_where_the_system_does_not_tell_places(
-    monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_without_a_scope_there_are_no_labels(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(liveness, what, "/nowhere" if what == "_NETWORK" else lambda: "")
     assert scope() == ""
     assert LivenessSocket().labels == {}

@@ -54,20 +54,20 @@ def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
     return make
 
 
-def test_those_are_removed_whose_holders_are_gone(engine, holder: str) -> None:
+def test_containers_of_ended_workers_are_removed(engine, holder: str) -> None:
     gone = uuid.uuid4().hex
     command = engine({"a1": gone, "b2": holder, "c3": "", "d4": "no name", "e5": "x" * 200})
     assert remove_orphans(command) == ["a1"]
 
 
-def test_what_the_engine_does_not_remove_is_not_said_to_be(engine, tmp_path, capfd) -> None:
+def test_containers_not_removed_are_not_returned(engine, tmp_path, capfd) -> None:
     command = engine({id_: uuid.uuid4().hex for id_ in ("a1", "b2", "c3")})
     (tmp_path / "stuck-b2").touch()
     assert remove_orphans(command) == ["a1", "c3"]
     assert 'cannot remove container "b2": device is busy' in capfd.readouterr().err
 
 
-def test_many_that_live_hide_none_that_is_left(engine, holder: str) -> None:
+def test_many_live_containers_hide_no_orphan(engine, holder: str) -> None:
     # Docker tells the newest first, and podman the oldest.
     for ids in (range(300, 0, -1), range(300)):
         ids_ = [f"{number:04}" for number in ids]

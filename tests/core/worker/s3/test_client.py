@@ -136,7 +136,7 @@ def test_stored_with_the_checksum_of_the_whole_and_fetched(
 
 
 @pytest.mark.slow
-def test_what_is_there_is_replaced(objects, s3_server: S3Server, tmp_path: Path) -> None:
+def test_store_replaces_an_object(objects, s3_server: S3Server, tmp_path: Path) -> None:
     put(s3_server, "data/a", b"old")
     (tmp_path / "new").write_bytes(b"new")
     objects(s3_server.url).store(str(tmp_path / "new"), "data/a")
@@ -160,7 +160,7 @@ def no_pause(_: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["data/none", "no-such-bucket/a"])
-def test_what_is_not_there_is_told_at_once(
+def test_missing_object_is_not_retried(
     objects, s3_server: S3Server, tmp_path: Path, path: str
 ) -> None:
     with pytest.raises(S3Error, match=f"'{path}' was not found"):
@@ -170,7 +170,7 @@ def test_what_is_not_there_is_told_at_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"secret": "no-such-secret"}, {"access_key": "nobody"}])
-def test_keys_that_are_wrong_are_told_at_once_and_not_shown(
+def test_wrong_keys_are_not_retried_and_not_shown(
     objects, s3_server: S3Server, tmp_path: Path, changes: dict[str, str]
 ) -> None:
     put(s3_server, "data/a", b"a")
@@ -181,7 +181,7 @@ def test_keys_that_are_wrong_are_told_at_once_and_not_shown(
 
 
 @pytest.mark.slow
-def test_a_download_goes_on_where_it_broke_off(
+def test_download_resumes_where_it_broke_off(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     crc = put(s3_server, "data/big", BIG)
@@ -213,7 +213,7 @@ def test_an_object_that_is_replaced_meanwhile_is_never_mixed(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
-def test_an_upload_survives_a_server_that_goes_and_comes(
+def test_upload_survives_a_restart_of_the_server(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
@@ -232,7 +232,7 @@ def test_an_upload_survives_a_server_that_goes_and_comes(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
-def test_a_lost_answer_to_the_last_request_is_looked_for(
+def test_lost_response_to_the_completion_is_checked_for(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
@@ -258,7 +258,7 @@ def test_a_lost_answer_to_the_last_request_is_looked_for(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
-def test_an_upload_that_is_given_up_leaves_no_parts(
+def test_abandoned_upload_leaves_no_parts(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     class CanceledError(Exception):
@@ -308,7 +308,7 @@ def test_a_file_that_changes_is_refused_by_the_server(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("five_mib_parts")
-def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
+def test_objects_and_their_parts_are_transferred_in_parallel(
     objects, s3_server: S3Server, tmp_path: Path, monkeypatch
 ) -> None:
     together = threading.Barrier(2)
@@ -337,7 +337,7 @@ def test_objects_and_the_parts_of_one_are_stored_and_fetched_at_once(
 
 
 @pytest.mark.slow
-def test_the_ranges_of_a_large_object_are_fetched_at_once(
+def test_ranges_are_fetched_in_parallel(
     objects, s3_server: S3Server, tmp_path: Path, on_ranges
 ) -> None:
     together = threading.Barrier(2)
@@ -348,7 +348,7 @@ def test_the_ranges_of_a_large_object_are_fetched_at_once(
 
 
 @pytest.mark.slow
-def test_a_range_goes_on_where_it_broke_off(
+def test_range_resumes_where_it_broke_off(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, on_ranges
 ) -> None:
     def cut(one) -> None:
@@ -418,7 +418,7 @@ def endless() -> Iterator[Endless]:
     server.close()
 
 
-def test_a_failure_ends_what_is_under_way_beside_it(objects, endless, tmp_path: Path) -> None:
+def test_failure_stops_parallel_transfers(objects, endless, tmp_path: Path) -> None:
     both = objects(endless.url, no_pause)
     with pytest.raises(S3Error, match="'data/none' was not found"):
         both.parallel.map(
@@ -427,7 +427,7 @@ def test_a_failure_ends_what_is_under_way_beside_it(objects, endless, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cancel_ends_what_is_under_way(objects, endless, tmp_path: Path) -> None:
+def test_cancel_stops_transfers(objects, endless, tmp_path: Path) -> None:
     class CanceledError(Exception):
         pass
 
@@ -446,7 +446,7 @@ def test_a_cancel_ends_what_is_under_way(objects, endless, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_cancel_ends_a_part_that_is_under_way(objects, proxy: Proxy, tmp_path: Path) -> None:
+def test_cancel_stops_a_part_under_way(objects, proxy: Proxy, tmp_path: Path) -> None:
     class CanceledError(Exception):
         pass
 
@@ -499,7 +499,7 @@ def error(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
 
 
-def test_what_may_pass_is_tried_again_and_a_short_answer_is_none(objects, tmp_path: Path) -> None:
+def test_transient_failures_and_short_responses_are_retried(objects, tmp_path: Path) -> None:
     whole = http("200 OK", b"content", 'ETag: "1"\r\n')
     server = Scripted(
         http("503 Slow Down", error("SlowDown")),
@@ -519,9 +519,7 @@ def test_what_may_pass_is_tried_again_and_a_short_answer_is_none(objects, tmp_pa
     assert b'if-match: "1"' in server.requests[-1]
 
 
-def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
-    objects, tmp_path: Path
-) -> None:
+def test_server_without_ranges_is_read_from_the_start(objects, tmp_path: Path) -> None:
     whole = http("200 OK", b"content", 'ETag: "1"\r\n')
     server = Scripted(whole[:-4], whole, whole)
     fetched = objects(server.url).fetch("data/a", str(tmp_path / "a"), crc64nvme_text(b"content"))
@@ -529,7 +527,7 @@ def test_a_server_that_knows_no_ranges_is_asked_from_the_start_again(
     assert [b"range: " in request for request in server.requests] == [False, True, False]
 
 
-def test_a_large_object_of_such_a_server_comes_in_one_stream(
+def test_large_object_of_a_server_without_ranges_is_one_stream(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(download, "RANGE_SIZE", 3)
@@ -540,7 +538,7 @@ def test_a_large_object_of_such_a_server_comes_in_one_stream(
     assert [b"range: " in request for request in server.requests] == [False, True, True, False]
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_download(
+def test_too_small_disk_is_reported_before_the_download(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(download, "RANGE_SIZE", MIB)
@@ -551,7 +549,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(
         assert not list(disk.iterdir())
 
 
-def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
+def test_retries_end_after_the_timeout_and_later_objects_are_tried_once(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
     now = [0.0]
@@ -581,14 +579,14 @@ def test_tries_are_bounded_by_time_and_after_that_each_object_has_one(
         (http("302 Found", b"", "Location: http://elsewhere/\r\n"), "refuses 'data/a' (HTTP 302)"),
     ],
 )
-def test_each_refusal_has_its_sentence(objects, tmp_path: Path, answer: bytes, why: str) -> None:
+def test_error_sentences(objects, tmp_path: Path, answer: bytes, why: str) -> None:
     (tmp_path / "a").write_bytes(b"a")
     with pytest.raises(S3Error) as refused:
         objects(Scripted(answer).url).store(str(tmp_path / "a"), "data/a")
     assert why in str(refused.value)
 
 
-def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypatch) -> None:
+def test_error_in_a_successful_response(objects, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(s3_upload, "PART_SIZE", 1)
     (tmp_path / "a").write_bytes(b"ab")
     started = http("200 OK", b"<UploadId>7</UploadId>")
@@ -601,7 +599,7 @@ def test_an_error_within_a_good_answer_is_one(objects, tmp_path: Path, monkeypat
     ]  # fmt: skip
 
 
-def test_an_upload_that_is_lost_is_told_right_after_the_last_look(
+def test_lost_upload_is_reported_right_after_the_last_check(
     objects, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(s3_upload, "PART_SIZE", 1)

@@ -42,7 +42,7 @@ def test_threads_of_different_days_sign_as_each_would_alone(monkeypatch) -> None
 
 
 @pytest.mark.parametrize("now", TIMES)
-def test_the_day_is_what_the_key_is_good_for(monkeypatch, now: str) -> None:
+def test_key_is_valid_for_one_day(monkeypatch, now: str) -> None:
     monkeypatch.setattr(
         sigv4, "time", SimpleNamespace(strftime=lambda *_: now, gmtime=lambda: None)
     )

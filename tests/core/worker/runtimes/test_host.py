@@ -1,4 +1,4 @@
-"""Mount points in texts become folders, at the boundaries of paths and nowhere else."""
+"""The mapping of mount points for host programs."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_slash_at_the_end_of_a_mount_point_means_nothing() -> None:
     assert map_mounts("/in/a", {"/in/": "/job/in"}) == "/job/in/a"
 
 
-def test_what_was_put_in_is_not_looked_at_again() -> None:
+def test_replacements_are_not_mapped_again() -> None:
     mounts = {"/in": "/out/in", "/out": "/x"}
     assert map_mounts("/in/a,/out/b", mounts) == "/out/in/a,/x/b"
 
 
-def test_characters_that_mean_something_to_patterns() -> None:
+def test_regular_expression_characters() -> None:
     assert map_mounts("/a.b/x,/aXb/x", {"/a.b": "\\1\\g<0>"}) == "\\1\\g<0>/x,/aXb/x"
 
 
