@@ -1,7 +1,7 @@
 """A real job, end to end, on this machine: ``python -m cts_jupyter.demo [NOTEBOOK]``.
 
-Starts a CTS of its own in a temporary folder, runs the quickstart notebook against it, tells what happens as it
-happens, and stops everything that it started. Ends with 0 only if every step went well.
+Starts a CTS in a temporary folder, runs the quickstart notebook against it, prints each cell and its output, and
+stops everything that it started. Exits with 0 only if every step succeeded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _START = "from cts_jupyter.server.headless import main; main()"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _CELL_SECONDS = 120
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _WIDTH = 100
 _NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
 _FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR")
@@ -41,22 +41,22 @@ _LAST_LOG_LINES = 20
 
 
 class DemoError(Exception):
-    """A step that did not go well; the message says which."""
+    """A step failed; the message says which."""
 
 
-def say(text: str = "") -> None:
-    """Tell the person."""
+def print_line(text: str = "") -> None:
+    """Print a line at once."""
     print(text, flush=True)  # noqa: T201 - this is a program that prints
 
 
-def _found(notebook: Path) -> Path:
+def _existing(notebook: Path) -> Path:
     if not notebook.is_file():
         raise DemoError(f"{notebook} was not found: run the demo from a checkout")
     return notebook
 
 
-def _stand_alone(folder: Path) -> None:
-    """Have this process and its children know no other Jupyter and no other CTS than the demo's."""
+def _isolate(folder: Path) -> None:
+    """Hide every other Jupyter and CTS from this process and its children."""
     for name in [name for name in os.environ if name.startswith("CTS_")]:
         del os.environ[name]
     for name in (URL_VARIABLE, TOKEN_VARIABLE, "JPY_PARENT_PID"):
@@ -75,14 +75,14 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[CTSClient]:
-    """A CTS of our own, until the end of the block."""
+    """Run a CTS and yield its client; cancel live jobs and stop the server at the end."""
     log = folder / "server.log"
     command = [
         sys.executable, "-c", _START, "--allow-root", "--ip", "127.0.0.1",
         "--port", str(_free_port()), "--home", str(folder / "home"),
     ]  # fmt: skip
     with log.open("wb") as output:
-        # A session of its own, so that Ctrl-C reaches us alone, and we stop the server in order.
+        # A new session, so that Ctrl-C reaches this process alone, which then stops the server in order.
         process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -102,7 +102,7 @@ def _connect(process: subprocess.Popen[bytes], log: Path) -> CTSClient:
         try:
             client = CTSClient.of(find_connection())
         except NoConnectionError:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         else:
             return client
     end = "\n".join(log.read_text(errors="replace").splitlines()[-_LAST_LOG_LINES:])
@@ -110,7 +110,7 @@ def _connect(process: subprocess.Popen[bytes], log: Path) -> CTSClient:
 
 
 def _cancel_jobs(client: CTSClient) -> None:
-    """Jobs outlive their server, so those that a failure has left are stopped first."""
+    """Cancel the jobs that a failure has left, because jobs outlive their server."""
     with contextlib.suppress(CTSClientError):
         live = [job for job in client.jobs() if not formatting.has_ended(job.state)]
         for job in live:
@@ -119,7 +119,7 @@ def _cancel_jobs(client: CTSClient) -> None:
         deadline = time.monotonic() + _STOP_SECONDS
         while live and time.monotonic() < deadline:
             live = [job for job in live if not formatting.has_ended(client.status(job.id).state)]
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -134,12 +134,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run_notebook(path: Path, folder: Path) -> int:
-    """Execute the cells one by one, telling of each; ``folder`` has what the kernel leaves. Returns how many.
+    """Execute the cells one by one and print each; return their number. The kernel's files go to ``folder``.
 
     Raises DemoError.
     """
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat's
-    # Its sockets are files: of ports that are chosen before the kernel has them, some other process may take one.
+    # Sockets in the file system: a port that is chosen before the kernel opens it may be taken by another process.
     sockets = {"transport": "ipc", "connection_file": str(folder / "kernel.json")}
     client = NotebookClient(
         notebook,
@@ -151,71 +151,75 @@ def _run_notebook(path: Path, folder: Path) -> int:
     with (folder / "kernel.log").open("wb") as log, client.setup_kernel(stderr=log):
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown":
-                _tell_text(cell.source)
+                _print_text(cell.source)
                 continue
             number += 1
-            _tell_code(cell.source)
+            _print_code(cell.source)
             try:
                 client.execute_cell(cell, index)
             except CellExecutionError as e:
                 raise DemoError(f"This cell failed: {e.evalue}") from None
             for output in cell.outputs:
-                _tell_output(output)
+                _print_output(output)
     return number
 
 
-def _tell_text(source: str) -> None:
+def _print_text(source: str) -> None:
     for paragraph in source.split("\n\n"):
         text = paragraph.replace("`", "")
         if text.startswith("#"):
             title = text.lstrip("# ")
-            say(f"\n{title}\n{'=' * len(title)}")
+            print_line(f"\n{title}\n{'=' * len(title)}")
         else:
-            say()
-            say(textwrap.fill(text, _WIDTH))
+            print_line()
+            print_line(textwrap.fill(text, _WIDTH))
 
 
-def _tell_code(source: str) -> None:
-    say()
+def _print_code(source: str) -> None:
+    print_line()
     for line in source.splitlines():
-        say(f"  > {line}" if line else "  >")
+        print_line(f"  > {line}" if line else "  >")
 
 
-def _tell_output(output: nbformat.NotebookNode) -> None:
+def _print_output(output: nbformat.NotebookNode) -> None:
     if output.output_type == "stream":
         text = output.text
     else:
         text = output.get("data", {}).get("text/plain", "")
     if text.strip():
-        say(textwrap.indent(text.rstrip(), "    "))
+        print_line(textwrap.indent(text.rstrip(), "    "))
 
 
 def main(notebook: Path | None = None) -> int:
-    """Run the demo over the quickstart, or over another notebook; returns the exit code."""
+    """Run the demo with the quickstart, or with another notebook, and return the exit code."""
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
     try:
-        notebook = _found(notebook or _NOTEBOOK)
-        _stand_alone(folder)
-        say(f"Starting CTS in a temporary folder, {folder}")
+        notebook = _existing(notebook or _NOTEBOOK)
+        _isolate(folder)
+        print_line(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:
-            say(f"{client.root().service_name} answers at {client.url}. The notebook: {notebook}")
+            print_line(
+                f"{client.root().service_name} answers at {client.url}. The notebook: {notebook}"
+            )
             cells = _run_notebook(notebook, folder)
             jobs = client.jobs()
-            say(
+            print_line(
                 f"\n{cells} cells ran, {formatting.plural(len(jobs), 'job')}: "
                 f"{', '.join(formatting.format_state(job.state) for job in jobs)}."
             )
-        say("The server is stopped.")
+        print_line("The server is stopped.")
     except (DemoError, CTSClientError, OSError) as e:
-        say(f"\nThe demo failed. {e}")
+        print_line(f"\nThe demo failed. {e}")
         return 1
     except KeyboardInterrupt:
-        say("\nInterrupted; everything that was started is stopped.")
+        print_line("\nInterrupted; everything that was started is stopped.")
         return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    say(f"The temporary folder is removed. All went well, in {time.monotonic() - started:.1f} s.")
+    print_line(
+        f"The temporary folder is removed. All went well, in {time.monotonic() - started:.1f} s."
+    )
     return 0
 
 

@@ -1,8 +1,9 @@
-"""How a kernel finds the CTS it belongs to, and what the server leaves for it to be found by.
+"""Discovery: the file by which a server announces itself, and how a kernel finds its CTS.
 
-``CDM_TASK_SERVICE_URL`` wins, with the token of ``KBASE_AUTH_TOKEN``. Else the server that started the kernel
-has left a file in Jupyter's runtime folder, readable by its owner only, with a URL and a token for ``/cts``. So it
-has, too, where it forwards to the very service that the variable names: then it is asked, and its token is newer.
+``CDM_TASK_SERVICE_URL`` takes precedence, with the token of ``KBASE_AUTH_TOKEN``. Without it, the server that started
+the kernel is used: it has written a file into Jupyter's runtime folder, readable by its owner only, with a URL and a
+token for ``/cts``. If that server forwards to the very service that the variable names, the server is used, since its
+token is newer.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ class NoConnectionError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """Where CTS is, and how to get a token for each request."""
+    """The URL of a CTS, and a function that returns the token for each request."""
 
     url: str
     token: Callable[[], str | None]
     certificate: Path | None = None
-    """The server's own certificate, to be trusted although nobody else vouches for it."""
+    """The server's own certificate, trusted although no authority has issued it."""
     is_page_server: bool = False
-    """Whether it is the Jupyter server that this process belongs to, and that its notebooks' pages come from."""
+    """Whether CTS is in the Jupyter server that this process belongs to, which also serves its notebooks' pages."""
     service: str | None = None
     """The service elsewhere that this server forwards to."""
 
     def tls(self) -> ssl.SSLContext | bool:
-        """What httpx verifies the server by."""
+        """Return the argument ``verify`` of httpx for this server."""
         if self.certificate is None:
             return True
         context = ssl.create_default_context(cafile=str(self.certificate))
-        # The file named exactly this certificate; it need not name the loopback address nor have a known issuer.
+        # The server named exactly this certificate, so it needs neither the loopback address nor a known issuer.
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return context
 
 
 class ServerFile(BaseModel):
-    """What a server leaves for its kernels."""
+    """The content of the file that a server writes for its kernels."""
 
     url: str
     token: str
@@ -65,10 +66,10 @@ class ServerFile(BaseModel):
 
 
 def write_server_file(folder: Path, content: ServerFile) -> Path:
-    """Leave a file that only this user can read; atomic, so that no kernel sees half of it."""
+    """Write the file so that only this user can read it, and atomically; remove files of servers that have died."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path, found in _server_files(folder):
-        if not _is_alive(found.pid):
+    for path, other in _server_files(folder):
+        if not _is_alive(other.pid):
             path.unlink(missing_ok=True)
     target = folder / f"cts-server-{content.pid}.json"
     draft = folder / f".{target.name}.{secrets.token_hex(4)}"
@@ -84,23 +85,23 @@ def write_server_file(folder: Path, content: ServerFile) -> Path:
 
 
 def find_connection() -> Connection:
-    """The CTS that this process belongs to. Raises NoConnectionError."""
+    """Return the connection to the CTS that this process belongs to. Raises NoConnectionError."""
     url = os.environ.get(URL_VARIABLE)
     try:
-        found = _find_server(Path(jupyter_runtime_dir()))
+        server = _find_server(Path(jupyter_runtime_dir()))
     except NoConnectionError:
         if not url:
             raise
     else:
-        if not url or url.rstrip("/") == found.service:
+        if not url or url.rstrip("/") == server.service:
             return Connection(
-                found.url,
-                _reread(found),
-                found.certificate,
+                server.url,
+                _token_reader(server),
+                server.certificate,
                 is_page_server=True,
-                service=found.service,
+                service=server.service,
             )
-    # Read at each request: hubs renew the variable's token while the kernel lives.
+    # Read for each request, because hubs renew the token in the environment while the kernel runs.
     return Connection(url, lambda: os.environ.get(TOKEN_VARIABLE) or None)
 
 
@@ -122,21 +123,21 @@ def _find_server(folder: Path) -> ServerFile:
     )
 
 
-def _reread(found: ServerFile) -> Callable[[], str | None]:
-    """The token as the file has it now: a server that is started again writes a new one."""
+def _token_reader(server: ServerFile) -> Callable[[], str | None]:
+    """Return a function that reads the token anew: a server that is restarted writes a new one."""
 
     def token() -> str | None:
         for _, file in _server_files(Path(jupyter_runtime_dir())):
-            if file.pid == found.pid:
+            if file.pid == server.pid:
                 return file.token
-        return found.token
+        return server.token
 
     return token
 
 
 def _server_files(folder: Path) -> Iterator[tuple[Path, ServerFile]]:
     for path in sorted(folder.glob(_PATTERN)):
-        # Whatever cannot be read, or vanishes meanwhile, is no server's.
+        # A file that cannot be read, or vanishes meanwhile, is not a running server's.
         with contextlib.suppress(OSError, ValidationError, json.JSONDecodeError):
             yield path, ServerFile.model_validate_json(path.read_bytes())
 

@@ -1,1 +1,1 @@
-"""The operator's command ``cts``: one module a noun. It works on the stores, also with every server down."""
+"""The operator's command ``cts``, one module for each noun; it works on the stores, also while every server is down."""

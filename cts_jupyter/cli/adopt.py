@@ -1,4 +1,4 @@
-"""``cts adopt``: what becomes of the live jobs that another program left in a store."""
+"""``cts adopt``: lists the live jobs that another program left in a store, and continues or fails them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from datetime import datetime
 from cts_core.clock import utc_now
 from cts_core.model.record import JobSummary
 from cts_jupyter import formatting
-from cts_jupyter.cli.fail import end_as_error
-from cts_jupyter.cli.output import CommandError, Status, say, say_json, say_table
-from cts_jupyter.cli.stores import Ground, open_ground
+from cts_jupyter.cli.fail import fail_job
+from cts_jupyter.cli.output import CommandError, Status, print_json, print_line, print_table
+from cts_jupyter.cli.stores import Stores, open_stores
 
 _REASON = "The job was still unfinished when the service that ran it was replaced: submit it again"
 
 
 async def run(arguments: argparse.Namespace) -> Status:
-    """List them, or continue or fail those that were chosen. Raises CommandError."""
-    async with open_ground() as ground:
+    """List the jobs that wait for adoption, or continue or fail the chosen ones. Raises CommandError."""
+    async with open_stores() as stores:
         now = utc_now()
-        chosen = _choose(await ground.store.unadopted_jobs(), arguments, now)
+        chosen = _choose(await stores.store.unadopted_jobs(), arguments, now)
         if arguments.go_on or arguments.fail:
             for job in chosen:
-                await _decide(ground, job, arguments)
-            say(
+                await _decide(stores, job, arguments)
+            print_line(
                 f"{formatting.plural(len(chosen), 'job')} {'failed' if arguments.fail else 'taken over'}"
             )
-            return Status.FINE
+            return Status.OK
     rows = [_row(job, now) for job in chosen]
     if arguments.json:
-        say_json(rows)
+        print_json(rows)
     else:
-        say_table(rows, empty="no job waits to be adopted")
+        print_table(rows, empty="no job waits to be adopted")
         if rows:
-            say("\nNothing is done with these until you say so: cts adopt --continue, or --fail,")
-            say("each with --older-than or --newer-than TIME, or with the ids of jobs")
-    return Status.FINE
+            print_line(
+                "\nNothing is done with these until you say so: cts adopt --continue, or --fail,"
+            )
+            print_line("each with --older-than or --newer-than TIME, or with the ids of jobs")
+    return Status.OK
 
 
 def _choose(
@@ -52,12 +54,12 @@ def _choose(
     ]
 
 
-async def _decide(ground: Ground, job: JobSummary, arguments: argparse.Namespace) -> None:
+async def _decide(stores: Stores, job: JobSummary, arguments: argparse.Namespace) -> None:
     if arguments.fail:
-        await end_as_error(ground, job, arguments.reason or _REASON, action="adopt: fail")
+        await fail_job(stores, job, arguments.reason or _REASON, action="adopt: fail")
     else:
-        await ground.note(job.id, "adopt: continue", arguments.reason or "")
-        await ground.store.adopt(job.id)
+        await stores.record_audit(job.id, "adopt: continue", arguments.reason or "")
+        await stores.store.adopt(job.id)
 
 
 def _row(job: JobSummary, now: datetime) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``cts config check``: what is set, from where, and what is wrong."""
+"""``cts config check``: shows what is set, from which source, and what is wrong."""
 
 from __future__ import annotations
 
@@ -9,55 +9,55 @@ from typing import Any
 
 from cts_core.config.load import SECRETS, Source, describe_settings, load_settings, read_sources
 from cts_core.errors import ConfigError
-from cts_jupyter.cli.output import Status, say, say_json, say_table
+from cts_jupyter.cli.output import Status, print_json, print_line, print_table
 
 HIDDEN = "(set, not shown)"
 _DEFAULT = "default"
 
 
 def check(arguments: argparse.Namespace) -> Status:
-    """Show the settings as a server started here would have them."""
+    """Print the settings as a server started here would have them."""
     rows = list(_rows(read_sources(environ=os.environ), with_defaults=arguments.all))
     try:
         load_settings()
-        offences = []
+        errors = []
     except ConfigError as e:
-        offences = [line.removeprefix("- ") for line in str(e).splitlines()[1:]] or [str(e)]
+        errors = [line.removeprefix("- ") for line in str(e).splitlines()[1:]] or [str(e)]
     if arguments.json:
-        say_json({"settings": rows, "offences": offences})
+        print_json({"settings": rows, "offences": errors})
     else:
-        say_table(rows, empty="nothing is set")
-        for offence in offences:
-            say(f"wrong: {offence}")
-        if not offences:
-            say("nothing is wrong")
-    return Status.FOUND if offences else Status.FINE
+        print_table(rows, empty="nothing is set")
+        for error in errors:
+            print_line(f"wrong: {error}")
+        if not errors:
+            print_line("nothing is wrong")
+    return Status.PROBLEM if errors else Status.OK
 
 
 def _rows(sources: Sequence[Source], *, with_defaults: bool) -> Iterator[dict[str, object]]:
-    # What is no setting may be a secret whose name was spelled wrong.
-    known = {name: default for name, default, _ in describe_settings()}
+    # Values of unknown settings are hidden: one may be a secret whose name is misspelled.
+    defaults = {name: default for name, default, _ in describe_settings()}
     set_in = {name for source in sources for name in _leaves(source.values)}
-    for name in [*known, *sorted(set_in - known.keys())]:
-        found = next(
+    for name in [*defaults, *sorted(set_in - defaults.keys())]:
+        first = next(
             ((s.name, v) for s in sources if (v := _leaf(s.values, name)) is not None), None
         )
-        if found is not None:
-            source, value = found
-            shown = _shown(name, value) if name in known else HIDDEN
+        if first is not None:
+            source, value = first
+            shown = _display(name, value) if name in defaults else HIDDEN
             yield {"setting": name, "value": shown, "from": source}
         elif with_defaults:
-            yield {"setting": name, "value": known[name], "from": _DEFAULT}
+            yield {"setting": name, "value": defaults[name], "from": _DEFAULT}
 
 
-def _shown(name: str, value: object) -> str:
-    # What was set as a section, and is none, may have secrets in it.
+def _display(name: str, value: object) -> str:
+    # A section where a value should be may contain secrets.
     if name in SECRETS or isinstance(value, Mapping):
         return HIDDEN
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     text = str(value)
-    # A value that should not hold credentials, and does, is refused; it is not shown either.
+    # A URL with credentials is refused as a setting, and is not shown either.
     return HIDDEN if "@" in text and "://" in text else text
 
 
@@ -69,10 +69,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _leaf(values: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - whatever is set
-    found: Any = values
+def _leaf(values: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - a setting of any type
+    value: Any = values
     for part in name.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(value, Mapping) or part not in value:
             return None
-        found = found[part]
-    return found
+        value = value[part]
+    return value

@@ -1,4 +1,4 @@
-"""``cts config import``: the deployed service's configuration as a ``cts.toml``, every key accounted for."""
+"""``cts config import``: translates the deployed service's configuration into a ``cts.toml``, and reports on every key."""
 
 from __future__ import annotations
 
@@ -14,66 +14,69 @@ from typing import Any
 from cts_core.config.load import describe_settings, load_settings
 from cts_core.config.settings import NESTING, PREFIX
 from cts_core.errors import ConfigError
-from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE, Fate
-from cts_jupyter.cli.output import CommandError, Status, say, warn
+from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE, KeyMapping
+from cts_jupyter.cli.output import CommandError, Status, print_error, print_line
 
-_OURS = "KBCTS_"
-_BESIDE = frozenset(IN_ENVIRONMENT) - {name for name in IN_ENVIRONMENT if name.startswith(_OURS)}
+_PREFIX = "KBCTS_"
+_OTHER_VARIABLES = frozenset(IN_ENVIRONMENT) - {
+    name for name in IN_ENVIRONMENT if name.startswith(_PREFIX)
+}
 
 
 @dataclass
-class Imported:
-    """What was read: settings by name, secrets apart, and what became of each key."""
+class ImportedConfig:
+    """The result of an import: settings and secrets by name, and a report on each key."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
-    account: dict[str, str] = field(default_factory=dict)
+    report: dict[str, str] = field(default_factory=dict)
+    """By key or variable, what it was translated to, or why it was not."""
     unknown: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def take(self, where: str, fate: Fate | None, value: object) -> None:
-        """Account for one key."""
+    def add(self, where: str, mapping: KeyMapping | None, value: object) -> None:
+        """Translate one key, or variable, and report on it; ``mapping`` is None for an unknown one."""
         text = str(value).strip()
-        known = {name for name, _, _ in describe_settings()}
-        if fate is None:
+        available = {name for name, _, _ in describe_settings()}
+        if mapping is None:
             self.unknown.append(where)
-            self.account[where] = "unknown: the deployed service has no such key"
+            self.report[where] = "unknown: the deployed service has no such key"
         elif not text:
-            self.account[where] = "not set"
-        elif fate.setting is None:
-            self.account[where] = f"no longer needed, or not yet: {fate.reason}"
-        elif fate.setting not in known:
-            self.account[where] = f"not available in this release: {fate.setting}"
-        elif fate.is_secret:
-            self.account[where] = f"{fate.setting} (secret)"
-            self.secrets[fate.setting] = text
+            self.report[where] = "not set"
+        elif mapping.setting is None:
+            self.report[where] = f"no longer needed, or not yet: {mapping.reason}"
+        elif mapping.setting not in available:
+            self.report[where] = f"not available in this release: {mapping.setting}"
+        elif mapping.is_secret:
+            self.report[where] = f"{mapping.setting} (secret)"
+            self.secrets[mapping.setting] = text
         else:
-            self.account[where] = fate.setting
-            self._set(where, fate, text)
+            self.report[where] = mapping.setting
+            self._set(where, mapping, text)
 
-    def _set(self, where: str, fate: Fate, text: str) -> None:
+    def _set(self, where: str, mapping: KeyMapping, text: str) -> None:
         try:
-            value = fate.convert(text)
+            value = mapping.convert(text)
         except ValueError as e:
             self.wrong.append(f"{where}: {e}")
             return
-        setting = str(fate.setting)
+        setting = str(mapping.setting)
         if self.settings.setdefault(setting, value) != value:
             self.wrong.append(f"{where} says something else than the file does: the file counts")
 
 
 def run(arguments: argparse.Namespace) -> Status:
-    """Print a cts.toml, and what became of each key beside it. Raises CommandError."""
-    imported = read(_load(arguments.file), os.environ)
+    """Print a cts.toml to standard output, and the report on each key to standard error. Raises CommandError."""
+    imported = import_config(_load(arguments.file), os.environ)
     imported.wrong += _faults(imported)
-    say(to_toml(imported))
-    for where, fate in imported.account.items():
-        warn(f"{where}: {fate}")
+    print_line(to_toml(imported))
+    for where, result in imported.report.items():
+        print_error(f"{where}: {result}")
     for fault in imported.wrong:
-        warn(f"wrong: {fault}")
+        print_error(f"wrong: {fault}")
     if arguments.secrets and imported.secrets:
         _write_secrets(arguments.secrets, imported.secrets)
-    return Status.FOUND if imported.unknown or imported.wrong else Status.FINE
+    return Status.PROBLEM if imported.unknown or imported.wrong else Status.OK
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -85,18 +88,18 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise CommandError(f"{path} cannot be read as TOML: {e}") from e
 
 
-def read(file: Mapping[str, Any], environ: Mapping[str, str]) -> Imported:
-    """What a file and the variables of an environment come to; where both say something, the file counts."""
-    imported = Imported()
+def import_config(file: Mapping[str, Any], environ: Mapping[str, str]) -> ImportedConfig:
+    """Translate a configuration file and environment variables; the file takes precedence."""
+    imported = ImportedConfig()
     for section, keys in file.items():
         if not isinstance(keys, Mapping):
-            imported.take(section, None, keys)
+            imported.add(section, None, keys)
             continue
         for key, value in keys.items():
-            imported.take(f"[{section}] {key}", IN_FILE.get((section, key)), _text(value))
+            imported.add(f"[{section}] {key}", IN_FILE.get((section, key)), _text(value))
     for variable, text in environ.items():
-        if variable.startswith(_OURS) or variable in _BESIDE:
-            imported.take(variable, IN_ENVIRONMENT.get(variable), text)
+        if variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
+            imported.add(variable, IN_ENVIRONMENT.get(variable), text)
     return imported
 
 
@@ -107,24 +110,24 @@ def _text(value: object) -> str:
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for name, value in settings.items():
         section, _, key = name.rpartition(".")
-        (found.setdefault(section, {}) if section else found)[key] = value
-    return found
+        (nested.setdefault(section, {}) if section else nested)[key] = value
+    return nested
 
 
-def _faults(imported: Imported) -> list[str]:
-    given = _nested({"preset": "service", **imported.settings, **imported.secrets})
+def _faults(imported: ImportedConfig) -> list[str]:
+    values = _nested({"preset": "service", **imported.settings, **imported.secrets})
     try:
-        load_settings(given, environ={})
+        load_settings(values, environ={})
     except ConfigError as e:
         return [line.removeprefix("- ") for line in str(e).splitlines()[1:]]
     return []
 
 
-def to_toml(imported: Imported) -> str:
-    """The settings as the text of a cts.toml, secrets left out."""
+def to_toml(imported: ImportedConfig) -> str:
+    """Return the settings as the text of a cts.toml, without the secrets."""
     return "\n".join(_lines(_nested({"preset": "service", **imported.settings}), imported.secrets))
 
 

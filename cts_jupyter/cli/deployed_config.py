@@ -1,4 +1,4 @@
-"""Each key of the deployed service's configuration, and what becomes of it here (contract, facts §8)."""
+"""The setting that each key of the deployed service's configuration is translated to (contract, facts §8)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cts_core.config.settings import Preset
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What becomes of a key: the setting that it becomes, or why there is none."""
+class KeyMapping:
+    """A key and its environment variable, and the setting that they are translated to, or why there is none."""
 
     section: str
     key: str
@@ -22,15 +22,15 @@ class Fate:
     is_secret: bool = False
 
 
-def _flag(text: str) -> bool:
+def _parse_flag(text: str) -> bool:
     return text.strip().lower() == "true"
 
 
-def _items(text: str) -> list[str]:
+def _parse_items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _preset(mode: str) -> str:
+def _parse_preset(mode: str) -> str:
     return mode if mode == Preset.REFDATA else Preset.SERVICE.value
 
 
@@ -38,173 +38,187 @@ _FILE = "its name was that of a file in the old image: set htcondor.executable_p
 _JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
 _OUTBOX = "every event is sent from the store until it is acknowledged, at start and always: there is nothing to delay"
 
-TABLE: tuple[Fate, ...] = (
-    Fate("Authentication", "url", "KBCTS_KBASE_AUTH2_URL", "kbase.auth_url"),
-    Fate(
+KEY_MAPPINGS: tuple[KeyMapping, ...] = (
+    KeyMapping("Authentication", "url", "KBCTS_KBASE_AUTH2_URL", "kbase.auth_url"),
+    KeyMapping(
         "Authentication",
         "admin_roles_full",
         "KBCTS_KBASE_AUTH2_ADMIN_ROLES",
         "kbase.admin_roles",
-        _items,
+        _parse_items,
     ),
-    Fate("Authentication", "kbase_staff_role", "KBCTS_KBASE_STAFF_ROLE", "kbase.staff_role"),
-    Fate(
+    KeyMapping("Authentication", "kbase_staff_role", "KBCTS_KBASE_STAFF_ROLE", "kbase.staff_role"),
+    KeyMapping(
         "Authentication",
         "has_nersc_account_role",
         "KBCTS_HAS_NERSC_ACCOUNT_ROLE",
         "kbase.nersc_role",
     ),
-    Fate(
+    KeyMapping(
         "Authentication",
         "external_executor_role",
         "KBCTS_EXTERNAL_EXECUTOR_ROLE",
         "kbase.executor_role",
     ),
-    Fate(
+    KeyMapping(
         "Authentication", "refdata_service_role", "KBCTS_REFDATA_SERVICE_ROLE", "kbase.refdata_role"
     ),
-    Fate("NERSC_JAWS", "user", "KBCTS_NERSC_JAWS_USER", reason=_JAWS),
-    Fate("NERSC_JAWS", "refdata_root_dir", "KBCTS_NERSC_JAWS_REFDATA_DIR", reason=_JAWS),
-    Fate("NERSC_JAWS", "jaws_staging_dir_dtn", "KBCTS_NERSC_JAWS_DTN_STAGING_DIR", reason=_JAWS),
-    Fate(
+    KeyMapping("NERSC_JAWS", "user", "KBCTS_NERSC_JAWS_USER", reason=_JAWS),
+    KeyMapping("NERSC_JAWS", "refdata_root_dir", "KBCTS_NERSC_JAWS_REFDATA_DIR", reason=_JAWS),
+    KeyMapping(
+        "NERSC_JAWS", "jaws_staging_dir_dtn", "KBCTS_NERSC_JAWS_DTN_STAGING_DIR", reason=_JAWS
+    ),
+    KeyMapping(
         "NERSC_JAWS",
         "jaws_staging_dir_perlmutter",
         "KBCTS_NERSC_JAWS_PERMUTTER_STAGING_DIR",
         reason=_JAWS,
     ),
-    Fate("NERSC", "sfapi_cred_path", "KBCTS_SFAPI_CRED_PATH", reason=_JAWS),
-    Fate("NERSC", "remote_code_dir", "KBCTS_NERSC_REMOTE_CODE_DIR", reason=_JAWS),
-    Fate("JAWS", "url", "KBCTS_JAWS_URL", reason=_JAWS),
-    Fate("JAWS", "token", "KBCTS_JAWS_TOKEN", reason=_JAWS, is_secret=True),
-    Fate("JAWS", "group", "KBCTS_JAWS_GROUP", reason=_JAWS),
-    Fate("HTCondor", "initialdir", "KBCTS_HTC_INITIAL_DIR", "htcondor.initialdir"),
-    Fate("HTCondor", "clientgroup", "KBCTS_HTC_CLIENT_GROUP", "htcondor.clientgroup"),
-    Fate("HTCondor", "token_path", "KBCTS_HTC_TOKEN_PATH", "htcondor.token_path"),
-    Fate(
+    KeyMapping("NERSC", "sfapi_cred_path", "KBCTS_SFAPI_CRED_PATH", reason=_JAWS),
+    KeyMapping("NERSC", "remote_code_dir", "KBCTS_NERSC_REMOTE_CODE_DIR", reason=_JAWS),
+    KeyMapping("JAWS", "url", "KBCTS_JAWS_URL", reason=_JAWS),
+    KeyMapping("JAWS", "token", "KBCTS_JAWS_TOKEN", reason=_JAWS, is_secret=True),
+    KeyMapping("JAWS", "group", "KBCTS_JAWS_GROUP", reason=_JAWS),
+    KeyMapping("HTCondor", "initialdir", "KBCTS_HTC_INITIAL_DIR", "htcondor.initialdir"),
+    KeyMapping("HTCondor", "clientgroup", "KBCTS_HTC_CLIENT_GROUP", "htcondor.clientgroup"),
+    KeyMapping("HTCondor", "token_path", "KBCTS_HTC_TOKEN_PATH", "htcondor.token_path"),
+    KeyMapping(
         "HTCondor",
         "s3_access_secret_path",
         "KBCTS_HTC_S3_ACCESS_SECRET_PATH",
         "htcondor.s3_secret_path",
     ),
-    Fate("HTCondor", "additional_path", "KBCTS_HTC_ADDL_PATH", "htcondor.additional_path"),
-    Fate("HTCondor", "cache_dir", "KBCTS_HTC_CACHE_DIR", "htcondor.cache_dir"),
-    Fate(
+    KeyMapping("HTCondor", "additional_path", "KBCTS_HTC_ADDL_PATH", "htcondor.additional_path"),
+    KeyMapping("HTCondor", "cache_dir", "KBCTS_HTC_CACHE_DIR", "htcondor.cache_dir"),
+    KeyMapping(
         "HTCondor",
         "use_S3_external_url",
         "KBCTS_HTC_USE_S3_EXTERNAL_URL",
         "htcondor.use_s3_external_url",
-        _flag,
+        _parse_flag,
     ),
-    Fate("HTCondor", "executable_path", "KBCTS_HTC_EXE_PATH", reason=_FILE),
-    Fate(
+    KeyMapping("HTCondor", "executable_path", "KBCTS_HTC_EXE_PATH", reason=_FILE),
+    KeyMapping(
         "HTCondor",
         "executable_url_override",
         "KBCTS_HTC_EXE_URL_OVERRIDE",
         "htcondor.executable_url",
     ),
-    Fate("ExternalExecution", "refserver_url", "KBCTS_REFDATA_SERVER_URL", "refdata.server_url"),
-    Fate(
+    KeyMapping(
+        "ExternalExecution", "refserver_url", "KBCTS_REFDATA_SERVER_URL", "refdata.server_url"
+    ),
+    KeyMapping(
         "ExternalExecution",
         "refserver_token",
         "KBCTS_REFDATA_SERVER_TOKEN",
         "refdata.server_token",
         is_secret=True,
     ),
-    Fate(
+    KeyMapping(
         "ExternalExecution",
         "refdata_host_path",
         "KBCTS_REFDATA_HOST_PATH",
         "htcondor.refdata_host_path",
     ),
-    Fate(
+    KeyMapping(
         "ExternalExecution",
         "job_update_timeout_min",
         "KBCTS_EXTERNAL_JOB_UPDATE_TIMEOUT_MIN",
         "htcondor.job_update_timeout_min",
         int,
     ),
-    Fate(
+    KeyMapping(
         "ExternalExecution",
         "mount_prefix_override",
         "KBCTS_EXTERNAL_JOB_MOUNT_PREFIX_OVERRIDE",
         "htcondor.mount_prefix_override",
     ),
-    Fate("ExternalExecution", "archive_path", "KBCTS_CODE_ARCHIVE_PATH", reason=_FILE),
-    Fate(
+    KeyMapping("ExternalExecution", "archive_path", "KBCTS_CODE_ARCHIVE_PATH", reason=_FILE),
+    KeyMapping(
         "ExternalExecution",
         "archive_url_override",
         "KBCTS_CODE_ARCHIVE_URL_OVERRIDE",
         "htcondor.archive_url",
     ),
-    Fate("S3", "url", "KBCTS_S3_URL", "s3.url"),
-    Fate("S3", "external_url", "KBCTS_S3_EXTERNAL_URL", "s3.external_url"),
-    Fate(
-        "S3", "verify_external_url", "KBCTS_VERIFY_S3_EXTERNAL_URL", "s3.verify_external_url", _flag
+    KeyMapping("S3", "url", "KBCTS_S3_URL", "s3.url"),
+    KeyMapping("S3", "external_url", "KBCTS_S3_EXTERNAL_URL", "s3.external_url"),
+    KeyMapping(
+        "S3",
+        "verify_external_url",
+        "KBCTS_VERIFY_S3_EXTERNAL_URL",
+        "s3.verify_external_url",
+        _parse_flag,
     ),
-    Fate("S3", "access_key", "KBCTS_S3_ACCESS_KEY", "s3.access_key"),
-    Fate("S3", "access_secret", "KBCTS_S3_ACCESS_SECRET", "s3.access_secret", is_secret=True),
-    Fate("S3", "allow_insecure", "KBCTS_S3_ALLOW_INSECURE", "s3.allow_insecure", _flag),
-    Fate(
+    KeyMapping("S3", "access_key", "KBCTS_S3_ACCESS_KEY", "s3.access_key"),
+    KeyMapping("S3", "access_secret", "KBCTS_S3_ACCESS_SECRET", "s3.access_secret", is_secret=True),
+    KeyMapping("S3", "allow_insecure", "KBCTS_S3_ALLOW_INSECURE", "s3.allow_insecure", _parse_flag),
+    KeyMapping(
         "S3",
         "allow_insecure_external",
         "KBCTS_S3_ALLOW_INSECURE_EXTERNAL",
         "s3.allow_insecure_external",
-        _flag,
+        _parse_flag,
     ),
-    Fate("MongoDB", "mongo_host", "KBCTS_MONGO_HOST", "mongo.host"),
-    Fate("MongoDB", "mongo_db", "KBCTS_MONGO_DB", "mongo.db"),
-    Fate("MongoDB", "mongo_user", "KBCTS_MONGO_USER", "mongo.user"),
-    Fate("MongoDB", "mongo_pwd", "KBCTS_MONGO_PWD", "mongo.password", is_secret=True),
-    Fate("MongoDB", "mongo_retrywrites", "KBCTS_MONGO_RETRYWRITES", "mongo.retry_writes", _flag),
-    Fate("Jobs", "allowed_s3_paths", "KBCTS_ALLOWED_S3_PATHS", "allowed_paths", _items),
-    Fate("Jobs", "container_s3_log_dir", "KBCTS_CONTAINER_S3_LOG_DIR", "log_dir"),
-    Fate("Jobs", "max_cpu_hours", "KBCTS_JOB_MAX_CPU_HOURS", "max_cpu_hours", float),
-    Fate(
+    KeyMapping("MongoDB", "mongo_host", "KBCTS_MONGO_HOST", "mongo.host"),
+    KeyMapping("MongoDB", "mongo_db", "KBCTS_MONGO_DB", "mongo.db"),
+    KeyMapping("MongoDB", "mongo_user", "KBCTS_MONGO_USER", "mongo.user"),
+    KeyMapping("MongoDB", "mongo_pwd", "KBCTS_MONGO_PWD", "mongo.password", is_secret=True),
+    KeyMapping(
+        "MongoDB", "mongo_retrywrites", "KBCTS_MONGO_RETRYWRITES", "mongo.retry_writes", _parse_flag
+    ),
+    KeyMapping("Jobs", "allowed_s3_paths", "KBCTS_ALLOWED_S3_PATHS", "allowed_paths", _parse_items),
+    KeyMapping("Jobs", "container_s3_log_dir", "KBCTS_CONTAINER_S3_LOG_DIR", "log_dir"),
+    KeyMapping("Jobs", "max_cpu_hours", "KBCTS_JOB_MAX_CPU_HOURS", "max_cpu_hours", float),
+    KeyMapping(
         "Jobs",
         "clean_frequency_hours",
         "KBCTS_JOB_CLEAN_FREQUENCY_HOURS",
         "clean_frequency_hours",
         float,
     ),
-    Fate("Jobs", "clean_age_days", "KBCTS_CLEAN_AGE_DAYS", "clean_age_days", float),
-    Fate(
+    KeyMapping("Jobs", "clean_age_days", "KBCTS_CLEAN_AGE_DAYS", "clean_age_days", float),
+    KeyMapping(
         "Kafka",
         "bootstrap_servers",
         "KBCTS_KAFKA_BOOTSTRAP_SERVERS",
         "kafka.bootstrap_servers",
-        _items,
+        _parse_items,
     ),
-    Fate("Kafka", "topic_jobs", "KBCTS_KAFKA_TOPIC_JOBS", "kafka.topic"),
-    Fate(
+    KeyMapping("Kafka", "topic_jobs", "KBCTS_KAFKA_TOPIC_JOBS", "kafka.topic"),
+    KeyMapping(
         "Kafka",
         "check_unsent_messages_on_startup_delay_min",
         "KBCTS_KAFKA_STARTUP_UNSENT_MSG_DELAY_MIN",
         reason=_OUTBOX,
     ),
-    Fate("Images", "crane_path", "KBCTS_CRANE_PATH", "images.crane_path"),
-    Fate("Service", "root_url", "KBCTS_SERVICE_ROOT_URL", "root_url"),
-    Fate("Service", "root_path", "KBCTS_SERVICE_ROOT_PATH", "root_path"),
-    Fate("Service", "group_id", "KBCTS_SERVICE_GROUP", "group"),
-    Fate("CTS", "cts_root_url", "", "refdata.cts_url"),
-    Fate(
+    KeyMapping("Images", "crane_path", "KBCTS_CRANE_PATH", "images.crane_path"),
+    KeyMapping("Service", "root_url", "KBCTS_SERVICE_ROOT_URL", "root_url"),
+    KeyMapping("Service", "root_path", "KBCTS_SERVICE_ROOT_PATH", "root_path"),
+    KeyMapping("Service", "group_id", "KBCTS_SERVICE_GROUP", "group"),
+    KeyMapping("CTS", "cts_root_url", "", "refdata.cts_url"),
+    KeyMapping(
         "CTS",
         "cts_refdata_token",
         "KBCTS_REFDATA_SERVICE_TOKEN",
         "refdata.cts_token",
         is_secret=True,
     ),
-    Fate("Refdata", "local_path", "KBCTS_REFDATA_LOCAL_PATH", "refdata.local_path"),
-    Fate("Refdata", "metadata_path", "KBCTS_REFDATA_METADATA_PATH", "refdata.metadata_path"),
-    Fate("Authentication", "cts_role", "KBCTS_TASK_SERVICE_ROLE", "kbase.cts_role"),
-    Fate("", "", "KBCTS_PORT", reason="said at start: jupyter cts --port"),
-    Fate("", "", "KBCTS_MODE", "preset", _preset),
-    Fate("", "", "CTS_LOG_LEVEL", reason="said at start: jupyter cts --log-level"),
-    Fate("", "", "JAWS_HTTPS_PROXY", reason=_JAWS),
-    Fate("", "", "KBCTS_TEST_MODE", "test_mode", _flag),
-    Fate("", "", "KBCTS_SKIP_NERSC", reason="sites are on only when the setting sites names them"),
-    Fate("", "", "KBCTS_SKIP_KBASE", reason="sites are on only when the setting sites names them"),
+    KeyMapping("Refdata", "local_path", "KBCTS_REFDATA_LOCAL_PATH", "refdata.local_path"),
+    KeyMapping("Refdata", "metadata_path", "KBCTS_REFDATA_METADATA_PATH", "refdata.metadata_path"),
+    KeyMapping("Authentication", "cts_role", "KBCTS_TASK_SERVICE_ROLE", "kbase.cts_role"),
+    KeyMapping("", "", "KBCTS_PORT", reason="said at start: jupyter cts --port"),
+    KeyMapping("", "", "KBCTS_MODE", "preset", _parse_preset),
+    KeyMapping("", "", "CTS_LOG_LEVEL", reason="said at start: jupyter cts --log-level"),
+    KeyMapping("", "", "JAWS_HTTPS_PROXY", reason=_JAWS),
+    KeyMapping("", "", "KBCTS_TEST_MODE", "test_mode", _parse_flag),
+    KeyMapping(
+        "", "", "KBCTS_SKIP_NERSC", reason="sites are on only when the setting sites names them"
+    ),
+    KeyMapping(
+        "", "", "KBCTS_SKIP_KBASE", reason="sites are on only when the setting sites names them"
+    ),
 )
-"""All of them. A key without a section is a variable alone."""
+"""All keys of the deployed configuration; one without a section is an environment variable alone."""
 
-IN_FILE = {(fate.section, fate.key): fate for fate in TABLE if fate.section}
-IN_ENVIRONMENT = {fate.variable: fate for fate in TABLE if fate.variable}
+IN_FILE = {(mapping.section, mapping.key): mapping for mapping in KEY_MAPPINGS if mapping.section}
+IN_ENVIRONMENT = {mapping.variable: mapping for mapping in KEY_MAPPINGS if mapping.variable}

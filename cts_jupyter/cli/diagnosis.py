@@ -1,4 +1,4 @@
-"""Why a job is where it is: the facts, and what they mean in plain words. Nothing here changes anything."""
+"""The diagnosis of ``cts jobs why``: the facts about a job, and sentences that explain them. Nothing here changes a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cts_core.states import TERMINAL, JobState, next_parent_state
 from cts_jupyter import formatting
 
 _S = JobState
-PATIENCE: Mapping[JobState, timedelta] = {
+TIMEOUTS: Mapping[JobState, timedelta] = {
     _S.CREATED: timedelta(minutes=5),
     _S.DOWNLOAD_SUBMITTED: timedelta(hours=12),
     _S.JOB_SUBMITTING: timedelta(hours=1),
@@ -23,23 +23,23 @@ PATIENCE: Mapping[JobState, timedelta] = {
     _S.ERROR_PROCESSING_SUBMITTED: timedelta(hours=1),
     _S.CANCELING: timedelta(minutes=15),
 }
-"""How long a job may be in a state before it counts as stuck; a running one, its runtime and an hour."""
+"""How long a job may be in a state before it counts as stuck; a running job may for its runtime and an hour."""
 _QUEUE_SLACK = timedelta(hours=1)
-EVENT_PATIENCE = timedelta(minutes=5)
+EVENT_TIMEOUT = timedelta(minutes=5)
 """How long an event may wait before it counts as stuck."""
-_MAX_TOLD = 5
+_MAX_SHOWN = 5
 
 
-def patience(job: JobSummary) -> timedelta:
-    """How long the job may stay in its state before somebody should look."""
+def timeout_of(job: JobSummary) -> timedelta:
+    """Return how long the job may stay in its state before it counts as stuck."""
     if job.state is _S.JOB_SUBMITTED:
         return job.job_input.runtime + _QUEUE_SLACK
-    return PATIENCE[job.state]
+    return TIMEOUTS[job.state]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a job, from the store and from its site."""
+    """The facts about a job, from the store and from its site."""
 
     job: JobSummary
     containers: Sequence[ContainerRecord]
@@ -47,16 +47,16 @@ class Facts:
     now: datetime
     is_unadopted: bool
     is_driven: bool
-    """Whether a server holds its lease now."""
+    """Whether a server holds the job's lease now."""
     site_trouble: str | None
-    """Why its site cannot be used, as far as is known here."""
+    """Why the job's site cannot be used from here, or None."""
     at_site: Sequence[str]
-    """What the site says of it, sentence by sentence."""
+    """Sentences in which the site describes the job."""
     is_site_active: bool
 
     @property
     def age(self) -> timedelta:
-        """For how long it has been in its state."""
+        """How long the job has been in its state."""
         return self.now - self.job.updated
 
     @property
@@ -71,7 +71,7 @@ class Facts:
 
 
 def explain(facts: Facts) -> Iterator[str]:
-    """Sentences, the most telling first."""
+    """Iterate over sentences that explain where the job is, the most important first."""
     job = facts.job
     yield (
         f"Job {job.id} of {job.user} at {job.cluster.value} is {job.state.value} "
@@ -114,16 +114,16 @@ def _live(facts: Facts) -> Iterator[str]:
         yield f"Its site cannot be used: {facts.site_trouble}."
     elif not facts.is_site_active:
         yield "Its site is switched off for new jobs; those that it has go on."
-    yield _waits_for(facts)
+    yield _describe_wait(facts)
     yield from facts.at_site
-    if facts.age > patience(job):
+    if facts.age > timeout_of(job):
         yield (
-            f"That is longer than it should take ({formatting.format_duration(patience(job))}): see docs/how-to/find-a-stuck-job.md, "
+            f"That is longer than it should take ({formatting.format_duration(timeout_of(job))}): see docs/how-to/find-a-stuck-job.md, "
             f"cts jobs retry {job.id}, cts jobs fail {job.id} --reason TEXT."
         )
 
 
-def _waits_for(facts: Facts) -> str:
+def _describe_wait(facts: Facts) -> str:
     job, states = facts.job, [container.state for container in facts.containers]
     if (new := next_parent_state(job.state, states)) is not None:
         return f"Its containers have got further: the next look of a server makes it {new.value}."
@@ -145,13 +145,13 @@ def _waits_for(facts: Facts) -> str:
 
 
 def _containers(facts: Facts) -> Iterator[str]:
-    told = ", ".join(f"{count} {state}" for state, count in facts.counts.most_common())
-    yield f"Its {formatting.plural(len(facts.containers), 'container')}: {told}."
+    counts = ", ".join(f"{count} {state}" for state, count in facts.counts.most_common())
+    yield f"Its {formatting.plural(len(facts.containers), 'container')}: {counts}."
     failed = [c for c in facts.containers if c.admin_error or c.error]
-    for container in failed[:_MAX_TOLD]:
+    for container in failed[:_MAX_SHOWN]:
         yield f"Container {container.sub_id}: {container.admin_error or container.error}"
-    if len(failed) > _MAX_TOLD:
-        yield f"and {len(failed) - _MAX_TOLD} more containers with an error"
+    if len(failed) > _MAX_SHOWN:
+        yield f"and {len(failed) - _MAX_SHOWN} more containers with an error"
 
 
 def _events(facts: Facts) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Ends a live job as an error, on behalf of an operator."""
+"""Ending a live job as an error, for an operator."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from cts_core.clock import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter.cli.output import CommandError
-from cts_jupyter.cli.stores import Ground, actor
+from cts_jupyter.cli.stores import Stores, actor_name
 
 _TRIES = len(JobState)
-"""A job moves forward only, so that it cannot win the race more often than this."""
+"""A job only moves forward, so compare-and-set fails at most once for each state."""
 
 
-async def end_as_error(ground: Ground, job: JobSummary, reason: str, *, action: str) -> None:
-    """Note it, then move the job, then its containers. Raises CommandError when it has ended otherwise.
+async def fail_job(stores: Stores, job: JobSummary, reason: str, *, action: str) -> None:
+    """Audit the action, then move the job to error, then its containers. Raises CommandError if it has ended already.
 
-    The job first: were its containers first, a server would end the job by them, with a reason of its own.
+    The job goes first: if its containers did, a server would end the job because of them, with another reason.
     """
-    await ground.note(job.id, action, reason)
-    outcome = JobOutcome(error=reason, admin_error=f"Ended by {actor()}: {reason}")
+    await stores.record_audit(job.id, action, reason)
+    outcome = JobOutcome(error=reason, admin_error=f"Ended by {actor_name()}: {reason}")
     for _ in range(_TRIES):
         if job.state in TERMINAL:
             raise CommandError(f"job {job.id} has ended meanwhile: it is {job.state.value}")
-        if await ground.store.transition(
+        if await stores.store.transition(
             job.id,
             job.state,
             JobState.ERROR,
@@ -33,9 +33,11 @@ async def end_as_error(ground: Ground, job: JobSummary, reason: str, *, action: 
             outcome=outcome,
         ):
             break
-        job = await ground.store.get_summary(job.id)
-    step = ContainerTransition(state=JobState.ERROR, time=utc_now())
-    told = ContainerOutcome(error=reason)
-    for number, state in enumerate(await ground.store.container_states(job.id)):
+        job = await stores.store.get_summary(job.id)
+    transition = ContainerTransition(state=JobState.ERROR, time=utc_now())
+    container_outcome = ContainerOutcome(error=reason)
+    for number, state in enumerate(await stores.store.container_states(job.id)):
         if state not in TERMINAL:
-            await ground.store.transition_container(job.id, number, state, [step], outcome=told)
+            await stores.store.transition_container(
+                job.id, number, state, [transition], outcome=container_outcome
+            )

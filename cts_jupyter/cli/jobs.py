@@ -1,4 +1,4 @@
-"""``cts jobs``: why a job is where it is, which are stuck, and how to move one."""
+"""``cts jobs``: explains where a job is, lists stuck jobs, retries or fails one."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from cts_core.errors import ConfigError, CTSError, NewerRecordError
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter import formatting
-from cts_jupyter.cli.fail import end_as_error
-from cts_jupyter.cli.output import CommandError, Status, say, say_json, say_table
-from cts_jupyter.cli.stores import Ground, open_ground
+from cts_jupyter.cli.fail import fail_job
+from cts_jupyter.cli.output import CommandError, Status, print_json, print_line, print_table
+from cts_jupyter.cli.stores import Stores, open_stores
 
 if TYPE_CHECKING:
     from cts_core.sites.site import Site
     from cts_jupyter.cli.diagnosis import Facts
 
 MAX_EVENTS = 1000
-"""Jobs with an event that waits of which ``stuck`` tells at the most."""
+"""The number of unacknowledged events that ``stuck`` lists at most."""
 _OWNER = "cts-command"
-"""The holder of a lease that ends as it begins."""
+"""The holder of the lease with which ``why`` tests whether a server holds one."""
 STOP_SECONDS = 20.0
-"""How long a site may take to stop what runs of a job."""
-ASK_SECONDS = 10.0
-"""How long a site may take to say how it is."""
+"""How long a site may take to stop a job's containers."""
+DESCRIBE_SECONDS = 10.0
+"""How long a site may take to describe itself."""
 
 
 async def why(arguments: argparse.Namespace) -> Status:
-    """Say why a job is where it is. Raises NoSuchJobError."""
+    """Explain why a job is where it is. Raises NoSuchJobError."""
     from cts_jupyter.cli.diagnosis import explain  # noqa: PLC0415 - pulls in the engine
 
-    async with open_ground() as ground:
-        facts = await _facts(ground, arguments.job)
+    async with open_stores() as stores:
+        facts = await _facts(stores, arguments.job)
     lines = list(explain(facts))
     if arguments.json:
-        say_json(_for_scripts(facts, lines))
+        print_json(_to_json(facts, lines))
     else:
-        say("\n".join(lines))
-    return Status.FINE
+        print_line("\n".join(lines))
+    return Status.OK
 
 
-async def _facts(ground: Ground, job_id: str) -> Facts:
+async def _facts(stores: Stores, job_id: str) -> Facts:
     from cts_jupyter.cli.diagnosis import Facts  # noqa: PLC0415 - as above
 
-    store = ground.store
+    store = stores.store
     job = await store.get_summary(job_id)
     is_live = job.state not in TERMINAL
     is_unadopted = is_live and job.id in {other.id for other in await store.unadopted_jobs()}
     now = utc_now()
-    # It is had only where no server holds it, and has run out at once.
+    # A lease can be taken only if no server holds it; this one expires at once.
     is_free = is_live and bool(await store.take_leases([job.id], _OWNER, now=now, until=now))
-    trouble, at_site = await _at_site(ground, job) if is_live else (None, [])
+    trouble, at_site = await _at_site(stores, job) if is_live else (None, [])
     return Facts(
         job=job,
         containers=await store.containers(job.id),
@@ -68,28 +68,28 @@ async def _facts(ground: Ground, job_id: str) -> Facts:
     )
 
 
-def _site(ground: Ground, job: JobSummary) -> Site:
+def _site(stores: Stores, job: JobSummary) -> Site:
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
 
-    objects = adapters.object_store(ground.settings)
-    site = adapters.sites(ground.settings, ground.store, objects).get(job.cluster)
+    objects = adapters.object_store(stores.settings)
+    site = adapters.sites(stores.settings, stores.store, objects).get(job.cluster)
     if site is None:
         raise CommandError(f"the site {job.cluster.value} is not configured here: see sites")
     return site
 
 
-async def _at_site(ground: Ground, job: JobSummary) -> tuple[str | None, list[str]]:
-    """Why the job's site cannot be used, if so, and what it says of the job."""
+async def _at_site(stores: Stores, job: JobSummary) -> tuple[str | None, list[str]]:
+    """Return why the job's site cannot be used, or None, and the site's sentences about the job."""
     try:
-        site = _site(ground, job)
+        site = _site(stores, job)
         await site.open(lambda _: None)
     except (CommandError, ConfigError, CTSError) as e:
         return str(e), []
     try:
-        async with asyncio.timeout(ASK_SECONDS):
-            told = await site.explain(job)
-            found = await site.describe()
-            return (None if found.available else found.unavailable_reason), told
+        async with asyncio.timeout(DESCRIBE_SECONDS):
+            sentences = await site.explain(job)
+            described = await site.describe()
+            return (None if described.available else described.unavailable_reason), sentences
     except TimeoutError:
         return "it does not answer", []
     except CTSError as e:
@@ -98,7 +98,7 @@ async def _at_site(ground: Ground, job: JobSummary) -> tuple[str | None, list[st
         await site.close()
 
 
-def _for_scripts(facts: Facts, lines: list[str]) -> dict[str, Any]:
+def _to_json(facts: Facts, lines: list[str]) -> dict[str, Any]:
     return {
         "job": facts.job.model_dump(mode="json", exclude_none=True),
         "containers": dict(facts.counts),
@@ -114,33 +114,33 @@ def _for_scripts(facts: Facts, lines: list[str]) -> dict[str, Any]:
 
 
 async def stuck(arguments: argparse.Namespace) -> Status:
-    """List live jobs, and events, that have waited for longer than they should."""
-    from cts_jupyter.cli.diagnosis import EVENT_PATIENCE, patience  # noqa: PLC0415 - as above
+    """List live jobs, and events, that have waited longer than they should."""
+    from cts_jupyter.cli.diagnosis import EVENT_TIMEOUT, timeout_of  # noqa: PLC0415 - as above
 
-    async with open_ground() as ground:
+    async with open_stores() as stores:
         now = utc_now()
         rows = [
             _row(job, now - job.updated, "nobody drives it: cts adopt")
-            for job in await ground.store.unadopted_jobs()
+            for job in await stores.store.unadopted_jobs()
         ]
-        for job in await ground.store.live_jobs():
-            most = patience(job) if arguments.patience is None else arguments.patience
-            if now - job.updated > most:
+        for job in await stores.store.live_jobs():
+            limit = timeout_of(job) if arguments.timeout is None else arguments.timeout
+            if now - job.updated > limit:
                 rows.append(
-                    _row(job, now - job.updated, f"longer than {formatting.format_duration(most)}")
+                    _row(job, now - job.updated, f"longer than {formatting.format_duration(limit)}")
                 )
-        waiting = EVENT_PATIENCE if arguments.patience is None else arguments.patience
-        for event in await ground.store.unsent(limit=MAX_EVENTS, recorded_before=now - waiting):
-            # Such a job is for the command of its version to tell of.
+        event_limit = EVENT_TIMEOUT if arguments.timeout is None else arguments.timeout
+        for event in await stores.store.unsent(limit=MAX_EVENTS, recorded_before=now - event_limit):
+            # A job that a newer version wrote is listed by that version's command.
             with suppress(NewerRecordError):
-                job = await ground.store.get_summary(event.job_id)
+                job = await stores.store.get_summary(event.job_id)
                 waits = now - event.recorded_at
                 rows.append(_row(job, waits, f"its event {event.state.value} is not acknowledged"))
     if arguments.json:
-        say_json(rows)
+        print_json(rows)
     else:
-        say_table(rows, empty="nothing is stuck")
-    return Status.FOUND if rows else Status.FINE
+        print_table(rows, empty="nothing is stuck")
+    return Status.PROBLEM if rows else Status.OK
 
 
 def _row(job: JobSummary, waits: Any, reason: str) -> dict[str, object]:  # noqa: ANN401 - a timedelta
@@ -155,19 +155,19 @@ def _row(job: JobSummary, waits: Any, reason: str) -> dict[str, object]:  # noqa
 
 
 async def retry(arguments: argparse.Namespace) -> Status:
-    """Do here what a server does at each look at a job, under the same lease.
+    """Reconcile a job here as a server does, under the same lease.
 
-    That is safe as often as one likes: each effect may be repeated, and compare-and-set decides every move. A
-    job that has ended is not run again, since nobody can know how far its containers came. Raises CommandError, and
-    NewerRecordError for a job that servers of a newer version alone can drive.
+    That is always safe: each effect is idempotent, and compare-and-set decides every transition. A job that has ended
+    is not run again, since it is unknown how far its containers came. Raises CommandError, and NewerRecordError for a
+    job that only servers of a newer version can drive.
     """
     from cts_core.engine import adapters  # noqa: PLC0415 - as above
     from cts_core.engine.driver import Driver  # noqa: PLC0415 - as above
     from cts_core.events.hub import Hub  # noqa: PLC0415 - as above
     from cts_core.events.outbox import Outbox  # noqa: PLC0415 - as above
 
-    async with open_ground() as ground:
-        store = ground.store
+    async with open_stores() as stores:
+        store = stores.store
         before = await store.get_drivable(arguments.job)
         if before.state in TERMINAL:
             raise CommandError(
@@ -178,20 +178,20 @@ async def retry(arguments: argparse.Namespace) -> Status:
             raise CommandError(
                 f"job {before.id} is not ours to drive: cts adopt --continue {before.id}"
             )
-        if ground.settings.test_mode and before.state is JobState.CREATED:
+        if stores.settings.test_mode and before.state is JobState.CREATED:
             raise CommandError(
                 f"job {before.id} is stored and never started, because test_mode is on: turn it off, or end the "
                 f"job (cts jobs fail {before.id} --reason TEXT)"
             )
-        # A driver leaves such a job to others without a word.
+        # Raises NewerRecordError here, because the driver skips such a job silently.
         await store.containers(before.id)
-        site = _site(ground, before)
-        objects = adapters.object_store(ground.settings)
+        site = _site(stores, before)
+        objects = adapters.object_store(stores.settings)
         hub = Hub(store)
         driver = Driver(
-            site, store, objects, Outbox(store, hub), hub, log_dir=ground.settings.log_dir
+            site, store, objects, Outbox(store, hub), hub, log_dir=stores.settings.log_dir
         )
-        await ground.note(before.id, "retry", f"it was {before.state.value}")
+        await stores.record_audit(before.id, "retry", f"it was {before.state.value}")
         await objects.open()
         try:
             await site.open(driver.wake)
@@ -208,42 +208,44 @@ async def retry(arguments: argparse.Namespace) -> Status:
             await objects.close()
         after = await store.get_summary(before.id)
     if not is_ours:
-        say(
+        print_line(
             "a server holds its lease, and has looked at it within the last seconds: nothing was done here"
         )
-        return Status.FINE
+        return Status.OK
     if after.state is before.state:
-        say(f"it stays {after.state.value}: cts jobs why {after.id} says what it waits for")
-        return Status.FOUND
-    say(f"it was {before.state.value}, and is {after.state.value}")
-    return Status.FINE
+        print_line(f"it stays {after.state.value}: cts jobs why {after.id} says what it waits for")
+        return Status.PROBLEM
+    print_line(f"it was {before.state.value}, and is {after.state.value}")
+    return Status.OK
 
 
 async def fail(arguments: argparse.Namespace) -> Status:
-    """End a live job as an error, and stop what runs of it. Raises CommandError."""
-    async with open_ground() as ground:
-        job = await ground.store.get_summary(arguments.job)
+    """End a live job as an error and stop its containers. Raises CommandError."""
+    async with open_stores() as stores:
+        job = await stores.store.get_summary(arguments.job)
         if job.state in TERMINAL:
             raise CommandError(f"job {job.id} has ended already: it is {job.state.value}")
-        await end_as_error(ground, job, arguments.reason, action="fail")
-        trouble = await _stop(ground, job)
-    say(f"job {job.id} is error now; its owner is told: {arguments.reason}")
+        await fail_job(stores, job, arguments.reason, action="fail")
+        trouble = await _stop(stores, job)
+    print_line(f"job {job.id} is error now; its owner is told: {arguments.reason}")
     if trouble:
-        say(f"its containers could not be stopped yet, which servers go on trying: {trouble}")
-        return Status.FOUND
-    return Status.FINE
+        print_line(
+            f"its containers could not be stopped yet, which servers go on trying: {trouble}"
+        )
+        return Status.PROBLEM
+    return Status.OK
 
 
-async def _stop(ground: Ground, job: JobSummary) -> str | None:
-    """Stop what runs of the job; why not, if not."""
+async def _stop(stores: Stores, job: JobSummary) -> str | None:
+    """Stop the job's containers; return why they could not be stopped, or None."""
     try:
-        site = _site(ground, job)
+        site = _site(stores, job)
         await site.open(lambda _: None)
     except (CommandError, ConfigError, CTSError) as e:
         return str(e)
     try:
         async with asyncio.timeout(STOP_SECONDS):
-            while not await site.cancel(job.id):  # noqa: ASYNC110 - nothing tells when it is time to ask again
+            while not await site.cancel(job.id):  # noqa: ASYNC110 - the site can only be polled
                 await asyncio.sleep(0.5)
     except TimeoutError:
         return f"the site did not stop them within {STOP_SECONDS:.0f} s"

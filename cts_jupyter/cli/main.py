@@ -1,4 +1,4 @@
-"""The command line: which command there is, and what it takes."""
+"""The command line ``cts``: its commands and their arguments."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from cts_core.model.site import SiteName
 from cts_core.version import VERSION
 from cts_jupyter import formatting
 from cts_jupyter.cli import adopt, config, config_import, jobs, openapi, sites
-from cts_jupyter.cli.output import CommandError, Status, warn
+from cts_jupyter.cli.output import CommandError, Status, print_error
 
 Command = Callable[[argparse.Namespace], Status | Coroutine[Any, Any, Status]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return the status to end with."""
+    """Run a command and return its exit status."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     command: Command = arguments.command
     try:
         check_platform()
-        answer = command(arguments)
-        return asyncio.run(answer) if asyncio.iscoroutine(answer) else int(answer)
+        status = command(arguments)
+        return asyncio.run(status) if asyncio.iscoroutine(status) else int(status)
     except UnavailableError as e:
-        warn(f"cts: {e}")
+        print_error(f"cts: {e}")
         return Status.UNAVAILABLE
     except (ConfigError, CommandError, CTSError) as e:
-        warn(f"cts: {e}")
-        return Status.FOUND
+        print_error(f"cts: {e}")
+        return Status.PROBLEM
     except BrokenPipeError:
-        return Status.FINE  # whoever read has had enough
+        return Status.OK  # the reader of a pipe, such as head, has ended
     except KeyboardInterrupt:
-        warn("cts: interrupted; what was done so far stays done")
-        return Status.FOUND
+        print_error("cts: interrupted; what was done so far stays done")
+        return Status.PROBLEM
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,19 +67,19 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--all", action="store_true", help="show settings at their default, too")
     _add_json(check)
     check.set_defaults(command=config.check)
-    take = verbs.add_parser(
+    import_ = verbs.add_parser(
         "import", help="make a cts.toml of the deployed service's configuration"
     )
-    take.add_argument(
+    import_.add_argument(
         "file", type=Path, metavar="FILE", help="its TOML file; - for the variables alone"
     )
-    take.add_argument(
+    import_.add_argument(
         "--secrets",
         type=Path,
         metavar="FILE",
         help="write secrets to this new file (0600), as variables; they are printed nowhere",
     )
-    take.set_defaults(command=config_import.run)
+    import_.set_defaults(command=config_import.run)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         "stuck", help="live jobs that have not moved for longer than they should"
     )
     stuck.add_argument(
-        "--for", dest="patience", type=_duration, metavar="TIME", help="any for so long"
+        "--for", dest="timeout", type=_duration, metavar="TIME", help="any for so long"
     )
     _add_json(stuck)
     stuck.set_defaults(command=jobs.stuck)
@@ -128,7 +128,7 @@ def _add_adopt(parser: argparse.ArgumentParser) -> None:
 def _add_sites(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     check = verbs.add_parser("check", help="whether a site can be used from here")
-    check.add_argument("site", choices=[cluster.value for cluster in SiteName], metavar="SITE")
+    check.add_argument("site", choices=[name.value for name in SiteName], metavar="SITE")
     _add_json(check)
     check.set_defaults(command=sites.check)
 

@@ -1,4 +1,4 @@
-"""How commands answer: aligned text for people, JSON for scripts, and the status they end with."""
+"""Output of commands: aligned text for people, JSON for scripts, and the exit status."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from cts_core.clock import utc_text
 
 
 class Status(IntEnum):
-    """What a command ends with; 2 is argparse's, for a command line that it does not understand."""
+    """The exit status of a command; argparse exits with 2 for a command line that it cannot parse."""
 
-    FINE = 0
-    FOUND = 1
-    """What was looked for is there: a wrong setting, a stuck job, a job that could not be moved."""
+    OK = 0
+    PROBLEM = 1
+    """There is a problem: a wrong setting, a stuck job, a job that could not be moved."""
     UNAVAILABLE = 3
     """The store or the site cannot be used now."""
 
 
 class CommandError(Exception):
-    """What was asked cannot be done; the message says why, and what would help."""
+    """The command cannot be carried out; the message says why, and what would help."""
 
 
-def say(text: str = "") -> None:
-    """A line for whoever reads."""
+def print_line(text: str = "") -> None:
+    """Print a line to standard output."""
     sys.stdout.write(f"{text}\n")
 
 
-def warn(text: str) -> None:
-    """A line that does not belong to the answer."""
+def print_error(text: str) -> None:
+    """Print a line to standard error."""
     sys.stderr.write(f"{text}\n")
 
 
-def say_json(answer: object) -> None:
-    """The answer for scripts."""
-    say(json.dumps(answer, indent=2, default=_plain, ensure_ascii=False))
+def print_json(value: object) -> None:
+    """Print a value as JSON, for scripts."""
+    print_line(json.dumps(value, indent=2, default=_to_text, ensure_ascii=False))
 
 
-def _plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON does not know
+def _to_text(value: Any) -> str:  # noqa: ANN401 - any value that JSON has no type for
     return utc_text(value) if hasattr(value, "astimezone") else str(value)
 
 
-def say_table(rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
-    """Rows of the same columns, aligned; ``empty`` is said instead of none."""
+def print_table(rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
+    """Print rows of the same columns, aligned; without rows print ``empty``."""
     if not rows:
-        say(empty)
+        print_line(empty)
         return
     names = list(rows[0])
     lines = [names, *([str(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     for line in lines:
-        say("  ".join(map(str.ljust, line, widths)).rstrip())
+        print_line("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -1,4 +1,4 @@
-"""``cts sites check``: whether a site can be used from here."""
+"""``cts sites check``: tests whether a site can be used from here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.worker.units import format_size
-from cts_jupyter.cli.output import CommandError, Status, say, say_json
+from cts_jupyter.cli.output import CommandError, Status, print_json, print_line
 
 
 async def check(arguments: argparse.Namespace) -> Status:
-    """Open a configured site and ask it about itself. Raises CommandError and ConfigError."""
+    """Open a configured site and print its description and its survey. Raises CommandError and ConfigError."""
     from cts_core.engine import adapters  # noqa: PLC0415 - slow to import
     from cts_core.sites.site import Survey  # noqa: PLC0415 - as above
 
@@ -28,24 +28,24 @@ async def check(arguments: argparse.Namespace) -> Status:
         raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
     await site.open(lambda _: None)
     try:
-        # In this order: once the survey is done, the site's own notes say the same again.
-        found = await site.describe()
+        # In this order, because after the survey the site's notes repeat what it found.
+        described = await site.describe()
         survey = await site.survey()
     except UnavailableError as e:
         survey = Survey(trouble=[str(e)])
     finally:
         await site.close()
-    trouble = [] if found.available else [found.unavailable_reason or "it takes no jobs"]
+    trouble = [] if described.available else [described.unavailable_reason or "it takes no jobs"]
     trouble += survey.trouble
     if cluster is SiteName.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
-        say_json(
-            {**found.model_dump(mode="json"), "survey": list(survey.lines), "trouble": trouble}
+        print_json(
+            {**described.model_dump(mode="json"), "survey": list(survey.lines), "trouble": trouble}
         )
     else:
-        _say(found, survey.lines, trouble)
-    return Status.UNAVAILABLE if trouble else Status.FINE
+        _print_site(described, survey.lines, trouble)
+    return Status.UNAVAILABLE if trouble else Status.OK
 
 
 def _names(settings: Settings) -> str:
@@ -67,16 +67,16 @@ def _check_folder(settings: Settings) -> list[str]:
     return []
 
 
-def _say(found: SiteDescription, lines: Sequence[str], trouble: list[str]) -> None:
-    say(
-        f"{found.cluster.value}: {found.cpus_per_node} cpus and {found.memory_per_node_gb} GB a node, at most "
-        f"{found.max_runtime_min} minutes a container"
+def _print_site(described: SiteDescription, lines: Sequence[str], trouble: list[str]) -> None:
+    print_line(
+        f"{described.cluster.value}: {described.cpus_per_node} cpus and {described.memory_per_node_gb} GB a node, at most "
+        f"{described.max_runtime_min} minutes a container"
     )
-    for note in found.notes:
-        say(f"note: {note}")
+    for note in described.notes:
+        print_line(f"note: {note}")
     for line in lines:
-        say(line)
+        print_line(line)
     for reason in trouble:
-        say(f"wrong: {reason}")
+        print_line(f"wrong: {reason}")
     if not trouble:
-        say("it can be used")
+        print_line("it can be used")

@@ -1,4 +1,4 @@
-"""The stores and sites that a command works on, by the settings of this process."""
+"""The record store that a command works on, by the settings of this process."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """An open record store, and the settings that it is from."""
+class Stores:
+    """An open record store, and the settings that name it."""
 
     settings: Settings
     store: RecordStore
 
-    async def note(self, job_id: str, action: str, reason: str) -> None:
-        """Write down who did what to a job, and why."""
-        entry = AuditEntry(time=utc_now(), actor=actor(), action=action, reason=reason)
+    async def record_audit(self, job_id: str, action: str, reason: str) -> None:
+        """Add an entry to a job's audit: this user, what they do, and why."""
+        entry = AuditEntry(time=utc_now(), actor=actor_name(), action=action, reason=reason)
         await self.store.add_audit(job_id, entry)
 
 
-def actor() -> str:
-    """Who works with the command, as the audit names them."""
+def actor_name() -> str:
+    """Return the name of the command's user for the audit."""
     return f"{host.login()} (cts)"
 
 
 @contextlib.asynccontextmanager
-async def open_ground() -> AsyncIterator[Ground]:
+async def open_stores() -> AsyncIterator[Stores]:
     """Open the record store. Raises ConfigError and UnavailableError."""
     from cts_core.engine import adapters  # noqa: PLC0415 - slow to import, and not every command needs it
 
@@ -44,6 +44,6 @@ async def open_ground() -> AsyncIterator[Ground]:
     store = adapters.record_store(settings)
     await store.open()
     try:
-        yield Ground(settings, store)
+        yield Stores(settings, store)
     finally:
         await store.close()

@@ -15,7 +15,7 @@ from cts_core.engine.metrics import Metrics
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.records.sqlite.store import SQLiteStore
-from cts_jupyter.cli.diagnosis import PATIENCE
+from cts_jupyter.cli.diagnosis import TIMEOUTS
 from cts_jupyter.formatting import format_duration
 from cts_reference import replace_blocks
 from tests.harness.paths import DOCS, ROOT
@@ -31,7 +31,7 @@ async def figures(folder: Path) -> set[str]:
     store = SQLiteStore(folder / "records.sqlite")
     await store.open()
     hub, metrics = Hub(store), Metrics(preset="service", group="")
-    metrics.watch_events(Outbox(store, hub), hub)
+    metrics.add_event_metrics(Outbox(store, hub), hub)
     text = (await metrics.text(store, {})).decode()
     await store.close()
     names = set()
@@ -65,7 +65,7 @@ def test_a_job_is_stuck_after_the_time_that_the_command_says():
     told = {state: int(seconds) for state, seconds in SECONDS.findall(rule["expr"])}
     # A running job's time is its own runtime, which no figure tells: the rule has the longest.
     assert told.pop("job_submitted") == 7 * 86_400 + 3600
-    assert told == {state.value: patience.total_seconds() for state, patience in PATIENCE.items()}
+    assert told == {state.value: patience.total_seconds() for state, patience in TIMEOUTS.items()}
 
 
 def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
@@ -75,7 +75,7 @@ def test_each_state_is_documented_with_the_time_after_which_a_job_is_stuck():
     for states, after in re.findall(r"^\| (`.+?`) \| .+? \| (.+?) \|", text, re.MULTILINE):
         told |= zip(re.findall(r"`(\w+)`", states), after.split(", "), strict=True)
     assert told.pop("job_submitted") == "its runtime and 1 h"
-    assert told == {state.value: format_duration(patience) for state, patience in PATIENCE.items()}
+    assert told == {state.value: format_duration(patience) for state, patience in TIMEOUTS.items()}
 
 
 async def test_every_figure_is_documented(tmp_path):

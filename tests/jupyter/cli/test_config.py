@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cts_core.config.load import describe_settings, load_settings
-from cts_jupyter.cli.config_import import read, to_toml
+from cts_jupyter.cli.config_import import import_config, to_toml
 from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE
 from tests.harness.cli import Run
 from tests.harness.paths import ROOT
@@ -102,8 +102,8 @@ def test_every_deployed_key_and_variable_is_accounted_for():
     keys = {(section, key) for section, keys in file.items() for key in keys}
     assert keys <= IN_FILE.keys()
     assert set(VARIABLES) <= IN_ENVIRONMENT.keys()
-    imported = read(file, dict.fromkeys(VARIABLES, ""))
-    assert len(imported.account) == len(keys) + len(VARIABLES)
+    imported = import_config(file, dict.fromkeys(VARIABLES, ""))
+    assert len(imported.report) == len(keys) + len(VARIABLES)
     assert imported.unknown == []
     known = {name for name, _, _ in describe_settings()}
     fates = [*IN_FILE.values(), *IN_ENVIRONMENT.values()]
@@ -164,5 +164,5 @@ def test_variables_alone(run: Run):
 
 def test_text_is_quoted_as_toml_reads_it():
     odd = 'a "quoted" \\ é\ttab'
-    imported = read({"Service": {"root_url": odd}}, {})
+    imported = import_config({"Service": {"root_url": odd}}, {})
     assert tomllib.loads(to_toml(imported))["root_url"] == odd
