@@ -36,6 +36,17 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|enum|httpx|pathlib|pandas|pd|pydantic|ssl|types)\b.*"),
 ]
 
+nitpick_ignore = [
+    # autodoc writes what annotates a type by its bare name.
+    ("py:class", "timedelta"),
+    ("py:class", "BeforeValidator"),
+    ("py:class", "_as_file"),
+    # How a client finds its service is not public.
+    ("py:class", "cts_jupyter.discovery.Connection"),
+    ("py:func", "cts_jupyter.discovery.find_connection"),
+    ("py:func", "cts_jupyter.notebook.serialize.as_line"),
+]
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"{project} {VERSION}"
 html_static_path = ["_static"]

@@ -21,6 +21,7 @@ from cts_reference import (
     magics,
     metrics,
     notebook,
+    python_api,
     rest_api,
     settings,
     states,
@@ -36,6 +37,7 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "magics": magics.describe,
     "metrics": metrics.describe,
     "presets": settings.describe_presets,
+    "python-api": python_api.describe,
     "quickstart": notebook.describe_quickstart,
     "refdata-service-api": rest_api.describe_refdata_service,
     "rest-api": rest_api.describe_service,
@@ -64,4 +66,5 @@ def _on_source_read(_app: Sphinx, _page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension, as Sphinx asks it to."""
     app.connect("source-read", _on_source_read)
+    app.connect("autodoc-process-signature", python_api.hide_constructor)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
