@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import cts_jupyter
 import cts_reference
 from cts_core.config.load import describe_settings
 from cts_core.config.settings import PRESETS
@@ -12,10 +13,21 @@ from cts_core.engine.metrics import Metrics
 from cts_core.errors import ErrorKind
 from cts_core.states import TERMINAL, JobState, may_follow
 from cts_jupyter.cli.main import build_parser
+from cts_jupyter.client import models
+from cts_jupyter.client.api.admin import AdminEndpoints
+from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.notebook.magics.magic import COMMANDS
 from cts_jupyter.server.routes import refdata_service
 from cts_jupyter.server.routes.table import ROUTES
-from cts_reference import GENERATORS, json_schema, markdown, metrics, notebook, replace_blocks
+from cts_reference import (
+    GENERATORS,
+    json_schema,
+    markdown,
+    metrics,
+    notebook,
+    python_api,
+    replace_blocks,
+)
 from tests.harness.paths import DOCS, ROOT
 
 PAGES = [page for page in DOCS.rglob("*.md") if "_build" not in page.parts]
@@ -54,7 +66,8 @@ def test_settings_names_every_setting_with_its_default_variable_and_meaning():
     assert list(sections) == sorted(sections, key=[name for name, _, _ in settings].index)
     assert len(sections) == len(settings)
     for name, default, meaning in settings:
-        assert re.search(rf"^:default: `?{re.escape(default)}`?(;|$)", sections[name], re.MULTILINE)
+        spelled = default.lower() if default in ("True", "False") else default
+        assert re.search(rf"^:default: `?{re.escape(spelled)}`?(;|$)", sections[name], re.MULTILINE)
         assert re.search(r"^:type: \S", sections[name], re.MULTILINE)
         assert f"Environment variable: `CTS_{name.upper().replace('.', '__')}`" in sections[name]
         assert markdown.escape(meaning)[1:] in sections[name]
@@ -171,6 +184,28 @@ def test_the_drawing_of_states_has_a_box_each_and_every_step():
         if may_follow(a, b) and b not in (JobState.ERROR, JobState.CANCELING)
     ]
     assert drawing.count('class="arrow"') == len(drawn) + 1
+
+
+def test_python_api_has_every_public_name():
+    text = page("python-api")
+    documented = re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE)
+    public = [f"cts_jupyter.{name}" for name in cts_jupyter.__all__ if name != "__version__"]
+    assert set(public) <= set(documented)
+    assert len(documented) == len(set(documented))
+    kinds = dict(re.findall(r"^\.\. auto(\w+):: cts_jupyter\.(\w+)$", text, re.MULTILINE))
+    assert set(kinds) == {"function", "class", "exception"}
+
+
+def test_python_api_has_what_the_client_returns_and_takes():
+    assert {models.JobDetails, AdminEndpoints, EventStream} <= set(python_api.find_client_types())
+
+
+def test_a_constructor_is_shown_of_the_client_alone():
+    def shown(name):
+        return python_api.hide_constructor(None, "class", name, None, None, "(x)", "") is None
+
+    assert shown("cts_jupyter.CTSClient")
+    assert not shown("cts_jupyter.Job")
 
 
 def test_the_quickstart_is_the_notebook():

@@ -74,6 +74,7 @@ def _setting(name: str, field: Mapping[str, Any], default: str, meaning: str) ->
         for preset, changes in PRESETS.items()
         if name in changes
     ]
+    default = default.lower() if field.get("type") == "boolean" else default
     is_prose = default in ("none", "unset", "of this machine")
     return directive(
         "confval",
