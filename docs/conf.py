@@ -57,6 +57,7 @@ html_show_copyright = False
 html_theme_options = {
     "logo": {"text": project},
     "navbar_align": "left",
+    "header_links_before_dropdown": 6,
     "navbar_end": ["theme-switcher"],
     "show_toc_level": 2,
     "show_prev_next": True,

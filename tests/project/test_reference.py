@@ -1,7 +1,6 @@
 """The generated pages of the reference name all that there is."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +23,9 @@ from cts_reference import (
     json_schema,
     markdown,
     metrics,
-    notebook,
     python_api,
     replace_blocks,
+    root_pages,
 )
 from tests.harness.paths import DOCS, ROOT
 
@@ -212,7 +211,16 @@ def test_the_quickstart_is_the_notebook():
     text = GENERATORS["quickstart"]()
     assert "```ipython\n%load_ext cts_jupyter\n%cts whoami\n```" in text
     assert not text.startswith("# ")
-    assert Path(notebook.NOTEBOOKS) == ROOT / "notebooks"
+
+
+def test_pages_of_the_root_lead_to_the_same_places(monkeypatch, tmp_path):
+    (tmp_path / "A.md").write_text(
+        "# A\n\n[b](docs/how-to/b.md#c) [c](CHANGELOG.md) [d](deploy/d.yml) [e](https://e.org/f) [g](#h)\n"
+    )
+    monkeypatch.setattr(root_pages, "ROOT", tmp_path)
+    assert root_pages.describe("A.md").strip() == (
+        "[b](../how-to/b.md#c) [c](changelog.md) [d](../../deploy/d.yml) [e](https://e.org/f) [g](#h)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from cts_reference import (
     notebook,
     python_api,
     rest_api,
+    root_pages,
     settings,
     states,
 )
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
+    "changelog": root_pages.describe_changelog,
     "cli": command_line.describe_cts,
+    "contributing": root_pages.describe_contributing,
     "errors": errors.describe,
     "jupyter-cts": command_line.describe_jupyter_cts,
     "magics": magics.describe,
@@ -41,6 +44,7 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "quickstart": notebook.describe_quickstart,
     "refdata-service-api": rest_api.describe_refdata_service,
     "rest-api": rest_api.describe_service,
+    "security-policy": root_pages.describe_security_policy,
     "settings": settings.describe,
     "states": states.describe,
     "state-diagram": states.draw,

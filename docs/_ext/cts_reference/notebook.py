@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 from cts_reference.markdown import blocks, fenced
-
-NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+from cts_reference.paths import ROOT
 
 
 def describe_quickstart() -> str:
     """Return the quickstart notebook without its title, which the page gives."""
-    return describe(NOTEBOOKS / "quickstart.ipynb")
+    return describe(ROOT / "notebooks" / "quickstart.ipynb")
 
 
 def describe(path: Path) -> str:
