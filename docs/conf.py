@@ -41,6 +41,8 @@ nitpick_ignore = [
     ("py:class", "timedelta"),
     ("py:class", "BeforeValidator"),
     ("py:class", "_as_file"),
+    # A base class, whose members are shown on CTSClient.
+    ("py:meth", "Endpoints.supports"),
     # How a client finds its service is not public.
     ("py:class", "cts_jupyter.discovery.Connection"),
     ("py:func", "cts_jupyter.discovery.find_connection"),
