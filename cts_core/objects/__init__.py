@@ -1,1 +1,1 @@
-"""Where the bytes are: the object-store port, its adapters and the rules for object paths."""
+"""The store of objects, which have a CRC64/NVME checksum each: the port and its adapters."""

@@ -1,4 +1,4 @@
-"""The object store as a directory: the port over ``cts_core.worker.objects.directory``, which has the format."""
+"""The object store as a directory, in the format of ``cts_core.worker.objects.directory``."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from typing_extensions import override
+
 from cts_core.errors import (
-    BucketNotFoundError,
     ChecksumMismatchError,
     ConfigError,
     CTSError,
     IllegalParameterError,
     IllegalPathError,
     PathInaccessibleError,
-    PathNotFoundError,
     ResourceUnavailableError,
     UnavailableError,
 )
 from cts_core.object_paths import join_path
-from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
+from cts_core.objects.errors import access_denied, not_found
+from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 from cts_core.worker.objects import directory as disk
 
 THREADS = 8
-"""Operations on the disk that go on at once."""
+"""Concurrent operations on the disk."""
 _BATCH = 250
-"""Objects that one thread looks at, one after the other."""
+"""Objects whose metadata one thread reads in sequence."""
 _PROBE = ".cts-write-probe"
 
 _T = TypeVar("_T")
 
 _ERRORS: tuple[tuple[type[disk.DirectoryError], type[CTSError]], ...] = (
-    (disk.BucketNotFoundError, BucketNotFoundError),
-    (disk.ObjectNotFoundError, PathNotFoundError),
     (disk.IllegalPathError, IllegalPathError),
     (disk.AlreadyExistsError, IllegalParameterError),
     (disk.CorruptObjectError, ChecksumMismatchError),
@@ -48,16 +47,15 @@ _ERRORS: tuple[tuple[type[disk.DirectoryError], type[CTSError]], ...] = (
 
 
 def _translate(error: disk.DirectoryError | OSError, path: str) -> CTSError:
-    for ours, theirs in _ERRORS:
-        if isinstance(error, ours):
-            if theirs is PathNotFoundError or theirs is BucketNotFoundError:
-                # Clients compare this sentence.
-                return theirs(f"The path '{path}' was not found on the s3 system")
-            return theirs(str(error))
+    if isinstance(error, disk.BucketNotFoundError | disk.ObjectNotFoundError):
+        return not_found(path, bucket=isinstance(error, disk.BucketNotFoundError))
+    for theirs, ours in _ERRORS:
+        if isinstance(error, theirs):
+            return ours(str(error))
     return UnavailableError(f"The object store cannot be used for '{path}' now: {error}")
 
 
-class DirectoryStore:
+class DirectoryStore(ObjectStore):
     """Objects as files below ``root``. Blocking work runs in a pool of ``THREADS`` threads."""
 
     def __init__(self, root: Path) -> None:
@@ -65,15 +63,16 @@ class DirectoryStore:
         self._disk = disk.Directory(str(root))
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-objects")
 
+    @override
     async def open(self) -> None:
-        """Make the root folder. Raises ConfigError."""
         try:
             await self._submit(self._disk.create)
         except OSError as e:
             raise ConfigError(f"objects_dir: {self._root} cannot be used: {e.strerror}") from e
 
+    @override
     async def close(self) -> None:
-        """Let the threads go; whoever reads a whole object to check it is told to try again."""
+        # Readers that compute the checksum of a whole object get an error that asks for a retry.
         self._disk.close()
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -84,62 +83,67 @@ class DirectoryStore:
             raise UnavailableError("The object store is closed: try again") from e
 
     async def _finish(self, function: Callable[[], _T]) -> _T:
-        """Run a short step to its end even when cancelled: what comes next may close its file."""
+        """Run a short function to its end even when cancelled: the caller may close its file next."""
         future = self._submit(function)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             while not future.done():
-                # Cancelled once more: the step is as short as it was.
+                # Cancelled again: the function is still short.
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
             raise
 
-    async def _call(self, path: str, function: Callable[[], _T], *, step: bool = False) -> _T:
+    async def _call(
+        self, path: str, function: Callable[[], _T], *, uninterrupted: bool = False
+    ) -> _T:
         try:
-            return await (self._finish(function) if step else self._submit(function))
+            return await (self._finish(function) if uninterrupted else self._submit(function))
         except (disk.DirectoryError, OSError) as e:
             raise _translate(e, path) from e
 
+    @override
     async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
-        """See the port."""
 
-        def look(some: Sequence[str]) -> list[StoredObject | CTSError]:
-            return [self._look(path) for path in some]
+        def head_batch(batch: Sequence[str]) -> list[StoredObject | CTSError]:
+            return [self._head(path) for path in batch]
 
-        # A look costs microseconds, and a task for each would cost more.
-        parts = [paths[n : n + _BATCH] for n in range(0, len(paths), _BATCH)]
-        looks = await asyncio.gather(*(self._submit(functools.partial(look, p)) for p in parts))
-        return [found for part in looks for found in part]
+        # One object takes microseconds: a task for each would take longer.
+        batches = [paths[n : n + _BATCH] for n in range(0, len(paths), _BATCH)]
+        results = await asyncio.gather(
+            *(self._submit(functools.partial(head_batch, batch)) for batch in batches)
+        )
+        return [result for batch in results for result in batch]
 
-    def _look(self, path: str) -> StoredObject | CTSError:
+    def _head(self, path: str) -> StoredObject | CTSError:
         try:
             return _stored(self._disk.head(path))
         except (disk.DirectoryError, OSError) as e:
             return _translate(e, path)
 
+    @override
     async def list(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> ObjectPage:
-        """See the port."""
-        objects, found, next_ = await self._call(
+        objects, prefixes, next_ = await self._call(
             prefix,
             functools.partial(self._disk.list, prefix, after=after, limit=limit, folders=folders),
         )
-        return ObjectPage(objects=[_stored(o) for o in objects], folders=found, next=next_)
+        return ObjectPage(objects=[_stored(o) for o in objects], folders=prefixes, next=next_)
 
+    @override
     async def read(
         self, path: str, *, seek: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """See the port."""
         pieces = self._disk.read(path, seek=seek, length=length)
         try:
             step = functools.partial(next, pieces, None)
-            while (piece := await self._call(path, step, step=True)) is not None:
+            while (piece := await self._call(path, step, uninterrupted=True)) is not None:
                 yield piece
         finally:
             await self._finish(pieces.close)
 
+    @override
     async def write(
         self,
         path: str,
@@ -149,7 +153,6 @@ class DirectoryStore:
         crc64nvme: str | None = None,
         only_if_absent: bool = False,
     ) -> StoredObject:
-        """See the port."""
         try:
             writer = self._disk.writer(
                 path,
@@ -161,27 +164,27 @@ class DirectoryStore:
             raise _translate(e, path) from e
         try:
             async for piece in body:
-                await self._call(path, functools.partial(writer.write, piece), step=True)
-            return _stored(await self._call(path, writer.commit, step=True))
+                await self._call(path, functools.partial(writer.write, piece), uninterrupted=True)
+            return _stored(await self._call(path, writer.commit, uninterrupted=True))
         finally:
             await self._finish(writer.close)
 
+    @override
     async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
-        """See the port."""
         return _stored(
             await self._call(path, functools.partial(self._disk.write_checksum, path, etag=etag))
         )
 
+    @override
     async def verify(self, path: str) -> StoredObject:
-        """See the port."""
         return _stored(await self._call(path, functools.partial(self._disk.verify, path)))
 
+    @override
     async def delete(self, path: str) -> None:
-        """See the port."""
         await self._call(path, functools.partial(self._disk.delete, path))
 
+    @override
     async def probe(self, folder: str) -> None:
-        """See the port."""
         path = join_path(folder, _PROBE)
 
         def write_and_remove() -> None:
@@ -192,9 +195,7 @@ class DirectoryStore:
         try:
             await self._call(path, write_and_remove)
         except PathInaccessibleError as e:
-            raise PathInaccessibleError(
-                f"Write access denied to path '{folder}' on the s3 system"
-            ) from e
+            raise access_denied(folder, writing=True) from e
 
 
 def _stored(info: disk.ObjectInfo) -> StoredObject:

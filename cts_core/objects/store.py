@@ -1,4 +1,4 @@
-"""The object-store port: bytes under ``bucket/key`` paths, each with a CRC64/NVME."""
+"""The object-store port: bytes under ``bucket/key`` paths, each object with a CRC64/NVME checksum."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cts_core.errors import CTSError
 
 
 class ChecksumState(StrEnum):
-    """What is known of an object's checksum."""
+    """Whether an object has a checksum, and whether that is right."""
 
     STORED = "stored"
-    """A CRC64/NVME is stored and nothing speaks against it."""
+    """A CRC64/NVME is stored, and no mismatch is known."""
     MISSING = "missing"
     """The object has no CRC64/NVME; CTS does not accept it as an input."""
     MISMATCH = "mismatch"
-    """The bytes are not those the stored CRC64/NVME was made of."""
+    """The stored CRC64/NVME is not that of the bytes."""
 
 
 class StoredObject(BaseModel):
-    """What the store says of one object. ``size`` in bytes, ``modified`` in UTC."""
+    """The metadata of one object. ``size`` in bytes, ``modified`` in UTC."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,29 +43,29 @@ class ObjectPage(BaseModel):
 
     objects: list[StoredObject]
     folders: list[str] = []
-    """With a delimiter: the common prefixes below the one asked for, each ending in ``/``."""
+    """If folders are grouped: the common prefixes below the listed one, each ending in ``/``."""
     next: str | None = None
-    """Hand back as ``after`` for the following page; None on the last."""
+    """The ``after`` of the following page; None on the last."""
 
 
 class ObjectStore(Protocol):
-    """Each method raises a ``cts_core.errors`` exception that names the path.
+    """Stores objects. Each method raises a ``cts_core.errors`` exception that names the path.
 
     ``PathNotFoundError`` (no such object), ``BucketNotFoundError``, ``PathInaccessibleError`` (the store
     forbids it), ``IllegalPathError``, ``ChecksumMismatchError`` (bytes are not what they should be),
-    ``ResourceUnavailableError`` (disk full), ``UnavailableError`` (the store is away).
+    ``ResourceUnavailableError`` (disk full), ``UnavailableError`` (the store cannot be reached).
     """
 
     async def open(self) -> None:
-        """Check that the store can be used at all. Raises ConfigError."""
+        """Check that the store can be used. Raises ConfigError."""
 
     async def close(self) -> None:
-        """Release everything; the store is not used again."""
+        """Release all resources; the store is not used again."""
 
     async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
-        """Look at many objects in bounded parallel; answers are in the order of ``paths``.
+        """Return the metadata of many objects, read in bounded parallel, in the order of ``paths``.
 
-        An object's own problem is an answer in its place, so that one bad input does not hide the others.
+        The error of one object is returned in its place, so that one bad input does not hide the others.
         """
 
     async def list(
@@ -73,15 +73,15 @@ class ObjectStore(Protocol):
     ) -> ObjectPage:
         """List objects whose path starts with ``prefix`` (``bucket/`` at least), at most ``limit``.
 
-        ``after`` is any text: what comes behind it in the order of bytes is listed.
+        ``after`` is any text: paths that come behind it in the order of bytes are listed.
         ``folders`` groups everything below the next ``/`` into ``ObjectPage.folders``.
         """
 
     def read(self, path: str, *, seek: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """Stream an object in bounded pieces; ``seek`` at or past its end yields nothing.
+        """Stream ``length`` bytes of an object from offset ``seek`` in bounded pieces; past its end there are none.
 
-        Read whole, bytes that do not match the stored checksum raise ChecksumMismatchError before the
-        last piece is handed out, so a reader never holds a complete wrong object.
+        A whole object that does not match its stored checksum raises ChecksumMismatchError before the last piece is
+        yielded, so that a reader never has a complete wrong object.
         """
 
     async def write(
@@ -93,23 +93,23 @@ class ObjectStore(Protocol):
         crc64nvme: str | None = None,
         only_if_absent: bool = False,
     ) -> StoredObject:
-        """Store an object whole or not at all, with its checksum.
+        """Store an object with its checksum, whole or not at all.
 
-        ``crc64nvme`` is what the sender computed: other bytes raise ChecksumMismatchError and nothing changes.
-        ``only_if_absent`` raises IllegalParameterError when the path is taken.
+        ``crc64nvme`` is the sender's checksum: other bytes raise ChecksumMismatchError, and nothing changes.
+        ``only_if_absent`` raises IllegalParameterError when there is an object at the path.
         """
 
     async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
         """Compute an object's CRC64/NVME from its bytes and store it.
 
-        Raises ChecksumMismatchError if the object is not ``etag`` any more, or changes meanwhile.
+        Raises ChecksumMismatchError if the object does not have this ``etag`` any more, or changes meanwhile.
         """
 
     async def verify(self, path: str) -> StoredObject:
-        """Read the whole object and compare it with its stored checksum; ``checksum`` says how it went."""
+        """Compare the whole object with its stored checksum; ``checksum`` of the returned metadata is the result."""
 
     async def delete(self, path: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Delete an object, if it exists."""
 
     async def probe(self, folder: str) -> None:
-        """Show that ``folder`` can be written by writing and removing a small object there."""
+        """Check that ``folder`` can be written, by writing and deleting a small object there."""

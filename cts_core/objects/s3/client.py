@@ -1,4 +1,4 @@
-"""Requests to S3 by botocore, behind a bounded pool of threads, tried again where that may help."""
+"""Requests to S3 by botocore in a bounded pool of threads, with retries of transient errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import os
-import random
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,17 +17,18 @@ from botocore.httpsession import get_cert_path
 from botocore.session import Session
 from urllib3.exceptions import InsecureRequestWarning
 
+from cts_core.backoff import Backoff
 from cts_core.config.sections import S3Settings
 from cts_core.errors import UnavailableError
 from cts_core.object_paths import split_path
-from cts_core.objects.s3.errors import ConditionError, PassingError, translate, unavailable
+from cts_core.objects.s3.errors import ConditionError, TransientError, translate, unavailable
 
 THREADS = 16
-"""Requests by botocore that go on at once."""
+"""Concurrent requests by botocore."""
 TRIES = 4
-"""Requests made for one, while what hinders them may pass."""
-PAUSE_SECONDS = 0.2
-"""The most before the second try; twice as much before each further one."""
+"""The most attempts at one request while its errors are transient."""
+FIRST_DELAY_SECONDS = 0.4
+"""The longest random delay before the second attempt; it doubles before each further one."""
 
 _T = TypeVar("_T")
 
@@ -37,40 +37,40 @@ for _name in ("botocore", "urllib3"):
     logging.getLogger(_name).setLevel(logging.INFO)
 
 
-async def persist(path: str, attempt: Callable[[int], Awaitable[_T]]) -> _T:
-    """Try up to ``TRIES`` times, with longer and longer random pauses.
+async def retry(path: str, attempt: Callable[[int], Awaitable[_T]]) -> _T:
+    """Await ``attempt`` up to ``TRIES`` times, until it raises no TransientError.
 
-    ``attempt`` gets the number of its try, from 1. Raises UnavailableError when none succeeded.
+    It gets the number of the attempt, from 1. Raises UnavailableError when none succeeded.
     """
     number = 1
     while True:
         try:
             return await attempt(number)
-        except PassingError as e:
+        except TransientError as e:
             if number == TRIES:
                 raise unavailable(path, e) from e
-        await pause(number)
+        await back_off(number)
         number += 1
 
 
-async def pause(tries: int) -> None:
-    """Wait a random while after this many tries."""
-    await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * 2**tries))  # noqa: S311 - spreads load
+async def back_off(failures: int) -> None:
+    """Sleep for a random delay whose bound doubles with each failure in a row."""
+    await asyncio.sleep(Backoff(FIRST_DELAY_SECONDS, jitter=1.0).delay(failures))
 
 
 def trust(*, insecure: bool) -> str | bool:
-    """The file with the certificates to trust, or False to accept any."""
+    """Return the file with the trusted certificates, or False to accept any."""
     return False if insecure else os.environ.get("SSL_CERT_FILE") or str(get_cert_path(verify=True))
 
 
 def make_client(settings: S3Settings, url: str, *, insecure: bool) -> Any:  # noqa: ANN401 - botocore has no types
-    """A client for ``url``. Of the machine's own AWS settings and proxies it uses nothing. Takes a while."""
-    nowhere = (None, None, os.devnull, None)
+    """Return a client for ``url`` that ignores the machine's own AWS settings and proxies. Blocks for a while."""
+    unset = (None, None, os.devnull, None)
     session = Session(
         session_vars={
             "profile": (None, [], None, None),
-            "config_file": nowhere,
-            "credentials_file": nowhere,
+            "config_file": unset,
+            "credentials_file": unset,
         }
     )
     if insecure:
@@ -90,17 +90,17 @@ def make_client(settings: S3Settings, url: str, *, insecure: bool) -> Any:  # no
             read_timeout=settings.timeout_s,
             max_pool_connections=THREADS,
             retries={"total_max_attempts": 1, "mode": "standard"},
-            # We give each upload its checksum, and check what we read before it is handed on.
+            # The callers give each upload its checksum, and check what is read.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
     )
-    client.meta.events.register_last("before-parameter-build.s3", _stay)
+    client.meta.events.register_last("before-parameter-build.s3", _disable_redirects)
     return client
 
 
-def _stay(context: dict[str, Any], **_: object) -> None:
-    """Have botocore follow no redirect to another region, which it does to servers not set up and without end."""
+def _disable_redirects(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from redirecting to another region: it would try servers that are not configured, without end."""
     context["s3_redirect"] = {"redirected": True}
 
 
@@ -113,7 +113,7 @@ class Api:
         self._client: Any = None
 
     async def open(self) -> None:
-        """Make the client. No request is made yet."""
+        """Create the client, without a request."""
         settings = self._settings
         make = functools.partial(
             make_client, settings, settings.url, insecure=settings.allow_insecure
@@ -121,28 +121,28 @@ class Api:
         self._client = await self.run(make)
 
     async def close(self) -> None:
-        """Let go of connections and threads."""
+        """Close the connections and end the threads."""
         if self._client is not None:
             self._client.close()
         await asyncio.to_thread(self._pool.shutdown)
 
     def submit(self, function: Callable[[], _T]) -> Future[_T]:
-        """Run something that blocks in the pool."""
+        """Run a blocking function in the pool."""
         try:
             return self._pool.submit(function)
         except RuntimeError as e:
             raise UnavailableError("The object store is closed: try again") from e
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """Run something that blocks in the pool, and wait for it."""
+        """Run a blocking function in the pool, and wait for it."""
         return await asyncio.wrap_future(self.submit(function))
 
     async def call(
         self, operation: str, path: str, *, writing: bool = False, **parameters: object
     ) -> Mapping[str, Any]:
-        """One request about the object, or the bucket, at ``path``, by botocore's name for it.
+        """Make a request for the object, or the bucket, at ``path``; ``operation`` is botocore's name for it.
 
-        Raises what ``s3_errors.translate`` makes of an error; what may pass is tried again.
+        Transient errors are retried. Raises what ``errors.translate`` returns for others.
         """
         bucket, key = split_path(path)
         if key and not operation.startswith("list_"):
@@ -150,11 +150,11 @@ class Api:
         request = functools.partial(getattr(self._client, operation), Bucket=bucket, **parameters)
 
         async def attempt(number: int) -> Mapping[str, Any]:
-            answer: Future[Mapping[str, Any]] = self.submit(request)
+            response: Future[Mapping[str, Any]] = self.submit(request)
             try:
-                return await asyncio.wrap_future(answer)
+                return await asyncio.wrap_future(response)
             except asyncio.CancelledError:
-                answer.add_done_callback(_discard)
+                response.add_done_callback(_discard)
                 raise
             except (ClientError, BotoCoreError) as e:
                 error = translate(e, path, writing=writing)
@@ -162,10 +162,10 @@ class Api:
                     error.tries = number
                 raise error from e
 
-        return await persist(path, attempt)
+        return await retry(path, attempt)
 
 
-def _discard(answer: Future[Mapping[str, Any]]) -> None:
-    """Close the body of an answer that nobody waits for any more."""
-    if not answer.cancelled() and answer.exception() is None and "Body" in answer.result():
-        answer.result()["Body"].close()
+def _discard(response: Future[Mapping[str, Any]]) -> None:
+    """Close the body of a response whose caller was cancelled."""
+    if not response.cancelled() and response.exception() is None and "Body" in response.result():
+        response.result()["Body"].close()

@@ -1,4 +1,4 @@
-"""What an S3 server, or the way to it, has to say, as errors of ours."""
+"""Translates errors of S3 servers, and of connections to them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from botocore.exceptions import (
 
 from cts_core.errors import (
     BucketInaccessibleError,
-    BucketNotFoundError,
     ChecksumMismatchError,
     CTSError,
     IllegalPathError,
-    PathInaccessibleError,
-    PathNotFoundError,
     ResourceUnavailableError,
     UnavailableError,
 )
+from cts_core.objects.errors import access_denied, not_found
 
 _NO_KEY = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
 _NO_BUCKET = {"NoSuchBucket"}
@@ -64,7 +62,7 @@ _FULL = {
     "XMinioAdminBucketQuotaExceeded",
     "InsufficientStorage",
 }
-_PASSING = {
+_TRANSIENT = {
     "SlowDown",
     "RequestTimeout",
     "ServiceUnavailable",
@@ -76,28 +74,28 @@ _PASSING = {
 _SERVER_ERROR, _TOO_MANY = 500, 429
 
 
-class PassingError(Exception):
-    """It may well work at the next try; the text says what happened."""
+class TransientError(Exception):
+    """The next attempt may succeed; the text says what happened."""
 
 
 class ConditionError(Exception):
-    """The object is not, or is no more, what the request was made on the condition of."""
+    """The object does not meet the condition of the request, such as an etag."""
 
     def __init__(self, *, tries: int = 1) -> None:
         super().__init__()
         self.tries = tries
-        """Requests made; after more than one, an earlier one may have done it."""
+        """Requests made; after more than one, an earlier one may have succeeded."""
 
 
 class PastEndError(Exception):
-    """The object ends before the part that was asked for."""
+    """The object ends before the requested range."""
 
 
 class NoUploadError(Exception):
-    """The multipart upload is not there any more: completed, or aborted."""
+    """The multipart upload does not exist any more: it was completed, or aborted."""
 
 
-_OWN: dict[str, type[Exception]] = {
+_BY_CODE: dict[str, type[Exception]] = {
     "PreconditionFailed": ConditionError,
     "412": ConditionError,
     "NoSuchUpload": NoUploadError,
@@ -106,56 +104,44 @@ _OWN: dict[str, type[Exception]] = {
 }
 
 
-def unavailable(path: str, why: object) -> UnavailableError:
-    """The store is away."""
+def unavailable(path: str, reason: object) -> UnavailableError:
+    """Return the error for a store that cannot be used now."""
     return UnavailableError(
-        f"The object store cannot be used for '{path}' now ({why}): try again in a while"
+        f"The object store cannot be used for '{path}' now ({reason}): try again in a while"
     )
 
 
-def denied(path: str, *, writing: bool) -> PathInaccessibleError:
-    """The store forbids it, in the words that clients compare."""
-    access = "Write" if writing else "Read"
-    return PathInaccessibleError(f"{access} access denied to path '{path}' on the s3 system")
-
-
-def not_found(path: str, *, bucket: bool = False) -> PathNotFoundError | BucketNotFoundError:
-    """There is no such object or bucket, in the words that clients compare."""
-    kind = BucketNotFoundError if bucket else PathNotFoundError
-    return kind(f"The path '{path}' was not found on the s3 system")
-
-
 def code_of(error: ClientError) -> str:
-    """S3's own name for an error."""
+    """Return S3's own code of an error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def translate(error: Exception, path: str, *, writing: bool = False) -> Exception:
-    """The error to raise: a CTSError, or one of this module's for its callers to decide about."""
+    """Return the error to raise: a CTSError, or one of this module, which its callers handle."""
     if isinstance(error, ClientError):
-        return _refusal(error, path, writing=writing)
+        return _translate_response(error, path, writing=writing)
     if isinstance(error, ParamValidationError):
         return IllegalPathError(f"The path '{path}' cannot be an S3 path: {error}")
     if isinstance(error, SSLError | ReadTimeoutError | ConnectTimeoutError):
-        # It stayed silent for as long as it may; a certificate will be no better at the next try.
+        # A timeout has waited long enough, and a certificate will not change: no retry.
         return unavailable(path, _reason(error))
-    return PassingError(_reason(error))
+    return TransientError(_reason(error))
 
 
 def _reason(error: Exception) -> str:
-    # Without the text of the library, which names URLs.
+    # Without botocore's own text, which has URLs.
     return type(error).__name__ if isinstance(error, BotoCoreError) else str(error) or repr(error)
 
 
-def _refusal(error: ClientError, path: str, *, writing: bool) -> Exception:
+def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exception:
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _OWN:
-        return _OWN[code]()
-    passes = code in _PASSING or status >= _SERVER_ERROR or status == _TOO_MANY
-    if passes and code not in _FULL:
-        return PassingError(code or f"HTTP {status}")
-    return refused(code, path, writing=writing)
+    if code in _BY_CODE:
+        return _BY_CODE[code]()
+    is_transient = code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY
+    if is_transient and code not in _FULL:
+        return TransientError(code or f"HTTP {status}")
+    return by_code(code, path, writing=writing)
 
 
 def _other_region(path: str) -> CTSError:
@@ -177,7 +163,7 @@ def _full(path: str) -> CTSError:
     )
 
 
-_MEANINGS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
+_ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
     (_NO_KEY, not_found),
     (_NO_BUCKET, functools.partial(not_found, bucket=True)),
     (REGION, _other_region),
@@ -186,13 +172,13 @@ _MEANINGS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
 )
 
 
-def refused(code: str, path: str, *, writing: bool = False) -> CTSError:
-    """What a code of S3 means for one path, finally."""
-    for codes, meaning in _MEANINGS:
+def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
+    """Return the error that a code of S3 means for a path, if no retry can help."""
+    for codes, make_error in _ERRORS:
         if code in codes:
-            return meaning(path)
+            return make_error(path)
     if code in _FORBIDDEN:
-        return denied(path, writing=writing)
+        return access_denied(path, writing=writing)
     if code in CREDENTIALS or code in CLOCK:
         return UnavailableError(
             f"The object store does not accept this service's own credentials ({code}): ask an administrator"

@@ -1,7 +1,7 @@
-"""Looks at many objects at once: a client for HEAD alone.
+"""An HTTP client for HEAD alone, which reads the metadata of many objects quickly.
 
-A job may have 10,000 inputs, and at a general client's cost for each, to look up their checksums would take longer
-than many a job runs. This one writes requests to a few connections that stay open, and reads the headers of the answers.
+A job may have 10,000 inputs. With a general client, reading their checksums would take longer than many a job runs.
+This one writes requests to a few persistent connections, and reads the headers of the responses.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from cts_core.config.sections import S3Settings
-from cts_core.objects.s3.client import persist, trust
-from cts_core.objects.s3.errors import PassingError, unavailable
+from cts_core.objects.s3.client import retry, trust
+from cts_core.objects.s3.errors import TransientError, unavailable
 from cts_core.worker.s3.sigv4 import Signer, quote_path
 
 CONNECTIONS = 16
-"""Requests that go on at once, of all callers together."""
+"""Concurrent requests of all callers together."""
 MAX_HEADERS = 1 << 16
-"""Bytes of an answer that are read before it is given up as none."""
+"""The most bytes of the headers of a response."""
 _END = b"\r\n\r\n"
 _OK, _TOO_MANY, _SERVER_ERROR = 200, 429, 500
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A status and headers, their names in lower case."""
 
     status: int
@@ -36,12 +36,12 @@ class Answer:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Raises PassingError for what is no HTTP."""
+        """Parse the head of a response. Raises TransientError if it is not HTTP."""
         first, *lines = text.decode("latin-1").split("\r\n")
         try:
             status = int(first[9:12])
         except ValueError as e:
-            raise PassingError("no HTTP answer") from e
+            raise TransientError("no HTTP answer") from e
         headers = {}
         for line in lines:
             name, _, value = line.partition(":")
@@ -50,7 +50,7 @@ class Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, for one request after the other."""
+    """A connection that makes one request after the other."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -77,21 +77,21 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(str(exc) if exc else "the connection was closed")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, reason: str) -> None:
         self.close()
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(PassingError(why))
+            self._waiter.set_exception(TransientError(reason))
 
-    async def ask(self, request: bytes) -> Answer:
-        """The answer to a HEAD. Raises PassingError."""
+    async def request(self, head: bytes) -> Response:
+        """Make a HEAD request and return the response. Raises TransientError."""
         if self._transport is None or self.is_lost:
-            raise PassingError("the connection was closed")
+            raise TransientError("the connection was closed")
         self._waiter = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        answer = Answer.parse(await self._waiter)
-        if answer.headers.get("connection", "").lower() == "close":
+        self._transport.write(head)
+        response = Response.parse(await self._waiter)
+        if response.headers.get("connection", "").lower() == "close":
             self.close()
-        return answer
+        return response
 
     def close(self) -> None:
         self.is_lost = True
@@ -100,15 +100,15 @@ class _Connection(asyncio.Protocol):
 
 
 class HeadClient:
-    """Asks for the headers of objects. For one event loop."""
+    """Reads the headers of objects. For one event loop."""
 
     def __init__(self, settings: S3Settings) -> None:
         url = urlsplit(settings.url)
         is_tls = url.scheme == "https"
-        usual = 443 if is_tls else 80
-        self._address = (url.hostname or "", url.port or usual)
-        # Signed as the server sees it: without a port that goes without saying.
-        self._host = url.netloc.removesuffix(f":{usual}")
+        default_port = 443 if is_tls else 80
+        self._address = (url.hostname or "", url.port or default_port)
+        # The signature covers the Host header, which lacks the default port.
+        self._host = url.netloc.removesuffix(f":{default_port}")
         self._base = url.path.rstrip("/")
         self._tls = _tls(insecure=settings.allow_insecure) if is_tls else None
         self._timeout = settings.timeout_s
@@ -123,67 +123,69 @@ class HeadClient:
         while self._idle:
             self._idle.pop().close()
 
-    async def head(self, paths: Sequence[str]) -> list[Answer]:
-        """The answers in the order of ``paths``. Raises UnavailableError when the store is away."""
-        answers: dict[int, Answer] = {}
+    async def head(self, paths: Sequence[str]) -> list[Response]:
+        """Return the responses in the order of ``paths``. Raises UnavailableError when the store cannot be reached."""
+        responses: dict[int, Response] = {}
         waiting = iter(enumerate(paths))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(CONNECTIONS, len(paths))):
-                    tasks.create_task(self._look(waiting, answers))
+                    tasks.create_task(self._work(waiting, responses))
         except ExceptionGroup as e:
-            # The first that found the store away tells it for all.
+            # All fail for the same reason: the first error stands for them.
             raise e.exceptions[0] from e
-        return [answers[number] for number in range(len(paths))]
+        return [responses[number] for number in range(len(paths))]
 
-    async def _look(self, waiting: Iterator[tuple[int, str]], answers: dict[int, Answer]) -> None:
+    async def _work(
+        self, waiting: Iterator[tuple[int, str]], responses: dict[int, Response]
+    ) -> None:
         for number, path in waiting:
             async with self._slots:
-                answers[number] = await self._one(path)
+                responses[number] = await self._head(path)
 
-    async def _one(self, path: str) -> Answer:
-        async def attempt(_number: int) -> Answer:
+    async def _head(self, path: str) -> Response:
+        async def attempt(_number: int) -> Response:
             try:
                 async with asyncio.timeout(self._timeout):
-                    answer = await self._ask(path)
+                    response = await self._send(path)
             except TimeoutError as e:
                 raise unavailable(path, f"no answer in {self._timeout:g} seconds") from e
             except ssl.SSLError as e:
                 raise unavailable(path, e.reason) from e
             except OSError as e:
-                raise PassingError(e.strerror or type(e).__name__) from e
-            if answer.status >= _SERVER_ERROR or answer.status == _TOO_MANY:
-                raise PassingError(f"HTTP {answer.status}")
-            return answer
+                raise TransientError(e.strerror or type(e).__name__) from e
+            if response.status >= _SERVER_ERROR or response.status == _TOO_MANY:
+                raise TransientError(f"HTTP {response.status}")
+            return response
 
-        return await persist(path, attempt)
+        return await retry(path, attempt)
 
-    async def _ask(self, path: str) -> Answer:
+    async def _send(self, path: str) -> Response:
         target = f"{self._base}/{quote_path(path)}"
         headers = self._signer.sign(
             "HEAD", self._host, target, "", {"x-amz-checksum-mode": "ENABLED"}
         )
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        request = f"HEAD {target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+        head = f"HEAD {target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
         while self._idle:
-            with contextlib.suppress(PassingError):
-                # A server closes what was idle for long, perhaps just now: that costs no try.
-                return await self._asked(self._idle.pop(), request)
+            with contextlib.suppress(TransientError):
+                # Servers close connections that were idle for long: that does not count as an attempt.
+                return await self._send_on(self._idle.pop(), head)
         _, connection = await asyncio.get_running_loop().create_connection(
             _Connection, *self._address, ssl=self._tls
         )
-        return await self._asked(connection, request)
+        return await self._send_on(connection, head)
 
-    async def _asked(self, connection: _Connection, request: bytes) -> Answer:
+    async def _send_on(self, connection: _Connection, head: bytes) -> Response:
         try:
-            answer = await connection.ask(request)
+            response = await connection.request(head)
         except BaseException:
-            # Cancelled too: an answer that comes late would be taken for the next one's.
+            # On cancellation too: a late response would be taken for that of the next request.
             connection.close()
             raise
         if not connection.is_lost:
             self._idle.append(connection)
-        return answer
+        return response
 
 
 def _tls(*, insecure: bool) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""Lists what is in a bucket, as S3 itself tells it: without checksums."""
+"""Lists the objects of a bucket as S3 does: without checksums."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ from cts_core.objects.s3.metadata import DEFAULT_TYPE
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 
 MAX_KEYS = 1000
-"""Keys that S3 lists at once."""
+"""The most keys that S3 lists in one response."""
 _LAST = "\U0010ffff"
-"""After all that may stand at its place in a key."""
+"""The last character: it sorts behind every other one in a key."""
 
 
 async def list_keys(
     api: Api, prefix: str, *, after: str | None, limit: int, folders: bool
 ) -> ObjectPage:
-    """One page, of which each object still has to be looked at.
+    """Return one page, whose objects lack their checksums and types.
 
-    Keys that end in a slash, which stand for folders elsewhere, are left out.
+    Keys that end in a slash, by which other programs mark folders, are left out.
     """
     bucket, start = split_path(prefix)
     delimiter: dict[str, Any] = {"Delimiter": "/"} if folders else {}
-    home = f"{bucket}/"
-    last = home
-    if after is not None and after.encode() > home.encode():
-        if not after.startswith(home):
+    root = f"{bucket}/"
+    last = root
+    if after is not None and after.encode() > root.encode():
+        if not after.startswith(root):
             return ObjectPage(objects=[], folders=[])
         last = after
     while True:
-        answer = await api.call(
+        response = await api.call(
             "list_objects_v2",
             prefix,
             Prefix=start,
-            StartAfter=_behind(last, start) if folders else split_path(last)[1],
+            StartAfter=_start_after(last, start) if folders else split_path(last)[1],
             MaxKeys=min(limit, MAX_KEYS),
             **delimiter,
         )
-        entries = {f"{bucket}/{entry['Key']}": entry for entry in answer.get("Contents", ())}
-        groups = [f"{bucket}/{entry['Prefix']}" for entry in answer.get("CommonPrefixes", ())]
+        entries = {f"{bucket}/{entry['Key']}": entry for entry in response.get("Contents", ())}
+        groups = [f"{bucket}/{entry['Prefix']}" for entry in response.get("CommonPrefixes", ())]
         page = ObjectPage(
-            objects=[_listed(path, entries[path]) for path in entries if not path.endswith("/")],
-            # A folder that ``after`` lies in has been passed.
+            objects=[_to_object(path, entries[path]) for path in entries if not path.endswith("/")],
+            # A folder that contains ``after`` was on an earlier page.
             folders=[group for group in groups if group.encode() > (after or "").encode()],
         )
-        if not answer["IsTruncated"]:
+        if not response["IsTruncated"]:
             return page
         previous, last = last, max([*entries, *groups], key=str.encode)
         if last.encode() <= previous.encode():
-            # Such as a server that cannot spell a key: without this its readers would go round for ever.
+            # A server that cannot encode some key repeats its page: this ends the loop.
             raise unavailable(prefix, "its listing does not get beyond a key")
         if page.objects or page.folders:
             return page.model_copy(update={"next": last})
 
 
-def _behind(last: str, start: str) -> str:
-    """The key to list from: one behind all that a folder stands for, which is below the prefix ``start``."""
+def _start_after(last: str, start: str) -> str:
+    """Return the key after which to list. Behind a folder below the prefix ``start`` that skips all of its objects."""
     _, key = split_path(last)
     is_folder = key.endswith("/") and key.startswith(start) and key != start
     return key + _LAST if is_folder else key
 
 
-def _listed(path: str, entry: Mapping[str, Any]) -> StoredObject:
+def _to_object(path: str, entry: Mapping[str, Any]) -> StoredObject:
     return StoredObject(
         path=path,
         size=entry["Size"],

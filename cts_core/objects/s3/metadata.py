@@ -1,4 +1,4 @@
-"""What the headers of an S3 server's answer say of an object."""
+"""Parses the headers of S3 responses into the metadata of objects."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DEFAULT_TYPE = "application/octet-stream"
 
 
 def crc_in(headers: Mapping[str, str]) -> str | None:
-    """The CRC64/NVME of the whole object; one that was made of those of its parts is none."""
+    """Return the CRC64/NVME of the whole object; None if there is none, or a composite one of its parts."""
     crc = headers.get(CRC_HEADER)
     return crc if crc and "-" not in crc and headers.get(_TYPE_HEADER, _FULL) == _FULL else None
 
 
 def etag_in(headers: Mapping[str, str]) -> str:
-    """The etag without quotes; empty where the server has none."""
+    """Return the etag without quotes; empty if there is none."""
     return headers.get("etag", "").strip('"')
 
 
 def describe(path: str, headers: Mapping[str, str]) -> StoredObject:
-    """The object that a HEAD or a whole GET found."""
+    """Return the metadata of an object from the headers of a HEAD or a whole GET."""
     crc = crc_in(headers)
     modified = headers.get("last-modified")
     return StoredObject(

@@ -1,4 +1,4 @@
-"""Links that let a worker read or write one object without keys, for a while."""
+"""Presigned URLs and forms, by which a worker reads or writes one object without keys, for a limited time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cts_core.object_paths import split_path
 from cts_core.objects.s3.metadata import CRC_HEADER
 
 MAX_LIFETIME = timedelta(days=7)
-"""As long as S3 lets a link live."""
+"""The longest lifetime of a presigned URL that S3 allows."""
 _ALGORITHM_FIELD = "x-amz-checksum-algorithm"
 
 
 @dataclass(frozen=True)
 class PresignedPost:
-    """A form: its fields come first, the file last, as ``file``."""
+    """A form for a POST: its fields come first, and the file last, as ``file``."""
 
     url: str
     fields: Mapping[str, str] = field(repr=False)
-    """Whoever has them may write the object: they are not for logs."""
+    """They permit writing the object: keep them out of logs."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """An object to be written: ``size`` in bytes."""
+    """An object to be written; ``size`` in bytes."""
 
     path: str
     crc64nvme: str
@@ -40,7 +40,7 @@ def presigned_gets(
     paths: Sequence[str],
     lifetime: timedelta,
 ) -> Iterator[SecretStr]:
-    """A link to GET each object."""
+    """Yield a presigned URL to GET each object."""
     seconds = _seconds(lifetime)
     for path in paths:
         bucket, key = split_path(path)
@@ -56,7 +56,7 @@ def presigned_posts(
     outputs: Sequence[Output],
     lifetime: timedelta,
 ) -> Iterator[PresignedPost]:
-    """A form to POST each object by; the server refuses other bytes than those of the checksum."""
+    """Yield a form to POST each object; the server refuses bytes that do not match the checksum."""
     seconds = _seconds(lifetime)
     for output in outputs:
         bucket, key = split_path(output.path)

@@ -1,4 +1,4 @@
-"""Reads an object from S3 piece by piece, and goes on where a connection broke off."""
+"""Reads an object from S3 in pieces, and resumes where a connection breaks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self
 from botocore.exceptions import BotoCoreError
 
 from cts_core.errors import ChecksumMismatchError
-from cts_core.objects.s3.client import TRIES, Api, pause
+from cts_core.objects.s3.client import TRIES, Api, back_off
 from cts_core.objects.s3.errors import (
     ConditionError,
-    PassingError,
     PastEndError,
+    TransientError,
     translate,
     unavailable,
 )
@@ -26,7 +26,7 @@ _PARTIAL = 206
 
 
 class ObjectBody:
-    """The bytes of one object, or of a part of it; ``close`` it in any case."""
+    """The bytes of one object, or of a range of it. It must be closed."""
 
     def __init__(self, api: Api, path: str, position: int, end: int | None, etag: str) -> None:
         self._api = api
@@ -37,15 +37,15 @@ class ObjectBody:
         self._body: Any = None
         self._step: Future[bytes] | None = None
         self.headers: Mapping[str, str] = {}
-        """Of the first answer."""
+        """The headers of the first response."""
 
     @classmethod
     async def open(
         cls, api: Api, path: str, *, seek: int = 0, length: int | None = None, etag: str = ""
     ) -> Self:
-        """Ask for the object; of one that ends before ``seek`` there are no bytes.
+        """Request ``length`` bytes of the object from offset ``seek``; past its end there are none.
 
-        Raises ConditionError when it is not ``etag``.
+        Raises ConditionError if the object does not have this ``etag``.
         """
         body = cls(api, path, seek, None if length is None else seek + length, etag)
         try:
@@ -59,15 +59,15 @@ class ObjectBody:
 
     @property
     def left(self) -> int:
-        """Bytes that ``next`` has not given yet."""
+        """The bytes that ``next`` has not returned yet."""
         return (self._end or self._position) - self._position
 
     async def next(self) -> bytes:
-        """The next piece; empty at the end.
+        """Return the next piece; empty at the end.
 
-        Raises UnavailableError, and ChecksumMismatchError when the object was changed meanwhile.
+        Raises UnavailableError, and ChecksumMismatchError if the object was changed meanwhile.
         """
-        stalled = 0
+        failures = 0
         while self.left:
             try:
                 if self._body is None:
@@ -77,12 +77,12 @@ class ObjectBody:
                 raise ChecksumMismatchError(
                     f"The object '{self._path}' was changed while it was read: read it again"
                 ) from e
-            except PassingError as e:
+            except TransientError as e:
                 self.close()
-                stalled += 1
-                if stalled == TRIES:
+                failures += 1
+                if failures == TRIES:
                     raise unavailable(self._path, e) from e
-                await pause(stalled)
+                await back_off(failures)
             else:
                 self._position += len(piece)
                 return piece
@@ -95,12 +95,12 @@ class ObjectBody:
             parameters["Range"] = f"bytes={self._position}-{last}"
         if self._etag:
             parameters["IfMatch"] = f'"{self._etag}"'
-        answer = await self._api.call("get_object", self._path, **parameters)
-        self._body = answer["Body"]
-        if "Range" in parameters and answer["ResponseMetadata"]["HTTPStatusCode"] != _PARTIAL:
+        response = await self._api.call("get_object", self._path, **parameters)
+        self._body = response["Body"]
+        if "Range" in parameters and response["ResponseMetadata"]["HTTPStatusCode"] != _PARTIAL:
             self.close()
             raise unavailable(self._path, "it answers with other bytes than it was asked for")
-        headers: Mapping[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+        headers: Mapping[str, str] = response["ResponseMetadata"]["HTTPHeaders"]
         return headers
 
     async def _read(self) -> bytes:
@@ -111,11 +111,11 @@ class ObjectBody:
         except BotoCoreError as e:
             raise translate(e, self._path) from e
         if not piece:
-            raise PassingError("the answer broke off")
+            raise TransientError("the answer broke off")
         return piece
 
     def close(self) -> None:
-        """Let go of the connection, once nothing reads from it any more."""
+        """Close the connection, once no thread reads from it any more."""
         body, self._body = self._body, None
         if body is None:
             return

@@ -1,4 +1,4 @@
-"""Whether a store can be used as it is set up, found out at start: what is wrong names its setting."""
+"""Checks at start that the configured store can be used. Errors name the setting that is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cts_core.objects.s3.errors import CLOCK, CREDENTIALS, REGION, code_of
 
 
 def check_access(settings: S3Settings) -> Any:  # noqa: ANN401 - botocore has no types
-    """A client for the external URL. Raises ConfigError unless the keys may list buckets. Blocks."""
+    """Return a client for the external URL. Raises ConfigError unless the keys may list buckets. Blocks."""
     client = make_client(settings, settings.url, insecure=settings.allow_insecure)
     _list_buckets(client, settings, "url", "allow_insecure")
     if not settings.external_url:
@@ -37,14 +37,14 @@ def _list_buckets(client: Any, settings: S3Settings, url: str, insecure: str) ->
             f"trust, and s3.{insecure} accepts any"
         ) from e
     except ClientError as e:
-        raise ConfigError(_refusal(code_of(e), f"s3.{url}: {address}", settings)) from e
+        raise ConfigError(_describe(code_of(e), f"s3.{url}: {address}", settings)) from e
     except (BotoCoreError, ValueError) as e:
         raise ConfigError(
             f"s3.{url}: no S3 server answers at {address} ({type(e).__name__})"
         ) from e
 
 
-def _refusal(code: str, where: str, settings: S3Settings) -> str:
+def _describe(code: str, where: str, settings: S3Settings) -> str:
     if code == "SignatureDoesNotMatch":
         return f"s3.access_secret: {where} does not accept it for the key {settings.access_key}"
     if code in CREDENTIALS:

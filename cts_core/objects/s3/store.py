@@ -1,7 +1,7 @@
-"""The object store on S3: the port over botocore, and over a leaner client where many objects are looked at.
+"""The object store on S3, by botocore, and by a leaner client for the metadata of many objects.
 
-Every object is uploaded with its CRC64/NVME, which the server checks and keeps. What has no such checksum, or one that
-was made of those of its parts, is ``missing``: S3 cannot say more of it.
+Every object is uploaded with its CRC64/NVME, which the server checks and stores. The checksum of an object without one,
+or with a composite one of its parts, is ``missing``: S3 does not offer more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
+from typing_extensions import override
 
 from cts_core.clock import utc_now
 from cts_core.config.sections import S3Settings
@@ -27,30 +28,29 @@ from cts_core.errors import (
     UnavailableError,
 )
 from cts_core.object_paths import join_path, split_path
+from cts_core.objects.errors import access_denied, not_found
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import (
     ILLEGAL,
     ConditionError,
     PastEndError,
+    by_code,
     code_of,
-    denied,
-    not_found,
-    refused,
 )
-from cts_core.objects.s3.head import Answer, HeadClient
+from cts_core.objects.s3.head import HeadClient, Response
 from cts_core.objects.s3.listing import MAX_KEYS, list_keys
 from cts_core.objects.s3.metadata import DEFAULT_TYPE, crc_in, describe
 from cts_core.objects.s3.presign import Output, PresignedPost, presigned_gets, presigned_posts
 from cts_core.objects.s3.read import ObjectBody
 from cts_core.objects.s3.startup_check import check_access
 from cts_core.objects.s3.upload import Upload
-from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
+from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.s3.sigv4 import query_string
 
 _PROBE = ".cts-write-probe"
 _OK = 200
-_KEPT = (
+_COPIED = (
     "CacheControl",
     "ContentDisposition",
     "ContentEncoding",
@@ -58,10 +58,10 @@ _KEPT = (
     "ContentType",
     "Metadata",
 )
-"""What an object keeps when its checksum is added."""
+"""The properties that an object keeps when its checksum is added."""
 
 
-class S3Store:
+class S3Store(ObjectStore):
     """Objects in the buckets that one pair of keys can reach."""
 
     def __init__(self, settings: S3Settings) -> None:
@@ -70,8 +70,9 @@ class S3Store:
         self._heads: HeadClient | None = None
         self._external: Any = None
 
+    @override
     async def open(self) -> None:
-        """See the port: the keys must be able to list buckets, by both URLs."""
+        # The keys must permit listing buckets, by both URLs.
         try:
             await self._api.open()
             self._external = await self._api.run(lambda: check_access(self._settings))
@@ -80,80 +81,85 @@ class S3Store:
             raise
         self._heads = HeadClient(self._settings)
 
+    @override
     async def close(self) -> None:
-        """See the port."""
         if self._heads is not None:
             self._heads.close()
         await self._api.close()
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- metadata --
 
+    @override
     async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
-        """See the port. Raises UnavailableError when the store is away, which is no object's own problem."""
+        # Raises UnavailableError when the store cannot be reached, since that concerns all objects.
         if self._heads is None:
             raise UnavailableError("The object store is not open: try again")
         keyed = [path for path in paths if split_path(path)[1]]
-        answers = dict(zip(keyed, await self._heads.head(keyed), strict=True))
+        responses = dict(zip(keyed, await self._heads.head(keyed), strict=True))
         codes: dict[tuple[str, int], str] = {}
-        found: list[StoredObject | CTSError] = []
+        results: list[StoredObject | CTSError] = []
         for path in paths:
-            if path not in answers:
-                found.append(IllegalPathError(f"The path '{path}' names no object: give it a key"))
-            elif answers[path].status == _OK:
-                found.append(describe(path, answers[path].headers))
+            if path not in responses:
+                results.append(
+                    IllegalPathError(f"The path '{path}' names no object: give it a key")
+                )
+            elif responses[path].status == _OK:
+                results.append(describe(path, responses[path].headers))
             else:
-                found.append(await self._problem(path, answers[path], codes))
-        return found
+                results.append(await self._error(path, responses[path], codes))
+        return results
 
-    async def _problem(
-        self, path: str, answer: Answer, known: dict[tuple[str, int], str]
+    async def _error(
+        self, path: str, response: Response, codes: dict[tuple[str, int], str]
     ) -> CTSError:
-        """Why a HEAD failed, whose answer has no text: asked once for all objects that are likely to share it."""
-        group = split_path(path)[0], answer.status
-        code = known.get(group) or await self._code(path) or str(answer.status)
+        """Return why a HEAD failed. Its response has no body: one GET finds the code for all objects likely to share it."""
+        group = split_path(path)[0], response.status
+        code = codes.get(group) or await self._find_code(path) or str(response.status)
         if code not in ILLEGAL:
-            known[group] = code
-        return refused(code, path)
+            codes[group] = code
+        return by_code(code, path)
 
-    async def _code(self, path: str) -> str:
+    async def _find_code(self, path: str) -> str:
         try:
-            answer = await self._api.call("get_object", path, Range="bytes=0-0")
+            response = await self._api.call("get_object", path, Range="bytes=0-0")
         except PastEndError:
             return ""
         except CTSError as e:
             if isinstance(e.__cause__, ClientError):
                 return code_of(e.__cause__)
             raise
-        answer["Body"].close()
+        response["Body"].close()
         return ""
 
     async def _find(self, path: str) -> StoredObject:
-        (found,) = await self.head([path])
-        if isinstance(found, CTSError):
-            raise found
-        return found
+        (result,) = await self.head([path])
+        if isinstance(result, CTSError):
+            raise result
+        return result
 
+    @override
     async def list(
         self, prefix: str, *, after: str | None = None, limit: int = MAX_KEYS, folders: bool = False
     ) -> ObjectPage:
-        """See the port. Keys that end in a slash, which stand for folders elsewhere, are left out."""
+        # Keys that end in a slash, by which other programs mark folders, are left out.
         page = await list_keys(self._api, prefix, after=after, limit=limit, folders=folders)
-        looks = await self.head([entry.path for entry in page.objects])
+        results = await self.head([entry.path for entry in page.objects])
         objects = []
-        for entry, look in zip(page.objects, looks, strict=True):
-            if isinstance(look, StoredObject):
-                objects.append(look)
-            elif not isinstance(look, PathNotFoundError):
-                # It can be listed and not read, so that it is no input: what the listing says will do.
+        for entry, result in zip(page.objects, results, strict=True):
+            if isinstance(result, StoredObject):
+                objects.append(result)
+            elif not isinstance(result, PathNotFoundError):
+                # It can be listed but not read, so that it cannot be an input: the entry of the listing is enough.
                 objects.append(entry)
         return page.model_copy(update={"objects": objects})
 
-    # -- reading -------------------------------------------------------------------------------
+    # -- reading --
 
+    @override
     async def read(
         self, path: str, *, seek: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """See the port. A connection that breaks off is made anew, and read on from there."""
+        # When a connection breaks, another one continues from there.
         if length is not None:
             size = (await self._find(path)).size
             if seek == 0 and length >= size:
@@ -161,9 +167,9 @@ class S3Store:
             elif length == 0 or seek >= size:
                 return
             else:
-                # A range that ends past what 64 bits hold is ignored by some servers: all would come.
+                # Some servers ignore a range whose end exceeds 64 bits, and would send the whole object.
                 length = min(length, size - seek)
-        body = await ObjectBody.open(self._api, _keyed(path), seek=seek, length=length)
+        body = await ObjectBody.open(self._api, _require_key(path), seek=seek, length=length)
         expected = crc_in(body.headers) if seek == 0 and length is None else None
         crc = Crc64Nvme()
         try:
@@ -175,31 +181,33 @@ class S3Store:
         finally:
             body.close()
 
+    @override
     async def verify(self, path: str) -> StoredObject:
-        """See the port. Raises ChecksumMismatchError when the object is changed while it is read."""
-        found = await self._find(path)
-        if found.crc64nvme is None:
-            return found
+        # Raises ChecksumMismatchError if the object is changed meanwhile.
+        stored = await self._find(path)
+        if stored.crc64nvme is None:
+            return stored
         crc = Crc64Nvme()
-        async for piece in self._pieces(found):
+        async for piece in self._read_whole(stored):
             crc.update(piece)
-        state = ChecksumState.STORED if crc.text() == found.crc64nvme else ChecksumState.MISMATCH
-        return found.model_copy(update={"checksum": state})
+        state = ChecksumState.STORED if crc.text() == stored.crc64nvme else ChecksumState.MISMATCH
+        return stored.model_copy(update={"checksum": state})
 
-    async def _pieces(self, found: StoredObject) -> AsyncGenerator[bytes, None]:
-        """All bytes of an object that was looked at."""
+    async def _read_whole(self, stored: StoredObject) -> AsyncGenerator[bytes, None]:
+        """Yield all bytes of an object. Raises ChecksumMismatchError if it has another etag now."""
         try:
-            body = await ObjectBody.open(self._api, found.path, etag=found.etag)
+            body = await ObjectBody.open(self._api, stored.path, etag=stored.etag)
         except ConditionError as e:
-            raise _changed(found.path) from e
+            raise _changed(stored.path) from e
         try:
             while piece := await body.next():
                 yield piece
         finally:
             body.close()
 
-    # -- writing -------------------------------------------------------------------------------
+    # -- writing --
 
+    @override
     async def write(
         self,
         path: str,
@@ -209,26 +217,26 @@ class S3Store:
         crc64nvme: str | None = None,
         only_if_absent: bool = False,
     ) -> StoredObject:
-        """See the port. Raises IllegalParameterError for more than ``s3_upload.MAX_SIZE`` bytes, too."""
+        # Raises IllegalParameterError for more than ``upload.MAX_SIZE`` bytes, too.
         conditions = {"IfNoneMatch": "*"} if only_if_absent else {}
         upload = Upload(
-            self._api, _keyed(path), {"ContentType": content_type}, conditions, crc64nvme
+            self._api, _require_key(path), {"ContentType": content_type}, conditions, crc64nvme
         )
         if only_if_absent:
-            # Before all the bytes are sent; the server decides once they are.
-            (found,) = await self.head([path])
-            if isinstance(found, StoredObject):
+            # Checked before the bytes are sent, too; the server decides once they are.
+            (existing,) = await self.head([path])
+            if isinstance(existing, StoredObject):
                 raise _taken(path)
         try:
-            return await self._settled(upload, await upload.run(body))
+            return await self._describe_uploaded(upload, await upload.run(body))
         except ConditionError as e:
             raise _taken(path) from e
 
-    async def _settled(self, upload: Upload, etag: str) -> StoredObject:
-        """What was stored, also when somebody has replaced it since."""
-        (found,) = await self.head([upload.path])
-        if isinstance(found, StoredObject) and found.etag == etag:
-            return found
+    async def _describe_uploaded(self, upload: Upload, etag: str) -> StoredObject:
+        """Return the metadata of the uploaded object, even if another one has replaced it since."""
+        (stored,) = await self.head([upload.path])
+        if isinstance(stored, StoredObject) and stored.etag == etag:
+            return stored
         return StoredObject(
             path=upload.path,
             size=upload.size,
@@ -239,63 +247,63 @@ class S3Store:
             crc64nvme=upload.crc64nvme,
         )
 
+    @override
     async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
-        """See the port. The object is read and uploaded again, on the condition that it is still the same.
-
-        A copy by the server would spare that, but servers copy without regard to what was written meanwhile.
-        """
-        answer = await self._api.call("head_object", _keyed(path), ChecksumMode="ENABLED")
-        found = describe(path, answer["ResponseMetadata"]["HTTPHeaders"])
-        if etag not in (None, found.etag):
+        # The object is read and uploaded again, on the condition that it has not changed. A copy by the server would be
+        # cheaper, but servers do not check the condition for that.
+        response = await self._api.call("head_object", _require_key(path), ChecksumMode="ENABLED")
+        stored = describe(path, response["ResponseMetadata"]["HTTPHeaders"])
+        if etag not in (None, stored.etag):
             raise _changed(path)
-        if found.checksum is ChecksumState.STORED:
-            return found
-        properties = {name: answer[name] for name in _KEPT if answer.get(name)}
-        if answer.get("TagCount"):
+        if stored.checksum is ChecksumState.STORED:
+            return stored
+        properties = {name: response[name] for name in _COPIED if response.get(name)}
+        if response.get("TagCount"):
             tags = (await self._api.call("get_object_tagging", path))["TagSet"]
             properties["Tagging"] = query_string({tag["Key"]: tag["Value"] for tag in tags})
         upload = Upload(
             self._api,
             path,
             {"ContentType": DEFAULT_TYPE, **properties},
-            {"IfMatch": f'"{found.etag}"'},
+            {"IfMatch": f'"{stored.etag}"'},
         )
         try:
-            return await self._settled(upload, await upload.run(self._pieces(found)))
+            return await self._describe_uploaded(upload, await upload.run(self._read_whole(stored)))
         except (ConditionError, PathNotFoundError) as e:
             raise _changed(path) from e
 
+    @override
     async def delete(self, path: str) -> None:
-        """See the port."""
-        # Some servers say so of one that was not there.
+        # Some servers raise it for an object that does not exist.
         with contextlib.suppress(PathNotFoundError):
-            await self._api.call("delete_object", _keyed(path), writing=True)
+            await self._api.call("delete_object", _require_key(path), writing=True)
 
+    @override
     async def probe(self, folder: str) -> None:
-        """See the port."""
         path = join_path(folder, _PROBE)
         try:
             for operation in ("put_object", "delete_object"):
                 await self._api.call(operation, path, writing=True)
         except PathInaccessibleError as e:
-            raise denied(folder, writing=True) from e
+            raise access_denied(folder, writing=True) from e
         except BucketNotFoundError as e:
             raise not_found(folder, bucket=True) from e
 
-    # -- links ---------------------------------------------------------------------------------
+    # -- presigned requests --
 
     async def presign_gets(self, paths: Sequence[str], lifetime: timedelta) -> Sequence[SecretStr]:
-        """Links by the external URL to GET objects, for at most ``s3_presign.MAX_LIFETIME``."""
+        """Return presigned URLs, by the external URL, to GET objects, for at most ``presign.MAX_LIFETIME``."""
         return await self._api.run(lambda: list(presigned_gets(self._external, paths, lifetime)))
 
     async def presign_posts(
         self, outputs: Sequence[Output], lifetime: timedelta
     ) -> Sequence[PresignedPost]:
-        """Forms by the external URL to POST objects, each on the condition of its checksum and size."""
+        """Return forms, by the external URL, to POST objects, each on the condition of its checksum and size."""
         return await self._api.run(lambda: list(presigned_posts(self._external, outputs, lifetime)))
 
 
-def _keyed(path: str) -> str:
+def _require_key(path: str) -> str:
+    """Return the path. Raises IllegalPathError if it has no key."""
     if not split_path(path)[1]:
         raise IllegalPathError(f"The path '{path}' names no object: give it a key")
     return path

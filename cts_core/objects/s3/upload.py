@@ -1,8 +1,8 @@
 """Uploads one object of unknown size to S3 with its checksum, in bounded memory, whole or not at all.
 
-What fits into one part is one request. More is a multipart upload, which begins when the first part is full: each part
-goes with its own CRC64/NVME, and the whole with that of the whole, so that the server refuses what is not what was sent.
-One part is on its way while the next is filled.
+An object of one part is one request. A larger one is a multipart upload, which begins when the first part is full: each
+part is sent with its CRC64/NVME, and completed with that of the whole, so that the server refuses damaged bytes. One
+part is sent while the next is filled.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from cts_core.objects.s3.metadata import crc_in, etag_in
 from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
 
 PART = 8 << 20
-"""Bytes of the first parts; S3 takes none below 5 MiB but the last."""
+"""Bytes of the first parts; S3 allows less than 5 MiB for the last part alone."""
 MAX_PARTS = 10_000
-"""As many as S3 takes."""
-PARTS_OF_A_SIZE = 2_500
-"""After so many parts their size doubles: small objects take little memory, and large ones fit."""
-MAX_SIZE = sum(PARTS_OF_A_SIZE * (PART << n) for n in range(MAX_PARTS // PARTS_OF_A_SIZE))
-"""Bytes; 314 GB."""
+"""The most parts that S3 allows."""
+PARTS_PER_SIZE = 2_500
+"""After each so many parts their size doubles: small objects take little memory, and large ones fit."""
+MAX_SIZE = sum(PARTS_PER_SIZE * (PART << n) for n in range(MAX_PARTS // PARTS_PER_SIZE))
+"""The most bytes of an object: 314 GB."""
 
 
 def part_size(number: int) -> int:
-    """Bytes of a part; ``number`` counts from 1."""
-    return PART << ((number - 1) // PARTS_OF_A_SIZE)
+    """Return the bytes of a part; ``number`` counts from 1."""
+    return PART << ((number - 1) // PARTS_PER_SIZE)
 
 
 @dataclass
 class Upload:
-    """One object on its way. ``conditions`` and ``properties`` are botocore's parameters."""
+    """The upload of one object. ``conditions`` and ``properties`` are parameters of botocore."""
 
     api: Api
     path: str
@@ -61,13 +61,13 @@ class Upload:
 
     @property
     def crc64nvme(self) -> str:
-        """Of what was sent so far."""
+        """The CRC64/NVME of the bytes sent so far."""
         return self._crc.text()
 
     async def run(self, body: AsyncIterator[bytes]) -> str:
-        """Upload it all; returns the etag.
+        """Upload the whole body, and return the etag.
 
-        Raises ConditionError, and ChecksumMismatchError for other bytes than announced; then nothing is stored.
+        Raises ConditionError, and ChecksumMismatchError if the bytes are not as announced; then nothing is stored.
         """
         buffer = bytearray()
         number = 1
@@ -81,7 +81,7 @@ class Upload:
                     number += 1
             if self._id is not None:
                 await self._send(number, bytes(buffer))
-                await self._sent()
+                await self._finish_part()
                 return await self._complete()
         except BaseException:
             await self._abort()
@@ -95,24 +95,24 @@ class Upload:
             )
         self._crc.update(part)
         if self._id is None:
-            answer = await self._call(
+            response = await self._call(
                 "create_multipart_upload",
                 ChecksumAlgorithm="CRC64NVME",
                 ChecksumType="FULL_OBJECT",
                 **self.properties,
             )
-            self._id = answer["UploadId"]
-        await self._sent()
+            self._id = response["UploadId"]
+        await self._finish_part()
         self._sending = asyncio.create_task(self._send_part(number, part))
 
     async def _send_part(self, number: int, part: bytes) -> Mapping[str, Any]:
         crc = crc64nvme_text(part)
-        answer = await self._call(
+        response = await self._call(
             "upload_part", UploadId=self._id, PartNumber=number, Body=part, ChecksumCRC64NVME=crc
         )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC64NVME": crc}
+        return {"PartNumber": number, "ETag": response["ETag"], "ChecksumCRC64NVME": crc}
 
-    async def _sent(self) -> None:
+    async def _finish_part(self) -> None:
         if self._sending is not None:
             self._parts.append(await asyncio.shield(self._sending))
             self._sending = None
@@ -138,29 +138,30 @@ class Upload:
                 "announced: nothing was stored, send them again"
             )
         try:
-            answer = await self._call(
+            response = await self._call(
                 operation, ChecksumCRC64NVME=crc, **self.conditions, **parameters
             )
         except (ConditionError, NoUploadError, UnavailableError) as e:
-            # The answer to a try that worked may have been lost; the next one then finds its own object in the way.
+            # The response to a successful attempt may have been lost: the next one then conflicts with its own object.
             etag = None
             if not isinstance(e, ConditionError) or e.tries > 1:
-                etag = await self._found(crc)
+                etag = await self._find_uploaded(crc)
             if etag is None:
                 raise
             return etag
-        return str(answer["ETag"]).strip('"')
+        return str(response["ETag"]).strip('"')
 
-    async def _found(self, crc: str) -> str | None:
+    async def _find_uploaded(self, crc: str) -> str | None:
+        """Return the etag of the stored object if it is this one."""
         with contextlib.suppress(CTSError):
-            answer = await self._call("head_object", ChecksumMode="ENABLED")
-            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            response = await self._call("head_object", ChecksumMode="ENABLED")
+            headers = response["ResponseMetadata"]["HTTPHeaders"]
             if crc_in(headers) == crc and int(headers["content-length"]) == self.size:
                 return etag_in(headers)
         return None
 
     async def _abort(self) -> None:
-        # To its end, also when cancelled once more.
+        # Shielded: it runs to its end, also when cancelled again.
         await asyncio.shield(asyncio.create_task(self._clean_up()))
 
     async def _clean_up(self) -> None:
@@ -168,7 +169,7 @@ class Upload:
             # A part that arrives after the upload was aborted would stay.
             await asyncio.gather(self._sending, return_exceptions=True)
         if self._id is not None:
-            # What cannot be aborted now is left to the bucket's own rules for such.
+            # If it cannot be aborted now, the bucket's lifecycle rules for incomplete uploads apply.
             with contextlib.suppress(CTSError, NoUploadError):
                 await self._call("abort_multipart_upload", UploadId=self._id)
 

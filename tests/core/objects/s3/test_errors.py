@@ -105,7 +105,7 @@ async def test_each_refusal_has_its_own_error(
     kind: type[CTSError],
     told: str,
 ) -> None:
-    monkeypatch.setattr(client, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(client, "FIRST_DELAY_SECONDS", 0.001)
     refusing.refusal = answer  # type: ignore[attr-defined]
     store = S3Store(
         S3Settings(
