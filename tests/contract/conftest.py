@@ -1,4 +1,4 @@
-"""Every record store that the contract is held against. A further adapter joins with a fixture parameter."""
+"""The record stores of the contract tests. A new adapter joins by a fixture parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cts_core.records.store import RecordStore
 
 @pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.slow)])
 def make_store(request, tmp_path) -> Iterator[Callable[[], RecordStore]]:
-    """Makes stores on the same records; it can be handed to another process."""
+    """Return a factory of stores on the same records; it can be pickled."""
     if request.param == "sqlite":
         yield functools.partial(SQLiteStore, tmp_path / "home" / "records.sqlite")
     else:
@@ -31,7 +31,7 @@ async def store(make_store) -> AsyncIterator[RecordStore]:
 
 @pytest.fixture
 async def other(make_store, store) -> AsyncIterator[RecordStore]:
-    """A second store on the same records, as another server has it."""
+    """A second store on the same records, as of another server."""
     other = make_store()
     await other.open()
     yield other

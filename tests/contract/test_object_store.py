@@ -1,12 +1,10 @@
-"""What every object store does. A further adapter joins with a fixture parameter and a Hand of its own."""
+"""The contract of object stores. A new adapter joins by a fixture parameter and an ObjectStoreHarness."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -21,52 +19,7 @@ from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
 from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
-from tests.services.s3 import S3Server
-
-
-@dataclass(frozen=True)
-class Hand:
-    """Does to a store what happens outside CTS."""
-
-    drop: Callable[[str, bytes], None]
-    """Puts an object without a checksum at a path."""
-    spoil: Callable[[str, bytes], None]
-    """Puts other bytes at the path of an object with a checksum, which stays on record."""
-    unlistable: frozenset[str] = frozenset()
-    """Paths that the store takes and cannot list."""
-    errs_in_races: str = ""
-    """Why the store may refuse a write while others empty its folder."""
-
-
-def _hand_on(root: Path) -> Hand:
-    def put(path: str, data: bytes) -> None:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-
-    return Hand(drop=put, spoil=put)
-
-
-def _hand_at(server: S3Server) -> Hand:
-    client = server.client()
-
-    def put(path: str, data: bytes) -> None:
-        bucket, _, key = path.partition("/")
-        client.put_object(Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="CRC32")
-
-    def spoil(path: str, data: bytes) -> None:
-        pytest.skip(
-            "Behind S3 nobody changes bytes under a stored checksum: the server does not notice, or refuses to "
-            "serve them"
-        )
-
-    # S3 lists in XML, which has no U+FFFF; MinIO quotes it, versitygw puts another character there.
-    is_versitygw = "versitygw" in server.program.command[0]
-    return Hand(
-        drop=put,
-        spoil=spoil,
-        unlistable=frozenset({"data/\uffff/x"} if is_versitygw else ()),
-        errs_in_races="versitygw sometimes takes the path for a folder" if is_versitygw else "",
-    )
+from tests.harness.object_stores import ObjectStoreHarness, directory_harness, s3_harness
 
 
 @pytest.fixture(
@@ -76,27 +29,32 @@ def _hand_at(server: S3Server) -> Hand:
         pytest.param("versitygw", marks=pytest.mark.slow),
     ]
 )
-async def store_and_hand(request, tmp_path) -> AsyncIterator[tuple[ObjectStore, Hand]]:
+async def store_and_harness(
+    request, tmp_path
+) -> AsyncIterator[tuple[ObjectStore, ObjectStoreHarness]]:
     store: ObjectStore
     if request.param == "directory":
-        store, hand = DirectoryStore(tmp_path / "objects"), _hand_on(tmp_path / "objects")
+        store, harness = (
+            DirectoryStore(tmp_path / "objects"),
+            directory_harness(tmp_path / "objects"),
+        )
     else:
         server = request.getfixturevalue(request.param)
         server.empty()
-        store, hand = S3Store(server.settings()), _hand_at(server)
+        store, harness = S3Store(server.settings()), s3_harness(server)
     await store.open()
-    yield store, hand
+    yield store, harness
     await store.close()
 
 
 @pytest.fixture
-def store(store_and_hand) -> ObjectStore:
-    return store_and_hand[0]
+def store(store_and_harness) -> ObjectStore:
+    return store_and_harness[0]
 
 
 @pytest.fixture
-def hand(store_and_hand) -> Hand:
-    return store_and_hand[1]
+def harness(store_and_harness) -> ObjectStoreHarness:
+    return store_and_harness[1]
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -119,7 +77,7 @@ async def _head(store: ObjectStore, path: str) -> StoredObject:
     return found
 
 
-async def test_what_is_written_is_read(store):
+async def test_written_bytes_are_read_back(store):
     before = datetime.now(UTC) - timedelta(seconds=5)
     written = await store.write(
         "data/a/b.txt", _pieces(b"AC", b"", b"GT"), content_type="text/plain"
@@ -135,7 +93,7 @@ async def test_what_is_written_is_read(store):
 @pytest.mark.parametrize(
     "size", [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE + 7]
 )
-async def test_any_size(store, size):
+async def test_objects_of_any_size(store, size):
     data = bytes(range(256)) * (size // 256 + 1)
     data = data[:size]
     written = await store.write(
@@ -161,7 +119,7 @@ async def test_any_size(store, size):
         (4, 0, b""),
     ],
 )
-async def test_parts(store, seek, length, expected):
+async def test_ranges(store, seek, length, expected):
     await _write(store, "data/x", b"0123456789")
     assert await _read(store, "data/x", seek=seek, length=length) == expected
 
@@ -181,7 +139,7 @@ async def test_writing_replaces_the_whole_object(store):
     assert await _read(store, "data/x") == b"second"
 
 
-async def test_an_announced_checksum_is_held_to(store):
+async def test_bytes_must_match_the_announced_checksum(store):
     await _write(store, "data/x", b"old")
     with pytest.raises(ChecksumMismatchError, match="data/x"):
         await _write(store, "data/x", b"new", crc64nvme=crc64nvme_text(b"other"))
@@ -190,9 +148,9 @@ async def test_an_announced_checksum_is_held_to(store):
     assert await _read(store, "data/x") == b"new"
 
 
-async def test_only_if_absent(store, hand):
+async def test_only_if_absent(store, harness):
     await _write(store, "data/x", b"first", only_if_absent=True)
-    hand.drop("data/dropped", b"by hand")
+    harness.put_without_checksum("data/dropped", b"by hand")
     for path, data in (("data/x", b"first"), ("data/dropped", b"by hand")):
         before = await _head(store, path)
         with pytest.raises(IllegalParameterError, match=path):
@@ -231,7 +189,7 @@ async def test_a_cancelled_write_changes_nothing(store):
     assert await _read(store, "data/x") == b"old"
 
 
-async def test_a_cancelled_read_lets_go(store):
+async def test_a_cancelled_read_releases_the_object(store):
     await _write(store, "data/x", b"x" * CHUNK_SIZE * 8)
 
     async def drain() -> None:
@@ -247,7 +205,7 @@ async def test_a_cancelled_read_lets_go(store):
     assert await _head(store, "data/x")
 
 
-async def test_what_is_not_there(store):
+async def test_missing_objects_and_buckets(store):
     await _write(store, "data/a/b", b"")
     for path in ("data/missing", "data/a", "data/a/b/c", "data/none/at/all"):
         message = f"^The path '{path}' was not found on the s3 system$"
@@ -268,7 +226,7 @@ async def test_what_is_not_there(store):
     assert await _read(store, "data/a/b") == b""
 
 
-async def test_heads_answer_in_place(store):
+async def test_head_returns_errors_in_place(store):
     paths = [f"data/{n:04}" for n in range(600)]
     for path in paths[::100]:
         await _write(store, path, path.encode())
@@ -299,10 +257,10 @@ async def test_delete(store):
     assert (await _head(store, "data/a")).checksum is ChecksumState.STORED
 
 
-async def test_a_deleted_object_is_forgotten(store, hand):
+async def test_a_deleted_object_leaves_no_checksum(store, harness):
     await _write(store, "data/x", b"first")
     await store.delete("data/x")
-    hand.drop("data/x", b"second")
+    harness.put_without_checksum("data/x", b"second")
     assert (await _head(store, "data/x")).checksum is ChecksumState.MISSING
 
 
@@ -324,12 +282,12 @@ PATHS = [
 
 
 @pytest.fixture
-async def listed(store, hand) -> list[str]:
+async def listed(store, harness) -> list[str]:
     # No path is another's folder here: 'data/a' and 'data/a/1' cannot both be in a directory.
     paths = [
         p
         for p in PATHS
-        if p not in hand.unlistable and not any(q.startswith(f"{p}/") for q in PATHS)
+        if p not in harness.unlistable and not any(q.startswith(f"{p}/") for q in PATHS)
     ]
     for path in paths:
         await _write(store, path, path.encode())
@@ -352,14 +310,14 @@ async def _all(store: ObjectStore, prefix: str, **options) -> tuple[list[str], l
 @pytest.mark.parametrize(
     "prefix", ["data/", "data/a", "data/a/", "data/a-", "data/a/2/x", "data/q"]
 )
-async def test_pages_are_in_the_order_of_bytes(store, listed, prefix, limit):
+async def test_pages_are_sorted_by_bytes(store, listed, prefix, limit):
     expected = [path for path in listed if path.startswith(prefix)]
     assert await _all(store, prefix, limit=limit) == (expected, [])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
 @pytest.mark.parametrize("prefix", ["data/", "data/a", "data/a/"])
-async def test_folders_stand_for_what_is_below(store, listed, prefix, limit):
+async def test_folders_group_the_objects_below(store, listed, prefix, limit):
     below = [path for path in listed if path.startswith(prefix)]
     rests = [path.removeprefix(prefix) for path in below]
     objects = [prefix + rest for rest in rests if "/" not in rest]
@@ -381,11 +339,11 @@ async def test_after_is_any_text(store, listed):
         assert [o.path for o in page.objects] + page.folders == behind[:1], after
 
 
-async def test_a_listing_says_what_head_says(store, hand):
+async def test_a_listing_matches_head(store, harness):
     await _write(store, "data/good", b"good", content_type="text/plain")
     await _write(store, "data/spoilt", b"good")
-    hand.drop("data/dropped", b"dropped")
-    hand.spoil("data/spoilt", b"changed")
+    harness.put_without_checksum("data/dropped", b"dropped")
+    harness.corrupt("data/spoilt", b"changed")
     page = await store.list("data/")
     assert page.objects == [await _head(store, o.path) for o in page.objects]
     assert {o.path: o.checksum.value for o in page.objects} == {
@@ -398,8 +356,8 @@ async def test_a_listing_says_what_head_says(store, hand):
 # -- checksums ---------------------------------------------------------------------------------
 
 
-async def test_an_object_without_a_checksum_gets_one(store, hand):
-    hand.drop("data/x", b"dropped")
+async def test_an_object_without_a_checksum_gets_one(store, harness):
+    harness.put_without_checksum("data/x", b"dropped")
     found = await _head(store, "data/x")
     assert (found.checksum, found.crc64nvme) == (ChecksumState.MISSING, None)
     assert await _read(store, "data/x") == b"dropped"
@@ -413,10 +371,10 @@ async def test_an_object_without_a_checksum_gets_one(store, hand):
     assert await store.write_checksum("data/x") == written
 
 
-async def test_no_checksum_for_an_object_that_changed_meanwhile(store, hand):
-    hand.drop("data/x", b"first")
+async def test_no_checksum_is_written_for_an_object_that_changed(store, harness):
+    harness.put_without_checksum("data/x", b"first")
     seen = await _head(store, "data/x")
-    hand.drop("data/x", b"second")
+    harness.put_without_checksum("data/x", b"second")
     with pytest.raises(ChecksumMismatchError, match="data/x"):
         await store.write_checksum("data/x", etag=seen.etag)
     assert (await _head(store, "data/x")).checksum is ChecksumState.MISSING
@@ -427,9 +385,9 @@ async def test_writing_a_checksum_keeps_the_content_type(store):
     assert (await store.write_checksum("data/x")).content_type == "text/plain"
 
 
-async def test_changed_bytes_are_never_served_as_good(store, hand):
+async def test_corrupt_bytes_raise_a_checksum_mismatch(store, harness):
     await _write(store, "data/x", b"the right bytes")
-    hand.spoil("data/x", b"the wrong bytes!")
+    harness.corrupt("data/x", b"the wrong bytes!")
     for _ in range(2):
         found = await _head(store, "data/x")
         assert found.checksum is ChecksumState.MISMATCH
@@ -441,14 +399,14 @@ async def test_changed_bytes_are_never_served_as_good(store, hand):
     assert (await store.verify("data/x")).checksum is ChecksumState.MISMATCH
 
 
-async def test_the_way_out_of_a_mismatch(store, hand):
+async def test_a_checksum_mismatch_is_resolved_by_writing_again(store, harness):
     for path in ("data/rewritten", "data/blessed", "data/restored"):
         await _write(store, path, b"right")
-        hand.spoil(path, b"wrong")
+        harness.corrupt(path, b"wrong")
         assert (await _head(store, path)).checksum is ChecksumState.MISMATCH
     await _write(store, "data/rewritten", b"new")
     await store.write_checksum("data/blessed")
-    hand.spoil("data/restored", b"right")
+    harness.corrupt("data/restored", b"right")
     for path, data in (
         ("data/rewritten", b"new"),
         ("data/blessed", b"wrong"),
@@ -462,7 +420,7 @@ async def test_the_way_out_of_a_mismatch(store, hand):
 # -- many at once ------------------------------------------------------------------------------
 
 
-async def test_writers_of_one_path_leave_one_whole_object(store):
+async def test_concurrent_writers_leave_one_whole_object(store):
     async def write(n: int) -> None:
         await store.write("data/x", _pieces(*[bytes([n]) * 10_000] * 5))
 
@@ -495,9 +453,9 @@ async def test_readers_see_the_old_or_the_new_object(store):
     assert all(await asyncio.gather(*watchers))
 
 
-async def test_writers_beside_deleters(store, hand):
-    if hand.errs_in_races:
-        pytest.skip(hand.errs_in_races)
+async def test_concurrent_writes_and_deletes(store, harness):
+    if harness.race_errors:
+        pytest.skip(harness.race_errors)
 
     async def one(n: int) -> None:
         path = f"data/folder/sub/{n % 3}"

@@ -1,4 +1,4 @@
-"""The port ``EventPublisher``: what is published arrives as it is, at least once, each job's in their order."""
+"""The contract of event publishers: events arrive unchanged, at least once, and those of one job in order."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Message = dict[str, Any]
 
 
 @dataclass
-class Published:
-    """A publisher, and what has arrived of what it published."""
+class PublisherHarness:
+    """A publisher, and the messages that have arrived from it."""
 
     publisher: EventPublisher
     arrived: Callable[[], Awaitable[list[Message]]]
@@ -38,7 +38,7 @@ class Published:
 
 
 @pytest.fixture
-async def hub(tmp_path) -> AsyncIterator[Published]:
+async def hub(tmp_path) -> AsyncIterator[PublisherHarness]:
     store = SQLiteStore(tmp_path / "records.sqlite")
     await store.open()
     hub = Hub(store)
@@ -47,7 +47,7 @@ async def hub(tmp_path) -> AsyncIterator[Published]:
         found: list[Message] = []
 
         async def arrived() -> list[Message]:
-            # What was acknowledged is there: nothing is waited for.
+            # Acknowledged events have arrived: no need to wait.
             while True:
                 reading = asyncio.ensure_future(anext(events))
                 await asyncio.sleep(0)
@@ -56,25 +56,25 @@ async def hub(tmp_path) -> AsyncIterator[Published]:
                     return found
                 found.append(reading.result().message())
 
-        yield Published(hub, arrived)
+        yield PublisherHarness(hub, arrived)
     await hub.close()
     await store.close()
 
 
 @pytest.fixture
-async def topic(kafka: KafkaBroker) -> AsyncIterator[Published]:
+async def topic(kafka: KafkaBroker) -> AsyncIterator[PublisherHarness]:
     topic = kafka.create_topic()
     publisher = KafkaPublisher(KafkaSettings(bootstrap_servers=[kafka.address], topic=topic))
 
     async def arrived() -> list[Message]:
         return await asyncio.to_thread(kafka.read, topic)
 
-    yield Published(publisher, arrived)
+    yield PublisherHarness(publisher, arrived)
     await publisher.close()
 
 
 @pytest.fixture(params=["hub", pytest.param("kafka", marks=pytest.mark.slow)])
-def published(request: pytest.FixtureRequest) -> Published:
+def harness(request: pytest.FixtureRequest) -> PublisherHarness:
     return request.getfixturevalue("topic" if request.param == "kafka" else request.param)
 
 
@@ -89,34 +89,34 @@ def by_job(messages: Iterable[Message]) -> dict[str, list[Message]]:
     return dict(found)
 
 
-async def test_what_is_acknowledged_has_arrived_as_it_is(published):
+async def test_an_acknowledged_event_has_arrived_unchanged(harness):
     event = make_event()
-    await published.publish(event)
-    assert await published.arrived() == [event.message()]
+    await harness.publish(event)
+    assert await harness.arrived() == [event.message()]
 
 
-async def test_each_jobs_events_arrive_in_their_order(published):
+async def test_each_jobs_events_arrive_in_their_order(harness):
     walks = {f"job-{number}": walk(f"job-{number}") for number in range(40)}
-    await asyncio.gather(*(published.publish(*events) for events in walks.values()))
-    assert by_job(await published.arrived()) == {
+    await asyncio.gather(*(harness.publish(*events) for events in walks.values()))
+    assert by_job(await harness.arrived()) == {
         job_id: [event.message() for event in events] for job_id, events in walks.items()
     }
 
 
-async def test_an_event_may_be_published_again(published):
+async def test_an_event_may_be_published_repeatedly(harness):
     first, second, *_ = walk("job")
-    await published.publish(first, first, second, first)
-    arrived = [message["trans_id"] for message in await published.arrived()]
+    await harness.publish(first, first, second, first)
+    arrived = [message["trans_id"] for message in await harness.arrived()]
     assert list(dict.fromkeys(arrived)) == [first.trans_id, second.trans_id]
 
 
-async def test_who_does_not_wait_disturbs_nobody(published):
-    hasty = [asyncio.create_task(published.publish(*walk(f"hasty-{n}"))) for n in range(20)]
+async def test_a_cancelled_publication_does_not_disturb_others(harness):
+    hasty = [asyncio.create_task(harness.publish(*walk(f"hasty-{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     for task in hasty:
         task.cancel()
     await asyncio.gather(*hasty, return_exceptions=True)
     events = walk("patient")
-    await published.publish(*events)
-    arrived = by_job(await published.arrived())
+    await harness.publish(*events)
+    arrived = by_job(await harness.arrived())
     assert arrived["patient"] == [event.message() for event in events]

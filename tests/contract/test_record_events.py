@@ -1,4 +1,4 @@
-"""How every record store keeps events, the outbox, and what was told."""
+"""The contract of record stores: events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from cts_core.model.event import JobEvent
-from tests.contract.records import (
+from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
+from tests.harness.records import (
     BEGINNING,
     CREATED,
     SECOND,
@@ -18,7 +19,6 @@ from tests.contract.records import (
     move,
     walk,
 )
-from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
 
 # -- events --
 
@@ -26,16 +26,16 @@ from tests.harness.factories import NOON, TO_COMPLETE, make_job_record
 async def test_unsent_is_the_oldest_of_each_job(store):
     first, second = [await insert(store), await insert(store)]
     await walk(store, first.id)
-    told = []
+    sent = []
     while events := await store.unsent():
         assert len({event.job_id for event in events}) == len(events)
         assert events == sorted(events, key=lambda event: event.recorded_at)
         for event in events:
-            told.append((event.job_id, event.state))
+            sent.append((event.job_id, event.state))
             await store.mark_sent(event.job_id, event.trans_id)
             await store.mark_sent(event.job_id, event.trans_id)
-    assert [state for job_id, state in told if job_id == first.id] == TO_COMPLETE
-    assert [state for job_id, state in told if job_id == second.id] == [CREATED]
+    assert [state for job_id, state in sent if job_id == first.id] == TO_COMPLETE
+    assert [state for job_id, state in sent if job_id == second.id] == [CREATED]
     assert all(t.notif_sent for t in (await store.get_summary(first.id)).transition_times)
 
 
@@ -44,7 +44,7 @@ async def test_unsent_is_bounded_and_begins_with_the_oldest(store):
     assert [event.job_id for event in await store.unsent(limit=3)] == [j.id for j in jobs[:3]]
 
 
-async def test_unsent_of_before_a_time(store):
+async def test_unsent_events_recorded_before_a_time(store):
     first = await insert(store)
     await asyncio.sleep(0.002)  # an instant of its own for each
     second = await insert(store)
@@ -55,7 +55,7 @@ async def test_unsent_of_before_a_time(store):
     assert await store.unsent(recorded_before=after) == await store.unsent()
 
 
-async def test_an_event_says_what_happened(store):
+async def test_an_event_has_the_fields_of_its_transition(store):
     job = await insert(store, user="bob")
     (event,) = await store.events(since=BEGINNING)
     (born,) = (await store.get_summary(job.id)).transition_times
@@ -70,7 +70,7 @@ async def test_an_event_says_what_happened(store):
     assert await store.unsent() == [event]
 
 
-async def test_events_filter(store):
+async def test_events_are_filtered(store):
     ana, bob = await insert(store), await insert(store, user="bob")
     await walk(store, ana.id)
     events = await store.events(since=BEGINNING, user="ana")
@@ -86,7 +86,7 @@ async def test_events_filter(store):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 300])
-async def test_paging_finds_every_event_in_order(store, other, limit):
+async def test_paging_returns_every_event_in_order(store, other, limit):
     jobs = [make_job_record(user=f"user{n % 2}") for n in range(250)]
     await asyncio.gather(
         *(s.insert_job(j, containers=1) for s, j in zip([store, other] * 125, jobs, strict=True))
@@ -101,7 +101,7 @@ async def test_paging_finds_every_event_in_order(store, other, limit):
     assert {event.job_id for event in of_one} == {j.id for j in jobs if j.user == "user1"}
 
 
-async def test_pages_are_small(store):
+async def test_pages_are_bounded(store):
     job = await insert(store)
     for old, new in itertools.pairwise(TO_COMPLETE):
         await asyncio.sleep(0.002)  # an instant of its own for each

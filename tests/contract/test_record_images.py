@@ -1,4 +1,4 @@
-"""What every record store does with images and sites."""
+"""The contract of record stores: images and site switches."""
 
 from __future__ import annotations
 

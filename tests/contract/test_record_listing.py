@@ -1,4 +1,4 @@
-"""How every record store lists, searches and counts jobs."""
+"""The contract of record stores: listings and counts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cts_core.model.record import (
 from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from tests.contract.records import CREATED, SECOND, STARTED, insert, move, walk
 from tests.harness.factories import NOON, make_image
+from tests.harness.records import CREATED, SECOND, STARTED, insert, move, walk
 
 
 async def ids(store: RecordStore, **query) -> list[str]:
@@ -77,7 +77,7 @@ async def test_pages_partition_a_listing(store, sort, ascending, limit):
     assert len(await pages(store, sort=sort, limit=5)) == 3
 
 
-async def test_a_page_after_a_job_that_is_gone_on(store):
+async def test_a_page_after_a_job_that_has_moved(store):
     jobs = [await insert(store, time=NOON + n * SECOND) for n in range(4)]
     first = await store.list_jobs(JobQuery(limit=2))
     await move(store, first.jobs[-1].id, CREATED, STARTED, time=NOON + 9 * SECOND)
@@ -85,7 +85,7 @@ async def test_a_page_after_a_job_that_is_gone_on(store):
     assert [job.id for job in rest.jobs] == [jobs[1].id, jobs[0].id]
 
 
-async def test_listings_filter(store):
+async def test_listings_are_filtered(store):
     ana = await insert(store, labels={"a": "1", "b.c": 'x"y'}, time=NOON)
     kbase = await insert(store, labels={"a": "1"}, cluster="kbase", time=NOON + SECOND)
     bob = await insert(store, user="bob", labels={"a": "2"}, time=NOON + 2 * SECOND)
@@ -122,7 +122,7 @@ async def test_resubmissions_are_found_by_their_parents(store):
     assert await store.resubmissions([], limit=9) == []
 
 
-async def test_listings_filter_by_image(store):
+async def test_listings_are_filtered_by_image(store):
     other = "sha256:" + "cd" * 32
     first = await insert(store, time=NOON)
     tagged = make_image(tag="2", digest=other)
@@ -136,7 +136,7 @@ async def test_listings_filter_by_image(store):
     assert await ids(store, user="ana", image_name="host/x", image_tag="latest") == []
 
 
-async def test_times_at_the_ends_of_the_calendar(store):
+async def test_the_earliest_and_the_latest_time(store):
     job = await insert(store)
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert await ids(store, after=first, before=last) == [job.id]
@@ -144,7 +144,7 @@ async def test_times_at_the_ends_of_the_calendar(store):
     assert await ids(store, before=first) == []
 
 
-async def test_listings_of_what_has_ended(store):
+async def test_listings_of_ended_jobs(store):
     ends = (JobState.ERROR, JobState.CANCELING, None)
     jobs = [await insert(store, time=NOON + n * SECOND) for n in range(4)]
     await walk(store, jobs[3].id)
@@ -158,7 +158,7 @@ async def test_listings_of_what_has_ended(store):
 # -- text --
 
 
-async def test_a_text_is_found_in_any_case(store):
+async def test_search_ignores_case(store):
     job = await insert(
         store,
         time=NOON + SECOND,
@@ -194,7 +194,7 @@ async def test_a_text_is_found_in_any_case(store):
     assert await ids(store, text="data/out", ended=True) == [failed.id]
 
 
-async def test_an_error_that_is_added_is_found(store):
+async def test_search_finds_a_later_error(store):
     job = await insert(store)
     await move(store, job.id, CREATED, STARTED, outcome=JobOutcome(error="first"))
     next_ = JobState.JOB_SUBMITTING
@@ -206,7 +206,7 @@ async def test_an_error_that_is_added_is_found(store):
 
 
 @pytest.mark.parametrize("ascending", [False, True])
-async def test_only_the_latest_are_searched(store, ascending):
+async def test_search_is_limited_to_the_latest_jobs(store, ascending):
     jobs = [
         await insert(store, user="ana bob"[4 * (n % 2) :][:3], time=NOON + n // 4 * SECOND)
         for n in range(20)
@@ -270,7 +270,7 @@ async def test_live_containers_are_those_that_have_not_ended(store):
 # -- what is under way, and what is over --
 
 
-async def test_live_jobs_are_those_that_go_on_oldest_first(store):
+async def test_live_jobs_are_listed_oldest_first(store):
     jobs = [await insert(store, time=NOON + n * SECOND) for n in (2, 0, 1)]
     kbase = await insert(store, cluster="kbase", time=NOON + 3 * SECOND)
     await walk(store, jobs[2].id)
@@ -280,7 +280,7 @@ async def test_live_jobs_are_those_that_go_on_oldest_first(store):
     assert await store.live_jobs(SiteName.PERLMUTTER_JAWS) == []
 
 
-async def test_ended_jobs_wait_for_cleaning(store):
+async def test_ended_jobs_are_listed_until_cleaned(store):
     jobs = [await insert(store) for _ in range(4)]
     for seconds, job in zip((3, 1, 2), jobs, strict=False):
         await walk(store, job.id, time=NOON + timedelta(seconds=seconds))
@@ -300,7 +300,7 @@ async def test_ended_jobs_wait_for_cleaning(store):
     assert not (await store.get_summary(jobs[2].id)).cleaned
 
 
-async def test_of_some_jobs_those_that_ended_before_a_time(store):
+async def test_ended_among_given_jobs_before_a_time(store):
     live, late, *ended, other = [await insert(store, cluster="kbase") for _ in range(7)]
     await walk(store, late.id, time=NOON + SECOND)
     await walk(store, ended[0].id)

@@ -1,4 +1,4 @@
-"""What every record store does with reference data."""
+"""The contract of record stores: reference data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from cts_core.errors import NoSuchRefdataError, RefdataExistsError
 from cts_core.model.refdata import ReferenceDataState
 from cts_core.model.site import SiteName
-from tests.contract.records import SECOND
 from tests.harness.factories import NOON, make_refdata, make_refdata_status
+from tests.harness.records import SECOND
 
 CREATED, STAGING = ReferenceDataState.CREATED, ReferenceDataState.DOWNLOAD_SUBMITTED
 COMPLETE, ERROR = ReferenceDataState.COMPLETE, ReferenceDataState.ERROR
@@ -31,7 +31,7 @@ async def test_refdata_comes_back_as_it_was_stored(store, other):
         assert await other.find_refdata(known.file) == known
 
 
-async def test_refdata_is_listed_by_its_registration(store):
+async def test_refdata_is_listed_in_order_of_registration(store):
     later, first, second = (
         make_refdata(file=f"data/{n}", registered_on=NOON + seconds * SECOND)
         for n, seconds in enumerate((5, 0, 1))
@@ -93,7 +93,7 @@ async def test_refdata_moves_at_one_site(store, other):
     assert kbase.traceback == "line 1\nline 2"
 
 
-async def test_of_many_at_once_one_moves_the_refdata(store, other):
+async def test_of_concurrent_transitions_one_moves_the_refdata(store, other):
     refdata = make_refdata()
     await store.add_refdata(refdata)
     won = await asyncio.gather(

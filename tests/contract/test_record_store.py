@@ -1,4 +1,4 @@
-"""What every record store does with jobs and containers."""
+"""The contract of record stores: jobs and containers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from cts_core.model.record import (
 from cts_core.model.worker import MAX_SECONDS, NodeUpdate
 from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
 from cts_core.states import JobState
-from tests.contract.records import (
+from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
+from tests.harness.records import (
     BEGINNING,
     CREATED,
     OUTPUTS,
@@ -44,7 +45,6 @@ from tests.contract.records import (
     move,
     walk,
 )
-from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
 
 AUDITED = AuditEntry(time=NOON, actor="admin", action="fail", reason="It hung")
 
@@ -70,12 +70,12 @@ async def test_a_job_comes_back_as_it_was_stored(store):
     fields = set(JobRecord.model_fields) - {"transition_times"}
     assert found.model_dump(include=fields) == job.model_dump(include=fields)
     assert found.job_input == job.job_input
-    ((born,), (given,)) = found.transition_times, job.transition_times
-    assert (born.state, born.time, born.trans_id) == (CREATED, NOON, given.trans_id)
-    assert born.notif_sent is False
+    ((first,), (given,)) = found.transition_times, job.transition_times
+    assert (first.state, first.time, first.trans_id) == (CREATED, NOON, given.trans_id)
+    assert first.notif_sent is False
 
 
-async def test_the_store_says_when_a_transition_was_recorded(store):
+async def test_the_store_sets_the_time_of_recording(store):
     before = utc_now()
     job = await insert(store, time=NOON)
     assert await move(store, job.id, CREATED, STARTED)
@@ -111,7 +111,7 @@ async def test_a_summary_has_no_files(store):
     assert (await store.get_job(job.id)).outputs == OUTPUTS
 
 
-async def test_containers_are_born_with_the_job(store):
+async def test_containers_are_stored_with_the_job(store):
     job = await insert(store, containers=3)
     containers = await store.containers(job.id)
     assert [c.sub_id for c in containers] == [0, 1, 2]
@@ -124,7 +124,7 @@ async def test_containers_are_born_with_the_job(store):
         assert container.outputs is None
 
 
-async def test_what_is_stored_is_there_when_opened_again(make_store, store):
+async def test_records_persist_across_a_reopening(make_store, store):
     job = await insert(store, containers=2)
     await store.close()
     again = make_store()
@@ -157,7 +157,7 @@ async def test_no_such_job(store, call):
         await call(store)
 
 
-async def test_a_closed_store_says_so(make_store):
+async def test_a_closed_store_is_unavailable(make_store):
     store = make_store()
     await store.open()
     await store.close()
@@ -170,7 +170,7 @@ async def test_a_closed_store_says_so(make_store):
 # -- idempotency keys --
 
 
-async def test_a_key_stands_for_one_job_of_its_user(store):
+async def test_an_idempotency_key_is_of_one_job_of_its_user(store):
     key = Idempotency("key", "hash")
     job = make_job_record()
     assert await store.find_idempotent("ana", "key") is None
@@ -190,7 +190,7 @@ async def test_a_key_stands_for_one_job_of_its_user(store):
     assert len((await store.list_jobs(JobQuery())).jobs) == 2
 
 
-async def test_one_key_at_once_stores_one_job(store, other):
+async def test_concurrent_submissions_with_one_idempotency_key_store_one_job(store, other):
     answers = await asyncio.gather(
         *(
             s.insert_job(make_job_record(), containers=1, idempotency=Idempotency("key", "hash"))
@@ -204,7 +204,7 @@ async def test_one_key_at_once_stores_one_job(store, other):
 # -- folders --
 
 
-async def test_a_folder_is_given_to_one_job_alone(store, other):
+async def test_an_exclusive_output_dir_is_of_one_job(store, other):
     jobs = [make_job_record(output_dir="data/out-2/") for _ in range(20)]
     answers = await asyncio.gather(
         *(
@@ -227,7 +227,7 @@ async def test_a_folder_is_given_to_one_job_alone(store, other):
         assert await store.insert_job(job, containers=1, exclusive_output_dir=True) is None
 
 
-async def test_a_job_that_is_told_twice_has_its_folder_already(store):
+async def test_a_repeated_submission_keeps_its_exclusive_output_dir(store):
     key = Idempotency("key", "hash")
     first, again = (make_job_record(output_dir="data/out-2/") for _ in range(2))
     stored = [
@@ -273,7 +273,7 @@ async def test_times_never_run_backwards(store):
     assert {t.time for t in (await store.get_summary(job.id)).transition_times} == {NOON}
 
 
-async def test_an_outcome_adds_to_what_is_known(store):
+async def test_an_outcome_is_merged_into_the_stored_one(store):
     job = await insert(store)
     first = JobOutcome(
         cpu_hours=0.1, error="Ünlucky\n'quoted'", warnings=["w"], outputs=OUTPUTS, logpath="l/o/g"
@@ -291,7 +291,7 @@ async def test_outputs_may_become_none_again(store):
     assert (await store.get_job(job.id)).outputs == []
 
 
-async def test_of_many_at_once_one_moves_the_job(store, other):
+async def test_of_concurrent_transitions_one_moves_the_job(store, other):
     job = await insert(store)
     ends = [JobState.DOWNLOAD_SUBMITTED, JobState.CANCELING, JobState.ERROR]
     moves = [(s, new) for s in (store, other) for new in ends for _ in range(10)]
@@ -301,7 +301,7 @@ async def test_of_many_at_once_one_moves_the_job(store, other):
     assert [t.state for t in found.transition_times] == [CREATED, winner]
 
 
-async def test_transitions_and_their_events_never_part(store):
+async def test_transitions_and_their_events_are_stored_together(store):
     jobs = [await insert(store) for _ in range(10)]
     await asyncio.gather(*(walk(store, job.id) for job in jobs))
     events, _ = await all_events(store, BEGINNING, 1000)
@@ -373,20 +373,20 @@ async def test_a_container_moves_through_several_steps(store):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reported",
     [
         {"exit_code": (1 << 31) - 1, "max_memory": (1 << 63) - 1, "cpu_seconds": MAX_SECONDS},
         {"exit_code": -(1 << 31), "max_memory": 0, "cpu_seconds": 1e-6},
     ],
 )
-async def test_every_number_that_a_worker_may_say_is_kept(store, said):
-    update = NodeUpdate(time=NOON, **said)
+async def test_every_number_that_a_worker_may_report_is_stored(store, reported):
+    update = NodeUpdate(time=NOON, **reported)
     job = await insert(store)
-    outcome = ContainerOutcome(**update.model_dump(include=set(said)))
+    outcome = ContainerOutcome(**update.model_dump(include=set(reported)))
     assert await store.transition_container(
         job.id, 0, STARTED, steps(JobState.ERROR), outcome=outcome
     )
-    assert (await store.container(job.id, 0)).model_dump(include=set(said)) == said
+    assert (await store.container(job.id, 0)).model_dump(include=set(reported)) == reported
 
 
 async def test_containers_never_write_the_parent(store):
@@ -398,7 +398,7 @@ async def test_containers_never_write_the_parent(store):
     assert await store.get_job(job.id) == before
 
 
-async def test_a_container_that_was_moved_already_is_left(store):
+async def test_a_lost_race_leaves_the_container(store):
     job = await insert(store)
     assert await store.transition_container(job.id, 0, STARTED, steps(JobState.ERROR))
     before = await store.containers(job.id)
@@ -408,7 +408,7 @@ async def test_a_container_that_was_moved_already_is_left(store):
     assert await store.containers(job.id) == before
 
 
-async def test_of_many_at_once_one_moves_the_container(store, other):
+async def test_of_concurrent_transitions_one_moves_the_container(store, other):
     job = await insert(store)
     won = await asyncio.gather(
         *(
@@ -419,7 +419,7 @@ async def test_of_many_at_once_one_moves_the_container(store, other):
     assert Counter(won) == {True: 1, False: 39}
 
 
-async def test_one_container_is_as_among_all(store):
+async def test_one_container_equals_that_of_the_list(store):
     job, _ = [await insert(store, containers=3) for _ in range(2)]
     outcome = ContainerOutcome(exit_code=3, outputs=OUTPUTS, warnings=["careful"])
     await store.transition_container(job.id, 1, STARTED, steps(JobState.ERROR), outcome=outcome)
@@ -441,7 +441,7 @@ async def test_no_such_container(store):
 # -- leases --
 
 
-async def test_a_lease_is_held_until_it_runs_out(store, other):
+async def test_a_lease_is_held_until_it_expires(store, other):
     ids = {(await insert(store)).id for _ in range(3)}
     mine = set(list(ids)[:2])
     until = NOON + 10 * SECOND
@@ -454,19 +454,19 @@ async def test_a_lease_is_held_until_it_runs_out(store, other):
     assert await other.take_leases(ids, "you", now=gone, until=gone + SECOND) == ids
 
 
-async def test_a_lease_given_back_is_free(store):
+async def test_a_released_lease_is_free(store):
     job = await insert(store)
     await store.take_leases([job.id], "me", now=NOON, until=NOON + SECOND)
     await store.take_leases([job.id], "me", now=NOON, until=NOON)
     assert await store.take_leases([job.id], "you", now=NOON, until=NOON + SECOND) == {job.id}
 
 
-async def test_leases_are_of_jobs_that_are_there(store):
+async def test_no_lease_of_a_missing_job(store):
     assert await store.take_leases(["none"], "me", now=NOON, until=NOON + SECOND) == set()
     assert await store.take_leases([], "me", now=NOON, until=NOON + SECOND) == set()
 
 
-async def test_of_many_at_once_one_gets_the_lease(store, other):
+async def test_of_concurrent_owners_one_gets_the_lease(store, other):
     job = await insert(store)
     held = await asyncio.gather(
         *(
@@ -489,7 +489,7 @@ async def test_admin_meta_is_set_and_removed(store, other):
         assert [type(value) for value in found.admin_meta.values()] == [str, int, float, int]
 
 
-async def test_admin_meta_set_at_once_is_all_there(store, other):
+async def test_concurrent_changes_of_admin_meta_are_all_stored(store, other):
     job = await insert(store)
     await asyncio.gather(
         *(s.set_admin_meta(job.id, {f"key {n}": n}, []) for n, s in enumerate([store, other] * 10))
@@ -505,7 +505,7 @@ async def test_admin_meta_does_not_touch_the_job(store):
     assert await store.get_job(job.id) == before.model_copy(update={"admin_meta": {"a": "x"}})
 
 
-async def test_what_operators_did_is_kept_in_order(store, other):
+async def test_the_audit_log_is_in_order(store, other):
     job, untouched = await insert(store), await insert(store)
     second = AuditEntry(time=NOON - SECOND, actor="root", action="retry", reason="ü 'x'")
     await store.add_audit(job.id, AUDITED)
@@ -514,7 +514,7 @@ async def test_what_operators_did_is_kept_in_order(store, other):
     assert await store.audit(untouched.id) == []
 
 
-async def test_of_what_operators_did_the_latest_is_kept(store):
+async def test_the_audit_log_keeps_the_latest_entries(store):
     job, other = await insert(store), await insert(store)
     for one in (job, other):
         await store.add_audit(one.id, AUDITED)
@@ -524,14 +524,14 @@ async def test_of_what_operators_did_the_latest_is_kept(store):
     assert await store.audit(other.id) == [AUDITED]
 
 
-async def test_jobs_of_our_own_need_no_adoption(store):
+async def test_our_own_jobs_need_no_adoption(store):
     job = await insert(store)
     assert await store.unadopted_jobs() == []
     await store.adopt(job.id)
     assert [live.id for live in await store.live_jobs()] == [job.id]
 
 
-async def test_the_last_look_never_moves_backwards(store, other):
+async def test_the_read_marker_never_moves_back(store, other):
     assert await store.last_look("ana") is None
     await store.set_last_look("ana", NOON)
     await other.set_last_look("ana", NOON - SECOND)
@@ -544,7 +544,7 @@ async def test_the_last_look_never_moves_backwards(store, other):
 # -- a caller that gives up --
 
 
-async def test_a_cancelled_caller_harms_nobody(store):
+async def test_a_cancelled_call_does_not_disturb_others(store):
     jobs = [make_job_record() for _ in range(50)]
     tasks = [asyncio.create_task(store.insert_job(job, containers=1)) for job in jobs]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What every record store does with the tokens and claims of workers elsewhere."""
+"""The contract of record stores: tokens and claims of remote workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cts_core.clock import utc_now
 from cts_core.errors import NoSuchContainerError, NoSuchJobError
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
-from tests.contract.records import CREATED, SECOND, insert, move
+from tests.harness.records import CREATED, SECOND, insert, move
 
 FIRST = Claim(process="7.0", run=0, worker="a")
 
@@ -40,7 +40,7 @@ async def test_tokens_end_with_their_job(store, end):
     assert await store.find_worker_token("g", now=now) == ContainerId(another.id, 0)
 
 
-async def test_tokens_that_are_too_old_do_not_disturb_new_ones(store):
+async def test_expired_tokens_do_not_disturb_new_ones(store):
     job = await insert(store)
     now = utc_now()
     await store.add_worker_tokens(job.id, {"old": 0}, now=now, until=now + SECOND)
@@ -50,7 +50,7 @@ async def test_tokens_that_are_too_old_do_not_disturb_new_ones(store):
     assert await store.find_worker_token("new", now=later) == ContainerId(job.id, 0)
 
 
-async def test_there_are_no_tokens_for_a_job_that_is_not_there(store):
+async def test_no_tokens_for_a_missing_job(store):
     now = utc_now()
     with pytest.raises(NoSuchJobError):
         await store.add_worker_tokens("none", {"h": 0}, now=now, until=now + SECOND)
@@ -65,7 +65,7 @@ async def test_there_are_no_tokens_for_a_job_that_is_not_there(store):
         (FIRST.model_copy(update={"process": "8.0", "run": 1}), False),
     ],
 )
-async def test_who_may_have_a_container_after_the_first(store, other, claim, granted):
+async def test_which_claim_may_follow_the_first(store, other, claim, granted):
     job = await insert(store, containers=2)
     assert await store.claim_container(job.id, 0, FIRST)
     assert await other.claim_container(job.id, 0, claim) is granted
@@ -73,11 +73,11 @@ async def test_who_may_have_a_container_after_the_first(store, other, claim, gra
     # Whoever was refused is refused again, and the holder's own repetition is granted.
     assert await store.claim_container(job.id, 0, claim) is granted
     assert await store.claim_container(job.id, 0, FIRST) is (not granted or claim == FIRST)
-    # The other container is nobody's yet.
+    # The other container is unclaimed.
     assert await other.claim_container(job.id, 1, claim)
 
 
-async def test_one_of_many_gets_the_container(store, other):
+async def test_of_concurrent_claims_one_gets_the_container(store, other):
     job = await insert(store)
     claims = [Claim(process=f"{n}.0", run=0, worker=str(n)) for n in range(10)]
     granted = await asyncio.gather(
@@ -86,7 +86,7 @@ async def test_one_of_many_gets_the_container(store, other):
     assert sum(granted) == 1
 
 
-async def test_who_has_claimed_what(store, other):
+async def test_claims_are_listed_by_container(store, other):
     job, another = await insert(store, containers=3), await insert(store)
     assert await store.claims(job.id) == {}
     second = Claim(process="8.2", run=3, worker="b")
@@ -96,7 +96,7 @@ async def test_who_has_claimed_what(store, other):
     assert await other.claims(job.id) == {0: FIRST, 2: second}
 
 
-async def test_only_what_is_there_is_claimed(store):
+async def test_no_claim_on_a_missing_container(store):
     job = await insert(store)
     with pytest.raises(NoSuchContainerError):
         await store.claim_container(job.id, 1, FIRST)

@@ -1,1 +1,1 @@
-"""The topic of events on Kafka. Its clients block: each is used by one thread, and nobody waits without a bound."""
+"""The topic of events on Kafka. Its clients block: each is used by one thread, and every wait is bounded."""

@@ -42,7 +42,7 @@ def connect(kind: type[_Client], settings: KafkaSettings, **options: object) -> 
             kafka_client=make_connections,
             **options,
         )
-    except BaseException:  # nobody else can close these
+    except BaseException:  # no other code can close these
         for opened in connections:
             opened.close()
         raise

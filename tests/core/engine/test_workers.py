@@ -22,9 +22,9 @@ from cts_core.model.worker import Claim, ContainerId, NodeUpdate, ObjectRequest
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
-from tests.contract.records import CREATED, STARTED, insert, move
 from tests.harness.event_loop import monitor_loop
 from tests.harness.factories import CRC
+from tests.harness.records import CREATED, STARTED, insert, move
 from tests.harness.reporting_site import ReportingSite
 
 KEYS = S3Keys("https://s3.invalid", "us-east-1", "key-id", "very-secret")

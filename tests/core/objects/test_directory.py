@@ -1,4 +1,4 @@
-"""The directory adapter beside what every object store does: errors, threads, its end."""
+"""DirectoryStore: errors, threads, closing. Everything else is in the contract tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_root_that_cannot_be_used(tmp_path):
         (errno.EIO, UnavailableError),
     ],
 )
-async def test_what_the_system_says_is_said_in_our_words(store, monkeypatch, code, expected):
+async def test_errors_of_the_system_are_translated(store, monkeypatch, code, expected):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -69,7 +69,7 @@ async def test_what_the_system_says_is_said_in_our_words(store, monkeypatch, cod
 
 
 @pytest.mark.parametrize("path", ["data/../x", "data/a/b/../../../x", f"data/{'x' * 256}"])
-async def test_paths_that_a_directory_cannot_keep(store, path):
+async def test_paths_that_a_directory_cannot_store(store, path):
     for attempt in (
         store.write(path, _one(b"")),
         store.verify(path),
@@ -82,7 +82,7 @@ async def test_paths_that_a_directory_cannot_keep(store, path):
     assert isinstance(found, IllegalPathError)
 
 
-async def test_a_probe_says_which_folder_cannot_be_written(store, monkeypatch):
+async def test_a_probe_names_the_folder_that_cannot_be_written(store, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EACCES, "Permission denied")
 
@@ -93,7 +93,7 @@ async def test_a_probe_says_which_folder_cannot_be_written(store, monkeypatch):
         await store.probe("logs/jobs")
 
 
-async def test_a_file_found_wrong_while_it_is_read(store, tmp_path):
+async def test_a_file_that_is_corrupt_when_read(store, tmp_path):
     await store.write("data/x", _one(b"right"))
     file: Path = tmp_path / "objects" / "data" / "x"
     times = file.stat()
@@ -103,7 +103,7 @@ async def test_a_file_found_wrong_while_it_is_read(store, tmp_path):
         _ = [piece async for piece in store.read("data/x")]
 
 
-async def test_the_event_loop_goes_on_and_the_threads_are_few(store, monkeypatch):
+async def test_the_event_loop_is_not_blocked_and_threads_are_bounded(store, monkeypatch):
     running, most = set(), 0
     go_on = threading.Event()
     look = Directory.head
@@ -126,7 +126,7 @@ async def test_the_event_loop_goes_on_and_the_threads_are_few(store, monkeypatch
     assert most == THREADS
 
 
-async def test_a_store_that_is_closed_says_so(tmp_path, monkeypatch):
+async def test_a_closed_store_is_unavailable(tmp_path, monkeypatch):
     store = DirectoryStore(tmp_path / "objects")
     await store.open()
     await store.write("data/x", _one(b"x"))

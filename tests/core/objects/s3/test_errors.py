@@ -1,4 +1,4 @@
-"""What S3 servers refuse, and what becomes of connections that break or drag, as the service tells it."""
+"""S3Store: errors of servers, and connections that break or are slow."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ async def refusal(work: Any) -> CTSError:
     return refused.value
 
 
-# -- a server that refuses all but to list its buckets -------------------------------------------
+# -- a server that refuses all but to list its buckets --
 
 
-class Refusing(BaseHTTPRequestHandler):
+class RefusingHandler(BaseHTTPRequestHandler):
     """Answers every request for an object by the ``refusal`` of its server: a status and S3's code."""
 
     protocol_version = "HTTP/1.1"
@@ -74,8 +74,8 @@ class Refusing(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def refusing() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+def refusing_server() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RefusingHandler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
@@ -84,7 +84,7 @@ def refusing() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "told"),
+    ("answer", "kind", "text"),
     [
         ((403, "AccessDenied"), PathInaccessibleError, "access denied to path 'data/a' on the s3"),
         ((404, "NoSuchKey"), PathNotFoundError, "The path 'data/a' was not found on the s3 system"),
@@ -98,18 +98,18 @@ def refusing() -> Iterator[ThreadingHTTPServer]:
         ((500, "InternalError"), UnavailableError, "try again"),
     ],
 )
-async def test_each_refusal_has_its_own_error(
-    refusing: ThreadingHTTPServer,
+async def test_each_code_has_its_own_error(
+    refusing_server: ThreadingHTTPServer,
     monkeypatch: pytest.MonkeyPatch,
     answer: tuple[int, str],
     kind: type[CTSError],
-    told: str,
+    text: str,
 ) -> None:
     monkeypatch.setattr(client, "FIRST_DELAY_SECONDS", 0.001)
-    refusing.refusal = answer  # type: ignore[attr-defined]
+    refusing_server.refusal = answer  # type: ignore[attr-defined]
     store = S3Store(
         S3Settings(
-            url=f"http://127.0.0.1:{refusing.server_port}",
+            url=f"http://127.0.0.1:{refusing_server.server_port}",
             access_key="key",
             access_secret=SecretStr("secret"),
             timeout_s=60,
@@ -127,7 +127,7 @@ async def test_each_refusal_has_its_own_error(
             found.append(e)
         for error in found:
             assert type(error) is kind, error
-            assert told in str(error)
+            assert text in str(error)
         if kind is PathInaccessibleError:
             assert [str(error).partition(" ")[0] for error in found] == ["Read", "Write", "Read"]
     finally:
@@ -142,11 +142,11 @@ async def test_each_refusal_has_its_own_error(
         (403, "QuotaExceeded", ResourceUnavailableError),
     ],
 )
-async def test_what_only_writing_meets(
-    refusing: ThreadingHTTPServer, status: int, code: str, kind: type[CTSError]
+async def test_codes_of_writes_alone(
+    refusing_server: ThreadingHTTPServer, status: int, code: str, kind: type[CTSError]
 ) -> None:
-    refusing.refusal = (status, code)  # type: ignore[attr-defined]
-    url = f"http://127.0.0.1:{refusing.server_port}"
+    refusing_server.refusal = (status, code)  # type: ignore[attr-defined]
+    url = f"http://127.0.0.1:{refusing_server.server_port}"
     store = S3Store(S3Settings(url=url, access_key="key", access_secret=SecretStr("secret")))
     await store.open()
     try:
@@ -155,11 +155,11 @@ async def test_what_only_writing_meets(
         await store.close()
 
 
-# -- a way that breaks or drags ------------------------------------------------------------------
+# -- connections that break or are slow --
 
 
 @pytest.fixture
-def way(minio: S3Server) -> Iterator[Proxy]:
+def proxy(minio: S3Server) -> Iterator[Proxy]:
     minio.empty()
     proxy = Proxy(minio.port)
     yield proxy
@@ -167,36 +167,36 @@ def way(minio: S3Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-async def store(minio: S3Server, way: Proxy) -> AsyncIterator[S3Store]:
-    store = S3Store(minio.settings(url=way.url, external_url=minio.url))
+async def store(minio: S3Server, proxy: Proxy) -> AsyncIterator[S3Store]:
+    store = S3Store(minio.settings(url=proxy.url, external_url=minio.url))
     await store.open()
     yield store
     await store.close()
 
 
 @pytest.mark.slow
-async def test_a_read_that_is_cut_goes_on_from_there(store: S3Store, way: Proxy) -> None:
+async def test_a_broken_read_resumes(store: S3Store, proxy: Proxy) -> None:
     data = bytes(range(256)) * 20_000
     await store.write("data/a", pieces(data))
-    way.cut_after = 3_000_000
+    proxy.cut_after = 3_000_000
     assert await content(store, "data/a") == data
-    assert way.cut_after is None, "nothing was cut"
+    assert proxy.cut_after is None, "nothing was cut"
 
 
 @pytest.mark.slow
-async def test_a_write_whose_answer_is_cut_has_happened_once(store: S3Store, way: Proxy) -> None:
+async def test_a_write_whose_response_is_lost_is_made_once(store: S3Store, proxy: Proxy) -> None:
     await store.write("data/before", pieces(b"x"))
-    way.cut()
-    way.cut_after = 10
+    proxy.cut()
+    proxy.cut_after = 10
     written = await store.write("data/a", pieces(b"content"))
-    assert way.cut_after is None, "nothing was cut"
+    assert proxy.cut_after is None, "nothing was cut"
     assert written.size == 7
     assert await content(store, "data/a") == b"content"
 
 
 @pytest.mark.slow
-async def test_a_slow_way_is_waited_for(store: S3Store, way: Proxy) -> None:
-    way.delay = 0.02
+async def test_a_slow_connection(store: S3Store, proxy: Proxy) -> None:
+    proxy.delay = 0.02
     data = bytes(1_000_000)
     await store.write("data/a", pieces(data))
     assert await content(store, "data/a") == data

@@ -1,4 +1,4 @@
-"""What is particular to objects on S3: keys, links, parts, other checksums, and servers that fail."""
+"""S3Store: keys, presigned requests, parts, other checksums, and servers that fail. The rest is in the contract tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.services.server import free_port, or_skip
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
 HOUR = timedelta(hours=1)
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture
@@ -58,27 +58,27 @@ async def refusal(server: S3Server, **changes) -> str:
     return str(refused.value)
 
 
-# -- the start ---------------------------------------------------------------------------------
+# -- the start --
 
 
-async def test_a_wrong_secret_is_named_and_not_told(s3_server):
+async def test_an_error_names_a_wrong_secret_without_its_value(s3_server):
     wrong = "a-secret-that-is-wrong"
-    said = await refusal(s3_server, access_secret=SecretStr(wrong))
-    assert said.startswith("s3.access_secret:")
-    assert wrong not in said
-    assert SECRET not in said
+    message = await refusal(s3_server, access_secret=SecretStr(wrong))
+    assert message.startswith("s3.access_secret:")
+    assert wrong not in message
+    assert SECRET not in message
 
 
 async def test_an_unknown_key(s3_server):
     assert "s3.access_key: " in await refusal(s3_server, access_key="nobody")
 
 
-async def test_nobody_at_the_url(s3_server):
+async def test_no_server_at_the_url(s3_server):
     url = f"http://127.0.0.1:{free_port()}"
     assert f"s3.url: no S3 server answers at {url}" in await refusal(s3_server, url=url)
 
 
-async def test_nobody_at_the_external_url(s3_server):
+async def test_no_server_at_the_external_url(s3_server):
     url = f"http://127.0.0.1:{free_port()}"
     assert "s3.external_url: " in await refusal(s3_server, external_url=url)
     store = S3Store(s3_server.settings(external_url=url, verify_external_url=False))
@@ -88,10 +88,10 @@ async def test_nobody_at_the_external_url(s3_server):
     await store.close()
 
 
-# -- objects -----------------------------------------------------------------------------------
+# -- objects --
 
 
-async def test_what_is_not_there_is_said_in_the_words_that_clients_compare(store):
+async def test_the_errors_of_missing_objects_are_those_that_clients_compare(store):
     missing, nowhere = await store.head(["data/none", "no-such-bucket/x"])
     assert isinstance(missing, PathNotFoundError)
     assert str(missing) == "The path 'data/none' was not found on the s3 system"
@@ -114,7 +114,7 @@ async def test_large_objects_have_one_checksum_for_the_whole(s3_server, store, s
     assert await content(store, "data/big") == data
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(s3_server, store):
+async def test_an_interrupted_upload_leaves_nothing(s3_server, store):
     async def broken() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield bytes(MIB)
@@ -127,17 +127,17 @@ async def test_an_upload_that_breaks_off_leaves_nothing(s3_server, store):
     assert not s3_server.client().list_multipart_uploads(Bucket="data").get("Uploads")
 
 
-async def test_an_object_with_another_checksum_has_none_of_ours(s3_server, store):
+async def test_other_checksums_do_not_count(s3_server, store):
     s3_server.client().put_object(Bucket="data", Key="crc32", Body=b"x", ChecksumAlgorithm="CRC32")
     (found,) = await store.head(["data/crc32"])
     assert not isinstance(found, CTSError)
     assert (found.checksum, found.crc64nvme) == (ChecksumState.MISSING, None)
 
 
-# -- links -------------------------------------------------------------------------------------
+# -- presigned requests --
 
 
-async def test_a_link_reads_one_object_without_keys(store):
+async def test_a_presigned_url_reads_one_object_without_keys(store):
     await store.write("data/a b+c.txt", pieces(b"ACGT"))
     (link,) = await store.presign_gets(["data/a b+c.txt"], HOUR)
     assert "data" not in repr(link)
@@ -148,7 +148,7 @@ async def test_a_link_reads_one_object_without_keys(store):
         assert (await anybody.get(bare)).status_code == 403
 
 
-async def test_a_form_takes_the_bytes_of_its_checksum_and_no_others(store):
+async def test_a_presigned_form_accepts_the_bytes_of_its_checksum_alone(store):
     good, bad = b"ACGT", b"ACGA"
     output = Output("data/out.txt", crc64nvme_text(good), len(good))
     (form,) = await store.presign_posts([output], HOUR)
@@ -166,12 +166,12 @@ async def test_a_form_takes_the_bytes_of_its_checksum_and_no_others(store):
     assert (found.checksum, found.crc64nvme) == (ChecksumState.STORED, output.crc64nvme)
 
 
-# -- a server that fails -----------------------------------------------------------------------
+# -- a server that fails --
 
 
 @pytest.fixture
 def own_server(tmp_path) -> Iterator[S3Server]:
-    """One that a test may end."""
+    """A server that a test may kill."""
     with or_skip():
         server = start_minio(tmp_path / "minio")
     yield server
@@ -179,9 +179,9 @@ def own_server(tmp_path) -> Iterator[S3Server]:
     server.program.stop()
 
 
-async def fails(store: S3Store) -> None:
-    """Every kind of request says that the store is away, in time, and for which path."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def check_that_it_fails(store: S3Store) -> None:
+    """Check that every kind of request raises UnavailableError in time, and names the path."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(UnavailableError):
             await store.head(["data/a"])
         with pytest.raises(UnavailableError, match="data/a"):
@@ -192,35 +192,35 @@ async def fails(store: S3Store) -> None:
             await store.list("data/")
 
 
-async def works(store: S3Store) -> None:
+async def check_that_it_works(store: S3Store) -> None:
     await store.write("data/b", pieces(b"b"))
     assert [found.path for found in (await store.list("data/")).objects] == ["data/a", "data/b"]
     assert await content(store, "data/a") == b"a"
 
 
-async def test_a_server_that_was_killed_comes_back(own_server):
+async def test_a_killed_server_is_used_again(own_server):
     store = S3Store(own_server.settings(timeout_s=2))
     await store.open()
     await store.write("data/a", pieces(b"a"))
     own_server.program.kill()
-    await fails(store)
+    await check_that_it_fails(store)
     await asyncio.to_thread(own_server.program.start)
-    await works(store)
+    await check_that_it_works(store)
     await store.close()
 
 
-async def test_a_server_that_was_frozen_goes_on(own_server):
+async def test_a_frozen_server_is_used_again(own_server):
     store = S3Store(own_server.settings(timeout_s=1))
     await store.open()
     await store.write("data/a", pieces(b"a"))
     own_server.program.freeze()
-    await fails(store)
+    await check_that_it_fails(store)
     own_server.program.thaw()
-    await works(store)
+    await check_that_it_works(store)
     await store.close()
 
 
-async def test_a_server_that_ignores_a_range_is_not_believed(minio: S3Server) -> None:
+async def test_a_server_that_ignores_a_range_is_detected(minio: S3Server) -> None:
     minio.empty()
     api = Api(minio.settings())
     await api.open()

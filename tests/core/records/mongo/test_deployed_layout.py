@@ -1,4 +1,4 @@
-"""The Mongo store and the deployed service on one database: each reads what the other wrote."""
+"""MongoStore and the deployed service on one database: each reads what the other wrote."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from cts_core.model.refdata import ReferenceDataState
 from cts_core.model.site import SiteName
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
-from tests.contract.records import BEGINNING, CREATED, SECOND, STARTED, move, walk
 from tests.harness.factories import CRC, DIGEST, NOON, make_image, make_job_record, make_refdata
 from tests.harness.paths import VECTORS
+from tests.harness.records import BEGINNING, CREATED, SECOND, STARTED, move, walk
 
 pytestmark = pytest.mark.slow
 
@@ -93,10 +93,10 @@ def live_job(**changes: Any) -> dict[str, Any]:
     }
 
 
-# -- what the deployed service wrote --
+# -- documents that the deployed service wrote --
 
 
-async def test_opening_changes_no_document_and_doubles_no_index(db, mongo_settings):
+async def test_opening_changes_no_document_and_duplicates_no_index(db, mongo_settings):
     before = contents(db)
     for _ in range(2):
         store = MongoStore(mongo_settings)
@@ -113,7 +113,7 @@ async def test_opening_changes_no_document_and_doubles_no_index(db, mongo_settin
     assert "id_1" not in db["jobs"].index_information()
 
 
-async def test_an_index_that_keeps_nothing_apart_is_refused(db, mongo_settings):
+async def test_an_index_that_is_not_unique_is_refused(db, mongo_settings):
     db["subjobs"].drop_index("SUBJOBS")
     db["subjobs"].create_index([("id", 1), ("sub_id", 1)], name="PLAIN")
     with pytest.raises(ConfigError, match=r"mongo\.db: the index PLAIN of the collection subjobs"):
@@ -161,8 +161,8 @@ async def test_containers_and_their_exit_codes_are_read(store):
     assert await store.container_states(DONE) == [JobState.COMPLETE] * 2
 
 
-async def test_a_job_without_subjobs_has_the_containers_that_it_asked_for(store, db):
-    # As at JAWS sites, with exit codes for all of them together, or none before the end.
+async def test_the_containers_of_a_job_without_subjobs_are_derived(store, db):
+    # As at JAWS sites, whose exit codes are stored together once the job has ended.
     found = await store.containers(FAILED)
     assert [(c.sub_id, c.state, c.exit_code) for c in found] == [
         (n, JobState.ERROR, None) for n in (0, 1)
@@ -196,7 +196,7 @@ async def test_an_image_without_a_tag(store, db, tag):
 
 
 @pytest.mark.parametrize("is_null", [False, True])
-async def test_what_is_absent_and_what_is_null_say_the_same(store, db, is_null):
+async def test_absent_and_null_fields_mean_the_same(store, db, is_null):
     job = live_job()
     unset = ("error", "admin_error", "traceback", "logpath", "outputs", "cpu_hours", "max_memory")
     job |= dict.fromkeys((*unset, "htcondor_details"))
@@ -252,7 +252,7 @@ async def test_listings_counts_and_events_hold_deployed_jobs(store):
     assert len(await store.events(since=BEGINNING, job_id=DONE)) == 7
 
 
-async def test_what_ended_is_told_and_cleaned(store, db):
+async def test_ended_deployed_jobs_have_events_and_are_cleaned(store, db):
     unsent = await store.unsent()
     assert {(event.job_id, event.state) for event in unsent} == {
         (DONE, JobState.COMPLETE),
@@ -270,7 +270,7 @@ async def test_what_ended_is_told_and_cleaned(store, db):
     assert db["jobs"].find_one({"id": DONE})["cleaned"] is True
 
 
-async def test_what_is_left_of_its_jobs_is_its_own_to_stop(store, db):
+async def test_leftovers_of_deployed_jobs_are_not_reaped(store, db):
     assert await store.ended_among([DONE, FAILED], NOON) == set()
     job = live_job()
     db["jobs"].insert_one(job)
@@ -279,10 +279,10 @@ async def test_what_is_left_of_its_jobs_is_its_own_to_stop(store, db):
     assert await store.ended_among([DONE, job["id"]], NOON + SECOND) == {job["id"]}
 
 
-# -- taking over --
+# -- adoption --
 
 
-async def test_a_job_that_goes_on_is_not_ours_until_it_is_adopted(store, db):
+async def test_a_live_deployed_job_is_not_driven_until_it_is_adopted(store, db):
     job = live_job()
     db["jobs"].insert_one(job)
     before = db["jobs"].find_one({"id": job["id"]})
@@ -299,19 +299,19 @@ async def test_a_job_that_goes_on_is_not_ours_until_it_is_adopted(store, db):
     assert await store.unadopted_jobs() == []
     assert [live.id for live in await store.live_jobs()] == [job["id"], ours.id]
     assert await store.take_leases([job["id"]], "me", now=NOON, until=NOON + SECOND) == {job["id"]}
-    # It had no subjobs: now there is something to move.
+    # It had no subjobs: now they are stored, and can be moved.
     assert await store.container_states(job["id"]) == [JobState.JOB_SUBMITTED] * 2
     uploading = ContainerTransition(state=JobState.UPLOAD_SUBMITTING, time=NOON)
     assert await store.transition_container(job["id"], 1, JobState.JOB_SUBMITTED, [uploading])
     assert await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.UPLOAD_SUBMITTING)
-    told = []
+    sent = []
     while events := [e for e in await store.unsent() if e.job_id == job["id"]]:
-        told.append(events[0].state)
+        sent.append(events[0].state)
         await store.mark_sent(job["id"], events[0].trans_id)
-    assert told == [JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED, JobState.UPLOAD_SUBMITTING]
+    assert sent == [JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED, JobState.UPLOAD_SUBMITTING]
 
 
-async def test_a_job_that_is_stopped_before_it_is_adopted_tells_when_it_has_ended(store, db):
+async def test_the_events_of_a_job_that_ended_unadopted_are_sent(store, db):
     job = live_job()
     db["jobs"].insert_one(job)
     known = JobOutcome(warnings=["x"])
@@ -323,11 +323,11 @@ async def test_a_job_that_is_stopped_before_it_is_adopted_tells_when_it_has_ende
     assert event.state is JobState.JOB_SUBMITTING
 
 
-# -- what we write --
+# -- documents that this service writes --
 
 
 def shape(value: Any) -> Any:
-    """What a document is made of: names and types, whatever the values."""
+    """Return the names and types of a document, without its values."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items() if name not in OURS}
     if isinstance(value, list):
@@ -338,7 +338,7 @@ def shape(value: Any) -> Any:
 OURS = ("_cts", "_recorded_at", "_id")
 
 
-async def test_a_job_of_ours_is_laid_out_as_the_deployed_ones(store, db):
+async def test_our_jobs_have_the_deployed_layout(store, db):
     deployed = DEPLOYED["jobs"][0]
     given = copy.deepcopy(deployed["job_input"]) | {"cluster": "perlmutter-jaws"}
     job = make_job_record(
@@ -396,7 +396,7 @@ async def test_a_new_container_stores_nulls(store, db):
     assert set(found) - {"_id"} == set(DEPLOYED["subjobs"][0])
 
 
-async def test_images_and_refdata_of_ours_are_laid_out_as_the_deployed_ones(store, db):
+async def test_our_images_and_refdata_have_the_deployed_layout(store, db):
     example = DEPLOYED["images"][0]
     image = make_image(
         **{name: example[name] for name in ("refdata_id", "urls", "usage_notes", "tag")},
@@ -418,7 +418,7 @@ async def test_images_and_refdata_of_ours_are_laid_out_as_the_deployed_ones(stor
     assert found["statuses"][0]["cleaned"] is False
 
 
-async def test_a_key_with_dots_is_a_name_and_no_path(store, db):
+async def test_a_key_with_dots_is_not_a_path(store, db):
     job = make_job_record(labels={"a.b": "$x"})
     await store.insert_job(job, containers=1)
     await store.set_admin_meta(job.id, {"a.b": "$state", "$c": 2**40, "state": "no"}, [])
@@ -434,7 +434,7 @@ async def test_a_key_with_dots_is_a_name_and_no_path(store, db):
     assert (await store.get_job(job.id)).admin_meta == {"state": "no"}
 
 
-async def test_text_that_looks_like_a_field_stays_text(store):
+async def test_text_that_looks_like_a_field_is_literal(store):
     job = make_job_record(user="$user", labels={"a": "$$ROOT"}, output_dir="data/$$NOW")
     await store.insert_job(job, containers=1)
     outcome = JobOutcome(error="$state", admin_error="$$NOW")

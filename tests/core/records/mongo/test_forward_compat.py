@@ -17,13 +17,13 @@ from cts_core.records.mongo import forward_compat
 from cts_core.records.mongo import schema as mongo_schema
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
-from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move, walk
 from tests.harness.factories import NOON, TO_COMPLETE
+from tests.harness.records import BEGINNING, CREATED, STARTED, insert, move, walk
 
 pytestmark = pytest.mark.slow
 
 NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
-"""What the next version adds, wherever it may."""
+"""A field of the next version, added wherever fields may be added."""
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ async def store(mongo_settings) -> AsyncIterator[MongoStore]:
     await store.close()
 
 
-def add_news(db: Database, job_id: str) -> None:
-    """Let the job be the next version's, which knows more of everything that can be added without harm."""
+def add_unknown_fields(db: Database, job_id: str) -> None:
+    """Add a field of the next version to every document of the job in which an unknown field is harmless."""
     db["jobs"].update_one(
         {"id": job_id},
         {
@@ -55,7 +55,7 @@ def add_news(db: Database, job_id: str) -> None:
     )
 
 
-def check_news(db: Database, job_id: str) -> None:
+def check_unknown_fields(db: Database, job_id: str) -> None:
     job = db["jobs"].find_one({"id": job_id})
     first = job["transition_times"][0]
     assert [job["news"], job["_cts"]["news"], job["image"]["news"]] == [NEWS] * 3
@@ -65,11 +65,9 @@ def check_news(db: Database, job_id: str) -> None:
         assert [*found, container["transition_times"][0]["news"]] == [NEWS] * 3
 
 
-async def test_what_we_do_not_know_survives_all_that_we_write(
-    db: Database, store: MongoStore
-) -> None:
+async def test_unknown_fields_survive_every_write(db: Database, store: MongoStore) -> None:
     job = await insert(store, containers=2, labels={"a": "b"})
-    add_news(db, job.id)
+    add_unknown_fields(db, job.id)
     assert [each.id for each in await store.live_jobs()] == [job.id]
     assert (await store.get_job(job.id)).job_input == job.job_input
 
@@ -87,23 +85,23 @@ async def test_what_we_do_not_know_survives_all_that_we_write(
         for event in events:
             await store.mark_sent(event.job_id, event.trans_id)
 
-    check_news(db, job.id)
+    check_unknown_fields(db, job.id)
     found = await store.get_job(job.id)
     assert [step.state for step in found.transition_times] == TO_COMPLETE
     assert all(step.notif_sent for step in found.transition_times)
 
 
-async def test_a_job_that_asks_for_what_we_do_not_know_is_shown_and_left_to_the_newer(
+async def test_a_job_with_unknown_input_is_shown_and_not_driven(
     db: Database, store: MongoStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs, ours = await insert(store), await insert(store)
-    # Without it, it would be another job.
+    # Without that field it would be another job.
     db["jobs"].update_one({"id": theirs.id}, {"$set": {"job_input.params.gpus": 2}})
     for _ in range(3):
         assert [job.id for job in await store.live_jobs()] == [ours.id]
-    told = [text for text in caplog.messages if "newer version" in text]
-    assert len(told) == 1
-    assert theirs.id in told[0]
+    logged = [text for text in caplog.messages if "newer version" in text]
+    assert len(logged) == 1
+    assert theirs.id in logged[0]
     assert (await store.get_summary(theirs.id)).state is CREATED
     with pytest.raises(NewerRecordError, match="ask a server of a newer one"):
         await store.get_drivable(theirs.id)
@@ -123,7 +121,7 @@ async def test_a_job_that_asks_for_what_we_do_not_know_is_shown_and_left_to_the_
     ],
     ids=["state", "history", "site", "parameter"],
 )
-async def test_a_job_beyond_us_hides_and_strands_no_other(
+async def test_an_unreadable_job_does_not_hide_others(
     db: Database, store: MongoStore, change: dict[str, Any]
 ) -> None:
     theirs, ours = await insert(store), await insert(store)
@@ -144,7 +142,7 @@ async def test_a_job_beyond_us_hides_and_strands_no_other(
 
 
 @pytest.mark.parametrize("field", ["state", "transition_times.0.state"])
-async def test_a_container_beyond_us(
+async def test_an_unreadable_container(
     db: Database, store: MongoStore, caplog: pytest.LogCaptureFixture, field: str
 ) -> None:
     job = await insert(store, containers=3)
@@ -162,7 +160,9 @@ async def test_a_container_beyond_us(
     assert await store.transition_container(job.id, 1, STARTED, [step]) is (field != "state")
 
 
-async def test_a_newer_schema_says_whether_we_may_go_on(db: Database, mongo_settings) -> None:
+async def test_a_newer_schema_states_the_oldest_compatible_version(
+    db: Database, mongo_settings
+) -> None:
     schema = {"_id": "schema", "version": mongo_schema.VERSION + 1}
     db["cts_store"].insert_one({**schema, "oldest": mongo_schema.VERSION})
     store = MongoStore(mongo_settings)
@@ -176,14 +176,14 @@ async def test_a_newer_schema_says_whether_we_may_go_on(db: Database, mongo_sett
             await store.open()
 
 
-async def test_both_drive_the_jobs_of_one_database(
+async def test_two_versions_drive_the_jobs_of_one_database(
     db: Database, store: MongoStore, mongo_settings
 ) -> None:
-    """Compare and set holds between versions, whose stores are two."""
+    """Compare-and-set holds between the stores of two versions."""
     other = MongoStore(mongo_settings)
     await other.open()
     job = await insert(store)
-    add_news(db, job.id)
+    add_unknown_fields(db, job.id)
     moved = await asyncio.gather(
         *(
             move(each, job.id, CREATED, state)
@@ -192,5 +192,5 @@ async def test_both_drive_the_jobs_of_one_database(
         )
     )
     assert moved.count(True) == 1
-    check_news(db, job.id)
+    check_unknown_fields(db, job.id)
     await other.close()

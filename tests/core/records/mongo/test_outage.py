@@ -1,4 +1,4 @@
-"""The Mongo store while its server is away: dead, frozen, refusing. What is said, and that all goes on after."""
+"""MongoStore during outages of its server, which is dead, frozen or refuses: errors, and the recovery."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from cts_core.records.mongo import connection as mongo_connection
 from cts_core.records.mongo.store import MongoStore
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
-from tests.contract.records import BEGINNING, CREATED, STARTED, insert, move
 from tests.harness.factories import NOON, TO_COMPLETE, make_image, make_job_record, make_refdata
+from tests.harness.records import BEGINNING, CREATED, STARTED, insert, move
 from tests.services.mongo import PASSWORD, MongoServer
 from tests.services.server import free_port, or_skip
 
 pytestmark = [
     pytest.mark.slow,
-    # pymongo drops the socket that its monitor is connecting when a client is closed just then.
+    # pymongo drops the socket that its monitor is just connecting when a client is closed.
     pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 TIMEOUT = 3.0
 FAR_BEYOND = 30.0
-"""Seconds that no call on a dead server may take, on however busy a machine."""
+"""Seconds within which calls on a dead server must fail, even on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
-def _dropped_sockets_are_found_here() -> Iterator[None]:
+def _collect_dropped_sockets() -> Iterator[None]:
     yield
     gc.collect()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[MongoServer]:
-    """A server of these tests' own, since they kill it."""
+    """A server for these tests alone, since they kill it."""
     with or_skip():
         server = MongoServer(tmp_path_factory.mktemp("mongo"))
     server.start()
@@ -93,8 +93,8 @@ async def check_that_calls_fail_clearly(store: MongoStore, host: str) -> None:
     assert time.monotonic() - began < FAR_BEYOND
 
 
-async def until_it_answers(store: RecordStore, job_id: str) -> JobSummary:
-    """A restarted server may need a moment; no call of ours helps it along."""
+async def until_available(store: RecordStore, job_id: str) -> JobSummary:
+    """Retry until a restarted server is available again."""
     async with asyncio.timeout(FAR_BEYOND):
         while True:
             with contextlib.suppress(UnavailableError):
@@ -107,7 +107,7 @@ async def test_a_killed_server(server, store, settings):
     server.kill()
     await check_that_calls_fail_clearly(store, settings.host)
     server.start()
-    await until_it_answers(store, job.id)
+    await until_available(store, job.id)
     assert await store.container_states(job.id) == [STARTED] * 3
     assert await move(store, job.id, CREATED, STARTED)
     assert [event.state for event in await store.events(since=BEGINNING)] == [CREATED, STARTED]
@@ -120,12 +120,12 @@ async def test_a_frozen_server(server, store, settings):
         await check_that_calls_fail_clearly(store, settings.host)
     finally:
         server.thaw()
-    await until_it_answers(store, job.id)
+    await until_available(store, job.id)
     assert await move(store, job.id, CREATED, STARTED)
 
 
-async def test_nothing_that_was_acknowledged_is_lost(server, store):
-    """Jobs are submitted and moved while the server is killed again and again."""
+async def test_no_acknowledged_write_is_lost(server, store):
+    """Submit and move jobs while the server is killed repeatedly."""
     stored: dict[str, JobState] = {}
     sent: dict[str, int] = {}
     goes_on = True
@@ -156,14 +156,14 @@ async def test_nothing_that_was_acknowledged_is_lost(server, store):
     goes_on = False
     await asyncio.gather(*tasks)
 
-    await until_it_answers(store, next(iter(stored)))
+    await until_available(store, next(iter(stored)))
     for job_id, count in sent.items():
         try:
             job = await store.get_summary(job_id)
         except NoSuchJobError:
             assert job_id not in stored
             continue
-        # What was acknowledged is there, and perhaps one step more whose answer was lost; always whole.
+        # All acknowledged writes are there, and perhaps one whose response was lost; none in part.
         known = TO_COMPLETE.index(stored.get(job_id, CREATED))
         assert job.state in TO_COMPLETE[known : known + 2]
         assert [t.state for t in job.transition_times] == TO_COMPLETE[
@@ -174,7 +174,7 @@ async def test_nothing_that_was_acknowledged_is_lost(server, store):
     assert unsent >= stored.keys()
 
 
-async def test_closing_waits_for_what_is_under_way(settings):
+async def test_closing_waits_for_operations_under_way(settings):
     store = MongoStore(settings)
     await store.open()
     jobs = [make_job_record() for _ in range(20)]
@@ -186,7 +186,7 @@ async def test_closing_waits_for_what_is_under_way(settings):
         await store.get_job(jobs[0].id)
 
 
-async def test_who_is_canceled_at_any_step_is_canceled(store):
+async def test_a_cancellation_at_any_step_takes_effect(store):
     await store.list_images()
     for steps in [*range(60)] * 25:
         asked = asyncio.create_task(store.events(since=NOON, user="ana"))
@@ -197,14 +197,14 @@ async def test_who_is_canceled_at_any_step_is_canceled(store):
                 await asked
 
 
-async def test_too_much_that_waits_is_refused(store, monkeypatch):
+async def test_the_number_of_waiting_operations_is_bounded(store, monkeypatch):
     monkeypatch.setattr(mongo_connection, "MAX_WAITING", 2)
     answers = await asyncio.gather(*(store.list_images() for _ in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [list, list, UnavailableError]
     assert await store.list_images() == []
 
 
-async def test_many_may_open_a_new_database_at_once(settings):
+async def test_a_new_database_is_opened_concurrently(settings):
     stores = [MongoStore(settings.model_copy(update={"timeout_s": FAR_BEYOND})) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     await asyncio.gather(*(insert(store) for store in stores))
@@ -212,7 +212,7 @@ async def test_many_may_open_a_new_database_at_once(settings):
     await asyncio.gather(*(store.close() for store in stores))
 
 
-# -- what cannot be opened --
+# -- errors at the start --
 
 
 def _unused_host() -> str:
@@ -231,9 +231,7 @@ def _unused_host() -> str:
         ({"host": "no-such-host.invalid"}, UnavailableError, r"mongo\.host: .* be reached"),
     ],
 )
-async def test_what_cannot_be_opened_says_which_setting_is_wrong(
-    settings, changes, error, message, caplog
-):
+async def test_an_error_at_the_start_names_its_setting(settings, changes, error, message, caplog):
     caplog.set_level(logging.DEBUG)
     store = MongoStore(settings.model_copy(update=changes))
     with pytest.raises(error, match=message) as found:
@@ -243,7 +241,7 @@ async def test_what_cannot_be_opened_says_which_setting_is_wrong(
         assert secret not in caplog.text
 
 
-async def test_a_login_by_the_url_s_own_source(server, settings, store):
+async def test_a_login_by_the_auth_source_of_the_url(server, settings, store):
     url = f"mongodb://{settings.host}/?authSource=admin"
     again = MongoStore(settings.model_copy(update={"host": url}))
     await again.open()
@@ -260,7 +258,7 @@ async def test_a_newer_database_is_refused(server, settings, store):
         assert schema.find_one({"_id": "schema"})["version"] == 99
 
 
-def test_a_refusal_is_told_without_the_whole_answer():
+def test_an_error_has_the_message_of_the_server_alone():
     answer = {"ok": 0.0, "errmsg": "the database system is shutting down", "code": 1}
     refusal = OperationFailure(f"{answer['errmsg']}, full error: {answer}", 1, answer)
     connection = mongo_connection.Connection(MongoSettings(host="somewhere:27017"))

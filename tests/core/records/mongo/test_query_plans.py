@@ -1,8 +1,8 @@
-"""How MongoDB goes about what the store asks it: by which index, and in whose order.
+"""The query plans of MongoDB: which index a query uses, and what sorts.
 
-Two things are looked at, since the server of these tests walks an index but sorts afterwards (``tests/services/mongo.py``):
-its ``explain`` says which index is walked; and by MongoDB's own rule, an index gives the order that is asked for when what is
-asked for stands in it right behind fields that are all compared with one value.
+Two things are checked, since the server of these tests uses an index but sorts afterwards (``tests/services/mongo.py``):
+its ``explain`` says which index is used; and by MongoDB's own rule an index gives the requested order if the fields of
+that order follow in it right behind fields that are all compared with one value.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cts_core.records.mongo import connection
 from cts_core.records.mongo.schema import INDEXES
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
-from tests.contract.records import walk
 from tests.harness.factories import DIGEST, NOON, make_job_record
+from tests.harness.records import walk
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ ONE = "44444444-0000-4000-8000-000000000000"
 
 
 class Commands(CommandListener):
-    """Notes what is sent to the server of the collections' contents."""
+    """Records the commands on the collections."""
 
     def __init__(self) -> None:
         self.sent: list[Command] = []
@@ -45,10 +45,10 @@ class Commands(CommandListener):
             self.sent.append(dict(event.command))
 
     def succeeded(self, event: Any) -> None:
-        """Nothing to note."""
+        """Nothing to record."""
 
     def failed(self, event: Any) -> None:
-        """Nothing to note."""
+        """Nothing to record."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def store(commands, mongo_settings) -> AsyncIterator[MongoStore]:
 
 
 def query_of(command: Command) -> dict[str, Any]:
-    """The reading of documents that a command begins with, as what ``explain`` takes."""
+    """Return the query that a command begins with, in the form that ``explain`` takes."""
     if "find" in command:
         kept = ("find", "filter", "sort", "hint", "skip", "limit", "projection")
     elif "aggregate" in command:
@@ -98,8 +98,8 @@ def nodes(plan: Any) -> Iterator[Mapping[str, Any]]:
             yield from nodes(part)
 
 
-def walked(db: Database, query: dict[str, Any]) -> set[str]:
-    """The indexes that are walked for it."""
+def indexes_used(db: Database, query: dict[str, Any]) -> set[str]:
+    """Return the indexes that the query uses."""
     plan = db.command("explain", query, verbosity="queryPlanner")["queryPlanner"]
     found = list(nodes(plan))
     assert "Seq Scan" not in {node.get("Node Type") for node in found}, query
@@ -107,13 +107,13 @@ def walked(db: Database, query: dict[str, Any]) -> set[str]:
 
 
 def order_of(query: dict[str, Any]) -> list[tuple[str, int]]:
-    """What the documents are sorted by."""
+    """Return the order of the documents."""
     stages = [stage["$sort"] for stage in query.get("pipeline", ()) if "$sort" in stage]
     return list((query.get("sort") or (stages[0] if stages else {})).items())
 
 
 def is_ordered_by(query: dict[str, Any], index: str) -> bool:
-    """Whether MongoDB can walk the index in the order that is asked for."""
+    """Return whether the index gives the requested order."""
     condition = query.get("filter", {})
     single = {
         field
@@ -133,7 +133,7 @@ def is_ordered_by(query: dict[str, Any], index: str) -> bool:
 
 
 class Plan(NamedTuple):
-    """How a query is gone about: the index that is walked, and who sorts: it, the server, or nobody."""
+    """The plan of a query: the index that it uses, and what sorts: the index, the server, or nothing."""
 
     index: str
     order: str
@@ -141,7 +141,7 @@ class Plan(NamedTuple):
 
 def plan_of(db: Database, command: Command) -> Plan:
     query = query_of(command)
-    indexes = walked(db, query)
+    indexes = indexes_used(db, query)
     assert len(indexes) == 1, (indexes, query)
     (index,) = indexes
     if "subjobs" in query.values() and index == "cts_state":
@@ -185,11 +185,11 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     ),
     "by label": (listing(user="user1", labels={"a": "1"}, **EVERYTHING), [LABELS]),
     "by labels, a later page": (listing(labels={"a": "1", "b": "2"}, **LATER), [LABELS]),
-    # First where the search ends, then the search.
+    # First the oldest position of the search, then the search.
     "by text": (listing(user="user1", text="tool", searched=5), [USERS, USERS]),
     "counts": (lambda s: s.count_jobs(), [BY_STATE]),
     "a user's counts": (lambda s: s.count_jobs("user1"), [BY_STATE]),
-    # Live jobs are few enough to be sorted by us, unsent ones of another program by the server.
+    # Live jobs are few enough to be sorted by the store, unsent ones of another program by the server.
     "advance": (lambda s: s.live_jobs(SiteName.LOCAL), [BY_STATE]),
     "all live jobs": (lambda s: s.live_jobs(), [BY_STATE]),
     "not adopted": (lambda s: s.unadopted_jobs(), [BY_STATE]),
@@ -207,7 +207,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     ),
     "ended of some": (lambda s: s.ended_among([ONE], NOON), [JOB]),
     "outbox": (lambda s: s.unsent(), [Plan("cts_unsent", "index"), Plan("cts_unsent", "sorted")]),
-    # A page of transitions, from their time on: they are taken out of their jobs, and sorted.
+    # A page of transitions from a time on: they are unwound from their jobs, and sorted.
     "events": (lambda s: s.events(since=NOON + timedelta(seconds=50)), [RECORDED]),
     "a user's events": (
         lambda s: s.events(since=NOON, user="user1"),
@@ -248,10 +248,10 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
     ),
     "last look": (lambda s: s.last_look("ana"), [Plan("cts_user", "any")]),
 }
-"""Every question that is asked of collections that grow. Images, reference data and sites are few, and read whole."""
+"""Every query on collections that grow. Images, reference data and sites are few, and read whole."""
 
 
-async def test_every_question_walks_an_index(store, commands, db):
+async def test_every_query_uses_an_index(store, commands, db):
     found = {}
     for name, (ask, _) in TABLE.items():
         commands.sent.clear()
@@ -260,7 +260,7 @@ async def test_every_question_walks_an_index(store, commands, db):
     assert found == {name: plans for name, (_, plans) in TABLE.items()}
 
 
-async def test_no_index_is_named_by_keys_that_another_has(store, db):
+async def test_every_hint_matches_one_index(store, db):
     # MongoDB refuses a hint by keys that match several.
     db["jobs"].create_index([("_update_time", 1)], name="deployed")
     for name in {index.collection for index in INDEXES}:
@@ -279,6 +279,6 @@ async def test_no_index_is_named_by_keys_that_another_has(store, db):
         ({"user": "a"}, {"state": 1}, "cts_user_updated", False),
     ],
 )
-def test_the_rule_of_orders(condition, order, index, is_given):
+def test_which_index_gives_which_order(condition, order, index, is_given):
     query = {"find": "jobs", "filter": condition, "sort": order}
     assert is_ordered_by(query, index) is is_given

@@ -1,4 +1,4 @@
-"""A record file of an older version is brought to this one's, and loses nothing."""
+"""Migrations: a record file of an older version is brought to this one, and loses nothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cts_core.records.sqlite import jobs as sqlite_jobs
 from cts_core.records.sqlite import schema as sqlite_schema
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
-from tests.contract.records import move
 from tests.harness.factories import make_image, make_job_record
+from tests.harness.records import move
 
 VERSION_1 = Path(__file__).with_name("records_version_1.sql")
 NEW_COLUMNS = {"parent_id", "words", "error_words"}
 
 
 def make_version_1(path: Path, jobs: list[JobRecord]) -> None:
-    """A file as version 1 wrote it."""
+    """Create a file as version 1 did."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript(VERSION_1.read_text())
         for job in jobs:
@@ -55,7 +55,7 @@ def schema(path: Path) -> set[tuple[str, str]]:
     return {(name, " ".join((sql or "").split())) for name, sql in found}
 
 
-async def test_a_file_of_version_1_keeps_its_jobs(tmp_path):
+async def test_a_migration_from_version_1_keeps_the_jobs(tmp_path):
     path = tmp_path / "records.sqlite"
     jobs = [
         make_job_record(
@@ -86,7 +86,7 @@ async def test_a_file_of_version_1_keeps_its_jobs(tmp_path):
     await store.close()
 
 
-async def test_an_upgraded_file_is_like_a_new_one(tmp_path):
+async def test_a_migrated_file_has_the_schema_of_a_new_one(tmp_path):
     paths = [tmp_path / "old.sqlite", tmp_path / "new.sqlite"]
     make_version_1(paths[0], [])
     for path in paths:
@@ -100,7 +100,7 @@ async def test_an_upgraded_file_is_like_a_new_one(tmp_path):
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_many_may_upgrade_the_file_at_once(tmp_path):
+async def test_concurrent_migrations(tmp_path):
     path = tmp_path / "records.sqlite"
     make_version_1(path, [make_job_record()])
     stores = [SQLiteStore(path) for _ in range(8)]
@@ -110,7 +110,7 @@ async def test_many_may_upgrade_the_file_at_once(tmp_path):
     await asyncio.gather(*(store.close() for store in stores))
 
 
-async def test_an_upgrade_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+async def test_a_failed_migration_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "records.sqlite"
     make_version_1(path, [make_job_record()])
     before = schema(path)
@@ -130,7 +130,7 @@ async def test_an_upgrade_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     await store.close()
 
 
-async def test_a_server_of_version_1_goes_on_beside_us(tmp_path):
+async def test_a_server_of_version_1_works_beside_this_version(tmp_path):
     path = tmp_path / "records.sqlite"
     make_version_1(path, [])
     with closing(sqlite3.connect(path)) as old:

@@ -1,4 +1,4 @@
-"""How SQLite goes about the statements of the store: by its indexes, in the order that is asked for."""
+"""The query plans of SQLite: the statements of the store use its indexes, and need no sort."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check_lines(found: str) -> None:
         (refdata.LISTING, "refdata USING INDEX refdata_by_age"),
     ],
 )
-async def test_queries_walk_indexes(path, statement, expected):
+async def test_queries_use_indexes(path, statement, expected):
     found = plan(path, statement)
     assert expected in found
     check_lines(found)
@@ -128,7 +128,7 @@ BETWEEN = {"after": NOON, "before": NOON}
 )
 @pytest.mark.parametrize("filters", [{}, FILTERS])
 @pytest.mark.parametrize("ascending", [False, True])
-async def test_listings_walk_the_index_of_their_order(path, query, expected, filters, ascending):
+async def test_listings_use_the_index_of_their_order(path, query, expected, filters, ascending):
     listing = Listing.of(JobQuery(**query, **filters, ascending=ascending))
     for statement in (listing.statement, listing.floor_statement):
         found = plan(path, statement)
@@ -138,7 +138,7 @@ async def test_listings_walk_the_index_of_their_order(path, query, expected, fil
 
 
 @pytest.mark.parametrize("sort", list(JobSort))
-async def test_later_pages_begin_where_they_are(path, sort):
+async def test_later_pages_start_at_their_position(path, sort):
     listing = Listing.of(JobQuery(user="ana", sort=sort, **FILTERS))
     listing.add_text("text")
     listing.start_after(1, "id")

@@ -1,4 +1,4 @@
-"""What is SQLite's own: files, locks, crashes, full disks. The rest is the contract's."""
+"""SQLiteStore: files, locks, crashes and full disks. Everything else is in the contract tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def insert(store: SQLiteStore, containers: int = 1) -> str:
 # -- files --
 
 
-async def test_a_new_file_is_marked_as_ours_and_private(store, path):
+async def test_a_new_file_is_marked_and_private(store, path):
     assert run(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
     assert run(path, "PRAGMA user_version") == [(schema.VERSION,)]
     assert run(path, "PRAGMA journal_mode") == [("wal",)]
@@ -64,7 +64,7 @@ async def test_a_new_file_is_marked_as_ours_and_private(store, path):
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_closing_leaves_one_file_and_the_room_for_a_full_disk(path):
+async def test_closing_leaves_one_file_and_the_disk_reserve(path):
     store = SQLiteStore(path)
     await store.open()
     await insert(store)
@@ -97,7 +97,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     assert path.read_bytes() == before
 
 
-async def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+async def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot be kept in .*records\.sqlite.*choose a home"):
         await opening(tmp_path / "file" / "records.sqlite")
@@ -107,7 +107,7 @@ async def test_a_place_that_cannot_be_written_is_refused(tmp_path):
 
 async def test_a_file_system_without_shared_memory_is_refused(path, monkeypatch):
     def connect(address: str, **options) -> sqlite3.Connection:
-        # This way of locking is for file systems that know no other; it has no shared memory.
+        # A way of locking for file systems without any other; it has no shared memory.
         return real(f"{address}&vfs=unix-dotfile", **options)
 
     real = sqlite3.connect
@@ -116,7 +116,7 @@ async def test_a_file_system_without_shared_memory_is_refused(path, monkeypatch)
         await opening(path)
 
 
-async def test_many_may_create_the_file_at_once(path):
+async def test_concurrent_creations_of_the_file(path):
     stores = [SQLiteStore(path) for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
     await asyncio.gather(*(insert(store) for store in stores))
@@ -133,16 +133,16 @@ async def test_foreign_keys_hold(store, path):
     await connections.close()
 
 
-# -- locks, full disks, other failures: each is told, and the store goes on when it is over --
+# -- locks, full disks, other failures: each raises an error, and the store recovers --
 
 
-async def test_a_locked_file_is_an_outage_that_passes(store, path):
+async def test_a_locked_file_is_a_temporary_outage(store, path):
     job_id = await insert(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(UnavailableError, match="locked by another process"):
             await insert(store)
-        # Who reads does not wait for who writes.
+        # Readers do not wait for writers.
         assert (await store.get_summary(job_id)).id == job_id
         other.execute("ROLLBACK")
     await insert(store)
@@ -162,7 +162,7 @@ async def test_opening_a_locked_file_is_an_outage(path):
     await store.close()
 
 
-async def test_a_full_disk_fails_all_that_were_to_be_stored_and_passes(store, path, monkeypatch):
+async def test_a_full_disk_fails_writes_and_recovers(store, path, monkeypatch):
     ((pages,),) = run(path, "PRAGMA page_count")
     most = pages + 100
 
@@ -214,7 +214,7 @@ asyncio.run(main())
 """
 
 
-def test_a_write_that_the_system_refuses_passes(path):
+def test_the_store_recovers_from_a_write_that_the_system_refuses(path):
     if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
         pytest.skip("this system limits the size of files")
     done = subprocess.run(
@@ -241,7 +241,7 @@ async def test_a_vanished_file_is_an_outage(path):
     await connections.close()
 
 
-async def test_a_vanished_folder_is_no_full_disk(store, path):
+async def test_a_vanished_folder_is_not_a_full_disk(store, path):
     path.parent.rename(path.parent.with_name("moved"))
     with pytest.raises(UnavailableError, match="cannot be used now"):
         await insert(store)
@@ -249,7 +249,7 @@ async def test_a_vanished_folder_is_no_full_disk(store, path):
     await insert(store)
 
 
-async def test_one_failing_write_does_not_harm_those_that_share_its_commit(store, path):
+async def test_a_failing_write_does_not_affect_others_of_its_commit(store, path):
     connections = Connections(path)
     await connections.open()
 
@@ -278,7 +278,7 @@ async def test_one_failing_write_does_not_harm_those_that_share_its_commit(store
     await connections.close()
 
 
-async def test_more_than_may_wait_are_refused(store, path, monkeypatch):
+async def test_the_number_of_waiting_operations_is_bounded(store, path, monkeypatch):
     monkeypatch.setattr("cts_core.records.sqlite.connection.MAX_WAITING", 3)
     answers = await asyncio.gather(
         *(store.inactive_sites() for _ in range(5)), return_exceptions=True
@@ -372,7 +372,7 @@ asyncio.run(main())
 """
 
 
-async def test_what_was_answered_before_a_kill_is_there(path):
+async def test_writes_acknowledged_before_a_kill_are_durable(path):
     with subprocess.Popen(
         [sys.executable, "-c", _BUSY, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -382,7 +382,7 @@ async def test_what_was_answered_before_a_kill_is_there(path):
             answered += writer.stdout.readline().split()
         writer.kill()
         rest = writer.stdout.read()
-    # The last line may be torn.
+    # The last line may be incomplete.
     answered += rest[: rest.rfind("\n") + 1].split()
     store = SQLiteStore(path)
     await store.open()
@@ -393,7 +393,7 @@ async def test_what_was_answered_before_a_kill_is_there(path):
     await store.close()
 
 
-# -- what is recorded later never carries an earlier time --
+# -- times of recording --
 
 
 async def test_a_clock_that_is_set_back_does_not_reorder_events(store, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the tests of record stores share."""
+"""Steps and constants of the tests of record stores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def walk(
     time: datetime = NOON,
     outcomes: Sequence[JobOutcome] = (),
 ) -> None:
-    """To its end; the first steps have these outcomes."""
+    """Move a job to its end; ``outcomes`` are those of the first steps."""
     for (old, new), outcome in itertools.zip_longest(itertools.pairwise(TO_COMPLETE), outcomes):
         assert await move(store, job_id, old, new, time=time, outcome=outcome)
 
@@ -56,13 +56,13 @@ async def walk(
 async def all_events(
     store: RecordStore, since: datetime, limit: int, **filters
 ) -> tuple[list[JobEvent], int]:
-    """Every event, paged through, and the number of pages."""
+    """Page through all events; return them and the number of pages."""
     found: dict[str, JobEvent] = {}
     pages = 0
-    go_on: datetime | None = since
-    while go_on is not None:
-        page = await store.events(since=go_on, limit=limit, **filters)
+    cursor: datetime | None = since
+    while cursor is not None:
+        page = await store.events(since=cursor, limit=limit, **filters)
         pages += 1
         found |= {event.trans_id: event for event in page}
-        go_on = next_page(go_on, page, limit)
+        cursor = next_page(cursor, page, limit)
     return list(found.values()), pages
