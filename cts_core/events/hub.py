@@ -30,10 +30,10 @@ from cts_core.records.store import RecordStore
 log = logging.getLogger(__name__)
 
 OVERLAP = timedelta(seconds=10)
-"""How far before its cursor a reader reads again: servers' clocks differ, and writes commit out of order."""
+"""The time before its cursor that a reader reads again: servers' clocks differ, and writes commit out of order."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC) + OVERLAP
 POLL_SECONDS = 2.0
-"""Between polls of the store. Together with the differences of clocks it must stay well below the overlap."""
+"""The interval between polls of the store. Together with the differences of clocks it must stay well below the overlap."""
 REMEMBERED = 16_384
 """Published events that are remembered, so that a poll does not repeat those of its overlap."""
 READS_AT_ONCE = 16
@@ -41,7 +41,7 @@ READS_AT_ONCE = 16
 MAX_WOKEN = 1024
 """Woken jobs that wait to be read; any beyond are left to the next poll."""
 RETRY_SECONDS = 10
-"""After which a client that was refused a stream may try again."""
+"""The delay after which a client that was refused a stream may try again."""
 
 
 class Hub(EventPublisher):

@@ -30,7 +30,7 @@ MAX_FAILING = 256
 """Jobs whose event failed and is retried. With more of them the publisher fails, not the events: no others are tried
 until one succeeds."""
 BACKSTOP_SECONDS = 5.0
-"""Between polls of the store without a wake-up."""
+"""The interval between polls of the store without a wake-up."""
 PUBLISH_SECONDS = 60.0
 """Time limit for a publisher to acknowledge an event."""
 FIRST_BACKOFF_SECONDS = 0.4
@@ -40,7 +40,7 @@ _JITTER = 0.5
 
 @dataclass(frozen=True)
 class Backlog:
-    """What was unsent at the last poll: events of at least ``jobs`` jobs, the oldest recorded at ``oldest``."""
+    """The unsent events at the last poll: of at least ``jobs`` jobs, the oldest recorded at ``oldest``."""
 
     jobs: int = 0
     oldest: datetime | None = None

@@ -27,7 +27,7 @@ REMEMBERED = 1024
 PAGE = 500
 """Events that are read from the store at once."""
 RETRY_SECONDS = 2.0
-"""Between attempts to read from a store that cannot be reached."""
+"""The delay between attempts to read from a store that cannot be reached."""
 
 
 def next_page(since: datetime, page: list[JobEvent], limit: int) -> datetime | None:

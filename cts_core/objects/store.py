@@ -13,7 +13,7 @@ from cts_core.errors import CTSError
 
 
 class ChecksumState(StrEnum):
-    """Whether an object has a checksum, and whether that is right."""
+    """The state of an object's checksum."""
 
     STORED = "stored"
     """A CRC64/NVME is stored, and no mismatch is known."""

@@ -9,9 +9,20 @@ from cts_core.errors import (
     NoSuchJobError,
     NoSuchRefdataError,
     RefdataExistsError,
+    UnavailableError,
 )
 from cts_core.model.image import Image
 from cts_core.model.site import SiteName
+
+
+def records_closed() -> UnavailableError:
+    """Return the error for an operation on a store that is not open."""
+    return UnavailableError("The job records are closed: the service is stopping")
+
+
+def too_many_waiting() -> UnavailableError:
+    """Return the error for an operation beyond the number that may wait."""
+    return UnavailableError("Too much waits for the job records: try again later")
 
 
 def no_such_job(job_id: str) -> NoSuchJobError:

@@ -36,6 +36,10 @@ MAX_AUDIT = 1000
 """Entries of the audit log of a job; the oldest beyond it are deleted."""
 
 
+FIRST_CONTAINER_STATES = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
+"""The states through which a container is when its job is stored."""
+
+
 @dataclass(frozen=True)
 class IdempotentJob:
     """The job that already holds a user's Idempotency-Key."""

@@ -1,4 +1,4 @@
-"""What a producer and a consumer have in common."""
+"""The connection of a producer or a consumer to its brokers."""
 
 from __future__ import annotations
 

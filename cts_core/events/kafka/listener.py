@@ -28,11 +28,11 @@ MAX_RECORDS = 500
 MAX_MESSAGE = 4096
 """The most bytes of a message; ours have some 200."""
 POLL_SECONDS = 0.5
-"""How long one poll waits for messages; the thread checks in between whether to stop."""
+"""Time limit for one poll for messages; in between the thread checks whether to stop."""
 CHECK_SECONDS = 5.0
-"""Between checks that the brokers have the topic: a consumer does not report an outage by itself."""
+"""The interval between checks that the brokers have the topic: a consumer does not report an outage by itself."""
 RETRY_SECONDS = 2.0
-"""Between the end of a consumer that failed and the next one."""
+"""The delay between a consumer that failed and the next one."""
 METADATA_SECONDS = 60.0
 """The longest time until new partitions of the topic are found."""
 

@@ -26,11 +26,11 @@ from cts_core.model.event import JobEvent
 MAX_WAITING = 1000
 """Events that may wait for their acknowledgement; more are refused."""
 DELIVERY_SECONDS = 20.0
-"""How long the producer tries to deliver one event."""
+"""Time limit for the producer to deliver one event."""
 PUBLISH_SECONDS = 30.0
 """Time limit for publishing one event, whatever the producer does."""
 FAIL_FAST_SECONDS = 1.0
-"""After a failed attempt to reach the topic, how long events fail at once for the same reason."""
+"""The time after a failed attempt to reach the topic in which events fail at once, for the same reason."""
 
 
 class KafkaPublisher(EventPublisher):
@@ -42,7 +42,7 @@ class KafkaPublisher(EventPublisher):
         # Only that thread uses these two.
         self._producer: KafkaProducer | None = None
         self._failure: tuple[float, str] = (0.0, "")
-        """Until when, by the monotonic clock, events fail at once, and why."""
+        """The time, by the monotonic clock, until which events fail at once, and the reason."""
         self._waiting = 0
         self._is_open = True
 

@@ -28,6 +28,7 @@ from pymongo.errors import (
 
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, RecordTooLargeError, UnavailableError
+from cts_core.records.errors import records_closed, too_many_waiting
 from cts_core.records.mongo.schema import prepare
 
 POOL = 50
@@ -123,14 +124,14 @@ class Connection:
         """Provide the collections for one operation. Raises UnavailableError, RecordTooLargeError.
 
         A cancellation inside it takes effect at its end: before Python 3.12 ``asyncio.wait_for``, by which pymongo
-        sends, may drop one.
+        sends, may lose it.
         """
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
         if self._client is None:
-            raise UnavailableError("The job records are closed: the service is stopping")
+            raise records_closed()
         if self._waiting >= MAX_WAITING:
-            raise UnavailableError("Too much waits for the job records: try again later")
+            raise too_many_waiting()
         self._waiting += 1
         try:
             yield Collections.of(self._database(self._client), self._threads)

@@ -16,18 +16,20 @@ from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.lookup import check_container, require_job
 from cts_core.records.mongo.schema import BY_STATE, IS_LIVE, literal, upsert
+from cts_core.records.store import FIRST_CONTAINER_STATES
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
 _JAWS = [SiteName.PERLMUTTER_JAWS.value, SiteName.LAWRENCIUM_JAWS.value]
-_FIRST_STATES = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 
 def make_new(job_id: str, count: int, created: datetime) -> list[ContainerRecord]:
     """Return the ``count`` containers of a new job."""
-    steps = [ContainerTransition(state=state, time=created) for state in _FIRST_STATES]
+    steps = [ContainerTransition(state=state, time=created) for state in FIRST_CONTAINER_STATES]
     return [
-        ContainerRecord(id=job_id, sub_id=number, state=_FIRST_STATES[-1], transition_times=steps)
+        ContainerRecord(
+            id=job_id, sub_id=number, state=FIRST_CONTAINER_STATES[-1], transition_times=steps
+        )
         for number in range(count)
     ]
 

@@ -1,4 +1,4 @@
-"""What operators did, in SQLite: the audit log, the admin metadata of jobs, and the sites switched off."""
+"""The actions of operators, in SQLite: the audit log, the admin metadata of jobs, and the sites switched off."""
 
 from __future__ import annotations
 

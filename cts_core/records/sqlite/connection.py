@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cts_core.errors import ResourceUnavailableError, UnavailableError
+from cts_core.records.errors import records_closed, too_many_waiting
 from cts_core.records.sqlite.disk_reserve import DiskReserve
 from cts_core.records.sqlite.migrate import connect, error_code, is_locked, prepare
 
@@ -20,7 +21,7 @@ MAX_WAITING = 10_000
 MAX_GROUP = 500
 """Writes that share one commit at the most."""
 BUSY_SECONDS = 10.0
-"""How long a write waits for another process's before it fails."""
+"""Time limit for a write to wait for another process's."""
 
 _PROGRAMMING_ERRORS = (
     sqlite3.DataError,
@@ -111,9 +112,9 @@ class Connections:
 
     def _admit(self) -> None:
         if not self._is_open:
-            raise UnavailableError("The job records are closed: the service is stopping")
+            raise records_closed()
         if self._waiting >= MAX_WAITING:
-            raise UnavailableError("Too much waits for the job records: try again later")
+            raise too_many_waiting()
         self._waiting += 1
 
     def _read(self, operation: Operation[_T]) -> _T:

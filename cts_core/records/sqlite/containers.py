@@ -11,6 +11,7 @@ from cts_core.records.sqlite import rows
 from cts_core.records.sqlite.lookup import check_job, require_container
 from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE
+from cts_core.records.store import FIRST_CONTAINER_STATES
 from cts_core.states import JobState
 
 STATES = "SELECT state FROM containers WHERE job_id = ? ORDER BY number"
@@ -24,18 +25,17 @@ COUNT_LIVE = f"""
 SELECT count(*) FROM (SELECT id FROM jobs WHERE user = ? AND {LIVE}) AS live
 CROSS JOIN containers ON containers.job_id = live.id WHERE containers.{LIVE}
 """  # noqa: S608 - made of the constants above
-_FIRST_STATES = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 
 
 def insert(db: sqlite3.Connection, job_id: str, count: int, created: datetime) -> None:
     """Store the containers of a new job."""
     steps = rows.serialize_steps(
-        ContainerTransition(state=state, time=created) for state in _FIRST_STATES
+        ContainerTransition(state=state, time=created) for state in FIRST_CONTAINER_STATES
     )
     db.executemany(
         "INSERT INTO containers (job_id, number, state, transition_times, outcome) "
         "VALUES (?, ?, ?, ?, '{}')",
-        ((job_id, number, _FIRST_STATES[-1].value, steps) for number in range(count)),
+        ((job_id, number, FIRST_CONTAINER_STATES[-1].value, steps) for number in range(count)),
     )
 
 

@@ -171,7 +171,7 @@ _MIGRATIONS: Sequence[_Migration] = (
     (_TO_4, None),
     (_TO_5, None),
 )
-"""What makes version n + 1 of version n: statements, and a function for what they cannot compute."""
+"""The migration from each version n to n + 1: statements, and a function for what they cannot compute."""
 VERSION = len(_MIGRATIONS)
 
 
