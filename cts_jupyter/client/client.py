@@ -1,4 +1,4 @@
-"""A client of any CTS service, for notebooks, scripts and our own magics. Blocking."""
+"""The client of any CTS service, for notebooks, scripts and the magics. Blocking."""
 
 from __future__ import annotations
 
@@ -27,23 +27,26 @@ __all__ = ["CTSClient", "CTSClientError", "CTSConnectionError", "CTSRequestError
 
 
 class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints, RefdataEndpoints):
-    """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
+    """A client of a CTS service. Safe to use from several threads.
+
+    Every method raises CTSRequestError when the service refuses, CTSConnectionError when it cannot be reached.
+    """
 
     def __init__(
         self, url: str, token: Callable[[], str | None], *, verify: ssl.SSLContext | bool = True
     ) -> None:
-        """``token`` is asked at each request; ``verify`` is httpx's."""
+        """``token`` is called before each request; ``verify`` is httpx's."""
         self.url = url.rstrip("/")
         super().__init__(Transport(url, token, verify=verify))
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """A client of a service that :func:`cts_jupyter.discovery.find_connection` has found."""
+        """Return a client of the service that :func:`cts_jupyter.discovery.find_connection` found."""
         return cls(connection.url, connection.token, verify=connection.tls())
 
     @cached_property
     def admin(self) -> AdminEndpoints:
-        """What admins may do with everybody's jobs."""
+        """The endpoints for admins."""
         return AdminEndpoints(self._transport)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One stream of events for all jobs that a kernel watches."""
+"""One stream of events that all followed jobs of a kernel share."""
 
 from __future__ import annotations
 
@@ -23,36 +23,39 @@ _POLL_FACTOR = 1.5
 
 @dataclass(frozen=True)
 class Change:
-    """What became known of a job: its state, or how many of its containers are in which state."""
+    """A change of a job: its new state, or how many of its containers are in which state."""
 
     state: str | None = None
     containers: Mapping[str, int] | None = None
 
 
 class Listener(Protocol):
-    """Who wants to know. Called on the feed's thread, which must not be held up for long."""
+    """A subscriber to a job's changes. It is called on the feed's thread, and must return quickly."""
 
     def on_change(self, change: Change) -> None:
-        """The job has changed."""
+        """Handle a change of the job."""
 
     def on_lost(self, error: CTSClientError) -> None:
-        """The service refuses to tell any more."""
+        """Handle the end of the feed: the service refuses it."""
 
 
 class EventFeed:
-    """Runs one thread while anybody listens. Deployed services without a stream are asked now and then."""
+    """Notifies listeners of changes, on one thread that runs while there are any.
+
+    Deployed services that have no stream of events are polled.
+    """
 
     def __init__(self, client: CTSClient) -> None:
         self._client = client
-        self._beginning = threading.Lock()
+        self._starting = threading.Lock()
         self._lock = threading.Lock()
         self._listeners: dict[str, set[Listener]] = {}
         self._run: _Run | None = None
 
-    def listen(self, job_id: str, listener: Listener) -> None:
-        """Tell the listener of every change from before this call returned. Raises CTSClientError."""
-        # Who comes while a stream begins waits for it, and begins another if it does not.
-        with self._beginning:
+    def subscribe(self, job_id: str, listener: Listener) -> None:
+        """Notify the listener of every change from before this call returned. Raises CTSClientError."""
+        # A listener that comes while a stream is starting waits for it, and starts another if that fails.
+        with self._starting:
             with self._lock:
                 self._listeners.setdefault(job_id, set()).add(listener)
                 if self._run is not None:
@@ -61,12 +64,12 @@ class EventFeed:
             try:
                 run.start()
             except BaseException:
-                # An interrupt, too: a run that never began would keep the next from beginning.
+                # An interrupt, too: a run that never started would keep the next from starting.
                 self.close()
                 raise
 
-    def forget(self, job_id: str, listener: Listener) -> None:
-        """Tell the listener nothing more; the last one to leave ends the stream."""
+    def unsubscribe(self, job_id: str, listener: Listener) -> None:
+        """Remove a listener; without any, the stream is closed."""
         with self._lock:
             listeners = self._listeners.get(job_id, set())
             listeners.discard(listener)
@@ -79,7 +82,7 @@ class EventFeed:
             run.stop()
 
     def close(self) -> None:
-        """Forget everybody."""
+        """Remove all listeners and close the stream."""
         with self._lock:
             self._listeners.clear()
             run, self._run = self._run, None
@@ -87,19 +90,19 @@ class EventFeed:
             run.stop()
 
     def watched(self) -> list[str]:
-        """The jobs that anybody listens for."""
+        """Return the jobs that have listeners."""
         with self._lock:
             return list(self._listeners)
 
-    def tell(self, job_id: str, change: Change) -> None:
-        """Hand a change to the job's listeners."""
+    def notify(self, job_id: str, change: Change) -> None:
+        """Call the job's listeners with a change."""
         with self._lock:
             listeners = list(self._listeners.get(job_id, ()))
         for listener in listeners:
             listener.on_change(change)
 
     def fail(self, run: _Run, error: CTSClientError) -> None:
-        """Tell everybody that this run is over; who listens again starts a new one."""
+        """End a run that the service refuses, and tell all listeners; the next to subscribe starts a new one."""
         with self._lock:
             if self._run is not run:
                 return
@@ -111,7 +114,7 @@ class EventFeed:
 
 
 class _Run:
-    """From the first listener to the last: one thread, one stream."""
+    """One thread and one stream, from the first listener until the last is gone."""
 
     def __init__(self, feed: EventFeed, client: CTSClient) -> None:
         self._feed = feed
@@ -120,8 +123,8 @@ class _Run:
         self._events: EventStream | None = None
 
     def start(self) -> None:
-        # Events from this instant of the service's clock on are replayed, so that none falls between the
-        # listener's look at the job and the stream's beginning.
+        # Events since this instant of the service's clock are replayed, so that none is lost between the
+        # listener's reading of the job and the start of the stream.
         events = self._client.events(after=self._client.root().server_time)
         self._events = events
         if self._stopped.is_set():
@@ -138,9 +141,9 @@ class _Run:
         try:
             for event in events:
                 if event.state is not None:
-                    self._feed.tell(event.job_id, Change(state=event.state))
+                    self._feed.notify(event.job_id, Change(state=event.state))
                 if event.containers is not None:
-                    self._feed.tell(event.job_id, Change(containers=event.containers))
+                    self._feed.notify(event.job_id, Change(containers=event.containers))
         except CTSRequestError as e:
             if e.status == HTTPStatus.NOT_FOUND:
                 self._poll()
@@ -151,25 +154,25 @@ class _Run:
                 self._feed.fail(self, e)
 
     def _poll(self) -> None:
-        """For services that have no stream of events."""
+        """Poll the jobs of a service that has no stream of events."""
         wait = _FIRST_POLL_SECONDS
-        known: dict[str, str] = {}
+        states: dict[str, str] = {}
         while not self._stopped.wait(wait):
             started = time.monotonic()
             for job_id in self._feed.watched():
                 try:
                     state = self._client.status(job_id).state
                 except CTSConnectionError as e:
-                    log.info("Job %s cannot be looked at now: %s", job_id, e)
+                    log.info("Job %s cannot be read now: %s", job_id, e)
                     continue
                 except CTSClientError as e:
                     self._feed.fail(self, e)
                     return
-                if known.get(job_id) != state:
-                    known[job_id] = state
+                if states.get(job_id) != state:
+                    states[job_id] = state
                     wait = _FIRST_POLL_SECONDS
-                    self._feed.tell(job_id, Change(state=state))
-            # Never more than a tenth of the time is spent asking.
+                    self._feed.notify(job_id, Change(state=state))
+            # Requests take at most a tenth of the time.
             wait = max(
                 min(wait * _POLL_FACTOR, _LAST_POLL_SECONDS), 9 * (time.monotonic() - started)
             )

@@ -1,4 +1,4 @@
-"""Logs of containers: a part that can be looked at, and following one as it grows."""
+"""Logs of containers: the end of one, and following one as it grows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cts_jupyter.client.transport import CTSRequestError
 
 STREAMS = ("stdout", "stderr")
 MAX_SHOWN = 64_000
-"""Bytes of a log that are shown, from its end."""
+"""The number of bytes that are shown, from the end of a log."""
 _POLL_SECONDS = 1.0
 _NO_LOGS = 40070
-_PAST_END = 30001
+_SEEK_PAST_END = 30001
 
 
 class LogText(str):
-    """A log, or the end of one, that shows itself as it is."""
+    """Text that a notebook shows as it is, such as the end of a log."""
 
     __slots__ = ()
 
@@ -35,9 +35,9 @@ def read_log(
     lines: int | None = None,
     limit: int = MAX_SHOWN,
 ) -> LogText:
-    """The end of a log: at most ``limit`` bytes and ``lines`` lines. Empty when nothing was written.
+    """Return the end of a log: at most ``limit`` bytes and ``lines`` lines. Empty when nothing was written.
 
-    Says so in its first line when something was left out for the bytes' sake. Raises CTSClientError.
+    The first line says how many bytes were left out because of ``limit``. Raises CTSClientError.
     """
     kept = b""
     size = 0
@@ -60,9 +60,9 @@ def read_log(
 def follow_log(
     client: CTSClient, job_id: str, number: int, stream: str, has_ended: Callable[[], bool]
 ) -> Iterator[str]:
-    """A log from its beginning, as it grows, until the container is done with it.
+    """Iterate over a log from its beginning, as it grows, until the job has ended and all was read.
 
-    ``has_ended`` says whether the job has. Raises CTSClientError.
+    ``has_ended`` returns whether the job has ended. Raises CTSClientError.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     seek = 0
@@ -74,7 +74,7 @@ def follow_log(
                 seek += len(piece)
                 yield decoder.decode(piece)
         except CTSRequestError as e:
-            if e.appcode == _PAST_END and seek:
+            if e.appcode == _SEEK_PAST_END and seek:
                 is_over = True
             elif e.appcode != _NO_LOGS:
                 raise

@@ -30,7 +30,7 @@ class Failure:
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
-    """The containers of a job; None from a service that does not tell of them. Raises CTSClientError."""
+    """Return the containers of a job; None from a service without that endpoint. Raises CTSClientError."""
     try:
         return client.containers(job_id)
     except CTSRequestError as e:
@@ -40,12 +40,12 @@ def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
 
 
 def has_failed(container: Container) -> bool:
-    """Whether a container ended, or is about to end, in an error."""
+    """Return whether a container has failed, its logs stored or not yet."""
     return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
 
 
 def find_failure(client: CTSClient, job_id: str, containers: Sequence[Container]) -> Failure | None:
-    """The first container that failed, with the end of its stderr; None when none did."""
+    """Return the first container that failed, with the end of its stderr; None when none did."""
     failed = [container for container in containers if has_failed(container)]
     if not failed:
         return None
@@ -67,7 +67,7 @@ def find_failure(client: CTSClient, job_id: str, containers: Sequence[Container]
 def count_states(
     client: CTSClient, job: JobDetails, containers: Sequence[Container] | None
 ) -> Mapping[str, int]:
-    """How many containers are in which state, as far as it can be told. Raises CTSClientError."""
+    """Return how many containers are in which state; without their endpoint all count as in the job's. Raises CTSClientError."""
     total = job.job_input.num_containers
     if containers is None and total > 1 and job.state not in (JobState.CREATED, JobState.COMPLETE):
         containers = find_containers(client, job.id)
@@ -77,9 +77,9 @@ def count_states(
 
 
 def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> list[JobOutput]:
-    """What a job's completed containers left, in the order of the paths; with ``family`` all relatives', too.
+    """Return the outputs of a job's completed containers, sorted by path; with ``family`` of its whole lineage.
 
-    A service that does not tell of it knows the outputs of complete jobs, and no relatives. Raises CTSClientError.
+    From a service without that endpoint: the outputs of a complete job, without its lineage. Raises CTSClientError.
     """
     try:
         return list(client.iter_outputs(job_id, family=family))
@@ -91,5 +91,5 @@ def find_outputs(client: CTSClient, job_id: str, *, family: bool = False) -> lis
 
 
 def outputs_of(job: JobDetails) -> list[S3File]:
-    """What a job left, in the order of the paths."""
+    """Return a job's outputs, sorted by path."""
     return sorted(job.outputs, key=lambda output: output.file)

@@ -1,4 +1,4 @@
-"""What services answer, read so that newer ones may say more: unknown fields, states and roles are kept."""
+"""Models of responses. They keep fields, states and roles of newer services that are unknown here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Response(BaseModel):
-    """Fields that we know, and whatever else there was."""
+    """The base of all responses: the declared fields, and any others that the service sent."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Root(Response):
-    """What the service says of itself."""
+    """A service's name, version and time."""
 
     service_name: str
     version: str
@@ -25,14 +25,14 @@ class Root(Response):
 
 
 class AllowedPath(Response):
-    """A folder that the caller may use."""
+    """A folder that the caller may use, and the permission."""
 
     path: str
     perm: str
 
 
 class WhoAmI(Response):
-    """What the service knows of its caller."""
+    """The user, roles and allowed paths of the caller."""
 
     user: str
     roles: list[str] = []
@@ -40,13 +40,13 @@ class WhoAmI(Response):
 
 
 class Health(Response):
-    """Whether the service lives."""
+    """The liveness of a service."""
 
     status: str
 
 
 class Dependency(Response):
-    """Something that the service depends on; its last error is told to admins."""
+    """The state of something that the service depends on; only admins get the last error."""
 
     name: str
     state: str
@@ -56,14 +56,14 @@ class Dependency(Response):
 
 
 class Readiness(Response):
-    """Whether the service can be used."""
+    """The readiness of a service, and its dependencies."""
 
     status: str
     dependencies: list[Dependency]
 
 
 class Site(Response):
-    """A place where jobs run."""
+    """A site where jobs run, and its limits."""
 
     cluster: str
     nodes: int | None = None
@@ -77,7 +77,7 @@ class Site(Response):
 
 
 class Image(Response):
-    """A registered image, or what a job keeps of one."""
+    """A registered image, or the copy of it that a job keeps."""
 
     name: str
     digest: str
@@ -92,12 +92,12 @@ class Image(Response):
 
 
 class ImageHelp(Response):
-    """What to do about an image that is not registered."""
+    """Advice about an image that is not registered."""
 
     nearest: list[str] = []
     contact: str | None = None
     request: str | None = None
-    """A text to ask with."""
+    """The text of a request to have it registered."""
 
 
 class S3File(Response):
@@ -133,7 +133,7 @@ class JobInput(JobInputPreview):
 
 
 class Transition(Response):
-    """When a state was reached."""
+    """A state, and when it was reached."""
 
     state: str
     time: datetime
@@ -168,7 +168,7 @@ class JobPreview(JobStatus):
 
 
 class JobDetails(JobPreview):
-    """A job, whole."""
+    """A job with its input and output files."""
 
     job_input: JobInput
     outputs: list[S3File] = []
@@ -196,11 +196,11 @@ class JobPage(Response):
     jobs: list[JobPreview]
     next: str | None = None
     is_cut: bool = False
-    """Whether a text was looked for in the latest jobs only, and there are more."""
+    """Whether a text was searched for in the latest jobs only, and there are more."""
 
 
 class JobCount(Response):
-    """How many jobs are in a state at a site."""
+    """The number of jobs in a state at a site."""
 
     cluster: str
     state: str
@@ -208,7 +208,7 @@ class JobCount(Response):
 
 
 class JobOutput(S3File):
-    """An output, and whose it is."""
+    """An output, and the job and container that wrote it."""
 
     job_id: str
     container: int | None = None
@@ -219,14 +219,14 @@ class JobOutputs(Response):
 
     outputs: list[JobOutput]
     jobs: list[str]
-    """The jobs that were looked at, oldest first."""
+    """The jobs whose outputs these are, oldest first."""
     open_inputs: int
-    """How many of their input files no container has completed."""
+    """The number of their input files that no container has completed."""
     next: str | None = None
 
 
 class PlannedContainer(Response):
-    """What a container would be given."""
+    """The command, environment and files that a container would have."""
 
     number: int
     argv: list[str]
@@ -267,7 +267,7 @@ class ObjectPage(Response):
 
 
 class Event(Response):
-    """A transition of a job, or its progress: how many containers are in which state."""
+    """A transition of a job, or its progress: the number of containers in each state."""
 
     type: str
     job_id: str

@@ -1,4 +1,4 @@
-"""A job again: the same, or only what failed of it, into a folder of its own."""
+"""Resubmission of a job: all of it, or only its failed containers, into a new folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cts_jupyter.client.lookups import find_containers
 from cts_jupyter.client.models import Container, JobDetails
 from cts_jupyter.client.transport import CTSRequestError
 
-_NOT_KNOWN = (
+_NO_LINEAGE = (
     "This service does not know whose resubmission a job is: the new job is one like any other."
 )
 
 
 class ResubmitError(ValueError):
-    """A job that cannot be submitted again so; the message says why."""
+    """The job cannot be resubmitted in this way; the message says why."""
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What is to be different from the first time."""
+    """The parts of a submission that a resubmission overrides."""
 
     only_failed: bool = False
     """Only the inputs of containers that did not complete."""
@@ -39,42 +39,42 @@ class Overrides:
 
 
 def body_of(job: JobDetails) -> dict[str, Any]:
-    """The submission that a job was made of."""
+    """Return the submission of a job as the REST API takes it."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     return {**body, "labels": dict(job.labels)}
 
 
-def resubmit(client: CTSClient, job_id: str, changes: Overrides) -> tuple[str, str | None]:
-    """The new job's id, and what the person should know where the service could not do it by itself.
+def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str, str | None]:
+    """Submit a job again. Return the new job's id, and a note for the user where the service lacks resubmission.
 
     Raises ResubmitError, and CTSClientError.
     """
     try:
         job_id = client.resubmit(
             job_id,
-            failed=changes.only_failed,
-            memory=changes.memory,
-            runtime=changes.runtime,
-            output_dir=changes.output_dir,
+            failed=overrides.only_failed,
+            memory=overrides.memory,
+            runtime=overrides.runtime,
+            output_dir=overrides.output_dir,
         )
     except CTSRequestError as e:
         if not is_unsupported(e):
             raise
     else:
         return job_id, None
-    return client.submit(_resubmission(client, client.job(job_id), changes)), _NOT_KNOWN
+    return client.submit(_resubmission(client, client.job(job_id), overrides)), _NO_LINEAGE
 
 
-def _resubmission(client: CTSClient, job: JobDetails, changes: Overrides) -> dict[str, Any]:
-    """The body of the new submission. Inputs keep their checksums, so that changed ones are refused."""
+def _resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
+    """Return the new submission. Inputs keep their checksums, so that changed ones are refused."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
-    if changes.only_failed:
+    if overrides.only_failed:
         body |= _failed_part(job, find_containers(client, job.id))
-    if changes.memory is not None:
-        body["memory"] = changes.memory
-    if changes.runtime is not None:
-        body["runtime"] = formatting.format_iso_duration(changes.runtime)
-    body["output_dir"] = changes.output_dir or _fresh_folder(client, body["output_dir"])
+    if overrides.memory is not None:
+        body["memory"] = overrides.memory
+    if overrides.runtime is not None:
+        body["runtime"] = formatting.format_iso_duration(overrides.runtime)
+    body["output_dir"] = overrides.output_dir or _fresh_folder(client, body["output_dir"])
     return body
 
 
@@ -99,13 +99,13 @@ def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Map
 
 
 def is_empty(client: CTSClient, folder: str) -> bool | None:
-    """Whether nothing is stored below a folder; None from a service that does not list files."""
+    """Return whether nothing is stored below a folder; None from a service that does not list files."""
     try:
         return not client.files(folder.rstrip("/") + "/", limit=1).objects
     except CTSRequestError as e:
         if e.status != HTTPStatus.NOT_FOUND:
             raise
-        # A path or a bucket that is not there is empty; a URL that is not there says nothing.
+        # A missing path or bucket is empty; a missing endpoint says nothing.
         return None if e.appcode is None or is_unsupported(e) else True
 
 

@@ -1,4 +1,4 @@
-"""Finding jobs: what the service can pick out it does, the rest is picked out here."""
+"""Search for jobs: the service filters as far as it can, and the rest is filtered here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cts_jupyter.client.api.listing import OwnFilters
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import JobPreview
 
-MAX_FOUND = 1000
-"""Jobs that one search finds."""
-_LOOKED_AT = 10_000
-"""Jobs that are looked at here for one search."""
+MAX_RESULTS = 1000
+"""The maximum number of jobs that a search returns."""
+_MAX_SCANNED = 10_000
+"""The maximum number of jobs that are read and filtered here for one search."""
 _PAGE = 1000
 _LIVE = frozenset(JobState) - TERMINAL
 _WHOLE_NAME = re.compile(r"(host|[^/]*[.:][^/]*)/.+")
-"""An image with its registry; anything else is a part of a name."""
+"""An image name with its registry; anything else is part of a name."""
 
 
 @dataclass(frozen=True)
 class JobQuery:
-    """Which jobs to find."""
+    """The criteria that jobs must match, and their order."""
 
     text: str | None = None
     """In id, image, cluster, output folder, labels or error, in any case."""
@@ -37,36 +37,36 @@ class JobQuery:
     by_creation: bool = False
     """Latest submission first, instead of latest update."""
     new: bool = False
-    """Ended since one last looked; only where :func:`can_search`. The oldest end comes first."""
+    """Ended after the read marker; only where :func:`can_search`. The oldest end comes first."""
 
 
 @dataclass(frozen=True)
 class JobSearchResult:
-    """The jobs, and what the person should know of the search."""
+    """The jobs that match, and notes for the user about the search."""
 
     jobs: list[JobPreview]
     notes: list[str]
 
 
 def can_search(client: CTSClient) -> bool:
-    """Whether the service searches and pages; a deployed one filters by state, cluster and time alone."""
+    """Return whether the service searches and pages; a deployed one filters by state, cluster and time alone."""
     return client.supports("GET", "/jobs", "cursor")
 
 
-def find_jobs(client: CTSClient, wanted: JobQuery, *, limit: int = MAX_FOUND) -> JobSearchResult:
-    """The latest jobs that match, at most ``limit``. Raises CTSClientError."""
+def find_jobs(client: CTSClient, query: JobQuery, *, limit: int = MAX_RESULTS) -> JobSearchResult:
+    """Return the latest jobs that match, at most ``limit``. Raises CTSClientError."""
     searches = can_search(client)
-    filters = _filters(wanted, searches=searches)
-    # Where jobs are picked out here, a page may hold few that match.
-    filters["limit"] = _PAGE if wanted.states or wanted.image else min(limit, _PAGE)
-    found: list[JobPreview] = []
-    looked_at = 0
+    filters = _filters(query, searches=searches)
+    # Where jobs are filtered here, a page may hold few that match.
+    filters["limit"] = _PAGE if query.states or query.image else min(limit, _PAGE)
+    jobs: list[JobPreview] = []
+    scanned = 0
     while True:
         page = client.job_page(**filters)
-        looked_at += len(page.jobs)
-        found += [job for job in page.jobs if _matches(job, wanted, searches=searches)]
-        is_over = len(found) >= limit or looked_at >= _LOOKED_AT
-        if page.next is None or is_over:
+        scanned += len(page.jobs)
+        jobs += [job for job in page.jobs if _matches(job, query, searches=searches)]
+        is_done = len(jobs) >= limit or scanned >= _MAX_SCANNED
+        if page.next is None or is_done:
             break
         filters["cursor"] = page.next
     notes = []
@@ -74,49 +74,49 @@ def find_jobs(client: CTSClient, wanted: JobQuery, *, limit: int = MAX_FOUND) ->
         notes.append(
             "The text was looked for in your latest 10,000 jobs only; --since goes on from there"
         )
-    if not searches and looked_at >= _PAGE:
+    if not searches and scanned >= _PAGE:
         notes.append(f"Only your latest {_PAGE:,} jobs were looked at; --since goes on from there")
     narrow = "--since, --state or a text narrows them down"
-    if len(found) > limit or (len(found) == limit and page.next is not None):
+    if len(jobs) > limit or (len(jobs) == limit and page.next is not None):
         notes.append(f"Only the first {limit:,} are shown; {narrow}")
     elif page.next is not None:
-        notes.append(f"Only {looked_at:,} jobs were looked at; {narrow}")
-    return JobSearchResult(found[:limit], notes)
+        notes.append(f"Only {scanned:,} jobs were looked at; {narrow}")
+    return JobSearchResult(jobs[:limit], notes)
 
 
-def _filters(wanted: JobQuery, *, searches: bool) -> OwnFilters:
-    filters: OwnFilters = {"after": wanted.since, "labels": wanted.labels or None}
-    if wanted.states is not None and len(wanted.states) == 1:
-        filters["state"] = next(iter(wanted.states))
+def _filters(query: JobQuery, *, searches: bool) -> OwnFilters:
+    filters: OwnFilters = {"after": query.since, "labels": query.labels or None}
+    if query.states is not None and len(query.states) == 1:
+        filters["state"] = next(iter(query.states))
     if not searches:
         return filters
-    if wanted.states in (TERMINAL, _LIVE):
-        filters["ended"] = wanted.states == TERMINAL
-    filters["text"] = wanted.text
-    if wanted.image and _WHOLE_NAME.fullmatch(wanted.image):
-        filters["image"] = wanted.image
-    elif not wanted.text:
-        # What has it anywhere is more than what has it in its image, and far less than all.
-        filters["text"] = wanted.image
-    if wanted.by_creation:
+    if query.states in (TERMINAL, _LIVE):
+        filters["ended"] = query.states == TERMINAL
+    filters["text"] = query.text
+    if query.image and _WHOLE_NAME.fullmatch(query.image):
+        filters["image"] = query.image
+    elif not query.text:
+        # Jobs with it anywhere include those with it in the image, and are far fewer than all.
+        filters["text"] = query.image
+    if query.by_creation:
         filters["sort"] = "created"
-    if wanted.new:
+    if query.new:
         filters |= {"new": True, "order": "asc"}
     return filters
 
 
-def _matches(job: JobPreview, wanted: JobQuery, *, searches: bool) -> bool:
-    if wanted.states is not None and job.state not in wanted.states:
+def _matches(job: JobPreview, query: JobQuery, *, searches: bool) -> bool:
+    if query.states is not None and job.state not in query.states:
         return False
-    if not searches and wanted.text and not _has_text(job, wanted.text.casefold()):
+    if not searches and query.text and not _has_text(job, query.text.casefold()):
         return False
-    if not wanted.image or (searches and _WHOLE_NAME.fullmatch(wanted.image)):
+    if not query.image or (searches and _WHOLE_NAME.fullmatch(query.image)):
         return True
-    return wanted.image.casefold() in job.job_input.image.casefold()
+    return query.image.casefold() in job.job_input.image.casefold()
 
 
 def _has_text(job: JobPreview, text: str) -> bool:
-    asked = job.job_input
-    subjects = [job.id, asked.image, asked.cluster, asked.output_dir, job.error or ""]
+    request = job.job_input
+    subjects = [job.id, request.image, request.cluster, request.output_dir, job.error or ""]
     subjects += [f"{key}={value}" for key, value in job.labels.items()]
     return any(text in subject.casefold() for subject in subjects)

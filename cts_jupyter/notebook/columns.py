@@ -94,9 +94,9 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
                    lambda c: c.exit_code, is_number=True),
             Column("inputs", lambda c: str(len(c.inputs)), lambda c: len(c.inputs), is_number=True),
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
-            Column("took", lambda c: _known(c.wall_seconds, formatting.format_seconds), lambda c: c.wall_seconds,
+            Column("took", lambda c: _format_optional(c.wall_seconds, formatting.format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
-            Column("memory", lambda c: _known(c.max_memory, format_size), lambda c: c.max_memory,
+            Column("memory", lambda c: _format_optional(c.max_memory, format_size), lambda c: c.max_memory,
                    is_number=True),
             Column("error", lambda c: c.error or "", lambda c: c.error),
         ],
@@ -105,8 +105,8 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
     )  # fmt: skip
 
 
-def _known(value: float | None, say: Callable[[float], str]) -> str:
-    return "" if value is None else say(value)
+def _format_optional(value: float | None, format_: Callable[[float], str]) -> str:
+    return "" if value is None else format_(value)
 
 
 def image_reference(image: Image) -> str:
@@ -136,7 +136,7 @@ def refdata_table(refdata: Sequence[Refdata], *, empty: str) -> Table[Refdata]:
             Column("id", lambda r: r.id),
             Column("file", lambda r: r.file),
             Column("unpacked", lambda r: "yes" if r.unpack else "", lambda r: r.unpack),
-            Column("at", _say_where_staged, lambda r: {s.cluster: s.state for s in r.statuses}),
+            Column("at", _format_staging, lambda r: {s.cluster: s.state for s in r.statuses}),
             Column("registered", lambda r: formatting.format_time(r.registered_on), lambda r: r.registered_on),
             Column("CRC64/NVME", lambda r: r.crc64nvme or "-", lambda r: r.crc64nvme),
         ],
@@ -145,12 +145,12 @@ def refdata_table(refdata: Sequence[Refdata], *, empty: str) -> Table[Refdata]:
     )  # fmt: skip
 
 
-def _say_where_staged(refdata: Refdata) -> str:
-    said = []
+def _format_staging(refdata: Refdata) -> str:
+    stagings = []
     for status in refdata.statuses:
         why = f" ({status.error})" if status.error else ""
-        said.append(f"{status.cluster}: {_STAGED_WORDS.get(status.state, status.state)}{why}")
-    return "; ".join(said)
+        stagings.append(f"{status.cluster}: {_STAGED_WORDS.get(status.state, status.state)}{why}")
+    return "; ".join(stagings)
 
 
 def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:
@@ -171,7 +171,7 @@ def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Sit
     return Table(
         [
             Column("cluster", lambda s: s.cluster),
-            Column("open", _say_open, lambda s: s.active and s.available),
+            Column("open", _format_open, lambda s: s.active and s.available),
             Column("cpus", lambda s: str(s.cpus_per_node), lambda s: s.cpus_per_node, is_number=True),
             Column("memory", lambda s: f"{s.memory_per_node_gb} GB", lambda s: s.memory_per_node_gb,
                    is_number=True),
@@ -185,7 +185,7 @@ def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Sit
     )  # fmt: skip
 
 
-def _say_open(site: Site) -> str:
+def _format_open(site: Site) -> str:
     if not site.active:
         return "no: switched off by an operator"
     return "yes" if site.available else f"no: {site.unavailable_reason or 'it cannot be reached'}"

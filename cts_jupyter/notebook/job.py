@@ -53,7 +53,7 @@ class Job:
         self._state = summary.state if summary else None
         self._counts: Mapping[str, int] | None = None
         self._following = False
-        self._told = 0
+        self._state_events = 0
         """How often the feed told of its state."""
         self._lock = threading.Lock()
         self._is_ending = False
@@ -232,7 +232,7 @@ class Job:
             self._following = True
             self._lost = None
         try:
-            self._session.feed.listen(self.id, self)
+            self._session.feed.subscribe(self.id, self)
             self.refresh()
         except BaseException:
             # An interrupt, too: else the state would be told by events that nobody hears.
@@ -241,20 +241,20 @@ class Job:
 
     def refresh(self) -> str:
         """Ask for the state, and return it."""
-        told = self._told
+        state_events = self._state_events
         state = self._session.client.status(self.id).state
         # An answer may be older than what events told meanwhile, which goes on from there; only an end is final.
-        if told == self._told or formatting.has_ended(state):
-            self._take(Change(state=state))
+        if state_events == self._state_events or formatting.has_ended(state):
+            self._apply(Change(state=state))
         return state
 
     def on_change(self, change: Change) -> None:
         """Take in what became known; the feed calls this on its thread."""
         if change.state is not None:
-            self._told += 1
-        self._take(change)
+            self._state_events += 1
+        self._apply(change)
 
-    def _take(self, change: Change) -> None:
+    def _apply(self, change: Change) -> None:
         with self._lock:
             # A look at the job and an event may come in either order: what has ended stays so.
             if self._is_ending or self._ended.is_set():
@@ -283,7 +283,7 @@ class Job:
 
     def _unfollow(self) -> None:
         self._following = False
-        self._session.feed.forget(self.id, self)
+        self._session.feed.unsubscribe(self.id, self)
 
     # How it looks.
 

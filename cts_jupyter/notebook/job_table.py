@@ -25,7 +25,7 @@ def list_jobs(session: Session, query: JobQuery) -> Table[Job]:
     return Table(_COLUMNS, jobs, empty=empty, notes=result.notes)
 
 
-def _took(job: Job) -> float:
+def _elapsed_seconds(job: Job) -> float:
     times = job.summary.transition_times
     end = times[-1].time if formatting.has_ended(job.summary.state) else datetime.now(UTC)
     return (end - times[0].time).total_seconds()
@@ -43,7 +43,7 @@ _COLUMNS: Sequence[Column[Job]] = [
            lambda j: j.summary.job_input.num_containers, is_number=True),
     Column("submitted", lambda j: formatting.format_time(j.summary.transition_times[0].time),
            lambda j: j.summary.transition_times[0].time),
-    Column("took", lambda j: formatting.format_seconds(_took(j)), _took, is_number=True),
+    Column("took", lambda j: formatting.format_seconds(_elapsed_seconds(j)), _elapsed_seconds, is_number=True),
     Column("outputs in", lambda j: j.summary.job_input.output_dir),
     Column("labels", _labels, lambda j: dict(j.summary.labels)),
     Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),

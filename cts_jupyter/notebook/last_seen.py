@@ -20,31 +20,31 @@ from cts_jupyter.notebook.session import Session
 _REMEMBERED = 10_000
 
 
-def find_new(session: Session, wanted: JobQuery) -> JobSearchResult:
+def find_new(session: Session, query: JobQuery) -> JobSearchResult:
     """Of the jobs that match, those that ended since one last looked, which is from now on now.
 
     Where the service knows it, what is told is one moment, so that a search for some of them leaves it as it is.
     Raises CTSClientError, and OSError where nothing can be noted.
     """
     if can_search(session.client):
-        return _find_at_service(session, wanted)
-    found = find_jobs(session.client, dataclasses.replace(wanted, new=False))
-    ended = [job for job in found.jobs if formatting.has_ended(job.state)]
-    new = LastSeen(session.name, session.user).take_new(ended)
-    return dataclasses.replace(found, jobs=new)
+        return _find_at_service(session, query)
+    result = find_jobs(session.client, dataclasses.replace(query, new=False))
+    ended = [job for job in result.jobs if formatting.has_ended(job.state)]
+    new = LastSeen(session.name, session.user).mark_seen(ended)
+    return dataclasses.replace(result, jobs=new)
 
 
-def _find_at_service(session: Session, wanted: JobQuery) -> JobSearchResult:
-    found = find_jobs(session.client, wanted)
-    notes = list(found.notes)
-    if found.jobs and wanted == JobQuery(new=True):
+def _find_at_service(session: Session, query: JobQuery) -> JobSearchResult:
+    result = find_jobs(session.client, query)
+    notes = list(result.notes)
+    if result.jobs and query == JobQuery(new=True):
         # The latest of them is the last, and what is left ended after it.
-        session.client.set_last_look(found.jobs[-1].transition_times[-1].time)
-    elif found.jobs:
+        session.client.set_last_look(result.jobs[-1].transition_times[-1].time)
+    elif result.jobs:
         notes.append(
             "They stay new: %cts ls --new without anything else says that you have seen them"
         )
-    return JobSearchResult(found.jobs[::-1], notes)
+    return JobSearchResult(result.jobs[::-1], notes)
 
 
 class LastSeen:
@@ -54,14 +54,14 @@ class LastSeen:
         name = hashlib.sha256(f"{service}\n{user}".encode()).hexdigest()[:32]
         self._path = Path(jupyter_data_dir()) / "cts" / f"seen-{name}.json"
 
-    def take_new(self, ended: Sequence[JobPreview]) -> list[JobPreview]:
+    def mark_seen(self, ended: Sequence[JobPreview]) -> list[JobPreview]:
         """Those that were not taken before; from now on they are.
 
         Ids are kept, not a time: workers' clocks differ, so that a job may end "before" one that was seen.
         """
         seen = self._read()
-        known = frozenset(seen)
-        new = [job for job in ended if job.id not in known]
+        seen_ids = frozenset(seen)
+        new = [job for job in ended if job.id not in seen_ids]
         if new:
             self._write([*(job.id for job in new), *seen][:_REMEMBERED])
         return new

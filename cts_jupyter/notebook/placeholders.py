@@ -65,7 +65,7 @@ class ParsedArguments:
     notes: list[str] = field(default_factory=list)
 
 
-def _is(adapter: TypeAdapter[str], text: object) -> bool:
+def _is_valid(adapter: TypeAdapter[str], text: object) -> bool:
     try:
         adapter.validate_python(text)
     except ValidationError:
@@ -73,7 +73,7 @@ def _is(adapter: TypeAdapter[str], text: object) -> bool:
     return True
 
 
-def _refuse(word: str) -> ArgumentsError:
+def _invalid_word(word: str) -> ArgumentsError:
     if not word:
         return ArgumentsError("An argument of a container cannot be empty")
     if "<" in word and ">" in word:
@@ -92,7 +92,7 @@ def _number_parameter(word: str) -> dict[str, Any]:
     for key, text in (("container_num_prefix", prefix), ("container_num_suffix", suffix)):
         if not text:
             continue
-        if not _is(_argument, text):
+        if not _is_valid(_argument, text):
             raise ArgumentsError(
                 f"{text!r} cannot stand beside <n> in {word!r}: CTS allows letters, digits, '.', '_', '/' "
                 "and '-' there, and no '-' at the beginning"
@@ -119,7 +119,7 @@ def parse_placeholder(word: str) -> dict[str, Any] | None:
             "manifest_file_format": form or ManifestFileFormat.FILES.value,
         }
         if header is not None:
-            if not _is(_header, header):
+            if not _is_valid(_header, header):
                 raise ArgumentsError(
                     f"The header in {word!r} must be 1 to 1000 characters in a single line"
                 )
@@ -145,28 +145,28 @@ def parse_arguments(words: Iterable[str]) -> ParsedArguments:
             _add_literal(parsed, word)
             continue
         if parameter.get("input_files_format") == InputFilesFormat.REPEAT_PARAMETER and not flag:
-            flag = _take_flag(parsed)
+            flag = _pop_flag(parsed)
         if flag:
             parameter["flag"] = flag
         parsed.args.append(parameter)
     return parsed
 
 
-def _take_flag(parsed: ParsedArguments) -> str:
+def _pop_flag(parsed: ParsedArguments) -> str:
     flag = parsed.args[-1] if parsed.args else None
-    if not isinstance(flag, str) or not _is(_flag, flag):
+    if not isinstance(flag, str) or not _is_valid(_flag, flag):
         raise ArgumentsError("<files:repeat> needs the flag to repeat before it: -i <files:repeat>")
     parsed.args.pop()
     return flag
 
 
 def _add_literal(parsed: ParsedArguments, word: str) -> None:
-    if _is(_argument, word) or _is(_flag, word):
+    if _is_valid(_argument, word) or _is_valid(_flag, word):
         parsed.args.append(word)
         return
     split = _SPLITTABLE.fullmatch(word)
-    if split is None or not _is(_argument, split[2]):
-        raise _refuse(word)
+    if split is None or not _is_valid(_argument, split[2]):
+        raise _invalid_word(word)
     parsed.args += split.groups()
     parsed.notes.append(
         f"{word} runs as two words, {split[1]} {split[2]}: a CTS argument cannot hold '='"
@@ -178,8 +178,8 @@ def parse_value(text: str) -> Argument:
     parameter = parse_placeholder(text)
     if parameter is not None:
         return parameter
-    if not _is(_argument, text):
-        raise _refuse(text)
+    if not _is_valid(_argument, text):
+        raise _invalid_word(text)
     return text
 
 

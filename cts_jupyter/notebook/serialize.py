@@ -53,7 +53,7 @@ def _is_default(value: object, default: object) -> bool:
     return value is None or (value == default and type(value) is type(default))
 
 
-def _said(body: Body) -> dict[str, Any]:
+def _readable(body: Body) -> dict[str, Any]:
     """The same as a person would say it, where durations need not be the service's own."""
     short = _without_defaults(body)
     if isinstance(short.get("runtime"), str):
@@ -121,7 +121,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
     checksums that a line has no place for. A flag that stands before a file parameter becomes a word of
     its own, which containers cannot tell apart. Raises SerializeError for files that only ``tsv`` can say.
     """
-    short = _said(body)
+    short = _readable(body)
     files = body["input_files"]
     words = ["%cts", "submit", body["image"]]
     if tsv is not None:
@@ -168,7 +168,7 @@ def _escape(tree: object) -> object:
 
 def as_yaml(body: Body) -> str:
     """A ``%%cts submit`` cell for a submission."""
-    short = _said(body)
+    short = _readable(body)
     args = short["params"].get("args")
     if args is not None:
         short["params"] = {**short["params"], "args": _yaml_args(args)}

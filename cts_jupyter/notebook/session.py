@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.event_feed import EventFeed
-from cts_jupyter.client.search import MAX_FOUND, JobQuery, can_search, find_jobs
+from cts_jupyter.client.search import MAX_RESULTS, JobQuery, can_search, find_jobs
 from cts_jupyter.discovery import Connection, NoConnectionError, find_connection
 
 LATEST = "-"
@@ -56,8 +56,8 @@ class Session:
 
     def is_of(self, connection: Connection) -> bool:
         """Whether a connection leads to the same service in the same way."""
-        known = self.connection
-        return (known.url, known.service) == (connection.url, connection.service)
+        own = self.connection
+        return (own.url, own.service) == (connection.url, connection.service)
 
     def close(self) -> None:
         """End the feed and the connections."""
@@ -85,7 +85,7 @@ class Session:
         )
 
     def _latest(self) -> str:
-        limit = 1 if can_search(self.client) else MAX_FOUND
+        limit = 1 if can_search(self.client) else MAX_RESULTS
         jobs = find_jobs(self.client, JobQuery(by_creation=True), limit=limit).jobs
         if not jobs:
             raise JobReferenceError(f"You have no job at {self.where} yet; %cts submit starts one")

@@ -1,4 +1,4 @@
-"""Everybody's jobs, for admins, and whatever else is theirs."""
+"""Endpoints for admins: jobs of all users, notifications and reference data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Unpack
 
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import given, in_path
+from cts_jupyter.client.api.base import drop_none, quote_path
 from cts_jupyter.client.api.listing import JobFilters, as_query
 from cts_jupyter.client.api.refdata import AdminRefdataEndpoints
 from cts_jupyter.client.models import JobCount, JobDetails, JobPage, Response, S3File, Transition
@@ -21,7 +21,7 @@ class AdminTransition(Transition):
 
 
 class AdminJob(JobDetails):
-    """A job as an admin sees it."""
+    """A job with the fields that only admins see."""
 
     transition_times: list[AdminTransition]  # type: ignore[assignment]  # a list of a narrower model
     admin_error: str | None = None
@@ -33,7 +33,7 @@ class AdminJob(JobDetails):
 
 
 class AdminContainer(Response):
-    """A container as an admin sees it; ``sub_id`` is its number."""
+    """A container with the fields that only admins see; ``sub_id`` is its number."""
 
     id: str
     sub_id: int
@@ -46,53 +46,53 @@ class AdminContainer(Response):
 
 
 class UnsentNotifications(Response):
-    """How many messages were sent after all, and of how many jobs."""
+    """The numbers of notifications that were sent late, and of their jobs."""
 
     jobs: int
     transitions: int
 
 
 class AdminFilters(JobFilters, total=False):
-    """Which jobs to list, of one user or of all."""
+    """Filters for listing jobs of one user or of all."""
 
     user: str | None
 
 
 class AdminEndpoints(AdminRefdataEndpoints):
-    """About anybody's jobs, and reference data."""
+    """Endpoints about the jobs of all users, and about reference data."""
 
     def job_page(self, **filters: Unpack[AdminFilters]) -> JobPage:
-        """A page of everybody's jobs, newest update first if nothing else is asked for."""
+        """Return a page of all users' jobs, newest update first unless the filters say otherwise."""
         return JobPage.model_validate(self._get("admin/jobs", as_query(filters)))
 
     def job_counts(self, *, user: str | None = None) -> list[JobCount]:
-        """How many jobs there are by site and state, of one user or of all."""
-        found = self._get("admin/jobs/counts", given(user=user))["counts"]
-        return [JobCount.model_validate(count) for count in found]
+        """Return the numbers of jobs by site and state, of one user or of all."""
+        items = self._get("admin/jobs/counts", drop_none(user=user))["counts"]
+        return [JobCount.model_validate(count) for count in items]
 
     def job(self, job_id: str) -> AdminJob:
-        """A job with all that is known of it."""
+        """Return a job with the fields that only admins see."""
         return AdminJob.model_validate(self._get(_path(job_id)))
 
     def cancel(self, job_id: str) -> None:
-        """Have a job stopped."""
+        """Cancel a job."""
         self._put(_path(job_id, "cancel"))
 
     def clean(self, job_id: str, *, force: bool | None = None) -> None:
-        """Have what a job left at its site removed; ``force`` also for one that has not ended."""
-        self._transport.json("DELETE", _path(job_id, "clean"), params=given(force=force))
+        """Remove what a job left at its site; with ``force`` also of a job that has not ended."""
+        self._transport.json("DELETE", _path(job_id, "clean"), params=drop_none(force=force))
 
     def containers(self, job_id: str) -> list[AdminContainer]:
-        """A job's containers by number."""
-        found = self._get(_path(job_id, "container"))["subjobs"]
-        return [AdminContainer.model_validate(container) for container in found]
+        """Return a job's containers by number."""
+        items = self._get(_path(job_id, "container"))["subjobs"]
+        return [AdminContainer.model_validate(container) for container in items]
 
     def container(self, job_id: str, number: int) -> AdminContainer:
-        """One container of a job."""
+        """Return one container of a job."""
         return AdminContainer.model_validate(self._get(_path(job_id, "container", str(number))))
 
     def exit_codes(self, job_id: str) -> list[int | None]:
-        """Exit codes by container; None for one that has none (yet)."""
+        """Return the exit codes by container; None for a container that has none (yet)."""
         return list(self._get(_path(job_id, "exit_codes"))["exit_codes"])
 
     def update_meta(
@@ -102,27 +102,27 @@ class AdminEndpoints(AdminRefdataEndpoints):
         set_fields: Mapping[str, str | int | float] | None = None,
         unset_keys: Collection[str] | None = None,
     ) -> None:
-        """Note things on a job, and remove notes."""
+        """Set and remove fields of a job's ``admin_meta``."""
         keys = None if unset_keys is None else list(unset_keys)
-        self._put(_path(job_id, "meta"), given(set_fields=set_fields, unset_keys=keys))
+        self._put(_path(job_id, "meta"), drop_none(set_fields=set_fields, unset_keys=keys))
 
     def notify(self, job_id: str, state: str) -> None:
-        """Send the message of a transition once more."""
+        """Send the notification of a transition again."""
         self._transport.json("PUT", _path(job_id, "notify"), params={"state": state})
 
     def runner_status(self, job_id: str, *, container_number: int | None = None) -> dict[str, Any]:
-        """What the site itself says of a container."""
-        query = given(container_number=container_number)
+        """Return the site's own status of a container."""
+        query = drop_none(container_number=container_number)
         return dict(self._get(_path(job_id, "runner_status"), query))
 
     def send_unsent(self, *, notification_age: timedelta | None = None) -> UnsentNotifications:
-        """Send messages that were due so long ago, and have not been acknowledged."""
+        """Send notifications that are at least this old and were not acknowledged."""
         age = None if notification_age is None else formatting.format_iso_duration(notification_age)
         answer = self._transport.json(
-            "POST", "admin/unsent_notifications", params=given(notification_age=age)
+            "POST", "admin/unsent_notifications", params=drop_none(notification_age=age)
         )
         return UnsentNotifications.model_validate(answer)
 
 
 def _path(job_id: str, *more: str) -> str:
-    return "/".join(["admin/jobs", in_path(job_id), *more])
+    return "/".join(["admin/jobs", quote_path(job_id), *more])

@@ -1,4 +1,4 @@
-"""What all calls share."""
+"""The base class of endpoints, and functions that they share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError, Tr
 
 
 class Endpoints:
-    """Every method raises CTSRequestError when the service refuses, CTSConnectionError when it is away."""
+    """A group of endpoints.
+
+    Every method raises CTSRequestError when the service refuses, CTSConnectionError when it cannot be reached.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -30,13 +33,13 @@ class Endpoints:
         self._transport.json("DELETE", path)
 
     def supports(self, method: str, path: str, parameter: str | None = None) -> bool:
-        """Whether the service's description has this path, with this parameter.
+        """Return whether the service's OpenAPI description has this path, with this parameter.
 
-        Services ignore parameters that they do not know, and may take an unknown path for another one's.
+        Services ignore parameters that they do not have, and may match an unknown path to another route.
         """
         try:
             parameters = self._description["paths"][path][method.lower()].get("parameters", ())
-            return parameter is None or any(known.get("name") == parameter for known in parameters)
+            return parameter is None or any(entry.get("name") == parameter for entry in parameters)
         except (LookupError, TypeError, AttributeError):
             return False
 
@@ -51,25 +54,25 @@ class Endpoints:
             return {}
 
 
-def in_path(text: str) -> str:
-    """A text as it stands in a path."""
+def quote_path(text: str) -> str:
+    """Quote a text for use in a URL's path."""
     return quote(text, safe="/:@")
 
 
-def given(**values: object) -> dict[str, Any]:
-    """Those values that are given at all."""
+def drop_none(**values: object) -> dict[str, Any]:
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def as_json(body: Mapping[str, Any] | BaseModel) -> Any:  # noqa: ANN401 - JSON
-    """A body as it is sent. A deployed service refuses fields that it does not know, so defaults are left out."""
+    """Return a body as JSON, without defaults: a deployed service refuses fields that it does not have."""
     if isinstance(body, BaseModel):
         return body.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return dict(body)
 
 
 def is_unsupported(error: CTSRequestError) -> bool:
-    """Whether the service has no such path, which it would have if it were as new as this client."""
+    """Return whether a service refused because it is older than this client and lacks the path."""
     return (
         error.status == HTTPStatus.METHOD_NOT_ALLOWED
         or error.appcode == ErrorKind.NOT_FOUND.appcode
@@ -77,7 +80,7 @@ def is_unsupported(error: CTSRequestError) -> bool:
 
 
 def unknown_outcome(error: CTSConnectionError) -> CTSConnectionError:
-    """The same error, or one that says what to look for before a job is submitted again."""
+    """Return the error, or one that advises to check for the job where the request may have arrived."""
     if not error.may_have_arrived:
         return error
     return CTSConnectionError(

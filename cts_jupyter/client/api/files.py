@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
-from cts_jupyter.client.api.base import Endpoints, given
+from cts_jupyter.client.api.base import Endpoints, drop_none
 from cts_jupyter.client.models import ObjectPage, StoredObject
 from cts_jupyter.client.transport import (
     SLOW_READ_SECONDS,
@@ -30,7 +30,7 @@ class FileEndpoints(Endpoints):
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> ObjectPage:
         """One page of the objects that start with a prefix."""
-        query = given(prefix=prefix, after=after, limit=limit, folders=folders or None)
+        query = drop_none(prefix=prefix, after=after, limit=limit, folders=folders or None)
         return ObjectPage.model_validate(self._get("files", query))
 
     def iter_files(self, prefix: str) -> Iterator[StoredObject]:
@@ -43,7 +43,7 @@ class FileEndpoints(Endpoints):
 
     def content(self, path: str, *, seek: int | None = None, length: int | None = None) -> bytes:
         """An object's bytes from ``seek`` on, at most ``length``; a part is compared with nothing."""
-        query = given(path=path, seek=seek, length=length)
+        query = drop_none(path=path, seek=seek, length=length)
         with self._transport.stream("GET", "files/content", params=query) as response:
             return b"".join(self._transport.pieces(response))
 
@@ -91,7 +91,7 @@ class FileEndpoints(Endpoints):
 
     @contextmanager
     def _content(self, path: str, seek: int) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
-        query = given(path=path, seek=seek or None)
+        query = drop_none(path=path, seek=seek or None)
         with self._transport.stream("GET", "files/content", params=query) as response:
             yield response.headers, self._transport.pieces(response)
 
@@ -105,7 +105,7 @@ class FileEndpoints(Endpoints):
             answer = self._transport.json(
                 "PUT",
                 "files/content",
-                params=given(path=path, overwrite=overwrite or None),
+                params=drop_none(path=path, overwrite=overwrite or None),
                 headers={_CRC_HEADER: crc.text(), "Content-Type": "application/octet-stream"},
                 content=file,
                 read_seconds=SLOW_READ_SECONDS,
@@ -114,11 +114,11 @@ class FileEndpoints(Endpoints):
 
     def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
         """Have an object's checksum computed and stored, if it is still the one with this ETag."""
-        return self._work_on("checksum", given(file=path, etag=etag))
+        return self._work_on("checksum", drop_none(file=path, etag=etag))
 
     def verify(self, path: str, *, crc64nvme: str | None = None) -> StoredObject:
         """Have an object read whole and compared; ``checksum`` of the answer says how it went."""
-        return self._work_on("verify", given(file=path, crc64nvme=crc64nvme))
+        return self._work_on("verify", drop_none(file=path, crc64nvme=crc64nvme))
 
     def _work_on(self, action: str, body: Mapping[str, Any]) -> StoredObject:
         answer = self._transport.json(

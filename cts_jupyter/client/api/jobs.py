@@ -1,4 +1,4 @@
-"""One job: submitting it, looking at it, canceling it, submitting it again."""
+"""Endpoints for one job: submit, read, cancel, resubmit, outputs, logs and events."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cts_jupyter import formatting
 from cts_jupyter.client.api.base import (
     Endpoints,
     as_json,
-    given,
-    in_path,
+    drop_none,
     is_unsupported,
+    quote_path,
     unknown_outcome,
 )
 from cts_jupyter.client.event_stream import EventStream
@@ -34,15 +34,15 @@ _PAGE = 10_000
 
 
 class JobEndpoints(Endpoints):
-    """About one job each."""
+    """Endpoints about one job each."""
 
     def submit(
         self, body: Mapping[str, Any] | BaseModel, idempotency_key: str | None = None
     ) -> str:
         """Submit a job and return its id.
 
-        Sends a key of its own if none is given, so that a broken connection is safe to repeat, unless the
-        service is one that does not know such keys: then the error says that the outcome is unknown.
+        Sends an idempotency key of its own if none is given, so that the request can safely be repeated after a broken
+        connection. With a service that has no such keys it is not repeated, and the error says that the outcome is unknown.
         """
         repeatable = self.supports("POST", "/jobs", _KEY_HEADER)
         return self._submit("jobs", as_json(body), idempotency_key, repeatable=repeatable)
@@ -62,13 +62,13 @@ class JobEndpoints(Endpoints):
         ``failed``: only the inputs of containers that did not complete. Without ``output_dir`` the outputs go into
         an empty folder beside the first one.
         """
-        body = given(
+        body = drop_none(
             failed=failed,
             memory=memory,
             runtime=None if runtime is None else formatting.format_iso_duration(runtime),
             output_dir=output_dir,
         )
-        path = f"jobs/{in_path(job_id)}/resubmit"
+        path = f"jobs/{quote_path(job_id)}/resubmit"
         return self._submit(path, body, idempotency_key, repeatable=True)
 
     def _submit(
@@ -88,7 +88,7 @@ class JobEndpoints(Endpoints):
         return str(answer["job_id"])
 
     def check(self, body: Mapping[str, Any] | BaseModel) -> CheckResult:
-        """The job as it would run; submits nothing."""
+        """Return the job as it would run, without submitting it."""
         try:
             answer = self._transport.json(
                 "POST",
@@ -109,21 +109,21 @@ class JobEndpoints(Endpoints):
         return CheckResult.model_validate(answer)
 
     def job(self, job_id: str) -> JobDetails:
-        """A job, whole."""
-        return JobDetails.model_validate(self._get(f"jobs/{in_path(job_id)}"))
+        """Return a job with its files."""
+        return JobDetails.model_validate(self._get(f"jobs/{quote_path(job_id)}"))
 
     def status(self, job_id: str) -> JobStatus:
-        """A job's state and its history."""
-        return JobStatus.model_validate(self._get(f"jobs/{in_path(job_id)}/status"))
+        """Return a job's state and its history."""
+        return JobStatus.model_validate(self._get(f"jobs/{quote_path(job_id)}/status"))
 
     def containers(self, job_id: str) -> list[Container]:
-        """A job's containers by number."""
-        found = self._get(f"jobs/{in_path(job_id)}/containers")["containers"]
-        return [Container.model_validate(container) for container in found]
+        """Return a job's containers by number."""
+        items = self._get(f"jobs/{quote_path(job_id)}/containers")["containers"]
+        return [Container.model_validate(container) for container in items]
 
     def exit_codes(self, job_id: str) -> list[int | None]:
-        """Exit codes by container; None for one that has none (yet)."""
-        return list(self._get(f"jobs/{in_path(job_id)}/exit_codes")["exit_codes"])
+        """Return the exit codes by container; None for a container that has none (yet)."""
+        return list(self._get(f"jobs/{quote_path(job_id)}/exit_codes")["exit_codes"])
 
     def outputs(
         self,
@@ -133,15 +133,15 @@ class JobEndpoints(Endpoints):
         after: str | None = None,
         limit: int = _PAGE,
     ) -> JobOutputs:
-        """A page of what a job's completed containers left; ``after`` is the ``next`` of the page before.
+        """Return a page of the outputs of a job's completed containers; ``after`` is the ``next`` of the page before.
 
-        With ``family``, what it is a resubmission of and all resubmissions are told as if they were one job.
+        With ``family``, the job that it is a resubmission of and all resubmissions are treated as one job.
         """
-        query = given(family=family, after=after, limit=limit)
-        return JobOutputs.model_validate(self._get(f"jobs/{in_path(job_id)}/outputs", query))
+        query = drop_none(family=family, after=after, limit=limit)
+        return JobOutputs.model_validate(self._get(f"jobs/{quote_path(job_id)}/outputs", query))
 
     def iter_outputs(self, job_id: str, *, family: bool = False) -> Iterator[JobOutput]:
-        """All of them."""
+        """Iterate over all outputs, page by page; see :meth:`outputs`."""
         page = self.outputs(job_id, family=family)
         yield from page.outputs
         while page.next is not None:
@@ -149,29 +149,29 @@ class JobEndpoints(Endpoints):
             yield from page.outputs
 
     def cancel(self, job_id: str) -> None:
-        """Have a job stopped."""
-        self._put(f"jobs/{in_path(job_id)}/cancel")
+        """Cancel a job."""
+        self._put(f"jobs/{quote_path(job_id)}/cancel")
 
     def log(
         self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
     ) -> bytes:
-        """A container's ``stdout`` or ``stderr`` from byte ``seek`` on, at most ``length``."""
+        """Return a container's ``stdout`` or ``stderr`` from byte ``seek`` on, at most ``length`` bytes."""
         return b"".join(self.stream_log(job_id, number, stream, seek=seek, length=length))
 
     def stream_log(
         self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
     ) -> Iterator[bytes]:
-        """The same, piece by piece."""
-        path = f"jobs/{in_path(job_id)}/log/{number}/{stream}"
+        """Iterate over the pieces of a log as they arrive; see :meth:`log`."""
+        path = f"jobs/{quote_path(job_id)}/log/{number}/{stream}"
         with self._transport.stream(
-            "GET", path, params=given(seek=seek, length=length)
+            "GET", path, params=drop_none(seek=seek, length=length)
         ) as response:
             yield from self._transport.pieces(response)
 
     def events(self, *, after: datetime | None = None, job: str | None = None) -> EventStream:
-        """Events of one's own jobs, or of one, from ``after`` or from now; see EventStream."""
-        return EventStream(self._transport, "events", given(job=job), after=after)
+        """Return the stream of events of the user's own jobs, or of one, from ``after`` or from now; see EventStream."""
+        return EventStream(self._transport, "events", drop_none(job=job), after=after)
 
     def job_events(self, job_id: str, *, after: datetime | None = None) -> EventStream:
-        """Events of a job from ``after`` or from its first; the iteration ends with the job."""
-        return EventStream(self._transport, f"jobs/{in_path(job_id)}/events", after=after)
+        """Return the stream of events of a job from ``after`` or from its first; the iteration ends with the job."""
+        return EventStream(self._transport, f"jobs/{quote_path(job_id)}/events", after=after)

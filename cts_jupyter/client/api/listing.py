@@ -1,4 +1,4 @@
-"""Listing and counting jobs, and what ended since one last looked."""
+"""Endpoints that list and count the user's jobs, and set the read marker of ended ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
-from cts_jupyter.client.api.base import Endpoints, given
+from cts_jupyter.client.api.base import Endpoints, drop_none
 from cts_jupyter.client.models import JobCount, JobPage, JobPreview
 
 
 class JobFilters(TypedDict, total=False):
-    """Which jobs to list, and how; times must have a time zone, and are of the last update.
+    """Filters and order for listing jobs. Times must have a time zone, and are those of the last update.
 
-    A service that is older than this client ignores what it does not know: ask :meth:`Endpoints.supports`.
+    A service that is older than this client ignores filters that it does not have: see :meth:`Endpoints.supports`.
     """
 
     cluster: str | None
@@ -22,7 +22,7 @@ class JobFilters(TypedDict, total=False):
     after: datetime | None
     before: datetime | None
     labels: Mapping[str, str] | None
-    """Each of them must be there."""
+    """Jobs must have each of these."""
     image: str | None
     """A whole name, with or without tag and digest."""
     text: str | None
@@ -38,25 +38,25 @@ class JobFilters(TypedDict, total=False):
 
 
 class OwnFilters(JobFilters, total=False):
-    """Which of one's own jobs to list."""
+    """Filters for listing the user's own jobs."""
 
     new: bool | None
-    """Only those that ended since one last looked."""
+    """Only jobs that ended after the read marker, see :meth:`ListingEndpoints.set_last_look`."""
 
 
 class ListingEndpoints(Endpoints):
-    """About many of one's own jobs at once."""
+    """Endpoints about many of the user's own jobs at once."""
 
     def job_page(self, **filters: Unpack[OwnFilters]) -> JobPage:
-        """A page of one's own jobs, newest update first if nothing else is asked for."""
+        """Return a page of the user's own jobs, newest update first unless the filters say otherwise."""
         return JobPage.model_validate(self._get("jobs", as_query(filters)))
 
     def jobs(self, **filters: Unpack[OwnFilters]) -> list[JobPreview]:
-        """The jobs of one page."""
+        """Return the jobs of one page."""
         return self.job_page(**filters).jobs
 
     def iter_jobs(self, **filters: Unpack[OwnFilters]) -> Iterator[JobPreview]:
-        """All jobs that match, page by page."""
+        """Iterate over all jobs that match, page by page."""
         page = self.job_page(**filters)
         yield from page.jobs
         while page.next is not None:
@@ -65,17 +65,17 @@ class ListingEndpoints(Endpoints):
             yield from page.jobs
 
     def job_counts(self) -> list[JobCount]:
-        """How many jobs one has by site and state."""
+        """Return the numbers of the user's jobs by site and state."""
         return [JobCount.model_validate(count) for count in self._get("jobs/counts")["counts"]]
 
     def set_last_look(self, until: datetime) -> None:
-        """Say until when one has seen what had ended: the last update of the last job that one saw."""
-        self._put("jobs/last_look", given(until=until.isoformat()))
+        """Set the read marker of ended jobs: the last update of the last job that the user has seen."""
+        self._put("jobs/last_look", drop_none(until=until.isoformat()))
 
 
 def as_query(filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Filters as the parameters of a URL."""
-    query = given(**filters)
+    """Return filters as the parameters of a URL."""
+    query = drop_none(**filters)
     for name in ("after", "before"):
         if name in query:
             query[name] = query[name].isoformat()

@@ -1,15 +1,15 @@
-"""Reference data: looking at it, and, for admins, registering, recovering and cleaning it."""
+"""Endpoints for reference data: list it and, for admins, register, recover and clean it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from cts_jupyter.client.api.base import Endpoints, given, in_path
+from cts_jupyter.client.api.base import Endpoints, drop_none, quote_path
 from cts_jupyter.client.models import Response, Transition
 
 
 class RefdataStatus(Response):
-    """How far reference data is at a site."""
+    """The staging state of reference data at a site."""
 
     cluster: str
     state: str
@@ -18,7 +18,7 @@ class RefdataStatus(Response):
 
 
 class Refdata(Response):
-    """Reference data, and how far it is at each site that it was registered for."""
+    """Reference data, and its staging state at each site that it was registered for."""
 
     id: str
     file: str
@@ -30,7 +30,7 @@ class Refdata(Response):
 
 
 class AdminRefdataStatus(RefdataStatus):
-    """The same as an admin sees it."""
+    """A staging state with the fields that only admins see."""
 
     cleaned: bool = False
     nersc_download_task_id: list[str] | None = None
@@ -39,51 +39,51 @@ class AdminRefdataStatus(RefdataStatus):
 
 
 class AdminRefdata(Refdata):
-    """Reference data as an admin sees it."""
+    """Reference data with the fields that only admins see."""
 
     statuses: list[AdminRefdataStatus]  # type: ignore[assignment]  # a list of a narrower model
 
 
 class RefdataEndpoints(Endpoints):
-    """About reference data; those that change something are for admins."""
+    """Endpoints about reference data; those that change it are for admins."""
 
     def refdata(self) -> list[Refdata]:
-        """All reference data, oldest registration first."""
-        return [Refdata.model_validate(found) for found in self._get("refdata")["data"]]
+        """Return all reference data, oldest registration first."""
+        return [Refdata.model_validate(item) for item in self._get("refdata")["data"]]
 
     def refdata_by_id(self, refdata_id: str) -> Refdata:
-        """The reference data with this id."""
-        return Refdata.model_validate(self._get(f"refdata/id/{in_path(refdata_id)}"))
+        """Return the reference data with this id."""
+        return Refdata.model_validate(self._get(f"refdata/id/{quote_path(refdata_id)}"))
 
     def refdata_of(self, path: str) -> list[Refdata]:
-        """The reference data that a stored file was registered as, if it was."""
-        found = self._get(f"refdata/path/{in_path(path)}")["data"]
-        return [Refdata.model_validate(refdata) for refdata in found]
+        """Return the reference data that a stored file was registered as, if any."""
+        items = self._get(f"refdata/path/{quote_path(path)}")["data"]
+        return [Refdata.model_validate(refdata) for refdata in items]
 
     def register_refdata(
         self, path: str, *, crc64nvme: str | None = None, unpack: bool | None = None
     ) -> Refdata:
-        """Register a stored file, and have it staged at every site that is open; ``unpack`` archives."""
+        """Register a stored file, and stage it at every active site; ``unpack`` archives there."""
         answer = self._transport.json(
             "POST",
-            f"admin/refdata/{in_path(path)}",
-            params=given(crc64nvme=crc64nvme, unpack=unpack),
+            f"admin/refdata/{quote_path(path)}",
+            params=drop_none(crc64nvme=crc64nvme, unpack=unpack),
         )
         return Refdata.model_validate(answer)
 
 
 class AdminRefdataEndpoints(Endpoints):
-    """What else admins may do with reference data."""
+    """Endpoints about reference data for admins alone."""
 
     def refdata(self, refdata_id: str) -> AdminRefdata:
-        """Reference data with all that is known of it."""
-        return AdminRefdata.model_validate(self._get(f"admin/refdata/{in_path(refdata_id)}"))
+        """Return reference data with the fields that only admins see."""
+        return AdminRefdata.model_validate(self._get(f"admin/refdata/{quote_path(refdata_id)}"))
 
     def recover_refdata(self, refdata_id: str, cluster: str) -> None:
-        """Have it staged at a site that was left out so far."""
-        self._put(f"admin/refdata/{in_path(refdata_id)}/{in_path(cluster)}/recover")
+        """Stage reference data at a site that was left out so far."""
+        self._put(f"admin/refdata/{quote_path(refdata_id)}/{quote_path(cluster)}/recover")
 
     def clean_refdata(self, refdata_id: str, cluster: str, *, force: bool | None = None) -> None:
-        """Have what staging left at a site removed, but not the data; ``force`` also while it is staged."""
-        path = f"admin/refdata/{in_path(refdata_id)}/{in_path(cluster)}/clean"
-        self._transport.json("DELETE", path, params=given(force=force))
+        """Remove what staging left at a site, but not the data; with ``force`` also while it is being staged."""
+        path = f"admin/refdata/{quote_path(refdata_id)}/{quote_path(cluster)}/clean"
+        self._transport.json("DELETE", path, params=drop_none(force=force))

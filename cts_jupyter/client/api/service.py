@@ -1,56 +1,56 @@
-"""The service itself: who it is, how it does, where it runs jobs, and its images."""
+"""Endpoints for the service itself: identity, health, metrics, sites and images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cts_jupyter.client.api.base import Endpoints, given, in_path
+from cts_jupyter.client.api.base import Endpoints, drop_none, quote_path
 from cts_jupyter.client.models import Health, Image, Readiness, Root, Site, WhoAmI
 
 
 class ServiceEndpoints(Endpoints):
-    """What is not about jobs and files."""
+    """Endpoints about the service, its sites and images."""
 
     def root(self) -> Root:
-        """What the service says of itself."""
+        """Return the service's name, version and time."""
         return Root.model_validate(self._get(""))
 
     def whoami(self) -> WhoAmI:
-        """What the service knows of us."""
+        """Return the user, roles and allowed paths of the caller."""
         return WhoAmI.model_validate(self._get("whoami"))
 
     def health(self) -> Health:
-        """Whether the service lives."""
+        """Return the liveness of the service."""
         return Health.model_validate(self._get("health"))
 
     def ready(self) -> Readiness:
-        """Whether the service's dependencies can be used. A service that is not ready refuses with 503."""
+        """Return the states of the service's dependencies. A service that is not ready refuses with 503."""
         return Readiness.model_validate(self._get("ready"))
 
     def metrics(self) -> str:
-        """The service's figures in Prometheus' text format, for admins."""
+        """Return the service's metrics in Prometheus' text format; for admins."""
         with self._transport.stream("GET", "metrics") as response:
             return b"".join(self._transport.pieces(response)).decode()
 
     def sites(self) -> list[Site]:
-        """The sites where jobs run."""
+        """Return the sites where jobs run."""
         return [Site.model_validate(site) for site in self._get("sites")["sites"]]
 
     def activate_site(self, site: str) -> None:
-        """Let a site take jobs; for admins."""
-        self._put(f"admin/sites/{in_path(site)}/active")
+        """Make a site accept jobs; for admins."""
+        self._put(f"admin/sites/{quote_path(site)}/active")
 
     def deactivate_site(self, site: str) -> None:
-        """Let a site take no more jobs; for admins."""
-        self._delete(f"admin/sites/{in_path(site)}/active")
+        """Make a site accept no more jobs; for admins."""
+        self._delete(f"admin/sites/{quote_path(site)}/active")
 
     def images(self) -> list[Image]:
-        """All registered images."""
+        """Return all registered images."""
         return [Image.model_validate(image) for image in self._get("images")["data"]]
 
     def image(self, image_id: str) -> Image:
-        """The registered image of this name."""
-        return Image.model_validate(self._get(f"images/{in_path(image_id)}"))
+        """Return the registered image of this name."""
+        return Image.model_validate(self._get(f"images/{quote_path(image_id)}"))
 
     def register_image(
         self,
@@ -66,15 +66,15 @@ class ServiceEndpoints(Endpoints):
     ) -> Image:
         """Register an image of a registry, or ``host/NAME`` with an executable or a module; for admins.
 
-        ``from_image`` is a registered image that the rest is taken from where it is not given here.
+        ``from_image`` is a registered image whose fields are used where none are given here.
         """
         answer = self._transport.json(
             "POST",
-            f"admin/images/{in_path(image_id)}",
-            params=given(
+            f"admin/images/{quote_path(image_id)}",
+            params=drop_none(
                 refdata_id=refdata_id, default_refdata_mount_point=default_refdata_mount_point
             ),
-            json=given(
+            json=drop_none(
                 executable=executable,
                 module=module,
                 from_image=from_image,
@@ -86,4 +86,4 @@ class ServiceEndpoints(Endpoints):
 
     def delete_image(self, image_id: str) -> None:
         """Unregister an image; for admins."""
-        self._delete(f"admin/images/{in_path(image_id)}")
+        self._delete(f"admin/images/{quote_path(image_id)}")

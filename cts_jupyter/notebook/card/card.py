@@ -39,7 +39,7 @@ if (page) {
 </script>"""
 
 
-def say_progress(counts: Mapping[str, int], total: int) -> str:
+def format_progress(counts: Mapping[str, int], total: int) -> str:
     """``3 of 5 containers done, 1 failed, 1 running``."""
     done = counts.get(JobState.COMPLETE, 0)
     parts = [f"{done:,} of {formatting.plural(total, 'container')} done"]
@@ -54,7 +54,7 @@ def say_progress(counts: Mapping[str, int], total: int) -> str:
     return ", ".join(parts)
 
 
-def say_request(card: CardData) -> str:
+def format_request(card: CardData) -> str:
     """What was asked for."""
     # Where outputs are is said with them.
     where = "" if card.outputs else f"; outputs into {card.output_dir}"
@@ -65,7 +65,7 @@ def say_request(card: CardData) -> str:
     )
 
 
-def say_usage(card: CardData) -> str:
+def format_usage(card: CardData) -> str:
     """What was used, as far as it is known."""
     used = []
     if card.max_memory:
@@ -75,7 +75,7 @@ def say_usage(card: CardData) -> str:
     return f"Used {' and '.join(used)}" if used else ""
 
 
-def say_container(number: int, exit_code: int | None, reason: str | None) -> str:
+def format_container(number: int, exit_code: int | None, reason: str | None) -> str:
     """How a container ended that failed."""
     code = "" if exit_code is None else f"exit code {exit_code}"
     if reason is None:
@@ -83,13 +83,13 @@ def say_container(number: int, exit_code: int | None, reason: str | None) -> str
     return f"Container {number}: {reason}{f' ({code})' if code else ''}"
 
 
-def say_failure(card: CardData) -> list[str]:
+def format_failure(card: CardData) -> list[str]:
     """What went wrong, a sentence a line, without the log."""
     failure = card.failure
     if failure is None:
         return [card.error] if card.error else []
     # The service's own sentence only says that some container failed.
-    lines = [say_container(failure.containers[0], failure.exit_code, failure.reason)]
+    lines = [format_container(failure.containers[0], failure.exit_code, failure.reason)]
     if len(failure.containers) > 1:
         named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
         more = ", ..." if len(failure.containers) > MAX_FAILED_NAMED else ""
@@ -108,12 +108,12 @@ def card_text(card: CardData) -> str:
     took = formatting.format_duration(card.elapsed)
     lines = [
         f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
-        f"  {card.user} at {card.service}; {say_request(card)}",
-        f"  {say_progress(card.counts, card.containers)}",
+        f"  {card.user} at {card.service}; {format_request(card)}",
+        f"  {format_progress(card.counts, card.containers)}",
     ]
-    if usage := say_usage(card):
+    if usage := format_usage(card):
         lines.append(f"  {usage}")
-    lines += [f"  {line}" for line in say_failure(card)]
+    lines += [f"  {line}" for line in format_failure(card)]
     if card.failure and card.failure.stderr:
         lines += ["  The end of its stderr:"]
         lines += [f"    {line}" for line in card.failure.stderr.splitlines()]
@@ -167,12 +167,12 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     parts = [
         f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {took}</p>',
         _fact(f"Job {card.short_id} of {card.user} at {card.service}"),
-        _fact(say_progress(card.counts, card.containers)),
-        _fact(say_request(card)),
+        _fact(format_progress(card.counts, card.containers)),
+        _fact(format_request(card)),
     ]
-    if usage := say_usage(card):
+    if usage := format_usage(card):
         parts.append(_fact(usage))
-    parts += [_fact(line) for line in say_failure(card)]
+    parts += [_fact(line) for line in format_failure(card)]
     if card.failure and card.failure.stderr:
         parts += [_fact("The end of its stderr:"), f"<pre>{html.escape(card.failure.stderr)}</pre>"]
     parts += [_fact(f"Warning: {warning}") for warning in card.warnings]

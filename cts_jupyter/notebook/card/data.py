@@ -62,22 +62,22 @@ def card_data(
     job: JobDetails, *, service: str, counts: Mapping[str, int], failure: Failure | None = None
 ) -> CardData:
     """A card of a job as it was answered."""
-    wanted = job.job_input
+    request = job.job_input
     return CardData(
         job_id=job.id,
         user=job.user,
         service=service,
-        image=wanted.image,
+        image=request.image,
         state=job.state,
         transitions=[(step.state, step.time) for step in job.transition_times],
         counts=counts,
-        containers=wanted.num_containers,
+        containers=request.num_containers,
         input_files=job.input_file_count,
-        cpus=wanted.cpus,
-        memory=wanted.memory,
-        runtime=wanted.runtime,
-        cluster=wanted.cluster,
-        output_dir=wanted.output_dir,
+        cpus=request.cpus,
+        memory=request.memory,
+        runtime=request.runtime,
+        cluster=request.cluster,
+        output_dir=request.output_dir,
         outputs=[(output.file, output.crc64nvme or "") for output in outputs_of(job)],
         warnings=job.warnings,
         error=job.error,

@@ -34,38 +34,38 @@ def _configure_checksum(parser: CommandParser) -> None:
 
 
 def _run_checksum(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
-    found = _look_up(context, options.paths)
+    stored = _stored_objects(context, options.paths)
     written = 0
     if options.write:
-        missing = [file for file in found if file.checksum == MISSING]
+        missing = [file for file in stored if file.checksum == MISSING]
         done = {
             file.path: context.client.write_checksum(file.path, etag=file.etag) for file in missing
         }
         written = len(done)
-        found = [done.get(file.path, file) for file in found]
+        stored = [done.get(file.path, file) for file in stored]
     notes = [f"{formatting.plural(written, 'checksum')} computed and stored"] if written else []
-    without = sum(file.checksum == MISSING for file in found)
+    without = sum(file.checksum == MISSING for file in stored)
     if without:
         notes.append(
             f"{formatting.plural(without, 'file')} without a checksum; --write computes and stores it"
         )
-    return file_table(found, empty="No files given: nothing to do", notes=notes)
+    return file_table(stored, empty="No files given: nothing to do", notes=notes)
 
 
-def _look_up(context: Context, paths: Iterable[str]) -> list[StoredObject]:
+def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject]:
     """What is stored at these paths. Raises MagicError for a path where nothing is."""
-    found: list[StoredObject] = []
+    stored: list[StoredObject] = []
     for path in paths:
         if path.endswith("/"):
-            found += context.client.iter_files(path)
+            stored += context.client.iter_files(path)
             continue
         exact = next(
             (f for f in context.client.files(path, limit=1).objects if f.path == path), None
         )
         if exact is None:
             raise MagicError(f"The path '{path}' was not found; %cts files lists what is there")
-        found.append(exact)
-    return found
+        stored.append(exact)
+    return stored
 
 
 def _configure_verify(parser: CommandParser) -> None:
@@ -75,7 +75,7 @@ def _configure_verify(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _to_verify(context: Context, places: Sequence[str], *, family: bool) -> Iterator[S3File]:
+def _files_to_verify(context: Context, places: Sequence[str], *, family: bool) -> Iterator[S3File]:
     check_family(places, family=family)
     for place in places:
         if is_path(place):
@@ -86,22 +86,22 @@ def _to_verify(context: Context, places: Sequence[str], *, family: bool) -> Iter
 
 def _verify(context: Context, file: S3File) -> Verdict:
     try:
-        found = context.client.verify(file.file, crc64nvme=file.crc64nvme)
+        stored = context.client.verify(file.file, crc64nvme=file.crc64nvme)
     except CTSRequestError as e:
         if e.status != HTTPStatus.NOT_FOUND:
             raise
         return Verdict(
             file.file, file.crc64nvme, None, "GONE: there is no such file any more", is_good=False
         )
-    recorded = file.crc64nvme or found.crc64nvme
-    if found.checksum == STORED:
-        return Verdict(file.file, recorded, found.crc64nvme, "good: the bytes match", is_good=True)
-    said = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
+    recorded = file.crc64nvme or stored.crc64nvme
+    if stored.checksum == STORED:
+        return Verdict(file.file, recorded, stored.crc64nvme, "good: the bytes match", is_good=True)
+    words = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
     return Verdict(
         file.file,
         recorded,
-        found.crc64nvme,
-        said.get(found.checksum, found.checksum),
+        stored.crc64nvme,
+        words.get(stored.checksum, stored.checksum),
         is_good=False,
     )
 
@@ -115,7 +115,7 @@ class VerifyError(MagicError):
 
 
 def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:
-    files = _to_verify(context, options.places, family=options.family)
+    files = _files_to_verify(context, options.places, family=options.family)
     verdicts = [_verify(context, file) for file in files]
     table = verdict_table(verdicts)
     bad = [verdict for verdict in verdicts if not verdict.is_good]

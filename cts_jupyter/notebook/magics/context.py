@@ -45,7 +45,7 @@ class Context:
         """The jobs that words name."""
         return [self.job(reference) for reference in references]
 
-    def say(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         """Note something for the person."""
         self.notes.append(text)
 

@@ -35,7 +35,7 @@ class Namespace:
 
     def evaluate(self, expression: str) -> object:
         """The value of a name or an expression. Raises MagicError that names what went wrong."""
-        if _NAME.fullmatch(expression) and not self._knows(expression):
+        if _NAME.fullmatch(expression) and not self._is_defined(expression):
             raise MagicError(
                 f"There is no variable named {expression!r}; write $$ or {{{{ where the character itself "
                 "is meant"
@@ -47,7 +47,7 @@ class Namespace:
                 f"{expression!r} cannot be evaluated: {type(e).__name__}: {e}"
             ) from None
 
-    def _knows(self, name: str) -> bool:
+    def _is_defined(self, name: str) -> bool:
         return name in self._names or hasattr(builtins, name)
 
 

@@ -49,23 +49,23 @@ def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObj
     notes: list[str] = []
     check_family([options.place], family=options.family)
     if is_path(options.place):
-        found = list(context.client.iter_files(options.place))
+        stored = list(context.client.iter_files(options.place))
         where = f"below {options.place}"
     else:
         job = context.job(options.place)
         outputs = job.all_outputs() if options.family else job.outputs
-        found, gone = as_stored(context, outputs)
+        stored, gone = as_stored(context, outputs)
         where = f"of job {formatting.short_id(job.id)}"
         notes += [f"Not there any more: {path}" for path in gone]
     if options.glob:
-        found = [file for file in found if _matches(file.path, options.glob)]
+        stored = [file for file in stored if _matches(file.path, options.glob)]
     if options.missing:
-        found = [file for file in found if file.checksum == MISSING]
-        if found:
+        stored = [file for file in stored if file.checksum == MISSING]
+        if stored:
             notes.append("%cts checksum PATH --write computes and stores a checksum")
     which = " without a checksum" if options.missing else ""
     like = f" like {options.glob}" if options.glob else ""
-    return file_table(found, empty=f"No files{which}{like} {where}", notes=notes)
+    return file_table(stored, empty=f"No files{which}{like} {where}", notes=notes)
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -226,20 +226,20 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
         target.parent.mkdir(parents=True, exist_ok=True)
         if context.client.download(path, target) is None:
             unchecked.append(path)
-    context.say(
+    context.add_note(
         f"{formatting.plural(len(sources) - len(same), 'file')} downloaded"
         + (f", {len(same)} there already" if same else "")
     )
     if unchecked:
-        context.say(f"Not verified, as no checksum is stored: {name_some(unchecked)}")
+        context.add_note(f"Not verified, as no checksum is stored: {name_some(unchecked)}")
     return list(sources)
 
 
 def _is_same(context: Context, target: Path, path: str) -> bool:
     if not target.is_file():
         return False
-    found = _stored(context, path).get(path)
-    return found is not None and found.crc64nvme == _local_checksum(target)
+    stored = _stored(context, path).get(path)
+    return stored is not None and stored.crc64nvme == _local_checksum(target)
 
 
 COMMANDS = (

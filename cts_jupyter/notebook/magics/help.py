@@ -30,16 +30,16 @@ def help_command(commands: Sequence[Command]) -> Command:
         parser.add_argument("command", metavar="CMD", nargs="?", help="what to explain")
 
     def run(_: Context, options: argparse.Namespace) -> HelpText:
-        known = {command.name: command for command in (*commands, command_)}
+        by_name = {command.name: command for command in (*commands, command_)}
         if options.command is None:
-            width = max(len(name) for name in known)
-            lines = [f"  {name.ljust(width)}  {c.summary}" for name, c in known.items()]
+            width = max(len(name) for name in by_name)
+            lines = [f"  {name.ljust(width)}  {c.summary}" for name, c in by_name.items()]
             return HelpText("\n".join(["%cts COMMAND ...", "", *lines, "", _WORDS]))
-        if options.command not in known:
+        if options.command not in by_name:
             raise MagicError(
-                f"There is no command {options.command!r}: there are {', '.join(known)}"
+                f"There is no command {options.command!r}: there are {', '.join(by_name)}"
             )
-        return HelpText(known[options.command].parser().format_help())
+        return HelpText(by_name[options.command].parser().format_help())
 
     command_ = Command("help", "explain a command", configure, run)
     return command_

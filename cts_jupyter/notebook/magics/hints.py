@@ -23,13 +23,13 @@ _BY_CODE = {kind.appcode: hint for kind, hint in _HINTS.items()}
 _NO_CHECKSUM = "does not have a CRC64/NVME checksum"
 
 
-def say_error(error: CTSClientError) -> str:
+def format_error(error: CTSClientError) -> str:
     """An error as one line that ends with what to do."""
     text = str(error).strip()
     hint = None
     if isinstance(error, CTSRequestError):
         if error.image_help is not None:
-            return f"{text.rstrip('.')}. {_say_image_help(error.image_help)}"
+            return f"{text.rstrip('.')}. {_format_image_help(error.image_help)}"
         hint = _BY_CODE.get(error.appcode)
         if _NO_CHECKSUM in text:
             hint = "%cts checksum PATH --write computes and stores it"
@@ -38,12 +38,12 @@ def say_error(error: CTSClientError) -> str:
     return f"{text.rstrip('.')}; {hint}"
 
 
-def _say_image_help(help_: ImageHelp) -> str:
+def _format_image_help(help_: ImageHelp) -> str:
     if help_.nearest:
-        said = f"Registered under similar names: {', '.join(help_.nearest)}."
+        advice = f"Registered under similar names: {', '.join(help_.nearest)}."
     else:
-        said = "%cts images lists the images that are there."
+        advice = "%cts images lists the images that are there."
     if help_.request:
         whom = help_.contact or "whoever runs the service"
-        said += f" If you need this one, send {whom} this: {help_.request}"
-    return said
+        advice += f" If you need this one, send {whom} this: {help_.request}"
+    return advice

@@ -155,7 +155,7 @@ def _run_cancel(context: Context, options: argparse.Namespace) -> None:
     for job in jobs:
         job.cancel()
     for job in jobs:
-        context.say(f"Job {formatting.short_id(job.id)} is being cancelled")
+        context.add_note(f"Job {formatting.short_id(job.id)} is being cancelled")
 
 
 def _container(text: str) -> int | str:
@@ -228,7 +228,7 @@ def _follow(context: Context, job: Job, number: int, stream: str) -> None:
         for text in follow_log(context.client, job.id, number, stream, lambda: job.has_ended):
             print(text, end="", flush=True)  # noqa: T201 - a log belongs into the cell's output
     except KeyboardInterrupt:
-        context.say("\nYou stopped reading; the job goes on.")
+        context.add_note("\nYou stopped reading; the job goes on.")
 
 
 COMMANDS = (

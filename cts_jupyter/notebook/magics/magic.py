@@ -22,7 +22,7 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
 from cts_jupyter.notebook.magics.help import help_command
-from cts_jupyter.notebook.magics.hints import say_error
+from cts_jupyter.notebook.magics.hints import format_error
 
 _COMMANDS = (
     *submit.COMMANDS,
@@ -70,7 +70,7 @@ def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object,
         # Python has such texts for names of files in other encodings.
         raise MagicError(f"{e.object!a} is not valid unicode text: rename it") from None
     except CTSClientError as e:
-        raise MagicError(say_error(e)) from None
+        raise MagicError(format_error(e)) from None
     finally:
         for note in context.notes:
             print(note)  # noqa: T201 - said in the cell's output

@@ -54,8 +54,8 @@ def as_stored(
     there: dict[str, StoredObject] = {}
     for folder in _folders(context, outputs).values():
         there |= {file.path: file for file in context.client.iter_files(folder)}
-    wanted = [output.file for output in outputs]
-    return [there[p] for p in wanted if p in there], [p for p in wanted if p not in there]
+    paths = [output.file for output in outputs]
+    return [there[p] for p in paths if p in there], [p for p in paths if p not in there]
 
 
 def _folders(context: Context, outputs: Sequence[JobOutput]) -> dict[str, str]:

@@ -31,12 +31,12 @@ def _run(context: Context, options: argparse.Namespace) -> Table[Refdata]:
         return refdata_table(
             [_register(context, options.register, unpack=options.unpack)], empty=""
         )
-    found = context.client.refdata()
+    refdata = context.client.refdata()
     if options.text:
         text = options.text.casefold()
-        found = [known for known in found if text in f"{known.file}\n{known.id}".casefold()]
+        refdata = [entry for entry in refdata if text in f"{entry.file}\n{entry.id}".casefold()]
     which = f" that has {options.text!r} in its file or id" if options.text else ""
-    return refdata_table(found, empty=f"There is no reference data{which}")
+    return refdata_table(refdata, empty=f"There is no reference data{which}")
 
 
 def _register(context: Context, path: str, *, unpack: bool) -> Refdata:
@@ -45,12 +45,12 @@ def _register(context: Context, path: str, *, unpack: bool) -> Refdata:
     except CTSRequestError as e:
         if e.appcode != _EXISTS:
             raise
-        known = context.client.refdata_of(path)
+        entries = context.client.refdata_of(path)
         # A cell is run again and again: the same file in the same way is what was asked for.
-        if not known or known[0].unpack != unpack:
+        if not entries or entries[0].unpack != unpack:
             raise
-    context.say(f"{path} is registered already.")
-    return known[0]
+    context.add_note(f"{path} is registered already.")
+    return entries[0]
 
 
 COMMANDS = (

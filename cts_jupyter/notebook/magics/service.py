@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cts_core.errors import ErrorKind
-from cts_jupyter.client.api.base import given
+from cts_jupyter.client.api.base import drop_none
 from cts_jupyter.client.logs import LogText
 from cts_jupyter.client.models import Image, Site
 from cts_jupyter.client.transport import CTSRequestError
@@ -49,7 +49,7 @@ def _run_images(context: Context, options: argparse.Namespace) -> Table[Image]:
         return image_table([_register(context, options)], empty="")
     if options.delete:
         context.client.delete_image(options.delete)
-        context.say(f"{options.delete} is not registered any more")
+        context.add_note(f"{options.delete} is not registered any more")
     images = context.client.images()
     if options.text:
         images = [i for i in images if options.text.lower() in image_reference(i).lower()]
@@ -66,36 +66,40 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
     name, program = options.register, _program(options)
     if name.startswith(_HOST) and not program:
         raise MagicError("Say which program to register: --executable PATH or --module MOD")
-    refdata = given(refdata_id=options.refdata, default_refdata_mount_point=options.refdata_mount)
+    refdata = drop_none(
+        refdata_id=options.refdata, default_refdata_mount_point=options.refdata_mount
+    )
     try:
         return context.client.register_image(name, **program, **refdata)
     except CTSRequestError as e:
         if e.appcode not in (_DIGEST_TAKEN, _TAG_TAKEN):
             raise
-        known = context.client.image(name)
-    reference = image_reference(known)
+        registered = context.client.image(name)
+    reference = image_reference(registered)
     if not name.startswith(_HOST):
         # What the registry has under this name now may be another image; only a new registration would tell.
         raise MagicError(
-            f"{reference} is registered already, as {known.digest}: %cts images --delete {reference} first, to register "
+            f"{reference} is registered already, as {registered.digest}: %cts images --delete {reference} first, to register "
             "what the registry has now"
         )
     # A cell is run again and again: the same program under the same name is what was asked for.
-    if known.entrypoint[-1] not in program.values():
+    if registered.entrypoint[-1] not in program.values():
         raise MagicError(
-            f"{reference} is registered as another program, {' '.join(known.entrypoint)}: "
+            f"{reference} is registered as another program, {' '.join(registered.entrypoint)}: "
             f"%cts images --delete {reference} first, or choose another name"
         )
-    context.client.delete_image(f"{known.name}@{known.digest}")
+    context.client.delete_image(f"{registered.name}@{registered.digest}")
     image = context.client.register_image(name, **program, **refdata)
-    if image.digest != known.digest:
-        context.say("The program has changed since it was registered; new jobs run the new one.")
+    if image.digest != registered.digest:
+        context.add_note(
+            "The program has changed since it was registered; new jobs run the new one."
+        )
     return image
 
 
 def _program(options: argparse.Namespace) -> dict[str, str]:
     path = options.executable
-    return given(
+    return drop_none(
         executable=None if path is None else str(Path(path).expanduser().absolute()),
         module=options.module,
     )
@@ -106,11 +110,11 @@ def _configure_plain(parser: CommandParser) -> None:
 
 
 def _run_sites(context: Context, _: argparse.Namespace) -> Table[Site]:
-    notes = [_say_where(context)] if context.session.url else []
+    notes = [_location_note(context)] if context.session.url else []
     return site_table(context.client.sites(), notes=notes)
 
 
-def _say_where(context: Context) -> str:
+def _location_note(context: Context) -> str:
     try:
         return f"Sites of {context.session.where}, where you are {context.session.user}"
     except CTSRequestError:

@@ -22,7 +22,7 @@ from cts_jupyter.notebook.placeholders import (
 
 
 @dataclass
-class Draft:
+class PartialSubmission:
     """The body of a submission, which may still lack something, and notes for the person."""
 
     body: dict[str, Any]
@@ -48,7 +48,7 @@ _PARAMS: Mapping[str, str] = {
 }
 
 
-def configure_draft(parser: CommandParser) -> None:
+def add_submission_options(parser: CommandParser) -> None:
     """Add every option that describes a job."""
     add = parser.add_argument
     add("image", metavar="IMAGE", nargs="?", help="a registered image; %%cts images lists them")
@@ -84,9 +84,9 @@ def configure_draft(parser: CommandParser) -> None:
     )
 
 
-def draft_from_options(
+def submission_from_options(
     options: argparse.Namespace, files: Sequence[InputFile], arguments: Sequence[str] | None
-) -> Draft:
+) -> PartialSubmission:
     """What a line says; only what it says is in the body. Raises MagicError."""
     given = vars(options)
     body = {key: given[name] for key, name in _FIELDS.items() if given[name] is not None}
@@ -108,10 +108,10 @@ def draft_from_options(
         body["input_files"] = list(files)
     if params:
         body["params"] = params
-    return Draft(body, parsed.notes)
+    return PartialSubmission(body, parsed.notes)
 
 
-def draft_from_yaml(tree: Mapping[str, Any]) -> Draft:
+def submission_from_yaml(tree: Mapping[str, Any]) -> PartialSubmission:
     """What a cell says, its placeholders and durations read as on a line. Raises MagicError."""
     body = dict(tree)
     notes: list[str] = []
@@ -121,7 +121,7 @@ def draft_from_yaml(tree: Mapping[str, Any]) -> Draft:
         body["labels"] = {key: str(value) for key, value in body["labels"].items()}
     if body.get("params") is not None:
         body["params"] = _yaml_params(body["params"], notes)
-    return Draft(body, notes)
+    return PartialSubmission(body, notes)
 
 
 def _yaml_runtime(value: object) -> object:
@@ -171,10 +171,10 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def merge(base: Draft, over: Draft) -> Draft:
+def merge(base: PartialSubmission, over: PartialSubmission) -> PartialSubmission:
     """A cell and its first line together; where both say something, the line counts."""
     params = {**(base.body.get("params") or {}), **over.body.get("params", {})}
     body = {**base.body, **over.body}
     if params or "params" in body:
         body["params"] = params
-    return Draft(body, base.notes + over.notes)
+    return PartialSubmission(body, base.notes + over.notes)

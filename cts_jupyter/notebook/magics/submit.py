@@ -18,11 +18,11 @@ from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import collect_inputs
 from cts_jupyter.notebook.magics.jobs import watch_jobs
 from cts_jupyter.notebook.magics.submission import (
-    Draft,
-    configure_draft,
-    draft_from_options,
-    draft_from_yaml,
+    PartialSubmission,
+    add_submission_options,
     merge,
+    submission_from_options,
+    submission_from_yaml,
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
 
@@ -57,7 +57,7 @@ As a cell, the same in YAML, with the names of the REST API:
 
 
 def _configure_submit(parser: CommandParser) -> None:
-    configure_draft(parser)
+    add_submission_options(parser)
     parser.add_argument("--check", action="store_true", help="check only, as %%cts check does")
     _configure_submission(parser)
 
@@ -73,7 +73,7 @@ def _configure_submission(parser: CommandParser) -> None:
 
 
 def _configure_check(parser: CommandParser) -> None:
-    configure_draft(parser)
+    add_submission_options(parser)
     parser.add_result_name()
 
 
@@ -88,16 +88,18 @@ def _configure_resubmit(parser: CommandParser) -> None:
     _configure_submission(parser)
 
 
-def _draft(context: Context, options: argparse.Namespace) -> Draft:
+def _read_submission(context: Context, options: argparse.Namespace) -> PartialSubmission:
     files = collect_inputs(context.client, options.sources) if options.sources else []
-    draft = draft_from_options(options, files, context.arguments)
+    submission = submission_from_options(options, files, context.arguments)
     if context.cell is not None:
-        draft = merge(draft_from_yaml(load_cell(context.cell, context.namespace)), draft)
-    _require(context, draft.body)
-    draft.body.setdefault("params", {})
-    if draft.body.get("cluster") is None:
-        draft.body["cluster"] = _only_site(context)
-    return draft
+        submission = merge(
+            submission_from_yaml(load_cell(context.cell, context.namespace)), submission
+        )
+    _require(context, submission.body)
+    submission.body.setdefault("params", {})
+    if submission.body.get("cluster") is None:
+        submission.body["cluster"] = _only_site(context)
+    return submission
 
 
 def _require(context: Context, body: dict[str, Any]) -> None:
@@ -120,20 +122,20 @@ def _suggestion(context: Context, image: str) -> str | None:
     last = next((job for job in jobs if _has_image(job, image)), None)
     if last is None:
         return None
-    asked = (
+    limits = (
         f"--memory {format_size(last.job_input.memory).replace(' ', '')} "
         f"--runtime {formatting.format_brief_duration(last.job_input.runtime)}"
     )
     used = f", and used {format_size(last.max_memory)} at most" if last.max_memory else ""
     return (
-        f"your last complete job with this image, {formatting.short_id(last.id)}, had {asked}, took "
+        f"your last complete job with this image, {formatting.short_id(last.id)}, had {limits}, took "
         f"{formatting.format_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"
     )
 
 
 def _has_image(job: JobPreview, image: str) -> bool:
-    known = {job.job_input.image, job.image.name, f"{job.image.name}:{job.image.tag}"}
-    return image in known or image.partition("@")[0].rpartition(":")[0] in known
+    names = {job.job_input.image, job.image.name, f"{job.image.name}:{job.image.tag}"}
+    return image in names or image.partition("@")[0].rpartition(":")[0] in names
 
 
 def _only_site(context: Context) -> str:
@@ -154,32 +156,34 @@ def _check_output_folder(context: Context, folder: str) -> None:
             "there: choose another --output-dir, or add --overwrite"
         )
     if empty is None:
-        context.say(f"This service does not list files, so {folder} was not looked at.")
+        context.add_note(f"This service does not list files, so {folder} was not looked at.")
 
 
 def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
-    draft = _draft(context, options)
+    submission = _read_submission(context, options)
     if options.check:
-        return _check(context, draft)
+        return _check(context, submission)
     if not options.overwrite:
-        _check_output_folder(context, draft.body["output_dir"])
-    for note in draft.notes:
-        context.say(f"Note: {note}")
-    return _watched(Job.submit(context.session, draft.body), watch=options.watch)
+        _check_output_folder(context, submission.body["output_dir"])
+    for note in submission.notes:
+        context.add_note(f"Note: {note}")
+    return _watch_if(Job.submit(context.session, submission.body), watch=options.watch)
 
 
-def _watched(job: Job, *, watch: bool) -> Job:
+def _watch_if(job: Job, *, watch: bool) -> Job:
     if watch:
         watch_jobs([job])
     return job
 
 
-def _check(context: Context, draft: Draft) -> CheckReport:
-    return CheckReport(context.client.check(draft.body), draft.body["output_dir"], draft.notes)
+def _check(context: Context, submission: PartialSubmission) -> CheckReport:
+    return CheckReport(
+        context.client.check(submission.body), submission.body["output_dir"], submission.notes
+    )
 
 
 def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
-    return _check(context, _draft(context, options))
+    return _check(context, _read_submission(context, options))
 
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
@@ -193,8 +197,8 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     )
     job_id, note = resubmit(context.client, context.job(options.job).id, changes)
     if note is not None:
-        context.say(note)
-    return _watched(Job.followed(context.session, job_id), watch=options.watch)
+        context.add_note(note)
+    return _watch_if(Job.followed(context.session, job_id), watch=options.watch)
 
 
 COMMANDS = (

@@ -11,7 +11,7 @@ from cts_jupyter import formatting
 from cts_jupyter.client.logs import LogText
 from cts_jupyter.client.lookups import count_states, find_containers, find_failure, has_failed
 from cts_jupyter.client.models import Container, JobDetails
-from cts_jupyter.notebook.card.card import say_progress
+from cts_jupyter.notebook.card.card import format_progress
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.session import Session
 
@@ -64,7 +64,7 @@ def _lines(
     if meaning and state == formatting.format_state(details.state):
         yield meaning.format(cluster=details.job_input.cluster)
     if not formatting.has_ended(details.state):
-        yield f"{say_progress(counts, details.job_input.num_containers)}."
+        yield f"{format_progress(counts, details.job_input.num_containers)}."
         yield from _site_trouble(session, details.job_input.cluster)
     yield from _failures(session, details, containers or [])
     for warning in details.warnings:

@@ -71,7 +71,7 @@ class _Silent:
 
 def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
     listener = cast("Listener", object())
-    second = threading.Thread(target=lambda: feed.listen("second", listener))
+    second = threading.Thread(target=lambda: feed.subscribe("second", listener))
     asked: list[str] = []
 
     def root() -> SimpleNamespace:
@@ -85,7 +85,7 @@ def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
 
     feed = EventFeed(cast("CTSClient", SimpleNamespace(root=root, events=lambda after: _Silent())))
     with pytest.raises(CTSConnectionError):
-        feed.listen("first", listener)
+        feed.subscribe("first", listener)
     second.join(60)
     assert asked == [threading.current_thread().name, second.name]
     assert feed.watched() == ["second"]
@@ -112,7 +112,7 @@ def test_a_look_that_is_older_than_an_event_changes_nothing(
     job.follow()
 
     def answer(job_id: str) -> SimpleNamespace:
-        session.feed.tell(job_id, told)
+        session.feed.notify(job_id, told)
         return SimpleNamespace(state=looked)
 
     monkeypatch.setattr(session.client, "status", answer)

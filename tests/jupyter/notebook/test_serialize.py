@@ -16,7 +16,11 @@ from cts_jupyter.notebook.magics.command import split_arguments
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
 from cts_jupyter.notebook.magics.inputs import SourceKind, in_one_form, read_tsv
 from cts_jupyter.notebook.magics.magic import COMMANDS
-from cts_jupyter.notebook.magics.submission import Draft, draft_from_options, draft_from_yaml
+from cts_jupyter.notebook.magics.submission import (
+    PartialSubmission,
+    submission_from_options,
+    submission_from_yaml,
+)
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.serialize import SerializeError, as_line, as_python, as_yaml
 from tests.jupyter.notebook.test_placeholders import argument_lists, text
@@ -95,7 +99,7 @@ def submissions(draw):
     return submission.model_dump(mode="json", exclude_none=True)
 
 
-def read_line(line: str) -> Draft:
+def read_line(line: str) -> PartialSubmission:
     """What ``%cts submit`` makes of a line, but for looking files up."""
     magic, command, *words = expand_words(split_words(line), NOTHING)
     assert (magic, command) == ("%cts", "submit")
@@ -103,7 +107,7 @@ def read_line(line: str) -> Draft:
     options = COMMANDS["submit"].parser().parse_args(own)
     (source,) = options.sources
     files = read_tsv(Path(source.values[0])) if source.kind is SourceKind.TSV else source.values
-    return draft_from_options(options, in_one_form(files), arguments)
+    return submission_from_options(options, in_one_form(files), arguments)
 
 
 def whole(body) -> Submission:
@@ -119,7 +123,7 @@ def test_yaml(body):
     cell = as_yaml(body)
     magic, _, text = cell.partition("\n")
     assert magic == "%%cts submit"
-    draft = draft_from_yaml(load_cell(text, NOTHING))
+    draft = submission_from_yaml(load_cell(text, NOTHING))
     _equal(whole(draft.body), whole(body))
     assert draft.notes == []
 
@@ -147,7 +151,7 @@ def _equal(again: Submission, wanted: Submission) -> None:
     assert again.files == wanted.files
 
 
-def _same(read: Draft, body) -> None:
+def _same(read: PartialSubmission, body) -> None:
     again, wanted = whole(read.body), whole(body)
     ignored = {"params", "input_files", "input_roots"}
     assert again.model_dump(exclude=ignored) == wanted.model_dump(exclude=ignored)

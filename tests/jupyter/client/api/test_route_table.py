@@ -36,10 +36,10 @@ from tests.harness.server import submission
 
 URL = "http://service.invalid/cts"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-NO_CALL = {"close", "of", "knows"}
+NO_CALL = {"close", "of", "supports"}
 """Public methods that ask for no route of their own."""
 NOT_CALLED = (
-    "/openapi.json",  # read by "knows"
+    "/openapi.json",  # read by "supports"
     *("/docs", "/static/"),  # for browsers
     *("/external_exec/", "/callback/"),  # for workers and sites
     "/admin/clients",  # not there yet
@@ -154,7 +154,7 @@ class Service:
 def client_of(service: Service) -> CTSClient:
     client = CTSClient(URL, lambda: None)
     client._transport._http = httpx.Client(transport=httpx.MockTransport(service))
-    client._description = {}  # what "knows" reads
+    client._description = {}  # what "supports" reads
     return client
 
 

@@ -7,7 +7,7 @@ import html
 import re
 
 from cts_jupyter.client.lookups import Failure
-from cts_jupyter.notebook.card.card import card_html, card_text, say_progress
+from cts_jupyter.notebook.card.card import card_html, card_text, format_progress
 from cts_jupyter.notebook.card.data import CardData
 
 START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -65,7 +65,7 @@ def test_progress_counts_every_container():
     counts = {"complete": 3, "error": 1, "error_processing_submitted": 1, "job_submitted": 2, "download_submitted": 4,
               "canceled": 1, "a_new_state": 1}  # fmt: skip
     assert (
-        say_progress(counts, 1300)
+        format_progress(counts, 1300)
         == "3 of 1,300 containers done, 2 failed, 1 cancelled, 4 waiting, 3 running"
     )
 

@@ -63,7 +63,7 @@ def test_what_is_found_page_by_page_is_the_same(shell, submit, place, service, m
             "Only the first 2 are shown; --since, --state or a text narrows them down"
         ]
         assert search.find_jobs(client, search.JobQuery(text=place), limit=3).notes == []
-        monkeypatch.setattr(search, "_LOOKED_AT", 2)
+        monkeypatch.setattr(search, "_MAX_SCANNED", 2)
         found = search.find_jobs(client, search.JobQuery(text=place, image="TOOL"))
         assert [job.id for job in found.jobs] == ids[:2]
         assert found.notes == [
