@@ -1,0 +1,55 @@
+"""The cells that README.md and the tutorial print run as they are printed."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.harness.paths import DOCS, ROOT
+
+GENOMES = ROOT / "notebooks" / "data"
+CELL = re.compile(r"^```i?python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def run_cells(cells, folder):
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "cells.ipynb")
+    return subprocess.run(
+        [sys.executable, "-m", "cts_jupyter.demo", folder / "cells.ipynb"],
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_first_job_of_the_readme_fetches_its_output(tmp_path):
+    shutil.copytree(GENOMES, tmp_path / "notebooks" / "data")
+    (source,) = CELL.findall((ROOT / "README.md").read_text())
+    ran = run_cells([new_code_cell(source)], tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 job: Done" in ran.stdout
+    table = (tmp_path / "results" / "stats.tsv").read_text()
+    assert len(table.splitlines()) == 1 + len(list(GENOMES.glob("*.fna")))
+
+
+@pytest.mark.slow
+def test_the_tutorial_of_a_tool_of_ones_own_ends_with_a_good_and_a_failed_job(tmp_path):
+    shutil.copytree(GENOMES, tmp_path / "data")
+    cells = [
+        new_code_cell(source.rstrip())
+        for source in CELL.findall((DOCS / "tutorials" / "your-own-tool.md").read_text())
+    ]
+    # The lesson lets the tool be refused once, and says so.
+    first = next(cell for cell in cells if "--executable" in cell.source)
+    first.metadata["tags"] = ["raises-exception"]
+    ran = run_cells(cells, tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 jobs: Failed, Done" in ran.stdout
+    assert sorted(path.name for path in (tmp_path / "counts").iterdir()) == [
+        "counts_0.tsv", "counts_1.tsv", "counts_2.tsv",
+    ]  # fmt: skip
+    assert "UnicodeDecodeError" in ran.stdout
