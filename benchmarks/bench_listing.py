@@ -24,14 +24,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.contract.records import walk
-
 from cts_core.model.record import JobQuery
 from cts_core.records.mongo.store import MongoStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 from tests.harness.factories import make_job_record
+from tests.harness.records import walk
 from tests.services.mongo import MongoServer
 
 SMALL, LARGE, USERS = 1_000, 1_000_000, 1_000
