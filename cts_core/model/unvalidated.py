@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cts_core.model.job import S3File, S3FileWithDataID
+from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 
 _Stored = Mapping[str, Any]
 # One for all files, where each would have its own: Python's collector looks at every one of them, and nothing else runs.
@@ -37,6 +37,15 @@ def read_input_files(text: str) -> list[str] | list[S3FileWithDataID]:
     """Input files, from their JSON."""
     found: list[str] | list[S3FileWithDataID] = json.loads(text, object_hook=_to_input)
     return found
+
+
+def with_input_files(
+    preview: JobInputPreview, files: list[str] | list[S3FileWithDataID]
+) -> JobInput:
+    """Return the job input that a preview and its input files make."""
+    return JobInput.model_construct(
+        _fields_set=preview.model_fields_set | {"input_files"}, **dict(preview), input_files=files
+    )
 
 
 def _to_output(file: _Stored) -> S3File:

@@ -33,6 +33,9 @@ def test_keyed_delays_double_until_reset(monkeypatch: pytest.MonkeyPatch):
     assert backoff.fail("a", "why") == 2
     backoff.defer("a", 3)
     assert (backoff.is_due("a"), backoff.reason("a")) == (False, None)
+    clock[0] += 1
+    assert (backoff.seconds_left("a"), backoff.seconds_left("b")) == (2, 0)
+    assert list(backoff) == ["a"]
 
 
 def test_keys_are_forgotten_beyond_the_bound():

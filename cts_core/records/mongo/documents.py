@@ -38,7 +38,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
-from cts_core.model.unvalidated import to_input_files, to_outputs
+from cts_core.model.unvalidated import to_input_files, to_outputs, with_input_files
 from cts_core.states import JobState
 
 Document = Mapping[str, Any]
@@ -255,9 +255,7 @@ def to_record(raw: RawBSONDocument) -> JobRecord:
     fields = _summary_fields(document, _parse_image(raw["image"].raw))
     files = to_input_files(document["job_input"].pop("input_files"))
     preview = JobInputPreview.model_validate(document["job_input"], extra="ignore")
-    job_input = JobInput.model_construct(
-        _fields_set=preview.model_fields_set | {"input_files"}, **dict(preview), input_files=files
-    )
+    job_input = with_input_files(preview, files)
     outputs = to_outputs(document.get("outputs"))
     return JobRecord.model_construct(**fields | {"job_input": job_input, "outputs": outputs})
 

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import JobImage
-from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
+from cts_core.model.job import JobInputPreview, S3File, S3FileWithDataID
 from cts_core.model.record import (
     ContainerOutcome,
     ContainerRecord,
@@ -29,7 +29,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
-from cts_core.model.unvalidated import read_input_files, read_outputs
+from cts_core.model.unvalidated import read_input_files, read_outputs, with_input_files
 from cts_core.records.sqlite.search_text import search_text
 from cts_core.states import JobState
 
@@ -158,11 +158,7 @@ def to_record(
     """Return the whole record of a job; ``input_files`` and ``outputs`` are JSON."""
     fields = _summary_fields(row, transitions)
     preview = fields.pop("job_input")
-    job_input = JobInput.model_construct(
-        _fields_set=preview.model_fields_set | {"input_files"},
-        **dict(preview),
-        input_files=read_input_files(input_files),
-    )
+    job_input = with_input_files(preview, read_input_files(input_files))
     fields["outputs"] = read_outputs(outputs)
     return JobRecord.model_construct(job_input=job_input, **fields)
 

@@ -34,14 +34,6 @@ def _no_backstop(monkeypatch) -> None:
     monkeypatch.setattr(hub_module, "POLL_SECONDS", 3600.0)
 
 
-@pytest.fixture
-async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
-    store = SQLiteStore(tmp_path / "records.sqlite")
-    await store.open()
-    yield store
-    await store.close()
-
-
 @asynccontextmanager
 async def running(store: SQLiteStore, limits: LimitsSettings | None = None) -> AsyncIterator[Hub]:
     hub = Hub(store, limits)

@@ -67,14 +67,6 @@ def _no_backstop(monkeypatch) -> None:
     monkeypatch.setattr(module, "MAX_BACKOFF_SECONDS", 0.05)
 
 
-@pytest.fixture
-async def store(tmp_path) -> AsyncIterator[SQLiteStore]:
-    store = SQLiteStore(tmp_path / "records.sqlite")
-    await store.open()
-    yield store
-    await store.close()
-
-
 async def walked(store: SQLiteStore, count: int) -> list[str]:
     """Store jobs that have made every transition of WALK."""
     jobs = [make_job_record() for _ in range(count)]

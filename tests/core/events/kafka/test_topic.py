@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import struct
 import sys
 import threading
@@ -15,8 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from kafka import KafkaProducer
 
 from cts_core.config.load import load_settings
@@ -24,7 +21,6 @@ from cts_core.config.sections import KafkaSettings
 from cts_core.engine import adapters
 from cts_core.errors import ConfigError, UnavailableError
 from cts_core.events.kafka import listener, publisher
-from cts_core.events.kafka.listener import parse_message
 from cts_core.events.kafka.publisher import KafkaPublisher
 from cts_core.events.kafka.topic import KafkaTopic
 from cts_core.model.event import JobEvent
@@ -355,32 +351,6 @@ async def test_messages_are_handed_to_the_event_loop_in_bounded_batches(kafka, m
         await asyncio.gather(*map(topic.publish, events))
         expected = {(event.job_id, event.trans_id) for event in events}
         await until(lambda: expected <= set(recorder.woken))
-
-
-@given(st.one_of(st.none(), st.binary(max_size=300), st.text().map(str.encode)))
-def test_any_bytes_can_be_parsed(value):
-    assert parse_message(value) is None or b"job_id" in (value or b"")
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
-)
-
-
-@given(st.fixed_dictionaries({"job_id": _json, "trans_id": _json}), st.booleans())
-def test_only_plain_ids_are_parsed(message, is_utf16):
-    value = json.dumps(message).encode("utf-16" if is_utf16 else "utf-8")
-    found = parse_message(value)
-    if found is not None:
-        assert found == (message["job_id"], message["trans_id"])
-        assert all(id_.isascii() and 1 <= len(id_) <= 64 for id_ in found)
-
-
-def test_published_messages_are_parsed():
-    event = make_event()
-    assert parse_message(json.dumps(event.message()).encode()) == (event.job_id, event.trans_id)
 
 
 # -- settings --
