@@ -28,7 +28,7 @@ from cts_core.clock import utc_now
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.record import JobRecord, JobSummary
 from cts_core.sites.htcondor.classads import ATTRIBUTES
-from cts_core.sites.htcondor.constraints import any_job
+from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submit_description import (
     NUMBER,
@@ -86,8 +86,8 @@ def new_job() -> JobRecord:
 def remove(schedd: Any, job: JobRecord) -> None:
     import htcondor2  # noqa: PLC0415 - reads its configuration when it is imported
 
-    schedd.act(htcondor2.JobAction.Remove, any_job([job.id]))
-    while schedd.query(any_job([job.id]), ["ClusterId"]):
+    schedd.act(htcondor2.JobAction.Remove, for_named_jobs([job.id]))
+    while schedd.query(for_named_jobs([job.id]), ["ClusterId"]):
         time.sleep(0.1)
 
 
@@ -138,7 +138,7 @@ async def cycle(site: HTCondorSite, schedd: Any, jobs: list[JobRecord]) -> tuple
         start = time.perf_counter()
         await site.poll(states)
         between = time.perf_counter()
-        schedd.query(any_job(sorted(states)), list(ATTRIBUTES))
+        schedd.query(for_named_jobs(sorted(states)), list(ATTRIBUTES))
         ours.append(between - start)
         bare.append(time.perf_counter() - between)
     return statistics.median(ours), statistics.median(bare)

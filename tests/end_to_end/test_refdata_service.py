@@ -202,7 +202,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "MAX_DELAY_SECONDS", 0.2)
-    monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(client_module, "CHECK_SECONDS", 0.2)
 
 
 @pytest.fixture

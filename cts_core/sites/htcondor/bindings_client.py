@@ -1,4 +1,4 @@
-"""The pool as the site asks it: calls into the program that holds HTCondor's bindings."""
+"""Client of the program that runs HTCondor's bindings (``bindings_server``): starts it, and calls its methods."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from cts_core.errors import (
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 100
-"""Calls that may wait for their turn; there is one at a time."""
+MAX_WAITING_CALLS = 100
+"""Calls that may wait; one runs at a time."""
 _PROGRAM = Path(__file__).with_name("bindings_server.py")
 _LENGTH = struct.Struct(">I")
 _CLOSE_SECONDS = 5.0
 
 
-class Pool:
-    """One pool. Every call raises UnavailableError when it cannot be asked, or does not answer in time."""
+class BindingsClient:
+    """Calls HTCondor. Every call raises UnavailableError when HTCondor cannot be reached or does not answer in time."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._waiting = 0
         self._process: asyncio.subprocess.Process | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        """What the process has on disk, to be removed even if it is killed."""
-        self.trouble: str | None = None
-        """Why the last call that is over was not answered, or None."""
+        """The temporary files of the process, to be removed even if it is killed."""
+        self.last_error: str | None = None
+        """Why the last finished call was not answered, or None if it was."""
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether a call is under way, which others wait for."""
-        return self._turn.locked()
+    def is_busy(self) -> bool:
+        """Whether a call is running, for which others have to wait."""
+        return self._lock.locked()
 
     async def call(
         self,
@@ -53,40 +53,46 @@ class Pool:
         *,
         seconds: float | None = None,
         **arguments: Any,  # noqa: ANN401 - as the method has them
-    ) -> Any:  # noqa: ANN401 - what the method answers
-        """Call a method of ``bindings.Pool``, which may take so long once it is its turn; None: as usual.
+    ) -> Any:  # noqa: ANN401 - what the method returns
+        """Call a method of ``bindings_server.PoolConnection``, and return its result.
 
-        Raises IllegalParameterError for what the pool refuses, ResourceUnavailableError while it takes no more,
-        ConfigError when none is configured.
+        ``seconds`` bounds the call once it runs; by default the timeout of this client. Raises IllegalParameterError
+        for what the pool refuses, ResourceUnavailableError while it accepts no more, ConfigError when no pool is
+        configured.
         """
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING_CALLS:
             raise UnavailableError("Too many questions to HTCondor wait already; try again")
         self._waiting += 1
         try:
-            async with self._turn:
+            async with self._lock:
                 request = {"method": method, "arguments": arguments}
-                answer = await self._ask(request, self._timeout if seconds is None else seconds)
+                response = await self._request(
+                    request, self._timeout if seconds is None else seconds
+                )
         except UnavailableError as e:
-            self.trouble = str(e)
+            self.last_error = str(e)
             raise
         finally:
             self._waiting -= 1
-        self.trouble = None
-        match answer.get("kind"):
+        self.last_error = None
+        match response.get("kind"):
             case None:
-                return answer["answer"]
+                return response["answer"]
             case "config":
-                raise ConfigError(answer["error"])
+                raise ConfigError(response["error"])
             case "refused":
-                raise IllegalParameterError(f"HTCondor refuses it: {answer['error']}")
+                raise IllegalParameterError(f"HTCondor refuses it: {response['error']}")
             case "full":
-                raise ResourceUnavailableError(f"HTCondor: {answer['error']}")
+                raise ResourceUnavailableError(f"HTCondor: {response['error']}")
             case _:
-                self.trouble = f"HTCondor cannot be reached: {answer['error']}"
-                raise UnavailableError(self.trouble)
+                self.last_error = f"HTCondor cannot be reached: {response['error']}"
+                raise UnavailableError(self.last_error)
 
     async def attempt(self, action: str, constraint: str, reason: str) -> None:
-        """Do this with the processes that meet the constraint; what the pool refuses is logged."""
+        """Apply an action of ``htcondor2.JobAction`` to the processes that match; log what the pool refuses.
+
+        Raises UnavailableError.
+        """
         try:
             await self.call("act", action=action, constraint=constraint, reason=reason)
         except UnavailableError:
@@ -94,7 +100,7 @@ class Pool:
         except CTSError as e:
             log.warning("HTCondor did not %s %s: %s", action.lower(), constraint, e)
 
-    async def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - what it closes is its own
+    async def _request(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - it closes the process on a timeout
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange(json.dumps(request).encode())
@@ -105,7 +111,7 @@ class Pool:
             await self.close()
             raise UnavailableError(f"The program that talks to HTCondor has ended: {e}") from e
         except BaseException:
-            # Whoever comes next must not read this answer.
+            # The next call must not read the response to this one.
             await self.close()
             raise
 
@@ -127,11 +133,11 @@ class Pool:
         writer.write(_LENGTH.pack(len(request)) + request)
         await writer.drain()
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        answer: dict[str, Any] = json.loads(await reader.readexactly(length))
-        return answer
+        response: dict[str, Any] = json.loads(await reader.readexactly(length))
+        return response
 
     async def close(self) -> None:
-        """End the program, whatever it waits for. The next call starts another."""
+        """Kill the program, whatever it waits for. The next call starts another."""
         process, self._process = self._process, None
         folder, self._folder = self._folder, None
         with folder or contextlib.nullcontext():
@@ -139,7 +145,7 @@ class Pool:
                 return
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            # What was sent meanwhile is read, or the pipe would keep the end from being seen.
+            # Unread output in the pipe would keep the end of the process from being noticed.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await process.communicate()

@@ -1,8 +1,9 @@
-"""The program that talks to HTCondor: requests come on stdin, answers go to stdout.
+"""The program that calls HTCondor's bindings: it reads requests from stdin and writes responses to stdout.
 
-Usage: ``bindings.py FOLDER``, where it may put files for a moment. A process of its own, because HTCondor's bindings
-keep Python to themselves while they wait for a daemon: one that is frozen would stop the event loop for as long, from
-whatever thread it was asked. Request and answer are JSON after their length in four bytes. Imports nothing of CTS.
+Usage: ``bindings_server.py FOLDER``, where it may create temporary files. It is a process of its own because HTCondor's
+bindings hold Python's global interpreter lock while they wait for a daemon: a frozen daemon would stop the event loop
+for as long, whichever thread calls it. Requests and responses are JSON, each after its length in four bytes. Imports
+nothing of CTS.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from typing import Any, BinaryIO
 
 LENGTH = struct.Struct(">I")
 _VARIABLE = "COLLECTOR_HOST"
-_NO_MORE = re.compile(r"ProcId .* but Schedd says (-\d+)")
-_ONCE = frozenset({"submit"})
-"""Methods that are not to be repeated when they fail."""
+_SUBMIT_REFUSED = re.compile(r"ProcId .* but Schedd says (-\d+)")
+_NOT_REPEATABLE = frozenset({"submit"})
+"""Methods that are not called again when they fail."""
 _NO_HISTORY = "HISTORY undefined"
-"""In what a schedd answers whose configuration has no such file."""
-_TOO_MANY = -4
-"""HTCondor's number for a submission above ``MAX_JOBS_PER_SUBMISSION``; others are of full queues."""
-_HELD, _FOR_FILES = 5, "HoldReasonCode == 16"
-_TICK_SECONDS = 0.02
-_SETTLED = "CTSHasFiles"
-"""What we write into ads, for no other reason than that it is written."""
+"""Part of the error of a schedd that is configured without a history file."""
+_TOO_MANY_JOBS = -4
+"""HTCondor's error code for a submission above ``MAX_JOBS_PER_SUBMISSION``; other codes are for full queues."""
+_HELD, _AWAITS_FILES = 5, "HoldReasonCode == 16"
+_POLL_SECONDS = 0.02
+_FILES_ATTRIBUTE = "CTSHasFiles"
+"""An attribute that is set only to make the schedd write its log of changes to disk."""
 _TOTALS = {
     "Cpus": ("TotalSlotCpus",),
     "Memory": ("TotalSlotMemory",),
-    # The first is what is free just now.
+    # TotalSlotDisk is what is free at the moment.
     "Disk": ("TotalSlotDisk", "DetectedDisk"),
 }
-"""Of a node, what it has when nothing runs there."""
+"""The attributes of a node that say what it has when nothing runs there."""
 _WITHIN = "WithinResourceLimits"
-"""Of a node that is cut into slots, whether a job is not too large for it: since 25.12 a job itself does not say of disk."""
-_POOLS_OWN = "@password"
-"""How the name of those ends who log in by the pool's password."""
-# HTCondor's own configuration wins over the plain variable.
+"""An attribute of a partitionable node: whether a job fits it. Since HTCondor 25.12 a job's requirements leave out disk."""
+_SHARED_LOGIN_SUFFIX = "@password"
+"""The end of the user name of a client that authenticates by the pool's password."""
+# A variable of HTCondor's own form takes precedence over the plain one.
 if os.environ.get(_VARIABLE):
     os.environ.setdefault(f"_CONDOR_{_VARIABLE}", os.environ[_VARIABLE])
 
@@ -53,26 +54,26 @@ import htcondor2  # noqa: E402 - as above
 
 
 class RefusedError(Exception):
-    """HTCondor is there and will never do this."""
+    """HTCondor refuses a request, and always will."""
 
 
 class FullError(Exception):
-    """HTCondor will do this later, perhaps."""
+    """HTCondor cannot do this now, but may later."""
 
 
 class ConfigError(Exception):
     """HTCondor's configuration on this machine names no pool."""
 
 
-class Pool:
-    """The one pool and schedd that HTCondor's configuration names. Methods raise HTCondorException, too."""
+class PoolConnection:
+    """The pool and schedd that HTCondor's configuration names. All methods may raise HTCondorException, too."""
 
     def __init__(self) -> None:
         self._schedd: Any = None
         self._location: Any = None
 
-    def forget(self) -> None:
-        """Look for the schedd again: it may have come back at another address."""
+    def reset(self) -> None:
+        """Locate the schedd anew at the next use: it may have been restarted at another address."""
         self._schedd = None
 
     def _collector(self) -> Any:  # noqa: ANN401 - the bindings have no types
@@ -83,30 +84,30 @@ class Pool:
 
     @property
     def schedd(self) -> Any:  # noqa: ANN401 - as above
-        """Where the pool's queue is."""
+        """The schedd, which has the pool's queue."""
         if self._schedd is None:
             self._schedd = htcondor2.Schedd(self._locate())
         return self._schedd
 
     def _locate(self) -> Any:  # noqa: ANN401 - as above
-        """Where the schedd is; where it was last, while the collector is away or does not know it yet again."""
-        found = None
+        """Return the schedd's location; the last one while the collector is down or does not know the schedd (yet)."""
+        location = None
         try:
-            found = self._collector().locate(htcondor2.DaemonType.Schedd)
+            location = self._collector().locate(htcondor2.DaemonType.Schedd)
         except htcondor2.HTCondorException:
             if self._location is None:
                 raise
-        self._location = found or self._location
+        self._location = location or self._location
         if self._location is None:
             raise htcondor2.HTCondorException("the pool's collector knows no schedd")
         return self._location
 
-    def _name(self) -> str:
-        """Who we are to the schedd."""
+    def _user(self) -> str:
+        """Return the user as which the schedd knows this service."""
         return str(htcondor2.ping(self._locate(), "WRITE").get("MyRemoteUserName", ""))
 
     def ping(self) -> None:
-        """Whether the schedd answers."""
+        """Raise HTCondorException unless the schedd answers."""
         self.schedd.query("false", ["ClusterId"])
 
     def submit(
@@ -116,10 +117,10 @@ class Pool:
         file: str = "",
         contents: Mapping[str, str] | None = None,
     ) -> int:
-        """The id of a new cluster. Raises RefusedError, FullError.
+        """Submit a cluster of jobs, and return its id. Raises RefusedError, FullError.
 
-        ``file``: how the name of one more file to transfer is written in a description; ``contents``: of all such
-        files by their names. HTCondor holds the cluster until it has them.
+        ``file`` is the name, as a submit description writes it, of a further file that each job transfers; ``contents``
+        has the contents of all these files by their names. HTCondor holds the cluster until they are spooled.
         """
         try:
             if not contents:
@@ -127,39 +128,42 @@ class Pool:
             with _folder_of(contents) as folder:
                 inputs = f"{description['transfer_input_files']}, {folder}/{file}"
                 with_file = {**description, "transfer_input_files": inputs}
-                made = self._submit(with_file, itemdata, spool=True)
-                self.schedd.spool(made)
-            self._settle(int(made.cluster()))
-            return int(made.cluster())
+                submitted = self._submit(with_file, itemdata, spool=True)
+                self.schedd.spool(submitted)
+            self._wait_for_files(int(submitted.cluster()))
+            return int(submitted.cluster())
         except htcondor2.HTCondorException as e:
-            said = _NO_MORE.search(str(e))
-            if said and int(said[1]) == _TOO_MANY:
+            refusal = _SUBMIT_REFUSED.search(str(e))
+            if refusal and int(refusal[1]) == _TOO_MANY_JOBS:
                 raise RefusedError(
                     f"{len(itemdata)} containers are more than it takes at once (MAX_JOBS_PER_SUBMISSION)"
                 ) from e
-            if said:
+            if refusal:
                 raise FullError(f"its queue takes no more of our jobs for now: {e}") from e
-            if "Failed to create new cluster" in str(e) and self._name().endswith(_POOLS_OWN):
+            if "Failed to create new cluster" in str(e) and self._user().endswith(
+                _SHARED_LOGIN_SUFFIX
+            ):
                 raise RefusedError(
-                    f"its schedd knows us as {self._name()}, and lets nobody of that name submit: log in with IDTOKENS"
+                    f"its schedd knows us as {self._user()}, and lets nobody of that name submit: log in with IDTOKENS"
                 ) from e
             if "Failed to create job ad" in str(e):
                 raise RefusedError(str(e)) from e
             raise
 
-    def _settle(self, cluster: int) -> None:
-        """Wait until the schedd has let go of what it held for its files, and would know so if it were killed.
+    def _wait_for_files(self, cluster: int) -> None:
+        """Wait until the schedd has released a cluster that it held for its files, and has written that to disk.
 
-        It takes note of that after it has said that it has them, and of this kind of change it keeps some KiB to
-        itself; a change that somebody asks for goes to disk at once, with all before it.
+        The schedd releases it only after it has confirmed the files, and buffers this kind of change in memory, so
+        that it would be lost if the schedd were killed. A change that a client requests is written at once, with all
+        changes before it.
         """
         ours = f"ClusterId == {cluster}"
-        held = f"{ours} && JobStatus == {_HELD} && {_FOR_FILES}"
-        # Whoever called waits for so long and no longer.
+        held = f"{ours} && JobStatus == {_HELD} && {_AWAITS_FILES}"
+        # The client's timeout bounds this loop.
         while self.schedd.query(held, ["ProcId"], limit=1):
-            time.sleep(_TICK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         if self.schedd.query(ours, ["ProcId"], limit=1):
-            self.schedd.edit(ours, _SETTLED, "true")
+            self.schedd.edit(ours, _FILES_ATTRIBUTE, "true")
 
     def _submit(
         self, description: Mapping[str, str], itemdata: Sequence[dict[str, str]], *, spool: bool
@@ -168,19 +172,21 @@ class Pool:
         return self.schedd.submit(submission, itemdata=iter(itemdata), spool=spool)
 
     def query(self, constraint: str, attributes: list[str]) -> list[list[Any]]:
-        """These attributes of each ad of the queue, in order."""
+        """Return these attributes, in order, of each matching ad in the queue."""
         return _rows(self.schedd.query(constraint, attributes), attributes)
 
     def history(
         self, constraint: str, attributes: list[str], match: int, since: str | None
     ) -> list[list[Any]]:
-        """The same of at most ``match`` ads that have left the queue, newest first, until one meets ``since``.
+        """Return these attributes of at most ``match`` ads in the history, newest first, up to one that meets ``since``.
 
-        None of them where the pool keeps no history.
+        Empty if the pool keeps no history.
         """
-        return _rows(self._left(constraint, attributes, match=match, since=since), attributes)
+        return _rows(
+            self._read_history(constraint, attributes, match=match, since=since), attributes
+        )
 
-    def _left(self, constraint: str, attributes: Sequence[str], **bounds: Any) -> list[Any]:  # noqa: ANN401 - as above
+    def _read_history(self, constraint: str, attributes: Sequence[str], **bounds: Any) -> list[Any]:  # noqa: ANN401 - as above
         try:
             return list(self.schedd.history(constraint, attributes, **bounds))
         except htcondor2.HTCondorException as e:
@@ -189,24 +195,24 @@ class Pool:
             raise
 
     def act(self, action: str, constraint: str, reason: str) -> int:
-        """How many ads were changed. Raises RefusedError where that is not ours to do."""
-        done = self.schedd.act(htcondor2.JobAction[action], constraint, (reason, 0))
-        if done["TotalPermissionDenied"]:
+        """Apply an action; return how many ads were changed. Raises RefusedError for jobs of another user."""
+        result = self.schedd.act(htcondor2.JobAction[action], constraint, (reason, 0))
+        if result["TotalPermissionDenied"]:
             raise RefusedError(
                 f"the schedd does not let us {action.lower()} jobs that somebody else submitted"
             )
-        return int(done["TotalSuccess"])
+        return int(result["TotalSuccess"])
 
     def ad(self, constraint: str) -> dict[str, Any] | None:
-        """One ad, whole, from the queue or else from what has left it."""
-        found = self.schedd.query(constraint, limit=1)
-        found = found or self._left(constraint, [], match=1)
-        return {name: _value(found[0], name) for name in sorted(found[0])} if found else None
+        """Return one ad with all its attributes, from the queue or else from the history; None if there is none."""
+        ads = self.schedd.query(constraint, limit=1)
+        ads = ads or self._read_history(constraint, [], match=1)
+        return {name: _value(ads[0], name) for name in sorted(ads[0])} if ads else None
 
     def never_matching(self, clusters: Sequence[int]) -> dict[str, Any]:
-        """Those of these clusters that no node could take were it empty, and how large the nodes are.
+        """Return the clusters that no node could run even if it were empty (``misfits``), and how large the nodes are.
 
-        None of them while no node can be seen. ``roomy``: how many nodes have cpus and memory enough for it.
+        There are no misfits while no node can be seen. ``roomy`` is the number of nodes with enough cpus and memory.
         """
         nodes = [_as_if_empty(ad) for ad in self._nodes()]
         jobs = [ad for i in clusters for ad in self.schedd.query(f"ClusterId == {i}", limit=1)]
@@ -223,21 +229,22 @@ class Pool:
         return {"misfits": misfits, "nodes": len(nodes), **_largest(nodes)}
 
     def survey(self, ours: str, takes: str) -> dict[str, Any]:
-        """The schedd, and whom it knows us as (None: nobody who may write), the nodes, and the queue.
+        """Return facts about the schedd, the nodes and the queue.
 
-        ``takers``: how many nodes are such that ``takes`` is true of them; the largest is of these.
+        ``user`` is the user as which the schedd knows this service, or None if that may not write. ``takers`` is the
+        number of nodes that match the constraint ``takes``; the largest sizes are those of these nodes.
         """
-        where = self._locate()
+        location = self._locate()
         user = None
         with contextlib.suppress(htcondor2.HTCondorException):
-            user = self._name()
+            user = self._user()
         nodes = [_as_if_empty(ad) for ad in self._nodes()]
         takers = [node for node in nodes if classad2.ExprTree(takes).eval(node) is True]
         return {
-            "schedd": str(where.get("Name")),
-            "version": str(where.get("CondorVersion")).split()[1],
+            "schedd": str(location.get("Name")),
+            "version": str(location.get("CondorVersion")).split()[1],
             "user": user,
-            "is_pools_own": (user or "").endswith(_POOLS_OWN),
+            "is_pools_own": (user or "").endswith(_SHARED_LOGIN_SUFFIX),
             "nodes": len(nodes),
             "takers": len(takers),
             "statuses": [ad["JobStatus"] for ad in self.schedd.query(ours, ["JobStatus"])],
@@ -245,7 +252,7 @@ class Pool:
         }
 
     def _nodes(self) -> list[Any]:
-        """The nodes of the pool, without the slots that were cut from them for what runs."""
+        """Return the ads of the pool's nodes, without the dynamic slots for running jobs."""
         return list(
             self._collector().query(
                 htcondor2.AdType.Startd, 'SlotType =!= "Dynamic" && State =!= undefined'
@@ -255,10 +262,10 @@ class Pool:
 
 @contextlib.contextmanager
 def _folder_of(contents: Mapping[str, str]) -> Iterator[str]:
-    """A folder with these files, which nobody else can read, for as long as they are handed over."""
+    """Create a temporary folder with these files, which no other user can read."""
     with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
         for name, content in contents.items():
-            # HTCondor gives it the same mode on the node.
+            # HTCondor gives the file the same mode on the node.
             file = Path(folder, name)
             file.touch(mode=0o600)
             file.write_text(content)
@@ -266,11 +273,11 @@ def _folder_of(contents: Mapping[str, str]) -> Iterator[str]:
 
 
 def _as_if_empty(node: Any) -> Any:  # noqa: ANN401 - as above
-    """A node with all that it ever has, and of its requirements those that its load and the hour do not change."""
+    """Return the ad of a node as if nothing ran there, without requirements that depend on its load or the time."""
     for name, totals in _TOTALS.items():
-        found = [node[total] for total in totals if total in node]
-        if found:
-            node[name] = int(max(found))
+        values = [node[total] for total in totals if total in node]
+        if values:
+            node[name] = int(max(values))
     node["Requirements"] = node.get(_WITHIN, True)
     return node
 
@@ -281,7 +288,7 @@ def _has_room(node: Any, job: Any) -> bool:  # noqa: ANN401 - as above
 
 
 def _largest(nodes: Sequence[Any]) -> dict[str, int]:
-    """The most that a node has of each: cpus, MiB of memory, KiB of disk."""
+    """Return the most cpus, MiB of memory and KiB of disk that any node has."""
     return {
         name: max((node[name] for node in nodes if name in node), default=0)
         for name in ("Cpus", "Memory", "Disk")
@@ -295,7 +302,7 @@ def _rows(ads: Sequence[Any], attributes: Sequence[str]) -> list[list[Any]]:
 def _value(ad: Any, name: str) -> Any:  # noqa: ANN401 - as above
     value = ad.get(name)
     if isinstance(value, classad2.ExprTree):
-        # What cannot be told without a node, such as its requirements, is shown as it is written.
+        # What cannot be evaluated without a node, such as the requirements, is returned as text.
         evaluated = ad.eval(name)
         value = str(value) if isinstance(evaluated, classad2.Value) else evaluated
     if isinstance(value, classad2.Value):
@@ -306,44 +313,44 @@ def _value(ad: Any, name: str) -> Any:  # noqa: ANN401 - as above
     return value if is_json else str(value)
 
 
-def _ask(pool: Pool, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
+def _call(pool: PoolConnection, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as above
     method: Callable[..., Any] = getattr(pool, name)
     try:
         return method(**arguments)
     except htcondor2.HTCondorException:
-        if name in _ONCE:
+        if name in _NOT_REPEATABLE:
             raise
-        # A schedd that was started anew refuses whoever still speaks to the one before it.
-        pool.forget()
+        # A restarted schedd refuses clients that are still connected to the previous process.
+        pool.reset()
         return method(**arguments)
 
 
-def _answer(pool: Pool, request: Mapping[str, Any]) -> dict[str, Any]:
+def _respond(pool: PoolConnection, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return {"answer": _ask(pool, request["method"], request["arguments"])}
+        return {"answer": _call(pool, request["method"], request["arguments"])}
     except RefusedError as e:
         return {"error": str(e), "kind": "refused"}
     except FullError as e:
         return {"error": str(e), "kind": "full"}
     except ConfigError as e:
         return {"error": str(e), "kind": "config"}
-    except Exception as e:  # noqa: BLE001 - the bindings raise whatever they like when a daemon is away
-        pool.forget()
+    except Exception as e:  # noqa: BLE001 - the bindings raise various exceptions when a daemon is down
+        pool.reset()
         return {"error": " ".join(str(e).split()), "kind": "unavailable"}
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer one request after the other, until there are no more."""
-    pool = Pool()
+def serve(requests: BinaryIO, responses: BinaryIO) -> None:
+    """Respond to one request after the other, until the end of input."""
+    pool = PoolConnection()
     while len(head := requests.read(LENGTH.size)) == LENGTH.size:
         request = json.loads(requests.read(LENGTH.unpack(head)[0]))
-        answer = json.dumps(_answer(pool, request)).encode()
-        answers.write(LENGTH.pack(len(answer)) + answer)
-        answers.flush()
+        response = json.dumps(_respond(pool, request)).encode()
+        responses.write(LENGTH.pack(len(response)) + response)
+        responses.flush()
 
 
 if __name__ == "__main__":
-    # Whatever the bindings print must not come between the answers.
-    kept = os.dup(1)
+    # What the bindings print must not get into the responses.
+    stdout = os.dup(1)
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, os.fdopen(kept, "wb"))
+    serve(sys.stdin.buffer, os.fdopen(stdout, "wb"))

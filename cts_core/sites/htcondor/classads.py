@@ -1,4 +1,4 @@
-"""What HTCondor's ads say of our containers, in plain words. Pure."""
+"""Reads the ClassAds of containers' processes, and describes them in plain words for users and admins. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from cts_core.model.record import ContainerOutcome
 from cts_core.model.worker import MAX_SECONDS
 
 JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
-"""What is added to the ads of our jobs, by which they are found again."""
+"""The attributes that CTS adds to its jobs' ads, by which it finds them again."""
 CANCELED_REASON = "CTS: the job was canceled"
-"""Why we remove containers from the queue; all that leave it otherwise were not canceled."""
-GIVEN_UP = "CTS: begun anew"
-"""Why we remove what is to be as if it had never been: a start that broke off, or one too many."""
-Key = tuple[str, int]
+"""The reason with which canceled containers are removed; containers that leave the queue otherwise were not canceled."""
+SUPERSEDED_REASON = "CTS: begun anew"
+"""The reason with which superseded processes are removed: those of a start that failed halfway, and duplicates."""
+ContainerKey = tuple[str, int]
 """A container: its job's id and its number."""
-MAX_REASON = 500
-"""Characters of the words of a pool's rule that an owner is told."""
+MAX_REASON_LENGTH = 500
+"""The characters of a pool's own text that a message quotes."""
 _MIB = 1 << 20
-_MOST = MAX_SECONDS
-"""No time, count or size in MiB is greater."""
+_MAX_VALUE = MAX_SECONDS
+"""The greatest plausible time in seconds, count, or size in MiB."""
 _WALL_LIMIT = re.compile(r"RemoteWallClockTime\s*>=?\s*(\d+)")
-"""In the reason of a hold by an expression, which it quotes: the seconds that it allows."""
+"""Finds the allowed seconds in the reason of a hold by an expression, which quotes it."""
 _FROM_NODE = re.compile(r"^Error from \S+: ")
 _UNITS = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
 
@@ -45,8 +45,8 @@ _STOPPED = (Status.HELD, Status.REMOVED)
 _ON_NODE = (Status.RUNNING, Status.TRANSFERRING_OUTPUT, Status.SUSPENDED)
 
 
-class Hold(IntEnum):
-    """Those of HTCondor's ``HoldReasonCode`` that we have words for."""
+class HoldCode(IntEnum):
+    """The values of HTCondor's ``HoldReasonCode`` that have their own message."""
 
     USER = 1
     JOB_POLICY = 3
@@ -60,8 +60,8 @@ class Hold(IntEnum):
     EXECUTE_DURATION = 47
 
 
-class Ad(NamedTuple):
-    """What is read of each process, in the order of ``ATTRIBUTES``. None: the ad has no such attribute."""
+class JobAd(NamedTuple):
+    """The attributes of a process, in the order of ``ATTRIBUTES``; None if the ad lacks one."""
 
     job_id: str
     number: int
@@ -69,7 +69,7 @@ class Ad(NamedTuple):
     process_id: int
     status: int
     server_time: int | None
-    """When the schedd said so, in seconds of its clock, as all its times."""
+    """When the schedd answered, in seconds since the epoch by its clock, as all times here."""
     submitted: int | None
     status_since: int | None
     starts: int | None
@@ -81,37 +81,37 @@ class Ad(NamedTuple):
     node: str | None
     last_node: str | None
     disconnected: int | None
-    """When the schedd last lost its node; it stays in the ad when the node is found again."""
+    """When the schedd last lost the node; it stays in the ad after the node has reconnected."""
     lease_renewed: int | None
-    """When its node last answered."""
+    """When the node last answered."""
     cpus: int | None
     memory: int | None
-    """MiB, as all memory."""
+    """In MiB, as all memory here."""
     memory_used: float | None
     user_cpu: float | None
     system_cpu: float | None
     committed: float | None
     wall: float | None
     job_limit: int | None
-    """Seconds that it may run with its files coming and going, by ``allowed_job_duration``."""
+    """Seconds that it may run, file transfers included, by ``allowed_job_duration``."""
     execute_limit: int | None
-    """Seconds that it may run without, by ``allowed_execute_duration``."""
+    """Seconds that it may run, without file transfers, by ``allowed_execute_duration``."""
 
     @property
     def process(self) -> str:
-        """HTCondor's name of it, by which its worker claims the container."""
+        """HTCondor's id of the process, with which its worker claims the container."""
         return f"{self.cluster_id}.{self.process_id}"
 
     @property
     def seconds_in_status(self) -> float:
-        """How long it has been in its status; 0 where the schedd does not say."""
+        """The seconds it has been in its status; 0 if unknown."""
         if self.server_time is None or self.status_since is None:
             return 0.0
         return self.server_time - self.status_since
 
     @property
     def seconds_waiting(self) -> float:
-        """How long it has waited for its first node; 0 once it has had one."""
+        """The seconds it has waited for its first node; 0 once it has had one."""
         if self.status != Status.IDLE or self.starts:
             return 0.0
         if self.server_time is None or self.submitted is None:
@@ -120,12 +120,12 @@ class Ad(NamedTuple):
 
     @property
     def is_on_node(self) -> bool:
-        """Whether a node has it, as far as the schedd knows."""
+        """Whether it is on a node, as far as the schedd knows."""
         return self.status in _ON_NODE
 
     @property
     def seconds_lost(self) -> float:
-        """How long its node has not answered, or not said that it is rid of what was removed; else 0."""
+        """The seconds its node has not answered, or, if it was removed, has not confirmed the removal; else 0."""
         if self.status == Status.REMOVED:
             return self.seconds_in_status
         if not self.is_on_node or self.server_time is None or self.disconnected is None:
@@ -164,42 +164,42 @@ ATTRIBUTES = (
     "AllowedJobDuration",
     "AllowedExecuteDuration",
 )
-"""The projection of every question."""
-_KINDS = [
-    next(kind for kind in (str, int, float) if kind in (hint, *get_args(hint)))
-    for hint in get_type_hints(Ad).values()
+"""The projection of every query for ads."""
+_TYPES = [
+    next(t for t in (str, int, float) if t in (hint, *get_args(hint)))
+    for hint in get_type_hints(JobAd).values()
 ]
-"""Of each attribute."""
-_NEEDED = 5
-"""The first so many have to be there."""
+"""The type of each attribute."""
+_REQUIRED = 5
+"""The number of attributes, from the first, that every ad must have."""
 
 
-def read_ads(rows: Sequence[Sequence[Any]]) -> list[Ad]:
-    """The ads of an answer with ``ATTRIBUTES``.
+def read_ads(rows: Sequence[Sequence[Any]]) -> list[JobAd]:
+    """Parse the rows of a query with ``ATTRIBUTES``.
 
-    Operators can write anything into an ad, and HTCondor has counted wrongly before: what cannot be is as if it were not
-    there. An ad that does not say what it is of, and in which status, is none.
+    Operators can write anything into an ad, and HTCondor has counted wrongly before: an implausible value becomes None.
+    A row without one of the required attributes is dropped.
     """
-    read = (tuple(map(_read, row, _KINDS)) for row in rows)
-    return [Ad(*row) for row in read if None not in row[:_NEEDED]]
+    parsed = (tuple(map(_read, row, _TYPES)) for row in rows)
+    return [JobAd(*row) for row in parsed if None not in row[:_REQUIRED]]
 
 
-def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - as it comes
+def _read(value: Any, kind: type) -> Any:  # noqa: ANN401 - of any type
     if value is None or (kind is str and isinstance(value, str)):
         return value
     if kind is str or isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # No comparison is true of what is no number.
-    return kind(value) if 0 <= value <= _MOST else None
+    # Every comparison with NaN is false.
+    return kind(value) if 0 <= value <= _MAX_VALUE else None
 
 
-def most_hopeful(ads: Iterable[Ad]) -> Ad:
-    """Of the processes that a container may be run by, the one by which to tell what becomes of it."""
+def pick_representative(ads: Iterable[JobAd]) -> JobAd:
+    """Return the process whose state stands for the container's: one that is not stopped, of the earliest cluster."""
     return min(ads, key=lambda ad: (ad.status in _STOPPED, ad.cluster_id))
 
 
-def measured(ad: Ad) -> ContainerOutcome:
-    """What a container used, as far as HTCondor measured it; no CPU time at all is none measured."""
+def resource_usage(ad: JobAd) -> ContainerOutcome:
+    """Return what a container used, as far as HTCondor has measured it; a CPU time of 0 means not measured."""
     cpu = (ad.user_cpu or 0.0) + (ad.system_cpu or 0.0)
     return ContainerOutcome(
         cpu_seconds=cpu or None,
@@ -208,63 +208,63 @@ def measured(ad: Ad) -> ContainerOutcome:
     )
 
 
-def hold_words(ad: Ad) -> str:
-    """Why HTCondor holds a container, for its owner."""
+def hold_message(ad: JobAd) -> str:
+    """Say why HTCondor holds a container, for its owner."""
     reason = ad.hold_reason or ""
     match ad.hold_code:
-        case Hold.INPUT_TRANSFER:
+        case HoldCode.INPUT_TRANSFER:
             why = "the node could not fetch the program that CTS starts there"
-        case Hold.OUTPUT_TRANSFER:
+        case HoldCode.OUTPUT_TRANSFER:
             why = "the node could not hand back what CTS wrote there"
-        case Hold.SPOOLING:
+        case HoldCode.SPOOLING:
             why = "its pool was never handed all that it needs. Submit it again"
-        case Hold.JOB_DURATION if ad.job_limit:
-            why = _ran(ad, ad.job_limit)
-        case Hold.EXECUTE_DURATION if ad.execute_limit:
-            why = _ran(ad, ad.execute_limit)
-        case Hold.JOB_POLICY | Hold.SYSTEM_POLICY if limit := _WALL_LIMIT.search(reason):
-            why = _ran(ad, int(limit[1]))
-        case Hold.JOB_POLICY:
+        case HoldCode.JOB_DURATION if ad.job_limit:
+            why = _duration_message(ad, ad.job_limit)
+        case HoldCode.EXECUTE_DURATION if ad.execute_limit:
+            why = _duration_message(ad, ad.execute_limit)
+        case HoldCode.JOB_POLICY | HoldCode.SYSTEM_POLICY if limit := _WALL_LIMIT.search(reason):
+            why = _duration_message(ad, int(limit[1]))
+        case HoldCode.JOB_POLICY:
             why = "CTS's program on the node failed before it could say why"
-        case Hold.NODE_POLICY | Hold.SYSTEM_POLICY | Hold.OUT_OF_RESOURCES:
-            why = _memory(ad) if "memory" in reason.lower() else _rule(ad, reason)
-        case Hold.USER:
+        case HoldCode.NODE_POLICY | HoldCode.SYSTEM_POLICY | HoldCode.OUT_OF_RESOURCES:
+            why = _memory_message(ad) if "memory" in reason.lower() else _rule_message(ad, reason)
+        case HoldCode.USER:
             why = "an operator of the pool put it on hold"
         case _:
             why = "its pool put it on hold"
     return f"The container was stopped: {why}."
 
 
-def _memory(ad: Ad) -> str:
-    asked, used = f"it asked for {ad.memory} MiB of memory", int(ad.memory_used or 0)
+def _memory_message(ad: JobAd) -> str:
+    requested, used = f"it asked for {ad.memory} MiB of memory", int(ad.memory_used or 0)
     if used > (ad.memory or 0):
-        return f"{asked} and used {used} MiB"
-    # What it was killed for came after the pool had measured.
-    return f"{asked} and used more; {used} MiB were measured last"
+        return f"{requested} and used {used} MiB"
+    # It was killed for more than the pool had measured last.
+    return f"{requested} and used more; {used} MiB were measured last"
 
 
-def _ran(ad: Ad, limit: int) -> str:
+def _duration_message(ad: JobAd, limit: int) -> str:
     ran = f"it ran for {duration(ad.wall)}" if ad.wall else "it ran for too long"
     return f"{ran}, and its limit is {duration(limit)}"
 
 
-def _rule(ad: Ad, reason: str) -> str:
-    """The pool's own words name the limit; beside them, what was used."""
-    words = _FROM_NODE.sub("", reason)[:MAX_REASON].rstrip(".")
+def _rule_message(ad: JobAd, reason: str) -> str:
+    """Quote the pool's own text, which names the limit, and add what was used."""
+    text = _FROM_NODE.sub("", reason)[:MAX_REASON_LENGTH].rstrip(".")
     used = f"it ran for {duration(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
-    return f"its pool has a rule that says: {words}; {used}"
+    return f"its pool has a rule that says: {text}; {used}"
 
 
 def duration(seconds: float) -> str:
-    """A number of seconds in words."""
+    """Format a number of seconds in the largest unit of which there are at least two."""
     for size, unit in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} seconds"
 
 
-def gone_words(ad: Ad | None) -> str:
-    """Why a container that never reported its end has left the queue, for its owner."""
+def gone_message(ad: JobAd | None) -> str:
+    """Say why a container that never reported its end has left the queue, for its owner."""
     if ad is None:
         return (
             "HTCondor does not know this container any more, and what became of it cannot be told. "
@@ -275,47 +275,47 @@ def gone_words(ad: Ad | None) -> str:
     return "CTS's program on the node ended without a word about the container. Submit it again."
 
 
-def lost_words(ad: Ad) -> str:
-    """Why a container was given up whose node does not answer, for its owner."""
+def lost_message(ad: JobAd) -> str:
+    """Say why a container whose node does not answer was given up, for its owner."""
     return (
         "HTCondor has lost the node on which the container ran, and has not found it again for "
         f"{duration(ad.seconds_lost)}. Submit it again."
     )
 
 
-def admin_words(ad: Ad) -> str:
-    """What the pool's admins look for."""
+def admin_message(ad: JobAd) -> str:
+    """Return the facts by which the pool's admins find the process, and what happened to it."""
     reason = ad.hold_reason if ad.status == Status.HELD else ad.remove_reason
-    said = [
+    parts = [
         f"HTCondor {ad.cluster_id}, container {ad.number}, status {ad.status}",
         f"reason: {reason}" if reason else "",
         f"exit code {ad.exit_code}" if ad.exit_code is not None else "",
         f"on {node}" if (node := ad.node or ad.last_node) else "",
         f"started {ad.starts} times" if (ad.starts or 0) > 1 else "",
     ]
-    return "; ".join(filter(None, said))
+    return "; ".join(filter(None, parts))
 
 
-def misfit_words(ad: Ad, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
-    """Why no node could ever take a container, for its owner; see ``bindings.Pool.never_matching``."""
-    asks = (
+def misfit_message(ad: JobAd, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
+    """Say why no node could ever run a container, for its owner; see ``PoolConnection.never_matching``."""
+    request = (
         "No node of the pool can ever take this container: it asks for "
         f"{ad.cpus} cpus and {ad.memory} MiB of memory"
     )
     if misfit["roomy"]:
         return (
-            f"{asks}, which {misfit['roomy']} of {pool['nodes']} nodes have, but by the pool's rules none of these "
+            f"{request}, which {misfit['roomy']} of {pool['nodes']} nodes have, but by the pool's rules none of these "
             "takes it. Ask the pool's admins."
         )
     return (
-        f"{asks}, and the largest nodes have {pool['Cpus']} cpus and {pool['Memory']} MiB. "
+        f"{request}, and the largest nodes have {pool['Cpus']} cpus and {pool['Memory']} MiB. "
         "Ask for less, or ask the pool's admins."
     )
 
 
-def misfit_admin_words(ad: Ad, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
-    """What beyond cpus and memory may be in the way, for the pool's admins."""
+def misfit_admin_message(ad: JobAd, misfit: Mapping[str, Any], pool: Mapping[str, Any]) -> str:
+    """Say what beyond cpus and memory may prevent a match, for the pool's admins."""
     return (
-        f"{admin_words(ad)}; it asks for {misfit['disk']} KiB of disk, and a node has {pool['Disk']} at most; "
-        f"its requirements: {str(misfit['requirements'])[:MAX_REASON]}"
+        f"{admin_message(ad)}; it asks for {misfit['disk']} KiB of disk, and a node has {pool['Disk']} at most; "
+        f"its requirements: {str(misfit['requirements'])[:MAX_REASON_LENGTH]}"
     )

@@ -1,4 +1,4 @@
-"""Jobs that were handed over more than once: which of a container's processes stays, and which goes."""
+"""Removes the surplus processes of jobs that were submitted more than once."""
 
 from __future__ import annotations
 
@@ -6,71 +6,74 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.bindings_client import Pool
-from cts_core.sites.htcondor.classads import ATTRIBUTES, GIVEN_UP, Ad, Status, read_ads
-from cts_core.sites.htcondor.constraints import among, these
+from cts_core.sites.htcondor.bindings_client import BindingsClient
+from cts_core.sites.htcondor.classads import ATTRIBUTES, SUPERSEDED_REASON, JobAd, Status, read_ads
+from cts_core.sites.htcondor.constraints import for_jobs, for_processes
 
 log = logging.getLogger(__name__)
 
-Holders = Callable[[str], Awaitable[Mapping[int, str]]]
+Claimants = Callable[[str], Awaitable[Mapping[int, str]]]
 
 
-class Doubles:
-    """Removes what a crash, or a server that slept, has started twice."""
+class Deduplicator:
+    """Removes what was submitted twice because a server crashed or was frozen."""
 
-    def __init__(self, pool: Pool, holders: Holders | None) -> None:
-        """``holders(job_id)``: by number, the processes that have claimed containers; None where workers do not."""
-        self._pool = pool
-        self._holders = holders
+    def __init__(self, bindings: BindingsClient, claimants: Claimants | None) -> None:
+        """Set up with ``claimants(job_id)``, which returns the processes that have claimed containers, by number.
 
-    async def settled(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
-        """Those of a job's processes that may run. Raises UnavailableError."""
+        None where workers claim nothing.
+        """
+        self._bindings = bindings
+        self._claimants = claimants
+
+    async def resolve(self, job_id: str, ads: Sequence[JobAd]) -> Sequence[JobAd]:
+        """Remove the surplus processes of a job, and return the ads of the others. Raises UnavailableError."""
         if len({ad.cluster_id for ad in ads}) == 1:
             return ads
-        return await self._without(job_id, ads)
+        return await self._remove_surplus(job_id, ads)
 
-    async def end(self, job_ids: Collection[str]) -> None:
-        """Have leave the queue what waits there for containers of these jobs that others have run to their end.
+    async def remove_finished(self, job_ids: Collection[str]) -> None:
+        """Remove the waiting processes of these jobs, which have ended, if other processes have run their containers.
 
-        Of the start that ran, all may be gone: then the other looks like the only one.
+        The processes that ran may all have left the queue, so that ``resolve`` cannot see that there were two.
         """
-        if self._holders is None or not job_ids:
+        if self._claimants is None or not job_ids:
             return
         try:
             for job_id, ads in (await self._waiting(job_ids)).items():
-                await self._without(job_id, ads)
+                await self._remove_surplus(job_id, ads)
         except UnavailableError as e:
-            # No end waits for this: what is left is refused when it runs.
+            # The end of a job does not wait for this: a process that stays cannot claim its container when it runs.
             log.warning("What was started twice may stay in HTCondor's queue: %s", e)
 
-    async def _waiting(self, job_ids: Collection[str]) -> Mapping[str, Sequence[Ad]]:
+    async def _waiting(self, job_ids: Collection[str]) -> Mapping[str, Sequence[JobAd]]:
         waits = f"member(JobStatus, {{{Status.IDLE},{Status.HELD}}})"
-        constraint = f"{among(job_ids)} && {waits}"
-        rows = await self._pool.call("query", constraint=constraint, attributes=ATTRIBUTES)
-        found: dict[str, list[Ad]] = {}
+        constraint = f"{for_jobs(job_ids)} && {waits}"
+        rows = await self._bindings.call("query", constraint=constraint, attributes=ATTRIBUTES)
+        ads: dict[str, list[JobAd]] = {}
         for ad in read_ads([row for row in rows if row[0] in job_ids]):
-            found.setdefault(ad.job_id, []).append(ad)
-        return found
+            ads.setdefault(ad.job_id, []).append(ad)
+        return ads
 
-    async def _without(self, job_id: str, ads: Sequence[Ad]) -> Sequence[Ad]:
-        """These, but for those that are one too many, which go."""
-        holders = await self._holders(job_id) if self._holders else None
-        more = doubled(ads, holders)
-        if more:
-            log.warning("Job %s was started twice: %s go", job_id, these(more))
-            await self._pool.attempt("Remove", these(more), GIVEN_UP)
-        gone = {ad.process for ad in more}
+    async def _remove_surplus(self, job_id: str, ads: Sequence[JobAd]) -> Sequence[JobAd]:
+        claimants = await self._claimants(job_id) if self._claimants else None
+        surplus = find_duplicates(ads, claimants)
+        if surplus:
+            log.warning("Job %s was started twice: %s go", job_id, for_processes(surplus))
+            await self._bindings.attempt("Remove", for_processes(surplus), SUPERSEDED_REASON)
+        gone = {ad.process for ad in surplus}
         return [ad for ad in ads if ad.process not in gone]
 
 
-def doubled(ads: Iterable[Ad], holders: Mapping[int, str] | None) -> list[Ad]:
-    """Of a job that was handed over more than once, the processes that are one too many.
+def find_duplicates(ads: Iterable[JobAd], claimants: Mapping[int, str] | None) -> list[JobAd]:
+    """Return the surplus processes of a job that was submitted more than once.
 
-    ``holders``: by number, the processes that have claimed containers. As long as none has, any may be the one that
-    runs, and none is too many. None where workers claim nothing: all but the first cluster are, before they run.
+    ``claimants`` has the processes that have claimed containers, by number. As long as no process has claimed a
+    container, any of its processes may be the one that runs it, and none is surplus. ``claimants`` is None where
+    workers claim nothing: then all processes but those of the first cluster are surplus.
     """
     ads = list(ads)
-    if holders is None:
+    if claimants is None:
         first = min(ad.cluster_id for ad in ads)
         return [ad for ad in ads if ad.cluster_id != first]
-    return [ad for ad in ads if holders.get(ad.number, ad.process) != ad.process]
+    return [ad for ad in ads if claimants.get(ad.number, ad.process) != ad.process]

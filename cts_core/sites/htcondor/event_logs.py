@@ -1,7 +1,7 @@
-"""HTCondor's own logs of our containers, where this machine can read them.
+"""Watches HTCondor's own logs of containers, where this machine can read them.
 
-They grow when something happens to a container, before the queue is next asked: that is a hint to ask at once. Nothing
-depends on it. Only their sizes are looked at.
+A log grows when something happens to its container: that wakes the engine before its next poll. Nothing depends on it.
+Only the sizes of the logs are read.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cts_core.concurrency import cancel_and_wait
-from cts_core.sites.htcondor.bindings_client import Pool
-from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID, Ad, Key
-from cts_core.sites.htcondor.constraints import MAX_NAMED, any_cluster
+from cts_core.sites.htcondor.bindings_client import BindingsClient
+from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID, ContainerKey, JobAd
+from cts_core.sites.htcondor.constraints import MAX_NAMED, for_clusters
 
-LOOK_SECONDS = 0.25
-"""Between two looks at the sizes."""
+POLL_SECONDS = 0.25
+"""Between two reads of the sizes."""
 READ_SECONDS = 5.0
-"""How long a cycle waits for a folder that may be on a machine that is away."""
-BLIND_SECONDS = 600.0
-"""Before another try, where a cluster's logs could not be read."""
+"""How long a cycle waits for a folder, which may be on a machine that does not answer."""
+RETRY_SECONDS = 600.0
+"""Before the next try after a cluster's logs could not be read."""
 FORGET_SECONDS = 30.0
-"""How long a log is looked at of which nobody asks any more."""
+"""How long a log is watched after its container was last in the queue."""
 MAX_WATCHED = 1000
-"""Logs that are looked at; what happens to other containers is seen by the next cycle."""
+"""Logs that are watched; changes of other containers are found by the next cycle."""
 
 
 @dataclass
@@ -37,68 +37,68 @@ class _Log:
     path: str
     size: int | None
     """Bytes; None where it cannot be read."""
-    asked: float
-    """When its container was last known to be in the queue."""
+    queued: float
+    """When its container was last seen in the queue, by the monotonic clock."""
 
 
 class EventLogs:
-    """Looks at the logs of containers in the queue."""
+    """Watches the logs of containers in the queue."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._logs: dict[Key, _Log] = {}
-        self._blind_until = float("-inf")
-        # Its own, as a shared file system may be away for long.
+    def __init__(self, bindings: BindingsClient) -> None:
+        self._bindings = bindings
+        self._logs: dict[ContainerKey, _Log] = {}
+        self._unreadable_until = float("-inf")
+        # A thread of its own, as a shared file system may block for long.
         self._thread = ThreadPoolExecutor(1, "event-logs")
         self._task: asyncio.Task[None] | None = None
 
     def open(self, on_change: Callable[[str], None]) -> None:
-        """Begin to tell the ids of jobs to which something has happened."""
+        """Start to call ``on_change`` with the ids of jobs whose logs have grown."""
         self._task = asyncio.create_task(self._run(on_change), name="event-logs")
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         await cancel_and_wait(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def follow(self, ads: Mapping[Key, Ad]) -> None:
-        """Look at the logs of these, and go on for a while. Raises UnavailableError."""
+    async def watch(self, ads: Mapping[ContainerKey, JobAd]) -> None:
+        """Watch the logs of these containers until FORGET_SECONDS after they were last passed. Raises UnavailableError."""
         now = time.monotonic()
         for key in ads.keys() & self._logs.keys():
-            self._logs[key].asked = now
+            self._logs[key].queued = now
         new = sorted({ad.cluster_id for key, ad in ads.items() if key not in self._logs})
-        if not new or self._task is None or now < self._blind_until:
+        if not new or self._task is None or now < self._unreadable_until:
             return
         room = MAX_WATCHED - len(self._logs)
         if room <= 0:
             return
-        # The folder of what was spooled is known to the schedd alone.
-        rows = await self._pool.call(
+        # Only the schedd knows the folder of spooled jobs.
+        rows = await self._bindings.call(
             "query",
-            constraint=any_cluster(new[:MAX_NAMED]),
+            constraint=for_clusters(new[:MAX_NAMED]),
             attributes=[JOB_ID, CONTAINER_NUMBER, "Iwd", "UserLog"],
         )
         paths = {
             (job_id, number): posixpath.join(str(folder), str(name))
             for job_id, number, folder, name in rows[:room]
         }
-        sizes: Mapping[Key, int | None] = {}
+        sizes: Mapping[ContainerKey, int | None] = {}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
-                sizes = await self._sizes(paths)
+                sizes = await self._read_sizes(paths)
         if paths and not any(size is not None for size in sizes.values()):
-            self._blind_until = now + BLIND_SECONDS
+            self._unreadable_until = now + RETRY_SECONDS
             return
         self._logs |= {key: _Log(path, sizes[key], now) for key, path in paths.items()}
 
     async def _run(self, on_change: Callable[[str], None]) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             oldest = time.monotonic() - FORGET_SECONDS
-            self._logs = {key: log for key, log in self._logs.items() if log.asked > oldest}
-            seen = {key: log.path for key, log in self._logs.items() if log.size is not None}
+            self._logs = {key: log for key, log in self._logs.items() if log.queued > oldest}
+            readable = {key: log.path for key, log in self._logs.items() if log.size is not None}
             changed = set()
-            for key, size in (await self._sizes(seen)).items():
+            for key, size in (await self._read_sizes(readable)).items():
                 log = self._logs.get(key)
                 if log is not None and log.size != size:
                     log.size = size
@@ -106,15 +106,17 @@ class EventLogs:
             for job_id in changed:
                 on_change(job_id)
 
-    async def _sizes(self, paths: Mapping[Key, str]) -> Mapping[Key, int | None]:
+    async def _read_sizes(
+        self, paths: Mapping[ContainerKey, str]
+    ) -> Mapping[ContainerKey, int | None]:
         if not paths:
             return {}
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, _read_sizes, paths)
 
 
-def _read_sizes(paths: Mapping[Key, str]) -> dict[Key, int | None]:
-    sizes: dict[Key, int | None] = {}
+def _read_sizes(paths: Mapping[ContainerKey, str]) -> dict[ContainerKey, int | None]:
+    sizes: dict[ContainerKey, int | None] = {}
     for key, path in paths.items():
         try:
             sizes[key] = Path(path).stat().st_size

@@ -1,7 +1,7 @@
-"""The service that stages reference data for the pool, as CTS asks it (contract, facts §5).
+"""Client of the service that stages reference data for the pool (contract, facts §5).
 
-It works by itself: it claims the record and reports how it ended through the API. All that is left to do is to ask it,
-until the record shows that it has begun, and again should it say that it knows nothing any more.
+That service works by itself: it claims the record, and reports the end through the API. The client requests staging
+until the record shows that it has begun, and again if the service does not know of it any more.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
 """Seconds between tries while it cannot be asked; they double from the first to the longest."""
-LOOK_SECONDS = 60.0
-"""Until the next look at what it was asked for."""
+CHECK_SECONDS = 60.0
+"""Until the next check of a request that was accepted."""
 _SERVICE = ""
-"""Stands for the service itself, which is no id."""
+"""The backoff key of the service itself; it is no id of reference data."""
 
 
 class RefdataClient:
-    """A client. Nothing that goes wrong on the way to it is an end."""
+    """Requests staging. No failure of a request ends the staging."""
 
     def __init__(self, settings: RefdataSettings) -> None:
         self._client = ServiceClient(
@@ -51,10 +51,11 @@ class RefdataClient:
         await self._client.close()
 
     async def stage(self, refdata: AdminReferenceData) -> None:
-        """Ask for it, if that is due: for what has begun only when the service does not know it.
+        """Request the staging of reference data, if a request is due.
 
-        Several servers of CTS may do so at once. Asked again, a service would begin anew that does not look
-        whether it has begun already, as the deployed one may.
+        Once staging has begun, it is requested again only when the service does not know of it: a service that does
+        not check whether it has begun already, as the deployed one may not, would start again. Several servers of CTS
+        may request the same at once.
         """
         if not (self._backoff.is_due(_SERVICE) and self._backoff.is_due(refdata.id)):
             return
@@ -69,16 +70,19 @@ class RefdataClient:
             log.warning("Reference data %s waits, for %d s more: %s", refdata.id, delay, e)
         except RefusedError as e:
             delay = self._backoff.fail(refdata.id, str(e))
-            told = "Reference data %s is refused by the staging service, and asked for again in %d s: %s"
-            log.warning(told, refdata.id, delay, e)
+            message = "Reference data %s is refused by the staging service, and asked for again in %d s: %s"
+            log.warning(message, refdata.id, delay, e)
         else:
             self._backoff.reset(_SERVICE)
-            self._backoff.defer(refdata.id, LOOK_SECONDS)
+            self._backoff.defer(refdata.id, CHECK_SECONDS)
 
     async def _is_unknown(self, refdata_id: str) -> bool:
-        """Whether the service says so. One that tells admins alone, as the deployed one does, says nothing."""
+        """Return whether the service says that it does not know the reference data.
+
+        A service that answers admins alone, as the deployed one does, says nothing.
+        """
         try:
-            answer = await self._client.request("GET", f"/refdata/{refdata_id}/")
-            return StagedRefdata.model_validate_json(answer).status is StagingStatus.NONE
+            response = await self._client.request("GET", f"/refdata/{refdata_id}/")
+            return StagedRefdata.model_validate_json(response).status is StagingStatus.NONE
         except (UnavailableError, RefusedError, ValidationError):
             return False

@@ -1,4 +1,4 @@
-"""The site ``kbase`` behind the port: hands jobs to HTCondor, and follows what becomes of them there."""
+"""The site ``kbase``: submits jobs to HTCondor, and tracks what becomes of them there."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
-from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.bindings_client import BindingsClient
 from cts_core.sites.htcondor.classads import (
     ATTRIBUTES,
     CANCELED_REASON,
     CONTAINER_NUMBER,
-    GIVEN_UP,
     JOB_ID,
-    Hold,
+    SUPERSEDED_REASON,
+    HoldCode,
     Status,
-    measured,
     read_ads,
+    resource_usage,
 )
 from cts_core.sites.htcondor.constraints import (
     OURS,
     UNENDED,
     WITHOUT_FILES,
-    any_job,
-    any_started,
-    of_group,
+    for_group,
+    for_named_jobs,
+    for_started_job,
 )
-from cts_core.sites.htcondor.diagnosis import job_words, survey_words
+from cts_core.sites.htcondor.diagnosis import explain_job, make_survey
 from cts_core.sites.htcondor.event_logs import EventLogs
-from cts_core.sites.htcondor.history import before, remembered
+from cts_core.sites.htcondor.history import find_in_history, history_bound
 from cts_core.sites.htcondor.refdata_client import RefdataClient
 from cts_core.sites.htcondor.submit_description import (
     NUMBER,
@@ -56,23 +56,23 @@ from cts_core.sites.htcondor.submit_description import (
     submit_description,
     token_name,
 )
-from cts_core.sites.htcondor.tracker import Follower
+from cts_core.sites.htcondor.tracker import Tracker
 from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Site, Survey
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
-GONE_SECONDS = 20.0
-"""The patience with workers that have said how their containers ended, and are not gone yet."""
-_GONE_TICK_SECONDS = 0.5
+EXIT_TIMEOUT_SECONDS = 20.0
+"""How long to wait for workers that have reported the end of their containers, but have not exited yet."""
+_EXIT_POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
-"""How long ``describe`` waits for the pool, and how long a good answer is good for."""
+"""How long ``describe`` waits for the pool, and how long it relies on an answer."""
 SUBMIT_SECONDS = 0.02
 """What each container adds to the time that a submission may take."""
-FIRST_TRY = timedelta(seconds=3)
-"""A job this new was not handed over before: a server that died on it would still hold its lease."""
+FIRST_START = timedelta(seconds=3)
+"""A younger job was not submitted before: a server that crashed while it did so would still hold the job's lease."""
 
-AWAY = "its pool of HTCondor does not answer"
+UNREACHABLE = "its pool of HTCondor does not answer"
 NO_STAGING = (
     "Reference data cannot be staged at the site kbase, as no staging service is set for it (refdata.server_url): "
     "use the image at another site, or have its operators set one."
@@ -107,9 +107,9 @@ class HTCondorSite(Site):
         setup: NodeSetup,
         tokens: TokenIssuer,
         code: CodeStore,
-        staging: RefdataClient | None = None,
+        refdata: RefdataClient | None = None,
     ) -> None:
-        """Raises ConfigError when HTCondor's bindings are not installed."""
+        """Raise ConfigError if HTCondor's bindings are not installed."""
         if importlib.util.find_spec("htcondor2") is None:
             raise ConfigError(
                 "sites: kbase needs HTCondor's bindings, which there are for Linux; "
@@ -118,24 +118,24 @@ class HTCondorSite(Site):
         self._setup = setup
         self._tokens = tokens
         self._code = code
-        self._staging = staging
-        self._pool = Pool(setup.settings.timeout_s)
-        self._logs = EventLogs(self._pool)
-        self._follower = Follower(
-            self._pool,
+        self._refdata = refdata
+        self._bindings = BindingsClient(setup.settings.timeout_s)
+        self._logs = EventLogs(self._bindings)
+        self._tracker = Tracker(
+            self._bindings,
             self._logs,
-            # Only ours claim.
+            # Only CTS's own workers claim their containers.
             tokens.claimants if setup.own is not None else None,
             match_wait=setup.settings.match_wait_min * 60,
             node_wait=setup.settings.node_wait_min * 60,
         )
-        self._last_look = float("-inf")
+        self._last_ping = float("-inf")
 
     @override
     async def open(self, on_change: Callable[[str], None]) -> None:
         folder = Path(self._setup.settings.initialdir)
         try:
-            # HTCondor looks for it here, too, though nothing is ever written into it.
+            # HTCondor checks that it exists on this machine, too, although nothing is written into it.
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         except OSError as e:
             raise ConfigError(
@@ -143,7 +143,7 @@ class HTCondorSite(Site):
                 f"{e.strerror}"
             ) from e
         try:
-            await self._pool.call("ping")
+            await self._bindings.call("ping")
         except UnavailableError as e:
             log.warning("The site kbase waits for its pool: %s", e)
         except ConfigError:
@@ -154,21 +154,21 @@ class HTCondorSite(Site):
     @override
     async def close(self) -> None:
         await self._logs.close()
-        if self._staging is not None:
-            await self._staging.close()
-        await self._pool.close()
+        if self._refdata is not None:
+            await self._refdata.close()
+        await self._bindings.close()
 
     @override
     async def describe(self) -> SiteDescription:
-        # What it does for somebody may take long: how it answered last tells as much as waiting for it would.
-        is_due = self._pool.trouble or time.monotonic() - self._last_look > PING_SECONDS
-        if is_due and not self._pool.is_at_work:
-            self._last_look = time.monotonic()
+        # A running call may take long: the result of the last one says as much as waiting for it would.
+        is_due = self._bindings.last_error or time.monotonic() - self._last_ping > PING_SECONDS
+        if is_due and not self._bindings.is_busy:
+            self._last_ping = time.monotonic()
             try:
-                await self._pool.call("ping", seconds=PING_SECONDS)
+                await self._bindings.call("ping", seconds=PING_SECONDS)
             except UnavailableError as e:
                 log.warning("The site kbase cannot be used: %s", e)
-        is_there = self._pool.trouble is None
+        is_available = self._bindings.last_error is None
         limits = SITE_LIMITS[self.cluster]
         return SiteDescription(
             cluster=self.cluster,
@@ -176,9 +176,9 @@ class HTCondorSite(Site):
             memory_per_node_gb=limits.memory_per_node_gb,
             max_runtime_min=limits.max_runtime_min,
             active=True,
-            available=is_there,
-            # Anybody reads this: what the bindings say has addresses in it.
-            unavailable_reason=None if is_there else AWAY,
+            available=is_available,
+            # Every user can read this, and the bindings' errors have addresses in them.
+            unavailable_reason=None if is_available else UNREACHABLE,
         )
 
     @override
@@ -200,9 +200,9 @@ class HTCondorSite(Site):
     @override
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
         """May raise UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
-        clusters, is_whole = await self._handed_over(job)
-        if not is_whole:
-            # Containers that have their process get another; the claim decides, as for every start that is doubled.
+        clusters, is_complete = await self._find_submitted(job)
+        if not is_complete:
+            # Containers that have a process already get a second one; the claim decides, as after every duplicate start.
             clusters.add(await self._submit(job))
         return JobOutcome(htcondor_details=HTCondorDetails(cluster_id=sorted(clusters)))
 
@@ -215,7 +215,7 @@ class HTCondorSite(Site):
         if self._setup.has_own_tokens:
             tokens = await self._tokens.issue(job)
             contents = {token_name(n): token.get_secret_value() for n, token in enumerate(tokens)}
-        cluster_id: int = await self._pool.call(
+        cluster_id: int = await self._bindings.call(
             "submit",
             seconds=self._setup.settings.timeout_s + SUBMIT_SECONDS * job.job_input.num_containers,
             description=description,
@@ -225,31 +225,33 @@ class HTCondorSite(Site):
         )
         return cluster_id
 
-    async def _handed_over(self, job: JobSummary) -> tuple[set[int], bool]:
-        """The clusters of a start that was not recorded, and whether they have a process for every container.
+    async def _find_submitted(self, job: JobSummary) -> tuple[set[int], bool]:
+        """Return the clusters of a start that was not recorded, and whether they have a process for every container.
 
-        What broke off before HTCondor had a process' files is given up.
+        Processes whose files were never spooled completely are removed as superseded.
         """
-        ours = any_started(job.id)
-        asked = ["ClusterId", CONTAINER_NUMBER, "JobStatus", "HoldReasonCode"]
-        found = await self._pool.call("query", constraint=ours, attributes=asked)
-        kept = [row for row in found if row[2:] != [Status.HELD, Hold.SPOOLING]]
-        if len(kept) < len(found):
-            broken = f"{ours} && {WITHOUT_FILES}"
-            await self._pool.call("act", action="Remove", constraint=broken, reason=GIVEN_UP)
+        ours = for_started_job(job.id)
+        attributes = ["ClusterId", CONTAINER_NUMBER, "JobStatus", "HoldReasonCode"]
+        rows = await self._bindings.call("query", constraint=ours, attributes=attributes)
+        kept = [row for row in rows if row[2:] != [Status.HELD, HoldCode.SPOOLING]]
+        if len(kept) < len(rows):
+            unspooled = f"{ours} && {WITHOUT_FILES}"
+            await self._bindings.call(
+                "act", action="Remove", constraint=unspooled, reason=SUPERSEDED_REASON
+            )
         count = job.job_input.num_containers
-        if len(kept) < count and utc_now() - _created(job) > FIRST_TRY:
-            kept += await self._pool.call(
+        if len(kept) < count and utc_now() - _created(job) > FIRST_START:
+            kept += await self._bindings.call(
                 "history",
                 constraint=ours,
-                attributes=asked,
+                attributes=attributes,
                 match=count,
-                since=before(_created(job)),
+                since=history_bound(_created(job)),
             )
         clusters = {row[0] for row in kept}
         if self._setup.has_own_tokens:
             return clusters, len({row[1] for row in kept}) == count
-        # Without files a submission is made whole or not at all.
+        # A submission without files is atomic.
         return clusters, bool(clusters)
 
     @override
@@ -257,15 +259,15 @@ class HTCondorSite(Site):
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
         """May raise UnavailableError."""
-        return await self._follower.poll(jobs)
+        return await self._tracker.poll(jobs)
 
     @override
     async def cancel(self, job_id: str) -> bool:
-        """May raise UnavailableError, IllegalParameterError for jobs that are not ours."""
-        ours = any_job([job_id])
-        left = await self._pool.call("query", constraint=ours, attributes=["JobStatus"])
+        """May raise UnavailableError, IllegalParameterError for jobs of another user."""
+        ours = for_named_jobs([job_id])
+        left = await self._bindings.call("query", constraint=ours, attributes=["JobStatus"])
         if left:
-            await self._pool.call(
+            await self._bindings.call(
                 "act",
                 action="Remove",
                 constraint=f"{ours} && JobStatus =!= {Status.REMOVED}",
@@ -276,31 +278,29 @@ class HTCondorSite(Site):
     @override
     async def unended_jobs(self) -> Collection[str]:
         """May raise UnavailableError."""
-        rows = await self._pool.call("query", constraint=UNENDED, attributes=[JOB_ID])
+        rows = await self._bindings.call("query", constraint=UNENDED, attributes=[JOB_ID])
         return {row[0] for row in rows if isinstance(row[0], str)}
 
     @override
     async def resource_usage(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
-        """May raise UnavailableError.
-
-        A worker says that it has ended before it does, and HTCondor counts what it used when it is gone.
-        """
-        deadline = time.monotonic() + GONE_SECONDS
+        """May raise UnavailableError."""
+        # A worker reports the end before it exits, and HTCondor measures what it used when it has exited.
+        deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
         while True:
-            rows = await self._pool.call(
-                "query", constraint=any_started(job.id), attributes=ATTRIBUTES
+            rows = await self._bindings.call(
+                "query", constraint=for_started_job(job.id), attributes=ATTRIBUTES
             )
             queue = [ad for ad in read_ads(rows) if ad.number in numbers]
             if time.monotonic() > deadline or not any(ad.is_on_node for ad in queue):
                 break
-            await asyncio.sleep(_GONE_TICK_SECONDS)
+            await asyncio.sleep(_EXIT_POLL_SECONDS)
         left = set(numbers) - {ad.number for ad in queue}
         gone = []
         if left:
-            gone = await remembered(self._pool, job.id, left, _created(job))
-        return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
+            gone = await find_in_history(self._bindings, job.id, left, _created(job))
+        return {ad.number: resource_usage(ad) for ad in reversed([*queue, *gone])}
 
     @override
     async def open_log(
@@ -312,54 +312,57 @@ class HTCondorSite(Site):
         seek: int = 0,
         length: int | None = None,
     ) -> Log | None:
-        """See the port. Logs are on the nodes until the workers have stored them."""
+        # Logs are on the nodes until the workers have stored them.
         return None
 
     @override
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
         """May raise UnavailableError."""
-        constraint = f"{any_started(job.id)} && {CONTAINER_NUMBER} == {number}"
-        return await self._pool.call("ad", constraint=constraint) or {}
+        constraint = f"{for_started_job(job.id)} && {CONTAINER_NUMBER} == {number}"
+        return await self._bindings.call("ad", constraint=constraint) or {}
 
     @override
     async def survey(self) -> Survey:
         """May raise UnavailableError."""
         group = self._setup.settings.clientgroup
-        told = await self._pool.call(
-            "survey", ours=OURS, takes=of_group(group) if group else "true"
+        facts = await self._bindings.call(
+            "survey", ours=OURS, takes=for_group(group) if group else "true"
         )
-        return survey_words(told, group)
+        return make_survey(facts, group)
 
     @override
     async def explain(self, job: JobSummary) -> list[str]:
         """May raise UnavailableError."""
-        rows = await self._pool.call("query", constraint=any_started(job.id), attributes=ATTRIBUTES)
+        rows = await self._bindings.call(
+            "query", constraint=for_started_job(job.id), attributes=ATTRIBUTES
+        )
         ads = read_ads(rows)
         waiting = sorted({ad.cluster_id for ad in ads if ad.status == Status.IDLE})
-        pool = await self._pool.call("never_matching", clusters=waiting) if waiting else None
-        return list(job_words(ads, pool))
+        pool = await self._bindings.call("never_matching", clusters=waiting) if waiting else None
+        return list(explain_job(ads, pool))
 
     @override
     async def clean(self, job_id: str) -> None:
-        """May raise UnavailableError, IllegalParameterError for jobs that are not ours."""
-        await self._pool.call(
+        """May raise UnavailableError, IllegalParameterError for jobs of another user."""
+        await self._bindings.call(
             "act",
             action="Remove",
-            constraint=any_job([job_id]),
+            constraint=for_named_jobs([job_id]),
             reason="CTS: the job was cleaned up",
         )
 
     @override
     async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
-        """See the port. How far it is, the staging service reports by itself."""
-        if self._staging is None:
+        # The staging service reports its progress by itself.
+        if self._refdata is None:
             return RefdataReport(ReferenceDataState.ERROR, error=NO_STAGING)
-        await self._staging.stage(refdata)
+        await self._refdata.stage(refdata)
         return RefdataReport(ReferenceDataState.CREATED)
 
     @override
     async def clean_refdata(self, refdata_id: str) -> None:
-        """See the port. The staging service leaves nothing but the data."""
+        # The staging service leaves nothing but the data.
+        pass
 
 
 def _created(job: JobSummary) -> datetime:

@@ -4,7 +4,7 @@ set -eu
 
 scratch="${_CONDOR_SCRATCH_DIR:-$(pwd)}"
 code="$scratch/cts-worker-code"
-# HTCondor brings these back, and holds a container without them, whatever else there was to tell.
+# HTCondor transfers these back, and holds a container without them, which would hide any other error.
 logs="$scratch/cts-${JOB_ID:-unknown}-${CONTAINER_NUMBER:-unknown}-container"
 : >>"$logs.out"
 : >>"$logs.err"
@@ -24,11 +24,11 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-# A run that was evicted may have left it.
+# An evicted run may have left it.
 rm -rf "$code"
 mkdir "$code"
-# What it says is kept in memory: on a full disk there is no room for it.
-said=$("$python" -I -S -c '
+# Its output is kept in memory, since the disk may be full.
+message=$("$python" -I -S -c '
 import hashlib, io, sys, tarfile
 name, expected, folder = sys.argv[1:]
 with open(name, "rb") as file:
@@ -42,7 +42,7 @@ with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         archive.extract(entry, folder)
 ' "$scratch/${CODE_ARCHIVE:?HTCondor did not say which archive has the code of the worker}" \
     "${CODE_ARCHIVE_SHA256:?HTCondor did not say by which hash that code is known}" "$code" 2>&1) || {
-    printf '%s\n' "CTS: the code of the worker cannot be used:" "$said" >&2
+    printf '%s\n' "CTS: the code of the worker cannot be used:" "$message" >&2
     exit 1
 }
 exec "$python" -I -S "$code/cts_core/worker/node/__main__.py"

@@ -1,4 +1,4 @@
-"""From a job to what HTCondor is told of it (contract, facts §5). Pure."""
+"""Makes the submit description of a job (contract, facts §5). Pure."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobSummary
 from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID
-from cts_core.sites.htcondor.constraints import of_group, quoted
+from cts_core.sites.htcondor.constraints import for_group, quoted
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
 
 NUMBER = "container_number"
-"""The variable of the submit description, and the one column of its itemdata."""
-_OTHER_SCRIPT = (
+"""The variable of the submit description, and the only column of its itemdata."""
+_CHANGED_SCRIPT = (
     "CTS: the script that starts the worker is not what the job was submitted with: "
     "something between this node and CTS has changed it, or cut it off"
 )
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MIB = 1 << 20
-_KEPT_SECONDS = 7 * 24 * 3600
-"""How long a container that HTCondor holds stays in its queue for people to look at."""
+_HELD_SECONDS = 7 * 24 * 3600
+"""How long a held container stays in the queue for inspection."""
 
 
 @dataclass(frozen=True)
 class NodeSetup:
-    """What nodes are told of this service, for each job alike."""
+    """The parts of a submit description that are the same for all jobs of this service."""
 
     root_url: str
-    """Of this service, as nodes reach it."""
+    """The URL of this service, as nodes reach it."""
     s3: S3Settings
     log_dir: str
     settings: HTCondorSettings
     own: Callable[[], WorkerArchive] | None = None
-    """Our worker, where nodes run it. Packed when it is first needed, which takes a second."""
+    """Packs CTS's own worker, when it is first needed, which takes a second; None where nodes run the deployed worker."""
 
     @property
     def has_own_tokens(self) -> bool:
-        """Whether each container is handed a token of its own."""
+        """Whether each container gets a token of its own."""
         return self.own is not None and self.settings.credentials == "job"
 
     @property
     def executable_url(self) -> str:
-        """The script that starts the worker."""
+        """The URL of the script that starts the worker."""
         files = f"{self.root_url}/external_exec/files"
         if self.own is not None:
             return f"{files}/worker/{self.own().launcher_name}"
@@ -54,7 +54,7 @@ class NodeSetup:
 
     @property
     def archive_url(self) -> str:
-        """The code that the script runs."""
+        """The URL of the code that the script runs."""
         files = f"{self.root_url}/external_exec/files"
         if self.own is not None:
             return f"{files}/worker/{self.own().archive_name}"
@@ -71,9 +71,9 @@ def check_user(user: str) -> None:
 
 
 def submit_description(job: JobSummary, setup: NodeSetup) -> dict[str, str]:
-    """The submit description of one cluster with a process for each container.
+    """Return the submit description of a cluster with a process for each container.
 
-    Raises UnsupportedError for what a submit description cannot say.
+    Raises UnsupportedError for values that a submit description cannot express.
     """
     check_user(job.user)
     settings = setup.settings
@@ -98,30 +98,30 @@ def submit_description(job: JobSummary, setup: NodeSetup) -> dict[str, str]:
         "JobLeaseDuration": "43200",
         "MaxJobRetirementTime": "43200",
         "Periodic_Hold": "( RemoteWallClockTime > 604800 )",
-        "Periodic_Remove": f"( JobStatus == 5 && time() - EnteredCurrentStatus > {_KEPT_SECONDS} )",
+        "Periodic_Remove": f"( JobStatus == 5 && time() - EnteredCurrentStatus > {_HELD_SECONDS} )",
         "on_exit_hold": "ExitCode =!= 0",
         "should_transfer_files": "yes",
         "when_to_transfer_output": "on_exit_or_evict",
         "getenv": "False",
     }
     if setup.has_own_tokens:
-        # Files that are handed over with the submission stay with it until it is over, unless told otherwise.
+        # HTCondor would keep a spooled job in the queue after its end, unless told otherwise.
         description |= {
             "leave_in_queue": "False",
             "encrypt_input_files": token_name(f"$({NUMBER})"),
         }
     if settings.clientgroup:
-        description["requirements"] = of_group(settings.clientgroup)
+        description["requirements"] = for_group(settings.clientgroup)
     return description
 
 
 def itemdata(job: JobSummary) -> list[dict[str, str]]:
-    """What differs between the processes of a job's cluster."""
+    """Return the values that differ between the processes of a job's cluster."""
     return [{NUMBER: str(number)} for number in range(job.job_input.num_containers)]
 
 
 def token_name(number: object) -> str:
-    """The file, in the folder where a container's worker starts, with the token of that container."""
+    """Return the name of the file with a container's token, in the folder where its worker starts."""
     return f"cts-token-{number}"
 
 
@@ -129,14 +129,15 @@ def _shell(setup: NodeSetup, files: str) -> str:
     script = _file_name(setup.executable_url)
     if setup.own is None:
         return f"bash {script}"
-    # The script checks the code, and has come the same way. HTCondor brings the files back, or tells of nothing else.
-    is_other = (
+    # The script checks the code, but was fetched the same way. HTCondor transfers the files back, and would report
+    # only that they are missing.
+    is_changed = (
         "command -v sha256sum >/dev/null && "
         f"! echo '{setup.own().launcher_sha256}  {script}' | sha256sum -c - >/dev/null"
     )
-    refuse = f"echo '{_OTHER_SCRIPT}' >&2; touch {files}.out {files}.err; exit 1"
-    # A shell that waits for its command is all that HTCondor asks to end, and the command is then killed.
-    return f"if {is_other}; then {refuse}; fi; exec bash {script}"
+    refuse = f"echo '{_CHANGED_SCRIPT}' >&2; touch {files}.out {files}.err; exit 1"
+    # Without exec, HTCondor would ask only the shell to end, and then kill the worker.
+    return f"if {is_changed}; then {refuse}; fi; exec bash {script}"
 
 
 def _file_name(url: str) -> str:
@@ -160,15 +161,15 @@ def _environment(job: JobSummary, setup: NodeSetup) -> str:
         "JOB_UPDATE_TIMEOUT_MIN": str(settings.job_update_timeout_min),
         "REFDATA_HOST_PATH": settings.refdata_host_path,
     }
-    where_set = {
+    optional = {
         "MOUNT_PREFIX_OVERRIDE": settings.mount_prefix_override,
         "ADDITIONAL_PATH": settings.additional_path,
         "S3_INSECURE": "TRUE" if insecure else "",
         "CTS_LOG_LEVEL": settings.worker_log_level,
     }
-    values |= {key: value for key, value in where_set.items() if value}
-    words = [f"{key}={_environment_value(value)}" for key, value in values.items()]
-    return f'"{" ".join(words)}"'
+    values |= {key: value for key, value in optional.items() if value}
+    assignments = [f"{key}={_environment_value(value)}" for key, value in values.items()]
+    return f'"{" ".join(assignments)}"'
 
 
 def _code_hash(setup: NodeSetup) -> dict[str, str]:
@@ -186,7 +187,7 @@ def _credentials(setup: NodeSetup) -> dict[str, str]:
 
 
 def _environment_value(text: str) -> str:
-    """A value as HTCondor's own syntax has it: quotes are doubled, and what has spaces stands between single ones."""
+    """Quote a value in HTCondor's syntax: quotes are doubled, and a value with spaces is put in single quotes."""
     if "\n" in text or "\r" in text:
         raise UnsupportedError(f"HTCondor's environment holds no line breaks, as in {text!r}")
     text = text.replace('"', '""').replace("'", "''")

@@ -1,7 +1,7 @@
-"""What becomes of our containers in the pool: one question a cycle for all of them, and what follows from the answer.
+"""Tracks containers in the pool: one query a cycle for all of them, and the reports and actions that follow from it.
 
-Workers report by calling us. What they cannot report is found here: containers that HTCondor holds, lost, or can never
-start.
+Workers report by calling the service. This module finds what they cannot report: containers that HTCondor holds, has
+lost, or can never start.
 """
 
 from __future__ import annotations
@@ -12,116 +12,114 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
+from cts_core.bounded_map import BoundedMap
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
 from cts_core.model.record import ContainerOutcome, ContainerTransition
-from cts_core.sites.htcondor.bindings_client import Pool
+from cts_core.sites.htcondor.bindings_client import BindingsClient
 from cts_core.sites.htcondor.classads import (
     ATTRIBUTES,
     CANCELED_REASON,
-    GIVEN_UP,
-    Ad,
-    Hold,
-    Key,
+    SUPERSEDED_REASON,
+    ContainerKey,
+    HoldCode,
+    JobAd,
     Status,
-    admin_words,
-    gone_words,
-    hold_words,
-    lost_words,
-    measured,
-    misfit_admin_words,
-    misfit_words,
-    most_hopeful,
+    admin_message,
+    gone_message,
+    hold_message,
+    lost_message,
+    misfit_admin_message,
+    misfit_message,
+    pick_representative,
     read_ads,
+    resource_usage,
 )
-from cts_core.sites.htcondor.constraints import MAX_NAMED, among, these
-from cts_core.sites.htcondor.duplicates import Doubles, Holders
+from cts_core.sites.htcondor.constraints import MAX_NAMED, for_jobs, for_processes
+from cts_core.sites.htcondor.duplicates import Claimants, Deduplicator
 from cts_core.sites.htcondor.event_logs import EventLogs
-from cts_core.sites.htcondor.history import remembered
+from cts_core.sites.htcondor.history import find_in_history
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 
 log = logging.getLogger(__name__)
 
 RELEASES = 3
-"""How often a container is released that could not fetch what its node needs."""
+"""How often a held container is released whose node could not fetch its input files."""
 RELEASE_SECONDS = 10.0
 """Before the first release; twice as long before each further one."""
 SPOOL_SECONDS = 300.0
-"""How long a container may be held because HTCondor does not have its files yet."""
+"""How long a container may be held because HTCondor does not have its spooled files yet."""
 VANISHED_SECONDS = 60.0
 """How long a container may be in neither queue nor history before it is given up."""
-HISTORY_PAUSE_SECONDS = 60.0
-"""Before another try, where the history could not be read, such as one that takes too long."""
-MATCH_SECONDS = 300.0
-"""Between two looks at the nodes for the same cluster that waits."""
+HISTORY_RETRY_SECONDS = 60.0
+"""Before the next try after the history could not be read, such as one for which that takes too long."""
+MATCH_CHECK_SECONDS = 300.0
+"""Between two checks of the nodes for the same waiting cluster."""
 MAX_REMEMBERED = 20_000
-"""Jobs of which the last sight, and clusters of which the last look at the nodes, is remembered."""
+"""Jobs and clusters of which the time of the last sighting or of the last check is remembered."""
 LOST_REASON = "CTS: its node does not answer"
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass
 class _Missing:
-    """A container that is in the queue no more."""
+    """A container that is not in the queue any more."""
 
     since: float
-    looks: int = 0
-    is_asked: bool = False
+    cycles: int = 0
+    is_history_read: bool = False
 
     def is_over(self, now: float) -> bool:
-        """Whether it has been looked for long enough."""
+        """Return whether the container has been missing for too long."""
         return now - self.since > VANISHED_SECONDS
 
 
 @dataclass
 class _Cycle:
-    """One cycle's containers that have not ended, and what is to be told of them."""
+    """The containers of one cycle that have not ended, and the reports on them."""
 
-    states: Mapping[Key, JobState]
-    ads: Mapping[Key, Ad]
-    given_up: Sequence[Ad]
-    """Processes that are as if they had never been, and are in the queue still."""
-    told: dict[str, list[ContainerReport]] = field(default_factory=dict)
+    states: Mapping[ContainerKey, JobState]
+    ads: Mapping[ContainerKey, JobAd]
+    superseded: Sequence[JobAd]
+    """Processes that were superseded, and are still in the queue."""
+    reports: dict[str, list[ContainerReport]] = field(default_factory=dict)
 
-    def tell(self, key: Key, report: ContainerReport) -> None:
-        self.told.setdefault(key[0], []).append(report)
+    def add(self, key: ContainerKey, report: ContainerReport) -> None:
+        self.reports.setdefault(key[0], []).append(report)
 
 
-class Follower:
-    """Follows the containers of jobs that were handed over."""
+class Tracker:
+    """Tracks the containers of submitted jobs."""
 
     def __init__(
         self,
-        pool: Pool,
+        bindings: BindingsClient,
         logs: EventLogs,
-        holders: Holders | None,
+        claimants: Claimants | None,
         *,
         match_wait: float,
         node_wait: float,
     ) -> None:
-        """Wait so many seconds for a first node, and for one that does not answer. ``holders``: see Doubles."""
-        self._pool = pool
+        """Set the seconds to wait for a first node, and for one that does not answer; for ``claimants`` see Deduplicator."""
+        self._bindings = bindings
         self._logs = logs
-        self._doubles = Doubles(pool, holders)
+        self._deduplicator = Deduplicator(bindings, claimants)
         self._match_wait = match_wait
         self._node_wait = node_wait
-        self._missing: dict[Key, _Missing] = {}
-        self._seen: dict[str, datetime] = {}
+        self._missing: dict[ContainerKey, _Missing] = {}
+        self._seen: BoundedMap[str, datetime] = BoundedMap(MAX_REMEMBERED)
         """By job, when it was last in the queue."""
-        self._matched: dict[int, float] = {}
-        """By cluster, when its nodes were last looked at."""
+        self._match_checked: BoundedMap[int, float] = BoundedMap(MAX_REMEMBERED)
+        """By cluster, when nodes were last checked for it, by the monotonic clock."""
         self._no_history_until = float("-inf")
 
     async def poll(
         self, jobs: Mapping[str, Sequence[JobState]]
     ) -> Mapping[str, Sequence[ContainerReport]]:
-        """What workers did not report. Raises UnavailableError."""
+        """Return reports on what workers could not report, by job. Raises UnavailableError."""
         live = {
             (job_id, number): state
             for job_id, states in jobs.items()
@@ -133,75 +131,79 @@ class Follower:
             for key, missing in self._missing.items()
             if key in live or key[0] not in jobs
         }
-        told = await self._follow(live) if live else {}
-        await self._doubles.end(jobs.keys() - {job_id for job_id, _ in live})
-        return told
+        reports = await self._track(live) if live else {}
+        await self._deduplicator.remove_finished(jobs.keys() - {job_id for job_id, _ in live})
+        return reports
 
-    async def _follow(
-        self, live: Mapping[Key, JobState]
+    async def _track(
+        self, live: Mapping[ContainerKey, JobState]
     ) -> Mapping[str, Sequence[ContainerReport]]:
         cycle = _Cycle(live, *await self._queue({job_id for job_id, _ in live}))
-        await self._logs.follow(cycle.ads)
-        await self._look_at_lost(cycle)
-        await self._look_at_held(cycle)
-        await self._look_at_waiting(cycle)
-        await self._look_at_missing(cycle)
-        return cycle.told
+        await self._logs.watch(cycle.ads)
+        await self._handle_lost(cycle)
+        await self._handle_held(cycle)
+        await self._handle_waiting(cycle)
+        await self._handle_missing(cycle)
+        return cycle.reports
 
-    async def _queue(self, job_ids: set[str]) -> tuple[dict[Key, Ad], list[Ad]]:
-        """The ads of these jobs, one for each container that is in the queue, and those that were given up."""
-        rows = await self._pool.call("query", constraint=among(job_ids), attributes=ATTRIBUTES)
-        jobs, given_up = await run_in_pool(_sorted_out, rows, job_ids)
-        self._seen |= dict.fromkeys(jobs, utc_now())
-        _forget(self._seen)
-        settled = [await self._doubles.settled(job_id, ads) for job_id, ads in jobs.items()]
-        found = await run_in_pool(_by_container, settled)
-        for key in found:
+    async def _queue(self, job_ids: set[str]) -> tuple[dict[ContainerKey, JobAd], list[JobAd]]:
+        """Return the ads of these jobs, one for each container in the queue, and the ads that were superseded."""
+        rows = await self._bindings.call(
+            "query", constraint=for_jobs(job_ids), attributes=ATTRIBUTES
+        )
+        jobs, superseded = await run_in_pool(_group_by_job, rows, job_ids)
+        self._seen.update(dict.fromkeys(jobs, utc_now()))
+        resolved = [await self._deduplicator.resolve(job_id, ads) for job_id, ads in jobs.items()]
+        ads = await run_in_pool(_by_container, resolved)
+        for key in ads:
             self._missing.pop(key, None)
-        return found, given_up
+        return ads, superseded
 
-    async def _look_at_lost(self, cycle: _Cycle) -> None:
-        """HTCondor waits for a node as long as the lease of a job is, which may be half a day."""
-        followed = (cycle.ads[key] for key in cycle.states if key in cycle.ads)
-        lost = [ad for ad in (*followed, *cycle.given_up) if ad.seconds_lost > self._node_wait]
+    async def _handle_lost(self, cycle: _Cycle) -> None:
+        """Give up containers whose node does not answer.
+
+        HTCondor itself waits for a node for as long as the job's lease, which may be half a day.
+        """
+        tracked = (cycle.ads[key] for key in cycle.states if key in cycle.ads)
+        lost = [ad for ad in (*tracked, *cycle.superseded) if ad.seconds_lost > self._node_wait]
         lost = lost[:MAX_NAMED]
         if not lost:
             return
-        # Of what was removed, why must not be lost.
-        reasons: dict[str, list[Ad]] = {}
+        # What was removed already keeps its reason.
+        reasons: dict[str, list[JobAd]] = {}
         for ad in lost:
             reasons.setdefault(ad.remove_reason or LOST_REASON, []).append(ad)
         for reason, ads in reasons.items():
-            constraint = these(ads)
-            await self._pool.attempt(
+            constraint = for_processes(ads)
+            await self._bindings.attempt(
                 "Remove", f"{constraint} && JobStatus =!= {Status.REMOVED}", reason
             )
-            # It would stay in the queue, as removed, until its node answers.
-            await self._pool.attempt("RemoveX", constraint, reason)
+            # A removed process stays in the queue until its node answers, unless it is forced out.
+            await self._bindings.attempt("RemoveX", constraint, reason)
         for ad in lost:
             if ad.status != Status.REMOVED:
-                cycle.tell((ad.job_id, ad.number), _failed(ad, lost_words(ad)))
+                cycle.add((ad.job_id, ad.number), _failed(ad, lost_message(ad)))
 
-    async def _look_at_held(self, cycle: _Cycle) -> None:
+    async def _handle_held(self, cycle: _Cycle) -> None:
         release = []
         for key, state in cycle.states.items():
             ad = cycle.ads.get(key)
             if ad is None or ad.status != Status.HELD:
                 continue
-            if ad.hold_code == Hold.SPOOLING and ad.seconds_in_status < SPOOL_SECONDS:
+            if ad.hold_code == HoldCode.SPOOLING and ad.seconds_in_status < SPOOL_SECONDS:
                 continue
             holds = ad.holds or 1
-            # Beyond that state a worker has begun, and a container is never run twice.
+            # Beyond that state a worker has started, and a container is never run twice.
             is_new = state is JobState.DOWNLOAD_SUBMITTED
-            if ad.hold_code == Hold.INPUT_TRANSFER and is_new and holds <= RELEASES:
+            if ad.hold_code == HoldCode.INPUT_TRANSFER and is_new and holds <= RELEASES:
                 if ad.seconds_in_status >= RELEASE_SECONDS * 2 ** (holds - 1):
                     release.append(ad)
                 continue
-            cycle.tell(key, _failed(ad, hold_words(ad)))
+            cycle.add(key, _failed(ad, hold_message(ad)))
         if release:
-            await self._pool.attempt("Release", these(release), "CTS: tried again")
+            await self._bindings.attempt("Release", for_processes(release), "CTS: tried again")
 
-    async def _look_at_waiting(self, cycle: _Cycle) -> None:
+    async def _handle_waiting(self, cycle: _Cycle) -> None:
         now = time.monotonic()
         waiting = {
             key: ad
@@ -212,93 +214,97 @@ class Follower:
             {
                 ad.cluster_id
                 for ad in waiting.values()
-                if now - self._matched.get(ad.cluster_id, -MATCH_SECONDS) >= MATCH_SECONDS
+                if now - self._match_checked.get(ad.cluster_id, -MATCH_CHECK_SECONDS)
+                >= MATCH_CHECK_SECONDS
             }
         )[:MAX_NAMED]
         if not due:
             return
-        self._matched.update(dict.fromkeys(due, now))
-        _forget(self._matched)
+        self._match_checked.update(dict.fromkeys(due, now))
         try:
-            pool = await self._pool.call("never_matching", clusters=due)
+            pool = await self._bindings.call("never_matching", clusters=due)
         except UnavailableError as e:
-            # The queue has answered: what it said of others is told all the same.
+            # The queue has answered: its reports on other containers must not be lost.
             log.warning("Whether waiting containers fit any node is looked at later: %s", e)
             return
         for misfit in pool["misfits"]:
             ads = {key: ad for key, ad in waiting.items() if ad.cluster_id == misfit["cluster"]}
-            # Or they would start once such a node comes.
-            await self._pool.attempt("Remove", these(ads.values()), "CTS: no node can ever take it")
+            # Otherwise they would start once such a node is added.
+            await self._bindings.attempt(
+                "Remove", for_processes(ads.values()), "CTS: no node can ever take it"
+            )
             for key, ad in ads.items():
-                words = misfit_words(ad, misfit, pool)
-                cycle.tell(key, _failed(ad, words, misfit_admin_words(ad, misfit, pool)))
+                message = misfit_message(ad, misfit, pool)
+                cycle.add(key, _failed(ad, message, misfit_admin_message(ad, misfit, pool)))
 
-    async def _look_at_missing(self, cycle: _Cycle) -> None:
+    async def _handle_missing(self, cycle: _Cycle) -> None:
         now = time.monotonic()
         due: dict[str, list[int]] = {}
         for job_id, number in cycle.states.keys() - cycle.ads.keys():
             missing = self._missing.setdefault((job_id, number), _Missing(now))
-            missing.looks += 1
-            # At the first look its worker's last report may not have been read yet.
-            is_due = missing.looks > 1 and not missing.is_asked
-            # The others have their turn in the next cycles.
+            missing.cycles += 1
+            # In the first cycle its worker's last report may not have been stored yet.
+            is_due = missing.cycles > 1 and not missing.is_history_read
+            # Other jobs have their turn in the next cycles.
             if (is_due or missing.is_over(now)) and (job_id in due or len(due) < MAX_NAMED):
                 due.setdefault(job_id, []).append(number)
         if now < self._no_history_until:
             return
         for job_id, numbers in due.items():
             try:
-                left = await remembered(self._pool, job_id, numbers, self._seen.get(job_id))
+                history = await find_in_history(
+                    self._bindings, job_id, numbers, self._seen.get(job_id)
+                )
             except UnavailableError as e:
-                # What the queue has said of others is told all the same.
-                self._no_history_until = time.monotonic() + HISTORY_PAUSE_SECONDS
-                told = "HTCondor's history cannot be read, and is asked again in %d s: %s"
-                log.warning(told, HISTORY_PAUSE_SECONDS, e)
+                # The reports on containers in the queue must not be lost.
+                self._no_history_until = time.monotonic() + HISTORY_RETRY_SECONDS
+                message = "HTCondor's history cannot be read, and is asked again in %d s: %s"
+                log.warning(message, HISTORY_RETRY_SECONDS, e)
                 return
-            ads = {ad.number: ad for ad in reversed(left)}
+            ads = {ad.number: ad for ad in reversed(history)}
             for number in numbers:
                 key = (job_id, number)
-                self._missing[key].is_asked = True
+                self._missing[key].is_history_read = True
                 if ad := ads.get(number):
-                    cycle.tell(key, _gone(ad))
+                    cycle.add(key, _gone(ad))
                 elif self._missing[key].is_over(now):
-                    words = gone_words(None)
-                    outcome = ContainerOutcome(error=words, admin_error=words)
-                    cycle.tell(key, _report(number, JobState.ERROR, outcome))
+                    message = gone_message(None)
+                    outcome = ContainerOutcome(error=message, admin_error=message)
+                    cycle.add(key, _report(number, JobState.ERROR, outcome))
 
 
-def _sorted_out(
+def _group_by_job(
     rows: Sequence[Sequence[Any]], job_ids: Collection[str]
-) -> tuple[dict[str, list[Ad]], list[Ad]]:
-    """The ads of these jobs, by job, without those that were given up; and these."""
-    jobs: dict[str, list[Ad]] = {}
-    given_up = []
+) -> tuple[dict[str, list[JobAd]], list[JobAd]]:
+    """Return the ads of these jobs, by job, without the superseded ones, and then those."""
+    jobs: dict[str, list[JobAd]] = {}
+    superseded = []
     for ad in read_ads([row for row in rows if row[0] in job_ids]):
-        if (ad.remove_reason or "").startswith(GIVEN_UP):
-            given_up.append(ad)
+        if (ad.remove_reason or "").startswith(SUPERSEDED_REASON):
+            superseded.append(ad)
         else:
             jobs.setdefault(ad.job_id, []).append(ad)
-    return jobs, given_up
+    return jobs, superseded
 
 
-def _by_container(jobs: Sequence[Sequence[Ad]]) -> dict[Key, Ad]:
-    found: dict[Key, list[Ad]] = {}
+def _by_container(jobs: Sequence[Sequence[JobAd]]) -> dict[ContainerKey, JobAd]:
+    ads_by_key: dict[ContainerKey, list[JobAd]] = {}
     for ad in chain.from_iterable(jobs):
-        found.setdefault((ad.job_id, ad.number), []).append(ad)
-    return {key: most_hopeful(ads) for key, ads in found.items()}
+        ads_by_key.setdefault((ad.job_id, ad.number), []).append(ad)
+    return {key: pick_representative(ads) for key, ads in ads_by_key.items()}
 
 
-def _failed(ad: Ad, words: str, admins: str | None = None) -> ContainerReport:
-    told = {"error": words, "admin_error": admins or admin_words(ad)}
-    outcome = measured(ad).model_copy(update=told)
+def _failed(ad: JobAd, message: str, admin_message_: str | None = None) -> ContainerReport:
+    errors = {"error": message, "admin_error": admin_message_ or admin_message(ad)}
+    outcome = resource_usage(ad).model_copy(update=errors)
     return _report(ad.number, JobState.ERROR, outcome)
 
 
-def _gone(ad: Ad) -> ContainerReport:
-    # HTCondor adds who it was.
+def _gone(ad: JobAd) -> ContainerReport:
+    # HTCondor appends the user who removed it.
     if (ad.remove_reason or "").startswith(CANCELED_REASON):
-        return _report(ad.number, JobState.CANCELED, measured(ad))
-    return _failed(ad, gone_words(ad))
+        return _report(ad.number, JobState.CANCELED, resource_usage(ad))
+    return _failed(ad, gone_message(ad))
 
 
 def _report(number: int, state: JobState, outcome: ContainerOutcome) -> ContainerReport:
@@ -310,9 +316,3 @@ def _steps(state: JobState) -> Iterator[ContainerTransition]:
     if state is JobState.CANCELED:
         yield ContainerTransition(state=JobState.CANCELING, time=now)
     yield ContainerTransition(state=state, time=now)
-
-
-def _forget(remembered: dict[_Key, _Value]) -> None:
-    """Let the oldest go, which were first put in."""
-    while len(remembered) > MAX_REMEMBERED:
-        del remembered[next(iter(remembered))]

@@ -1,7 +1,7 @@
-"""Packs our worker for nodes: one archive with all that it runs by, and the script that starts it.
+"""Packs CTS's own worker for nodes: an archive with all the code it needs, and the script that starts it.
 
-The checksum library comes as the one compiled file of ``awscrt``. It keeps to Python's stable interface, so that any
-Python from 3.9 on loads it, whichever it was built for.
+The checksum library is the one compiled file of ``awscrt``. It uses Python's stable ABI, so that every Python from 3.9
+on can load it, whichever it was built for.
 """
 
 from __future__ import annotations
@@ -23,64 +23,64 @@ from cts_core.errors import ConfigError
 _STABLE = ".abi3.so"
 _LIBRARY = "_awscrt"
 _FACADE = ("__init__.py", "checksums.py")
-"""What the worker imports of the library's own Python."""
+"""The modules of the library's own Python that the worker imports."""
 LAUNCHER = Path(__file__).with_name("start_worker.sh")
 _HASH_LENGTH = 16
 
 
 @dataclass(frozen=True)
 class WorkerArchive:
-    """What a node is sent. The same code makes the same bytes, on every server."""
+    """The files that a node fetches. The same code gives the same bytes on every server."""
 
     launcher: bytes
     archive: bytes
 
     @cached_property
     def version(self) -> str:
-        """A hash of all of it."""
-        found = hashlib.sha256(self.launcher)
-        found.update(self.archive)
-        return found.hexdigest()[:_HASH_LENGTH]
+        """A hash of both files."""
+        digest = hashlib.sha256(self.launcher)
+        digest.update(self.archive)
+        return digest.hexdigest()[:_HASH_LENGTH]
 
     @cached_property
     def launcher_sha256(self) -> str:
-        """By which a node knows the script, in 64 hex digits."""
+        """The SHA-256 of the script, in 64 hex digits, which the node checks."""
         return hashlib.sha256(self.launcher).hexdigest()
 
     @cached_property
     def archive_sha256(self) -> str:
-        """By which the script knows the code, in 64 hex digits."""
+        """The SHA-256 of the archive, in 64 hex digits, which the script checks."""
         return hashlib.sha256(self.archive).hexdigest()
 
     @property
     def launcher_name(self) -> str:
-        """By which nodes ask for the script."""
+        """The name under which nodes fetch the script."""
         return f"cts-worker-{self.version}.sh"
 
     @property
     def archive_name(self) -> str:
-        """By which nodes ask for the code."""
+        """The name under which nodes fetch the archive."""
         return f"cts-worker-{self.version}.tgz"
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Both, by their names."""
+        """Both files, by their names."""
         return {self.launcher_name: self.launcher, self.archive_name: self.archive}
 
 
 def checked_pack() -> Callable[[], WorkerArchive]:
-    """What packs the worker of this release. Raises ConfigError, as that does, without packing it yet."""
+    """Return ``pack`` after checking that it can work. Raises ConfigError as ``pack`` does, but packs nothing yet."""
     dict(_library_paths())
     return pack
 
 
 @cache
 def pack() -> WorkerArchive:
-    """The worker of this release. Raises ConfigError where its checksum library is none that nodes could load."""
+    """Pack the worker of this release. Raises ConfigError if nodes could not load the checksum library."""
     libraries = ((name, path.read_bytes()) for name, path in _library_paths())
     files = dict([*_worker_files(), *libraries])
     packed = io.BytesIO()
-    # Times, owners and the order say nothing of the code.
+    # No times and owners, and a fixed order, so that the bytes depend on the code alone.
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
@@ -101,8 +101,8 @@ def _worker_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _library_paths() -> Iterator[tuple[str, Path]]:
-    found = importlib.util.find_spec(_LIBRARY)
-    library = Path(found.origin) if found and found.origin else None
+    spec = importlib.util.find_spec(_LIBRARY)
+    library = Path(spec.origin) if spec and spec.origin else None
     if library is None or not library.name.endswith(_STABLE) or platform.system() != "Linux":
         raise ConfigError(
             "sites: kbase sends its workers the checksum library awscrt as this server has it, and this one's is "

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.htcondor import PATIENCE, HTCondorHarness, Nodes, is_emptied
+from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness, Nodes, is_emptied
 from tests.services.condor import INITIALDIR, CondorPool
 
 
@@ -40,7 +40,7 @@ async def harness(condor: CondorPool, nodes: Nodes) -> AsyncIterator[HTCondorHar
     harness = HTCondorHarness(condor, nodes, settings)
     await harness.site.open(lambda _: None)
     yield harness
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not await is_emptied(harness.site):
             await asyncio.sleep(0.2)
     await harness.site.close()

@@ -1,4 +1,4 @@
-"""One of several servers on one home whose jobs run in the tests' pool: drives them until it is killed.
+"""One of several servers on one home, whose jobs run in the tests' pool: drives them until it is killed.
 
 Usage: ``python server.py HOME``.
 """
@@ -22,7 +22,7 @@ from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.services.condor import INITIALDIR
 
 NONE = "http://127.0.0.1:9/none"
-"""Nobody needs to fetch what waits for ever."""
+"""An unused URL: the jobs never start, so that no node fetches anything."""
 
 
 async def main(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The engine's driver over the site on a real pool: what it makes of refusals and cancels."""
+"""Tests of the engine's driver with the site on a real pool: refused submissions and cancels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import Status
 from cts_core.states import JobState
 from tests.harness.factories import CRC
-from tests.harness.htcondor import PATIENCE, HTCondorHarness
+from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness
 from tests.services.condor import CPUS
 
 pytestmark = pytest.mark.slow
@@ -45,8 +45,8 @@ RUNS = (
 
 
 @dataclass
-class Driven:
-    """Jobs of a store that are driven."""
+class DriverHarness:
+    """A store, and a driver that works on its jobs."""
 
     harness: HTCondorHarness
     store: SQLiteStore
@@ -64,40 +64,42 @@ class Driven:
         await self.harness.until(is_so)
 
     async def until_state(self, job: JobRecord, state: JobState) -> JobRecord:
-        async with asyncio.timeout(PATIENCE):
-            while (found := await self.store.get_job(job.id)).state is not state:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while (stored := await self.store.get_job(job.id)).state is not state:
                 await asyncio.sleep(0.1)
-        return found
+        return stored
 
 
 @asynccontextmanager
-async def driving(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Driven]:
+async def driving(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[DriverHarness]:
     store, objects = SQLiteStore(tmp_path / "records.sqlite"), DirectoryStore(tmp_path / "objects")
     await store.open()
     await objects.open()
     hub = Hub(store)
     advance = Driver(harness.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
     await advance.start()
-    harness.supply.engines = WorkerTokens(store)
-    yield Driven(harness, store, advance)
+    harness.supplies.tokens = WorkerTokens(store)
+    yield DriverHarness(harness, store, advance)
     await advance.stop()
     await objects.close()
     await store.close()
 
 
 @pytest.fixture
-async def driven(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Driven]:
+async def driver(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[DriverHarness]:
     await harness.site.close()
     harness.settings["executable_url"] = f"{harness.nodes.url}/none.sh"
     harness.site = harness.make_site()
-    async with driving(harness, tmp_path) as driven:
-        yield driven
+    async with driving(harness, tmp_path) as driver:
+        yield driver
 
 
-async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Driven) -> None:
-    with driven.harness.pool.schedd_with("MAX_JOBS_PER_SUBMISSION", "2"):
-        job = await driven.submit(driven.harness.job(num_containers=3))
-        ended = await driven.until_state(job, JobState.ERROR)
+async def test_job_with_more_containers_than_the_schedd_accepts_fails(
+    driver: DriverHarness,
+) -> None:
+    with driver.harness.pool.schedd_with("MAX_JOBS_PER_SUBMISSION", "2"):
+        job = await driver.submit(driver.harness.job(num_containers=3))
+        ended = await driver.until_state(job, JobState.ERROR)
     assert "3 containers are more than it takes at once" in (ended.error or "")
 
 
@@ -105,63 +107,63 @@ async def test_a_job_of_more_containers_than_the_schedd_takes_ends(driven: Drive
     ("status", "changes"),
     [
         (Status.IDLE, {"cpus": CPUS + 1}),  # more than any node has
-        (Status.HELD, {}),  # there is no script for nodes to fetch: it is released again, later
+        (Status.HELD, {}),  # nodes cannot fetch the script; it is released again later
     ],
 )
-async def test_what_does_not_run_is_canceled(
-    driven: Driven, status: Status, changes: dict[str, Any]
+async def test_idle_and_held_containers_are_canceled(
+    driver: DriverHarness, status: Status, changes: dict[str, Any]
 ) -> None:
-    job = await driven.submit(driven.harness.job(**changes))
-    await driven.until_status(job, status)
-    await cancel_job(driven.store, job.id)
-    await driven.until_state(job, JobState.CANCELED)
-    assert await driven.store.container_states(job.id) == [JobState.CANCELED]
-    await driven.until_status(job, Status.REMOVED)
+    job = await driver.submit(driver.harness.job(**changes))
+    await driver.until_status(job, status)
+    await cancel_job(driver.store, job.id)
+    await driver.until_state(job, JobState.CANCELED)
+    assert await driver.store.container_states(job.id) == [JobState.CANCELED]
+    await driver.until_status(job, Status.REMOVED)
 
 
-async def test_a_cancel_while_the_schedd_is_away(driven: Driven) -> None:
-    job = await driven.submit(driven.harness.job(cpus=CPUS + 1))
-    await driven.until_status(job, Status.IDLE)
-    impatient = driven.harness.make_site(timeout_s=1)
-    schedd = driven.harness.pool.daemon("condor_schedd")
+async def test_cancel_while_the_schedd_is_down(driver: DriverHarness) -> None:
+    job = await driver.submit(driver.harness.job(cpus=CPUS + 1))
+    await driver.until_status(job, Status.IDLE)
+    impatient = driver.harness.make_site(timeout_s=1)
+    schedd = driver.harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
-        await cancel_job(driven.store, job.id)
+        await cancel_job(driver.store, job.id)
         with pytest.raises(UnavailableError):
             await impatient.cancel(job.id)
-        assert (await driven.store.get_job(job.id)).state is JobState.CANCELING
+        assert (await driver.store.get_job(job.id)).state is JobState.CANCELING
     finally:
         os.kill(schedd, signal.SIGCONT)
         await impatient.close()
-    await driven.until_state(job, JobState.CANCELED)
+    await driver.until_state(job, JobState.CANCELED)
 
 
-async def test_a_job_completes_of_whose_two_starts_the_second_was_the_first_to_run(
+async def test_duplicate_start_completes_when_the_later_cluster_claims_first(
     harness: HTCondorHarness, tmp_path: Path
 ) -> None:
     await harness.run_own(HOLD_ON)
-    async with driving(harness, tmp_path) as driven:
-        job = await driven.submit(harness.job(num_containers=2))
-        started = await driven.until_state(job, JobState.DOWNLOAD_SUBMITTED)
+    async with driving(harness, tmp_path) as driver:
+        job = await driver.submit(harness.job(num_containers=2))
+        started = await driver.until_state(job, JobState.DOWNLOAD_SUBMITTED)
         second = await harness.site._submit(job)
         (first,) = started.htcondor_details.cluster_id
         assert second > first
         ran = {number: f"{second}.{number}" for number in range(2)}
         for number, process in ran.items():
             claim = Claim(process=process, run=0, worker=str(number))
-            assert await driven.store.claim_container(job.id, number, claim)
+            assert await driver.store.claim_container(job.id, number, claim)
 
         async def is_settled() -> bool:
             return await harness.processes(job) == set(ran.values())
 
         await harness.until(is_settled)
-        sites = SiteDirectory({SiteName.KBASE: harness.site}, driven.store)
-        updates = ContainerUpdates(driven.store, sites, on_change=driven.advance.wake)
+        sites = SiteDirectory({SiteName.KBASE: harness.site}, driver.store)
+        updates = ContainerUpdates(driver.store, sites, on_change=driver.advance.wake)
         for number in ran:
             for state in RUNS:
                 await updates.apply(job.id, number, state, ContainerUpdate(time=utc_now()))
             outputs = [S3File(file=f"data/out/{number}", crc64nvme=CRC)]
             end = ContainerUpdate(time=utc_now(), exit_code=0, outputs=outputs)
             await updates.apply(job.id, number, JobState.COMPLETE, end)
-        ended = await driven.until_state(job, JobState.COMPLETE)
+        ended = await driver.until_state(job, JobState.COMPLETE)
         assert ended.output_file_count == len(ran)

@@ -1,4 +1,4 @@
-"""Which processes are meant, in HTCondor's language."""
+"""Tests of the constraints."""
 
 from __future__ import annotations
 
@@ -7,52 +7,57 @@ import re
 import pytest
 
 from cts_core.sites.htcondor import constraints
-from cts_core.sites.htcondor.classads import ATTRIBUTES, Ad, Status, read_ads
+from cts_core.sites.htcondor.classads import ATTRIBUTES, JobAd, Status, read_ads
 from cts_core.sites.htcondor.constraints import (
     MAX_NAMED,
-    among,
-    any_cluster,
-    any_job,
-    any_started,
+    for_clusters,
+    for_jobs,
+    for_named_jobs,
+    for_processes,
+    for_started_job,
     quoted,
-    these,
 )
 
 
-def _ad(cluster: int, process: int) -> Ad:
-    said = {"CTSJobID": "a", "CTSContainerNumber": process, "ClusterId": cluster, "ProcId": process}
-    row = [{**said, "JobStatus": Status.IDLE}.get(name) for name in ATTRIBUTES]
+def _ad(cluster: int, process: int) -> JobAd:
+    attributes = {
+        "CTSJobID": "a",
+        "CTSContainerNumber": process,
+        "ClusterId": cluster,
+        "ProcId": process,
+    }
+    row = [{**attributes, "JobStatus": Status.IDLE}.get(name) for name in ATTRIBUTES]
     (ad,) = read_ads([row])
     return ad
 
 
 @pytest.mark.parametrize(
-    "made",
+    "constraint",
     [
         constraints.OURS,
         constraints.WITHOUT_FILES,
         constraints.UNENDED,
-        any_job(["a"]),
-        any_job(["a", "b"]),
-        among([str(n) for n in range(MAX_NAMED)]),
-        among([str(n) for n in range(MAX_NAMED + 1)]),
-        any_started("a"),
-        any_cluster([1, 2]),
-        these([_ad(1, 0), _ad(1, 1), _ad(2, 0)]),
+        for_named_jobs(["a"]),
+        for_named_jobs(["a", "b"]),
+        for_jobs([str(n) for n in range(MAX_NAMED)]),
+        for_jobs([str(n) for n in range(MAX_NAMED + 1)]),
+        for_started_job("a"),
+        for_clusters([1, 2]),
+        for_processes([_ad(1, 0), _ad(1, 1), _ad(2, 0)]),
     ],
 )
-def test_each_can_stand_within_another(made: str) -> None:
-    outside = re.sub(r'"[^"]*"', "", made)
+def test_constraints_can_be_nested(constraint: str) -> None:
+    outside = re.sub(r'"[^"]*"', "", constraint)
     while (inner := re.sub(r"\([^()]*\)", "", outside)) != outside:
         outside = inner
-    assert not re.search(r"[|&()]", outside), made
+    assert not re.search(r"[|&()]", outside), constraint
 
 
-def test_processes_are_named_by_their_clusters() -> None:
-    one = these([_ad(1, 0), _ad(1, 3)])
+def test_processes_are_grouped_by_cluster() -> None:
+    one = for_processes([_ad(1, 0), _ad(1, 3)])
     assert one == "(ClusterId == 1 && member(ProcId, {0,3}))"
-    assert these([_ad(1, 0), _ad(2, 0)]).startswith(f"({these([_ad(1, 0)])} || ")
+    assert for_processes([_ad(1, 0), _ad(2, 0)]).startswith(f"({for_processes([_ad(1, 0)])} || ")
 
 
-def test_a_string_ends_where_it_should() -> None:
+def test_string_is_escaped() -> None:
     assert quoted('a" || "\\') == '"a\\" || \\"\\\\"'

@@ -1,4 +1,4 @@
-"""What operators are told of a real pool, and of a job in it."""
+"""Tests of what operators learn about a real pool, and about a job in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cts_core.errors import UnavailableError
-from cts_core.sites.htcondor.site import AWAY, HTCondorSite
+from cts_core.sites.htcondor.site import UNREACHABLE, HTCondorSite
 from tests.harness.htcondor import HTCondorHarness
 from tests.services.condor import CPUS, DOMAIN, MEMORY_MIB, USER
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 HOLD_ON = "while :; do sleep 0.1; done"
 
 
-async def test_a_pool_that_is_as_it_should_be(harness: HTCondorHarness) -> None:
+async def test_healthy_pool(harness: HTCondorHarness) -> None:
     harness.settings["clientgroup"] = "cts"
     job = await harness.start(HOLD_ON, num_containers=2)
     await harness.until_running(job)
@@ -32,13 +32,13 @@ async def test_a_pool_that_is_as_it_should_be(harness: HTCondorHarness) -> None:
     assert survey.trouble == []
 
 
-async def test_a_group_that_no_node_is_of(harness: HTCondorHarness) -> None:
+async def test_client_group_without_nodes(harness: HTCondorHarness) -> None:
     async with _made(harness, clientgroup="nobody") as site:
         (trouble,) = (await site.survey()).trouble
         assert "no node is of the group 'nobody'" in trouble
 
 
-async def test_who_may_not_submit(
+async def test_user_without_permission_to_submit(
     harness: HTCondorHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = harness.pool.client_config("PASSWORD")
@@ -47,50 +47,52 @@ async def test_who_may_not_submit(
         assert "log in with IDTOKENS" in (await site.survey()).trouble[0]
 
 
-async def test_a_pool_that_is_away(
-    harness: HTCondorHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pool_that_is_down(harness: HTCondorHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_CONDOR_COLLECTOR_HOST", "127.0.0.1:9")
     async with _made(harness) as site:
         described = await site.describe()
-        assert (described.available, described.unavailable_reason) == (False, AWAY)
-        # Operators are told more.
+        assert (described.available, described.unavailable_reason) == (False, UNREACHABLE)
+        # Operators get the details.
         with pytest.raises(UnavailableError, match="HTCondor cannot be reached: Failed"):
             await site.survey()
 
 
-async def test_a_pool_without_nodes(harness: HTCondorHarness) -> None:
+async def test_pool_without_nodes(harness: HTCondorHarness) -> None:
     job = await harness.start("true")
-    await harness.until_told(job)
+    await harness.until_ended(job)
     async with _without_nodes(harness):
         survey = await harness.site.survey()
         assert "nodes: 0" in survey.lines[1]
         assert "no node of the pool can be seen" in survey.trouble[0]
         waiting = harness.job()
-        await harness.hand_over(waiting)
+        await harness.submit(waiting)
         await harness.until(lambda: _says(harness, waiting, "No node of the pool can be seen."))
 
 
-async def test_a_job_that_waits_runs_is_held_and_is_gone(harness: HTCondorHarness) -> None:
+async def test_explain_idle_running_held_and_removed_jobs(harness: HTCondorHarness) -> None:
     job = await harness.start("[ $CONTAINER_NUMBER = 0 ] || exit 3\n" + HOLD_ON, num_containers=2)
     (cluster,) = job.htcondor_details.cluster_id
     await harness.until(
         lambda: _says(harness, job, f"HTCondor has it as cluster {cluster}: 1 running, 1 held.")
     )
-    assert any("container 1" in line and "OnExitHold" in line for line in await _told(harness, job))
+    assert any(
+        "container 1" in line and "OnExitHold" in line for line in await _explain(harness, job)
+    )
     large = harness.job(cpus=CPUS + 1)
-    (cluster,) = (await harness.hand_over(large)).cluster_id
+    (cluster,) = (await harness.submit(large)).cluster_id
     await harness.until(lambda: _says(harness, large, f"condor_q -better-analyze {cluster}.0"))
-    assert any("No node of the pool can ever take" in line for line in await _told(harness, large))
-    assert await _told(harness, harness.job()) == ["HTCondor has nothing of it in its queue."]
+    assert any(
+        "No node of the pool can ever take" in line for line in await _explain(harness, large)
+    )
+    assert await _explain(harness, harness.job()) == ["HTCondor has nothing of it in its queue."]
 
 
-async def _told(harness: HTCondorHarness, job) -> list[str]:
+async def _explain(harness: HTCondorHarness, job) -> list[str]:
     return await harness.site.explain(job)
 
 
 async def _says(harness: HTCondorHarness, job, words: str) -> bool:
-    return any(words in line for line in await _told(harness, job))
+    return any(words in line for line in await _explain(harness, job))
 
 
 @contextlib.asynccontextmanager
@@ -104,7 +106,7 @@ async def _made(harness: HTCondorHarness, **changes: str) -> AsyncIterator[HTCon
 
 @contextlib.asynccontextmanager
 async def _without_nodes(harness: HTCondorHarness) -> AsyncIterator[None]:
-    """A startd that ends by itself tells the collector; the master does not start it again meanwhile."""
+    """Stop the startd: it deregisters from the collector, and the master does not start it again meanwhile."""
     startd, master = harness.pool.daemon("condor_startd"), harness.pool.daemon("condor_master")
     os.kill(master, signal.SIGSTOP)
     os.kill(startd, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a real pool stops containers for, and that their owners are told the limit and what was used."""
+"""Tests that a container that a real pool stops for a limit reports the limit and what it used."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TOLD = [
     (RUNTIME, "allowed job duration"),
     (RUNTIME, "allowed execute duration"),
 ]
-"""Of each container, what its owner is told, and what the pool says to admins."""
+"""The error and the admin error of each container."""
 LIMITS = {
     "Periodic_Hold": "( RemoteWallClockTime > 1 && CTSContainerNumber == 3 )",
     "MY.AllowedJobDuration": "ifThenElse(CTSContainerNumber == 4, 1, undefined)",
     "MY.AllowedExecuteDuration": "ifThenElse(CTSContainerNumber == 5, 1, undefined)",
 }
-"""Of the last three; the others are held by rules that the tests' pool has for one user."""
+"""The limits of the last three; the others are held by rules that the tests' pool has for one user."""
 
 
 @pytest.mark.slow
@@ -41,8 +41,8 @@ async def test_limits_of_a_pool(harness: HTCondorHarness, monkeypatch) -> None:
     job = await harness.start(
         SCRIPT, user="limited", memory="20MiB", num_containers=count, files=count
     )
-    told = await harness.until_told(job)
+    reports = await harness.until_ended(job)
     for number, (owner, admin) in enumerate(TOLD):
-        outcome = told[number].outcome
+        outcome = reports[number].outcome
         assert re.search(owner, outcome.error or ""), (number, outcome)
         assert admin in (outcome.admin_error or "")

@@ -1,4 +1,4 @@
-"""Nodes that take a container off, start anew, or do not answer any more."""
+"""Tests with nodes that evict a container, restart, or do not answer any more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.htcondor import HTCondorHarness
 
 pytestmark = pytest.mark.slow
 S = JobState
-# Leaves a line each time that it is run, and ends when it is told to.
+# Writes a line each time that it is run, and ends when a file exists.
 COUNTED = """
 echo run >> /tmp/$JOB_ID
 exec sh -c 'until [ -e /tmp/$JOB_ID.end ]; do sleep 0.1; done'
@@ -24,7 +24,7 @@ exec sh -c 'until [ -e /tmp/$JOB_ID.end ]; do sleep 0.1; done'
 
 @contextlib.contextmanager
 def _frozen(*processes: int) -> Iterator[None]:
-    """No answer from these meanwhile."""
+    """Freeze these processes meanwhile."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -36,7 +36,7 @@ def _frozen(*processes: int) -> Iterator[None]:
 
 
 def _starter(job_id: str) -> int:
-    """The daemon above a job's container: those of earlier tests may not have ended yet."""
+    """Return the daemon above a job's container: those of earlier tests may not have exited yet."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"JOB_ID={job_id}\0".encode() in (folder / "environ").read_bytes():
@@ -58,42 +58,40 @@ async def _until_begun(harness: HTCondorHarness, job_id: str, times: int = 1) ->
 
 
 @pytest.mark.parametrize("way", ["vacated", "startd killed"])
-async def test_a_container_that_was_evicted_is_run_again(
-    harness: HTCondorHarness, way: str
-) -> None:
+async def test_evicted_container_is_run_again(harness: HTCondorHarness, way: str) -> None:
     job = await harness.start(COUNTED)
     await _until_begun(harness, job.id)
     if way == "vacated":
-        await harness.site._pool.call(
+        await harness.site._bindings.call(
             "act", action="Vacate", constraint=f'CTSJobID == "{job.id}"', reason="maintenance"
         )
     else:
         os.kill(harness.pool.daemon("condor_startd"), signal.SIGKILL)
 
     async def runs_again() -> bool:
-        # Nothing is told of it meanwhile: it goes on.
+        # No report meanwhile: the container goes on.
         assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
         return (harness.pool.pool / "work" / job.id).read_text().split() == ["run"] * 2
 
     await harness.until(runs_again)
     (harness.pool.pool / "work" / f"{job.id}.end").touch()
-    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
     assert "without a word" in (report.outcome.error or "")
 
 
-async def test_a_node_that_is_lost(harness: HTCondorHarness) -> None:
+async def test_lost_node(harness: HTCondorHarness) -> None:
     harness.settings["node_wait_min"] = 0.01
     job = await harness.start(COUNTED)
     await _until_begun(harness, job.id)
     with _frozen(harness.pool.daemon("condor_startd")):
         os.kill(_starter(job.id), signal.SIGKILL)
-        (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+        (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
         assert "has lost the node" in (report.outcome.error or "")
         assert "on slot1" in (report.outcome.admin_error or "")
-        assert await harness.site.cancel(job.id)  # nothing of it is in the queue
+        assert await harness.site.cancel(job.id)  # none of it is in the queue
 
 
-async def test_a_cancel_waits_for_a_node_so_long_and_no_longer(harness: HTCondorHarness) -> None:
+async def test_cancel_waits_for_a_lost_node_for_a_limited_time(harness: HTCondorHarness) -> None:
     harness.settings["node_wait_min"] = 0.05
     job = await harness.start(COUNTED)
     await _until_begun(harness, job.id)
@@ -104,11 +102,11 @@ async def test_a_cancel_waits_for_a_node_so_long_and_no_longer(harness: HTCondor
         async def is_canceled() -> bool:
             nonlocal polls
             polls += 1
-            # As the engine does, which polls for jobs that are being canceled, too.
+            # The engine also polls for jobs that are being canceled.
             await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
             return await harness.site.cancel(job.id)
 
         await harness.until(is_canceled)
         assert polls > 1
-        (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+        (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
         assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]

@@ -1,4 +1,4 @@
-"""What a server that died has left in the pool of a job that has ended, a new server removes; and nothing else."""
+"""Tests that a new server removes what a killed server left in the pool for a job that has ended, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import CANCELED_REASON
 from cts_core.states import JobState
 from tests.core.sites.htcondor.test_worker_tokens import break_off
-from tests.harness.htcondor import PATIENCE, HTCondorHarness
+from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness
 from tests.harness.worker import is_stopped
 from tests.services.condor import CPUS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SERVER = Path(__file__).with_name("server.py")
 HOLD_ON = "while :; do sleep 0.1; done"
-# As one whose start takes so long that others go on with its jobs, and which is killed before it can tell of it.
+# As a server whose start of a job takes so long that others take over the job, and which is killed before it
+# records the start.
 SLEEPS_AND_DIES = "start:before@1=stop,rollup:before@1=kill"
 
 
-async def test_what_is_unended_runs_or_waits(harness: HTCondorHarness) -> None:
+async def test_unended_jobs_run_or_wait(harness: HTCondorHarness) -> None:
     held = await harness.start("exit 3")
-    await harness.until_told(held)
+    await harness.until_ended(held)
     waits = await harness.start("true", cpus=CPUS + 1)
     runs = await harness.start(HOLD_ON, num_containers=2)
     await harness.until_running(runs)
@@ -49,13 +50,13 @@ async def test_what_is_unended_runs_or_waits(harness: HTCondorHarness) -> None:
         return await harness.site.unended_jobs() == {waits.id}
 
     await harness.until(is_left)
-    # What is on hold stays to be looked at, until somebody has it removed.
+    # A held container stays for inspection until an operator removes it.
     assert len(await harness.processes(held)) == 1
 
 
 @dataclass
 class Servers:
-    """Of one home, with the records that they share."""
+    """Server processes on one home, and the records that they share."""
 
     home: Path
     store: SQLiteStore
@@ -71,11 +72,11 @@ class Servers:
 
     async def submit(self, job: JobRecord) -> None:
         await self.store.insert_job(job, containers=1)
-        # A server that stands still must not do so while it writes: nobody else could then, either.
+        # A server must not be frozen while it writes: no other could write then, either.
         await self.store.mark_sent(job.id, job.transition_times[0].trans_id)
 
     async def until_state(self, job: JobRecord, state: JobState) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while (await self.store.get_summary(job.id)).state is not state:
                 await asyncio.sleep(0.1)
 
@@ -104,12 +105,12 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
     await store.close()
 
 
-async def test_what_a_killed_server_has_left_of_a_canceled_job_goes(
+async def test_orphans_of_a_killed_server_are_removed(
     harness: HTCondorHarness, servers: Servers
 ) -> None:
-    # All of them wait: no node has so many cpus.
+    # All of them stay idle: no node has so many cpus.
     canceled, live, others = (harness.job(cpus=CPUS + 1) for _ in range(3))
-    await harness.hand_over(others)
+    await harness.submit(others)
     await servers.submit(canceled)
     late = servers.start(SLEEPS_AND_DIES)
 
@@ -123,9 +124,9 @@ async def test_what_a_killed_server_has_left_of_a_canceled_job_goes(
     await servers.until_state(canceled, JobState.CANCELED)
     await servers.until_state(live, JobState.DOWNLOAD_SUBMITTED)
     assert await harness.processes(canceled) == set()
-    # Now it hands over what has ended, and dies; and so do all others.
+    # Now it submits the job, which has ended, and is killed, as are all others.
     late.send_signal(signal.SIGCONT)
-    assert await asyncio.to_thread(late.wait, PATIENCE) == -signal.SIGKILL
+    assert await asyncio.to_thread(late.wait, TIMEOUT_SECONDS) == -signal.SIGKILL
     servers.kill()
     assert len(await harness.processes(canceled)) == 1
     ours = {job.id for job in (canceled, live, others)}

@@ -1,4 +1,4 @@
-"""Reference data at a site kbase that has no staging service. With one: tests/end_to_end/test_refdata_service.py."""
+"""Tests of reference data at a site kbase without a staging service; with one: tests/end_to_end/test_refdata_service.py."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cts_core.model.refdata import ReferenceDataState
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.harness.factories import make_refdata
-from tests.harness.htcondor import FolderSupply
+from tests.harness.htcondor import FolderWorkerSupplies
 
-# Not imported: the bindings look for their configuration when they are, and the pool's comes later.
+# Not imported: the bindings read their configuration at import, and the pool's does not exist yet.
 pytestmark = pytest.mark.skipif(
     find_spec("htcondor2") is None, reason="HTCondor's bindings are for Linux"
 )
 
 
-async def test_it_is_refused_by_name(tmp_path: Path) -> None:
+async def test_error_names_the_setting(tmp_path: Path) -> None:
     settings = HTCondorSettings(initialdir=str(tmp_path))
     setup = NodeSetup("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
-    supply = FolderSupply(tmp_path)
-    site = HTCondorSite(setup, supply, supply)
+    supplies = FolderWorkerSupplies(tmp_path)
+    site = HTCondorSite(setup, supplies, supplies)
     report = await site.stage_refdata(make_refdata())
     assert report.state is ReferenceDataState.ERROR
     assert "refdata.server_url" in (report.error or "")

@@ -1,4 +1,4 @@
-"""The site on a real pool: what is handed over, what is found out, what is told."""
+"""Tests of the site on a real pool: submission, tracking, and reports."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cts_core.errors import IllegalParameterError, UnavailableError, Unsupported
 from cts_core.identity.identity import User
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor import history, site, tracker
-from cts_core.sites.htcondor.classads import GIVEN_UP
-from cts_core.sites.htcondor.constraints import any_job
+from cts_core.sites.htcondor.classads import SUPERSEDED_REASON
+from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
 from tests.harness.factories import make_image
-from tests.harness.htcondor import PATIENCE, HTCondorHarness
+from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness
 from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ HOLD_ON = "while :; do sleep 0.1; done"
 RULES = "which 1 of 1 nodes have, but by the pool's rules"
 
 
-async def test_a_job_is_one_cluster_and_each_container_knows_itself(
+async def test_job_is_one_cluster_with_a_numbered_process_per_container(
     harness: HTCondorHarness,
 ) -> None:
     job = await harness.start(
@@ -45,13 +45,13 @@ async def test_a_job_is_one_cluster_and_each_container_knows_itself(
     assert (status["AccountingGroup"], status["ConcurrencyLimits"]) == ("ana_1", "ana_1")
     assert (status["RequestMemory"], status["WantGracefulRemoval"]) == (100, True)
     json.dumps(status)
-    told = await harness.until_told(job)
-    # Their worker ended well and said nothing: what became of them cannot be told.
-    assert {n: [step.state for step in r.steps] for n, r in told.items()} == {
+    reports = await harness.until_ended(job)
+    # Their worker exited with 0 without a report: what became of them is unknown.
+    assert {n: [step.state for step in r.steps] for n, r in reports.items()} == {
         0: [S.ERROR],
         1: [S.ERROR],
     }
-    assert "without a word" in (told[0].outcome.error or "")
+    assert "without a word" in (reports[0].outcome.error or "")
     work = harness.pool.pool / "work"
     for number in range(2):
         words = (work / f"cts-{job.id}-{number}-container.out").read_text().splitlines()
@@ -64,23 +64,23 @@ async def test_a_job_is_one_cluster_and_each_container_knows_itself(
     assert measured[1].wall_seconds
 
 
-async def test_start_again_is_harmless(harness: HTCondorHarness) -> None:
+async def test_start_is_idempotent(harness: HTCondorHarness) -> None:
     job = await harness.start("true", num_containers=2)
-    assert await harness.hand_over(job) == job.htcondor_details
-    await harness.until_told(job)
-    # All of it has left the queue; what was not recorded is found in the history.
+    assert await harness.submit(job) == job.htcondor_details
+    await harness.until_ended(job)
+    # All of it has left the queue; a start that was not recorded is found in the history.
     other = harness.make_site(executable_url="http://127.0.0.1:9/none")
     harness.site, site = other, harness.site
     await site.close()
-    assert await harness.hand_over(job) == job.htcondor_details
+    assert await harness.submit(job) == job.htcondor_details
 
 
-async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(
+async def test_without_claims_the_lower_of_two_clusters_stays(
     harness: HTCondorHarness,
 ) -> None:
     job = await harness.start(HOLD_ON)
-    # Another server looked before the first had submitted.
-    second = await harness.site._pool.call(
+    # Another server queried before the first had submitted.
+    second = await harness.site._bindings.call(
         "submit",
         description=submit_description(job, harness.site._setup),
         itemdata=[{"container_number": "0"}],
@@ -88,36 +88,36 @@ async def test_of_two_clusters_the_lower_stays_where_workers_claim_nothing(
     (first,) = job.htcondor_details.cluster_id
     assert second > first
     await _until_left(harness, job, {f"{first}.0"})
-    assert await harness.hand_over(job) == job.htcondor_details
+    assert await harness.submit(job) == job.htcondor_details
 
 
-async def test_of_two_clusters_what_has_claimed_stays(harness: HTCondorHarness) -> None:
+async def test_claimants_of_two_clusters_stay(harness: HTCondorHarness) -> None:
     job = await harness.start_own(HOLD_ON, num_containers=3)
     (first,) = job.htcondor_details.cluster_id
     second = await harness.site._submit(job)
     states = {job.id: [S.DOWNLOAD_SUBMITTED] * 3}
-    # Any of them may be the one that claims.
+    # Any of them may still claim.
     for _ in range(3):
         assert await harness.site.poll(states) == {}
     both = {f"{cluster}.{number}" for cluster in (first, second) for number in range(3)}
     assert await harness.processes(job) == both
-    harness.supply.held = {0: f"{second}.0", 1: f"{first}.1"}
+    harness.supplies.claims = {0: f"{second}.0", 1: f"{first}.1"}
 
     await _until_left(harness, job, both - {f"{first}.0", f"{second}.1"})
-    harness.supply.held = {**harness.supply.held, 2: f"{second}.2"}
+    harness.supplies.claims = {**harness.supplies.claims, 2: f"{second}.2"}
     await _until_left(harness, job, {f"{second}.0", f"{first}.1", f"{second}.2"})
-    # What is gone is as if it had never been.
+    # Superseded processes are not reported.
     for number, cluster in ((0, second), (1, first), (2, second)):
         assert (await harness.site.runner_status(job, number))["ClusterId"] == cluster
 
 
-async def test_what_waits_goes_once_others_have_run_its_containers_to_their_end(
+async def test_idle_duplicates_are_removed_once_their_containers_have_ended(
     harness: HTCondorHarness,
 ) -> None:
     job = await harness.start_own("true", num_containers=3)
     (first,) = job.htcondor_details.cluster_id
     too_large = {"request_cpus": str(CPUS + 1)}
-    second = await harness.site._pool.call(
+    second = await harness.site._bindings.call(
         "submit",
         description=submit_description(job, harness.site._setup) | too_large,
         itemdata=itemdata(job),
@@ -132,27 +132,29 @@ async def test_what_waits_goes_once_others_have_run_its_containers_to_their_end(
 
     await until_left(set(waits))
     states = [S.COMPLETE, S.COMPLETE, S.ERROR]
-    # Of the last nobody knows who ran it.
-    harness.supply.held = {0: f"{first}.0", 1: f"{second}.1"}
+    # The last has no known claimant.
+    harness.supplies.claims = {0: f"{first}.0", 1: f"{second}.1"}
     assert await harness.site.poll({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
     assert await harness.processes(job) == set(waits)
     assert await harness.site.poll({job.id: states}) == {}
     await until_left(set(waits[1:]))
 
 
-async def test_a_start_of_which_a_part_was_given_up_is_made_whole(harness: HTCondorHarness) -> None:
+async def test_partly_superseded_start_is_completed(harness: HTCondorHarness) -> None:
     job = await harness.start_own(HOLD_ON, num_containers=2)
     (first,) = job.htcondor_details.cluster_id
     lost = f"ClusterId == {first} && ProcId == 1"
-    await harness.site._pool.call("act", action="Remove", constraint=lost, reason=GIVEN_UP)
-    first, second = (await harness.hand_over(job)).cluster_id
-    harness.supply.held = {0: f"{first}.0"}
+    await harness.site._bindings.call(
+        "act", action="Remove", constraint=lost, reason=SUPERSEDED_REASON
+    )
+    first, second = (await harness.submit(job)).cluster_id
+    harness.supplies.claims = {0: f"{first}.0"}
     await _until_left(harness, job, {f"{first}.0", f"{second}.1"})
-    assert (await harness.hand_over(job)).cluster_id == [first, second]
+    assert (await harness.submit(job)).cluster_id == [first, second]
 
 
 async def _until_left(harness: HTCondorHarness, job: JobRecord, processes: set[str]) -> None:
-    """Poll until these are all that is in the queue; nothing is to be told of it."""
+    """Poll until the queue has exactly these processes; expect no report."""
 
     async def is_so() -> bool:
         states = [S.DOWNLOAD_SUBMITTED] * job.job_input.num_containers
@@ -162,31 +164,31 @@ async def _until_left(harness: HTCondorHarness, job: JobRecord, processes: set[s
     await harness.until(is_so)
 
 
-async def test_a_worker_that_fails_is_told_with_the_pools_reason(harness: HTCondorHarness) -> None:
+async def test_failed_worker_is_reported_with_the_pools_reason(harness: HTCondorHarness) -> None:
     job = await harness.start("exit 3")
-    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
     assert [step.state for step in report.steps] == [S.ERROR]
     assert "failed before it could say why" in (report.outcome.error or "")
     assert "OnExitHold" in (report.outcome.admin_error or "")
     assert (await harness.site.runner_status(job, 0))["JobStatus"] == 5
 
 
-async def test_a_script_that_was_changed_on_its_way_is_not_run(harness: HTCondorHarness) -> None:
-    harness.supply.changed = b"\n"
+async def test_changed_script_is_not_run(harness: HTCondorHarness) -> None:
+    harness.supplies.appended = b"\n"
     job = await harness.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
-    (report,) = (await harness.until_told(job)).values()
-    # All that a node hands back was there: it is the program's own end.
+    (report,) = (await harness.until_ended(job)).values()
+    # The files to transfer back existed: the hold is for the exit code.
     assert "failed before it could say why" in (report.outcome.error or "")
-    (said,) = harness.pool.pool.glob(f"spool/*/*/*/cts-{job.id}-0.err")
-    assert "not what the job was submitted with" in said.read_text().splitlines()[-1]
+    (log,) = harness.pool.pool.glob(f"spool/*/*/*/cts-{job.id}-0.err")
+    assert "not what the job was submitted with" in log.read_text().splitlines()[-1]
     assert not (harness.pool.pool / "work" / f"ran-{job.id}").exists()
-    harness.supply.changed = b""
+    harness.supplies.appended = b""
     job = await harness.start_own(f"touch {INITIALDIR}/ran-$JOB_ID")
-    await harness.until_told(job)
+    await harness.until_ended(job)
     assert (harness.pool.pool / "work" / f"ran-{job.id}").exists()
 
 
-async def test_what_waits_runs_the_worker_that_it_was_submitted_with(
+async def test_idle_container_runs_the_worker_of_its_submission(
     harness: HTCondorHarness,
 ) -> None:
     full = await harness.start(HOLD_ON, cpus=CPUS)
@@ -194,25 +196,27 @@ async def test_what_waits_runs_the_worker_that_it_was_submitted_with(
     waits = await harness.start_own("echo old > /tmp/$JOB_ID")
     await harness.run_own("echo new > /tmp/$JOB_ID")  # as a server of another release
     after = harness.job()
-    await harness.hand_over(after)
+    await harness.submit(after)
     await harness.site.cancel(full.id)
     ran = {}
     for job in (waits, after):
-        await harness.until_told(job)
+        await harness.until_ended(job)
         ran[job.id] = (harness.pool.pool / "work" / job.id).read_text()
     assert ran == {waits.id: "old\n", after.id: "new\n"}
 
 
-async def test_what_cannot_be_fetched_is_tried_again(harness: HTCondorHarness, monkeypatch) -> None:
+async def test_input_that_cannot_be_fetched_is_retried(
+    harness: HTCondorHarness, monkeypatch
+) -> None:
     monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
     harness.settings["archive_url"] = f"{harness.nodes.url}/none.tgz"
     job = await harness.start("true")
-    (report,) = (await harness.until_told(job)).values()
+    (report,) = (await harness.until_ended(job)).values()
     assert "could not fetch" in (report.outcome.error or "")
     assert (await harness.site.runner_status(job, 0))["NumHolds"] == tracker.RELEASES + 1
 
 
-async def test_what_can_be_fetched_later_runs(harness: HTCondorHarness, monkeypatch) -> None:
+async def test_input_that_can_be_fetched_later_runs(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "RELEASE_SECONDS", 0.0)
     harness.settings["archive_url"] = f"{harness.nodes.url}/late.tgz"
     job = await harness.start("true")
@@ -222,49 +226,49 @@ async def test_what_can_be_fetched_later_runs(harness: HTCondorHarness, monkeypa
 
     await harness.until(is_held)
     (harness.nodes.folder / "late.tgz").write_bytes(b"")
-    (report,) = (await harness.until_told(job)).values()
+    (report,) = (await harness.until_ended(job)).values()
     assert "without a word" in (report.outcome.error or "")
 
 
-async def test_a_container_that_was_removed(harness: HTCondorHarness) -> None:
+async def test_removed_container(harness: HTCondorHarness) -> None:
     job = await harness.start(HOLD_ON)
     await harness.until_running(job)
-    await harness.site._pool.call(
+    await harness.site._bindings.call(
         "act",
         action="Remove",
         constraint=f'CTSJobID == "{job.id}"',
         reason="enough",
     )
-    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
     assert "removed from the pool's queue" in (report.outcome.error or "")
     assert "enough" in (report.outcome.admin_error or "")
 
 
-async def test_a_container_that_nobody_knows(harness: HTCondorHarness, monkeypatch) -> None:
+async def test_unknown_container(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
-    (report,) = (await harness.until_told(harness.job(), S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_ended(harness.job(), S.JOB_SUBMITTED)).values()
     assert "does not know this container" in (report.outcome.error or "")
 
 
-async def test_an_ad_that_somebody_has_edited(harness: HTCondorHarness) -> None:
-    # Of one that runs, the numbers would be written anew.
+async def test_edited_ad(harness: HTCondorHarness) -> None:
+    # The ad of a running container would be overwritten.
     job = await harness.start(HOLD_ON, cpus=CPUS + 1)
-    schedd, ours = harness.pool.schedd(), any_job([job.id])
-    await harness.site._pool.call("act", action="Hold", constraint=ours, reason="looked at")
+    schedd, ours = harness.pool.schedd(), for_named_jobs([job.id])
+    await harness.site._bindings.call("act", action="Hold", constraint=ours, reason="looked at")
     for name, value in (("RemoteUserCpu", 'real("NaN")'), ("MemoryUsage", '"much"')):
         harness.pool.insist(functools.partial(schedd.edit, ours, name, value))
     ad = await harness.site.runner_status(job, 0)
     assert ad["MemoryUsage"] == "much"
     assert json.loads(json.dumps(ad, allow_nan=False)) == ad
-    (report,) = (await harness.until_told(job)).values()
+    (report,) = (await harness.until_ended(job)).values()
     assert "an operator of the pool" in (report.outcome.error or "")
 
 
-async def test_a_pool_that_keeps_no_history(harness: HTCondorHarness, monkeypatch) -> None:
+async def test_pool_without_history(harness: HTCondorHarness, monkeypatch) -> None:
     monkeypatch.setattr(tracker, "VANISHED_SECONDS", 0.5)
     with harness.pool.schedd_with("HISTORY", ""):
         job = await harness.start("exit 0")
-        (report,) = (await harness.until_told(job)).values()
+        (report,) = (await harness.until_ended(job)).values()
         assert "does not know this container" in (report.outcome.error or "")
         assert await harness.site.resource_usage(job, [0]) == {}
         assert await harness.site.runner_status(job, 0) == {}
@@ -294,7 +298,7 @@ async def test_a_pool_that_keeps_no_history(harness: HTCondorHarness, monkeypatc
     ],
     ids=["cpus", "group", "disk"],
 )
-async def test_containers_that_no_node_can_take(
+async def test_containers_that_match_no_node(
     harness: HTCondorHarness,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, str],
@@ -306,15 +310,15 @@ async def test_containers_that_no_node_can_take(
     monkeypatch.setattr(site, "submit_description", lambda *job: submit_description(*job) | asked)
     job = await harness.start("true", memory="50MiB", num_containers=20, files=20)
     acts = []
-    call = harness.site._pool.call
+    call = harness.site._bindings.call
 
     async def counted(method: str, **arguments: Any) -> Any:
         acts.extend(["act"] * (method == "act"))
         return await call(method, **arguments)
 
-    monkeypatch.setattr(harness.site._pool, "call", counted)
-    told = await harness.until_told(job)
-    for report in told.values():
+    monkeypatch.setattr(harness.site._bindings, "call", counted)
+    reports = await harness.until_ended(job)
+    for report in reports.values():
         assert owner in (report.outcome.error or "")
         assert admin in (report.outcome.admin_error or "")
     assert acts == ["act"]
@@ -325,7 +329,7 @@ async def test_containers_that_no_node_can_take(
     await harness.until(are_gone)
 
 
-async def test_a_full_pool_is_no_reason_to_give_up(harness: HTCondorHarness) -> None:
+async def test_full_pool_is_waited_for(harness: HTCondorHarness) -> None:
     harness.settings["match_wait_min"] = 0.01
     more_than_half = CPUS // 2 + 1
     job = await harness.start(HOLD_ON, cpus=more_than_half)
@@ -334,7 +338,7 @@ async def test_a_full_pool_is_no_reason_to_give_up(harness: HTCondorHarness) -> 
     await asyncio.sleep(1.5)
     for _ in range(3):
         assert not (await harness.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
-    assert await harness.site._pool.call(
+    assert await harness.site._bindings.call(
         "never_matching", clusters=waiting.htcondor_details.cluster_id
     ) == {"misfits": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB, "Disk": ANY}
 
@@ -354,7 +358,7 @@ async def test_cancel_waits_for_the_containers(harness: HTCondorHarness) -> None
     assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
     await harness.until(is_canceled)
     assert not _runs(job.id)
-    (report,) = (await harness.until_told(job, S.JOB_SUBMITTED)).values()
+    (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
     assert [step.state for step in report.steps] == [S.CANCELING, S.CANCELED]
     assert await harness.site.cancel(harness.job().id)
 
@@ -367,7 +371,7 @@ def _runs(job_id: str) -> bool:
     return False
 
 
-async def test_a_schedd_that_says_nothing_holds_up_nobody(harness: HTCondorHarness) -> None:
+async def test_frozen_schedd_does_not_block_the_loop(harness: HTCondorHarness) -> None:
     job = await harness.start(HOLD_ON)
     await harness.site.close()
     harness.site = harness.make_site(timeout_s=3)
@@ -395,12 +399,12 @@ async def test_a_schedd_that_says_nothing_holds_up_nobody(harness: HTCondorHarne
     await harness.until(is_back)
 
 
-async def test_a_pool_at_work_for_somebody_takes_jobs_of_others(harness: HTCondorHarness) -> None:
+async def test_busy_pool_stays_available(harness: HTCondorHarness) -> None:
     assert (await harness.site.describe()).available
     schedd = harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
-        # As when it is handed a large job: its answer takes longer than anybody here would wait.
+        # As during the submission of a large job, which takes longer than ``describe`` waits.
         work = asyncio.create_task(harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}))
         await harness.until(lambda: _is_at_work(harness))
         async with asyncio.timeout(2):
@@ -412,10 +416,10 @@ async def test_a_pool_at_work_for_somebody_takes_jobs_of_others(harness: HTCondo
 
 
 async def _is_at_work(harness: HTCondorHarness) -> bool:
-    return harness.site._pool.is_at_work
+    return harness.site._bindings.is_busy
 
 
-async def test_the_queue_outlives_its_schedd(harness: HTCondorHarness) -> None:
+async def test_queue_survives_a_schedd_restart(harness: HTCondorHarness) -> None:
     job = await harness.start(HOLD_ON)
     await harness.until_running(job)
     os.kill(harness.pool.daemon("condor_schedd"), signal.SIGKILL)
@@ -429,10 +433,10 @@ async def test_the_queue_outlives_its_schedd(harness: HTCondorHarness) -> None:
             return False
 
     await harness.until(is_known_again)
-    assert await harness.hand_over(job) == job.htcondor_details
+    assert await harness.submit(job) == job.htcondor_details
 
 
-async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(
+async def test_schedd_is_remembered_while_the_collector_is_down(
     harness: HTCondorHarness,
 ) -> None:
     job = await harness.start(HOLD_ON)
@@ -445,59 +449,57 @@ async def test_a_schedd_is_not_forgotten_while_the_collector_is_away(
     os.kill(harness.pool.daemon("condor_collector"), signal.SIGKILL)
     try:
         with pytest.raises(UnavailableError):
-            await harness.site._pool.call("never_matching", clusters=[])
+            await harness.site._bindings.call("never_matching", clusters=[])
         assert await harness.processes(job) == {f"{job.htcondor_details.cluster_id[0]}.0"}
     finally:
         os.kill(master, signal.SIGCONT)
-        # Who comes next knows no schedd yet.
+        # A new site knows no schedd yet.
         await harness.until(is_back)
 
 
-async def test_a_user_has_a_share_and_a_limit(harness: HTCondorHarness) -> None:
-    # The pool's configuration has one_at_a_time_LIMIT = 1, and room for many more.
+async def test_user_has_a_share_and_a_concurrency_limit(harness: HTCondorHarness) -> None:
+    # The pool is configured with one_at_a_time_LIMIT = 1, and has room for many more.
     user = "one_at_a_time"
     script = "echo begins >> /tmp/$JOB_ID; sleep 0.3; echo ends >> /tmp/$JOB_ID"
     job = await harness.start(script, user=user, num_containers=3)
-    await harness.until_told(job)
-    told = (harness.pool.pool / "work" / job.id).read_text().split()
-    assert told == ["begins", "ends"] * 3
+    await harness.until_ended(job)
+    lines = (harness.pool.pool / "work" / job.id).read_text().split()
+    assert lines == ["begins", "ends"] * 3
     # The negotiator counts for the user of CTS, and not for the jobs' owner, who is the same for all.
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while f"{user}@{DOMAIN}" not in harness.pool.usage():
             await asyncio.sleep(0.2)
 
 
-async def test_a_pool_password_is_told_to_be_none_to_submit_with(
-    harness: HTCondorHarness, monkeypatch
-) -> None:
+async def test_pool_password_cannot_submit(harness: HTCondorHarness, monkeypatch) -> None:
     await harness.site.close()
     monkeypatch.setenv("CONDOR_CONFIG", str(harness.pool.client_config("PASSWORD")))
     harness.site = harness.make_site()
     await harness.site.open(lambda _: None)
     with pytest.raises(IllegalParameterError, match=r"condor@password.*IDTOKENS"):
-        await harness.hand_over(harness.job())
+        await harness.submit(harness.job())
     assert await harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
 
 
-async def test_a_schedd_that_is_back_is_known_at_the_first_question(
+async def test_restarted_schedd_is_found_at_the_first_call(
     harness: HTCondorHarness,
 ) -> None:
     other = harness.make_site()
-    await other._pool.call("ping")
+    await other._bindings.call("ping")
     os.kill(harness.pool.daemon("condor_schedd"), signal.SIGKILL)
 
     async def is_back() -> bool:
         with contextlib.suppress(UnavailableError):
-            await harness.site._pool.call("ping")
+            await harness.site._bindings.call("ping")
             return True
         return False
 
     await harness.until(is_back)
-    await other._pool.call("ping")
+    await other._bindings.call("ping")
     await other.close()
 
 
-async def test_what_the_site_refuses(harness: HTCondorHarness) -> None:
+async def test_preflight_refusals(harness: HTCondorHarness) -> None:
     job = harness.job()
     image = make_image(name="docker.io/fake/image").for_job()
     assert await harness.site.preflight(User("ana"), job.job_input, image) == []
@@ -510,7 +512,7 @@ async def test_what_the_site_refuses(harness: HTCondorHarness) -> None:
 
 
 @pytest.mark.parametrize("days", [-1, 1])
-async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_another(
+async def test_history_is_found_with_a_differing_schedd_clock(
     harness: HTCondorHarness, monkeypatch, days: int
 ) -> None:
     def by_our_clock() -> datetime:
@@ -518,10 +520,10 @@ async def test_what_has_left_the_queue_is_found_though_the_schedds_clock_is_anot
 
     for module in (site, history, tracker):
         monkeypatch.setattr(module, "utc_now", by_our_clock)
-    # Long enough ago to be looked for.
-    created = by_our_clock() - 2 * site.FIRST_TRY
+    # Long enough ago that a start may have been made before.
+    created = by_our_clock() - 2 * site.FIRST_START
     job = await harness.start("exit 0", time=created)
-    (report,) = (await harness.until_told(job)).values()
+    (report,) = (await harness.until_ended(job)).values()
     assert "without a word" in (report.outcome.error or "")
-    assert await harness.hand_over(job) == job.htcondor_details
+    assert await harness.submit(job) == job.htcondor_details
     assert (await harness.site.resource_usage(job, {0})).keys() == {0}

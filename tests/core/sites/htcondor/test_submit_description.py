@@ -1,4 +1,4 @@
-"""What HTCondor is told of a job: what the deployed service tells it, and the little that is ours."""
+"""Tests of the submit description: that of the deployed service, and the few differences."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def _words(environment: str) -> set[str]:
     return set(environment.strip('"').split())
 
 
-def test_as_the_deployed_service_submits() -> None:
+def test_equals_the_deployed_services_description() -> None:
     made = submit_description(_job(), _setup())
     expected = dict(VECTOR["submit"])
     assert _words(made.pop("environment")) == _words(expected.pop("environment"))
-    # Ours alone: containers on hold do not fill the queue for ever.
+    # The one difference: held containers do not stay in the queue for ever.
     assert made.pop("Periodic_Remove").startswith("( JobStatus == 5")
     assert made == expected
     assert itemdata(_job()) == VECTOR["itemdata"]
@@ -86,7 +86,7 @@ def test_files_and_store_elsewhere() -> None:
     assert {"CODE_ARCHIVE=code.tgz", "S3_URL=http://inside", "S3_INSECURE=TRUE"} <= words
 
 
-def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
+def test_own_worker_has_a_version_and_a_token() -> None:
     own = WorkerArchive(b"start", b"code")
     setup = dataclasses.replace(_setup(), own=lambda: own)
     made = submit_description(_job(), setup)
@@ -103,13 +103,13 @@ def test_our_own_worker_comes_in_a_version_and_with_a_token() -> None:
         "TOKEN_PATH=cts-token-$(container_number)",
     } <= words
     assert not [word for word in words if word.startswith(("S3_SECRET", "S3_ACCESS"))]
-    # All else is as the pool knows it.
+    # Everything else is as in the deployed service's description.
     theirs = submit_description(_job(), _setup())
     differs = {key for key in made if made[key] != theirs.get(key)}
     assert differs == {"shell", "transfer_input_files", "leave_in_queue", "encrypt_input_files"}
 
 
-def test_our_own_worker_with_what_nodes_have() -> None:
+def test_own_worker_with_credentials_of_the_nodes() -> None:
     own = WorkerArchive(b"start", b"code")
     made = submit_description(
         _job(), dataclasses.replace(_setup(credentials="standing"), own=lambda: own)
@@ -124,9 +124,7 @@ def test_our_own_worker_with_what_nodes_have() -> None:
 
 
 @pytest.mark.parametrize("has_sha256sum", [True, False])
-def test_a_node_runs_no_other_script_than_was_submitted(
-    tmp_path: Path, *, has_sha256sum: bool
-) -> None:
+def test_changed_script_is_not_run(tmp_path: Path, *, has_sha256sum: bool) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "touch", *(["sha256sum"] if has_sha256sum else [])):
@@ -150,22 +148,22 @@ def test_a_node_runs_no_other_script_than_was_submitted(
     if has_sha256sum:
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "not what the job was submitted with" in refused.stderr.splitlines()[-1]
-        # What HTCondor is to bring back is there, or it would tell of nothing else.
+        # The files that HTCondor transfers back exist, or it would report only that they are missing.
         assert all((tmp_path / name).exists() for name in back.split(", "))
     else:
         assert (refused.returncode, refused.stdout) == (0, "another ran\n")
 
 
-def test_values_are_quoted_as_htcondor_reads_them() -> None:
+def test_environment_values_are_quoted() -> None:
     made = submit_description(_job(), _setup(additional_path="/opt/two words:/it's"))
     assert "ADDITIONAL_PATH='/opt/two words:/it''s'" in made["environment"]
 
 
-def test_no_group_means_any_node() -> None:
+def test_without_a_group_any_node_matches() -> None:
     assert "requirements" not in submit_description(_job(), _setup(clientgroup=""))
 
 
 @pytest.mark.parametrize("user", ["ana.b", 'x"', "$(x)", "a b", "9ana", ""])
-def test_a_user_whom_the_pool_could_not_count(user: str) -> None:
+def test_user_name_that_is_no_accounting_group(user: str) -> None:
     with pytest.raises(UnsupportedError):
         submit_description(_job().model_copy(update={"user": user}), _setup())

@@ -1,4 +1,4 @@
-"""What a node is sent runs there by itself: on any Python from 3.9 on, with nothing installed."""
+"""Tests that the worker's archive runs on a node: on any Python from 3.9 on, with nothing installed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_same_code_makes_the_same_bytes():
+def test_archive_is_reproducible():
     first = pack()
     pack.cache_clear()
     assert pack() == first
     assert set(first.files) == {f"cts-worker-{first.version}.{end}" for end in ("sh", "tgz")}
 
 
-def test_other_code_is_another_version(monkeypatch, tmp_path):
+def test_changed_code_changes_the_version(monkeypatch, tmp_path):
     first = pack().version
     changed = tmp_path / "start.sh"
     changed.write_bytes(pack().launcher + b"\n")
@@ -49,14 +49,14 @@ def test_other_code_is_another_version(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", PYTHONS)
-def test_the_worker_runs_by_what_is_in_it(code, name):
+def test_worker_imports_only_from_the_archive(code, name):
     program = (
         f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.node.main"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [python(name), "-I", "-S", "-c", program], check=True, capture_output=True, text=True
     )
-    assert found.stdout == "rosUhgp5mIg=\n"
+    assert result.stdout == "rosUhgp5mIg=\n"
 
 
 def start(scratch: Path, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def start(scratch: Path, path: str, **environment: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def bare_path(tmp_path: Path) -> str:
-    """A PATH with the shell's tools, and no Python."""
+    """A PATH with the shell's tools, but no Python."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("rm", "mkdir", "cat"):
@@ -88,7 +88,7 @@ def bare_path(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_a_node_without_python_says_so(tmp_path, bare_path):
+def test_node_without_python(tmp_path, bare_path):
     ended = start(tmp_path, bare_path)
     assert ended.returncode == 1
     assert "no Python 3.9 or newer" in ended.stderr
@@ -99,17 +99,17 @@ def test_python_is_found_below_the_additional_path(tmp_path, bare_path):
     folder.mkdir()
     (folder / "python3").symlink_to(sys.executable)
     ended = start(tmp_path, bare_path, ADDITIONAL_PATH=str(folder))
-    # It got as far as the worker, which is not told what it needs.
+    # The worker was started, and lacks its environment.
     assert "JOB_ID" in ended.stderr
 
 
-def test_an_archive_that_did_not_come_is_told(tmp_path):
+def test_missing_archive(tmp_path):
     ended = start(tmp_path, os.environ["PATH"], CODE_ARCHIVE="none.tgz")
     assert ended.returncode == 1
     assert "cannot be used" in ended.stderr
 
 
-def test_other_code_than_was_submitted_is_not_run(tmp_path):
+def test_changed_code_is_not_run(tmp_path):
     other = io.BytesIO()
     with tarfile.open(fileobj=other, mode="w:gz") as tar:
         entry = tarfile.TarInfo("cts_core/worker/node/__main__.py")

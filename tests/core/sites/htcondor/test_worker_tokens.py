@@ -1,4 +1,4 @@
-"""The token of each container goes with it to its node, and nobody else sees it."""
+"""Tests that each container's token reaches its node, and appears nowhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord
-from cts_core.sites.htcondor.classads import GIVEN_UP, Status
+from cts_core.sites.htcondor.classads import SUPERSEDED_REASON, Status
 from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
 from tests.harness.htcondor import HTCondorHarness
@@ -31,17 +31,17 @@ schedd.submit(htcondor2.Submit(description), itemdata=iter(items), spool=True)
 
 
 def break_off(harness: HTCondorHarness) -> JobRecord:
-    """A job as a crash leaves it: submitted, and its files never sent."""
+    """Submit a job as a crash leaves it: its files were never sent."""
     job = harness.job()
-    said = json.dumps([submit_description(job, harness.site._setup), itemdata(job)])
-    subprocess.run([sys.executable, "-c", BREAK_OFF], input=said, text=True, check=True)
+    request = json.dumps([submit_description(job, harness.site._setup), itemdata(job)])
+    subprocess.run([sys.executable, "-c", BREAK_OFF], input=request, text=True, check=True)
     return job
 
 
-async def test_each_container_has_its_own(harness: HTCondorHarness) -> None:
+async def test_each_container_has_its_own_token(harness: HTCondorHarness) -> None:
     show = "exec > /tmp/seen-$JOB_ID-$CONTAINER_NUMBER; ls -l $TOKEN_PATH; cat $TOKEN_PATH; env"
     job = await harness.start_own(show, num_containers=2)
-    assert len(await harness.until_told(job)) == 2
+    assert len(await harness.until_ended(job)) == 2
     for number in range(2):
         seen = (harness.pool.pool / "work" / f"seen-{job.id}-{number}").read_text()
         assert seen.startswith("-rw-------")
@@ -50,11 +50,11 @@ async def test_each_container_has_its_own(harness: HTCondorHarness) -> None:
         assert "S3_SECRET_PATH" not in seen
 
 
-async def test_it_is_in_no_ad_and_stays_nowhere(harness: HTCondorHarness) -> None:
+async def test_token_is_in_no_ad_and_is_removed(harness: HTCondorHarness) -> None:
     job = await harness.start_own("sleep 600")
     await harness.until_running(job)
     assert "secret" not in json.dumps(await harness.site.runner_status(job, 0))
-    folder = Path(harness.site._pool._folder.name)
+    folder = Path(harness.site._bindings._folder.name)
     assert list(folder.iterdir()) == []
     await harness.site.close()
     assert not folder.exists()
@@ -65,24 +65,26 @@ async def test_it_is_in_no_ad_and_stays_nowhere(harness: HTCondorHarness) -> Non
     assert list(harness.pool.pool.glob(spooled)) == []
 
 
-async def test_what_was_begun_and_not_handed_over_is_begun_anew(harness: HTCondorHarness) -> None:
+async def test_unspooled_start_is_superseded(harness: HTCondorHarness) -> None:
     ran = await harness.start_own("true")
-    await harness.until_told(ran)
+    await harness.until_ended(ran)
     job = break_off(harness)
-    details = await harness.hand_over(job)
-    (report,) = (await harness.until_told(job)).values()
+    details = await harness.submit(job)
+    (report,) = (await harness.until_ended(job)).values()
     assert "without a word" in (report.outcome.error or "")
     asked = {"match": 10, "since": None, "attributes": ["ClusterId", "RemoveReason"]}
-    rows = await harness.site._pool.call("history", constraint=f'CTSJobID == "{job.id}"', **asked)
+    rows = await harness.site._bindings.call(
+        "history", constraint=f'CTSJobID == "{job.id}"', **asked
+    )
     reasons = dict(rows)
     assert reasons.pop(details.cluster_id[0]) is None
-    assert [reason.startswith(GIVEN_UP) for reason in reasons.values()] == [True]
-    # Begun once more, it is still the one that ran.
-    assert await harness.hand_over(job) == details
+    assert [reason.startswith(SUPERSEDED_REASON) for reason in reasons.values()] == [True]
+    # A further start returns the cluster that ran.
+    assert await harness.submit(job) == details
 
 
-async def test_what_is_never_handed_over_is_told(harness: HTCondorHarness, monkeypatch) -> None:
-    await harness.until_told(await harness.start_own("true"))
+async def test_job_that_is_never_spooled_is_reported(harness: HTCondorHarness, monkeypatch) -> None:
+    await harness.until_ended(await harness.start_own("true"))
     states = {break_off(harness).id: [JobState.DOWNLOAD_SUBMITTED]}
     assert await harness.site.poll(states) == {}
     monkeypatch.setattr("cts_core.sites.htcondor.tracker.SPOOL_SECONDS", -1.0)
@@ -90,9 +92,9 @@ async def test_what_is_never_handed_over_is_told(harness: HTCondorHarness, monke
     assert "never handed all" in (report.outcome.error or "")
 
 
-async def test_a_killed_program_leaves_nothing_here(harness: HTCondorHarness) -> None:
+async def test_killed_bindings_server_leaves_no_files(harness: HTCondorHarness) -> None:
     await harness.start_own("true")
-    pool = harness.site._pool
+    pool = harness.site._bindings
     folder = Path(pool._folder.name)
     (folder / "left").write_text("secret")
     pool._process.kill()
@@ -101,7 +103,7 @@ async def test_a_killed_program_leaves_nothing_here(harness: HTCondorHarness) ->
     assert not folder.exists()
 
 
-async def test_what_was_handed_over_outlives_the_schedd(harness: HTCondorHarness) -> None:
+async def test_spooled_files_survive_a_schedd_restart(harness: HTCondorHarness) -> None:
     for _ in range(3):
         job = await harness.start_own("sleep 600", num_containers=20, files=20)
         os.kill(harness.pool.daemon("condor_schedd"), signal.SIGKILL)
@@ -110,7 +112,7 @@ async def test_what_was_handed_over_outlives_the_schedd(harness: HTCondorHarness
         async def is_back(job: JobRecord = job, states: list[list[int]] = states) -> bool:
             with contextlib.suppress(UnavailableError):
                 asked = {"constraint": f'CTSJobID == "{job.id}"', "attributes": ["JobStatus"]}
-                states[:] = await harness.site._pool.call("query", **asked)
+                states[:] = await harness.site._bindings.call("query", **asked)
             return len(states) > 0
 
         await harness.until(is_back)
