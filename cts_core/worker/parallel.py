@@ -76,7 +76,7 @@ class ParallelMap:
                 current.running += 1
                 if self._free and self._next_batch():
                     self._free -= 1
-                    self._threads.append(threading.Thread(target=self._work, name="lane"))
+                    self._threads.append(threading.Thread(target=self._work, name="parallel"))
                     self._threads[-1].start()
             has_failed = not current.run(index, item, self.check)
             with self._changed:

@@ -134,8 +134,8 @@ class HttpClient:
                     raise TransientError(_error_text(e)) from e
                 if not count:
                     # Without a content-length, an end of the stream may come from our own abort.
-                    is_ours = connection is not None and connection.is_aborted
-                    if is_ours if expected is None else size < expected:
+                    is_own_abort = connection is not None and connection.is_aborted
+                    if is_own_abort if expected is None else size < expected:
                         raise TransientError("the answer broke off")
                     is_whole = True
                     return

@@ -53,26 +53,26 @@ class Connection(HTTPConnection):
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self.host, self.port, type=socket.SOCK_STREAM
         ):
-            line = None
+            raw = None
             try:
                 # A name may have addresses of a family that this system lacks, such as IPv6.
-                line = socket.socket(family, kind, protocol)
-                self._use_socket(line)
-                line.connect(address)
+                raw = socket.socket(family, kind, protocol)
+                self._use_socket(raw)
+                raw.connect(address)
             except OSError as e:
                 # Report the error of the address that the system prefers.
                 error = error or e
-                if line is not None:
-                    line.close()
+                if raw is not None:
+                    raw.close()
                 self.sock = None
             else:
-                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return
         raise error or OSError(f"{self.host} has no address")
 
-    def _use_socket(self, line: socket.socket) -> None:
+    def _use_socket(self, raw: socket.socket) -> None:
         # In this order: ``abort`` either sees the socket, or its flag is seen here.
-        self.sock = self._socket = line
+        self.sock = self._socket = raw
         self.renew_timeout()
         if self.is_aborted:
             raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
@@ -107,8 +107,8 @@ class SecureConnection(Connection):
     def connect(self) -> None:
         """Connect and perform the TLS handshake. Raises OSError."""
         super().connect()
-        line = self._context.wrap_socket(
+        raw = self._context.wrap_socket(
             self.sock, server_hostname=self.host, do_handshake_on_connect=False
         )
-        self._use_socket(line)
-        line.do_handshake()
+        self._use_socket(raw)
+        raw.do_handshake()

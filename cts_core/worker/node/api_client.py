@@ -65,7 +65,7 @@ class ApiClient:
         url: str,
         token: str,
         *,
-        timeout: float,
+        retry_timeout: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``url``: of the container's ``/node``; ``timeout``: seconds for which a call is retried, 0: not at all.
@@ -75,7 +75,7 @@ class ApiClient:
         self._http = http
         self._url = url
         self._token = token
-        self._timeout = timeout
+        self._retry_timeout = retry_timeout
         self._sleep = sleep
         self._is_given_up = False
         """Whether the retries of an earlier call were exhausted: later ones are tried once."""
@@ -117,7 +117,7 @@ class ApiClient:
         fields: Mapping[str, object] | None = None,
         check: Callable[[], None] | None = None,
     ) -> _Read:
-        deadline, tries = time.monotonic() + (0 if self._is_given_up else self._timeout), 0
+        deadline, tries = time.monotonic() + (0 if self._is_given_up else self._retry_timeout), 0
         while True:
             try:
                 response = self._send(method, endpoint, read, fields)

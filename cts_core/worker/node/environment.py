@@ -45,7 +45,7 @@ class Environment:
     token: str = field(repr=False)
     is_own_token: bool
     """Whether the token is valid for this container only."""
-    timeout: float
+    retry_timeout: float
     """Seconds for which calls of the service are retried."""
     keys: S3Keys | None
     """Set where operators keep keys on the nodes."""
@@ -89,7 +89,7 @@ class Environment:
             url=f"{root}/external_exec/jobs/{job_id}/container/{number}/node",
             token=_secret(os.path.join(scratch, token_path), "TOKEN_PATH"),
             is_own_token=not os.path.isabs(token_path),
-            timeout=60.0 * minutes,
+            retry_timeout=60.0 * minutes,
             keys=_keys(environ, insecure=insecure),
             insecure=insecure,
             cache=environ.get("GLOBAL_CACHE_DIR", ""),
@@ -104,14 +104,14 @@ class Environment:
         sleep: Callable[[float], None],
         cancellation: CancellationToken,
         *,
-        timeout: float | None = None,
+        retry_timeout: float | None = None,
     ) -> ApiClient:
         """Return a client of the service, for one thread."""
         return ApiClient(
             HttpClient(timeout=SERVER_TIMEOUT, cancellation=cancellation),
             self.url,
             self.token,
-            timeout=self.timeout if timeout is None else timeout,
+            retry_timeout=self.retry_timeout if retry_timeout is None else retry_timeout,
             sleep=sleep,
         )
 
@@ -121,13 +121,15 @@ class Environment:
         sleep: Callable[[float], None],
         cancellation: CancellationToken,
         *,
-        timeout: float | None = None,
+        retry_timeout: float | None = None,
     ) -> S3Objects:
         """Return a client of the object store, for one thread and those of its ParallelMap."""
         if self.keys is not None:
             return S3Objects(self.keys.http_client(cancellation), KeySigner(self.keys), sleep=sleep)
         http = HttpClient(timeout=SERVER_TIMEOUT, insecure=self.insecure, cancellation=cancellation)
-        signer = RemoteSigner(self.api_client(sleep, cancellation, timeout=timeout), inputs)
+        signer = RemoteSigner(
+            self.api_client(sleep, cancellation, retry_timeout=retry_timeout), inputs
+        )
         return S3Objects(http, signer, sleep=sleep)
 
     def make_folder(self) -> ContainerFolder:

@@ -158,9 +158,11 @@ class _Node:
         environment, cancellation = self._environment, self._stop.cancellation
         paths = {folder.file(f"{stream}.txt"): plan.log_paths[stream] for stream in STREAMS}
         return Reporter(
-            once=environment.api_client(self._sleep, cancellation, timeout=0),
+            once=environment.api_client(self._sleep, cancellation, retry_timeout=0),
             persistent=self._client,
-            logs=LogUploader(environment.s3_objects([], give_up, cancellation, timeout=0), paths),
+            logs=LogUploader(
+                environment.s3_objects([], give_up, cancellation, retry_timeout=0), paths
+            ),
         )
 
 

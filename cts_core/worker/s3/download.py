@@ -73,10 +73,10 @@ class Download:
         self._size: int | None = None
         self._first = _Range(0, None)
 
-    def _fetch(self, progressed: Callable[[], None]) -> tuple[int, str]:
+    def _fetch(self, on_progress: Callable[[], None]) -> tuple[int, str]:
         """Download the object, and return its size and checksum."""
         ranges = [self._first]
-        is_same = self._resume(self._first, progressed)
+        is_same = self._resume(self._first, on_progress)
         if is_same:
             ranges += self._remaining_ranges()
             is_same = all(self._parallel.map(self._fetch_range, ranges[1:]))
@@ -101,10 +101,10 @@ class Download:
     def _fetch_range(self, part: _Range) -> bool:
         return self._requests.retry(self._path, partial(self._resume, part))
 
-    def _resume(self, part: _Range, progressed: Callable[[], None]) -> bool:
+    def _resume(self, part: _Range, on_progress: Callable[[], None]) -> bool:
         """Fetch the missing bytes of a range; return False when the object has changed. Raises TransientError."""
         try:
-            self._receive(part, progressed)
+            self._receive(part, on_progress)
         except ObjectChangedError as e:
             if isinstance(e, RangeIgnoredError):
                 self._has_ranges = False
@@ -113,7 +113,7 @@ class Download:
             raise TransientError("the answer broke off")
         return True
 
-    def _receive(self, part: _Range, progressed: Callable[[], None]) -> None:
+    def _receive(self, part: _Range, on_progress: Callable[[], None]) -> None:
         headers: Dict[str, str] = {}
         if part.position:
             headers = {"range": part.header(), "if-match": self._etag}
@@ -127,7 +127,7 @@ class Download:
                 _write_at(self._file, data, part.position)
                 part.crc.update(data)
                 part.position += len(data)
-                progressed()
+                on_progress()
                 if part.position == part.end:
                     return
 

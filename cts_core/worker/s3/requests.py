@@ -129,17 +129,17 @@ class S3Requests:
         """
         deadline, tries = 0.0, 0
 
-        def progressed() -> None:
+        def on_progress() -> None:
             nonlocal deadline, tries
             self._is_given_up = False
             self._parallel.check()
             deadline, tries = time.monotonic() + RETRY_SECONDS, 0
 
         if not self._is_given_up:
-            progressed()
+            on_progress()
         while True:
             try:
-                result = attempt(progressed)
+                result = attempt(on_progress)
             except TransientError as e:
                 if time.monotonic() > deadline:
                     self._is_given_up = True

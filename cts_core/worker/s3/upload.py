@@ -89,8 +89,8 @@ class Upload:
         try:
             sent = self._parallel.map(partial(self._send, upload, {}), parts)
             crc = Crc64Nvme()
-            for one in sent:
-                crc.append(one.crc, one.size)
+            for part in sent:
+                crc.append(part.crc, part.size)
             self._complete(upload, sent, crc.text())
         except BaseException:
             # An upload that cannot be aborted now is left to the bucket's lifecycle rules.
@@ -126,17 +126,17 @@ class Upload:
 
     def _complete(self, upload: Mapping[str, str], sent: List[_UploadedPart], crc: str) -> None:
         listed = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{one.etag}</ETag>"
-            f"<ChecksumCRC64NVME>{one.crc.text()}</ChecksumCRC64NVME></Part>"
-            for number, one in enumerate(sent, start=1)
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{part.etag}</ETag>"
+            f"<ChecksumCRC64NVME>{part.crc.text()}</ChecksumCRC64NVME></Part>"
+            for number, part in enumerate(sent, start=1)
         )
         text = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
         try:
             self._request("POST", upload, {_CRC: crc, _TYPE: _WHOLE}, text.encode())
         except NotFoundError:
             # The response to a successful request may have been lost, or that request may still be running.
-            for attempt_number in range(_POLL_TRIES):
-                if attempt_number:
+            for poll in range(_POLL_TRIES):
+                if poll:
                     self._requests.wait(_POLL_SECONDS)
                 if self._is_stored(crc):
                     return

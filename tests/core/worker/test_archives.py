@@ -1,4 +1,4 @@
-"""Unpacking: what comes out, and what no archive can do."""
+"""Unpacking: the resulting files, and the limits of untrusted archives."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def packed(entries: Iterable[tuple[tarfile.TarInfo, bytes]], **kwargs) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Its parent holds something that nobody may touch."""
+    """Return the target folder, beside which lies a file that must not be touched."""
     (tmp_path / "outside").write_text("untouched")
     inner = tmp_path / "in" / "here"
     inner.mkdir(parents=True)
@@ -131,7 +131,7 @@ def test_a_single_file_without_a_name(folder: Path, name: str):
         ([link("a", ".."), entry("b")], "outside of it"),
         ([link("d/a", "../.."), entry("b")], "outside of it"),
         ([link("a", ""), entry("b")], "outside of it"),
-        # Each stays inside by its text, and together they do not.
+        # Each stays inside by its text, but both together lead outside.
         ([entry("d/e/f"), link("d/up", "e/.."), link("out", "d/up/../..")], "outside of it"),
         ([entry("d/e/f"), link("l", "d/e"), link("out", "l/../../..")], "outside of it"),
         ([entry("d/f"), link("l", "."), link("m", "l/l/l/.."), entry("z")], "outside of it"),
@@ -229,7 +229,7 @@ def test_sparse_files_count_with_their_holes(folder: Path):
     source = folder / "sparse"
     with source.open("wb") as file:
         file.truncate(50_000_000)
-    # As GNU tar writes one: a header of type S that says the size with its holes.
+    # As GNU tar writes it: a header of type S with the size including holes.
     info = tarfile.TarInfo("sparse")
     info.type = tarfile.GNUTYPE_SPARSE
     info.size = 0
@@ -247,7 +247,7 @@ def test_a_description_without_end(folder: Path):
 
 
 def test_descriptions_of_descriptions(folder: Path):
-    # Each says that another one follows, which the parser reads by calling itself.
+    # Each announces another one, which the parser reads recursively.
     header = tarfile.TarInfo("x")
     header.type = tarfile.XHDTYPE
     header.size = 12
@@ -273,7 +273,7 @@ def test_truncated_archive(folder: Path):
         place.mkdir()
         with pytest.raises(UnpackError):
             run(place, data[:end])
-    # The archive cut off, and the packing whole.
+    # The tar archive is truncated, and the gzip stream complete.
     tar = gzip.decompress(data)
     with pytest.raises(UnpackError):
         run(folder, gzip.compress(tar[:2000]))
@@ -296,7 +296,7 @@ def test_free_space_is_reserved(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_full_disk(folder: Path):
-    # A device that is always full stands for one.
+    # A device that is always full.
     (folder / "full").mkdir()
     budget = Budget(str(folder), LIMITS)
     source = io.BytesIO(b"x" * 10)
@@ -335,6 +335,6 @@ def test_arbitrary_archives_stay_inside(tmp_path_factory: pytest.TempPathFactory
     check_nothing_outside(folder)
     root = (folder / "data").resolve()
     if sums:
-        for found in root.rglob("*"):
-            # Unlike resolve(), this takes links that go round in a circle.
-            assert Path(os.path.realpath(found)).is_relative_to(root)
+        for path in root.rglob("*"):
+            # Unlike resolve(), this accepts circular links.
+            assert Path(os.path.realpath(path)).is_relative_to(root)

@@ -1,4 +1,4 @@
-"""CRC64/NVME as S3 writes it."""
+"""CRC64/NVME in S3's format."""
 
 import base64
 
@@ -10,7 +10,7 @@ from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme, crc64nvme_text
 
 
 def _bit_by_bit(data: bytes) -> str:
-    """The definition: polynomial 0xad93d23594c93659, reflected, all ones in and out."""
+    """Compute the definition: polynomial 0xad93d23594c93659, reflected, initial value and final xor all ones."""
     crc = 0xFFFFFFFFFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -23,7 +23,7 @@ def _bit_by_bit(data: bytes) -> str:
     ("data", "number"),
     [
         (b"", 0),
-        # The check value of the CRC catalogue, and those of NVMe's own specification.
+        # The check value of the CRC catalogue, and those of the NVMe specification.
         (b"123456789", 0xAE8B14860A799888),
         (bytes(4096), 0x6482D367EB22B64E),
         (b"\xff" * 4096, 0xC0DDBA7302ECA3AC),
@@ -45,7 +45,7 @@ def test_chunks_combine(pieces):
     for piece in pieces:
         crc.update(piece)
     assert crc.text() == crc64nvme_text(b"".join(pieces))
-    # Asking does not change it.
+    # Reading the text does not change it.
     assert crc.text() == crc64nvme_text(b"".join(pieces))
 
 

@@ -1,4 +1,4 @@
-"""The files between servers and workers."""
+"""The files by which servers and workers communicate."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
 
 
 def test_remove_tree_of_any_depth(tmp_path: Path) -> None:
-    # Deeper than Python calls itself, and than a path can be long.
+    # Deeper than Python can recurse, and than a path can be long.
     top = tmp_path / "tree"
     top.mkdir()
     folder = os.open(top, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The worker's package runs where CTS is not installed, on an older Python."""
+"""The worker's package runs without CTS, on older Pythons."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_imports_only_the_standard_library_awscrt_and_itself(path: Path) -> None
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_annotations_are_not_evaluated(path: Path) -> None:
-    # They are written as later Pythons understand them.
+    # They use the syntax of later Pythons.
     tree = ast.parse(path.read_text())
     annotated = any(isinstance(node, ast.arg) and node.annotation for node in ast.walk(tree))
     if annotated:
@@ -55,7 +55,7 @@ def test_import_loads_nothing_else_of_cts() -> None:
         "import sys, cts_core.worker.local.forkserver; "
         "print(*sorted(name for name in sys.modules if name.startswith('cts')))"
     )
-    found = subprocess.run(
+    modules = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()
-    assert set(found) == {"cts_core"} | {n for n in found if n.startswith("cts_core.worker")}
+    assert set(modules) == {"cts_core"} | {n for n in modules if n.startswith("cts_core.worker")}

@@ -1,4 +1,4 @@
-"""Things done at once: in few threads, in order, and given up together."""
+"""The parallel map: bounded threads, results in order, and a common end after a failure."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import pytest
 
 from cts_core.worker.parallel import AbandonedError, ParallelMap
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Counter:
-    """How many were there at once, at most."""
+    """Records how many calls ran at once, at most."""
 
     def __init__(self) -> None:
-        self.most = 0
-        self._now = 0
+        self.max_running = 0
+        self._running = 0
         self._lock = threading.Lock()
 
     @contextmanager
     def one(self):
         with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self._running += 1
+            self.max_running = max(self.max_running, self._running)
         try:
             yield
         finally:
             with self._lock:
-                self._now -= 1
+                self._running -= 1
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -38,7 +38,7 @@ def test_results_come_in_the_order_of_the_items():
     def square(number: int) -> int:
         # The first ends last.
         if number == 0:
-            assert waited.wait(PATIENCE)
+            assert waited.wait(TIMEOUT)
         elif number == 9:
             waited.set()
         return number * number
@@ -52,10 +52,10 @@ def test_concurrency_is_bounded():
 
     def meet(_: int) -> None:
         with counter.one():
-            barrier.wait(PATIENCE)
+            barrier.wait(TIMEOUT)
 
     ParallelMap(3).map(meet, range(12))
-    assert counter.most == 3
+    assert counter.max_running == 3
 
 
 def test_one_thread_is_the_callers():
@@ -69,10 +69,10 @@ def test_nested_maps_share_the_threads():
 
     def part(_: int) -> None:
         with counter.one():
-            barrier.wait(PATIENCE)
+            barrier.wait(TIMEOUT)
 
     parallel.map(lambda _: parallel.map(part, range(3)), [0])
-    assert counter.most == 3
+    assert counter.max_running == 3
 
     many = Counter()
 
@@ -81,7 +81,7 @@ def test_nested_maps_share_the_threads():
             pass
 
     parallel.map(lambda _: parallel.map(leaf, range(20)), range(20))
-    assert many.most <= 3
+    assert many.max_running <= 3
 
 
 def test_first_failure_is_raised_after_running_items_end():
@@ -89,7 +89,7 @@ def test_first_failure_is_raised_after_running_items_end():
 
     def work(name: str) -> None:
         if name == "bad":
-            assert is_under_way.wait(PATIENCE)
+            assert is_under_way.wait(TIMEOUT)
             raise ValueError(name)
         is_under_way.set()
         try:
@@ -110,7 +110,7 @@ def test_failure_of_a_nested_map_can_be_translated():
     parallel, is_under_way = ParallelMap(2), threading.Event()
 
     def fail(_: int) -> None:
-        assert is_under_way.wait(PATIENCE)
+        assert is_under_way.wait(TIMEOUT)
         raise KeyError
 
     def work(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A worker that is told to end, or killed, at each of its steps, and the same process of HTCondor's queue run again."""
+"""A worker that is stopped or killed at each of its steps, and the next run of the same HTCondor process."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ until [ -e /output_files/gate ]; do sleep 0.1; done
 cat /input_files/large > /output_files/copy
 """
 SLOW = 0.3
-"""Seconds that each piece takes by a slow door: the large file some forty."""
+"""Seconds for each chunk through a slow proxy: some forty for the large file."""
 SILENT = 600.0
-"""The same, by one that says nothing while a test runs."""
+"""Seconds for each chunk through a proxy that is silent for the whole test."""
 PROMPT_SECONDS = 30.0
-"""In which a worker that is told to end does so, on a busy machine."""
+"""Seconds in which a stopped worker exits, on a busy machine."""
 
 
 async def _at_failpoint(node: NodeHarness, job_id: str, worker: Worker) -> None:
@@ -74,7 +74,7 @@ STEPS: Mapping[str, tuple[Reach, str]] = {
     "uploading": (_uploading, ""),
     "stored": (_stored, "node-result:before"),
 }
-"""How each step is reached, and the point at which the worker stands still then."""
+"""How each step is reached, and the failpoint at which the worker then stops."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -93,7 +93,7 @@ STEPS: Mapping[str, tuple[Reach, str]] = {
 async def test_stopped_or_killed_worker_runs_again(
     node: NodeHarness, step: str, number: signal.Signals
 ) -> None:
-    # None of its layers is there already.
+    # None of its layers is present yet.
     image = await node.image(
         entrypoint=["/bin/sh", "-c", SCRIPT], layers=[layer(("bin/large", os.urandom(len(LARGE))))]
     )
@@ -119,7 +119,7 @@ async def test_stopped_or_killed_worker_runs_again(
         await node.wait_until_clean(worker, job_id)
     if code == 0:
         await node.until(job_id, "complete")
-    # Whatever it left with the runtime is in the way of nobody.
+    # Leftovers in the runtime do not obstruct the next run.
     again = await node.start(job_id, token, run=2)
     if code != 0:
         await node.eventually(again, node.outputs(again).is_dir)

@@ -1,4 +1,4 @@
-"""What goes wrong on a node: its owner reads why in plain words, HTCondor is done with it, and nothing is left there."""
+"""Faults on a node: the owner gets a plain reason, HTCondor's job ends, and nothing is left on the node."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.services.registry import Registry, start_registry
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 twice = pytest.mark.parametrize("runtime", ["podman", "apptainer"], indirect=True)
-"""By a runtime with a store of images, and by one without; the words of each are shown with its containers."""
+"""With a runtime that has a store of images, and with one without; their messages differ."""
 
 
 async def _fails(
     node: NodeHarness, job: tuple[str, list[str]], words: str, **options: object
 ) -> None:
-    """The job's container ends in an error with these words, whatever else is to be so then."""
+    """Check that the job's container ends in an error with these words, and that the node is clean."""
     job_id, (token,) = job
     worker = await node.start(job_id, token, **options)
     code, stderr = await node.wait(worker)
@@ -83,7 +83,7 @@ async def test_image_missing_from_its_registry(node: NodeHarness, tmp_path: Path
 @twice
 async def test_an_image_that_needs_a_login(node: NodeHarness, tmp_path: Path) -> None:
     job = await node.submit()
-    # It makes the file, with a user whom nobody knows.
+    # The registry makes the file, with a random user.
     login = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "closed/users")}}
     with _registry(tmp_path / "closed", login) as closed:
         node.proxies.images.target = closed.port

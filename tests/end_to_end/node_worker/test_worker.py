@@ -1,4 +1,4 @@
-"""What our worker for nodes does: from its start to checksummed outputs, and who may run what."""
+"""The worker on a node: from its start to checksummed outputs, and the permissions to run a container."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_log_is_shown_and_an_evicted_container_runs_again(
     worker.terminate()
     code, stderr = await node.wait(worker)
     assert code == STOPPED, stderr
-    # It is not over: HTCondor may run it again, and nobody else may.
+    # The container is not ended: HTCondor may run it again, and no other worker may.
     assert (await node.job(job_id))["state"] == "job_submitted"
     code, stderr = await node.run(job_id, token, run=1)
     assert (code, "Another worker has" in stderr) == (0, True), stderr
@@ -89,7 +89,7 @@ async def test_log_is_shown_and_an_evicted_container_runs_again(
     code, stderr = await node.wait(again)
     assert code == 0, stderr
     await node.until(job_id, "complete")
-    # Whoever comes when all is over is not wanted.
+    # A worker that starts after the end has nothing to do.
     code, stderr = await node.run(job_id, token, run=3)
     assert (code, "Not wanted any more" in stderr) == (0, True), stderr
 
@@ -107,7 +107,7 @@ async def test_log_is_readable_within_ten_seconds(node: NodeHarness) -> None:
             if times:
                 oldest = max(oldest, time.time() - times[-1])
             await asyncio.sleep(0.1)
-    # It tells whole seconds, one by one.
+    # The output has whole seconds, one line each.
     assert oldest < 10 + 2
     (node.outputs(worker) / "gate").touch()
     code, stderr = await node.wait(worker)
@@ -174,7 +174,7 @@ async def test_reference_data_is_where_the_node_has_it(
 
 
 def _bare(folder: Path) -> str:
-    """A PATH with no more than the launcher needs."""
+    """Make a PATH with only what the launcher needs."""
     for tool in ("rm", "mkdir"):
         (folder / tool).symlink_to(shutil.which(tool) or "")
     (folder / "python3").symlink_to(sys.executable)

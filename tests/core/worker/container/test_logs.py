@@ -1,4 +1,4 @@
-"""Logs within bounds."""
+"""The bounded log of a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of an output folder become objects."""
+"""The listing of an output folder, and the rules for object paths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_path_rules_agree_with_the_services(names: list[str]) -> None:
         check_path(path)
         fine = True
     except ValueError:
-        # A name of white space alone is a key to the service when a folder is before it.
+        # The service accepts a name of white space only as a key that has a folder.
         fine = False
     if not path.removeprefix("bucket/").strip():
         return
@@ -41,9 +41,9 @@ def test_regular_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "up").symlink_to(tmp_path)
-    found = collect_outputs(str(tmp_path))
-    assert found.files == ["a/b/c", "a/z", "b", "c d"]
-    assert found.irregular == ["a/up"]
+    outputs = collect_outputs(str(tmp_path))
+    assert outputs.files == ["a/b/c", "a/z", "b", "c d"]
+    assert outputs.irregular == ["a/up"]
 
 
 def test_folder_that_is_a_link(tmp_path: Path) -> None:

@@ -327,7 +327,7 @@ def test_each_event_wakes_the_server_by_a_byte(harness: WorkerHarness) -> None:
     while piece := os.read(listen, 100):
         got += piece
     os.close(listen)
-    # And one for the result; the end is that of the worker, for the program did not inherit the pipe.
+    # One byte more for the result. The pipe ends with the worker, for the program did not inherit it.
     assert len(got) == len(SUCCESS) + 1
 
 

@@ -1,4 +1,4 @@
-"""Limits, cancels and what a container leaves running: each with real processes."""
+"""Limits, cancellations and leftover processes: each with real processes."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_memory_is_measured(harness: WorkerHarness) -> None:
 
 
 def test_memory_peak_between_two_samples_is_measured(harness: WorkerHarness) -> None:
-    # More than the tests' own process has, which the system counts for what is forked from it.
+    # More than the tests' own process uses, which the kernel counts for its forked children.
     harness.change(memory=4_000_000_000)
     harness.python("x = b'x' * 1_500_000_000")
     assert harness.run()["max_memory"] > 1_500_000_000
@@ -211,7 +211,7 @@ def test_cancel_loses_against_a_result(harness: WorkerHarness) -> None:
 
 
 def test_cancel_before_the_result_wins(harness: WorkerHarness) -> None:
-    # The program itself asks for it as its last act: before the worker could look at what it made.
+    # The program itself cancels the job as its last act: before the worker could examine its outputs.
     harness.program('echo x > made; touch "$CANCEL"')
     harness.change(environment={"CANCEL": str(harness.root / "job" / "canceled")})
     result = harness.run()

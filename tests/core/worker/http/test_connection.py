@@ -1,4 +1,4 @@
-"""Whoever waits for a server gives up at once when somebody is in haste, whatever the server was waited for."""
+"""Requests are aborted at once when the token is canceled, in whichever phase they wait for the server."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ from cts_core.worker.http.connection import CancellationToken
 
 SILENCE = 300.0
 PROMPT = 60.0
-"""Seconds that a loaded machine may take."""
+"""Seconds that an abort may take on a loaded machine."""
 _SYN_SENT = "02"
 
 
-def until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PROMPT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-class Silent:
-    """Takes connections, says what a test wants at most, and nothing after that."""
+class SilentServer:
+    """A server that accepts connections, sends a given text at most, and is silent then."""
 
-    def __init__(self, said: bytes = b"", backlog: int = 10) -> None:
-        self.said = said
+    def __init__(self, sent: bytes = b"", backlog: int = 10) -> None:
+        self.sent = sent
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
         self.port = self.listener.getsockname()[1]
         self.heard: list[bytes] = []
         self.taken: list[socket.socket] = []
 
     def listen(self) -> None:
-        """Take one, in a thread of its own."""
-        threading.Thread(target=self._take, daemon=True).start()
+        """Accept one connection, in a thread."""
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _take(self) -> None:
+    def _accept(self) -> None:
         taken, _ = self.listener.accept()
         self.taken.append(taken)
         self.heard.append(taken.recv(1 << 16))
-        taken.sendall(self.said)
+        taken.sendall(self.sent)
 
     def close(self) -> None:
         for end in (self.listener, *self.taken):
@@ -66,11 +66,11 @@ class Silent:
 
 
 @pytest.fixture
-def silent() -> Iterator[Callable[..., Silent]]:
-    made: list[Silent] = []
+def silent() -> Iterator[Callable[..., SilentServer]]:
+    made: list[SilentServer] = []
 
-    def make(*given: bytes, **how: int) -> Silent:
-        made.append(Silent(*given, **how))
+    def make(*given: bytes, **options: int) -> SilentServer:
+        made.append(SilentServer(*given, **options))
         return made[-1]
 
     yield make
@@ -78,37 +78,37 @@ def silent() -> Iterator[Callable[..., Silent]]:
         one.close()
 
 
-class Asked:
-    """A request in a thread of its own."""
+class RequestThread:
+    """A request in a thread."""
 
     def __init__(self, http: HttpClient, url: str, body: bytes = b"") -> None:
-        self.came: list[object] = []
+        self.received: list[object] = []
         headers = {"content-length": str(len(body))}
         pieces = iter([memoryview(body)]) if body else None
 
-        def ask() -> None:
+        def run() -> None:
             try:
-                self.came.append(http.request("PUT", SignedRequest(url, headers), pieces)[1])
+                self.received.append(http.request("PUT", SignedRequest(url, headers), pieces)[1])
             except TransientError as e:
-                self.came.append(e)
+                self.received.append(e)
 
-        self._thread = threading.Thread(target=ask, daemon=True)
+        self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
-    def is_given_up(self) -> bool:
+    def is_aborted(self) -> bool:
         self._thread.join(PROMPT)
-        return [type(one) for one in self.came] == [TransientError]
+        return [type(one) for one in self.received] == [TransientError]
 
 
 @pytest.fixture
-def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a test see what is given up, and not what is not waited for."""
+def only_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevent limited timeouts, so that only an abort can end a request."""
     monkeypatch.setattr(connection, "CANCELED_TIMEOUT_SECONDS", SILENCE)
 
 
-@pytest.mark.usefixtures("no_haste_by_time")
+@pytest.mark.usefixtures("only_aborts")
 @pytest.mark.parametrize(
-    ("scheme", "said", "body"),
+    ("scheme", "sent", "body"),
     [
         pytest.param("https", b"", b"", id="handshake"),
         pytest.param("http", b"", b"", id="answer"),
@@ -118,59 +118,59 @@ def no_haste_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_cancel_aborts_a_request_under_way(
-    silent: Callable[..., Silent], scheme: str, said: bytes, body: bytes
+    silent: Callable[..., SilentServer], scheme: str, sent: bytes, body: bytes
 ) -> None:
-    server, cancellation = silent(said), CancellationToken()
+    server, cancellation = silent(sent), CancellationToken()
     server.listen()
     http = HttpClient(timeout=SILENCE, insecure=True, cancellation=cancellation)
-    asked = Asked(http, f"{scheme}://127.0.0.1:{server.port}/x", body)
-    until(lambda: server.heard)
+    request = RequestThread(http, f"{scheme}://127.0.0.1:{server.port}/x", body)
+    wait_until(lambda: server.heard)
     cancellation.cancel()
-    assert asked.is_given_up()
+    assert request.is_aborted()
     http.close()
 
 
-@pytest.mark.usefixtures("no_haste_by_time")
-def test_aborted_response_is_not_taken_for_complete(silent: Callable[..., Silent]) -> None:
+@pytest.mark.usefixtures("only_aborts")
+def test_aborted_response_is_not_taken_for_complete(silent: Callable[..., SilentServer]) -> None:
     server, cancellation = silent(b"HTTP/1.1 200 OK\r\n\r\n{}"), CancellationToken()
     server.listen()
     http = HttpClient(timeout=SILENCE, cancellation=cancellation)
     answer = http.open("GET", SignedRequest(f"http://127.0.0.1:{server.port}/x", {}))
     cancellation.cancel()
-    came = []
+    received = []
     with pytest.raises(TransientError):
-        came.extend(map(bytes, http.chunks(answer)))
-    assert b"".join(came) == b"{}"
+        received.extend(map(bytes, http.chunks(answer)))
+    assert b"".join(received) == b"{}"
 
 
 def _connecting(port: int) -> int:
-    """How many connections to this port the system tries to make."""
+    """Return how many connections to this port the kernel is trying to make."""
     return Path("/proc/net/tcp").read_text().count(f":{port:04X} {_SYN_SENT} ")
 
 
-@pytest.mark.usefixtures("no_haste_by_time")
+@pytest.mark.usefixtures("only_aborts")
 @pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere it cannot be seen")
-def test_cancel_limits_the_timeout_of_a_connect(silent: Callable[..., Silent]) -> None:
+def test_cancel_limits_the_timeout_of_a_connect(silent: Callable[..., SilentServer]) -> None:
     server, cancellation = silent(backlog=0), CancellationToken()
     with contextlib.ExitStack() as others:
         while not _connecting(server.port):
-            # Until there is no room for those that are not taken.
+            # Until the backlog is full of connections that are not accepted.
             other = others.enter_context(socket.socket())
             other.settimeout(0)
             assert other.connect_ex(("127.0.0.1", server.port)) == errno.EINPROGRESS
         before = _connecting(server.port)
-        asked = Asked(
+        request = RequestThread(
             HttpClient(timeout=SILENCE, cancellation=cancellation),
             f"http://127.0.0.1:{server.port}/x",
         )
-        until(lambda: _connecting(server.port) == before + 1)
+        wait_until(lambda: _connecting(server.port) == before + 1)
         cancellation.cancel()
-        assert asked.is_given_up()
+        assert request.is_aborted()
         assert _connecting(server.port) == before
 
 
 def test_canceled_token_limits_timeouts_but_permits_requests(
-    silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
+    silent: Callable[..., SilentServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CANCELED_TIMEOUT_SECONDS", 0.2)
     good, cancellation = (
@@ -179,30 +179,30 @@ def test_canceled_token_limits_timeouts_but_permits_requests(
     )
     http = HttpClient(timeout=SILENCE, cancellation=cancellation)
     for _ in range(2):
-        # The second time the connection that was kept is of no use any more.
+        # The second time the persistent connection cannot be used again.
         good.listen()
-        # As most machines, this one has more than one address by that name.
+        # On most machines, as on this one, the name has more than one address.
         assert http.request("GET", SignedRequest(f"http://localhost:{good.port}/x", {}))[1] == "{}"
         cancellation.cancel()
     begun = time.monotonic()
-    for way in (http, http.clone()):
+    for client in (http, http.clone()):
         bad = silent()
         bad.listen()
         with pytest.raises(TransientError, match="timed out"):
-            way.request("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
-        way.close()
+            client.request("GET", SignedRequest(f"http://127.0.0.1:{bad.port}/x", {}))
+        client.close()
     assert time.monotonic() - begun < PROMPT
 
 
 def test_unsupported_address_family_is_skipped(
-    silent: Callable[..., Silent], monkeypatch: pytest.MonkeyPatch
+    silent: Callable[..., SilentServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     server.listen()
-    found = socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
-    # As one of IPv6 where the system was started without it.
-    unknown = (socket.AF_UNSPEC, *found[0][1:])
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
+    addresses = socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+    # Like an IPv6 address on a system started without IPv6.
+    unknown = (socket.AF_UNSPEC, *addresses[0][1:])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *addresses])
     http = HttpClient(timeout=PROMPT)
     assert (
         http.request("GET", SignedRequest(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
@@ -211,7 +211,7 @@ def test_unsupported_address_family_is_skipped(
 
 
 def test_sigterm_ends_the_wait_for_a_silent_service(
-    silent: Callable[..., Silent], tmp_path: Path
+    silent: Callable[..., SilentServer], tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / ".job.ad").write_text("ClusterId = 1\nProcId = 0\nJobCurrentStartDate = 1\n")
@@ -232,23 +232,23 @@ def test_sigterm_ends_the_wait_for_a_silent_service(
         text=True,
     )
     try:
-        until(lambda: server.heard)
+        wait_until(lambda: server.heard)
         begun = time.monotonic()
         worker.send_signal(signal.SIGTERM)
-        _, said = worker.communicate(timeout=PROMPT)
+        _, sent = worker.communicate(timeout=PROMPT)
     finally:
         worker.kill()
     assert worker.returncode == 128 + signal.SIGTERM
-    assert "Told to end" in said
-    # Well before a silent service would be given up.
+    assert "Told to end" in sent
+    # Well before the timeout of a silent service.
     assert time.monotonic() - begun < 30
 
 
 @pytest.fixture
 def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
-    """The port of a server that answers by TLS."""
+    """Yield the port of a TLS server."""
 
-    class Answer(http.server.BaseHTTPRequestHandler):
+    class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -263,7 +263,7 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
     key, cert = certificate
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -274,10 +274,10 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[int]:
 def test_trusted_certificates(secure: int, certificate: tuple[Path, Path]) -> None:
     issuer = str(certificate[1])
     for given, host in (({"ca_file": issuer}, "127.0.0.1"), ({"insecure": True}, "localhost")):
-        way = HttpClient(timeout=PROMPT, **given)
+        client = HttpClient(timeout=PROMPT, **given)
         for _ in range(2):
-            assert way.request("GET", SignedRequest(f"https://{host}:{secure}/x", {}))[1] == "{}"
-        way.close()
+            assert client.request("GET", SignedRequest(f"https://{host}:{secure}/x", {}))[1] == "{}"
+        client.close()
     # The same address by another name.
     for given, host in (({}, "127.0.0.1"), ({"ca_file": issuer}, "127.1")):
         with pytest.raises(UntrustedCertificateError):

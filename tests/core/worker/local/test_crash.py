@@ -1,4 +1,4 @@
-"""A worker that is killed: what can be told from its folder, and what it takes with it."""
+"""A killed worker: the state of its folder, and the end of its processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_killed_at(harness: WorkerHarness, point: str, *, claimed: bool, ended: 
     again = harness.start()
     again.communicate(timeout=60)
     assert again.returncode == 0
-    # Unclaimed it may run; claimed it never does again.
+    # Unclaimed it may still run; claimed it never runs again.
     if claimed:
         assert (harness.root / "report").exists() == before
     else:
@@ -51,7 +51,7 @@ def test_container_dies_with_its_worker(harness: WorkerHarness) -> None:
     worker.wait()
     eventually(lambda: not is_alive(main))
     assert harness.folder.is_lost()
-    # What it had started itself is found by the tag in its environment.
+    # Processes that it had started are found by the tag in their environment.
     kill_tagged(harness.plan.tag)
     eventually(lambda: not is_alive(child))
 

@@ -1,4 +1,4 @@
-"""What a worker on a node asks of the service, and how long it tries."""
+"""The node's client of the service: responses, retries, and requests signed for many threads."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ from tests.harness.worker import WorkerHarness
 NODE = "http://service.invalid/node"
 
 
-class Answers:
-    """Stands for Http: answers one after the other, and keeps what was asked."""
+class FakeHttpClient:
+    """Replaces HttpClient: returns the given responses in order, and records the requests."""
 
-    def __init__(self, *answers: object) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[str, str, object]] = []
+    def __init__(self, *responses: object) -> None:
+        self.responses = list(responses)
+        self.requests: list[tuple[str, str, object]] = []
 
     def request(self, method, signed, body=None, *, limit=0):
         data = b"".join(map(bytes, body)) if body else b""
         assert signed.headers["authorization"] == "Bearer t"
         message = json.loads(data) if data else None
-        self.asked.append((method, signed.url.removeprefix(NODE), message))
-        result = self.answers.pop(0) if self.answers else self.granted(message)
-        if isinstance(result, Exception):
-            raise result
-        return {}, result
+        self.requests.append((method, signed.url.removeprefix(NODE), message))
+        response = self.responses.pop(0) if self.responses else self.default_response(message)
+        if isinstance(response, Exception):
+            raise response
+        return {}, response
 
     @staticmethod
-    def granted(message) -> str:
-        leave = [{"url": one["path"], "headers": {}} for one in message["requests"]]
-        return json.dumps({"requests": leave})
+    def default_response(message) -> str:
+        signed = [{"url": one["path"], "headers": {}} for one in message["requests"]]
+        return json.dumps({"requests": signed})
 
 
 def refused(status: int, appcode: int, message: str) -> ResponseError:
     return ResponseError(status, json.dumps({"error": {"appcode": appcode, "message": message}}))
 
 
-def service(*answers: object, timeout: float = 60) -> tuple[ApiClient, Answers, list[float]]:
-    http = Answers(*answers)
-    pauses: list[float] = []
-    made = ApiClient(http, NODE, "t", timeout=timeout, sleep=pauses.append)
-    return made, http, pauses
+def make_client(
+    *responses: object, timeout: float = 60
+) -> tuple[ApiClient, FakeHttpClient, list[float]]:
+    http = FakeHttpClient(*responses)
+    delays: list[float] = []
+    client = ApiClient(http, NODE, "t", retry_timeout=timeout, sleep=delays.append)
+    return client, http, delays
 
 
 def _text(plan: WorkerPlan) -> str:
@@ -61,8 +63,8 @@ def _text(plan: WorkerPlan) -> str:
 
 
 def test_transient_failures_are_retried():
-    # A proxy's own page says nothing of us, whatever its status.
-    asked, http, pauses = service(
+    # A proxy's own page is not about us, whatever its status.
+    client, http, delays = make_client(
         TransientError("away"),
         ResponseError(503, ""),
         ResponseError(429, ""),
@@ -70,10 +72,10 @@ def test_transient_failures_are_retried():
         "<html>",
         "",
     )
-    asked.update("complete", {"outputs": []})
-    assert len(http.asked) == 6
-    assert len(pauses) == 5
-    assert {what for _, what, _ in http.asked} == {"/update/complete"}
+    client.update("complete", {"outputs": []})
+    assert len(http.requests) == 6
+    assert len(delays) == 5
+    assert {what for _, what, _ in http.requests} == {"/update/complete"}
 
 
 @pytest.mark.parametrize(
@@ -91,25 +93,25 @@ def test_transient_failures_are_retried():
     ],
 )
 def test_responses_of_proxies_are_retried(page: str):
-    asked, http, _ = service(page, '{"granted": false}')
-    assert asked.claim("1.0", 1, "w") is False
-    asked, http, _ = service(page, "")
-    asked.update("complete", {"outputs": []})
-    assert len(http.asked) == 2
-    asked, http, _ = service(page)
-    assert [leave.url for leave in asked.sign_requests([{"method": "GET", "path": "b/o"}])] == [
+    client, http, _ = make_client(page, '{"granted": false}')
+    assert client.claim("1.0", 1, "w") is False
+    client, http, _ = make_client(page, "")
+    client.update("complete", {"outputs": []})
+    assert len(http.requests) == 2
+    client, http, _ = make_client(page)
+    assert [signed.url for signed in client.sign_requests([{"method": "GET", "path": "b/o"}])] == [
         "b/o"
     ]
-    assert len(http.asked) == 2
+    assert len(http.requests) == 2
 
 
 @pytest.mark.parametrize(
     "page", ["[]", '"log in"', "3", '{"status": "down"}', '{"inputs": []}', '{"inputs": [{}]}']
 )
 def test_invalid_plans_are_retried(harness: WorkerHarness, page: str):
-    asked, http, _ = service(page, _text(harness.plan))
-    assert asked.plan() == harness.plan
-    assert len(http.asked) == 2
+    client, http, _ = make_client(page, _text(harness.plan))
+    assert client.plan() == harness.plan
+    assert len(http.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -124,96 +126,96 @@ def test_invalid_plans_are_retried(harness: WorkerHarness, page: str):
     ids=lambda text: text[:40],
 )
 def test_error_status_of_a_proxy_is_retried(error: str):
-    asked, http, _ = service(ResponseError(400, f'{{"error": {error}}}'), "")
-    asked.update("complete", {"outputs": []})
-    assert len(http.asked) == 2
+    client, http, _ = make_client(ResponseError(400, f'{{"error": {error}}}'), "")
+    client.update("complete", {"outputs": []})
+    assert len(http.requests) == 2
 
 
 def test_delays_grow_to_ten_minutes():
-    asked, _, pauses = service(*[TransientError("away")] * 30, "")
-    asked.update("complete", {})
-    assert pauses[0] < 0.5
-    assert all(300 <= sleep <= 600 for sleep in pauses[-10:])
+    client, _, delays = make_client(*[TransientError("away")] * 30, "")
+    client.update("complete", {})
+    assert delays[0] < 0.5
+    assert all(300 <= delay <= 600 for delay in delays[-10:])
 
 
 def test_permanent_error_is_raised_at_once():
-    asked, http, _ = service(refused(403, 20000, "The token is another container's"))
+    client, http, _ = make_client(refused(403, 20000, "The token is another container's"))
     with pytest.raises(ServiceRefusedError, match="another container's") as raised:
-        asked.claim("1.0", 0, "w")
+        client.claim("1.0", 0, "w")
     assert raised.value.appcode == 20000
-    assert len(http.asked) == 1
+    assert len(http.requests) == 1
 
 
 def test_status_413_is_not_retried():
     # A proxy's own page.
-    asked, http, _ = service(ResponseError(413, "<html>"))
+    client, http, _ = make_client(ResponseError(413, "<html>"))
     with pytest.raises(
         ServiceRefusedError, match="more than the service, or a proxy before it, takes"
     ):
-        asked.update("complete", {"outputs": []})
-    assert len(http.asked) == 1
+        client.update("complete", {"outputs": []})
+    assert len(http.requests) == 1
 
 
 def test_untrusted_certificate_is_not_retried():
-    asked, http, _ = service(UntrustedCertificateError("self-signed"))
+    client, http, _ = make_client(UntrustedCertificateError("self-signed"))
     with pytest.raises(ServiceError, match="self-signed"):
-        asked.plan()
-    assert len(http.asked) == 1
+        client.plan()
+    assert len(http.requests) == 1
 
 
 def test_retries_end_after_the_timeout():
-    asked, _, _ = service(TransientError("away"), timeout=0)
+    client, _, _ = make_client(TransientError("away"), timeout=0)
     with pytest.raises(ServiceError, match="away"):
-        asked.plan()
+        client.plan()
 
 
 def test_after_exhausted_retries_calls_are_tried_once(monkeypatch, harness: WorkerHarness):
     plan = _text(harness.plan)
     passing = iter(range(0, 1000, 25))
     monkeypatch.setattr("cts_core.worker.node.api_client.time.monotonic", lambda: next(passing))
-    asked, http, _ = service(
+    client, http, _ = make_client(
         *[TransientError("away")] * 4, plan, TransientError("away"), plan, timeout=60
     )
     for tries in (3, 1):
-        before = len(http.asked)
+        before = len(http.requests)
         with pytest.raises(ServiceError):
-            asked.plan()
-        assert len(http.asked) - before == tries
-    # Once it has answered, it is waited for again.
-    asked.plan()
-    asked.plan()
-    assert http.answers == []
+            client.plan()
+        assert len(http.requests) - before == tries
+    # After a response, later calls are retried again.
+    client.plan()
+    client.plan()
+    assert http.responses == []
 
 
 def test_inputs_are_prefetched_and_each_signed_request_is_used_once():
-    asked, http, _ = service()
+    client, http, _ = make_client()
     paths = [f"data/{n}" for n in range(150)]
-    signer = RemoteSigner(asked, paths)
+    signer = RemoteSigner(client, paths)
     assert [signer.sign("GET", path, {}, {}).url for path in paths] == paths
-    assert [len(message["requests"]) for _, _, message in http.asked] == [100, 50]
+    assert [len(message["requests"]) for _, _, message in http.requests] == [100, 50]
     signer.sign("GET", paths[0], {}, {})
     signer.sign("PUT", "data/out/x", {}, {"content-length": "1"})
-    assert len(http.asked) == 4
+    assert len(http.requests) == 4
 
 
 def test_errors_of_the_service_become_s3_errors():
-    asked, _, _ = service(refused(403, 20000, "may not PUT"))
+    client, _, _ = make_client(refused(403, 20000, "may not PUT"))
     with pytest.raises(S3Error, match="may not PUT"):
-        RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})
+        RemoteSigner(client, []).sign("PUT", "data/x", {}, {})
 
 
 # -- many threads ----------------------------------------------------------------------------------
 
 
-class Gate(Answers):
-    """The same; a question is answered once so many threads have asked for leave."""
+class GatedHttpClient(FakeHttpClient):
+    """Responds only after a given number of threads have requested a signature."""
 
-    def __init__(self, threads: int, *answers: object) -> None:
-        super().__init__(*answers)
+    def __init__(self, threads: int, *responses: object) -> None:
+        super().__init__(*responses)
         self.threads = threads
         self.here: set[int] = set()
         self.changed = threading.Condition()
-        self.is_asked = threading.Event()
+        self.is_called = threading.Event()
 
     def check(self) -> None:
         with self.changed:
@@ -221,29 +223,31 @@ class Gate(Answers):
             self.changed.notify_all()
 
     def request(self, method, signed, body=None, *, limit=0):
-        self.is_asked.set()
+        self.is_called.set()
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.here) >= self.threads, 60)
         return super().request(method, signed, body, limit=limit)
 
     @property
     def sizes(self) -> list[int]:
-        return [len(message["requests"]) for _, _, message in self.asked]
+        return [len(message["requests"]) for _, _, message in self.requests]
 
 
-class Picky(Gate):
-    """The same; one path is refused, with all that is asked for beside it."""
+class RefusingHttpClient(GatedHttpClient):
+    """Refuses one path, together with every batch that contains it."""
 
-    def granted(self, message) -> str:
+    def default_response(self, message) -> str:
         if any(one["path"] == "data/bad" for one in message["requests"]):
             raise refused(403, 20000, "may not PUT 'data/bad'")
-        return super().granted(message)
+        return super().default_response(message)
 
 
-def all_ask(http: Gate, paths: list[str], timeout: float = 60) -> list[Future[str]]:
-    """Each path asked for by a thread of its own, all at once."""
+def sign_in_threads(
+    http: GatedHttpClient, paths: list[str], timeout: float = 60
+) -> list[Future[str]]:
+    """Have each path signed in a thread of its own, all at once."""
     signer = RemoteSigner(
-        ApiClient(http, NODE, "t", timeout=timeout, sleep=lambda _: None), inputs=[]
+        ApiClient(http, NODE, "t", retry_timeout=timeout, sleep=lambda _: None), inputs=[]
     )
     with ThreadPoolExecutor(len(paths)) as pool:
         return [
@@ -254,35 +258,35 @@ def all_ask(http: Gate, paths: list[str], timeout: float = 60) -> list[Future[st
 
 def test_requests_of_threads_are_batched_up_to_100():
     paths = [f"data/out/{n}" for n in range(130)]
-    http = Gate(len(paths))
-    assert [asked.result() for asked in all_ask(http, paths)] == paths
+    http = GatedHttpClient(len(paths))
+    assert [future.result() for future in sign_in_threads(http, paths)] == paths
     assert sum(http.sizes) == len(paths)
     assert len(http.sizes) <= 3
     assert max(http.sizes) <= 100
 
 
 def test_failed_call_fails_the_whole_batch():
-    http = Gate(5, *[TransientError("away")] * 2)
-    for asked in all_ask(http, ["data/x"] * 5, timeout=0):
+    http = GatedHttpClient(5, *[TransientError("away")] * 2)
+    for future in sign_in_threads(http, ["data/x"] * 5, timeout=0):
         with pytest.raises(S3Error, match="away"):
-            asked.result()
-    assert len(http.asked) <= 2
+            future.result()
+    assert len(http.requests) <= 2
 
 
 def test_refused_request_fails_alone():
     paths = ["data/a", "data/b", "data/bad", "data/c"]
-    asked = dict(zip(paths, all_ask(Picky(4), paths), strict=True))
+    futures = dict(zip(paths, sign_in_threads(RefusingHttpClient(4), paths), strict=True))
     with pytest.raises(S3Error, match="may not PUT"):
-        asked.pop("data/bad").result()
-    assert {path: one.result() for path, one in asked.items()} == {path: path for path in asked}
+        futures.pop("data/bad").result()
+    assert {path: one.result() for path, one in futures.items()} == {path: path for path in futures}
 
 
-class NotWantedError(Exception):
+class CanceledError(Exception):
     pass
 
 
-class Wish:
-    """Whether something is wanted, as threads check it."""
+class Cancellation:
+    """A cancellation that threads check."""
 
     def __init__(self) -> None:
         self.is_checked = threading.Event()
@@ -291,19 +295,19 @@ class Wish:
     def check(self) -> None:
         self.is_checked.set()
         if self.is_over.is_set():
-            raise NotWantedError
+            raise CanceledError
 
 
 def test_cancellation_ends_the_wait_for_another_threads_call():
-    http, wish = Gate(2), Wish()
-    signer = RemoteSigner(ApiClient(http, NODE, "t", timeout=60), inputs=[])
+    http, cancellation = GatedHttpClient(2), Cancellation()
+    signer = RemoteSigner(ApiClient(http, NODE, "t", retry_timeout=60), inputs=[])
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, http.check)
-        assert http.is_asked.wait(60)
-        second = pool.submit(signer.sign, "PUT", "data/b", {}, {}, wish.check)
-        assert wish.is_checked.wait(60)
-        wish.is_over.set()
-        with pytest.raises(NotWantedError):
+        assert http.is_called.wait(60)
+        second = pool.submit(signer.sign, "PUT", "data/b", {}, {}, cancellation.check)
+        assert cancellation.is_checked.wait(60)
+        cancellation.is_over.set()
+        with pytest.raises(CanceledError):
             second.result(60)
         assert not first.done()
         http.check()
@@ -311,29 +315,31 @@ def test_cancellation_ends_the_wait_for_another_threads_call():
 
 
 def test_cancellation_of_the_calling_thread_leaves_the_call_to_others():
-    http, wish = Gate(1, TransientError("away")), Wish()
-    service = ApiClient(http, NODE, "t", timeout=60, sleep=lambda _: wish.is_over.set())
-    signer = RemoteSigner(service, inputs=[])
+    http, cancellation = GatedHttpClient(1, TransientError("away")), Cancellation()
+    client = ApiClient(
+        http, NODE, "t", retry_timeout=60, sleep=lambda _: cancellation.is_over.set()
+    )
+    signer = RemoteSigner(client, inputs=[])
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, wish.check)
-        assert http.is_asked.wait(60)
+        first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, cancellation.check)
+        assert http.is_called.wait(60)
         second = pool.submit(signer.sign, "PUT", "data/b", {}, {}, http.check)
-        with pytest.raises(NotWantedError):
+        with pytest.raises(CanceledError):
             first.result(60)
         assert second.result(60).url == "data/b"
 
 
 def test_prefetched_requests_serve_all_threads():
-    asked, http, _ = service()
+    client, http, _ = make_client()
     paths = [f"data/{n}" for n in range(1000)]
-    signer = RemoteSigner(asked, paths)
+    signer = RemoteSigner(client, paths)
     with ThreadPoolExecutor(10) as pool:
-        found = list(pool.map(lambda path: signer.sign("GET", path, {}, {}).url, paths))
-    assert found == paths
-    assert len(http.asked) < 100
+        urls = list(pool.map(lambda path: signer.sign("GET", path, {}, {}).url, paths))
+    assert urls == paths
+    assert len(http.requests) < 100
 
 
 def test_response_with_too_few_signed_requests_is_an_error():
-    asked, _, _ = service(json.dumps({"requests": []}))
+    client, _, _ = make_client(json.dumps({"requests": []}))
     with pytest.raises(S3Error, match="gave 0"):
-        RemoteSigner(asked, []).sign("PUT", "data/x", {}, {})
+        RemoteSigner(client, []).sign("PUT", "data/x", {}, {})

@@ -1,4 +1,4 @@
-"""What a worker on a node reads of what HTCondor tells it, and what it makes of its node."""
+"""The environment of a worker on a node, and its choice of runtime and folders."""
 
 from __future__ import annotations
 
@@ -32,47 +32,51 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_own_token(environ: dict[str, str]) -> None:
-    task = Environment.read(environ)
-    assert (task.process, task.run, task.number) == ("12.3", 1795836042, 4)
-    assert task.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
-    assert (task.token, task.is_own_token, task.keys) == ("cts-worker.secret", True, None)
-    assert task.timeout == 360 * 60
-    assert "secret" not in repr(task)
+    environment = Environment.read(environ)
+    assert (environment.process, environment.run, environment.number) == ("12.3", 1795836042, 4)
+    assert environment.url == "https://cts.example/cts/external_exec/jobs/some-job/container/4/node"
+    assert (environment.token, environment.is_own_token, environment.keys) == (
+        "cts-worker.secret",
+        True,
+        None,
+    )
+    assert environment.retry_timeout == 360 * 60
+    assert "secret" not in repr(environment)
 
 
 def test_folder_that_cannot_be_made(environ: dict[str, str], tmp_path: Path) -> None:
-    task = Environment.read(environ)
-    folder = task.make_folder()
+    environment = Environment.read(environ)
+    folder = environment.make_folder()
     assert (Path(folder.path) / "stdout.txt").readlink() == (
         tmp_path / "cts-some-job-4-container.out"
     )
     with pytest.raises(
         InvalidEnvironmentError, match=r"cannot be made on this node: File exists: .*/4$"
     ):
-        task.make_folder()
+        environment.make_folder()
 
 
 def test_token_and_keys_of_operators(environ: dict[str, str], tmp_path: Path) -> None:
     for name in ("token", "secret"):
         (tmp_path / name).write_text(f"the {name}\n")
-    standing = {
+    operator_variables = {
         "TOKEN_PATH": str(tmp_path / "token"),
         "S3_SECRET_PATH": str(tmp_path / "secret"),
         "S3_URL": "https://s3.example",
         "S3_ACCESS_KEY": "key",
         "S3_INSECURE": "TRUE",
     }
-    task = Environment.read({**environ, **standing})
-    assert (task.token, task.is_own_token) == ("the token", False)
-    assert task.keys is not None
-    assert (task.keys.secret, task.keys.insecure) == ("the secret", True)
-    assert "the secret" not in repr(task)
+    environment = Environment.read({**environ, **operator_variables})
+    assert (environment.token, environment.is_own_token) == ("the token", False)
+    assert environment.keys is not None
+    assert (environment.keys.secret, environment.keys.insecure) == ("the secret", True)
+    assert "the secret" not in repr(environment)
     with pytest.raises(InvalidEnvironmentError, match="S3_URL and S3_ACCESS_KEY"):
-        Environment.read({**environ, **standing, "S3_URL": ""})
+        Environment.read({**environ, **operator_variables, "S3_URL": ""})
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"JOB_ID": ""}, "not told JOB_ID"),
         ({"CONTAINER_NUMBER": "x"}, "CONTAINER_NUMBER is no number"),
@@ -82,9 +86,9 @@ def test_token_and_keys_of_operators(environ: dict[str, str], tmp_path: Path) ->
     ],
 )
 def test_missing_variable_is_named(
-    environ: dict[str, str], changes: dict[str, str], words: str
+    environ: dict[str, str], changes: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(InvalidEnvironmentError, match=words):
+    with pytest.raises(InvalidEnvironmentError, match=message):
         Environment.read({**environ, **changes})
 
 
@@ -114,13 +118,13 @@ def test_mount_prefix_override(harness: WorkerHarness) -> None:
         mount_from=root,
         mount_to="/host",
     )
-    words = " ".join(exec_command(plan, harness.folder))
-    assert "source=/host/job/0/in,destination=/input_files,ro" in words
-    assert "source=/host/job/0/out,destination=/output_files " in words
-    assert "source=/host/ref,destination=/ref,ro" in words
-    # A folder beside it is another.
-    words = " ".join(exec_command(replace(plan, mount_from=root[:-1]), harness.folder))
-    assert f"source={root}/job/0/in" in words
+    command_text = " ".join(exec_command(plan, harness.folder))
+    assert "source=/host/job/0/in,destination=/input_files,ro" in command_text
+    assert "source=/host/job/0/out,destination=/output_files " in command_text
+    assert "source=/host/ref,destination=/ref,ro" in command_text
+    # A folder with the same prefix is another folder.
+    command_text = " ".join(exec_command(replace(plan, mount_from=root[:-1]), harness.folder))
+    assert f"source={root}/job/0/in" in command_text
 
 
 def test_only_runtime_of_a_node_is_used(
@@ -141,7 +145,7 @@ def test_only_runtime_of_a_node_is_used(
         ContainerRuntimeError, match=r"CTS_RUNTIME_ARGUMENTS .* \(No closing quotation\)"
     ):
         choose_runtime(harness.plan, "", "--ulimit 'nofile", **where)
-    # Two that do not work, each with its reason.
+    # Two that do not work, each for its own reason.
     (tmp_path / "docker").write_text("#!/bin/sh\necho is the daemon running >&2; exit 1\n")
     (tmp_path / "docker").chmod(0o755)
     (tmp_path / "scratch").mkdir()

@@ -1,4 +1,4 @@
-"""The object directory on disk: crashes, changed files, full disks and paths that want out."""
+"""The object directory on disk: crashes, changed files, full disks and paths that lead outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cts_core.worker.objects.sidecar import ABANDONED_SECONDS
 from tests.harness.disk import fill, small_disk
 
 OLD, NEW = b"the old bytes", b"the newer bytes"
-# Everything that changes what is on disk, bytes aside: a crash between two of these is a crash at one.
+# All calls that change the disk, except writes of bytes: a crash between two of these equals a crash at one.
 STEPS = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "utime", "fsync")
 
 
@@ -67,7 +67,7 @@ def _touch(file: Path, seconds: int = 100) -> None:
 
 
 def _interrupt(step: int, action: Callable[[], object], what: Callable[[], None]) -> None:
-    """Run ``action``, and ``what`` instead of the ``step``-th call that changes the disk and of each later."""
+    """Run ``action``, and ``what`` in place of the ``step``-th call that changes the disk and of each later one."""
     passed = 0
 
     def wrap(function):
@@ -87,7 +87,7 @@ def _interrupt(step: int, action: Callable[[], object], what: Callable[[], None]
 
 
 def _dies_at(step: int, action: Callable[[], object]) -> bool:
-    """Run ``action`` in a process that dies at this step; False when it ended before."""
+    """Run ``action`` in a process that dies at this step; return False when it ended before."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -106,7 +106,7 @@ def _dies_at(step: int, action: Callable[[], object]) -> bool:
 def _crashes(
     root: Path, prepare: Callable[[Directory], object], action: Callable[[Directory], object]
 ) -> Iterator[Directory]:
-    """The store after a crash at the first, second, … step of ``action``, each time from the start."""
+    """Yield the store after a crash at the first, second, … step of ``action``, each time from the start."""
     step = 0
     crashed = True
     while crashed:
@@ -124,19 +124,19 @@ def _crashes(
 
 def _seen(directory: Directory, path: str = "data/a/x") -> tuple[bytes, str] | None:
     try:
-        found = directory.head(path)
+        info = directory.head(path)
     except disk.ObjectNotFoundError:
         return None
     data = _read(directory, path)
-    assert found.size == len(data)
-    assert directory.verify(path) == found
-    if found.checksum == disk.STORED:
-        assert found.crc64nvme == crc64nvme_text(data)
-    return data, found.checksum
+    assert info.size == len(data)
+    assert directory.verify(path) == info
+    if info.checksum == disk.STORED:
+        assert info.crc64nvme == crc64nvme_text(data)
+    return data, info.checksum
 
 
 def _check_usable(directory: Directory, root: Path) -> None:
-    """Whatever was left behind harms nobody, and is gone after a day."""
+    """Check that leftovers do no harm, and are removed after a day."""
     _put(directory, "data/a/x", b"afterwards")
     assert _seen(directory) == (b"afterwards", disk.STORED)
     for file in _temporary(root):
@@ -189,7 +189,7 @@ def test_a_crash_of_a_write_over_a_dropped_in_file(root):
     for directory in _crashes(root, drop, lambda d: _put(d, "data/a/x", NEW)):
         outcomes.add(_seen(directory))
         _check_usable(directory, root)
-    # A write that died says nothing of the file that was there before.
+    # A write that died does not affect the file that was there before.
     assert outcomes == {(OLD, disk.MISSING), (NEW, disk.STORED)}
 
 
@@ -236,7 +236,7 @@ def test_a_crash_while_healing(root):
 
 
 def test_a_frozen_writer_blocks_nobody(root, directory):
-    """A writer stopped at any step, while others write and delete, comes back and harms nothing."""
+    """Stop a writer at any step; others write and delete; the writer continues and does no harm."""
     step, stopped = 0, True
     while stopped:
         step += 1
@@ -268,17 +268,17 @@ def test_a_frozen_writer_blocks_nobody(root, directory):
     assert step > 5
 
 
-# -- what others do to the files -----------------------------------------------------------------
+# -- files changed by other programs -------------------------------------------------------------
 
 
 def test_a_touched_file_heals(root, directory):
     first = _put(directory, "data/x", OLD, content_type="text/plain")
     for _ in range(3):
         _touch(root / "data/x")
-        found = directory.head("data/x")
-        assert found.modified > first.modified
-        assert (found.checksum, found.crc64nvme) == (disk.STORED, first.crc64nvme)
-        assert (found.etag, found.content_type) == (first.etag, "text/plain")
+        info = directory.head("data/x")
+        assert info.modified > first.modified
+        assert (info.checksum, info.crc64nvme) == (disk.STORED, first.crc64nvme)
+        assert (info.etag, info.content_type) == (first.etag, "text/plain")
         assert len(_sidecars(root)) == 1
 
 
@@ -320,7 +320,7 @@ def test_corruption_with_unchanged_size_and_time(root, directory, tmp_path):
     assert directory.verify("data/verified").checksum == disk.MISMATCH
     with pytest.raises(disk.CorruptObjectError, match="data/blessed"):
         directory.write_checksum("data/blessed")
-    # What was found out is remembered.
+    # The result of the check is recorded.
     assert {o.checksum for o in directory.list("data/")[0]} == {disk.MISMATCH}
     (root / "data/read").write_bytes(OLD)
     assert directory.verify("data/read").checksum == disk.STORED
@@ -403,17 +403,17 @@ def test_store_and_fetch(directory, tmp_path, size):
 
 def test_fetch_leaves_no_target_on_a_mismatch(directory, tmp_path):
     actual = _put(directory, "data/x", OLD).crc64nvme
-    wanted = crc64nvme_text(NEW)
+    expected = crc64nvme_text(NEW)
     with pytest.raises(
         disk.CorruptObjectError,
         match=(
-            f"The expected CRC64/NMVE checksum '{wanted}' for the path 'data/x' does not match the actual "
+            f"The expected CRC64/NMVE checksum '{expected}' for the path 'data/x' does not match the actual "
             f"checksum '{actual}'".replace("+", r"\+")
         ),
     ):
-        directory.fetch("data/x", str(tmp_path / "target"), wanted)
+        directory.fetch("data/x", str(tmp_path / "target"), expected)
     assert not (tmp_path / "target").exists()
-    # The object itself is what it always was.
+    # The object itself is unchanged.
     assert directory.head("data/x").checksum == disk.STORED
 
 
@@ -501,7 +501,7 @@ def test_a_full_disk(small, tmp_path):
     for path in ("data/x", "data/new"):
         with pytest.raises(disk.DiskFullError, match=f"no space left on the disk for '{path}'"):
             directory.store(str(tmp_path / "big"), path)
-    # Full to the last byte, so that not even what was found out about the touched file can be kept.
+    # Full to the last byte, so that the result of the check cannot be recorded.
     filler = fill(small)
     assert os.statvfs(small).f_bavail == 0
     assert _seen(directory, "data/x") == (OLD, disk.STORED)
@@ -633,7 +633,7 @@ def outside(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("link", "to", "path"),  # the link, where it leads outside, and what is asked for
+    ("link", "to", "path"),  # the link, its outside target, and the requested path
     [
         ("link-bucket", "", "link-bucket/x"),
         ("data/link", "", "data/link/x"),
@@ -692,7 +692,7 @@ def test_special_files_are_not_objects(root, directory):
     os.mkfifo(root / "data/fifo")
     listener = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
-    os.chdir(root / "data")  # the path of a socket is short
+    os.chdir(root / "data")  # a socket's path must be short
     try:
         listener.bind("socket")
     finally:
@@ -704,7 +704,7 @@ def test_special_files_are_not_objects(root, directory):
         with pytest.raises(disk.ObjectNotFoundError):
             directory.head(f"data/{name}")
     assert [o.path for o in directory.list("data/")[0]] == ["data/x"]
-    # An empty folder has no object below it, so it is none of a listing's folders.
+    # An empty folder has no object below it, so it is not listed.
     assert directory.list("data/", folders=True)[1] == []
 
 
@@ -771,13 +771,13 @@ def test_pages_of_any_tree(tmp_path_factory, keys, limit, start):
     for key in keys:
         _put(directory, f"data/{key}", b"")
     expected = sorted((f"data/{key}" for key in keys if key.startswith(start)), key=str.encode)
-    found, after = [], None
+    paths, after = [], None
     while True:
         objects, _, after = directory.list(f"data/{start}", after=after, limit=limit)
-        found += [o.path for o in objects]
+        paths += [o.path for o in objects]
         if after is None:
             break
-    assert found == expected
+    assert paths == expected
 
 
 def test_a_page_reads_only_the_folders_on_its_way(directory, monkeypatch):
@@ -790,5 +790,5 @@ def test_a_page_reads_only_the_folders_on_its_way(directory, monkeypatch):
     objects, _, after = directory.list("data/", after="data/d/3", limit=3)
     assert [o.path for o in objects] == ["data/e/1", "data/e/2", "data/e/3"]
     assert after == "data/e/3"
-    # The bucket, d that the cursor is in, e, and f to see that there is more.
+    # The bucket, d with the cursor in it, e, and f to see that there is more.
     assert len(scanned) == 4

@@ -1,4 +1,4 @@
-"""Containers of docker and podman: real engines, and images of a registry on loopback."""
+"""Containers of docker and podman: real runtimes, and images of a local registry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPOSITORY = "tools/box"
 
 
 both = pytest.mark.parametrize("engine", ["podman", "docker"], indirect=True)
-"""Where the two answer each in its own way; the rest is shown by one."""
+"""For behaviour in which the two differ; the rest is tested with one."""
 every = pytest.mark.parametrize("engine", ["podman", "docker", "apptainer"], indirect=True)
 
 
@@ -39,7 +39,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="session")
 def digest(registry: Registry) -> str:
-    """Of an image whose entrypoint is a shell that runs what it is given."""
+    """Return the digest of an image whose entrypoint is a shell that runs its argument."""
     return registry.push_image(
         REPOSITORY, "1", ["/bin/sh", "-c"], layers=[layer()], run={"User": "1000:1000"}
     )
@@ -50,7 +50,7 @@ Use = Callable[..., WorkerHarness]
 
 @pytest.fixture
 def use(harness: WorkerHarness, engine: Engine, registry: Registry, digest: str) -> Use:
-    """``use(script)`` makes the harness a container of the image; further changes are the plan's."""
+    """Return a function that makes the harness a container of the image; it takes a script and changes of the plan."""
 
     def use(script: str = "true", **changes: Any) -> WorkerHarness:
         harness.change(
@@ -70,7 +70,7 @@ def use(harness: WorkerHarness, engine: Engine, registry: Registry, digest: str)
     return use
 
 
-def _is_left(engine: Engine, harness: WorkerHarness) -> bool:
+def _exists(engine: Engine, harness: WorkerHarness) -> bool:
     if engine.name == "apptainer":
         return kill_tagged(harness.plan.tag) > 0
     return container_name(harness.plan.tag) in engine.containers()
@@ -78,7 +78,7 @@ def _is_left(engine: Engine, harness: WorkerHarness) -> bool:
 
 @every
 def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Path) -> None:
-    # What it is given, and what it may: told by the container itself.
+    # The capabilities and variables that the container itself reports.
     refdata = tmp_path / "refdata"
     refdata.mkdir()
     (refdata / "index").write_text("reference\n")
@@ -119,7 +119,7 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
     assert rights == {"CapEff:": "0" * 16, "CapBnd:": "0" * 16, "NoNewPrivs:": "1"}
     assert harness.read("data/out/refdata-is-read-only") == b"no\n"
     assert harness.read("data/out/lists") == b"reference\n/input_files/a\n"
-    # The image's, where the runtime can.
+    # The home of the image, where the runtime supports it.
     user = os.geteuid() if engine.name == "apptainer" else 1000
     assert harness.read("data/out/user") == f"{user}\n".encode()
     assert harness.read("data/out/greeting") == b"hello, world\n"
@@ -130,12 +130,12 @@ def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Pa
     assert harness.read("data/logs/0-stderr.txt") == b"err\n"
     assert result["cpu_seconds"] > 0
     assert 0 < result["max_memory"] <= harness.plan.memory
-    assert not _is_left(engine, harness)
+    assert not _exists(engine, harness)
 
 
 @every
 def test_exit_code_is_the_programs(use: Use) -> None:
-    # Engines say the same of a program that is not there.
+    # Runtimes give the same message for a missing program.
     result = use("echo why >&2; exit 127").run()
     assert (result["state"], result["exit_code"]) == ("error", 127)
     assert result["admin_error"] == "Container exit code: 127"
@@ -148,7 +148,7 @@ def test_missing_entrypoint(use: Use, engine: Engine) -> None:
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", None)
     assert result["error"].startswith("The image has no program /opt/tool, which is its entrypoint")
-    assert not _is_left(engine, harness)
+    assert not _exists(engine, harness)
 
 
 @every
@@ -165,7 +165,7 @@ def test_arguments_that_are_too_long(use: Use, engine: Engine) -> None:
     result = harness.run()
     assert result["state"] == "error"
     assert result["error"].startswith("Its arguments and environment together are longer"), result
-    assert not _is_left(engine, harness)
+    assert not _exists(engine, harness)
 
 
 def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
@@ -212,13 +212,13 @@ def test_killed_for_memory(use: Use) -> None:
 
 
 def test_runtime_limit(use: Use, engine: Engine) -> None:
-    # The first process of a container ignores what it has no handler for: it has to be killed.
+    # The first process of a container ignores signals for which it has no handler: it has to be killed.
     harness = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", 137)
     assert "its runtime limit is 2 seconds" in result["error"]
     assert harness.read("data/logs/0-stdout.txt") == b"started\n"
-    assert not _is_left(engine, harness)
+    assert not _exists(engine, harness)
 
 
 @every
@@ -233,7 +233,7 @@ def test_cancel_sends_sigterm_first(use: Use, engine: Engine) -> None:
     worker.communicate(timeout=60)
     assert harness.folder.read_result()["state"] == "canceled"
     assert log.read_text() == "begun\nasked\n"
-    assert not _is_left(engine, harness)
+    assert not _exists(engine, harness)
 
 
 @pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
@@ -287,7 +287,7 @@ LOOP = "echo begun; until [ -e /output_files/gate ]; do sleep 0.1; done"
 """Runs until there is a file ``gate``."""
 
 
-def _begun(harness: WorkerHarness) -> bool:
+def _has_begun(harness: WorkerHarness) -> bool:
     log = harness.path("stdout.txt")
     return log.exists() and log.read_text() == "begun\n"
 
@@ -297,11 +297,11 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> N
     lost, still, alive = [use(LOOP).another(name) for name in ("lost", "still", "alive")]
     killed, stopped, _ = [harness.start() for harness in (lost, still, alive)]
     for harness in (lost, still, alive):
-        eventually(partial(_begun, harness))
+        eventually(partial(_has_begun, harness))
     killed.kill()
     killed.wait()
     stopped.send_signal(signal.SIGSTOP)
-    # Of a worker on another machine, which uses this engine, too.
+    # Of a worker on another machine, which uses this runtime, too.
     name = f"cts-far-{uuid.uuid4().hex}"
     labels = (
         "--label",
@@ -312,15 +312,15 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> N
     engine.run("create", "--name", name, *labels, harness.plan.image)
     next_one = use(LOOP).another("next")
     worker = next_one.start()
-    eventually(lambda: not _is_left(engine, lost))
-    eventually(partial(_begun, next_one))
+    eventually(lambda: not _exists(engine, lost))
+    eventually(partial(_has_begun, next_one))
     (next_one.path("out") / "gate").touch()
     _, message = worker.communicate(timeout=60)
     assert b"was removed: its worker is gone" in message
     assert next_one.folder.read_result()["state"] == "complete"
     assert name in engine.containers()
     engine.run("rm", name)
-    # Nothing has become of the others.
+    # The other containers are untouched.
     stopped.send_signal(signal.SIGCONT)
     for harness in (still, alive):
         (harness.path("out") / "gate").touch()
@@ -350,7 +350,7 @@ def test_orphan_removal_does_not_delay_the_container(
 def test_runtime_limit_includes_a_suspension_of_the_worker_alone(use: Use) -> None:
     harness = use("echo begun; while :; do sleep 0.1; done", runtime=3.0, stop_grace=0.0)
     worker = harness.start()
-    eventually(partial(_begun, harness))
+    eventually(partial(_has_begun, harness))
     suspend([worker.pid], 5.0)
     eventually(harness.folder.is_ended)
     error = harness.folder.read_result()["error"]
@@ -373,7 +373,7 @@ def _environments() -> Iterator[bytes]:
 def test_outputs_of_other_users_are_reclaimed(
     use: Use, docker: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As by a worker that is not root, beside a daemon that is: the command is run for real, for another user.
+    # As for a worker that is not root, beside a daemon that is: the command really runs, for another user.
     harness = use(
         "mkdir /output_files/d && echo x > /output_files/d/secret && chmod 700 /output_files/d",
         container_runtime="docker", runtime_command=docker.command, runtime_arguments=[],
@@ -389,4 +389,4 @@ def test_outputs_of_other_users_are_reclaimed(
     assert {path.stat().st_uid for path in harness.path("out").rglob("*")} == {4321}
     while container.remove():
         pass
-    assert not _is_left(docker, harness)
+    assert not _exists(docker, harness)

@@ -20,7 +20,7 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docker_cli, "_SELINUX", "/nowhere")
     command = docker_cli.create_command(plan, FOLDER, {"cts.holder": "ab"})
     assert command[:4] == ["docker", "--host", "x", "create"]
-    # The rest of the entrypoint goes before the arguments, and the image's own CMD has no place.
+    # The rest of the entrypoint goes before the arguments, and the image's own CMD is not used.
     end = ["--entrypoint", "/bin/tool", IMAGE, "run", "--in", "/input_files/a,b"]
     assert command[-len(end) :] == end
     pairs = set(pairwise(command))
@@ -40,15 +40,17 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
         ("--env", "LIST=/input_files/a,/input_files/b"),
         ("--env", "CTS_CONTAINER=0b7c/3"),
     }
-    # The user is the image's, and its root can be written: nothing that works elsewhere breaks here.
+    # The user is the image's, and its root is writable: what works elsewhere works here.
     assert not {"--user", "--read-only", "--privileged", "--network"} & set(command)
 
 
-@pytest.mark.parametrize(("asked", "given"), [(3, "3"), (9, "4")])
-def test_cpus_are_limited_to_the_machines(plan: WorkerPlan, monkeypatch, asked: int, given: str):
+@pytest.mark.parametrize(("requested", "limit"), [(3, "3"), (9, "4")])
+def test_cpus_are_limited_to_the_machines(
+    plan: WorkerPlan, monkeypatch, requested: int, limit: str
+):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    command = docker_cli.create_command(replace(plan, cpus=asked), FOLDER, {})
-    assert ("--cpus", given) in pairwise(command)
+    command = docker_cli.create_command(replace(plan, cpus=requested), FOLDER, {})
+    assert ("--cpus", limit) in pairwise(command)
 
 
 def test_create_without_a_network(plan: WorkerPlan) -> None:
@@ -77,7 +79,7 @@ def test_podmans_differences(plan: WorkerPlan) -> None:
     )
     assert more == {
         *("--http-proxy=false", "--pidfile", "/home/job/3/container.pid"),
-        # The runtime, the grace and some more.
+        # The runtime limit, the grace period and the removal timeout.
         *("--timeout", "75"),
     }
     plain = replace(podman, plain_http=True)

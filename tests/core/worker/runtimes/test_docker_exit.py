@@ -11,7 +11,7 @@ from tests.harness.worker import IMAGE, WorkerHarness
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        # A running container has the exit code 0, too.
+        # A running container has exit code 0, too.
         ('{"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "ExitCode": 0}', "lost sight"),
         ("", "does not say how it ended"),
     ],

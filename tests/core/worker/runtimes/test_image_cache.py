@@ -1,4 +1,4 @@
-"""The folder of images that several workers share, and its bound."""
+"""The image cache that several workers share, and its size limit."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ time.sleep(600)
 """
 
 
-def _acquire(folder: Path, name: str, most: int = 10 * SIZE) -> int:
-    return acquire(str(folder), name, _make, most, time.sleep)
+def _acquire(folder: Path, name: str, max_bytes: int = 10 * SIZE) -> int:
+    return acquire(str(folder), name, _make, max_bytes, time.sleep)
 
 
 def _make(path: str) -> None:
@@ -64,7 +64,7 @@ def _images(folder: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """With images a, b, c and d, of which c was used last, and b longest ago."""
+    """Return a folder with images a, b, c and d, of which c was used last, and b first."""
     folder = tmp_path / "images"
     for name in "abcd":
         os.close(_acquire(folder, name))
@@ -104,18 +104,18 @@ def test_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["held", "made"])
 def test_killed_worker_holds_no_lock(tmp_path: Path, state: str) -> None:
-    holder = subprocess.Popen(
+    token = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path), "a", state], stdout=subprocess.PIPE
     )
     image = tmp_path / ("a.sif" if state == "held" else "a.sif.part")
     if state == "held":
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+        assert token.stdout is not None
+        assert token.stdout.readline() == b"held\n"
     eventually(image.exists)
     os.close(_acquire(tmp_path, "b", SIZE // 2))
     assert image.exists()
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
+    token.send_signal(signal.SIGKILL)
+    token.communicate()
     os.close(_acquire(tmp_path, "b", SIZE // 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.lock", "b.sif"]
 
@@ -126,7 +126,7 @@ def test_concurrent_workers_with_space_for_two_images(tmp_path: Path) -> None:
     for worker in workers:
         _, message = worker.communicate(timeout=120)
         assert worker.returncode == 0, message.decode()
-    # What was in use as the last of them looked has stayed.
+    # Images that were in use when the last worker evicted others are still there.
     os.close(_acquire(tmp_path, "a", 2 * SIZE))
     left = _images(tmp_path)
     assert "a" in left

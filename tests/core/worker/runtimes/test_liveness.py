@@ -1,4 +1,4 @@
-"""Whether the process that holds a container lives, as others on its machine see it."""
+"""The liveness token of a process, as other processes of its machine see it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HOLD = "from cts_core.worker.runtimes.liveness import *; h = LivenessSocket(); 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
-    """A process that holds something, and says its labels."""
+    """Yield a process that holds a token and prints its labels."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -36,29 +36,29 @@ def process() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def _said(process: subprocess.Popen[str]) -> list[str]:
+def _labels(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     return process.stdout.readline().split()
 
 
 def test_socket_lives_until_its_process_ends(process: subprocess.Popen[str]) -> None:
-    name, where = _said(process)
+    name, where = _labels(process)
     assert where == scope()
     assert not is_gone(name)
     process.send_signal(signal.SIGSTOP)
     eventually(lambda: is_stopped(process.pid))
     assert not is_gone(name)
     process.kill()
-    # Also before anybody takes note of its end.
+    # Even before its parent has reaped it.
     eventually(lambda: not is_alive(process.pid))
     assert is_gone(name)
 
 
 def test_children_do_not_inherit_the_socket() -> None:
-    held = LivenessSocket()
+    socket_ = LivenessSocket()
     with subprocess.Popen(["sleep", "600"]) as child:
-        held.close()
-        assert is_gone(held.labels[SOCKET_LABEL])
+        socket_.close()
+        assert is_gone(socket_.labels[SOCKET_LABEL])
         child.kill()
 
 

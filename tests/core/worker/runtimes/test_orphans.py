@@ -1,4 +1,4 @@
-"""Which of an engine's containers are taken for those of workers that are gone, and what is told of them."""
+"""The detection of orphans among a runtime's containers, and the report of their removal."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ esac
 
 
 @pytest.fixture
-def holder() -> Iterator[str]:
-    """The name of one that lives."""
-    held = LivenessSocket()
-    yield held.labels[SOCKET_LABEL]
-    held.close()
+def token() -> Iterator[str]:
+    """Yield the token name of a live worker."""
+    socket_ = LivenessSocket()
+    yield socket_.labels[SOCKET_LABEL]
+    socket_.close()
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
-    """The command of an engine that has these containers, by their ids the names of their holders."""
+    """Return a function that makes a simulated runtime with containers, given as ids and token names."""
 
     def make(containers: Mapping[str, str]) -> list[str]:
         (tmp_path / "listed").write_text("".join(f"{id_}\n" for id_ in containers))
-        lines = (f"{id_} {holder}\n" for id_, holder in containers.items())
+        lines = (f"{id_} {token}\n" for id_, token in containers.items())
         (tmp_path / "inspected").write_text("".join(lines))
         program = tmp_path / "engine"
         program.write_text(_ENGINE)
@@ -54,9 +54,9 @@ def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
     return make
 
 
-def test_containers_of_ended_workers_are_removed(engine, holder: str) -> None:
+def test_containers_of_ended_workers_are_removed(engine, token: str) -> None:
     gone = uuid.uuid4().hex
-    command = engine({"a1": gone, "b2": holder, "c3": "", "d4": "no name", "e5": "x" * 200})
+    command = engine({"a1": gone, "b2": token, "c3": "", "d4": "no name", "e5": "x" * 200})
     assert remove_orphans(command) == ["a1"]
 
 
@@ -67,10 +67,10 @@ def test_containers_not_removed_are_not_returned(engine, tmp_path, capfd) -> Non
     assert 'cannot remove container "b2": device is busy' in capfd.readouterr().err
 
 
-def test_many_live_containers_hide_no_orphan(engine, holder: str) -> None:
-    # Docker tells the newest first, and podman the oldest.
+def test_many_live_containers_hide_no_orphan(engine, token: str) -> None:
+    # Docker lists the newest first, and podman the oldest.
     for ids in (range(300, 0, -1), range(300)):
         ids_ = [f"{number:04}" for number in ids]
         left = ids_[-1]
-        command = engine(dict.fromkeys(ids_, holder) | {left: uuid.uuid4().hex})
+        command = engine(dict.fromkeys(ids_, token) | {left: uuid.uuid4().hex})
         assert remove_orphans(command) == [left]

@@ -1,4 +1,4 @@
-"""A worker's objects on S3: what arrives is what was meant, whatever happens on the way."""
+"""A worker's objects on S3: no fault on the way leads to wrong bytes."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def keys(url: str, **changes) -> S3Keys:
 
 @pytest.fixture
 def objects() -> Iterator[Callable[..., S3Objects]]:
-    """Makes what is tested, for a server at a URL."""
-    made = []
+    """Return a factory of the client under test, for a server at a URL."""
+    clients = []
 
     def make(url: str, sleep: Callable[[float], None] = lambda _: None, **changes) -> S3Objects:
-        given = keys(url, **changes)
-        made.append(S3Objects(given.http_client(), KeySigner(given), sleep=sleep))
-        return made[-1]
+        s3_keys = keys(url, **changes)
+        clients.append(S3Objects(s3_keys.http_client(), KeySigner(s3_keys), sleep=sleep))
+        return clients[-1]
 
     yield make
-    for each in made:
+    for each in clients:
         each.close()
 
 
@@ -72,14 +72,14 @@ def five_mib_parts(monkeypatch) -> None:
 
 @pytest.fixture
 def on_ranges(monkeypatch) -> Callable[[Callable[..., None]], None]:
-    """Has objects fetched in ranges of 5 MiB, and a function called before each but the first."""
+    """Have objects fetched in ranges of 5 MiB; return a setter for a function called before each but the first."""
 
     def set_up(call: Callable[..., None]) -> None:
-        go_through = download.Download._fetch_range
+        fetch_range = download.Download._fetch_range
 
-        def called(self, one) -> bool:
-            call(one)
-            return go_through(self, one)
+        def called(self, part) -> bool:
+            call(part)
+            return fetch_range(self, part)
 
         monkeypatch.setattr(download, "RANGE_SIZE", 5 * MIB)
         monkeypatch.setattr(download.Download, "_fetch_range", called)
@@ -88,30 +88,30 @@ def on_ranges(monkeypatch) -> Callable[[Callable[..., None]], None]:
 
 
 @contextlib.contextmanager
-def asked(server: S3Server, path: str) -> Iterator[tuple[Any, dict[str, str]]]:
+def requests_to(server: S3Server, path: str) -> Iterator[tuple[Any, dict[str, str]]]:
     bucket, _, key = path.partition("/")
     with contextlib.closing(server.client()) as client:
         yield client, {"Bucket": bucket, "Key": key}
 
 
 def put(server: S3Server, path: str, data: bytes) -> str:
-    with asked(server, path) as (client, place):
+    with requests_to(server, path) as (client, place):
         client.put_object(**place, Body=data, ChecksumCRC64NVME=crc64nvme_text(data))
     return crc64nvme_text(data)
 
 
-def look(server: S3Server, path: str) -> dict[str, Any]:
-    with asked(server, path) as (client, place):
+def head(server: S3Server, path: str) -> dict[str, Any]:
+    with requests_to(server, path) as (client, place):
         return client.head_object(**place, ChecksumMode="ENABLED")
 
 
 def content(server: S3Server, path: str) -> bytes:
-    with asked(server, path) as (client, place):
+    with requests_to(server, path) as (client, place):
         return client.get_object(**place)["Body"].read()
 
 
 def unfinished(server: S3Server) -> list[Any]:
-    with asked(server, "data/") as (client, place):
+    with requests_to(server, "data/") as (client, place):
         return client.list_multipart_uploads(Bucket=place["Bucket"]).get("Uploads", [])
 
 
@@ -126,10 +126,10 @@ def test_stored_with_the_checksum_of_the_whole_and_fetched(
     path = "data/out/a name+with #%&=é ä"
     stored = objects(s3_server.url).store(str(source), path, "text/plain; charset=utf-8")
     assert (stored.size, stored.crc64nvme) == (len(data), crc64nvme_text(data))
-    found = look(s3_server, path)
-    assert found["ChecksumCRC64NVME"] == crc64nvme_text(data)
-    assert found["ChecksumType"] == "FULL_OBJECT"
-    assert found["ContentType"] == "text/plain; charset=utf-8"
+    headers = head(s3_server, path)
+    assert headers["ChecksumCRC64NVME"] == crc64nvme_text(data)
+    assert headers["ChecksumType"] == "FULL_OBJECT"
+    assert headers["ContentType"] == "text/plain; charset=utf-8"
     target = tmp_path / "target"
     assert objects(s3_server.url).fetch(path, str(target), stored.crc64nvme) == len(data)
     assert target.read_bytes() == data
@@ -154,7 +154,7 @@ def test_other_bytes_than_those_submitted_leave_nothing(
     assert not (tmp_path / "a").exists()
 
 
-def no_pause(_: float) -> None:
+def no_sleep(_: float) -> None:
     raise AssertionError("it was tried again")
 
 
@@ -164,7 +164,7 @@ def test_missing_object_is_not_retried(
     objects, s3_server: S3Server, tmp_path: Path, path: str
 ) -> None:
     with pytest.raises(S3Error, match=f"'{path}' was not found"):
-        objects(s3_server.url, no_pause).fetch(path, str(tmp_path / "a"), "x")
+        objects(s3_server.url, no_sleep).fetch(path, str(tmp_path / "a"), "x")
     assert not (tmp_path / "a").exists()
 
 
@@ -175,7 +175,7 @@ def test_wrong_keys_are_not_retried_and_not_shown(
 ) -> None:
     put(s3_server, "data/a", b"a")
     with pytest.raises(S3Error) as refused:
-        objects(s3_server.url, no_pause, **changes).fetch("data/a", str(tmp_path / "a"), "x")
+        objects(s3_server.url, no_sleep, **changes).fetch("data/a", str(tmp_path / "a"), "x")
     assert "own credentials" in str(refused.value)
     assert not any(word in str(refused.value) for word in (SECRET, ACCESS_KEY, *changes.values()))
 
@@ -226,7 +226,7 @@ def test_upload_survives_a_restart_of_the_server(
 
     stored = objects(proxy.url, come_back).store(str(tmp_path / "big"), "data/big")
     assert len(tries) == 3
-    assert look(s3_server, "data/big")["ChecksumCRC64NVME"] == stored.crc64nvme
+    assert head(s3_server, "data/big")["ChecksumCRC64NVME"] == stored.crc64nvme
     assert content(s3_server, "data/big") == BIG
 
 
@@ -236,20 +236,20 @@ def test_lost_response_to_the_completion_is_checked_for(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "big").write_bytes(BIG)
-    complete, is_there = s3_upload.Upload._complete, s3_upload.Upload._is_stored
-    looks = []
+    complete, is_stored = s3_upload.Upload._complete, s3_upload.Upload._is_stored
+    checks = []
 
-    def lose_the_answer(*given) -> None:
+    def lose_the_response(*arguments) -> None:
         proxy.cut_after = 0
-        complete(*given)
+        complete(*arguments)
 
-    def look_in_time(*given) -> bool:
-        # At the first look the server may still be at it.
-        looks.append(1)
-        return len(looks) > 1 and is_there(*given)
+    def complete_before_the_check(*arguments) -> bool:
+        # At the first check the server may still be at work.
+        checks.append(1)
+        return len(checks) > 1 and is_stored(*arguments)
 
-    monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_answer)
-    monkeypatch.setattr(s3_upload.Upload, "_is_stored", look_in_time)
+    monkeypatch.setattr(s3_upload.Upload, "_complete", lose_the_response)
+    monkeypatch.setattr(s3_upload.Upload, "_is_stored", complete_before_the_check)
     objects(proxy.url, time.sleep).store(str(tmp_path / "big"), "data/big")
     assert proxy.cut_after is None
     assert content(s3_server, "data/big") == BIG
@@ -280,7 +280,7 @@ def test_abandoned_upload_leaves_no_parts(
         objects(proxy.url, cancel).store(str(tmp_path / "big"), "data/big")
     assert not unfinished(s3_server)
     with pytest.raises(Exception, match="404"):
-        look(s3_server, "data/big")
+        head(s3_server, "data/big")
 
 
 @pytest.mark.slow
@@ -290,20 +290,20 @@ def test_a_file_that_changes_is_refused_by_the_server(
     source = tmp_path / "source"
     source.write_bytes(b"before")
     monkeypatch.setattr(requests, "RETRY_SECONDS", 0)
-    ask = requests.S3Requests.request
+    request = requests.S3Requests.request
 
-    def change_it(*given) -> object:
+    def change_it(*arguments) -> object:
         source.write_bytes(b"behind")
-        return ask(*given)
+        return request(*arguments)
 
     monkeypatch.setattr(requests.S3Requests, "request", change_it)
     with pytest.raises(S3Error, match="could not be used"):
         objects(s3_server.url).store(str(source), "data/a")
     with pytest.raises(Exception, match="404"):
-        look(s3_server, "data/a")
+        head(s3_server, "data/a")
 
 
-# -- several at once -------------------------------------------------------------------------------
+# -- parallel transfers ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -311,37 +311,41 @@ def test_a_file_that_changes_is_refused_by_the_server(
 def test_objects_and_their_parts_are_transferred_in_parallel(
     objects, s3_server: S3Server, tmp_path: Path, monkeypatch
 ) -> None:
-    together = threading.Barrier(2)
+    barrier = threading.Barrier(2)
     send = s3_upload.Upload._send
 
     def wait_for_another(self, upload, headers, part) -> object:
         if upload and part.number < 3:
-            together.wait(60)
+            barrier.wait(60)
         return send(self, upload, headers, part)
 
     monkeypatch.setattr(s3_upload.Upload, "_send", wait_for_another)
-    given = {"big": BIG, **{f"n{number}": b"%d" % number for number in range(30)}}
-    for name, data in given.items():
+    contents = {"big": BIG, **{f"n{number}": b"%d" % number for number in range(30)}}
+    for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
     both = objects(s3_server.url)
-    stored = both.parallel.map(lambda name: both.store(str(tmp_path / name), f"data/{name}"), given)
-    assert [one.crc64nvme for one in stored] == [crc64nvme_text(data) for data in given.values()]
-    assert look(s3_server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
+    stored = both.parallel.map(
+        lambda name: both.store(str(tmp_path / name), f"data/{name}"), contents
+    )
+    assert [part.crc64nvme for part in stored] == [
+        crc64nvme_text(data) for data in contents.values()
+    ]
+    assert head(s3_server, "data/big")["ChecksumCRC64NVME"] == crc64nvme_text(BIG)
 
     def fetch(name: str) -> bytes:
         target = tmp_path / f"{name}.back"
-        both.fetch(f"data/{name}", str(target), crc64nvme_text(given[name]))
+        both.fetch(f"data/{name}", str(target), crc64nvme_text(contents[name]))
         return target.read_bytes()
 
-    assert both.parallel.map(fetch, given) == list(given.values())
+    assert both.parallel.map(fetch, contents) == list(contents.values())
 
 
 @pytest.mark.slow
 def test_ranges_are_fetched_in_parallel(
     objects, s3_server: S3Server, tmp_path: Path, on_ranges
 ) -> None:
-    together = threading.Barrier(2)
-    on_ranges(lambda _: together.wait(60))
+    barrier = threading.Barrier(2)
+    on_ranges(lambda _: barrier.wait(60))
     crc = put(s3_server, "data/big", BIG)
     assert objects(s3_server.url).fetch("data/big", str(tmp_path / "big"), crc) == len(BIG)
     assert (tmp_path / "big").read_bytes() == BIG
@@ -351,8 +355,8 @@ def test_ranges_are_fetched_in_parallel(
 def test_range_resumes_where_it_broke_off(
     objects, s3_server: S3Server, proxy: Proxy, tmp_path: Path, on_ranges
 ) -> None:
-    def cut(one) -> None:
-        if one.start == 5 * MIB:
+    def cut(part) -> None:
+        if part.start == 5 * MIB:
             proxy.cut_after = 2 * MIB
 
     on_ranges(cut)
@@ -369,8 +373,8 @@ def test_an_object_that_is_replaced_between_its_ranges_is_never_mixed(
     put(s3_server, "data/big", BIG)
     other, replaced = bytes(reversed(BIG))[:-MIB], []
 
-    def replace_it(one) -> None:
-        if one.start == 5 * MIB and not replaced:
+    def replace_it(part) -> None:
+        if part.start == 5 * MIB and not replaced:
             replaced.append(put(s3_server, "data/big", other))
 
     on_ranges(replace_it)
@@ -380,7 +384,7 @@ def test_an_object_that_is_replaced_between_its_ranges_is_never_mixed(
 
 
 class Endless:
-    """Sends an object that does not end, and knows no other."""
+    """A server that sends one object without end, and has no other."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -419,7 +423,7 @@ def endless() -> Iterator[Endless]:
 
 
 def test_failure_stops_parallel_transfers(objects, endless, tmp_path: Path) -> None:
-    both = objects(endless.url, no_pause)
+    both = objects(endless.url, no_sleep)
     with pytest.raises(S3Error, match="'data/none' was not found"):
         both.parallel.map(
             lambda name: both.fetch(f"data/{name}", str(tmp_path / name), "x"), ["endless", "none"]
@@ -431,16 +435,16 @@ def test_cancel_stops_transfers(objects, endless, tmp_path: Path) -> None:
     class CanceledError(Exception):
         pass
 
-    def is_wanted() -> None:
+    def check() -> None:
         if endless.sent.is_set():
             raise CanceledError
 
-    store = objects(endless.url, no_pause)
+    store = objects(endless.url, no_sleep)
     with pytest.raises(CanceledError):
         store.parallel.map(
             lambda name: store.fetch(f"data/{name}", str(tmp_path / name), "x"),
             ["endless"],
-            is_wanted,
+            check,
         )
     assert not list(tmp_path.iterdir())
 
@@ -450,18 +454,18 @@ def test_cancel_stops_a_part_under_way(objects, proxy: Proxy, tmp_path: Path) ->
     class CanceledError(Exception):
         pass
 
-    def is_wanted() -> None:
+    def check() -> None:
         if proxy.connections:
             raise CanceledError
 
     (tmp_path / "small").write_bytes(bytes(7 * MIB))
-    # Whoever waits for the part waits for a minute.
+    # The sender of the part would wait for a minute.
     proxy.delay = 0.5
-    store = objects(proxy.url, no_pause)
+    store = objects(proxy.url, no_sleep)
     begun = time.monotonic()
     with pytest.raises(CanceledError):
         store.parallel.map(
-            lambda name: store.store(str(tmp_path / name), f"data/{name}"), ["small"], is_wanted
+            lambda name: store.store(str(tmp_path / name), f"data/{name}"), ["small"], check
         )
     assert proxy.connections == 1
     assert time.monotonic() - begun < 40
@@ -471,7 +475,7 @@ def test_cancel_stops_a_part_under_way(objects, proxy: Proxy, tmp_path: Path) ->
 
 
 class Scripted:
-    """Answers each connection with the next of some texts, and hangs up."""
+    """A server that answers each connection with the next of some texts, and closes it."""
 
     def __init__(self, *answers: bytes) -> None:
         self.requests: list[bytes] = []
@@ -508,13 +512,13 @@ def test_transient_failures_and_short_responses_are_retried(objects, tmp_path: P
         whole[:-4],
         http("206 Partial Content", b"tent", 'ETag: "1"\r\n'),
     )
-    pauses: list[float] = []
-    fetched = objects(server.url, pauses.append).fetch(
+    delays: list[float] = []
+    fetched = objects(server.url, delays.append).fetch(
         "data/a", str(tmp_path / "a"), crc64nvme_text(b"content")
     )
     assert fetched == 7
     assert (tmp_path / "a").read_bytes() == b"content"
-    assert len(pauses) == 4
+    assert len(delays) == 4
     assert b"range: bytes=3-" in server.requests[-1]
     assert b'if-match: "1"' in server.requests[-1]
 
@@ -616,5 +620,5 @@ def test_lost_upload_is_reported_right_after_the_last_check(
     with pytest.raises(S3Error, match="NoSuchUpload"):
         objects(server.url, sleep).store(str(tmp_path / "a"), "data/a")
     assert [request.split()[0] for request in server.requests[4:]] == [b"HEAD"] * 10 + [b"DELETE"]
-    # Before each look but the first.
-    assert seen == [(asked, 1.0) for asked in range(5, 14)]
+    # Before each check but the first.
+    assert seen == [(requests_to, 1.0) for requests_to in range(5, 14)]

@@ -1,4 +1,4 @@
-"""Requests to S3 are signed the same, whoever signs beside."""
+"""Signatures do not depend on what other threads sign."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cts_core.worker.s3 import sigv4
 from cts_core.worker.s3.sigv4 import Signer
 
 TIMES = ("20261231T235959Z", "20270101T000000Z")
-"""By which the key of another day is to be used."""
+"""The day at which another day's key is to be used."""
 
 
 def made() -> Signer:
