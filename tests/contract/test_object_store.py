@@ -438,13 +438,13 @@ async def test_readers_see_the_old_or_the_new_object(store):
     done = asyncio.Event()
 
     async def watch() -> int:
-        looks = 0
+        reads = 0
         while not done.is_set():
             found = await _head(store, "data/x")
             assert found.checksum is ChecksumState.STORED
             assert await _read(store, "data/x") in versions
-            looks += 1
-        return looks
+            reads += 1
+        return reads
 
     watchers = [asyncio.create_task(watch()) for _ in range(3)]
     for data in versions:

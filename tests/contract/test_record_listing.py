@@ -311,7 +311,7 @@ async def test_ended_among_given_jobs_before_a_time(store):
     await walk(store, ended[3].id)
     await store.mark_cleaned(ended[3].id)
     ids = [job.id for job in ended]
-    asked = [live.id, "unknown", late.id, *ids]
-    assert await store.ended_among(asked, NOON + SECOND) == set(ids)
-    assert await store.ended_among(asked, NOON) == set()
+    job_ids = [live.id, "unknown", late.id, *ids]
+    assert await store.ended_among(job_ids, NOON + SECOND) == set(ids)
+    assert await store.ended_among(job_ids, NOON) == set()
     assert await store.ended_among([], NOON + SECOND) == set()

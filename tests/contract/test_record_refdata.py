@@ -26,9 +26,9 @@ async def test_refdata_comes_back_as_it_was_stored(store, other):
     bare = make_refdata(file="data/ü", crc64nvme=None, unpack=False, statuses=[])
     await store.add_refdata(refdata)
     await store.add_refdata(bare)
-    for known in (refdata, bare):
-        assert await other.get_refdata(known.id) == known
-        assert await other.find_refdata(known.file) == known
+    for registered in (refdata, bare):
+        assert await other.get_refdata(registered.id) == registered
+        assert await other.find_refdata(registered.file) == registered
 
 
 async def test_refdata_is_listed_in_order_of_registration(store):

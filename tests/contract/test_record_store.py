@@ -99,8 +99,8 @@ async def test_input_files_may_be_bare_paths(store):
 
 async def test_a_summary_has_no_files(store):
     job = await insert(store)
-    known = JobOutcome(outputs=OUTPUTS, output_file_count=2)
-    assert await move(store, job.id, CREATED, STARTED, outcome=known)
+    outcome = JobOutcome(outputs=OUTPUTS, output_file_count=2)
+    assert await move(store, job.id, CREATED, STARTED, outcome=outcome)
     (listed,) = (await store.list_jobs(JobQuery())).jobs
     (live,) = await store.live_jobs()
     for summary in (await store.get_summary(job.id), listed, live):
@@ -175,13 +175,13 @@ async def test_an_idempotency_key_is_of_one_job_of_its_user(store):
     job = make_job_record()
     assert await store.find_idempotent("ana", "key") is None
     assert await store.insert_job(job, containers=1, idempotency=key) is None
-    known = IdempotentJob(job.id, "hash")
-    assert await store.find_idempotent("ana", "key") == known
+    existing = IdempotentJob(job.id, "hash")
+    assert await store.find_idempotent("ana", "key") == existing
     second = make_job_record()
     taken = await store.insert_job(
         second, containers=1, idempotency=Idempotency("key", "other hash")
     )
-    assert taken == known
+    assert taken == existing
     with pytest.raises(NoSuchJobError):
         await store.get_job(second.id)
     assert (
@@ -354,9 +354,9 @@ def steps(*states: JobState, time: datetime = NOON) -> list[ContainerTransition]
 
 async def test_a_container_moves_through_several_steps(store):
     job = await insert(store, containers=2)
-    news = steps(JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED, time=NOON + SECOND)
+    new = steps(JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED, time=NOON + SECOND)
     outcome = ContainerOutcome(exit_code=0, cpu_seconds=0.1)
-    assert await store.transition_container(job.id, 1, STARTED, news, outcome=outcome)
+    assert await store.transition_container(job.id, 1, STARTED, new, outcome=outcome)
     assert await store.container_states(job.id) == [STARTED, JobState.JOB_SUBMITTED]
     assert await store.transition_container(
         job.id,
@@ -450,8 +450,8 @@ async def test_a_lease_is_held_until_it_expires(store, other):
     late = NOON + 9 * SECOND
     assert await store.take_leases(ids, "me", now=late, until=late + 10 * SECOND) == mine
     assert await other.take_leases(ids, "you", now=until, until=until + SECOND) == ids - mine
-    gone = late + 10 * SECOND
-    assert await other.take_leases(ids, "you", now=gone, until=gone + SECOND) == ids
+    expired = late + 10 * SECOND
+    assert await other.take_leases(ids, "you", now=expired, until=expired + SECOND) == ids
 
 
 async def test_a_released_lease_is_free(store):

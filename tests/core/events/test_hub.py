@@ -214,11 +214,11 @@ async def test_a_slow_reader_is_refilled_from_the_store_without_a_gap(store, hub
     async with hub.subscribe("ana") as slow, hub.subscribe("ana") as quick:
         await hub.publish(first[0])
         rest = await record(store, 3 * BUFFER)
-        heard = await take(quick, 1)
+        delivered = await take(quick, 1)
         for event in rest:
             await hub.publish(event)
-            heard += await take(quick, 1)
-        assert heard == first + rest
+            delivered += await take(quick, 1)
+        assert delivered == first + rest
         # What the slow one had no room for is in the store alone. It comes in order: a reader that resumes
         # from the last event it had must not have passed over any.
         assert await take(slow, len(first + rest)) == first + rest
@@ -231,7 +231,7 @@ async def test_a_slow_reader_is_refilled_from_the_store_without_a_gap(store, hub
 async def test_an_overflow_during_a_refill(store, hub, monkeypatch):
     monkeypatch.setattr(subscription_module, "BUFFER", 3)
     monkeypatch.setattr(subscription_module, "PAGE", 4)
-    heard: list[JobEvent] = []
+    delivered: list[JobEvent] = []
     published: list[JobEvent] = []
     async with hub.subscribe("ana", after=BEGINNING) as events:
         for _ in range(10):
@@ -239,10 +239,10 @@ async def test_an_overflow_during_a_refill(store, hub, monkeypatch):
             for event in batch:
                 await hub.publish(event)
             published += batch
-            heard += await take(events, 5)
-        heard += await take(events, len(published) - len(heard))
+            delivered += await take(events, 5)
+        delivered += await take(events, len(published) - len(delivered))
         assert is_quiet(events)
-    assert heard == published
+    assert delivered == published
 
 
 async def test_the_buffer_of_a_reader_that_never_reads_is_bounded(store, hub):
@@ -275,18 +275,18 @@ async def test_polling_finds_events_that_another_server_recorded(store, tmp_path
 
 
 async def test_one_poll_serves_all_subscribers(store, monkeypatch):
-    asked: list[str | None] = []
+    reads: list[str | None] = []
     real = store.events
 
     async def note(*, user: str | None = None, **options) -> list[JobEvent]:
-        asked.append(user)
+        reads.append(user)
         return await real(user=user, **options)
 
     async with running(store) as hub, AsyncExitStack() as stack:
         monkeypatch.setattr(store, "events", note)
         monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
         await asyncio.sleep(0.02)
-        assert asked == [], "nobody listens"
+        assert reads == [], "nobody listens"
         users = [f"user{n}" for n in range(20)]
         streams = [await stack.enter_async_context(hub.subscribe(user)) for user in users]
         jobs = [make_job_record(user=user) for user in users]
@@ -294,17 +294,17 @@ async def test_one_poll_serves_all_subscribers(store, monkeypatch):
             await store.insert_job(job, containers=1)
         for job, events in zip(jobs, streams, strict=True):
             assert [event.job_id for event in await take(events, 1)] == [job.id]
-        assert set(asked) == {None}, "each looked for itself"
+        assert set(reads) == {None}, "each looked for itself"
 
 
 async def test_polling_repeats_no_event(store, monkeypatch):
     monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(hub_module, "PAGE", 2)
-    looks = itertools.count()
+    polls = itertools.count()
     real = store.events
 
     async def count(**options) -> list[JobEvent]:
-        next(looks)
+        next(polls)
         return await real(**options)
 
     monkeypatch.setattr(store, "events", count)
@@ -312,11 +312,11 @@ async def test_polling_repeats_no_event(store, monkeypatch):
         recorded = await record(store, 9)
         for event in recorded[::2]:
             await hub.publish(event)
-        heard = await take(events, 9)
-        assert {e.trans_id for e in heard} == {e.trans_id for e in recorded}
-        enough = next(looks) + 30
+        delivered = await take(events, 9)
+        assert {e.trans_id for e in delivered} == {e.trans_id for e in recorded}
+        enough = next(polls) + 30
         async with asyncio.timeout(20):
-            while next(looks) < enough:
+            while next(polls) < enough:
                 await asyncio.sleep(0.001)
         assert isinstance(events, Subscription)
         assert not events._live, "repeats wait where there is little room"
@@ -363,15 +363,15 @@ async def test_an_unavailable_store_is_polled_again(store, monkeypatch, caplog):
 
 def record_reads(store: SQLiteStore, monkeypatch) -> list[str | None]:
     """Record the job ids by which the store is read; None is all jobs."""
-    asked: list[str | None] = []
+    reads: list[str | None] = []
     real = store.events
 
     async def note(*, job_id: str | None = None, **options) -> list[JobEvent]:
-        asked.append(job_id)
+        reads.append(job_id)
         return await real(job_id=job_id, **options)
 
     monkeypatch.setattr(store, "events", note)
-    return asked
+    return reads
 
 
 async def test_a_wake_up_brings_what_another_server_recorded(store, hub, tmp_path):
@@ -381,27 +381,27 @@ async def test_a_wake_up_brings_what_another_server_recorded(store, hub, tmp_pat
         events = await record(other, 3)
         for event in events:
             hub.wake(event.job_id, event.trans_id)
-        heard = await take(ana, 3)
-        assert {event.trans_id for event in heard} == {event.trans_id for event in events}
+        delivered = await take(ana, 3)
+        assert {event.trans_id for event in delivered} == {event.trans_id for event in events}
         assert is_quiet(ana)
         assert is_quiet(bob)
     await other.close()
 
 
 async def test_only_wake_ups_for_unpublished_events_read_the_store(store, hub, monkeypatch):
-    known, *_ = events = await record(store, 3)
-    asked = record_reads(store, monkeypatch)
+    published, *_ = events = await record(store, 3)
+    reads = record_reads(store, monkeypatch)
     for event in events:
         hub.wake(event.job_id, event.trans_id)
     async with hub.subscribe("ana") as stream:
-        await hub.publish(known)
-        hub.wake(known.job_id, known.trans_id)
-        assert await take(stream, 1) == [known]
+        await hub.publish(published)
+        hub.wake(published.job_id, published.trans_id)
+        assert await take(stream, 1) == [published]
         (new,) = await record(store)
         for _ in range(100):
             hub.wake(new.job_id, new.trans_id)
         assert await take(stream, 1) == [new]
-    assert [job_id for job_id in asked if job_id is not None] == [new.job_id]
+    assert [job_id for job_id in reads if job_id is not None] == [new.job_id]
 
 
 async def test_wake_ups_are_bounded(hub, monkeypatch):
@@ -521,16 +521,16 @@ async def test_closing_ends_every_stream_at_once(store):
 
 async def test_closing_does_not_wait_for_an_unavailable_store(store, monkeypatch):
     monkeypatch.setattr(subscription_module, "RETRY_SECONDS", 3600.0)
-    asked = asyncio.Event()
+    is_reading = asyncio.Event()
 
     async def fail(**_) -> list[JobEvent]:
-        asked.set()
+        is_reading.set()
         raise UnavailableError("away")
 
     monkeypatch.setattr(store, "events", fail)
     async with running(store) as hub, hub.subscribe("ana", after=BEGINNING) as events:
         reading = asyncio.create_task(take(events, 1))
-        await asked.wait()
+        await is_reading.wait()
         await hub.close()
         async with asyncio.timeout(5):
             with pytest.raises(StopAsyncIteration):
@@ -576,7 +576,7 @@ ACTIONS = st.lists(
         st.tuples(st.just("record and publish"), st.integers(-3, 3)),
         st.tuples(st.just("clock"), st.integers(0, 3)),
         st.tuples(st.just("read"), st.integers(0, 8)),
-        st.tuples(st.just("look"), st.just(0)),
+        st.tuples(st.just("poll"), st.just(0)),
     ),
     max_size=80,
 )
@@ -587,7 +587,7 @@ ACTIONS = st.lists(
 def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
     async def play() -> None:
         records = Records()
-        recorded, heard = [], []
+        recorded, delivered = [], []
         hub = Hub(records)
         await hub.start()
         now = utc_now()
@@ -597,8 +597,8 @@ def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
                     now += number * INSTANT
                 elif action == "read":
                     event = await next_within(events, number)
-                    heard += [event.trans_id] if event else []
-                elif action == "look":
+                    delivered += [event.trans_id] if event else []
+                elif action == "poll":
                     await hub._poll()
                 else:
                     event = make_event(recorded_at=now + number * INSTANT)
@@ -607,10 +607,12 @@ def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
                     if action == "record and publish":
                         await hub.publish(event)
             await hub._poll()
-            heard += [event.trans_id for event in await take(events, len(recorded) - len(heard))]
+            delivered += [
+                event.trans_id for event in await take(events, len(recorded) - len(delivered))
+            ]
             assert is_quiet(events)
         await hub.close()
-        assert sorted(heard) == sorted(recorded)
+        assert sorted(delivered) == sorted(recorded)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscription_module, "BUFFER", 3)

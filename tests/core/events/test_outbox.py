@@ -235,11 +235,11 @@ class FlakyStore(SQLiteStore):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.asked: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     def _fail_twice(self, name: str) -> None:
-        self.asked[name] += 1
-        if self.asked[name] <= 2:
+        self.calls[name] += 1
+        if self.calls[name] <= 2:
             raise UnavailableError("away")
 
     async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
@@ -432,10 +432,10 @@ async def test_a_bug_in_one_poll_does_not_end_the_polling(store, monkeypatch):
     monkeypatch.setattr(module, "BACKSTOP_SECONDS", 0.01)
     unsent, faults = store.unsent, [ValueError("a fault of ours")] * 3
 
-    async def faulty(**asked) -> list[JobEvent]:
+    async def faulty(**options) -> list[JobEvent]:
         if faults:
             raise faults.pop()
-        return await unsent(**asked)
+        return await unsent(**options)
 
     monkeypatch.setattr(store, "unsent", faulty)
     (job_id,) = await walked(store, 1)

@@ -106,14 +106,14 @@ async def test_a_file_that_is_corrupt_when_read(store, tmp_path):
 async def test_the_event_loop_is_not_blocked_and_threads_are_bounded(store, monkeypatch):
     running, most = set(), 0
     go_on = threading.Event()
-    look = Directory.head
+    real_head = Directory.head
 
     def slow(self: Directory, path: str) -> object:
         nonlocal most
         running.add(threading.get_ident())
         most = max(most, len(running))
         assert go_on.wait(30)
-        return look(self, path)
+        return real_head(self, path)
 
     await store.write("data/x", _one(b"x"))
     monkeypatch.setattr(Directory, "head", slow)

@@ -314,8 +314,8 @@ async def test_a_live_deployed_job_is_not_driven_until_it_is_adopted(store, db):
 async def test_the_events_of_a_job_that_ended_unadopted_are_sent(store, db):
     job = live_job()
     db["jobs"].insert_one(job)
-    known = JobOutcome(warnings=["x"])
-    await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.CANCELING, outcome=known)
+    outcome = JobOutcome(warnings=["x"])
+    await move(store, job["id"], JobState.JOB_SUBMITTED, JobState.CANCELING, outcome=outcome)
     assert [live.id for live in await store.unadopted_jobs()] == [job["id"]]
     assert job["id"] not in {event.job_id for event in await store.unsent()}
     await move(store, job["id"], JobState.CANCELING, JobState.CANCELED)
@@ -362,7 +362,7 @@ async def test_our_jobs_have_the_deployed_layout(store, db):
         steps = [ContainerTransition(state=s, time=NOON) for s in list(JobState)[2:7]]
         outcome = ContainerOutcome(exit_code=number, outputs=[S3File(file="data/o", crc64nvme=CRC)])
         await store.transition_container(job.id, number, STARTED, steps, outcome=outcome)
-    known = JobOutcome(
+    outcome = JobOutcome(
         outputs=[S3File(file="data/o", crc64nvme=CRC)],
         output_file_count=1,
         cpu_hours=1.25,
@@ -371,7 +371,7 @@ async def test_our_jobs_have_the_deployed_layout(store, db):
         htcondor_details=HTCondorDetails(cluster_id=[77]),
         warnings=["w"],
     )
-    await walk(store, job.id, outcomes=[known])
+    await walk(store, job.id, outcomes=[outcome])
     found = db["jobs"].find_one({"id": job.id})
     assert shape(found) == shape(deployed)
     assert found["job_input"]["runtime"] == 7200.0
@@ -443,7 +443,7 @@ async def test_text_that_looks_like_a_field_is_literal(store):
     assert (found.user, found.labels, found.error) == ("$user", {"a": "$$ROOT"}, "$state")
     assert found.job_input.output_dir == "data/$$NOW"
     broken = ContainerTransition(state=JobState.ERROR, time=NOON)
-    news = ContainerOutcome(admin_error="$_id", error="$x")
-    assert await store.transition_container(job.id, 0, STARTED, [broken], outcome=news)
+    outcome = ContainerOutcome(admin_error="$_id", error="$x")
+    assert await store.transition_container(job.id, 0, STARTED, [broken], outcome=outcome)
     (container,) = await store.containers(job.id)
     assert (container.admin_error, container.error) == ("$_id", "$x")

@@ -22,7 +22,7 @@ from tests.harness.records import BEGINNING, CREATED, STARTED, insert, move, wal
 
 pytestmark = pytest.mark.slow
 
-NEWS = {"of": "the next version", "numbers": [1, {"$price": 2}]}
+UNKNOWN = {"of": "the next version", "numbers": [1, {"$price": 2}]}
 """A field of the next version, added wherever fields may be added."""
 
 
@@ -41,28 +41,34 @@ def add_unknown_fields(db: Database, job_id: str) -> None:
         {"id": job_id},
         {
             "$set": {
-                "news": NEWS,
-                "_cts.news": NEWS,
-                "image.news": NEWS,
-                "transition_times.0.news": NEWS,
-                "transition_times.0._news": NEWS,
+                "unknown": UNKNOWN,
+                "_cts.unknown": UNKNOWN,
+                "image.unknown": UNKNOWN,
+                "transition_times.0.unknown": UNKNOWN,
+                "transition_times.0._unknown": UNKNOWN,
             }
         },
     )
     db["subjobs"].update_many(
         {"id": job_id},
-        {"$set": {"news": NEWS, "_cts.news": NEWS, "transition_times.0.news": NEWS}},
+        {
+            "$set": {
+                "unknown": UNKNOWN,
+                "_cts.unknown": UNKNOWN,
+                "transition_times.0.unknown": UNKNOWN,
+            }
+        },
     )
 
 
 def check_unknown_fields(db: Database, job_id: str) -> None:
     job = db["jobs"].find_one({"id": job_id})
     first = job["transition_times"][0]
-    assert [job["news"], job["_cts"]["news"], job["image"]["news"]] == [NEWS] * 3
-    assert [first["news"], first["_news"]] == [NEWS] * 2
+    assert [job["unknown"], job["_cts"]["unknown"], job["image"]["unknown"]] == [UNKNOWN] * 3
+    assert [first["unknown"], first["_unknown"]] == [UNKNOWN] * 2
     for container in db["subjobs"].find({"id": job_id}):
-        found = [container["news"], container["_cts"]["news"]]
-        assert [*found, container["transition_times"][0]["news"]] == [NEWS] * 3
+        found = [container["unknown"], container["_cts"]["unknown"]]
+        assert [*found, container["transition_times"][0]["unknown"]] == [UNKNOWN] * 3
 
 
 async def test_unknown_fields_survive_every_write(db: Database, store: MongoStore) -> None:
@@ -73,8 +79,8 @@ async def test_unknown_fields_survive_every_write(db: Database, store: MongoStor
 
     now = utc_now()
     assert await store.take_leases([job.id], "me", now=now, until=now + timedelta(seconds=3))
-    known = JobOutcome(cpu_hours=1.5, warnings=["careful"])
-    await walk(store, job.id, outcomes=[known])
+    outcome = JobOutcome(cpu_hours=1.5, warnings=["careful"])
+    await walk(store, job.id, outcomes=[outcome])
     for number in range(2):
         steps = [ContainerTransition(state=state, time=NOON) for state in TO_COMPLETE[2:]]
         outcome = ContainerOutcome(exit_code=0, warnings=["careful"])

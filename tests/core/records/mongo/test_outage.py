@@ -147,9 +147,9 @@ async def test_no_acknowledged_write_is_lost(server, store):
 
     tasks = [asyncio.create_task(submit(number)) for number in range(8)]
     for _ in range(3):
-        known = len(stored)
+        count = len(stored)
         async with asyncio.timeout(FAR_BEYOND):
-            while len(stored) < known + 10:
+            while len(stored) < count + 10:
                 await asyncio.sleep(0.01)
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
@@ -164,8 +164,8 @@ async def test_no_acknowledged_write_is_lost(server, store):
             assert job_id not in stored
             continue
         # All acknowledged writes are there, and perhaps one whose response was lost; none in part.
-        known = TO_COMPLETE.index(stored.get(job_id, CREATED))
-        assert job.state in TO_COMPLETE[known : known + 2]
+        acknowledged = TO_COMPLETE.index(stored.get(job_id, CREATED))
+        assert job.state in TO_COMPLETE[acknowledged : acknowledged + 2]
         assert [t.state for t in job.transition_times] == TO_COMPLETE[
             : TO_COMPLETE.index(job.state) + 1
         ]
@@ -189,12 +189,12 @@ async def test_closing_waits_for_operations_under_way(settings):
 async def test_a_cancellation_at_any_step_takes_effect(store):
     await store.list_images()
     for steps in [*range(60)] * 25:
-        asked = asyncio.create_task(store.events(since=NOON, user="ana"))
+        reading = asyncio.create_task(store.events(since=NOON, user="ana"))
         for _ in range(steps):
             await asyncio.sleep(0)
-        if asked.cancel():
+        if reading.cancel():
             with pytest.raises(asyncio.CancelledError):
-                await asked
+                await reading
 
 
 async def test_the_number_of_waiting_operations_is_bounded(store, monkeypatch):

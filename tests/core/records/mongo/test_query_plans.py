@@ -122,9 +122,9 @@ def is_ordered_by(query: dict[str, Any], index: str) -> bool:
         if not field.startswith("$") and not isinstance(value, dict)
     }
     (keys,) = (
-        list(known.keys)
-        for known in INDEXES
-        if (known.collection, known.name) == (query["find"], index)
+        list(declared.keys)
+        for declared in INDEXES
+        if (declared.collection, declared.name) == (query["find"], index)
     )
     order = order_of(query)
     while keys and keys[0][0] in single and keys[0][0] != order[0][0]:
