@@ -1,4 +1,4 @@
-"""Which object paths, sites and jobs a user may use."""
+"""Authorization: the object paths, sites and jobs that a user may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SITE_ROLES: Mapping[SiteName, Sequence[Role]] = {
     SiteName.PERLMUTTER_JAWS: [Role.STAFF, Role.NERSC],
     SiteName.LAWRENCIUM_JAWS: [Role.STAFF, Role.NERSC],
 }
-"""All of which a site's users must have (contract, facts §2)."""
+"""Roles that users of a site must have, all of them (contract, facts §2)."""
 
 
 def check_site_roles(user: User, cluster: SiteName) -> None:
@@ -33,9 +33,9 @@ def check_site_roles(user: User, cluster: SiteName) -> None:
 
 
 class PathAccess:
-    """The configured folders, in which ``{user}`` stands for the user's name.
+    """Access to paths by the configured folders, in which ``{user}`` stands for the user's name.
 
-    Without any, every path may be used but those below the log folder, which is never open.
+    Without configured folders every path is accessible, except those below the log folder, which never are.
     """
 
     def __init__(self, allowed_paths: Sequence[str], log_dir: str) -> None:
@@ -44,24 +44,24 @@ class PathAccess:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether folders are configured."""
+        """Folders are configured."""
         return bool(self._templates)
 
     def folders(self, user: User) -> list[str]:
-        """The user's folders, sorted, each ending in ``/``; empty when every path may be used."""
+        """Return the user's folders, sorted, each ending in ``/``; empty if every path is accessible."""
         return sorted(
             f"{template.replace('{user}', user.name).rstrip('/')}/" for template in self._templates
         )
 
-    def settled_folders(self) -> Iterator[tuple[str, str]]:
-        """Each setting and its folder, or as much of it as is the same for every user."""
+    def shared_folders(self) -> Iterator[tuple[str, str]]:
+        """Yield each setting with its folder, or with the part of the folder that is the same for every user."""
         yield "log_dir", self._log_dir
         for number, template in enumerate(self._templates):
             parts = itertools.takewhile(lambda part: "{user}" not in part, template.split("/"))
             if folder := "/".join(parts):
                 yield f"allowed_paths.{number}", folder
 
-    def _is_open(self, user: User, path: str) -> bool:
+    def _is_accessible(self, user: User, path: str) -> bool:
         if is_below(path, self._log_dir):
             return False
         folders = self.folders(user)
@@ -69,7 +69,7 @@ class PathAccess:
 
     def check_input(self, user: User, path: str) -> None:
         """Raise PathInaccessibleError unless the user may read ``path``."""
-        if not self._is_open(user, path):
+        if not self._is_accessible(user, path):
             raise PathInaccessibleError(
                 f"The input path {path} is not a subpath of the user's allowed paths"
             )
@@ -78,26 +78,26 @@ class PathAccess:
         """Raise PathInaccessibleError unless the user may write below ``path``."""
         if is_below(path, self._log_dir):
             raise PathInaccessibleError(f"Jobs may not write to the log path {self._log_dir}/")
-        if not self._is_open(user, path):
+        if not self._is_accessible(user, path):
             raise PathInaccessibleError(
                 f"The output path {path} is not a subpath of the user's allowed paths"
             )
 
     def check_listing(self, user: User, prefix: str) -> None:
-        """Raise PathInaccessibleError unless everything that starts with ``prefix`` may be seen."""
+        """Raise PathInaccessibleError unless the user may list everything that starts with ``prefix``."""
         bucket = prefix.partition("/")[0]
-        if not self._is_open(user, prefix.rpartition("/")[0] or bucket):
+        if not self._is_accessible(user, prefix.rpartition("/")[0] or bucket):
             raise PathInaccessibleError(
                 f"The path {prefix} is not a subpath of the user's allowed paths"
             )
 
     def is_hidden(self, path: str) -> bool:
-        """Whether a path is left out of listings."""
+        """Return whether a path is left out of listings."""
         return is_below(path, self._log_dir)
 
 
 def check_owner(user: User, job: _Job) -> _Job:
-    """The job, if it is the user's. Raises UnauthorizedError."""
+    """Return the job. Raises UnauthorizedError unless it is the user's."""
     if job.user != user.name:
         raise UnauthorizedError(f"User {user.name} may not access job {job.id}")
     return job

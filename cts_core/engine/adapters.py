@@ -1,4 +1,4 @@
-"""Which adapter stands behind each port. Only those that are chosen are imported."""
+"""Construction of the adapter behind each port. Only the adapters that the settings choose are imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cts_core.worker.s3.requests import RequestSigner
 
 
 def kbase_identity(settings: Settings) -> Identity:
-    """Identity by KBase. Raises ConfigError."""
+    """Return identity by KBase's auth service. Raises ConfigError."""
     from cts_core.identity.kbase import KBaseIdentity  # noqa: PLC0415 - see the module
 
     # Only CTS itself refuses admins who lack the roles that its sites need (contract, facts §2).
@@ -29,7 +29,7 @@ def kbase_identity(settings: Settings) -> Identity:
 
 
 def record_store(settings: Settings) -> RecordStore:
-    """Where records are kept. Raises ConfigError."""
+    """Return the record store. Raises ConfigError."""
     if settings.records == "sqlite":
         from cts_core.records.sqlite.store import SQLiteStore  # noqa: PLC0415 - see the module
 
@@ -42,11 +42,11 @@ def record_store(settings: Settings) -> RecordStore:
                 "records: mongo needs pymongo; pip install 'cts-jupyter[mongo]'"
             ) from e
         return MongoStore(settings.mongo)
-    raise _not_there("records", settings.records)
+    raise _not_available("records", settings.records)
 
 
 def object_store(settings: Settings) -> ObjectStore:
-    """Where objects are kept. Raises ConfigError."""
+    """Return the object store. Raises ConfigError."""
     if settings.objects == "directory":
         from cts_core.objects.directory import DirectoryStore  # noqa: PLC0415 - see the module
 
@@ -59,7 +59,7 @@ def object_store(settings: Settings) -> ObjectStore:
 
 
 def image_source(settings: Settings) -> ImageSource:
-    """Where images of registries are looked up."""
+    """Return the client of image registries."""
     if settings.images.crane_path:
         from cts_core.images.crane import Crane  # noqa: PLC0415 - see the module
 
@@ -70,7 +70,7 @@ def image_source(settings: Settings) -> ImageSource:
 
 
 def topic(settings: Settings) -> Topic | None:
-    """Where events are published beside the hub; None: nowhere. Raises ConfigError."""
+    """Return the topic to which events are published besides the hub, if any. Raises ConfigError."""
     if settings.events == "memory":
         return None
     try:
@@ -83,13 +83,13 @@ def topic(settings: Settings) -> Topic | None:
 
 
 def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mapping[SiteName, Site]:
-    """Where jobs may run. Raises ConfigError."""
-    found: dict[SiteName, Site] = {}
+    """Return the sites at which jobs may run. Raises ConfigError."""
+    by_site: dict[SiteName, Site] = {}
     if SiteName.LOCAL in settings.sites:
         from cts_core.sites.local.site import LocalSite  # noqa: PLC0415 - see the module
 
         is_directory = settings.objects == "directory"
-        found[SiteName.LOCAL] = LocalSite(
+        by_site[SiteName.LOCAL] = LocalSite(
             settings.home / "local",
             settings.local,
             objects=objects,
@@ -107,17 +107,17 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
 
         own = checked_pack() if settings.htcondor.sends_own_worker else None
         setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
-        found[SiteName.KBASE] = HTCondorSite(
+        by_site[SiteName.KBASE] = HTCondorSite(
             setup,
             WorkerTokens(store),
             WorkerCode(objects, log_dir=settings.log_dir),
             RefdataClient(settings.refdata) if settings.refdata.server_url else None,
         )
-    return found
+    return by_site
 
 
 def worker_signer(settings: Settings) -> RequestSigner | None:
-    """Leave for nodes to use S3, as they reach it; None: there are none, or objects are elsewhere."""
+    """Return the signer of requests to S3 at the URL that nodes use; None without nodes or without S3."""
     if settings.objects != "s3" or SiteName.KBASE not in settings.sites:
         return None
     s3, is_external = settings.s3, settings.htcondor.use_s3_external_url
@@ -126,7 +126,7 @@ def worker_signer(settings: Settings) -> RequestSigner | None:
 
 
 def worker_plan_maker(settings: Settings) -> PlanMaker | None:
-    """What the site kbase makes of plans for its workers; None without that site."""
+    """Return the function by which the site kbase makes plans for its workers; None without that site."""
     if SiteName.KBASE not in settings.sites:
         return None
     from cts_core.sites.htcondor.worker_plan import plan_maker  # noqa: PLC0415 - see the module
@@ -135,7 +135,7 @@ def worker_plan_maker(settings: Settings) -> PlanMaker | None:
 
 
 def _worker_keys(s3: S3Settings) -> S3Keys:
-    """What the workers of this machine need, who reach the store as the server does."""
+    """Return the keys for workers on this machine, which use the same URL as the server."""
     from cts_core.objects.s3.client import trust  # noqa: PLC0415 - see the module
 
     return S3Keys(
@@ -149,5 +149,5 @@ def _worker_keys(s3: S3Settings) -> S3Keys:
     )
 
 
-def _not_there(setting: str, choice: str) -> ConfigError:
+def _not_available(setting: str, choice: str) -> ConfigError:
     return ConfigError(f"{setting}: {choice} is not available in this release")

@@ -1,4 +1,4 @@
-"""What admins may do with everybody's jobs."""
+"""Operations of admins on all users' jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _INT64 = 1 << 63
 
 
 class AdminJobs:
-    """Every method that names a job raises NoSuchJobError. Who is an admin is the route table's to know."""
+    """Methods that name a job raise NoSuchJobError. The route table checks that the caller is an admin."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class AdminJobs:
         *,
         on_change: Callable[[str], None],
     ) -> None:
-        """``on_change(job_id)`` is told of each job that this class moves."""
+        """``on_change(job_id)`` is called for each job that this class moves."""
         self._store = store
         self._sites = sites
         self._publisher = publisher
@@ -54,42 +54,42 @@ class AdminJobs:
         self._on_change = on_change
 
     async def list(self, query: JobQuery) -> JobList:
-        """Everybody's jobs that match."""
+        """Return one page of all users' jobs that match."""
         return list_view(await self._store.list_jobs(query), query)
 
     async def counts(self, user: str | None) -> JobCounts:
-        """How many jobs there are, of one user or of all."""
+        """Count the jobs of one user, or of all."""
         return JobCounts(counts=await self._store.count_jobs(user))
 
     async def get(self, job_id: str) -> AdminJobDetails:
-        """The job with all that is known of it."""
+        """Return the job with every field of its record."""
         return admin_view(await self._store.get_job(job_id))
 
     async def exit_codes(self, job_id: str) -> ExitCodes:
-        """The exit code of each container."""
+        """Return the exit code of each container."""
         containers = await self._store.containers(job_id)
         return ExitCodes(exit_codes=[container.exit_code for container in containers])
 
     async def containers(self, job_id: str) -> SubJobs:
-        """The job's containers."""
+        """Return the job's containers."""
         records = await self._store.containers(job_id)
         return SubJobs.model_construct(subjobs=[admin_container_view(r) for r in records])
 
     async def container(self, job_id: str, number: int) -> SubJob:
-        """One container. Raises NoSuchContainerError."""
+        """Return one container. Raises NoSuchContainerError."""
         check_number(await self._store.get_summary(job_id), number)
         return admin_container_view(await self._store.container(job_id, number))
 
     async def cancel(self, admin: User, job_id: str) -> None:
-        """Have the job stopped. A job that has ended, or is being canceled, raises NoSuchJobError."""
+        """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""
         await cancel_job(self._store, job_id)
         self._on_change(job_id)
-        await self._note(admin, job_id, "cancel")
+        await self._audit(admin, job_id, "cancel")
 
     async def clean(self, admin: User, job_id: str, *, force: bool) -> None:
         """Remove what the job left at its site, once it has ended.
 
-        With ``force`` at any time, and without noting that the job is cleaned. Raises IllegalParameterError.
+        With ``force`` this works in every state, and the job is not marked as cleaned. Raises IllegalParameterError.
         """
         job = await self._store.get_summary(job_id)
         if not force:
@@ -102,11 +102,11 @@ class AdminJobs:
                 )
         await self._sites.get(job.cluster).clean(job_id)
         if force:
-            await self._note(admin, job_id, "clean by force")
+            await self._audit(admin, job_id, "clean by force")
         else:
             await self._store.mark_cleaned(job_id)
 
-    async def _note(self, admin: User, job_id: str, action: str) -> None:
+    async def _audit(self, admin: User, job_id: str, action: str) -> None:
         entry = AuditEntry(
             time=utc_now(), actor=admin.name, action=action, reason="asked for over the API"
         )
@@ -124,8 +124,8 @@ class AdminJobs:
         for key, value in update.set_fields.items():
             if isinstance(value, int) and not -_INT64 <= value < _INT64:
                 raise IllegalParameterError(f"The value of key {key} has more than 64 bits")
-        known = (await self._store.get_summary(job_id)).admin_meta
-        count = len((known.keys() | update.set_fields.keys()) - update.unset_keys)
+        stored = (await self._store.get_summary(job_id)).admin_meta
+        count = len((stored.keys() | update.set_fields.keys()) - update.unset_keys)
         if count > MAX_META_KEYS:
             raise IllegalParameterError(
                 f"Job {job_id} would have {count} keys of admin metadata, and may have {MAX_META_KEYS}"
@@ -133,7 +133,7 @@ class AdminJobs:
         await self._store.set_admin_meta(job_id, update.set_fields, update.unset_keys)
 
     async def notify(self, job_id: str, state: JobState) -> None:
-        """Send the message of a transition once more, as it was. Raises JobStateError."""
+        """Publish the event of a recorded transition again, unchanged. Raises JobStateError."""
         job = await self._store.get_summary(job_id)
         for transition in job.transition_times:
             if transition.state is state:
@@ -142,7 +142,7 @@ class AdminJobs:
         raise JobStateError(f"Job {job_id} was never in state {state.value}")
 
     async def runner_status(self, job_id: str, number: int) -> dict[str, Any]:
-        """What the site itself says of a container; empty before the job is handed over to it.
+        """Return the site's own status of a container; empty before the job was submitted to the site.
 
         Raises IllegalParameterError for a container that the job does not have.
         """
@@ -153,11 +153,11 @@ class AdminJobs:
         return await self._sites.get(job.cluster).runner_status(job, number)
 
     async def send_unsent(self, age: timedelta) -> UnsentNotifications:
-        """Send every message that was not acknowledged and is older than this. Raises UnavailableError."""
+        """Publish every event that was not acknowledged and is older than ``age``. Raises UnavailableError."""
         try:
             due = utc_now() - age
         except OverflowError:
-            # Longer ago than there is a calendar for: so is no message.
+            # Before the first date that a datetime can hold: no event is that old.
             return UnsentNotifications(jobs=0, transitions=0)
         sent = await self._outbox.send_older(due)
         return UnsentNotifications(jobs=len(sent), transitions=sent.total())

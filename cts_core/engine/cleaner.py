@@ -1,4 +1,4 @@
-"""Cleans up after jobs, and after the staging of reference data, some time after they have ended."""
+"""The cleaner: removes what jobs and the staging of reference data left at sites, some time after their end."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cts_core.records.store import RecordStore
 log = logging.getLogger(__name__)
 
 PAGE = 100
-"""Jobs that are looked up at once."""
+"""Jobs that are looked up in one query."""
 MAX_FAILED = 1000
-"""Jobs that could not be cleaned in one round; with more, the rest waits for the next."""
+"""Jobs that may fail to be cleaned in one round; beyond that, the rest waits for the next round."""
 
 
 class Cleaner:
     """Cleans jobs and stagings that ended more than ``age`` ago, at start and then every ``interval``.
 
-    Passes over sites that are switched off or cannot be reached, and over what cannot be cleaned.
+    Skips sites that are switched off or unavailable, and what cannot be cleaned.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Cleaner:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin."""
+        """Start the loop."""
         self._task = asyncio.create_task(self._run(), name="cleaner")
 
     async def stop(self) -> None:
-        """Stop; what is left is cleaned after the next start."""
+        """Stop the loop; the rest is cleaned after the next start."""
         await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
@@ -57,19 +57,19 @@ class Cleaner:
                     await clean()
                 except CTSError as e:
                     log.warning("Cleaning goes on later: %s", e)
-                except Exception:  # no fault of ours may end the cleaning for good
+                except Exception:  # a bug must not stop the loop for good
                     log.exception("Cleaning failed; it is tried again")
             await asyncio.sleep(self._interval.total_seconds())
 
     async def clean_jobs(self) -> int:
-        """Clean all jobs that are due, oldest first; returns how many were. Raises UnavailableError."""
+        """Clean all jobs that are due, oldest first; return their number. Raises UnavailableError."""
         before = utc_now() - self._age
         sites = await self._sites.usable()
         failed: set[str] = set()
         cleaned = 0
         while sites and len(failed) < MAX_FAILED:
-            found = await self._store.ended_jobs(before, sites, limit=PAGE + len(failed))
-            due = [job for job in found if job.id not in failed]
+            ended = await self._store.ended_jobs(before, sites, limit=PAGE + len(failed))
+            due = [job for job in ended if job.id not in failed]
             if not due:
                 break
             for job in due:
@@ -77,7 +77,7 @@ class Cleaner:
                 if site is None:
                     continue
                 try:
-                    is_clean = await _is_done(site.clean(job.id), f"Job {job.id}")
+                    is_clean = await _clean(site.clean(job.id), f"Job {job.id}")
                 except UnavailableError as e:
                     log.warning("Site %s is cleaned later: %s", job.cluster.value, e)
                     del sites[job.cluster]
@@ -90,7 +90,7 @@ class Cleaner:
         return cleaned
 
     async def clean_refdata(self) -> None:
-        """Clean what the staging of reference data has left, where that is due. Raises UnavailableError."""
+        """Clean up after each staging of reference data that is due. Raises UnavailableError."""
         before = utc_now() - self._age
         sites = await self._sites.usable()
         for refdata in await self._store.list_refdata():
@@ -101,7 +101,7 @@ class Cleaner:
                     continue
                 try:
                     what = f"Reference data {refdata.id}"
-                    is_clean = await _is_done(site.clean_refdata(refdata.id), what)
+                    is_clean = await _clean(site.clean_refdata(refdata.id), what)
                 except UnavailableError as e:
                     log.warning("Site %s is cleaned later: %s", status.cluster.value, e)
                     del sites[status.cluster]
@@ -110,15 +110,15 @@ class Cleaner:
                     await self._store.mark_refdata_cleaned(refdata.id, status.cluster)
 
 
-async def _is_done(cleaning: Awaitable[None], what: str) -> bool:
-    """Whether it could be cleaned. Raises UnavailableError."""
+async def _clean(cleaning: Awaitable[None], what: str) -> bool:
+    """Return whether it could be cleaned; log why not. Raises UnavailableError."""
     try:
         await cleaning
     except UnavailableError:
         raise
     except CTSError as e:
         log.warning("%s is cleaned later: %s", what, e)
-    except Exception:  # a fault with one must not keep the others
+    except Exception:  # a bug with one must not keep the others
         log.exception("%s could not be cleaned", what)
     else:
         return True

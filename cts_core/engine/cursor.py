@@ -1,4 +1,4 @@
-"""Where a listing goes on, as a text that clients hand back unread. Pure."""
+"""Cursors of job listings: opaque texts that clients return to get the next page. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def write_cursor(position: JobPosition, sort: JobSort, *, ascending: bool) -> str:
-    """The cursor of a place in a listing of this order."""
+    """Return the cursor of a position in a listing of this order."""
     time = (position.time - _EPOCH) // _MICROSECOND
     text = f"{_order(sort, ascending=ascending)} {time} {position.job_id}"
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 def read_cursor(cursor: str, sort: JobSort, *, ascending: bool) -> JobPosition:
-    """The place in a listing of this order. Raises IllegalParameterError for a cursor of any other."""
+    """Return the position in a listing of this order. Raises IllegalParameterError for a cursor of another order."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         order, time, job_id = text.decode().split(" ")

@@ -207,7 +207,7 @@ class Engine:
 
     async def _probe(self) -> None:
         """Raise ConfigError unless logs and outputs can be written."""
-        for setting, folder in self._access.settled_folders():
+        for setting, folder in self._access.shared_folders():
             try:
                 await self._objects.probe(folder)
             except CTSError as e:

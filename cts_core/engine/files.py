@@ -1,4 +1,4 @@
-"""Objects as users see them: only below the paths that they may use."""
+"""Operations of users on objects, limited to the paths that they may use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, Store
 MAX_LISTING = 1000
 
 
-def _checked(path: str, *, key_required: bool = True) -> str:
+def _check_path(path: str, *, key_required: bool = True) -> str:
     try:
         return check_path(path, key_required=key_required)
     except ValueError as e:
@@ -22,9 +22,9 @@ def _checked(path: str, *, key_required: bool = True) -> str:
 
 
 class Files:
-    """List, read, write and verify objects on behalf of a user.
+    """Lists, reads, writes and verifies objects on behalf of a user.
 
-    Every method raises IllegalPathError and PathInaccessibleError beside the object store's own errors.
+    Every method raises IllegalPathError and PathInaccessibleError besides the object store's own errors.
     """
 
     def __init__(self, objects: ObjectStore, access: PathAccess) -> None:
@@ -40,8 +40,8 @@ class Files:
         limit: int = MAX_LISTING,
         folders: bool = False,
     ) -> ObjectPage:
-        """One page of the objects below a prefix, without the logs of containers."""
-        prefix = _checked(prefix, key_required=False)
+        """Return one page of the objects below a prefix, without the logs of containers."""
+        prefix = _check_path(prefix, key_required=False)
         if "/" not in prefix:
             prefix += "/"
         self._access.check_listing(user, prefix)
@@ -56,24 +56,24 @@ class Files:
         )
 
     async def head(self, user: User, path: str) -> StoredObject:
-        """What is known of one object."""
-        path = _checked(path)
+        """Return one object's metadata."""
+        path = _check_path(path)
         self._access.check_input(user, path)
-        (found,) = await self._objects.head([path])
-        if isinstance(found, CTSError):
-            raise found
-        return found
+        (stored,) = await self._objects.head([path])
+        if isinstance(stored, CTSError):
+            raise stored
+        return stored
 
     async def open(
         self, user: User, path: str, *, seek: int = 0, length: int | None = None
     ) -> tuple[StoredObject, AsyncIterator[bytes]]:
-        """An object and its bytes, verified against its checksum when read whole."""
-        found = await self.head(user, path)
-        if seek > found.size:
+        """Return an object and its bytes, which are verified against its checksum if read whole."""
+        stored = await self.head(user, path)
+        if seek > stored.size:
             raise IllegalParameterError(
-                f"Cannot seek to {seek}: the object {found.path} has {found.size} bytes"
+                f"Cannot seek to {seek}: the object {stored.path} has {stored.size} bytes"
             )
-        return found, self._objects.read(found.path, seek=seek, length=length)
+        return stored, self._objects.read(stored.path, seek=seek, length=length)
 
     async def write(
         self,
@@ -85,8 +85,8 @@ class Files:
         crc64nvme: str | None = None,
         overwrite: bool = False,
     ) -> StoredObject:
-        """Store an object whole or not at all."""
-        path = _checked(path)
+        """Write an object, whole or not at all."""
+        path = _check_path(path)
         self._access.check_output(user, path)
         return await self._objects.write(
             path,
@@ -99,15 +99,15 @@ class Files:
     async def write_checksum(
         self, user: User, path: str, *, etag: str | None = None
     ) -> StoredObject:
-        """Compute and store an object's CRC64/NVME, unless it is not ``etag`` any more."""
-        path = _checked(path)
+        """Compute and store an object's CRC64/NVME, provided that its ETag still is ``etag``."""
+        path = _check_path(path)
         self._access.check_output(user, path)
         return await self._objects.write_checksum(path, etag=etag)
 
     async def verify(self, user: User, file: S3File) -> StoredObject:
-        """Read an object whole; a mismatch with its own checksum or with the given one is in the answer."""
+        """Read an object whole and report whether it matches its own checksum and the given one."""
         self._access.check_input(user, file.file)
-        found = await self._objects.verify(file.file)
-        if file.crc64nvme is not None and found.crc64nvme not in (None, file.crc64nvme):
-            return found.model_copy(update={"checksum": ChecksumState.MISMATCH})
-        return found
+        stored = await self._objects.verify(file.file)
+        if file.crc64nvme is not None and stored.crc64nvme not in (None, file.crc64nvme):
+            return stored.model_copy(update={"checksum": ChecksumState.MISMATCH})
+        return stored

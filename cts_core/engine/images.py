@@ -1,4 +1,4 @@
-"""Registered images: looking them up, and registering programs of this machine and images of registries."""
+"""Registered images: finding them, and registering programs of this machine and images of registries."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cts_core.model.image import Images as ImageList
 from cts_core.records.store import RecordStore
 
 LATEST = "latest"
-"""The tag that is meant when neither tag nor digest is said."""
+"""The tag of an image name without tag and digest."""
 
 
 class Images:
-    """Every method that takes an image's name raises ImageNameError for one that cannot be parsed."""
+    """Manages registered images. Methods that take an image's name raise ImageNameError if it cannot be parsed."""
 
     def __init__(
         self,
@@ -37,32 +37,29 @@ class Images:
         takes_programs: bool,
         contact: str = "",
     ) -> None:
-        """``takes_programs``: whether programs of this machine may be registered.
-
-        ``contact``: whom users ask for the registration of an image.
-        """
+        """``takes_programs`` allows registering programs of this machine; ``contact`` is whom users ask to register an image."""
         self._store = store
         self._takes_programs = takes_programs
         self._registries = registries
         self._contact = contact
 
     async def list(self) -> ImageList:
-        """All registered images."""
+        """Return all registered images."""
         return ImageList(data=await self._store.list_images())
 
     async def find(self, image_id: str) -> Image:
-        """The registered image of this name; the digest wins over the tag, and no tag means ``latest``.
+        """Return the registered image of this name; a digest wins over the tag, and no tag means ``latest``.
 
-        Raises NoSuchImageError, which names the nearest that are registered.
+        Raises NoSuchImageError, which suggests similar registered images.
         """
         reference = parse_image_name(image_id)
         tag = None if reference.digest else reference.tag or LATEST
         image = await self._store.find_image(reference.name, digest=reference.digest, tag=tag)
         if image is None:
-            wanted = f"digest {reference.digest}" if reference.digest else f"tag '{tag}'"
+            version = f"digest {reference.digest}" if reference.digest else f"tag '{tag}'"
             help_ = image_help(reference, await self._store.list_images(), self._contact)
             raise NoSuchImageError(
-                f"No image {reference.name} with {wanted} exists in the system.", help_.to_json()
+                f"No image {reference.name} with {version} exists in the system.", help_.to_json()
             )
         return image
 
@@ -84,7 +81,7 @@ class Images:
         _check_admin(user)
         reference = parse_image_name(image_id)
         base = registration.from_image and await self.find(registration.from_image)
-        # What the request says wins, an empty list too.
+        # A field of the request wins over that of the base image, even an empty list.
         urls = None if registration.urls is None else [str(url) for url in registration.urls]
         usage_notes = registration.usage_notes
         mount_point = default_refdata_mount_point
@@ -131,8 +128,8 @@ class Images:
                 "executable and module, or register a program of this machine as host/<name>"
             )
         else:
-            found = await self._registries.look_up(reference)
-            digest, entrypoint = found.digest, found.entrypoint
+            registered = await self._registries.look_up(reference)
+            digest, entrypoint = registered.digest, registered.entrypoint
             if not entrypoint:
                 raise NoEntrypointError(
                     f"Image {reference.name} has no entrypoint, and CTS runs nothing else: build it with one"
@@ -144,7 +141,7 @@ class Images:
         return digest, entrypoint
 
     async def delete(self, user: User, image_id: str) -> None:
-        """Unregister an image; jobs keep what they know of it. Raises NoSuchImageError."""
+        """Unregister an image; jobs keep their copy of its fields. Raises NoSuchImageError."""
         _check_admin(user)
         image = await self.find(image_id)
         await self._store.delete_image(image.name, digest=image.digest)

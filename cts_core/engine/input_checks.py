@@ -1,4 +1,4 @@
-"""Whether an object may be read for a job: it is there, has a checksum, and is what it is taken for. Pure."""
+"""The check of one input object: it exists, has a checksum, and matches the expected one. A pure function."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from cts_core.errors import ChecksumMismatchError, CTSError, IllegalParameterErr
 from cts_core.objects.store import ChecksumState, StoredObject
 
 
-def check_input(path: str, found: StoredObject | CTSError, expected: str | None) -> StoredObject:
-    """What the store has at ``path``; ``expected``: the CRC64/NVME that it is to have, None: any.
+def check_input(path: str, stored: StoredObject | CTSError, expected: str | None) -> StoredObject:
+    """Return the object that the store has at ``path``; ``expected`` is the CRC64/NVME that it must have, None for any.
 
-    Raises what the store says of it instead, IllegalParameterError for one without a checksum, and
-    ChecksumMismatchError for one with other bytes than those of its checksum, or than expected.
+    Raises the store's own error, IllegalParameterError for an object without a checksum, and ChecksumMismatchError for
+    one whose bytes do not match its checksum, or whose checksum is not the expected one.
     """
-    if isinstance(found, CTSError):
-        raise found
-    if found.checksum is ChecksumState.MISSING:
+    if isinstance(stored, CTSError):
+        raise stored
+    if stored.checksum is ChecksumState.MISSING:
         raise IllegalParameterError(f"The S3 path '{path}' does not have a CRC64/NVME checksum")
-    if found.checksum is ChecksumState.MISMATCH:
+    if stored.checksum is ChecksumState.MISMATCH:
         raise ChecksumMismatchError(
             f"The bytes of the S3 path '{path}' are not those that its CRC64/NVME checksum was made of"
         )
-    if expected not in (None, found.crc64nvme):
-        # The transposed letters are the deployed service's; clients compare the sentence.
+    if expected not in (None, stored.crc64nvme):
+        # The transposed letters are the deployed service's: clients compare the sentence.
         raise ChecksumMismatchError(
             f"The expected CRC64/NMVE checksum '{expected}' for the path '{path}' does not match the "
-            f"actual checksum '{found.crc64nvme}'"
+            f"actual checksum '{stored.crc64nvme}'"
         )
-    return found
+    return stored

@@ -1,4 +1,4 @@
-"""Looking at jobs and canceling them, on behalf of their owner."""
+"""Operations of users on their own jobs: listing, reading, canceling."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
 
 _CANCEL_TRIES = len(JobState)
-"""A job moves forward only, so that it cannot win the race against a cancel more often than this."""
+"""A job only moves forward, so that it cannot win the race against a cancel more often than this."""
 
 
 async def cancel_job(store: RecordStore, job_id: str) -> None:
-    """Move a job to ``canceling``. Raises NoSuchJobError, also for one that has ended or is being canceled."""
+    """Move a job to ``canceling``. Raises NoSuchJobError also for a job that has ended or is being canceled."""
     for _ in range(_CANCEL_TRIES):
         job = await store.get_summary(job_id)
         if job.state in TERMINAL or job.state is JobState.CANCELING:
@@ -40,14 +40,14 @@ async def cancel_job(store: RecordStore, job_id: str) -> None:
 
 
 _INSTANT = timedelta(milliseconds=1)
-"""What tells the times of two transitions apart."""
+"""The smallest difference between the times of two transitions."""
 
 
 class Jobs:
-    """Every method raises NoSuchJobError, and UnauthorizedError for another user's job."""
+    """Methods raise NoSuchJobError, and UnauthorizedError for another user's job."""
 
     def __init__(self, store: RecordStore, *, on_change: Callable[[str], None]) -> None:
-        """``on_change(job_id)`` is told of each job that this class moves."""
+        """``on_change(job_id)`` is called for each job that this class moves."""
         self._store = store
         self._on_change = on_change
 
@@ -55,25 +55,25 @@ class Jobs:
         return check_owner(user, await self._store.get_summary(job_id))
 
     async def get(self, user: User, job_id: str) -> Job:
-        """The job, whole."""
+        """Return the whole job."""
         record = await self._store.get_job(job_id)
         check_owner(user, record)
         return job_view(record)
 
     async def status(self, user: User, job_id: str) -> JobStatus:
-        """The job's state and how it got there."""
+        """Return the job's state and transitions."""
         return status_view(await self._summary(user, job_id))
 
     async def events_from(self, user: User, job_id: str, after: datetime | None) -> datetime:
-        """Where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
+        """Return where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
 
-        So a stream that is to end with the job tells of its end, however late one asks.
+        A stream that ends with the job therefore contains its end, however late a client subscribes.
         """
         steps = (await self._summary(user, job_id)).transition_times
         return steps[0].recorded_at if after is None else min(after, steps[-1].recorded_at)
 
     async def list(self, user: User, query: JobQuery, *, new: bool = False) -> JobList:
-        """The user's jobs that match; with ``new``, of these those that ended since the user last looked."""
+        """Return one page of the user's jobs that match; with ``new``, only those that ended since the user's read marker."""
         mine = dataclasses.replace(query, user=user.name)
         if new:
             mine = dataclasses.replace(mine, ended=True)
@@ -84,21 +84,21 @@ class Jobs:
         return list_view(await self._store.list_jobs(mine), mine)
 
     async def counts(self, user: User) -> JobCounts:
-        """How many jobs the user has."""
+        """Count the user's jobs."""
         return JobCounts(counts=await self._store.count_jobs(user.name))
 
-    async def look(self, user: User, look: LastLook) -> None:
-        """Note until when the user has seen what had ended; what ends later is new."""
-        await self._store.set_last_look(user.name, min(look.until, utc_now()))
+    async def set_last_seen(self, user: User, marker: LastLook) -> None:
+        """Set the user's read marker: jobs that end after it are new."""
+        await self._store.set_last_look(user.name, min(marker.until, utc_now()))
 
     async def exit_codes(self, user: User, job_id: str) -> ExitCodes:
-        """The exit code of each container."""
+        """Return the exit code of each container."""
         await self._summary(user, job_id)
         containers = await self._store.containers(job_id)
         return ExitCodes(exit_codes=[container.exit_code for container in containers])
 
     async def containers(self, user: User, job_id: str) -> Containers:
-        """Each container with its inputs and, once it has ended well, its outputs."""
+        """Return each container with its inputs and, once it has completed, its outputs."""
         job = await self._store.get_job(job_id)
         check_owner(user, job)
         records = await self._store.containers(job_id)
@@ -106,13 +106,13 @@ class Jobs:
         return Containers.model_construct(
             containers=[
                 container_view(record, inputs)
-                # Of a job that another program ran, no containers may be known.
+                # A job that another program ran may have no container records.
                 for record, inputs in zip(records, parts, strict=False)
             ]
         )
 
     async def cancel(self, user: User, job_id: str) -> None:
-        """Have the job stopped. A job that has ended, or is being canceled, raises NoSuchJobError."""
+        """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""
         await self._summary(user, job_id)
         await cancel_job(self._store, job_id)
         self._on_change(job_id)

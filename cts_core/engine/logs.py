@@ -1,4 +1,4 @@
-"""The logs of containers: where they are kept, and reading them on behalf of a user."""
+"""The logs of containers: their paths in the object store, and reading them on behalf of a user."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cts_core.states import TERMINAL
 
 
 def log_folder(log_dir: str, job_id: str) -> str:
-    """The object folder of a job's logs."""
+    """Return the object folder of a job's logs."""
     return join_path(log_dir, job_id)
 
 
 def log_path(log_dir: str, job_id: str, number: int, stream: LogStream) -> str:
-    """The object that holds one log of a container."""
+    """Return the path of the object that holds one log of a container."""
     return join_path(log_folder(log_dir, job_id), stream.file_name(number))
 
 
@@ -54,20 +54,20 @@ class Logs:
         seek: int = 0,
         length: int | None = None,
     ) -> Log:
-        """A container's log from byte ``seek``, in any state of the job.
+        """Return a container's log from byte ``seek`` on, in any state of the job.
 
-        Raises NoSuchJobError, UnauthorizedError, IllegalParameterError for a container that the job does not have and for a ``seek`` past
-        the end of a finished log, NoLogsError while no byte of the container's output is stored.
+        Raises NoSuchJobError, UnauthorizedError, IllegalParameterError for a container that the job does not have and for
+        a ``seek`` past the end of a finished log, NoLogsError while no byte of the container's output is stored.
         """
         job = check_owner(user, await self._store.get_summary(job_id))
         check_number(job, number, IllegalParameterError)
         log = await self._find_log(job, number, stream, seek, length)
         if log is None or log.size == 0:
             (other,) = set(LogStream) - {stream}
-            beside = await self._find_log(job, number, other, 0, 1)
-            if beside is None or beside.size == 0:
+            other_log = await self._find_log(job, number, other, 0, 1)
+            if other_log is None or other_log.size == 0:
                 raise NoLogsError(f"Job ID {job_id} has no logs available")
-            log = log or Log(size=0, ended=job.state in TERMINAL, body=_nothing())
+            log = log or Log(size=0, ended=job.state in TERMINAL, body=_empty())
         if seek and log.ended and seek >= log.size:
             raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
         return log
@@ -80,21 +80,21 @@ class Logs:
             log = await site.open_log(job.id, number, stream, seek=seek, length=length)
             if log is not None:
                 return log
-        # While it runs, its worker stores again and again what there is.
+        # While a container runs, its worker uploads the log so far again and again.
         container = await self._store.container(job.id, number)
         path = log_path(self._log_dir, job.id, number, stream)
-        (found,) = await self._objects.head([path])
-        if isinstance(found, PathNotFoundError | BucketNotFoundError):
+        (stored,) = await self._objects.head([path])
+        if isinstance(stored, PathNotFoundError | BucketNotFoundError):
             return None
-        if isinstance(found, CTSError):
-            raise found
+        if isinstance(stored, CTSError):
+            raise stored
         return Log(
-            size=found.size,
+            size=stored.size,
             ended=job.state in TERMINAL or container.state in TERMINAL,
             body=self._objects.read(path, seek=seek, length=length),
         )
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _empty() -> AsyncIterator[bytes]:
     return
     yield b""  # makes this a generator

@@ -109,7 +109,7 @@ async def count_jobs(call: Call) -> JobCounts:
 
 async def set_last_look(call: Call, body: LastLook) -> None:
     """``PUT /jobs/last_look``."""
-    await call.engine.jobs.look(call.user, body)
+    await call.engine.jobs.set_last_seen(call.user, body)
 
 
 async def admin_list_jobs(call: Call, query: AdminListing) -> Jobs:
