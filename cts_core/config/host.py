@@ -1,4 +1,4 @@
-"""This machine: what it has, and where its user keeps things. The defaults of the settings."""
+"""Resources and folders of this host, from which settings take their defaults."""
 
 from __future__ import annotations
 
@@ -9,56 +9,62 @@ import resource
 import sys
 from pathlib import Path
 
+import platformdirs
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpus() -> int:
-    """The cpus that this process may use."""
-    known = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return the number of cpus that this process may use, by its affinity and its cgroup."""
+    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     match _limit("cpu.max"):
         case [quota, period] if quota != "max":
-            return max(1, min(known, math.ceil(int(quota) / int(period))))
-    return known
+            return max(1, min(available, math.ceil(int(quota) / int(period))))
+    return available
 
 
 def memory() -> int:
-    """The bytes of memory that this process may use."""
-    known = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return the bytes of memory that this process may use, by the host and its cgroup."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     match _limit("memory.max"):
         case [limit] if limit != "max":
-            return min(known, int(limit))
-    return known
+            return min(available, int(limit))
+    return available
 
 
 def _limit(name: str) -> list[str]:
-    """What a container that we run in is limited to; empty without one, and on macOS."""
+    """Return the words of a limit of this process's container; empty without a container, and on macOS."""
     try:
         return (_CGROUP / name).read_text().split()
     except OSError:
         return []
 
 
-def allow_open_files(wanted: int) -> int:
-    """Raise the number of files that this process may have open to ``wanted``, and tell what it is now."""
+def allow_open_files(count: int) -> int:
+    """Raise the limit on open files of this process to ``count`` as far as allowed; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed
 
 
 def data_home() -> Path:
-    """The platform's folder for what CTS keeps of its user."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "cts"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cts"
+    """Return the platform's folder for user data of CTS.
+
+    That is ``cts`` in ``$XDG_DATA_HOME``, or else in ``~/.local/share``, on macOS in ``~/Library/Application Support``.
+    """
+    folder = platformdirs.user_data_path("cts", appauthor=False)
+    # Earlier releases ignored XDG_DATA_HOME on macOS: their data stays where it is.
+    earlier = Path.home() / "Library" / "Application Support" / "cts"
+    return earlier if sys.platform == "darwin" and earlier.exists() else folder
 
 
 def login() -> str:
-    """The name of the user that this process runs as."""
+    """Return the name of the user that this process runs as."""
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
-        # A container may run under a number that no password file names.
+        # A container may run under a user id that no password file lists.
         return f"uid-{os.getuid()}"

@@ -1,6 +1,6 @@
-"""Reads the settings: where they come from, and what is said of those that are refused.
+"""Loading of the settings from their sources, and the messages about those that are refused.
 
-In order of weight: what the Jupyter configuration sets on the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
+Sources in order of precedence: the Jupyter configuration of the extension, ``CTS_…`` variables (``CTS_LOCAL__CPUS``
 for ``cpus`` of ``[local]``), ``KBCTS_MODE``, ``cts.toml``, ``CDM_TASK_SERVICE_URL``, the preset's defaults, the
 defaults.
 """
@@ -30,14 +30,16 @@ from cts_core.config.settings import NESTING, PREFIX, PRESETS, Preset, Section, 
 from cts_core.errors import ConfigError
 
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
-"""Variables that begin like settings and are none."""
+"""Variables with the prefix of settings that are none."""
 
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
 _MODE = "KBCTS_MODE"
-"""By which the deployed service's image is told to be the one that stages reference data."""
+"""The variable by which the deployed service's image becomes the staging service of reference data."""
 _HUB = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
-_FEW = "not available in this release"
-_ON_PURPOSE = "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
+_NOT_AVAILABLE = "not available in this release"
+_EMBEDDED_HINT = (
+    "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
+)
 
 
 _SECTIONS = {
@@ -54,19 +56,19 @@ SECRETS = frozenset(
     for name, field in fields.items()
     if field.annotation is SecretStr
 )
-"""The settings that are never printed."""
+"""Settings that are never printed."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place where settings are set: its name for people, and what it sets, sections as mappings."""
+    """A source of settings: its name in messages, and its values, with sections as mappings."""
 
     name: str
     values: Mapping[str, Any]
 
 
 class _Environ(EnvSettingsSource):
-    """The ``CTS_…`` variables of an environment, also those that are no settings, to be refused."""
+    """The ``CTS_…`` variables of an environment, including unknown ones, which are refused."""
 
     def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
         super().__init__(model)
@@ -88,7 +90,7 @@ class _Environ(EnvSettingsSource):
 def load_settings(
     overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
 ) -> Settings:
-    """The settings of this process. Raises ConfigError, which names every offence at once."""
+    """Return the settings of this process. Raises ConfigError, which names every invalid setting at once."""
     check_platform()
     variables = os.environ if environ is None else environ
     sources = read_sources(overrides, environ=variables)
@@ -107,22 +109,22 @@ def load_settings(
                 InitSettingsSource(settings_cls, dict(source.values)) for source in sources
             )
 
-    is_on_purpose = any("preset" in source.values for source in sources)
-    offences = [] if is_on_purpose else list(_misplaced(variables))
+    is_preset_chosen = any("preset" in source.values for source in sources)
+    errors = [] if is_preset_chosen else list(_unintended_embedding(variables))
     settings = None
     try:
         settings = Loaded()
     except ValidationError as e:
-        offences += [line for details in e.errors() for line in _explain(details)]
-    if settings is None or offences:
-        raise ConfigError("CTS cannot start:\n" + "\n".join(f"- {line}" for line in offences))
+        errors += [line for details in e.errors() for line in _describe_error(details)]
+    if settings is None or errors:
+        raise ConfigError("CTS cannot start:\n" + "\n".join(f"- {line}" for line in errors))
     return settings
 
 
 def read_sources(
     overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str]
 ) -> Sequence[Source]:
-    """All that is set, the weightiest source first. Raises ConfigError for a file that cannot be read."""
+    """Return the sources, that of the highest precedence first. Raises ConfigError for a file that cannot be read."""
     path, file = _from_toml(environ)
     sources = [
         Source("the Jupyter configuration", dict(overrides or {})),
@@ -146,7 +148,7 @@ def _from_mode(environ: Mapping[str, str]) -> Iterator[Source]:
 
 
 def check_platform() -> None:
-    """Raise ConfigError where CTS cannot run."""
+    """Raise ConfigError on platforms that CTS does not support."""
     if sys.platform == "win32":
         raise ConfigError("CTS runs on Linux and macOS; on Windows, use it inside WSL")
 
@@ -154,7 +156,7 @@ def check_platform() -> None:
 def describe_settings(
     model: type[BaseModel] = Settings, prefix: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Every setting as (name, default, meaning), for the documentation."""
+    """Yield every setting as (name, default, meaning), for the documentation."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from describe_settings(field.annotation, f"{prefix}{name}.")
@@ -186,21 +188,21 @@ def _from_toml(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
         raise ConfigError(f"CTS cannot start: {path} cannot be read as TOML: {e}") from e
 
 
-def _explain(details: ErrorDetails) -> Iterator[str]:
-    """What is wrong with one value, and what would be right."""
+def _describe_error(details: ErrorDetails) -> Iterator[str]:
+    """Yield messages about one invalid value, with what would be valid."""
     name = ".".join(map(str, details["loc"]))
     match details["type"]:
         case "default_factory_not_called":
-            # It needs another setting, whose own offence is told.
+            # It depends on another setting, which has an error of its own.
             return
         case "extra_forbidden":
-            known = [known for known, _, _ in describe_settings()] + sorted(_SECTIONS)
-            near = difflib.get_close_matches(name, known, n=1)
+            names = [each for each, _, _ in describe_settings()] + sorted(_SECTIONS)
+            near = difflib.get_close_matches(name, names, n=1)
             yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
         case "value_error":
             reason = str(details["ctx"]["error"])
             yield from [f"{name}: {reason}"] if name else reason.splitlines()
-        # What was given for these may hold secrets.
+        # The values of these may contain secrets.
         case _ if name in _SECTIONS:
             yield (
                 f"{name} is a section, whose settings are set one by one: as {PREFIX}{name.upper()}{NESTING}..., or below "
@@ -210,15 +212,15 @@ def _explain(details: ErrorDetails) -> Iterator[str]:
             yield f"{name}: {details['msg']}"
         case "literal_error" | "enum":
             expected = " or ".join(re.findall("'(.+?)'", details["ctx"]["expected"]))
-            yield f"{name}: {details['input']} is {_FEW}; use {expected}"
+            yield f"{name}: {details['input']} is {_NOT_AVAILABLE}; use {expected}"
         case _:
             yield f"{name}: {details['msg']}, not {details['input']!r}"
 
 
-def _misplaced(environ: Mapping[str, str]) -> Iterator[str]:
-    """Why a server that was not told to be embedded should not be."""
+def _unintended_embedding(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield why the preset embedded, which was not chosen explicitly, is wrong here."""
     if any(environ.get(name) for name in _HUB):
         yield (
             "this server runs under JupyterHub, where jobs would run inside the user's own server; to use a "
-            f"CTS service elsewhere, set {_REMOTE_URL} to its URL; {_ON_PURPOSE}"
+            f"CTS service elsewhere, set {_REMOTE_URL} to its URL; {_EMBEDDED_HINT}"
         )

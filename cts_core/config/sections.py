@@ -1,4 +1,4 @@
-"""The sections of the settings, one for each part of CTS that has settings of its own."""
+"""The sections of the settings, one for each part of CTS with settings of its own."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from pydantic import (
     model_validator,
 )
 
-from cts_core.config import host as machine
+from cts_core.config.host import cpus, memory
 
 _URL = re.compile(r"https?://[^\s*?#@]+")
 _BASE_PATH = re.compile(
     r"(/(?!\.{1,2}(/|$))([\w.~!$&'()*+,;=:-]|%(?!2e|2f|5c|25)[0-9a-f]{2})+)*",
     re.ASCII | re.IGNORECASE,
 )
-"""A path that is read the same by everybody: its percent signs hide neither dots nor slashes."""
+"""A URL path that every server reads alike: no percent-encoded dots or slashes."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,\[\]]+)(?::([0-9]{1,5}))?")
 _PLAIN = r"^[^\x00-\x1f$\"]*$"
-"""What a submit description takes as it is: no line breaks, quotes or macros."""
+"""Text without special meaning in a submit description: no line breaks, quotes or macros."""
 _CREDENTIALS = "it holds credentials, which have settings of their own"
 
 
-def _items(value: object) -> object:
+def _split_commas(value: object) -> object:
     return (
         [item.strip() for item in value.split(",") if item.strip()]
         if isinstance(value, str)
@@ -40,7 +40,7 @@ def _items(value: object) -> object:
     )
 
 
-def _url(url: str) -> str:
+def _check_url(url: str) -> str:
     if "@" in url:
         raise ValueError(_CREDENTIALS)
     if url and not _URL.fullmatch(url):
@@ -48,47 +48,47 @@ def _url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _service(url: str) -> str:
-    parts = urlsplit(_url(url))
+def _check_service_url(url: str) -> str:
+    parts = urlsplit(_check_url(url))
     if url and not (parts.hostname and _BASE_PATH.fullmatch(parts.path) and parts.port != 0):
         raise ValueError(f"'{url}' is not the URL of a service such as https://host/apis/cts")
     return parts.geturl()
 
 
-def _token(token: SecretStr) -> SecretStr:
+def _check_token(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise ValueError("it has characters that no token has")
     return token
 
 
-def _host(host: str) -> str:
+def _check_host(host: str) -> str:
     if "@" in host:
         raise ValueError(_CREDENTIALS)
     return host
 
 
-def _absolute(path: str) -> str:
+def _check_absolute(path: str) -> str:
     if path and not Path(path).is_absolute():
         raise ValueError(f"{path} is not an absolute path")
     return path
 
 
-def _broker(address: str) -> str:
-    found = _BROKER.fullmatch(address)
-    if not found or not 0 < int(found[2] or 9092) < 1 << 16:
+def _check_broker(address: str) -> str:
+    match = _BROKER.fullmatch(address)
+    if not match or not 0 < int(match[2] or 9092) < 1 << 16:
         raise ValueError(f"'{address}' is not a broker such as kafka.example.org:9092")
     return address
 
 
-Commas = BeforeValidator(_items)
-"""A list may also be written as one text, separated by commas."""
-Token = Annotated[SecretStr, AfterValidator(_token)]
-"""A bearer token; empty when it is not set."""
-Url = Annotated[str, AfterValidator(_url)]
-"""An http(s) URL without credentials, and without a slash at its end; empty when it is not set."""
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-"""A path of this machine; empty when it is not set."""
+Commas = BeforeValidator(_split_commas)
+"""Accepts a list also as one text, separated by commas."""
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+"""A bearer token; empty if it is not set."""
+Url = Annotated[str, AfterValidator(_check_url)]
+"""An http(s) URL without credentials and without a trailing slash; empty if it is not set."""
+AbsolutePath = Annotated[str, AfterValidator(_check_absolute)]
+"""An absolute path of this machine; empty if it is not set."""
 
 
 class Section(BaseModel):
@@ -101,10 +101,10 @@ class LocalSettings(Section):
     """The site ``local``: processes of this machine."""
 
     cpus: int = Field(
-        default_factory=machine.cpus, ge=1, description="cpus that containers may use together"
+        default_factory=cpus, ge=1, description="cpus that containers may use together"
     )
     memory: int = Field(
-        default_factory=machine.memory,
+        default_factory=memory,
         ge=1_000_000,
         description="bytes that one container may ask for",
     )
@@ -157,12 +157,12 @@ class LocalSettings(Section):
 
     @property
     def isolates(self) -> bool:
-        """Whether images run by a runtime that keeps them from what the server's user can."""
+        """Images run by a runtime that isolates them from the server's user."""
         return self.runtime in ("docker", "podman")
 
 
 class HTCondorSettings(Section):
-    """The site ``kbase``: a pool of HTCondor, found and logged in to by HTCondor's own configuration."""
+    """The site ``kbase``: an HTCondor pool, found and authenticated by HTCondor's own configuration."""
 
     initialdir: AbsolutePath = Field(
         "",
@@ -225,7 +225,7 @@ class HTCondorSettings(Section):
 
     @property
     def sends_own_worker(self) -> bool:
-        """Whether nodes run the worker that comes with this service."""
+        """Nodes run the worker that comes with this service."""
         return not (self.executable_path or self.executable_url)
 
 
@@ -248,7 +248,7 @@ class ImageSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What one user may do at a time, and one server process may serve."""
+    """Limits per user and per server process."""
 
     live_containers: int = Field(
         20_000, ge=1, description="containers of one user that have not ended"
@@ -270,7 +270,7 @@ class LimitsSettings(Section):
 class MongoSettings(Section):
     """Records on MongoDB."""
 
-    host: Annotated[str, AfterValidator(_host)] = Field(
+    host: Annotated[str, AfterValidator(_check_host)] = Field(
         "", description="host:port, or a mongodb:// URL without credentials"
     )
     db: str = Field("cdmtaskservice", min_length=1, description="database")
@@ -312,8 +312,8 @@ class S3Settings(Section):
 class KafkaSettings(Section):
     """Events on Kafka."""
 
-    bootstrap_servers: Annotated[list[Annotated[str, AfterValidator(_broker)]], Commas] = Field(
-        [], description="host:port of brokers"
+    bootstrap_servers: Annotated[list[Annotated[str, AfterValidator(_check_broker)]], Commas] = (
+        Field([], description="host:port of brokers")
     )
     topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]*$", max_length=249)] = Field(
         "", description="topic of job events; letters, digits and hyphens"
@@ -321,7 +321,7 @@ class KafkaSettings(Section):
 
 
 class KBaseSettings(Section):
-    """Identity by KBase's auth service, and the roles that it gives."""
+    """Identity by KBase's auth service, and the roles that it assigns."""
 
     auth_url: Url = Field("", description="base URL of auth2")
     admin_roles: Annotated[list[str], Commas] = Field([], description="roles of full admins")
@@ -342,7 +342,7 @@ class KBaseSettings(Section):
 
 
 class RefdataSettings(Section):
-    """How CTS and the staging service find each other, and what the latter does (preset ``refdata``)."""
+    """The connection between CTS and the staging service, and settings of the latter (preset ``refdata``)."""
 
     server_url: Url = Field(
         "", description="for CTS: URL of the staging service of the site kbase; none: there is none"
@@ -373,7 +373,7 @@ class RefdataSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if bool(self.server_url) != bool(self.server_token.get_secret_value()):
             raise ValueError("server_url and server_token go together: set both, or neither")
         local, metadata = Path(self.local_path), Path(self.metadata_path)
@@ -384,9 +384,9 @@ class RefdataSettings(Section):
 
 
 class RemoteSettings(Section):
-    """The CTS service elsewhere that the preset ``remote`` forwards to."""
+    """The CTS service to which the preset ``remote`` forwards."""
 
-    url: Annotated[str, AfterValidator(_service)] = Field(
+    url: Annotated[str, AfterValidator(_check_service_url)] = Field(
         "", description="URL of the service; none: that of `CDM_TASK_SERVICE_URL`"
     )
     token_file: Path = Field(

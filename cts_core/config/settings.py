@@ -1,4 +1,4 @@
-"""Everything that can be set, as models: names, types, defaults, and the combinations that are refused."""
+"""The settings as a model: names, types, defaults, and the combinations that are refused."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ __all__ = [
 PREFIX = "CTS_"
 NESTING = "__"
 USER = "{user}"
-"""Stands for the user's name in ``allowed_paths``."""
+"""Placeholder of the user's name in ``allowed_paths``."""
 _ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 
 
 class Preset(StrEnum):
-    """The ways to stand; each setting that a preset gives may be set otherwise."""
+    """Presets: sets of defaults, each of which may be overridden."""
 
     EMBEDDED = "embedded"
     SERVICE = "service"
@@ -83,7 +83,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "log_format": "json",
     },
 }
-"""The defaults that a preset changes."""
+"""The defaults that each preset changes."""
 
 _REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("identity", "kbase"): ("kbase.auth_url", "kbase.admin_roles"),
@@ -98,41 +98,41 @@ _REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
         "refdata.cts_token",
     ),
 }
-"""What a choice cannot do without."""
+"""Settings that a choice requires."""
 _UNUSED: Mapping[Preset, tuple[str, ...]] = {
     Preset.REMOTE: ("identity", "records", "objects", "events", "sites"),
     Preset.REFDATA: ("records", "events", "sites"),
 }
-"""What an engine stands on, and presets without one do not."""
+"""Settings of an engine, which presets without an engine refuse."""
 
 
-def _absolute(path: Path) -> Path:
+def _to_absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as e:
         raise ValueError(f"{path} cannot be expanded: {e}") from e
 
 
-def _folder(path: str) -> str:
+def _check_folder(path: str) -> str:
     return check_path(path).rstrip("/")
 
 
-def _template(path: str) -> str:
+def _check_template(path: str) -> str:
     check_path(path.replace(USER, "user"), key_required=False)
     return path.rstrip("/")
 
 
-def _origin(origin: str) -> str:
+def _check_origin(origin: str) -> str:
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"'{origin}' is not an origin such as https://hub.example.org")
     return origin
 
 
-_Folder = Annotated[Path, AfterValidator(_absolute)]
+_Folder = Annotated[Path, AfterValidator(_to_absolute)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. ``load_settings`` reads it from where it is set."""
+    """All settings. ``load_settings`` reads them from their sources."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -170,10 +170,10 @@ class Settings(BaseSettings):
     sites: Annotated[list[Literal[SiteName.LOCAL, SiteName.KBASE]], Commas] = Field(
         [SiteName.LOCAL], description="where jobs may run"
     )
-    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_template)]], Commas] = Field(
+    allowed_paths: Annotated[list[Annotated[str, AfterValidator(_check_template)]], Commas] = Field(
         [], description="object folders that users may use, with {user} for their name; none: all"
     )
-    log_dir: Annotated[str, AfterValidator(_folder)] = Field(
+    log_dir: Annotated[str, AfterValidator(_check_folder)] = Field(
         "cts-logs/container_logs", description="object folder of containers' logs"
     )
     max_cpu_hours: float = Field(100.0, gt=0, description="CPU hours that one job may ask for")
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     clean_frequency_hours: float = Field(
         1.0, gt=0, le=8_760, description="hours between two looks for what is old enough to remove"
     )
-    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], Commas] = Field(
+    cors_origins: Annotated[list[Annotated[str, AfterValidator(_check_origin)]], Commas] = Field(
         [], description="origins whose pages may call the API"
     )
     root_url: Url = Field(
@@ -240,17 +240,22 @@ class Settings(BaseSettings):
 
     @property
     def takes_programs(self) -> bool:
-        """Whether the site local runs programs of this machine, which nothing keeps from what the server can."""
+        """The site ``local`` may run programs of this machine, which are not isolated from the server."""
         return self.identity != "kbase" or self.local.shared
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        offences = [*self._missing(), *self._overlapping(), *self._impossible(), *self._at_kbase()]
+    def _check_combinations(self) -> Self:
+        offences = [
+            *self._missing_settings(),
+            *self._overlapping_folders(),
+            *self._conflicts(),
+            *self._kbase_conflicts(),
+        ]
         if offences:
             raise ValueError("\n".join(offences))
         return self
 
-    def _missing(self) -> Iterator[str]:
+    def _missing_settings(self) -> Iterator[str]:
         for (setting, choice), names in _REQUIRED.items():
             if getattr(self, setting) == choice:
                 for name in names:
@@ -259,9 +264,9 @@ class Settings(BaseSettings):
                     if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                         yield f"{name} is needed, because {setting} is {choice}"
 
-    def _overlapping(self) -> Iterator[str]:
+    def _overlapping_folders(self) -> Iterator[str]:
         folders = [("log_dir", self.log_dir)]
-        # Of many users, none has the name of a folder.
+        # With many users, the placeholder stands for all of them.
         name = self.owner if self.identity == "jupyter" else USER
         for number, template in enumerate(self.allowed_paths):
             folders.append((f"allowed_paths.{number}", template.replace(USER, name)))
@@ -272,7 +277,7 @@ class Settings(BaseSettings):
                         f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one "
                         "of them"
                     )
-        # What lies below objects_dir is served as objects: records and running jobs must not.
+        # Files below objects_dir are served as objects: records and running jobs must not be.
         private = self.home / "local"
         if self.home.is_relative_to(self.objects_dir) or self.objects_dir.is_relative_to(private):
             yield (
@@ -280,7 +285,7 @@ class Settings(BaseSettings):
                 f"it, nor in {private}"
             )
 
-    def _impossible(self) -> Iterator[str]:
+    def _conflicts(self) -> Iterator[str]:
         for name in _UNUSED.get(self.preset, ()):
             default = PRESETS[self.preset].get(name, type(self).model_fields[name].default)
             if getattr(self, name) != default:
@@ -301,7 +306,7 @@ class Settings(BaseSettings):
                 "registries alone, or set local.shared where all of them may"
             )
 
-    def _at_kbase(self) -> Iterator[str]:
+    def _kbase_conflicts(self) -> Iterator[str]:
         if SiteName.KBASE not in self.sites:
             return
         if self.identity != "kbase":

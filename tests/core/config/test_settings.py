@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pydantic
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from cts_core.config import host, load
 from cts_core.config.load import check_platform, describe_settings, load_settings
@@ -18,7 +21,7 @@ from cts_core.errors import ConfigError
 from cts_core.model.site import SiteName
 
 
-def _refusal(
+def refusal(
     overrides: dict[str, Any] | None = None, environ: dict[str, str] | None = None
 ) -> list[str]:
     with pytest.raises(ConfigError) as error:
@@ -62,7 +65,7 @@ def test_defaults(monkeypatch, tmp_path):
     assert settings.local.memory >= 1_000_000
 
 
-def test_each_source_outweighs_the_next(toml):
+def test_precedence_of_sources(toml):
     environ = toml(
         "max_cpu_hours = 1\nclean_age_days = 1\n[local]\ncpus = 1\nmemory = 1000001\nlog_limit = 5001"
     )
@@ -87,7 +90,7 @@ def test_lists_in_the_environment_are_separated_by_commas():
     assert settings.sites == [SiteName.LOCAL]
 
 
-def test_an_empty_variable_is_none():
+def test_empty_variable_is_ignored():
     settings = load_settings(
         {"home": "/x"}, environ={"CTS_OBJECTS_DIR": "", "CTS_ALLOWED_PATHS": ""}
     )
@@ -95,7 +98,7 @@ def test_an_empty_variable_is_none():
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
-def test_the_file_of_the_users_configuration(tmp_path, variable):
+def test_cts_toml_in_the_users_configuration_folder(tmp_path, variable):
     folder = tmp_path / ".config" if variable == "HOME" else tmp_path
     environ = {variable: str(tmp_path)}
     assert load_settings(environ=environ).max_cpu_hours == 100
@@ -106,7 +109,7 @@ def test_the_file_of_the_users_configuration(tmp_path, variable):
     assert load_settings(environ={**environ, "CTS_CONFIG": os.devnull}).max_cpu_hours == 100
 
 
-def test_this_process_environment_is_the_default(monkeypatch, toml):
+def test_process_environment_is_the_default(monkeypatch, toml):
     for name in [name for name in os.environ if name.startswith(("CTS_", "JUPYTERHUB_", "CDM_"))]:
         monkeypatch.delenv(name)
     for name, text in {**toml("max_cpu_hours = 7"), "CTS_CLEAN_AGE_DAYS": "3"}.items():
@@ -115,7 +118,7 @@ def test_this_process_environment_is_the_default(monkeypatch, toml):
     assert (settings.max_cpu_hours, settings.clean_age_days) == (7, 3)
 
 
-def test_a_file_that_cannot_be_read(tmp_path, toml):
+def test_unreadable_file_is_refused(tmp_path, toml):
     for environ in ({"CTS_CONFIG": str(tmp_path / "none.toml")}, toml("a = "), toml("\x00")):
         with pytest.raises(ConfigError, match=r"\.toml cannot be read as TOML: "):
             load_settings(environ=environ)
@@ -136,7 +139,7 @@ def test_settings_are_frozen():
         settings.local.cpus = 1
 
 
-def test_what_begins_like_a_setting_and_is_none():
+def test_variables_with_the_prefix_that_are_no_settings():
     load_settings(environ=dict.fromkeys(load.NOT_SETTINGS - {"CTS_CONFIG"}, "1"))
     load_settings(
         environ={"PATH": "/bin", "cts_lower": "x", "XCTS_Y": "z", "CTS_CONFIG": os.devnull}
@@ -157,18 +160,18 @@ def test_what_begins_like_a_setting_and_is_none():
 )
 def test_unknown_names_are_refused_from_every_source(toml, key, suggestion):
     expected = [f"{key} is not a setting{suggestion}"]
-    assert _refusal({key: 1}) == expected
-    assert _refusal(environ={f"CTS_{key.upper()}": "1"}) == expected
-    assert _refusal(environ=toml(f"{key} = 1")) == expected
+    assert refusal({key: 1}) == expected
+    assert refusal(environ={f"CTS_{key.upper()}": "1"}) == expected
+    assert refusal(environ=toml(f"{key} = 1")) == expected
 
 
 def test_unknown_names_of_a_section(toml):
     expected = ["local.cpu is not a setting; did you mean local.cpus?"]
-    assert _refusal({"local": {"cpu": 1}}) == expected
-    assert _refusal(environ={"CTS_LOCAL__CPU": "1"}) == expected
-    assert _refusal(environ=toml("[local]\ncpu = 1")) == expected
-    assert _refusal(environ={"CTS_HOME__X": "1"}) == ["home.x is not a setting; did you mean home?"]
-    assert _refusal(environ={"CTS_LOCL__CPUS": "1"}) == [
+    assert refusal({"local": {"cpu": 1}}) == expected
+    assert refusal(environ={"CTS_LOCAL__CPU": "1"}) == expected
+    assert refusal(environ=toml("[local]\ncpu = 1")) == expected
+    assert refusal(environ={"CTS_HOME__X": "1"}) == ["home.x is not a setting; did you mean home?"]
+    assert refusal(environ={"CTS_LOCL__CPUS": "1"}) == [
         "locl.cpus is not a setting; did you mean local.cpus?"
     ]
 
@@ -182,7 +185,7 @@ SERVICE = {
 }
 
 
-def test_a_preset_is_a_set_of_defaults(toml):
+def test_preset_changes_defaults(toml):
     settings = load_settings(SERVICE, environ={})
     chosen = (settings.identity, settings.records, settings.objects, settings.events)
     assert chosen == ("kbase", "mongo", "s3", "kafka")
@@ -196,8 +199,8 @@ def test_a_preset_is_a_set_of_defaults(toml):
     assert (settings.sites, settings.log_format) == ([SiteName.LOCAL], "json")
 
 
-def test_a_choice_demands_what_it_needs_by_name():
-    assert _refusal({"preset": "service"}) == [
+def test_missing_settings_of_a_choice_are_named():
+    assert refusal({"preset": "service"}) == [
         "kbase.auth_url is needed, because identity is kbase",
         "kbase.admin_roles is needed, because identity is kbase",
         "mongo.host is needed, because records is mongo",
@@ -207,13 +210,13 @@ def test_a_choice_demands_what_it_needs_by_name():
         "kafka.bootstrap_servers is needed, because events is kafka",
         "kafka.topic is needed, because events is kafka",
     ]
-    assert _refusal({"events": "kafka", "kafka": {"topic": "x"}}) == [
+    assert refusal({"events": "kafka", "kafka": {"topic": "x"}}) == [
         "kafka.bootstrap_servers is needed, because events is kafka"
     ]
 
 
-def test_combinations_that_cannot_be():
-    (line,) = _refusal({**SERVICE, "objects": "directory", "sites": "local"})
+def test_conflicting_settings_are_refused():
+    (line,) = refusal({**SERVICE, "objects": "directory", "sites": "local"})
     assert line.startswith("sites: local runs programs without isolation")
     load_settings({**SERVICE, "sites": "local", "local": {"shared": True}}, environ={})
     # What isolates has to be named: auto might find apptainer.
@@ -221,13 +224,13 @@ def test_combinations_that_cannot_be():
         {**SERVICE, "sites": "local", "local": {"runtime": "podman"}}, environ={}
     )
     assert not settings.takes_programs
-    (line,) = _refusal({**SERVICE, "sites": "local", "local": {"runtime": "apptainer"}})
+    (line,) = refusal({**SERVICE, "sites": "local", "local": {"runtime": "apptainer"}})
     assert line.startswith("sites: local runs programs without isolation")
-    (line,) = _refusal({"mongo": {"user": "cts"}})
+    (line,) = refusal({"mongo": {"user": "cts"}})
     assert line == "mongo.user and mongo.password go together: set both, or neither"
 
 
-def test_no_secret_is_ever_told():
+def test_secrets_are_never_shown():
     for name, value in (
         ("mongo", {"host": "mongodb://u:hidden@host"}),
         ("s3", {"url": "https://u:hidden@host"}),
@@ -237,44 +240,42 @@ def test_no_secret_is_ever_told():
         ("s3", "hidden"),
         ("s3", {"acces_secret": "hidden"}),
     ):
-        lines = _refusal({**SERVICE, name: value})
+        lines = refusal({**SERVICE, name: value})
         assert lines
         assert "hidden" not in "".join(lines)
     shown = repr(load_settings(SERVICE, environ={}))
     assert not [secret for secret in ("pw-secret", "s3-secret") if secret in shown]
 
 
-def test_a_section_is_not_set_as_a_whole():
+def test_section_cannot_be_set_as_a_whole():
     """As JSON in a variable, which other programs take."""
-    (line,) = _refusal(environ={"CTS_S3": '{"access_secret": "hidden"}'})
+    (line,) = refusal(environ={"CTS_S3": '{"access_secret": "hidden"}'})
     assert line.startswith("s3 is a section, whose settings are set one by one: as CTS_S3__")
     assert "hidden" not in line
 
 
-def test_what_was_taken_for_a_section_is_not_shown(toml):
-    assert _refusal(environ=toml('[records]\nuser = "cts"\npassword = "hidden"')) == [
+def test_value_given_for_a_section_is_not_shown(toml):
+    assert refusal(environ=toml('[records]\nuser = "cts"\npassword = "hidden"')) == [
         "records: Input should be 'sqlite' or 'mongo'"
     ]
-    assert _refusal(environ={"CTS_MONGO__HOST__PASSWORD": "hidden"}) == [
+    assert refusal(environ={"CTS_MONGO__HOST__PASSWORD": "hidden"}) == [
         "mongo.host: Input should be a valid string"
     ]
-    assert _refusal({"kafka": {"bootstrap_servers": [["hidden"]]}}) == [
+    assert refusal({"kafka": {"bootstrap_servers": [["hidden"]]}}) == [
         "kafka.bootstrap_servers.0: Input should be a valid string"
     ]
 
 
-def test_sites_that_are_not_built_yet():
-    assert _refusal({"sites": ["local", "perlmutter-jaws"]}) == [
+def test_unavailable_sites_are_refused():
+    assert refusal({"sites": ["local", "perlmutter-jaws"]}) == [
         "sites.1: perlmutter-jaws is not available in this release; use local or kbase"
     ]
     assert load_settings({"sites": []}, environ={}).sites == []
 
 
-def test_the_site_kbase_says_what_it_lacks():
+def test_missing_settings_of_the_site_kbase_are_named():
     told = " ".join(
-        _refusal(
-            {"sites": "kbase", "refdata": {"server_url": "https://x/cts", "server_token": "t"}}
-        )
+        refusal({"sites": "kbase", "refdata": {"server_url": "https://x/cts", "server_token": "t"}})
     )
     assert "htcondor.refdata_host_path is needed, because refdata.server_url is set" in told
     for name in ("identity", "objects", "root_url", "htcondor.initialdir"):
@@ -292,16 +293,16 @@ def test_the_site_kbase_says_what_it_lacks():
     assert load_settings(enough, environ={}).sites == [SiteName.KBASE]
     for file in ({}, {"archive_path": "/old/code.tgz", "archive_url": "https://x.example.org/c"}):
         htcondor = {"initialdir": "/work", "executable_path": "/old/executable.sh", **file}
-        (line,) = _refusal({**enough, "htcondor": htcondor})
+        (line,) = refusal({**enough, "htcondor": htcondor})
         assert "htcondor.archive_" in line
     own = {**enough, "htcondor": {"initialdir": "/work"}}
     assert load_settings(own, environ={}).htcondor.sends_own_worker
-    (line,) = _refusal({**enough, "htcondor": enough["htcondor"] | {"cache_dir": "$(x)"}})
+    (line,) = refusal({**enough, "htcondor": enough["htcondor"] | {"cache_dir": "$(x)"}})
     assert line.startswith("htcondor.cache_dir")
 
 
-def test_every_offence_is_told_at_once(toml):
-    lines = _refusal(
+def test_all_errors_are_reported_at_once(toml):
+    lines = refusal(
         {"home": 3, "records": "paper"},
         {
             **toml("[local]\ncpus = 0\nmemori = 1"),
@@ -345,13 +346,13 @@ def test_every_offence_is_told_at_once(toml):
         ("local", {"stop_grace": -1}),
     ],
 )
-def test_values_that_cannot_be(setting, value):
-    (line,) = _refusal({setting: value})
+def test_invalid_values_are_refused(setting, value):
+    (line,) = refusal({setting: value})
     assert line.startswith(f"{setting}")
 
 
 @pytest.mark.parametrize(
-    ("log_dir", "allowed", "offences"),
+    ("log_dir", "allowed", "errors"),
     [
         ("logs/a", ["data/a", "data/b"], 0),
         ("logs/a", ["logs/ab", "log-s", "logs/b"], 0),
@@ -363,17 +364,17 @@ def test_values_that_cannot_be(setting, value):
         ("logs/a", ["logs/a/x", "data/a", "data/a/b"], 2),
     ],
 )
-def test_folders_lie_beside_one_another(log_dir, allowed, offences):
+def test_overlapping_folders_are_refused(log_dir, allowed, errors):
     given = {"log_dir": log_dir, "allowed_paths": allowed, "owner": "ana"}
-    if not offences:
+    if not errors:
         load_settings(given, environ={})
         return
-    lines = _refusal(given)
-    assert len(lines) == offences
+    lines = refusal(given)
+    assert len(lines) == errors
     assert all("lie one within the other; move one of them" in line for line in lines)
 
 
-def test_folders_of_many_users_lie_beside_one_another():
+def test_overlapping_folders_of_many_users_are_refused():
     """The owner's name means nothing then, and nobody has the name of a folder."""
     given = {
         "identity": "kbase",
@@ -383,15 +384,15 @@ def test_folders_of_many_users_lie_beside_one_another():
         "owner": "logs",
     }
     load_settings({**given, "allowed_paths": ["data/{user}", "data/shared"]}, environ={})
-    (line,) = _refusal({**given, "allowed_paths": ["data/{user}", "data/{user}/x"]})
+    (line,) = refusal({**given, "allowed_paths": ["data/{user}", "data/{user}/x"]})
     assert "lie one within the other" in line
 
 
 @pytest.mark.parametrize(
     "folder", ["/srv/cts", "/srv", "/", "/srv/cts/local", "/srv/cts/local/jobs"]
 )
-def test_objects_may_not_hold_the_records(folder):
-    (line,) = _refusal({"home": "/srv/cts", "objects_dir": folder})
+def test_objects_folder_must_not_contain_the_records(folder):
+    (line,) = refusal({"home": "/srv/cts", "objects_dir": folder})
     assert line.startswith(f"objects_dir ({folder}) must be a folder of its own")
     load_settings({"home": "/srv/cts", "objects_dir": "/srv/objects"}, environ={})
 
@@ -402,8 +403,8 @@ def test_objects_may_not_hold_the_records(folder):
 @pytest.mark.parametrize(
     "environ", [{"JUPYTERHUB_API_TOKEN": "very-secret"}, {"JUPYTERHUB_USER": "ana"}]
 )
-def test_embedded_has_to_be_meant_under_a_hub(environ, toml):
-    (line,) = _refusal(environ=environ)
+def test_embedded_under_jupyterhub_must_be_explicit(environ, toml):
+    (line,) = refusal(environ=environ)
     assert "set CDM_TASK_SERVICE_URL to its URL" in line
     assert "set preset to embedded (CTS_PRESET=embedded)" in line
     assert "very-secret" not in line
@@ -417,7 +418,7 @@ ELSEWHERE = {"CDM_TASK_SERVICE_URL": f"{URL}/"}
 
 
 @pytest.mark.parametrize("hub", [{}, {"JUPYTERHUB_USER": "ana"}])
-def test_the_url_of_a_service_alone_selects_remote(hub, toml):
+def test_service_url_alone_selects_remote(hub, toml):
     settings = load_settings(environ={**hub, **ELSEWHERE})
     assert (settings.preset, settings.remote.url) == (Preset.REMOTE, URL)
     assert settings.remote.token_file == Path("~/.berdl_kbase_session")
@@ -429,18 +430,18 @@ def test_the_url_of_a_service_alone_selects_remote(hub, toml):
     assert load_settings({"preset": "remote"}, environ=ELSEWHERE).remote.url == URL
 
 
-def test_other_presets_may_stand_beside_the_url_of_a_service():
+def test_explicit_preset_wins_over_the_service_url():
     settings = load_settings({"preset": "embedded"}, environ={"CDM_TASK_SERVICE_URL": "?"})
     assert (settings.preset, settings.remote.url) == (Preset.EMBEDDED, "")
 
 
-def test_remote_needs_a_url_and_nothing_of_an_engine():
-    assert _refusal({"preset": "remote"}) == ["remote.url is needed, because preset is remote"]
-    (line,) = _refusal({"records": "mongo", "mongo": {"host": "x"}}, ELSEWHERE)
+def test_remote_requires_a_url_and_refuses_engine_settings():
+    assert refusal({"preset": "remote"}) == ["remote.url is needed, because preset is remote"]
+    (line,) = refusal({"records": "mongo", "mongo": {"host": "x"}}, ELSEWHERE)
     assert line.startswith("records has no meaning with preset remote")
-    (line,) = _refusal({"sites": []}, ELSEWHERE)
+    (line,) = refusal({"sites": []}, ELSEWHERE)
     assert line.startswith("sites has no meaning with preset remote")
-    (line,) = _refusal({"remote": {"url": URL}})
+    (line,) = refusal({"remote": {"url": URL}})
     assert line.startswith("remote.url is used by preset remote alone, and preset is embedded")
 
 
@@ -456,7 +457,7 @@ STAGING = {
 }
 
 
-def test_the_deployed_variable_selects_the_staging_service(tmp_path: Path):
+def test_deployed_variable_selects_the_staging_service(tmp_path: Path):
     mode = {"KBCTS_MODE": "refdata"}
     settings = load_settings(STAGING, environ=mode)
     assert (settings.preset, settings.identity, settings.sites) == (Preset.REFDATA, "kbase", [])
@@ -469,20 +470,20 @@ def test_the_deployed_variable_selects_the_staging_service(tmp_path: Path):
     assert load_settings({}, environ={"KBCTS_MODE": "other"}).preset is Preset.EMBEDDED
 
 
-def test_what_the_staging_service_needs_and_does_not_have():
-    refused = _refusal({"preset": "refdata"})
+def test_staging_service_requires_and_refuses_settings():
+    refused = refusal({"preset": "refdata"})
     for name in ("local_path", "metadata_path", "cts_url", "cts_token"):
         assert f"refdata.{name} is needed, because preset is refdata" in refused
     given = {"preset": "refdata", **STAGING}
-    (line,) = _refusal({**given, "sites": ["local"], "local": {"shared": True}})
+    (line,) = refusal({**given, "sites": ["local"], "local": {"shared": True}})
     assert line.startswith("sites has no meaning with preset refdata")
-    (line,) = _refusal({**given, "identity": "jupyter"})
+    (line,) = refusal({**given, "identity": "jupyter"})
     assert line.endswith("set identity to kbase")
-    (line,) = _refusal({**given, "refdata": {**STAGING["refdata"], "metadata_path": "/data/sums"}})
+    (line,) = refusal({**given, "refdata": {**STAGING["refdata"], "metadata_path": "/data/sums"}})
     assert "lie one within the other" in line
-    (line,) = _refusal({**given, "refdata": {**STAGING["refdata"], "cts_token": "hide me"}})
+    (line,) = refusal({**given, "refdata": {**STAGING["refdata"], "cts_token": "hide me"}})
     assert line == "refdata.cts_token: it has characters that no token has"
-    (line,) = _refusal({"refdata": {"server_url": "https://x/cts"}})
+    (line,) = refusal({"refdata": {"server_url": "https://x/cts"}})
     assert "server_url and server_token go together" in line
 
 
@@ -503,13 +504,13 @@ def test_what_the_staging_service_needs_and_does_not_have():
         "https://hub.example.org/a//cts",
     ],
 )
-def test_urls_that_name_no_service(url):
-    (line,) = _refusal(environ={"CDM_TASK_SERVICE_URL": url})
+def test_invalid_service_urls_are_refused(url):
+    (line,) = refusal(environ={"CDM_TASK_SERVICE_URL": url})
     assert line.startswith("remote.url")
     assert "pw" not in line
 
 
-def test_windows_is_refused_with_one_plain_line(monkeypatch):
+def test_windows_is_refused(monkeypatch):
     check_platform()
     monkeypatch.setattr(sys, "platform", "win32")
     for refused in (check_platform, lambda: load_settings(environ={})):
@@ -520,7 +521,7 @@ def test_windows_is_refused_with_one_plain_line(monkeypatch):
 # -- documentation and machine -------------------------------------------------------------------
 
 
-def test_every_setting_has_a_meaning():
+def test_every_setting_is_described():
     rows = list(describe_settings())
     assert len({name for name, _, _ in rows}) == len(rows) > 15
     for name, default, meaning in rows:
@@ -533,7 +534,7 @@ def test_every_setting_has_a_meaning():
     ("text", "expected"),
     [("max 100000", 64), ("150000 100000", 2), ("1000 100000", 1), ("9900000 100000", 64)],
 )
-def test_the_cpus_that_a_container_is_given(monkeypatch, tmp_path, text, expected):
+def test_cpus_respect_the_cgroup(monkeypatch, tmp_path, text, expected):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(host, "_CGROUP", tmp_path)
@@ -542,7 +543,7 @@ def test_the_cpus_that_a_container_is_given(monkeypatch, tmp_path, text, expecte
     assert host.cpus() == expected
 
 
-def test_the_memory_that_a_container_is_given(monkeypatch, tmp_path):
+def test_memory_respects_the_cgroup(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "_CGROUP", tmp_path)
     known = host.memory()
     for text, expected in (("max", known), ("123456789", 123_456_789), (str(known * 2), known)):
@@ -551,7 +552,7 @@ def test_the_memory_that_a_container_is_given(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, ImportError])
-def test_a_user_without_a_name(monkeypatch, error):
+def test_user_without_a_name(monkeypatch, error):
     def nobody() -> str:
         raise error("no such user")
 
@@ -559,12 +560,44 @@ def test_a_user_without_a_name(monkeypatch, error):
     assert load_settings(environ={}).owner == f"uid-{os.getuid()}"
 
 
-def test_home_on_macos(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert host.data_home() == Path.home() / "Library" / "Application Support" / "cts"
+class TestDataHome:
+    @pytest.fixture(autouse=True)
+    def _home(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+
+    @pytest.fixture
+    def _macos(self, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(platformdirs, "PlatformDirs", MacOS)
+
+    @pytest.fixture
+    def _linux(self, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
+
+    @pytest.mark.usefixtures("_linux")
+    def test_linux(self, monkeypatch, tmp_path):
+        assert host.data_home() == tmp_path / ".local" / "share" / "cts"
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+        assert host.data_home() == tmp_path / "xdg" / "cts"
+        assert load_settings(environ={}).home == tmp_path / "xdg" / "cts"
+        monkeypatch.setenv("XDG_DATA_HOME", "")
+        assert host.data_home() == tmp_path / ".local" / "share" / "cts"
+
+    @pytest.mark.usefixtures("_macos")
+    def test_macos(self):
+        assert host.data_home() == Path.home() / "Library" / "Application Support" / "cts"
+
+    @pytest.mark.usefixtures("_macos")
+    def test_existing_folder_on_macos_stays_despite_xdg(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+        folder = Path.home() / "Library" / "Application Support" / "cts"
+        folder.mkdir(parents=True)
+        assert host.data_home() == folder
 
 
-def test_the_configuration_needs_neither_jupyter_nor_tornado():
+def test_configuration_imports_neither_jupyter_nor_tornado():
     code = (
         "import sys, cts_core.config.load; "
         "sys.exit(bool({'jupyter_server', 'tornado', 'IPython', 'traitlets'} & set(sys.modules)))"
