@@ -1,1 +1,1 @@
-"""The use cases, and what drives every job to its end."""
+"""The engine: use cases, the loops that drive jobs, and the wiring of adapters."""

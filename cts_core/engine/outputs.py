@@ -1,4 +1,4 @@
-"""What a job left, or what it and its resubmissions left as if they were one."""
+"""The outputs of a job, or of its whole lineage merged as if it were one job."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ MAX_OUTPUTS = 10_000
 
 
 class Outputs:
-    """Every method raises NoSuchJobError, and UnauthorizedError for another user's job."""
+    """Methods raise NoSuchJobError, and UnauthorizedError for another user's job."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
 
     async def page(
-        self, user: User, job_id: str, *, family: bool, after: str | None, limit: int
+        self, user: User, job_id: str, *, lineage: bool, after: str | None, limit: int
     ) -> JobOutputs:
-        """Outputs of the containers that have completed, whatever became of the others.
+        """Return one page of the outputs of the containers that have completed, whatever became of the others.
 
-        With ``family`` also those of the jobs of which it is a resubmission, and of all their resubmissions;
-        of an input that several of them completed, the latest job's outputs are told alone. Raises
-        IllegalParameterError for a family that is too large.
+        With ``lineage`` also those of the jobs of which it is a resubmission, and of all their resubmissions: if
+        several of these jobs completed an input, only the outputs of the latest one count. Raises
+        IllegalParameterError for a lineage that is too large.
         """
         job = check_owner(user, await self._store.get_summary(job_id))
-        members = await find_lineage(self._store, job) if family else [job]
+        members = await find_lineage(self._store, job) if lineage else [job]
         if len(members) > MAX_LINEAGE:
             raise IllegalParameterError(
                 f"Job {job_id} and its resubmissions are more than {MAX_LINEAGE} jobs: ask for the outputs of "
                 "each job by itself"
             )
-        merged = Merged()
+        merged = MergedOutputs()
         for member in reversed(members):
             record = await self._store.get_job(member.id)
             containers = await self._store.containers(member.id)
@@ -57,8 +57,8 @@ class Outputs:
         )
 
 
-class Merged:
-    """The outputs of several jobs as of one. Pure."""
+class MergedOutputs:
+    """The merged outputs of several jobs."""
 
     def __init__(self) -> None:
         self._outputs: dict[str, _Written] = {}
@@ -67,22 +67,22 @@ class Merged:
         self._completed: set[str] = set()
 
     def page(self, after: str | None, limit: int) -> tuple[list[JobOutput], str | None]:
-        """Outputs in the order of their paths, and after which path others follow."""
-        # Not all of them in order: that is one long call of C, which holds the event loop from any thread.
+        """Return outputs in the order of their paths, and the last path if more follow."""
+        # Sorting all of them would be one long call into C, which holds the event loop from any thread.
         left = (path for path in self._outputs if after is None or path > after)
         paths = heapq.nsmallest(limit + 1, left)
         shown = paths[:limit]
         following = shown[-1] if len(paths) > limit else None
-        return [_told(path, *self._outputs[path]) for path in shown], following
+        return [_to_job_output(path, *self._outputs[path]) for path in shown], following
 
     @property
     def open_inputs(self) -> int:
-        """How many input files no container has completed."""
+        """The number of input files that no container has completed."""
         return len(self._inputs - self._completed)
 
     def add_older(self, job: JobRecord, containers: Sequence[ContainerRecord]) -> None:
-        """Add a job that is older than those before; where they agree on an input or a path, it yields."""
-        # Of a path that several containers wrote, only the job knows what was kept.
+        """Add a job that is older than those before, which win where both have an input or a path."""
+        # If several containers wrote a path, only the job record has the checksum of the last one.
         kept = {output.file: output.crc64nvme for output in job.outputs or ()}
         completed: set[str] = set()
         for number, inputs, outputs in _completed_parts(job, containers):
@@ -98,18 +98,18 @@ class Merged:
 
 
 _Written = tuple[str | None, str, int | None]
-"""The checksum of an output, and which container of which job wrote it."""
+"""The checksum of an output, the job and the container that wrote it."""
 _Part = tuple[int | None, Sequence[S3FileWithDataID], Sequence[S3File]]
 
 
-def _told(path: str, crc64nvme: str | None, job_id: str, number: int | None) -> JobOutput:
+def _to_job_output(path: str, crc64nvme: str | None, job_id: str, number: int | None) -> JobOutput:
     return JobOutput.model_construct(
         file=path, crc64nvme=crc64nvme, job_id=job_id, container=number
     )
 
 
 def _completed_parts(job: JobRecord, containers: Sequence[ContainerRecord]) -> Iterator[_Part]:
-    """Number, inputs and outputs of each container that has completed; of the whole job where these are unknown."""
+    """Yield number, inputs and outputs of each completed container; those of the whole job if its containers are unknown."""
     if job.state is JobState.COMPLETE and not any(record.outputs for record in containers):
         yield None, job.job_input.files, job.outputs or ()
         return

@@ -1,4 +1,4 @@
-"""Reference data: registering it, looking at it, what a staging service says of it, recovering, cleaning."""
+"""Reference data: registering, listing, updates from a staging service, recovering and cleaning."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Refdata:
-    """Every method that is given an id raises NoSuchRefdataError."""
+    """Manages reference data. Methods that take an id raise NoSuchRefdataError."""
 
     def __init__(
         self,
@@ -52,31 +52,31 @@ class Refdata:
         *,
         on_change: Callable[[], None],
     ) -> None:
-        """``on_change`` is told when there is something to stage."""
+        """``on_change`` is called when there is something to stage."""
         self._store = store
         self._objects = objects
         self._sites = sites
         self._on_change = on_change
 
     async def list(self) -> RefData:
-        """All reference data, oldest registration first."""
-        return RefData(data=[r.for_everybody() for r in await self._store.list_refdata()])
+        """Return all reference data, oldest registration first."""
+        return RefData(data=[r.without_admin_fields() for r in await self._store.list_refdata()])
 
     async def get(self, refdata_id: str) -> ReferenceData:
-        """The reference data with this id."""
-        return (await self._store.get_refdata(refdata_id)).for_everybody()
+        """Return the reference data with this id."""
+        return (await self._store.get_refdata(refdata_id)).without_admin_fields()
 
     async def get_as_admin(self, refdata_id: str) -> AdminReferenceData:
-        """The same with what is for admins only."""
+        """Return the reference data with the fields for admins."""
         return await self._store.get_refdata(refdata_id)
 
     async def find(self, path: str) -> RefData:
-        """The reference data of this file, if there is any."""
+        """Return the reference data of this file, if there is any."""
         try:
-            found = await self._store.find_refdata(path)
+            refdata = await self._store.find_refdata(path)
         except NoSuchRefdataError:
             return RefData(data=[])
-        return RefData(data=[found.for_everybody()])
+        return RefData(data=[refdata.without_admin_fields()])
 
     async def register(
         self, user: User, path: str, *, crc64nvme: str | None, unpack: bool
@@ -84,7 +84,7 @@ class Refdata:
         """Register an object, and stage it at every site that is active and available.
 
         Raises IllegalPathError, IllegalParameterError, PathNotFoundError, ChecksumMismatchError,
-        ResourceUnavailableError when no site is, RefdataExistsError.
+        ResourceUnavailableError if there is no such site, RefdataExistsError.
         """
         try:
             path = check_path(path)
@@ -109,39 +109,39 @@ class Refdata:
             crc64nvme=actual,
             id=str(uuid.uuid4()),
             unpack=unpack,
-            statuses=[_created(cluster) for cluster in open_sites],
+            statuses=[_created_status(cluster) for cluster in open_sites],
         )
         await self._store.add_refdata(refdata)
         self._on_change()
-        return refdata.for_everybody()
+        return refdata.without_admin_fields()
 
     async def _checksum(self, path: str, expected: str | None) -> str | None:
-        (found,) = await self._objects.head([path])
-        return check_input(path, found, expected).crc64nvme
+        (stored,) = await self._objects.head([path])
+        return check_input(path, stored, expected).crc64nvme
 
     async def recover(self, refdata_id: str, cluster: SiteName) -> None:
-        """Stage at a site that was not there at the registration.
+        """Stage at a site that was not available at the registration.
 
-        Raises NoSuchRefdataError for one that was, ChecksumMismatchError when the file has changed,
+        Raises NoSuchRefdataError for a site that was, ChecksumMismatchError if the file has changed,
         SiteInactiveError, SiteUnavailableError.
         """
         refdata = await self._store.get_refdata(refdata_id)
-        present = NoSuchRefdataError(
+        already_registered = NoSuchRefdataError(
             f"Reference data {refdata_id} is registered for cluster {cluster.value} already: there is nothing "
             "to recover"
         )
         if refdata.at(cluster):
-            raise present
+            raise already_registered
         await self._checksum(refdata.file, refdata.crc64nvme)
         await self._sites.check_open(cluster)
-        if not await self._store.add_refdata_site(refdata_id, _created(cluster)):
-            raise present
+        if not await self._store.add_refdata_site(refdata_id, _created_status(cluster)):
+            raise already_registered
         self._on_change()
 
     async def clean(self, admin: User, refdata_id: str, cluster: SiteName, *, force: bool) -> None:
         """Remove what staging left at a site, once it has ended; never the data itself.
 
-        With ``force`` at any time, and without noting that it is cleaned. Raises IllegalParameterError.
+        With ``force`` this works in every state, and nothing is marked as cleaned. Raises IllegalParameterError.
         """
         status = await self._status(refdata_id, cluster)
         if not force:
@@ -170,11 +170,11 @@ class Refdata:
         state: ReferenceDataState,
         update: RefdataUpdate | None,
     ) -> None:
-        """Take what a staging service says. Said again, or late, it changes nothing.
+        """Apply a state update from a staging service. A repeated or late update changes nothing.
 
         Raises SiteUnavailableError, UnsupportedError, RefdataStateError for a state that cannot come next.
         """
-        said = update or RefdataUpdate()
+        details = update or RefdataUpdate()
         site = self._sites.get(cluster)
         while True:
             status = await self._status(refdata_id, cluster)
@@ -197,21 +197,21 @@ class Refdata:
                 state,
                 time=utc_now(),
                 error=UNEXPECTED if state is ReferenceDataState.ERROR else None,
-                admin_error=said.admin_error,
-                traceback=said.traceback,
+                admin_error=details.admin_error,
+                traceback=details.traceback,
             ):
                 self._on_change()
                 return
 
     async def on_callback(self, refdata_id: str, cluster: SiteName) -> None:
-        """Somebody, anybody, says that something happened to it at a site: look there."""
+        """Handle an unauthenticated callback that something happened at a site: look there now."""
         await self._status(refdata_id, cluster)
         self._on_change()
 
     async def check_job(self, job: JobInput, image: JobImage) -> None:
-        """Raise unless the reference data that the image needs is there.
+        """Check that the reference data of the image is staged at the job's site.
 
-        IllegalParameterError without a mount point, RefdataStateError where it is not complete.
+        Raises IllegalParameterError without a mount point, RefdataStateError if it is not complete.
         """
         if image.refdata_id is None:
             return
@@ -238,7 +238,7 @@ class Refdata:
         return status
 
 
-def _created(cluster: SiteName) -> AdminReferenceDataStatus:
+def _created_status(cluster: SiteName) -> AdminReferenceDataStatus:
     created = ReferenceDataState.CREATED
     return AdminReferenceDataStatus(
         cluster=cluster,

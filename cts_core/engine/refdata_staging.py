@@ -1,7 +1,7 @@
-"""Drives reference data to every site where it is to be.
+"""The reconcile loop that drives the staging of reference data at every site.
 
-As with jobs, what to do next is read off the stored record, and each effect may be repeated: kill the server
-anywhere, start it again, and every staging goes on.
+As with jobs, the next step always follows from the stored record, and every effect is idempotent: kill the server at
+any point, start it again, and every staging goes on.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from cts_core.sites.site import RefdataReport, Site
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-"""Between looks while something is under way."""
+"""Between passes while a staging is in progress."""
 IDLE_SECONDS = 30.0
-"""Between looks while nothing is, for what other servers have registered."""
+"""Between passes while none is, for what other servers have registered."""
 SOURCES = {SiteName.LAWRENCIUM_JAWS: SiteName.PERLMUTTER_JAWS}
-"""Sites that get their reference data from another, once it is whole there (contract, facts §6)."""
+"""Sites that copy their reference data from another site, once it is complete there (contract, facts §6)."""
 
 
 class RefdataStaging:
-    """Stages at the sites of this server. Several servers may do so on one store."""
+    """Stages at the sites of this server. Several servers may do so on one record store."""
 
     def __init__(self, store: RecordStore, sites: Mapping[SiteName, Site]) -> None:
         self._store = store
@@ -45,15 +45,15 @@ class RefdataStaging:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin."""
+        """Start the loop."""
         self._task = asyncio.create_task(self._run(), name="staging")
 
     async def stop(self) -> None:
-        """Stop driving; what is under way is found again at the next start."""
+        """Stop the loop; stagings in progress are found again at the next start."""
         await cancel_and_wait(self._task)
 
     def wake(self) -> None:
-        """Look now."""
+        """Start a pass now."""
         self._wake.set()
 
     async def _run(self) -> None:
@@ -64,34 +64,34 @@ class RefdataStaging:
                 is_busy = await self.reconcile()
             except CTSError as e:
                 log.warning("Reference data waits: %s", e)
-            except Exception:  # a fault of ours in one cycle must not end the staging for good
-                log.exception("A cycle of staging failed")
+            except Exception:  # a bug in one pass must not stop the loop for good
+                log.exception("A pass over the reference data failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BUSY_SECONDS if is_busy else IDLE_SECONDS):
                     await self._wake.wait()
 
     async def reconcile(self) -> bool:
-        """Take all reference data as far as it can go now; whether any is under way. Raises UnavailableError."""
+        """Move all reference data as far as it can go now; return whether any is in progress. Raises UnavailableError."""
         is_busy = False
         for refdata in await self._store.list_refdata():
             for status in refdata.statuses:
                 if status.state not in ENDED and status.cluster in self._sites:
                     is_busy = True
-                    await self._go_on(refdata, status)
+                    await self._advance(refdata, status)
         return is_busy
 
-    async def _go_on(self, refdata: AdminReferenceData, status: AdminReferenceDataStatus) -> None:
-        report = _awaited(refdata, status.cluster)
+    async def _advance(self, refdata: AdminReferenceData, status: AdminReferenceDataStatus) -> None:
+        report = _source_report(refdata, status.cluster)
         if report is None:
             try:
                 report = await self._sites[status.cluster].stage_refdata(refdata)
             except UnavailableError as e:
-                place = status.cluster.value
-                log.warning("Reference data %s waits for site %s: %s", refdata.id, place, e)
+                site = status.cluster.value
+                log.warning("Reference data %s waits for site %s: %s", refdata.id, site, e)
                 return
             except CTSError as e:
                 report = RefdataReport(ReferenceDataState.ERROR, str(e), str(e))
-            except Exception:  # a fault of ours with one must not hold up all that come after it
+            except Exception:  # a bug with one must not hold up the others
                 log.exception(
                     "Staging reference data %s at site %s failed", refdata.id, status.cluster.value
                 )
@@ -112,15 +112,15 @@ class RefdataStaging:
             current = new
 
 
-def _awaited(refdata: AdminReferenceData, cluster: SiteName) -> RefdataReport | None:
-    """What follows from the site that this one gets its data from; None when that holds it up no more."""
+def _source_report(refdata: AdminReferenceData, cluster: SiteName) -> RefdataReport | None:
+    """Return what follows from the state at the site that this one copies from; None if it may stage now."""
     source = SOURCES.get(cluster)
     if source is None:
         return None
-    there = refdata.at(source)
-    if there is None or there.state not in ENDED:
+    at_source = refdata.at(source)
+    if at_source is None or at_source.state not in ENDED:
         return RefdataReport(ReferenceDataState.CREATED)
-    if there.state is ReferenceDataState.ERROR:
+    if at_source.state is ReferenceDataState.ERROR:
         error = (
             f"It could not be staged at {source.value}, from where it is copied to {cluster.value}"
         )

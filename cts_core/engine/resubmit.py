@@ -1,4 +1,4 @@
-"""Submitting a job again: all of it, or what did not complete, into a folder of its own."""
+"""Resubmission: a new job with all inputs of another, or with those that did not complete, and its own output folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cts_core.states import TERMINAL, JobState
 
 
 class Resubmissions:
-    """Makes jobs of jobs."""
+    """Submits resubmissions of jobs."""
 
     def __init__(
         self,
@@ -52,20 +52,20 @@ class Resubmissions:
     ) -> str:
         """Store a job that is a resubmission of another and return its id.
 
-        With a key, the same key, job and changes give the same resubmission. Inputs keep their checksums, so that
-        changed ones are refused; the image is the one that its name means now.
+        With an idempotency key, the same key, job and changes give the same resubmission. Inputs keep their checksums,
+        so that changed ones are refused; the image's name is resolved anew.
 
-        Raises NoSuchJobError, NewerRecordError for a job of which we would leave something out, UnauthorizedError
-        for another user's job, JobStateError where what failed is not known yet, and the CTSError of the first check
-        that does not hold.
+        Raises NoSuchJobError, NewerRecordError for a job with fields that this version does not know, UnauthorizedError
+        for another user's job, JobStateError if what failed is not known yet, and the CTSError of the first check
+        that fails.
         """
         check_owner(user, await self._store.get_drivable(job_id))
         idempotency = idempotency_of(
             idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json()}"
         )
-        known = await self._submissions.find(user, idempotency)
-        if known is not None:
-            return known
+        existing = await self._submissions.find_idempotent(user, idempotency)
+        if existing is not None:
+            return existing
         parent = await self._store.get_job(job_id)
         changes: dict[str, Any] = {
             name: value
@@ -73,7 +73,7 @@ class Resubmissions:
             if (value := getattr(resubmission, name)) is not None
         }
         if resubmission.failed:
-            changes |= failed_part(parent, await self._store.containers(job_id))
+            changes |= failed_inputs(parent, await self._store.containers(job_id))
         submission = Submission.model_construct(
             **dict(parent.job_input) | changes, labels=parent.labels
         )
@@ -81,14 +81,14 @@ class Resubmissions:
         if resubmission.output_dir is not None:
             return await insert(await self._submissions.accept(user, submission))
         accepted: Accepted | None = None
-        for folder in await self._folders(parent):
+        for folder in await self._candidate_folders(parent):
             self._access.check_output(user, folder)
             if not await self._is_empty(folder):
                 continue
             if accepted is None:
                 fresh = submission.model_copy(update={"output_dir": folder})
                 accepted = await self._submissions.accept(user, fresh)
-            # Another resubmission may have chosen it at the same moment.
+            # Another resubmission may have chosen the same folder concurrently.
             with suppress(FolderTakenError):
                 return await insert(accepted.into(folder), exclusive_output_dir=True)
         raise IllegalParameterError(
@@ -96,10 +96,10 @@ class Resubmissions:
             "belong"
         )
 
-    async def _folders(self, parent: JobRecord) -> Iterator[str]:
-        """Those beside the parent's that no relative writes to: nothing may be seen there yet."""
-        family = await find_lineage(self._store, parent)
-        taken = {member.job_input.output_dir.rstrip("/") for member in family}
+    async def _candidate_folders(self, parent: JobRecord) -> Iterator[str]:
+        """Return candidate folders beside the parent's that no job of the lineage writes to."""
+        lineage = await find_lineage(self._store, parent)
+        taken = {member.job_input.output_dir.rstrip("/") for member in lineage}
         folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
         return folders_beside(folder, taken, is_numbered=is_numbered)
 
@@ -110,10 +110,10 @@ class Resubmissions:
             return True
 
 
-def failed_part(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:
-    """The inputs of the containers that did not complete, as changes of a job's input.
+def failed_inputs(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:
+    """Return the inputs of the containers that did not complete, as changes of a job's input.
 
-    As many containers as failed get the same files as then. Raises JobStateError and IllegalParameterError.
+    There are as many containers as failed, each with the same files. Raises JobStateError and IllegalParameterError.
     """
     if job.state not in TERMINAL:
         raise JobStateError(

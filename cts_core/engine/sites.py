@@ -1,4 +1,4 @@
-"""The configured sites, and whether each takes jobs."""
+"""The configured sites, and which of them accept jobs."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from cts_core.sites.site import Site
 
 
 class SiteDirectory:
-    """Looks sites up by the name that jobs use."""
+    """Finds sites by the name that jobs use."""
 
     def __init__(self, sites: Mapping[SiteName, Site], store: RecordStore) -> None:
         self._sites = sites
         self._store = store
 
     def get(self, cluster: SiteName) -> Site:
-        """The site. Raises SiteUnavailableError when it is not configured here."""
+        """Return the site. Raises SiteUnavailableError if it is not configured."""
         if cluster not in self._sites:
             raise SiteUnavailableError(f"Job flow for cluster {cluster.value} is not registered")
         return self._sites[cluster]
 
     def find(self, cluster: SiteName) -> Site | None:
-        """The site, or None when it is not configured (any more)."""
+        """Return the site, or None if it is not configured (any more)."""
         return self._sites.get(cluster)
 
     async def list(self) -> Sites:
-        """Every configured site with its limits and whether it takes jobs now."""
+        """Return every configured site with its limits and whether it accepts jobs now."""
         inactive = await self._store.inactive_sites()
-        found = await asyncio.gather(*(site.describe() for site in self._sites.values()))
+        descriptions = await asyncio.gather(*(site.describe() for site in self._sites.values()))
         return Sites(
             sites=[
-                site.model_copy(update={"active": site.cluster not in inactive}) for site in found
+                site.model_copy(update={"active": site.cluster not in inactive})
+                for site in descriptions
             ]
         )
 
     async def usable(self) -> dict[SiteName, Site]:
-        """The sites that are switched on and can be reached."""
+        """Return the sites that are active and available."""
         listed = (await self.list()).sites
         return {s.cluster: self._sites[s.cluster] for s in listed if s.active and s.available}
 
     async def check_open(self, cluster: SiteName) -> SiteDescription:
-        """The site's description. Raises SiteInactiveError or SiteUnavailableError if it takes no jobs."""
+        """Return the site's description. Raises SiteInactiveError or SiteUnavailableError if it accepts no jobs."""
         description = await self.get(cluster).describe()
         if cluster in await self._store.inactive_sites():
             raise SiteInactiveError(f"The job flow for cluster {cluster.value} is inactive")
@@ -57,7 +58,7 @@ class SiteDirectory:
         return description
 
     async def set_active(self, user: User, cluster: SiteName, *, active: bool) -> None:
-        """Switch a site on or off for new jobs; running ones go on. Raises UnauthorizedError."""
+        """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""
         if not user.is_admin:
             raise UnauthorizedError(f"User {user.name} may not switch sites")
         self.get(cluster)

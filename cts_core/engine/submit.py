@@ -1,4 +1,4 @@
-"""Submitting: every check, then one durable write. Nothing is stored until all checks hold."""
+"""Submission of jobs: every check, then one durable write. Nothing is stored unless all checks pass."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _GIGABYTE = 1_000_000_000
 
 @dataclass(frozen=True)
 class _Checked:
-    """A submission for which every check has held."""
+    """A submission that has passed every check."""
 
     job: JobInput
-    """Every input with the checksum that the store has for it."""
+    """Every input has the checksum that the object store has for it."""
     image: JobImage
     plans: Sequence[ContainerPlan]
     objects: Sequence[StoredObject]
@@ -56,19 +56,19 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submission that may be stored: every check has held, and it is counted."""
+    """A submission that may be stored: it has passed every check, and counts against the limits."""
 
     job: JobInput
     image: JobImage
     labels: dict[str, str]
 
     def into(self, folder: str) -> Accepted:
-        """The same with another output folder, which is the caller's to check."""
+        """Return a copy with another output folder, which the caller must have checked."""
         return replace(self, job=self.job.model_copy(update={"output_dir": folder}))
 
 
 class Submissions:
-    """Check and store jobs. The order of the checks is the contract's (facts §3)."""
+    """Checks and stores jobs. The order of the checks is the contract's (facts §3)."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Submissions:
         asks_sites: bool = True,
         on_stored: Callable[[str], None],
     ) -> None:
-        """``asks_sites``: whether the site has a say. ``on_stored(job_id)`` is told of each new job."""
+        """With ``asks_sites`` false, sites check nothing. ``on_stored(job_id)`` is called for each new job."""
         self._store = store
         self._objects = objects
         self._sites = sites
@@ -99,23 +99,26 @@ class Submissions:
     async def submit(
         self, user: User, submission: Submission, idempotency_key: str | None = None
     ) -> str:
-        """Store a job and return its id; with a key, the same key and body give the same job.
+        """Store a job and return its id; with an idempotency key, the same key and body give the same job.
 
-        Raises the CTSError of the first check that does not hold.
+        Raises the CTSError of the first check that fails.
         """
         idempotency = await run_in_pool(idempotency_of, idempotency_key, submission.model_dump_json)
-        known = await self.find(user, idempotency)
-        return known or await self.insert(user, await self.accept(user, submission), idempotency)
+        existing = await self.find_idempotent(user, idempotency)
+        return existing or await self.insert(user, await self.accept(user, submission), idempotency)
 
-    async def find(self, user: User, idempotency: Idempotency | None) -> str | None:
-        """The job that the user's key stands for already. Raises IllegalParameterError if it is another's."""
+    async def find_idempotent(self, user: User, idempotency: Idempotency | None) -> str | None:
+        """Return the id of the job that was submitted with this key, if any.
+
+        Raises IllegalParameterError if the key was used for another submission.
+        """
         if idempotency is None:
             return None
-        known = await self._store.find_idempotent(user.name, idempotency.key)
-        return _same_job(known, idempotency) if known else None
+        existing = await self._store.find_idempotent(user.name, idempotency.key)
+        return _same_job(existing, idempotency) if existing else None
 
     async def accept(self, user: User, submission: Submission) -> Accepted:
-        """Make every check of a job that is to be stored. Raises the CTSError of the first that does not hold."""
+        """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
         await self._limits.count_submission(user, submission.num_containers)
         checked = await self._check(user, submission.job_input())
         return Accepted(checked.job, checked.image, submission.labels)
@@ -129,9 +132,9 @@ class Submissions:
         parent_id: str | None = None,
         exclusive_output_dir: bool = False,
     ) -> str:
-        """Store a job whose key stood for none yet, and return its id.
+        """Store a job whose idempotency key was unused, and return its id.
 
-        Raises, with ``exclusive_output_dir``, FolderTakenError, where another job has the output folder for itself.
+        With ``exclusive_output_dir``, raises FolderTakenError if another job has an exclusive claim on the output folder.
         """
         now = utc_now()
         job = JobRecord(
@@ -149,30 +152,32 @@ class Submissions:
             labels=accepted.labels,
             parent_id=parent_id,
         )
-        known = await self._store.insert_job(
+        existing = await self._store.insert_job(
             job,
             containers=accepted.job.num_containers,
             idempotency=idempotency,
             exclusive_output_dir=exclusive_output_dir,
         )
-        if known and idempotency:
-            return _same_job(known, idempotency)
+        if existing and idempotency:
+            return _same_job(existing, idempotency)
         self._on_stored(job.id)
         return job.id
 
     async def check(self, user: User, submission: Submission) -> CheckResult:
-        """Everything that ``submit`` would check, and the job as it would run. Stores nothing."""
+        """Make every check of ``submit`` and return the job as it would run. Stores nothing."""
         self._limits.count_check(user)
         checked = await self._check(user, submission.job_input())
-        return await run_in_pool(_told, checked, await self._foresee(checked.job))
+        return await run_in_pool(
+            _to_check_result, checked, await self._output_warnings(checked.job)
+        )
 
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
         await self._refdata.check_job(job, image)
         await self._check_output(user, job)
-        found = await self._objects.head(await run_in_pool(self._open_inputs, user, job))
-        job, objects, plans = await run_in_pool(_planned_job, job, found, image.entrypoint)
+        results = await self._objects.head(await run_in_pool(self._check_inputs, user, job))
+        job, objects, plans = await run_in_pool(_plan, job, results, image.entrypoint)
         warnings = []
         if self._asks_sites:
             await self._sites.check_open(job.cluster)
@@ -184,21 +189,21 @@ class Submissions:
         limits = SITE_LIMITS.get(job.cluster)
         if limits is None:
             limits = SiteLimits.of(await self._sites.get(job.cluster).describe())
-        place = f"at cluster {job.cluster.value}"
+        at_site = f"at cluster {job.cluster.value}"
         if job.cpus > limits.cpus_per_node:
             raise IllegalParameterError(
                 f"{job.cpus} cpus were asked for, and a container may have at most "
-                f"{limits.cpus_per_node} {place}"
+                f"{limits.cpus_per_node} {at_site}"
             )
         if job.memory > limits.memory_per_node_gb * _GIGABYTE:
             raise IllegalParameterError(
                 f"{job.memory} bytes of memory were asked for, and a container may have at most "
-                f"{limits.memory_per_node_gb} GB {place}"
+                f"{limits.memory_per_node_gb} GB {at_site}"
             )
         if job.runtime.total_seconds() > limits.max_runtime_min * 60:
             raise IllegalParameterError(
                 f"A runtime of {math.ceil(job.runtime.total_seconds() / 60)} minutes was asked for, "
-                f"and a container may run for at most {limits.max_runtime_min} minutes {place}"
+                f"and a container may run for at most {limits.max_runtime_min} minutes {at_site}"
             )
         if job.cpu_hours > self._max_cpu_hours:
             raise IllegalParameterError(
@@ -211,14 +216,14 @@ class Submissions:
         if not self._access.is_restricted:
             await self._objects.probe(job.output_dir)
 
-    def _open_inputs(self, user: User, job: JobInput) -> list[str]:
-        """The paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
+    def _check_inputs(self, user: User, job: JobInput) -> list[str]:
+        """Return the paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
         paths = [file.file for file in job.files]
         for path in paths:
             self._access.check_input(user, path)
         return paths
 
-    async def _foresee(self, job: JobInput) -> list[str]:
+    async def _output_warnings(self, job: JobInput) -> list[str]:
         warnings = []
         folder = f"{job.output_dir.rstrip('/')}/"
         try:
@@ -241,7 +246,7 @@ class Submissions:
 
 
 def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | None:
-    """A client's key and the hash of what came with it. Raises IllegalParameterError."""
+    """Return a client's idempotency key with the hash of its request. Raises IllegalParameterError."""
     if key is None:
         return None
     if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
@@ -251,22 +256,22 @@ def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | No
     return Idempotency(key, hashlib.sha256(body().encode()).hexdigest())
 
 
-def _same_job(known: IdempotentJob, asked: Idempotency) -> str:
-    if known.body_hash != asked.body_hash:
+def _same_job(existing: IdempotentJob, requested: Idempotency) -> str:
+    if existing.body_hash != requested.body_hash:
         raise IllegalParameterError(
-            f"The Idempotency-Key '{asked.key}' was used for another submission (job {known.job_id}): "
+            f"The Idempotency-Key '{requested.key}' was used for another submission (job {existing.job_id}): "
             "use a new key for a new job"
         )
-    return known.job_id
+    return existing.job_id
 
 
-def _planned_job(
-    job: JobInput, found: Sequence[StoredObject | CTSError], entrypoint: Sequence[str]
+def _plan(
+    job: JobInput, results: Sequence[StoredObject | CTSError], entrypoint: Sequence[str]
 ) -> tuple[JobInput, list[StoredObject], list[ContainerPlan]]:
-    """The job with its checksums, its inputs, and what each container gets. Raises the first input's error."""
+    """Return the job with its checksums, its input objects, and its containers' plans. Raises the first input's error."""
     objects = [
-        check_input(file.file, answer, file.crc64nvme)
-        for file, answer in zip(job.files, found, strict=True)
+        check_input(file.file, result, file.crc64nvme)
+        for file, result in zip(job.files, results, strict=True)
     ]
     job = _with_checksums(job, objects)
     return job, objects, plan_job(job, entrypoint)
@@ -276,25 +281,25 @@ def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
     return job.model_copy(
         update={
             "input_files": [
-                file.model_copy(update={"crc64nvme": found.crc64nvme})
-                for file, found in zip(job.files, objects, strict=True)
+                file.model_copy(update={"crc64nvme": stored.crc64nvme})
+                for file, stored in zip(job.files, objects, strict=True)
             ]
         }
     )
 
 
-def _told(checked: _Checked, foreseen: Sequence[str]) -> CheckResult:
+def _to_check_result(checked: _Checked, warnings: Sequence[str]) -> CheckResult:
     return CheckResult(
         image=checked.image,
-        containers=[_planned(plan) for plan in checked.plans],
+        containers=[_to_planned_container(plan) for plan in checked.plans],
         input_file_count=len(checked.objects),
-        input_bytes=sum(found.size for found in checked.objects),
+        input_bytes=sum(stored.size for stored in checked.objects),
         cpu_hours=checked.job.cpu_hours,
-        warnings=[*checked.warnings, *foreseen],
+        warnings=[*checked.warnings, *warnings],
     )
 
 
-def _planned(plan: ContainerPlan) -> PlannedContainer:
+def _to_planned_container(plan: ContainerPlan) -> PlannedContainer:
     return PlannedContainer(
         number=plan.number,
         argv=plan.argv,

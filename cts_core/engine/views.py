@@ -1,4 +1,4 @@
-"""What is answered about a job, from its record. Pure."""
+"""Responses about jobs, made from their records. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from cts_core.model.record import (
     Transition,
 )
 
-# What the store holds was validated on its way in; validating 10,000 files again would block the loop.
+# Records were validated when they were written: validating 10,000 files again would block the event loop.
 
 
 def job_view(record: JobRecord) -> Job:
-    """The job as its owner sees it."""
+    """Return the job as its owner sees it."""
     return Job.model_construct(
         **_shared_fields(record), job_input=record.job_input, outputs=record.outputs
     )
 
 
 def admin_view(record: JobRecord) -> AdminJobDetails:
-    """The job as an admin sees it."""
+    """Return the job as an admin sees it."""
     transitions = [
         AdminJobStateTransition(
             state=t.state, time=t.time, trans_id=t.trans_id, notif_sent=t.notif_sent
@@ -59,7 +59,7 @@ def admin_view(record: JobRecord) -> AdminJobDetails:
 
 
 def status_view(job: JobSummary) -> JobStatus:
-    """The least that can be said of a job."""
+    """Return the job's state."""
     return JobStatus(
         id=job.id,
         state=job.state,
@@ -70,7 +70,7 @@ def status_view(job: JobSummary) -> JobStatus:
 
 
 def list_view(page: JobPage, query: JobQuery) -> Jobs:
-    """A page of the listing that was asked for."""
+    """Return one page of a listing, with the cursor of the next."""
     return Jobs.model_construct(
         jobs=[
             JobPreview.model_construct(**_shared_fields(job), job_input=job.job_input)
@@ -82,7 +82,7 @@ def list_view(page: JobPage, query: JobQuery) -> Jobs:
 
 
 def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) -> Container:
-    """A container as its job's owner sees it."""
+    """Return a container as its job's owner sees it."""
     return Container.model_construct(
         number=record.sub_id,
         state=record.state,
@@ -99,7 +99,7 @@ def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) 
 
 
 def admin_container_view(record: ContainerRecord) -> SubJob:
-    """A container as an admin sees it."""
+    """Return a container as an admin sees it."""
     return SubJob.model_construct(
         id=record.id,
         sub_id=record.sub_id,
@@ -113,7 +113,7 @@ def admin_container_view(record: ContainerRecord) -> SubJob:
 
 
 def event_of(job: JobSummary, transition: Transition) -> JobEvent:
-    """One of a job's transitions as those who listen get it."""
+    """Return the event of one of a job's transitions."""
     return JobEvent(
         job_id=job.id,
         user=job.user,

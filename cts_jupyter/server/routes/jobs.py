@@ -94,7 +94,7 @@ async def resubmit_job(call: Call, path: JobPath, body: Resubmission | None) -> 
 async def get_outputs(call: Call, path: JobPath, query: OutputsQuery) -> JobOutputs:
     """``GET /jobs/{job_id}/outputs``."""
     return await call.engine.outputs.page(
-        call.user, path.job_id, family=query.family, after=query.after, limit=query.limit
+        call.user, path.job_id, lineage=query.family, after=query.after, limit=query.limit
     )
 
 

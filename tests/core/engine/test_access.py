@@ -1,4 +1,4 @@
-"""Which paths a user may use."""
+"""Authorization of paths: folders of users, and hidden logs."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ANA = User("ana")
 LOGS = "cts-logs/container_logs"
 
 
-def test_without_configured_folders_everything_but_the_logs_is_open():
+def test_all_paths_but_the_logs_are_accessible_without_folders():
     access = PathAccess([], LOGS)
     access.check_input(ANA, "some-bucket/x")
     access.check_output(ANA, "some-bucket/out")
@@ -24,7 +24,7 @@ def test_without_configured_folders_everything_but_the_logs_is_open():
         access.check_listing(ANA, f"{LOGS}/")
 
 
-def test_folders_are_the_users_own():
+def test_folders_are_of_the_user():
     access = PathAccess(["data/shared", "data/{user}/"], LOGS)
     assert access.folders(ANA) == ["data/ana/", "data/shared/"]
     access.check_input(ANA, "data/ana/x.fa")
@@ -38,7 +38,7 @@ def test_folders_are_the_users_own():
 
 
 @pytest.mark.parametrize("prefix", ["data/", "data/an", "data/ana", "other/", "data/bob/"])
-def test_a_listing_may_not_look_beside_ones_folders(prefix):
+def test_listing_outside_the_folders_is_forbidden(prefix):
     access = PathAccess(["data/{user}"], LOGS)
     with pytest.raises(PathInaccessibleError):
         access.check_listing(ANA, prefix)

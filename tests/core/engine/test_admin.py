@@ -1,4 +1,4 @@
-"""What admins do with jobs."""
+"""Operations of admins on jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(harness: EngineHarness, job_id: str):
     return harness.engine.settings.home / "local" / "jobs" / job_id
 
 
-async def test_a_job_with_all_that_is_known_of_it(harness: EngineHarness):
+async def test_job_has_every_field_of_its_record(harness: EngineHarness):
     await harness.prepare("a", "b")
     job_id = await harness.submit(
         ["a", "b"], num_containers=2, params={"environment": {"FAIL": "3"}}
@@ -48,7 +48,7 @@ async def test_a_job_with_all_that_is_known_of_it(harness: EngineHarness):
     assert (await admin.list(JobQuery(user="bob"))).jobs == []
 
 
-async def test_canceling_is_noted(harness: EngineHarness):
+async def test_cancel_is_audited(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"], params=LONG)
     await harness.engine.admin.cancel(harness.user, job_id)
@@ -103,21 +103,21 @@ async def test_admin_meta(harness: EngineHarness):
         await update("none", UpdateAdminMeta(set_fields={"a": 1}))
 
 
-async def test_a_message_is_sent_again_as_it_was(harness: EngineHarness):
+async def test_event_is_published_again_unchanged(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"])
     await harness.wait_until_ended(job_id)
     await harness.wait_until_events_sent()
     before = await harness.engine.admin.get(job_id)
-    told: list[JobEvent] = []
+    published: list[JobEvent] = []
 
     class Publisher:
         async def publish(self, event: JobEvent) -> None:
-            told.append(event)
+            published.append(event)
 
     harness.engine.admin._publisher = Publisher()
     await harness.engine.admin.notify(job_id, JobState.JOB_SUBMITTED)
-    (event,) = told
+    (event,) = published
     step = before.transition_times[3]
     assert (event.job_id, event.state) == (job_id, JobState.JOB_SUBMITTED)
     assert (event.time, event.trans_id) == (step.time, step.trans_id)
@@ -128,7 +128,7 @@ async def test_a_message_is_sent_again_as_it_was(harness: EngineHarness):
         assert (await harness.engine.admin.send_unsent(age)).transitions == 0
 
 
-async def test_what_the_site_says(harness: EngineHarness):
+async def test_runner_status(harness: EngineHarness):
     await harness.prepare("a", "b")
     job_id = await harness.submit(["a", "b"], num_containers=2, cpus=2)
     await harness.wait_until_ended(job_id)

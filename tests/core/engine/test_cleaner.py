@@ -1,4 +1,4 @@
-"""Cleaning by the timer: what cannot be cleaned, or reached, keeps nothing else from it."""
+"""The cleaner: jobs and sites that fail do not keep others from being cleaned."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def job(harness: EngineHarness, job_id: str) -> JobSummary:
     return await harness.engine._store.get_summary(job_id)
 
 
-async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monkeypatch):
+async def test_jobs_that_cannot_be_cleaned_are_skipped(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(module, "PAGE", 2)
     names = [f"job{number}" for number in range(8)]
     broken = {"job0": ResourceUnavailableError("full"), "job1": ValueError("a fault of ours")}
@@ -60,7 +60,7 @@ async def test_jobs_that_cannot_be_cleaned_are_passed_over(tmp_path: Path, monke
         assert await clean(harness) == 2
 
 
-async def test_sites_that_cannot_be_used_are_passed_over(tmp_path: Path):
+async def test_unusable_sites_are_skipped(tmp_path: Path):
     away = Site(SiteName.PERLMUTTER_JAWS, every=UnavailableError("away"))
     down, off, fine = Site(SiteName.LAWRENCIUM_JAWS), Site(SiteName.LOCAL), Site()
     down.available = False

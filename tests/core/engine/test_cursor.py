@@ -20,19 +20,19 @@ POSITIONS = st.builds(
 
 
 @given(position=POSITIONS, sort=st.sampled_from(JobSort), ascending=st.booleans())
-def test_a_cursor_is_read_as_it_was_written(position, sort, ascending):
+def test_cursor_round_trip(position, sort, ascending):
     cursor = write_cursor(position, sort, ascending=ascending)
     assert cursor.replace("-", "").replace("_", "").isalnum()
     assert read_cursor(cursor, sort, ascending=ascending) == position
 
 
 @given(cursor=st.text(max_size=60))
-def test_what_is_no_cursor_is_refused(cursor):
+def test_invalid_cursor_is_refused(cursor):
     with pytest.raises(IllegalParameterError, match="is not one of this service"):
         read_cursor(cursor, JobSort.UPDATED, ascending=False)
 
 
-def test_a_cursor_of_another_order_is_refused():
+def test_cursor_of_another_order_is_refused():
     position = JobPosition(datetime(2026, 1, 1, tzinfo=UTC), "id")
     cursor = write_cursor(position, JobSort.UPDATED, ascending=False)
     for sort, ascending in ((JobSort.CREATED, False), (JobSort.UPDATED, True)):

@@ -1,4 +1,4 @@
-"""A job's folder at the site that is damaged or gone: the job ends, and the others go on."""
+"""A damaged or missing folder of a job at its site: the job ends, and others go on."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def _forget(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_remove, _remove_container, _tear])
-async def test_a_damaged_running_job_ends_and_strands_no_other(
-    harness: EngineHarness, tmp_path, damage
-):
+async def test_damaged_running_job_ends_and_others_go_on(harness: EngineHarness, tmp_path, damage):
     await harness.prepare("a")
     damaged = await _running(harness, "damaged")
     healthy = await _running(harness, "healthy")
@@ -59,7 +57,7 @@ async def test_a_damaged_running_job_ends_and_strands_no_other(
     assert (await harness.wait_until_ended(healthy)).state == "complete"
 
 
-async def test_a_job_whose_events_are_lost_still_ends_as_its_result_says(
+async def test_job_with_lost_events_ends_as_its_result_file_states(
     harness: EngineHarness, tmp_path
 ):
     await harness.prepare("a")

@@ -1,4 +1,4 @@
-"""Starting the engine."""
+"""Starting the engine: configurations that it refuses."""
 
 from pathlib import Path
 
@@ -10,32 +10,32 @@ from cts_core.errors import ConfigError
 from cts_core.identity.jupyter import JupyterIdentity
 
 
-class SeveralPeople(JupyterIdentity):
-    """An identity that lets more than one person in."""
+class MultiUserIdentity(JupyterIdentity):
+    """An identity of several users."""
 
     single_user = False
 
 
-async def test_the_local_site_refuses_several_people(tmp_path: Path):
+async def test_local_site_without_isolation_refuses_several_users(tmp_path: Path):
     settings = load_settings({"preset": "embedded", "home": tmp_path}, environ={})
-    engine = Engine.from_settings(settings, SeveralPeople("ana", "kernel-token"))
+    engine = Engine.from_settings(settings, MultiUserIdentity("ana", "kernel-token"))
     with pytest.raises(ConfigError, match="several people"):
         await engine.start()
     assert not (tmp_path / "records.sqlite").exists()
 
 
-async def test_unless_that_is_meant(tmp_path: Path):
+async def test_shared_local_site_allows_several_users(tmp_path: Path):
     settings = load_settings(
         {"preset": "embedded", "home": tmp_path, "local": {"shared": True}}, environ={}
     )
-    engine = Engine.from_settings(settings, SeveralPeople("ana", "kernel-token"))
+    engine = Engine.from_settings(settings, MultiUserIdentity("ana", "kernel-token"))
     await engine.start()
     assert (await engine.readiness()).status == "ready"
     await engine.stop()
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"log_dir": "taken/logs"}, r"log_dir: taken/logs cannot be written: .+"),
         (
@@ -44,12 +44,12 @@ async def test_unless_that_is_meant(tmp_path: Path):
         ),
     ],
 )
-async def test_folders_that_cannot_be_written_are_named_at_the_start(
-    settings: dict[str, object], said: str, tmp_path: Path
+async def test_unwritable_folders_are_named_at_the_start(
+    settings: dict[str, object], message: str, tmp_path: Path
 ):
     (tmp_path / "objects").mkdir()
     (tmp_path / "objects/taken").touch()
     loaded = load_settings({"preset": "embedded", "home": tmp_path, **settings}, environ={})
     engine = Engine.from_settings(loaded, JupyterIdentity("ana", "kernel-token"))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         await engine.start()

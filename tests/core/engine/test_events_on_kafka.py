@@ -1,4 +1,4 @@
-"""Engines with their events on a real broker: what of it a broker's outage touches, and what two servers share."""
+"""Engines with events on a real Kafka broker: outages of the broker, and events between two servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, 
 
 @pytest.fixture(autouse=True)
 def _impatient(impatient_kafka: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outages are got over sooner, too."""
+    """Shorten the recovery from outages, too."""
     monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.5)
 
 
@@ -52,12 +52,12 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def first_told(kafka: KafkaBroker, topic: str) -> dict[str, list[str]]:
-    """By job, the first copy of each message on the topic, as the transitions' ids in their order."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+async def first_copies(kafka: KafkaBroker, topic: str) -> dict[str, list[str]]:
+    """Return, by job, the transition ids of the first copy of each message on the topic, in order."""
+    copies: dict[str, dict[str, None]] = defaultdict(dict)
     for message in await asyncio.to_thread(kafka.read, topic):
-        found[message["job_id"]][message["trans_id"]] = None
-    return {job_id: list(ids) for job_id, ids in found.items()}
+        copies[message["job_id"]][message["trans_id"]] = None
+    return {job_id: list(ids) for job_id, ids in copies.items()}
 
 
 async def transitions(harness: EngineHarness, job_id: str) -> list[str]:
@@ -69,7 +69,7 @@ async def transitions(harness: EngineHarness, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("harm", ["freeze", "kill"])
-async def test_jobs_go_on_while_the_broker_is_away(
+async def test_jobs_go_on_during_an_outage_of_the_broker(
     harness: EngineHarness, kafka: KafkaBroker, topic, harm
 ):
     await harness.prepare("a")
@@ -81,12 +81,12 @@ async def test_jobs_go_on_while_the_broker_is_away(
     for job_id in ids:
         assert (await harness.wait_until_ended(job_id)).state is JobState.COMPLETE
 
-    async def is_told() -> bool:
+    async def is_published() -> bool:
         return (await harness.engine.readiness()).status is ReadyStatus.DEGRADED
 
-    await until(is_told)
+    await until(is_published)
     ready = await harness.engine.readiness()
-    (down,) = [found for found in ready.dependencies if found.state is DependencyState.DOWN]
+    (down,) = [copies for copies in ready.dependencies if copies.state is DependencyState.DOWN]
     assert down.name == "events"
     assert f"Kafka ({kafka.address})" in (down.error or "")
     # Not one of their transitions was acknowledged.
@@ -96,8 +96,8 @@ async def test_jobs_go_on_while_the_broker_is_away(
     }
     kafka.thaw() if harm == "freeze" else await asyncio.to_thread(kafka.start)
     await harness.wait_until_events_sent()
-    told = await first_told(kafka, topic)
-    assert told == {job_id: await transitions(harness, job_id) for job_id in (before, *ids)}
+    published = await first_copies(kafka, topic)
+    assert published == {job_id: await transitions(harness, job_id) for job_id in (before, *ids)}
 
     async def is_well() -> bool:
         return (await harness.engine.readiness()).status is ReadyStatus.READY
@@ -105,9 +105,7 @@ async def test_jobs_go_on_while_the_broker_is_away(
     await until(is_well)
 
 
-async def test_a_broker_that_is_away_does_not_keep_a_server_from_starting(
-    kafka: KafkaBroker, tmp_path, settings, topic
-):
+async def test_server_starts_without_the_broker(kafka: KafkaBroker, tmp_path, settings, topic):
     kafka.kill()
     async with running_engine(tmp_path / "home", settings) as harness:
         await harness.prepare("a")
@@ -115,10 +113,10 @@ async def test_a_broker_that_is_away_does_not_keep_a_server_from_starting(
         assert (await harness.wait_until_ended(job_id)).state is JobState.COMPLETE
         await asyncio.to_thread(kafka.start)
         await harness.wait_until_events_sent()
-        assert await first_told(kafka, topic) == {job_id: await transitions(harness, job_id)}
+        assert await first_copies(kafka, topic) == {job_id: await transitions(harness, job_id)}
 
 
-async def test_what_is_marked_as_sent_outlives_the_brokers_death(
+async def test_events_marked_as_sent_survive_the_death_of_the_broker(
     kafka: KafkaBroker, topic, tmp_path
 ):
     store = SQLiteStore(tmp_path / "records.sqlite")
@@ -147,9 +145,9 @@ async def test_what_is_marked_as_sent_outlives_the_brokers_death(
                 await asyncio.sleep(0.001)
         kafka.kill()
         await asyncio.to_thread(kafka.start)
-        known = set(marked)
-        told = await first_told(kafka, topic)
-        assert known <= set(itertools.chain.from_iterable(told.values()))
+        before_death = set(marked)
+        published = await first_copies(kafka, topic)
+        assert before_death <= set(itertools.chain.from_iterable(published.values()))
 
     async def is_sent() -> bool:
         return not await store.unsent(limit=1)
@@ -158,10 +156,10 @@ async def test_what_is_marked_as_sent_outlives_the_brokers_death(
     await sender.stop()
     await topic_publisher.close()
     await store.close()
-    wanted: dict[str, list[str]] = defaultdict(list)
+    expected: dict[str, list[str]] = defaultdict(list)
     for event in sorted(everything, key=lambda event: WALK.index(event.state)):
-        wanted[event.job_id].append(event.trans_id)
-    assert await first_told(kafka, topic) == dict(wanted)
+        expected[event.job_id].append(event.trans_id)
+    assert await first_copies(kafka, topic) == dict(expected)
 
 
 # -- two servers on one store --
@@ -171,13 +169,13 @@ async def test_what_is_marked_as_sent_outlives_the_brokers_death(
 async def another_server(
     harness: EngineHarness, settings: dict[str, Any]
 ) -> AsyncIterator[EngineHarness]:
-    """On the same records. It runs no jobs, so that it knows only what it is told, or finds."""
+    """Return a second engine on the same records, without sites: it learns of jobs only from the topic and the records."""
     async with running_engine(harness.engine.settings.home, {**settings, "sites": []}) as other:
         yield other
 
 
 async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str) -> list[JobState]:
-    """The states of a job that a subscriber is told of, until it has ended."""
+    """Return the states of a job that a subscriber receives, until it has ended."""
     seen: list[JobState] = []
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while JobState.COMPLETE not in seen:
@@ -187,7 +185,7 @@ async def states_seen(events: AsyncIterator[JobEvent | JobProgress], job_id: str
     return seen
 
 
-async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
+async def test_subscriber_of_one_server_gets_events_of_the_other_at_once(
     harness: EngineHarness, settings, monkeypatch
 ):
     # Neither the slow look nor the other's outbox may be what tells it.
@@ -206,7 +204,7 @@ async def test_a_subscriber_of_one_server_sees_at_once_what_the_other_does(
 
 
 async def is_heard(harness: EngineHarness, events: AsyncIterator[JobEvent | JobProgress]) -> None:
-    """Until the topic that was just opened is listened to."""
+    """Wait until the new topic is consumed."""
     first = asyncio.ensure_future(anext(events))
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while not first.done():
@@ -216,7 +214,7 @@ async def is_heard(harness: EngineHarness, events: AsyncIterator[JobEvent | JobP
             await asyncio.sleep(0.5)
 
 
-async def test_with_the_broker_away_a_subscriber_sees_it_within_seconds(
+async def test_subscriber_gets_events_within_seconds_without_the_broker(
     harness: EngineHarness, settings, kafka: KafkaBroker, monkeypatch
 ):
     monkeypatch.setattr(outbox, "BACKSTOP_SECONDS", 3600.0)

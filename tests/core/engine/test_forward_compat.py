@@ -1,4 +1,4 @@
-"""A container that a newer server has taken to where this version has never been: its job is left, and others go on."""
+"""Records in states or with fields of a newer version: such a job is left alone, and others go on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def complete(harness: EngineHarness, job_id: str) -> None:
 
 
 async def take_lease(harness: EngineHarness, job_id: str) -> None:
-    """Hold the job, as the newer server does that drives it. Ours may look at it for a moment."""
+    """Hold the job's lease, as the newer server does that drives it. Our own driver may hold it for a moment."""
     owner = str(uuid.uuid4())
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
@@ -61,7 +61,7 @@ async def take_lease(harness: EngineHarness, job_id: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_where_we_have_never_been(
+async def test_job_in_an_unknown_state_is_left_alone(
     harness: EngineHarness, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs = await started(harness)
@@ -79,13 +79,13 @@ async def test_where_we_have_never_been(
     assert not [text for text in caplog.messages if "failed" in text or "wait" in text]
 
 
-async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
+async def test_job_with_unknown_fields_is_shown_and_not_driven(
     harness: EngineHarness, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job_record(cluster="local")
     await harness.engine._store.insert_job(job, containers=1)
-    asked = {"job_input.cluster": "kbase", "job_input.params.gpus": 2}
-    db["jobs"].update_one({"id": job.id}, {"$set": asked})
+    unknown_fields = {"job_input.cluster": "kbase", "job_input.params.gpus": 2}
+    db["jobs"].update_one({"id": job.id}, {"$set": unknown_fields})
     await harness.engine.on_job_callback(job.id)
     ours = await started(harness)
     assert (await harness.engine.jobs.get(harness.user, job.id)).state is S.CREATED
@@ -105,7 +105,7 @@ async def test_what_asks_for_more_than_we_know_is_shown_and_not_acted_upon(
     assert (await harness.engine.jobs.status(harness.user, job.id)).state is S.CANCELING
 
 
-async def test_what_has_been_there_is_not_ours_to_end(
+async def test_job_that_was_in_an_unknown_state_is_not_finalized(
     harness: EngineHarness, db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs = await started(harness)

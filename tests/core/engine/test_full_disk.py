@@ -1,4 +1,4 @@
-"""On a full disk jobs can be canceled and can end, nothing is lost, and it goes on once there is room."""
+"""A full disk: jobs can be canceled and can end, no data is lost, and jobs go on once there is space."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ async def harness(disk: Path, tmp_path: Path) -> AsyncIterator[EngineHarness]:
 
 
 async def until(harness: EngineHarness, jobs: list[str], *states: JobState) -> None:
-    """Wait until the jobs are in these states, whichever is in which."""
+    """Wait until the jobs are in these states, in any order."""
     async with asyncio.timeout(90):
         while True:
-            found = [(await harness.engine.jobs.status(harness.user, job)).state for job in jobs]
-            if sorted(found) == sorted(states):
+            reached = [(await harness.engine.jobs.status(harness.user, job)).state for job in jobs]
+            if sorted(reached) == sorted(states):
                 return
             await asyncio.sleep(0.05)
 
 
-async def test_canceling(harness: EngineHarness, disk: Path):
+async def test_cancel_on_a_full_disk(harness: EngineHarness, disk: Path):
     jobs = [await harness.submit(["a"], image="host/wait") for _ in range(4)]
     # Two run, and two wait for their cpus.
     await until(harness, jobs, *[JobState.JOB_SUBMITTED, JobState.DOWNLOAD_SUBMITTED] * 2)
@@ -69,7 +69,7 @@ async def test_canceling(harness: EngineHarness, disk: Path):
     assert (await harness.wait_until_ended(await harness.submit(["a"]))).state is JobState.COMPLETE
 
 
-async def test_a_job_that_ends_meanwhile(harness: EngineHarness, disk: Path, tmp_path: Path):
+async def test_job_that_ends_on_a_full_disk(harness: EngineHarness, disk: Path, tmp_path: Path):
     program = tmp_path / "gated"
     program.write_text('#!/bin/sh\necho x > out\nwhile [ ! -e "$GATE" ]; do sleep 0.05; done\n')
     program.chmod(0o755)
@@ -86,5 +86,5 @@ async def test_a_job_that_ends_meanwhile(harness: EngineHarness, disk: Path, tmp
     await asyncio.sleep(1)
     filler.unlink()
     job = await harness.wait_until_ended(job_id)
-    # Its output found no place on the disk, or all of it did.
+    # Its output reached no place on the disk, or all of it did.
     assert job.state is JobState.COMPLETE or "space" in (job.error or ""), job.error

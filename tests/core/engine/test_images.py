@@ -1,4 +1,4 @@
-"""Registering images: what is read where, what is taken from another, what a refusal says."""
+"""Registering images: from registries, as programs, with fields of another image, and its errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from cts_core import errors
 from cts_core.identity.identity import User
 from cts_core.images.names import parse_image_name
-from cts_core.images.suggestions import MAX_NEAREST, image_help
+from cts_core.images.suggestions import MAX_SUGGESTIONS, image_help
 from cts_core.model.image import Image, ImageRegistration
 from cts_core.model.refdata import AdminReferenceData
 from tests.harness.engine import EngineHarness
@@ -37,7 +37,7 @@ async def add_refdata(harness: EngineHarness, refdata_id: str) -> None:
 
 
 @pytest.mark.slow
-async def test_an_image_of_a_registry_by_its_tag(harness: EngineHarness, registry: Registry):
+async def test_image_of_a_registry_by_tag(harness: EngineHarness, registry: Registry):
     digest = registry.push_image("engine/tagged", "1", ["tool"])
     name = f"{registry.host}/engine/tagged"
     image = await register(harness, f"{name}:1", urls=["https://example.org"], usage_notes="n")
@@ -55,7 +55,7 @@ async def test_an_image_of_a_registry_by_its_tag(harness: EngineHarness, registr
 
 
 @pytest.mark.slow
-async def test_neither_tag_nor_digest_stores_no_tag(harness: EngineHarness, registry: Registry):
+async def test_no_tag_is_stored_without_tag_and_digest(harness: EngineHarness, registry: Registry):
     digest = registry.push_image("engine/untagged", "latest", ["tool"])
     name = f"{registry.host}/engine/untagged"
     image = await register(harness, name)
@@ -67,7 +67,9 @@ async def test_neither_tag_nor_digest_stores_no_tag(harness: EngineHarness, regi
 
 
 @pytest.mark.slow
-async def test_a_digest_that_is_not_the_tags(harness: EngineHarness, registry: Registry):
+async def test_digest_that_differs_from_the_tags_is_refused(
+    harness: EngineHarness, registry: Registry
+):
     old = registry.push_image("engine/moved", "1", ["old"])
     registry.push_image("engine/moved", "1", ["new"])
     with pytest.raises(errors.ImageFetchError, match="and not the sha256:"):
@@ -76,7 +78,7 @@ async def test_a_digest_that_is_not_the_tags(harness: EngineHarness, registry: R
 
 
 @pytest.mark.slow
-async def test_no_entrypoint(harness: EngineHarness, registry: Registry):
+async def test_image_without_entrypoint_is_refused(harness: EngineHarness, registry: Registry):
     registry.push_image("engine/bare", "1", None)
     with pytest.raises(errors.NoEntrypointError):
         await register(harness, f"{registry.host}/engine/bare:1")
@@ -84,17 +86,17 @@ async def test_no_entrypoint(harness: EngineHarness, registry: Registry):
 
 
 @pytest.mark.parametrize("fields", [{"executable": "/bin/true"}, {"module": "json"}])
-async def test_a_registrys_image_has_a_program_of_its_own(harness: EngineHarness, fields):
+async def test_executable_of_a_registry_image_is_refused(harness: EngineHarness, fields):
     with pytest.raises(errors.IllegalParameterError, match="register a program of this machine as"):
         await register(harness, "ghcr.io/x/y:1", **fields)
 
 
-async def test_a_host_images_digest_must_be_the_programs(harness: EngineHarness):
+async def test_digest_that_differs_from_the_programs_is_refused(harness: EngineHarness):
     with pytest.raises(errors.ImageFetchError, match="and not the sha256:0000"):
         await register(harness, f"host/tool@sha256:{'0' * 64}", executable=str(RECORD_CALL))
 
 
-async def test_reference_data_that_goes_with_an_image(harness: EngineHarness):
+async def test_reference_data_of_an_image(harness: EngineHarness):
     with pytest.raises(errors.NoSuchRefdataError):
         await register(harness, "host/tool", executable=str(RECORD_CALL), refdata_id="no")
     with pytest.raises(errors.IllegalParameterError, match="needs a reference data ID"):
@@ -117,7 +119,7 @@ async def test_reference_data_that_goes_with_an_image(harness: EngineHarness):
     await register(harness, "host/base", module="json.tool", refdata_id="r1", usage_notes="notes")
 
 
-async def test_what_is_not_said_comes_from_another_image(harness: EngineHarness):
+async def test_missing_fields_come_from_the_base_image(harness: EngineHarness):
     await add_refdata(harness, "r1")
     await add_refdata(harness, "r2")
     await register(
@@ -151,7 +153,7 @@ async def test_what_is_not_said_comes_from_another_image(harness: EngineHarness)
         await register(harness, "host/z", executable=str(RECORD_CALL), from_image="host/no")
 
 
-async def test_who_may(harness: EngineHarness):
+async def test_only_admins_may_register_and_delete(harness: EngineHarness):
     with pytest.raises(errors.UnauthorizedError):
         await harness.engine.images.register(User("bob"), "host/tool", HOST)
     with pytest.raises(errors.UnauthorizedError):
@@ -159,7 +161,7 @@ async def test_who_may(harness: EngineHarness):
 
 
 @pytest.mark.parametrize("settings", [{"contact": "help@example.org"}])
-async def test_a_refusal_says_whom_to_ask_for_what(harness: EngineHarness):
+async def test_unknown_image_error_names_the_contact(harness: EngineHarness):
     await harness.prepare()
     with pytest.raises(errors.NoSuchImageError) as refusal:
         await harness.engine.images.find("host/tool:2")
@@ -176,19 +178,19 @@ async def test_a_refusal_says_whom_to_ask_for_what(harness: EngineHarness):
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"),
+    ("requested", "nearest"),
     [
         ("ghcr.io/kbase/checkm2:9", ["ghcr.io/kbase/checkm2:1", "docker.io/other/checkm2:1"]),
         ("checkm:1", ["docker.io/other/checkm2:1", "ghcr.io/kbase/checkm2:1"]),
         ("nothing/alike:1", []),
     ],
 )
-def test_the_nearest(asked: str, nearest: list[str]):
+def test_suggestions(requested: str, nearest: list[str]):
     names = ("ghcr.io/kbase/checkm2", "docker.io/other/checkm2", "quay.io/x/bakta")
     images = [make_image(name=name, tag="1") for name in names]
-    assert image_help(parse_image_name(asked), images).nearest == nearest
+    assert image_help(parse_image_name(requested), images).nearest == nearest
 
 
-def test_the_nearest_are_few():
+def test_suggestions_are_few():
     images = [make_image(name="host/x", tag=str(n)) for n in range(50)]
-    assert len(image_help(parse_image_name("host/x:no"), images).nearest) == MAX_NEAREST
+    assert len(image_help(parse_image_name("host/x:no"), images).nearest) == MAX_SUGGESTIONS

@@ -1,4 +1,4 @@
-"""Jobs, from their submission to their end, as their owner sees them."""
+"""Jobs from their submission to their end, as their owner sees them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def log_text(
 
 
 @pytest.mark.slow
-async def test_a_job_walks_every_state_and_its_outputs_are_verified(harness: EngineHarness):
+async def test_job_passes_every_state_and_its_outputs_are_verified(harness: EngineHarness):
     await harness.prepare("a", "b")
     # Long enough that its memory is looked at, also on a busy machine.
     long = {"environment": {"WORK": "1"}}
@@ -49,7 +49,7 @@ async def test_a_job_walks_every_state_and_its_outputs_are_verified(harness: Eng
 
 
 @pytest.mark.slow
-async def test_every_kind_of_parameter_over_500_files_in_20_containers(harness: EngineHarness):
+async def test_every_parameter_type_with_500_files_in_20_containers(harness: EngineHarness):
     await harness.prepare()
     names = [f"data/in/{n // 25:02}/f {n:03}.txt" for n in range(500)]
     for n, name in enumerate(names):
@@ -134,7 +134,7 @@ async def test_every_kind_of_parameter_over_500_files_in_20_containers(harness: 
     assert manifest.splitlines()[0].endswith("/in/02/f 050.txt")
 
 
-async def test_the_owner_sees_each_container_also_when_the_job_errors(harness: EngineHarness):
+async def test_owner_sees_each_container_of_a_failed_job(harness: EngineHarness):
     await harness.prepare("a", "b", "c")
     job = await harness.wait_until_ended(
         await harness.submit(
@@ -168,7 +168,7 @@ async def test_the_owner_sees_each_container_also_when_the_job_errors(harness: E
     assert "tool: to stderr" in await log_text(harness, job.id, 2, LogStream.STDERR)
 
 
-async def test_outputs_that_overwrite_each_other_are_named(harness: EngineHarness):
+async def test_overwritten_outputs_are_named_in_a_warning(harness: EngineHarness):
     await harness.prepare("a", "b")
     job = await harness.wait_until_ended(await harness.submit(["a", "b"], num_containers=2))
     assert job.state == "complete"
@@ -180,7 +180,7 @@ async def test_outputs_that_overwrite_each_other_are_named(harness: EngineHarnes
     assert (await harness.engine.files.verify(harness.user, output)).checksum == "stored"
 
 
-async def test_no_output_is_an_error(harness: EngineHarness):
+async def test_job_without_outputs_is_an_error(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(
         await harness.submit(["a"], params={"environment": {"NOTHING": "1"}})
@@ -188,7 +188,7 @@ async def test_no_output_is_an_error(harness: EngineHarness):
     assert (job.state, job.error) == ("error", NO_OUTPUTS)
 
 
-async def test_cancel_stops_a_running_job_and_only_once(harness: EngineHarness):
+async def test_cancel_stops_a_running_job_once(harness: EngineHarness):
     await harness.prepare("a", "b", "c")
     job_id = await harness.submit(
         ["a", "b", "c"], num_containers=3, params={"environment": {"WORK": "60"}}
@@ -207,7 +207,7 @@ async def test_cancel_stops_a_running_job_and_only_once(harness: EngineHarness):
         await harness.engine.jobs.cancel(harness.user, job_id)
 
 
-async def test_of_cancel_and_completion_exactly_one_wins(harness: EngineHarness):
+async def test_cancel_and_completion_race_has_one_winner(harness: EngineHarness):
     await harness.prepare("a")
     ids = [await harness.submit(["a"], output_dir=f"data/out{n}") for n in range(8)]
 
@@ -225,7 +225,7 @@ async def test_of_cancel_and_completion_exactly_one_wins(harness: EngineHarness)
         assert job.state == ("canceled" if canceled else "complete")
 
 
-async def test_others_may_not_look(harness: EngineHarness):
+async def test_jobs_of_others_are_forbidden(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"])
     match = f"User bob may not access job {job_id}"
@@ -240,7 +240,7 @@ async def test_others_may_not_look(harness: EngineHarness):
 
 
 @pytest.mark.slow
-async def test_logs_in_any_state(harness: EngineHarness):
+async def test_logs_in_every_state(harness: EngineHarness):
     await harness.prepare("a", "b")
     job_id = await harness.submit(
         ["a", "b"], num_containers=2, cpus=2, params={"environment": {"WORK": "1"}}
@@ -272,7 +272,7 @@ async def test_logs_in_any_state(harness: EngineHarness):
 
 
 async def to_complete(events: AsyncIterator[JobEvent | JobProgress]) -> list[JobEvent]:
-    """What a subscriber is told until the job is complete."""
+    """Return the events that a subscriber gets until the job is complete."""
     seen: list[JobEvent] = []
     async with asyncio.timeout(30):
         while not seen or seen[-1].state is not JobState.COMPLETE:
@@ -282,7 +282,7 @@ async def to_complete(events: AsyncIterator[JobEvent | JobProgress]) -> list[Job
     return seen
 
 
-async def test_events_of_a_job_come_in_order_and_again_after_a_resume(harness: EngineHarness):
+async def test_events_come_in_order_and_again_after_a_resume(harness: EngineHarness):
     await harness.prepare("a")
     async with harness.engine.hub.subscribe("ana") as events:
         job_id = await harness.submit(["a"])
@@ -296,7 +296,7 @@ async def test_events_of_a_job_come_in_order_and_again_after_a_resume(harness: E
     await harness.wait_until_events_sent()
 
 
-async def test_the_cleaner_removes_what_old_jobs_left(harness: EngineHarness, tmp_path):
+async def test_cleaner_removes_files_of_old_jobs(harness: EngineHarness, tmp_path):
     await harness.prepare("a")
     job = await harness.wait_until_ended(await harness.submit(["a"]))
     folder = tmp_path / "home" / "local" / "jobs" / job.id

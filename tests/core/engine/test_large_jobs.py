@@ -1,4 +1,4 @@
-"""What takes long for jobs of many files is done beside the event loop."""
+"""Jobs with many files: long computations run in threads, not on the event loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from cts_core.concurrency import run_in_pool
 from cts_core.engine import driver, submit
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.outputs import Merged
+from cts_core.engine.outputs import MergedOutputs
 from tests.harness.engine import EngineHarness, submission
 
 
 class Spy:
-    """Notes on which threads functions are called."""
+    """Records the threads on which functions are called."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
@@ -32,28 +32,28 @@ class Spy:
         self._patch.setattr(owner, name, watched)
 
 
-async def test_no_step_of_a_job_computes_on_the_loop(
+async def test_no_step_of_a_job_computes_on_the_event_loop(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
     spy = Spy(monkeypatch)
-    spy.watch(submit.Submissions, "_open_inputs")
-    spy.watch(submit, "_planned_job")
+    spy.watch(submit.Submissions, "_check_inputs")
+    spy.watch(submit, "_plan")
     spy.watch(submit, "idempotency_of")
-    spy.watch(submit, "_told")
+    spy.watch(submit, "_to_check_result")
     spy.watch(driver, "plan_job")
     spy.watch(outcomes, "overwritten")
     spy.watch(outcomes, "completed")
-    spy.watch(Merged, "add_older")
+    spy.watch(MergedOutputs, "add_older")
     await harness.prepare("a", "b")
     await harness.engine.submissions.check(harness.user, submission(["a", "b"]))
     job_id = await harness.submit(["a", "b"], num_containers=2)
     await harness.wait_until_ended(job_id)
-    await harness.engine.outputs.page(harness.user, job_id, family=False, after=None, limit=10)
+    await harness.engine.outputs.page(harness.user, job_id, lineage=False, after=None, limit=10)
     assert all(spy.threads.values()), spy.threads
     assert not any(threading.get_ident() in threads for threads in spy.threads.values())
 
 
-async def test_it_returns_and_raises_what_the_function_does():
+async def test_run_in_pool_returns_and_raises_what_the_function_does():
     assert await run_in_pool(int, "12", base=8) == 10
     with pytest.raises(ZeroDivisionError):
         await run_in_pool(lambda: 1 / 0)

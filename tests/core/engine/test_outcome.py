@@ -1,4 +1,4 @@
-"""What a job came to, from its containers."""
+"""Outcomes of jobs, derived from their containers."""
 
 from datetime import UTC, datetime
 
@@ -30,87 +30,87 @@ def outputs(*paths: str) -> list[S3File]:
 
 def test_usage_sums_cpu_and_takes_the_largest_memory():
     job = make_job_record(cpus=2)
-    found = outcome.usage(
+    result = outcome.usage(
         job,
         [
             container(0, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=5),
             container(1, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=7),
         ],
     )
-    assert found.cpu_hours == 1.0
-    assert found.cpu_factor == pytest.approx(3600 / (2000 * 2))
-    assert found.max_memory == 7
+    assert result.cpu_hours == 1.0
+    assert result.cpu_factor == pytest.approx(3600 / (2000 * 2))
+    assert result.max_memory == 7
 
 
-def test_usage_that_nobody_measured_stays_unset():
-    found = outcome.usage(make_job_record(), [container(0)])
-    assert (found.cpu_hours, found.cpu_factor, found.max_memory) == (None, None, None)
+def test_unmeasured_usage_stays_unset():
+    result = outcome.usage(make_job_record(), [container(0)])
+    assert (result.cpu_hours, result.cpu_factor, result.max_memory) == (None, None, None)
 
 
-def test_an_overwritten_path_is_one_output_with_the_checksum_that_the_store_holds():
+def test_overwritten_path_is_one_output_with_the_stored_checksum():
     containers = [
         container(0, outputs=outputs("data/out/a", "data/out/same")),
         container(1, outputs=outputs("data/out/same")),
     ]
     assert outcome.overwritten(containers) == ["data/out/same"]
-    found = outcome.completed(make_job_record(), containers, {"data/out/same": "//////////8="})
-    assert found.output_file_count == 2
-    assert {o.file: o.crc64nvme for o in found.outputs or []} == {
+    result = outcome.completed(make_job_record(), containers, {"data/out/same": "//////////8="})
+    assert result.output_file_count == 2
+    assert {o.file: o.crc64nvme for o in result.outputs or []} == {
         "data/out/a": CRC,
         "data/out/same": "//////////8=",
     }
-    (warning,) = found.warnings or []
+    (warning,) = result.warnings or []
     assert "data/out/same" in warning
     assert "declobber" in warning
 
 
 def test_no_warning_without_a_reason():
-    found = outcome.completed(make_job_record(), [container(0, outputs=outputs("data/out/a"))], {})
-    assert found.warnings is None
+    result = outcome.completed(make_job_record(), [container(0, outputs=outputs("data/out/a"))], {})
+    assert result.warnings is None
 
 
-def test_a_plain_non_zero_exit_is_told_in_the_contracts_words():
-    found = outcome.failed(
+def test_non_zero_exit_has_the_message_of_the_contract():
+    result = outcome.failed(
         make_job_record(),
         [
             container(0),
             container(1, JobState.ERROR, exit_code=1, admin_error="Container exit code: 1"),
         ],
     )
-    assert found.error == outcome.NON_ZERO_EXIT
-    assert found.admin_error == "Container 1: Container exit code: 1"
+    assert result.error == outcome.NON_ZERO_EXIT
+    assert result.admin_error == "Container 1: Container exit code: 1"
 
 
-def test_a_limit_is_told_in_its_own_words():
-    found = outcome.failed(
+def test_exceeded_limit_keeps_its_message():
+    result = outcome.failed(
         make_job_record(),
         [container(3, JobState.ERROR, exit_code=-9, error="It used too much memory.")],
     )
-    assert found.error == "Container 3: It used too much memory."
+    assert result.error == "Container 3: It used too much memory."
 
 
-def test_nothing_known_is_an_unexpected_error():
-    found = outcome.failed(make_job_record(), [container(0, JobState.ERROR)])
-    assert found.error == outcome.UNEXPECTED
+def test_failure_without_details_is_an_unexpected_error():
+    result = outcome.failed(make_job_record(), [container(0, JobState.ERROR)])
+    assert result.error == outcome.UNEXPECTED
 
 
-def test_of_many_failures_ten_are_told():
-    found = outcome.failed(
+def test_at_most_ten_failures_are_named():
+    result = outcome.failed(
         make_job_record(),
         [container(n, JobState.ERROR, error="It failed.", admin_error="x") for n in range(30)],
     )
-    assert (found.error or "").count("It failed.") == 10
-    assert (found.error or "").endswith("and 20 more")
+    assert (result.error or "").count("It failed.") == 10
+    assert (result.error or "").endswith("and 20 more")
 
 
-def test_warnings_of_containers_are_the_jobs():
+def test_job_has_the_warnings_of_its_containers():
     containers = [
         container(0, outputs=outputs("data/out/a")),
         container(1, outputs=outputs("data/out/a"), warnings=["Not stored: link"]),
     ]
-    found = outcome.completed(make_job_record(), containers, {"data/out/a": CRC})
-    assert found.warnings is not None
-    first, second = found.warnings
+    result = outcome.completed(make_job_record(), containers, {"data/out/a": CRC})
+    assert result.warnings is not None
+    first, second = result.warnings
     assert first == "Container 1: Not stored: link"
     assert second.startswith("More than one container wrote data/out/a")
     broken = [container(0, JobState.ERROR, warnings=["Its stdout is incomplete"])]

@@ -61,9 +61,9 @@ async def test_registered_and_staged(harness: EngineHarness):
         S.DOWNLOAD_SUBMITTED,
         S.COMPLETE,
     ]
-    found = await harness.engine.refdata.get(refdata.id)
-    assert (await harness.engine.refdata.list()).data == [found]
-    assert (await harness.engine.refdata.find("data/ref/x")).data == [found]
+    registered = await harness.engine.refdata.get(refdata.id)
+    assert (await harness.engine.refdata.list()).data == [registered]
+    assert (await harness.engine.refdata.find("data/ref/x")).data == [registered]
     assert (await harness.engine.refdata.find("data/no")).data == []
     with pytest.raises(errors.RefdataExistsError):
         await register(harness)
@@ -89,14 +89,14 @@ async def test_registered_and_staged(harness: EngineHarness):
         ),
     ],
 )
-async def test_refused(harness: EngineHarness, kwargs, error, match):
+async def test_invalid_registration_is_refused(harness: EngineHarness, kwargs, error, match):
     await harness.store("data/y")
     with pytest.raises(error, match=match):
         await register(harness, **kwargs)
     assert (await harness.engine.refdata.list()).data == []
 
 
-async def test_a_file_without_checksum(harness: EngineHarness):
+async def test_file_without_checksum_is_refused(harness: EngineHarness):
     place = harness.engine.settings.objects_dir / "data" / "bare"
     await harness.store("data/y")
     place.write_text("x")
@@ -104,13 +104,13 @@ async def test_a_file_without_checksum(harness: EngineHarness):
         await register(harness, "data/bare", content=None)
 
 
-async def test_no_site_to_stage_at(harness: EngineHarness):
+async def test_registration_without_usable_site_is_refused(harness: EngineHarness):
     await harness.engine.sites.set_active(harness.user, LOCAL, active=False)
     with pytest.raises(errors.ResourceUnavailableError, match="no site"):
         await register(harness)
 
 
-async def test_unknown(harness: EngineHarness):
+async def test_unknown_id_is_not_found(harness: EngineHarness):
     refdata = harness.engine.refdata
     for call in (
         refdata.get("no"),
@@ -124,14 +124,14 @@ async def test_unknown(harness: EngineHarness):
             await call
 
 
-async def test_a_failure_is_told(harness: EngineHarness):
+async def test_failed_staging_has_its_error(harness: EngineHarness):
     refdata = await register(harness, "data/x.gz", unpack=True)
     status = await until(harness, refdata.id, S.ERROR)
     assert "data/x.gz could not be staged" in (status.error or "")
     assert (await harness.engine.refdata.get(refdata.id)).statuses[0].error == status.error
 
 
-async def test_jobs_that_need_it(harness: EngineHarness):
+async def test_jobs_that_need_reference_data(harness: EngineHarness):
     await harness.prepare("a")
     refdata = await register(harness)
     await until(harness, refdata.id, S.COMPLETE)
@@ -161,7 +161,7 @@ async def test_jobs_that_need_it(harness: EngineHarness):
         assert list(called["read"].values()) == ["reference"]
 
 
-async def test_a_mount_point_for_each(harness: EngineHarness):
+async def test_mount_point_of_job_wins_over_image(harness: EngineHarness):
     await harness.prepare("a")
     refdata = await register(harness)
     await until(harness, refdata.id, S.COMPLETE)
@@ -176,7 +176,7 @@ async def test_a_mount_point_for_each(harness: EngineHarness):
         await harness.submit(["a"], image="host/clash")
 
 
-async def test_jobs_wait_for_it(tmp_path: Path):
+async def test_jobs_are_refused_until_staging_completes(tmp_path: Path):
     site = ReportingSite()
     async with engine_with_sites(tmp_path, site) as harness:
         refdata = await register(harness)
@@ -247,7 +247,7 @@ async def test_cleaning(tmp_path: Path):
             await harness.engine.refdata.clean(harness.user, refdata.id, LOCAL, force=True)
 
 
-async def test_the_timer_cleans_what_has_ended_long_ago(tmp_path: Path):
+async def test_cleaner_cleans_old_stagings(tmp_path: Path):
     site = ReportingSite()
     async with engine_with_sites(tmp_path, site) as harness:
         cleaner = harness.engine._cleaner
@@ -274,7 +274,7 @@ class TestUpdates:
         async with engine_with_sites(tmp_path, ReportingSite()) as harness:
             yield harness
 
-    async def test_in_order_repeated_and_late(self, harness: EngineHarness):
+    async def test_repeated_and_late_updates_change_nothing(self, harness: EngineHarness):
         refdata = await register(harness)
         update = harness.engine.refdata.update
         for state in (S.CREATED, S.DOWNLOAD_SUBMITTED, S.DOWNLOAD_SUBMITTED, S.CREATED):
@@ -290,29 +290,29 @@ class TestUpdates:
         ]
         assert (status.error, status.admin_error) == (None, None)
 
-    async def test_an_error_keeps_what_is_said(self, harness: EngineHarness):
+    async def test_error_update_keeps_its_details(self, harness: EngineHarness):
         refdata = await register(harness)
-        said = RefdataUpdate(admin_error="disk", traceback="trace")
-        await harness.engine.refdata.update(refdata.id, KBASE, S.ERROR, said)
+        details = RefdataUpdate(admin_error="disk", traceback="trace")
+        await harness.engine.refdata.update(refdata.id, KBASE, S.ERROR, details)
         status = await until(harness, refdata.id, S.ERROR, KBASE)
         assert (status.admin_error, status.traceback) == ("disk", "trace")
         assert status.error == "An unexpected error occurred."
         shown = (await harness.engine.refdata.get(refdata.id)).model_dump()
         assert "disk" not in str(shown)
 
-    async def test_what_cannot_come_next(self, harness: EngineHarness):
+    async def test_state_that_cannot_come_next_is_refused(self, harness: EngineHarness):
         refdata = await register(harness)
         with pytest.raises(errors.RefdataStateError, match="cannot become complete next"):
             await harness.engine.refdata.update(refdata.id, KBASE, S.COMPLETE, None)
 
-    async def test_sites_that_take_none(self, harness: EngineHarness, tmp_path: Path):
+    async def test_sites_without_updates_refuse(self, harness: EngineHarness, tmp_path: Path):
         refdata = await register(harness)
         with pytest.raises(errors.SiteUnavailableError, match="lawrencium-jaws is not registered"):
             await harness.engine.refdata.update(
                 refdata.id, SiteName.LAWRENCIUM_JAWS, S.COMPLETE, None
             )
 
-    async def test_at_once(self, harness: EngineHarness):
+    async def test_concurrent_updates(self, harness: EngineHarness):
         refdata = await register(harness)
         update = harness.engine.refdata.update
         await asyncio.gather(
@@ -322,7 +322,7 @@ class TestUpdates:
         assert len(status.transition_times) == 2
 
 
-async def test_a_site_that_watches_by_itself_takes_no_updates(harness: EngineHarness):
+async def test_site_that_polls_refuses_updates(harness: EngineHarness):
     refdata = await register(harness)
     with pytest.raises(errors.UnsupportedError):
         await harness.engine.refdata.update(refdata.id, LOCAL, S.COMPLETE, None)
@@ -335,7 +335,7 @@ class TestLawrencium:
     def sites(self):
         return ReportingSite(SiteName.PERLMUTTER_JAWS), ReportingSite(SiteName.LAWRENCIUM_JAWS)
 
-    async def test_waits(self, tmp_path: Path, sites):
+    async def test_waits_for_perlmutter(self, tmp_path: Path, sites):
         first, second = sites
         second.report = RefdataReport(S.COMPLETE)
         async with engine_with_sites(tmp_path, first, second) as harness:
@@ -348,7 +348,7 @@ class TestLawrencium:
             first.report = RefdataReport(S.COMPLETE)
             await until(harness, refdata.id, S.COMPLETE, second.cluster)
 
-    async def test_fails_with_it(self, tmp_path: Path, sites):
+    async def test_fails_with_perlmutter(self, tmp_path: Path, sites):
         first, second = sites
         first.report = errors.PathNotFoundError("gone")
         async with engine_with_sites(tmp_path, first, second) as harness:
@@ -357,7 +357,7 @@ class TestLawrencium:
             assert "could not be staged at perlmutter-jaws" in (status.error or "")
             assert second.staged == []
 
-    async def test_waits_for_a_perlmutter_that_is_not_there(self, tmp_path: Path, sites):
+    async def test_waits_for_a_perlmutter_that_is_not_configured(self, tmp_path: Path, sites):
         first, second = sites
         first.available = False
         async with engine_with_sites(tmp_path, first, second) as harness:
@@ -367,7 +367,7 @@ class TestLawrencium:
             assert second.staged == []
 
 
-async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
+async def test_unavailable_site_is_retried(tmp_path: Path):
     site = ReportingSite()
     site.report = errors.UnavailableError("away")
     async with engine_with_sites(tmp_path, site) as harness:
@@ -378,7 +378,7 @@ async def test_a_site_that_is_away_is_asked_again(tmp_path: Path):
         await until(harness, refdata.id, S.COMPLETE, KBASE)
 
 
-async def test_a_fault_of_ours_with_one_holds_up_no_other(tmp_path: Path):
+async def test_exception_with_one_does_not_delay_others(tmp_path: Path):
     class FaultySite(ReportingSite):
         async def stage_refdata(self, refdata: AdminReferenceData) -> RefdataReport:
             if refdata.file.endswith("odd"):
@@ -394,7 +394,7 @@ async def test_a_fault_of_ours_with_one_holds_up_no_other(tmp_path: Path):
         await until(harness, odd.id, S.CREATED, KBASE)
 
 
-async def test_a_restart_goes_on(tmp_path: Path):
+async def test_staging_goes_on_after_a_restart(tmp_path: Path):
     site = ReportingSite()
     site.report = RefdataReport(S.DOWNLOAD_SUBMITTED)
     async with engine_with_sites(tmp_path, site) as harness:

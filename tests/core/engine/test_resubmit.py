@@ -1,4 +1,4 @@
-"""Jobs submitted again, and what all of a family left."""
+"""Resubmissions, and the merged outputs of a lineage."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cts_core import errors
-from cts_core.engine import lineage as family
-from cts_core.engine.outputs import MAX_OUTPUTS, Merged
+from cts_core.engine import lineage as module
+from cts_core.engine.outputs import MAX_OUTPUTS, MergedOutputs
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition, JobRecord
@@ -33,9 +33,9 @@ FAILING = {
 }
 
 
-async def outputs(harness: EngineHarness, job_id: str, *, family: bool = True, **page):
+async def outputs(harness: EngineHarness, job_id: str, *, lineage: bool = True, **page):
     page = {"after": None, "limit": 100, **page}
-    return await harness.engine.outputs.page(harness.user, job_id, family=family, **page)
+    return await harness.engine.outputs.page(harness.user, job_id, lineage=lineage, **page)
 
 
 async def resubmit(harness: EngineHarness, job_id: str, key: str | None = None, **changes) -> str:
@@ -43,14 +43,14 @@ async def resubmit(harness: EngineHarness, job_id: str, key: str | None = None, 
     return await harness.engine.resubmissions.submit(harness.user, job_id, body, key)
 
 
-async def test_what_failed_is_run_again_until_all_is_there(harness: EngineHarness):
+async def test_failed_containers_are_resubmitted_until_all_outputs_exist(harness: EngineHarness):
     await harness.prepare(*"abcdefg")
     wanted = submission(list("abcdefg"), num_containers=3, params=FAILING, labels={"study": "x"})
     first = await harness.wait_until_ended(
         await harness.engine.submissions.submit(harness.user, wanted)
     )
     assert first.state == "error"
-    assert (await outputs(harness, first.id, family=False)).open_inputs == 4
+    assert (await outputs(harness, first.id, lineage=False)).open_inputs == 4
     jobs = [first]
     for folder, files in (("data/out-2/", "defg"), ("data/out-3/", "fg")):
         again = await harness.wait_until_ended(await resubmit(harness, jobs[-1].id, failed=True))
@@ -76,12 +76,12 @@ async def test_what_failed_is_run_again_until_all_is_there(harness: EngineHarnes
     rest = await outputs(harness, first.id, limit=2, after=page.next)
     assert [o.file for o in page.outputs + rest.outputs] == [o.file for o in whole.outputs]
     assert rest.next is None
-    own = await outputs(harness, jobs[1].id, family=False)
+    own = await outputs(harness, jobs[1].id, lineage=False)
     assert (own.jobs, own.open_inputs) == ([jobs[1].id], 2)
     assert [o.file for o in own.outputs] == ["data/out-2/o0"]
 
 
-async def test_all_of_a_job_with_changes(harness: EngineHarness):
+async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     await harness.prepare("a", "b")
     first = await harness.submit(["a", "b"])
     changes = {"memory": "60MB", "runtime": 90, "output_dir": "data/mine"}
@@ -93,7 +93,7 @@ async def test_all_of_a_job_with_changes(harness: EngineHarness):
     assert [o.job_id for o in (await outputs(harness, first)).outputs] == [again.id]
 
 
-async def test_folders_of_relatives_are_left_alone(harness: EngineHarness):
+async def test_output_folders_of_the_lineage_are_not_reused(harness: EngineHarness):
     await harness.prepare("a")
     await harness.store("data/out-2/old")
     first = await harness.submit(["a"])
@@ -104,7 +104,7 @@ async def test_folders_of_relatives_are_left_alone(harness: EngineHarness):
     assert [job.job_input.output_dir for job in jobs] == [f"data/out-{n}/" for n in (3, 4, 5)]
 
 
-async def test_of_several_at_once_each_has_a_folder_of_its_own(harness: EngineHarness):
+async def test_concurrent_resubmissions_have_different_folders(harness: EngineHarness):
     await harness.prepare("a")
     first = await harness.submit(["a"])
     ids = await asyncio.gather(*(resubmit(harness, first) for _ in range(5)))
@@ -115,17 +115,17 @@ async def test_of_several_at_once_each_has_a_folder_of_its_own(harness: EngineHa
         assert (await harness.wait_until_ended(job_id)).state == "complete"
 
 
-async def test_who_loses_a_folder_to_another_is_not_checked_again(
+async def test_losing_the_race_for_a_folder_does_not_repeat_the_checks(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
     await harness.prepare("a")
     first = await harness.submit(["a"])
-    asked: list[Sequence[str]] = []
+    headed: list[Sequence[str]] = []
     head = harness.engine.submissions._objects.head
 
     async def counted(paths: Sequence[str]) -> object:
-        asked.append(paths)
-        if len(asked) == 1:
+        headed.append(paths)
+        if len(headed) == 1:
             # While it is checked another takes the folder that it has chosen.
             await resubmit(harness, first)
         return await head(paths)
@@ -133,10 +133,10 @@ async def test_who_loses_a_folder_to_another_is_not_checked_again(
     monkeypatch.setattr(harness.engine.submissions._objects, "head", counted)
     again = await harness.engine.jobs.get(harness.user, await resubmit(harness, first))
     assert again.job_input.output_dir == "data/out-3/"
-    assert len(asked) == 2
+    assert len(headed) == 2
 
 
-async def test_a_key_stands_for_one_resubmission(harness: EngineHarness):
+async def test_idempotency_key_gives_one_resubmission(harness: EngineHarness):
     await harness.prepare("a")
     first = await harness.submit(["a"])
     again = await resubmit(harness, first, "key")
@@ -146,7 +146,7 @@ async def test_a_key_stands_for_one_resubmission(harness: EngineHarness):
             await resubmit(harness, job_id, "key", **changes)
 
 
-async def test_what_cannot_be_submitted_again(harness: EngineHarness):
+async def test_resubmissions_that_are_refused(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"], params={"environment": {"WORK": "60"}})
     with pytest.raises(errors.JobStateError, match="wait for its end, or cancel it"):
@@ -156,7 +156,7 @@ async def test_what_cannot_be_submitted_again(harness: EngineHarness):
     with pytest.raises(errors.UnauthorizedError):
         await harness.engine.resubmissions.submit(BOB, job_id, Resubmission())
     with pytest.raises(errors.UnauthorizedError):
-        await harness.engine.outputs.page(BOB, job_id, family=True, after=None, limit=1)
+        await harness.engine.outputs.page(BOB, job_id, lineage=True, after=None, limit=1)
     with pytest.raises(errors.NoSuchJobError):
         await resubmit(harness, "nope")
     again = await resubmit(harness, job_id, failed=True)
@@ -169,9 +169,9 @@ async def test_what_cannot_be_submitted_again(harness: EngineHarness):
         await resubmit(harness, done.id)
 
 
-async def test_a_family_is_bounded(harness: EngineHarness, monkeypatch):
+async def test_lineage_is_bounded(harness: EngineHarness, monkeypatch):
     await harness.prepare("a")
-    monkeypatch.setattr(family, "MAX_LINEAGE", 3)
+    monkeypatch.setattr(module, "MAX_LINEAGE", 3)
     monkeypatch.setattr("cts_core.engine.outputs.MAX_LINEAGE", 3)
     ids = [await harness.submit(["a"])]
     for n in range(2):
@@ -181,7 +181,7 @@ async def test_a_family_is_bounded(harness: EngineHarness, monkeypatch):
     for job_id in ids:
         with pytest.raises(errors.IllegalParameterError, match="more than 3 jobs"):
             await outputs(harness, job_id)
-        assert (await outputs(harness, job_id, family=False)).jobs == [job_id]
+        assert (await outputs(harness, job_id, lineage=False)).jobs == [job_id]
 
 
 # -- pure --
@@ -204,13 +204,13 @@ def job(files: Iterable[str], containers: int = 1, **changes) -> JobRecord:
 COMPLETE, ERROR = JobState.COMPLETE, JobState.ERROR
 
 
-def by_path(merged: Merged) -> dict[str, JobOutput]:
+def by_path(merged: MergedOutputs) -> dict[str, JobOutput]:
     outputs, _ = merged.page(None, MAX_OUTPUTS)
     return {output.file: output for output in outputs}
 
 
 def test_the_latest_job_wins_by_input():
-    merged = Merged()
+    merged = MergedOutputs()
     newer, older = job("bc", 2, state=ERROR), job("abcd", 4, state=ERROR)
     merged.add_older(newer, [record(0, COMPLETE, "new/b"), record(1, ERROR)])
     merged.add_older(
@@ -231,7 +231,7 @@ def test_the_latest_job_wins_by_input():
 
 
 def test_the_latest_job_wins_by_path():
-    merged = Merged()
+    merged = MergedOutputs()
     newer, older = job("b", state=COMPLETE), job("a", state=COMPLETE)
     for member, crc in ((newer, CRC), (older, OTHER_CRC)):
         merged.add_older(member, [record(0, COMPLETE, "same/o", crc=crc)])
@@ -240,8 +240,8 @@ def test_the_latest_job_wins_by_path():
     }
 
 
-def test_of_a_path_written_twice_the_job_knows_what_was_kept():
-    merged = Merged()
+def test_checksum_of_an_overwritten_path_comes_from_the_job():
+    merged = MergedOutputs()
     kept = [S3File(file="out/o", crc64nvme=OTHER_CRC)]
     merged.add_older(
         job("ab", 2, state=COMPLETE, outputs=kept),
@@ -250,8 +250,8 @@ def test_of_a_path_written_twice_the_job_knows_what_was_kept():
     assert by_path(merged)["out/o"].crc64nvme == OTHER_CRC
 
 
-def test_a_complete_job_without_known_containers():
-    merged = Merged()
+def test_completed_job_without_container_records():
+    merged = MergedOutputs()
     whole = job("ab", 2, state=COMPLETE, outputs=[S3File(file="out/o", crc64nvme=CRC)])
     merged.add_older(whole, [])
     assert by_path(merged)["out/o"] == JobOutput(file="out/o", crc64nvme=CRC, job_id=whole.id)
@@ -265,16 +265,16 @@ def test_a_complete_job_without_known_containers():
         st.tuples(st.booleans(), st.sets(st.integers(0, 5))), min_size=1, max_size=5
     ),
 )
-def test_of_each_container_the_latest_that_completed_is_told(containers, larger, generations):
+def test_latest_completed_container_wins(containers, larger, generations):
     # As files are split: the first few containers have one more than the others.
     sizes = [1 + (number < larger) for number in range(containers)]
     files = [[f"{n}-{k}" for k in range(size)] for n, size in enumerate(sizes)]
-    told: dict[int, str] = {}
-    family = []
+    latest: dict[int, str] = {}
+    lineage = []
     parts = list(range(len(files)))
     for generation, (only_failed, completed) in enumerate(generations):
-        if only_failed and family:
-            parts = [n for n in parts if n not in family[-1][1]] or parts
+        if only_failed and lineage:
+            parts = [n for n in parts if n not in lineage[-1][1]] or parts
         made = job([name for n in parts for name in files[n]], len(parts), state=ERROR)
         records = []
         for number, n in enumerate(parts):
@@ -282,10 +282,10 @@ def test_of_each_container_the_latest_that_completed_is_told(containers, larger,
             done = n in completed
             records.append(record(number, COMPLETE if done else ERROR, *[path][: int(done)]))
             if done:
-                told[n] = path
-        family.append((made, completed, records))
-    merged = Merged()
-    for made, _, records in reversed(family):
+                latest[n] = path
+        lineage.append((made, completed, records))
+    merged = MergedOutputs()
+    for made, _, records in reversed(lineage):
         merged.add_older(made, records)
-    assert set(by_path(merged)) == set(told.values())
-    assert merged.open_inputs == sum(len(files[n]) for n in range(len(files)) if n not in told)
+    assert set(by_path(merged)) == set(latest.values())
+    assert merged.open_inputs == sum(len(files[n]) for n in range(len(files)) if n not in latest)

@@ -1,4 +1,4 @@
-"""Submitting: the order of the checks, their sentences, and what is stored."""
+"""Submission: the order of the checks, their messages, and what is stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def refused(
     assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
-async def test_a_job_keeps_the_checksums_of_its_inputs(harness: EngineHarness):
+async def test_job_keeps_the_checksums_of_its_inputs(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(await harness.submit(["a"]))
     (file,) = job.job_input.input_files
@@ -55,7 +55,7 @@ async def test_site_limits(harness: EngineHarness, changes, match):
 
 
 @pytest.mark.parametrize("settings", [{"max_cpu_hours": 0.5}])
-async def test_the_most_cpu_hours(harness: EngineHarness):
+async def test_cpu_hours_are_limited(harness: EngineHarness):
     await harness.prepare("a")
     await refused(
         harness,
@@ -65,7 +65,7 @@ async def test_the_most_cpu_hours(harness: EngineHarness):
     )
 
 
-async def test_a_site_that_is_not_here(harness: EngineHarness):
+async def test_unconfigured_site_is_refused(harness: EngineHarness):
     await harness.prepare("a")
     await refused(
         harness,
@@ -93,7 +93,9 @@ EVERYTHING = set(Role)
         ("lawrencium-jaws", EVERYTHING - STAFF, "KBase staff"),
     ],
 )
-async def test_the_roles_of_a_site(harness: EngineHarness, tmp_path, cluster, roles, lacking):
+async def test_missing_site_roles_are_forbidden(
+    harness: EngineHarness, tmp_path, cluster, roles, lacking
+):
     await harness.prepare("a")
     user = User("bob", frozenset(roles))
     engine = harness.engine
@@ -117,22 +119,22 @@ async def test_the_roles_of_a_site(harness: EngineHarness, tmp_path, cluster, ro
         max_cpu_hours=1,
         on_stored=lambda _: None,
     )
-    asked = submission(["a"], cluster=cluster)
+    requested = submission(["a"], cluster=cluster)
     if lacking is None:
-        assert (await submissions.check(user, asked)).input_file_count == 1
+        assert (await submissions.check(user, requested)).input_file_count == 1
         return
     for call in (submissions.check, submissions.submit):
         with pytest.raises(errors.UnauthorizedError, match=f"{cluster}: .* not a {lacking}$"):
-            await call(user, asked)
+            await call(user, requested)
     # It is the last thing to be checked.
     with pytest.raises(errors.PathNotFoundError):
         await submissions.check(user, submission(["absent"], cluster=cluster))
     await engine._store.set_site_active(site.cluster, active=False)
     with pytest.raises(errors.SiteInactiveError):
-        await submissions.check(user, asked)
+        await submissions.check(user, requested)
 
 
-async def test_an_inactive_site_refuses_and_goes_on(harness: EngineHarness):
+async def test_inactive_site_refuses_new_jobs_and_finishes_running_ones(harness: EngineHarness):
     await harness.prepare("a")
     running = await harness.submit(["a"], params={"environment": {"WORK": "0.5"}})
     await harness.engine.sites.set_active(harness.user, SiteName.LOCAL, active=False)
@@ -194,7 +196,7 @@ async def test_inputs(harness: EngineHarness, tmp_path):
     )
 
 
-async def test_inputs_that_land_at_one_place(harness: EngineHarness):
+async def test_colliding_inputs_are_refused(harness: EngineHarness):
     await harness.prepare("a")
     await harness.store("data/other/a")
     await refused(
@@ -206,7 +208,7 @@ async def test_inputs_that_land_at_one_place(harness: EngineHarness):
 
 
 @pytest.mark.parametrize("settings", [{"allowed_paths": ["data/{user}"]}])
-async def test_paths_of_others(harness: EngineHarness):
+async def test_paths_of_others_are_forbidden(harness: EngineHarness):
     await harness.prepare()
     await harness.store("data/ana/a")
     await refused(
@@ -223,7 +225,7 @@ async def test_paths_of_others(harness: EngineHarness):
     )
 
 
-async def test_nobody_writes_to_the_logs(harness: EngineHarness):
+async def test_output_below_the_logs_is_forbidden(harness: EngineHarness):
     await harness.prepare("a")
     await refused(
         harness,
@@ -233,7 +235,7 @@ async def test_nobody_writes_to_the_logs(harness: EngineHarness):
     )
 
 
-async def test_one_key_is_one_job_also_at_once(harness: EngineHarness):
+async def test_idempotency_key_gives_one_job_also_concurrently(harness: EngineHarness):
     await harness.prepare("a")
     submit = harness.engine.submissions.submit
     ids = await asyncio.gather(*(submit(harness.user, submission(["a"]), "key") for _ in range(10)))
@@ -248,28 +250,28 @@ async def test_one_key_is_one_job_also_at_once(harness: EngineHarness):
         await submit(harness.user, submission(["a"]), "\n")
 
 
-async def test_a_check_says_what_would_run_and_stores_nothing(harness: EngineHarness):
+async def test_check_returns_the_planned_job_and_stores_nothing(harness: EngineHarness):
     await harness.prepare("a", "b", "c")
-    found = await harness.engine.submissions.check(
+    result = await harness.engine.submissions.check(
         harness.user, submission(["a", "b", "c"], num_containers=2, cpus=2, runtime="PT30M")
     )
-    assert [c.argv[1:] for c in found.containers] == [
+    assert [c.argv[1:] for c in result.containers] == [
         ["/input_files/a", "/input_files/b"],
         ["/input_files/c"],
     ]
-    assert [f.crc64nvme for c in found.containers for f in c.files].count(None) == 0
-    assert (found.input_file_count, found.input_bytes, found.cpu_hours) == (3, 3, 2.0)
-    assert any("declobber" in warning for warning in found.warnings)
-    assert any("isolates nothing" in warning for warning in found.warnings)
-    assert not any("not empty" in warning for warning in found.warnings)
+    assert [f.crc64nvme for c in result.containers for f in c.files].count(None) == 0
+    assert (result.input_file_count, result.input_bytes, result.cpu_hours) == (3, 3, 2.0)
+    assert any("declobber" in warning for warning in result.warnings)
+    assert any("isolates nothing" in warning for warning in result.warnings)
+    assert not any("not empty" in warning for warning in result.warnings)
     await harness.store("data/out/old")
-    found = await harness.engine.submissions.check(harness.user, submission(["a"]))
-    assert any("data/out/ is not empty" in warning for warning in found.warnings)
-    assert not any("declobber" in warning for warning in found.warnings)
+    result = await harness.engine.submissions.check(harness.user, submission(["a"]))
+    assert any("data/out/ is not empty" in warning for warning in result.warnings)
+    assert not any("declobber" in warning for warning in result.warnings)
     assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
-async def test_a_changed_program_is_a_different_image(harness: EngineHarness, tmp_path):
+async def test_changed_program_is_another_image(harness: EngineHarness, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho 1 > out\n")
     program.chmod(0o755)

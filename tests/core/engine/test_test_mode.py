@@ -26,7 +26,7 @@ async def test_jobs_are_stored_and_never_started(harness: EngineHarness, cluster
 
 
 @pytest.mark.parametrize("cluster", ["local", "kbase", "perlmutter-jaws"])
-async def test_a_canceled_job_ends(harness: EngineHarness, cluster):
+async def test_canceled_job_ends(harness: EngineHarness, cluster):
     await harness.prepare("a")
     job_id = await harness.submit(["a"], cluster=cluster)
     await harness.engine.jobs.cancel(harness.user, job_id)
@@ -46,7 +46,7 @@ async def test_reference_data_is_staged(harness: EngineHarness):
             await asyncio.sleep(0.02)
 
 
-async def test_all_other_checks_are_made(harness: EngineHarness):
+async def test_other_checks_are_made(harness: EngineHarness):
     await harness.prepare("a")
     with pytest.raises(errors.PathNotFoundError):
         await harness.submit(["none"], cluster="kbase")

@@ -1,4 +1,4 @@
-"""Jobs of which the records cannot hold what they came to: each ends, and says so in plain words."""
+"""Jobs whose outcome is too large for the records: each ends with a message that says so."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def outputs(count: int, folder: str = "0") -> list[S3File]:
 
 
 async def report(
-    harness: EngineHarness, job_id: str, number: int, state: JobState, **said: Any
+    harness: EngineHarness, job_id: str, number: int, state: JobState, **fields: Any
 ) -> None:
     # As it is once parsed, which takes long for so many files.
-    update = ContainerUpdate.model_construct(time=utc_now(), **said)
+    update = ContainerUpdate.model_construct(time=utc_now(), **fields)
     for field in set(ContainerUpdate.model_fields) - set(update.model_fields_set):
         setattr(update, field, None)
     await harness.engine.updates.apply(job_id, number, state, update)
 
 
 @pytest.mark.slow
-async def test_a_container_with_too_many_outputs(harness: EngineHarness):
+async def test_container_with_too_many_outputs(harness: EngineHarness):
     job_id = await harness.submit(["a"], cluster="kbase")
     for state in ON_THE_WAY:
         await report(harness, job_id, 0, state)
@@ -63,8 +63,8 @@ async def test_a_container_with_too_many_outputs(harness: EngineHarness):
     assert job.outputs is None
 
 
-async def test_a_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its containers fit each, and not all together."""
+async def test_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each container fits into its record, but not all outputs into that of the job."""
     transition = SQLiteStore.transition
 
     async def limited(
@@ -89,7 +89,7 @@ async def test_a_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-async def test_the_store_says_what_is_too_large(mongo_settings: MongoSettings):
+async def test_store_raises_for_a_record_that_is_too_large(mongo_settings: MongoSettings):
     store = MongoStore(mongo_settings)
     await store.open()
     try:

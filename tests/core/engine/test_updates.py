@@ -1,4 +1,4 @@
-"""What workers say of their containers: in order, repeated, late, odd, and at once."""
+"""State updates of containers: in order, repeated, late, invalid, and concurrent."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ async def submit(harness: EngineHarness, containers: int = 1) -> str:
 
 
 async def take(
-    harness: EngineHarness, job_id: str, *states: JobState, number: int = 0, **said
+    harness: EngineHarness, job_id: str, *states: JobState, number: int = 0, **fields
 ) -> None:
     for state in states:
-        update = ContainerUpdate(**{"time": utc_now(), **said})
+        update = ContainerUpdate(**{"time": utc_now(), **fields})
         await harness.engine.updates.apply(job_id, number, state, update)
 
 
@@ -63,7 +63,7 @@ async def container(harness: EngineHarness, job_id: str, number: int = 0):
     return (await harness.engine._store.containers(job_id))[number]
 
 
-async def test_a_job_completes(harness: EngineHarness):
+async def test_job_completes_by_updates(harness: EngineHarness):
     job_id = await submit(harness, 2)
     outputs = [S3File(file="data/out/0", crc64nvme=CRC)]
     await take(harness, job_id, *SUCCESS, exit_code=0)
@@ -78,7 +78,7 @@ async def test_a_job_completes(harness: EngineHarness):
     assert (await container(harness, job_id, 1)).outputs == []
 
 
-async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
+async def test_measures_of_the_site_fill_those_that_workers_did_not_report(
     harness: EngineHarness, site: ReportingSite
 ):
     site.measures = {
@@ -89,15 +89,15 @@ async def test_what_the_site_measured_is_told_where_workers_say_nothing_of_it(
     for number in range(2):
         await take(harness, job_id, *SUCCESS, number=number)
     await take(harness, job_id, S.COMPLETE, outputs=[S3File(file="data/out/0", crc64nvme=CRC)])
-    said = NodeUpdate(time=utc_now(), cpu_seconds=3600, wall_seconds=3600, max_memory=20)
-    await harness.engine.updates.apply(job_id, 1, S.COMPLETE, said)
+    fields = NodeUpdate(time=utc_now(), cpu_seconds=3600, wall_seconds=3600, max_memory=20)
+    await harness.engine.updates.apply(job_id, 1, S.COMPLETE, fields)
     job = await harness.wait_until_ended(job_id)
     assert (job.cpu_hours, job.cpu_factor, job.max_memory) == (1.5, 0.75, 20)
     assert site.measured_numbers == [{0}]
 
 
 @pytest.mark.slow
-async def test_a_job_ends_without_what_its_site_cannot_say_for_long(
+async def test_job_ends_without_measures_after_the_timeout(
     harness: EngineHarness, site: ReportingSite, monkeypatch: pytest.MonkeyPatch
 ):
     site.measures = errors.UnavailableError("its history cannot be read")
@@ -114,14 +114,14 @@ async def test_a_job_ends_without_what_its_site_cannot_say_for_long(
     assert (job.state, job.outputs, job.cpu_hours) == (S.COMPLETE, outputs, None)
 
 
-async def test_no_outputs_at_all(harness: EngineHarness):
+async def test_job_without_outputs_is_an_error(harness: EngineHarness):
     job_id = await submit(harness)
     await take(harness, job_id, *SUCCESS, S.COMPLETE)
     job = await harness.wait_until_ended(job_id)
     assert (job.state, job.error) == (S.ERROR, "The job produced no output files")
 
 
-async def test_a_job_fails(harness: EngineHarness):
+async def test_job_fails_by_updates(harness: EngineHarness):
     job_id = await submit(harness)
     await take(harness, job_id, *FAILURE[:-1], exit_code=3)
     await take(harness, job_id, S.ERROR, admin_error="exit 3", traceback="trace")
@@ -136,7 +136,7 @@ async def test_a_job_fails(harness: EngineHarness):
     assert (await container(harness, job_id)).exit_code == 3
 
 
-async def test_an_error_from_anywhere_may_say_nothing(harness: EngineHarness):
+async def test_error_update_without_details(harness: EngineHarness):
     job_id = await submit(harness)
     await take(harness, job_id, S.ERROR, admin_error="", traceback="")
     job = await harness.wait_until_ended(job_id)
@@ -167,7 +167,7 @@ async def test_repeated_and_late_updates_change_nothing(harness: EngineHarness):
         ([], S.CANCELING),
     ],
 )
-async def test_what_cannot_come_next(harness: EngineHarness, states, then):
+async def test_state_that_cannot_come_next_is_refused(harness: EngineHarness, states, then):
     job_id = await submit(harness)
     await take(harness, job_id, *states)
     before = await container(harness, job_id)
@@ -187,7 +187,7 @@ async def test_times_are_clamped(harness: EngineHarness):
     assert born <= times[4] <= utc_now()
 
 
-async def test_who_is_not_there(harness: EngineHarness):
+async def test_unknown_jobs_and_containers_are_not_found(harness: EngineHarness):
     job_id = await submit(harness)
     with pytest.raises(errors.NoSuchJobError):
         await take(harness, "no", S.JOB_SUBMITTING)
@@ -195,27 +195,27 @@ async def test_who_is_not_there(harness: EngineHarness):
         await take(harness, job_id, S.JOB_SUBMITTING, number=1)
 
 
-async def test_a_site_that_is_switched_off_takes_its_workers_updates(harness: EngineHarness, site):
+async def test_inactive_site_accepts_updates(harness: EngineHarness, site):
     job_id = await submit(harness)
     await harness.engine.sites.set_active(harness.user, site.cluster, active=False)
     await take(harness, job_id, *SUCCESS)
 
 
-async def test_a_site_that_is_not_configured_any_more(harness: EngineHarness, tmp_path: Path):
+async def test_update_for_an_unconfigured_site_is_refused(harness: EngineHarness, tmp_path: Path):
     job_id = await submit(harness)
     async with engine_with_sites(tmp_path) as other:
         with pytest.raises(errors.SiteUnavailableError, match="kbase is not registered"):
             await take(other, job_id, S.JOB_SUBMITTING)
 
 
-async def test_a_site_that_watches_by_itself(harness: EngineHarness, site: ReportingSite):
+async def test_site_that_polls_refuses_updates(harness: EngineHarness, site: ReportingSite):
     job_id = await submit(harness)
     site.takes_updates = False
     with pytest.raises(errors.UnsupportedError):
         await take(harness, job_id, S.JOB_SUBMITTING)
 
 
-async def test_after_a_cancel_workers_move_no_job(harness: EngineHarness):
+async def test_updates_after_a_cancel_do_not_move_the_job(harness: EngineHarness):
     job_id = await submit(harness)
     await harness.engine.jobs.cancel(harness.user, job_id)
     assert (await harness.wait_until_ended(job_id)).state is S.CANCELED
@@ -223,15 +223,15 @@ async def test_after_a_cancel_workers_move_no_job(harness: EngineHarness):
     assert (await container(harness, job_id)).state is S.CANCELED
 
 
-async def test_all_at_once(harness: EngineHarness):
+async def test_concurrent_updates(harness: EngineHarness):
     job_id = await submit(harness)
     for state in SUCCESS:
         await asyncio.gather(*(take(harness, job_id, state) for _ in range(5)))
-    found = await container(harness, job_id)
-    assert [t.state for t in found.transition_times][2:] == SUCCESS
+    moved = await container(harness, job_id)
+    assert [t.state for t in moved.transition_times][2:] == SUCCESS
 
 
-async def test_a_callback_is_a_hint(harness: EngineHarness, site: ReportingSite):
+async def test_callback_wakes_the_driver(harness: EngineHarness, site: ReportingSite):
     job_id = await submit(harness)
     before = await harness.engine.jobs.status(harness.user, job_id)
     site.polled.clear()
@@ -246,9 +246,9 @@ async def test_a_callback_is_a_hint(harness: EngineHarness, site: ReportingSite)
 
 @given(st.lists(st.sampled_from(list(JobState)), max_size=12))
 @settings(suppress_health_check=[HealthCheck.differing_executors])
-def test_whatever_comes_a_container_moves_forward_and_stops(said):
+def test_containers_only_move_forward_until_terminal(fields):
     state, passed = S.DOWNLOAD_SUBMITTED, [S.DOWNLOAD_SUBMITTED]
-    for new in said:
+    for new in fields:
         if not is_late(state, new) and may_follow(state, new):
             state = new
             passed.append(new)

@@ -1,4 +1,4 @@
-"""Jobs as the deployed service shows them to their owners and to admins, from what it stores."""
+"""Jobs as the deployed service shows them to owners and admins, from its stored documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORED = {job["id"]: job for job in json.loads((VECTORS / "mongo.json").read_tex
 
 
 def record(job_id: str) -> JobRecord:
-    """The deployed service's document as our record."""
+    """Return the deployed service's document as a record."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -34,12 +34,12 @@ def record(job_id: str) -> JobRecord:
 @pytest.mark.parametrize(
     ("name", "view"), [("job_as_owner", job_view), ("job_as_admin", admin_view)]
 )
-def test_a_job_looks_as_it_does_at_the_deployed_service(name, view):
+def test_job_equals_that_of_the_deployed_service(name, view):
     expected = SEEN[name]
     assert view(record(expected["id"])).to_json() == expected
 
 
-def test_owners_are_not_told_what_admins_are():
+def test_owners_do_not_see_fields_for_admins():
     shown = job_view(record(SEEN["job_as_admin"]["id"])).to_json()
     assert not {"admin_error", "traceback", "htcondor_details", "cleaned"} & shown.keys()
     assert all(step.keys() == {"state", "time"} for step in shown["transition_times"])
