@@ -1,4 +1,4 @@
-"""Running blocking work in threads, and ending background tasks."""
+"""Running computations in threads, and cancelling background tasks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The exception tree and the one table from an error to (appcode, apperror, HTTP status).
+"""The exceptions of CTS, and the one table from an error to (appcode, apperror, HTTP status).
 
 The numbers and names are those of the deployed service (contract, facts §1); clients branch on them.
-Every error carries a message for the person who caused it: what is wrong and what to do next.
+Every error has a message for the user who caused it: what is wrong and what to do next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 
 class ErrorKind(Enum):
-    """What went wrong, as ``(appcode, apperror, HTTP status)``."""
+    """The kind of an error, as ``(appcode, apperror, HTTP status)``."""
 
     AUTHENTICATION_FAILED = (10000, "Authentication failed", 401)
     NO_TOKEN = (10010, "No authentication token", 401)
@@ -55,21 +55,21 @@ class ErrorKind(Enum):
 
     def __init__(self, appcode: int | None, apperror: str | None, status: int) -> None:
         self.appcode = appcode
-        """The stable number that clients branch on, or None where the HTTP status says it all."""
+        """The stable number that clients branch on; None if the HTTP status is enough."""
         self.apperror = apperror
-        """The stable name that goes with the number."""
+        """The stable name that belongs to the number."""
         self.status = status
         """The HTTP status."""
 
 
 class CTSError(Exception):
-    """Anything CTS refuses or cannot do; ``kind`` says how it is answered over HTTP."""
+    """Anything that CTS refuses or cannot do; ``kind`` determines the HTTP response."""
 
     kind: ClassVar[ErrorKind]
 
     @property
     def message(self) -> str:
-        """The sentence for the person."""
+        """The message for the user."""
         return str(self)
 
 
@@ -80,7 +80,7 @@ class AuthenticationError(CTSError):
 
 
 class NoTokenError(AuthenticationError):
-    """The request carries no token where one is needed."""
+    """The request has no token, but needs one."""
 
     kind = ErrorKind.NO_TOKEN
 
@@ -101,13 +101,13 @@ class InvalidAuthHeaderError(AuthenticationError):
 
 
 class InvalidUserError(CTSError):
-    """No user has this name, or none can have it."""
+    """No user has this name, or the name is invalid."""
 
     kind = ErrorKind.INVALID_USER
 
 
 class UnauthorizedError(CTSError):
-    """The caller is known but lacks a role or does not own the thing."""
+    """The caller is identified, but lacks a role or does not own the resource."""
 
     kind = ErrorKind.UNAUTHORIZED
 
@@ -119,36 +119,36 @@ class PathInaccessibleError(CTSError):
 
 
 class BucketInaccessibleError(CTSError):
-    """The service cannot use this bucket as it is set up."""
+    """The service cannot use this bucket as it is configured."""
 
     kind = ErrorKind.BUCKET_INACCESSIBLE
 
 
 class MissingParameterError(CTSError):
-    """Something required was not given."""
+    """A required parameter is missing."""
 
     kind = ErrorKind.MISSING_PARAMETER
 
 
 class IllegalParameterError(CTSError):
-    """A value is well formed but not acceptable here, such as a job above a site's limits."""
+    """A value is well formed but not acceptable, such as a job above a site's limits."""
 
     kind = ErrorKind.ILLEGAL_PARAMETER
 
 
 class RecordTooLargeError(IllegalParameterError):
-    """The record of one job, or container, would be larger than the store can keep."""
+    """The record of one job, or container, would be larger than the store allows."""
 
 
 class FolderTakenError(IllegalParameterError):
-    """Another job has this output folder for itself."""
+    """Another job has an exclusive claim on this output folder."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(f"The output folder {folder} is another job's alone: name another one")
 
 
 class RequestValidationError(CTSError):
-    """The request does not fit its model; ``details`` holds pydantic's own list, JSON-safe."""
+    """The request does not match its model; ``details`` holds pydantic's own list, as JSON values."""
 
     kind = ErrorKind.REQUEST_VALIDATION
 
@@ -176,13 +176,13 @@ class ImageNameError(CTSError):
 
 
 class ImageFetchError(CTSError):
-    """The image's metadata could not be read where it lives."""
+    """The image's metadata could not be read from its registry."""
 
     kind = ErrorKind.IMAGE_FETCH
 
 
 class NoEntrypointError(CTSError):
-    """The image has nothing to run."""
+    """The image has no entrypoint."""
 
     kind = ErrorKind.NO_ENTRYPOINT
 
@@ -200,7 +200,7 @@ class JobStateError(CTSError):
 
 
 class NotFoundError(CTSError):
-    """The URL names nothing."""
+    """Nothing exists at this URL."""
 
     kind = ErrorKind.NOT_FOUND
 
@@ -228,19 +228,19 @@ class PayloadTooLargeError(CTSError):
 
 
 class PathNotFoundError(CTSError):
-    """No object at this path."""
+    """No object exists at this path."""
 
     kind = ErrorKind.PATH_NOT_FOUND
 
 
 class BucketNotFoundError(CTSError):
-    """No such bucket."""
+    """The bucket does not exist."""
 
     kind = ErrorKind.BUCKET_NOT_FOUND
 
 
 class NoSuchImageError(CTSError):
-    """No such image is registered; ``help`` is sent beside the message, which clients compare."""
+    """The image is not registered; ``help`` is sent besides the message, which clients compare."""
 
     kind = ErrorKind.NO_SUCH_IMAGE
 
@@ -250,7 +250,7 @@ class NoSuchImageError(CTSError):
 
 
 class NoSuchJobError(CTSError):
-    """No such job, or nothing about it left to cancel (deployed clients expect this one)."""
+    """The job does not exist, or has nothing left to cancel (deployed clients expect this error)."""
 
     kind = ErrorKind.NO_SUCH_JOB
 
@@ -262,13 +262,13 @@ class NoSuchContainerError(CTSError):
 
 
 class NoSuchRefdataError(CTSError):
-    """No such reference data is registered."""
+    """The reference data is not registered."""
 
     kind = ErrorKind.NO_SUCH_REFDATA
 
 
 class RefdataExistsError(CTSError):
-    """Reference data of this file is registered."""
+    """Reference data of this file is registered already."""
 
     kind = ErrorKind.REFDATA_EXISTS
 
@@ -280,43 +280,43 @@ class NoLogsError(CTSError):
 
 
 class ImageTagExistsError(CTSError):
-    """An image with this name and tag is registered."""
+    """An image with this name and tag is registered already."""
 
     kind = ErrorKind.IMAGE_TAG_EXISTS
 
 
 class ImageDigestExistsError(CTSError):
-    """An image with this name and digest is registered."""
+    """An image with this name and digest is registered already."""
 
     kind = ErrorKind.IMAGE_DIGEST_EXISTS
 
 
 class ResourceUnavailableError(CTSError):
-    """Something the request needs is used up or away, such as a full disk."""
+    """Something that the request needs is exhausted or unavailable, such as space on a disk."""
 
     kind = ErrorKind.RESOURCE_UNAVAILABLE
 
 
 class SiteInactiveError(CTSError):
-    """An operator has switched the site off."""
+    """An admin has deactivated the site."""
 
     kind = ErrorKind.SITE_INACTIVE
 
 
 class SiteUnavailableError(CTSError):
-    """The site is not configured here, or cannot be reached."""
+    """The site is not configured, or cannot be reached."""
 
     kind = ErrorKind.SITE_UNAVAILABLE
 
 
 class UnsupportedError(CTSError):
-    """The operation exists in CTS but not with this set-up."""
+    """The operation is not supported by this configuration."""
 
     kind = ErrorKind.UNSUPPORTED
 
 
 class TooManyRequestsError(CTSError):
-    """A bound of the service is reached; ``retry_after`` is in how many seconds to try again."""
+    """A limit of the service is reached; ``retry_after`` is in seconds."""
 
     kind = ErrorKind.TOO_MANY_REQUESTS
 
@@ -326,16 +326,16 @@ class TooManyRequestsError(CTSError):
 
 
 class UnavailableError(CTSError):
-    """A dependency of the service is away for now; nothing was lost, try again."""
+    """A dependency of the service is down for now; nothing was lost, and the caller may retry."""
 
     kind = ErrorKind.UNAVAILABLE
 
 
 class NewerRecordError(CTSError):
-    """A record says what this version does not know: a server of a newer one does. The store itself is there."""
+    """A record has content that only a newer version knows. The store itself is available."""
 
     kind = ErrorKind.UNAVAILABLE
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; raised at start, names each offending setting."""
+    """The configuration is invalid; raised at start, names each invalid setting."""

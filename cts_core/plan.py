@@ -1,6 +1,6 @@
-"""From a job input to what each container gets: files, arguments, environment, manifest. Pure.
+"""Planning: what each container of a job gets, its files, arguments, environment and manifest. Pure functions.
 
-The rules are those of the contract (facts §3); ``contract/vectors/plan.json`` holds what the deployed
+The rules are those of the contract (facts §3); ``tests/vectors/plan.json`` holds the plans that the deployed
 service makes of 200 inputs.
 """
 
@@ -25,7 +25,7 @@ from cts_core.object_paths import join_path
 
 @dataclass(frozen=True)
 class PlacedFile:
-    """An input file and where it lands below the input mount point."""
+    """An input file and its path below the input mount point."""
 
     file: S3FileWithDataID
     place: str
@@ -41,7 +41,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ContainerPlan:
-    """All that one container is given; paths inside it are below the mount points."""
+    """Everything that one container gets; paths inside it are below the mount points."""
 
     number: int
     argv: list[str]
@@ -49,16 +49,16 @@ class ContainerPlan:
     files: list[PlacedFile]
     manifest: Manifest | None
     output_dir: str
-    """The object folder that its outputs go to, without a slash at its end."""
+    """The object folder of its outputs, without a trailing slash."""
 
 
-MAX_WORD = 131_071
-"""Bytes of one argument, or of one variable with its name: Linux starts no program with a longer one."""
+MAX_WORD_BYTES = 131_071
+"""Bytes of one argument, or of one variable with its name: the limit of Linux (MAX_ARG_STRLEN, without the final NUL)."""
 _Item = TypeVar("_Item")
 
 
 def split_evenly(items: Sequence[_Item], count: int) -> Iterator[list[_Item]]:
-    """``items`` in order over ``count`` parts; the first ``len(items) % count`` take one more."""
+    """Yield ``items`` in order as ``count`` parts; the first ``len(items) % count`` have one more."""
     size, extra = divmod(len(items), count)
     start = 0
     for number in range(count):
@@ -68,9 +68,9 @@ def split_evenly(items: Sequence[_Item], count: int) -> Iterator[list[_Item]]:
 
 
 def place_file(path: str, roots: Sequence[str]) -> str:
-    """Where an input lands: without the longest root above it, else by its base name.
+    """Return the path of an input in the container: without the longest root above it, else its base name.
 
-    A root counts when it is a proper prefix by whole segments; the root ``""`` keeps the whole path.
+    A root counts if it is a proper prefix by whole segments; the root ``""`` keeps the whole path.
     """
     below = [root for root in roots if root == "" or path.startswith(f"{root}/")]
     if not below:
@@ -82,7 +82,7 @@ def place_file(path: str, roots: Sequence[str]) -> str:
 def _place_files(
     files: Sequence[S3FileWithDataID], roots: Sequence[str], mount: str
 ) -> list[PlacedFile]:
-    # Two files of different containers could share a place, but the deployed service refuses that too.
+    # Files of different containers could share a path, but the deployed service refuses that, too.
     taken: dict[str, tuple[str, int]] = {}
     placed = []
     for index, file in enumerate(files):
@@ -115,7 +115,7 @@ def _parents(place: str) -> Iterator[str]:
 
 
 def _manifest_name(number: int) -> str:
-    # Numbered from 1, as the deployed service does.
+    # Numbered from 1, as at the deployed service.
     return f"manifest-{number + 1}"
 
 
@@ -186,10 +186,10 @@ def _plan_container(
 
 def _check_words(number: int, words: Sequence[str]) -> None:
     longest = max((len(word.encode()) for word in words), default=0)
-    if longest > MAX_WORD:
+    if longest > MAX_WORD_BYTES:
         raise IllegalParameterError(
             f"Container {number} would be given {longest} bytes in one argument or variable, and no program can be "
-            f"given more than {MAX_WORD}: name its input files by a manifest or as a space separated list, or use "
+            f"given more than {MAX_WORD_BYTES}: name its input files by a manifest or as a space separated list, or use "
             "more containers"
         )
 
@@ -208,7 +208,7 @@ def _arguments(
 
 
 def plan_container(job: JobInput, entrypoint: Sequence[str], number: int) -> ContainerPlan:
-    """The plan of one container of a job that ``plan_job`` takes, at the cost of its own files alone."""
+    """Return the plan of one container of a job that ``plan_job`` accepts, in time proportional to its own files."""
     size, extra = divmod(len(job.files), job.num_containers)
     start = number * size + min(number, extra)
     files = job.files[start : start + size + (number < extra)]
@@ -218,9 +218,9 @@ def plan_container(job: JobInput, entrypoint: Sequence[str], number: int) -> Con
 
 
 def plan_job(job: JobInput, entrypoint: Sequence[str]) -> list[ContainerPlan]:
-    """What every container of ``job`` gets, in the order of their numbers.
+    """Return the plans of all containers of ``job``, in the order of their numbers.
 
-    Raises IllegalParameterError when two inputs land at one place, or no program could be called so.
+    Raises IllegalParameterError if two inputs have the same path, or an argument or variable is too long.
     """
     placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)
     return [

@@ -1,6 +1,6 @@
 """The state machine of jobs and of their containers: one table, pure functions (contract, facts §4).
 
-A job and each of its containers walk the same states. The parent's next state is derived from its
+A job and each of its containers pass the same states. The parent's next state is derived from its
 containers by :func:`next_parent_state`, one transition at a time; nothing else decides it.
 """
 
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 
 class JobState(StrEnum):
-    """Where a job, or one of its containers, is."""
+    """The state of a job, or of one of its containers."""
 
     CREATED = "created"
     DOWNLOAD_SUBMITTED = "download_submitted"
@@ -68,11 +68,11 @@ _RANK = {
     **{state: rank for rank, state in enumerate(_SUCCESS_BRANCH, _FORK)},
     **{state: rank for rank, state in enumerate(_ERROR_BRANCH, _FORK)},
 }
-"""How far along a state is; a state of the error branch equals its twin of the success branch."""
+"""The progress of a state; a state of the error branch equals its counterpart of the success branch."""
 
 
 def may_follow(current: JobState, new: JobState) -> bool:
-    """Whether ``new`` may come right after ``current``.
+    """Return whether ``new`` may come right after ``current``.
 
     ``error`` and ``canceling`` are reachable from every non-terminal state, except that a job being
     canceled can only become ``canceled`` or ``error``.
@@ -87,17 +87,17 @@ def may_follow(current: JobState, new: JobState) -> bool:
 
 
 def is_late(current: JobState, new: JobState) -> bool:
-    """Whether it is no news to somebody in ``current`` that ``new`` is reached: it is there, past it, or ended."""
+    """Return whether an update from ``current`` to ``new`` is late: ``new`` was reached before, or ``current`` is terminal."""
     if current in TERMINAL or new is current:
         return True
     return current in _RANK and new in _RANK and _RANK[new] < _RANK[current]
 
 
 def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobState | None:
-    """The one state that the parent moves to now, or None when it has to wait.
+    """Return the one state that the parent moves to now, or None if it has to wait.
 
-    The parent follows its slowest container: it reaches a state when every container is there or past
-    it, where the error twin of a state counts as that state and a plain ``error`` as past everything.
+    The parent follows its slowest container: it reaches a state when every container is in it or past
+    it, where the error counterpart of a state counts as that state and ``error`` as past everything.
     It takes the error branch if any container did. When a container fails after the parent has
     already taken the success branch, the parent waits for all and then becomes ``error``.
     """
@@ -120,11 +120,11 @@ def next_parent_state(parent: JobState, containers: Iterable[JobState]) -> JobSt
 
 
 def steps_after(current: JobState, steps: Sequence[_Step]) -> list[_Step]:
-    """Those of a container's ``steps`` that come after its recorded state ``current``.
+    """Return those of a container's ``steps`` that come after its recorded state ``current``.
 
-    ``steps`` are all that a site knows, from the first after ``download_submitted``. Nothing follows a
-    terminal state. When ``current`` is not among the steps, the site has lost what it knew: only its end is
-    news.
+    ``steps`` are all that a site knows, from the first after ``download_submitted`` on. Nothing follows a
+    terminal state. If ``current`` is not among the steps, the site has lost its history: only a terminal step
+    counts.
     """
     if current in TERMINAL:
         return []

@@ -1,4 +1,4 @@
-"""Which version of CTS this is."""
+"""The version of CTS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNKNOWN = "unknown"
 
 @functools.cache
 def git_hash() -> str:
-    """The commit of the checkout that we run from; ``unknown`` for an installed package."""
+    """Return the commit of the checkout that runs; ``unknown`` for an installed package."""
     git = Path(__file__).parent.parent / ".git"
     try:
         head = (git / "HEAD").read_text().strip()

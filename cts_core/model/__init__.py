@@ -1,1 +1,1 @@
-"""What is said over the API and what is stored, as pydantic models: one noun a module."""
+"""Pydantic models of the API and of the records, one noun a module."""

@@ -1,4 +1,4 @@
-"""Jobs as admins see them, and what admins send."""
+"""Jobs as admins see them, and requests of admins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cts_core.states import JobState
 
 
 class AdminJobStateTransition(JobStateTransition):
-    """A transition with its message."""
+    """A transition, with the id and the state of its event."""
 
     trans_id: str
     notif_sent: bool
@@ -42,7 +42,7 @@ class SubJob(Record):
     """A container as an admin sees it; ``sub_id`` is its number."""
 
     id: str
-    """The job's."""
+    """The job's id."""
     sub_id: int
     state: JobState
     transition_times: list[JobStateTransition]
@@ -53,7 +53,7 @@ class SubJob(Record):
 
 
 class SubJobs(Record):
-    """Answer of ``/admin/jobs/{job_id}/container``."""
+    """Response of ``/admin/jobs/{job_id}/container``."""
 
     subjobs: list[SubJob]
 
@@ -71,7 +71,7 @@ GivenMetaValue = Annotated[
         }
     ),
 ]
-"""A value as clients say it. Deployed clients may say a number as a truth, too."""
+"""A value as clients send it. Deployed clients may send a boolean, which is stored as a number."""
 
 
 class UpdateAdminMeta(Closed):
@@ -82,7 +82,7 @@ class UpdateAdminMeta(Closed):
 
 
 class UnsentNotifications(Record):
-    """How many messages were sent after all, and of how many jobs."""
+    """The number of events that were published belatedly, and of their jobs."""
 
     jobs: int
     transitions: int

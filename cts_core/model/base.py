@@ -1,4 +1,4 @@
-"""What the models share: types of times and checksums, and the base classes."""
+"""Types and base classes that the models share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIME_SCHEMA: dict[str, Any] = {
 
 
 def read_number(time: object) -> object:
-    """A time that is a number in a text, as a number; anything else as it is."""
+    """Return a number that is given as text as a number, and anything else unchanged."""
     return float(time) if isinstance(time, str) and _NUMBER.fullmatch(time) else time
 
 
@@ -45,7 +45,7 @@ GivenTime = Annotated[
     PlainSerializer(utc_text, when_used="json"),
     WithJsonSchema(TIME_SCHEMA),
 ]
-"""A time as clients say it, in UTC. Deployed clients may say it as a number, too."""
+"""A time as clients send it, converted to UTC. Deployed clients may also send a number."""
 UTCTime = Annotated[
     AwareDatetime,
     PlainSerializer(utc_text, when_used="json"),
@@ -56,7 +56,7 @@ Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
 
 
 def _ascii(text: str) -> str:
-    # Patterns of a description are read so; pydantic's know letters of all scripts.
+    # JSON schema patterns mean ASCII only, while pydantic's \w matches letters of all scripts.
     if not text.isascii():
         raise ValueError("Only letters and digits of ASCII may be in it")
     return text
@@ -67,19 +67,19 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=50, pattern=r"^[\w-]+$"),
     AfterValidator(_ascii),
 ]
-"""What we name jobs and reference data by."""
+"""The id of a job or of reference data."""
 MountPoint = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=MOUNT_PATTERN)]
 
 
 class Closed(BaseModel):
-    """A model that deployed clients read with unknown fields forbidden, and so do we."""
+    """A model that forbids unknown fields, as deployed clients do when they read it."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Record(BaseModel):
-    """A model of ours whose answers leave out what is not set."""
+    """A model whose JSON omits fields that are not set."""
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready, absent fields left out."""
+        """Return the fields as JSON values, without those that are not set."""
         return self.model_dump(mode="json", exclude_none=True)

@@ -1,4 +1,4 @@
-"""What happened to a job: a transition on its way to those who listen."""
+"""Events of jobs, as the hub and the topic deliver them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cts_core.states import JobState
 class JobEvent(Record):
     """One transition of a job.
 
-    ``time`` is the transition's own, ``recorded_at`` the store's: the order in which events are replayed.
+    ``time`` is when the state was reached, ``recorded_at`` when it was stored, which is the order of replay.
     ``trans_id`` is the same however often the event is delivered.
     """
 
@@ -23,7 +23,7 @@ class JobEvent(Record):
     recorded_at: UTCTime
 
     def message(self) -> dict[str, Any]:
-        """The event as the deployed service writes it to its topic (contract, facts §4)."""
+        """Return the event as the deployed service writes it to its topic (contract, facts §4)."""
         return {
             "job_id": self.job_id,
             "state": self.state.value,
@@ -33,7 +33,7 @@ class JobEvent(Record):
 
 
 class JobProgress(Record):
-    """How many containers of a running job are in which state. A hint for displays, never replayed."""
+    """The number of containers of a running job by state. For displays only, never replayed."""
 
     job_id: str
     user: str

@@ -13,7 +13,7 @@ UsageNotes = Annotated[str, StringConstraints(max_length=10000)]
 
 
 class JobImage(Record):
-    """An image as a job keeps it: what was registered when the job was submitted."""
+    """An image as a job keeps it: as it was registered when the job was submitted."""
 
     registered_by: str
     registered_on: UTCTime
@@ -34,29 +34,29 @@ class Image(JobImage):
     usage_notes: UsageNotes | None = None
 
     def for_job(self) -> JobImage:
-        """The part that a job keeps."""
+        """Return the fields that a job keeps."""
         return JobImage.model_validate(self.model_dump(include=set(JobImage.model_fields)))
 
 
 class Images(Record):
-    """Answer of ``/images``."""
+    """Response of ``/images``."""
 
     data: list[Image]
 
 
 class ImageHelp(Record):
-    """What an unregistered image's refusal says beside its message."""
+    """Help that accompanies the error about an unregistered image."""
 
     nearest: list[str]
-    """Registered images of similar names, the most similar first."""
+    """Registered images with similar names, the most similar first."""
     contact: str | None = None
-    """Whom to ask for a registration."""
+    """The contact for a registration."""
     request: str
-    """A text to ask with."""
+    """A text for the request to register the image."""
 
 
 class ImageRegistration(Closed):
-    """What an admin says beside the image's name when registering it."""
+    """What an admin sends besides the image's name to register it."""
 
     from_image: ImageName | None = None
     urls: Annotated[list[HttpUrl], Field(max_length=20)] | None = None

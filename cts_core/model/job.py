@@ -1,4 +1,4 @@
-"""A job: what is submitted, and what is answered about it."""
+"""Jobs: submissions, and responses about jobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ S3Path = Annotated[
 
 
 def _bound_memory(schema: JsonDict) -> None:
-    """Say the bounds of a number of bytes: what pydantic says, ge and le, means nothing in a JSON schema."""
+    """Add the bounds to a schema of bytes: pydantic's own, ge and le, mean nothing in JSON schema."""
     if "anyOf" in schema:
         schema |= {"minimum": MIN_MEMORY, "maximum": MAX_MEMORY}
 
@@ -85,7 +85,7 @@ def _check_roots(roots: object) -> object:
 
 
 class JobInputPreview(Closed):
-    """A submission without its files, as listings show it."""
+    """A submission without its input files, as listings show it."""
 
     cluster: SiteName
     image: ImageName
@@ -102,14 +102,14 @@ class JobInputPreview(Closed):
 
 
 class JobInput(JobInputPreview):
-    """What a client submits."""
+    """A submission as the contract defines it."""
 
     input_files: Annotated[
         list[str] | list[S3FileWithDataID],
         Field(
             min_length=1,
             max_length=MAX_INPUT_FILES,
-            # For a choice of lists pydantic says only what it says of texts.
+            # For a union of lists pydantic emits only the bounds of texts.
             json_schema_extra={"minItems": 1, "maxItems": MAX_INPUT_FILES},
         ),
         AfterValidator(_check_files),
@@ -132,8 +132,8 @@ class JobInput(JobInputPreview):
 
     @property
     def files(self) -> list[S3FileWithDataID]:
-        """The inputs in one form, whether given as paths or as files."""
-        # Paths were checked with the whole list, so they are not checked once more here.
+        """The input files in one form, whether they were given as paths or as objects."""
+        # The paths were checked with the whole list, and need no second check.
         return [
             S3FileWithDataID.model_construct(file=f, crc64nvme=None, data_id=None)
             if isinstance(f, str)
@@ -143,18 +143,18 @@ class JobInput(JobInputPreview):
 
     @property
     def cpu_hours(self) -> float:
-        """The most CPU hours that the job can use."""
+        """The maximum of CPU hours that the job can use."""
         return self.cpus * self.num_containers * self.runtime.total_seconds() / 3600
 
 
 class Submission(JobInput):
-    """A submission with what is ours to add; the additions stay out of ``job_input``."""
+    """A submission with CTS's own additions, which ``job_input`` leaves out."""
 
     labels: Labels = Field(default_factory=dict)
 
     def job_input(self) -> JobInput:
-        """The part that the contract knows."""
-        # Validated already; dump and parse would cost seconds for 10,000 files.
+        """Return the part that the contract defines."""
+        # The fields are valid already: dumping and parsing 10,000 files would take seconds.
         return JobInput.model_construct(
             _fields_set=self.model_fields_set - {"labels"},
             **{name: getattr(self, name) for name in JobInput.model_fields},
@@ -162,14 +162,14 @@ class Submission(JobInput):
 
 
 class JobStateTransition(Record):
-    """When a state was reached, by the clock of whoever reached it."""
+    """A state and when it was reached, by the clock of the reporting process."""
 
     state: JobState
     time: UTCTime
 
 
 class JobStatus(Record):
-    """The least that can be said of a job."""
+    """The state of a job."""
 
     id: str
     state: JobState
@@ -185,14 +185,14 @@ class _JobBase(JobStatus):
     cpu_hours: float | None = None
     """User and system time of all containers, in hours."""
     cpu_factor: float | None = None
-    """CPU seconds by (wall seconds times requested cpus)."""
+    """CPU seconds divided by (wall seconds times requested cpus)."""
     max_memory: int | None = None
-    """Bytes, the most that one container used."""
+    """Bytes; the maximum over the containers."""
     error: str | None = None
     logpath: str | None = None
     labels: dict[str, str] | None = None
     warnings: list[str] | None = None
-    """What the owner should know although nothing failed, such as outputs that overwrote each other."""
+    """Problems that did not make the job fail, such as outputs that overwrote each other."""
     parent_id: str | None = None
     """The job of which this is a resubmission."""
 
@@ -216,7 +216,7 @@ class Job(_JobBase):
 
 
 class HTCondorDetails(Record):
-    """Where the job is at HTCondor."""
+    """The job's clusters at HTCondor."""
 
     cluster_id: list[int]
 
@@ -225,7 +225,7 @@ class NERSCDetails(Record):
     """The transfers of a job at NERSC."""
 
     download_task_id: list[str]
-    # Described without null, as the contract does: what is not set is left out.
+    # The schema has no null, as in the contract: fields that are not set are omitted.
     upload_task_id: list[str] | SkipJsonSchema[None] = None
     log_upload_task_id: list[str] | SkipJsonSchema[None] = None
 
@@ -237,23 +237,23 @@ class JAWSDetails(Record):
 
 
 class Jobs(Record):
-    """Answer of a listing."""
+    """One page of a listing of jobs."""
 
     jobs: list[JobPreview]
     next: str | None = None
     """The cursor of the next page; absent on the last."""
     is_cut: bool | None = None
-    """True when a text was looked for in the latest jobs only, and there are more."""
+    """True if a text search covered only the latest jobs, and there are more."""
 
 
 class Submitted(Record):
-    """Answer of a submission."""
+    """Response to a submission."""
 
     job_id: str
 
 
 class ExitCodes(Record):
-    """Exit codes by container; null is a container that never ran, or has not ended."""
+    """Exit codes by container; null for a container that never ran, or has not ended."""
 
     exit_codes: list[int | None]
 
@@ -266,24 +266,24 @@ class Container(Record):
     transition_times: list[JobStateTransition]
     exit_code: int | None = None
     error: str | None = None
-    """In plain words, when the container failed."""
+    """A message for the owner, if the container failed."""
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
     inputs: list[S3FileWithDataID]
     outputs: list[S3File] | None = None
     warnings: list[str] | None = None
-    """What the owner should know although nothing failed, such as files that were not stored."""
+    """Problems that did not make the container fail, such as files that were not stored."""
 
 
 class Containers(Record):
-    """Answer of ``/jobs/{id}/containers``."""
+    """Response of ``/jobs/{id}/containers``."""
 
     containers: list[Container]
 
 
 class PlannedContainer(Record):
-    """What one container of a job would be given."""
+    """What one container of a job would get."""
 
     number: int
     argv: list[str]
@@ -294,12 +294,12 @@ class PlannedContainer(Record):
 
 
 class CheckResult(Record):
-    """Answer of a check: the job as it would run. Nothing is stored."""
+    """Response to a check: the job as it would run. Nothing is stored."""
 
     image: JobImage
     containers: list[PlannedContainer]
     input_file_count: int
     input_bytes: int
     cpu_hours: float
-    """The most that the job can use."""
+    """The maximum that the job can use."""
     warnings: list[str]

@@ -1,4 +1,4 @@
-"""What is said about many jobs at once."""
+"""Models about many jobs at once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from cts_core.model.record import JobCount
 
 
 class JobCounts(Record):
-    """How many jobs there are by site and state; what there is none of is left out."""
+    """The number of jobs by site and state, without zeros."""
 
     counts: list[JobCount]
 
 
 class LastLook(Closed):
-    """Until when somebody has seen what had ended: the last update of the last job that they saw."""
+    """A user's read marker: the time of the last update of the last ended job that the user has seen."""
 
     until: GivenTime

@@ -1,4 +1,4 @@
-"""The parameters of a job: what the container's command line and environment are made of."""
+"""The parameters of a job, from which each container's command line and environment are made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EnvironmentKey = Annotated[
 
 
 class ParameterType(StrEnum):
-    """What a parameter stands for."""
+    """The kind of value that a parameter stands for."""
 
     INPUT_FILES = "input_files"
     MANIFEST_FILE = "manifest_file"
@@ -33,7 +33,7 @@ class ParameterType(StrEnum):
 
 
 class InputFilesFormat(StrEnum):
-    """How a container's files are written on its command line."""
+    """The form of a container's input files on its command line."""
 
     COMMA_SEPARATED_LIST = "comma_separated_list"
     SPACE_SEPARATED_LIST = "space_separated_list"
@@ -41,7 +41,7 @@ class InputFilesFormat(StrEnum):
 
 
 class ManifestFileFormat(StrEnum):
-    """What the lines of a manifest are."""
+    """The content of the lines of a manifest."""
 
     FILES = "files"
     DATA_IDS = "data_ids"
@@ -75,21 +75,21 @@ class Parameter(Closed):
         return self
 
     def _check_format(self) -> None:
-        needed = {
+        required = {
             ParameterType.INPUT_FILES: "input_files_format",
             ParameterType.MANIFEST_FILE: "manifest_file_format",
         }.get(self.type)
-        if needed and getattr(self, needed) is None:
-            raise ValueError(f"{needed} is required for parameter type {self.type.value}")
+        if required and getattr(self, required) is None:
+            raise ValueError(f"{required} is required for parameter type {self.type.value}")
 
     @property
     def is_file_parameter(self) -> bool:
-        """Whether it stands for the container's files, by name or by manifest."""
+        """Return whether it stands for the container's files, by path or by manifest."""
         return self.type is not ParameterType.CONTAINER_NUMBER
 
 
 class ParameterWithFlag(Parameter):
-    """A parameter of the command line, where a flag may go before the value."""
+    """A parameter of the command line, whose value a flag may precede."""
 
     flag: FlagText | None = None
 
@@ -104,13 +104,13 @@ class ParameterWithFlag(Parameter):
 
 
 class Parameters(Closed):
-    """How a container is called."""
+    """The command line, environment and mount points of containers."""
 
     input_mount_point: MountPoint = "/input_files"
     output_mount_point: MountPoint = "/output_files"
     refdata_mount_point: MountPoint | None = None
     declobber: bool = False
-    """Put the outputs of container n below ``n/`` so that equal names do not overwrite each other."""
+    """Put the outputs of container n below ``n/``, so that equal names do not overwrite each other."""
     args: list[ArgumentText | FlagText | ParameterWithFlag] | None = None
     environment: dict[EnvironmentKey, ArgumentText | Parameter] | None = None
 
@@ -121,7 +121,7 @@ class Parameters(Closed):
                 InputFilesFormat.SPACE_SEPARATED_LIST,
                 InputFilesFormat.REPEAT_PARAMETER,
             ):
-                # The two spaces are the deployed service's.
+                # The deployed service's message has two spaces here.
                 raise ValueError(
                     f"Environmental parameter at key {key} may not have "
                     f"{value.input_files_format.value}  set as a {value.type.value} type"
@@ -134,7 +134,7 @@ class Parameters(Closed):
         return self
 
     def parameters(self) -> Iterator[Parameter]:
-        """Every value that differs by container, of arguments and environment."""
+        """Return every value of arguments and environment that differs by container."""
         values = [*(self.args or []), *(self.environment or {}).values()]
         return (value for value in values if isinstance(value, Parameter))
 

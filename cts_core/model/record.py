@@ -1,4 +1,4 @@
-"""What the record store keeps of jobs and their containers."""
+"""Records of jobs and containers, and queries of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Transition(BaseModel):
 
 
 class JobOutcome(BaseModel):
-    """What becomes known of a job as it goes; each set field of a change is written, none unset."""
+    """Fields that become known while a job runs. A change writes the fields that it sets, and unsets none."""
 
     outputs: list[S3File] | None = None
     output_file_count: int | None = None
@@ -55,7 +55,7 @@ class JobOutcome(BaseModel):
 
 
 class JobSummary(JobOutcome):
-    """A stored job without its input files and outputs: what listings and ``advance`` read."""
+    """A stored job without its input files and outputs, as listings and the driver read it."""
 
     id: str
     user: str
@@ -72,17 +72,17 @@ class JobSummary(JobOutcome):
 
     @property
     def cluster(self) -> SiteName:
-        """The site the job runs at."""
+        """The site at which the job runs."""
         return self.job_input.cluster
 
     @property
     def updated(self) -> datetime:
-        """When the job last changed its state."""
+        """The time of the last transition."""
         return self.transition_times[-1].time
 
 
 class JobRecord(JobSummary):
-    """A stored job, whole."""
+    """A stored job with its input files and outputs."""
 
     job_input: JobInput
 
@@ -97,26 +97,26 @@ class ContainerTransition(BaseModel):
 
 
 class ContainerOutcome(BaseModel):
-    """What becomes known of a container as it goes; each set field of a change is written."""
+    """Fields that become known while a container runs. A change writes the fields that it sets."""
 
     exit_code: int | None = None
     outputs: list[S3File] | None = None
     error: str | None = None
-    """In plain words, for the owner."""
+    """A message for the owner."""
     admin_error: str | None = None
     traceback: str | None = None
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
     warnings: list[str] | None = None
-    """What the owner should know although nothing failed, such as files that were not stored."""
+    """Problems that did not make the container fail, such as files that were not stored."""
 
 
 class ContainerRecord(ContainerOutcome):
     """A stored container, ``sub_id`` counted from 0."""
 
     id: str
-    """The job's."""
+    """The job's id."""
     sub_id: int
     state: JobState
     transition_times: list[ContainerTransition]
@@ -124,14 +124,14 @@ class ContainerRecord(ContainerOutcome):
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A client's key for a submission and the hash of the parsed body that it came with."""
+    """A client's idempotency key for a submission, and the hash of the parsed request body."""
 
     key: str
     body_hash: str
 
 
 class JobSort(StrEnum):
-    """What a listing is ordered by; ties are broken by the job's id."""
+    """The order of a listing; ties are broken by the job's id."""
 
     UPDATED = "updated"
     CREATED = "created"
@@ -139,19 +139,19 @@ class JobSort(StrEnum):
 
 @dataclass(frozen=True)
 class JobPosition:
-    """A place in a listing: the sort time and the id of the job that was read last."""
+    """A position in a listing: the sort time and the id of the last job that was read."""
 
     time: datetime
     job_id: str
 
 
 SEARCHED = 10_000
-"""Jobs that a search for text looks through at the most."""
+"""The maximum of jobs that a text search covers."""
 
 
 @dataclass(frozen=True)
 class JobQuery:
-    """Which jobs to list, newest first. ``after`` is inclusive, ``before`` exclusive; both of the last update."""
+    """A query of jobs, newest first. ``after`` (inclusive) and ``before`` (exclusive) bound the time of the last update."""
 
     user: str | None = None
     cluster: SiteName | None = None
@@ -166,33 +166,32 @@ class JobQuery:
     image_tag: str | None = None
     image_digest: str | None = None
     text: str | None = None
-    """Jobs that have this in their id, image, cluster, output folder, labels (``key=value``) or error, in any
-    case.
+    """Only jobs with this text in their id, image, cluster, output folder, labels (``key=value``) or error, ignoring case.
 
-    Only the latest ``searched`` jobs that match all else are looked through.
+    The search covers only the latest ``searched`` jobs that match everything else.
     """
     searched: int = SEARCHED
     sort: JobSort = JobSort.UPDATED
     ascending: bool = False
     position: JobPosition | None = None
-    """List only what comes after it."""
+    """List only jobs after this position."""
     limit: int = 1000
 
 
 @dataclass(frozen=True)
 class JobPage:
-    """A page of a listing."""
+    """One page of a listing."""
 
     jobs: list[JobSummary]
     next: JobPosition | None = None
-    """Where the next page begins; None on the last."""
+    """The position of the next page; None on the last."""
     is_cut: bool = False
-    """Whether there are more jobs than the search for a text looks through."""
+    """True if there are more jobs than the text search covers."""
 
 
 @dataclass(frozen=True)
 class JobCount:
-    """How many jobs are in a state at a site."""
+    """The number of jobs in a state at a site."""
 
     cluster: SiteName
     state: JobState
@@ -200,7 +199,7 @@ class JobCount:
 
 
 class AuditEntry(BaseModel):
-    """What an operator did to a job, and why."""
+    """An action of an operator or admin on a job, and its reason."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -211,5 +210,5 @@ class AuditEntry(BaseModel):
 
 
 def set_fields(change: BaseModel) -> dict[str, Any]:
-    """The fields of an outcome that a change sets."""
+    """Return the fields that a change sets."""
     return {name: value for name, value in change if value is not None}

@@ -1,4 +1,4 @@
-"""Reference data: what is registered, and how far it is at each site."""
+"""Reference data: registrations, and the state of their staging at each site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cts_core.model.site import SiteName
 
 
 class ReferenceDataState(StrEnum):
-    """How far reference data is at a site."""
+    """The state of reference data at a site."""
 
     CREATED = "created"
     DOWNLOAD_SUBMITTED = "download_submitted"
@@ -22,7 +22,7 @@ class ReferenceDataState(StrEnum):
 
 
 ENDED = frozenset({ReferenceDataState.COMPLETE, ReferenceDataState.ERROR})
-_WAY = (
+_STEPS = (
     ReferenceDataState.CREATED,
     ReferenceDataState.DOWNLOAD_SUBMITTED,
     ReferenceDataState.COMPLETE,
@@ -32,16 +32,16 @@ _WAY = (
 def states_between(
     current: ReferenceDataState, reached: ReferenceDataState
 ) -> Sequence[ReferenceDataState]:
-    """The states to go through from ``current`` to ``reached``; none where that is no way forward."""
+    """Return the states after ``current`` up to ``reached``; empty if that is not a way forward."""
     if current in ENDED:
         return ()
     if reached is ReferenceDataState.ERROR:
         return (reached,)
-    return _WAY[_WAY.index(current) + 1 : _WAY.index(reached) + 1]
+    return _STEPS[_STEPS.index(current) + 1 : _STEPS.index(reached) + 1]
 
 
 class RefDataStateTransition(Record):
-    """When a state was reached."""
+    """A state and when it was reached."""
 
     state: ReferenceDataState
     time: UTCTime
@@ -57,7 +57,7 @@ class ReferenceDataStatus(Record):
 
 
 class AdminReferenceDataStatus(ReferenceDataStatus):
-    """The same for admins, and as it is stored."""
+    """Reference data at one site as admins see it, and as it is stored."""
 
     cleaned: bool = False
     nersc_download_task_id: list[str] | None = None
@@ -75,7 +75,7 @@ class _ReferenceData(Closed):
 
 
 class ReferenceData(_ReferenceData):
-    """Reference data as anybody sees it."""
+    """Reference data as every user sees it."""
 
     statuses: list[ReferenceDataStatus]
 
@@ -86,11 +86,11 @@ class AdminReferenceData(_ReferenceData):
     statuses: list[AdminReferenceDataStatus]
 
     def at(self, cluster: SiteName) -> AdminReferenceDataStatus | None:
-        """How far it is at a site; None where it was never to be."""
+        """Return the status at a site; None if it was never staged there."""
         return next((status for status in self.statuses if status.cluster is cluster), None)
 
-    def for_everybody(self) -> ReferenceData:
-        """Without what is for admins only."""
+    def without_admin_fields(self) -> ReferenceData:
+        """Return a copy without the fields for admins."""
         statuses = [
             ReferenceDataStatus(**status.model_dump(include=set(ReferenceDataStatus.model_fields)))
             for status in self.statuses
@@ -99,20 +99,20 @@ class AdminReferenceData(_ReferenceData):
 
 
 class RefData(Record):
-    """Answer of ``/refdata``."""
+    """Response of ``/refdata``."""
 
     data: list[ReferenceData]
 
 
 class RefdataUpdate(BaseModel):
-    """What a staging service says beside the state."""
+    """What a staging service reports besides the state."""
 
     admin_error: str | None = None
     traceback: str | None = None
 
 
 class StagingStatus(StrEnum):
-    """How far the staging service is with reference data."""
+    """The state of a staging at the staging service."""
 
     NONE = "none"
     STAGING = "staging"
@@ -123,17 +123,17 @@ class StagedFile(Record):
     """A file of staged reference data."""
 
     path: str
-    """Below the folder of the reference data."""
+    """Relative to the folder of the reference data."""
     md5: str
     size: int
-    """Bytes."""
+    """In bytes."""
 
 
 class StagedRefdata(Record):
-    """Answer of the staging service about reference data."""
+    """Response of the staging service about reference data."""
 
     status: StagingStatus
     waits_for: str | None = None
-    """What it has to wait for before it goes on."""
+    """What the staging waits for, if it cannot go on."""
     files: list[StagedFile] | None = None
-    """Once it is done."""
+    """The staged files, once staging is done."""

@@ -1,4 +1,4 @@
-"""A job and its resubmissions: how one is asked for, and what all of them left."""
+"""Resubmissions: the request, and the outputs of a job and its resubmissions."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from cts_core.model.job import Memory, S3Path
 
 
 class Resubmission(Closed):
-    """What is to be different from the first time."""
+    """The differences of a resubmission from the original job."""
 
     failed: bool = False
-    """Only the inputs of containers that did not complete, a container for each of these."""
+    """Resubmit only the inputs of containers that did not complete, with one container for each of these."""
     memory: Memory | None = None
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
     output_dir: S3Path | None = None
-    """None: an empty folder beside that of the first time."""
+    """None for an empty folder beside that of the original job."""
 
 
 class JobOutput(Record):
-    """An output, and whose it is."""
+    """An output, with the job and the container that wrote it."""
 
     file: str
     crc64nvme: str | None = None
     job_id: str
     container: int | None = None
-    """Absent for a job of which no containers are known."""
+    """Absent for a job without container records."""
 
 
 class JobOutputs(Record):
-    """A page of outputs in the order of their paths."""
+    """One page of outputs in the order of their paths."""
 
     outputs: list[JobOutput]
     jobs: list[str]
-    """The jobs that were looked at, oldest first."""
+    """The jobs whose outputs these are, oldest first."""
     open_inputs: int
-    """How many of their input files no container has completed."""
+    """The number of their input files that no container has completed."""
     next: str | None = None
-    """Hand back as ``after`` for the following page; absent on the last."""
+    """Send as ``after`` to get the next page; absent on the last."""

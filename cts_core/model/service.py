@@ -1,4 +1,4 @@
-"""What the service says of itself and of its caller, and how it says an error."""
+"""Responses about the service, its caller and errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cts_core.model.image import ImageHelp
 SERVICE_NAME = "CDM Task Service"
 """Clients refuse a service with any other name."""
 REFDATA_SERVICE_NAME = "CDM Refdata Service"
-"""That of the service that stages reference data, by which CTS knows it."""
+"""The name of the staging service of reference data, which CTS verifies."""
 
 
 class Root(Record):
-    """Answer of ``/``."""
+    """Response of ``/``."""
 
     service_name: str
     version: str
@@ -27,13 +27,13 @@ class Root(Record):
 
 
 class CTSRole(StrEnum):
-    """What a user may do beside using CTS for themselves."""
+    """A role beyond that of an ordinary user."""
 
     FULL_ADMIN = "full_admin"
 
 
 class PathPermission(StrEnum):
-    """What a user may do below a path."""
+    """A permission on the objects below a path."""
 
     WRITE = "write"
 
@@ -46,7 +46,7 @@ class AllowedPath(Record):
 
 
 class WhoAmI(Record):
-    """Answer of ``/whoami``. No allowed paths means everywhere but the logs."""
+    """Response of ``/whoami``. No allowed paths mean access to every path except the logs."""
 
     user: str
     roles: list[CTSRole]
@@ -54,13 +54,13 @@ class WhoAmI(Record):
 
 
 class Health(Record):
-    """Answer of ``/health``: the process lives."""
+    """Response of ``/health``: the process is alive."""
 
     status: str = "alive"
 
 
 class DependencyState(StrEnum):
-    """Whether something that the service depends on can be used."""
+    """The state of something that the service depends on."""
 
     UP = "up"
     DOWN = "down"
@@ -68,46 +68,46 @@ class DependencyState(StrEnum):
 
 
 class Dependency(Record):
-    """Something that the service depends on, and its last error, which only admins are told."""
+    """Something that the service depends on, with its last error, which only admins see."""
 
     name: str
     state: DependencyState
     needed: bool
-    """Whether no request can be served without it."""
+    """True if no request can be served without it."""
     since: UTCTime
-    """When it came into this state, as far as this process knows."""
+    """When it changed to this state, as far as this process knows."""
     error: str | None = None
 
 
 class ReadyStatus(StrEnum):
-    """Whether the service can be used."""
+    """The readiness of the service."""
 
     READY = "ready"
     DEGRADED = "degraded"
-    """Something is down that jobs or events wait for, while requests are served."""
+    """Requests are served, but jobs or events wait for something that is down."""
     NOT_READY = "not ready"
 
 
 class Readiness(Record):
-    """Answer of ``/ready``."""
+    """Response of ``/ready``."""
 
     status: ReadyStatus
     dependencies: list[Dependency]
 
 
 class RequestValidationDetail(BaseModel):
-    """One fault of a request, as pydantic says it."""
+    """One error in a request, as pydantic describes it."""
 
     type: str
     loc: list[str | int]
-    """Where: ``body``, ``query`` or ``path``, then the way down."""
+    """The location: ``body``, ``query`` or ``path``, then keys and indexes."""
     msg: str
     input: Any = None
     ctx: dict[str, Any] | None = None
 
 
 class ErrorDetail(Record):
-    """The inside of the error envelope."""
+    """The content of the error envelope."""
 
     httpcode: int
     httpstatus: str
@@ -121,6 +121,6 @@ class ErrorDetail(Record):
 
 
 class ErrorEnvelope(BaseModel):
-    """Every error of the API."""
+    """The body of every error response."""
 
     error: ErrorDetail

@@ -1,4 +1,4 @@
-"""The places where containers run, and what fits there."""
+"""Sites: their names, descriptions and limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED_NAMES = {
 
 
 class SiteName(StrEnum):
-    """The sites' names."""
+    """The name of a site."""
 
     PERLMUTTER_JAWS = "perlmutter-jaws"
     LAWRENCIUM_JAWS = "lawrencium-jaws"
@@ -26,7 +26,7 @@ class SiteName(StrEnum):
 
 
 class SiteDescription(BaseModel):
-    """A site as ``/sites`` shows it. Its nulls are sent (contract, facts §1)."""
+    """A site as ``/sites`` shows it. Nulls are sent (contract, facts §1)."""
 
     cluster: SiteName
     nodes: int | None = None
@@ -41,14 +41,14 @@ class SiteDescription(BaseModel):
 
 
 class Sites(BaseModel):
-    """Answer of ``/sites``."""
+    """Response of ``/sites``."""
 
     sites: list[SiteDescription]
 
 
 @dataclass(frozen=True)
 class SiteLimits:
-    """The most that one container may ask for at a site."""
+    """The maximum that one container may request at a site."""
 
     cpus_per_node: int
     memory_per_node_gb: int
@@ -56,7 +56,7 @@ class SiteLimits:
 
     @classmethod
     def of(cls, site: SiteDescription) -> SiteLimits:
-        """The limits that a site states of itself."""
+        """Return the limits of a site's description."""
         return cls(site.cpus_per_node, site.memory_per_node_gb, site.max_runtime_min)
 
 
@@ -65,4 +65,4 @@ SITE_LIMITS: dict[SiteName, SiteLimits] = {
     SiteName.LAWRENCIUM_JAWS: SiteLimits(32, 492, 4305),
     SiteName.KBASE: SiteLimits(168, 990, 10065),
 }
-"""The limits of the sites whose nodes we know (contract, facts §3); checked before the site is looked for."""
+"""The limits of known sites (contract, facts §3), which are checked before the site is contacted."""

@@ -1,4 +1,4 @@
-"""Files as they were stored, made models again: validated on their way in, not once more on their way out."""
+"""Construction of file models from stored data without validation: it was validated when it was stored."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 from cts_core.model.job import JobInput, JobInputPreview, S3File, S3FileWithDataID
 
 _Stored = Mapping[str, Any]
-# One for all files, where each would have its own: Python's collector looks at every one of them, and nothing else runs.
+# One set shared by all files: Python's garbage collector would visit one per file, and block every thread meanwhile.
 _OUTPUT_FIELDS = {"file", "crc64nvme"}
 _INPUT_FIELDS = {*_OUTPUT_FIELDS, "data_id"}
 
 
 def to_outputs(files: Sequence[_Stored] | None) -> list[S3File] | None:
-    """Outputs of a job or a container."""
+    """Return the outputs of a job or a container."""
     return None if files is None else list(map(_to_output, files))
 
 
 def to_input_files(files: list[Any]) -> list[str] | list[S3FileWithDataID]:
-    """Input files, as paths or with what is known of them; all are as the first is."""
+    """Return input files, all as paths or all as objects."""
     return files if isinstance(files[0], str) else list(map(_to_input, files))
 
 
-# From JSON, each file by a call of ours: a thread in one long call of C holds the event loop.
+# The object hook runs Python code for each file: one long call into C would hold the event loop from any thread.
 
 
 def read_outputs(text: str | None) -> list[S3File] | None:
-    """Outputs of a job or a container, from their JSON."""
-    found: list[S3File] | None = json.loads(text, object_hook=_to_output) if text else None
-    return found
+    """Return the outputs of a job or a container from their JSON."""
+    files: list[S3File] | None = json.loads(text, object_hook=_to_output) if text else None
+    return files
 
 
 def read_input_files(text: str) -> list[str] | list[S3FileWithDataID]:
-    """Input files, from their JSON."""
-    found: list[str] | list[S3FileWithDataID] = json.loads(text, object_hook=_to_input)
-    return found
+    """Return input files from their JSON."""
+    files: list[str] | list[S3FileWithDataID] = json.loads(text, object_hook=_to_input)
+    return files
 
 
 def with_input_files(
