@@ -1,1 +1,1 @@
-"""Who is asking: the identity port and its adapters."""
+"""Authentication: the identity port and its adapters."""

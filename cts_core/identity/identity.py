@@ -1,4 +1,4 @@
-"""The identity port: from a request's credentials to a user."""
+"""The identity port: authenticates requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
 class Role(Enum):
-    """What somebody may do beside using CTS for themselves; the values are for messages."""
+    """A role beyond that of an ordinary user; the values are for messages."""
 
     ADMIN = "CTS admin"
     STAFF = "KBase staff"
@@ -26,29 +26,29 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class User:
-    """Who is asking, and what they may do."""
+    """An authenticated user with their roles."""
 
     name: str
     roles: frozenset[Role] = frozenset()
 
     @property
     def is_admin(self) -> bool:
-        """Whether everybody's jobs, and the service itself, are theirs to change."""
+        """Return whether the user may manage all users' jobs and the service."""
         return Role.ADMIN in self.roles
 
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """What a request brought along. Never printed: it holds secrets."""
+    """The credentials of a request. Never printed: they contain secrets."""
 
     authorization: str | None
-    """The Authorization header, raw."""
+    """The raw Authorization header."""
     host_user: str | None = None
-    """The user that the hosting Jupyter server has already authenticated, by cookie or token."""
+    """The user that the hosting Jupyter server has authenticated, by cookie or token."""
 
 
 def bearer_token(authorization: str | None) -> str:
-    """The token of an Authorization header. Raises NoTokenError or InvalidAuthHeaderError."""
+    """Return the token of an Authorization header. Raises NoTokenError or InvalidAuthHeaderError."""
     if authorization is None:
         raise NoTokenError("No token was given: send it as 'Authorization: Bearer <token>'")
     match = _BEARER.fullmatch(authorization)
@@ -58,31 +58,31 @@ def bearer_token(authorization: str | None) -> str:
 
 
 class Identity(Protocol):
-    """From credentials to a user."""
+    """Authenticates users."""
 
     @property
     def single_user(self) -> bool:
-        """Whether everybody who gets in is the same person."""
+        """Return whether every authenticated request is of the same person."""
 
     @property
     def uses_host_login(self) -> bool:
-        """Whether the hosting Jupyter server's login counts, and not the Authorization header alone."""
+        """Return whether the hosting Jupyter server's login counts besides the Authorization header."""
 
     async def open(self) -> None:
-        """Get ready. Raises ConfigError."""
+        """Prepare for requests. Raises ConfigError."""
 
     async def identify(self, credentials: Credentials) -> User:
-        """The user behind a request.
+        """Return the user of a request.
 
-        Raises NoTokenError, InvalidAuthHeaderError or InvalidTokenError for who cannot be identified,
-        UnauthorizedError for whom no request is allowed, and UnavailableError when that cannot be told now.
+        Raises NoTokenError, InvalidAuthHeaderError or InvalidTokenError if the user cannot be authenticated,
+        UnauthorizedError if no request of the user is allowed, and UnavailableError if this cannot be decided now.
         """
 
     async def check_user(self, name: str, credentials: Credentials) -> None:
-        """Raise InvalidUserError unless there is a user of this name; ``credentials`` are the asker's.
+        """Raise InvalidUserError unless there is a user of this name; ``credentials`` are those of the request.
 
-        Raises what ``identify`` does.
+        Raises what ``identify`` raises.
         """
 
     async def close(self) -> None:
-        """Release everything."""
+        """Release every resource."""

@@ -1,1 +1,1 @@
-"""Images: their names, programs of this machine as images, and what registries say of theirs."""
+"""Images: their names, programs of this machine as images, and images of registries."""

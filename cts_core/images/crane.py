@@ -1,4 +1,4 @@
-"""Images of container registries by the program ``crane``, where the operator prefers it."""
+"""Images of container registries by the program ``crane``, if the operator configures it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from collections.abc import Iterable
 from tempfile import TemporaryDirectory
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import override
 
 from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
 from cts_core.images.names import ImageReference
-from cts_core.images.registry import LOOK_UPS, MAX_CONFIG, Digest, ImageConfig
-from cts_core.images.source import RegistryImage
+from cts_core.images.registry import MAX_CONFIG, MAX_LOOKUPS, Digest, ImageConfig
+from cts_core.images.source import ImageSource, RegistryImage
 
-_PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-_MAX_COMPLAINT = 64 << 10
+_INHERITED_VARIABLES = (
+    "PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+)
+_MAX_STDERR = 64 << 10
 _REASONS = (
     (re.compile("MANIFEST_UNKNOWN|NAME_UNKNOWN|404 Not Found"), "its registry has no such image"),
     (
@@ -32,31 +40,31 @@ _REASONS = (
 _digest = TypeAdapter(Digest)
 
 
-class Crane:
-    """Looks images up by ``crane digest`` and ``crane config``, without anybody's logins."""
+class Crane(ImageSource):
+    """Looks images up by ``crane digest`` and ``crane config``, without any login."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self._settings = settings
-        self._slots = asyncio.Semaphore(LOOK_UPS)
+        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
 
+    @override
     async def look_up(self, reference: ImageReference) -> RegistryImage:
-        """See the port."""
         name = reference.name
-        asked = f"{name}:{reference.tag}" if reference.tag else name
+        name_and_version = f"{name}:{reference.tag}" if reference.tag else name
         if reference.digest and not reference.tag:
-            asked = f"{name}@{reference.digest}"
+            name_and_version = f"{name}@{reference.digest}"
         async with self._slots:
             try:
                 digest = _digest.validate_python(
-                    (await self._run("digest", asked)).decode().strip()
+                    (await self._run("digest", name_and_version)).decode().strip()
                 )
-                # By the digest, so that both are of one image although the tag moves.
+                # By the digest, so that both are of the same image although the tag may move.
                 config = ImageConfig.model_validate_json(
                     await self._run("config", f"{name}@{digest}")
                 )
             except (ValidationError, UnicodeDecodeError) as e:
                 raise ImageFetchError(
-                    f"crane answers in a way that CTS does not understand for {asked}"
+                    f"crane answers in a way that CTS does not understand for {name_and_version}"
                 ) from e
         return RegistryImage(digest, config.entrypoint)
 
@@ -68,8 +76,12 @@ class Crane:
                     command,
                     *self._flags(image),
                     image,
-                    # No home and no configuration: there a login could lie.
-                    env={**_environment(_PASSED_ON), "HOME": empty, "DOCKER_CONFIG": empty},
+                    # No home and no configuration: these could contain a login.
+                    env={
+                        **_environment(_INHERITED_VARIABLES),
+                        "HOME": empty,
+                        "DOCKER_CONFIG": empty,
+                    },
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
@@ -78,8 +90,8 @@ class Crane:
                 raise ImageFetchError(f"images.crane_path cannot be run: {e.strerror}") from e
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
-                    said, complaint = await asyncio.gather(
-                        _read(process.stdout, MAX_CONFIG), _read(process.stderr, _MAX_COMPLAINT)
+                    stdout, stderr = await asyncio.gather(
+                        _read(process.stdout, MAX_CONFIG), _read(process.stderr, _MAX_STDERR)
                     )
                     code = await process.wait()
             except TimeoutError as e:
@@ -91,10 +103,8 @@ class Crane:
                     process.kill()
                     await process.wait()
         if code != 0:
-            raise ImageFetchError(
-                f"The image {image} could not be read: {_reason(complaint, code)}"
-            )
-        return said
+            raise ImageFetchError(f"The image {image} could not be read: {_reason(stderr, code)}")
+        return stdout
 
     def _flags(self, image: str) -> list[str]:
         host = image.partition("/")[0]
@@ -108,16 +118,16 @@ def _environment(names: Iterable[str]) -> dict[str, str]:
 async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
     if stream is None:
         return b""
-    found = bytearray()
-    while piece := await stream.read(limit):
-        # What is more is read and dropped, so that the program can end.
-        found += piece[: limit - len(found)]
-    return bytes(found)
+    content = bytearray()
+    while chunk := await stream.read(limit):
+        # The rest is read and dropped, so that the program can exit.
+        content += chunk[: limit - len(content)]
+    return bytes(content)
 
 
-def _reason(complaint: bytes, code: int) -> str:
-    # Told by kind only: its own text may have links with signatures in them.
-    text = complaint.decode("utf-8", "replace")
+def _reason(stderr: bytes, code: int) -> str:
+    # Only the kind is reported: the text of crane may contain presigned URLs.
+    text = stderr.decode("utf-8", "replace")
     for pattern, reason in _REASONS:
         if pattern.search(text):
             return reason

@@ -1,8 +1,8 @@
-"""GETs against a registry and whoever it sends us to: bounded, and to nobody on the inside.
+"""An HTTP client for registries and the hosts that they refer to, guarded against server-side request forgery (SSRF).
 
-A registry is somebody else's program. It chooses where tokens come from and where blobs are redirected to, so
-that it could have this server call what only this server reaches. Hence the name is resolved here, the addresses
-are looked at, and the connection goes to what was looked at.
+A registry is not trusted. It chooses where tokens come from and where blobs are redirected to, so that it could make
+this server call hosts that only this server reaches. Hence this client resolves names itself, checks the addresses,
+and connects to the addresses that it has checked. Redirects and sizes of responses are bounded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, whole."""
+class Response:
+    """A whole response."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,7 +33,7 @@ class Answer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, without port, says of itself that it is this machine."""
+    """Return whether a host, without port, is ``localhost`` or a loopback address."""
     if host == "localhost":
         return True
     try:
@@ -42,8 +42,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Web:
-    """The web as one registry may show it to us."""
+class GuardedClient:
+    """Sends GET requests on behalf of one registry, to it and to the public hosts that it refers to."""
 
     def __init__(
         self,
@@ -53,60 +53,62 @@ class Web:
         plain_http: Collection[str],
         private_hosts: Collection[str],
     ) -> None:
-        """``registry``: host, with a port if it has one. ``plain_http`` and ``private_hosts``: the same."""
+        """``registry``, ``plain_http`` and ``private_hosts`` are hosts, with ``:port`` if they have one."""
         self._client = client
-        self._plain = plain_http
-        self._private = {*plain_http, *private_hosts, registry}
-        scheme = "http" if self._may_be_plain(registry) else "https"
+        self._plain_http = plain_http
+        self._private_hosts = {*plain_http, *private_hosts, registry}
+        scheme = "http" if self._allows_plain_http(registry) else "https"
         self.registry = httpx.URL(f"{scheme}://{registry}/")
-        self._is_at_home = is_loopback(self.registry.host)
+        self._is_local_registry = is_loopback(self.registry.host)
 
-    def _may_be_plain(self, place: str) -> bool:
-        return place in self._plain or is_loopback(httpx.URL(f"//{place}").host)
+    def _allows_plain_http(self, host_and_port: str) -> bool:
+        return host_and_port in self._plain_http or is_loopback(
+            httpx.URL(f"//{host_and_port}").host
+        )
 
     async def get(
         self, url: httpx.URL, *, limit: int, accept: str = "*/*", token: str | None = None
-    ) -> Answer:
-        """The answer at ``url``, of at most ``limit`` bytes; only the registry itself is shown the token.
+    ) -> Response:
+        """Return the response of ``url``, of at most ``limit`` bytes; the token is sent only to the registry itself.
 
-        Raises ImageFetchError, and httpx.HTTPError and OSError for what happens on the way.
+        Raises ImageFetchError, and httpx.HTTPError and OSError for errors of the network.
         """
         for _ in range(MAX_REDIRECTS + 1):
             headers = {"Accept": accept, "Accept-Encoding": "identity"}
             if token is not None and _origin(url) == _origin(self.registry):
                 headers["Authorization"] = f"Bearer {token}"
-            answer = await self._get_once(url, headers, limit)
-            if not isinstance(answer, httpx.URL):
-                return answer
-            url = answer
+            result = await self._get_once(url, headers, limit)
+            if isinstance(result, Response):
+                return result
+            url = result
         raise ImageFetchError(
             f"The registry {self.registry.host} redirects more than {MAX_REDIRECTS} times"
         )
 
     async def _get_once(
         self, url: httpx.URL, headers: Mapping[str, str], limit: int
-    ) -> Answer | httpx.URL:
-        """The answer, or where it is to be found."""
-        addresses = await self._addresses(url)
+    ) -> Response | httpx.URL:
+        """Return the response, or the URL of a redirect."""
+        addresses = await self._resolve(url)
         for left, address in enumerate(addresses, 1 - len(addresses)):
             try:
                 async with self._client.stream(
                     "GET",
                     url.copy_with(host=address),
                     headers={**headers, "Host": url.netloc.decode()},
-                    # The certificate must be the name's, although the address is what we connect to.
+                    # The certificate must be that of the name, although the connection goes to the address.
                     extensions={"sni_hostname": url.host},
                 ) as response:
                     if response.has_redirect_location:
-                        return self._follow(url, response.headers["Location"])
+                        return self._redirect_target(url, response.headers["Location"])
                     body = await self._read(response, limit)
-                    return Answer(response.status_code, response.headers, body)
+                    return Response(response.status_code, response.headers, body)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if not left:
                     raise
         raise ImageFetchError(f"The host {url.host} has no address")
 
-    def _follow(self, url: httpx.URL, location: str) -> httpx.URL:
+    def _redirect_target(self, url: httpx.URL, location: str) -> httpx.URL:
         try:
             return url.join(location)
         except httpx.InvalidURL as e:
@@ -120,8 +122,8 @@ class Web:
                 f"The registry {self.registry.host} sends a compressed answer that was not asked for"
             )
         body = bytearray()
-        async for piece in response.aiter_raw():
-            body += piece
+        async for chunk in response.aiter_raw():
+            body += chunk
             if len(body) > limit:
                 raise ImageFetchError(
                     f"The registry {self.registry.host} sends more than the {limit} bytes that an image's "
@@ -129,23 +131,23 @@ class Web:
                 )
         return bytes(body)
 
-    async def _addresses(self, url: httpx.URL) -> list[str]:
-        place = url.netloc.decode()
-        near = self._is_at_home and is_loopback(url.host)
-        plain = url.scheme == "http" and (place in self._plain or near)
+    async def _resolve(self, url: httpx.URL) -> list[str]:
+        host_and_port = url.netloc.decode()
+        is_local = self._is_local_registry and is_loopback(url.host)
+        plain = url.scheme == "http" and (host_and_port in self._plain_http or is_local)
         if (url.scheme != "https" and not plain) or url.userinfo:
             raise ImageFetchError(
                 f"The registry {self.registry.host} sends us to {url.host} by other means than plain https; "
                 "images.plain_http names the hosts that may be reached by http"
             )
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
+            resolved = await asyncio.get_running_loop().getaddrinfo(
                 url.host, url.port or _DEFAULT_PORTS[url.scheme], type=socket.SOCK_STREAM
             )
         except (OSError, UnicodeError, OverflowError) as e:
             raise ImageFetchError(f"The host {url.host} cannot be found: {e}") from e
-        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        if not near and place not in self._private:
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in resolved))
+        if not is_local and host_and_port not in self._private_hosts:
             for address in addresses:
                 if not ipaddress.ip_address(address.partition("%")[0]).is_global:
                     raise ImageFetchError(

@@ -1,4 +1,4 @@
-"""Image names as people write them, and as they are kept: with their registry and without tag and digest."""
+"""Image names: parsing, and the normalised form with a registry and without tag and digest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from cts_core.errors import ImageNameError
 
 HOST_PREFIX = "host/"
-"""Names programs of the service's own machine; a registry's host always has a dot, a port, or is localhost."""
+"""The prefix of programs of the service's own machine. A registry's host has a dot or a port, or is localhost."""
 _DEFAULT_REGISTRY = "docker.io"
-_MAX = 1000
+_MAX_LENGTH = 1000
 _NAME_CHARACTER = re.compile(r"[a-z0-9._/:-]")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _REGISTRY = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::\d{1,5})?")
@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ImageReference:
-    """A parsed name; ``name`` is normalised."""
+    """A parsed image name; ``name`` is normalised."""
 
     name: str
     tag: str | None = None
@@ -28,7 +28,7 @@ class ImageReference:
 
     @property
     def is_host(self) -> bool:
-        """Whether it is a program of the service's own machine."""
+        """Return whether it is a program of the service's own machine."""
         return self.name.startswith(HOST_PREFIX)
 
 
@@ -38,8 +38,8 @@ def parse_image_name(text: str) -> ImageReference:
     Raises ImageNameError.
     """
     text = text.strip()
-    if not text or len(text) > _MAX:
-        raise ImageNameError(f"An image name is 1 to {_MAX} characters long")
+    if not text or len(text) > _MAX_LENGTH:
+        raise ImageNameError(f"An image name is 1 to {_MAX_LENGTH} characters long")
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise ImageNameError(
@@ -47,7 +47,7 @@ def parse_image_name(text: str) -> ImageReference:
         )
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
-        # The colon, if there is one, belongs to a registry's port.
+        # The colon, if there is one, belongs to the port of the registry.
         name, tag = rest, ""
     elif not _TAG.fullmatch(tag):
         raise ImageNameError(f"Illegal tag in image name '{text}': '{tag}'")

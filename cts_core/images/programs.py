@@ -1,4 +1,4 @@
-"""Programs of this machine as images: which file stands for one, and its digest."""
+"""Programs of this machine as images: the file of a program, and its digest."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cts_core.errors import ImageFetchError, MissingParameterError
 from cts_core.model.image import JobImage
 from cts_core.worker.runtimes.host import base_environment
 
-_FIND_SECONDS = 30.0
-# Finding a module imports the packages above it, which may do anything: not in the server.
-_FIND = """
+_FIND_TIMEOUT_SECONDS = 30.0
+# In another process, because finding a module imports its parent packages, which may have side effects.
+_FIND_SCRIPT = """
 import importlib.util, sys
 name = sys.argv[1]
 spec = importlib.util.find_spec(name)
@@ -35,14 +35,14 @@ _pool = ThreadPoolExecutor(2, thread_name_prefix="cts-images")
 
 @dataclass(frozen=True)
 class HostProgram:
-    """What a ``host/…`` image runs."""
+    """The program that a ``host/…`` image runs."""
 
     entrypoint: list[str]
     digest: str
 
 
 async def resolve_program(*, executable: str | None, module: str | None) -> HostProgram:
-    """The program that a registration names. Raises MissingParameterError, ImageFetchError."""
+    """Return the program that a registration names. Raises MissingParameterError, ImageFetchError."""
 
     def resolve() -> HostProgram:
         if executable is not None:
@@ -60,12 +60,12 @@ async def resolve_program(*, executable: str | None, module: str | None) -> Host
 
 
 async def program_file(entrypoint: Sequence[str]) -> str:
-    """The file whose sha256 is the digest of a host image. Raises ImageFetchError."""
+    """Return the file whose sha256 is the digest of a host image. Raises ImageFetchError."""
     return await _in_thread(lambda: _file(entrypoint))
 
 
 async def check_program(image: JobImage) -> None:
-    """Raise ImageFetchError unless the program still is what was registered."""
+    """Raise ImageFetchError if the program has changed since it was registered."""
     actual = await _in_thread(lambda: _digest(_file(image.entrypoint)))
     if actual != image.digest:
         raise ImageFetchError(
@@ -81,8 +81,8 @@ async def _in_thread(function: Callable[[], _T]) -> _T:
 def _absolute(executable: str) -> str:
     if Path(executable).is_absolute():
         return executable
-    found = shutil.which(executable)
-    hint = f", such as {found}" if found else ""
+    program = shutil.which(executable)
+    hint = f", such as {program}" if program else ""
     raise ImageFetchError(f"Give the absolute path of the program, not '{executable}'{hint}")
 
 
@@ -99,22 +99,22 @@ def _file(entrypoint: Sequence[str]) -> str:
 
 
 def _module_file(module: str) -> str:
-    # As a container finds it: in an empty folder, with an environment and a home of its own.
+    # With the environment of a container: an empty folder, and a home of its own.
     with TemporaryDirectory(prefix="cts-") as scratch:
         try:
-            found = subprocess.run(  # noqa: S603 - our own interpreter and text
-                [sys.executable, "-c", _FIND, module],
+            process = subprocess.run(  # noqa: S603 - our own interpreter and text
+                [sys.executable, "-c", _FIND_SCRIPT, module],
                 env=base_environment(scratch),
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_FIND_SECONDS,
+                timeout=_FIND_TIMEOUT_SECONDS,
                 check=True,
             )
         except subprocess.SubprocessError as e:
             raise _no_module(module) from e
-    # What the packages above it print comes before.
-    path = os.fsdecode(found.stdout).strip().rpartition("\n")[2]
+    # Parent packages may print text before it.
+    path = os.fsdecode(process.stdout).strip().rpartition("\n")[2]
     if not Path(path).is_file():
         raise _no_module(module)
     return path

@@ -1,4 +1,4 @@
-"""Images of container registries: digest and entrypoint, read by the registry's HTTP API without pulling."""
+"""Images of container registries: digest and entrypoint, read by the registry's HTTP API without pulling the image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Annotated, TypeVar
 
 import httpx
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from typing_extensions import override
 
 from cts_core.config.sections import ImageSettings
 from cts_core.errors import ImageFetchError
-from cts_core.images.guarded_http import Answer, Web
+from cts_core.images.guarded_http import GuardedClient, Response
 from cts_core.images.names import ImageReference
-from cts_core.images.source import RegistryImage
+from cts_core.images.source import ImageSource, RegistryImage
 
-LOOK_UPS = 4
-"""Images that are looked up at once."""
+MAX_LOOKUPS = 4
+"""Images that are looked up concurrently."""
 MAX_MANIFEST = 4 << 20
-"""Bytes of a manifest: as many as registries have to accept."""
+"""Bytes of a manifest: the size that registries must accept (OCI distribution specification)."""
 MAX_CONFIG = 4 << 20
 MAX_TOKEN = 64 << 10
 _SILENCE_SECONDS = 10.0
@@ -64,13 +65,13 @@ class _Run(BaseModel):
 
 
 class ImageConfig(BaseModel):
-    """The configuration of an image, as far as CTS cares."""
+    """The configuration of an image, as far as CTS needs it."""
 
     config: _Run | None = None
 
     @property
     def entrypoint(self) -> list[str]:
-        """What a container runs; empty when the image does not say."""
+        """The entrypoint; empty if the image has none."""
         return (self.config and self.config.entrypoint) or []
 
 
@@ -82,29 +83,29 @@ class _Token(BaseModel):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class HttpRegistry:
+class HttpRegistry(ImageSource):
     """Looks images up by the registry's HTTP API, anonymously."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self._settings = settings
-        self._slots = asyncio.Semaphore(LOOK_UPS)
+        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
 
+    @override
     async def look_up(self, reference: ImageReference) -> RegistryImage:
-        """See the port."""
         host, _, repository = reference.name.partition("/")
         try:
             async with (
                 self._slots,
                 asyncio.timeout(self._settings.timeout_s),
-                await _client() as client,
+                await _make_client() as client,
             ):
-                web = Web(
+                guarded = GuardedClient(
                     client,
                     _HUB_API if host == _HUB else host,
                     plain_http=self._settings.plain_http,
                     private_hosts=self._settings.private_hosts,
                 )
-                return await _Repository(web, reference.name, repository).read(
+                return await _Repository(guarded, reference.name, repository).read(
                     reference.tag or reference.digest or _LATEST
                 )
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
@@ -115,8 +116,8 @@ class HttpRegistry:
             ) from e
 
 
-async def _client() -> httpx.AsyncClient:
-    # Reading the certificates takes a while. Proxies of the environment would undo who may be reached.
+async def _make_client() -> httpx.AsyncClient:
+    # In a thread, because reading the certificates takes a while. Proxies of the environment would bypass the guard.
     context = await asyncio.to_thread(ssl.create_default_context)
     return httpx.AsyncClient(verify=context, trust_env=False, timeout=_SILENCE_SECONDS)
 
@@ -124,15 +125,15 @@ async def _client() -> httpx.AsyncClient:
 class _Repository:
     """One repository of a registry, for one look-up."""
 
-    def __init__(self, web: Web, name: str, repository: str) -> None:
-        self._web = web
+    def __init__(self, client: GuardedClient, name: str, repository: str) -> None:
+        self._client = client
         self._name = name
         self._path = f"/v2/{repository}"
         self._scope = f"repository:{repository}:pull"
         self._token: str | None = None
 
     async def read(self, tag_or_digest: str) -> RegistryImage:
-        """The image with this tag or digest."""
+        """Return the image with this tag or digest."""
         digest, manifest = await self._manifest(tag_or_digest)
         if manifest.manifests is not None:
             _, manifest = await self._manifest(self._variant(manifest.manifests))
@@ -164,62 +165,62 @@ class _Repository:
             raise ImageFetchError(f"The registry's copy of {self._name}@{tag_or_digest} is damaged")
         manifest = self._parse(_Manifest, body)
         if manifest.config is not None and manifest.manifests is not None:
-            # What one program takes for the image, another would not.
+            # Different programs would take it for different images.
             raise ImageFetchError(
                 f"The manifest of {self._name} is ambiguous: push the image again"
             )
         return digest, manifest
 
     async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> bytes:
-        url = self._web.registry.copy_with(path=f"{self._path}/{path}")
-        answer = await self._web.get(url, limit=limit, accept=accept, token=self._token)
-        if answer.status == HTTPStatus.UNAUTHORIZED and self._token is None:
-            self._token = await self._ask_for_token(answer)
-            answer = await self._web.get(url, limit=limit, accept=accept, token=self._token)
-        match answer.status:
+        url = self._client.registry.copy_with(path=f"{self._path}/{path}")
+        response = await self._client.get(url, limit=limit, accept=accept, token=self._token)
+        if response.status == HTTPStatus.UNAUTHORIZED and self._token is None:
+            self._token = await self._fetch_token(response)
+            response = await self._client.get(url, limit=limit, accept=accept, token=self._token)
+        match response.status:
             case HTTPStatus.OK:
-                return answer.body
+                return response.body
             case HTTPStatus.NOT_FOUND:
                 raise ImageFetchError(
-                    f"The registry {self._web.registry.host} has no {self._name} with {path.split('/')[1]}"
+                    f"The registry {self._client.registry.host} has no {self._name} with {path.split('/')[1]}"
                 )
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 raise self._private()
             case HTTPStatus.TOO_MANY_REQUESTS:
                 raise ImageFetchError(
-                    f"The registry {self._web.registry.host} has had too many requests from here: try again "
+                    f"The registry {self._client.registry.host} has had too many requests from here: try again "
                     "later"
                 )
         raise ImageFetchError(
-            f"The registry {self._web.registry.host} answers with status {answer.status} for {self._name}"
+            f"The registry {self._client.registry.host} answers with status {response.status} for {self._name}"
         )
 
-    async def _ask_for_token(self, challenge: Answer) -> str:
+    async def _fetch_token(self, challenge: Response) -> str:
         bearer = _BEARER.search(challenge.headers.get("WWW-Authenticate", ""))
         parameters = dict(_PARAMETER.findall(bearer[1])) if bearer else {}
         if "realm" not in parameters:
             raise self._private()
-        asked = {"scope": self._scope}
+        query = {"scope": self._scope}
         if "service" in parameters:
-            asked["service"] = parameters["service"]
+            query["service"] = parameters["service"]
         try:
-            url = httpx.URL(parameters["realm"]).copy_merge_params(asked)
+            url = httpx.URL(parameters["realm"]).copy_merge_params(query)
         except httpx.InvalidURL as e:
             raise ImageFetchError(
-                f"The registry {self._web.registry.host} names no URL to ask for a token"
+                f"The registry {self._client.registry.host} names no URL to ask for a token"
             ) from e
-        answer = await self._web.get(url, limit=MAX_TOKEN)
-        if answer.status != HTTPStatus.OK:
+        response = await self._client.get(url, limit=MAX_TOKEN)
+        if response.status != HTTPStatus.OK:
             raise self._private()
-        found = self._parse(_Token, answer.body)
-        token = found.token or found.access_token
+        body = self._parse(_Token, response.body)
+        token = body.token or body.access_token
         if not token or not token.isascii() or not token.isprintable():
             raise self._private()
         return token
 
     def _private(self) -> ImageFetchError:
         return ImageFetchError(
-            f"The registry {self._web.registry.host} has no public image {self._name}: CTS reads images without "
+            f"The registry {self._client.registry.host} has no public image {self._name}: CTS reads images without "
             "a login, so check the name, or make the image public"
         )
 
@@ -228,7 +229,7 @@ class _Repository:
             return model.model_validate_json(body)
         except ValidationError as e:
             raise ImageFetchError(
-                f"The registry {self._web.registry.host} answers in a way that CTS does not understand for "
+                f"The registry {self._client.registry.host} answers in a way that CTS does not understand for "
                 f"{self._name}"
             ) from e
 

@@ -1,4 +1,4 @@
-"""The port of images of container registries: what is read of one, without pulling it."""
+"""The port of container registries: reading the metadata of images without pulling them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cts_core.images.names import ImageReference
 
 @dataclass(frozen=True)
 class RegistryImage:
-    """What a registry says of an image."""
+    """The metadata of an image at its registry."""
 
     digest: str
-    """Of the index, where the image has variants for several platforms."""
+    """The digest of the index, if the image has variants for several platforms."""
     entrypoint: list[str]
-    """Of the variant for linux/amd64; empty when it has none."""
+    """The entrypoint of the variant for linux/amd64; empty if it has none."""
 
 
 class ImageSource(Protocol):
-    """Where images of registries are looked up."""
+    """A client of image registries."""
 
     async def look_up(self, reference: ImageReference) -> RegistryImage:
-        """The image as its registry has it; by its tag when it is said, else by its digest, else ``latest``.
+        """Return the image's metadata from its registry, by its tag if given, else by its digest, else by ``latest``.
 
         Raises ImageFetchError.
         """

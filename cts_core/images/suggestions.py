@@ -1,4 +1,4 @@
-"""What to tell who asks for an image that is not registered. Pure."""
+"""Help for requests of an image that is not registered: similar images, and a text for a registration."""
 
 from __future__ import annotations
 
@@ -9,44 +9,48 @@ from collections.abc import Iterable
 from cts_core.images.names import ImageReference
 from cts_core.model.image import ImageHelp, JobImage
 
-MAX_NEAREST = 5
-_ALIKE = 0.6
-"""Names less alike than this are of another image."""
+MAX_SUGGESTIONS = 5
+_MIN_SIMILARITY = 0.6
+"""The minimal similarity of a suggested name."""
 
 
 def image_help(
     reference: ImageReference, images: Iterable[JobImage], contact: str = ""
 ) -> ImageHelp:
-    """The registered images nearest to the one asked for, whom to ask, and a text to ask with."""
-    asked = said(reference.name, reference.tag, reference.digest)
+    """Return the most similar registered images, the contact, and a text that requests the registration."""
+    requested = full_name(reference.name, reference.tag, reference.digest)
     ranked = sorted(
-        (_unlikeness(reference.name, image.name), _reference(image)) for image in images
+        (_distance(reference.name, image.name), _full_name_of(image)) for image in images
     )
     return ImageHelp(
-        nearest=[known for unlike, known in ranked if unlike <= 1 - _ALIKE][:MAX_NEAREST],
+        nearest=[name for distance, name in ranked if distance <= 1 - _MIN_SIMILARITY][
+            :MAX_SUGGESTIONS
+        ],
         contact=contact or None,
         request=(
-            f"Please register the image {asked} with the CDM Task Service, so that jobs can run it. An admin "
-            f"does so by: %cts images --register {asked}"
+            f"Please register the image {requested} with the CDM Task Service, so that jobs can run it. An admin "
+            f"does so by: %cts images --register {requested}"
         ),
     )
 
 
-def said(name: str, tag: str | None, digest: str | None) -> str:
-    """A name as one writes it: with its tag, or else its digest."""
+def full_name(name: str, tag: str | None, digest: str | None) -> str:
+    """Return the full name of an image: with its tag, or else with its digest."""
     if tag:
         return f"{name}:{tag}"
     return f"{name}@{digest}" if digest else name
 
 
-def _reference(image: JobImage) -> str:
-    return said(image.name, image.tag, image.digest)
+def _full_name_of(image: JobImage) -> str:
+    return full_name(image.name, image.tag, image.digest)
 
 
-def _unlikeness(asked: str, known: str) -> float:
-    """0 for the same name, 1 for nothing in common; the same image at another place is near."""
-    if asked == known:
+def _distance(requested: str, registered: str) -> float:
+    """Return a distance: 0 for the same name, 1 for nothing in common, little for the same image at another registry."""
+    if requested == registered:
         return 0.0
-    last = difflib.SequenceMatcher(None, posixpath.basename(asked), posixpath.basename(known))
-    whole = difflib.SequenceMatcher(None, asked, known)
+    last = difflib.SequenceMatcher(
+        None, posixpath.basename(requested), posixpath.basename(registered)
+    )
+    whole = difflib.SequenceMatcher(None, requested, registered)
     return 1 - last.ratio() * max(0.9, whole.ratio())

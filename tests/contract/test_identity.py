@@ -1,4 +1,4 @@
-"""What every identity does. A further adapter joins with a fixture parameter and a Gate of its own."""
+"""Contract tests of the identity port. A further adapter joins with a fixture parameter and an IdentityHarness of its own."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from tests.simulators.kbase_auth import KBaseAuth
 
 
 @dataclass
-class Gate:
-    """An identity, and an admin's good token for it."""
+class IdentityHarness:
+    """An identity, and an admin's valid token for it."""
 
     identity: Identity
     admin: str
     token: str
 
-    async def ask(self, authorization: str | None, *, host_user: str | None = None) -> str:
+    async def identify(self, authorization: str | None, *, host_user: str | None = None) -> str:
         user = await self.identity.identify(Credentials(authorization, host_user))
         return user.name
 
 
 @pytest.fixture(params=["jupyter", "kbase"])
-async def gate(request: pytest.FixtureRequest) -> AsyncIterator[Gate]:
+async def harness(request: pytest.FixtureRequest) -> AsyncIterator[IdentityHarness]:
     if request.param == "jupyter":
-        made = Gate(JupyterIdentity("ana", "kernel-token"), "ana", "kernel-token")
+        harness = IdentityHarness(JupyterIdentity("ana", "kernel-token"), "ana", "kernel-token")
     else:
         auth: KBaseAuth = request.getfixturevalue("kbase_auth")
         token = auth.add("ana", "ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
         settings = KBaseSettings(auth_url=auth.url, admin_roles=["ADMIN"])
-        made = Gate(KBaseIdentity(settings), "ana", token)
-    await made.identity.open()
-    yield made
-    await made.identity.close()
+        harness = IdentityHarness(KBaseIdentity(settings), "ana", token)
+    await harness.identity.open()
+    yield harness
+    await harness.identity.close()
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -55,24 +55,24 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
-async def test_good_token(gate: Gate, scheme: str) -> None:
-    user = await gate.identity.identify(Credentials(f"{scheme}{gate.token}"))
-    assert user.name == gate.admin
+async def test_valid_token(harness: IdentityHarness, scheme: str) -> None:
+    user = await harness.identity.identify(Credentials(f"{scheme}{harness.token}"))
+    assert user.name == harness.admin
     assert user.is_admin
     assert {Role.STAFF, Role.NERSC} < user.roles
     assert Role.EXECUTOR not in user.roles
 
 
-async def test_no_token(gate: Gate) -> None:
+async def test_no_token(harness: IdentityHarness) -> None:
     with pytest.raises(NoTokenError) as refused:
-        await gate.ask(None)
+        await harness.identify(None)
     assert refused.value.kind.appcode == 10010
 
 
 @pytest.mark.parametrize("token", ["not-a-token", "x" * 5000, "schlüssel", "a\x80b", "a\x7fb"])
-async def test_bad_token(gate: Gate, token: str) -> None:
+async def test_invalid_token(harness: IdentityHarness, token: str) -> None:
     with pytest.raises(InvalidTokenError) as refused:
-        await gate.ask(f"Bearer {token}")
+        await harness.identify(f"Bearer {token}")
     assert refused.value.message == "The authorization token is invalid"
     assert refused.value.kind is ErrorKind.INVALID_TOKEN
 
@@ -81,32 +81,32 @@ async def test_bad_token(gate: Gate, token: str) -> None:
     "header",
     ["", "Bearer", "Bearer ", "Basic s3cret", "s3cret", "Bearer s3cret s3cret", "Token s3cret"],
 )
-async def test_malformed_header_is_not_repeated(gate: Gate, header: str) -> None:
+async def test_malformed_header_is_not_repeated(harness: IdentityHarness, header: str) -> None:
     with pytest.raises(InvalidAuthHeaderError) as refused:
-        await gate.ask(header)
+        await harness.identify(header)
     assert refused.value.kind.appcode == 10030
     assert not any("s3cret" in str(error) for error in causes(refused.value))
 
 
-async def test_a_refusal_never_repeats_the_token(
-    gate: Gate, caplog: pytest.LogCaptureFixture
+async def test_errors_and_logs_never_contain_the_token(
+    harness: IdentityHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    await gate.ask(f"Bearer {gate.token}")
+    await harness.identify(f"Bearer {harness.token}")
     with pytest.raises(CTSError) as refused:
-        await gate.ask(f"Bearer {gate.token}x")
+        await harness.identify(f"Bearer {harness.token}x")
     for text in (caplog.text, *map(repr, causes(refused.value))):
-        assert gate.token not in text
-    assert gate.token not in repr(Credentials(f"Bearer {gate.token}"))
+        assert harness.token not in text
+    assert harness.token not in repr(Credentials(f"Bearer {harness.token}"))
 
 
-async def test_the_hosts_login_counts_where_the_identity_says_so(gate: Gate) -> None:
-    if gate.identity.uses_host_login:
-        assert await gate.ask(None, host_user="whoever") == gate.admin
+async def test_host_login_counts_if_the_identity_uses_it(harness: IdentityHarness) -> None:
+    if harness.identity.uses_host_login:
+        assert await harness.identify(None, host_user="whoever") == harness.admin
     else:
         with pytest.raises(NoTokenError):
-            await gate.ask(None, host_user="ana")
+            await harness.identify(None, host_user="ana")
 
 
-async def test_ones_own_name_is_a_users(gate: Gate) -> None:
-    await gate.identity.check_user(gate.admin, Credentials(f"Bearer {gate.token}"))
+async def test_own_user_name_exists(harness: IdentityHarness) -> None:
+    await harness.identity.check_user(harness.admin, Credentials(f"Bearer {harness.token}"))

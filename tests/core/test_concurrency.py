@@ -1,4 +1,4 @@
-"""Tasks are ended in order."""
+"""Cancelling tasks and waiting for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def _forever(ended: list[str], name: str) -> None:
         ended.append(name)
 
 
-async def test_all_have_ended_after_it():
+async def test_all_tasks_have_ended_afterwards():
     ended: list[str] = []
     tasks = [asyncio.create_task(_forever(ended, name)) for name in ("a", "b")]
     await asyncio.sleep(0)
@@ -26,7 +26,9 @@ async def test_all_have_ended_after_it():
     await cancel_and_wait(*tasks)
 
 
-async def test_one_that_had_failed_is_told_and_keeps_no_other(caplog: pytest.LogCaptureFixture):
+async def test_earlier_exception_is_logged_and_others_are_cancelled(
+    caplog: pytest.LogCaptureFixture,
+):
     async def fail() -> None:
         raise RuntimeError("a fault of ours")
 
@@ -39,7 +41,7 @@ async def test_one_that_had_failed_is_told_and_keeps_no_other(caplog: pytest.Log
     assert "Task the-failed had failed" in caplog.text
 
 
-async def test_whoever_ends_them_can_be_canceled():
+async def test_waiting_can_itself_be_cancelled():
     is_let_go = asyncio.Event()
 
     async def resist() -> None:

@@ -1,4 +1,4 @@
-"""Properties of the plan; what exactly it says is in ``test_vectors.py``."""
+"""Properties of plans; exact plans are compared in ``test_plan_vectors.py``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_split_is_even_and_in_order(items, count):
 
 
 @given(PATHS, ROOTS)
-def test_a_place_is_the_end_of_the_path(path, roots):
+def test_placed_path_is_the_end_of_the_path(path, roots):
     place = place_file(path, roots)
     assert place
     assert path == place or path.endswith(f"/{place}")
@@ -67,7 +67,7 @@ def test_a_root_is_a_prefix_by_whole_segments(path):
 
 
 @given(st.lists(PATHS, min_size=1, max_size=12), st.integers(1, 5), ROOTS)
-def test_every_file_has_one_place_or_the_plan_is_refused(files, containers, roots):
+def test_every_file_has_a_path_of_its_own_or_the_plan_is_refused(files, containers, roots):
     assume(containers <= len(files))
     job = _job(
         files,
@@ -101,7 +101,7 @@ def test_collisions_name_both_files_and_their_indexes():
     )
 
 
-def test_a_file_where_another_needs_a_folder():
+def test_file_in_place_of_a_folder_is_refused():
     job = _job(["data/a/x", "data/r/a"], input_roots=["data", "data/r"])
     with pytest.raises(
         IllegalParameterError, match=r"'/input_files/a' would be both a folder and a file"
@@ -111,7 +111,7 @@ def test_a_file_where_another_needs_a_folder():
     assert len(plan_job(job.model_copy(update={"num_containers": 2}), [])) == 2
 
 
-def test_a_file_named_like_the_manifest():
+def test_file_named_like_the_manifest_is_refused():
     params = {"args": [{"type": "manifest_file", "manifest_file_format": "files"}]}
     with pytest.raises(IllegalParameterError, match=r"container 0 collides with its manifest"):
         plan_job(_job(["data/manifest-1"], params=params), [])
@@ -145,14 +145,14 @@ def test_declobber_gives_each_container_a_folder(declobber, folder):
     ],
 )
 @pytest.mark.parametrize("mount", ["/in", "/in/"])
-def test_how_files_are_written(files_format, flag, expected, mount):
+def test_formats_of_input_files(files_format, flag, expected, mount):
     params = _all_files({"input_files_format": files_format, "flag": flag})
     job = _job(["data/a", "data/b"], params={**params, "input_mount_point": mount})
     assert plan_job(job, ["tool", "sub"])[0].argv == ["tool", "sub", *expected]
 
 
 @pytest.mark.parametrize("where", ["args", "environment"])
-def test_no_word_is_longer_than_a_program_can_be_given(where):
+def test_words_beyond_the_limit_of_linux_are_refused(where):
     comma = {"type": "input_files", "input_files_format": "comma_separated_list"}
     params = {"args": {"args": [comma]}, "environment": {"environment": {"F": comma}}}[where]
     # The mount point and a comma are its own bytes, as is each of an umlaut.

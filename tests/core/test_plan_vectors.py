@@ -1,4 +1,4 @@
-"""What the deployed service makes of job inputs, case by case."""
+"""Plans that the deployed service makes of job inputs, case by case."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_refusal(case: dict[str, Any], model: type[JobInput]):
     assert [key(detail) for detail in details] == [key(detail) for detail in case["detail"]]
 
 
-def test_there_are_as_many_cases_as_the_contract_has():
+def test_number_of_cases():
     assert len(PLANS) == 200
     assert sum("error" in case for case in PLANS) == 24
     assert len(REFUSALS) == 37

@@ -17,7 +17,7 @@ SUCCESS = [*TRUNK, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED, S.COMPLETE]
 FAILURE = [*TRUNK, S.ERROR_PROCESSING_SUBMITTING, S.ERROR_PROCESSING_SUBMITTED, S.ERROR]
 
 
-def test_what_may_follow_what():
+def test_may_follow():
     allowed = {(a, b) for a, b in itertools.product(S, S) if may_follow(a, b)}
     expected = {*itertools.pairwise(SUCCESS), *itertools.pairwise(FAILURE)}
     live = set(S) - TERMINAL
@@ -29,7 +29,7 @@ def test_what_may_follow_what():
 
 LOST = st.integers(2, 6).map(lambda n: [*SUCCESS[2:n], S.ERROR])
 LIVES = st.just(SUCCESS[2:]) | st.just(FAILURE[2:]) | LOST
-"""What one container goes through after ``download_submitted``."""
+"""The states of one container after ``download_submitted``."""
 
 
 @st.composite
@@ -55,7 +55,7 @@ def _follow(parent: JobState, containers: list[JobState]) -> list[JobState]:
 
 
 @given(_histories(), st.data())
-def test_the_parent_takes_legal_steps_to_the_right_end(history, data):
+def test_parent_takes_legal_steps_to_the_right_end(history, data):
     parent = S.DOWNLOAD_SUBMITTED
     for containers in history:
         # The parent may be looked at after any move of a container, or only later.
@@ -67,7 +67,7 @@ def test_the_parent_takes_legal_steps_to_the_right_end(history, data):
 
 
 @given(_histories())
-def test_the_parent_is_never_ahead_of_a_container(history):
+def test_parent_is_never_ahead_of_a_container(history):
     ranks = {state: rank for branch in (SUCCESS, FAILURE) for rank, state in enumerate(branch)}
     parent = S.DOWNLOAD_SUBMITTED
     for containers in history:
@@ -78,7 +78,7 @@ def test_the_parent_is_never_ahead_of_a_container(history):
 
 
 @given(_histories())
-def test_the_order_of_containers_does_not_matter(history):
+def test_order_of_containers_does_not_matter(history):
     for containers in history:
         assert next_parent_state(S.JOB_SUBMITTED, containers) == next_parent_state(
             S.JOB_SUBMITTED, containers[::-1]
@@ -87,7 +87,7 @@ def test_the_order_of_containers_does_not_matter(history):
 
 @pytest.mark.parametrize("parent", [*sorted(TERMINAL), S.CREATED, S.CANCELING])
 @given(containers=st.lists(st.sampled_from(S), max_size=4))
-def test_parents_that_containers_do_not_move(parent, containers):
+def test_parents_that_wait(parent, containers):
     assert next_parent_state(parent, containers) is None
 
 
@@ -96,7 +96,7 @@ def test_parents_that_containers_do_not_move(parent, containers):
     st.lists(st.sampled_from(S), max_size=4),
     st.sampled_from([S.CANCELING, S.CANCELED]),
 )
-def test_a_canceled_container_moves_no_parent(parent, containers, canceled):
+def test_canceled_container_does_not_move_the_parent(parent, containers, canceled):
     assert next_parent_state(parent, [*containers, canceled]) is None
 
 
@@ -123,7 +123,7 @@ class Step:
 
 
 @given(st.sampled_from([SUCCESS, FAILURE]), st.integers(1, 6), st.integers(1, 6))
-def test_what_is_news(branch, recorded, known):
+def test_steps_after(branch, recorded, known):
     steps = [Step(state) for state in branch[2 : known + 1]]
     current = branch[recorded]
     news = [step.state for step in steps_after(current, steps)]

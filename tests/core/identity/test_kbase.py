@@ -1,4 +1,4 @@
-"""KBase's users: caches, outages, refusals, roles; against the simulator of auth2."""
+"""Identity by KBase: roles, caches, outages and refused users, against the simulator of auth2."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def identity(kbase_auth: KBaseAuth) -> AsyncIterator[KBaseIdentity]:
 
 
 class Clock:
-    """Both clocks of the module: they stand still until they are moved."""
+    """Both clocks of the module, which advance only when a test sets ``ahead``."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -48,7 +48,7 @@ class Clock:
         return 1000 + self.ahead
 
     def time(self) -> float:
-        # Of the simulator's tokens, which live for a day from now on.
+        # The tokens of the simulator are valid for a day from now.
         return self.start + self.ahead
 
     start = 0.0
@@ -62,12 +62,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def ask(identity: KBaseIdentity, token: str) -> User:
+async def identify(identity: KBaseIdentity, token: str) -> User:
     return await identity.identify(Credentials(f"Bearer {token}"))
 
 
-async def settled(identity: KBaseIdentity) -> None:
-    """Wait until nothing is being looked up."""
+async def wait_for_lookups(identity: KBaseIdentity) -> None:
+    """Wait until no lookup is in progress."""
     while identity._lookups:
         await asyncio.wait(list(identity._lookups.values()))
 
@@ -89,162 +89,164 @@ async def settled(identity: KBaseIdentity) -> None:
         (["ADMIN", "BOSS", *SITE_ROLES], {Role.ADMIN, Role.STAFF, Role.NERSC}),
     ],
 )
-async def test_roles_by_their_configured_names(
+async def test_roles_by_configured_names(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, custom: list[str], roles: set[Role]
 ) -> None:
     token = kbase_auth.add("ana", *custom)
-    assert await ask(identity, token) == User("ana", frozenset(roles))
+    assert await identify(identity, token) == User("ana", frozenset(roles))
 
 
-async def test_role_names_are_the_operators(kbase_auth: KBaseAuth) -> None:
+async def test_role_names_are_configurable(kbase_auth: KBaseAuth) -> None:
     identity = KBaseIdentity(settings(kbase_auth, staff_role="S", executor_role="S"))
     token = kbase_auth.add("ana", "S", "KBASE_STAFF")
-    assert (await ask(identity, token)).roles == {Role.STAFF, Role.EXECUTOR}
+    assert (await identify(identity, token)).roles == {Role.STAFF, Role.EXECUTOR}
     await identity.close()
 
 
 @pytest.mark.parametrize("held", [(), SITE_ROLES[:1], SITE_ROLES[1:]])
-async def test_an_admin_who_lacks_a_role_is_refused(
+async def test_admin_without_a_required_role_is_forbidden(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, held: tuple[str, ...]
 ) -> None:
     token = kbase_auth.add("ana", "ADMIN", *held)
     for _ in range(2):
         with pytest.raises(UnauthorizedError) as refused:
-            await ask(identity, token)
+            await identify(identity, token)
         assert all((name in refused.value.message) != (name in held) for name in SITE_ROLES)
     at_staging = KBaseIdentity(settings(kbase_auth), complete_admins=False)
-    assert (await ask(at_staging, token)).is_admin
+    assert (await identify(at_staging, token)).is_admin
     await at_staging.close()
 
 
 # Caching.
 
 
-async def test_answers_are_kept_for_as_long_as_auth2_says(
+async def test_responses_are_cached_for_cachefor(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
 ) -> None:
     token = kbase_auth.add("ana")
     for _ in range(3):
-        await ask(identity, token)
+        await identify(identity, token)
     assert kbase_auth.requests == [TOKEN, ME]
     clock.ahead = 300.001
-    await ask(identity, token)
+    await identify(identity, token)
     assert kbase_auth.requests == [TOKEN, ME] * 2
 
 
-async def test_nothing_is_kept_where_auth2_says_so(
+async def test_nothing_is_cached_if_cachefor_is_zero(
     kbase_auth: KBaseAuth, identity: KBaseIdentity
 ) -> None:
     kbase_auth.cachefor = 0
     token = kbase_auth.add("ana")
-    await ask(identity, token)
+    await identify(identity, token)
     kbase_auth.revoke(token)
     with pytest.raises(InvalidTokenError):
-        await ask(identity, token)
+        await identify(identity, token)
 
 
-async def test_a_change_of_roles_is_seen_once_answers_may_be_kept_no_longer(
+async def test_changed_roles_are_seen_once_the_cache_expires(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
 ) -> None:
     token = kbase_auth.add("ana", "KBASE_STAFF")
-    await ask(identity, token)
+    await identify(identity, token)
     kbase_auth.set_roles("ana")
-    assert (await ask(identity, token)).roles == {Role.STAFF}
+    assert (await identify(identity, token)).roles == {Role.STAFF}
     clock.ahead = 300.001
-    assert (await ask(identity, token)).roles == set()
+    assert (await identify(identity, token)).roles == set()
 
 
-async def test_answers_in_use_are_asked_for_anew_before_they_are_old(
+async def test_entries_in_use_are_refreshed_before_they_expire(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
 ) -> None:
     token = kbase_auth.add("ana", "KBASE_STAFF")
-    await ask(identity, token)
+    await identify(identity, token)
     kbase_auth.set_roles("ana")
     clock.ahead = 151
     # Nobody waits for it.
-    assert (await ask(identity, token)).roles == {Role.STAFF}
-    await settled(identity)
-    assert (await ask(identity, token)).roles == set()
+    assert (await identify(identity, token)).roles == {Role.STAFF}
+    await wait_for_lookups(identity)
+    assert (await identify(identity, token)).roles == set()
     clock.ahead = 301
-    await ask(identity, token)
+    await identify(identity, token)
     assert kbase_auth.requests == [TOKEN, ME] * 2
 
 
-async def test_a_revoked_token_ends_at_the_early_look(
+async def test_revoked_token_ends_at_the_refresh(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
 ) -> None:
     token = kbase_auth.add("ana")
-    await ask(identity, token)
+    await identify(identity, token)
     kbase_auth.revoke(token)
     clock.ahead = 151
-    await ask(identity, token)
-    await settled(identity)
+    await identify(identity, token)
+    await wait_for_lookups(identity)
     with pytest.raises(InvalidTokenError):
-        await ask(identity, token)
+        await identify(identity, token)
 
 
-async def test_nothing_is_kept_past_the_tokens_expiry(
+async def test_nothing_is_cached_past_the_expiry_of_the_token(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
 ) -> None:
     token = kbase_auth.add("ana", lifetime_ms=60_000)
-    await ask(identity, token)
+    await identify(identity, token)
     clock.ahead = 61
     kbase_auth.revoke(token)
     with pytest.raises(InvalidTokenError):
-        await ask(identity, token)
+        await identify(identity, token)
 
 
-async def test_only_hashes_are_kept(kbase_auth: KBaseAuth, identity: KBaseIdentity) -> None:
+async def test_only_hashes_are_cached(kbase_auth: KBaseAuth, identity: KBaseIdentity) -> None:
     token = kbase_auth.add("ana")
-    await ask(identity, token)
-    assert len(identity._known) == 1
-    assert token not in repr(identity.__dict__)
+    await identify(identity, token)
+    assert len(identity._tokens) == 1
+    assert token not in repr((identity.__dict__, dict(identity._tokens)))
 
 
-async def test_no_more_is_kept_than_the_bound(
-    kbase_auth: KBaseAuth, identity: KBaseIdentity, monkeypatch: pytest.MonkeyPatch
+async def test_cache_is_bounded_and_evicts_least_recently_used(
+    kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kbase, "MAX_KNOWN", 2)
+    monkeypatch.setattr(kbase, "MAX_CACHED", 2)
+    identity = KBaseIdentity(settings(kbase_auth, timeout_s=5))
     tokens = [kbase_auth.add("ana") for _ in range(3)]
     for token in (tokens[0], tokens[1], tokens[0], tokens[2]):
-        await ask(identity, token)
-    assert len(identity._known) == 2
+        await identify(identity, token)
+    assert len(identity._tokens) == 2
     kbase_auth.requests.clear()
-    await ask(identity, tokens[0])
+    await identify(identity, tokens[0])
     assert kbase_auth.requests == []
-    await ask(identity, tokens[1])
+    await identify(identity, tokens[1])
     assert kbase_auth.requests == [TOKEN, ME]
+    await identity.close()
 
 
-async def test_one_token_is_looked_up_once_at_a_time(
+async def test_concurrent_requests_share_one_lookup(
     kbase_auth: KBaseAuth, identity: KBaseIdentity
 ) -> None:
     kbase_auth.delay = 0.2
     token, other = kbase_auth.add("ana"), kbase_auth.add("bob")
-    users = await asyncio.gather(*(ask(identity, t) for t in [token, other] * 50))
+    users = await asyncio.gather(*(identify(identity, t) for t in [token, other] * 50))
     assert {user.name for user in users} == {"ana", "bob"}
     assert sorted(kbase_auth.requests) == [ME, ME, TOKEN, TOKEN]
 
 
-async def test_one_who_gives_up_takes_nobody_along(
+async def test_cancelled_request_does_not_cancel_others(
     kbase_auth: KBaseAuth, identity: KBaseIdentity
 ) -> None:
     kbase_auth.delay = 0.2
     token = kbase_auth.add("ana")
-    first, second = (asyncio.create_task(ask(identity, token)) for _ in range(2))
+    first, second = (asyncio.create_task(identify(identity, token)) for _ in range(2))
     await asyncio.sleep(0.05)
     first.cancel()
     assert (await second).name == "ana"
     assert kbase_auth.requests == [TOKEN, ME]
 
 
-async def test_no_more_is_asked_at_once_than_the_bound(
+async def test_concurrent_lookups_are_bounded(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kbase, "MAX_LOOKUPS", 2)
     kbase_auth.delay = 0.2
     tokens = [kbase_auth.add("ana") for _ in range(3)]
-    answers = await asyncio.gather(*(ask(identity, t) for t in tokens), return_exceptions=True)
+    answers = await asyncio.gather(*(identify(identity, t) for t in tokens), return_exceptions=True)
     assert [type(answer) for answer in answers] == [User, User, UnavailableError]
 
 
@@ -277,20 +279,20 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-async def test_garbage_is_an_outage(
+async def test_invalid_response_is_an_outage(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, garbage: Answer
 ) -> None:
     token = kbase_auth.add("ana")
     kbase_auth.override = garbage
     with pytest.raises(UnavailableError) as refused:
-        await ask(identity, token)
+        await identify(identity, token)
     assert refused.value.kind is ErrorKind.UNAVAILABLE
     assert token not in refused.value.message
     kbase_auth.override = None
-    assert (await ask(identity, token)).name == "ana"
+    assert (await identify(identity, token)).name == "ana"
 
 
-async def test_two_users_for_one_token_are_garbage(
+async def test_two_users_for_one_token_are_an_outage(
     kbase_auth: KBaseAuth, identity: KBaseIdentity
 ) -> None:
     token = kbase_auth.add("ana", lifetime_ms=10**9)
@@ -298,7 +300,7 @@ async def test_two_users_for_one_token_are_garbage(
     view_token = kbase_auth._view_token
     kbase_auth._view_token = lambda header: {**view_token(header), "user": "eve"}
     with pytest.raises(UnavailableError):
-        await ask(identity, token)
+        await identify(identity, token)
 
 
 async def test_cached_users_go_on_while_auth2_is_down(
@@ -306,39 +308,39 @@ async def test_cached_users_go_on_while_auth2_is_down(
 ) -> None:
     known, unknown = kbase_auth.add("ana"), kbase_auth.add("bob")
     brief = kbase_auth.add("carol", lifetime_ms=60_000)
-    await ask(identity, known)
-    await ask(identity, brief)
+    await identify(identity, known)
+    await identify(identity, brief)
     kbase_auth.stop()
     for clock.ahead in (0, 59, 200, 299):
-        assert (await ask(identity, known)).name == "ana"
+        assert (await identify(identity, known)).name == "ana"
         with pytest.raises(UnavailableError):
-            await ask(identity, unknown)
-        await settled(identity)
+            await identify(identity, unknown)
+        await wait_for_lookups(identity)
     with pytest.raises(UnavailableError):
-        await ask(identity, brief)
+        await identify(identity, brief)
     clock.ahead = 301
     with pytest.raises(UnavailableError):
-        await ask(identity, known)
+        await identify(identity, known)
     kbase_auth.start()
-    assert (await ask(identity, known)).name == "ana"
-    assert (await ask(identity, unknown)).name == "bob"
+    assert (await identify(identity, known)).name == "ana"
+    assert (await identify(identity, unknown)).name == "bob"
 
 
-async def test_a_slow_auth2_is_given_up(kbase_auth: KBaseAuth) -> None:
+async def test_slow_auth2_times_out(kbase_auth: KBaseAuth) -> None:
     identity = KBaseIdentity(settings(kbase_auth, timeout_s=1))
     token = kbase_auth.add("ana")
     kbase_auth.delay = 60
     with pytest.raises(UnavailableError, match="within 1 s"):
-        await ask(identity, token)
+        await identify(identity, token)
     kbase_auth.delay = 0
-    assert (await ask(identity, token)).name == "ana"
+    assert (await identify(identity, token)).name == "ana"
     await identity.close()
 
 
-async def test_who_waits_while_the_service_stops_is_told(kbase_auth: KBaseAuth) -> None:
+async def test_waiting_request_gets_an_error_when_the_service_stops(kbase_auth: KBaseAuth) -> None:
     identity = KBaseIdentity(settings(kbase_auth))
     kbase_auth.delay = 60
-    waiting = asyncio.create_task(ask(identity, kbase_auth.add("ana")))
+    waiting = asyncio.create_task(identify(identity, kbase_auth.add("ana")))
     while not kbase_auth.requests:
         await asyncio.sleep(0.01)
     await identity.close()
@@ -346,20 +348,18 @@ async def test_who_waits_while_the_service_stops_is_told(kbase_auth: KBaseAuth) 
         await waiting
 
 
-async def test_a_disabled_account_is_refused(
-    kbase_auth: KBaseAuth, identity: KBaseIdentity
-) -> None:
+async def test_disabled_account_is_refused(kbase_auth: KBaseAuth, identity: KBaseIdentity) -> None:
     token = kbase_auth.add("ana")
     kbase_auth.disable("ana")
     with pytest.raises(AuthenticationError, match="Account disabled") as refused:
-        await ask(identity, token)
+        await identify(identity, token)
     assert refused.value.kind.appcode == 10000
 
 
 # The start.
 
 
-async def test_the_base_url_is_checked_at_start(kbase_auth: KBaseAuth) -> None:
+async def test_base_url_is_checked_at_start(kbase_auth: KBaseAuth) -> None:
     good = KBaseIdentity(settings(kbase_auth))
     await good.open()
     await good.close()
@@ -376,7 +376,7 @@ async def test_the_base_url_is_checked_at_start(kbase_auth: KBaseAuth) -> None:
 @pytest.mark.parametrize(
     "answer", [Answer(200, b"{}"), Answer(401, b"no"), Answer(302), Answer(404, b'{"error": {}}')]
 )
-async def test_something_else_than_auth2_is_refused_at_start(
+async def test_another_service_is_refused_at_start(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, answer: Answer
 ) -> None:
     kbase_auth.override = answer
@@ -384,7 +384,7 @@ async def test_something_else_than_auth2_is_refused_at_start(
         await identity.open()
 
 
-async def test_an_absent_auth2_does_not_keep_cts_from_starting(
+async def test_unavailable_auth2_does_not_prevent_the_start(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, caplog: pytest.LogCaptureFixture
 ) -> None:
     kbase_auth.override = Answer(503, b"")
@@ -405,7 +405,9 @@ async def test_an_absent_auth2_does_not_keep_cts_from_starting(
 # Names of users.
 
 
-async def test_names_of_users(kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock) -> None:
+async def test_user_names_are_checked_and_cached(
+    kbase_auth: KBaseAuth, identity: KBaseIdentity, clock: Clock
+) -> None:
     asker = Credentials(f"Bearer {kbase_auth.add('ana')}")
     kbase_auth.add("bob")
     for _ in range(2):
@@ -424,7 +426,7 @@ async def test_names_of_users(kbase_auth: KBaseAuth, identity: KBaseIdentity, cl
     assert kbase_auth.requests == [TOKEN, ME, USERS]
 
 
-async def test_names_are_not_told_to_strangers_nor_during_outages(
+async def test_user_names_are_not_disclosed_to_strangers_or_during_outages(
     kbase_auth: KBaseAuth, identity: KBaseIdentity
 ) -> None:
     kbase_auth.add("bob")

@@ -1,4 +1,4 @@
-"""Image names: what they are taken to mean, and what is said about those that mean nothing."""
+"""Image names: parsing, and errors of invalid names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("  fake/image ", ImageReference("docker.io/fake/image")),
     ],
 )
-def test_means(text: str, expected: ImageReference) -> None:
+def test_parse(text: str, expected: ImageReference) -> None:
     assert parse_image_name(text) == expected
 
 
@@ -61,7 +61,7 @@ def test_only_names_below_host_are_host_images() -> None:
         ("a" * 1001, "An image name is 1 to 1000 characters long"),
     ],
 )
-def test_refuses(text: str, message: str) -> None:
+def test_invalid_names_are_refused(text: str, message: str) -> None:
     with pytest.raises(ImageNameError) as error:
         parse_image_name(text)
     assert str(error.value).startswith(message)
@@ -76,14 +76,14 @@ _part = st.from_regex(r"[a-z0-9]{1,8}(?:[._-][a-z0-9]{1,8})?", fullmatch=True)
     tag=st.none() | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True),
     digest=st.none() | st.just(DIGEST),
 )
-def test_takes_apart_what_was_put_together(registry, parts, tag, digest) -> None:
+def test_parse_splits_a_composed_name(registry, parts, tag, digest) -> None:
     name = "/".join([registry, *parts])
     text = name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
     assert parse_image_name(text) == ImageReference(name, tag, digest)
 
 
 @given(st.text(max_size=60))
-def test_answers_or_refuses_any_text(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         reference = parse_image_name(text)
     except ImageNameError:

@@ -61,7 +61,7 @@ async def test_module_is_found_as_a_container_finds_it(tmp_path, monkeypatch) ->
         await resolve_program(executable=None, module="only_here_or_there")
 
 
-async def test_nothing_given() -> None:
+async def test_neither_executable_nor_module() -> None:
     with pytest.raises(MissingParameterError, match="executable"):
         await resolve_program(executable=None, module=None)
 

@@ -1,4 +1,4 @@
-"""What a registry says of an image, asked by its HTTP API and by crane."""
+"""Metadata of images from a registry, by its HTTP API and by crane."""
 
 from __future__ import annotations
 
@@ -44,15 +44,13 @@ async def test_the_tag_wins_over_the_digest(source: ImageSource, registry: Regis
     assert (found.digest, found.entrypoint) == (old, ["old"])
 
 
-async def test_latest_is_meant_when_nothing_is_said(source: ImageSource, registry: Registry):
+async def test_latest_is_the_default_tag(source: ImageSource, registry: Registry):
     digest = registry.push_image("plain/latest", "latest", ["tool"])
     assert (await look_up(source, registry, "plain/latest")).digest == digest
 
 
 @pytest.mark.parametrize("docker", [False, True])
-async def test_of_several_platforms_the_entrypoint_of_linux_amd64(
-    source: ImageSource, registry: Registry, docker
-):
+async def test_entrypoint_is_that_of_linux_amd64(source: ImageSource, registry: Registry, docker):
     repository = f"many/{'docker' if docker else 'oci'}"
     variants = {
         architecture: registry.push_image(
@@ -66,13 +64,13 @@ async def test_of_several_platforms_the_entrypoint_of_linux_amd64(
 
 
 @pytest.mark.parametrize("entrypoint", [None, []])
-async def test_an_image_without_entrypoint(source: ImageSource, registry: Registry, entrypoint):
+async def test_image_without_entrypoint(source: ImageSource, registry: Registry, entrypoint):
     registry.push_image("bare", "1", entrypoint)
     assert (await look_up(source, registry, "bare:1")).entrypoint == []
 
 
 @pytest.mark.parametrize("name", ["plain/oci:no", "no:1", f"plain/oci@sha256:{'0' * 64}"])
-async def test_what_is_not_there(source: ImageSource, registry: Registry, name: str):
+async def test_missing_image(source: ImageSource, registry: Registry, name: str):
     registry.push_image("plain/oci", "1.2", ["/bin/tool"])
     with pytest.raises(ImageFetchError, match="has no"):
         await look_up(source, registry, name)
@@ -85,12 +83,12 @@ async def test_no_variant_for_the_sites(source: ImageSource, registry: Registry)
         await look_up(source, registry, "arm:all")
 
 
-async def test_nobody_there(source: ImageSource):
+async def test_unreachable_registry(source: ImageSource):
     with pytest.raises(ImageFetchError, match="could not be read"):
         await source.look_up(parse_image_name("127.0.0.1:9/no:1"))
 
 
-async def test_crane_that_is_not_there():
+async def test_missing_crane():
     crane = Crane(ImageSettings(crane_path="/no/crane"))
     with pytest.raises(ImageFetchError, match=r"images\.crane_path cannot be run: No such file"):
         await crane.look_up(parse_image_name("x:1"))

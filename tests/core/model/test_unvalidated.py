@@ -1,4 +1,4 @@
-"""Files as models: few things for Python's collector to look at, whose passes hold the event loop."""
+"""Unvalidated file models: few objects for Python's garbage collector, whose passes block the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ COUNT = 1000
 
 
 @pytest.mark.parametrize("read", [to_outputs, to_input_files])
-def test_each_file_is_one_thing_to_the_collector(read: Callable[[object], Sequence[object]]):
+def test_each_file_is_one_object_to_the_garbage_collector(
+    read: Callable[[object], Sequence[object]],
+):
     stored = [{"file": f"data/{number}", "crc64nvme": CRC} for number in range(COUNT)]
     gc.collect()
     before = len(gc.get_objects())
@@ -36,7 +38,7 @@ def test_json_becomes_the_same_models():
     assert read_outputs(None) is None
 
 
-async def test_the_loop_turns_while_stored_files_are_read():
+async def test_event_loop_is_not_blocked_while_files_are_read():
     text = json.dumps(
         [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(200_000)]
     )
@@ -45,7 +47,7 @@ async def test_the_loop_turns_while_stored_files_are_read():
         assert await monitor.blocked_share(lambda: read_outputs(text)) < in_one_call / 2
 
 
-def test_a_changed_copy_leaves_the_others_as_they_are():
+def test_changed_copy_does_not_change_others():
     one, other = to_outputs([{"file": "data/a"}, {"file": "data/b"}]) or ()
     changed = one.model_copy(update={"crc64nvme": CRC})
     assert changed == S3File(file="data/a", crc64nvme=CRC)
