@@ -18,12 +18,13 @@ from cts_core.model.refdata import (
     ENDED,
     AdminReferenceData,
     AdminReferenceDataStatus,
+    RefdataReport,
     ReferenceDataState,
     states_between,
 )
 from cts_core.model.site import SiteName
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import RefdataReport, Site
+from cts_core.sites.site import Site
 
 log = logging.getLogger(__name__)
 

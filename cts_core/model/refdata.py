@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -107,6 +108,17 @@ class RefData(Record):
 class RefdataUpdate(BaseModel):
     """What a staging service reports besides the state."""
 
+    admin_error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class RefdataReport:
+    """The state of the staging of reference data at a site."""
+
+    state: ReferenceDataState
+    error: str | None = None
+    """In plain words, for all users."""
     admin_error: str | None = None
     traceback: str | None = None
 

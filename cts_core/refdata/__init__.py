@@ -1,1 +1,1 @@
-"""Reference data: how it gets into folders, and the service that stages it for the site ``kbase``."""
+"""Reference data: staging into folders, a library for sites and the staging service."""

@@ -1,8 +1,8 @@
-"""The folders of staged reference data, and what may be in them when. Everything here blocks.
+"""The folders of staged reference data, and their contents in each state. Every function blocks.
 
-``<data>/<id>/`` and ``<meta>/<id>/md5.json``, which has the sums of its files, are both there exactly when the data
-is whole. ``<staging>/<id>/`` holds ``lock``, which whoever stages it holds, ``work/``, and ``failed.json`` once it
-is given up. Data and staging are on one file system.
+``<data>/<id>/`` and ``<meta>/<id>/md5.json``, which has the MD5 sums of its files, both exist exactly if the data is
+complete. ``<staging>/<id>/`` contains ``lock``, which the staging process holds, ``work/``, and ``failed.json`` once
+the staging has failed. Data and staging must be on one file system.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from cts_core.model.refdata import ReferenceDataState
-from cts_core.sites.site import RefdataReport
+from cts_core.model.refdata import RefdataReport, ReferenceDataState
 from cts_core.worker.archives import DISK_FULL_ERRNOS, Budget, FileSum, NoRoomError, unpack
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.failpoints import failpoint
@@ -33,27 +32,27 @@ _WORK = "work"
 
 
 class RefdataFile(Protocol):
-    """What has to be known of reference data to stage it, whoever says it."""
+    """The fields of reference data that staging needs."""
 
     @property
     def id(self) -> str:
-        """Its id, which is a name of a folder."""
+        """The id, which is the name of its folder."""
 
     @property
     def file(self) -> str:
-        """The path of its object."""
+        """The path of the object."""
 
     @property
     def crc64nvme(self) -> str | None:
-        """The checksum of the object's bytes."""
+        """The CRC64/NVME of the object, if it is known."""
 
     @property
     def unpack(self) -> bool:
-        """Whether it is to be unpacked."""
+        """True if the object is an archive to unpack."""
 
 
 class Fetched:
-    """A file that is written piece by piece, with what is known of it."""
+    """A file that is being written, with the checksums of its bytes so far."""
 
     def __init__(self, path: Path, budget: Budget) -> None:
         self.path = path
@@ -74,27 +73,27 @@ class Fetched:
     ) -> None:
         self._file.close()
 
-    def write(self, piece: bytes) -> None:
-        """Add a piece. Raises UnpackError, NoRoomError, StoppedError, OSError."""
-        self._budget.consume(len(piece))
+    def write(self, chunk: bytes) -> None:
+        """Append a chunk. Raises UnpackError, NoRoomError, StoppedError, OSError."""
+        self._budget.consume(len(chunk))
         try:
-            self._file.write(piece)
+            self._file.write(chunk)
         except OSError as e:
             if e.errno in DISK_FULL_ERRNOS:
                 raise NoRoomError("The disk is full") from e
             raise
-        self.crc.update(piece)
-        self._md5.update(piece)
-        self.size += len(piece)
+        self.crc.update(chunk)
+        self._md5.update(chunk)
+        self.size += len(chunk)
 
     @property
     def sums(self) -> FileSum:
-        """Of what is written so far."""
+        """The MD5 sum and the size of the bytes so far."""
         return FileSum(self._md5.hexdigest(), self.size)
 
 
 class RefdataFolders:
-    """Methods raise OSError."""
+    """The folders of all reference data of a site. Methods raise OSError."""
 
     def __init__(self, *, data: Path, meta: Path, staging: Path) -> None:
         self._data = data
@@ -102,46 +101,46 @@ class RefdataFolders:
         self._staging = staging
 
     def make(self) -> None:
-        """Make what is missing of them."""
+        """Create the folders that are missing."""
         self._data.mkdir(parents=True, exist_ok=True)
         self._meta.mkdir(parents=True, exist_ok=True)
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def data(self, refdata_id: str) -> Path:
-        """Where reference data is once it is staged."""
+        """Return the folder of the data, which exists once it is staged."""
         return self._data / refdata_id
 
-    def is_whole(self, refdata_id: str) -> bool:
-        """Whether all of it is there."""
+    def is_complete(self, refdata_id: str) -> bool:
+        """Return whether the data is complete."""
         return self.data(refdata_id).is_dir() and (self._meta / refdata_id / _SUMS).exists()
 
     def sums(self, refdata_id: str) -> dict[str, FileSum] | None:
-        """What is known of the files of whole data, by their paths; None while it is not whole. Raises ValueError."""
-        if not self.is_whole(refdata_id):
+        """Return size and MD5 sum of each file, by path; None while the data is not complete. Raises ValueError."""
+        if not self.is_complete(refdata_id):
             return None
-        known = read_json(str(self._meta / refdata_id / _SUMS)) or {}
-        return {path: FileSum(**told) for path, told in known.items()}
+        sums = read_json(str(self._meta / refdata_id / _SUMS)) or {}
+        return {path: FileSum(**entry) for path, entry in sums.items()}
 
-    def look(self, refdata_id: str) -> RefdataReport | None:
-        """How its staging ended; None when it did not yet."""
-        if self.is_whole(refdata_id):
+    def find_report(self, refdata_id: str) -> RefdataReport | None:
+        """Return how its staging ended; None if it has not."""
+        if self.is_complete(refdata_id):
             return RefdataReport(ReferenceDataState.COMPLETE)
         failed = read_json(str(self._staging / refdata_id / _FAILED))
         return None if failed is None else RefdataReport(ReferenceDataState.ERROR, **failed)
 
     @contextlib.contextmanager
-    def held(self, refdata_id: str) -> Iterator[bool]:
-        """Whether we alone may change its folders, until the end of the context or of this process."""
-        with self._open_lock(refdata_id) as lock:
+    def lock(self, refdata_id: str) -> Iterator[bool]:
+        """Try to lock its folders until the remove_work of the context or of this process; yield whether that succeeded."""
+        with self._open_lock(refdata_id) as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as e:
                 if e.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
                 yield False
             else:
-                # Of a folder that was cleaned before we had it, the lock keeps nobody out.
-                yield os.fstat(lock.fileno()).st_nlink > 0
+                # A lock file that was removed before we locked it excludes no other process.
+                yield os.fstat(file.fileno()).st_nlink > 0
 
     def _open_lock(self, refdata_id: str) -> TextIO:
         folder = self._staging / refdata_id
@@ -149,12 +148,12 @@ class RefdataFolders:
         while True:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-            # Whoever cleans may remove the folder in between.
+            # Another process may clean up, and remove the folder, in between.
             with contextlib.suppress(FileNotFoundError):
                 return (folder / _LOCK).open("w")
 
     def begin(self, refdata_id: str) -> Path:
-        """An empty folder to work in, once what somebody else has left unfinished is gone."""
+        """Remove what an interrupted staging has leftover, and return an empty work folder."""
         work = self._staging / refdata_id / _WORK
         remove_tree(str(work))
         remove_tree(str(self.data(refdata_id)))
@@ -162,46 +161,46 @@ class RefdataFolders:
         return work
 
     def place(self, refdata: RefdataFile, work: Path, fetched: Fetched, budget: Budget) -> None:
-        """Put in place what was fetched, unpacked or as it is. Raises what ``unpack`` raises."""
-        made = work / "data"
+        """Move the fetched file into place, unpacked or as it is. Raises what ``unpack`` raises."""
+        content = work / "data"
         name = posixpath.basename(refdata.file)
         if refdata.unpack:
-            sums = unpack(str(fetched.path), name, str(made), budget)
+            sums = unpack(str(fetched.path), name, str(content), budget)
             fetched.path.unlink()
         else:
-            made.mkdir(mode=0o755)
+            content.mkdir(mode=0o755)
             fetched.path.chmod(0o444)
-            fetched.path.rename(made / name)
+            fetched.path.rename(content / name)
             sums = {name: fetched.sums}
         failpoint("refdata:unpacked")
         meta = self._meta / refdata.id
         meta.mkdir(parents=True, exist_ok=True)
-        write_json(str(meta / _SUMS), {path: asdict(known) for path, known in sums.items()})
+        write_json(str(meta / _SUMS), {path: asdict(each) for path, each in sums.items()})
         self._data.mkdir(parents=True, exist_ok=True)
-        # Each of a million files to the disk on its own would take hours.
+        # An fsync of each of a million files would take hours.
         os.sync()
-        made.rename(self.data(refdata.id))
+        content.rename(self.data(refdata.id))
         sync_folder(str(self._data))
 
     def fail(self, refdata_id: str, error: str) -> None:
-        """Note that it is given up."""
+        """Record that the staging has failed."""
         write_json(str(self._staging / refdata_id / _FAILED), {"error": error})
 
-    def end(self, refdata_id: str) -> None:
-        """Remove what is left of the work."""
+    def remove_work(self, refdata_id: str) -> None:
+        """Remove the work folder."""
         remove_tree(str(self._staging / refdata_id / _WORK))
 
     def clean(self, refdata_id: str) -> None:
-        """Remove all that staging has left but the data, unless it is under way."""
-        with self.held(refdata_id) as is_ours:
-            if not is_ours:
+        """Remove everything that staging has leftover except the data, unless a process is staging it."""
+        with self.lock(refdata_id) as is_locked:
+            if not is_locked:
                 return
             folder = self._staging / refdata_id
-            self.end(refdata_id)
-            for left in folder.iterdir():
-                if left.name != _LOCK:
-                    left.unlink()
-            # From here on somebody else may begin anew, whose folder it is then.
+            self.remove_work(refdata_id)
+            for leftover in folder.iterdir():
+                if leftover.name != _LOCK:
+                    leftover.unlink()
+            # From here on another process may stage again, and owns the folder then.
             (folder / _LOCK).unlink()
             with contextlib.suppress(OSError):
                 folder.rmdir()

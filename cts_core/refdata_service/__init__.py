@@ -1,1 +1,1 @@
-"""The service that stages reference data for the site kbase, an application beside the engine."""
+"""The service that stages reference data for the site ``kbase``, an application beside the engine."""

@@ -1,4 +1,4 @@
-"""CTS, as the service that stages reference data asks it."""
+"""The client of CTS that the staging service of reference data uses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cts_core.model.site import SiteName
 from cts_core.service_client import RefusedError, ServiceClient
 
 CLUSTER = SiteName.KBASE
-"""The site that is staged for."""
-_REFUSALS: Mapping[int | None, type[CTSError]] = {
+"""The site for which the service stages."""
+_REFDATA_ERRORS: Mapping[int | None, type[CTSError]] = {
     ErrorKind.NO_SUCH_REFDATA.appcode: NoSuchRefdataError,
     ErrorKind.REFDATA_STATE.appcode: RefdataStateError,
     ErrorKind.UNSUPPORTED.appcode: UnsupportedError,
 }
-"""What CTS says of the reference data itself; any other refusal may be mended there."""
+"""Errors that concern the reference data itself; any other error may be temporary."""
 
 
 class _Status(BaseModel):
@@ -38,8 +38,8 @@ class _Status(BaseModel):
     state: str
 
 
-class WantedRefdata(BaseModel):
-    """What CTS says of reference data, as far as it matters here: a newer CTS may say more."""
+class RequestedRefdata(BaseModel):
+    """Reference data as CTS describes it, without unneeded fields: a newer CTS may send more."""
 
     id: Id
     file: S3Path
@@ -49,12 +49,12 @@ class WantedRefdata(BaseModel):
 
     @property
     def has_ended(self) -> bool:
-        """Whether CTS waits for nothing any more."""
+        """Return whether CTS has recorded the end of the staging."""
         return any(s.cluster == CLUSTER.value and s.state in ENDED for s in self.statuses)
 
 
-class TaskService:
-    """A client. Its methods raise NoSuchRefdataError and UnavailableError."""
+class CTSUpdates:
+    """Reads reference data from CTS and reports states. Methods raise NoSuchRefdataError and UnavailableError."""
 
     def __init__(self, settings: RefdataSettings) -> None:
         self._client = ServiceClient(
@@ -66,38 +66,40 @@ class TaskService:
         )
 
     async def check(self) -> None:
-        """Ask who it is."""
+        """Verify that CTS is reachable, and is CTS."""
         await self._client.check()
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.close()
 
-    async def find(self, refdata_id: str) -> WantedRefdata:
-        """What is to be staged."""
-        answer = await self._ask("GET", f"/refdata/id/{refdata_id}")
+    async def find(self, refdata_id: str) -> RequestedRefdata:
+        """Return the reference data to stage."""
+        response = await self._request("GET", f"/refdata/id/{refdata_id}")
         try:
-            found = WantedRefdata.model_validate_json(answer)
+            refdata = RequestedRefdata.model_validate_json(response)
         except ValidationError:
             raise UnavailableError(
                 f"What CTS says of the reference data {refdata_id} cannot be understood"
             ) from None
-        return found.model_copy(update={"id": refdata_id})
+        return refdata.model_copy(update={"id": refdata_id})
 
     async def update(
         self, refdata_id: str, state: ReferenceDataState, admin_error: str | None = None
     ) -> None:
         """Report a state. Raises RefdataStateError and UnsupportedError, too."""
-        await self._ask(
+        await self._request(
             "PUT",
             f"/external_exec/refdata/{refdata_id}/{CLUSTER.value}/update/{state.value}",
             None if admin_error is None else {"admin_error": admin_error},
         )
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> bytes:
         try:
             return await self._client.request(method, path, body)
         except RefusedError as e:
-            if e.appcode in _REFUSALS:
-                raise _REFUSALS[e.appcode](str(e)) from None
+            if e.appcode in _REFDATA_ERRORS:
+                raise _REFDATA_ERRORS[e.appcode](str(e)) from None
             raise UnavailableError(f"CTS refuses {method} {path}: {e}") from None

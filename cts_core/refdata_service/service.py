@@ -1,7 +1,7 @@
 """The service that stages reference data for the site ``kbase``, on a machine whose disk the nodes mount.
 
-CTS asks for reference data; it is claimed there, staged, and its end reported there. What was asked for is kept in
-files until CTS has taken the report: kill the service anywhere, start it again, and every staging goes on.
+CTS requests reference data; the service claims it at CTS, stages it, and reports the end to CTS. Requests are kept in
+files until CTS has accepted the report: kill the service at any point, start it again, and every staging goes on.
 """
 
 from __future__ import annotations
@@ -47,30 +47,30 @@ from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
-from cts_core.refdata_service.cts_client import CLUSTER, TaskService, WantedRefdata
-from cts_core.refdata_service.pending import AskedFiles
+from cts_core.refdata_service.cts_client import CLUSTER, CTSUpdates, RequestedRefdata
+from cts_core.refdata_service.pending import PendingRequests
 from cts_core.version import VERSION, git_hash
 from cts_core.worker.archives import Limits
 
 log = logging.getLogger(__name__)
 
-MAX_ASKED = 1000
-"""Reference data that wait to be staged or reported; who asks for more is told to come again."""
-LOOK_SECONDS = 1.0
-"""Between looks at what is under way."""
+MAX_PENDING = 1000
+"""Requests that may be pending; further ones are refused until later."""
+PASS_SECONDS = 1.0
+"""Between passes over the pending requests."""
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
-"""Seconds between tries while CTS is away; they double from the first to the longest."""
-TASK_SERVICE = "cts"
-"""CTS among the dependencies."""
-_STAGING, _ASKED = ".cts-staging", ".cts-asked"
+"""Delays between retries while CTS is down; they double."""
+CTS_DEPENDENCY = "cts"
+"""The name of CTS among the dependencies."""
+_STAGING_FOLDER, _PENDING_FOLDER = ".cts-staging", ".cts-asked"
 """Folders beside the data: no id begins with a dot."""
 
 
 class RefdataService:
-    """``start`` and ``stop`` it on the event loop that uses it."""
+    """The service without its front end. Call ``start`` and ``stop`` on the event loop that uses it."""
 
     def __init__(
-        self, settings: Settings, *, identity: Identity, objects: ObjectStore, cts: TaskService
+        self, settings: Settings, *, identity: Identity, objects: ObjectStore, cts: CTSUpdates
     ) -> None:
         self.settings = settings
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
@@ -78,41 +78,41 @@ class RefdataService:
             [
                 object_store_dependency(settings, objects),
                 identity_dependency(identity),
-                MonitoredDependency(TASK_SERVICE, cts.check, is_needed=False),
+                MonitoredDependency(CTS_DEPENDENCY, cts.check, is_needed=False),
             ]
         )
         listeners = (self._health, self._metrics)
         self.identity = instrument(identity, IDENTITY, *listeners)
         self._objects = instrument(objects, OBJECTS, *listeners)
-        self._cts = instrument(cts, TASK_SERVICE, *listeners)
-        chosen = settings.refdata
-        data = Path(chosen.local_path)
+        self._cts = instrument(cts, CTS_DEPENDENCY, *listeners)
+        section = settings.refdata
+        data = Path(section.local_path)
         self._folders = RefdataFolders(
-            data=data, meta=Path(chosen.metadata_path), staging=data / _STAGING
+            data=data, meta=Path(section.metadata_path), staging=data / _STAGING_FOLDER
         )
-        self._files = AskedFiles(data / _ASKED)
-        limits = Limits(bytes=chosen.max_bytes, entries=chosen.max_entries, free=chosen.min_free)
+        self._requests = PendingRequests(data / _PENDING_FOLDER)
+        limits = Limits(bytes=section.max_bytes, entries=section.max_entries, free=section.min_free)
         self._stager = Stager(self._folders, limits, self._objects)
-        self._asked: dict[str, WantedRefdata] = {}
+        self._pending: dict[str, RequestedRefdata] = {}
         self._claimed: set[str] = set()
-        """Of those, the ones that CTS knows we have begun."""
-        self._taking: dict[str, asyncio.Task[None]] = {}
+        """Pending requests that were claimed at CTS."""
+        self._accepting: dict[str, asyncio.Task[None]] = {}
         self._backoff = KeyedBackoff(Backoff(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS))
         self._wake = asyncio.Event()
         self._running = AsyncExitStack()
 
     @classmethod
     def from_settings(cls, settings: Settings, identity: Identity) -> Self:
-        """A service on the adapters that the settings name."""
+        """Return a service on the adapters that the settings name."""
         return cls(
             settings,
             identity=identity,
             objects=adapters.object_store(settings),
-            cts=TaskService(settings.refdata),
+            cts=CTSUpdates(settings.refdata),
         )
 
     async def start(self) -> None:
-        """Take up everything where it is. Raises ConfigError, leaving nothing open."""
+        """Resume all pending requests. Raises ConfigError, and leaves nothing open then."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._cts.close)
             stack.push_async_callback(self.identity.close)
@@ -122,12 +122,12 @@ class RefdataService:
             stack.push_async_callback(self._objects.close)
             try:
                 await asyncio.to_thread(self._folders.make)
-                found = await asyncio.to_thread(lambda: list(self._files.read()))
+                pending = await asyncio.to_thread(lambda: list(self._requests.read()))
             except (OSError, ValueError) as e:
                 raise ConfigError(
                     f"refdata.local_path, refdata.metadata_path: they cannot be used: {e}"
                 ) from e
-            self._asked = {refdata.id: refdata for refdata in found}
+            self._pending = {refdata.id: refdata for refdata in pending}
             stack.push_async_callback(self._stager.close)
             task = asyncio.create_task(self._run(), name="refdata-service")
             stack.push_async_callback(self._stop, task)
@@ -149,19 +149,19 @@ class RefdataService:
                 )
 
     async def stop(self) -> None:
-        """Stop; the next start finds what is under way."""
+        """Stop; the next start resumes the pending requests."""
         await self._running.aclose()
 
     async def _stop(self, task: asyncio.Task[None]) -> None:
-        tasks = [task, *self._taking.values()]
+        tasks = [task, *self._accepting.values()]
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # What is asked.
+    # Requests of CTS.
 
-    async def ask(self, refdata_id: str, cluster: SiteName) -> None:
-        """Begin to stage it, unless that was begun.
+    async def request(self, refdata_id: str, cluster: SiteName) -> None:
+        """Accept a request to stage reference data, unless it is pending already.
 
         Raises UnsupportedError, NoSuchRefdataError, RefdataStateError and UnavailableError.
         """
@@ -169,49 +169,49 @@ class RefdataService:
             raise UnsupportedError(
                 f"Reference data is staged here for the site {CLUSTER.value}, not for {cluster.value}"
             )
-        if refdata_id in self._asked:
+        if refdata_id in self._pending:
             return
-        taking = self._taking.get(refdata_id)
-        if taking is None:
-            if len(self._asked) + len(self._taking) >= MAX_ASKED:
+        accepting = self._accepting.get(refdata_id)
+        if accepting is None:
+            if len(self._pending) + len(self._accepting) >= MAX_PENDING:
                 raise UnavailableError(
-                    f"{MAX_ASKED} reference data wait here already: ask again later"
+                    f"{MAX_PENDING} reference data wait here already: ask again later"
                 )
-            taking = asyncio.create_task(self._take(refdata_id), name=f"take-{refdata_id}")
-            self._taking[refdata_id] = taking
-            taking.add_done_callback(lambda _: self._taking.pop(refdata_id, None))
-        # It is not one request's own, which may be canceled.
-        await asyncio.shield(taking)
+            accepting = asyncio.create_task(self._accept(refdata_id), name=f"accept-{refdata_id}")
+            self._accepting[refdata_id] = accepting
+            accepting.add_done_callback(lambda _: self._accepting.pop(refdata_id, None))
+        # A cancelled request must not cancel this, which others may await.
+        await asyncio.shield(accepting)
 
-    async def _take(self, refdata_id: str) -> None:
+    async def _accept(self, refdata_id: str) -> None:
         refdata = await self._cts.find(refdata_id)
         if refdata.has_ended:
             return
-        # How it failed before, if it did, counts no more.
+        # An earlier failure does not count any more.
         await self._stager.clean(refdata_id)
         try:
-            await asyncio.to_thread(self._files.add, refdata)
+            await asyncio.to_thread(self._requests.add, refdata)
         except OSError as e:
             raise UnavailableError(f"What was asked for cannot be kept: {e}") from e
         try:
             await self._cts.update(refdata_id, ReferenceDataState.DOWNLOAD_SUBMITTED)
         except CTSError:
-            await asyncio.to_thread(self._files.remove, refdata_id)
+            await asyncio.to_thread(self._requests.remove, refdata_id)
             raise
         log.info("Reference data %s (%s) is to be staged", refdata_id, refdata.file)
         self._claimed.add(refdata_id)
-        self._asked[refdata_id] = refdata
+        self._pending[refdata_id] = refdata
         self._wake.set()
 
     async def describe(self, refdata_id: str) -> StagedRefdata:
-        """How far it is. Raises UnavailableError."""
+        """Return the state of a staging. Raises UnavailableError."""
         try:
             files = await asyncio.to_thread(self._list_files, refdata_id)
         except (OSError, ValueError, TypeError) as e:
             raise UnavailableError(f"The sums of {refdata_id} cannot be read: {e}") from e
         if files is not None:
             return StagedRefdata(status=StagingStatus.DONE, files=files)
-        if refdata_id in self._asked:
+        if refdata_id in self._pending:
             why = self._backoff.reason(refdata_id) or self._stager.why_waits(refdata_id)
             return StagedRefdata(status=StagingStatus.STAGING, waits_for=why)
         return StagedRefdata(status=StagingStatus.NONE)
@@ -222,32 +222,32 @@ class RefdataService:
             return None
         return [StagedFile(path=p, md5=s.md5, size=s.size) for p, s in sorted(sums.items())]
 
-    # What is done.
+    # Staging.
 
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            for refdata in list(self._asked.values()):
+            for refdata in list(self._pending.values()):
                 if self._backoff.is_due(refdata.id):
-                    await self._go_on(refdata)
+                    await self._advance(refdata)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS if self._asked else None):
+                async with asyncio.timeout(PASS_SECONDS if self._pending else None):
                     await self._wake.wait()
 
-    async def _go_on(self, refdata: WantedRefdata) -> None:
+    async def _advance(self, refdata: RequestedRefdata) -> None:
         try:
-            if await self._is_settled(refdata):
-                await self._forget(refdata.id)
-        except Exception as e:  # what nobody foresaw must not end the service's work
+            if await self._is_finished(refdata):
+                await self._remove(refdata.id)
+        except Exception as e:  # unexpected errors must not stop the service
             delay = self._backoff.fail(refdata.id, str(e))
             trace = None if isinstance(e, CTSError | OSError) else e
-            told = "Reference data %s waits and is tried again in %d s: %s"
-            log.warning(told, refdata.id, delay, e, exc_info=trace)
+            message = "Reference data %s waits and is tried again in %d s: %s"
+            log.warning(message, refdata.id, delay, e, exc_info=trace)
         else:
             self._backoff.reset(refdata.id)
 
-    async def _is_settled(self, refdata: WantedRefdata) -> bool:
-        """Whether CTS knows how it ended, or wants to know nothing of it."""
+    async def _is_finished(self, refdata: RequestedRefdata) -> bool:
+        """Stage it; return whether CTS has accepted the report of its end, or refuses reports."""
         try:
             if refdata.id not in self._claimed:
                 await self._claim_again(refdata.id)
@@ -262,22 +262,22 @@ class RefdataService:
         return True
 
     async def _claim_again(self, refdata_id: str) -> None:
-        """After a restart, which may have come before CTS had heard of it."""
-        # CTS may know it: how far it is there is seen at its end.
+        """Repeat the claim after a restart, which may have interrupted the first one."""
+        # CTS may have recorded the claim: its state there matters only at the end.
         with contextlib.suppress(RefdataStateError):
             await self._cts.update(refdata_id, ReferenceDataState.DOWNLOAD_SUBMITTED)
         self._claimed.add(refdata_id)
 
-    async def _forget(self, refdata_id: str) -> None:
-        await asyncio.to_thread(self._files.remove, refdata_id)
+    async def _remove(self, refdata_id: str) -> None:
+        await asyncio.to_thread(self._requests.remove, refdata_id)
         await self._stager.clean(refdata_id)
-        self._asked.pop(refdata_id)
+        self._pending.pop(refdata_id)
         self._claimed.discard(refdata_id)
 
-    # What a front asks of it, as of an engine.
+    # The interface for the front end, as that of an engine.
 
     def root(self) -> Root:
-        """What the service says of itself."""
+        """Return the service's self-description."""
         return Root(
             service_name=REFDATA_SERVICE_NAME,
             version=VERSION,
@@ -287,14 +287,14 @@ class RefdataService:
         )
 
     async def readiness(self) -> Readiness:
-        """Whether each of the service's dependencies can be used."""
+        """Return the state of each of the service's dependencies."""
         return await self._health.readiness()
 
     async def metrics(self) -> bytes:
-        """The figures of this process, in Prometheus' text format."""
+        """Return the metrics of this process, in Prometheus' text format."""
         await self._health.readiness()
         return await self._metrics.text(None, self._health.states())
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A front has answered a request to this route of its table, after so long."""
+        """Count an HTTP request to a route of the front end's table; ``seconds`` is its duration."""
         self._metrics.on_request(method, route, status, seconds)

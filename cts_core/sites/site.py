@@ -11,7 +11,7 @@ from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
-from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.states import JobState
@@ -47,17 +47,6 @@ class ContainerReport:
     steps: Sequence[ContainerTransition]
     """Every state after ``download_submitted``, in order."""
     outcome: ContainerOutcome
-
-
-@dataclass(frozen=True)
-class RefdataReport:
-    """The state of the staging of reference data at a site."""
-
-    state: ReferenceDataState
-    error: str | None = None
-    """In plain words, for all users."""
-    admin_error: str | None = None
-    traceback: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pytest
 from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
-from cts_core.model.refdata import ReferenceDataState
-from cts_core.sites.site import LogStream, RefdataReport
+from cts_core.model.refdata import RefdataReport, ReferenceDataState
+from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_image, make_refdata

@@ -25,15 +25,14 @@ from cts_core.engine import adapters
 from cts_core.engine import refdata_staging as engine_staging
 from cts_core.errors import ConfigError
 from cts_core.identity.kbase import KBaseIdentity
-from cts_core.model.refdata import AdminReferenceData
+from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SiteName
 from cts_core.refdata.stager import Stager
 from cts_core.refdata_service import service as module
-from cts_core.refdata_service.cts_client import TaskService
+from cts_core.refdata_service.cts_client import CTSUpdates
 from cts_core.refdata_service.service import RefdataService
 from cts_core.sites.htcondor import refdata_client as client_module
 from cts_core.sites.htcondor.refdata_client import RefdataClient
-from cts_core.sites.site import RefdataReport
 from tests.harness.factories import make_refdata, make_refdata_status, packed
 from tests.harness.reporting_site import ReportingSite
 from tests.harness.server import ServerHarness, running_server
@@ -198,7 +197,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_staging, "BUSY_SECONDS", 0.02)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(module, "PASS_SECONDS", 0.02)
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "MAX_DELAY_SECONDS", 0.2)
@@ -321,9 +320,9 @@ async def test_asked_many_times_at_once_it_is_staged_once(
     await pair.start()
     claims: list[str] = []
     fetches: list[str] = []
-    update, fetch = TaskService.update, Stager._fetch_and_place
+    update, fetch = CTSUpdates.update, Stager._fetch_and_place
 
-    async def counted_update(self: TaskService, refdata_id: str, state: Any, *args: Any) -> None:
+    async def counted_update(self: CTSUpdates, refdata_id: str, state: Any, *args: Any) -> None:
         claims.append(state.value)
         await update(self, refdata_id, state, *args)
 
@@ -331,7 +330,7 @@ async def test_asked_many_times_at_once_it_is_staged_once(
         fetches.append(refdata.id)
         await fetch(self, refdata)
 
-    monkeypatch.setattr(TaskService, "update", counted_update)
+    monkeypatch.setattr(CTSUpdates, "update", counted_update)
     monkeypatch.setattr(Stager, "_fetch_and_place", counted_fetch)
     await pair.put("data/ref.tgz", packed(a=b"a"))
     refdata_id = await pair.register()
@@ -571,7 +570,7 @@ async def test_the_deployed_staging_service_is_asked_once(
 async def test_no_more_is_taken_than_can_be_kept(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_ASKED", 1)
+    monkeypatch.setattr(module, "MAX_PENDING", 1)
     await pair.start(min_free=1 << 62)
     await pair.put("data/ref.tgz", packed(a=b"a"))
     await pair.put("data/two.tgz", packed(a=b"a"))

@@ -14,9 +14,9 @@ from cts_core.errors import CTSError
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.record import ContainerOutcome, JobOutcome
-from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.refdata import AdminReferenceData, RefdataReport, ReferenceDataState
 from cts_core.model.site import SiteDescription, SiteName
-from cts_core.sites.site import RefdataReport, Survey
+from cts_core.sites.site import Survey
 from tests.harness.engine import EngineHarness
 
 

@@ -21,7 +21,7 @@ from cts_core.images.names import HOST_PREFIX
 from cts_core.model.image import JobImage
 from cts_core.model.job import HTCondorDetails, JobInputPreview
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
-from cts_core.model.refdata import AdminReferenceData, ReferenceDataState
+from cts_core.model.refdata import AdminReferenceData, RefdataReport, ReferenceDataState
 from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteName
 from cts_core.plan import ContainerPlan
 from cts_core.sites.htcondor.bindings_client import BindingsClient
@@ -57,7 +57,7 @@ from cts_core.sites.htcondor.submit_description import (
     token_name,
 )
 from cts_core.sites.htcondor.tracker import Tracker
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Site, Survey
+from cts_core.sites.site import ContainerReport, Log, LogStream, Site, Survey
 from cts_core.states import JobState
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
 from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
-from cts_core.model.refdata import AdminReferenceData
+from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
@@ -43,7 +43,7 @@ from cts_core.sites.local.reports import (
     worker_status,
 )
 from cts_core.sites.local.worker_plan import make_worker_plan
-from cts_core.sites.site import ContainerReport, Log, LogStream, RefdataReport, Site, Survey
+from cts_core.sites.site import ContainerReport, Log, LogStream, Site, Survey
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.archives import Limits
 from cts_core.worker.container_folder import PLAN, ContainerFolder

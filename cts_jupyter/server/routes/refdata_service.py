@@ -11,7 +11,7 @@ from cts_jupyter.server.routes.refdata import RefdataPath, RefdataSitePath
 
 async def stage_refdata(call: Call, path: RefdataSitePath) -> None:
     """``POST /refdata/{refdata_id}/{cluster}``."""
-    await call.staging.ask(path.refdata_id, path.cluster)
+    await call.staging.request(path.refdata_id, path.cluster)
 
 
 async def get_staged_refdata(call: Call, path: RefdataPath) -> StagedRefdata:

@@ -12,9 +12,13 @@ import pytest
 from cts_core import errors
 from cts_core.engine import refdata_staging
 from cts_core.model.image import ImageRegistration
-from cts_core.model.refdata import AdminReferenceData, RefdataUpdate, ReferenceDataState
+from cts_core.model.refdata import (
+    AdminReferenceData,
+    RefdataReport,
+    RefdataUpdate,
+    ReferenceDataState,
+)
 from cts_core.model.site import SiteName
-from cts_core.sites.site import RefdataReport
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.engine import EngineHarness, submission
 from tests.harness.factories import make_refdata, make_refdata_status
