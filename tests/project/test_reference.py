@@ -12,10 +12,12 @@ from cts_core.engine.metrics import Metrics
 from cts_core.errors import ErrorKind
 from cts_core.states import TERMINAL, JobState, may_follow
 from cts_jupyter.cli.main import build_parser
+from cts_jupyter.cli.output import Status
 from cts_jupyter.client import models
 from cts_jupyter.client.api.admin import AdminEndpoints
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.notebook.magics.magic import COMMANDS
+from cts_jupyter.server.http.route import Access
 from cts_jupyter.server.routes import refdata_service
 from cts_jupyter.server.routes.table import ROUTES
 from cts_reference import (
@@ -132,10 +134,30 @@ def test_rest_api_has_every_route_and_each_model_that_it_links_to(name, routes):
 
 def test_rest_api_says_who_may_use_a_route():
     text = page("rest-api")
-    access = dict(re.findall(r"^### `(\S+ \S+)`\n\n[^\n]*\n\nWho: (.*)\.$", text, re.MULTILINE))
+    access = dict(re.findall(r"^### `(\S+ \S+)`\n\n[^\n]*\n\nFor (.*)\.$", text, re.MULTILINE))
     assert access["GET /health"] == "anyone"
     assert access["POST /jobs"] == "any user"
-    assert access["GET /admin/jobs"].startswith("who has the role `")
+    assert access["GET /admin/jobs"] == "users with the role `CTS admin`"
+    assert len(access) == len(ROUTES)
+    workers = {f"{r.method} {r.path}" for r in ROUTES if r.access is Access.WORKER}
+    assert workers == {name for name, who in access.items() if "worker of the container" in who}
+
+
+@pytest.mark.parametrize("name", ["rest-api", "rest-api-refdata"])
+def test_each_role_of_a_route_is_explained(name):
+    used = {
+        name
+        for who in re.findall(r"^For .*$", page(name), re.MULTILINE)
+        for name in re.findall("`(.+?)`", who)
+    }
+    assert used <= set(
+        re.findall(r"^\| `(.+?)` \|", page("rest-api").partition("## Errors")[0], re.MULTILINE)
+    )
+
+
+def test_cli_has_every_exit_status():
+    statuses = set(re.findall(r"^\| (\d) \|", page("cli"), re.MULTILINE))
+    assert statuses == {str(status.value) for status in Status} | {"2"}
 
 
 def test_errors_has_every_kind_with_its_meaning():

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cts_jupyter.server.http.openapi import describe
+from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes import refdata_service
 from cts_jupyter.server.routes.table import ROUTES
 from cts_reference.json_schema import type_name
@@ -16,26 +17,27 @@ _SUCCESS = "Success"
 
 def describe_service() -> str:
     """Return the routes of CTS by tag, then the models of their bodies."""
-    return _describe(describe(ROUTES), "rest")
+    return _describe(ROUTES, "rest")
 
 
 def describe_refdata_service() -> str:
     """Return the routes of the service that stages reference data, then their models."""
-    return _describe(describe(refdata_service.ROUTES), "refdata-rest")
+    return _describe(refdata_service.ROUTES, "refdata-rest")
 
 
-def _describe(api: Mapping[str, Any], prefix: str) -> str:
-    page = _Page(api, prefix)
+def _describe(routes: tuple[Route, ...], prefix: str) -> str:
+    page = _Page(routes, prefix)
     return blocks(*page.routes(), "## Models", *page.models())
 
 
 class _Page:
     """The page of one description; ``prefix`` begins its labels."""
 
-    def __init__(self, api: Mapping[str, Any], prefix: str) -> None:
-        self._api = api
+    def __init__(self, routes: tuple[Route, ...], prefix: str) -> None:
+        self._api: Mapping[str, Any] = describe(routes)
+        self._access = {(route.method, route.path): route.access for route in routes}
         self._prefix = prefix
-        self._schemas: Mapping[str, Any] = api["components"]["schemas"]
+        self._schemas: Mapping[str, Any] = self._api["components"]["schemas"]
 
     def routes(self) -> Iterator[str]:
         """Yield a section for each tag, with all of its routes."""
@@ -68,7 +70,7 @@ class _Page:
         return blocks(
             f"({label})=\n### `{method} {path}`",
             _sentence(operation["summary"]),
-            f"Who: {_access(operation)}.",
+            f"For {_describe_access(self._access[method, path])}.",
             self._parameters(operation["parameters"]),
             self._body(operation.get("requestBody")),
             self._responses(operation["responses"]),
@@ -137,11 +139,12 @@ class _Page:
         return table(header[:width], (row[:width] for row in rows))
 
 
-def _access(operation: Mapping[str, Any]) -> str:
-    if "security" not in operation:
-        return "anyone"
-    roles = operation.get("x-roles", [])
-    return f"who has the role {' or '.join(map(code, roles))}" if roles else "any user"
+def _describe_access(access: Access) -> str:
+    if not access.roles:
+        return "anyone" if access is Access.ANYONE else "any user"
+    roles = " or ".join(code(name) for name in sorted(role.value for role in access.roles))
+    also = ", and the worker of the container" if access is Access.WORKER else ""
+    return f"users with the role {roles}{also}"
 
 
 def _default(schema: Mapping[str, Any]) -> str:
