@@ -32,16 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
-@pytest.fixture(autouse=True)
-def jp_asyncio_loop() -> None:
-    """Not here: Playwright has a loop of its own, and it runs all the time."""
-
-
-@pytest.fixture(autouse=True)
-def jp_server_cleanup() -> None:
-    """Not here: no server lives in this process."""
-
-
 # By module: tests after these want to run loops of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
