@@ -94,7 +94,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """The state now: told by events while the job is watched, else asked for."""
+        """The state now, from events while the job is followed, else from the service."""
         if self._ended.is_set() or (self._following and self._state is not None):
             return str(self._state)
         return self.refresh()
@@ -106,7 +106,7 @@ class Job:
 
     @property
     def summary(self) -> JobPreview:
-        """The job without its files: as it was last listed, or as it is."""
+        """The job without its files, as it was last listed or as it is now."""
         return self._summary or self.details
 
     @property
@@ -127,7 +127,7 @@ class Job:
 
     @property
     def containers(self) -> Table[Container]:
-        """Each container: state, exit code, files, times."""
+        """A table of the containers, with state, exit code, files and times of each."""
         return container_table(find_containers(self._session.client, self.id) or [])
 
     @property

@@ -44,7 +44,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What stays the same about the service: a Jupyter server's port does not."""
+        """The part of the service's address that stays the same; a Jupyter server's port does not."""
         return self.url or _HERE
 
     @property
