@@ -33,7 +33,7 @@ _TICK_SECONDS = 0.2
 """The interval between calls of ``check`` during a wait."""
 
 _INVALID_RESPONSE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
-"""The exceptions that parsing an invalid response may raise: it may be no JSON, or have other fields, huge numbers or deep nesting."""
+"""The exceptions that parsing an invalid response may raise: no JSON, other fields, huge numbers, deep nesting."""
 
 _Read = TypeVar("_Read")
 

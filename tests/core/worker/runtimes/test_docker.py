@@ -294,7 +294,7 @@ def _has_begun(harness: WorkerHarness) -> bool:
 
 @both
 def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> None:
-    lost, still, alive = [use(LOOP).another(name) for name in ("lost", "still", "alive")]
+    lost, still, alive = [use(LOOP).clone(name) for name in ("lost", "still", "alive")]
     killed, stopped, _ = [harness.start() for harness in (lost, still, alive)]
     for harness in (lost, still, alive):
         eventually(partial(_has_begun, harness))
@@ -310,7 +310,7 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> N
         f"{SOCKET_LABEL}={uuid.uuid4().hex}",
     )
     engine.run("create", "--name", name, *labels, harness.plan.image)
-    next_one = use(LOOP).another("next")
+    next_one = use(LOOP).clone("next")
     worker = next_one.start()
     eventually(lambda: not _exists(engine, lost))
     eventually(partial(_has_begun, next_one))
