@@ -16,13 +16,10 @@ from cts_core.engine.admin import AdminJobs
 from cts_core.engine.cleaner import Cleaner
 from cts_core.engine.driver import Driver
 from cts_core.engine.files import Files
-from cts_core.engine.health import Health, engine_dependencies
 from cts_core.engine.images import Images
-from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, instrument, site_name
 from cts_core.engine.jobs import Jobs
 from cts_core.engine.limits import Limits
 from cts_core.engine.logs import Logs
-from cts_core.engine.metrics import Metrics
 from cts_core.engine.outputs import Outputs
 from cts_core.engine.reaper import Reaper
 from cts_core.engine.refdata import Refdata
@@ -51,6 +48,16 @@ from cts_core.model.service import (
 )
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.health import Health, engine_dependencies
+from cts_core.observability.instrument import (
+    EVENTS,
+    IDENTITY,
+    OBJECTS,
+    RECORDS,
+    instrument,
+    site_name,
+)
+from cts_core.observability.metrics import Metrics
 from cts_core.records.store import RecordStore
 from cts_core.sites.null import NullSite
 from cts_core.sites.site import Site

@@ -16,15 +16,6 @@ from typing import Self
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
-from cts_core.engine import adapters
-from cts_core.engine.health import (
-    Health,
-    MonitoredDependency,
-    identity_dependency,
-    object_store_dependency,
-)
-from cts_core.engine.instrument import IDENTITY, OBJECTS, instrument
-from cts_core.engine.metrics import Metrics
 from cts_core.errors import (
     AuthenticationError,
     ConfigError,
@@ -45,6 +36,14 @@ from cts_core.model.refdata import (
 from cts_core.model.service import REFDATA_SERVICE_NAME, Readiness, Root
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.health import (
+    Health,
+    MonitoredDependency,
+    identity_dependency,
+    object_store_dependency,
+)
+from cts_core.observability.instrument import IDENTITY, OBJECTS, instrument
+from cts_core.observability.metrics import Metrics
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
 from cts_core.refdata_service.cts_client import CLUSTER, CTSUpdates, RequestedRefdata
@@ -102,12 +101,12 @@ class RefdataService:
         self._running = AsyncExitStack()
 
     @classmethod
-    def from_settings(cls, settings: Settings, identity: Identity) -> Self:
-        """Return a service on the adapters that the settings name."""
+    def from_settings(cls, settings: Settings, identity: Identity, objects: ObjectStore) -> Self:
+        """Return a service that stages for the CTS that the settings name."""
         return cls(
             settings,
             identity=identity,
-            objects=adapters.object_store(settings),
+            objects=objects,
             cts=CTSUpdates(settings.refdata),
         )
 

@@ -145,11 +145,16 @@ class CTSExtension(ExtensionApp):
     async def _start_core(
         self, lifecycle: Lifecycle, settings: Settings, serverapp: ServerApp
     ) -> None:
+        from cts_core.engine import adapters  # noqa: PLC0415 - as above
         from cts_core.engine.engine import Engine  # noqa: PLC0415 - as above
         from cts_core.refdata_service.service import RefdataService  # noqa: PLC0415 - as above
 
-        kind: type[Engine | RefdataService] = RefdataService if self._stages_refdata else Engine
-        core = kind.from_settings(settings, _identity(settings, serverapp, self._kernel_token))
+        identity = _identity(settings, serverapp, self._kernel_token)
+        core: Engine | RefdataService
+        if self._stages_refdata:
+            core = RefdataService.from_settings(settings, identity, adapters.object_store(settings))
+        else:
+            core = Engine.from_settings(settings, identity)
         await core.start()
         self._core = core
         self._freeze_objects()

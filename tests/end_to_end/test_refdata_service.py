@@ -617,6 +617,8 @@ async def test_it_does_not_start(
             "cts_token": token,
         },
     )
-    service = RefdataService.from_settings(settings, KBaseIdentity(settings.kbase))
+    service = RefdataService.from_settings(
+        settings, KBaseIdentity(settings.kbase), adapters.object_store(settings)
+    )
     with pytest.raises(ConfigError, match=match):
         await service.start()

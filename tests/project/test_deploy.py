@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from cts_core.config.load import load_settings
-from cts_core.engine.metrics import Metrics
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.observability.metrics import Metrics
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_jupyter.cli.diagnosis import TIMEOUTS
 from cts_jupyter.formatting import format_duration

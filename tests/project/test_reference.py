@@ -8,8 +8,8 @@ import cts_jupyter
 import cts_reference
 from cts_core.config.load import describe_settings
 from cts_core.config.settings import PRESETS
-from cts_core.engine.metrics import Metrics
 from cts_core.errors import ErrorKind
+from cts_core.observability.metrics import Metrics
 from cts_core.states import TERMINAL, JobState, may_follow
 from cts_jupyter.cli.main import build_parser
 from cts_jupyter.cli.output import Status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from cts_core.engine.metrics import CONTENT_TYPE
 from cts_core.model.service import Health, Readiness, ReadyStatus
+from cts_core.observability.metrics import CONTENT_TYPE
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
 

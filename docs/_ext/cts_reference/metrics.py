@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cts_core.engine import metrics
+from cts_core.observability import metrics
 from cts_reference.markdown import code, escape, table
 
 _TYPES = {

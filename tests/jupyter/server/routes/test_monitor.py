@@ -52,12 +52,12 @@ async def test_ready_names_each_dependency(server: ServerHarness, monkeypatch: p
     async def away() -> None:
         raise UnavailableError("host inner.example.org does not answer")
 
-    monkeypatch.setattr("cts_core.engine.health.FRESH_SECONDS", -1.0)
-    watched = server.engine._health._watched
+    monkeypatch.setattr("cts_core.observability.health.FRESH_SECONDS", -1.0)
+    dependencies = server.engine._health._dependencies
     for name, status, code in (("site local", "degraded", 200), ("records", "not ready", 503)):
-        monkeypatch.setattr(watched[name], "ask", away)
+        monkeypatch.setattr(dependencies[name], "probe", away)
         # The engine's own calls meanwhile find it there.
-        monkeypatch.setattr(watched[name], "answers_tell", False)
+        monkeypatch.setattr(dependencies[name], "success_means_up", False)
         for token in (None, TOKEN):
             answer = await server.http.get(
                 f"{server.root}/ready",

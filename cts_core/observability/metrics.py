@@ -15,13 +15,13 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from cts_core.clock import utc_now
-from cts_core.engine.instrument import EVENTS, RECORDS, PortCall
 from cts_core.errors import CTSError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import Topic
 from cts_core.model.event import JobEvent
 from cts_core.model.service import DependencyState
+from cts_core.observability.instrument import EVENTS, RECORDS, PortCall
 from cts_core.records.store import RecordStore
 from cts_core.version import VERSION
 

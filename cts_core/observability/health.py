@@ -13,13 +13,20 @@ from typing import Protocol, runtime_checkable
 
 from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
-from cts_core.engine.instrument import EVENTS, IDENTITY, OBJECTS, RECORDS, PortCall, site_name
 from cts_core.errors import UnavailableError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.model.service import Dependency, DependencyState, Readiness, ReadyStatus
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.instrument import (
+    EVENTS,
+    IDENTITY,
+    OBJECTS,
+    RECORDS,
+    PortCall,
+    site_name,
+)
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
 

@@ -1,0 +1,1 @@
+"""Observability: instrumented ports, health of dependencies, and metrics."""

@@ -1,0 +1,63 @@
+"""States of dependencies, from calls and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+import pytest
+
+from cts_core.errors import NoSuchJobError, UnavailableError
+from cts_core.model.service import DependencyState, ReadyStatus
+from cts_core.observability import health
+from cts_core.observability.health import Health, MonitoredDependency
+from cts_core.observability.instrument import PortCall
+from tests.core.observability.stub_port import Port
+
+
+@pytest.fixture
+def port() -> Port:
+    return Port()
+
+
+async def test_states_follow_calls_and_probes(port: Port, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "FRESH_SECONDS", -1.0)
+    dependency = MonitoredDependency("port", functools.partial(port.ask, 1), is_needed=True)
+    side = MonitoredDependency("side", None, is_needed=False)
+    states = Health([dependency, side])
+    found = await states.readiness()
+    assert found.status is ReadyStatus.READY
+    assert [d.state for d in found.dependencies] == [DependencyState.UP, DependencyState.UNKNOWN]
+
+    states.on_call(PortCall("side", "ask", (), 0.1, error=TimeoutError()))
+    found = await states.readiness()
+    assert found.status is ReadyStatus.DEGRADED
+    assert found.dependencies[1].error == health.NO_RESPONSE
+
+    port.error = UnavailableError("it is away")
+    found = await states.readiness()
+    assert found.status is ReadyStatus.NOT_READY
+    assert found.dependencies[0].error == "it is away"
+    since = found.dependencies[0].since
+    assert (await states.readiness()).dependencies[0].since == since
+
+    port.error = None
+    states.on_call(PortCall("port", "ask", (), 0.1, error=NoSuchJobError("a refusal is an answer")))
+    assert states.states() == {"port": DependencyState.UP, "side": DependencyState.DOWN}
+    assert dependency.error is None
+
+
+async def test_probe_without_response_times_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "PROBE_TIMEOUT_SECONDS", 0.05)
+    silent = MonitoredDependency("silent", asyncio.Event().wait, is_needed=True)
+    (found,) = (await Health([silent]).readiness()).dependencies
+    assert (found.state, found.error) == (DependencyState.DOWN, health.NO_RESPONSE)
+
+
+async def test_success_from_a_cache_does_not_change_the_state():
+    dependency = MonitoredDependency("identity", None, is_needed=True, success_means_up=False)
+    states = Health([dependency])
+    states.on_call(PortCall("identity", "identify", (), 0.1))
+    assert dependency.state is DependencyState.UNKNOWN
+    states.on_call(PortCall("identity", "identify", (), 0.1, error=UnavailableError("away")))
+    assert dependency.state is DependencyState.DOWN
