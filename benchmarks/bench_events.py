@@ -39,7 +39,7 @@ from cts_jupyter.server.headless import HeadlessApp
 from tests.harness.factories import TO_COMPLETE, make_job_record
 from tests.services.kafka import PARTITIONS, KafkaBroker
 from tests.services.mongo import PASSWORD, USER, MongoServer
-from tests.services.server import ServerProcess, accepts, free_port
+from tests.services.server import ServerProcess, free_port, is_listening
 from tests.simulators.kbase_auth import KBaseAuth
 
 RATE = 200
@@ -261,7 +261,7 @@ async def measure(
 def bare(folder: Path, users: int) -> tuple[list[float], float]:
     port = free_port()
     command = [sys.executable, __file__, "bare", str(port), str(users)]
-    server = ServerProcess(command, folder, lambda: accepts(port))
+    server = ServerProcess(command, folder, lambda: is_listening(port))
     server.start()
     try:
         tokens = [user(number) for number in range(users)]

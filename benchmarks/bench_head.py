@@ -25,7 +25,7 @@ from cts_core.config.sections import S3Settings
 from cts_core.objects.s3.store import S3Store
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
-from tests.services.server import ServerProcess, accepts, free_port
+from tests.services.server import ServerProcess, free_port, is_listening
 
 ROUNDS = 3
 BUCKET = "data"
@@ -117,7 +117,7 @@ def main() -> None:
         peer = _install_peer(folder / "peer")
         port = free_port()
         command = [sys.executable, __file__, "serve", str(port)]
-        memory = ServerProcess(command, folder / "memory", lambda: accepts(port))
+        memory = ServerProcess(command, folder / "memory", lambda: is_listening(port))
         memory.start()
         try:
             _compare("from memory", peer, f"http://127.0.0.1:{port}", " (at least 5)")

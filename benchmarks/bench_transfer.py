@@ -32,7 +32,7 @@ from cts_core.worker.s3.client import S3Objects
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
 from tests.services.minio import start_minio
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
-from tests.services.server import ServerProcess, accepts, free_port
+from tests.services.server import ServerProcess, free_port, is_listening
 
 ROUNDS = 5
 BUCKET = "data"
@@ -256,7 +256,7 @@ def main() -> None:
         _fill(folder)
         port = free_port()
         command = [sys.executable, __file__, "serve", str(port)]
-        server = ServerProcess(command, folder / "memory", lambda: accepts(port))
+        server = ServerProcess(command, folder / "memory", lambda: is_listening(port))
         server.start()
         try:
             compare("from memory", server, f"http://127.0.0.1:{port}", folder)

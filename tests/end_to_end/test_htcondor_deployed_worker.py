@@ -169,7 +169,7 @@ def takeover(service: Service, db: Database, on_mongo: dict[str, str]) -> Iterat
     gate = service.pool.pool / "work" / f"gate-{job_id}"
     submit = htcondor2.Submit(_description(job_id, f"{service.door.url}/cts"))
     schedd = service.pool.schedd()
-    cluster = service.pool.insist(
+    cluster = service.pool.retry(
         lambda: schedd.submit(submit, itemdata=iter(VECTOR["itemdata"])).cluster()
     )
     for name in ("images", "refdata"):
@@ -214,4 +214,4 @@ def test_it_is_canceled(takeover: Takeover) -> None:
     service.until_state(job_id, "canceled", "error")
     assert service.job(job_id)["state"] == "canceled"
     schedd = service.pool.schedd()
-    assert service.pool.insist(lambda: list(schedd.query(f'CTSJobID == "{job_id}"'))) == []
+    assert service.pool.retry(lambda: list(schedd.query(f'CTSJobID == "{job_id}"'))) == []

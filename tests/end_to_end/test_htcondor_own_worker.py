@@ -114,7 +114,7 @@ class Service:
         import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
 
         action = getattr(htcondor2.JobAction, action)
-        self.pool.insist(lambda: self.pool.schedd().act(action, f'CTSJobID == "{job_id}"'))
+        self.pool.retry(lambda: self.pool.schedd().act(action, f'CTSJobID == "{job_id}"'))
 
 
 def _processes(variable: str, word: str) -> list[int]:

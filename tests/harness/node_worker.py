@@ -16,7 +16,7 @@ from typing import Any
 
 from cts_core.sites.htcondor.worker_archive import pack
 from tests.harness.server import ServerHarness
-from tests.services.containers import Engine, layer
+from tests.services.containers import ContainerRuntime, layer
 from tests.services.proxy import Proxy
 from tests.services.registry import Registry
 from tests.services.s3 import S3Server
@@ -55,7 +55,7 @@ class NodeHarness:
 
     server: ServerHarness
     proxies: ServerProxies
-    runtime: Engine
+    runtime: ContainerRuntime
     folder: Path
     ana: str
     admin: str

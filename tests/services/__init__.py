@@ -1,1 +1,1 @@
-"""Real servers that the tests start: one module a server, each with ``install``, a class and a fixture."""
+"""Real servers that the tests start: one module per server, each with ``install``, a class and a fixture."""

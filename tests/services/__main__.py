@@ -1,4 +1,4 @@
-"""Starts the servers that a service stands on, and says how to run one on them: ``make services``."""
+"""Starts the servers that a service depends on, and prints how to run a service on them: ``make services``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.services.together import ADMIN_ROLES, ServiceStack, started_stack
 _PORT = 8899
 
 
-def _told(services: ServiceStack) -> str:
+def _instructions(services: ServiceStack) -> str:
     admin, user = services.auth.add("admin", *ADMIN_ROLES), services.auth.add("ana")
     here = f"http://127.0.0.1:{_PORT}/cts"
     lines = [f"export {name}={shlex.quote(value)}" for name, value in services.environ().items()]
@@ -38,7 +38,7 @@ def _told(services: ServiceStack) -> str:
 
 
 def main() -> None:
-    """Run until the process is asked to stop."""
+    """Run until the process gets SIGINT or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -50,10 +50,10 @@ def main() -> None:
         for service in (mongo, kafka, minio):
             service.install()
         with tempfile.TemporaryDirectory(prefix="cts-services-") as folder:
-            # PostgreSQL runs as a user of its own, who has to get in.
+            # PostgreSQL runs as another user, who must be able to enter the folder.
             Path(folder).chmod(0o755)
             with started_stack(Path(folder)) as services:
-                print(_told(services), flush=True)
+                print(_instructions(services), flush=True)
                 stop.wait()
     except MissingError as e:
         sys.exit(f"These servers cannot run here. {e}")

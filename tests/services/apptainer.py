@@ -1,7 +1,7 @@
-"""Apptainer from Debian sid, whose root folder each command makes its own for as long as it runs.
+"""Apptainer from Debian sid; each command runs with Debian sid as its root folder.
 
-That is no chroot, in which no further root folder can be changed to. The machine's temporary folder, with the tests' files, is
-at its place there, too.
+It uses pivot_root, since inside a chroot the root folder cannot be changed again, as apptainer does. The machine's
+temporary folder, with the tests' files, is mounted at the same path.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.containers import Engine, write_program
-from tests.services.server import installing, or_skip
-from tests.services.sid import install_root, need_root
+from tests.services.containers import ContainerRuntime, write_program
+from tests.services.server import install_folder, or_skip
+from tests.services.sid import install_root, require_root
 
-# The mounts are those of the one command, and gone with it.
+# The mounts are in a namespace of the one command, and disappear with it.
 _ENTER = """
 set -e
 root=$1; shared=$2; shift 2
@@ -33,9 +33,9 @@ exec /usr/bin/apptainer "$@"
 
 
 def install() -> Path:
-    """The root folder. Raises MissingError."""
-    need_root("Apptainer")
-    with installing("apptainer") as folder:
+    """Return the root folder. Raises MissingError."""
+    require_root("Apptainer")
+    with install_folder("apptainer") as folder:
         root = folder / "root"
         if not root.exists():
             install_root(folder, "apptainer")
@@ -44,12 +44,12 @@ def install() -> Path:
 
 
 @pytest.fixture(scope="session")
-def apptainer(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """Apptainer, with a cache of its own."""
+def apptainer(tmp_path_factory: pytest.TempPathFactory) -> ContainerRuntime:
+    """Return Apptainer with a cache of its own."""
     with or_skip():
         root = install()
     folder = tmp_path_factory.mktemp("apptainer")
     shared = tempfile.gettempdir()
-    words = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(root), shared]
-    command = write_program(folder / "apptainer", {"APPTAINER_CACHEDIR": str(folder)}, words)
-    return Engine("apptainer", command)
+    command_line = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(root), shared]
+    command = write_program(folder / "apptainer", {"APPTAINER_CACHEDIR": str(folder)}, command_line)
+    return ContainerRuntime("apptainer", command)

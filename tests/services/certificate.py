@@ -1,17 +1,17 @@
-"""A certificate that nobody has issued, for a server of the tests."""
+"""A self-signed certificate for a server of the tests."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from tests.services.server import need_program, or_skip
+from tests.services.server import or_skip, require_program
 
 
 def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
-    """The files of a key and of its certificate, for a name such as ``DNS:host`` or ``IP:127.0.0.1``."""
+    """Return the files of a key and its certificate, for a name such as ``DNS:host`` or ``IP:127.0.0.1``."""
     with or_skip():
-        need_program("openssl", "install it, to make a certificate")
+        require_program("openssl", "install it, to make a certificate")
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",

@@ -1,10 +1,11 @@
 """A real HTCondor pool on loopback: collector, negotiator, schedd and one startd, from Debian sid.
 
-The machine's memory and cpus are made up, slots are cut from them as jobs ask. Everything that takes minutes in a pool
-takes seconds here. Its folder has the same path inside and outside. The pool's rules, by which it holds containers or keeps them
-waiting, are for users of their own. With security of a match alone, the schedd could not tell that a startd has started anew.
-Tokens are good for the user ``cts``; root in the pool's own folder may do anything.
-Containers of apptainer run on its node, as that user: the pool changes its root folder in a way that lets others do so again.
+The node's memory and cpus are made up, and divided into dynamic slots as jobs request. Everything that takes minutes in
+a real pool takes seconds here. The pool's folder has the same path inside and outside. The rules by which the pool holds
+containers or keeps them waiting apply to special users only. Match password authentication is off: with it, the schedd
+could not notice that a startd was restarted. Tokens are valid for the user ``cts``; root in the pool's own folder may do
+anything. Containers of apptainer run on its node as that user: the pool enters its root folder by pivot_root, so that
+apptainer can change the root folder again.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from tests.services.server import (
     START_SECONDS,
     MissingError,
     free_port,
-    installing,
+    install_folder,
     or_skip,
 )
-from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
+from tests.services.sid import NamespaceServer, enter, install_root, require_root, run
 
 PACKAGES = ("condor", "apptainer", "ca-certificates", "procps", "python3")
 USER = "cts"
 DOMAIN = "pool.test"
 CPUS, MEMORY_MIB = 128, 262_144
-"""Of the one node, unless it is to have other cpus."""
+"""The size of the one node, unless other cpus are given."""
 INITIALDIR = "/tmp"
-"""A folder that is there on both sides, of which the pool's is ``work``: the bindings look for it on theirs."""
+"""A folder that exists on both sides (the pool's is ``work``), since the bindings check that it exists on theirs."""
 
 _SECURITY = """
 UID_DOMAIN = {domain}
@@ -123,7 +124,7 @@ SHADOW_QUEUE_UPDATE_INTERVAL = 1
 PERIODIC_EXPR_INTERVAL = 1
 PERIODIC_EXPR_TIMESLICE = 0.5
 CLAIM_WORKLIFE = 1200
-# A slot may be claimed for a job that is removed just then, of which the schedd knows nothing: it is free after 30 s.
+# A slot may be claimed for a job that was just removed, without the schedd knowing: it is free after 30 s.
 ALIVE_INTERVAL = 5
 MAX_CLAIM_ALIVES_MISSED = 6
 FILETRANSFER_PLUGINS = /mnt/fetch
@@ -163,7 +164,7 @@ DISCARD_SESSION_KEYRING_ON_STARTUP = False
 )
 _T = TypeVar("_T")
 _COMM = 15
-"""Characters of a process' name that the kernel keeps."""
+"""The characters of a process's name that the kernel keeps."""
 _FOLDERS = ("log", "lock", "run", "spool", "execute")
 _PRIVATE = ("passwords.d", "tokens.sys", "tokens")
 _OPEN = ("fsauth", "work")
@@ -185,11 +186,11 @@ exec env {config} condor_master -f
 
 
 def install() -> Path:
-    """The folder with HTCondor: about a minute once, nothing after that. Raises MissingError."""
-    need_root("The HTCondor pool")
+    """Return the folder with HTCondor; the first call takes about a minute. Raises MissingError."""
+    require_root("The HTCondor pool")
     if importlib.util.find_spec("htcondor2") is None:
         raise MissingError("HTCondor's bindings are not here: pip install 'cts-jupyter[htcondor]'")
-    with installing("htcondor") as folder:
+    with install_folder("htcondor") as folder:
         root = folder / "root"
         if not root.exists():
             install_root(folder, *PACKAGES)
@@ -200,7 +201,7 @@ def install() -> Path:
 
 
 class CondorPool(NamespaceServer):
-    """The pool. Killed and started again, it has its queue."""
+    """The pool. Its queue survives a kill and a new start."""
 
     def __init__(self, folder: Path, *, cpus: int = CPUS) -> None:
         root = install()
@@ -232,14 +233,14 @@ class CondorPool(NamespaceServer):
         super().__init__(enter(root, self.pool, script), folder, self._is_ready)
 
     def client_config(self, method: str = "IDTOKENS") -> Path:
-        """The configuration of a client that logs in by this method."""
+        """Return the configuration file of a client that authenticates by this method."""
         file = self.folder / f"client.{method.lower()}"
         secret = _SECRETS[method].format(self.pool)
         file.write_text(_CLIENT.format(domain=DOMAIN, port=self.port, method=method, secret=secret))
         return file
 
     def _is_ready(self) -> bool:
-        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+        import htcondor2  # noqa: PLC0415 - it reads its configuration when it is imported
 
         try:
             collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
@@ -249,42 +250,42 @@ class CondorPool(NamespaceServer):
         return {"Scheduler", "Machine"} <= {ad["MyType"] for ad in ads}
 
     def schedd(self) -> Any:
-        """The schedd, as the process' configuration lets us in."""
-        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+        """Return the schedd, with the credentials of this process's configuration."""
+        import htcondor2  # noqa: PLC0415 - it reads its configuration when it is imported
 
         collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
         return htcondor2.Schedd(collector.locate(htcondor2.DaemonType.Schedd))
 
     @contextlib.contextmanager
     def schedd_with(self, name: str, value: str) -> Iterator[None]:
-        """Another value of the schedd's configuration meanwhile."""
+        """Change a value of the schedd's configuration within the context."""
         import htcondor2  # noqa: PLC0415 - as above
 
         file = self.pool / "condor_config"
-        kept = file.read_text()
+        original = file.read_text()
         schedd = htcondor2.Collector(f"127.0.0.1:{self.port}").locate(htcondor2.DaemonType.Schedd)
 
         def current() -> str:
-            return self.insist(lambda: htcondor2.RemoteParam(schedd)[name])
+            return self.retry(lambda: htcondor2.RemoteParam(schedd)[name])
 
         before = current()
 
-        def configure(content: str, wanted: str) -> None:
+        def configure(content: str, expected: str) -> None:
             file.write_text(content)
             os.kill(self.daemon("condor_schedd"), signal.SIGHUP)
             deadline = time.monotonic() + START_SECONDS
-            while current() != wanted:
-                assert time.monotonic() < deadline, f"{name} is not {wanted}"
+            while current() != expected:
+                assert time.monotonic() < deadline, f"{name} is not {expected}"
                 time.sleep(0.1)
 
-        configure(f"{kept}\n{name} = {value}\n", value or "Not defined")
+        configure(f"{original}\n{name} = {value}\n", value or "Not defined")
         try:
             yield
         finally:
-            configure(kept, before)
+            configure(original, before)
 
     def usage(self) -> dict[str, float]:
-        """By submitter, the seconds that the negotiator has counted."""
+        """Return, by submitter, the seconds that the negotiator has counted."""
         import htcondor2  # noqa: PLC0415 - as above
 
         collector = htcondor2.Collector(f"127.0.0.1:{self.port}")
@@ -292,34 +293,34 @@ class CondorPool(NamespaceServer):
         return {ad["Name"]: ad.get("AccumulatedUsage", 0.0) for ad in ads}
 
     def ads(self, constraint: str, attributes: list[str]) -> list[Any]:
-        """What is in the queue or has left it."""
+        """Return these attributes of all matching ads, in the queue and in the history."""
 
-        def ask() -> list[Any]:
+        def query() -> list[Any]:
             schedd = self.schedd()
             queue = schedd.query(constraint, attributes)
             return [*queue, *schedd.history(constraint, attributes)]
 
-        return self.insist(ask)
+        return self.retry(query)
 
-    def insist(self, ask: Callable[[], _T]) -> _T:
-        """What it returns, in the end: a schedd that was killed refuses the first who knew it before."""
+    def retry(self, call: Callable[[], _T]) -> _T:
+        """Repeat a call until it succeeds: a restarted schedd refuses the first call of each client that knew it before."""
         import htcondor2  # noqa: PLC0415 - as above
 
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                return ask()
+                return call()
             except htcondor2.HTCondorException:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
 
     def stop(self) -> None:
-        """End it at once: there is nothing to save, and its daemons take their time."""
+        """Kill the pool: there is nothing to save, and its daemons would take long to stop."""
         self.kill()
 
     def daemon(self, name: str) -> int:
-        """The process of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""
+        """Return the process id of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""
         parents = [self.process.pid]
         while parents:
             parent = parents.pop()
@@ -334,10 +335,10 @@ class CondorPool(NamespaceServer):
 
 @pytest.fixture(scope="session")
 def condor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CondorPool]:
-    """One pool for all tests, and this process a client of it."""
+    """Start one pool for all tests, and make this process its client."""
     with or_skip():
         pool = CondorPool(tmp_path_factory.mktemp("condor"))
-    # Before the first import of the bindings, which look for it then.
+    # The bindings read it when they are first imported.
     os.environ["CONDOR_CONFIG"] = str(pool.client_config())
     pool.start()
     yield pool

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Fetches http URLs for the tests' pool: Debian's own plugin of HTCondor ends with "free(): invalid pointer".
+"""A file transfer plugin that fetches http URLs: Debian's own one crashes with "free(): invalid pointer".
 
-Runs in the pool's folder, by HTCondor's protocol for plugins that take several files at once.
+Runs in the pool's folder, by HTCondor's protocol for plugins that fetch several files at once.
 """
 
 import http.client
@@ -19,27 +19,27 @@ SupportedMethods = "http"
 
 
 def fetch(url: str, name: str) -> str:
-    """Fetch one file; returns what is to be told of it."""
-    told = f'TransferUrl = "{url}"; TransferFileName = "{name}"; TransferProtocol = "http"; '
+    """Fetch one file; return the ClassAd that reports the result."""
+    ad = f'TransferUrl = "{url}"; TransferFileName = "{name}"; TransferProtocol = "http"; '
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            Path(name).write_bytes(answer.read())
+        with urllib.request.urlopen(url, timeout=20) as response:
+            Path(name).write_bytes(response.read())
     except (OSError, http.client.HTTPException) as e:
         error = str(e).replace('"', "'")
-        return f'[ {told} TransferSuccess = false; TransferError = "{error}"; ]\n'
-    return f"[ {told} TransferSuccess = true; ]\n"
+        return f'[ {ad} TransferSuccess = false; TransferError = "{error}"; ]\n'
+    return f"[ {ad} TransferSuccess = true; ]\n"
 
 
 def main() -> int:
-    """Returns 0 when every file was fetched."""
+    """Fetch all requested files; return 0 if every one was fetched."""
     if "-classad" in sys.argv:
         print(ABOUT, end="")
         return 0
-    given, told = (Path(sys.argv[sys.argv.index(name) + 1]) for name in ("-infile", "-outfile"))
-    source = given.read_text()
+    infile, outfile = (Path(sys.argv[sys.argv.index(name) + 1]) for name in ("-infile", "-outfile"))
+    source = infile.read_text()
     values = [re.findall(rf'{key}\s*=\s*"(.*?)"', source) for key in ("Url", "LocalFileName")]
     ads = [fetch(url, name) for url, name in zip(*values, strict=True)]
-    told.write_text("".join(ads))
+    outfile.write_text("".join(ads))
     return int(any("TransferSuccess = false" in ad for ad in ads))
 
 

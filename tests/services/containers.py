@@ -1,7 +1,7 @@
 """Real container runtimes: podman, and docker with a daemon of the tests' own, from Debian's packages.
 
-They are unpacked, not installed: nothing on the machine's path that a site might find by itself. Containers have no
-network, since no firewall is set up for them.
+The packages are unpacked, not installed, so that nothing gets on the machine's PATH, where a site might find it.
+Containers have no network, since no firewall is set up for them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.services.debian import unpack
-from tests.services.server import installing
-from tests.services.sid import need_root
+from tests.services.server import install_folder
+from tests.services.sid import require_root
 
 PACKAGES = (
     *("podman", "conmon", "runc", "docker.io", "containerd", "busybox-static"),
@@ -27,13 +27,13 @@ PACKAGES = (
     *("libsubid4", "libgpgme11", "libassuan0", "libdevmapper1.02.1", "libglib2.0-0", "libseccomp2"),
 )
 ULIMITS = ("nofile=1024:1024", "nproc=4096:4096")
-"""Of containers: the defaults are more than every machine may give."""
+"""The limits of containers: the defaults may be more than the machine allows."""
 
 
 def install() -> Path:
-    """A folder with the programs in it. Raises MissingError."""
-    need_root("The container runtimes")
-    with installing("containers") as folder:
+    """Return the folder with the programs. Raises MissingError."""
+    require_root("The container runtimes")
+    with install_folder("containers") as folder:
         root = folder / "root"
         if not root.exists():
             new = folder / "root.new"
@@ -43,33 +43,35 @@ def install() -> Path:
 
 
 @dataclass
-class Engine:
-    """A runtime, by the settings that a site would have for it."""
+class ContainerRuntime:
+    """A container runtime, as the settings of a site describe it."""
 
     name: str
     command: list[str]
     arguments: list[str] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
-    """Variables that do for who has its program alone what the rest of ``command`` does."""
+    """Variables that replace the options in ``command`` for a caller that has the program alone."""
 
     def run(self, *words: str) -> str:
-        """What one of its commands prints."""
-        done = subprocess.run([*self.command, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Run one of the runtime's commands; return its output."""
+        result = subprocess.run(
+            [*self.command, *words], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def containers(self) -> list[str]:
-        """The names of all containers, whatever they do."""
+        """Return the names of all containers, whatever their state."""
         return self.run("ps", "--all", "--format", "{{.Names}}").split()
 
 
 def busybox() -> bytes:
-    """A shell with a hundred tools in one file."""
+    """Return the content of busybox: a shell with a hundred tools in one file."""
     return (install() / "bin/busybox").read_bytes()
 
 
 def layer(*files: tuple[str, bytes]) -> bytes:
-    """A layer of an image with these executable files, and ``sh`` and its tools in ``/bin``."""
+    """Return a layer of an image with these executable files, and ``sh`` and some tools in ``/bin``."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in ("bin", "tmp"):
@@ -88,13 +90,13 @@ def layer(*files: tuple[str, bytes]) -> bytes:
 
 
 def libraries(root: Path) -> str:
-    """Where the programs find their libraries."""
-    found = sorted([*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")])
-    return ":".join(map(str, found))
+    """Return the LD_LIBRARY_PATH of the programs."""
+    folders = sorted([*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")])
+    return ":".join(map(str, folders))
 
 
 def write_program(file: Path, variables: dict[str, str], words: Sequence[object]) -> list[str]:
-    """The command of a program with these variables, and what always follows it."""
+    """Write a script that runs ``words`` with these variables and its own arguments; return its command."""
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     file.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(map(str, words))} "$@"\n')
     file.chmod(0o755)
@@ -102,8 +104,8 @@ def write_program(file: Path, variables: dict[str, str], words: Sequence[object]
 
 
 @contextlib.contextmanager
-def engine_folder(name: str) -> Iterator[Path]:
-    """A folder for what an engine keeps, with mounts in it: none of pytest's, which has to be able to remove its own."""
+def runtime_folder(name: str) -> Iterator[Path]:
+    """Create a folder for a runtime's store, which may have mounts in it, so that pytest could not remove it."""
     folder = Path(tempfile.mkdtemp(prefix=f"cts-{name}-"))
     try:
         yield folder

@@ -1,4 +1,4 @@
-"""``jupyter cts`` as a process of its own, and a client's way to it."""
+"""``jupyter cts`` as a process of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRIES = 3
 
 
 class CTSProcess(ServerProcess):
-    """One server of a service."""
+    """A server process of a service."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.port = 0
@@ -25,30 +25,30 @@ class CTSProcess(ServerProcess):
                 "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "XDG_CONFIG_HOME"
             )
         }  # fmt: skip
-        # Of this process's own variables, none is a setting of that one; an empty one counts as none.
+        # This process's own settings must not reach the server; an empty variable counts as none.
         ours = {name: "" for name in os.environ if name.startswith("CTS_")}
         super().__init__([], folder, self.is_healthy, {**ours, **jupyter, **environ})
 
     @property
     def url(self) -> str:
-        """Where it is since its last start."""
+        """The base URL since the last start."""
         return f"http://127.0.0.1:{self.port}/cts"
 
     def start(self) -> None:
-        """Start it on a port of its own: the one that it had may be somebody else's by now."""
-        for left in reversed(range(_TRIES)):
+        """Start it on a new port: another process may have taken the previous one."""
+        for tries_left in reversed(range(_TRIES)):
             self.port = free_port()
-            given = [f"--port={self.port}", "--ServerApp.port_retries=0", "--allow-root"]
-            self.command = [sys.executable, "-m", "jupyter", "cts", *given]
+            arguments = [f"--port={self.port}", "--ServerApp.port_retries=0", "--allow-root"]
+            self.command = [sys.executable, "-m", "jupyter", "cts", *arguments]
             try:
                 return super().start()
             except RuntimeError:
-                if not left or "is already in use" not in self.tail():
+                if not tries_left or "is already in use" not in self.tail():
                     raise
         return None
 
     def is_healthy(self) -> bool:
-        """Whether it lets requests in."""
+        """Return whether the server accepts requests."""
         try:
             return httpx.get(f"{self.url}/ready", timeout=5).status_code in (200, 503)
         except httpx.HTTPError:

@@ -1,18 +1,18 @@
-"""Packages of the machine's own Debian, unpacked and not installed: no service of the machine's, nothing on its path."""
+"""Unpacks packages of the machine's own Debian without installing them, so that no service starts and PATH stays clean."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from tests.services.server import MissingError, need_program
+from tests.services.server import MissingError, require_program
 
 
 def unpack(folder: Path, target: Path, *packages: str) -> None:
-    """Unpack packages into ``target``, by way of ``folder``. Raises MissingError."""
+    """Download packages into ``folder``, and unpack them into ``target``. Raises MissingError."""
     names = " ".join(packages)
-    apt = need_program("apt-get", f"these are packages of Debian: {names}")
-    dpkg = need_program("dpkg-deb", f"these are packages of Debian: {names}")
+    apt = require_program("apt-get", f"these are packages of Debian: {names}")
+    dpkg = require_program("dpkg-deb", f"these are packages of Debian: {names}")
     done = _download(apt, folder, packages)
     if done.returncode:
         subprocess.run([apt, "update"], capture_output=True, check=False)

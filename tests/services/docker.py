@@ -11,10 +11,10 @@ import pytest
 
 from tests.services.containers import (
     ULIMITS,
-    Engine,
-    engine_folder,
+    ContainerRuntime,
     install,
     libraries,
+    runtime_folder,
     write_program,
 )
 from tests.services.server import STOP_SECONDS, ServerProcess, or_skip
@@ -23,15 +23,15 @@ __all__ = ["docker", "install"]
 
 
 @contextlib.contextmanager
-def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
+def _daemon(root: Path, folder: Path) -> Iterator[ContainerRuntime]:
     path = f"{root}/usr/bin:{root}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
     variables = {"PATH": path, "LD_LIBRARY_PATH": libraries(root)}
     address = f"unix://{folder}/socket"
     command = [str(root / "usr/bin/docker"), "--host", address]
-    engine = Engine("docker", command, environ={"DOCKER_HOST": address})
+    runtime = ContainerRuntime("docker", command, environ={"DOCKER_HOST": address})
 
     def is_ready() -> bool:
-        version = [*engine.command, "version"]
+        version = [*runtime.command, "version"]
         return subprocess.run(version, capture_output=True, check=False).returncode == 0
 
     words = [
@@ -44,12 +44,12 @@ def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
     server = ServerProcess(write_program(folder / "daemon", variables, words), folder, is_ready)
     server.start()
     try:
-        yield engine
-        if names := engine.containers():
-            engine.run("rm", "--force", *names)
+        yield runtime
+        if names := runtime.containers():
+            runtime.run("rm", "--force", *names)
     finally:
         if server.process is not None:
-            # It alone is asked, and ends what it started: without that it would wait for it.
+            # SIGTERM goes to the daemon alone, which stops its children: sent to all, the daemon would wait for them.
             server.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.process.wait(STOP_SECONDS)
@@ -57,9 +57,9 @@ def _daemon(root: Path, folder: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def docker() -> Iterator[Engine]:
-    """Docker, with a daemon and a store of its own."""
+def docker() -> Iterator[ContainerRuntime]:
+    """Start Docker with a daemon and a store of its own."""
     with or_skip():
         root = install()
-    with engine_folder("docker") as folder, _daemon(root, folder) as engine:
-        yield engine
+    with runtime_folder("docker") as folder, _daemon(root, folder) as runtime:
+        yield runtime

@@ -21,11 +21,11 @@ from cts_core.events.kafka import client, listener, publisher
 from tests.services.server import (
     MissingError,
     ServerProcess,
-    accepts,
     free_port,
-    installing,
-    need_program,
+    install_folder,
+    is_listening,
     or_skip,
+    require_program,
 )
 
 VERSION = "4.1.1"
@@ -81,7 +81,7 @@ broker.session.timeout.ms=2000
 
 @dataclass(frozen=True)
 class Message:
-    """What lies on a topic."""
+    """A message on a topic."""
 
     partition: int
     offset: int
@@ -90,9 +90,9 @@ class Message:
 
 
 def install() -> Path:
-    """The folder of the broker's class path, downloaded once. Raises MissingError."""
-    mvn = need_program("mvn", "apt-get install maven")
-    with installing("kafka") as folder:
+    """Return the folder of the broker's class path, which is downloaded once. Raises MissingError."""
+    mvn = require_program("mvn", "apt-get install maven")
+    with install_folder("kafka") as folder:
         libraries = folder / VERSION
         if not libraries.exists():
             (folder / "pom.xml").write_text(_POM)
@@ -111,11 +111,11 @@ def install() -> Path:
 
 
 class KafkaBroker(ServerProcess):
-    """The broker. Killed and started again, it has what it had."""
+    """The broker. Its topics survive a kill and a new start."""
 
     def __init__(self, folder: Path, *, advertises: int | None = None) -> None:
-        """``advertises``: the port that clients are sent to, where a proxy is in the way."""
-        java = need_program("java", "apt-get install openjdk-17-jre-headless")
+        """Set up the broker; ``advertises`` is the port that clients are sent to, if they connect through a proxy."""
+        java = require_program("java", "apt-get install openjdk-17-jre-headless")
         libraries = install()
         self.port, controller_port = free_port(), free_port()
         data = folder / "data"
@@ -132,15 +132,15 @@ class KafkaBroker(ServerProcess):
         run = shlex.join([java, *_JAVA, "-cp", str(libraries / "*")])
         form = f"kafka.tools.StorageTool format --cluster-id {_CLUSTER_ID} --config {config}"
         script = f"[ -e {data}/meta.properties ] || {run} {form} && exec {run} kafka.Kafka {config}"
-        super().__init__(["sh", "-c", script], folder, lambda: accepts(self.port))
+        super().__init__(["sh", "-c", script], folder, lambda: is_listening(self.port))
 
     @property
     def address(self) -> str:
-        """What a client is told to connect to."""
+        """The bootstrap address for clients."""
         return f"127.0.0.1:{self.port}"
 
     def create_topic(self, name: str | None = None) -> str:
-        """A new, empty topic."""
+        """Create an empty topic; return its name."""
         topic = name or f"cts-{uuid.uuid4()}"
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
@@ -148,39 +148,39 @@ class KafkaBroker(ServerProcess):
         return topic
 
     def delete_topic(self, name: str) -> None:
-        """What was on it is gone."""
+        """Delete a topic with its messages."""
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         admin.delete_topics([name])
         admin.close()
 
     def messages(self, topic: str) -> list[Message]:
-        """All that lies on a topic now, each partition's in order."""
+        """Return all messages on a topic, in order by partition."""
         consumer = KafkaConsumer(bootstrap_servers=self.address, group_id=None)
         try:
             partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
             consumer.assign(partitions)
             consumer.seek_to_beginning()
             ends = consumer.end_offsets(partitions)
-            found = []
+            messages = []
             while any(consumer.position(p) < ends[p] for p in partitions):
                 for records in consumer.poll(timeout_ms=200).values():
-                    found += [Message(r.partition, r.offset, r.key, r.value) for r in records]
-            return found
+                    messages += [Message(r.partition, r.offset, r.key, r.value) for r in records]
+            return messages
         finally:
             consumer.close()
 
     def logs(self, topic: str) -> list[bytes]:
-        """The files of a topic's partitions, as they lie on the broker's disk."""
+        """Return the content of the log files of a topic's partitions on the broker's disk."""
         return [file.read_bytes() for file in self.folder.glob(f"data/{topic}-*/*.log")]
 
     def read(self, topic: str) -> list[dict[str, Any]]:
-        """What the messages on a topic say, each partition's in order."""
+        """Return the parsed values of the messages on a topic, in order by partition."""
         return [json.loads(message.value) for message in self.messages(topic)]
 
 
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """The broker of this test run; who harms it asks for ``kafka`` instead."""
+    """Start the broker of this test run; a test that stops or freezes it uses ``kafka`` instead."""
     with or_skip():
         broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
     broker.start()
@@ -190,9 +190,9 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
 
 @pytest.fixture
 def kafka(kafka_server: KafkaBroker) -> Iterator[KafkaBroker]:
-    """The broker of this test run, running again after the test whatever was done to it."""
+    """Return the broker of this test run, and make it run again after the test."""
     with warnings.catch_warnings():
-        # The client leaves the socket of a connection that was refused to the garbage collector.
+        # The client leaves the socket of a refused connection to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         yield kafka_server
         kafka_server.thaw()
@@ -202,8 +202,8 @@ def kafka(kafka_server: KafkaBroker) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
-def impatient_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outages are noticed sooner than in real life."""
+def short_kafka_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the timeouts, so that outages are noticed sooner."""
     monkeypatch.setattr(client, "CONNECT_SECONDS", 2.0)
     monkeypatch.setattr(client, "REQUEST_SECONDS", 2.0)
     monkeypatch.setattr(publisher, "DELIVERY_SECONDS", 3.0)

@@ -1,4 +1,4 @@
-"""A service at KBase as the tests' servers make it: S3, KBase's auth, a registry and an HTCondor pool."""
+"""The settings of services at KBase on the tests' servers: S3, KBase's auth, a registry and an HTCondor pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulators.kbase_auth import KBaseAuth
 
 
 def store_and_auth(s3: S3Server, auth: KBaseAuth) -> dict[str, str]:
-    """What each service at KBase is told: its ``CTS_`` variables."""
+    """Return the environment variables that every service at KBase needs."""
     return {
         "CTS_S3__URL": s3.url,
         "CTS_S3__ACCESS_KEY": ACCESS_KEY,
@@ -23,7 +23,7 @@ def store_and_auth(s3: S3Server, auth: KBaseAuth) -> dict[str, str]:
 
 
 def pool_and_registry(pool: CondorPool, registry: Registry) -> dict[str, str]:
-    """What each is told that has containers of the registry's images run in the pool."""
+    """Return the environment variables of a service that runs the registry's images in the pool."""
     return {
         "CTS_IMAGES__PLAIN_HTTP": registry.host,
         "CTS_IMAGES__PRIVATE_HOSTS": registry.host,
@@ -35,7 +35,7 @@ def pool_and_registry(pool: CondorPool, registry: Registry) -> dict[str, str]:
 def cts_at_kbase(
     home: Path, s3: S3Server, auth: KBaseAuth, registry: Registry, pool: CondorPool
 ) -> dict[str, str]:
-    """The variables of a CTS whose records are in ``home`` and whose containers run in the pool."""
+    """Return the environment variables of a CTS with its records in ``home`` and its containers in the pool."""
     return {
         **store_and_auth(s3, auth),
         **pool_and_registry(pool, registry),
@@ -52,7 +52,7 @@ def cts_at_kbase(
 def staging_at_kbase(
     folder: Path, data: Path, s3: S3Server, auth: KBaseAuth, cts_url: str
 ) -> dict[str, str]:
-    """The variables of a service that stages the reference data of that CTS to ``data``."""
+    """Return the environment variables of a service that stages the reference data of that CTS to ``data``."""
     return {
         **store_and_auth(s3, auth),
         "KBCTS_MODE": "refdata",

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server, go_install, started
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server, go_install, start_s3_server
 from tests.services.server import free_port, or_skip
 
 VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
 
 def install() -> Path:
-    """The program. Raises MissingError."""
+    """Return the program. Raises MissingError."""
     return go_install("minio", "github.com/minio/minio", VERSION)
 
 
 def start_minio(folder: Path) -> S3Server:
-    """A MinIO of its own, in a new folder."""
+    """Start a MinIO in a new folder."""
     port = free_port()
     address = f"127.0.0.1:{port}"
     command = [str(install()), "server", "--quiet", "--address", address, str(folder / "objects")]
@@ -31,12 +31,12 @@ def start_minio(folder: Path) -> S3Server:
         "MINIO_UPDATE": "off",
         "MINIO_CALLHOME_ENABLE": "off",
     }
-    return started(command, folder, port, "/minio/health/ready", environ)
+    return start_s3_server(command, folder, port, "/minio/health/ready", environ)
 
 
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A MinIO that all tests share; each empties it first."""
+    """Start a MinIO that all tests share; each test empties it first."""
     with or_skip():
         server = start_minio(tmp_path_factory.mktemp("minio"))
     yield server

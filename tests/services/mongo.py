@@ -1,18 +1,18 @@
 """A server that speaks MongoDB's wire protocol: FerretDB 2 on PostgreSQL with Microsoft's DocumentDB extension.
 
-No registry carries ``mongod``. This is the most complete stand-in that can be had: FerretDB from the Go module proxy,
+No package registry has ``mongod``. This is the most complete stand-in that is available: FerretDB from the Go module proxy,
 PostgreSQL 18 and ``postgresql-18-documentdb`` from Debian sid, unpacked into a folder and run in namespaces of their
-own. It calls itself MongoDB 7.0. What it cannot do, or does otherwise, as far as the store is concerned:
+own. It reports itself as MongoDB 7.0. The differences that matter to the store:
 
-- Sorting by an index: ``explain`` shows which index is walked between which bounds, but rows are sorted afterwards. So
-  the first page of *all* users' jobs costs time by their number here, which it does not on MongoDB.
-- It is no replica set: writes are not retried by themselves, no server is elected, no transaction spans documents.
-- A duplicate key's error does not say which key it was; some errors have other codes (a document that is too large).
-- Indexes that differ in options alone are accepted beside each other, where MongoDB may refuse the second one.
-- ``explain`` has PostgreSQL's words for plans.
+- It does not sort by an index: ``explain`` shows which index is scanned between which bounds, but rows are sorted
+  afterwards. So the time of the first page of *all* users' jobs grows with their number here, but not on MongoDB.
+- It is no replica set: there are no retryable writes, no elections, and no transactions over several documents.
+- A duplicate key error does not name the key; some errors have other codes (such as for a document that is too large).
+- It accepts two indexes that differ only in options, where MongoDB may refuse the second one.
+- ``explain`` returns plans in PostgreSQL's terms.
 
-Others were looked at: FerretDB 1.24 knows no update by a pipeline and no positional operator; mongo-java-server (Maven
-Central) keeps everything in memory, so that a killed server would come back empty.
+Alternatives: FerretDB 1.24 has no updates by a pipeline and no positional operator; mongo-java-server (Maven Central)
+keeps everything in memory, so that a killed server would come back empty.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from pymongo.errors import PyMongoError
 from cts_core.config.sections import MongoSettings
 from tests.services.server import (
     free_port,
-    installing,
-    need_program,
+    install_folder,
     or_skip,
+    require_program,
 )
-from tests.services.sid import NamespaceServer, enter, install_root, need_root, run
+from tests.services.sid import NamespaceServer, enter, install_root, require_root, run
 
 FERRETDB = "github.com/FerretDB/FerretDB/v2/cmd/ferretdb"
 FERRETDB_VERSION = "v2.7.0"
@@ -60,7 +60,7 @@ printf '%s' {settings} | {enter} tee -a /mnt/data/postgresql.conf
 {enter} {bin}/psql -h /mnt -p {port} -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION documentdb CASCADE' -c {user}
 {enter} {bin}/pg_ctl -D /mnt/data -w stop
 """
-# Both in a process namespace of their own: when its first process is killed, all of them are, as by a power cut.
+# Both run in one process namespace: when its first process is killed, all of them are, as by a power cut.
 _RUN = """
 {enter} {bin}/postgres -D /mnt/data -p {postgres_port} &
 postgres=$!
@@ -74,7 +74,7 @@ wait
 
 
 def _install_ferretdb(folder: Path) -> None:
-    go = need_program("go", "install Go from golang.org or your distribution")
+    go = require_program("go", "install Go from golang.org or your distribution")
     module = folder / "module"
     module.mkdir(exist_ok=True)
     (module / "go.mod").write_text("module server\n\ngo 1.24\n")
@@ -84,7 +84,7 @@ def _install_ferretdb(folder: Path) -> None:
 
 
 def _install_data(folder: Path) -> None:
-    """An empty database with one user, of which each server starts with a copy."""
+    """Create an empty database with one user; each server starts with a copy of it."""
     new = folder / "template.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -105,17 +105,17 @@ def _install_data(folder: Path) -> None:
 
 
 def install() -> Path:
-    """The folder with the server: about three minutes once, nothing after that. Raises MissingError."""
-    need_root("The MongoDB server")
-    with installing("mongo") as folder:
+    """Return the folder with the server; the first call takes about three minutes. Raises MissingError."""
+    require_root("The MongoDB server")
+    with install_folder("mongo") as folder:
         steps = {
             "root": lambda folder: install_root(folder, PACKAGE),
             "ferretdb": _install_ferretdb,
             "template": _install_data,
         }
-        for made, make in steps.items():
-            if not (folder / made).exists():
-                make(folder)
+        for name, install_step in steps.items():
+            if not (folder / name).exists():
+                install_step(folder)
     return folder
 
 
@@ -144,7 +144,7 @@ class MongoServer(NamespaceServer):
     def start(self) -> None:
         if not self.data.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            # With owners and modes, as PostgreSQL insists on.
+            # Owners and modes are preserved, as PostgreSQL requires.
             run(["cp", "-a", str(self.installed / "template"), str(self.data)])
         super().start()
 
@@ -157,24 +157,24 @@ class MongoServer(NamespaceServer):
         return True
 
     def client(self, **options: object) -> pymongo.MongoClient:
-        """A client of the tests' own, to look behind the store."""
+        """Return a client that bypasses the store."""
         login = {"username": USER, "password": PASSWORD}
         return pymongo.MongoClient("127.0.0.1", self.port, tz_aware=True, **login, **options)
 
     def settings(self, db: str, **changes: object) -> MongoSettings:
-        """Settings of a store in this database."""
-        known = MongoSettings(
+        """Return the settings of a store in this database."""
+        settings = MongoSettings(
             host=f"127.0.0.1:{self.port}",
             db=db,
             user=USER,
             password=SecretStr(PASSWORD),
             timeout_s=20,
         )
-        return known.model_copy(update=changes)
+        return settings.model_copy(update=changes)
 
 
 def variables(settings: MongoSettings) -> dict[str, str]:
-    """The variables by which a server, or a command, of CTS has its records there."""
+    """Return the environment variables by which a server or command of CTS keeps its records there."""
     return {
         "CTS_RECORDS": "mongo",
         "CTS_MONGO__HOST": settings.host,
@@ -186,7 +186,7 @@ def variables(settings: MongoSettings) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def mongo(tmp_path_factory) -> Iterator[MongoServer]:
-    """One server for all tests; each takes a database of its own."""
+    """Start one server for all tests; each test uses a database of its own."""
     with or_skip():
         server = MongoServer(tmp_path_factory.mktemp("mongo"))
     server.start()
@@ -196,7 +196,7 @@ def mongo(tmp_path_factory) -> Iterator[MongoServer]:
 
 @pytest.fixture
 def mongo_settings(mongo) -> Iterator[MongoSettings]:
-    """Settings of a store in a database of the test's own."""
+    """Return the settings of a store in a database of this test."""
     db = f"test_{uuid.uuid4().hex}"
     yield mongo.settings(db)
     with mongo.client() as client:
@@ -205,12 +205,12 @@ def mongo_settings(mongo) -> Iterator[MongoSettings]:
 
 @pytest.fixture
 def db(mongo: MongoServer, mongo_settings: MongoSettings) -> Iterator[Database]:
-    """That database, to look behind the store."""
+    """Return that database, to bypass the store."""
     with mongo.client() as client:
         yield client[mongo_settings.db]
 
 
 @pytest.fixture
 def on_mongo(mongo_settings: MongoSettings) -> dict[str, str]:
-    """The variables by which a server, or a command, of CTS has its records there."""
+    """Return the environment variables by which a server or command of CTS keeps its records on MongoDB."""
     return variables(mongo_settings)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.services.containers import (
     ULIMITS,
-    Engine,
-    engine_folder,
+    ContainerRuntime,
     install,
     libraries,
+    runtime_folder,
     write_program,
 )
 from tests.services.server import or_skip
@@ -21,12 +21,12 @@ from tests.services.server import or_skip
 __all__ = ["install", "podman"]
 
 
-def _podman(folder: Path) -> Engine:
+def _podman(folder: Path) -> ContainerRuntime:
     root = install()
     store, run = folder / "store", folder / "run"
     storage = folder / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\nrunroot = "{run}"\ngraphroot = "{store}"\n')
-    # What it leaves behind to clean up after a container finds nothing but these.
+    # conmon, which cleans up after a container, gets no other variables.
     variables = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LD_LIBRARY_PATH": libraries(root),
@@ -34,11 +34,11 @@ def _podman(folder: Path) -> Engine:
         "CONTAINERS_STORAGE_CONF": str(storage),
         "CONTAINERS_REGISTRIES_CONF": "/dev/null",
     }
-    kept = json.dumps([f"{name}={value}" for name, value in variables.items()])
+    environment = json.dumps([f"{name}={value}" for name, value in variables.items()])
     conmon = json.dumps([str(root / "usr/bin/conmon")])
     (folder / "containers.conf").write_text(
         f'[containers]\nseccomp_profile = "{root}/usr/share/containers/seccomp.json"\n'
-        f"[engine]\nconmon_path = {conmon}\nconmon_env_vars = {kept}\n"
+        f"[engine]\nconmon_path = {conmon}\nconmon_env_vars = {environment}\n"
     )
     policy = folder / ".config/containers/policy.json"
     policy.parent.mkdir(parents=True)
@@ -49,14 +49,14 @@ def _podman(folder: Path) -> Engine:
         *("--events-backend", "file", "--storage-driver", "vfs"),
     ]
     command = write_program(folder / "podman", {**variables, "HOME": str(folder)}, words)
-    return Engine("podman", command, [f"--ulimit={limit}" for limit in ULIMITS])
+    return ContainerRuntime("podman", command, [f"--ulimit={limit}" for limit in ULIMITS])
 
 
 @pytest.fixture(scope="session")
-def podman() -> Iterator[Engine]:
-    """Podman, with a store of its own."""
-    with engine_folder("podman") as folder:
+def podman() -> Iterator[ContainerRuntime]:
+    """Set up Podman with a store of its own."""
+    with runtime_folder("podman") as folder:
         with or_skip():
-            engine = _podman(folder)
-        yield engine
-        engine.run("rm", "--all", "--force")
+            runtime = _podman(folder)
+        yield runtime
+        runtime.run("rm", "--all", "--force")

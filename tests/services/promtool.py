@@ -1,4 +1,4 @@
-"""promtool, which checks rules of Prometheus and tries them out: from Debian's package, unpacked and not installed."""
+"""promtool, which checks and tests rules of Prometheus: from Debian's package, unpacked and not installed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.services.debian import unpack
-from tests.services.server import installing, or_skip
+from tests.services.server import install_folder, or_skip
 
 
 def install() -> Path:
-    """The program. Raises MissingError."""
-    with installing("promtool") as folder:
+    """Return the program. Raises MissingError."""
+    with install_folder("promtool") as folder:
         program = folder / "usr" / "bin" / "promtool"
         if not program.exists():
             unpack(folder, folder, "prometheus")
@@ -21,6 +21,6 @@ def install() -> Path:
 
 @pytest.fixture(scope="session")
 def promtool() -> Path:
-    """The program."""
+    """Return the program promtool."""
     with or_skip():
         return install()

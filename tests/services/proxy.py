@@ -1,4 +1,4 @@
-"""The way to a server, which a test makes slow, cuts or closes."""
+"""A TCP proxy that a test can slow down, cut or close."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import socket
 import threading
 import time
 
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 class Proxy:
-    """Passes connections on from a port of its own. What is set takes effect at once, in threads of its own."""
+    """Forwards connections from its own port, in its own threads. Changed attributes take effect at once."""
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.target = target
-        """The port that connections go to."""
+        """The port to which connections are forwarded."""
         self.delay = 0.0
-        """Seconds that each piece takes, in either direction."""
+        """Seconds by which each chunk is delayed, in either direction."""
         self.cut_after: int | None = None
-        """Bytes of an answer after which the next connection that gets so far is cut; then None again."""
+        """Bytes of a response after which the next connection that gets so far is cut; then None again."""
         self.closed = False
-        """Whether connections are refused, and those that stand are cut."""
+        """Whether new connections are closed at once, and open ones at their next data."""
         self.connections = 0
-        """How many there were."""
+        """The number of connections so far."""
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
@@ -35,7 +35,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        """End it."""
+        """Cut all connections, and stop listening."""
         self.cut()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -43,7 +43,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Cut the connections that stand."""
+        """Cut all open connections."""
         with self._lock:
             for end in self._open:
                 with contextlib.suppress(OSError):
@@ -70,28 +70,32 @@ class Proxy:
             with server:
                 with self._lock:
                     self._open |= {client, server}
-                there = threading.Thread(target=self._pass, args=(client, server), daemon=True)
-                there.start()
-                self._pass(server, client, answers=True)
-                there.join()
+                upstream = threading.Thread(
+                    target=self._forward, args=(client, server), daemon=True
+                )
+                upstream.start()
+                self._forward(server, client, responses=True)
+                upstream.join()
                 with self._lock:
                     self._open -= {client, server}
 
-    def _pass(self, source: socket.socket, sink: socket.socket, *, answers: bool = False) -> None:
-        passed = 0
+    def _forward(
+        self, source: socket.socket, sink: socket.socket, *, responses: bool = False
+    ) -> None:
+        forwarded = 0
         with contextlib.suppress(OSError):
-            while data := source.recv(_PIECE):
+            while data := source.recv(_CHUNK_BYTES):
                 if self.delay:
                     time.sleep(self.delay)
                 if self.closed:
                     break
                 limit = self.cut_after
-                if answers and limit is not None and passed + len(data) > limit:
-                    sink.sendall(data[: limit - passed])
+                if responses and limit is not None and forwarded + len(data) > limit:
+                    sink.sendall(data[: limit - forwarded])
                     self.cut_after = None
                     break
                 sink.sendall(data)
-                passed += len(data)
+                forwarded += len(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A container registry: Debian's docker-registry on loopback, and a client that pushes into it."""
+"""A container registry: Debian's docker-registry on loopback, and a client that pushes images to it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.services.debian import unpack
 from tests.services.server import (
     MissingError,
     ServerProcess,
-    accepts,
     free_port,
-    installing,
-    need_program,
+    install_folder,
+    is_listening,
     or_skip,
+    require_program,
 )
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.20.3"
@@ -31,8 +31,8 @@ DOCKER = "application/vnd.docker.distribution.manifest."
 
 
 def install() -> Path:
-    """The registry's program. Raises MissingError."""
-    with installing("registry") as folder:
+    """Return the registry's program. Raises MissingError."""
+    with install_folder("registry") as folder:
         program = folder / "usr" / "bin" / "docker-registry"
         if not program.exists():
             unpack(folder, folder, "docker-registry")
@@ -40,11 +40,11 @@ def install() -> Path:
 
 
 def install_crane() -> Path:
-    """The program crane. Raises MissingError."""
-    with installing("crane") as folder:
+    """Return the program crane. Raises MissingError."""
+    with install_folder("crane") as folder:
         program = folder / "crane"
         if not program.exists():
-            go = need_program("go", "crane is built with it")
+            go = require_program("go", "crane is built with it")
             done = subprocess.run(
                 [go, "install", CRANE],
                 env={**os.environ, "GOBIN": str(folder)},
@@ -59,7 +59,7 @@ def install_crane() -> Path:
 
 @dataclass
 class Registry:
-    """A running registry, reached by its ``host``, loopback and port."""
+    """A running registry; ``host`` is its address and port."""
 
     server: ServerProcess
     port: int
@@ -73,7 +73,7 @@ class Registry:
         return f"http://{self.host}/v2"
 
     def push_blob(self, repository: str, content: bytes) -> dict[str, Any]:
-        """Its descriptor, without a media type."""
+        """Push a blob; return its descriptor, without a media type."""
         digest = digest_of(content)
         with httpx.Client(timeout=30) as client:
             start = client.post(f"{self.url}/{repository}/blobs/uploads/")
@@ -83,7 +83,7 @@ class Registry:
         return {"digest": digest, "size": len(content)}
 
     def push_manifest(self, repository: str, tag: str, manifest: Mapping[str, Any]) -> str:
-        """Its digest."""
+        """Push a manifest; return its digest."""
         content = json.dumps(manifest).encode()
         httpx.put(
             f"{self.url}/{repository}/manifests/{tag}",
@@ -103,7 +103,10 @@ class Registry:
         run: Mapping[str, Any] | None = None,
         **config: Any,
     ) -> str:
-        """A minimal image of these layers, which are tar archives; its digest. ``run``: how it is run, further."""
+        """Push an image of these layers, which are tar archives; return its digest.
+
+        ``run`` has further fields of the image's run configuration.
+        """
         run = {"Cmd": ["ignored"], **(run or {})}
         if entrypoint is not None:
             run["Entrypoint"] = entrypoint
@@ -115,7 +118,7 @@ class Registry:
             **config,
         }
         blob = self.push_blob(repository, json.dumps(text).encode())
-        kind = (
+        media_type = (
             "application/vnd.docker.container.image.v1+json" if docker else f"{OCI}config.v1+json"
         )
         return self.push_manifest(
@@ -124,7 +127,7 @@ class Registry:
             {
                 "schemaVersion": 2,
                 "mediaType": f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json",
-                "config": {"mediaType": kind, **blob},
+                "config": {"mediaType": media_type, **blob},
                 "layers": [
                     {"mediaType": f"{OCI}layer.v1.tar", **self.push_blob(repository, layer)}
                     for layer in layers
@@ -135,8 +138,8 @@ class Registry:
     def push_index(
         self, repository: str, tag: str, variants: Mapping[str, str], *, docker: bool = False
     ) -> str:
-        """An index of manifests by architecture; its digest."""
-        kind = f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json"
+        """Push an index of manifests by architecture; return its digest."""
+        media_type = f"{DOCKER}v2+json" if docker else f"{OCI}manifest.v1+json"
         return self.push_manifest(
             repository,
             tag,
@@ -145,7 +148,7 @@ class Registry:
                 "mediaType": f"{DOCKER}list.v2+json" if docker else f"{OCI}index.v1+json",
                 "manifests": [
                     {
-                        "mediaType": kind,
+                        "mediaType": media_type,
                         "digest": digest,
                         "size": self.size(repository, digest),
                         "platform": {"os": "linux", "architecture": architecture},
@@ -157,10 +160,10 @@ class Registry:
 
     def size(self, repository: str, digest: str) -> int:
         accept = f"{OCI}manifest.v1+json, {DOCKER}v2+json"
-        answer = httpx.get(
+        response = httpx.get(
             f"{self.url}/{repository}/manifests/{digest}", headers={"Accept": accept}
         )
-        return len(answer.content)
+        return len(response.content)
 
 
 def digest_of(content: bytes) -> str:
@@ -168,7 +171,7 @@ def digest_of(content: bytes) -> str:
 
 
 def start_registry(folder: Path, auth: Mapping[str, Any] | None = None) -> Registry:
-    """A registry with its images in ``folder``."""
+    """Start a registry with its images in ``folder``."""
     program = install()
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,14 +185,14 @@ def start_registry(folder: Path, auth: Mapping[str, Any] | None = None) -> Regis
     file = folder / "config.yml"
     # JSON is YAML.
     file.write_text(json.dumps(config))
-    server = ServerProcess([str(program), "serve", str(file)], folder, lambda: accepts(port))
+    server = ServerProcess([str(program), "serve", str(file)], folder, lambda: is_listening(port))
     server.start()
     return Registry(server, port)
 
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that anybody may use."""
+    """Start a registry without authentication."""
     with or_skip():
         running = start_registry(tmp_path_factory.mktemp("registry"))
     yield running
@@ -198,6 +201,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def crane() -> Path:
-    """The program crane."""
+    """Return the program crane."""
     with or_skip():
         return install_crane()

@@ -1,13 +1,13 @@
-"""What the S3 servers of the tests have in common: how one is built, its keys, and a client that is not ours.
+"""Code that the S3 servers of the tests share: the build, the keys, and a client that is independent of CTS.
 
 Both store CRC64/NVME, return it and refuse wrong ones, for single uploads and for multipart ones as a whole
-(``tests/core/objects/s3/test_store.py`` shows it). What each does otherwise than S3 itself:
+(``tests/core/objects/s3/test_store.py`` shows it). The differences from S3 itself:
 
-* MinIO stores no checksum that was not sent. It takes no key with a part of more than 255 bytes or with ``.`` and ``..``,
-  ignores ``If-Match`` when an object is copied, cannot copy parts into an upload with a checksum, and takes any
-  region unless it was given one.
+* MinIO stores no checksum that was not sent. It refuses a key with a part of more than 255 bytes or with ``.`` and
+  ``..``, ignores ``If-Match`` when an object is copied, cannot copy parts into an upload with a checksum, and accepts
+  any region unless one is configured.
 * versitygw keeps objects as files: a key cannot lie below another. It answers an unknown access key with 404, and
-  objects that came as files have neither etag nor checksum.
+  objects that were placed as files have neither ETag nor checksum.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import SecretStr
 
 from cts_core.config.sections import S3Settings
 from cts_core.worker.checksum import crc64nvme_text
-from tests.services.server import MissingError, ServerProcess, installing, need_program
+from tests.services.server import MissingError, ServerProcess, install_folder, require_program
 
 ACCESS_KEY, SECRET = "cts-test-key", "cts-test-secret-of-nobody"
 REGION = "us-east-1"
@@ -36,27 +36,27 @@ BUCKETS = ("data", "logs")
 
 
 def go_install(name: str, package: str, version: str) -> Path:
-    """The program of a Go package, built once. Raises MissingError."""
-    with installing(name) as folder:
+    """Return the program of a Go package, which is built once. Raises MissingError."""
+    with install_folder(name) as folder:
         program = folder / version / package.rpartition("/")[2]
         if not program.exists():
-            go = need_program("go", "install Go 1.24 or later")
-            built = subprocess.run(
+            go = require_program("go", "install Go 1.24 or later")
+            result = subprocess.run(
                 [go, "install", f"{package}@{version}"],
                 env={**os.environ, "GOBIN": str(program.parent)},
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if built.returncode != 0:
-                last = "\n".join(built.stderr.splitlines()[-5:])
+            if result.returncode != 0:
+                last = "\n".join(result.stderr.splitlines()[-5:])
                 raise MissingError(f"{name} could not be built from the Go module proxy:\n{last}")
         return program
 
 
 @dataclass
 class S3Server:
-    """An S3 server of our own, whose objects are below ``root``."""
+    """A running S3 server, whose objects are below ``root``."""
 
     program: ServerProcess
     port: int
@@ -71,7 +71,7 @@ class S3Server:
         return S3Settings(**{**given, **changes})
 
     def client(self, **changes: Any) -> Any:
-        """Somebody else's client, which adds no checksum of its own."""
+        """Return a boto3 client that adds no checksum by itself."""
         given = {
             "endpoint_url": self.url,
             "region_name": REGION,
@@ -94,31 +94,31 @@ class S3Server:
                 client.put_object(Bucket=bucket, Key=key, Body=content, ChecksumCRC64NVME=crc)
 
     def empty(self) -> None:
-        """Leave the buckets of the tests, with nothing in them, nor on its way there."""
+        """Empty the tests' buckets, multipart uploads included; create those that are missing."""
         client = self.client()
-        known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        existing = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
         for bucket in BUCKETS:
-            if bucket not in known:
+            if bucket not in existing:
                 client.create_bucket(Bucket=bucket)
                 continue
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for found in page.get("Contents", ()):
-                    client.delete_object(Bucket=bucket, Key=found["Key"])
-            for found in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
-                named = {"Key": found["Key"], "UploadId": found["UploadId"]}
-                client.abort_multipart_upload(Bucket=bucket, **named)
+                for entry in page.get("Contents", ()):
+                    client.delete_object(Bucket=bucket, Key=entry["Key"])
+            for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+                key, upload_id = upload["Key"], upload["UploadId"]
+                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         client.close()
 
 
-def started(
+def start_s3_server(
     command: list[str], folder: Path, port: int, health: str, environ: Mapping[str, str]
 ) -> S3Server:
-    """A server that answers at the path ``health``."""
+    """Start a server, and wait until it answers at the path ``health``."""
 
     def is_ready() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=2) as response:
+                return bool(response.status == 200)
         except OSError:
             return False
 
@@ -131,7 +131,7 @@ def started(
 
 @pytest.fixture(params=["minio", "versitygw"])
 def s3_server(request: pytest.FixtureRequest) -> S3Server:
-    """Each of the servers in turn, empty."""
+    """Return each of the servers in turn, emptied."""
     server: S3Server = request.getfixturevalue(request.param)
     server.empty()
     return server

@@ -1,4 +1,4 @@
-"""A server that the tests start: a real program on loopback, in a folder of its own."""
+"""The base of the servers that tests start: real programs on loopback, each in a folder of its own."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(os.environ.get("TESTS_SERVICES_CACHE") or Path.home() / ".cache" / "cts-services")
-"""Where what was built and downloaded is kept, outside the repository."""
+"""The folder for what was built and downloaded, outside the repository."""
 START_SECONDS = 90
 STOP_SECONDS = 20
 _FIRST_PORT, _LAST_PORT = 15_000, 32_000
-"""Not those of outgoing connections, one of which may come between the choice and the server's start; see .ci/run."""
+"""Outside the range of outgoing connections, which could take a port before the server binds it; see .ci/run."""
 _RUNS = 16
 
 
 class MissingError(Exception):
-    """This machine cannot have the server; the message says why, and what would help."""
+    """The server cannot run on this machine; the message says why, and what would help."""
 
 
 @contextlib.contextmanager
 def or_skip() -> Iterator[None]:
-    """Skip the test that needs what this machine cannot have, or fail it where servers are required."""
+    """Skip the test on a MissingError; fail it instead if ``CTS_REQUIRE_SERVICES`` is 1."""
     try:
         yield
     except MissingError as e:
@@ -43,17 +43,17 @@ def or_skip() -> Iterator[None]:
         pytest.skip(str(e))
 
 
-def need_program(name: str, hint: str) -> str:
-    """The path of a program. Raises MissingError."""
-    found = shutil.which(name)
-    if found is None:
+def require_program(name: str, hint: str) -> str:
+    """Return the path of a program. Raises MissingError."""
+    path = shutil.which(name)
+    if path is None:
         raise MissingError(f"There is no {name} on this machine: {hint}")
-    return found
+    return path
 
 
 @contextlib.contextmanager
-def installing(name: str) -> Iterator[Path]:
-    """The folder for what ``name`` needs, held by this process alone: two test runs do not build at once."""
+def install_folder(name: str) -> Iterator[Path]:
+    """Return the installation folder of ``name`` under an exclusive lock: two test runs do not build at once."""
     folder = CACHE / name
     folder.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
@@ -63,7 +63,7 @@ def installing(name: str) -> Iterator[Path]:
 
 @functools.cache
 def _ports() -> Iterator[int]:
-    """Of test runs side by side each has its own: a slow server is a while in taking the port that it was given."""
+    """Return the ports of this test run; parallel runs have disjoint ones, since a slow server binds its port late."""
     run = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RUNS
     ports = list(range(_FIRST_PORT + run, _LAST_PORT, _RUNS))
     random.shuffle(ports)
@@ -71,9 +71,9 @@ def _ports() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that the system gives to no outgoing connection.
+    """Return a port on which no process listens, and which the system gives to no outgoing connection.
 
-    None is given twice, before all were: a server may ask for several before it takes them.
+    No port is returned twice before all were: a server may reserve several before it binds them.
     """
     while True:
         port = next(_ports())
@@ -82,8 +82,8 @@ def free_port() -> int:
             return port
 
 
-def accepts(port: int) -> bool:
-    """Whether somebody listens on the port."""
+def is_listening(port: int) -> bool:
+    """Return whether a process listens on the port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
@@ -93,7 +93,7 @@ def accepts(port: int) -> bool:
 
 @dataclass
 class ServerProcess:
-    """One program in a session of its own, so that it is ended with all that it started."""
+    """A program in a session of its own, so that it can be killed with all its children."""
 
     command: Sequence[str]
     folder: Path
@@ -106,7 +106,7 @@ class ServerProcess:
         return self.folder / "server.log"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the program, and wait until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -126,17 +126,17 @@ class ServerProcess:
             time.sleep(0.1)
 
     def tail(self) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program and all that it started."""
+        """Send a signal to the program and all its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
     def freeze(self) -> None:
-        """Stop it where it is; returns once its threads stand still."""
+        """Freeze the program (SIGSTOP); return once all its threads are stopped."""
         self.signal(signal.SIGSTOP)
         if self.process is not None:
             os.waitpid(self.process.pid, os.WUNTRACED)
@@ -145,14 +145,14 @@ class ServerProcess:
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the program at once, as a power cut would."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def stop(self) -> None:
-        """Ask it to end; kill what does not."""
+        """Terminate the program; kill it if it does not end."""
         if self.process is None:
             return
         self.thaw()

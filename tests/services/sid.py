@@ -1,4 +1,4 @@
-"""Folders with Debian sid in them, for servers that the machine's own Debian has too old, or not at all.
+"""Root folders with Debian sid, for servers of which the machine's own Debian has too old a version, or none.
 
 A server runs in its folder by ``chroot``, in mount and process namespaces of its own: when the first process is killed,
 all of them are, as by a power cut, and no mount is left behind.
@@ -18,12 +18,12 @@ from tests.services.server import (
     STOP_SECONDS,
     MissingError,
     ServerProcess,
-    installing,
-    need_program,
+    install_folder,
+    require_program,
 )
 
 SUITE = "sid"
-# The mounts are the process's own, and gone with it. /mnt is the server's folder.
+# The mounts are in the process's namespace, and disappear with it. /mnt is the server's folder.
 _MOUNT = """
 set -e
 mount --rbind /dev {root}/dev
@@ -32,15 +32,15 @@ mount --bind {folder} {root}/mnt
 """
 
 
-def need_root(what: str) -> None:
+def require_root(what: str) -> None:
     """Raise MissingError unless this process may change its root folder."""
     if os.geteuid() != 0:
         raise MissingError(f"{what} of the tests runs in a chroot: run the tests as root")
-    need_program("unshare", "install util-linux")
+    require_program("unshare", "install util-linux")
 
 
 def enter(root: Path, folder: Path, script: str) -> list[str]:
-    """The command that runs a script of the shell outside of ``root``, whose /mnt is ``folder``."""
+    """Return the command that runs a shell script outside of ``root``, in which /mnt is ``folder``."""
     mounts = _MOUNT.format(root=shlex.quote(str(root)), folder=shlex.quote(str(folder)))
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + script]
 
@@ -49,10 +49,10 @@ class NamespaceServer(ServerProcess):
     """A server whose command is made by `enter`."""
 
     def kill(self) -> None:
-        """End it at once, as a power cut would; returns when nothing of it is left.
+        """Kill the server at once, as a power cut would; return when none of its processes is left.
 
-        The namespace's first process is killed, and all others with it. ``unshare`` is let live, as it waits until they
-        are gone: one that still held memory or a port would keep the server from starting again.
+        Killing the namespace's first process kills all others. ``unshare`` is not killed, since it waits until they are
+        gone: one that still held memory or a port would keep the server from starting again.
         """
         if self.process is not None and (first := self._first_processes()):
             with contextlib.suppress(ProcessLookupError):
@@ -71,8 +71,8 @@ class NamespaceServer(ServerProcess):
 
 
 def run(command: list[str], **options: object) -> None:
-    """Run a command of an installation. Raises MissingError with the last it said."""
-    done = subprocess.run(
+    """Run a command of an installation. Raises MissingError with the end of its output."""
+    result = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -81,12 +81,12 @@ def run(command: list[str], **options: object) -> None:
         check=False,
         **options,
     )
-    if done.returncode:
-        raise MissingError(f"{command[0]} failed: {done.stdout[-2000:]}")
+    if result.returncode:
+        raise MissingError(f"{command[0]} failed: {result.stdout[-2000:]}")
 
 
 def install_root(folder: Path, *packages: str) -> None:
-    """Make ``folder/root``, with these packages in it."""
+    """Create ``folder/root`` with these packages."""
     base = _install_base()
     new = folder / "root.new"
     shutil.rmtree(new, ignore_errors=True)
@@ -106,7 +106,7 @@ def install_root(folder: Path, *packages: str) -> None:
 
 
 def _install_base() -> Path:
-    with installing("sid") as folder:
+    with install_folder("sid") as folder:
         base = folder / "base"
         if base.exists():
             return base
@@ -117,16 +117,16 @@ def _install_base() -> Path:
         shutil.rmtree(new, ignore_errors=True)
         run(["debootstrap", "--variant=minbase", SUITE, str(new), _mirror()])
         policy = new / "usr/sbin/policy-rc.d"
-        policy.write_text("#!/bin/sh\nexit 101\n")  # no service is started when it is installed
+        policy.write_text("#!/bin/sh\nexit 101\n")  # no service is started on installation
         policy.chmod(0o755)
         new.rename(base)
         return base
 
 
 def _mirror() -> str:
-    """Where this machine has its Debian packages from."""
+    """Return the URL from which this machine gets its Debian packages."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    if not found:
+    urls = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not urls:
         raise MissingError("apt-get knows no archive of Debian packages")
-    return min(found, key=len)  # those of security updates are longer
+    return min(urls, key=len)  # those of security updates are longer

@@ -1,4 +1,4 @@
-"""All that the preset ``service`` stands on, at once: MongoDB, S3, Kafka and KBase's auth."""
+"""All servers that the preset ``service`` depends on: MongoDB, S3, Kafka and KBase's auth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth
 
 ADMIN_ROLES = ("CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
-"""Those of an admin of the service, who needs all of them."""
+"""The roles of an admin of the service, who needs all of them."""
 
 
 @dataclass
 class ServiceStack:
-    """Servers that run, and a folder for the services on them."""
+    """Running servers, and a folder for the services on them."""
 
     folder: Path
     mongo: MongoServer
@@ -35,7 +35,10 @@ class ServiceStack:
         s3_url: str | None = None,
         kafka_port: int | None = None,
     ) -> dict[str, str]:
-        """A new, empty service on them: its ``CTS_`` variables. Other ports and URLs lead to proxies."""
+        """Return the environment variables of a new, empty service on these servers.
+
+        Other ports and URLs than the servers' own are those of proxies.
+        """
         name = f"cts-{uuid.uuid4().hex[:8]}"
         mongo = self.mongo.settings(name)
         return {
@@ -61,7 +64,7 @@ class ServiceStack:
 
 @contextmanager
 def started_stack(folder: Path, *, kafka_advertises: int | None = None) -> Iterator[ServiceStack]:
-    """Servers of its own, in a new folder; see ``KafkaBroker`` for the port. Raises MissingError."""
+    """Start all servers in a new folder; see ``KafkaBroker`` for the port. Raises MissingError."""
     with ExitStack() as stack:
         mongo = MongoServer(folder / "mongo")
         kafka = KafkaBroker(folder / "kafka", advertises=kafka_advertises)

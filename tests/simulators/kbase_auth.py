@@ -1,4 +1,4 @@
-"""KBase's auth service as CTS sees it: the three requests of the contract (facts §2), strictly, over real sockets."""
+"""A simulator of KBase's auth service: the three requests of the contract (facts §2), strictly, over real sockets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is sent instead of the right answer; ``cut``: the connection ends in the middle of it."""
+class PreparedResponse:
+    """A response that a test prepares in place of the regular one; ``cut`` ends the connection in the middle of it."""
 
     status: int = 200
     body: bytes = b""
@@ -53,30 +53,30 @@ class _RefusalError(Exception):
         }
         if appcode:
             error |= {"appcode": appcode, "apperror": apperror}
-        self.answer = Answer(status, json.dumps({"error": error}).encode())
+        self.response = PreparedResponse(status, json.dumps({"error": error}).encode())
 
 
 class KBaseAuth:
-    """Users, their tokens and custom roles; what they are asked for; and what goes wrong.
+    """The service, with its users, tokens and custom roles, the requests so far, and faults that a test sets.
 
-    Runs in threads of its own. Whatever is set takes effect at the next request.
+    It runs in its own threads. Changed attributes take effect at the next request.
     """
 
     def __init__(self) -> None:
         self.cachefor = 300_000
-        """How long answers may be kept, in milliseconds."""
+        """How long clients may cache responses, in milliseconds."""
         self.delay = 0.0
-        """Seconds before each answer."""
-        self.override: Answer | None = None
-        """Sent instead of every right answer."""
+        """Seconds before each response."""
+        self.override: PreparedResponse | None = None
+        """Sent instead of every regular response."""
         self.requests: list[str] = []
-        """The paths asked for, in order."""
+        """The requested paths, in order."""
         self._roles: dict[str, list[str]] = {}
         self._disabled: set[str] = set()
         self._tokens: dict[str, _Token] = {}
         self._wake = threading.Event()
         self._server: _Server | None = None
-        # Not one of the system's, who would give it to another while this one is away.
+        # Not an ephemeral port, which the system could give to another process while this server is stopped.
         self._port = free_port()
         self.start()
 
@@ -85,10 +85,10 @@ class KBaseAuth:
         """The base URL."""
         return f"http://127.0.0.1:{self._port}/services/auth"
 
-    # What the tests change.
+    # -- called by tests -----------------------------------------------------------------------
 
     def add(self, user: str, *roles: str, lifetime_ms: int = _DAY_MS) -> str:
-        """Add a user, or give them other roles; returns a new token of theirs."""
+        """Add a user, or replace their roles; return a new token of the user."""
         self._roles[user] = list(roles)
         token = secrets.token_hex(16).upper()
         self._tokens[token] = _Token(user, _now(), _now() + lifetime_ms)
@@ -101,11 +101,11 @@ class KBaseAuth:
         del self._tokens[token]
 
     def disable(self, user: str) -> None:
-        """Lock the user's account; the token itself goes on."""
+        """Disable the user's account; their tokens stay valid."""
         self._disabled.add(user)
 
     def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen, always on the same port."""
         self._wake.clear()
         self._server = _Server(self, self._port)
         threading.Thread(
@@ -116,13 +116,13 @@ class KBaseAuth:
         """Close every connection and refuse new ones."""
         if self._server is not None:
             self._wake.set()
-            self._server.end()
+            self._server.close()
             self._server = None
 
-    # What it answers.
+    # -- responses -----------------------------------------------------------------------------
 
-    def answer(self, target: str, authorization: str | None) -> Answer:
-        """The answer to a GET, once its time has come."""
+    def respond(self, target: str, authorization: str | None) -> PreparedResponse:
+        """Return the response to a GET, after the delay."""
         url = urlsplit(target)
         self.requests.append(url.path.removeprefix("/services/auth"))
         self._wake.wait(self.delay)
@@ -131,8 +131,8 @@ class KBaseAuth:
         try:
             content = self._view(url.path, url.query, authorization)
         except _RefusalError as refusal:
-            return refusal.answer
-        return Answer(body=json.dumps(content).encode())
+            return refusal.response
+        return PreparedResponse(body=json.dumps(content).encode())
 
     def _view(self, path: str, query: str, authorization: str | None) -> dict[str, Any]:
         match path:
@@ -147,7 +147,7 @@ class KBaseAuth:
     def _find(self, authorization: str | None) -> _Token:
         if not authorization or not authorization.strip():
             raise _RefusalError(400, 10010, "No authentication token", "No user token provided")
-        # The token is the whole header: with "Bearer " before it, it is another token.
+        # The token is the whole header: a value with "Bearer " is another token.
         token = self._tokens.get(authorization.strip())
         if token is None or token.expires <= _now():
             raise _RefusalError(401, 10020, "Invalid token")
@@ -211,9 +211,9 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client went away, or was sent away."""
+        """Ignore errors of connections that the client or ``stop`` has closed."""
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.shutdown()
         self.server_close()
         for connection in list(self._connections):
@@ -225,18 +225,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        answer = self.server.auth.answer(self.path, self.headers.get("Authorization"))
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body) + answer.cut))
-        for name, value in answer.headers.items():
+        response = self.server.auth.respond(self.path, self.headers.get("Authorization"))
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body) + response.cut))
+        for name, value in response.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(answer.body)
-        self.close_connection = answer.cut
+        self.wfile.write(response.body)
+        self.close_connection = response.cut
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _now() -> int:
@@ -245,7 +245,7 @@ def _now() -> int:
 
 @pytest.fixture
 def kbase_auth() -> Iterator[KBaseAuth]:
-    """An auth service of this test alone."""
+    """Start an auth service for this test."""
     auth = KBaseAuth()
     yield auth
     auth.stop()

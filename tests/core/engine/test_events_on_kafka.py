@@ -31,7 +31,7 @@ WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, 
 
 
 @pytest.fixture(autouse=True)
-def _impatient(impatient_kafka: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _impatient(short_kafka_timeouts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the recovery from outages, too."""
     monkeypatch.setattr(outbox, "MAX_BACKOFF_SECONDS", 0.5)
 

@@ -21,7 +21,7 @@ from cts_core.errors import (
 from cts_core.identity import kbase
 from cts_core.identity.identity import Credentials, Role, User
 from cts_core.identity.kbase import KBaseIdentity
-from tests.simulators.kbase_auth import Answer, KBaseAuth
+from tests.simulators.kbase_auth import KBaseAuth, PreparedResponse
 
 TOKEN, ME, USERS = "/api/V2/token", "/api/V2/me", "/api/V2/users/"
 SITE_ROLES = ("KBASE_STAFF", "HAS_NERSC_ACCOUNT")
@@ -254,23 +254,25 @@ async def test_concurrent_lookups_are_bounded(
 
 
 GARBAGE = [
-    Answer(500, b'{"error": {"httpcode": 500, "appcode": 10020}}'),
-    Answer(502, b"<html>Bad Gateway</html>", "text/html"),
-    Answer(404, b'{"error": {"httpcode": 404, "message": "HTTP 404 Not Found"}}'),
-    Answer(401, b"Who are you?", "text/plain"),
-    Answer(429, b""),
-    Answer(302, b"", headers={"Location": "http://127.0.0.1:9/"}),
-    Answer(200, b"<html>Log in</html>", "text/html"),
-    Answer(200, b""),
-    Answer(200, b"null"),
-    Answer(200, b"{}"),
-    Answer(200, b'{"user": "ana", "cachefor": 1e400, "expires": 1}'),
-    Answer(200, b'{"user": "ana", "cachefor": -1, "expires": 1}'),
-    Answer(200, b'{"user": "../root", "cachefor": 1, "expires": 1, "customroles": ["ADMIN"]}'),
-    Answer(200, b'{"user": "ana", "cachefor": 1, "expires": 1, "customroles": "ADMIN"}'),
-    Answer(200, b'{"user": "ana"', cut=True),
+    PreparedResponse(500, b'{"error": {"httpcode": 500, "appcode": 10020}}'),
+    PreparedResponse(502, b"<html>Bad Gateway</html>", "text/html"),
+    PreparedResponse(404, b'{"error": {"httpcode": 404, "message": "HTTP 404 Not Found"}}'),
+    PreparedResponse(401, b"Who are you?", "text/plain"),
+    PreparedResponse(429, b""),
+    PreparedResponse(302, b"", headers={"Location": "http://127.0.0.1:9/"}),
+    PreparedResponse(200, b"<html>Log in</html>", "text/html"),
+    PreparedResponse(200, b""),
+    PreparedResponse(200, b"null"),
+    PreparedResponse(200, b"{}"),
+    PreparedResponse(200, b'{"user": "ana", "cachefor": 1e400, "expires": 1}'),
+    PreparedResponse(200, b'{"user": "ana", "cachefor": -1, "expires": 1}'),
+    PreparedResponse(
+        200, b'{"user": "../root", "cachefor": 1, "expires": 1, "customroles": ["ADMIN"]}'
+    ),
+    PreparedResponse(200, b'{"user": "ana", "cachefor": 1, "expires": 1, "customroles": "ADMIN"}'),
+    PreparedResponse(200, b'{"user": "ana"', cut=True),
     # This one would be right, were it shorter.
-    Answer(
+    PreparedResponse(
         200,
         b'{"user": "ana", "cachefor": 1, "expires": 1, "customroles": []}'
         + b" " * http_client.MAX_RESPONSE_BYTES,
@@ -280,7 +282,7 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_invalid_response_is_an_outage(
-    kbase_auth: KBaseAuth, identity: KBaseIdentity, garbage: Answer
+    kbase_auth: KBaseAuth, identity: KBaseIdentity, garbage: PreparedResponse
 ) -> None:
     token = kbase_auth.add("ana")
     kbase_auth.override = garbage
@@ -374,10 +376,16 @@ async def test_base_url_is_checked_at_start(kbase_auth: KBaseAuth) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(200, b"{}"), Answer(401, b"no"), Answer(302), Answer(404, b'{"error": {}}')]
+    "answer",
+    [
+        PreparedResponse(200, b"{}"),
+        PreparedResponse(401, b"no"),
+        PreparedResponse(302),
+        PreparedResponse(404, b'{"error": {}}'),
+    ],
 )
 async def test_another_service_is_refused_at_start(
-    kbase_auth: KBaseAuth, identity: KBaseIdentity, answer: Answer
+    kbase_auth: KBaseAuth, identity: KBaseIdentity, answer: PreparedResponse
 ) -> None:
     kbase_auth.override = answer
     with pytest.raises(ConfigError, match=r"kbase\.auth_url"):
@@ -387,7 +395,7 @@ async def test_another_service_is_refused_at_start(
 async def test_unavailable_auth2_does_not_prevent_the_start(
     kbase_auth: KBaseAuth, identity: KBaseIdentity, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kbase_auth.override = Answer(503, b"")
+    kbase_auth.override = PreparedResponse(503, b"")
     await identity.open()
     kbase_auth.stop()
     await identity.open()
@@ -395,7 +403,7 @@ async def test_unavailable_auth2_does_not_prevent_the_start(
     with pytest.raises(UnavailableError):
         await identity.check()
     kbase_auth.start()
-    kbase_auth.override = Answer(200, b"{}")
+    kbase_auth.override = PreparedResponse(200, b"{}")
     with pytest.raises(UnavailableError):
         await identity.check()
     kbase_auth.override = None

@@ -15,7 +15,7 @@ from cts_core.sites.htcondor.worker_plan import plan_maker
 from tests.harness.node_worker import INPUTS, LARGE, NodeHarness, ServerProxies
 from tests.harness.reporting_site import ReportingSite
 from tests.harness.server import ServerHarness
-from tests.services.containers import Engine
+from tests.services.containers import ContainerRuntime
 from tests.services.registry import Registry
 from tests.services.s3 import S3Server
 from tests.simulators.kbase_auth import KBaseAuth
@@ -63,8 +63,8 @@ def cts_settings(
 
 
 @pytest.fixture(params=["podman"])
-def runtime(request: pytest.FixtureRequest) -> Engine:
-    engine: Engine = request.getfixturevalue(request.param)
+def runtime(request: pytest.FixtureRequest) -> ContainerRuntime:
+    engine: ContainerRuntime = request.getfixturevalue(request.param)
     return engine
 
 
@@ -72,7 +72,7 @@ def runtime(request: pytest.FixtureRequest) -> Engine:
 async def node(
     server: ServerHarness,
     proxies: ServerProxies,
-    runtime: Engine,
+    runtime: ContainerRuntime,
     kbase_auth: KBaseAuth,
     tmp_path: Path,
 ) -> AsyncIterator[NodeHarness]:

@@ -13,7 +13,7 @@ import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.node_worker import STOPPED, TIMEOUT, NodeHarness
-from tests.services.pythons import python
+from tests.services.pythons import find_python
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
 from tests.simulators.kbase_auth import KBaseAuth
 
@@ -29,7 +29,7 @@ async def test_from_inputs_to_checksummed_outputs(
     node: NodeHarness, minio: S3Server, version: str, tmp_path: Path
 ) -> None:
     (tmp_path / "python").mkdir()
-    (tmp_path / "python/python3").symlink_to(python(version))
+    (tmp_path / "python/python3").symlink_to(find_python(version))
     job_id, (token,) = await node.submit(
         "cat /input_files/a /input_files/b > /output_files/both; echo out; echo err >&2; busybox ln -s x /output_files/link"
     )

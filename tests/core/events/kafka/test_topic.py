@@ -31,7 +31,7 @@ from tests.services.kafka import KafkaBroker
 TIMEOUT_SECONDS = 60
 WALK = [JobState.CREATED, JobState.DOWNLOAD_SUBMITTED, JobState.JOB_SUBMITTING, JobState.ERROR]
 
-pytestmark = pytest.mark.usefixtures("impatient_kafka")
+pytestmark = pytest.mark.usefixtures("short_kafka_timeouts")
 slow = pytest.mark.slow
 
 

@@ -256,7 +256,7 @@ async def test_edited_ad(harness: HTCondorHarness) -> None:
     schedd, ours = harness.pool.schedd(), for_named_jobs([job.id])
     await harness.site._bindings.call("act", action="Hold", constraint=ours, reason="looked at")
     for name, value in (("RemoteUserCpu", 'real("NaN")'), ("MemoryUsage", '"much"')):
-        harness.pool.insist(functools.partial(schedd.edit, ours, name, value))
+        harness.pool.retry(functools.partial(schedd.edit, ours, name, value))
     ad = await harness.site.runner_status(job, 0)
     assert ad["MemoryUsage"] == "much"
     assert json.loads(json.dumps(ad, allow_nan=False)) == ad

@@ -15,7 +15,7 @@ import pytest
 
 from cts_core.sites.htcondor import worker_archive
 from cts_core.sites.htcondor.worker_archive import pack
-from tests.services.pythons import python
+from tests.services.pythons import find_python
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_worker_imports_only_from_the_archive(code, name):
         f"import sys; sys.path.insert(0, {str(code)!r}); {CHECK}; import cts_core.worker.node.main"
     )
     result = subprocess.run(
-        [python(name), "-I", "-S", "-c", program], check=True, capture_output=True, text=True
+        [find_python(name), "-I", "-S", "-c", program], check=True, capture_output=True, text=True
     )
     assert result.stdout == "rosUhgp5mIg=\n"
 

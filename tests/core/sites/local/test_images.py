@@ -26,7 +26,7 @@ from cts_core.worker.runtimes.docker_cli import container_name
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES
 from tests.harness.factories import make_image
 from tests.harness.sites import SiteHarness, local_harness, opened
-from tests.services.containers import Engine, layer
+from tests.services.containers import ContainerRuntime, layer
 from tests.services.registry import Registry
 
 S = JobState
@@ -36,7 +36,9 @@ IMAGE = make_image(name="docker.io/a/b").for_job()
 
 
 @pytest.fixture
-async def harness(tmp_path: Path, podman: Engine, registry: Registry) -> AsyncIterator[SiteHarness]:
+async def harness(
+    tmp_path: Path, podman: ContainerRuntime, registry: Registry
+) -> AsyncIterator[SiteHarness]:
     harness = local_harness(
         tmp_path,
         plain_http=[registry.host],
@@ -65,7 +67,9 @@ def _job(harness: SiteHarness, image: JobImage, *words: str, **submission: Any) 
 
 
 @pytest.mark.slow
-async def test_job_of_an_image(harness: SiteHarness, image: JobImage, podman: Engine) -> None:
+async def test_job_of_an_image(
+    harness: SiteHarness, image: JobImage, podman: ContainerRuntime
+) -> None:
     job = _job(harness, image)
     assert await harness.site.preflight(ANA, job.job_input, image) == []
     assert any("podman 4" in note for note in (await harness.site.describe()).notes)
@@ -80,7 +84,12 @@ async def test_job_of_an_image(harness: SiteHarness, image: JobImage, podman: En
 @pytest.mark.slow
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "by-the-next-server"])
 async def test_container_of_a_killed_worker_is_removed(
-    harness: SiteHarness, image: JobImage, podman: Engine, tmp_path: Path, *, is_seen: bool
+    harness: SiteHarness,
+    image: JobImage,
+    podman: ContainerRuntime,
+    tmp_path: Path,
+    *,
+    is_seen: bool,
 ) -> None:
     job = _job(harness, image, "wait")
     await harness.hand_over(job)
@@ -169,7 +178,7 @@ async def test_nested_mount_points_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_probing_apptainer_leaves_the_servers_other_children_alone(
-    tmp_path: Path, apptainer: Engine
+    tmp_path: Path, apptainer: ContainerRuntime
 ) -> None:
     # A Jupyter server's kernels, for example.
     with subprocess.Popen(["sleep", "600"]) as kernel:

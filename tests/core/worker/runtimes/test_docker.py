@@ -20,7 +20,7 @@ from cts_core.worker.runtimes.docker_cli import container_name
 from cts_core.worker.runtimes.liveness import SCOPE_LABEL, SOCKET_LABEL
 from cts_core.worker.runtimes.processes import kill_tagged
 from tests.harness.worker import WorkerHarness, eventually, suspend
-from tests.services.containers import Engine, layer
+from tests.services.containers import ContainerRuntime, layer
 from tests.services.registry import Registry, digest_of
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ every = pytest.mark.parametrize("engine", ["podman", "docker", "apptainer"], ind
 
 
 @pytest.fixture
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest) -> ContainerRuntime:
     return request.getfixturevalue(getattr(request, "param", "podman"))
 
 
@@ -49,7 +49,7 @@ Use = Callable[..., WorkerHarness]
 
 
 @pytest.fixture
-def use(harness: WorkerHarness, engine: Engine, registry: Registry, digest: str) -> Use:
+def use(harness: WorkerHarness, engine: ContainerRuntime, registry: Registry, digest: str) -> Use:
     """Return a function that makes the harness a container of the image; it takes a script and changes of the plan."""
 
     def use(script: str = "true", **changes: Any) -> WorkerHarness:
@@ -70,14 +70,16 @@ def use(harness: WorkerHarness, engine: Engine, registry: Registry, digest: str)
     return use
 
 
-def _exists(engine: Engine, harness: WorkerHarness) -> bool:
+def _exists(engine: ContainerRuntime, harness: WorkerHarness) -> bool:
     if engine.name == "apptainer":
         return kill_tagged(harness.plan.tag) > 0
     return container_name(harness.plan.tag) in engine.containers()
 
 
 @every
-def test_container_from_inputs_to_outputs(use: Use, engine: Engine, tmp_path: Path) -> None:
+def test_container_from_inputs_to_outputs(
+    use: Use, engine: ContainerRuntime, tmp_path: Path
+) -> None:
     # The capabilities and variables that the container itself reports.
     refdata = tmp_path / "refdata"
     refdata.mkdir()
@@ -143,7 +145,7 @@ def test_exit_code_is_the_programs(use: Use) -> None:
 
 
 @every
-def test_missing_entrypoint(use: Use, engine: Engine) -> None:
+def test_missing_entrypoint(use: Use, engine: ContainerRuntime) -> None:
     harness = use(entrypoint=["/opt/tool"])
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", None)
@@ -160,7 +162,7 @@ def test_own_home_and_no_output_of_the_runtime(use: Use) -> None:
 
 
 @every
-def test_arguments_that_are_too_long(use: Use, engine: Engine) -> None:
+def test_arguments_that_are_too_long(use: Use, engine: ContainerRuntime) -> None:
     harness = use(arguments=["true", *["x" * 100_000] * 30])
     result = harness.run()
     assert result["state"] == "error"
@@ -211,7 +213,7 @@ def test_killed_for_memory(use: Use) -> None:
     assert "more memory" in result["error"]
 
 
-def test_runtime_limit(use: Use, engine: Engine) -> None:
+def test_runtime_limit(use: Use, engine: ContainerRuntime) -> None:
     # The first process of a container ignores signals for which it has no handler: it has to be killed.
     harness = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
     result = harness.run()
@@ -222,7 +224,7 @@ def test_runtime_limit(use: Use, engine: Engine) -> None:
 
 
 @every
-def test_cancel_sends_sigterm_first(use: Use, engine: Engine) -> None:
+def test_cancel_sends_sigterm_first(use: Use, engine: ContainerRuntime) -> None:
     harness = use(
         "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.1; done", stop_grace=60.0
     )
@@ -237,7 +239,7 @@ def test_cancel_sends_sigterm_first(use: Use, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
-def test_apptainer_converts_an_image_once(use: Use, engine: Engine) -> None:
+def test_apptainer_converts_an_image_once(use: Use, engine: ContainerRuntime) -> None:
     harness = use()
     assert harness.run()["exit_code"] == 0
     assert len(list(Path(harness.plan.image_folder).glob("*.sif"))) == 1
@@ -252,7 +254,7 @@ def test_apptainer_exit_code_of_a_resumed_program(use: Use) -> None:
     assert "in which HTCondor resumes its job" in result["error"]
 
 
-def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine) -> None:
+def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: ContainerRuntime) -> None:
     harness = use("echo begun; while :; do sleep 0.1; done", container_runtime="apptainer",
         runtime_command=apptainer.command, runtime_arguments=[],
     )  # fmt: skip
@@ -266,7 +268,7 @@ def test_apptainer_ends_with_a_worker_that_is_killed(use: Use, apptainer: Engine
 
 
 def test_podman_ends_a_container_whose_worker_was_killed_past_its_limit(
-    use: Use, podman: Engine
+    use: Use, podman: ContainerRuntime
 ) -> None:
     harness = use("echo begun; while :; do sleep 0.1; done", runtime=1.0, stop_grace=0.0)
     worker = harness.start()
@@ -293,7 +295,7 @@ def _has_begun(harness: WorkerHarness) -> bool:
 
 
 @both
-def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> None:
+def test_worker_removes_orphans_of_killed_workers(use: Use, engine: ContainerRuntime) -> None:
     lost, still, alive = [use(LOOP).clone(name) for name in ("lost", "still", "alive")]
     killed, stopped, _ = [harness.start() for harness in (lost, still, alive)]
     for harness in (lost, still, alive):
@@ -330,7 +332,7 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: Engine) -> N
 
 @pytest.mark.parametrize("result", ["exec sleep 600", "echo no >&2; exit 1"])
 def test_orphan_removal_does_not_delay_the_container(
-    use: Use, engine: Engine, tmp_path: Path, result: str
+    use: Use, engine: ContainerRuntime, tmp_path: Path, result: str
 ) -> None:
     words = [str(tmp_path / "program")]
     write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {result}; }}\nexec {engine.command[0]} "$@"\n'
@@ -371,7 +373,7 @@ def _environments() -> Iterator[bytes]:
 
 
 def test_outputs_of_other_users_are_reclaimed(
-    use: Use, docker: Engine, monkeypatch: pytest.MonkeyPatch
+    use: Use, docker: ContainerRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As for a worker that is not root, beside a daemon that is: the command really runs, for another user.
     harness = use(

@@ -14,7 +14,7 @@ from jupyter_server.auth import User as JupyterUser
 from cts_jupyter.server.routes import events
 from tests.harness.factories import make_job_record
 from tests.harness.server import JUPYTER_TOKEN, ServerHarness
-from tests.simulators.kbase_auth import Answer, KBaseAuth
+from tests.simulators.kbase_auth import KBaseAuth, PreparedResponse
 
 ORIGIN = "https://hub.example.org"
 SITE_ROLES = ("KBASE_STAFF", "HAS_NERSC_ACCOUNT")
@@ -116,7 +116,7 @@ async def test_outage(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) ->
         assert refused(answer) == (503, None)
         assert answer.json()["error"]["message"] == "An unexpected error occurred"
     kbase_auth.start()
-    kbase_auth.override = Answer(200, b"<html>", "text/html")
+    kbase_auth.override = PreparedResponse(200, b"<html>", "text/html")
     assert refused(await server.get("/whoami", token=bob)) == (503, None)
     kbase_auth.override = None
     assert (await server.get("/whoami", token=bob)).status_code == 200
@@ -258,7 +258,7 @@ async def test_cors(server: ServerHarness, ana: str) -> None:
 
 @pytest.fixture
 async def misplaced(kbase_auth: KBaseAuth) -> AsyncIterator[None]:
-    kbase_auth.override = Answer(200, b"<html>", "text/html")
+    kbase_auth.override = PreparedResponse(200, b"<html>", "text/html")
     yield
     kbase_auth.override = None
 
