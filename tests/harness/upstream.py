@@ -1,4 +1,4 @@
-"""A service that answers as a test tells it to, and remembers what came; a server that forwards to it."""
+"""A fake service behind the proxy, which sends the responses that a test sets, and a server that forwards to it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import httpx
 
 from tests.harness.server import ServerHarness, running_server
 
-Respond = Callable[["Received", asyncio.StreamWriter], Awaitable[None]]
+Respond = Callable[["ReceivedRequest", asyncio.StreamWriter], Awaitable[None]]
 ROOT = {"service_name": "CDM Task Service", "version": "0.1", "server_time": "2026-01-01T00:00:00Z"}
 
 
 @dataclass
-class Received:
-    """A request: its line, its headers as they were written, its body so far."""
+class ReceivedRequest:
+    """A request that the fake received: method, target, headers in their original case, and the body so far."""
 
     method: str
     target: str
@@ -46,16 +46,16 @@ class Received:
 
 
 @dataclass
-class Stub:
-    """``respond`` answers all but the root, which ``root`` answers."""
+class FakeUpstream:
+    """A fake CTS: ``respond`` serves all requests but that for the root document, which gets ``root_response``."""
 
     port: int = 0
-    requests: list[Received] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     respond: Respond | None = None
-    root: bytes = b""
-    """Nothing: it never says what it is."""
-    roots: int = 0
-    """How often it was asked what it is."""
+    root_response: bytes = b""
+    """Empty: the request for the root document never gets a response."""
+    root_requests: int = 0
+    """How often the root document was requested."""
     serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -63,7 +63,7 @@ class Stub:
         return f"http://127.0.0.1:{self.port}/base"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, then close."""
+        """Serve one request, then close the connection."""
         self.serving.add(asyncio.current_task())
         try:
             await self._serve(reader, writer)
@@ -77,29 +77,29 @@ class Stub:
             headers = [
                 (name, value.strip()) for name, _, value in (h.partition(":") for h in head[1:-1])
             ]
-            received = Received(method, target, headers, reader)
+            received = ReceivedRequest(method, target, headers, reader)
             if method == "GET" and target == "/base/" and "authorization" not in received.headers:
-                self.roots += 1
-                while not self.root:
+                self.root_requests += 1
+                while not self.root_response:
                     await asyncio.sleep(0.01)
-                writer.write(self.root)
+                writer.write(self.root_response)
             else:
                 self.requests.append(received)
                 if self.respond is None:
                     await received.read_body()
-                    writer.write(answer(json.dumps({"body": len(received.body)}).encode()))
+                    writer.write(http_response(json.dumps({"body": len(received.body)}).encode()))
                 else:
                     await self.respond(received, writer)
             await writer.drain()
 
     @property
-    def last(self) -> Received:
+    def last(self) -> ReceivedRequest:
         return self.requests[-1]
 
-    def say(self, *parts: bytes) -> None:
-        """Answer every request so, its body read."""
+    def respond_with(self, *parts: bytes) -> None:
+        """Send these bytes in response to every request, after reading its body."""
 
-        async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+        async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
             await received.read_body()
             for part in parts:
                 writer.write(part)
@@ -108,7 +108,7 @@ class Stub:
         self.respond = respond
 
 
-def answer(
+def http_response(
     body: bytes = b"{}",
     status: str = "200 OK",
     content_type: str = "application/json",
@@ -119,47 +119,49 @@ def answer(
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def refusal(status: str, message: str, appcode: int | None = None, **headers: str) -> bytes:
+def error_response(status: str, message: str, appcode: int | None = None, **headers: str) -> bytes:
     error = {"httpcode": int(status[:3]), "message": message, "appcode": appcode}
-    return answer(json.dumps({"error": error}).encode(), status, **headers)
+    return http_response(json.dumps({"error": error}).encode(), status, **headers)
 
 
 @asynccontextmanager
-async def running_stub(port: int = 0) -> AsyncIterator[Stub]:
-    stub = Stub(root=answer(json.dumps(ROOT).encode()))
-    server = await asyncio.start_server(stub.serve, "127.0.0.1", port, limit=1 << 16)
-    stub.port = server.sockets[0].getsockname()[1]
+async def running_upstream(port: int = 0) -> AsyncIterator[FakeUpstream]:
+    upstream = FakeUpstream(root_response=http_response(json.dumps(ROOT).encode()))
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", port, limit=1 << 16)
+    upstream.port = server.sockets[0].getsockname()[1]
     try:
-        yield stub
+        yield upstream
     finally:
         server.close()
-        for task in stub.serving:
+        for task in upstream.serving:
             task.cancel()
-        await asyncio.gather(*stub.serving, return_exceptions=True)
+        await asyncio.gather(*upstream.serving, return_exceptions=True)
 
 
 @asynccontextmanager
-async def forwarding(folder: Path, url: str, **remote: Any) -> AsyncIterator[ServerHarness]:
-    """A Jupyter server with CTS that forwards to a URL."""
+async def running_proxy(folder: Path, url: str, **remote: Any) -> AsyncIterator[ServerHarness]:
+    """Run a Jupyter server with CTS that forwards to a URL."""
     settings = {"url": url, "token_file": str(folder / "session"), "timeout_s": 5, **remote}
     config = {"CTSExtension": {"preset": "remote", "overrides": {"remote": settings}}}
     async with running_server(folder, {}, config) as server:
         yield server
 
 
-async def ask(server: ServerHarness, method: str, path: str, **kwargs: Any) -> httpx.Response:
-    """As a kernel asks; answers of the stub are not held against our API's description."""
+async def request_as_kernel(
+    server: ServerHarness, method: str, path: str, **kwargs: Any
+) -> httpx.Response:
+    """Send a request with the kernel's token; the fake's responses are not checked against our OpenAPI."""
     headers = {"Authorization": f"Bearer {server.kernel_token}", **kwargs.pop("headers", {})}
     return await server.http.request(method, server.root + path, headers=headers, **kwargs)
 
 
-def renew(file: Path, token: str) -> None:
-    """As somebody who logs in while the server runs, whatever the clock of the file system."""
+def renew_token(file: Path, token: str) -> None:
+    """Write a new token, as a login during the server's run does, with a time that is newer on any file system."""
     file.write_text(token)
     os.utime(file, times=(time.time() + 60, time.time() + 60))
 
 
-def message(response: httpx.Response) -> str:
+def error_message(response: httpx.Response) -> str:
     error = response.json()["error"]
     assert error["httpcode"] == response.status_code
     assert error["request_id"] == response.headers["x-request-id"]

@@ -1,4 +1,4 @@
-"""Everybody's jobs, for admins."""
+"""Routes by which admins read and manage the jobs of all users."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from cts_jupyter.server.routes.jobs import ContainerPath, JobPath
 
 
 class CleanQuery(BaseModel):
-    """Whether to clean a job that has not ended."""
+    """Whether a job is cleaned although it has not ended."""
 
     force: bool = False
 
 
 class NotifyQuery(BaseModel):
-    """Of which transition."""
+    """The state of the transition whose message is sent."""
 
     state: JobState
 
 
 class RunnerQuery(BaseModel):
-    """Of which container."""
+    """The container's number from 0."""
 
     container_number: Annotated[int, Field(ge=0)] = 0
 
 
 class UnsentQuery(BaseModel):
-    """How long ago a message must have been due."""
+    """The minimum age of an unsent message."""
 
     notification_age: Annotated[timedelta, Field(ge=timedelta(minutes=1))] = timedelta(minutes=10)
 
@@ -98,10 +98,10 @@ async def send_unsent(call: Call, query: UnsentQuery) -> UnsentNotifications:
 _JOB = "/admin/jobs/{job_id}"
 ROUTES = (
     Route(
-        "GET", _JOB, admin_get_job, Access.ADMIN_OR_EXECUTOR, "A job with all that is known of it"
+        "GET", _JOB, admin_get_job, Access.ADMIN_OR_EXECUTOR, "A job with its details for admins"
     ),
     Route("PUT", f"{_JOB}/cancel", admin_cancel_job, Access.ADMIN, "Cancel anybody's job"),
-    Route("DELETE", f"{_JOB}/clean", clean_job, Access.ADMIN, "Remove what a job left at its site"),
+    Route("DELETE", f"{_JOB}/clean", clean_job, Access.ADMIN, "Remove a job's files at its site"),
     Route("GET", f"{_JOB}/container", admin_get_containers, Access.ADMIN, "A job's containers"),
     Route(
         "GET",
@@ -113,14 +113,16 @@ ROUTES = (
     Route(
         "GET", f"{_JOB}/exit_codes", admin_get_exit_codes, Access.ADMIN, "Exit codes by container"
     ),
-    Route("PUT", f"{_JOB}/meta", update_admin_meta, Access.ADMIN, "Note things on a job"),
+    Route(
+        "PUT", f"{_JOB}/meta", update_admin_meta, Access.ADMIN, "Set the admin metadata of a job"
+    ),
     Route("PUT", f"{_JOB}/notify", notify, Access.ADMIN, "Send a transition's message once more"),
     Route(
         "GET",
         f"{_JOB}/runner_status",
         get_runner_status,
         Access.ADMIN,
-        "What the site itself says of a container",
+        "A container's status at its site, as the site reports it",
     ),
     Route(
         "POST",

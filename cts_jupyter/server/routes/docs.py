@@ -1,7 +1,7 @@
-"""The API docs page: one document, which draws ``openapi.json`` and asks for nothing else.
+"""The route of the API docs page: one document, which renders ``openapi.json`` and requests nothing else.
 
-Its script and its style stand in it and are allowed by their hashes, so that nothing else can run in it,
-wherever it came from: below Jupyter's pages, the same origin serves what users have written, too.
+Script and style are inline and allowed by their hashes in the Content-Security-Policy, so that nothing else can run in
+the page: the same origin, Jupyter's, also serves files that users have written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cts_jupyter.server.http.route import Access, Route
 HTML = "text/html; charset=utf-8"
 _FOLDER = files("cts_jupyter") / "server" / "docs_page"
 _SCRIPTS = ("schema.js", "request.js", "docs.js")
-"""One module, in this order."""
+"""The parts of one JavaScript module, in this order."""
 
 
 async def get_docs(call: Call) -> Stream:  # noqa: ARG001 - every handler has a call
@@ -46,7 +46,7 @@ def _compose() -> tuple[bytes, dict[str, str]]:
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "ETag": f'"{hashlib.sha256(page).hexdigest()[:32]}"',
         "Cache-Control": "no-cache",
-        # What is typed into the page stays between it and this service.
+        # Values typed into the page must not reach other sites by the Referer header.
         "Referrer-Policy": "no-referrer",
     }
 

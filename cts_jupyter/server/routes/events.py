@@ -1,4 +1,4 @@
-"""Server-sent events of one's own jobs: resumable with none missed."""
+"""Routes that stream the caller's job events (server-sent events), resumable without a gap."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cts_jupyter.server.routes.jobs import JobPath
 
 LAST_EVENT_ID = "Last-Event-ID"
 HEARTBEAT_SECONDS = 15.0
-"""Between comments on a quiet stream: proxies close connections that look dead.
+"""The interval of comments on a quiet stream, because proxies close idle connections.
 
-Also between two looks at whether the caller would still be let in.
+Also the interval at which the caller's token is checked again.
 """
 RETRY_MS = 2000
-"""How long a browser waits before it connects again."""
+"""How long a browser waits before it reconnects."""
 
 _END = b"event: end\ndata: {}\n\n"
-"""Nothing more will come: a browser that does not close the stream on it connects again."""
+"""The last event of a stream; a browser that does not close the stream on it reconnects."""
 
 _time = TypeAdapter(GivenTime)
 
@@ -78,8 +78,8 @@ def _cursor(last_id: str | None) -> datetime | None:
         ) from e
 
 
-async def _is_welcome(call: Call) -> bool:
-    """Whether the caller's token is still good. It may expire, or be revoked, while a stream goes on."""
+async def _is_still_authenticated(call: Call) -> bool:
+    """Return whether the caller's token is still valid; it may expire, or be revoked, during a stream."""
     identity = call.engine.identity
     if identity.uses_host_login:
         return True
@@ -93,22 +93,22 @@ async def _is_welcome(call: Call) -> bool:
 async def _events(
     call: Call, job_id: str | None, after: datetime | None, *, ends_with_job: bool = False
 ) -> AsyncIterator[bytes]:
-    # A cursor before any transition: who loses the connection early resumes from here, too. It comes with an
-    # event because a page's script sees no id without one.
+    # Send a cursor before any transition, so that a client whose connection breaks early can resume, too. It comes
+    # with an event because a script in a page sees no id without one.
     start = after or utc_now()
     async with call.engine.hub.subscribe(call.user.name, job_id, after) as events:
         yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\nevent: begin\ndata: {{}}\n\n".encode()
         pending: asyncio.Future[JobEvent | JobProgress] | None = None
-        looked = time.monotonic()
+        checked = time.monotonic()
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(events))
                 done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
-                if time.monotonic() - looked >= HEARTBEAT_SECONDS:
-                    if not await _is_welcome(call):
-                        # Whoever connects again is told why not, and misses nothing once let in.
+                if time.monotonic() - checked >= HEARTBEAT_SECONDS:
+                    if not await _is_still_authenticated(call):
+                        # A client that reconnects gets the error, and misses no event once it has a valid token.
                         return
-                    looked = time.monotonic()
+                    checked = time.monotonic()
                 if not done:
                     yield b": still here\n\n"
                     continue

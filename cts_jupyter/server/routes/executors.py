@@ -1,4 +1,4 @@
-"""For those who work for the sites: workers, the staging service of reference data, and what calls back."""
+"""Routes that the sites' executors call: workers, the staging service of reference data, and callbacks."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ _PIECE = 1 << 18
 
 
 class ContainerStatePath(ContainerPath):
-    """The state that a container has reached."""
+    """A container and the state that it has reached."""
 
     new_state: JobState
 
 
 class WorkerFilePath(BaseModel):
-    """A file of one version of our worker."""
+    """The name of a file of our worker's code."""
 
     name: str
 
 
 class RefdataStatePath(RefdataSitePath):
-    """The state that reference data has reached at a site."""
+    """Reference data at a site, and the state that it has reached there."""
 
     new_state: ReferenceDataState
 
 
 class ClientQuery(BaseModel):
-    """How long the client has to be good for."""
+    """The minimum lifetime of the client."""
 
     require_lifetime: timedelta | None = None
 
 
 class NERSCClientInfo(BaseModel):
-    """The client that the service is at NERSC."""
+    """The service's client at NERSC, and when it expires."""
 
     id: str
     expires_at: UTCTime
@@ -104,7 +104,7 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
             yield piece
 
 
-# Callbacks carry no token. They are hints, whoever gives them: the site itself is asked how things are.
+# Callbacks carry no token, so they are only hints: the job's state is read from the site itself.
 
 
 async def download_callback(call: Call, path: JobPath) -> None:
@@ -141,21 +141,21 @@ async def get_nersc_client(call: Call, query: ClientQuery) -> NERSCClientInfo:  
 _JOBS = "/external_exec/jobs/{job_id}/container/{container_num}"
 _REFDATA = "/external_exec/refdata/{refdata_id}/{cluster}"
 _FILES = "/external_exec/files"
-_HINT = "A hint to look at a job"
+_HINT = "A hint to check a job"
 ROUTES = (
     Route(
         "PUT",
         f"{_JOBS}/update/{{new_state}}",
         update_container,
         Access.EXECUTOR,
-        "A container has reached a state",
+        "Report that a container has reached a state",
     ),
     Route(
         "PUT",
         f"{_REFDATA}/update/{{new_state}}",
         update_refdata,
         Access.REFDATA_SERVICE,
-        "Reference data has reached a state at a site",
+        "Report that reference data has reached a state at a site",
     ),
     Route(
         "GET",
@@ -178,7 +178,7 @@ ROUTES = (
         f"{_FILES}/worker/{{name}}",
         get_worker_file,
         Access.ANYONE,
-        "A file that nodes start this service's own worker by",
+        "A file of the code of this service's own worker",
         media="application/octet-stream",
     ),
     Route("GET", "/callback/download/{job_id}", download_callback, Access.ANYONE, _HINT),
@@ -190,13 +190,13 @@ ROUTES = (
         "/callback/refdata_download/{refdata_id}/{cluster}",
         refdata_callback,
         Access.ANYONE,
-        "A hint to look at reference data",
+        "A hint to check reference data",
     ),
     Route(
         "GET",
         "/admin/clients/nersc",
         get_nersc_client,
         Access.ADMIN,
-        "The service's client at NERSC, and how long it is good for",
+        "The service's client at NERSC, and when it expires",
     ),
 )

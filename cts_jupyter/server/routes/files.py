@@ -1,4 +1,4 @@
-"""Objects as users see them: listing, reading, writing, checksumming."""
+"""Routes for objects: list, read, write, and compute or verify checksums."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Length = Annotated[int, Field(ge=1, le=MAX_OFFSET)]
 
 
 class Span(BaseModel):
-    """A part of some bytes: from ``seek`` on, at most ``length``; unset means to the end."""
+    """A range of bytes: from ``seek`` on, at most ``length``; without ``length`` to the end."""
 
     seek: Offset = 0
     length: Length | None = None
 
 
 class FileListing(BaseModel):
-    """Which objects to list."""
+    """Prefix and page of a listing of objects."""
 
     prefix: PathText
     after: PathText | None = None
@@ -41,13 +41,13 @@ class FileListing(BaseModel):
 
 
 class FileSpan(Span):
-    """A part of an object."""
+    """A range of an object's bytes."""
 
     path: PathText
 
 
 class FileTarget(BaseModel):
-    """Where to write an object."""
+    """The path of a new object, and whether it may replace one."""
 
     path: PathText
     overwrite: bool = False
@@ -69,20 +69,20 @@ async def list_files(call: Call, query: FileListing) -> ObjectPage:
 
 async def read_file(call: Call, query: FileSpan) -> Stream:
     """``GET /files/content``."""
-    found, body = await call.engine.files.open(
+    stored, body = await call.engine.files.open(
         call.user, query.path, seek=query.seek, length=query.length
     )
-    size = found.size - query.seek
+    size = stored.size - query.seek
     if query.length is not None:
         size = min(size, query.length)
     headers = {
-        "ETag": f'"{found.etag}"',
-        # Always a download: a stored page must not run as one of Jupyter's.
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.path.rpartition('/')[2], safe='')}",
+        "ETag": f'"{stored.etag}"',
+        # Always a download, because a stored HTML page must not run in Jupyter's origin.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(stored.path.rpartition('/')[2], safe='')}",
     }
-    if size == found.size and found.crc64nvme is not None:
-        headers[CRC_HEADER] = found.crc64nvme
-    return Stream(body, found.content_type, size, headers)
+    if size == stored.size and stored.crc64nvme is not None:
+        headers[CRC_HEADER] = stored.crc64nvme
+    return Stream(body, stored.content_type, size, headers)
 
 
 async def write_file(call: Call, query: FileTarget, body: Upload) -> StoredObject:
@@ -122,5 +122,7 @@ ROUTES = (
         headers=(CRC_HEADER,),
     ),
     Route("POST", "/files/checksum", write_checksum, Access.USER, "Compute and store a checksum"),
-    Route("POST", "/files/verify", verify_file, Access.USER, "Read an object whole and compare"),
+    Route(
+        "POST", "/files/verify", verify_file, Access.USER, "Read an object and compare its checksum"
+    ),
 )

@@ -1,4 +1,4 @@
-"""Registered images: looking them up, and registering programs of the server's machine."""
+"""Routes for images: list, read, register and delete them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cts_jupyter.server.http.route import Access, Route
 
 
 class ImagePath(BaseModel):
-    """An image by its name, with a tag, a digest or neither."""
+    """An image's name, with a tag, a digest or neither."""
 
     image_id: ImageName
 
 
 class RegistrationQuery(BaseModel):
-    """Reference data that goes with an image."""
+    """The reference data of an image, and where it is mounted by default."""
 
     refdata_id: Id | None = None
     default_refdata_mount_point: MountPoint | None = None

@@ -1,4 +1,4 @@
-"""Jobs: submitting, checking, looking at and canceling them."""
+"""Routes for jobs: submit, check, read, cancel and resubmit them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class JobPath(BaseModel):
-    """A job by its id."""
+    """A job's id."""
 
     job_id: Id
 
 
 class ContainerPath(JobPath):
-    """A container by its job and its number from 0."""
+    """A container's job, and its number from 0."""
 
     container_num: Annotated[int, Field(ge=0)]
 
 
 class OutputsQuery(BaseModel):
-    """Which outputs: of the job, or with ``family`` also of what it is a resubmission of, and of all resubmissions.
+    """A page of outputs: of the job, or with ``family`` of all jobs in its lineage (original and resubmissions).
 
-    ``after`` is the ``next`` of the page before.
+    ``after`` is the ``next`` of the previous page.
     """
 
     family: bool = False
@@ -109,12 +109,16 @@ ROUTES = (
         headers=(IDEMPOTENCY_KEY,),
     ),
     Route("POST", "/jobs/check", check_job, Access.USER, "Check a job without submitting anything"),
-    Route("GET", _JOB, get_job, Access.USER, "A job, whole"),
+    Route("GET", _JOB, get_job, Access.USER, "A job with its input and its outputs"),
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),
     Route("GET", f"{_JOB}/exit_codes", get_exit_codes, Access.USER, "Exit codes by container"),
     Route("GET", f"{_JOB}/containers", get_containers, Access.USER, "A job's containers"),
     Route(
-        "GET", f"{_JOB}/outputs", get_outputs, Access.USER, "What a job left, or all of its family"
+        "GET",
+        f"{_JOB}/outputs",
+        get_outputs,
+        Access.USER,
+        "A job's outputs, or with family those of its whole lineage",
     ),
     Route("PUT", f"{_JOB}/cancel", cancel_job, Access.USER, "Cancel a job"),
     Route(
@@ -122,7 +126,7 @@ ROUTES = (
         f"{_JOB}/resubmit",
         resubmit_job,
         Access.USER,
-        "Submit a job again, or what failed of it; the same Idempotency-Key and body give the same job",
+        "Submit a job again, or its failed containers; the same Idempotency-Key and body give the same job",
         headers=(IDEMPOTENCY_KEY,),
     ),
 )

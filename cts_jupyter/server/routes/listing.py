@@ -1,4 +1,4 @@
-"""Listing and counting jobs."""
+"""Routes that list and count jobs, and that set the user's read marker."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _Label = Annotated[str, StringConstraints(pattern=r"^[^=]+=", max_length=400)]
 
 
 class Order(StrEnum):
-    """Which way a listing is sorted."""
+    """The sort order of a listing."""
 
     DESCENDING = "desc"
     ASCENDING = "asc"
 
 
 class JobListing(BaseModel):
-    """Which jobs to list.
+    """Filters, sort order and page of a listing of jobs.
 
-    ``text`` is looked for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
-    without tag and digest; ``label`` is ``key=value``, and each of several must be there.
+    ``text`` is searched for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
+    without tag and digest; ``label`` is ``key=value``, and a job must have each of several.
     """
 
     cluster: SiteName | None = None
@@ -55,7 +55,7 @@ class JobListing(BaseModel):
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
 
     def to_query(self, user: str | None = None) -> JobQuery:
-        """The same for the engine. Raises ImageNameError and IllegalParameterError."""
+        """Return the engine's query. Raises ImageNameError and IllegalParameterError."""
         image = parse_image_name(self.image) if self.image else None
         ascending = self.order is Order.ASCENDING
         return JobQuery(
@@ -80,19 +80,19 @@ class JobListing(BaseModel):
 
 
 class OwnListing(JobListing):
-    """Which of one's own jobs to list; ``new`` are those that ended since one last looked."""
+    """A listing of the caller's jobs; ``new`` selects those that ended after the read marker."""
 
     new: bool = False
 
 
 class AdminListing(JobListing):
-    """Which jobs to list, of one user or of all."""
+    """A listing of the jobs of one user, or of all."""
 
     user: UserName | None = None
 
 
 class CountQuery(BaseModel):
-    """Whose jobs to count; everybody's if not given."""
+    """The user whose jobs are counted; all users if not given."""
 
     user: UserName | None = None
 
@@ -137,7 +137,7 @@ ROUTES = (
         "/jobs/last_look",
         set_last_look,
         Access.USER,
-        "Say until when one has seen what had ended",
+        "Set the caller's read marker of ended jobs",
     ),
     Route("GET", "/admin/jobs", admin_list_jobs, Access.ADMIN, "Everybody's jobs"),
     Route(

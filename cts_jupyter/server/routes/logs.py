@@ -1,4 +1,4 @@
-"""Logs of containers, in any state of their job."""
+"""Routes for the logs of containers, in any state of their job."""
 
 from __future__ import annotations
 
@@ -26,12 +26,21 @@ async def _open(call: Call, path: ContainerPath, span: Span, stream: LogStream) 
     log = await call.engine.logs.open(
         call.user, path.job_id, number, stream, seek=span.seek, length=span.length
     )
-    kept_as = f"attachment; filename={stream.file_name(number)}"
-    return Stream(log.body, TEXT, headers={"Content-Disposition": kept_as})
+    disposition = f"attachment; filename={stream.file_name(number)}"
+    return Stream(log.body, TEXT, headers={"Content-Disposition": disposition})
 
 
 _LOG = "/jobs/{job_id}/log/{container_num}"
 ROUTES = (
-    Route("GET", f"{_LOG}/stdout", get_stdout, Access.USER, "What a container said", media=TEXT),
-    Route("GET", f"{_LOG}/stderr", get_stderr, Access.USER, "What it complained of", media=TEXT),
+    Route(
+        "GET",
+        f"{_LOG}/stdout",
+        get_stdout,
+        Access.USER,
+        "A container's standard output",
+        media=TEXT,
+    ),
+    Route(
+        "GET", f"{_LOG}/stderr", get_stderr, Access.USER, "A container's standard error", media=TEXT
+    ),
 )

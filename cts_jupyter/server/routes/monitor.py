@@ -43,7 +43,7 @@ ROUTES = (
         "/health",
         get_health,
         Access.ANYONE,
-        "Whether the process lives",
+        "The process is alive",
         needs_engine=False,
     ),
     Route(
@@ -51,7 +51,7 @@ ROUTES = (
         "/ready",
         get_ready,
         Access.ANYONE,
-        "Whether each dependency can be used; 503 when one is down without which nothing goes",
+        "The state of each dependency; 503 when a required one is down",
         reads_token=True,
         status_of=_ready_status,
     ),
@@ -60,7 +60,7 @@ ROUTES = (
         "/metrics",
         get_metrics,
         Access.MONITOR,
-        "Figures for Prometheus, for admins and for who holds metrics_token",
+        "Metrics for Prometheus, for admins and for the holder of metrics_token",
         media=CONTENT_TYPE,
     ),
 )

@@ -1,4 +1,4 @@
-"""Reference data: looking at it, and registering it."""
+"""Routes for reference data: list, read, register, recover and clean it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PathText = Annotated[str, StringConstraints(min_length=5, max_length=1088)]
 
 
 class RefdataPath(BaseModel):
-    """Reference data by its id."""
+    """The id of reference data."""
 
     refdata_id: Id
 
@@ -28,26 +28,26 @@ class RefdataSitePath(RefdataPath):
 
 
 class FilePath(BaseModel):
-    """Reference data by its file."""
+    """The path of reference data's file."""
 
     s3_path: PathText
 
 
 class NewRefdataPath(BaseModel):
-    """The file to register."""
+    """The path of the file to register."""
 
     refdata_s3_path: PathText
 
 
 class NewRefdataQuery(BaseModel):
-    """How to register it."""
+    """The file's checksum, and whether it is unpacked when staged."""
 
     crc64nvme: Crc64Nvme | None = None
     unpack: bool = False
 
 
 class CleanRefdataQuery(BaseModel):
-    """Whether to clean what is still being staged."""
+    """Whether reference data is cleaned although it is still being staged."""
 
     force: bool = False
 
@@ -108,17 +108,21 @@ ROUTES = (
         f"{_ADMIN}/{{refdata_id}}",
         admin_get_refdata,
         Access.ADMIN,
-        "Reference data with all that is known of it",
+        "Reference data with its details for admins",
     ),
     Route(
-        "PUT", f"{_SITE}/recover", recover_refdata, Access.ADMIN, "Stage at a site left out so far"
+        "PUT",
+        f"{_SITE}/recover",
+        recover_refdata,
+        Access.ADMIN,
+        "Stage at a site where it is not staged yet",
     ),
     Route(
         "DELETE",
         f"{_SITE}/clean",
         clean_refdata,
         Access.ADMIN,
-        "Remove what staging left at a site, but not the data",
+        "Remove the temporary files of staging at a site, but not the data",
     ),
     Route(
         "POST",

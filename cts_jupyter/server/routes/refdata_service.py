@@ -1,4 +1,4 @@
-"""The routes of the service that stages reference data, which is no CTS (contract, facts §5)."""
+"""The routes of the service that stages reference data, which is not a CTS (contract, facts §5)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROUTES: tuple[Route, ...] = (
         "/refdata/{refdata_id}",
         get_staged_refdata,
         Access.ADMIN_OR_CTS,
-        "How far the staging of reference data is",
+        "The progress of staging reference data",
     ),
 )
-"""All routes of that service."""
+"""All routes of the staging service."""

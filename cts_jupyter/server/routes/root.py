@@ -1,4 +1,4 @@
-"""What the service says of itself and of its caller."""
+"""Routes that describe the service and its caller."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ async def get_whoami(call: Call) -> WhoAmI:
 async def get_openapi(call: Call) -> dict[str, Any]:
     """``GET /openapi.json``."""
     core = call.core
-    # The first time it takes a while to make.
+    # In a thread, because it takes long the first time.
     return await asyncio.to_thread(
         describe_at, tuple(call.routes), core.settings.root_url, title=core.root().service_name
     )
 
 
 ANY_ROUTES = (
-    Route("GET", "/", get_root, Access.ANYONE, "What this service is"),
+    Route("GET", "/", get_root, Access.ANYONE, "The service's name, version and time"),
     Route("GET", "/openapi.json", get_openapi, Access.ANYONE, "This description of the API"),
 )
-"""Of every service."""
+"""The routes that every service has."""
 ROUTES = (
     *ANY_ROUTES,
-    Route("GET", "/whoami", get_whoami, Access.USER, "Who the caller is and what they may use"),
+    Route("GET", "/whoami", get_whoami, Access.USER, "The caller's name, roles and allowed paths"),
 )

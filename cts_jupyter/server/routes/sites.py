@@ -1,4 +1,4 @@
-"""The sites, and switching them on and off."""
+"""Routes for sites: list them, and activate or deactivate one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cts_jupyter.server.http.route import Access, Route
 
 
 class SitePath(BaseModel):
-    """A site by its name."""
+    """A site's name."""
 
     site: SiteName
 
@@ -33,6 +33,12 @@ async def deactivate_site(call: Call, path: SitePath) -> None:
 _ACTIVE = "/admin/sites/{site}/active"
 ROUTES = (
     Route("GET", "/sites", list_sites, Access.ANYONE, "The sites where jobs run", nulls=True),
-    Route("PUT", _ACTIVE, activate_site, Access.ADMIN, "Let a site take jobs"),
-    Route("DELETE", _ACTIVE, deactivate_site, Access.ADMIN, "Let a site take no more jobs"),
+    Route("PUT", _ACTIVE, activate_site, Access.ADMIN, "Activate a site, so that it takes jobs"),
+    Route(
+        "DELETE",
+        _ACTIVE,
+        deactivate_site,
+        Access.ADMIN,
+        "Deactivate a site, so that it takes no more jobs",
+    ),
 )

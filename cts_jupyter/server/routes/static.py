@@ -1,4 +1,4 @@
-"""The files of the live card: a module and its style."""
+"""The route that serves the files of the live job card: its modules, styles and data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {
 
 
 class StaticPath(BaseModel):
-    """A file by its name."""
+    """A file's name."""
 
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w-]*\.(js|css|json)$", max_length=100)]
 

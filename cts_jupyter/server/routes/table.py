@@ -1,4 +1,4 @@
-"""All routes. Where two match, the first is taken, so literal paths stand before placeholders."""
+"""The table of all routes; of two that match, the first is used, so literal paths precede placeholders."""
 
 from __future__ import annotations
 

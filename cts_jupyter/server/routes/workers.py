@@ -1,4 +1,4 @@
-"""For workers elsewhere, who show the token of their container, or are executors."""
+"""Routes for remote workers, which authenticate by their container's token, or as executors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cts_jupyter.server.routes.jobs import ContainerPath
 
 
 class NodePlan(RootModel[dict[str, object]]):
-    """What a worker is told of its container; the worker that comes with this service knows its fields."""
+    """The plan of a worker's container; its fields are known to the worker that comes with this service."""
 
 
 async def get_plan(call: Call, path: ContainerPath) -> NodePlan:
@@ -46,28 +46,28 @@ async def update(call: Call, path: ContainerStatePath, body: NodeUpdate) -> None
 
 
 def _container(call: Call, path: ContainerPath) -> ContainerId:
-    asked = ContainerId(path.job_id, path.container_num)
-    if call.container not in (None, asked):
+    container = ContainerId(path.job_id, path.container_num)
+    if call.container not in (None, container):
         raise UnauthorizedError("The token is another container's")
-    return asked
+    return container
 
 
 _NODE = "/external_exec/jobs/{job_id}/container/{container_num}/node"
 ROUTES = (
-    Route("GET", f"{_NODE}/plan", get_plan, Access.WORKER, "What a worker is to do"),
-    Route("POST", f"{_NODE}/claim", claim, Access.WORKER, "A worker asks for its container"),
+    Route("GET", f"{_NODE}/plan", get_plan, Access.WORKER, "The plan of a worker's container"),
+    Route("POST", f"{_NODE}/claim", claim, Access.WORKER, "Claim a container for a worker"),
     Route(
         "POST",
         f"{_NODE}/objects",
         grant_requests,
         Access.WORKER,
-        "Leave to read inputs, and to write outputs and logs, for some minutes",
+        "Presigned requests that read inputs and write outputs and logs, valid for some minutes",
     ),
     Route(
         "PUT",
         f"{_NODE}/update/{{new_state}}",
         update,
         Access.WORKER,
-        "A worker's container has reached a state",
+        "Report that a worker's container has reached a state",
     ),
 )

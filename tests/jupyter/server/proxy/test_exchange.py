@@ -16,14 +16,14 @@ import pytest
 
 from tests.harness.server import ServerHarness
 from tests.harness.upstream import (
-    Received,
-    Stub,
-    answer,
-    ask,
-    forwarding,
-    message,
-    refusal,
-    running_stub,
+    FakeUpstream,
+    ReceivedRequest,
+    error_message,
+    error_response,
+    http_response,
+    request_as_kernel,
+    running_proxy,
+    running_upstream,
 )
 from tests.services.server import free_port
 
@@ -32,20 +32,20 @@ PIECES = 1024
 """64 MiB."""
 UPLOAD = "PUT /files/content?path=a/b"
 LENGTH = f"Content-Length: {PIECES * len(PIECE)}"
-HELD = 4 << 20
+MAX_HELD = 4 << 20
 """Bytes that everybody in this process may hold together: client, forwarder and service."""
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with running_stub() as running:
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with running_upstream() as running:
         yield running
 
 
 @pytest.fixture
-async def server(isolated: Path, stub: Stub) -> AsyncIterator[ServerHarness]:
+async def server(isolated: Path, upstream: FakeUpstream) -> AsyncIterator[ServerHarness]:
     (isolated / "session").write_text("token")
-    async with forwarding(isolated, stub.url, timeout_s=0.5) as running:
+    async with running_proxy(isolated, upstream.url, timeout_s=0.5) as running:
         yield running
 
 
@@ -56,10 +56,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def standstill(count: Callable[[], int]) -> None:
     """Wait until a count does not grow any more: what could be held is held."""
-    known, same = -1, 0
+    last, same = -1, 0
     while same < 20:
-        same = same + 1 if count() == known else 0
-        known = count()
+        same = same + 1 if count() == last else 0
+        last = count()
         await asyncio.sleep(0.02)
 
 
@@ -93,11 +93,11 @@ def held() -> Any:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_slow_reader_holds_the_service_back(
-    server: ServerHarness, stub: Stub, held: Callable[[], int], chunked
+    server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int], chunked
 ) -> None:
     sent = 0
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         framing = (
             "Transfer-Encoding: chunked" if chunked else f"Content-Length: {PIECES * len(PIECE)}"
@@ -109,31 +109,31 @@ async def test_a_slow_reader_holds_the_service_back(
             sent += 1
         writer.write(b"0\r\n\r\n" if chunked else b"")
 
-    stub.respond = respond
+    upstream.respond = respond
     async with connect(server, "GET /jobs/x/log/0/stdout") as (reader, _):
         await reader.readuntil(b"\r\n\r\n")
         await standstill(lambda: sent)
         assert sent < PIECES
-        got = 0
-        while sent < PIECES or got < PIECES * len(PIECE):
+        received_bytes = 0
+        while sent < PIECES or received_bytes < PIECES * len(PIECE):
             piece = await reader.read(1 << 20)
             assert piece
-            got += len(piece)
-    assert held() < HELD
+            received_bytes += len(piece)
+    assert held() < MAX_HELD
 
 
 async def test_a_slow_service_holds_the_sender_back(
-    server: ServerHarness, stub: Stub, held: Callable[[], int]
+    server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int]
 ) -> None:
     go_on = asyncio.Event()
     taken = sent = 0
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         nonlocal taken
         await go_on.wait()
         while taken < PIECES * len(PIECE):
             taken += len(await received.reader.read(1 << 16))
-        writer.write(answer())
+        writer.write(http_response())
 
     async def send(writer: asyncio.StreamWriter) -> None:
         nonlocal sent
@@ -142,7 +142,7 @@ async def test_a_slow_service_holds_the_sender_back(
             await writer.drain()
             sent += 1
 
-    stub.respond = respond
+    upstream.respond = respond
     async with connect(server, UPLOAD, LENGTH) as (reader, writer):
         sending = asyncio.create_task(send(writer))
         await standstill(lambda: sent)
@@ -150,16 +150,16 @@ async def test_a_slow_service_holds_the_sender_back(
         go_on.set()
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         await sending
-    assert held() < HELD
+    assert held() < MAX_HELD
 
 
 async def test_a_refusal_comes_before_the_end_of_an_upload(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
-        writer.write(refusal("403 Forbidden", "Not yours", 20010))
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(error_response("403 Forbidden", "Not yours", 20010))
 
-    stub.respond = respond
+    upstream.respond = respond
     async with connect(server, UPLOAD, LENGTH) as (reader, writer):
         writer.write(PIECE)
         assert (await reader.readline()) == b"HTTP/1.1 403 Forbidden\r\n"
@@ -176,43 +176,47 @@ async def test_a_refusal_comes_before_the_end_of_an_upload(
         assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
 
 
-async def test_a_service_that_hangs_up_on_an_upload(server: ServerHarness, stub: Stub) -> None:
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+async def test_a_service_that_hangs_up_on_an_upload(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    stub.respond = respond
+    upstream.respond = respond
     async with connect(server, UPLOAD, LENGTH) as (reader, writer):
         writer.write(PIECE)
         assert (await reader.readline()) == b"HTTP/1.1 503 Service Unavailable\r\n"
         assert b"was done before you ask again" in await reader.read(4096)
 
 
-async def test_a_sender_that_leaves_ends_the_upload(server: ServerHarness, stub: Stub) -> None:
+async def test_a_sender_that_leaves_ends_the_upload(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     ended = asyncio.Event()
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         with pytest.raises(asyncio.IncompleteReadError):
             await received.read_body()
         ended.set()
 
-    stub.respond = respond
+    upstream.respond = respond
     for framing in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
         ended.clear()
         async with connect(server, UPLOAD, framing) as (_, writer):
             writer.write(b"5\r\nhello\r\n")
-            await until(lambda: bool(stub.requests))
+            await until(lambda: bool(upstream.requests))
         await ended.wait()
-        stub.requests.clear()
+        upstream.requests.clear()
 
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_events_pass_one_by_one(server: ServerHarness, stub: Stub) -> None:
+async def test_events_pass_one_by_one(server: ServerHarness, upstream: FakeUpstream) -> None:
     next_one = asyncio.Event()
     events = [b"id: 1\nevent: begin\ndata: {}\n\n", b": still here\n\n", b"id: 2\ndata: {}\n\n"]
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
         for event in events:
             await next_one.wait()
@@ -221,47 +225,47 @@ async def test_events_pass_one_by_one(server: ServerHarness, stub: Stub) -> None
         await next_one.wait()
         writer.write(b"0\r\n\r\n")
 
-    stub.respond = respond
+    upstream.respond = respond
     headers = {"Authorization": f"Bearer {server.kernel_token}", "Last-Event-ID": "0"}
-    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as got:
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as response:
         # The answer begins before the first event.
-        assert got.headers["content-type"] == "text/event-stream"
-        pieces = got.aiter_raw()
+        assert response.headers["content-type"] == "text/event-stream"
+        pieces = response.aiter_raw()
         for event in events:
             next_one.set()
             assert await anext(pieces) == event
         next_one.set()
         assert await anext(pieces, None) is None
-    assert stub.last.headers["last-event-id"] == "0"
+    assert upstream.last.headers["last-event-id"] == "0"
 
 
-async def test_a_stream_ends_with_its_reader(server: ServerHarness, stub: Stub) -> None:
+async def test_a_stream_ends_with_its_reader(server: ServerHarness, upstream: FakeUpstream) -> None:
     left = asyncio.Event()
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
         assert await received.reader.read() == b""
         left.set()
 
-    stub.respond = respond
+    upstream.respond = respond
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
     async with server.http.stream("GET", f"{server.root}/events", headers=headers):
         assert not left.is_set()
     await left.wait()
 
 
-async def test_streams_end_with_the_server(isolated: Path, stub: Stub) -> None:
+async def test_streams_end_with_the_server(isolated: Path, upstream: FakeUpstream) -> None:
     (isolated / "session").write_text("token")
     left = asyncio.Event()
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
         await received.reader.read()
         left.set()
 
-    stub.respond = respond
+    upstream.respond = respond
     async with AsyncExitStack() as client:
-        async with forwarding(isolated, stub.url) as server:
+        async with running_proxy(isolated, upstream.url) as server:
             reader, _ = await client.enter_async_context(connect(server, "GET /events"))
             await reader.readuntil(b"\r\n\r\n")
         await left.wait()
@@ -273,116 +277,116 @@ async def test_streams_end_with_the_server(isolated: Path, stub: Stub) -> None:
 
 
 @pytest.mark.slow
-async def test_long_work_is_waited_for(server: ServerHarness, stub: Stub) -> None:
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+async def test_long_work_is_waited_for(server: ServerHarness, upstream: FakeUpstream) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         # Three times is it asked whether it is still there.
-        await until(lambda: stub.roots >= 4)
-        writer.write(answer(b'{"done": 1}'))
+        await until(lambda: upstream.root_requests >= 4)
+        writer.write(http_response(b'{"done": 1}'))
 
-    stub.respond = respond
-    assert (await ask(server, "POST", "/files/verify", json={})).json() == {"done": 1}
+    upstream.respond = respond
+    assert (await request_as_kernel(server, "POST", "/files/verify", json={})).json() == {"done": 1}
 
 
 @pytest.mark.slow
 async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     left = asyncio.Event()
-    root, stub_root = stub.root, b""
+    root_response, no_root_response = upstream.root_response, b""
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
-        stub.root = stub_root
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        upstream.root_response = no_root_response
         await received.reader.read()
         left.set()
 
-    stub.respond = respond
-    got = await ask(server, "GET", "/jobs")
-    assert got.status_code == 503
-    assert "silence for more than 0.5 seconds" in message(got)
+    upstream.respond = respond
+    response = await request_as_kernel(server, "GET", "/jobs")
+    assert response.status_code == 503
+    assert "silence for more than 0.5 seconds" in error_message(response)
     await left.wait()
     # Nothing is sent to it before it has said again what it is.
-    stub.respond = None
-    got = await ask(server, "GET", "/jobs")
-    assert "no answer within 0.5 seconds" in message(got)
-    assert len(stub.requests) == 1
-    stub.root = root
-    assert (await ask(server, "GET", "/jobs")).status_code == 200
+    upstream.respond = None
+    response = await request_as_kernel(server, "GET", "/jobs")
+    assert "no answer within 0.5 seconds" in error_message(response)
+    assert len(upstream.requests) == 1
+    upstream.root_response = root_response
+    assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
 
 
 async def test_a_silent_stream_breaks_when_the_service_is_gone(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)
-        stub.root = b""
+        upstream.root_response = b""
         await received.reader.read()
 
-    stub.respond = respond
+    upstream.respond = respond
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
-    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as got:
-        assert got.status_code == 200
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as response:
+        assert response.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
-            await got.aread()
+            await response.aread()
 
 
 async def test_a_service_that_is_away_and_comes_back(isolated: Path) -> None:
     (isolated / "session").write_text("token")
     # Not one that the system gives to whom it likes, such as the server in between.
     port = free_port()
-    url = Stub(port=port).url
-    async with forwarding(isolated, url) as server:
-        got = await ask(server, "POST", "/jobs", json={})
-        assert got.status_code == 503
-        assert "cannot be reached (" in message(got)
-        assert url in message(got)
-        async with running_stub(port) as stub:
-            assert (await ask(server, "GET", "/jobs")).status_code == 200
-        assert (await ask(server, "GET", "/jobs")).status_code == 503
-        async with running_stub(port) as stub:
-            assert (await ask(server, "GET", "/jobs")).status_code == 200
-            assert stub.roots == 1
+    url = FakeUpstream(port=port).url
+    async with running_proxy(isolated, url) as server:
+        response = await request_as_kernel(server, "POST", "/jobs", json={})
+        assert response.status_code == 503
+        assert "cannot be reached (" in error_message(response)
+        assert url in error_message(response)
+        async with running_upstream(port) as upstream:
+            assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
+        assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 503
+        async with running_upstream(port) as upstream:
+            assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
+            assert upstream.root_requests == 1
 
 
 async def test_a_host_that_does_not_exist(isolated: Path) -> None:
     (isolated / "session").write_text("token")
-    async with forwarding(isolated, "https://cts.invalid/apis/cts") as server:
-        got = await ask(server, "GET", "/jobs")
-        assert got.status_code == 503
-        assert "https://cts.invalid/apis/cts cannot be reached (" in message(got)
+    async with running_proxy(isolated, "https://cts.invalid/apis/cts") as server:
+        response = await request_as_kernel(server, "GET", "/jobs")
+        assert response.status_code == 503
+        assert "https://cts.invalid/apis/cts cannot be reached (" in error_message(response)
 
 
 @pytest.mark.parametrize(
-    "root",
+    "root_response",
     [
-        answer(b'{"service_name": "CDM Refdata Service"}'),
-        answer(b'{"service_name": "CDM Task Service"}', "404 Not Found"),
-        answer(b'["CDM Task Service"]'),
-        answer(b"<html>", content_type="text/html"),
-        answer(b"", "302 Found", Location="/login"),
-        answer(b"[" * 200_000),
-        answer(b" " * (1 << 20)),
+        http_response(b'{"service_name": "CDM Refdata Service"}'),
+        http_response(b'{"service_name": "CDM Task Service"}', "404 Not Found"),
+        http_response(b'["CDM Task Service"]'),
+        http_response(b"<html>", content_type="text/html"),
+        http_response(b"", "302 Found", Location="/login"),
+        http_response(b"[" * 200_000),
+        http_response(b" " * (1 << 20)),
     ],
 )
 async def test_nothing_is_sent_to_what_is_no_cts(
-    server: ServerHarness, stub: Stub, root: bytes
+    server: ServerHarness, upstream: FakeUpstream, root_response: bytes
 ) -> None:
-    good, stub.root = stub.root, root
-    got = await ask(server, "POST", "/jobs", json={})
-    assert got.status_code == 503
-    assert "is not a CTS service" in message(got)
-    assert "CDM_TASK_SERVICE_URL" in message(got)
-    assert stub.requests == []
-    stub.root = good
-    assert (await ask(server, "POST", "/jobs", json={})).status_code == 200
+    good, upstream.root_response = upstream.root_response, root_response
+    response = await request_as_kernel(server, "POST", "/jobs", json={})
+    assert response.status_code == 503
+    assert "is not a CTS service" in error_message(response)
+    assert "CDM_TASK_SERVICE_URL" in error_message(response)
+    assert upstream.requests == []
+    upstream.root_response = good
+    assert (await request_as_kernel(server, "POST", "/jobs", json={})).status_code == 200
 
 
 async def test_one_question_of_what_it_is_serves_all_who_wait(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
-    root, stub.root = stub.root, b""
-    asked = [asyncio.create_task(ask(server, "GET", "/jobs")) for _ in range(5)]
-    await until(lambda: stub.roots == 1)
+    root_response, upstream.root_response = upstream.root_response, b""
+    requests = [asyncio.create_task(request_as_kernel(server, "GET", "/jobs")) for _ in range(5)]
+    await until(lambda: upstream.root_requests == 1)
     await asyncio.sleep(0.1)
-    stub.root = root
-    assert {(await one).status_code for one in asked} == {200}
-    assert stub.roots == 1
+    upstream.root_response = root_response
+    assert {(await request).status_code for request in requests} == {200}
+    assert upstream.root_requests == 1

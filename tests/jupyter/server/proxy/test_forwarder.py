@@ -17,23 +17,23 @@ import pytest
 from cts_jupyter.server.proxy import forwarder
 from tests.harness.server import JUPYTER_TOKEN, ServerHarness
 from tests.harness.upstream import (
-    Received,
-    Stub,
-    answer,
-    ask,
-    forwarding,
-    message,
-    refusal,
-    renew,
-    running_stub,
+    FakeUpstream,
+    ReceivedRequest,
+    error_message,
+    error_response,
+    http_response,
+    renew_token,
+    request_as_kernel,
+    running_proxy,
+    running_upstream,
 )
 
 TOKEN = "the-users-kbase-token"
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with running_stub() as running:
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with running_upstream() as running:
         yield running
 
 
@@ -45,12 +45,14 @@ def token_file(isolated: Path) -> Path:
 
 
 @pytest.fixture
-async def server(isolated: Path, stub: Stub, token_file: Path) -> AsyncIterator[ServerHarness]:
-    async with forwarding(isolated, stub.url) as running:
+async def server(
+    isolated: Path, upstream: FakeUpstream, token_file: Path
+) -> AsyncIterator[ServerHarness]:
+    async with running_proxy(isolated, upstream.url) as running:
         yield running
 
 
-async def ask_raw(server: ServerHarness, request: str) -> bytes:
+async def request_raw(server: ServerHarness, request: str) -> bytes:
     """Send a request as it is written, and read its answer."""
     where = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
@@ -59,25 +61,30 @@ async def ask_raw(server: ServerHarness, request: str) -> bytes:
     writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"Content-Length: (\d+)", head)
-    got = head + (await reader.readexactly(int(length[1])) if length else b"")
+    raw = head + (await reader.readexactly(int(length[1])) if length else b"")
     writer.close()
-    return got
+    return raw
 
 
 # What the service is asked.
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
-async def test_method_path_query_and_token(server: ServerHarness, stub: Stub, method: str) -> None:
-    got = await ask(server, method, "//jobs/a%2Fb/?limit=1&x=%20")
-    assert got.status_code == 200
-    assert (stub.last.method, stub.last.target) == (method, "/base//jobs/a%2Fb/?limit=1&x=%20")
-    assert stub.last.headers["authorization"] == f"Bearer {TOKEN}"
-    assert stub.last.headers["host"] == f"127.0.0.1:{stub.port}"
+async def test_method_path_query_and_token(
+    server: ServerHarness, upstream: FakeUpstream, method: str
+) -> None:
+    response = await request_as_kernel(server, method, "//jobs/a%2Fb/?limit=1&x=%20")
+    assert response.status_code == 200
+    assert (upstream.last.method, upstream.last.target) == (
+        method,
+        "/base//jobs/a%2Fb/?limit=1&x=%20",
+    )
+    assert upstream.last.headers["authorization"] == f"Bearer {TOKEN}"
+    assert upstream.last.headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
 async def test_headers_that_mean_something_to_a_service_reach_it(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     sent = {
         "Accept": "application/json",
@@ -90,11 +97,11 @@ async def test_headers_that_mean_something_to_a_service_reach_it(
         "X-Request-ID": "mine",
         "x-amz-checksum-crc64nvme": "AAAAAAAAAAA=",
     }
-    await ask(server, "POST", "/jobs", headers=sent, content=b"{}")
-    assert {n.lower(): v for n, v in sent.items()}.items() <= stub.last.headers.items()
+    await request_as_kernel(server, "POST", "/jobs", headers=sent, content=b"{}")
+    assert {n.lower(): v for n, v in sent.items()}.items() <= upstream.last.headers.items()
 
 
-async def test_nothing_else_reaches_it(server: ServerHarness, stub: Stub) -> None:
+async def test_nothing_else_reaches_it(server: ServerHarness, upstream: FakeUpstream) -> None:
     secrets = {
         "Cookie": "_xsrf=secret; kbase_session=secret",
         "X-XSRFToken": "secret",
@@ -109,19 +116,23 @@ async def test_nothing_else_reaches_it(server: ServerHarness, stub: Stub) -> Non
         "Connection": "keep-alive, X-Request-ID",
         "X-Request-ID": "secret",
     }
-    await ask(server, "GET", f"/jobs?token={JUPYTER_TOKEN}&_xsrf=secret&limit=2", headers=secrets)
-    said = f"{stub.last.target} {stub.last.raw_headers}"
-    assert stub.last.target == "/base/jobs?limit=2"
-    assert "secret" not in said
-    assert JUPYTER_TOKEN not in said
-    assert server.kernel_token not in said
-    known = {"accept", "accept-encoding", "authorization", "connection", "host", "user-agent"}
-    assert set(stub.last.headers) == known
-    assert stub.last.headers["connection"] == "close"
+    await request_as_kernel(
+        server, "GET", f"/jobs?token={JUPYTER_TOKEN}&_xsrf=secret&limit=2", headers=secrets
+    )
+    forwarded = f"{upstream.last.target} {upstream.last.raw_headers}"
+    assert upstream.last.target == "/base/jobs?limit=2"
+    assert "secret" not in forwarded
+    assert JUPYTER_TOKEN not in forwarded
+    assert server.kernel_token not in forwarded
+    expected = {"accept", "accept-encoding", "authorization", "connection", "host", "user-agent"}
+    assert set(upstream.last.headers) == expected
+    assert upstream.last.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_arrives_as_it_was_sent(server: ServerHarness, stub: Stub, chunked) -> None:
+async def test_a_body_arrives_as_it_was_sent(
+    server: ServerHarness, upstream: FakeUpstream, chunked
+) -> None:
     body = bytes(range(256)) * 4000
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -129,17 +140,19 @@ async def test_a_body_arrives_as_it_was_sent(server: ServerHarness, stub: Stub, 
             yield body[start : start + 50_000]
 
     content = pieces() if chunked else body
-    got = await ask(server, "PUT", "/files/content?path=a/b", content=content)
-    assert got.json() == {"body": len(body)}
-    assert stub.last.body == body
-    assert ("transfer-encoding" in stub.last.headers) == chunked
-    assert ("content-length" in stub.last.headers) != chunked
+    response = await request_as_kernel(server, "PUT", "/files/content?path=a/b", content=content)
+    assert response.json() == {"body": len(body)}
+    assert upstream.last.body == body
+    assert ("transfer-encoding" in upstream.last.headers) == chunked
+    assert ("content-length" in upstream.last.headers) != chunked
 
 
-async def test_a_cancel_without_a_body(server: ServerHarness, stub: Stub) -> None:
-    stub.say(b"HTTP/1.1 204 No Content\r\n\r\n")
-    got = await ask(server, "PUT", "/jobs/x/cancel", headers={"Content-Type": "application/json"})
-    assert (got.status_code, got.content) == (204, b"")
+async def test_a_cancel_without_a_body(server: ServerHarness, upstream: FakeUpstream) -> None:
+    upstream.respond_with(b"HTTP/1.1 204 No Content\r\n\r\n")
+    response = await request_as_kernel(
+        server, "PUT", "/jobs/x/cancel", headers={"Content-Type": "application/json"}
+    )
+    assert (response.status_code, response.content) == (204, b"")
 
 
 # Where requests go.
@@ -158,12 +171,12 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("path", OUTSIDE)
 async def test_no_path_leads_out_of_the_service(
-    server: ServerHarness, stub: Stub, path: str
+    server: ServerHarness, upstream: FakeUpstream, path: str
 ) -> None:
-    got = await ask_raw(server, f"GET {urlsplit(server.root).path}{path} HTTP/1.1")
-    assert got.startswith(b"HTTP/1.1 404 "), got
-    assert b'"appcode": 40000' in got
-    assert stub.requests == []
+    response = await request_raw(server, f"GET {urlsplit(server.root).path}{path} HTTP/1.1")
+    assert response.startswith(b"HTTP/1.1 404 "), response
+    assert b'"appcode": 40000' in response
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
@@ -175,67 +188,69 @@ async def test_no_path_leads_out_of_the_service(
         "http://127.0.0.1:1@evil.example/cts",
     ],
 )
-async def test_no_other_host_can_be_asked(server: ServerHarness, stub: Stub, target: str) -> None:
-    got = await ask_raw(server, f"GET {target} HTTP/1.1")
-    assert got.split(b" ")[1] in (b"400", b"403", b"404"), got
-    assert stub.requests == []
+async def test_no_other_host_can_be_asked(
+    server: ServerHarness, upstream: FakeUpstream, target: str
+) -> None:
+    response = await request_raw(server, f"GET {target} HTTP/1.1")
+    assert response.split(b" ")[1] in (b"400", b"403", b"404"), response
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
     "rest", ["//evil.example/x", "/http://evil.example/", "/@evil.example", "/x%0d%0aHost:%20evil"]
 )
 async def test_what_looks_like_a_host_is_part_of_the_path(
-    server: ServerHarness, stub: Stub, rest: str
+    server: ServerHarness, upstream: FakeUpstream, rest: str
 ) -> None:
-    await ask_raw(server, f"GET {urlsplit(server.root).path}{rest} HTTP/1.1")
-    assert stub.last.target == f"/base{rest}"
-    assert stub.last.headers["host"] == f"127.0.0.1:{stub.port}"
+    await request_raw(server, f"GET {urlsplit(server.root).path}{rest} HTTP/1.1")
+    assert upstream.last.target == f"/base{rest}"
+    assert upstream.last.headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
-async def test_no_websocket_comes_about(server: ServerHarness, stub: Stub) -> None:
+async def test_no_websocket_comes_about(server: ServerHarness, upstream: FakeUpstream) -> None:
     upgrade = (
         f"GET {urlsplit(server.root).path}/events HTTP/1.1\nUpgrade: websocket\nConnection: Upgrade\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13"
     )
-    got = await ask_raw(server, upgrade)
-    assert got.startswith(b"HTTP/1.1 200 ")
-    assert not {"upgrade", "sec-websocket-key"} & set(stub.last.headers)
-    stub.say(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nframes")
-    got = await ask(server, "GET", "/events")
-    assert got.status_code == 503
+    response = await request_raw(server, upgrade)
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert not {"upgrade", "sec-websocket-key"} & set(upstream.last.headers)
+    upstream.respond_with(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nframes")
+    response = await request_as_kernel(server, "GET", "/events")
+    assert response.status_code == 503
 
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"])
 async def test_redirects_within_the_service_lead_below_our_root(
-    server: ServerHarness, stub: Stub, status: str
+    server: ServerHarness, upstream: FakeUpstream, status: str
 ) -> None:
-    stub.say(answer(b"", status, Location=f"{stub.url}/jobs/?limit=1"))
-    got = await ask(server, "GET", "/jobs?limit=1")
-    assert got.status_code == int(status[:3])
-    assert got.headers["location"] == f"{urlsplit(server.root).path}/jobs/?limit=1"
-    assert len(stub.requests) == 1
+    upstream.respond_with(http_response(b"", status, Location=f"{upstream.url}/jobs/?limit=1"))
+    response = await request_as_kernel(server, "GET", "/jobs?limit=1")
+    assert response.status_code == int(status[:3])
+    assert response.headers["location"] == f"{urlsplit(server.root).path}/jobs/?limit=1"
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize(
     "location", ["http://evil.example/base/jobs", "//evil.example/", "/login?next=/base", ""]
 )
 async def test_redirects_to_elsewhere_are_not_followed(
-    server: ServerHarness, stub: Stub, location: str
+    server: ServerHarness, upstream: FakeUpstream, location: str
 ) -> None:
-    stub.say(answer(b"", "302 Found", Location=location or "../../up"))
-    got = await ask(server, "GET", "/jobs")
-    assert got.status_code == 503
-    assert "not a CTS service (302 Found, to somewhere else)" in message(got)
-    assert "location" not in got.headers
-    assert len(stub.requests) == 1
+    upstream.respond_with(http_response(b"", "302 Found", Location=location or "../../up"))
+    response = await request_as_kernel(server, "GET", "/jobs")
+    assert response.status_code == 503
+    assert "not a CTS service (302 Found, to somewhere else)" in error_message(response)
+    assert "location" not in response.headers
+    assert len(upstream.requests) == 1
 
 
 # What comes back.
 
 
-async def test_answers_headers(server: ServerHarness, stub: Stub) -> None:
-    stub.say(
-        answer(
+async def test_answers_headers(server: ServerHarness, upstream: FakeUpstream) -> None:
+    upstream.respond_with(
+        http_response(
             b"body",
             "206 Partial Content",
             "text/plain; charset=utf-8",
@@ -255,78 +270,94 @@ async def test_answers_headers(server: ServerHarness, stub: Stub) -> None:
             Strict_Transport_Security="max-age=1",
         )
     )
-    got = await ask(server, "GET", "/x")
-    assert (got.status_code, got.reason_phrase, got.text) == (206, "Partial Content", "body")
-    assert got.headers["content-type"] == "text/plain; charset=utf-8"
-    assert got.headers["etag"] == '"e"'
-    assert got.headers["accept-ranges"] == "bytes"
-    assert got.headers["content-range"] == "bytes 0-3/9"
-    assert got.headers["content-disposition"] == "attachment; filename=x"
-    assert got.headers["cache-control"] == "no-cache"
-    assert got.headers["x-request-id"] == "the-services"
-    assert got.headers["x-amz-checksum-crc64nvme"] == "AAAAAAAAAAA="
-    assert got.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
+    response = await request_as_kernel(server, "GET", "/x")
+    assert (response.status_code, response.reason_phrase, response.text) == (
+        206,
+        "Partial Content",
+        "body",
+    )
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.headers["etag"] == '"e"'
+    assert response.headers["accept-ranges"] == "bytes"
+    assert response.headers["content-range"] == "bytes 0-3/9"
+    assert response.headers["content-disposition"] == "attachment; filename=x"
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["x-request-id"] == "the-services"
+    assert response.headers["x-amz-checksum-crc64nvme"] == "AAAAAAAAAAA="
+    assert response.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
     # What a page of Jupyter may do is not the service's to say.
-    assert got.headers["content-security-policy"].startswith("default-src 'none'")
-    assert got.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    assert response.headers["x-content-type-options"] == "nosniff"
     for name in ("set-cookie", "server", "x-powered-by", "access-control-allow-origin"):
-        assert name not in got.headers
-    assert "strict-transport-security" not in got.headers
+        assert name not in response.headers
+    assert "strict-transport-security" not in response.headers
 
 
-async def test_what_is_packed_stays_packed(server: ServerHarness, stub: Stub) -> None:
+async def test_what_is_packed_stays_packed(server: ServerHarness, upstream: FakeUpstream) -> None:
     body = json.dumps({"x": "y" * 5000}).encode()
     packed = gzip.compress(body)
-    stub.say(answer(packed, Content_Encoding="gzip"))
-    got = await ask(server, "GET", "/jobs", headers={"Accept-Encoding": "br, gzip"})
-    assert stub.last.headers["accept-encoding"] == "gzip"
-    assert (got.headers["content-encoding"], got.headers["content-length"]) == (
+    upstream.respond_with(http_response(packed, Content_Encoding="gzip"))
+    response = await request_as_kernel(
+        server, "GET", "/jobs", headers={"Accept-Encoding": "br, gzip"}
+    )
+    assert upstream.last.headers["accept-encoding"] == "gzip"
+    assert (response.headers["content-encoding"], response.headers["content-length"]) == (
         "gzip",
         str(len(packed)),
     )
-    assert got.content == body
-    await ask(server, "GET", "/jobs", headers={"Accept-Encoding": "br"})
-    assert stub.last.headers["accept-encoding"] == "identity"
+    assert response.content == body
+    await request_as_kernel(server, "GET", "/jobs", headers={"Accept-Encoding": "br"})
+    assert upstream.last.headers["accept-encoding"] == "identity"
 
 
-async def test_not_modified(server: ServerHarness, stub: Stub) -> None:
-    stub.say(b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\n\r\n')
-    got = await ask(server, "GET", "/files/content?path=a/b", headers={"If-None-Match": '"e"'})
-    assert (got.status_code, got.content, got.headers["etag"]) == (304, b"", '"e"')
+async def test_not_modified(server: ServerHarness, upstream: FakeUpstream) -> None:
+    upstream.respond_with(b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\n\r\n')
+    response = await request_as_kernel(
+        server, "GET", "/files/content?path=a/b", headers={"If-None-Match": '"e"'}
+    )
+    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", '"e"')
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh", "503 Away"])
 async def test_the_services_own_errors_pass_unchanged(
-    server: ServerHarness, stub: Stub, status: str, packed
+    server: ServerHarness, upstream: FakeUpstream, status: str, packed
 ) -> None:
-    said = refusal(status, "The service says why", 40040, X_Request_ID="the-services")
-    body = said.partition(b"\r\n\r\n")[2]
+    raw_response = error_response(
+        status, "The service says why", 40040, X_Request_ID="the-services"
+    )
+    body = raw_response.partition(b"\r\n\r\n")[2]
     if packed:
         coding = {"Content_Encoding": "gzip", "X_Request_ID": "the-services"}
-        said = answer(gzip.compress(body), status, **coding)
-    stub.say(said)
-    got = await ask(server, "GET", "/jobs/x")
-    assert (got.status_code, got.content) == (int(status[:3]), body)
-    assert got.headers["x-request-id"] == "the-services"
-    assert "content-encoding" not in got.headers
+        raw_response = http_response(gzip.compress(body), status, **coding)
+    upstream.respond_with(raw_response)
+    response = await request_as_kernel(server, "GET", "/jobs/x")
+    assert (response.status_code, response.content) == (int(status[:3]), body)
+    assert response.headers["x-request-id"] == "the-services"
+    assert "content-encoding" not in response.headers
 
 
 HTML = b"<html><h1>Nothing to see</h1></html>"
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("raw_response", "message"),
     [
-        (answer(HTML, "404 Not Found", "text/html"), "not a CTS service (404 Not Found)"),
-        (answer(HTML, "401 Unauthorized", "text/html"), "not a CTS service (401 Unauthorized)"),
-        (answer(HTML, "502 Bad Gateway", "text/html"), "is away: 502 Bad Gateway"),
-        (answer(b'{"detail": "x"}', "503 Away"), "is away: 503 Away"),
-        (answer(b"x" * (2 << 20), "400 Bad Request"), "not a CTS service (400 Bad Request)"),
-        (answer(b"[" * 100_000, "400 Bad Request"), "not a CTS service (400 Bad Request)"),
-        (answer(b"x", "400 Bad Request", Content_Encoding="gzip"), "not a CTS service (400 Bad"),
+        (http_response(HTML, "404 Not Found", "text/html"), "not a CTS service (404 Not Found)"),
         (
-            answer(HTML, content_type="text/html; charset=utf-8"),
+            http_response(HTML, "401 Unauthorized", "text/html"),
+            "not a CTS service (401 Unauthorized)",
+        ),
+        (http_response(HTML, "502 Bad Gateway", "text/html"), "is away: 502 Bad Gateway"),
+        (http_response(b'{"detail": "x"}', "503 Away"), "is away: 503 Away"),
+        (http_response(b"x" * (2 << 20), "400 Bad Request"), "not a CTS service (400 Bad Request)"),
+        (http_response(b"[" * 100_000, "400 Bad Request"), "not a CTS service (400 Bad Request)"),
+        (
+            http_response(b"x", "400 Bad Request", Content_Encoding="gzip"),
+            "not a CTS service (400 Bad",
+        ),
+        (
+            http_response(HTML, content_type="text/html; charset=utf-8"),
             "not a CTS service (200 OK, a page)",
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "broke (what came is not HTTP)"),
@@ -336,149 +367,157 @@ HTML = b"<html><h1>Nothing to see</h1></html>"
     ],
 )
 async def test_what_is_no_answer_of_a_cts(
-    server: ServerHarness, stub: Stub, said: bytes, told: str
+    server: ServerHarness, upstream: FakeUpstream, raw_response: bytes, message: str
 ) -> None:
-    stub.say(said)
-    got = await ask(server, "GET", "/jobs")
-    assert got.status_code == 503
-    assert told in message(got)
-    assert "appcode" not in got.json()["error"]
-    assert TOKEN not in got.text
-    assert "Nothing to see" not in got.text
+    upstream.respond_with(raw_response)
+    response = await request_as_kernel(server, "GET", "/jobs")
+    assert response.status_code == 503
+    assert message in error_message(response)
+    assert "appcode" not in response.json()["error"]
+    assert TOKEN not in response.text
+    assert "Nothing to see" not in response.text
     # It is looked at again before anything else is sent to it.
-    assert stub.roots == 1
-    stub.respond = None
-    assert (await ask(server, "GET", "/jobs")).status_code == 200
-    assert stub.roots == 2
+    assert upstream.root_requests == 1
+    upstream.respond = None
+    assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
+    assert upstream.root_requests == 2
 
 
-async def test_html_that_somebody_stored_is_a_download(server: ServerHarness, stub: Stub) -> None:
-    stub.say(answer(HTML, content_type="text/html", Content_Disposition="attachment; filename=x"))
-    assert (await ask(server, "GET", "/files/content?path=a/b")).content == HTML
+async def test_html_that_somebody_stored_is_a_download(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
+    upstream.respond_with(
+        http_response(HTML, content_type="text/html", Content_Disposition="attachment; filename=x")
+    )
+    assert (await request_as_kernel(server, "GET", "/files/content?path=a/b")).content == HTML
 
 
 async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
-    server: ServerHarness, stub: Stub
+    server: ServerHarness, upstream: FakeUpstream
 ) -> None:
-    stub.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nabc")
+    upstream.respond_with(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\nabc"
+    )
     with pytest.raises(httpx.RemoteProtocolError):
-        await ask(server, "GET", "/jobs/x/log/0/stdout")
-    stub.say(
+        await request_as_kernel(server, "GET", "/jobs/x/log/0/stdout")
+    upstream.respond_with(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     )
     with pytest.raises(httpx.RemoteProtocolError):
-        await ask(server, "GET", "/jobs/x/log/0/stdout")
+        await request_as_kernel(server, "GET", "/jobs/x/log/0/stdout")
 
 
-async def test_an_answer_without_a_length(server: ServerHarness, stub: Stub) -> None:
-    stub.say(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"abc", b"def")
-    assert (await ask(server, "GET", "/x")).text == "abcdef"
+async def test_an_answer_without_a_length(server: ServerHarness, upstream: FakeUpstream) -> None:
+    upstream.respond_with(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"abc", b"def")
+    assert (await request_as_kernel(server, "GET", "/x")).text == "abcdef"
 
 
 # The user's token.
 
 
-def refuse_all_but(stub: Stub, good: str) -> None:
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+def accept_only(upstream: FakeUpstream, good: str) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         await received.read_body()
         if received.headers["authorization"] == f"Bearer {good}":
-            writer.write(answer(b'{"user": "ana"}'))
+            writer.write(http_response(b'{"user": "ana"}'))
         else:
-            writer.write(refusal("401 Unauthorized", "The authorization token is invalid", 10020))
+            writer.write(
+                error_response("401 Unauthorized", "The authorization token is invalid", 10020)
+            )
 
-    stub.respond = respond
+    upstream.respond = respond
 
 
 async def test_a_renewed_token_is_used_at_once(
-    server: ServerHarness, stub: Stub, token_file: Path
+    server: ServerHarness, upstream: FakeUpstream, token_file: Path
 ) -> None:
-    await ask(server, "GET", "/whoami")
+    await request_as_kernel(server, "GET", "/whoami")
     token_file.write_text("renewed")
-    await ask(server, "GET", "/whoami")
-    assert stub.last.headers["authorization"] == "Bearer renewed"
+    await request_as_kernel(server, "GET", "/whoami")
+    assert upstream.last.headers["authorization"] == "Bearer renewed"
 
 
 async def test_a_refused_token_is_replaced_once(
-    server: ServerHarness, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, upstream: FakeUpstream, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_all_but(stub, "other")
-    renew(token_file, "expired")
+    accept_only(upstream, "other")
+    renew_token(token_file, "expired")
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "other")
-    assert (await ask(server, "GET", "/whoami")).json() == {"user": "ana"}
-    assert len(stub.requests) == 2
+    assert (await request_as_kernel(server, "GET", "/whoami")).json() == {"user": "ana"}
+    assert len(upstream.requests) == 2
     # It is remembered which one is good.
-    assert (await ask(server, "PUT", "/jobs/x/cancel")).status_code == 200
-    assert len(stub.requests) == 3
+    assert (await request_as_kernel(server, "PUT", "/jobs/x/cancel")).status_code == 200
+    assert len(upstream.requests) == 3
 
 
 async def test_what_has_a_body_is_not_sent_again(
-    server: ServerHarness, stub: Stub, token_file: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, upstream: FakeUpstream, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_all_but(stub, "other")
-    renew(token_file, "expired")
+    accept_only(upstream, "other")
+    renew_token(token_file, "expired")
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "other")
-    got = await ask(server, "POST", "/jobs", json={})
-    assert got.status_code == 401
-    assert "renewed meanwhile: ask again" in message(got)
-    assert len(stub.requests) == 1
-    assert (await ask(server, "POST", "/jobs", json={})).status_code == 200
+    response = await request_as_kernel(server, "POST", "/jobs", json={})
+    assert response.status_code == 401
+    assert "renewed meanwhile: ask again" in error_message(response)
+    assert len(upstream.requests) == 1
+    assert (await request_as_kernel(server, "POST", "/jobs", json={})).status_code == 200
 
 
 @pytest.mark.parametrize("other", [None, "also-bad"])
 async def test_a_refused_token_says_what_to_do(
     server: ServerHarness,
-    stub: Stub,
+    upstream: FakeUpstream,
     other: str | None,
     monkeypatch: pytest.MonkeyPatch,
     token_file: Path,
 ) -> None:
-    refuse_all_but(stub, "good")
+    accept_only(upstream, "good")
     if other:
         monkeypatch.setenv("KBASE_AUTH_TOKEN", other)
-    got = await ask(server, "GET", "/whoami")
-    assert (got.status_code, got.json()["error"]["appcode"]) == (401, 10000)
-    assert "log in to KBase again" in message(got)
-    assert str(token_file) in message(got)
-    assert len(stub.requests) == (2 if other else 1)
+    response = await request_as_kernel(server, "GET", "/whoami")
+    assert (response.status_code, response.json()["error"]["appcode"]) == (401, 10000)
+    assert "log in to KBase again" in error_message(response)
+    assert str(token_file) in error_message(response)
+    assert len(upstream.requests) == (2 if other else 1)
     token_file.write_text("good")
-    assert (await ask(server, "GET", "/whoami")).status_code == 200
+    assert (await request_as_kernel(server, "GET", "/whoami")).status_code == 200
 
 
 async def test_without_a_token_nothing_is_asked(
-    server: ServerHarness, stub: Stub, token_file: Path
+    server: ServerHarness, upstream: FakeUpstream, token_file: Path
 ) -> None:
     token_file.unlink()
-    got = await ask(server, "GET", "/jobs")
-    assert (got.status_code, got.json()["error"]["appcode"]) == (401, 10000)
-    assert "no KBase token" in message(got)
-    assert str(token_file) in message(got)
-    assert stub.requests == []
+    response = await request_as_kernel(server, "GET", "/jobs")
+    assert (response.status_code, response.json()["error"]["appcode"]) == (401, 10000)
+    assert "no KBase token" in error_message(response)
+    assert str(token_file) in error_message(response)
+    assert upstream.requests == []
 
 
 async def test_the_token_is_shown_to_nobody(
     server: ServerHarness,
-    stub: Stub,
+    upstream: FakeUpstream,
     token_file: Path,
     caplog: pytest.LogCaptureFixture,
     isolated: Path,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    refuse_all_but(stub, "good")
-    answers = [await ask(server, "GET", "/whoami")]
+    accept_only(upstream, "good")
+    responses = [await request_as_kernel(server, "GET", "/whoami")]
     token_file.write_text("good")
-    answers.append(await ask(server, "GET", "/whoami"))
-    stub.say(b"no HTTP at all\r\n\r\n")
-    answers.append(await ask(server, "POST", "/jobs", json={}))
+    responses.append(await request_as_kernel(server, "GET", "/whoami"))
+    upstream.respond_with(b"no HTTP at all\r\n\r\n")
+    responses.append(await request_as_kernel(server, "POST", "/jobs", json={}))
     token_file.write_text("a b")
-    answers.append(await ask(server, "GET", "/whoami"))
-    assert [a.status_code for a in answers] == [401, 200, 503, 401]
+    responses.append(await request_as_kernel(server, "GET", "/whoami"))
+    assert [a.status_code for a in responses] == [401, 200, 503, 401]
     files = (isolated / "jupyter-runtime_dir").glob("*")
-    said = [
+    texts = [
         caplog.text,
         *(f.read_text() for f in files),
-        *(a.text + str(a.headers) for a in answers),
+        *(a.text + str(a.headers) for a in responses),
     ]
-    assert not [text for text in said if TOKEN in text or "Bearer good" in text]
+    assert not [text for text in texts if TOKEN in text or "Bearer good" in text]
 
 
 # Who may ask.
@@ -486,7 +525,7 @@ async def test_the_token_is_shown_to_nobody(
 
 @pytest.mark.parametrize("path", ["", "/", "/sites", "/jobs", "/nope"])
 async def test_nobody_asks_without_jupyters_leave(
-    server: ServerHarness, stub: Stub, path: str
+    server: ServerHarness, upstream: FakeUpstream, path: str
 ) -> None:
     bare = await server.get(path, token=None)
     assert (bare.status_code, bare.json()["error"]["appcode"]) == (401, 10010)
@@ -495,21 +534,23 @@ async def test_nobody_asks_without_jupyters_leave(
     assert (foreign.status_code, foreign.json()["error"]["appcode"]) == (401, 10020)
     users = await server.get(path, token=TOKEN)
     assert users.status_code == 401
-    assert (stub.requests, stub.roots) == ([], 0)
+    assert (upstream.requests, upstream.root_requests) == ([], 0)
 
 
 @pytest.mark.parametrize("token", ["kernel", "jupyter"])
 async def test_jupyters_and_the_kernels_token(
-    server: ServerHarness, stub: Stub, token: str
+    server: ServerHarness, upstream: FakeUpstream, token: str
 ) -> None:
     text = {"kernel": server.kernel_token, "jupyter": JUPYTER_TOKEN}[token]
     headers = {"Authorization": f"Bearer {text}"}
-    got = await server.http.put(f"{server.root}/jobs/x/cancel", headers=headers)
-    assert got.status_code == 200
-    assert text not in str(stub.last.raw_headers)
+    response = await server.http.put(f"{server.root}/jobs/x/cancel", headers=headers)
+    assert response.status_code == 200
+    assert text not in str(upstream.last.raw_headers)
 
 
-async def test_a_cookie_needs_xsrf_to_change_anything(server: ServerHarness, stub: Stub) -> None:
+async def test_a_cookie_needs_xsrf_to_change_anything(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as browser:
         await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
@@ -517,55 +558,65 @@ async def test_a_cookie_needs_xsrf_to_change_anything(server: ServerHarness, stu
         assert (await browser.get(f"{server.root}/jobs")).status_code == 200
         refused = await browser.put(f"{server.root}/jobs/x/cancel")
         assert (refused.status_code, refused.json()["error"]["appcode"]) == (403, 20000)
-        assert len(stub.requests) == 1
+        assert len(upstream.requests) == 1
         xsrf = {"X-XSRFToken": browser.cookies["_xsrf"]}
         assert (await browser.put(f"{server.root}/jobs/x/cancel", headers=xsrf)).status_code == 200
-        assert "cookie" not in stub.last.headers
+        assert "cookie" not in upstream.last.headers
 
 
-async def test_foreign_hosts_are_refused(server: ServerHarness, stub: Stub) -> None:
-    got = await server.get("/jobs", headers={"Host": "attacker.example"})
-    assert got.status_code == 403
-    assert stub.requests == []
+async def test_foreign_hosts_are_refused(server: ServerHarness, upstream: FakeUpstream) -> None:
+    response = await server.get("/jobs", headers={"Host": "attacker.example"})
+    assert response.status_code == 403
+    assert upstream.requests == []
 
 
-async def test_the_cards_files_are_this_servers(server: ServerHarness, stub: Stub) -> None:
-    got = await server.get("/static/card.js", token=None)
-    assert (got.status_code, got.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
-    etag = {"If-None-Match": got.headers["etag"]}
+async def test_the_cards_files_are_this_servers(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
+    response = await server.get("/static/card.js", token=None)
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "text/javascript; charset=utf-8",
+    )
+    etag = {"If-None-Match": response.headers["etag"]}
     assert (await server.get("/static//card.css", token=None)).status_code == 200
     assert (await server.http.get(f"{server.root}/static/card.js", headers=etag)).status_code == 304
     assert (await server.get("/static/nothing.js", token=None)).status_code == 404
     assert (await server.get("/static/x.py", token=None)).status_code == 400
-    assert (stub.requests, stub.roots) == ([], 0)
+    assert (upstream.requests, upstream.root_requests) == ([], 0)
 
 
-async def test_the_page_of_the_api_is_this_servers(server: ServerHarness, stub: Stub) -> None:
-    got = await server.get("/docs", token=None)
-    assert (got.status_code, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert stub.requests == []
+async def test_the_page_of_the_api_is_this_servers(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
+    response = await server.get("/docs", token=None)
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "text/html; charset=utf-8",
+    )
+    assert upstream.requests == []
     # What it shows is the service's.
     await server.get("/openapi.json")
-    assert stub.last.target == "/base/openapi.json"
+    assert upstream.last.target == "/base/openapi.json"
 
 
 async def test_requests_under_way_have_a_limit(
-    server: ServerHarness, stub: Stub, monkeypatch: pytest.MonkeyPatch
+    server: ServerHarness, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder, "MAX_REQUESTS", 2)
     let_go = asyncio.Event()
 
-    async def respond(received: Received, writer: asyncio.StreamWriter) -> None:
+    async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         await let_go.wait()
-        writer.write(answer())
+        writer.write(http_response())
 
-    stub.respond = respond
-    waiting = [asyncio.create_task(ask(server, "GET", "/jobs")) for _ in range(2)]
-    while len(stub.requests) < 2:
+    upstream.respond = respond
+    waiting = [asyncio.create_task(request_as_kernel(server, "GET", "/jobs")) for _ in range(2)]
+    while len(upstream.requests) < 2:
         await asyncio.sleep(0.01)
-    refused = await ask(server, "GET", "/jobs")
+    refused = await request_as_kernel(server, "GET", "/jobs")
     assert refused.status_code == 429
-    assert "under way" in message(refused)
+    assert "under way" in error_message(refused)
     let_go.set()
     assert [(await w).status_code for w in waiting] == [200, 200]
-    assert (await ask(server, "GET", "/jobs")).status_code == 200
+    assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200

@@ -18,7 +18,7 @@ from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import find_connection
 from cts_jupyter.notebook import session
 from tests.harness.server import ServerHarness, running_server, submission
-from tests.harness.upstream import forwarding, message
+from tests.harness.upstream import error_message, running_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ async def service(isolated: Path) -> AsyncIterator[ServerHarness]:
 
 @pytest.fixture
 async def server(isolated: Path, service: ServerHarness) -> AsyncIterator[ServerHarness]:
-    async with forwarding(isolated, service.root) as running:
+    async with running_proxy(isolated, service.root) as running:
         yield running
 
 
@@ -76,11 +76,11 @@ async def test_a_job_again_and_its_stream_to_the_end(server: ServerHarness) -> N
     first = (await server.post("/jobs", json=submission())).json()["job_id"]
     key = {"Idempotency-Key": "k"}
     made = [await server.post(f"/jobs/{first}/resubmit", headers=key) for _ in range(2)]
-    (again,) = {answer.json()["job_id"] for answer in made}
+    (again,) = {http_response.json()["job_id"] for http_response in made}
     for job_id in (first, again):
         async with asyncio.timeout(60), server.events(f"/jobs/{job_id}/events") as events:
-            told = [event async for event in events]
-        assert [event.get("state") for event in told[-2:]] == ["complete", None]
+            received = [event async for event in events]
+        assert [event.get("state") for event in received[-2:]] == ["complete", None]
     family = (await server.get(f"/jobs/{first}/outputs?family=true")).json()
     assert family["jobs"] == [first, again]
     assert {o["job_id"] for o in family["outputs"]} == {again}
@@ -104,16 +104,16 @@ async def test_a_large_object_both_ways(server: ServerHarness) -> None:
 
     stored = await server.put("/files/content", params={"path": "data/x"}, content=pieces())
     assert stored.json()["size"] == len(content)
-    got = await server.get("/files/content", params={"path": "data/x"})
-    assert hashlib.sha256(got.content).digest() == hashlib.sha256(content).digest()
-    assert got.headers["x-amz-checksum-crc64nvme"] == stored.json()["crc64nvme"]
-    etag = {"If-None-Match": got.headers["etag"]}
+    response = await server.get("/files/content", params={"path": "data/x"})
+    assert hashlib.sha256(response.content).digest() == hashlib.sha256(content).digest()
+    assert response.headers["x-amz-checksum-crc64nvme"] == stored.json()["crc64nvme"]
+    etag = {"If-None-Match": response.headers["etag"]}
     headers = {"Authorization": f"Bearer {server.kernel_token}", **etag}
     url = f"{server.root}/files/content?path=data/x"
     assert (await server.http.get(url, headers=headers)).status_code == 304
     refused = await server.put("/files/content", params={"path": "data/x"}, content=content)
     assert refused.status_code == 400
-    assert "There is something at 'data/x' already" in message(refused)
+    assert "There is something at 'data/x' already" in error_message(refused)
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(server: ServerHarness) -> None:
@@ -126,7 +126,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(server: ServerHarness) -
     with pytest.raises(ZeroDivisionError):
         await server.put("/files/content", params={"path": "data/half"}, content=pieces())
     listed = await server.get("/files", params={"prefix": "data/"})
-    assert [found["path"] for found in listed.json()["objects"]] == ["data/whole"]
+    assert [stored["path"] for stored in listed.json()["objects"]] == ["data/whole"]
 
 
 async def test_validation_errors_are_the_services(
@@ -147,18 +147,18 @@ async def test_a_kernel_finds_the_forwarder_and_names_the_service(
     for url in (None, service.root, f"{service.root}/"):
         if url:
             monkeypatch.setenv("CDM_TASK_SERVICE_URL", url)
-        found = find_connection()
-        assert (found.url, found.service) == (server.root, service.root)
-        assert found.is_page_server
-        assert found.token() == server.kernel_token
-        here = session.Session(found)
+        connection = find_connection()
+        assert (connection.url, connection.service) == (server.root, service.root)
+        assert connection.is_page_server
+        assert connection.token() == server.kernel_token
+        here = session.Session(connection)
         assert (here.where, here.name) == (httpx.URL(service.root).netloc.decode(), service.root)
         assert (await asyncio.to_thread(here.client.whoami)).user == "ana"
         here.close()
     # Another service is asked without this server, whose pages know nothing of it.
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", "https://other.example/cts")
-    found = find_connection()
-    assert (found.url, found.service, found.is_page_server) == (
+    connection = find_connection()
+    assert (connection.url, connection.service, connection.is_page_server) == (
         "https://other.example/cts",
         None,
         False,
@@ -199,15 +199,16 @@ async def test_certificates(
         (isolated / "session").write_text(service.kernel_token)
         url = service.root.replace("http://", "https://")
         insecure = trusted == "everybody"
-        async with forwarding(isolated, url, allow_insecure=insecure) as server:
-            got = await server.get("/whoami")
+        async with running_proxy(isolated, url, allow_insecure=insecure) as server:
+            response = await server.get("/whoami")
             if trusted == "nobody":
-                assert got.status_code == 503
-                assert "its certificate is not to be trusted: self-signed certificate" in message(
-                    got
+                assert response.status_code == 503
+                assert (
+                    "its certificate is not to be trusted: self-signed certificate"
+                    in error_message(response)
                 )
             else:
-                assert got.json()["user"] == "ana"
+                assert response.json()["user"] == "ana"
 
 
 # A process.
@@ -233,12 +234,12 @@ def test_jupyter_cts_forwards_as_well(isolated: Path) -> None:
         cwd=isolated,
     ) as process:
         assert process.stderr
-        said = ""
+        log = ""
         for line in process.stderr:
-            said += line
+            log += line
             if "CTS forwards" in line:
                 break
-        assert "to https://cts.invalid/apis/cts" in said
+        assert "to https://cts.invalid/apis/cts" in log
         (file,) = (isolated / "jupyter-runtime_dir").glob("cts-server-*.json")
         left = json.loads(file.read_text())
         assert left["service"] == "https://cts.invalid/apis/cts"
