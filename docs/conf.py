@@ -43,9 +43,7 @@ nitpick_ignore = [
     ("py:class", "timedelta"),
     ("py:class", "BeforeValidator"),
     ("py:class", "_as_file"),
-    # How a client finds its service is not public.
-    ("py:class", "cts_jupyter.discovery.Connection"),
-    ("py:func", "cts_jupyter.discovery.find_connection"),
+    # Not public: Job.as_line says what it does.
     ("py:func", "cts_jupyter.notebook.serialize.as_line"),
 ]
 

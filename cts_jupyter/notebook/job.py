@@ -47,6 +47,7 @@ class Job:
     def __init__(self, session: Session, job_id: str, summary: JobPreview | None = None) -> None:
         """``summary`` is what is known already, from a listing."""
         self.id = job_id
+        """The job's full id."""
         self._session = session
         self._summary = summary
         self._final: JobDetails | None = None

@@ -28,6 +28,7 @@ class Session:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.client = CTSClient.of(connection)
+        """The client of the service, as this kernel's user."""
         self.feed = EventFeed(self.client)
         # A kernel may go to another service; jobs that somebody still holds keep this one open.
         weakref.finalize(self, self.client.close)

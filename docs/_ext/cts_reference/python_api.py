@@ -20,6 +20,7 @@ INTERNAL_MEMBERS = (
     "followed",
     "is_of",
     "model_config",
+    "of",
     "on_change",
     "on_lost",
     "show_end",
