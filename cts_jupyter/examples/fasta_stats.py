@@ -2,8 +2,8 @@
 
 Usage: ``python -m cts_jupyter.examples.fasta_stats OUTPUT.tsv GENOME.fna[.gz]...``
 
-Writes one line per genome. Standard library only. Ends with 2 and a message on stderr when a file holds no
-sequence or is no FASTA.
+Writes one line per genome. Standard library only. Exits with 2 and a message on stderr when a file holds no
+sequence or is not FASTA.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NOT_FASTA = 2
 
 
 class FastaError(ValueError):
-    """A file that is no FASTA; the message names it."""
+    """The file is not FASTA; the message names it."""
 
 
 @dataclass(frozen=True)
 class AssemblyStats:
-    """What is counted of one genome. Lengths in bases."""
+    """The statistics of one genome. Lengths in bases."""
 
     genome: str
     contigs: int
@@ -37,7 +37,7 @@ class AssemblyStats:
 
 @dataclass(frozen=True)
 class Contig:
-    """Length, and how many of its bases are G or C, and A, C, G or T."""
+    """A contig: its length, and its numbers of bases that are G or C, and A, C, G or T."""
 
     length: int
     gc: int
@@ -45,7 +45,7 @@ class Contig:
 
 
 def read_contigs(path: Path) -> Iterator[Contig]:
-    """The contigs of a FASTA file, plain or gzipped. Raises FastaError."""
+    """Yield the contigs of a FASTA file, plain or gzipped. Raises FastaError."""
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         counts: list[int] | None = None
         for line in lines:
@@ -66,7 +66,10 @@ def read_contigs(path: Path) -> Iterator[Contig]:
 
 
 def n50(lengths: Sequence[int]) -> int:
-    """The length of the contig at which half of all bases are in contigs at least that long."""
+    """Return the N50: the largest length such that contigs at least that long hold half of all bases.
+
+    Zero without contigs. As in Lander et al. 2001, doi:10.1038/35057062.
+    """
     total, reached = sum(lengths), 0
     for length in sorted(lengths, reverse=True):
         reached += length
@@ -76,7 +79,7 @@ def n50(lengths: Sequence[int]) -> int:
 
 
 def measure(path: Path) -> AssemblyStats:
-    """The statistics of one genome. Raises FastaError when it holds no sequence."""
+    """Return the statistics of one genome. Raises FastaError when it holds no sequence."""
     contigs = list(read_contigs(path))
     lengths = [contig.length for contig in contigs]
     known = sum(contig.known for contig in contigs)
@@ -93,7 +96,7 @@ def measure(path: Path) -> AssemblyStats:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure the given genomes; returns the exit code."""
+    """Measure the given genomes; return the exit code."""
     parser = argparse.ArgumentParser(prog="fasta_stats", description="Statistics of assemblies")
     parser.add_argument("output", type=Path, help="the TSV file to write")
     parser.add_argument("genomes", type=Path, nargs="+", metavar="genome")

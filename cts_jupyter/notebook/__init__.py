@@ -1,1 +1,1 @@
-"""What a person has in a kernel: jobs, tables, the card and %cts."""
+"""Jobs, tables, the card and ``%cts`` in a kernel."""

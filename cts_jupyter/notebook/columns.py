@@ -1,4 +1,4 @@
-"""The tables that commands and jobs return."""
+"""The columns of the tables that commands and jobs return."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STAGED_WORDS: Mapping[str, str] = {
 def file_table(
     files: Sequence[StoredObject], *, empty: str, notes: Sequence[str] = ()
 ) -> Table[StoredObject]:
-    """Stored files with their sizes and checksums."""
+    """Return a table of stored files with their sizes and checksums."""
     return Table(
         [
             Column("file", lambda f: f.path),
@@ -47,7 +47,7 @@ def file_table(
 
 
 def output_table(files: Sequence[JobOutput], *, empty: str) -> Table[JobOutput]:
-    """Outputs as a job recorded them."""
+    """Return a table of outputs as a job recorded them."""
     return Table(
         [
             Column("file", lambda f: f.file),
@@ -60,19 +60,19 @@ def output_table(files: Sequence[JobOutput], *, empty: str) -> Table[JobOutput]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one file since its checksum was recorded."""
+    """The result of comparing one file with its recorded checksum."""
 
     path: str
     recorded: str | None
     """The CRC64/NVME that the bytes should have."""
     found: str | None
-    """What is stored now."""
+    """The CRC64/NVME of the stored bytes."""
     verdict: str
     is_good: bool
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table[Verdict]:
-    """Verified files."""
+    """Return a table of verified files."""
     return Table(
         [
             Column("file", lambda v: v.path),
@@ -85,7 +85,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table[Verdict]:
 
 
 def container_table(containers: Sequence[Container]) -> Table[Container]:
-    """The containers of a job."""
+    """Return a table of a job's containers."""
     return Table(
         [
             Column("container", lambda c: str(c.number), lambda c: c.number, is_number=True),
@@ -110,12 +110,12 @@ def _format_optional(value: float | None, format_: Callable[[float], str]) -> st
 
 
 def image_reference(image: Image) -> str:
-    """What to call an image by: its tag if it has one, else its digest."""
+    """Return an image's name with its tag if it has one, else with its digest."""
     return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
 
 
 def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
-    """Registered images."""
+    """Return a table of registered images."""
     return Table(
         [
             Column("image", image_reference),
@@ -130,7 +130,7 @@ def image_table(images: Sequence[Image], *, empty: str) -> Table[Image]:
 
 
 def refdata_table(refdata: Sequence[Refdata], *, empty: str) -> Table[Refdata]:
-    """Reference data and where it is."""
+    """Return a table of reference data and its staging at each site."""
     return Table(
         [
             Column("id", lambda r: r.id),
@@ -154,7 +154,7 @@ def _format_staging(refdata: Refdata) -> str:
 
 
 def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:
-    """How many jobs are where."""
+    """Return a table of the numbers of jobs by site and state."""
     return Table(
         [
             Column("cluster", lambda c: c.cluster),
@@ -167,7 +167,7 @@ def count_table(counts: Sequence[JobCount]) -> Table[JobCount]:
 
 
 def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Site]:
-    """The sites of a service."""
+    """Return a table of a service's sites."""
     return Table(
         [
             Column("cluster", lambda s: s.cluster),

@@ -1,4 +1,4 @@
-"""A job in Python: what it is doing, what came of it, and its card in a notebook."""
+"""A job in Python: its state, results and actions, and its card in a notebook."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 _ID_LENGTH = 36
 _BACKSTOP_SECONDS = 30.0
-"""Between looks at the job while waiting, should an event ever get lost."""
+"""The interval at which a waiting job is polled, in case an event is lost."""
 
 
 class Job:
-    """A job of a service. Whatever asks the service raises CTSClientError."""
+    """A job of a service. Everything that sends a request raises CTSClientError."""
 
     def __init__(self, session: Session, job_id: str, summary: JobPreview | None = None) -> None:
-        """``summary`` is what is known already, from a listing."""
+        """``summary`` is the job as a listing returned it."""
         self.id = job_id
         """The job's full id."""
         self._session = session
@@ -55,7 +55,7 @@ class Job:
         self._counts: Mapping[str, int] | None = None
         self._following = False
         self._state_events = 0
-        """How often the feed told of its state."""
+        """The number of states that the feed has reported."""
         self._lock = threading.Lock()
         self._is_ending = False
         self._ended = threading.Event()
@@ -102,7 +102,7 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the state will not change any more."""
+        """Whether the state is final."""
         return formatting.has_ended(self.state)
 
     @property
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def details(self) -> JobDetails:
-        """The whole job as the service has it now."""
+        """The whole job, as the service has it now."""
         if self._final is None:
             details = self._session.client.job(self.id)
             self._summary = details
@@ -123,7 +123,7 @@ class Job:
 
     @property
     def error(self) -> str | None:
-        """Why it failed; None for a job that did not."""
+        """The reason why it failed; None for a job that did not."""
         return self.details.error
 
     @property
@@ -133,18 +133,18 @@ class Job:
 
     @property
     def outputs(self) -> list[JobOutput]:
-        """The files that its completed containers left, with their checksums, whatever became of the others."""
+        """The outputs of the completed containers with their checksums, whether or not other containers failed."""
         return find_outputs(self._session.client, self.id)
 
     def all_outputs(self) -> list[JobOutput]:
-        """The outputs of this job, of what it is a resubmission of, and of all resubmissions, as of one job.
+        """Return the outputs of this job, of the job that it resubmits, and of all resubmissions, as if they were one.
 
-        Of an input that several of them completed, and of a path that several wrote, the latest job's count.
+        Where several of them completed an input or wrote a path, the latest job's output is taken.
         """
         return find_outputs(self._session.client, self.id, family=True)
 
     def files(self) -> pd.DataFrame | Table[JobOutput]:
-        """The outputs as a DataFrame; as a table where there is no pandas."""
+        """Return the outputs as a DataFrame, or as a Table where pandas is not installed."""
         table = output_table(self.outputs, empty="No outputs yet")
         try:
             return table.to_frame()
@@ -152,16 +152,16 @@ class Job:
             return table
 
     def logs(self, container: int = 0, *, stderr: bool = False, tail: int | None = None) -> LogText:
-        """The end of a container's log, of its last ``tail`` lines if given."""
+        """Return the end of a container's log; with ``tail`` at most that many lines."""
         stream = "stderr" if stderr else "stdout"
         return read_log(self._session.client, self.id, container, stream, lines=tail)
 
-    # What can be done with it.
+    # Actions.
 
     def wait(self, timeout: float | None = None) -> Job:
-        """Wait for the end, however it ends, and return the job.
+        """Wait until the job has ended, successfully or not, and return it.
 
-        Interrupting the wait leaves the job alone. Raises TimeoutError after ``timeout`` seconds.
+        Interrupting the wait does not affect the job. Raises TimeoutError after ``timeout`` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self.follow()
@@ -180,11 +180,11 @@ class Job:
             try:
                 self.refresh()
             except CTSConnectionError as e:
-                # It may come back, and the job goes on meanwhile.
-                log.info("Job %s cannot be looked at now: %s", self.id, e)
+                # The service may come back, and the job continues meanwhile.
+                log.info("Job %s cannot be read now: %s", self.id, e)
 
     def cancel(self) -> None:
-        """Have it stopped. Raises CTSRequestError when it has ended already."""
+        """Cancel the job. Raises CTSRequestError when it has ended already."""
         self._session.client.cancel(self.id)
 
     def resubmit(
@@ -195,38 +195,55 @@ class Job:
         runtime: timedelta | None = None,
         output_dir: str | None = None,
     ) -> Job:
-        """Submit it again, or only the inputs of containers that did not complete, into a fresh folder.
+        """Submit the job again, or only the inputs of containers that did not complete, and return the new job.
 
-        Raises ResubmitError. Warns where the service cannot do it by itself.
+        Args:
+            only_failed: Only the inputs of containers that did not complete.
+            memory: Bytes, or text such as ``"40GB"``, instead of the first job's.
+            runtime: Instead of the first job's.
+            output_dir: Instead of an empty folder beside the first one.
+
+        Raises:
+            ResubmitError: Nothing of it failed, or the service cannot say what did.
+            CTSClientError: The service refused, or cannot be reached.
+
+        Warns where the service lacks resubmission, so that the new job does not refer to this one.
         """
-        changes = Overrides(only_failed, memory, runtime, output_dir)
-        job_id, note = resubmit(self._session.client, self.id, changes)
+        overrides = Overrides(only_failed, memory, runtime, output_dir)
+        job_id, note = resubmit(self._session.client, self.id, overrides)
         if note is not None:
             warnings.warn(note, stacklevel=2)
         return Job.followed(self._session, job_id)
 
-    # Written down again.
+    # Serialization.
 
     def as_line(self, *, tsv: str | Path | None = None) -> str:
-        """``%cts submit`` that submits the same; see :func:`cts_jupyter.notebook.serialize.as_line`."""
+        """Return the ``%cts submit`` line that submits the same.
+
+        Args:
+            tsv: A file to write the inputs to, with the data ids and checksums that a line cannot hold.
+
+        Raises:
+            SerializeError: The job has inputs that need ``tsv``.
+        """
         return serialize.as_line(body_of(self.details), tsv=None if tsv is None else Path(tsv))
 
     def as_yaml(self) -> str:
-        """A ``%%cts submit`` cell that submits the same."""
+        """Return the ``%%cts submit`` cell that submits the same."""
         return serialize.as_yaml(body_of(self.details))
 
     def as_python(self) -> str:
-        """Python that submits the same."""
+        """Return the Python code that submits the same."""
         return serialize.as_python(body_of(self.details))
 
     def as_word(self) -> str:
-        """What stands for the job on a line."""
+        """Return the word for the job on a line of ``%cts``: its id."""
         return self.id
 
-    # How it follows what happens.
+    # Events.
 
     def follow(self) -> None:
-        """Have events tell of the job until it ends."""
+        """Follow the job's events until it ends."""
         with self._lock:
             if self._following or self._ended.is_set():
                 return
@@ -236,28 +253,28 @@ class Job:
             self._session.feed.subscribe(self.id, self)
             self.refresh()
         except BaseException:
-            # An interrupt, too: else the state would be told by events that nobody hears.
+            # An interrupt, too: else the state would wait for events that never come.
             self._unfollow()
             raise
 
     def refresh(self) -> str:
-        """Ask for the state, and return it."""
+        """Request the state, and return it."""
         state_events = self._state_events
         state = self._session.client.status(self.id).state
-        # An answer may be older than what events told meanwhile, which goes on from there; only an end is final.
+        # A response may be older than an event that came meanwhile; only a final state is certain to be newer.
         if state_events == self._state_events or formatting.has_ended(state):
             self._apply(Change(state=state))
         return state
 
     def on_change(self, change: Change) -> None:
-        """Take in what became known; the feed calls this on its thread."""
+        """Apply a change; the feed calls this on its thread."""
         if change.state is not None:
             self._state_events += 1
         self._apply(change)
 
     def _apply(self, change: Change) -> None:
         with self._lock:
-            # A look at the job and an event may come in either order: what has ended stays so.
+            # A response and an event may come in either order: a final state stays.
             if self._is_ending or self._ended.is_set():
                 return
             if change.containers is not None:
@@ -270,12 +287,12 @@ class Job:
             self._display.update_soon()
 
     def on_lost(self, error: CTSClientError) -> None:
-        """The feed is refused; who waits is told."""
+        """Stop following, as the service refuses the feed; ``wait`` raises the error."""
         self._following = False
         self._lost = error
 
     def _finish(self) -> None:
-        # The card first: who waits may end the cell, and with it the time in which a display can be updated.
+        # The card first: after the wait the cell may end, and then a display cannot be updated any more.
         try:
             self._display.update_now()
         finally:
@@ -286,7 +303,7 @@ class Job:
         self._following = False
         self._session.feed.unsubscribe(self.id, self)
 
-    # How it looks.
+    # Display.
 
     def _card(self) -> CardData:
         client = self._session.client
@@ -305,24 +322,24 @@ class Job:
         )
 
     def describe(self) -> str:
-        """The card as text."""
+        """Return the card as text."""
         return card_text(self._card())
 
     def _ipython_display_(self) -> None:
         self.show(is_result_too=False)
 
     def show(self, *, is_result_too: bool = True) -> None:
-        """Show the card now; the same cell does not show it once more if the job is its result, too."""
+        """Show the card now; the cell does not show it again if the job is also its result."""
         self.follow()
         shown = self._display.show(
             is_live=self._session.connection.is_page_server, is_result_too=is_result_too
         )
-        # It may have ended between the look that the card was made of and the card's being there.
+        # The job may have ended after it was read for the card and before the card was displayed.
         if shown is not None and self._ended.is_set() and not formatting.has_ended(shown.state):
             self._display.update_now()
 
     def show_end(self) -> None:
-        """Show the card once more where what was shown cannot change, such as in a terminal."""
+        """Show the card again where a shown card cannot be updated, such as in a terminal."""
         if not self._display.can_update:
             self._display.show(is_live=False, is_result_too=True)
 

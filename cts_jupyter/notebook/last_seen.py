@@ -1,4 +1,4 @@
-"""Which ended jobs a person has been told of: the service knows, or else a file here does."""
+"""The read marker of ended jobs: kept by the service, or else in a local file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.search import JobQuery, JobSearchResult, can_search, find_jobs
 from cts_jupyter.notebook.session import Session
 
-_REMEMBERED = 10_000
+_MAX_IDS = 10_000
 
 
 def find_new(session: Session, query: JobQuery) -> JobSearchResult:
-    """Of the jobs that match, those that ended since one last looked, which is from now on now.
+    """Return the matching jobs that ended after the read marker, and move the marker.
 
-    Where the service knows it, what is told is one moment, so that a search for some of them leaves it as it is.
-    Raises CTSClientError, and OSError where nothing can be noted.
+    The service's marker is one point in time, so that a search for some of these jobs does not move it.
+    Raises CTSClientError, and OSError where the local file cannot be written.
     """
     if can_search(session.client):
         return _find_at_service(session, query)
@@ -38,7 +38,7 @@ def _find_at_service(session: Session, query: JobQuery) -> JobSearchResult:
     result = find_jobs(session.client, query)
     notes = list(result.notes)
     if result.jobs and query == JobQuery(new=True):
-        # The latest of them is the last, and what is left ended after it.
+        # The last job is the one that ended last; jobs that end later stay new.
         session.client.set_last_look(result.jobs[-1].transition_times[-1].time)
     elif result.jobs:
         notes.append(
@@ -48,29 +48,29 @@ def _find_at_service(session: Session, query: JobQuery) -> JobSearchResult:
 
 
 class LastSeen:
-    """A small file of job ids in Jupyter's data folder. Raises OSError where that cannot be written."""
+    """A file of the ids of jobs that were shown, in Jupyter's data folder. Raises OSError where it cannot be written."""
 
     def __init__(self, service: str, user: str) -> None:
         name = hashlib.sha256(f"{service}\n{user}".encode()).hexdigest()[:32]
         self._path = Path(jupyter_data_dir()) / "cts" / f"seen-{name}.json"
 
     def mark_seen(self, ended: Sequence[JobPreview]) -> list[JobPreview]:
-        """Those that were not taken before; from now on they are.
+        """Return the jobs that were not seen before, and record them as seen.
 
-        Ids are kept, not a time: workers' clocks differ, so that a job may end "before" one that was seen.
+        Ids are kept instead of a time: workers' clocks differ, so that a job may end "before" one that was seen.
         """
         seen = self._read()
         seen_ids = frozenset(seen)
         new = [job for job in ended if job.id not in seen_ids]
         if new:
-            self._write([*(job.id for job in new), *seen][:_REMEMBERED])
+            self._write([*(job.id for job in new), *seen][:_MAX_IDS])
         return new
 
     def _read(self) -> list[str]:
         try:
             return list(json.loads(self._path.read_bytes()))
         except (OSError, ValueError, TypeError):
-            # Never looked, or a file that somebody broke: then all is new.
+            # There is no file yet, or it is damaged: then all jobs are new.
             return []
 
     def _write(self, ids: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""The words after ``--``: how a container is called, as words of a line and as the contract's arguments.
+"""Converts a container's arguments between the words after ``--`` on a line and the contract's parameters.
 
-Pure text in both directions. A literal stays itself; a placeholder stands for what differs by container:
+A literal stays itself; a placeholder stands for a value that differs by container:
 
 ``<files>``            the container's files, a word each; after ``--flag=`` the first is joined to the flag
 ``<files:comma>``      its files as one word, separated by commas
@@ -54,12 +54,12 @@ _header = TypeAdapter(ManifestHeader)
 
 
 class ArgumentsError(ValueError):
-    """Words that no contract argument can stand for; the message says what can."""
+    """A word that is no valid argument of a container; the message says which words are."""
 
 
 @dataclass
 class ParsedArguments:
-    """Contract arguments, and what the person should know of how they came about."""
+    """Arguments of the contract, and notes for the user about how words were understood."""
 
     args: list[Argument] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -102,9 +102,9 @@ def _number_parameter(word: str) -> dict[str, Any]:
 
 
 def parse_placeholder(word: str) -> dict[str, Any] | None:
-    """The parameter that a word stands for, without a flag; None for a literal.
+    """Return the parameter that a word stands for, without a flag; None for a literal.
 
-    Raises ArgumentsError for a placeholder that does not exist or stands beside what it cannot.
+    Raises ArgumentsError for an invalid prefix, suffix or header of a placeholder.
     """
     if word in _FILES_FORMATS:
         return {
@@ -131,7 +131,7 @@ def parse_placeholder(word: str) -> dict[str, Any] | None:
 
 
 def parse_arguments(words: Iterable[str]) -> ParsedArguments:
-    """The contract's arguments for the words of a line.
+    """Return the contract's arguments for the words of a line.
 
     A literal ``--x=4``, which the contract does not allow, becomes ``--x`` ``4``, and a note says so.
     Raises ArgumentsError, which names the word.
@@ -174,7 +174,7 @@ def _add_literal(parsed: ParsedArguments, word: str) -> None:
 
 
 def parse_value(text: str) -> Argument:
-    """What an environment variable is set to. Raises ArgumentsError."""
+    """Return the value of an environment variable: a literal or a parameter. Raises ArgumentsError."""
     parameter = parse_placeholder(text)
     if parameter is not None:
         return parameter
@@ -184,7 +184,7 @@ def parse_value(text: str) -> Argument:
 
 
 def format_placeholder(parameter: Mapping[str, Any]) -> str:
-    """The word that stands for a parameter, without its flag."""
+    """Return the word that stands for a parameter, without its flag."""
     match ParameterType(parameter["type"]):
         case ParameterType.INPUT_FILES:
             return _FILES_WORDS[InputFilesFormat(parameter["input_files_format"])]
@@ -200,9 +200,9 @@ def format_placeholder(parameter: Mapping[str, Any]) -> str:
 
 
 def format_arguments(args: Sequence[Argument]) -> list[str]:
-    """Words that :func:`parse_arguments` reads as the same command line.
+    """Return words that :func:`parse_arguments` parses to the same command line.
 
-    A flag that is not joined by ``=`` becomes a word of its own, which containers cannot tell apart.
+    A flag that is not joined by ``=`` becomes a word of its own, which makes no difference to containers.
     """
     words = []
     for arg in args:

@@ -1,4 +1,4 @@
-"""A job written down again: as a line, as YAML or as Python that submits the same."""
+"""Serializes a submission as a line, as YAML or as Python that submits the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LINE_WIDTH = 100
 
 
 class SerializeError(ValueError):
-    """A job that cannot be written in this form; the message says in which it can."""
+    """The job cannot be serialized in this form; the message names a form in which it can."""
 
 
 def _without_defaults(body: Body) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _is_default(value: object, default: object) -> bool:
 
 
 def _readable(body: Body) -> dict[str, Any]:
-    """The same as a person would say it, where durations need not be the service's own."""
+    """Return the submission without defaults and with a brief duration, for forms that parse it."""
     short = _without_defaults(body)
     if isinstance(short.get("runtime"), str):
         with suppress(ValueError):
@@ -63,7 +63,7 @@ def _readable(body: Body) -> dict[str, Any]:
 
 
 def _files(files: Sequence[str | Mapping[str, Any]]) -> list[Any]:
-    """Plain paths where there is nothing beside the path to say of any file."""
+    """Return the files as plain paths if none has a checksum or data id, else as objects."""
     plain = [file if isinstance(file, str) else file["file"] for file in files]
     if all(isinstance(file, str) or _is_plain(file) for file in files):
         return plain
@@ -75,7 +75,7 @@ def _is_plain(file: Mapping[str, Any]) -> bool:
 
 
 def write_tsv(files: Sequence[str | Mapping[str, Any]], path: Path) -> None:
-    """Write input files as ``--tsv`` reads them: path, data id, checksum."""
+    """Write input files as a table that ``--tsv`` reads: path, data id, checksum."""
     with path.open("w", newline="") as out:
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         writer.writerow(["file", "data_id", "crc64nvme"])
@@ -115,11 +115,11 @@ def _line_paths(files: Sequence[str | Mapping[str, Any]]) -> list[str]:
 
 
 def as_line(body: Body, *, tsv: Path | None = None) -> str:
-    """``%cts submit ...`` for a submission.
+    """Return the line ``%cts submit ...`` for a submission.
 
     Input files are named by their paths; with ``tsv`` they are written to that file, with the data ids and
-    checksums that a line has no place for. A flag that stands before a file parameter becomes a word of
-    its own, which containers cannot tell apart. Raises SerializeError for files that only ``tsv`` can say.
+    checksums that a line cannot hold. A flag that stands before a file parameter becomes a word of its own, which
+    makes no difference to containers. Raises SerializeError for files that need ``tsv``.
     """
     short = _readable(body)
     files = body["input_files"]
@@ -151,7 +151,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
 
 
 def _yaml_args(args: Sequence[Any]) -> list[Any]:
-    """Arguments as the words of a line where those read back as exactly these."""
+    """Return arguments as the words of a line if those parse to the same, else unchanged."""
     words = format_arguments(args)
     return words if parse_arguments(words).args == list(args) else list(args)
 
@@ -167,7 +167,7 @@ def _escape(tree: object) -> object:
 
 
 def as_yaml(body: Body) -> str:
-    """A ``%%cts submit`` cell for a submission."""
+    """Return a ``%%cts submit`` cell for a submission."""
     short = _readable(body)
     args = short["params"].get("args")
     if args is not None:
@@ -177,7 +177,7 @@ def as_yaml(body: Body) -> str:
 
 
 def as_python(body: Body) -> str:
-    """A Python call for a submission."""
+    """Return a Python call for a submission."""
     short = _without_defaults(body)
     fields = []
     for key, value in short.items():

@@ -1,4 +1,4 @@
-"""A service as this kernel talks to it: the client, its event feed, and how both are called."""
+"""The connection of this kernel to a service: the client and its event feed."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _HERE = "this Jupyter server"
 
 
 class JobReferenceError(LookupError):
-    """A reference that names no job, or several; the message says which."""
+    """No job, or several, have an id that begins so; the message says which."""
 
 
 class Session:
-    """One service, as one user. Raises CTSClientError wherever the service is asked."""
+    """A service as one user uses it: ``client`` sends requests, ``feed`` follows events. Requests raise CTSClientError."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.client = CTSClient.of(connection)
         """The client of the service, as this kernel's user."""
         self.feed = EventFeed(self.client)
-        # A kernel may go to another service; jobs that somebody still holds keep this one open.
+        # A kernel may change to another service; this client is closed when no job refers to it any more.
         weakref.finalize(self, self.client.close)
 
     @cached_property
     def user(self) -> str:
-        """Who the service takes us for."""
+        """The user that the service identifies by the token."""
         return self.client.whoami().user
 
     @property
     def where(self) -> str:
-        """The service in a word."""
+        """The service's host, or ``this Jupyter server``."""
         return _HERE if self.url is None else urlsplit(self.url).netloc
 
     @property
@@ -50,18 +50,18 @@ class Session:
 
     @property
     def url(self) -> str | None:
-        """The URL of a service elsewhere, whether this Jupyter server forwards to it or not."""
+        """The URL of a service elsewhere, reached directly or through this Jupyter server; None for this server's own."""
         if self.connection.service is not None:
             return self.connection.service
         return None if self.connection.is_page_server else self.connection.url
 
     def is_of(self, connection: Connection) -> bool:
-        """Whether a connection leads to the same service in the same way."""
+        """Return whether a connection leads to the same service in the same way."""
         own = self.connection
         return (own.url, own.service) == (connection.url, connection.service)
 
     def close(self) -> None:
-        """End the feed and the connections."""
+        """Close the feed and the connections."""
         self.feed.close()
         self.client.close()
 
@@ -98,7 +98,10 @@ _current: Session | None = None
 
 
 def current_session() -> Session:
-    """The service that this kernel belongs to now. Raises NoConnectionError, which says what to set."""
+    """Return the session with the service of this kernel; a new one after the service has changed.
+
+    Raises NoConnectionError, whose message says what to set.
+    """
     global _current  # noqa: PLW0603 - one kernel, one service at a time
     with _lock:
         try:

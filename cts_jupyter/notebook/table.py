@@ -1,4 +1,4 @@
-"""Tables: what listings return. Text in a terminal, HTML in a notebook, rows for Python."""
+"""Tables, which listings return: text in a terminal, HTML in a notebook, a sequence of rows in Python."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 MAX_SHOWN = 60
-"""Rows that are shown; all of them are there for Python."""
+"""The number of rows that are shown; a table holds all of them."""
 _CELL = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
 _NUMBER_CELL = "text-align:right;padding:2px 12px 2px 0;white-space:nowrap"
 
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """One column: ``text`` is what people read, ``value`` what a DataFrame holds (``text`` if not given)."""
+    """A column: ``text`` returns what is shown, ``value`` what a DataFrame holds (``text`` if not given)."""
 
     name: str
     text: Callable[[Row], str]
@@ -27,12 +27,12 @@ class Column(Generic[Row]):
     is_number: bool = False
 
     def of(self, row: Row) -> object:
-        """The cell's value."""
+        """Return the value of the column's cell in a row."""
         return self.text(row) if self.value is None else self.value(row)
 
 
 class Table(Sequence[Row]):
-    """Rows that can be looked at, iterated, indexed, and turned into a DataFrame."""
+    """A sequence of rows that a notebook shows as a table, and that converts to a DataFrame."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Table(Sequence[Row]):
         empty: str,
         notes: Sequence[str] = (),
     ) -> None:
-        """``empty`` is what is said instead of no rows, ``notes`` what is said below the rows."""
+        """``empty`` is shown when there are no rows, ``notes`` below the rows."""
         self._columns = list(columns)
         self._rows = list(rows)
         self._empty = empty
@@ -62,7 +62,7 @@ class Table(Sequence[Row]):
         return iter(self._rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """All rows as a DataFrame. Raises ImportError without pandas."""
+        """Return all rows as a DataFrame. Raises ImportError without pandas."""
         import pandas as pd  # noqa: PLC0415 - optional, and slow to import
 
         return pd.DataFrame(
@@ -70,7 +70,7 @@ class Table(Sequence[Row]):
         )
 
     def _shown(self) -> tuple[list[Column[Row]], list[list[str]], list[str]]:
-        """The columns that say anything, the cells of the rows that are shown, what is said below."""
+        """Return the columns that are not empty, their cells in the rows that are shown, and the notes below."""
         rows = self._rows[:MAX_SHOWN]
         cells = {column.name: [column.text(row) for row in rows] for column in self._columns}
         columns = [column for column in self._columns if any(cells[column.name])]

@@ -1,1 +1,1 @@
-"""What a notebook shows of CTS. The live card is the ES module in ``static/``."""
+"""The card of a job in a notebook. The live card is the ES module in ``static/``."""

@@ -1,4 +1,4 @@
-"""The card of a job as the kernel writes it: text, and HTML that stays readable wherever the notebook goes.
+"""The card of a job as the kernel writes it: text, and HTML that stays readable wherever the notebook is opened.
 
 The HTML is a snapshot. Where it is trusted, in a page of the Jupyter server that the job's service runs in, its
 one script has the page mount the live card over it (``static/card.js``). It holds no token, and a page without
@@ -18,7 +18,7 @@ from cts_jupyter import formatting
 from cts_jupyter.notebook.card.data import CardData
 
 MAX_OUTPUTS = 20
-"""Outputs that a snapshot names; the job has them all."""
+"""The number of outputs that a snapshot names."""
 MAX_FAILED_NAMED = 10
 
 _COUNTED = (
@@ -40,7 +40,7 @@ if (page) {
 
 
 def format_progress(counts: Mapping[str, int], total: int) -> str:
-    """``3 of 5 containers done, 1 failed, 1 running``."""
+    """Return the progress of a job: ``3 of 5 containers done, 1 failed, 1 running``."""
     done = counts.get(JobState.COMPLETE, 0)
     parts = [f"{done:,} of {formatting.plural(total, 'container')} done"]
     rest = sum(counts.values()) - done
@@ -55,8 +55,8 @@ def format_progress(counts: Mapping[str, int], total: int) -> str:
 
 
 def format_request(card: CardData) -> str:
-    """What was asked for."""
-    # Where outputs are is said with them.
+    """Return what the job requested."""
+    # A list of outputs names their folder itself.
     where = "" if card.outputs else f"; outputs into {card.output_dir}"
     return (
         f"{formatting.plural(card.input_files, 'file')} in {formatting.plural(card.containers, 'container')}, each with "
@@ -66,7 +66,7 @@ def format_request(card: CardData) -> str:
 
 
 def format_usage(card: CardData) -> str:
-    """What was used, as far as it is known."""
+    """Return the resources that the job used, as far as the service has them."""
     used = []
     if card.max_memory:
         used.append(f"{format_size(card.max_memory)} of memory at most")
@@ -76,7 +76,7 @@ def format_usage(card: CardData) -> str:
 
 
 def format_container(number: int, exit_code: int | None, reason: str | None) -> str:
-    """How a container ended that failed."""
+    """Return a sentence about a failed container."""
     code = "" if exit_code is None else f"exit code {exit_code}"
     if reason is None:
         return f"Container {number} ended with {code or 'an error'}"
@@ -84,11 +84,11 @@ def format_container(number: int, exit_code: int | None, reason: str | None) -> 
 
 
 def format_failure(card: CardData) -> list[str]:
-    """What went wrong, a sentence a line, without the log."""
+    """Return sentences about why the job failed, without the log."""
     failure = card.failure
     if failure is None:
         return [card.error] if card.error else []
-    # The service's own sentence only says that some container failed.
+    # The job's own error only says that some container failed.
     lines = [format_container(failure.containers[0], failure.exit_code, failure.reason)]
     if len(failure.containers) > 1:
         named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
@@ -104,7 +104,7 @@ def _relative(path: str, folder: str) -> str:
 
 
 def card_text(card: CardData) -> str:
-    """The card for a terminal."""
+    """Return the card as text for a terminal."""
     took = formatting.format_duration(card.elapsed)
     lines = [
         f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
@@ -160,7 +160,7 @@ def _timeline_html(card: CardData) -> str:
 
 
 def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
-    """The snapshot. ``is_live`` says that the page's own server may know the job."""
+    """Return the snapshot as HTML; with ``is_live``, the page's own server may have the job and mounts the live card."""
     state = html.escape(card.state_words)
     image = html.escape(card.image)
     took = formatting.format_duration(card.elapsed)

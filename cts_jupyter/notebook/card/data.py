@@ -13,18 +13,18 @@ from cts_jupyter.client.models import JobDetails
 
 @dataclass(frozen=True)
 class CardData:
-    """All that a card says of a job."""
+    """The facts about a job that its card shows."""
 
     job_id: str
     user: str
     service: str
-    """How the service is called, such as its host."""
+    """The service's name for people, such as its host."""
     image: str
     state: str
     transitions: Sequence[tuple[str, datetime]]
     """State and time, oldest first."""
     counts: Mapping[str, int]
-    """How many containers are in which state."""
+    """The number of containers in each state."""
     containers: int
     input_files: int
     cpus: int
@@ -43,25 +43,25 @@ class CardData:
 
     @property
     def elapsed(self) -> timedelta:
-        """From the submission to the end, or to now."""
+        """The time from the submission to the end, or to now."""
         start, last = self.transitions[0][1], self.transitions[-1][1]
         return (last if formatting.has_ended(self.state) else datetime.now(UTC)) - start
 
     @property
     def state_words(self) -> str:
-        """The state for people."""
+        """The state in words."""
         return formatting.format_job_state(self.state, self.counts)
 
     @property
     def short_id(self) -> str:
-        """Enough of the id for people."""
+        """The beginning of the id."""
         return formatting.short_id(self.job_id)
 
 
 def card_data(
     job: JobDetails, *, service: str, counts: Mapping[str, int], failure: Failure | None = None
 ) -> CardData:
-    """A card of a job as it was answered."""
+    """Return the facts of a card from a job as the service returned it."""
     request = job.job_input
     return CardData(
         job_id=job.id,

@@ -1,4 +1,4 @@
-"""The places in a notebook where a card of one job stands, kept up to date by the kernel."""
+"""The displays of one job's card in a notebook, which the kernel updates."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from cts_jupyter.notebook.card.data import CardData
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_UPDATES = 1.0
-_MAX_PLACES = 20
-"""Older ones stay as they are."""
+_MAX_DISPLAYS = 20
+"""The number of displays that are updated; older ones stay as they are."""
 
 
 class CardDisplay:
-    """Shows a card, and updates every place where it was shown, at most once a second."""
+    """Shows a card, and updates all its displays at most once a second."""
 
     def __init__(self, card: Callable[[], CardData]) -> None:
-        """``card`` asks the service, and may raise CTSClientError."""
-        # A terminal would print an update as one more output, wherever the cursor is.
+        """``card`` requests the job from the service, and may raise CTSClientError."""
+        # A terminal would print an update as another output, wherever the cursor is.
         self.can_update = hasattr(get_ipython(), "kernel")
         self._card = card
         self._lock = threading.Lock()
-        self._places: deque[str] = deque(maxlen=_MAX_PLACES)
+        self._display_ids: deque[str] = deque(maxlen=_MAX_DISPLAYS)
         self._is_live = False
         self._updated = 0.0
         self._timer: threading.Timer | None = None
         self._shown_in: int | None = None
 
     def show(self, *, is_live: bool, is_result_too: bool) -> CardData | None:
-        """Show the card in a new place, and return what it says. Raises CTSClientError.
+        """Show the card in a new display, and return its facts. Raises CTSClientError.
 
-        ``is_result_too``: the cell that runs now may have the job as its result, too; then it is not shown
-        twice, and None is returned the second time.
+        With ``is_result_too`` the cell that runs now may also have the job as its result: then the card is not shown
+        a second time, and the second call returns None.
         """
         shell = get_ipython()
         cell = shell.execution_count if shell is not None else None
@@ -51,29 +51,29 @@ class CardDisplay:
             return None
         self._shown_in = cell if is_result_too else None
         self._is_live = is_live
-        place = f"cts-card-{uuid.uuid4()}"
+        display_id = f"cts-card-{uuid.uuid4()}"
         card = self._card()
-        bundle = self._bundle(card, place)
+        bundle = self._bundle(card, display_id)
         if shell is None:
             print(bundle["text/plain"])  # noqa: T201 - plain Python has no other display
             return card
-        display(bundle, raw=True, display_id=place)  # type: ignore[no-untyped-call]  # IPython's
+        display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]  # IPython's
         with self._lock:
             if self.can_update:
-                self._places.append(place)
+                self._display_ids.append(display_id)
             self._updated = time.monotonic()
         return card
 
-    def _bundle(self, card: CardData, place: str) -> Mapping[str, str]:
+    def _bundle(self, card: CardData, display_id: str) -> Mapping[str, str]:
         return {
             "text/plain": card_text(card),
-            "text/html": card_html(card, element_id=place, is_live=self._is_live),
+            "text/html": card_html(card, element_id=display_id, is_live=self._is_live),
         }
 
     def update_soon(self) -> None:
-        """Update now, or when a second has passed since the last time."""
+        """Update all displays now, or as soon as a second has passed since the last update."""
         with self._lock:
-            if not self._places or self._timer is not None:
+            if not self._display_ids or self._timer is not None:
                 return
             wait = self._updated + _SECONDS_BETWEEN_UPDATES - time.monotonic()
             self._timer = threading.Timer(max(wait, 0), self._update)
@@ -81,7 +81,7 @@ class CardDisplay:
             self._timer.start()
 
     def update_now(self) -> None:
-        """Update every place, for the last time."""
+        """Update all displays now, for the last time."""
         with self._lock:
             timer, self._timer = self._timer, None
         if timer is not None:
@@ -92,14 +92,14 @@ class CardDisplay:
         with self._lock:
             self._timer = None
             self._updated = time.monotonic()
-            places = list(self._places)
-        if not places:
+            display_ids = list(self._display_ids)
+        if not display_ids:
             return
         try:
             card = self._card()
         except CTSClientError as e:
-            # What stands there stays; the next change tries again.
+            # The card stays as it is; the next change tries again.
             log.info("A card cannot be updated now: %s", e)
             return
-        for place in places:
-            update_display(self._bundle(card, place), raw=True, display_id=place)  # type: ignore[no-untyped-call]  # IPython's
+        for display_id in display_ids:
+            update_display(self._bundle(card, display_id), raw=True, display_id=display_id)  # type: ignore[no-untyped-call]  # IPython's

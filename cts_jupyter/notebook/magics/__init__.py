@@ -1,4 +1,4 @@
-"""``%cts``: one parser per subcommand, raw text, variables expanded word by word."""
+"""The magic ``%cts``: it parses raw text, one parser per subcommand, and expands variables word by word."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%cts`` and ``%%cts``; IPython calls this for ``%load_ext cts_jupyter``."""
-    from cts_jupyter.notebook.magics.magic import CTSMagics  # noqa: PLC0415 - the parts are of use without IPython
+    from cts_jupyter.notebook.magics.magic import CTSMagics  # noqa: PLC0415 - the parts are used without IPython
 
     shell.register_magics(CTSMagics)

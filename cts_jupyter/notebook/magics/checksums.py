@@ -1,4 +1,4 @@
-"""``%cts checksum`` and ``verify``."""
+"""The commands ``%cts checksum`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _run_checksum(context: Context, options: argparse.Namespace) -> Table[Stored
 
 
 def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject]:
-    """What is stored at these paths. Raises MagicError for a path where nothing is."""
+    """Return the objects at these paths and below folders. Raises MagicError for a path without an object."""
     stored: list[StoredObject] = []
     for path in paths:
         if path.endswith("/"):
@@ -107,7 +107,7 @@ def _verify(context: Context, file: S3File) -> Verdict:
 
 
 class VerifyError(MagicError):
-    """Files that are not what they were; ``verdicts`` says so of each."""
+    """Files have changed or are missing; ``verdicts`` has the result of each file that was verified."""
 
     def __init__(self, message: str, verdicts: Table[Verdict]) -> None:
         super().__init__(message)

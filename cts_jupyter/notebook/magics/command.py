@@ -1,4 +1,4 @@
-"""What a subcommand is, and the parser that its words go through."""
+"""Subcommands and their parsers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse that fails the cell instead of ending the process."""
+    """An argparse parser that fails the cell instead of exiting the process."""
 
     def __init__(self, name: str, description: str, *, takes_arguments: bool) -> None:
         super().__init__(
@@ -30,16 +30,16 @@ class CommandParser(argparse.ArgumentParser):
         self._takes_arguments = takes_arguments
 
     def format_help(self) -> str:
-        """The help, whose usage tells of ARGS, too: they never come to this parser."""
+        """Return the help. Its usage includes ARGS, which are split off before this parser."""
         usage, blank, rest = super().format_help().partition("\n\n")
         return f"{usage}{' [-- ARGS ...]' if self._takes_arguments else ''}{blank}{rest}"
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong as a MagicError."""
+        """Raise MagicError."""
         raise MagicError(f"{message}; see %cts help {self._name}")
 
     def add_result_name(self) -> None:
-        """Add ``-o VAR``, which binds what the command returns."""
+        """Add ``-o VAR``, which binds the command's result to a variable."""
         self.add_argument(
             "-o", "--out", metavar="VAR", type=variable_name, help="bind the result to a variable"
         )
@@ -47,21 +47,21 @@ class CommandParser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: how it is parsed, and what it does."""
+    """A subcommand: its help, its options, and the function that runs it."""
 
     name: str
     summary: str
     configure: Callable[[CommandParser], None]
     run: Callable[[Context, argparse.Namespace], object]
     details: str = ""
-    """What the help says below the summary."""
+    """The help below the summary."""
     takes_cell: bool = False
-    """Whether it may be the first line of a cell, whose text it then finds in ``Context.cell``."""
+    """Whether it may be the first line of a cell, whose text is then in ``Context.cell``."""
     takes_arguments: bool = False
-    """Whether words after ``--`` go to the container, found in ``Context.arguments``."""
+    """Whether it takes words after ``--``, which are then in ``Context.arguments``."""
 
     def parser(self) -> CommandParser:
-        """A parser for the command's words, without the command's name."""
+        """Return a parser for the words after the command's name."""
         parser = CommandParser(
             self.name,
             f"{self.summary}\n\n{self.details}".strip(),
@@ -72,7 +72,7 @@ class Command:
 
 
 def split_arguments(words_: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """A line's words before and after ``--``; None when there is no ``--``."""
+    """Return a line's words before and after ``--``; None for the latter when there is no ``--``."""
     if "--" not in words_:
         return list(words_), None
     at = words_.index("--")
@@ -80,14 +80,14 @@ def split_arguments(words_: Sequence[str]) -> tuple[list[str], list[str] | None]
 
 
 def variable_name(text: str) -> str:
-    """A name that a result can be bound to."""
+    """Parse the name of a variable."""
     if not text.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} cannot be a variable's name")
     return text
 
 
 def duration(text: str) -> timedelta:
-    """A length of time, see :func:`cts_jupyter.formatting.parse_duration`."""
+    """Parse a duration, see :func:`cts_jupyter.formatting.parse_duration`."""
     try:
         return formatting.parse_duration(text)
     except ValueError as e:
@@ -95,7 +95,7 @@ def duration(text: str) -> timedelta:
 
 
 def key_value(text: str) -> tuple[str, str]:
-    """``K=V``."""
+    """Parse ``K=V``."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE")
@@ -103,14 +103,14 @@ def key_value(text: str) -> tuple[str, str]:
 
 
 def positive(text: str) -> int:
-    """A number from 1 on."""
+    """Parse an integer that is at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be 1 or more")
     return int(text)
 
 
 def folder(text: str) -> str:
-    """A folder of the object store, which ends in a slash."""
+    """Parse a folder of the object store, which ends in a slash."""
     if not text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a folder, ending in '/': {text}/")
     return text

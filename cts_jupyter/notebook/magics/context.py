@@ -1,4 +1,4 @@
-"""What a subcommand works with, and what several of them do alike."""
+"""The context that a subcommand runs in."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cts_jupyter.notebook.session import JobReferenceError, Session, current_ses
 
 @dataclass
 class Context:
-    """One call of the magic. The service is only looked for when a command asks for it."""
+    """One call of the magic. The service is only searched for when a command uses it."""
 
     namespace: Namespace
     arguments: Sequence[str] | None = None
     """The words after ``--``; None without a ``--``."""
     cell: str | None = None
     notes: list[str] = field(default_factory=list)
-    """What the person should know; printed before the result."""
+    """Notes for the user, which are printed before the result."""
 
     @cached_property
     def session(self) -> Session:
-        """The service of this kernel."""
+        """The session with the service of this kernel."""
         return current_session()
 
     @property
@@ -35,21 +35,21 @@ class Context:
         return self.session.client
 
     def job(self, reference: str) -> Job:
-        """The job that a word names. Raises MagicError."""
+        """Return the job that a word refers to. Raises MagicError."""
         try:
             return Job.find(self.session, reference)
         except JobReferenceError as e:
             raise MagicError(str(e)) from None
 
     def jobs(self, references: Iterable[str]) -> list[Job]:
-        """The jobs that words name."""
+        """Return the jobs that words refer to."""
         return [self.job(reference) for reference in references]
 
     def add_note(self, text: str) -> None:
-        """Note something for the person."""
+        """Add a note for the user."""
         self.notes.append(text)
 
 
 def is_path(word: str) -> bool:
-    """Whether a word names files; a job's id has no slash."""
+    """Return whether a word is a path; a job's id has no slash."""
     return "/" in word

@@ -1,11 +1,11 @@
-"""What a failed ``%cts`` shows: one line, no traceback."""
+"""The error of a failed ``%cts``: shown as one line, without a traceback."""
 
 from __future__ import annotations
 
 
 class MagicError(Exception):
-    """Fails the cell with its message alone, which says what is wrong and what to do next."""
+    """Fails the cell. Its message, shown without a traceback, says what is wrong and what to do next."""
 
     def _render_traceback_(self) -> list[str]:
-        # What IPython shows for an exception instead of its traceback.
+        # IPython shows this instead of the traceback.
         return [f"CTS: {self}"]

@@ -1,4 +1,4 @@
-"""Python variables on lines and in YAML: ``$name``, ``${expression}``, and on lines ``{expression}``.
+"""Expands Python variables on lines and in YAML: ``$name``, ``${expression}``, and on lines ``{expression}``.
 
 A line is split as a shell would, and only then expanded word by word, so that a value with spaces stays one
 word and nothing in a value is ever read as syntax. ``$$``, ``{{`` and ``}}`` stand for themselves.
@@ -27,14 +27,14 @@ _OPEN_QUOTE = (
 
 
 class Namespace:
-    """The names that a cell can see."""
+    """The variables that a cell can use."""
 
     def __init__(self, names: Mapping[str, Any]) -> None:
-        # One mapping for all, as a comprehension inside an expression would not see separate locals.
+        # One mapping, because a comprehension inside an expression would not see separate locals.
         self._names = dict(names)
 
     def evaluate(self, expression: str) -> object:
-        """The value of a name or an expression. Raises MagicError that names what went wrong."""
+        """Return the value of a name or an expression. Raises MagicError."""
         if _NAME.fullmatch(expression) and not self._is_defined(expression):
             raise MagicError(
                 f"There is no variable named {expression!r}; write $$ or {{{{ where the character itself "
@@ -52,7 +52,7 @@ class Namespace:
 
 
 def split_words(text: str) -> list[str]:
-    """A line as words, by the quoting rules of a shell; an expression in braces is part of one word.
+    """Split a line into words by the quoting rules of a shell; an expression in braces is part of one word.
 
     Raises MagicError for a quote or a brace that is not closed.
     """
@@ -72,7 +72,7 @@ def split_words(text: str) -> list[str]:
 
 
 def _next_piece(text: str, start: int) -> tuple[str, int]:
-    """The piece of a word that begins at ``start``, without its quotes, and where it ends."""
+    """Return the piece of a word that begins at ``start``, without its quotes, and the position after it."""
     char, two = text[start], text[start : start + 2]
     if char == "'":
         end = text.find("'", start + 1)
@@ -97,7 +97,7 @@ def _next_piece(text: str, start: int) -> tuple[str, int]:
 
 
 def _end_of_expression(text: str, start: int) -> int:
-    # The first brace that leaves a whole expression: braces may stand in strings and dictionaries.
+    # The first brace that completes an expression: strings and dictionaries may contain braces.
     end = text.find("}", start)
     while end != -1:
         try:
@@ -113,7 +113,7 @@ def _end_of_expression(text: str, start: int) -> int:
 
 
 def _pieces(text: str, *, braces: bool) -> Iterator[tuple[bool, str]]:
-    """Literal text as ``(False, text)`` and expressions as ``(True, expression)``."""
+    """Yield literal text as ``(False, text)`` and expressions as ``(True, expression)``."""
     literal = []
     position = 0
     while position < len(text):
@@ -142,7 +142,7 @@ def _pieces(text: str, *, braces: bool) -> Iterator[tuple[bool, str]]:
 
 
 def _as_word(value: object) -> str | None:
-    """One value as one word: text, a number, a path, a job's id, a stored file's path."""
+    """Return a value as one word: text, a number, a path, a job's id, a stored file's path; else None."""
     if isinstance(value, (str, Number)) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, os.PathLike):
@@ -165,7 +165,7 @@ def _word(value: object, expression: str) -> str:
 
 
 def _items(value: object) -> Iterable[object] | None:
-    """What a list-like value holds; None for a value that is one thing."""
+    """Return the items of a list-like value; None for a single value."""
     one_thing = isinstance(value, (bytes, Mapping)) or _as_word(value) is not None
     return value if isinstance(value, Iterable) and not one_thing else None
 
@@ -192,15 +192,15 @@ def _words(text: str, namespace: Namespace) -> list[str]:
 
 
 def expand_words(words: Iterable[str], namespace: Namespace) -> list[str]:
-    """Every word with its variables filled in; a list becomes several words.
+    """Return the words with their variables expanded; a list becomes several words.
 
-    Raises MagicError for an unknown name, naming it.
+    Raises MagicError, which names an unknown variable.
     """
     return [expanded for word in words for expanded in _words(word, namespace)]
 
 
 def _plain(value: object, expression: str) -> object:
-    """A Python value as YAML could have said it."""
+    """Return a Python value as the types that YAML has."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, timedelta):
@@ -225,7 +225,7 @@ def _expand_scalar(text: str, namespace: Namespace) -> object:
 
 
 def expand_scalars(tree: object, namespace: Namespace) -> object:
-    """YAML as loaded, with ``$name`` and ``${expression}`` filled in inside its scalars.
+    """Return loaded YAML with ``$name`` and ``${expression}`` expanded in its scalars.
 
     A scalar that is nothing but an expression becomes the value itself; a list inside a list is spliced in.
     """

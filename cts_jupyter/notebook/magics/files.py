@@ -1,4 +1,4 @@
-"""``%cts files``, ``put``, ``get``, ``checksum`` and ``verify``."""
+"""The commands ``%cts files``, ``put`` and ``get``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cts_jupyter.notebook.table import Table
 _MAX_NAMED = 5
 
 
-# Looking.
+# Listing.
 
 
 def _configure_files(parser: CommandParser) -> None:
@@ -75,7 +75,7 @@ def _matches(path: str, pattern: str) -> bool:
         raise MagicError(str(e)) from None
 
 
-# Moving.
+# Upload and download.
 
 
 def _configure_put(parser: CommandParser) -> None:
@@ -87,7 +87,7 @@ def _configure_put(parser: CommandParser) -> None:
 
 
 def _local_files(words_: Iterable[str]) -> Iterator[tuple[Path, str]]:
-    """Files, and where each goes below the target folder."""
+    """Yield local files, and the path of each below the target folder."""
     for word in words_:
         named = Path(word).expanduser()
         paths = [named] if named.exists() else _expand(named)
@@ -106,7 +106,7 @@ def _local_files(words_: Iterable[str]) -> Iterator[tuple[Path, str]]:
 
 
 def _expand(pattern: Path) -> list[Path]:
-    """Local files that match; a line of a notebook has no shell to do it."""
+    """Return local files that match; a line of a notebook has no shell that expands patterns."""
     root = Path(pattern.anchor)
     return sorted(root.glob(str(pattern.relative_to(root))))
 
@@ -120,7 +120,7 @@ def _local_checksum(path: Path) -> str:
 
 
 def name_some(paths: Sequence[object]) -> str:
-    """The first few of many names."""
+    """Join the first few of many names, and the number of the others."""
     more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
     return ", ".join(str(path) for path in paths[:_MAX_NAMED]) + more
 
@@ -160,7 +160,7 @@ def _stored(context: Context, prefix: str) -> dict[str, StoredObject]:
     try:
         return {file.path: file for file in context.client.iter_files(prefix)}
     except CTSRequestError as e:
-        # The first file makes the bucket.
+        # The first upload creates the bucket.
         if e.status != HTTPStatus.NOT_FOUND:
             raise
         return {}
@@ -178,7 +178,7 @@ def _configure_get(parser: CommandParser) -> None:
 def _remote_files(
     context: Context, places: Iterable[str], *, family: bool
 ) -> Iterator[tuple[str, str]]:
-    """Stored files, and where each goes below the local folder."""
+    """Yield stored files, and the path of each below the local folder."""
     for place in places:
         if not is_path(place):
             outputs = find_outputs(context.job(place), family=family)

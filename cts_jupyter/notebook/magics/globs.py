@@ -1,4 +1,4 @@
-"""Shell-like patterns over object paths."""
+"""Glob patterns over object paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CLASS = re.compile(r"\[(!?)([^\]]+)\]")
 
 
 def literal_prefix(pattern: str) -> str:
-    """What every path that matches begins with."""
+    """Return the literal text that every matching path begins with."""
     wildcard = _WILDCARD.search(pattern)
     return pattern[: wildcard.start()] if wildcard else pattern
 
@@ -47,9 +47,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path is what a pattern means: ``*`` and ``?`` stop at ``/``, ``**`` does not.
+    """Return whether a path matches a pattern: ``*`` and ``?`` stop at ``/``, ``**`` does not.
 
-    A pattern without ``/`` is about the file's name, in whatever folder it lies. Raises ValueError.
+    A pattern without ``/`` is matched against the file's name alone. Raises ValueError for an invalid pattern.
     """
     subject = path if "/" in pattern else path.rpartition("/")[2]
     return _compiled(pattern).fullmatch(subject) is not None

@@ -1,4 +1,4 @@
-"""``%cts help``."""
+"""The command ``%cts help``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ $name, ${expression} and {expression} are Python; a list becomes several words. 
 
 
 class HelpText(str):
-    """Text that shows itself as it is."""
+    """Text that a notebook shows as it is."""
 
     __slots__ = ()
 
@@ -24,7 +24,7 @@ class HelpText(str):
 
 
 def help_command(commands: Sequence[Command]) -> Command:
-    """The command that explains these, and itself."""
+    """Return the command that explains these commands, and itself."""
 
     def configure(parser: CommandParser) -> None:
         parser.add_argument("command", metavar="CMD", nargs="?", help="what to explain")

@@ -1,4 +1,4 @@
-"""What to do next, by what the service says is wrong."""
+"""Advice for errors of the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_CHECKSUM = "does not have a CRC64/NVME checksum"
 
 
 def format_error(error: CTSClientError) -> str:
-    """An error as one line that ends with what to do."""
+    """Return an error as one line that ends with advice."""
     text = str(error).strip()
     hint = None
     if isinstance(error, CTSRequestError):

@@ -1,4 +1,4 @@
-"""Which input files a submission names: paths, folders, patterns and tables."""
+"""The input files of a submission: from paths, folders, patterns and tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TSV_COLUMNS = ("file", "data_id", "crc64nvme")
 
 
 class SourceKind(Enum):
-    """How an option names input files."""
+    """The kinds of options that name input files."""
 
     PATHS = "-i"
     GLOB = "-g"
@@ -31,14 +31,14 @@ class SourceKind(Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """One such option of a line; the order of the options is the order of the files."""
+    """An option that names input files; the order of the options is the order of the files."""
 
     kind: SourceKind
     values: Sequence[str]
 
 
 class _AddSource(argparse.Action):
-    """Collects options of different kinds in the order in which they stand on the line."""
+    """Collects options of different kinds in their order on the line."""
 
     def __call__(
         self,
@@ -70,7 +70,7 @@ def configure_sources(parser: CommandParser) -> None:
 
 
 def list_below(client: CTSClient, prefix: str, pattern: str | None = None) -> list[str]:
-    """The paths below a folder that match. Raises MagicError when there are none."""
+    """Return the paths below a folder that match. Raises MagicError when there are none."""
     paths = [
         stored.path
         for stored in client.iter_files(prefix)
@@ -83,7 +83,7 @@ def list_below(client: CTSClient, prefix: str, pattern: str | None = None) -> li
 
 
 def expand_glob(client: CTSClient, pattern: str) -> list[str]:
-    """The paths that match a pattern which begins with its bucket. Raises MagicError."""
+    """Return the paths that match a pattern, which must begin with a bucket. Raises MagicError."""
     prefix = literal_prefix(pattern)
     if "/" not in prefix:
         raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
@@ -94,7 +94,7 @@ def expand_glob(client: CTSClient, pattern: str) -> list[str]:
 
 
 def expand_paths(client: CTSClient, paths: Iterable[str], pattern: str | None = None) -> list[str]:
-    """Paths with every folder replaced by the files below it."""
+    """Return the paths with every folder replaced by the files below it."""
     expanded = []
     for path in paths:
         if path.endswith("/"):
@@ -105,7 +105,7 @@ def expand_paths(client: CTSClient, paths: Iterable[str], pattern: str | None = 
 
 
 def read_tsv(path: Path) -> list[InputFile]:
-    """Input files from a table of paths, optional data ids and optional checksums.
+    """Read input files from a table of paths, optional data ids and optional checksums.
 
     A first line that begins with ``file`` names the columns. Raises MagicError.
     """
@@ -138,7 +138,7 @@ def read_tsv(path: Path) -> list[InputFile]:
 
 
 def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFile]:
-    """All input files that the options name, in their order. Raises MagicError."""
+    """Return all input files that the options name, in their order. Raises MagicError."""
     patterns = [s.values[0] for s in sources if s.kind is SourceKind.GLOB]
     filters = [pattern for pattern in patterns if "/" not in pattern]
     if len(filters) > 1:
@@ -161,7 +161,7 @@ def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFi
 
 
 def in_one_form(files: Sequence[InputFile]) -> list[InputFile]:
-    """All as paths, or all as files once there is more to say of one: the contract mixes neither."""
+    """Return all files as paths, or all as objects if one has a data id or checksum: the contract does not mix them."""
     if any(isinstance(file, dict) for file in files):
         return [file if isinstance(file, dict) else {"file": file} for file in files]
     return list(files)

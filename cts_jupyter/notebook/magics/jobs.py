@@ -1,4 +1,4 @@
-"""``%cts ls``, ``status``, ``why``, ``watch``, ``cancel`` and ``logs``."""
+"""The commands ``%cts ls``, ``status``, ``why``, ``watch``, ``cancel`` and ``logs``."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def _configure_jobs(parser: CommandParser) -> None:
 
 
 def watch_jobs(jobs: Sequence[Job]) -> None:
-    """Show jobs until all have ended. Raises MagicError, naming those that did not complete.
+    """Show the jobs' cards until all have ended. Raises MagicError, which names those that did not complete.
 
-    Interrupting leaves the jobs alone.
+    Interrupting does not affect the jobs.
     """
     try:
         for job in jobs:

@@ -1,4 +1,4 @@
-"""The magic itself: takes raw text, finds the subcommand, shows errors as one line."""
+"""The IPython magic: it runs the subcommand of a line, and shows errors as one line."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _HELP_OPTIONS = frozenset({"-h", "--help"})
 
 
 def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object, str | None]:
-    """Run a line, and a cell's text with it; the result, and the name to bind it to.
+    """Run a line with the text of its cell. Return the result, and the name to bind it to.
 
-    Raises MagicError for whatever went wrong.
+    Raises MagicError for every failure.
     """
     name, *words = split_words(line) or ["help"]
     if name in _HELP_OPTIONS:
@@ -67,19 +67,19 @@ def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object,
     except (NoConnectionError, ResubmitError, OSError) as e:
         raise MagicError(str(e)) from None
     except UnicodeEncodeError as e:
-        # Python has such texts for names of files in other encodings.
+        # Python represents file names in other encodings so.
         raise MagicError(f"{e.object!a} is not valid unicode text: rename it") from None
     except CTSClientError as e:
         raise MagicError(format_error(e)) from None
     finally:
         for note in context.notes:
-            print(note)  # noqa: T201 - said in the cell's output
+            print(note)  # noqa: T201 - notes belong to the cell's output
     return result, getattr(options, "out", None)
 
 
 @magics_class
 class CTSMagics(Magics):
-    """``%cts`` and ``%%cts``."""
+    """The magics ``%cts`` and ``%%cts``."""
 
     shell: InteractiveShell
 

@@ -1,4 +1,4 @@
-"""A job in place of paths: it stands for its outputs, with ``--family`` also for those of its relatives."""
+"""A job in place of paths: it stands for its outputs, with ``--family`` for those of its whole lineage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_family(places: Iterable[str], *, family: bool) -> None:
 
 
 def find_outputs(job: Job, *, family: bool) -> list[JobOutput]:
-    """The outputs that a job stands for. Raises MagicError when there are none."""
+    """Return the outputs that a job stands for. Raises MagicError when there are none."""
     outputs = job.all_outputs() if family else job.outputs
     if not outputs:
         raise MagicError(f"Job {formatting.short_id(job.id)} has no outputs: it is {job.state}")
@@ -39,7 +39,7 @@ def find_outputs(job: Job, *, family: bool) -> list[JobOutput]:
 def local_names(
     context: Context, outputs: Sequence[JobOutput], *, family: bool
 ) -> Iterator[tuple[str, str]]:
-    """Each output's path, and its name below a local folder; a family's jobs have a folder each there."""
+    """Yield each output's path, and its path below a local folder; there, each job of a lineage has its own folder."""
     folders = _folders(context, outputs)
     for output in outputs:
         folder = folders[output.job_id]
@@ -50,7 +50,7 @@ def local_names(
 def as_stored(
     context: Context, outputs: Sequence[JobOutput]
 ) -> tuple[list[StoredObject], list[str]]:
-    """Outputs as they are now, and those that are not."""
+    """Return the objects that are stored for outputs, and the paths of outputs that are missing."""
     there: dict[str, StoredObject] = {}
     for folder in _folders(context, outputs).values():
         there |= {file.path: file for file in context.client.iter_files(folder)}
@@ -59,7 +59,7 @@ def as_stored(
 
 
 def _folders(context: Context, outputs: Sequence[JobOutput]) -> dict[str, str]:
-    """Where each job's outputs are, with a slash at the end."""
+    """Return each job's output folder, with a slash at the end."""
     jobs = dict.fromkeys(output.job_id for output in outputs)
     return {
         job_id: context.client.job(job_id).job_input.output_dir.rstrip("/") + "/" for job_id in jobs

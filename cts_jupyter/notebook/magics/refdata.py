@@ -1,4 +1,4 @@
-"""``%cts refdata``."""
+"""The command ``%cts refdata``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _register(context: Context, path: str, *, unpack: bool) -> Refdata:
         if e.appcode != _EXISTS:
             raise
         entries = context.client.refdata_of(path)
-        # A cell is run again and again: the same file in the same way is what was asked for.
+        # Cells are run repeatedly: registering the same file in the same way again succeeds.
         if not entries or entries[0].unpack != unpack:
             raise
     context.add_note(f"{path} is registered already.")

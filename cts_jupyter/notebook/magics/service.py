@@ -1,4 +1,4 @@
-"""``%cts images``, ``sites`` and ``whoami``."""
+"""The commands ``%cts images``, ``sites`` and ``whoami``."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
         registered = context.client.image(name)
     reference = image_reference(registered)
     if not name.startswith(_HOST):
-        # What the registry has under this name now may be another image; only a new registration would tell.
+        # The registry may have another image under this name by now; only a new registration would show that.
         raise MagicError(
             f"{reference} is registered already, as {registered.digest}: %cts images --delete {reference} first, to register "
             "what the registry has now"
         )
-    # A cell is run again and again: the same program under the same name is what was asked for.
+    # Cells are run repeatedly: registering the same program under the same name again succeeds.
     if registered.entrypoint[-1] not in program.values():
         raise MagicError(
             f"{reference} is registered as another program, {' '.join(registered.entrypoint)}: "
@@ -118,7 +118,7 @@ def _location_note(context: Context) -> str:
     try:
         return f"Sites of {context.session.where}, where you are {context.session.user}"
     except CTSRequestError:
-        # Services show their sites to everybody.
+        # Services list their sites without a token.
         return f"Sites of {context.session.where}"
 
 

@@ -1,4 +1,4 @@
-"""A submission as a line or a cell says it, as the body that the service is sent."""
+"""Parses the submission of a line or a cell into the body of the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cts_jupyter.notebook.placeholders import (
 
 @dataclass
 class PartialSubmission:
-    """The body of a submission, which may still lack something, and notes for the person."""
+    """The body of a submission, which may lack required fields, and notes for the user."""
 
     body: dict[str, Any]
     notes: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ _FIELDS: Mapping[str, str] = {
     "cpus": "cpus",
     "input_roots": "input_root",
 }
-"""A field of the body, and the option that says it."""
+"""The option that sets each field of the body."""
 _PARAMS: Mapping[str, str] = {
     "input_mount_point": "input_mount",
     "output_mount_point": "output_mount",
@@ -87,7 +87,7 @@ def add_submission_options(parser: CommandParser) -> None:
 def submission_from_options(
     options: argparse.Namespace, files: Sequence[InputFile], arguments: Sequence[str] | None
 ) -> PartialSubmission:
-    """What a line says; only what it says is in the body. Raises MagicError."""
+    """Return the submission of a line, with only the fields that it sets. Raises MagicError."""
     given = vars(options)
     body = {key: given[name] for key, name in _FIELDS.items() if given[name] is not None}
     params = {key: given[name] for key, name in _PARAMS.items() if given[name] is not None}
@@ -112,7 +112,7 @@ def submission_from_options(
 
 
 def submission_from_yaml(tree: Mapping[str, Any]) -> PartialSubmission:
-    """What a cell says, its placeholders and durations read as on a line. Raises MagicError."""
+    """Return the submission of a cell, with placeholders and durations parsed as on a line. Raises MagicError."""
     body = dict(tree)
     notes: list[str] = []
     if "runtime" in body:
@@ -150,7 +150,7 @@ def _yaml_params(params: object, notes: list[str]) -> object:
 
 
 def _yaml_args(args: Sequence[object], notes: list[str]) -> list[Any]:
-    """Words and the contract's own parameter objects, in their order."""
+    """Return the arguments of words and of the contract's own parameter objects, in their order."""
     result: list[Any] = []
     for is_object, run in itertools.groupby(args, lambda arg: isinstance(arg, Mapping)):
         if is_object:
@@ -163,7 +163,7 @@ def _yaml_args(args: Sequence[object], notes: list[str]) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    """A YAML scalar as the word that a person meant."""
+    """Return a YAML scalar as a word. Raises ArgumentsError."""
     if isinstance(value, bool) or value is None or not isinstance(value, (str, int, float)):
         raise ArgumentsError(
             f"{value!r} is no word that a container can be given: put it in quotes to have it as text"
@@ -172,7 +172,7 @@ def _text(value: object) -> str:
 
 
 def merge(base: PartialSubmission, over: PartialSubmission) -> PartialSubmission:
-    """A cell and its first line together; where both say something, the line counts."""
+    """Merge a cell with its first line, which wins where both set a field."""
     params = {**(base.body.get("params") or {}), **over.body.get("params", {})}
     body = {**base.body, **over.body}
     if params or "params" in body:

@@ -1,4 +1,4 @@
-"""``%cts submit``, ``check`` and ``resubmit``."""
+"""The commands ``%cts submit``, ``check`` and ``resubmit``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REQUIRED = {
     "memory": "--memory",
     "runtime": "--runtime",
 }
-_LOOK_BACK = 200
+_MAX_LOOKED_BACK = 200
 
 _DETAILS = """\
 ARGS go to the container after its entrypoint. In them, and in --env, these stand for what differs by container:
@@ -117,8 +117,8 @@ def _require(context: Context, body: dict[str, Any]) -> None:
 
 
 def _suggestion(context: Context, image: str) -> str | None:
-    """What my last complete job with this image was given, and used."""
-    jobs = context.client.jobs(state=JobState.COMPLETE, limit=_LOOK_BACK)
+    """Return what the user's last complete job with this image requested and used; None without one."""
+    jobs = context.client.jobs(state=JobState.COMPLETE, limit=_MAX_LOOKED_BACK)
     last = next((job for job in jobs if _has_image(job, image)), None)
     if last is None:
         return None
@@ -167,10 +167,10 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
         _check_output_folder(context, submission.body["output_dir"])
     for note in submission.notes:
         context.add_note(f"Note: {note}")
-    return _watch_if(Job.submit(context.session, submission.body), watch=options.watch)
+    return _watch_if_requested(Job.submit(context.session, submission.body), watch=options.watch)
 
 
-def _watch_if(job: Job, *, watch: bool) -> Job:
+def _watch_if_requested(job: Job, *, watch: bool) -> Job:
     if watch:
         watch_jobs([job])
     return job
@@ -189,16 +189,16 @@ def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     if options.output_dir and not options.overwrite:
         _check_output_folder(context, options.output_dir)
-    changes = Overrides(
+    overrides = Overrides(
         only_failed=options.failed,
         memory=options.memory,
         runtime=options.runtime,
         output_dir=options.output_dir,
     )
-    job_id, note = resubmit(context.client, context.job(options.job).id, changes)
+    job_id, note = resubmit(context.client, context.job(options.job).id, overrides)
     if note is not None:
         context.add_note(note)
-    return _watch_if(Job.followed(context.session, job_id), watch=options.watch)
+    return _watch_if_requested(Job.followed(context.session, job_id), watch=options.watch)
 
 
 COMMANDS = (

@@ -1,4 +1,4 @@
-"""``%cts why``: where a job is, and why, in plain words."""
+"""The explanation of ``%cts why``: the state of a job and its reasons, in plain words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MEANING: Mapping[str, str] = {
 
 
 def explain(session: Session, job: Job) -> LogText:
-    """A few sentences about a job, and what to do next. Raises CTSClientError."""
+    """Return a few sentences about a job, and what to do next. Raises CTSClientError."""
     details = job.details
     containers = find_containers(session.client, job.id)
     return LogText("\n".join(_lines(session, details, containers)))

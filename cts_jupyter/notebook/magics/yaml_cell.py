@@ -1,4 +1,4 @@
-"""The YAML of a ``%%cts submit`` cell. Its keys are the REST names."""
+"""Loads the YAML of a ``%%cts submit`` cell. Its keys are the REST names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cts_jupyter.notebook.magics.expansion import Namespace, expand_scalars
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML's own rule that a key stands once, which the library does not check."""
+    """Refuses duplicate keys, as YAML's specification does and the library does not."""
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -33,16 +33,16 @@ _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _map
 
 
 def load_cell(text: str, namespace: Namespace) -> dict[str, Any]:
-    """A cell as a mapping, its scalars expanded. Raises MagicError with the line that is wrong."""
+    """Return a cell as a mapping, with variables expanded. Raises MagicError, which names the wrong line."""
     try:
         tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        # Line 1 of the cell is the magic's own.
+        # Line 1 of the cell is the magic.
         where = f"line {mark.line + 2} of the cell" if mark else "the cell"
         raise MagicError(f"The YAML cannot be read: {e.problem or e.context} in {where}") from None
     except (yaml.YAMLError, ValueError) as e:
-        # ValueError: the library's own for a date that is none.
+        # The library raises ValueError for an invalid date.
         raise MagicError(f"The YAML cannot be read: {e}") from None
     except RecursionError:
         raise MagicError("The YAML cannot be read: it is nested too deep") from None

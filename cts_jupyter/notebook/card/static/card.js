@@ -1,14 +1,14 @@
 // The live card of a job. It is mounted over the snapshot that the kernel has put into the notebook, and shows
-// that snapshot for as long as it knows nothing better. All text goes in as text, never as HTML.
+// the snapshot until it has loaded the job. All text is inserted as text, never as HTML.
 
-import { makeAsked, makeFailure, makeOutputs, makeProgress, makeTimeline } from "./card_parts.js";
+import { makeRequest, makeFailure, makeOutputs, makeProgress, makeTimeline } from "./card_parts.js";
 import { el } from "./dom.js";
 import { showLogs } from "./log_view.js";
 import { Recent } from "./recent.js";
 import { ServiceError, getJSON, getTail, put, serviceNow, stream } from "./service.js";
-import { hasEnded, moodOf, sayCount, sayDuration, sayState, shownState } from "./words.js";
+import { hasEnded, moodOf, formatCount, formatDuration, formatState, shownState } from "./words.js";
 
-// Jobs that a page remembers, and parts of their cards that somebody opened or closed.
+// The numbers of jobs that a page caches, and of sections of their cards that a user opened or closed.
 export const MAX_REMEMBERED = 100;
 const MAX_OPENED = 300;
 const OPEN_OUTPUTS = 10;
@@ -19,9 +19,9 @@ const styled = fetch(new URL("card.css", import.meta.url))
   .then((response) => response.text())
   .then((css) => sheet.replace(css));
 
-// A notebook makes an output anew whenever the kernel updates it: the card goes on as it was.
-const remembered = new Recent(MAX_REMEMBERED);
-const opened = new Recent(MAX_OPENED);
+// A notebook recreates an output whenever the kernel updates it: the new card continues as the old one was.
+const recentJobs = new Recent(MAX_REMEMBERED);
+const openSections = new Recent(MAX_OPENED);
 
 function lastLines(text, limit = 20) {
   return text.trimEnd().split("\n").slice(-limit).join("\n");
@@ -41,14 +41,14 @@ class JobCard extends HTMLElement {
   service = "";
 
   connectedCallback() {
-    // A notebook takes what is scrolled away out of the page and puts it back: then only go on.
+    // A notebook removes outputs that are scrolled out of view and puts them back: then only continue.
     if (!this.shadowRoot) {
       this.attachShadow({ mode: "open" }).append(el("slot"));
       this.shadowRoot.adoptedStyleSheets = [sheet];
     }
-    const known = this.#job ? null : remembered.get(this.jobId);
-    if (known) {
-      [this.#job, this.#counts, this.#failure] = known;
+    const cached = this.#job ? null : recentJobs.get(this.jobId);
+    if (cached) {
+      [this.#job, this.#counts, this.#failure] = cached;
       this.#build();
       this.#update();
     }
@@ -59,7 +59,7 @@ class JobCard extends HTMLElement {
     stream.remove(this);
   }
 
-  // One request at a time: what is asked for meanwhile is asked once more at its end.
+  // One request at a time: a refresh that is wanted meanwhile follows at its end.
   refresh() {
     if (this.#loading) {
       this.#stale = true;
@@ -85,7 +85,7 @@ class JobCard extends HTMLElement {
       this.#job = job;
       this.#counts = containers ? count(containers) : { [job.state]: 1 };
       if (job.state === "error" && !this.#failure) this.#failure = await this.#loadFailure(id, containers);
-      remembered.set(this.jobId, [this.#job, this.#counts, this.#failure]);
+      recentJobs.set(this.jobId, [this.#job, this.#counts, this.#failure]);
       if (!this.#parts) this.#build();
       this.#update();
       if (live && this.isConnected) stream.add(this);
@@ -96,7 +96,7 @@ class JobCard extends HTMLElement {
     }
   }
 
-  // A service older than this card may not have the list of containers; the card does without.
+  // A service older than this card may lack the list of containers; the card works without it.
   async #loadContainers(id) {
     try {
       return (await getJSON(`jobs/${id}/containers`)).containers;
@@ -114,14 +114,14 @@ class JobCard extends HTMLElement {
     try {
       stderr = (await getTail(`jobs/${id}/log/${first.number}/stderr`, ERROR_TAIL)).text;
     } catch (error) {
-      // No log is no news: a container that never ran has none.
+      // A container that never ran has no log.
       if (!(error instanceof ServiceError)) throw error;
     }
     return { failed, first, stderr: lastLines(stderr) };
   }
 
   onTransition(event) {
-    // What is being loaded may be older than this, and is shown once it is here.
+    // A response that is being loaded may be older than this event: load again after it.
     if (this.#loading) this.#stale = true;
     if (!this.#job || this.#seen.has(event.trans_id)) return;
     this.#seen.add(event.trans_id);
@@ -130,7 +130,7 @@ class JobCard extends HTMLElement {
       return;
     }
     const times = this.#job.transition_times;
-    if (times.some((known) => known.state === event.state)) return;
+    if (times.some((transition) => transition.state === event.state)) return;
     times.push({ state: event.state, time: event.time });
     this.#job.state = event.state;
     if (this.#job.job_input.num_containers === 1) this.#counts = { [event.state]: 1 };
@@ -151,11 +151,11 @@ class JobCard extends HTMLElement {
     if (this.#parts) this.#updateElapsed();
   }
 
-  // There is nothing live to show: the snapshot stays, with a line that says why.
+  // Keeps the snapshot, with a line that says why the card is not live.
   #explain(error) {
     if (error.isOffline) stream.add(this);
     if (this.#parts) {
-      this.#say(error.isOffline ? "" : error.message);
+      this.#showMessage(error.isOffline ? "" : error.message);
       return;
     }
     const why = error.isSignedOut
@@ -175,8 +175,8 @@ class JobCard extends HTMLElement {
       parts[`${name}Body`] = el("div", { className: "body" });
       const key = `${this.jobId} ${name}`;
       return (parts[name] = el("details", {
-        className: name, open: opened.get(key) ?? isOpen,
-        on: { toggle: () => opened.set(key, parts[name].open) },
+        className: name, open: openSections.get(key) ?? isOpen,
+        on: { toggle: () => openSections.set(key, parts[name].open) },
       }, parts[`${name}Title`], parts[`${name}Body`]));
     };
     const card = el("section", { className: "card", "aria-label": `CTS job ${this.jobId}` },
@@ -184,7 +184,7 @@ class JobCard extends HTMLElement {
         el("div", { className: "what" }, section("image", {}, "strong"), section("origin")),
         el("div", { className: "how" },
           section("state", { role: "status" }, "span"), section("elapsed", {}, "span"))),
-      section("progress"), section("error", { role: "alert" }), section("warnings"), section("asked"),
+      section("progress"), section("error", { role: "alert" }), section("warnings"), section("request"),
       details("outputs", "Outputs", (this.#job.outputs ?? []).length <= OPEN_OUTPUTS), details("logs", "Logs"), details("timeline", "Timeline"),
       el("footer", {}, section("stream"), section("actions")),
       section("message", { role: "alert" }));
@@ -196,7 +196,7 @@ class JobCard extends HTMLElement {
   }
 
   #update() {
-    const { image, origin, state, card, asked, progress, timelineBody } = this.#parts;
+    const { image, origin, state, card, request, progress, timelineBody } = this.#parts;
     const job = this.#job;
     const shown = shownState(job.state, this.#counts);
     card.dataset.mood = moodOf(shown);
@@ -204,9 +204,9 @@ class JobCard extends HTMLElement {
     image.title = `${job.image.name}@${job.image.digest}`;
     origin.replaceChildren(
       el("code", { title: job.id }, job.id.slice(0, 8)), ` \u00b7 ${job.user} \u00b7 ${this.service}`);
-    if (state.textContent !== sayState(shown)) state.textContent = sayState(shown);
+    if (state.textContent !== formatState(shown)) state.textContent = formatState(shown);
     state.title = job.state;
-    asked.replaceChildren(...makeAsked(job));
+    request.replaceChildren(...makeRequest(job));
     progress.replaceChildren(...makeProgress(job.job_input.num_containers, this.#counts));
     this.#updateError();
     this.#updateWarnings();
@@ -238,7 +238,7 @@ class JobCard extends HTMLElement {
     outputs.hidden = !count;
     if (outputs.hidden || outputsBody.childElementCount) return;
     const folder = this.#job.job_input.output_dir.replace(/\/*$/, "/");
-    outputsTitle.textContent = `${sayCount(count, "output")} in ${folder}`;
+    outputsTitle.textContent = `${formatCount(count, "output")} in ${folder}`;
     outputsBody.replaceChildren(...makeOutputs(this.#job, folder));
   }
 
@@ -246,7 +246,7 @@ class JobCard extends HTMLElement {
     const times = this.#job.transition_times;
     const end = hasEnded(this.#job.state) ? Date.parse(times.at(-1).time) : serviceNow();
     const seconds = (end - Date.parse(times[0].time)) / 1000;
-    const text = sayDuration(seconds, { tenths: hasEnded(this.#job.state) });
+    const text = formatDuration(seconds, { tenths: hasEnded(this.#job.state) });
     if (this.#parts.elapsed.textContent !== text) this.#parts.elapsed.textContent = text;
   }
 
@@ -268,7 +268,7 @@ class JobCard extends HTMLElement {
     if (part.textContent !== words) part.replaceChildren(el("span", { className: "dot" }), words);
   }
 
-  #say(text) {
+  #showMessage(text) {
     this.#parts.message.textContent = text;
   }
 
@@ -302,13 +302,13 @@ class JobCard extends HTMLElement {
 
   async #cancel() {
     for (const button of this.#parts.actions.querySelectorAll("button")) button.disabled = true;
-    this.#say("");
+    this.#showMessage("");
     try {
       await put(`jobs/${encodeURIComponent(this.jobId)}/cancel`);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      // A job that has ended meanwhile has nothing left to cancel: what it became says enough.
-      if (!error.isUnknownJob) this.#say(`Not cancelled: ${error.message}`);
+      // A job that has ended meanwhile cannot be cancelled: its state says enough.
+      if (!error.isUnknownJob) this.#showMessage(`Not cancelled: ${error.message}`);
     }
     this.#showActions();
     this.refresh();
@@ -334,7 +334,7 @@ function count(containers) {
 
 if (!customElements.get("cts-job-card")) customElements.define("cts-job-card", JobCard);
 
-// Puts a live card over the snapshot in `root`, which names the job in data-job and the service in data-service.
+// Mounts a live card over the snapshot in `root`, whose data-job is the job's id and data-service the service's name.
 export function mount(root) {
   if (root.querySelector("cts-job-card")) return;
   const card = document.createElement("cts-job-card");

@@ -1,34 +1,34 @@
-// What a card shows of a job, as elements: each function makes one part of it from what is known.
+// The parts of a job's card as elements; each function makes one part.
 
 import { el } from "./dom.js";
 import { urlOf } from "./service.js";
-import { moodOf, readDuration, sayCount, sayDuration, saySize, sayState, sayTime } from "./words.js";
+import { moodOf, parseDuration, formatCount, formatDuration, formatSize, formatState, formatTime } from "./words.js";
 
 const MAX_OUTPUTS = 50;
 const MAX_FAILED_NAMED = 10;
 const MOODS = ["done", "failed", "cancelled", "running", "waiting"];
 
-// What was asked for, and what was used.
-export function makeAsked(job) {
+// The resources that the job requested, and those that it used.
+export function makeRequest(job) {
   const input = job.job_input;
-  const asked = [
-    `${sayCount(job.input_file_count, "file")} in ${sayCount(input.num_containers, "container")}`,
-    `${sayCount(input.cpus, "cpu")}, ${saySize(input.memory)} and up to ` +
-      `${sayDuration(readDuration(input.runtime) ?? 0, { tenths: false })} each`,
+  const request = [
+    `${formatCount(job.input_file_count, "file")} in ${formatCount(input.num_containers, "container")}`,
+    `${formatCount(input.cpus, "cpu")}, ${formatSize(input.memory)} and up to ` +
+      `${formatDuration(parseDuration(input.runtime) ?? 0, { tenths: false })} each`,
     `at ${input.cluster}`,
   ];
-  // Where outputs are is said with them.
-  if (!job.outputs?.length) asked.push(`outputs into ${input.output_dir}`);
+  // The list of outputs names their folder itself.
+  if (!job.outputs?.length) request.push(`outputs into ${input.output_dir}`);
   const used = [];
-  if (job.max_memory) used.push(`${saySize(job.max_memory)} of memory at most`);
-  if (job.cpu_hours !== undefined) used.push(`${sayDuration(job.cpu_hours * 3600)} of cpu time`);
+  if (job.max_memory) used.push(`${formatSize(job.max_memory)} of memory at most`);
+  if (job.cpu_hours !== undefined) used.push(`${formatDuration(job.cpu_hours * 3600)} of cpu time`);
   return [
-    el("div", {}, asked.join(" \u00b7 ")),
+    el("div", {}, request.join(" \u00b7 ")),
     used.length ? el("div", {}, `Used ${used.join(" and ")}`) : null,
   ].filter(Boolean);
 }
 
-// A bar, and how many of the containers are done, from how many are in which state.
+// A progress bar with a text, from the number of containers in each state.
 export function makeProgress(total, counts) {
   const byMood = Object.fromEntries(MOODS.map((mood) => [mood, 0]));
   for (const [state, n] of Object.entries(counts)) byMood[moodOf(state)] += n;
@@ -36,7 +36,7 @@ export function makeProgress(total, counts) {
   const words = shown
     .filter((mood) => mood !== "done")
     .map((mood) => `${byMood[mood].toLocaleString("en")} ${mood}`);
-  const text = [`${byMood.done.toLocaleString("en")} of ${sayCount(total, "container")} done`, ...words].join(", ");
+  const text = [`${byMood.done.toLocaleString("en")} of ${formatCount(total, "container")} done`, ...words].join(", ");
   return [
     el("div", {
       className: "bar", role: "progressbar", "aria-label": "Containers done",
@@ -50,7 +50,7 @@ export function makeProgress(total, counts) {
   ];
 }
 
-// Why a job failed: the service's own sentence only says that some container did.
+// The reason why a job failed; its own error only says that some container failed.
 export function makeFailure(job, failure) {
   if (!failure) return [el("p", {}, job.error ?? "The job failed.")];
   const lines = [];
@@ -62,7 +62,7 @@ export function makeFailure(job, failure) {
   if (failed.length > 1) {
     const named = failed.slice(0, MAX_FAILED_NAMED).map((c) => c.number).join(", ");
     const more = failed.length > MAX_FAILED_NAMED ? ", \u2026" : "";
-    lines.push(el("p", {}, `${sayCount(failed.length, "container")} failed: ${named}${more}`));
+    lines.push(el("p", {}, `${formatCount(failed.length, "container")} failed: ${named}${more}`));
   }
   if (stderr) {
     lines.push(
@@ -91,12 +91,12 @@ export function makeOutputs(job, folder) {
   ].filter(Boolean);
 }
 
-// When each state was reached, and how long after the start.
+// The time of each state, and the duration since the start.
 export function makeTimeline(times) {
   const start = Date.parse(times[0].time);
   return el("ol", {}, ...times.map(({ state, time }) =>
     el("li", { className: moodOf(state) },
-      el("span", {}, sayState(state)),
+      el("span", {}, formatState(state)),
       el("time", { datetime: time, title: time },
-        `${sayTime(time)} (+${sayDuration((Date.parse(time) - start) / 1000)})`))));
+        `${formatTime(time)} (+${formatDuration((Date.parse(time) - start) / 1000)})`))));
 }

@@ -1,4 +1,4 @@
-// Makes elements. All text goes in as text, never as HTML.
+// Makes elements. All text is inserted as text, never as HTML.
 
 export function el(tag, { on = {}, ...properties } = {}, ...children) {
   const element = document.createElement(tag);

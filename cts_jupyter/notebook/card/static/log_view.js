@@ -1,11 +1,11 @@
-// The logs of a job's containers: which container, which stream, and the end of what it wrote.
+// The logs of a job's containers: controls for container and stream, and the end of that log.
 
 import { el } from "./dom.js";
 import { ServiceError, getTail } from "./service.js";
 
 const LOG_TAIL = 64_000;
 
-// Puts the controls and the log into `body`, and loads the log of `first`, the container to begin with.
+// Puts the controls and the log into `body`, and loads the log of container `first`.
 export function showLogs(body, { jobId, containers, first, stream }) {
   const last = containers - 1;
   const text = el("pre", { tabindex: 0, "aria-label": "Log" });
@@ -20,13 +20,13 @@ export function showLogs(body, { jobId, containers, first, stream }) {
   let request = null;
   const load = async () => {
     request?.abort();
-    const mine = (request = new AbortController());
+    const own = (request = new AbortController());
     const container = Math.min(Math.max(Math.trunc(number.value) || 0, 0), last);
     number.value = container;
     note.textContent = "Loading \u2026";
     try {
       const path = `jobs/${encodeURIComponent(jobId)}/log/${container}/${name.value}`;
-      const log = await getTail(path, LOG_TAIL, mine.signal);
+      const log = await getTail(path, LOG_TAIL, own.signal);
       text.textContent = log.text;
       note.textContent = log.text ? (log.whole ? "" : "The end of a longer log") : "Nothing was written";
     } catch (error) {

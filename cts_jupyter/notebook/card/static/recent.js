@@ -1,22 +1,22 @@
-// A map of bounded size: beyond `limit` it forgets what was not asked for or set for the longest.
+// A map of bounded size: beyond `limit` it evicts the least recently used entry.
 
 export class Recent {
   #limit;
-  #kept = new Map();
+  #entries = new Map();
 
   constructor(limit) {
     this.#limit = limit;
   }
 
   get(key) {
-    const value = this.#kept.get(key);
-    if (this.#kept.has(key)) this.set(key, value);
+    const value = this.#entries.get(key);
+    if (this.#entries.has(key)) this.set(key, value);
     return value;
   }
 
   set(key, value) {
-    this.#kept.delete(key);
-    this.#kept.set(key, value);
-    if (this.#kept.size > this.#limit) this.#kept.delete(this.#kept.keys().next().value);
+    this.#entries.delete(key);
+    this.#entries.set(key, value);
+    if (this.#entries.size > this.#limit) this.#entries.delete(this.#entries.keys().next().value);
   }
 }

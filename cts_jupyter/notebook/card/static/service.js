@@ -1,4 +1,4 @@
-// The CTS service of this page's Jupyter server: requests, and one stream of events for all cards of the page.
+// A client of the CTS service of this page's Jupyter server: requests, and one stream of events for all cards.
 
 // This file is served from <base>/cts/static/, whatever the base of the Jupyter server is.
 const ROOT = new URL("../", import.meta.url);
@@ -7,7 +7,7 @@ const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 const SLEEP_GAP_MS = 30_000;
 const PARALLEL_REQUESTS = 2;
-// The Jupyter server is asked, but its own token for a service elsewhere is missing or refused.
+// The Jupyter server answered, but its own token for a service elsewhere is missing or refused.
 const NO_SERVICE_TOKEN = 10000;
 
 export class ServiceError extends Error {
@@ -29,10 +29,10 @@ export class ServiceError extends Error {
 
 export const urlOf = (path) => new URL(path, ROOT).href;
 
-// A browser opens six connections to a host for all of Jupyter: cards wait in line for two of them.
+// A browser opens six connections to a host for all of Jupyter: cards use at most two of them.
 let running = 0;
 const waiting = [];
-async function inLine(task) {
+async function queued(task) {
   if (running >= PARALLEL_REQUESTS) await new Promise((resolve) => waiting.push(resolve));
   else running += 1;
   try {
@@ -44,7 +44,7 @@ async function inLine(task) {
   }
 }
 
-// Jobs' times are the service's: what its clock is ahead of ours, in ms.
+// Jobs' times are by the service's clock; this is how far it is ahead of the browser's, in ms.
 let clockOffset = 0;
 export const serviceNow = () => Date.now() + clockOffset;
 
@@ -73,17 +73,17 @@ async function send(path, { method = "GET", signal } = {}) {
     message = error?.message ?? message;
     appcode = error?.appcode;
   } catch {
-    // Not an answer of CTS, such as a proxy's: the status is all there is to say.
+    // Not a response of CTS, but of a proxy, say: it has a status alone.
   }
   throw new ServiceError(response.status, message, appcode);
 }
 
-export const getJSON = (path) => inLine(async () => (await send(path)).json());
-export const put = (path) => inLine(() => send(path, { method: "PUT" }));
+export const getJSON = (path) => queued(async () => (await send(path)).json());
+export const put = (path) => queued(() => send(path, { method: "PUT" }));
 
 // The last `keep` characters of a text that may be long, and whether that is all of it.
 export async function getTail(path, keep, signal) {
-  return inLine(async () => {
+  return queued(async () => {
     const response = await send(path, { signal });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
@@ -100,8 +100,8 @@ export async function getTail(path, keep, signal) {
   });
 }
 
-// One EventSource for all listeners. It is closed while nobody listens or the tab is hidden, and then goes on
-// from its cursor. Listeners have jobId, onTransition(event), onProgress(event), onStream(state), refresh().
+// One EventSource for all listeners. It is closed while there are none or the tab is hidden, and then resumes
+// at its cursor. Listeners have jobId, onTransition(event), onProgress(event), onStream(state), refresh().
 class EventStream {
   #listeners = new Set();
   #source = null;
@@ -109,7 +109,7 @@ class EventStream {
   #retry = FIRST_RETRY_MS;
   #timer = null;
   #lastTick = Date.now();
-  #misses = 0;
+  #failedOpens = 0;
   state = "connecting"; // or "live", "asking", "offline", "signed-out"
   reason = ""; // why it is offline
   since = Date.now();
@@ -127,7 +127,7 @@ class EventStream {
     this.#listeners.add(listener);
     listener.onStream(this);
     if (this.#source) {
-      // What changed before it listened was told to others alone.
+      // Changes before it was added went to the others alone.
       if (this.state === "live") listener.refresh();
     } else if (!this.#timer) this.#open();
   }
@@ -165,9 +165,9 @@ class EventStream {
     this.#source = source;
     source.addEventListener("open", () => {
       this.#retry = FIRST_RETRY_MS;
-      this.#misses = 0;
+      this.#failedOpens = 0;
       this.#set("live");
-      // What changed before the stream stood is not in it.
+      // Changes before the stream was open are not in it.
       for (const listener of [...this.#listeners]) listener.refresh();
     });
     source.addEventListener("error", () => this.#lost());
@@ -176,18 +176,18 @@ class EventStream {
     });
     source.addEventListener("transition", (event) => {
       if (event.lastEventId) this.#cursor = event.lastEventId;
-      this.#tell("onTransition", JSON.parse(event.data));
+      this.#notify("onTransition", JSON.parse(event.data));
     });
-    source.addEventListener("progress", (event) => this.#tell("onProgress", JSON.parse(event.data)));
+    source.addEventListener("progress", (event) => this.#notify("onProgress", JSON.parse(event.data)));
   }
 
-  #tell(method, event) {
+  #notify(method, event) {
     for (const listener of [...this.#listeners]) {
       if (listener.jobId === event.job_id) listener[method](event);
     }
   }
 
-  // EventSource would try again by itself, but says neither when nor why it failed, and gives up on a refusal.
+  // EventSource would reconnect by itself, but reports neither when nor why it failed, and gives up on a refusal.
   async #lost() {
     this.#close();
     this.#timer = setTimeout(() => {
@@ -199,9 +199,9 @@ class EventStream {
     let reason = "";
     try {
       await getJSON("whoami");
-      this.#misses += 1;
-      // Again and again there is a service, and no stream: deployed ones have none.
-      if (this.#misses > 1) state = "asking";
+      this.#failedOpens += 1;
+      // The service answers and the stream fails repeatedly: deployed services have no stream.
+      if (this.#failedOpens > 1) state = "asking";
     } catch (error) {
       state = error.isSignedOut || error.status === 403 ? "signed-out" : "offline";
       reason = error.message;
@@ -213,7 +213,7 @@ class EventStream {
 
   #tick() {
     const now = Date.now();
-    // A laptop that slept: the connection may be dead without anybody having said so.
+    // After a laptop has slept, the connection may be dead without an error.
     if (now - this.#lastTick > SLEEP_GAP_MS) this.#reopen();
     this.#lastTick = now;
     for (const listener of this.#listeners) listener.onTick();

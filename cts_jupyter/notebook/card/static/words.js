@@ -1,11 +1,11 @@
-// Formats states, sizes, durations and times for people. Python's cts_jupyter/formatting.py reads the same table of states.
+// Formats states, sizes, durations and times for people. Python's formatting.py reads the same table of states.
 
 const response = await fetch(new URL("states.json", import.meta.url));
 if (!response.ok) throw new Error(`states.json: ${response.status}`);
 const STATES = await response.json();
 
 // A newer service may have states that are not in the table: they are shown by their name and count as running.
-export const sayState = (state) => STATES[state]?.words ?? state.replaceAll("_", " ");
+export const formatState = (state) => STATES[state]?.words ?? state.replaceAll("_", " ");
 export const hasEnded = (state) => STATES[state]?.ended === true;
 
 // What a state looks like: waiting, running, done, failed or cancelled.
@@ -18,7 +18,7 @@ export function shownState(state, counts) {
   return isWaiting(state) && begun ? "job_submitted" : state;
 }
 
-export function saySize(bytes) {
+export function formatSize(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let unit = 0;
   while (bytes >= 999.95 && unit < units.length - 1) {
@@ -28,7 +28,7 @@ export function saySize(bytes) {
   return `${Math.round(bytes * 10) / 10} ${units[unit]}`;
 }
 
-export function sayDuration(seconds, { tenths = true } = {}) {
+export function formatDuration(seconds, { tenths = true } = {}) {
   seconds = Math.max(seconds, 0);
   if (tenths && seconds < 9.95) return `${seconds.toFixed(1)} s`;
   let rest = Math.round(seconds);
@@ -42,18 +42,18 @@ export function sayDuration(seconds, { tenths = true } = {}) {
   return shown.map(([count, unit]) => `${count} ${unit}`).join(" ") || "0 s";
 }
 
-export function readDuration(iso) {
+export function parseDuration(iso) {
   const match = /^P(?:([\d.]+)D)?(?:T(?:([\d.]+)H)?(?:([\d.]+)M)?(?:([\d.]+)S)?)?$/.exec(iso);
   if (!match) return null;
   const [days, hours, minutes, seconds] = match.slice(1).map((text) => Number(text ?? 0));
   return ((days * 24 + hours) * 60 + minutes) * 60 + seconds;
 }
 
-export function sayTime(iso) {
+export function formatTime(iso) {
   const time = new Date(iso);
   const today = new Date().toDateString() === time.toDateString();
   return today ? time.toLocaleTimeString() : time.toLocaleString();
 }
 
-export const sayCount = (count, noun) =>
+export const formatCount = (count, noun) =>
   `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
