@@ -69,7 +69,7 @@ def test_a_job_from_submission_to_its_end(open_notebook):
     assert download.value.path().read_text() == "done\n"
 
 
-def test_what_is_saved_is_readable_without_us(open_notebook, lab, page):
+def test_saved_snapshot_is_readable_without_scripts(open_notebook, lab, page):
     notebook = open_notebook(submit("saved"))
     expect_state(notebook.card(), "Done")
     expect_snapshot(page, "Done")
@@ -94,7 +94,7 @@ def test_what_is_saved_is_readable_without_us(open_notebook, lab, page):
     notebook.shot("untrusted", text)
 
 
-def test_a_job_that_failed(open_notebook):
+def test_failed_job(open_notebook):
     notebook = open_notebook(submit("fails", mode="fail", seconds=0.5, containers=2))
     card = notebook.card()
     expect_state(card, "Failed")
@@ -125,7 +125,7 @@ def test_cancel_with_the_keyboard(open_notebook, page):
     notebook.shot("cancelled")
 
 
-def test_the_card_outlives_the_kernel_and_the_page(open_notebook, page):
+def test_card_survives_kernel_restart_and_reload(open_notebook, page):
     notebook = open_notebook(submit("outlives", seconds=15, containers=2))
     expect_state(notebook.card(), "Running")
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
@@ -137,7 +137,7 @@ def test_the_card_outlives_the_kernel_and_the_page(open_notebook, page):
     expect_state(card, "Done")
 
 
-def test_the_card_outlives_the_server(open_notebook, lab):
+def test_card_survives_server_restart(open_notebook, lab):
     notebook = open_notebook(submit("offline", seconds=20))
     card = notebook.card()
     expect_state(card, "Running")
@@ -151,7 +151,7 @@ def test_the_card_outlives_the_server(open_notebook, lab):
     expect(card.locator(".outputs tbody tr")).to_have_count(1)
 
 
-def test_a_job_that_the_service_does_not_know_shows_what_was_saved(open_notebook, lab, page):
+def test_unknown_job_shows_the_snapshot(open_notebook, lab, page):
     notebook = open_notebook(submit("unknown"))
     expect_state(notebook.card(), "Done")
     expect_snapshot(page, "Done")
@@ -163,7 +163,7 @@ def test_a_job_that_the_service_does_not_know_shows_what_was_saved(open_notebook
     expect(card.locator(".note")).to_contain_text("does not know the job")
 
 
-def test_all_cards_share_one_stream(open_notebook, page):
+def test_cards_share_one_stream(open_notebook, page):
     streams = []
     page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
     notebook = open_notebook(
@@ -185,7 +185,7 @@ def set_hidden(page: Page, hidden: bool) -> None:  # noqa: FBT001 - said by name
     )
 
 
-def test_a_hidden_tab_holds_no_stream_and_goes_on_from_its_cursor(open_notebook, lab, page):
+def test_hidden_tab_closes_its_stream_and_resumes_at_the_cursor(open_notebook, lab, page):
     streams = []
     page.on("request", lambda request: "/cts/events" in request.url and streams.append(request))
     notebook = open_notebook(submit("hidden", seconds=5), submit("longer", seconds=100))
@@ -209,7 +209,7 @@ def test_a_hidden_tab_holds_no_stream_and_goes_on_from_its_cursor(open_notebook,
     expect_state(longer, "Cancelled")
 
 
-def test_a_live_card_asks_only_when_something_happens(open_notebook, lab, page):
+def test_live_card_requests_only_on_events(open_notebook, lab, page):
     notebook = open_notebook(submit("quiet", seconds=100))
     card = notebook.card()
     expect_state(card, "Running")
@@ -233,7 +233,7 @@ def test_a_live_card_asks_only_when_something_happens(open_notebook, lab, page):
     expect_state(card, "Cancelled")
 
 
-def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook, page):
+def test_open_sections_stay_open_over_updates(open_notebook, page):
     notebook = open_notebook(submit("open", seconds=4))
     card = notebook.card()
     expect_state(card, "Running")
@@ -244,7 +244,7 @@ def test_what_is_open_stays_open_when_the_kernel_updates_the_card(open_notebook,
     expect(card.locator(".logs pre")).to_contain_text("has begun")
 
 
-def test_a_page_remembers_only_the_latest_jobs(lab, page):
+def test_page_caches_only_the_latest_jobs(lab, page):
     loads = []
 
     def answer(route):
@@ -264,7 +264,7 @@ def test_a_page_remembers_only_the_latest_jobs(lab, page):
     assert loads == [*names, names[0], names[2]]
 
 
-def test_the_kernel_keeps_a_card_of_another_service_up_to_date(open_notebook, lab, page):
+def test_kernel_updates_the_card_of_another_service(open_notebook, lab, page):
     lab_client = lab.client()
     token = lab_client._transport._token()
     notebook = open_notebook(

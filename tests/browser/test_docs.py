@@ -108,7 +108,7 @@ def docs(page: Page, root: str) -> Docs:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "//docs", "//docs//"])
-def test_it_asks_only_for_the_description(docs: Docs, path: str) -> None:
+def test_page_requests_only_the_description(docs: Docs, path: str) -> None:
     docs.open(path)
     expect(docs.page.locator("details.operation")).to_have_count(OPERATIONS)
     expect(docs.page.get_by_role("link", name="openapi.json")).to_have_attribute(
@@ -131,7 +131,7 @@ def test_find(docs: Docs) -> None:
     expect(docs.page.locator("details.operation:visible")).to_have_count(OPERATIONS)
 
 
-def test_fields_say_what_they_take(docs: Docs) -> None:
+def test_fields_show_their_constraints(docs: Docs) -> None:
     docs.open("/docs#submit_job")
     submit = docs.operation("submit_job")
     fields = submit.locator("ul.fields")
@@ -192,7 +192,7 @@ def test_requests_from_the_page(docs: Docs) -> None:
     assert not [said for said in docs.refused if "refused" in said]
 
 
-def test_a_stream_is_shown_as_it_comes_and_stopped(docs: Docs) -> None:
+def test_stream_is_shown_as_it_arrives_and_stopped(docs: Docs) -> None:
     docs.open()
     docs.page.get_by_label("Token for requests").fill(TOKEN)
     events = docs.unfold("get_events")
@@ -202,7 +202,7 @@ def test_a_stream_is_shown_as_it_comes_and_stopped(docs: Docs) -> None:
     expect(events.get_by_role("button", name="Stop")).to_be_hidden()
 
 
-def test_what_the_description_says_is_never_markup(docs: Docs) -> None:
+def test_description_is_escaped(docs: Docs) -> None:
     def poison(value: Any) -> Any:
         match value:
             case dict():
@@ -240,7 +240,7 @@ def test_what_the_description_says_is_never_markup(docs: Docs) -> None:
     assert docs.page.evaluate("window.hacked") is None
 
 
-def test_nothing_else_runs_in_it(docs: Docs) -> None:
+def test_no_foreign_script_runs(docs: Docs) -> None:
     docs.open()
     inserted = """(source) => new Promise((resolve) => {
         addEventListener('securitypolicyviolation', (e) => resolve(e.effectiveDirective), {once: true});
@@ -264,7 +264,7 @@ def test_nothing_else_runs_in_it(docs: Docs) -> None:
     expect(docs.page.locator("h1")).to_be_visible()
 
 
-def test_a_service_that_cannot_answer_says_why(docs: Docs) -> None:
+def test_unavailable_service_shows_the_reason(docs: Docs) -> None:
     envelope = {"error": {"message": "CTS is still starting: try again in a moment"}}
     docs.page.route("**/openapi.json", lambda route: route.fulfill(status=503, json=envelope))
     docs.open()
@@ -293,7 +293,7 @@ def test_narrow(docs: Docs) -> None:
     docs.shot("docs-narrow")
 
 
-def test_jupyters_login_will_do(page: Page, lab: LabHarness) -> None:
+def test_jupyter_login_suffices(page: Page, lab: LabHarness) -> None:
     expect.set_options(timeout=LONG)
     page.goto(f"{lab.url}/lab?token={LAB_TOKEN}")
     page.goto(f"{lab.url}/cts/docs#check_job")

@@ -58,7 +58,7 @@ def open_there(hub: LabHarness, page: Page):
     return open_
 
 
-def test_a_job_of_a_service_elsewhere_is_live(open_there, hub, lab, page):
+def test_remote_job_is_live(open_there, hub, lab, page):
     seen: list[str] = []
     page.on("request", lambda request: seen.append(json.dumps(request.all_headers())))
     page.on("response", lambda response: seen.append(json.dumps(response.headers)))
@@ -96,7 +96,7 @@ def test_cancel_reaches_the_service(open_there):
     expect_state(card, "Cancelled")
 
 
-def test_the_card_says_what_is_wrong_with_the_service(open_there, hub, lab):
+def test_card_shows_the_error_of_the_service(open_there, hub, lab):
     notebook = open_there(submit("remote-away", seconds=30))
     card = notebook.card()
     expect_state(card, "Running")
@@ -116,7 +116,7 @@ def test_the_card_says_what_is_wrong_with_the_service(open_there, hub, lab):
     expect_state(card, "Done", timeout=RETRY)
 
 
-def test_a_service_without_a_stream_is_asked_now_and_then(open_there, page):
+def test_service_without_a_stream_is_polled(open_there, page):
     page.route("**/cts/events*", lambda route: route.fulfill(status=404, json={"error": {}}))
     notebook = open_there(submit("remote-deployed", seconds=8))
     card = notebook.card()

@@ -17,7 +17,7 @@ LONG = 60_000
 pytestmark = pytest.mark.slow
 
 
-def test_its_card_is_made_live_by_todays_script(open_notebook, lab, page):
+def test_card_of_an_old_notebook_is_live(open_notebook, lab, page):
     notebook = open_notebook("0", run=False)
     saved = nbformat.read(VECTORS / "earlier" / "quickstart.ipynb", as_version=4)
     saved.cells = [cell for cell in saved.cells if "card.js" in str(cell.get("outputs"))]

@@ -24,7 +24,7 @@ from tests.harness.server import ServerHarness, submission
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)
-async def test_a_beginning_that_broke_off_is_made_anew(
+async def test_failed_start_of_the_feed_is_retried(
     server: ServerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     # So that events alone end the wait.
@@ -69,7 +69,7 @@ class _Silent:
         self._closed.set()
 
 
-def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
+def test_listener_added_during_a_failing_start_starts_another() -> None:
     listener = cast("Listener", object())
     second = threading.Thread(target=lambda: feed.subscribe("second", listener))
     asked: list[str] = []
@@ -100,7 +100,7 @@ def test_who_listens_while_a_stream_begins_outlasts_that_it_does_not() -> None:
         ("complete", Change(state="upload_submitted"), "complete"),
     ],
 )
-def test_a_look_that_is_older_than_an_event_changes_nothing(
+def test_response_older_than_an_event_is_ignored(
     monkeypatch: pytest.MonkeyPatch, looked: str, told: Change, then: str
 ) -> None:
     session = Session(Connection("http://127.0.0.1:1/cts", lambda: "token"))

@@ -50,7 +50,7 @@ def test_statistics(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "ACGT\n", ">only a name\n", ">x\nNNN\n"])
-def test_what_is_no_genome_is_named(tmp_path, capsys, content):
+def test_file_that_is_not_fasta_is_refused(tmp_path, capsys, content):
     (tmp_path / "bad.fna").write_text(content)
     assert main([str(tmp_path / "out.tsv"), str(tmp_path / "bad.fna")]) == NOT_FASTA
     assert "bad.fna" in capsys.readouterr().err

@@ -35,13 +35,13 @@ def execute(shell, tmp_path):
     return execute_
 
 
-def test_a_failed_command_fails_the_notebook_with_one_line(execute, inputs, place):
+def test_failed_command_fails_the_notebook_with_one_line(execute, inputs, place):
     with pytest.raises(CellExecutionError, match=f"No file lies below {place}none/") as caught:
         execute(f"%cts verify {place}none/", "1 + 1")
     assert caught.value.traceback.splitlines()[-1].startswith("CTS: ")
 
 
-def test_the_saved_card_shows_the_end(execute, inputs, place):
+def test_saved_card_shows_the_final_state(execute, inputs, place):
     notebook = execute(
         f"%cts submit host/tool -i {inputs} --output-dir {place}out/ --memory 50MB --runtime 1m -o job -- "
         "ok /output_files/o <files>",
@@ -61,7 +61,7 @@ def run_demo(*arguments, **environment):
     )  # fmt: skip
 
 
-def test_the_demo_runs_and_leaves_nothing_behind(tmp_path):
+def test_demo_runs_and_cleans_up(tmp_path):
     ran = run_demo(
         TMPDIR=str(tmp_path), CTS_HOME="/nowhere", CDM_TASK_SERVICE_URL="http://127.0.0.1:1/cts"
     )
@@ -73,7 +73,7 @@ def test_the_demo_runs_and_leaves_nothing_behind(tmp_path):
     assert ran.stderr == ""
 
 
-def test_a_demo_that_fails_says_so_and_stops_its_jobs(tmp_path):
+def test_failing_demo_reports_and_cancels_its_jobs(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x").write_text("x")
     notebook = new_notebook(
@@ -102,7 +102,7 @@ def test_a_demo_that_fails_says_so_and_stops_its_jobs(tmp_path):
     )
 
 
-def test_the_quickstart_is_stored_without_outputs():
+def test_quickstart_is_stored_without_outputs():
     notebook = nbformat.read(QUICKSTART, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code

@@ -52,14 +52,14 @@ NUMBER = {"type": "container_number"}
         ([], []),
     ],
 )  # fmt: skip
-def test_words_become_arguments(words, args):
+def test_words_are_parsed_to_arguments(words, args):
     parsed = parse_arguments(words)
     assert parsed.args == args
     assert parsed.notes == []
     Parameters.model_validate({"args": parsed.args})
 
 
-def test_a_flag_with_a_value_is_split_and_said():
+def test_flag_with_value_is_split_with_a_note():
     parsed = parse_arguments(["--x=4", "--y=a/b.txt"])
     assert parsed.args == ["--x", "4", "--y", "a/b.txt"]
     assert [note.split(" runs as ")[0] for note in parsed.notes] == ["--x=4", "--y=a/b.txt"]
@@ -84,7 +84,7 @@ def test_a_flag_with_a_value_is_split_and_said():
         ("<manifest:data_ids:a\x07>", "header"),
     ],
 )
-def test_what_cannot_be_an_argument_is_named(word, said):
+def test_invalid_arguments_are_refused(word, said):
     with pytest.raises(ArgumentsError) as caught:
         parse_arguments(["ok", word])
     assert said in str(caught.value)
@@ -93,7 +93,7 @@ def test_what_cannot_be_an_argument_is_named(word, said):
 @pytest.mark.parametrize(
     "words", [["<files:repeat>"], ["a b.txt", "<files:repeat>"], ["x", "<files:repeat>"]]
 )
-def test_repeat_needs_a_flag(words):
+def test_repeat_requires_a_flag(words):
     with pytest.raises(ArgumentsError):
         parse_arguments(words)
 
@@ -161,14 +161,14 @@ def _argv(args):
 
 
 @given(argument_lists())
-def test_written_and_read_again_the_command_line_is_the_same(args):
+def test_formatted_arguments_round_trip(args):
     parsed = parse_arguments(format_arguments(args))
     assert parsed.notes == []
     assert _argv(parsed.args) == _argv(args)
     assert parse_arguments(format_arguments(parsed.args)).args == parsed.args
 
 
-def test_every_command_line_of_the_deployed_service_can_be_written_as_words():
+def test_every_vector_of_the_deployed_service_round_trips():
     for case in VECTORS:
         args = case["job_input"]["params"].get("args")
         if args is None or "containers" not in case:

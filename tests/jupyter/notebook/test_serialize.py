@@ -119,7 +119,7 @@ def plans(job: JobInput):
 
 
 @given(submissions())
-def test_yaml(body):
+def test_yaml_round_trips(body):
     cell = as_yaml(body)
     magic, _, text = cell.partition("\n")
     assert magic == "%%cts submit"
@@ -129,7 +129,7 @@ def test_yaml(body):
 
 
 @pytest.mark.parametrize(("service", "person"), [("PT1H30M", "1h30m"), ("P1W", "P1W")])
-def test_a_runtime_is_written_as_a_person_would(service, person):
+def test_runtime_is_a_brief_duration(service, person):
     body = {"image": "a", "input_files": ["b/c"], "output_dir": "b/o/", "params": {}}
     body |= {"runtime": service}
     assert f"--runtime {person}" in as_line(body)
@@ -138,7 +138,7 @@ def test_a_runtime_is_written_as_a_person_would(service, person):
 
 
 @given(submissions())
-def test_python(body):
+def test_python_round_trips(body):
     module = ast.parse(as_python(body))
     call = module.body[-1].value
     fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -171,14 +171,14 @@ def _collides(body) -> bool:
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(submissions().filter(lambda body: not _collides(body)))
-def test_line_with_a_table_of_files(body):
+def test_line_with_tsv_round_trips(body):
     with tempfile.TemporaryDirectory() as folder:
         _same(read_line(as_line(body, tsv=Path(folder) / "in $1 {x}.tsv")), body)
 
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(submissions().filter(lambda body: not _collides(body)))
-def test_line_alone(body):
+def test_line_round_trips(body):
     files = [{"file": file} if isinstance(file, str) else file for file in body["input_files"]]
     if any("data_id" in file for file in files):
         with pytest.raises(SerializeError, match="as_yaml"):
@@ -189,6 +189,6 @@ def test_line_alone(body):
     _same(read_line(as_line(body)), plain)
 
 
-def test_a_folder_as_an_input_needs_a_table():
+def test_folder_as_input_needs_tsv():
     with pytest.raises(SerializeError):
         as_line({"image": "a", "params": {}, "input_files": ["data/x/"], "output_dir": "data/o"})

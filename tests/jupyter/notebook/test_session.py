@@ -19,7 +19,7 @@ def elsewhere(shell, service, monkeypatch, tmp_path):
     return shell
 
 
-def test_the_token_is_read_late(elsewhere, service, monkeypatch):
+def test_token_is_read_at_each_request(elsewhere, service, monkeypatch):
     monkeypatch.delenv("KBASE_AUTH_TOKEN")
     assert "KBASE_AUTH_TOKEN" in elsewhere.refusal("%cts whoami")
     # White space around it is no part of it.
@@ -27,7 +27,7 @@ def test_the_token_is_read_late(elsewhere, service, monkeypatch):
     assert str(elsewhere("%cts whoami")).startswith("You are ana (full_admin) at 127.0.0.1:")
 
 
-def test_from_files_of_the_kernels_to_verified_outputs(elsewhere, service, place, tmp_path):
+def test_local_files_to_verified_outputs(elsewhere, service, place, tmp_path):
     for name in ("a.txt", "b c.txt"):
         (tmp_path / name).write_text(name)
     elsewhere(f"%cts put a.txt 'b c.txt' {place}in/")
@@ -51,7 +51,7 @@ def test_from_files_of_the_kernels_to_verified_outputs(elsewhere, service, place
 
 
 @pytest.mark.parametrize("token", ["sec\nret", "s\u00e9cret", "sec\x00ret"])
-def test_a_token_that_cannot_be_one_is_not_repeated(elsewhere, monkeypatch, token):
+def test_malformed_token_is_not_disclosed(elsewhere, monkeypatch, token):
     # A real environment cannot hold a zero.
     monkeypatch.setattr(
         "cts_jupyter.discovery.os.environ", {**os.environ, "KBASE_AUTH_TOKEN": token}
@@ -61,14 +61,14 @@ def test_a_token_that_cannot_be_one_is_not_repeated(elsewhere, monkeypatch, toke
     assert "sec" not in said
 
 
-def test_a_wrong_token(elsewhere, monkeypatch):
+def test_invalid_token(elsewhere, monkeypatch):
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "something-else")
     said = elsewhere.refusal("%cts ls")
     assert "token" in said
     assert "something-else" not in said
 
 
-def test_no_service(elsewhere, monkeypatch):
+def test_service_not_found(elsewhere, monkeypatch):
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", "http://127.0.0.1:1/cts")
     assert "cannot be reached" in elsewhere.refusal("%cts ls")
     monkeypatch.delenv("CDM_TASK_SERVICE_URL")

@@ -16,7 +16,7 @@ COLUMNS = [
 ]
 
 
-def test_rows_are_for_python_and_for_people():
+def test_rows_as_sequence_text_and_dataframe():
     table = Table(COLUMNS, [2, 3, 14], empty="none", notes=["three"])
     assert (list(table), len(table), table[1], table[1:]) == ([2, 3, 14], 3, 3, [3, 14])
     assert repr(table).splitlines() == [
@@ -29,24 +29,24 @@ def test_rows_are_for_python_and_for_people():
     assert table.to_frame().to_dict("list")["size"] == [2, 3, 14]
 
 
-def test_a_column_that_says_nothing_is_left_out():
+def test_empty_column_is_left_out():
     assert repr(Table(COLUMNS, [2], empty="")).splitlines()[0] == "name  size"
 
 
-def test_html_holds_text_as_text():
+def test_html_is_escaped():
     shown = Table(COLUMNS, [3], empty="", notes=["a < b"])._repr_html_()
     assert "&lt;b&gt;odd&lt;/b&gt;" in shown
     assert "<p>a &lt; b</p>" in shown
     assert "<b>" not in shown
 
 
-def test_no_rows_are_said():
+def test_text_of_an_empty_table():
     table = Table(COLUMNS, [], empty="No <files>")
     assert repr(table) == "No <files>"
     assert table._repr_html_() == "<p>No &lt;files&gt;</p>"
 
 
-def test_only_so_many_rows_are_shown():
+def test_rows_are_truncated():
     table = Table(COLUMNS, range(1000), empty="")
     assert len(repr(table).splitlines()) == MAX_SHOWN + 2
     assert "940 more" in repr(table)
@@ -78,7 +78,7 @@ def test_patterns(path, pattern, is_match):
 
 
 @given(st.text(st.characters(exclude_characters="*?[", exclude_categories=("Cs",)), max_size=20))
-def test_a_text_without_wildcards_matches_itself_alone(text):
+def test_pattern_without_wildcards_matches_itself_alone(text):
     assert matches(text, text)
     assert not matches(f"{text}x", text)
     assert literal_prefix(f"{text}*") == text

@@ -217,7 +217,7 @@ def call(client: CTSClient, name: str, given: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", methods())
-def test_every_answer_is_understood(name: str, tmp_path: Path) -> None:
+def test_every_response_field_is_modelled(name: str, tmp_path: Path) -> None:
     for whole in (True, False):
         service = Service(whole=whole)
         client = client_of(service)
@@ -229,7 +229,7 @@ def test_every_answer_is_understood(name: str, tmp_path: Path) -> None:
             assert found or name == "download", "an answer is made of what was answered"
 
 
-def test_every_route_is_called_with_all_that_it_takes(tmp_path: Path) -> None:
+def test_every_route_and_parameter_is_called(tmp_path: Path) -> None:
     service = Service()
     client = client_of(service)
     for name in methods():
@@ -255,7 +255,7 @@ def test_every_route_is_called_with_all_that_it_takes(tmp_path: Path) -> None:
     assert missing == []
 
 
-def test_these_tests_can_fail() -> None:
+def test_these_checks_can_fail() -> None:
     service = Service()
     with pytest.raises(AssertionError):
         client_of(service)._get("jobs/x/nothing")

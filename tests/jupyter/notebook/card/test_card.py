@@ -35,7 +35,7 @@ def card(**changes) -> CardData:
     return CardData(**{**fields, **changes})
 
 
-def test_text():
+def test_card_as_text():
     assert card_text(card(max_memory=2_000_000, cpu_hours=0.5)).splitlines() == [
         "Job 01234567  Done  host/tool  (1 min 15 s)",
         "  ana at this Jupyter server; 5 files in 2 containers, each with 1 cpu, 40 GB and up to 1 h, at local",
@@ -47,7 +47,7 @@ def test_text():
     ]
 
 
-def test_a_failure_in_words():
+def test_failure_in_the_text():
     failure = Failure(
         containers=[1, 3], exit_code=137, reason="It used too much memory", stderr="x\ny"
     )
@@ -70,7 +70,7 @@ def test_progress_counts_every_container():
     )
 
 
-def test_all_text_is_text():
+def test_html_escapes_all_text():
     evil = card(
         image=EVIL, user=EVIL, service=EVIL, output_dir=f"{EVIL}/", error=EVIL, warnings=[EVIL], cluster=EVIL,
         outputs=[(f"{EVIL}/x", EVIL)], failure=Failure([0], 1, EVIL, EVIL), state=EVIL,
@@ -84,14 +84,14 @@ def test_all_text_is_text():
     assert "alert(1)" not in live[live.index("<script") :]
 
 
-def test_only_a_card_of_the_pages_own_server_has_a_script():
+def test_only_a_live_card_has_a_script():
     assert "<script" not in card_html(card(), element_id="cts-card-1", is_live=False)
     live = card_html(card(), element_id="cts-card-1", is_live=True)
     assert re.search(r'<div id="cts-card-1" data-job="01234567-[^"]+" data-service="this', live)
     assert '[id="cts-card-1"]' in live
 
 
-def test_many_outputs_are_cut():
+def test_many_outputs_are_truncated():
     many = card(outputs=[(f"data/out/{n}", "AAAAAAAAAAA=") for n in range(1000)])
     assert "and 980 more" in card_text(many)
     assert "and 980 more: %cts files 01234567" in card_html(many, element_id="x", is_live=False)

@@ -77,7 +77,7 @@ def deployed(service, inputs, monkeypatch):
     server.server_close()
 
 
-def test_a_job_at_a_deployed_service(shell, inputs, place, deployed):
+def test_job_at_a_deployed_service(shell, inputs, place, deployed):
     ran = shell.run(
         f"%cts submit host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED} -- fail /output_files/o"
     )
@@ -94,7 +94,7 @@ def test_a_job_at_a_deployed_service(shell, inputs, place, deployed):
     assert "nothing was submitted" in said
 
 
-def test_what_such_a_service_cannot_is_done_here(shell, inputs, place, deployed):
+def test_fallbacks_at_a_deployed_service(shell, inputs, place, deployed):
     line = f"%cts submit host/tool -i {inputs}a.txt --output-dir {place}out/ {ASKED}"
     shell("%cts ls --new")
     job = shell(f"{line} -- ok /output_files/o").wait(60)

@@ -70,7 +70,7 @@ def words(line, **local):
         ("$len_ok", ["yes"]),
     ],
 )
-def test_lines(line, expanded):
+def test_words_are_expanded(line, expanded):
     if expanded is None:
         with pytest.raises(MagicError):
             words(line)
@@ -93,7 +93,7 @@ def test_lines(line, expanded):
         ("$day", "a timedelta"),
     ],
 )
-def test_what_is_wrong_is_named(line, said):
+def test_errors_name_the_expression(line, said):
     with pytest.raises(MagicError) as caught:
         words(line)
     assert said in str(caught.value)
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_named(line, said):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=5))
-def test_a_quoted_word_is_read_as_itself(texts):
+def test_quoted_word_round_trips(texts):
     assert words(" ".join(quote_word(text) for text in texts)) == texts
 
 
@@ -115,7 +115,7 @@ plain = st.text(
 
 
 @given(st.lists(plain | st.sampled_from(["'", '"', "\\", " ", "a b"]), max_size=12).map("".join))
-def test_words_are_a_shells(line):
+def test_words_are_split_as_by_a_shell(line):
     try:
         expected = shlex.split(line)
     except ValueError:
@@ -125,11 +125,11 @@ def test_words_are_a_shells(line):
         assert split_words(line) == expected
 
 
-def test_a_value_is_never_read_as_syntax():
+def test_values_are_never_parsed_as_syntax():
     assert words("$x", x="'$img' {n} --") == ["'$img' {n} --"]
 
 
-def test_yaml_scalars():
+def test_yaml_scalars_are_expanded():
     tree = {
         "image": "$img",
         "input_files": ["$genomes", "b/c.fna", "x-$n"],
@@ -154,7 +154,7 @@ def test_yaml_scalars():
     }
 
 
-def test_a_cell():
+def test_cell_is_loaded():
     cell = "image: $img\ninput_files: $genomes\nparams:\n  args: [-t, '8', <files>]\n"
     assert load_cell(cell, Namespace(NAMES)) == {
         "image": "host/x",
@@ -178,7 +178,7 @@ def test_a_cell():
         ("[a]: b", "a key must be a name"),
     ],
 )
-def test_a_wrong_cell_is_explained(cell, said):
+def test_invalid_cell_is_refused(cell, said):
     with pytest.raises(MagicError) as caught:
         load_cell(cell, Namespace(NAMES))
     assert said in str(caught.value)

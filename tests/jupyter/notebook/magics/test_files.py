@@ -41,11 +41,11 @@ def test_put_takes_patterns_and_folders(shell, place, tmp_path):
     assert "ending in '/'" in shell.refusal(f"%cts put tree {place}x")
 
 
-def test_put_of_what_may_have_no_end(shell, place):
+def test_put_of_a_device_is_refused(shell, place):
     assert "not a regular file" in shell.refusal(f"%cts put /dev/null {place}")
 
 
-def test_names_that_are_no_text(shell, place, tmp_path):
+def test_file_name_that_is_not_unicode_is_refused(shell, place, tmp_path):
     name = shell.names["name"] = "b\udcff"
     (tmp_path / name).write_text("x")
     for line in ("put $name {place}", "files {place}{name}/", "verify {place}{name}"):
@@ -53,7 +53,7 @@ def test_names_that_are_no_text(shell, place, tmp_path):
         assert "not valid unicode text" in shell.refusal(f"%cts {line}")
 
 
-def test_put_again_changes_nothing_and_never_overwrites_unasked(shell, inputs, place, tmp_path):
+def test_put_is_idempotent_and_overwrites_only_on_request(shell, inputs, place, tmp_path):
     assert "3 files stored before, unchanged" in repr(shell(f"%cts put a.txt b.txt c.txt {inputs}"))
     (tmp_path / "b.txt").write_text("other")
     said = shell.refusal(f"%cts put a.txt b.txt {inputs}")
@@ -63,7 +63,7 @@ def test_put_again_changes_nothing_and_never_overwrites_unasked(shell, inputs, p
     assert shell(f"%cts files {inputs}b.txt")[0].crc64nvme == crc("other")
 
 
-def test_get_is_verified_and_never_overwrites_unasked(shell, inputs, tmp_path):
+def test_get_verifies_and_overwrites_only_on_request(shell, inputs, tmp_path):
     ran = shell.run(f"%cts get {inputs} got/")
     assert [path.read_text() for path in ran.value] == ["a", "b", "c"]
     assert "3 files downloaded" in ran.out
@@ -76,7 +76,7 @@ def test_get_is_verified_and_never_overwrites_unasked(shell, inputs, tmp_path):
     assert "both become" in shell.refusal(f"%cts get {inputs}b.txt {inputs} got/")
 
 
-def test_what_changed_behind_our_back_is_named_and_not_served(shell, service, inputs):
+def test_corrupted_object_is_named_and_not_downloaded(shell, service, inputs):
     (service.objects / inputs / "b.txt").write_text("tampered")
     (service.objects / inputs / "c.txt").unlink()
     refusal = shell.refusal(f"%cts verify {inputs}a.txt {inputs}b.txt {inputs}c.txt")
@@ -101,5 +101,5 @@ def test_checksums_are_shown_and_written(shell, service, inputs):
     assert "was not found" in shell.refusal(f"%cts checksum {inputs}none")
 
 
-def test_an_empty_folder_is_said(shell, place):
+def test_empty_folder_has_its_own_text(shell, place):
     assert f"No files below {place}none/" in repr(shell(f"%cts files {place}none/"))

@@ -23,7 +23,7 @@ def submit(shell, inputs, place):
     return submit_
 
 
-def test_ls_picks_and_says(shell, submit, place):
+def test_ls_filters(shell, submit, place):
     good = submit(options="--label study=soil-1").wait(60)
     bad = submit("fail /output_files/o", out="bad/").wait(60)
     found = shell(f"%cts ls {place}")
@@ -50,7 +50,7 @@ def test_ls_picks_and_says(shell, submit, place):
     assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))
 
 
-def test_what_is_found_page_by_page_is_the_same(shell, submit, place, service, monkeypatch):
+def test_search_over_several_pages(shell, submit, place, service, monkeypatch):
     jobs = [submit(out=f"{n}/").wait(60) for n in range(3)]
     ids = [job.id for job in reversed(jobs)]
     monkeypatch.setattr(search, "_PAGE", 1)
@@ -80,7 +80,7 @@ def test_ls_counts(shell, submit):
     assert "leave out everything else" in shell.refusal("%cts ls --counts text")
 
 
-def test_ls_new_tells_of_each_end_once(shell, submit, place):
+def test_ls_new_lists_each_ended_job_once(shell, submit, place):
     shell("%cts ls --new")
     job = submit().wait(60)
     other = submit(out="other/").wait(60)
@@ -91,7 +91,7 @@ def test_ls_new_tells_of_each_end_once(shell, submit, place):
     assert len(shell("%cts ls --new")) == 0
 
 
-def test_a_job_by_any_name(shell, submit):
+def test_job_references(shell, submit):
     job = submit()
     for line in (
         f"%cts status {job.id}",
@@ -117,7 +117,7 @@ def test_status_is_text_in_a_terminal(shell, submit, place):
     assert job.outputs[0].crc64nvme in text
 
 
-def test_why_a_job_is_where_it_is(shell, submit, service):
+def test_why_explains_each_state(shell, submit, service):
     done = submit().wait(60)
     assert "%cts verify" in shell(f"%cts why {done.id}")
     bad = submit("fail /output_files/o_<n>", out="bad/", options="-n 3").wait(60)
@@ -147,7 +147,7 @@ def test_logs(shell, submit):
     assert "has failed" in shell.refusal(f"%cts logs {good.id} -c failed")
 
 
-def test_logs_of_several_that_failed(shell, submit):
+def test_logs_of_several_failed_containers(shell, submit):
     job = submit("fail /output_files/o_<n>.txt", options="-n 3").wait(60)
     said = shell(f"%cts logs {job.id} -c failed")
     assert [line for line in said.splitlines() if line.startswith("---")] == [
@@ -157,7 +157,7 @@ def test_logs_of_several_that_failed(shell, submit):
     ]
 
 
-def test_a_log_is_followed_until_the_container_ends(shell, submit):
+def test_followed_log_ends_with_the_container(shell, submit):
     job = submit("wait /output_files/o")
     ended = threading.Thread(target=lambda: (_wait_for_output(job), job.cancel()))
     ended.start()

@@ -34,7 +34,7 @@ async def cts(line: str) -> object:
 
 
 @pytest.mark.usefixtures("_kernel")
-async def test_an_image_of_a_registry_is_registered(registry: Registry) -> None:
+async def test_registry_image_is_registered(registry: Registry) -> None:
     name = f"{registry.host}/magics/tool"
     digest = registry.push_image("magics/tool", "1", ["tool", "run"])
     (image,) = await cts(f"images --register {name}:1")

@@ -49,7 +49,7 @@ def forwarder(service, shell, monkeypatch, tmp_path):
     assert service.file.token not in (tmp_path / "log").read_text()
 
 
-def test_the_service_and_the_user_are_named(shell, service, forwarder, place):
+def test_whoami_names_service_and_user(shell, service, forwarder, place):
     where = urlsplit(service.file.url).netloc
     me = shell("%cts whoami")
     assert me.startswith(f"You are ana (full_admin) at {where}: CDM Task Service")

@@ -15,7 +15,7 @@ def program(tmp_path):
     return path
 
 
-def test_a_program_is_registered_replaced_and_unregistered(shell, program, place):
+def test_host_image_is_registered_replaced_and_deleted(shell, program, place):
     name = f"host/{place.split('/')[1]}"
     line = f"%cts images --register {name} --executable program"
     (first,) = shell(line)
@@ -44,11 +44,11 @@ def test_a_program_is_registered_replaced_and_unregistered(shell, program, place
         ("--register docker.io/x --module json.tool", "host/<name>"),
     ],
 )
-def test_what_cannot_be_registered(shell, options, said):
+def test_invalid_registrations_are_refused(shell, options, said):
     assert said in shell.refusal(f"%cts images {options}")
 
 
-def test_an_image_that_is_not_registered_is_answered_with_what_to_do(shell, place):
+def test_unregistered_image_gets_advice(shell, place):
     line = f"--memory 50MB --runtime 1m -i {place}x --output-dir {place}out/ -- <files>"
     said = shell.refusal(f"%cts check host/tooll {line}")
     assert "Registered under similar names: host/tool:latest." in said
@@ -83,7 +83,7 @@ def test_sites_and_whoami(shell, service):
     assert service.file.token not in me
 
 
-def test_help_explains_every_command(shell):
+def test_help_covers_every_command(shell):
     overview = shell("%cts help")
     assert shell("%cts") == overview
     for name in COMMANDS:

@@ -28,7 +28,7 @@ def submit(inputs, place):
     return line
 
 
-def test_from_a_line_to_verified_outputs(shell, submit, place):
+def test_submit_line_to_verified_outputs(shell, submit, place):
     job = shell(submit(options="-n 2 -o job --label study=soil"))
     assert isinstance(job, Job)
     assert shell.names["job"] is job
@@ -44,7 +44,7 @@ def test_from_a_line_to_verified_outputs(shell, submit, place):
     assert job.error is None
 
 
-def test_a_line_and_a_cell_build_the_same_job(shell, submit, inputs, place):
+def test_line_and_cell_build_the_same_job(shell, submit, inputs, place):
     by_line = shell(
         submit("ok /output_files/x.txt --x=4 <files:comma>", options="-n 3 --declobber")
     )
@@ -69,7 +69,7 @@ params:
     by_cell.wait(60)
 
 
-def test_the_line_of_a_cell_counts(shell, inputs, place):
+def test_line_of_a_cell_overrides_it(shell, inputs, place):
     report = shell(
         f"%%cts check --memory 60MB -i {inputs}a.txt -- ok /output_files/y\n"
         f"image: host/tool\noutput_dir: {place}o/\nmemory: 50MB\nruntime: PT1M\nparams:\n  args: [other]\n"
@@ -79,7 +79,7 @@ def test_the_line_of_a_cell_counts(shell, inputs, place):
     assert report.containers[0].environment == {"E": "r0"}
 
 
-def test_a_check_says_what_would_run_and_stores_nothing(shell, submit, place):
+def test_check_shows_the_plan_and_stores_nothing(shell, submit, place):
     before = len(shell("%cts ls"))
     report = shell(submit("ok /output_files/o --x=4 <files>", options="-n 2", command="check"))
     assert isinstance(report, CheckReport)
@@ -94,7 +94,7 @@ def test_a_check_says_what_would_run_and_stores_nothing(shell, submit, place):
     assert len(shell(f"%cts files {place}out/")) == 0
 
 
-def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, place):
+def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
     unused = shell.refusal(
         f"%cts submit host/never -i {inputs} --output-dir {place}o/ --memory 1GB"
     )
@@ -137,7 +137,7 @@ def test_memory_and_runtime_are_asked_for_and_suggested(shell, submit, inputs, p
         ("%cts submit 'open", "not closed"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_one_line_that_says_what_to_do(shell, inputs, place, line, said):
+def test_error_is_one_line_with_advice(shell, inputs, place, line, said):
     # Only our own places: the braces of a line are Python's.
     for name, value in {"inputs": inputs, "place": place, "asked": ASKED}.items():
         line = line.replace(f"{{{name}}}", value)
@@ -146,7 +146,7 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do(shell, inputs, place, li
     assert "\n" not in refusal
 
 
-def test_an_input_without_a_checksum_is_explained_and_mended(shell, service, place):
+def test_input_without_checksum_is_refused_until_computed(shell, service, place):
     path = service.objects / place / "in" / "by-hand.txt"
     path.parent.mkdir(parents=True)
     path.write_text("by hand")
@@ -161,7 +161,7 @@ def test_an_input_without_a_checksum_is_explained_and_mended(shell, service, pla
     )
 
 
-def test_a_folder_that_is_not_empty_stops_a_submission(shell, submit, place):
+def test_nonempty_output_folder_is_refused(shell, submit, place):
     shell(submit()).wait(60)
     assert f"{place}out/ is not empty" in shell.refusal(submit())
     assert shell(submit(options="--overwrite")).wait(60).state == "complete"
@@ -180,7 +180,7 @@ def test_tsv_and_globs(shell, inputs, place, tmp_path):
     assert len(report.containers[0].files) == 3
 
 
-def test_watch_fails_the_cell_of_a_job_that_failed(shell, submit):
+def test_watch_of_a_failed_job_fails_the_cell(shell, submit):
     said = shell.refusal(submit("fail /output_files/o", options="--watch -o bad"))
     assert said.startswith("Not complete: job ")
     assert "%cts why" in said
@@ -196,7 +196,7 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupted_watch_leaves_the_job_alone(shell, submit, monkeypatch, interrupts):
+def test_interrupted_watch_does_not_cancel_the_job(shell, submit, monkeypatch, interrupts):
     job = shell(submit("wait /output_files/o"))
     watched = threading.Event()
     wait = Job.wait
@@ -216,7 +216,7 @@ def test_an_interrupted_watch_leaves_the_job_alone(shell, submit, monkeypatch, i
     assert "can be canceled" in shell.refusal(f"%cts cancel {job.id}")
 
 
-def test_only_what_failed_is_submitted_again(shell, submit, inputs, place):
+def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     job = shell(
         submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil")
     )
@@ -248,7 +248,7 @@ def test_only_what_failed_is_submitted_again(shell, submit, inputs, place):
     assert "is not empty" in shell.refusal(f"%cts resubmit {again.id} --output-dir {place}out-2/")
 
 
-def test_a_changed_input_is_not_submitted_again(shell, submit, inputs, tmp_path):
+def test_resubmit_with_changed_input_is_refused(shell, submit, inputs, tmp_path):
     job = shell(submit())
     job.wait(60)
     (tmp_path / "a.txt").write_text("changed")
@@ -256,7 +256,7 @@ def test_a_changed_input_is_not_submitted_again(shell, submit, inputs, tmp_path)
     assert "does not match the actual checksum" in shell.refusal(f"%cts resubmit {job.id}")
 
 
-def test_a_job_written_down_is_submitted_as_the_same(shell, submit, tmp_path):
+def test_serialized_job_submits_the_same(shell, submit, tmp_path):
     job = shell(submit("ok /output_files/o_<n>.txt --x 4 -i <files:repeat>", options="-n 2"))
     job.wait(60)
     wanted = job.details.job_input
@@ -270,7 +270,7 @@ def test_a_job_written_down_is_submitted_as_the_same(shell, submit, tmp_path):
         again.wait(60)
 
 
-def test_a_timeout_while_waiting_leaves_the_job_alone(shell, submit):
+def test_wait_timeout_does_not_cancel_the_job(shell, submit):
     job = shell(submit("wait /output_files/o"))
     with pytest.raises(TimeoutError, match=job.id[:8]):
         job.wait(0.01)
@@ -278,12 +278,12 @@ def test_a_timeout_while_waiting_leaves_the_job_alone(shell, submit):
     assert job.wait(60).state == "canceled"
 
 
-def test_names_inside_a_function_are_seen(shell, inputs, place):
+def test_local_variables_of_a_function_are_expanded(shell, inputs, place):
     shell("def count(where):\n    table = %cts files $where -g {'?.txt'}\n    return len(table)\n")
     assert shell(f"count('{inputs}')") == 3
 
 
-def test_an_image_that_is_no_text(shell):
+def test_image_that_is_not_text_is_refused(shell):
     assert "memory is missing" in shell.refusal(
         "%%cts submit\nimage: 1\ninput_files: [data/x]\noutput_dir: data/out/\nruntime: 1m"
     )
