@@ -23,7 +23,7 @@ LABEL = "cts.container"
 """The label that holds the container's tag."""
 MAX_PROCESSES = 32_768
 """The most processes and threads of one container."""
-REMOVE_TIMEOUT = 10.0
+PODMAN_GRACE_SECONDS = 10.0
 """Seconds after its limit at which podman itself ends a container, in case the worker was killed."""
 PID_FILE = "container.pid"
 """The file in the container's folder to which podman writes the id of its first process."""
@@ -63,7 +63,10 @@ def create_command(
         # Podman would pass on our proxies, whose URLs may hold passwords.
         command += ["--http-proxy=false", "--pidfile", folder.file(PID_FILE)]
         # Podman then ends the container even if the worker is killed.
-        command += ["--timeout", str(math.ceil(plan.runtime + plan.stop_grace + REMOVE_TIMEOUT))]
+        command += [
+            "--timeout",
+            str(math.ceil(plan.runtime + plan.stop_grace + PODMAN_GRACE_SECONDS)),
+        ]
     for mount, source in mounts(plan, folder).items():
         is_output = mount == plan.output_mount
         options = ["rw" if is_output else "ro"]

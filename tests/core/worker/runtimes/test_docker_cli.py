@@ -79,7 +79,7 @@ def test_podmans_differences(plan: WorkerPlan) -> None:
     )
     assert more == {
         *("--http-proxy=false", "--pidfile", "/home/job/3/container.pid"),
-        # The runtime limit, the grace period and the removal timeout.
+        # The runtime limit, the grace period and PODMAN_GRACE_SECONDS.
         *("--timeout", "75"),
     }
     plain = replace(podman, plain_http=True)
