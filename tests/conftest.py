@@ -31,7 +31,12 @@ SERVICES = [
     "tests.services.versitygw",
 ]
 """One module a server; its fixture has the module's name."""
-pytest_plugins = ["tests.services.s3", *SERVICES, "tests.simulators.kbase_auth"]
+pytest_plugins = [
+    "tests.services.s3",
+    *SERVICES,
+    "tests.simulators.kbase_auth",
+    "tests.harness.server_fixtures",
+]
 
 
 def pytest_xdist_auto_num_workers() -> int:

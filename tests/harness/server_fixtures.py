@@ -1,4 +1,4 @@
-"""The fixture ``server``: a Jupyter server with CTS, configured by the fixtures that a test overrides."""
+"""Fixtures for all folders of tests: ``server``, a Jupyter server with CTS, and what configures it; tests override these."""
 
 from __future__ import annotations
 
