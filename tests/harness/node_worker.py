@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cts_core.sites.htcondor.worker_archive import pack
+from cts_core.sites.htcondor.worker_archive import WorkerArchive, pack
 from tests.harness.server import ServerHarness
 from tests.services.containers import ContainerRuntime, layer
 from tests.services.proxy import Proxy
@@ -61,6 +61,8 @@ class NodeHarness:
     admin: str
     workers: list[asyncio.subprocess.Process] = field(default_factory=list)
     scratches: dict[int, Path] = field(default_factory=dict)
+    archive: WorkerArchive = field(default_factory=pack)
+    """The code of the workers."""
 
     async def call(self, method: str, path: str, token: str = "", **given: Any) -> Any:
         response = await self.server.request(method, path, token=token or self.ana, **given)
@@ -126,7 +128,7 @@ class NodeHarness:
     ) -> asyncio.subprocess.Process:
         scratch = (scratch or self.folder) / f"dir-{uuid.uuid4()}"
         scratch.mkdir()
-        archive = pack()
+        archive = self.archive
         for name, content in archive.files.items():
             (scratch / name).write_bytes(content)
         (scratch / "token").write_text(f"{token}\n")

@@ -109,7 +109,7 @@ async def test_job_ends_without_measures_after_the_timeout(
         while len(site.measured_numbers) < 2:
             await asyncio.sleep(0.01)
     assert (await harness.engine.jobs.status(harness.user, job_id)).state not in TERMINAL
-    monkeypatch.setattr(finalize, "MEASURE_PATIENCE", timedelta(0))
+    monkeypatch.setattr(finalize, "MEASURE_TIMEOUT", timedelta(0))
     job = await harness.wait_until_ended(job_id)
     assert (job.state, job.outputs, job.cpu_hours) == (S.COMPLETE, outputs, None)
 

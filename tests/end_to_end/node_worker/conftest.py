@@ -40,7 +40,7 @@ def cts_settings(
     minio.empty()
     minio.put({**INPUTS, "data/ana/large": LARGE})
     monkeypatch.setattr(adapters, "sites", lambda *_: {SiteName.KBASE: ReportingSite()})
-    monkeypatch.setattr(adapters, "node_plans", plan_maker)
+    monkeypatch.setattr(adapters, "worker_plan_maker", plan_maker)
     reached = minio.settings(url=proxies.s3.url)
     monkeypatch.setattr(
         adapters, "worker_signer", lambda _: adapters.KeySigner(adapters._worker_keys(reached))
