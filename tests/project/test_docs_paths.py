@@ -54,3 +54,15 @@ def test_each_relative_link_leads_to_a_page_and_a_heading(page):
         ):
             lost.append(link)
     assert lost == []
+
+
+def test_architecture_names_every_folder_of_the_packages():
+    text = (DOCS / "explanation" / "architecture.md").read_text()
+    folders = [
+        f"{package}/{folder.name}/"
+        for package in ("cts_core", "cts_jupyter")
+        for folder in (ROOT / package).iterdir()
+        if (folder / "__init__.py").exists()
+    ]
+    assert folders
+    assert [folder for folder in folders if f"`{folder}`" not in text] == []
