@@ -87,7 +87,7 @@ def errors_are_envelopes(ctx: Any, response: Any, case: Any) -> None:
 @schemathesis.check
 def nothing_is_given_away(ctx: Any, response: Any, case: Any) -> None:
     """No answer has anybody's token or secret in it, and a signed request is for workers alone."""
-    told = f"{response.headers}\n{response.content.decode(errors='replace')}"
-    assert not [secret for secret in ASKING["secrets"] if secret in told]
+    text = f"{response.headers}\n{response.content.decode(errors='replace')}"
+    assert not [secret for secret in ASKING["secrets"] if secret in text]
     if not case.operation.path.endswith("/node/objects"):
-        assert not [sign for sign in SIGNED if sign in told]
+        assert not [sign for sign in SIGNED if sign in text]

@@ -124,8 +124,8 @@ def run(
 ) -> Report:
     """Ask the service; ``examples``: at most so many random cases of each operation ``below`` a path, and phase."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = httpx.get(f"{service.root}/openapi.json", timeout=60).text
-    description = json.loads(told, object_hook=_without_uniqueness)
+    text = httpx.get(f"{service.root}/openapi.json", timeout=60).text
+    description = json.loads(text, object_hook=_without_uniqueness)
     description.pop("servers", None)
     (folder / "openapi.json").write_text(json.dumps(description))
     (folder / "schemathesis.toml").write_text(_config(service))
@@ -168,8 +168,10 @@ def _left_open(service: RunningService) -> list[str]:
 def _faults_of_log(service: RunningService) -> list[str]:
     log = service.log.read_text()
     words = ["Traceback", "Signature=", *service.secrets]
-    told = [word for word in words if word in log]
-    return [f"{len(told)} of what the log should not have is in it: {told[:3]}"] if told else []
+    leaked = [word for word in words if word in log]
+    return (
+        [f"{len(leaked)} of what the log should not have is in it: {leaked[:3]}"] if leaked else []
+    )
 
 
 def _config(service: RunningService) -> str:

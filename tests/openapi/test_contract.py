@@ -157,7 +157,7 @@ def _tells(comparison: Comparison) -> bool:
     return False
 
 
-def test_nothing_is_overlooked(ours: Json) -> None:
+def test_every_difference_is_reported(ours: Json) -> None:
     """Were the contract to say anything otherwise, the comparison would tell."""
     count = len(list(mutations(copy.deepcopy(CONTRACT))))
     assert count > 1000
@@ -171,7 +171,7 @@ def test_nothing_is_overlooked(ours: Json) -> None:
     assert overlooked == []
 
 
-def test_what_it_has_no_rule_for_is_not_passed_over(ours: Json) -> None:
+def test_differences_without_a_rule_are_reported(ours: Json) -> None:
     contract = copy.deepcopy(CONTRACT)
     contract["components"]["schemas"]["Root"]["properties"]["version"]["contentEncoding"] = "base64"
     with pytest.raises(LookupError, match="contentEncoding"):
@@ -179,7 +179,7 @@ def test_what_it_has_no_rule_for_is_not_passed_over(ours: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda d: d["paths"]["/jobs"]["get"]["parameters"][0].update(required=True), "required"),
         (lambda d: d["paths"]["/whoami"]["get"]["parameters"].append(NEEDED), "is not needed"),
@@ -193,10 +193,12 @@ def test_what_it_has_no_rule_for_is_not_passed_over(ours: Json) -> None:
         ),
     ],
 )
-def test_what_we_add_may_not_disturb(ours: Json, change: Callable[[Json], Any], told: str) -> None:
+def test_additions_must_be_compatible(
+    ours: Json, change: Callable[[Json], Any], message: str
+) -> None:
     changed = copy.deepcopy(ours)
     change(changed)
-    assert [fault for fault in Comparison(CONTRACT, changed).all() if told in fault]
+    assert [fault for fault in Comparison(CONTRACT, changed).all() if message in fault]
 
 
 NEEDED = {"in": "query", "name": "made-up", "required": True, "schema": {"type": "string"}}
@@ -204,5 +206,5 @@ NEEDED = {"in": "query", "name": "made-up", "required": True, "schema": {"type":
 
 def test_it_names_the_url_by_which_users_know_the_service(ours: Json) -> None:
     assert describe_at(ROUTES, "") is describe(ROUTES)
-    told = describe_at(ROUTES, "https://example.org/apis/cts")
-    assert told == {**ours, "servers": [{"url": "https://example.org/apis/cts"}]}
+    described = describe_at(ROUTES, "https://example.org/apis/cts")
+    assert described == {**ours, "servers": [{"url": "https://example.org/apis/cts"}]}

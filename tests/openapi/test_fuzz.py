@@ -72,21 +72,21 @@ def test_every_operation_of_the_service_that_stages_reference_data(
     assert not [status for status in report.statuses if status >= 500 or status == 0]
 
 
-def test_what_is_given_away_is_a_failure(staging: RunningService, tmp_path: Path) -> None:
+def test_leaked_secret_is_a_failure(staging: RunningService, tmp_path: Path) -> None:
     # Of both it is known that they tell it.
-    told = replace(staging, secrets=[VERSION])
-    report = run(told, tmp_path, examples=1, seed=1, phases="coverage")
+    leaking = replace(staging, secrets=[VERSION])
+    report = run(leaking, tmp_path, examples=1, seed=1, phases="coverage")
     assert report.checks["nothing_is_given_away", "failure"]
     assert any("the log should not have" in failure for failure in report.failures)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(header=HEADERS)
-def test_every_form_of_the_authorization_header(service: RunningService, header: str) -> None:
+def test_forms_of_the_authorization_header(service: RunningService, header: str) -> None:
     encoded = header.strip().encode("latin-1")
-    answer = httpx.get(f"{service.root}/whoami", headers={"Authorization": encoded}, timeout=60)
-    assert answer.status_code == 401
-    assert answer.json()["error"]["appcode"] in (10020, 10030)
-    assert answer.headers["www-authenticate"] == "Bearer"
+    response = httpx.get(f"{service.root}/whoami", headers={"Authorization": encoded}, timeout=60)
+    assert response.status_code == 401
+    assert response.json()["error"]["appcode"] in (10020, 10030)
+    assert response.headers["www-authenticate"] == "Bearer"
     if len(header) > 20:
-        assert header not in answer.text
+        assert header not in response.text

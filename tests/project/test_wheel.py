@@ -14,7 +14,7 @@ from tests.harness.paths import ROOT
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_what_runs(tmp_path: Path):
+def test_wheel_and_sdist_are_complete(tmp_path: Path):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -48,7 +48,7 @@ def test_wheel_and_sdist_hold_what_runs(tmp_path: Path):
     } <= inside
 
 
-def test_the_engine_pulls_in_no_front_and_no_extra():
+def test_the_engine_imports_no_front_end_and_no_extra():
     program = (
         "import sys, cts_core.engine.engine; "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"

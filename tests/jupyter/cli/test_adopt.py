@@ -59,12 +59,12 @@ def waiting(cts: Run, *words: str) -> list[str]:
 
 
 def job_in(db: Database, job_id: str) -> dict[str, Any]:
-    found = db["jobs"].find_one({"id": job_id})
-    assert found is not None
-    return found
+    job = db["jobs"].find_one({"id": job_id})
+    assert job is not None
+    return job
 
 
-def test_they_are_listed_and_left_alone_until_it_is_said_what_becomes_of_them(cts: Run, db):
+def test_unadopted_jobs_are_listed_and_not_changed(cts: Run, db):
     before = list(db["jobs"].find())
     assert waiting(cts) == [OLD, MIDDLE, RECENT]
     assert waiting(cts, "--older-than", "30d") == [OLD]
@@ -77,7 +77,7 @@ def test_they_are_listed_and_left_alone_until_it_is_said_what_becomes_of_them(ct
     assert list(db["jobs"].find()) == before
 
 
-def test_old_ones_fail_and_the_others_go_on(cts: Run, db):
+def test_old_jobs_fail_and_others_are_continued(cts: Run, db):
     shown = cts("adopt", "--fail", "--older-than", "30d", "--reason", "the cluster is gone")
     assert (shown.returncode, shown.stdout) == (0, "1 job failed\n"), shown.stderr
     failed = job_in(db, OLD)
@@ -94,13 +94,13 @@ def test_old_ones_fail_and_the_others_go_on(cts: Run, db):
         assert (taken["state"], taken["_cts"]["ours"]) == (AGES[job_id][2], True)
         assert len(taken["transition_times"]) == AGES[job_id][1]
         # Each of its containers can be moved from now on.
-        states = {found["state"] for found in db["subjobs"].find({"id": job_id})}
+        states = {container["state"] for container in db["subjobs"].find({"id": job_id})}
         assert states == {taken["state"]}
     assert {entry["action"] for entry in job_in(db, OLD)["_cts"]["audit"]} == {"adopt: fail"}
     assert {entry["action"] for entry in job_in(db, RECENT)["_cts"]["audit"]} == {"adopt: continue"}
 
 
-def test_one_that_waits_for_no_adoption_is_refused_by_name(cts: Run, db):
+def test_job_that_waits_for_no_adoption_is_refused_by_name(cts: Run, db):
     before = list(db["jobs"].find())
     shown = cts("adopt", "--continue", OLD, DONE)
     assert shown.returncode == 1

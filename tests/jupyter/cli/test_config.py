@@ -21,28 +21,28 @@ DEPLOYED = Path(__file__).with_name("deployed.toml")
 VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
 
 
-def test_check_shows_what_is_set_and_where(run: Run, tmp_path: Path):
+def test_check_shows_each_setting_and_its_source(run: Run, tmp_path: Path):
     file = tmp_path / "cts.toml"
     file.write_text('preset = "service"\nmax_cpu_hours = 5\n[mongo]\nhost = "m:1"\n')
     more = {"CTS_CONFIG": str(file), "CTS_MAX_CPU_HOURS": "7", "CTS_S3__ACCESS_SECRET": "hide-me"}
     shown = run("config", "check", "--json", more=more)
     assert shown.returncode == 1
     assert "hide-me" not in shown.stdout + shown.stderr
-    answer = json.loads(shown.stdout)
-    rows = {row["setting"]: (row["value"], row["from"]) for row in answer["settings"]}
+    response = json.loads(shown.stdout)
+    rows = {row["setting"]: (row["value"], row["from"]) for row in response["settings"]}
     assert rows["max_cpu_hours"] == ("7", "the environment")
     assert rows["mongo.host"] == ("m:1", str(file))
     assert rows["records"] == ("mongo", "preset service")
     assert rows["s3.access_secret"] == ("(set, not shown)", "the environment")
     assert "clean_age_days" not in rows
-    assert "s3.url is needed, because objects is s3" in answer["offences"]
+    assert "s3.url is needed, because objects is s3" in response["offences"]
     plain = run("config", "check", "--all", more=more).stdout
     assert "clean_age_days" in plain
     assert "wrong: s3.url is needed" in plain
 
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["as it is", "with all in its comments"])
-def test_the_example_for_operators_is_right_and_holds_no_secret(
+def test_example_configuration_is_valid_and_has_no_secret(
     run: Run, tmp_path: Path, *, is_whole: bool
 ):
     lines = (DEPLOY / "cts.env.example").read_text().splitlines()
@@ -62,7 +62,7 @@ def test_the_example_for_operators_is_right_and_holds_no_secret(
     }
 
 
-def test_the_example_for_the_staging_service_is_right_and_holds_no_secret(run: Run):
+def test_example_of_the_staging_service_is_valid_and_has_no_secret(run: Run):
     more = {"CTS_CONFIG": str(DEPLOY / "refdata.toml")}
     shown = run("config", "check", "--json", more=more)
     assert set(json.loads(shown.stdout)["offences"]) == {
@@ -78,13 +78,13 @@ def test_the_example_for_the_staging_service_is_right_and_holds_no_secret(run: R
     assert run("config", "check", more={**more, **secrets}).returncode == 0
 
 
-def test_check_of_what_is_right(run: Run):
+def test_check_of_valid_settings(run: Run):
     shown = run("config", "check")
     assert shown.returncode == 0
     assert "nothing is wrong" in shown.stdout
 
 
-def test_check_of_what_does_not_exist(run: Run):
+def test_check_of_unknown_settings(run: Run):
     wrong = {"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"}
     wrong |= {"CTS_MONGO__PASWORD": "hide", "CTS_S3": '{"access_secret": "hide"}'}
     wrong |= {"CTS_KAFKA__TOPIC__PASSWORD": "hide"}
@@ -110,7 +110,7 @@ def test_every_deployed_key_and_variable_is_accounted_for():
     assert all(fate.reason or fate.setting in known | {"test_mode"} for fate in fates)
 
 
-def test_what_is_imported_can_be_used(run: Run, tmp_path: Path):
+def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     secrets = tmp_path / "secrets.env"
     shown = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
     assert shown.returncode == 0, shown.stderr
@@ -140,7 +140,7 @@ def test_what_is_imported_can_be_used(run: Run, tmp_path: Path):
     assert again.returncode == 1
 
 
-def test_unknown_keys_and_contradictions_are_told(run: Run, tmp_path: Path):
+def test_unknown_keys_and_contradictions_are_reported(run: Run, tmp_path: Path):
     file = tmp_path / "old.toml"
     file.write_text(DEPLOYED.read_text() + '\n[Odd]\nkey = "x"\n')
     shown = run("config", "import", str(file), more={"KBCTS_MONGO_DB": "other", "KBCTS_ODD": "1"})
@@ -162,7 +162,7 @@ def test_variables_alone(run: Run):
     assert "kafka.bootstrap_servers is needed" in shown.stderr
 
 
-def test_text_is_quoted_as_toml_reads_it():
+def test_text_is_quoted_for_toml():
     odd = 'a "quoted" \\ é\ttab'
     imported = import_config({"Service": {"root_url": odd}}, {})
     assert tomllib.loads(to_toml(imported))["root_url"] == odd

@@ -56,8 +56,12 @@ async def test_why_says_what_a_job_waits_for(store: SQLiteStore, run: Run):
     assert "No server holds its lease" in shown.stdout
     assert "longer than it should take" in shown.stdout
     assert "1 event (created) not acknowledged" in shown.stdout
-    answer = json.loads((await ask(run, "jobs", "why", job.id, "--json")).stdout)
-    assert (answer["driven"], answer["unadopted"], answer["site_trouble"]) == (False, False, None)
+    response = json.loads((await ask(run, "jobs", "why", job.id, "--json")).stdout)
+    assert (response["driven"], response["unadopted"], response["site_trouble"]) == (
+        False,
+        False,
+        None,
+    )
     now = utc_now()
     await store.take_leases([job.id], "a-server", now=now, until=now + timedelta(minutes=5))
     assert json.loads((await ask(run, "jobs", "why", job.id, "--json")).stdout)["driven"] is True
@@ -72,7 +76,7 @@ async def test_a_job_that_does_not_exist(store: SQLiteStore, run: Run):
         assert shown.stderr == "cts: No job with ID 'none-such' exists\n"
 
 
-async def test_stuck_lists_what_has_waited_too_long(store: SQLiteStore, run: Run):
+async def test_stuck_lists_jobs_that_have_waited_too_long(store: SQLiteStore, run: Run):
     fresh = await put(store)
     assert (await ask(run, "jobs", "stuck")).stdout == "nothing is stuck\n"
     old = await put(store, age=timedelta(hours=1))
@@ -101,7 +105,7 @@ async def test_fail_ends_a_job_and_its_containers_and_is_audited(store: SQLiteSt
     assert len(await store.audit(job.id)) == 1
 
 
-async def test_retry_says_what_stops_a_job(store: SQLiteStore, run: Run):
+async def test_retry_of_a_job_that_fails(store: SQLiteStore, run: Run):
     # Its image is no program of this machine any more.
     job = await put(store)
     shown = await ask(run, "jobs", "retry", job.id)
@@ -122,7 +126,7 @@ async def test_retry_starts_nothing_in_test_mode(store: SQLiteStore, run: Run):
     assert await store.audit(job.id) == []
 
 
-async def test_retry_leaves_a_job_to_the_server_that_has_it(store: SQLiteStore, run: Run):
+async def test_retry_leaves_a_leased_job_to_its_server(store: SQLiteStore, run: Run):
     job = await put(store)
     now = utc_now()
     await store.take_leases([job.id], "a-server", now=now, until=now + timedelta(minutes=5))

@@ -27,7 +27,7 @@ async def store(mongo, mongo_settings: MongoSettings) -> AsyncIterator[MongoStor
     await store.close()
 
 
-async def test_stuck_lists_all_but_what_is_beyond_it(
+async def test_stuck_skips_jobs_of_a_newer_version(
     store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run
 ) -> None:
     ours, theirs = (make_job_record(time=utc_now() - timedelta(hours=1)) for _ in range(2))
@@ -44,7 +44,7 @@ async def test_stuck_lists_all_but_what_is_beyond_it(
 @pytest.mark.parametrize(
     "change", [{"state": "resting"}, {"state": "error", "transition_times.0.state": "resting"}]
 )
-async def test_retry_says_that_a_job_is_for_a_newer_one(
+async def test_retry_says_that_a_job_needs_a_newer_version(
     store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run, change: dict[str, str]
 ) -> None:
     job = make_job_record()
@@ -57,7 +57,7 @@ async def test_retry_says_that_a_job_is_for_a_newer_one(
     assert await store.audit(job.id) == []
 
 
-async def test_retry_drives_no_job_of_which_it_would_leave_something_out(
+async def test_retry_drives_no_job_with_fields_of_a_newer_version(
     store: MongoStore, db: Database, on_mongo: dict[str, str], run: Run
 ) -> None:
     job = make_job_record()

@@ -406,17 +406,17 @@ def test_nobody_there() -> None:
 
 
 @contextlib.contextmanager
-def service(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, list[str]]]:
+def service(responses: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, list[str]]]:
     """A client of a service that gives these answers by ``METHOD /path``; else 404 as the deployed one says it."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
+        def response(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             name = f"{self.command} {self.path.partition('?')[0]}"
             asked.append(name)
             missing = {"error": {"httpcode": 404, "message": "Not Found", "appcode": 40000}}
-            status, body = answers.get(name, (404, missing))
+            status, body = responses.get(name, (404, missing))
             if status == 0:
                 self.connection.close()
                 return
@@ -428,7 +428,7 @@ def service(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, li
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - http.server's names
+        do_GET = do_POST = do_PUT = do_DELETE = response  # noqa: N815 - http.server's names
 
         def log_message(self, *args: object) -> None:
             pass
@@ -452,8 +452,8 @@ def service(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, li
         (404, {"error": {"httpcode": 404, "message": "Not Found", "appcode": 40000}}),
     ],
 )
-def test_check_where_it_does_not_exist(answer: tuple[int, Any]) -> None:
-    with service({"POST /jobs/check": answer}) as (client, asked):
+def test_check_where_it_does_not_exist(response: tuple[int, Any]) -> None:
+    with service({"POST /jobs/check": response}) as (client, asked):
         with pytest.raises(CTSRequestError, match="nothing was submitted"):
             client.check(submission())
         assert asked == ["POST /jobs/check"]
@@ -467,11 +467,11 @@ def test_check_with_an_unknown_image_is_no_missing_check() -> None:
 
 
 def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
-    answers = {
+    responses = {
         "GET /openapi.json": (200, {"paths": {"/jobs": {"post": {}}}}),
         "POST /jobs": (0, None),
     }
-    with service(answers) as (client, asked):
+    with service(responses) as (client, asked):
         with pytest.raises(CTSConnectionError, match="look at your jobs"):
             client.submit(submission())
         assert asked.count("POST /jobs") == 1
@@ -479,12 +479,12 @@ def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
 
 def test_a_service_that_is_away_is_not_taken_for_an_old_one() -> None:
     away = {"error": {"httpcode": 503, "message": "Away"}}
-    answers = {"GET /openapi.json": (503, away)}
-    with service(answers) as (client, _):
+    responses = {"GET /openapi.json": (503, away)}
+    with service(responses) as (client, _):
         with pytest.raises(CTSRequestError, match="Away"):
             client.supports("GET", "/jobs", "cursor")
         known = {"get": {"parameters": [{"name": "cursor"}]}}
-        answers["GET /openapi.json"] = (200, {"paths": {"/jobs": known}})
+        responses["GET /openapi.json"] = (200, {"paths": {"/jobs": known}})
         assert client.supports("GET", "/jobs", "cursor")
         assert client.supports("GET", "/jobs")
         assert not client.supports("GET", "/jobs", "color")
@@ -522,9 +522,9 @@ def test_unknown_words_of_a_newer_service() -> None:
         ((404, {"detail": "no"}), "404 Not Found"),
     ],
 )
-def test_no_cts_service(answer: tuple[int, Any], words: str) -> None:
+def test_no_cts_service(response: tuple[int, Any], words: str) -> None:
     refusal = pytest.raises(CTSRequestError, match=words)
-    with service({"GET /whoami": answer}) as (client, _), refusal as refused:
+    with service({"GET /whoami": response}) as (client, _), refusal as refused:
         client.whoami()
     assert "secret" not in str(refused.value)
 

@@ -111,11 +111,11 @@ def test_response_older_than_an_event_is_ignored(
     job = Job(session, "a-job")
     job.follow()
 
-    def answer(job_id: str) -> SimpleNamespace:
+    def response(job_id: str) -> SimpleNamespace:
         session.feed.notify(job_id, told)
         return SimpleNamespace(state=looked)
 
-    monkeypatch.setattr(session.client, "status", answer)
+    monkeypatch.setattr(session.client, "status", response)
     assert job.refresh() == looked
     assert job.state == then
     session.close()

@@ -34,13 +34,13 @@ def server_files(folder: Path) -> list[Path]:
         ({"objects_dir": "/dev/null/objects"}, "/dev/null"),
     ],
 )
-async def test_unusable_settings_leave_jupyter_running(
+async def test_invalid_settings_leave_jupyter_running(
     server: ServerHarness, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for path in ("", "/jobs", "/nope", "/static/card.js"):
-        answer = await server.get(path)
-        error = answer.json()["error"]
-        assert answer.status_code == 503
+        response = await server.get(path)
+        error = response.json()["error"]
+        assert response.status_code == 503
         assert named in error["message"]
         assert "appcode" not in error
     base = server.root.removesuffix("/cts")
@@ -58,7 +58,7 @@ def thawed() -> Iterator[None]:
     gc.freeze()
 
 
-async def test_the_collector_passes_over_what_a_running_server_is_made_of(
+async def test_objects_of_a_running_server_are_frozen(
     isolated: Path,
     thawed: None,
 ) -> None:
@@ -67,7 +67,7 @@ async def test_the_collector_passes_over_what_a_running_server_is_made_of(
     assert gc.get_freeze_count() == 0
 
 
-async def test_what_others_have_frozen_stays_so(isolated: Path, thawed: None) -> None:
+async def test_objects_frozen_by_others_stay_frozen(isolated: Path, thawed: None) -> None:
     gc.freeze()
     before = gc.get_freeze_count()
     async with running_server(isolated, {}):
@@ -75,12 +75,12 @@ async def test_what_others_have_frozen_stays_so(isolated: Path, thawed: None) ->
     assert 0 < gc.get_freeze_count() <= before
 
 
-async def test_start_failure_is_told(isolated: Path) -> None:
+async def test_responses_give_the_reason_of_a_failed_start(isolated: Path) -> None:
     (isolated / "cts-home").write_text("a file where the folder should be")
     async with running_server(isolated, {}) as server:
-        answer = await server.get("")
-        assert answer.status_code == 503
-        assert "cts-home" in answer.json()["error"]["message"]
+        response = await server.get("")
+        assert response.status_code == 503
+        assert "cts-home" in response.json()["error"]["message"]
 
 
 async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +91,8 @@ async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert content["url"] == server.root
         assert content["pid"] == os.getpid()
         monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-        found = find_connection()
-        assert (found.url, found.token()) == (server.root, server.kernel_token)
+        connection = find_connection()
+        assert (connection.url, connection.token()) == (server.root, server.kernel_token)
     assert server_files(isolated) == []
     with pytest.raises(NoConnectionError, match="No CTS is running"):
         find_connection()
@@ -120,7 +120,7 @@ def test_server_extension_is_valid() -> None:
     assert any("OK" in line for line in lines), output
 
 
-def test_windows_is_refused_by_one_line(
+def test_windows_is_refused_with_one_line(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cts_jupyter.server import headless  # noqa: PLC0415 - a module of its own for one test
@@ -145,18 +145,18 @@ def leave(folder: Path, pid: int, url: str = "http://127.0.0.1:1/cts") -> Path:
     return write_server_file(folder, ServerFile(url=url, token=f"token-{pid}", pid=pid))
 
 
-def test_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_takes_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(folder, os.getpid())
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", "https://elsewhere/cts")
-    found = find_connection()
-    assert (found.url, found.token()) == ("https://elsewhere/cts", None)
+    connection = find_connection()
+    assert (connection.url, connection.token()) == ("https://elsewhere/cts", None)
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "first")
-    assert found.token() == "first"
+    assert connection.token() == "first"
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "renewed")
-    assert found.token() == "renewed"
+    assert connection.token() == "renewed"
 
 
-def test_parent_is_preferred_to_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_server_is_preferred(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(folder, os.getpid(), "http://parent/cts")
     leave(folder, os.getppid(), "http://other/cts")
     with pytest.raises(NoConnectionError, match="2 servers"):
@@ -165,7 +165,7 @@ def test_parent_is_preferred_to_others(folder: Path, monkeypatch: pytest.MonkeyP
     assert find_connection().url == "http://parent/cts"
 
 
-def test_dead_servers_count_for_nothing(folder: Path) -> None:
+def test_files_of_dead_servers_are_ignored(folder: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     stale = leave(folder, process.pid)
@@ -177,14 +177,14 @@ def test_dead_servers_count_for_nothing(folder: Path) -> None:
     assert find_connection().token() == f"token-{os.getpid()}"
 
 
-def test_restarted_server_is_followed(folder: Path) -> None:
+def test_token_of_a_restarted_server_is_read_anew(folder: Path) -> None:
     leave(folder, os.getpid())
-    found = find_connection()
-    write_server_file(folder, ServerFile(url=found.url, token="new", pid=os.getpid()))
-    assert found.token() == "new"
+    connection = find_connection()
+    write_server_file(folder, ServerFile(url=connection.url, token="new", pid=os.getpid()))
+    assert connection.token() == "new"
 
 
-def test_server_file_follows_no_link(
+def test_server_file_follows_no_symbolic_link(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever stands in the place of the draft is never written through."""

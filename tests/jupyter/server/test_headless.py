@@ -60,12 +60,12 @@ def app(isolated: Path) -> Iterator[HeadlessApp]:
     app.clear_instance()
 
 
-def test_a_flag_makes_it_the_staging_service(app: HeadlessApp) -> None:
+def test_flag_selects_the_staging_service(app: HeadlessApp) -> None:
     app.parse_command_line(["--refdata"])
     assert CTSExtension(parent=app).load_overrides() == {"preset": "refdata"}
 
 
-async def test_router_knows_nothing_but_cts(app: HeadlessApp, isolated: Path) -> None:
+async def test_router_has_no_rules_but_those_of_cts(app: HeadlessApp, isolated: Path) -> None:
     hostile = [
         "--ServerApp.jpserver_extensions={'jupyterlab': True, 'jupyter_server_terminals': True}"
     ]
@@ -84,9 +84,9 @@ async def test_router_knows_nothing_but_cts(app: HeadlessApp, isolated: Path) ->
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for path in SAMPLES:
             for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
-                answer = await client.request(method, path, headers=token)
-                assert answer.status_code == 404, (method, path)
-                assert "set-cookie" not in answer.headers
+                response = await client.request(method, path, headers=token)
+                assert response.status_code == 404, (method, path)
+                assert "set-cookie" not in response.headers
         assert (await client.get("/cts/whoami", headers=token)).status_code == 200
     front.stop()
     await app._cleanup()
@@ -133,14 +133,16 @@ def service(isolated: Path) -> Iterator[Service]:
         service.process.communicate()
 
 
-def client(found: Connection) -> httpx.Client:
+def client(connection: Connection) -> httpx.Client:
     return httpx.Client(
-        base_url=found.url, headers={"Authorization": f"Bearer {found.token()}"}, timeout=30
+        base_url=connection.url,
+        headers={"Authorization": f"Bearer {connection.token()}"},
+        timeout=30,
     )
 
 
 @pytest.mark.parametrize("death", [signal.SIGTERM, signal.SIGKILL])
-def test_key_and_job_outlive_the_process(service: Service, death: int) -> None:
+def test_idempotency_key_and_job_outlive_the_process(service: Service, death: int) -> None:
     with client(service.start()) as first:
         assert first.get("/whoami").json()["user"] == "ana"
         first.post(
@@ -160,11 +162,11 @@ def test_key_and_job_outlive_the_process(service: Service, death: int) -> None:
     text = "".join(service.output)
     assert "CTS 0." in text
     assert "Traceback" not in text
-    for found in re.findall(r"Bearer \S+", text):
-        assert found.startswith("Bearer <token>")
+    for header in re.findall(r"Bearer \S+", text):
+        assert header.startswith("Bearer <token>")
 
 
-def test_help_names_what_it_takes(isolated: Path) -> None:
+def test_help_names_the_options(isolated: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "jupyter", "cts", "--help"],
         capture_output=True, text=True, check=True, timeout=60,
@@ -213,18 +215,18 @@ def is_refused(url: str) -> bool:
     return False
 
 
-def test_a_stop_lets_requests_end(service: Service) -> None:
-    found = service.start()
+def test_shutdown_drains_requests(service: Service) -> None:
+    connection = service.start()
     go_on = threading.Event()
     assert service.process
-    with client(found) as http, ThreadPoolExecutor(2) as pool:
+    with client(connection) as http, ThreadPoolExecutor(2) as pool:
         stream = pool.submit(read_events, http)
         slow = begin_upload(pool, http, go_on)
         wait_until(lambda: "cts_event_subscribers 1.0" in http.get("/metrics").text)
         service.process.send_signal(signal.SIGTERM)
         # Streams of events end at once, others are waited for.
         assert "event: begin" in stream.result(20)
-        wait_until(lambda: is_refused(found.url))
+        wait_until(lambda: is_refused(connection.url))
         assert service.process.poll() is None
         go_on.set()
         assert slow.result(20).status_code == 200
@@ -233,24 +235,24 @@ def test_a_stop_lets_requests_end(service: Service) -> None:
     assert "Traceback" not in "".join(service.output)
 
 
-def test_a_second_signal_ends_it_at_once(service: Service) -> None:
-    found = service.start()
+def test_second_signal_ends_the_process_at_once(service: Service) -> None:
+    connection = service.start()
     go_on = threading.Event()
     assert service.process
-    with client(found) as http, ThreadPoolExecutor(1) as pool:
+    with client(connection) as http, ThreadPoolExecutor(1) as pool:
         begin_upload(pool, http, go_on)
         service.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: is_refused(found.url))
+        wait_until(lambda: is_refused(connection.url))
         service.stop()
         assert service.process.returncode == -signal.SIGTERM
         go_on.set()
 
 
-def test_requests_that_take_too_long_are_cut_off(service: Service) -> None:
+def test_requests_beyond_the_drain_time_are_cut_off(service: Service) -> None:
     service.environment["CTS_DRAIN_S"] = "0.2"
-    found = service.start()
+    connection = service.start()
     go_on = threading.Event()
-    with client(found) as http, ThreadPoolExecutor(1) as pool:
+    with client(connection) as http, ThreadPoolExecutor(1) as pool:
         begin_upload(pool, http, go_on)
         service.stop()
         go_on.set()
@@ -258,37 +260,39 @@ def test_requests_that_take_too_long_are_cut_off(service: Service) -> None:
     assert service.process.returncode == 0
 
 
-def test_a_configured_root_path(service: Service) -> None:
+def test_configured_root_path(service: Service) -> None:
     service.environment["CTS_ROOT_PATH"] = "/apis/tasks"
-    found = service.start()
-    assert found.url.endswith("/apis/tasks/cts")
-    with client(found) as http:
+    connection = service.start()
+    assert connection.url.endswith("/apis/tasks/cts")
+    with client(connection) as http:
         assert http.get("/whoami").json()["user"] == "ana"
-    assert httpx.get(found.url.replace("/apis/tasks", "") + "/health").status_code == 404
+    assert httpx.get(connection.url.replace("/apis/tasks", "") + "/health").status_code == 404
     service.stop()
 
 
-def test_too_few_files_for_its_streams_are_told_at_start(service: Service) -> None:
+def test_too_few_open_files_are_logged_at_start(service: Service) -> None:
     service.environment["CTS_LIMITS__ALL_STREAMS"] = "3000"
-    for most, is_told in ((2000, True), (4000, False)):
+    for most, is_logged in ((2000, True), (4000, False)):
         service.within = ["sh", "-c", f'ulimit -Sn 1024; ulimit -Hn {most}; exec "$@"', "sh"]
         service.start()
         service.stop()
-        told = "".join(service.output)
-        assert ("limits.all_streams (3000) is more than this process can serve" in told) is is_told
+        output = "".join(service.output)
+        assert (
+            "limits.all_streams (3000) is more than this process can serve" in output
+        ) is is_logged
         service.output.clear()
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"CTS_RECORDS": "paper"}, "records: paper is not available"),
         ({"CTS_OBJECTS": "s3"}, "s3.url is needed, because objects is s3"),
         ({"CTS_HOME": "/dev/null/x"}, "/dev/null"),
     ],
 )
-def test_it_does_not_stay_up_without_cts(
-    service: Service, variables: dict[str, str], told: str
+def test_process_exits_if_cts_cannot_start(
+    service: Service, variables: dict[str, str], message: str
 ) -> None:
     service.environment.update(variables)
     process = subprocess.run(
@@ -296,5 +300,5 @@ def test_it_does_not_stay_up_without_cts(
         env=service.environment, capture_output=True, text=True, timeout=60, cwd=service.folder, check=False,
     )  # fmt: skip
     assert process.returncode == 1
-    assert told in process.stderr
+    assert message in process.stderr
     assert "Traceback" not in process.stderr

@@ -42,12 +42,12 @@ def address(route: Route) -> str:
     return route.path.format(**values)
 
 
-def check_owner(answer: httpx.Response, route: Route) -> None:
+def check_owner(response: httpx.Response, route: Route) -> None:
     """The owner may use every route but those that only services use among themselves."""
     if route.access.roles and not route.access.roles & OWNER_ROLES:
-        assert answer.status_code == 403, route
+        assert response.status_code == 403, route
     else:
-        assert answer.status_code not in (401, 403), route
+        assert response.status_code not in (401, 403), route
 
 
 @pytest.fixture
@@ -64,36 +64,36 @@ def xsrf(client: httpx.AsyncClient) -> dict[str, str]:
     return {"X-XSRFToken": client.cookies["_xsrf"]}
 
 
-async def test_without_a_token(server: ServerHarness) -> None:
+async def test_no_token(server: ServerHarness) -> None:
     for route in CASES:
-        answer = await server.request(route.method, address(route), token=None)
+        response = await server.request(route.method, address(route), token=None)
         if route.access is Access.ANYONE:
-            assert answer.status_code not in (401, 403), route
+            assert response.status_code not in (401, 403), route
         else:
-            assert answer.status_code == 401, route
-            assert answer.json()["error"]["appcode"] == 10010, route
+            assert response.status_code == 401, route
+            assert response.json()["error"]["appcode"] == 10010, route
 
 
-async def test_with_a_bad_token(server: ServerHarness) -> None:
+async def test_bad_token(server: ServerHarness) -> None:
     for route in CASES:
-        answer = await server.request(route.method, address(route), token="not-a-token")
+        response = await server.request(route.method, address(route), token="not-a-token")
         if route.access is Access.ANYONE:
-            assert answer.status_code not in (401, 403), route
+            assert response.status_code not in (401, 403), route
         else:
-            error = answer.json()["error"]
-            assert (answer.status_code, error["appcode"]) == (401, 10020), route
+            error = response.json()["error"]
+            assert (response.status_code, error["appcode"]) == (401, 10020), route
             assert error["message"] == "The authorization token is invalid"
 
 
 @pytest.mark.parametrize("token", ["kernel", "jupyter"])
-async def test_with_a_good_token(server: ServerHarness, token: str) -> None:
+async def test_good_token(server: ServerHarness, token: str) -> None:
     for route in CASES:
         server.http.cookies.clear()
-        answer = await server.request(route.method, address(route), token=token)
-        check_owner(answer, route)
+        response = await server.request(route.method, address(route), token=token)
+        check_owner(response, route)
 
 
-async def test_with_a_cookie(server: ServerHarness, browser: httpx.AsyncClient) -> None:
+async def test_cookie(server: ServerHarness, browser: httpx.AsyncClient) -> None:
     for route in CASES:
         url = server.root + address(route)
         bare = await browser.request(route.method, url)
@@ -108,7 +108,7 @@ async def test_with_a_cookie(server: ServerHarness, browser: httpx.AsyncClient) 
         check_owner(right, route)
 
 
-async def test_routes_of_a_role_refuse_others(
+async def test_routes_of_a_role_are_forbidden_to_others(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def identify(credentials: object) -> User:
@@ -118,11 +118,11 @@ async def test_routes_of_a_role_refuse_others(
     routes = [route for route in CASES if route.access.roles]
     assert routes
     for route in routes:
-        answer = await server.request(route.method, address(route))
-        assert (answer.status_code, answer.json()["error"]["appcode"]) == (403, 20000), route
+        response = await server.request(route.method, address(route))
+        assert (response.status_code, response.json()["error"]["appcode"]) == (403, 20000), route
 
 
-def test_every_route_says_who_may() -> None:
+def test_every_route_declares_its_access() -> None:
     """A new route is open to users only, unless it is one of these (contract, facts §1)."""
     for route in ROUTES:
         if route.access is Access.ANYONE:
@@ -148,19 +148,19 @@ async def test_token_is_checked_before_the_path(server: ServerHarness, token: st
 
 @pytest.mark.parametrize("header", ["Bearer", "Basic YTpi", "x", "Bearer a b", "token kernel"])
 async def test_malformed_header_is_not_repeated(server: ServerHarness, header: str) -> None:
-    answer = await server.get("/whoami", token=None, headers={"Authorization": header})
-    assert (answer.status_code, answer.json()["error"]["appcode"]) == (401, 10030)
-    assert "YTpi" not in answer.text
+    response = await server.get("/whoami", token=None, headers={"Authorization": header})
+    assert (response.status_code, response.json()["error"]["appcode"]) == (401, 10030)
+    assert "YTpi" not in response.text
 
 
-async def test_jupyters_ways_to_send_its_token(server: ServerHarness) -> None:
+async def test_ways_to_send_jupyters_token(server: ServerHarness) -> None:
     for options in (
         {"headers": {"Authorization": f"token {JUPYTER_TOKEN}"}},
         {"headers": {"Authorization": f"bearer {JUPYTER_TOKEN}"}},
         {"params": {"token": JUPYTER_TOKEN}},
     ):
-        answer = await server.get("/whoami", token=None, **options)
-        assert answer.json()["user"] == "ana"
+        response = await server.get("/whoami", token=None, **options)
+        assert response.json()["user"] == "ana"
     # Jupyter has answered with its login cookie.
     server.http.cookies.clear()
     assert (await server.get("/whoami", token=None, params={"token": "x"})).status_code == 401
@@ -186,14 +186,14 @@ async def test_kernel_token_needs_no_xsrf_despite_a_cookie(
     server: ServerHarness, browser: httpx.AsyncClient
 ) -> None:
     bearer = {"Authorization": f"Bearer {server.kernel_token}"}
-    answer = await browser.put(f"{server.root}/jobs/j/cancel", headers=bearer)
-    assert answer.status_code == 404
+    response = await browser.put(f"{server.root}/jobs/j/cancel", headers=bearer)
+    assert response.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["", "/whoami", "/nope"])
-async def test_foreign_host_is_refused(server: ServerHarness, path: str) -> None:
-    answer = await server.get(path, headers={"Host": "attacker.example"})
-    assert answer.status_code == 403
+async def test_foreign_host_is_forbidden(server: ServerHarness, path: str) -> None:
+    response = await server.get(path, headers={"Host": "attacker.example"})
+    assert response.status_code == 403
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"allow_remote_access": True}}])
@@ -202,7 +202,7 @@ async def test_foreign_host_may_be_allowed(server: ServerHarness) -> None:
 
 
 @pytest.mark.parametrize("jupyter_config", [{"IdentityProvider": {"token": ""}}])
-async def test_without_jupyters_login_writes_still_need_xsrf(server: ServerHarness) -> None:
+async def test_unsafe_methods_need_xsrf_without_jupyters_login(server: ServerHarness) -> None:
     assert (await server.get("/whoami", token=None)).json()["user"] == "ana"
     assert (await server.put("/jobs/j/cancel", token=None)).status_code == 403
     assert (await server.put("/jobs/j/cancel")).status_code == 404
@@ -216,7 +216,7 @@ class ReadOnly(Authorizer):
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"authorizer_class": ReadOnly}}])
-async def test_jupyters_authorizer_is_asked(server: ServerHarness) -> None:
+async def test_jupyters_authorizer_decides(server: ServerHarness) -> None:
     assert (await server.get("/jobs", token="jupyter")).status_code == 200
     refused = await server.put("/jobs/j/cancel", token="jupyter")
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (403, 20000)
@@ -235,8 +235,8 @@ Hub.__module__ = "jupyterhub.singleuser.extension"
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"identity_provider_class": Hub}}])
-async def test_a_hubs_users_keep_their_names(server: ServerHarness) -> None:
-    answer = await server.get("/whoami", token=None, headers={"X-Hub-User": "carol"})
-    assert answer.json()["user"] == "carol"
+async def test_users_of_a_hub_keep_their_names(server: ServerHarness) -> None:
+    response = await server.get("/whoami", token=None, headers={"X-Hub-User": "carol"})
+    assert response.json()["user"] == "carol"
     assert (await server.get("/whoami")).json()["user"] == "ana"
     assert (await server.get("/whoami", token=None)).status_code == 401

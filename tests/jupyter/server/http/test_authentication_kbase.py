@@ -36,14 +36,14 @@ def ana(kbase_auth: KBaseAuth) -> str:
     return kbase_auth.add("ana")
 
 
-def refused(answer: httpx.Response) -> tuple[int, int | None]:
-    return answer.status_code, answer.json()["error"].get("appcode")
+def refused(response: httpx.Response) -> tuple[int, int | None]:
+    return response.status_code, response.json()["error"].get("appcode")
 
 
 async def test_whoami(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) -> None:
-    told = (await server.get("/whoami", token=ana)).json()
+    whoami = (await server.get("/whoami", token=ana)).json()
     folders = [{"path": path, "perm": "write"} for path in ("data/ana/", "shared/")]
-    assert told == {"user": "ana", "roles": [], "allowed_paths": folders}
+    assert whoami == {"user": "ana", "roles": [], "allowed_paths": folders}
     services = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE", "CDM_TASK_SERVICE_SERVER")
     admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES, *services)
     assert (await server.get("/whoami", token=admin)).json()["roles"] == ["full_admin"]
@@ -73,17 +73,17 @@ async def test_forms_of_the_header(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     headers = {} if header is None else {"Authorization": header.encode("latin1")}
-    answer = await server.get(path, token=None, headers=headers)
-    assert refused(answer) == (401, expected)
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert "s3cret" not in answer.text + caplog.text
+    response = await server.get(path, token=None, headers=headers)
+    assert refused(response) == (401, expected)
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert "s3cret" not in response.text + caplog.text
     if expected == 10020:
-        assert answer.json()["error"]["message"] == "The authorization token is invalid"
+        assert response.json()["error"]["message"] == "The authorization token is invalid"
 
 
-async def test_the_scheme_is_of_any_case(server: ServerHarness, ana: str) -> None:
-    answer = await server.get("/whoami", token=None, headers={"Authorization": f"bearer  {ana}"})
-    assert answer.json()["user"] == "ana"
+async def test_scheme_is_case_insensitive(server: ServerHarness, ana: str) -> None:
+    response = await server.get("/whoami", token=None, headers={"Authorization": f"bearer  {ana}"})
+    assert response.json()["user"] == "ana"
 
 
 async def test_token_is_checked_before_the_path(
@@ -92,11 +92,11 @@ async def test_token_is_checked_before_the_path(
     lacking = kbase_auth.add("eve", "ADMIN")
     for method, path, known in (("GET", "/no/such/path", 404), ("DELETE", "/jobs", 405)):
         for token, expected in (("x", 401), (lacking, 403), (ana, known), (None, known)):
-            answer = await server.request(method, path, token=token)
-            assert answer.status_code == expected, (method, path, expected)
+            response = await server.request(method, path, token=token)
+            assert response.status_code == expected, (method, path, expected)
 
 
-async def test_a_token_that_is_sent_is_checked_where_none_is_needed(
+async def test_token_is_checked_also_where_none_is_needed(
     server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     for path in ("/", "/sites", "/images"):
@@ -112,9 +112,9 @@ async def test_outage(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) ->
     kbase_auth.stop()
     assert (await server.get("/whoami", token=ana)).status_code == 200
     for token in (bob, "x"):
-        answer = await server.get("/whoami", token=token)
-        assert refused(answer) == (503, None)
-        assert answer.json()["error"]["message"] == "An unexpected error occurred"
+        response = await server.get("/whoami", token=token)
+        assert refused(response) == (503, None)
+        assert response.json()["error"]["message"] == "An unexpected error occurred"
     kbase_auth.start()
     kbase_auth.override = PreparedResponse(200, b"<html>", "text/html")
     assert refused(await server.get("/whoami", token=bob)) == (503, None)
@@ -122,7 +122,7 @@ async def test_outage(server: ServerHarness, kbase_auth: KBaseAuth, ana: str) ->
     assert (await server.get("/whoami", token=bob)).status_code == 200
 
 
-async def test_an_admin_asks_for_the_jobs_of_users_that_exist(
+async def test_admin_listing_needs_a_user_that_exists(
     server: ServerHarness, kbase_auth: KBaseAuth, ana: str
 ) -> None:
     admin = kbase_auth.add("eve", "ADMIN", *SITE_ROLES)
@@ -137,9 +137,7 @@ async def test_an_admin_asks_for_the_jobs_of_users_that_exist(
     assert refused(unknown) == (503, None)
 
 
-async def test_workers_read_the_jobs_that_they_are_of(
-    server: ServerHarness, kbase_auth: KBaseAuth
-) -> None:
+async def test_workers_read_their_own_jobs(server: ServerHarness, kbase_auth: KBaseAuth) -> None:
     await server.engine._store.insert_job(
         make_job_record(id="a-job", user="ana"), containers=1, idempotency=None
     )
@@ -149,7 +147,7 @@ async def test_workers_read_the_jobs_that_they_are_of(
     assert refused(await server.get("/admin/jobs", token=worker)) == (403, 20000)
 
 
-async def test_a_stream_of_events_ends_with_its_token(
+async def test_event_stream_ends_when_its_token_expires(
     server: ServerHarness, kbase_auth: KBaseAuth, ana: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kbase_auth.cachefor = 0
@@ -199,7 +197,7 @@ class Nothing(Authorizer):
         {"ServerApp": {"identity_provider_class": Stranger, "authorizer_class": Nothing}},
     ],
 )
-async def test_jupyter_neither_lets_in_nor_keeps_out(server: ServerHarness, ana: str) -> None:
+async def test_jupyters_login_is_ignored(server: ServerHarness, ana: str) -> None:
     for options in (
         {"token": None},
         {"token": None, "params": {"token": JUPYTER_TOKEN}},
@@ -212,7 +210,7 @@ async def test_jupyter_neither_lets_in_nor_keeps_out(server: ServerHarness, ana:
     assert (await server.put("/jobs/j/cancel", token=ana)).status_code == 404
 
 
-async def test_jupyters_cookie_is_no_token(server: ServerHarness, ana: str) -> None:
+async def test_jupyters_cookie_does_not_authenticate(server: ServerHarness, ana: str) -> None:
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as browser:
         await browser.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
@@ -224,25 +222,25 @@ async def test_jupyters_cookie_is_no_token(server: ServerHarness, ana: str) -> N
         assert cancel.status_code == 404
 
 
-async def test_no_token_is_left_for_kernels(server: ServerHarness) -> None:
+async def test_no_server_file_is_written_for_kernels(server: ServerHarness) -> None:
     assert not list(Path(server.app.runtime_dir).glob("cts-server-*.json"))
 
 
-async def test_any_name_of_this_server_will_do(server: ServerHarness, ana: str) -> None:
+async def test_every_host_name_is_accepted(server: ServerHarness, ana: str) -> None:
     for path, status in (("", 200), ("/whoami", 200), ("/nope", 404)):
-        answer = await server.get(path, token=ana, headers={"Host": "cts.example.org"})
-        assert answer.status_code == status
+        response = await server.get(path, token=ana, headers={"Host": "cts.example.org"})
+        assert response.status_code == status
 
 
 async def test_cors(server: ServerHarness, ana: str) -> None:
     origin = {"Origin": ORIGIN}
-    for answer in (
+    for response in (
         await server.get("/jobs/?limit=1", token=ana, headers=origin),
         await server.get("/jobs", token="x", headers=origin),
         await server.get("/jobs", token=None, headers=origin),
     ):
-        assert answer.headers["access-control-allow-origin"] == ORIGIN
-        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert response.headers["access-control-allow-origin"] == ORIGIN
+        assert response.headers["access-control-allow-credentials"] == "true"
     asks = {
         "Access-Control-Request-Method": "PUT",
         "Access-Control-Request-Headers": "authorization, content-type",
@@ -263,9 +261,7 @@ async def misplaced(kbase_auth: KBaseAuth) -> AsyncIterator[None]:
     kbase_auth.override = None
 
 
-async def test_something_else_than_auth2_is_told_at_start(
-    misplaced: None, server: ServerHarness
-) -> None:
-    answer = await server.get("/", token=None)
-    assert refused(answer) == (503, None)
-    assert "kbase.auth_url" in answer.json()["error"]["message"]
+async def test_start_fails_if_the_url_is_not_auth2(misplaced: None, server: ServerHarness) -> None:
+    response = await server.get("/", token=None)
+    assert refused(response) == (503, None)
+    assert "kbase.auth_url" in response.json()["error"]["message"]

@@ -40,7 +40,7 @@ def error(response: httpx.Response) -> dict:
         "/%77hoami",
     ],
 )
-async def test_slashes_are_sloppy(server: ServerHarness, path: str) -> None:
+async def test_duplicate_slashes_are_ignored(server: ServerHarness, path: str) -> None:
     assert (await server.get(path)).status_code == 200
 
 
@@ -50,7 +50,7 @@ async def test_root_names_the_service(server: ServerHarness) -> None:
     assert root["server_time"].endswith("Z")
 
 
-async def test_sites_send_their_nulls(server: ServerHarness) -> None:
+async def test_sites_include_nulls(server: ServerHarness) -> None:
     (site,) = (await server.get("/sites")).json()["sites"]
     assert site["unavailable_reason"] is None
 
@@ -59,9 +59,9 @@ async def test_sites_send_their_nulls(server: ServerHarness) -> None:
     "path", ["/nope", "/jobs/x/nope", "/jobs/x/log/0/stdin", "/%ff", "/static/a/b.js"]
 )
 async def test_unknown_path(server: ServerHarness, path: str) -> None:
-    answer = await server.get(path)
-    assert answer.status_code == 404
-    assert (error(answer)["appcode"], error(answer)["message"]) == (40000, "Not Found")
+    response = await server.get(path)
+    assert response.status_code == 404
+    assert (error(response)["appcode"], error(response)["message"]) == (40000, "Not Found")
 
 
 @pytest.mark.parametrize(
@@ -78,16 +78,16 @@ async def test_unknown_path(server: ServerHarness, path: str) -> None:
     ],
 )
 async def test_wrong_method(server: ServerHarness, method: str, path: str, allowed: str) -> None:
-    answer = await server.request(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == allowed
+    response = await server.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("method", ["BREW", "TRACE"])
 async def test_unknown_method(server: ServerHarness, method: str) -> None:
     for path, allowed in (("/jobs", "GET, POST"), ("/docs", "GET"), ("/jobs/x/cancel", "PUT")):
-        answer = await server.request(method, path)
-        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        response = await server.request(method, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
     assert (await server.request(method, "/nope")).status_code == 404
 
 
@@ -111,10 +111,12 @@ async def test_unknown_method(server: ServerHarness, method: str) -> None:
     ],
 )
 async def test_malformed_body(server: ServerHarness, body: bytes, kind: str) -> None:
-    answer = await server.post("/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert error(answer)["appcode"] == 30010
-    details = error(answer)["request_validation_detail"]
+    response = await server.post(
+        "/jobs", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert error(response)["appcode"] == 30010
+    details = error(response)["request_validation_detail"]
     assert kind in {detail["type"] for detail in details}
     assert all(detail["loc"][0] == "body" for detail in details)
 
@@ -132,7 +134,7 @@ def test_content_length(headers: dict[str, str], count: int) -> None:
     assert content_length(headers) == count
 
 
-async def test_what_is_sent_cannot_forge_a_line_of_the_log(
+async def test_request_cannot_forge_a_log_line(
     server: ServerHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, base_handler.__name__)
@@ -142,19 +144,19 @@ async def test_what_is_sent_cannot_forge_a_line_of_the_log(
     assert r"\n\x1b[2J forged" in record.getMessage()
 
 
-async def test_json_with_another_content_type_is_no_json(server: ServerHarness) -> None:
+async def test_json_with_another_content_type_is_not_parsed(server: ServerHarness) -> None:
     body = json.dumps(submission())
-    answer = await server.post("/jobs", content=body, headers={"Content-Type": "text/plain"})
-    assert error(answer)["request_validation_detail"][0]["loc"] == ["body"]
-    answer = await server.post(
+    response = await server.post("/jobs", content=body, headers={"Content-Type": "text/plain"})
+    assert error(response)["request_validation_detail"][0]["loc"] == ["body"]
+    response = await server.post(
         "/jobs/check", content=body, headers={"Content-Type": "application/x+json; charset=utf-8"}
     )
-    assert error(answer)["appcode"] == 40030
+    assert error(response)["appcode"] == 40030
 
 
 async def test_details_are_pydantics_own(server: ServerHarness) -> None:
-    answer = await server.post("/jobs", json=submission(output_dir="baz", num_containers=0))
-    details = error(answer)["request_validation_detail"]
+    response = await server.post("/jobs", json=submission(output_dir="baz", num_containers=0))
+    details = error(response)["request_validation_detail"]
     assert details == [
         {
             "type": "greater_than_equal",
@@ -173,9 +175,9 @@ async def test_details_are_pydantics_own(server: ServerHarness) -> None:
     ]
 
 
-async def test_faults_of_query_and_path_come_together(server: ServerHarness) -> None:
-    answer = await server.get("/jobs/a!b/log/-1/stdout?seek=-1&length=0")
-    places = [detail["loc"] for detail in error(answer)["request_validation_detail"]]
+async def test_faults_of_query_and_path_are_reported_together(server: ServerHarness) -> None:
+    response = await server.get("/jobs/a!b/log/-1/stdout?seek=-1&length=0")
+    places = [detail["loc"] for detail in error(response)["request_validation_detail"]]
     assert places == [
         ["path", "job_id"],
         ["path", "container_num"],
@@ -201,9 +203,9 @@ async def test_faults_of_query_and_path_come_together(server: ServerHarness) -> 
     ],
 )
 async def test_bad_query(server: ServerHarness, query: str) -> None:
-    answer = await server.get(f"/jobs?{query}")
-    assert (answer.status_code, error(answer)["appcode"]) == (400, 30010)
-    assert error(answer)["request_validation_detail"][0]["loc"][0] == "query"
+    response = await server.get(f"/jobs?{query}")
+    assert (response.status_code, error(response)["appcode"]) == (400, 30010)
+    assert error(response)["request_validation_detail"][0]["loc"][0] == "query"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ async def test_good_query(server: ServerHarness, query: str) -> None:
     assert (await server.get(f"/jobs?{query}")).json() == {"jobs": []}
 
 
-async def test_large_body_is_refused_in_the_envelope(server: ServerHarness) -> None:
+async def test_large_body_gets_an_error_response(server: ServerHarness) -> None:
     too_much = MAX_JSON_BODY + 1
 
     async def pieces():
@@ -228,53 +230,55 @@ async def test_large_body_is_refused_in_the_envelope(server: ServerHarness) -> N
         yield b" "
 
     for options in ({"content": b" " * too_much}, {"content": pieces()}):
-        answer = await server.post("/jobs", headers={"Content-Type": "application/json"}, **options)
-        assert answer.status_code == 413
-        assert str(MAX_JSON_BODY) in error(answer)["message"]
+        response = await server.post(
+            "/jobs", headers={"Content-Type": "application/json"}, **options
+        )
+        assert response.status_code == 413
+        assert str(MAX_JSON_BODY) in error(response)["message"]
 
 
-async def test_refusal_arrives_although_a_body_is_under_way(server: ServerHarness) -> None:
-    answer = await server.post("/jobs", content=b" " * (4 << 20), token="wrong")
-    assert (answer.status_code, error(answer)["appcode"]) == (401, 10020)
+async def test_error_response_arrives_during_an_upload(server: ServerHarness) -> None:
+    response = await server.post("/jobs", content=b" " * (4 << 20), token="wrong")
+    assert (response.status_code, error(response)["appcode"]) == (401, 10020)
     # The connection was not spoiled.
     assert (await server.get("/whoami")).status_code == 200
 
 
 async def test_details_of_a_large_body_do_not_repeat_it(server: ServerHarness) -> None:
     body = submission(input_files=[1] * 10_000)
-    answer = await server.post("/jobs", json={**body, "padding": "x" * 70_000})
-    details = error(answer)["request_validation_detail"]
+    response = await server.post("/jobs", json={**body, "padding": "x" * 70_000})
+    details = error(response)["request_validation_detail"]
     assert len(details) == 1000
     assert not any("input" in detail for detail in details)
 
 
 # Somewhere there, what could be read is too deep to be written into the answer.
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, *range(800, 1050, 10)])
-async def test_a_deep_body_is_refused_in_the_envelope(server: ServerHarness, depth: int) -> None:
+async def test_deeply_nested_body_gets_an_error_response(server: ServerHarness, depth: int) -> None:
     body = b'{"a":' * depth + b"1" + b"}" * depth
-    answer = await server.post("/jobs", content=body)
-    assert answer.status_code == 400
-    kinds = {detail["type"] for detail in error(answer)["request_validation_detail"]}
+    response = await server.post("/jobs", content=body)
+    assert response.status_code == 400
+    kinds = {detail["type"] for detail in error(response)["request_validation_detail"]}
     assert kinds & {"too_deep", "json_invalid"} if depth > MAX_DEPTH else "missing" in kinds
 
 
 @pytest.mark.parametrize(
-    ("entries", "kind", "told"),
+    ("entries", "kind", "message"),
     [(MAX_ENTRIES, "too_many_faults", "faults"), (MAX_ENTRIES + 1, "too_long", str(MAX_ENTRIES))],
 )
-async def test_a_body_full_of_faults_is_refused_without_a_list_of_them(
-    server: ServerHarness, entries: int, kind: str, told: str
+async def test_body_with_too_many_faults_gets_no_list_of_them(
+    server: ServerHarness, entries: int, kind: str, message: str
 ) -> None:
     params = {"args": [" "] * entries}
-    answer = await server.post("/jobs/check", json=submission(params=params))
-    (detail,) = error(answer)["request_validation_detail"]
+    response = await server.post("/jobs/check", json=submission(params=params))
+    (detail,) = error(response)["request_validation_detail"]
     assert detail["type"] == kind
-    assert told in detail["msg"]
+    assert message in detail["msg"]
 
 
-async def test_cancel_takes_a_content_type_without_a_body(server: ServerHarness) -> None:
-    answer = await server.put("/jobs/nope/cancel", headers={"Content-Type": "application/json"})
-    assert error(answer)["message"] == "No job with ID 'nope' exists"
+async def test_cancel_accepts_a_content_type_without_a_body(server: ServerHarness) -> None:
+    response = await server.put("/jobs/nope/cancel", headers={"Content-Type": "application/json"})
+    assert error(response)["message"] == "No job with ID 'nope' exists"
 
 
 # What goes wrong inside.
@@ -296,28 +300,28 @@ async def test_unexpected_error(
     server: ServerHarness, broken, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken(RuntimeError("the reactor is on fire"))
-    answer = await server.get("/?token=secret-in-the-query", token=None)
-    assert answer.status_code == 500
-    assert error(answer)["message"] == "An unexpected error occurred"
+    response = await server.get("/?token=secret-in-the-query", token=None)
+    assert response.status_code == 500
+    assert error(response)["message"] == "An unexpected error occurred"
     (record,) = [
         r for r in caplog.records if r.name == base_handler.__name__ and r.levelno >= logging.ERROR
     ]
-    assert error(answer)["request_id"] in record.getMessage()
+    assert error(response)["request_id"] in record.getMessage()
     assert record.exc_info
     assert "the reactor is on fire" in str(record.exc_info[1])
     assert "secret-in-the-query" not in caplog.text
 
 
-async def test_admins_see_what_went_wrong(server: ServerHarness, broken) -> None:
+async def test_admins_see_the_message_of_unexpected_errors(server: ServerHarness, broken) -> None:
     broken(RuntimeError("the reactor is on fire"))
     assert error(await server.get("/whoami"))["message"] == "the reactor is on fire"
 
 
 async def test_outage_has_no_appcode(server: ServerHarness, broken) -> None:
     broken(UnavailableError("the database is away"))
-    answer = await server.get("/", token=None)
-    assert answer.status_code == 503
-    assert error(answer)["message"] == "An unexpected error occurred"
+    response = await server.get("/", token=None)
+    assert response.status_code == 503
+    assert error(response)["message"] == "An unexpected error occurred"
 
 
 async def test_request_ids_differ(server: ServerHarness) -> None:
@@ -328,29 +332,29 @@ async def test_request_ids_differ(server: ServerHarness) -> None:
 # Compression and other origins.
 
 
-async def test_answers_are_gzipped_on_request(server: ServerHarness) -> None:
+async def test_responses_are_gzipped_on_request(server: ServerHarness) -> None:
     async with server.http.stream(
         "GET", f"{server.root}/openapi.json", headers={"Accept-Encoding": "br, gzip;q=0.5"}
-    ) as answer:
-        raw = b"".join([piece async for piece in answer.aiter_raw()])
-    assert answer.headers["content-encoding"] == "gzip"
+    ) as response:
+        raw = b"".join([piece async for piece in response.aiter_raw()])
+    assert response.headers["content-encoding"] == "gzip"
     assert json.loads(gzip.decompress(raw))["openapi"]
     for refused in ("identity", "gzip;q=0"):
-        answer = await server.get("/openapi.json", headers={"Accept-Encoding": refused})
-        assert "content-encoding" not in answer.headers
-        assert "Accept-Encoding" in answer.headers["vary"]
+        response = await server.get("/openapi.json", headers={"Accept-Encoding": refused})
+        assert "content-encoding" not in response.headers
+        assert "Accept-Encoding" in response.headers["vary"]
 
 
 @pytest.mark.parametrize("cts_settings", [{"cors_origins": [ORIGIN]}])
 async def test_cors(server: ServerHarness) -> None:
-    for answer in (
+    for response in (
         await server.get("/jobs/?limit=1", headers={"Origin": ORIGIN}),
         await server.get("/jobs", token="wrong", headers={"Origin": ORIGIN}),
         await server.get("/nope", headers={"Origin": ORIGIN}),
     ):
-        assert answer.headers["access-control-allow-origin"] == ORIGIN
-        assert answer.headers["access-control-allow-credentials"] == "true"
-        assert "Origin" in answer.headers["vary"]
+        assert response.headers["access-control-allow-origin"] == ORIGIN
+        assert response.headers["access-control-allow-credentials"] == "true"
+        assert "Origin" in response.headers["vary"]
     other = await server.get("/jobs", headers={"Origin": "https://elsewhere.org"})
     assert "access-control-allow-origin" not in other.headers
 
@@ -362,16 +366,16 @@ async def test_preflight_needs_no_token(server: ServerHarness) -> None:
         "Access-Control-Request-Method": "PUT",
         "Access-Control-Request-Headers": "authorization, x-odd",
     }
-    answer = await server.request("OPTIONS", "/jobs/x/cancel", token=None, headers=asks)
-    assert answer.status_code == 204
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert answer.headers["access-control-allow-headers"] == "authorization, x-odd"
-    assert "PUT" in answer.headers["access-control-allow-methods"]
-    answer = await server.request(
+    response = await server.request("OPTIONS", "/jobs/x/cancel", token=None, headers=asks)
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["access-control-allow-headers"] == "authorization, x-odd"
+    assert "PUT" in response.headers["access-control-allow-methods"]
+    response = await server.request(
         "OPTIONS", "/jobs", token=None, headers={**asks, "Origin": "https://x.org"}
     )
-    assert "access-control-allow-origin" not in answer.headers
-    assert "access-control-allow-methods" not in answer.headers
+    assert "access-control-allow-origin" not in response.headers
+    assert "access-control-allow-methods" not in response.headers
 
 
 # The page of the API.
@@ -379,38 +383,38 @@ async def test_preflight_needs_no_token(server: ServerHarness) -> None:
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "//docs"])
 async def test_docs(server: ServerHarness, path: str) -> None:
-    answer = await server.get(path, token=None)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    response = await server.get(path, token=None)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
     again = await server.http.get(
-        f"{server.root}{path}", headers={"If-None-Match": answer.headers["etag"]}
+        f"{server.root}{path}", headers={"If-None-Match": response.headers["etag"]}
     )
     assert again.status_code == 304
 
 
-async def test_docs_run_by_their_hashes_alone(server: ServerHarness) -> None:
-    answer = await server.get("/docs", token=None)
-    (policy,) = answer.headers.get_list("content-security-policy")
+async def test_docs_page_runs_only_scripts_allowed_by_hash(server: ServerHarness) -> None:
+    response = await server.get("/docs", token=None)
+    (policy,) = response.headers.get_list("content-security-policy")
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     for tag, rule in (("script", "script-src"), ("style", "style-src")):
-        (inside,) = re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", answer.text, re.DOTALL)
+        (inside,) = re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", response.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
         assert rules.pop(rule) == f"'sha256-{digest}'"
     assert rules.pop("connect-src") == "'self'"
     assert rules.pop("require-trusted-types-for") == "'script'"
     assert set(rules.values()) == {"'none'"}
-    assert not re.search(r"(src|href)=\"(?!openapi.json)", answer.text)
+    assert not re.search(r"(src|href)=\"(?!openapi.json)", response.text)
 
 
 # The files of the card.
 
 
 async def test_static_files(server: ServerHarness) -> None:
-    answer = await server.get("/static/card.js", token=None)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/javascript")
+    response = await server.get("/static/card.js", token=None)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/javascript")
     again = await server.http.get(
-        f"{server.root}/static/card.js", headers={"If-None-Match": answer.headers["etag"]}
+        f"{server.root}/static/card.js", headers={"If-None-Match": response.headers["etag"]}
     )
     assert again.status_code == 304
 
@@ -418,12 +422,14 @@ async def test_static_files(server: ServerHarness) -> None:
 @pytest.mark.parametrize(
     "name", ["..%2f__init__.py", "%2e%2e/card.py", ".hidden.js", "nope.js", "card.py", ""]
 )
-async def test_static_files_stay_in_their_folder(server: ServerHarness, name: str) -> None:
-    answer = await server.get(f"/static/{name}", token=None)
-    assert answer.status_code in (400, 404)
+async def test_static_files_outside_their_folder_are_refused(
+    server: ServerHarness, name: str
+) -> None:
+    response = await server.get(f"/static/{name}", token=None)
+    assert response.status_code in (400, 404)
 
 
-async def test_a_body_that_may_be_absent_may_be_null(server: ServerHarness) -> None:
+async def test_optional_body_may_be_null(server: ServerHarness) -> None:
     image = "/admin/images/host/none"
     absent = await server.post(image)
     null = await server.post(image, content=b"null", headers={"Content-Type": "application/json"})

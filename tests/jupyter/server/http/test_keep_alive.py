@@ -24,9 +24,7 @@ from tests.harness.server import ServerHarness
         ),
     ],
 )
-async def test_the_next_request_is_answered_on_the_same_connection(
-    server: ServerHarness, method: str, path: str, extra: str, status: int
-):
+async def test_keep_alive(server: ServerHarness, method: str, path: str, extra: str, status: int):
     url = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
 

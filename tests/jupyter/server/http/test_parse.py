@@ -21,7 +21,7 @@ def update(outputs: int) -> bytes:
 
 
 @pytest.mark.slow
-async def test_the_loop_turns_while_a_large_body_is_read() -> None:
+async def test_event_loop_is_free_while_a_large_body_is_parsed() -> None:
     body = update(MAX_PARTS // 4)
     async with monitor_loop() as monitor:
         in_one_call = await monitor.blocked_share(lambda: json.loads(body))
@@ -29,19 +29,19 @@ async def test_the_loop_turns_while_a_large_body_is_read() -> None:
 
 
 @pytest.mark.slow
-async def test_the_loop_turns_while_a_large_update_is_checked() -> None:
+async def test_event_loop_is_free_while_a_large_update_is_validated() -> None:
     body = update(MAX_ENTRIES)
     path = "/external_exec/jobs/x/container/0/update/complete"
-    found = find_route(ROUTES, "PUT", path)
-    assert isinstance(found, tuple)
+    match = find_route(ROUTES, "PUT", path)
+    assert isinstance(match, tuple)
     async with monitor_loop() as monitor:
         in_one_call = await monitor.blocked_share(lambda: json.loads(body))
-        ours = await monitor.blocked_share(lambda: read_request(*found, "", body, None))
+        ours = await monitor.blocked_share(lambda: read_request(*match, "", body, None))
         assert ours < in_one_call / 3
 
 
 @pytest.mark.parametrize("piece", ["[]", "{}", "0"])
-def test_a_body_of_very_many_values_is_refused_before_it_is_read(piece: str) -> None:
+def test_body_with_too_many_values_is_refused_before_parsing(piece: str) -> None:
     body = f"[{','.join([piece] * (MAX_PARTS + 1))}]".encode()
     with pytest.raises(RequestValidationError) as raised:
         read_json(body, None)

@@ -44,7 +44,7 @@ def test_parts_of_the_url() -> None:
         ("/files", "a=\r\nb", "/apis/cts/files?a=%0D%0Ab"),
     ],
 )  # fmt: skip
-def test_what_is_asked_for(rest: str, query: str, target: str) -> None:
+def test_request_target(rest: str, query: str, target: str) -> None:
     assert ADDRESS.target(rest, query) == target
 
 
@@ -71,7 +71,7 @@ def test_what_is_asked_for(rest: str, query: str, target: str) -> None:
         "/%" + "25" * 9 + "2e",
     ],
 )
-def test_no_way_leads_above(rest: str) -> None:
+def test_path_traversal_is_refused(rest: str) -> None:
     with pytest.raises(NotFoundError):
         ADDRESS.target(rest)
 
@@ -82,7 +82,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
-def test_however_it_is_read_it_stays_below(rest: str) -> None:
+def test_no_decoding_of_a_target_leaves_the_upstreams_path(rest: str) -> None:
     try:
         target = ADDRESS.target("/" + rest)
     except NotFoundError:
@@ -107,7 +107,7 @@ def test_however_it_is_read_it_stays_below(rest: str) -> None:
         ("tokens=3&x_token=4&token", "?tokens=3&x_token=4"),
     ],
 )
-def test_jupyters_secrets_stay_here(query: str, kept: str) -> None:
+def test_jupyters_secrets_are_not_forwarded(query: str, kept: str) -> None:
     assert ADDRESS.target("/jobs", query) == f"/apis/cts/jobs{kept}"
 
 
@@ -134,5 +134,5 @@ def test_jupyters_secrets_stay_here(query: str, kept: str) -> None:
         ("https://[x/", None),
     ],
 )
-def test_redirects_lead_nowhere_else(location: str, local: str | None) -> None:
+def test_redirects_out_of_the_upstream_are_refused(location: str, local: str | None) -> None:
     assert ADDRESS.to_local(location, "/apis/cts/jobs", ROOT) == local

@@ -92,7 +92,7 @@ def held() -> Any:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_slow_reader_holds_the_service_back(
+async def test_backpressure_of_a_slow_client_on_the_upstream(
     server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int], chunked
 ) -> None:
     sent = 0
@@ -122,7 +122,7 @@ async def test_a_slow_reader_holds_the_service_back(
     assert held() < MAX_HELD
 
 
-async def test_a_slow_service_holds_the_sender_back(
+async def test_backpressure_of_a_slow_upstream_on_the_client(
     server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int]
 ) -> None:
     go_on = asyncio.Event()
@@ -153,7 +153,7 @@ async def test_a_slow_service_holds_the_sender_back(
     assert held() < MAX_HELD
 
 
-async def test_a_refusal_comes_before_the_end_of_an_upload(
+async def test_error_response_comes_before_the_end_of_an_upload(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -176,7 +176,7 @@ async def test_a_refusal_comes_before_the_end_of_an_upload(
         assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
 
 
-async def test_a_service_that_hangs_up_on_an_upload(
+async def test_upstream_that_closes_the_connection_during_an_upload(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +189,7 @@ async def test_a_service_that_hangs_up_on_an_upload(
         assert b"was done before you ask again" in await reader.read(4096)
 
 
-async def test_a_sender_that_leaves_ends_the_upload(
+async def test_client_disconnect_ends_the_upload(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     ended = asyncio.Event()
@@ -212,7 +212,9 @@ async def test_a_sender_that_leaves_ends_the_upload(
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_events_pass_one_by_one(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_events_are_forwarded_one_by_one(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     next_one = asyncio.Event()
     events = [b"id: 1\nevent: begin\ndata: {}\n\n", b": still here\n\n", b"id: 2\ndata: {}\n\n"]
 
@@ -239,7 +241,9 @@ async def test_events_pass_one_by_one(server: ServerHarness, upstream: FakeUpstr
     assert upstream.last.headers["last-event-id"] == "0"
 
 
-async def test_a_stream_ends_with_its_reader(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_stream_ends_when_its_client_disconnects(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     left = asyncio.Event()
 
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -277,7 +281,7 @@ async def test_streams_end_with_the_server(isolated: Path, upstream: FakeUpstrea
 
 
 @pytest.mark.slow
-async def test_long_work_is_waited_for(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_proxy_waits_for_long_work(server: ServerHarness, upstream: FakeUpstream) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         # Three times is it asked whether it is still there.
         await until(lambda: upstream.root_requests >= 4)
@@ -288,7 +292,7 @@ async def test_long_work_is_waited_for(server: ServerHarness, upstream: FakeUpst
 
 
 @pytest.mark.slow
-async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
+async def test_silent_request_is_aborted_when_the_root_does_not_respond(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     left = asyncio.Event()
@@ -313,7 +317,7 @@ async def test_silence_is_not_waited_for_when_nothing_answers_any_more(
     assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
 
 
-async def test_a_silent_stream_breaks_when_the_service_is_gone(
+async def test_silent_stream_breaks_when_the_upstream_is_gone(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -329,7 +333,7 @@ async def test_a_silent_stream_breaks_when_the_service_is_gone(
             await response.aread()
 
 
-async def test_a_service_that_is_away_and_comes_back(isolated: Path) -> None:
+async def test_upstream_that_is_away_and_comes_back(isolated: Path) -> None:
     (isolated / "session").write_text("token")
     # Not one that the system gives to whom it likes, such as the server in between.
     port = free_port()
@@ -347,7 +351,7 @@ async def test_a_service_that_is_away_and_comes_back(isolated: Path) -> None:
             assert upstream.root_requests == 1
 
 
-async def test_a_host_that_does_not_exist(isolated: Path) -> None:
+async def test_host_that_does_not_exist(isolated: Path) -> None:
     (isolated / "session").write_text("token")
     async with running_proxy(isolated, "https://cts.invalid/apis/cts") as server:
         response = await request_as_kernel(server, "GET", "/jobs")
@@ -367,7 +371,7 @@ async def test_a_host_that_does_not_exist(isolated: Path) -> None:
         http_response(b" " * (1 << 20)),
     ],
 )
-async def test_nothing_is_sent_to_what_is_no_cts(
+async def test_nothing_is_sent_to_a_service_that_is_not_a_cts(
     server: ServerHarness, upstream: FakeUpstream, root_response: bytes
 ) -> None:
     good, upstream.root_response = upstream.root_response, root_response
@@ -380,7 +384,7 @@ async def test_nothing_is_sent_to_what_is_no_cts(
     assert (await request_as_kernel(server, "POST", "/jobs", json={})).status_code == 200
 
 
-async def test_one_question_of_what_it_is_serves_all_who_wait(
+async def test_concurrent_requests_share_one_root_request(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     root_response, upstream.root_response = upstream.root_response, b""

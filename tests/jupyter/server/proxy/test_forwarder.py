@@ -83,7 +83,7 @@ async def test_method_path_query_and_token(
     assert upstream.last.headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
-async def test_headers_that_mean_something_to_a_service_reach_it(
+async def test_request_headers_that_are_forwarded(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     sent = {
@@ -101,7 +101,9 @@ async def test_headers_that_mean_something_to_a_service_reach_it(
     assert {n.lower(): v for n, v in sent.items()}.items() <= upstream.last.headers.items()
 
 
-async def test_nothing_else_reaches_it(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_no_other_request_header_is_forwarded(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     secrets = {
         "Cookie": "_xsrf=secret; kbase_session=secret",
         "X-XSRFToken": "secret",
@@ -130,7 +132,7 @@ async def test_nothing_else_reaches_it(server: ServerHarness, upstream: FakeUpst
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_arrives_as_it_was_sent(
+async def test_request_body_is_forwarded_unchanged(
     server: ServerHarness, upstream: FakeUpstream, chunked
 ) -> None:
     body = bytes(range(256)) * 4000
@@ -147,7 +149,9 @@ async def test_a_body_arrives_as_it_was_sent(
     assert ("content-length" in upstream.last.headers) != chunked
 
 
-async def test_a_cancel_without_a_body(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_cancel_without_a_body_is_forwarded(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     upstream.respond_with(b"HTTP/1.1 204 No Content\r\n\r\n")
     response = await request_as_kernel(
         server, "PUT", "/jobs/x/cancel", headers={"Content-Type": "application/json"}
@@ -170,7 +174,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-async def test_no_path_leads_out_of_the_service(
+async def test_path_traversal_is_refused(
     server: ServerHarness, upstream: FakeUpstream, path: str
 ) -> None:
     response = await request_raw(server, f"GET {urlsplit(server.root).path}{path} HTTP/1.1")
@@ -188,7 +192,7 @@ async def test_no_path_leads_out_of_the_service(
         "http://127.0.0.1:1@evil.example/cts",
     ],
 )
-async def test_no_other_host_can_be_asked(
+async def test_no_other_host_can_be_reached(
     server: ServerHarness, upstream: FakeUpstream, target: str
 ) -> None:
     response = await request_raw(server, f"GET {target} HTTP/1.1")
@@ -199,7 +203,7 @@ async def test_no_other_host_can_be_asked(
 @pytest.mark.parametrize(
     "rest", ["//evil.example/x", "/http://evil.example/", "/@evil.example", "/x%0d%0aHost:%20evil"]
 )
-async def test_what_looks_like_a_host_is_part_of_the_path(
+async def test_host_in_the_path_is_part_of_the_path(
     server: ServerHarness, upstream: FakeUpstream, rest: str
 ) -> None:
     await request_raw(server, f"GET {urlsplit(server.root).path}{rest} HTTP/1.1")
@@ -207,7 +211,9 @@ async def test_what_looks_like_a_host_is_part_of_the_path(
     assert upstream.last.headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
-async def test_no_websocket_comes_about(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_websocket_upgrade_is_not_forwarded(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     upgrade = (
         f"GET {urlsplit(server.root).path}/events HTTP/1.1\nUpgrade: websocket\nConnection: Upgrade\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13"
@@ -221,7 +227,7 @@ async def test_no_websocket_comes_about(server: ServerHarness, upstream: FakeUps
 
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"])
-async def test_redirects_within_the_service_lead_below_our_root(
+async def test_redirects_within_the_upstream_are_rewritten(
     server: ServerHarness, upstream: FakeUpstream, status: str
 ) -> None:
     upstream.respond_with(http_response(b"", status, Location=f"{upstream.url}/jobs/?limit=1"))
@@ -234,7 +240,7 @@ async def test_redirects_within_the_service_lead_below_our_root(
 @pytest.mark.parametrize(
     "location", ["http://evil.example/base/jobs", "//evil.example/", "/login?next=/base", ""]
 )
-async def test_redirects_to_elsewhere_are_not_followed(
+async def test_redirects_out_of_the_upstream_are_refused(
     server: ServerHarness, upstream: FakeUpstream, location: str
 ) -> None:
     upstream.respond_with(http_response(b"", "302 Found", Location=location or "../../up"))
@@ -248,7 +254,9 @@ async def test_redirects_to_elsewhere_are_not_followed(
 # What comes back.
 
 
-async def test_answers_headers(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_response_headers_that_are_forwarded(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     upstream.respond_with(
         http_response(
             b"body",
@@ -293,7 +301,9 @@ async def test_answers_headers(server: ServerHarness, upstream: FakeUpstream) ->
     assert "strict-transport-security" not in response.headers
 
 
-async def test_what_is_packed_stays_packed(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_gzipped_response_is_forwarded_unchanged(
+    server: ServerHarness, upstream: FakeUpstream
+) -> None:
     body = json.dumps({"x": "y" * 5000}).encode()
     packed = gzip.compress(body)
     upstream.respond_with(http_response(packed, Content_Encoding="gzip"))
@@ -320,7 +330,7 @@ async def test_not_modified(server: ServerHarness, upstream: FakeUpstream) -> No
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh", "503 Away"])
-async def test_the_services_own_errors_pass_unchanged(
+async def test_error_responses_of_a_cts_are_forwarded_unchanged(
     server: ServerHarness, upstream: FakeUpstream, status: str, packed
 ) -> None:
     raw_response = error_response(
@@ -366,7 +376,7 @@ HTML = b"<html><h1>Nothing to see</h1></html>"
         (b"", "broke (it was closed)"),
     ],
 )
-async def test_what_is_no_answer_of_a_cts(
+async def test_responses_that_are_not_a_ctss(
     server: ServerHarness, upstream: FakeUpstream, raw_response: bytes, message: str
 ) -> None:
     upstream.respond_with(raw_response)
@@ -383,16 +393,14 @@ async def test_what_is_no_answer_of_a_cts(
     assert upstream.root_requests == 2
 
 
-async def test_html_that_somebody_stored_is_a_download(
-    server: ServerHarness, upstream: FakeUpstream
-) -> None:
+async def test_stored_html_is_a_download(server: ServerHarness, upstream: FakeUpstream) -> None:
     upstream.respond_with(
         http_response(HTML, content_type="text/html", Content_Disposition="attachment; filename=x")
     )
     assert (await request_as_kernel(server, "GET", "/files/content?path=a/b")).content == HTML
 
 
-async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
+async def test_response_that_breaks_off_is_not_taken_for_complete(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     upstream.respond_with(
@@ -407,7 +415,7 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole(
         await request_as_kernel(server, "GET", "/jobs/x/log/0/stdout")
 
 
-async def test_an_answer_without_a_length(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_response_without_a_length(server: ServerHarness, upstream: FakeUpstream) -> None:
     upstream.respond_with(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"abc", b"def")
     assert (await request_as_kernel(server, "GET", "/x")).text == "abcdef"
 
@@ -428,7 +436,7 @@ def accept_only(upstream: FakeUpstream, good: str) -> None:
     upstream.respond = respond
 
 
-async def test_a_renewed_token_is_used_at_once(
+async def test_renewed_token_is_used_at_once(
     server: ServerHarness, upstream: FakeUpstream, token_file: Path
 ) -> None:
     await request_as_kernel(server, "GET", "/whoami")
@@ -437,7 +445,7 @@ async def test_a_renewed_token_is_used_at_once(
     assert upstream.last.headers["authorization"] == "Bearer renewed"
 
 
-async def test_a_refused_token_is_replaced_once(
+async def test_refused_token_is_replaced_once(
     server: ServerHarness, upstream: FakeUpstream, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept_only(upstream, "other")
@@ -450,7 +458,7 @@ async def test_a_refused_token_is_replaced_once(
     assert len(upstream.requests) == 3
 
 
-async def test_what_has_a_body_is_not_sent_again(
+async def test_request_with_a_body_is_not_retried(
     server: ServerHarness, upstream: FakeUpstream, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept_only(upstream, "other")
@@ -464,7 +472,7 @@ async def test_what_has_a_body_is_not_sent_again(
 
 
 @pytest.mark.parametrize("other", [None, "also-bad"])
-async def test_a_refused_token_says_what_to_do(
+async def test_error_for_a_refused_token_says_what_to_do(
     server: ServerHarness,
     upstream: FakeUpstream,
     other: str | None,
@@ -483,7 +491,7 @@ async def test_a_refused_token_says_what_to_do(
     assert (await request_as_kernel(server, "GET", "/whoami")).status_code == 200
 
 
-async def test_without_a_token_nothing_is_asked(
+async def test_nothing_is_sent_without_a_token(
     server: ServerHarness, upstream: FakeUpstream, token_file: Path
 ) -> None:
     token_file.unlink()
@@ -494,7 +502,7 @@ async def test_without_a_token_nothing_is_asked(
     assert upstream.requests == []
 
 
-async def test_the_token_is_shown_to_nobody(
+async def test_token_is_in_no_log_and_no_response(
     server: ServerHarness,
     upstream: FakeUpstream,
     token_file: Path,
@@ -524,7 +532,7 @@ async def test_the_token_is_shown_to_nobody(
 
 
 @pytest.mark.parametrize("path", ["", "/", "/sites", "/jobs", "/nope"])
-async def test_nobody_asks_without_jupyters_leave(
+async def test_requests_without_jupyters_token_are_refused(
     server: ServerHarness, upstream: FakeUpstream, path: str
 ) -> None:
     bare = await server.get(path, token=None)
@@ -548,7 +556,7 @@ async def test_jupyters_and_the_kernels_token(
     assert text not in str(upstream.last.raw_headers)
 
 
-async def test_a_cookie_needs_xsrf_to_change_anything(
+async def test_cookie_needs_xsrf_for_unsafe_methods(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     base = server.root.removesuffix("/cts")
@@ -564,13 +572,13 @@ async def test_a_cookie_needs_xsrf_to_change_anything(
         assert "cookie" not in upstream.last.headers
 
 
-async def test_foreign_hosts_are_refused(server: ServerHarness, upstream: FakeUpstream) -> None:
+async def test_foreign_hosts_are_forbidden(server: ServerHarness, upstream: FakeUpstream) -> None:
     response = await server.get("/jobs", headers={"Host": "attacker.example"})
     assert response.status_code == 403
     assert upstream.requests == []
 
 
-async def test_the_cards_files_are_this_servers(
+async def test_files_of_the_card_come_from_this_server(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     response = await server.get("/static/card.js", token=None)
@@ -586,7 +594,7 @@ async def test_the_cards_files_are_this_servers(
     assert (upstream.requests, upstream.root_requests) == ([], 0)
 
 
-async def test_the_page_of_the_api_is_this_servers(
+async def test_docs_page_comes_from_this_server(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     response = await server.get("/docs", token=None)
@@ -600,7 +608,7 @@ async def test_the_page_of_the_api_is_this_servers(
     assert upstream.last.target == "/base/openapi.json"
 
 
-async def test_requests_under_way_have_a_limit(
+async def test_concurrent_requests_are_limited(
     server: ServerHarness, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder, "MAX_REQUESTS", 2)

@@ -71,7 +71,7 @@ async def test_a_job_from_submission_to_its_logs(
     assert (await service.get(f"/jobs/{job_id}")).json() == job
 
 
-async def test_a_job_again_and_its_stream_to_the_end(server: ServerHarness) -> None:
+async def test_resubmission_and_its_event_stream_to_the_end(server: ServerHarness) -> None:
     await server.prepare()
     first = (await server.post("/jobs", json=submission())).json()["job_id"]
     key = {"Idempotency-Key": "k"}
@@ -86,7 +86,7 @@ async def test_a_job_again_and_its_stream_to_the_end(server: ServerHarness) -> N
     assert {o["job_id"] for o in family["outputs"]} == {again}
 
 
-async def test_careless_slashes_and_unknown_paths(server: ServerHarness) -> None:
+async def test_duplicate_slashes_and_unknown_paths(server: ServerHarness) -> None:
     for path in ("", "/", "//whoami", "/jobs/", "//sites//"):
         assert (await server.get(path)).status_code == 200, path
     unknown = await server.get("/no/such/path")
@@ -95,7 +95,7 @@ async def test_careless_slashes_and_unknown_paths(server: ServerHarness) -> None
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
 
 
-async def test_a_large_object_both_ways(server: ServerHarness) -> None:
+async def test_upload_and_download_of_a_large_object(server: ServerHarness) -> None:
     content = os.urandom(8 << 20)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -116,7 +116,7 @@ async def test_a_large_object_both_ways(server: ServerHarness) -> None:
     assert "There is something at 'data/x' already" in error_message(refused)
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(server: ServerHarness) -> None:
+async def test_upload_that_breaks_off_stores_nothing(server: ServerHarness) -> None:
     await server.upload("data/whole", b"x")
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -129,7 +129,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(server: ServerHarness) -
     assert [stored["path"] for stored in listed.json()["objects"]] == ["data/whole"]
 
 
-async def test_validation_errors_are_the_services(
+async def test_validation_errors_come_from_the_upstream(
     server: ServerHarness, service: ServerHarness
 ) -> None:
     through, direct = [
@@ -140,7 +140,7 @@ async def test_validation_errors_are_the_services(
     assert through["request_validation_detail"] == direct["request_validation_detail"]
 
 
-async def test_a_kernel_finds_the_forwarder_and_names_the_service(
+async def test_discovery_finds_the_proxy_and_names_the_service(
     server: ServerHarness, service: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
@@ -165,7 +165,7 @@ async def test_a_kernel_finds_the_forwarder_and_names_the_service(
     )
 
 
-async def test_our_client_works_through_it(server: ServerHarness, tmp_path: Path) -> None:
+async def test_client_works_through_the_proxy(server: ServerHarness, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(1 << 20))
 
@@ -214,7 +214,7 @@ async def test_certificates(
 # A process.
 
 
-def test_jupyter_cts_forwards_as_well(isolated: Path) -> None:
+def test_jupyter_cts_runs_the_proxy(isolated: Path) -> None:
     """The URL alone selects it; an impossible one is told, and ends the process."""
     command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
     environ = {**os.environ, "CDM_TASK_SERVICE_URL": "https://user:pw@cts.invalid"}

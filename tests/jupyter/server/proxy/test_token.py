@@ -28,11 +28,11 @@ def chosen(token: UserToken) -> str:
     return token.choose(token.candidates())
 
 
-def test_the_environments_without_a_file(file: Path) -> None:
+def test_token_of_the_environment_without_a_file(file: Path) -> None:
     assert chosen(UserToken(file, ENVIRON)) == "from-environment"
 
 
-def test_a_file_from_before_the_server_is_older_than_its_environment(file: Path) -> None:
+def test_environment_takes_precedence_over_an_older_file(file: Path) -> None:
     write(file, "from-file\n", age=60)
     token = UserToken(file, ENVIRON)
     assert chosen(token) == "from-environment"
@@ -42,7 +42,7 @@ def test_a_file_from_before_the_server_is_older_than_its_environment(file: Path)
     assert chosen(token) == "from-environment"
 
 
-def test_a_refused_token_yields_to_another(file: Path) -> None:
+def test_refused_token_is_replaced_by_another(file: Path) -> None:
     write(file, "from-file", age=60)
     token = UserToken(file, ENVIRON)
     token.refuse("from-environment")
@@ -55,7 +55,7 @@ def test_a_refused_token_yields_to_another(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two words", "t\u00f6ken", "x" * 5000, "\x00"])
-def test_what_is_no_token_is_none(file: Path, content: str) -> None:
+def test_invalid_tokens_are_ignored(file: Path, content: str) -> None:
     file.write_bytes(content.encode())
     with pytest.raises(AuthenticationError) as error:
         chosen(UserToken(file, {"KBASE_AUTH_TOKEN": content}))
@@ -64,11 +64,11 @@ def test_what_is_no_token_is_none(file: Path, content: str) -> None:
     assert len(content) < 3 or content not in str(error.value)
 
 
-def test_a_folder_in_the_files_place(tmp_path: Path) -> None:
+def test_folder_in_place_of_the_token_file(tmp_path: Path) -> None:
     assert chosen(UserToken(tmp_path, ENVIRON)) == "from-environment"
 
 
-def test_nothing_shows_a_token(file: Path) -> None:
+def test_no_repr_or_message_shows_a_token(file: Path) -> None:
     token = UserToken(file, ENVIRON)
     assert "from-environment" not in repr(token) + str(token) + str(
         token.refuse("from-environment")

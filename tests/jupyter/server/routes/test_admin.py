@@ -25,7 +25,7 @@ async def test_jobs_for_admins(server: ServerHarness) -> None:
     absent = await server.get(f"/admin/jobs/{job_id}/container/2")
     assert (absent.status_code, absent.json()["error"]["appcode"]) == (404, 40050)
     listed = (await server.get("/admin/jobs?user=ana")).json()["jobs"]
-    assert [found["id"] for found in listed] == [job_id]
+    assert [job["id"] for job in listed] == [job_id]
     assert (await server.get("/admin/jobs?user=bob")).json() == {"jobs": []}
     runner = await server.get(f"/admin/jobs/{job_id}/runner_status?container_number=1")
     assert runner.json()["status"] == "ended"
@@ -62,9 +62,9 @@ async def test_jobs_for_admins(server: ServerHarness) -> None:
         ("POST", "/admin/unsent_notifications?notification_age=PT59S", None, (400, 30010)),
     ],
 )
-async def test_refusals(server: ServerHarness, method, path, body, expected) -> None:
+async def test_error_responses(server: ServerHarness, method, path, body, expected) -> None:
     content = None if body is None else json.dumps(body)
-    answer = await server.request(
+    response = await server.request(
         method, path, content=content, headers={"Content-Type": "application/json"}
     )
-    assert (answer.status_code, answer.json()["error"]["appcode"]) == expected
+    assert (response.status_code, response.json()["error"]["appcode"]) == expected

@@ -85,7 +85,7 @@ ADMITTED = "admitted"
 
 
 def expected(route: Route, caller: Caller) -> str | tuple[int, int]:
-    """``ADMITTED``, or the status and the appcode of the refusal. Raises LookupError if that cannot be told."""
+    """``ADMITTED``, or the status and the appcode of the refusal. Raises LookupError if neither can be determined."""
     if not route.needs_engine:
         return ADMITTED
     if caller.kind == "bad token":
@@ -112,7 +112,7 @@ def may_use(route: Route, caller: Caller) -> bool:
 
 
 def request(route: Route) -> dict[str, Any]:
-    """A request for the route. Raises LookupError for what it needs and is not said here."""
+    """Return a request for the route. Raises LookupError for a parameter without an example here."""
     placeholders = set(route.path_model.model_fields if route.path_model else ())
     if unknown := placeholders - set(VALUES):
         raise LookupError(f"{route.path}: say in VALUES what may stand for {unknown}")
@@ -126,7 +126,7 @@ def request(route: Route) -> dict[str, Any]:
     return {"method": route.method, "url": route.path.format(**VALUES), **required}
 
 
-async def answer(server: ServerHarness, route: Route, token: str | None) -> str | tuple[int, int]:
+async def response(server: ServerHarness, route: Route, token: str | None) -> str | tuple[int, int]:
     """What came of a request; of one that was admitted no more than that."""
     asked = request(route)
     asked["url"] = server.root + asked["url"]
@@ -158,18 +158,18 @@ async def test_every_route(server: ServerHarness, kbase_auth: KBaseAuth, caller:
     if caller.roles is not None:
         token = kbase_auth.add(caller.name, *caller.custom)
     expectation = {(r.method, r.path): expected(r, caller) for r in ROUTES}
-    found = {(r.method, r.path): await answer(server, r, token) for r in ROUTES}
-    assert found == expectation
+    responses = {(r.method, r.path): await response(server, r, token) for r in ROUTES}
+    assert responses == expectation
 
 
-def test_every_answer_occurs() -> None:
+def test_every_response_occurs() -> None:
     """The rules of this test tell callers apart at all."""
     for caller in CALLERS:
-        answers = {expected(route, caller) for route in ROUTES}
+        responses = {expected(route, caller) for route in ROUTES}
         if caller.kind == "bad token":
-            assert (401, 10020) in answers
+            assert (401, 10020) in responses
         elif not caller.is_refused_everything:
-            assert ADMITTED in answers
+            assert ADMITTED in responses
 
 
 async def _handler(call: Call) -> None:
@@ -196,7 +196,7 @@ async def _of_a_job(call: Call, path: _JobPath, query: _Query) -> None:
     """The same."""
 
 
-def test_what_cannot_be_expected_is_not_passed_over() -> None:
+def test_unexpected_values_are_reported() -> None:
     bob = CALLERS[3]
     thing = Route("GET", "/things/{thing_id}", _of_a_thing, Access.USER, "")
     with pytest.raises(LookupError, match="OWNED"):

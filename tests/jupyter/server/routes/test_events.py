@@ -23,20 +23,20 @@ async def read(
     server: ServerHarness, *, until: str = "complete", having: set[str] | None = None, **options
 ) -> list[dict]:
     """Transitions up to the first one in this state, or until all of ``having`` have come."""
-    found = []
+    events = []
     async with asyncio.timeout(30):
         async with server.events(**options) as stream:
             async for event in stream:
                 if event["event"] != "transition":
                     continue
-                found.append(event)
-                missing = having and having - {e["trans_id"] for e in found}
+                events.append(event)
+                missing = having and having - {e["trans_id"] for e in events}
                 if (event["state"] == until) if having is None else not missing:
                     break
-    return found
+    return events
 
 
-async def test_live(server: ServerHarness) -> None:
+async def test_live_events(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
         job_id = await submit(server)
@@ -58,17 +58,17 @@ async def test_live(server: ServerHarness) -> None:
 async def test_headers(server: ServerHarness) -> None:
     async with server.http.stream(
         "GET", f"{server.root}/events", headers={"Authorization": f"Bearer {server.kernel_token}"}
-    ) as answer:
-        assert answer.headers["content-type"] == "text/event-stream"
-        assert answer.headers["x-accel-buffering"] == "no"
-        assert answer.headers["cache-control"] == "no-cache"
-        lines = answer.aiter_lines()
+    ) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        assert response.headers["x-accel-buffering"] == "no"
+        assert response.headers["cache-control"] == "no-cache"
+        lines = response.aiter_lines()
         # A cursor before any event: who loses the connection now resumes from here.
         assert (await anext(lines)).startswith("retry: ")
         assert (await anext(lines)).startswith("id: 20")
 
 
-async def test_resume_anywhere_misses_nothing(server: ServerHarness) -> None:
+async def test_resume_from_any_event_misses_none(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     whole = []
     for number in range(3):
@@ -82,7 +82,7 @@ async def test_resume_anywhere_misses_nothing(server: ServerHarness) -> None:
         assert later <= {e["trans_id"] for e in rest}
 
 
-async def test_early_drop_resumes_from_the_first_cursor(server: ServerHarness) -> None:
+async def test_early_disconnect_resumes_from_the_first_cursor(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
         cursor = stream.cursor
@@ -105,7 +105,7 @@ async def job_stream(server: ServerHarness, job_id: str, **options) -> list[dict
             return [event async for event in stream if event["event"] != "progress"]
 
 
-async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: ServerHarness) -> None:
+async def test_event_stream_of_a_job_has_all_its_events_and_ends(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
     live, late = await job_stream(server, job_id), await job_stream(server, job_id)
@@ -115,7 +115,7 @@ async def test_the_stream_of_a_job_tells_all_of_it_and_ends(server: ServerHarnes
         assert events[-1] == {"event": "end", "id": None}
 
 
-async def test_the_stream_of_a_job_is_resumed_anywhere(server: ServerHarness) -> None:
+async def test_event_stream_of_a_job_resumes_from_any_event(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
     whole = (await job_stream(server, job_id))[:-1]
@@ -129,7 +129,7 @@ async def test_the_stream_of_a_job_is_resumed_anywhere(server: ServerHarness) ->
 
 
 @pytest.mark.parametrize(("path", "status"), [("nope/events", 404), ("a!b/events", 400)])
-async def test_no_stream_of_such_a_job(server: ServerHarness, path: str, status: int) -> None:
+async def test_no_event_stream_of_such_a_job(server: ServerHarness, path: str, status: int) -> None:
     assert (await server.get(f"/jobs/{path}")).status_code == status
 
 
@@ -144,9 +144,11 @@ async def test_no_stream_of_such_a_job(server: ServerHarness, path: str, status:
         ("", {"Authorization": ""}, 401),
     ],
 )
-async def test_refusals(server: ServerHarness, query: str, headers: dict, status: int) -> None:
-    answer = await server.get(f"/events?{query}", headers=headers)
-    assert answer.status_code == status
+async def test_error_responses(
+    server: ServerHarness, query: str, headers: dict, status: int
+) -> None:
+    response = await server.get(f"/events?{query}", headers=headers)
+    assert response.status_code == status
 
 
 async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +157,10 @@ async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
     async with (
         asyncio.timeout(30),
-        server.http.stream("GET", f"{server.root}/events", headers=headers) as answer,
+        server.http.stream("GET", f"{server.root}/events", headers=headers) as response,
     ):
         beats, states = 0, 0
-        async for line in answer.aiter_lines():
+        async for line in response.aiter_lines():
             if line.startswith(":"):
                 beats += 1
                 if beats == 3:
@@ -169,7 +171,7 @@ async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch
     assert beats >= 3
 
 
-async def test_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
+async def test_event_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
     async with server.events() as stream:
         stopping = asyncio.create_task(server.extension.stop_extension())
         async with asyncio.timeout(10):
@@ -180,7 +182,7 @@ async def test_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
     assert (await server.get("/")).status_code == 503
 
 
-async def test_reader_that_leaves_is_forgotten(server: ServerHarness) -> None:
+async def test_client_disconnect_ends_the_subscription(server: ServerHarness) -> None:
     limit = 50
     for _ in range(limit + 10):
         async with server.events():

@@ -47,36 +47,36 @@ async def job(server: ServerHarness) -> str:
 
 
 async def until(
-    server: ServerHarness, path: str, token: str | None, **wanted: Any
+    server: ServerHarness, path: str, token: str | None, **expected: Any
 ) -> dict[str, Any]:
     async with asyncio.timeout(60):
         while True:
-            found = (await server.get(path, token=token)).json()
-            if all(found.get(name) == value for name, value in wanted.items()):
-                return found
+            content = (await server.get(path, token=token)).json()
+            if all(content.get(name) == value for name, value in expected.items()):
+                return content
             await asyncio.sleep(0.05)
 
 
-def error(answer: Any) -> tuple[int, int]:
-    return answer.status_code, answer.json()["error"]["appcode"]
+def error(response: Any) -> tuple[int, int]:
+    return response.status_code, response.json()["error"]["appcode"]
 
 
-async def test_a_worker_takes_its_container_to_the_end(
+async def test_worker_takes_its_container_to_the_end(
     server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):
     seen = await until(server, f"/admin/jobs/{job}", worker, state="download_submitted")
     assert seen["job_input"]["cluster"] == "kbase"
     for state in STATES:
-        said = TIME | ({"exit_code": 0} if state == "upload_submitting" else {})
+        update = TIME | ({"exit_code": 0} if state == "upload_submitting" else {})
         for _ in range(2):
             # Said again, since the answer may have been lost.
-            answer = await server.put(f"{UPDATE}/{state}", token=worker, json=said)
-            assert (answer.status_code, answer.content) == (204, b"")
+            response = await server.put(f"{UPDATE}/{state}", token=worker, json=update)
+            assert (response.status_code, response.content) == (204, b"")
     outputs = [{"file": "data/out/x", "crc64nvme": CRC}]
-    answer = await server.put(
+    response = await server.put(
         f"{UPDATE}/complete", token=worker, json=TIME | {"outputs": outputs, "admin_error": None}
     )
-    assert answer.status_code == 204
+    assert response.status_code == 204
     owner = kbase_auth.add("ana")
     ended = await until(server, f"/jobs/{job}", owner, state="complete")
     assert ended["outputs"] == outputs
@@ -85,15 +85,15 @@ async def test_a_worker_takes_its_container_to_the_end(
 
 async def test_a_worker_that_fails(server: ServerHarness, job: str, worker: str, admin: str):
     await until(server, f"/admin/jobs/{job}", worker, state="download_submitted")
-    said = TIME | {"admin_error": "", "traceback": "trace"}
-    answer = await server.put(f"{UPDATE}/error", token=worker, json=said)
-    assert answer.status_code == 204
+    update = TIME | {"admin_error": "", "traceback": "trace"}
+    response = await server.put(f"{UPDATE}/error", token=worker, json=update)
+    assert response.status_code == 204
     ended = await until(server, f"/admin/jobs/{job}", admin, state="error")
     assert ended["error"] == "An unexpected error occurred."
     assert ended["traceback"] == "trace"
 
 
-async def test_what_workers_are_refused(
+async def test_requests_that_workers_are_refused(
     server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):
     def put(path: str, **kwargs: Any) -> Any:
@@ -111,10 +111,10 @@ async def test_what_workers_are_refused(
 
 
 @pytest.mark.parametrize("what", ["download", "job", "upload", "errlogs"])
-async def test_callbacks_are_hints_of_anybody(server: ServerHarness, job: str, what: str):
+async def test_callbacks_need_no_token(server: ServerHarness, job: str, what: str):
     for _ in range(2):
-        answer = await server.get(f"/callback/{what}/{job}", token=None)
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = await server.get(f"/callback/{what}/{job}", token=None)
+        assert (response.status_code, response.content) == (204, b"")
     assert error(await server.get(f"/callback/{what}/none", token=None)) == (404, 40040)
 
 
@@ -134,8 +134,8 @@ async def test_reference_data_by_the_staging_service(
     wrong = await server.post(path, token=admin, params={"crc64nvme": "AAAAAAAAAAA="})
     assert error(wrong) == (400, 30030)
     # The file, the id and the list, for everybody.
-    for found in ("/refdata", "/refdata/path/data/ref/db.tar.gz"):
-        assert (await server.get(found, token=None)).json() == {"data": [registered]}
+    for path in ("/refdata", "/refdata/path/data/ref/db.tar.gz"):
+        assert (await server.get(path, token=None)).json() == {"data": [registered]}
     assert (await server.get(f"/refdata/id/{refdata_id}", token=None)).json() == registered
     assert (await server.get("/refdata/path/data/ref/none", token=None)).json() == {"data": []}
     assert error(await server.get("/refdata/id/none", token=None)) == (404, 40060)
@@ -143,18 +143,18 @@ async def test_reference_data_by_the_staging_service(
     service = kbase_auth.add("ref", "CTS_REFDATA_SERVICE")
     update = f"/external_exec/refdata/{refdata_id}/kbase/update"
     for _ in range(2):
-        answer = await server.put(f"{update}/download_submitted", token=service)
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = await server.put(f"{update}/download_submitted", token=service)
+        assert (response.status_code, response.content) == (204, b"")
     clean = f"/admin/refdata/{refdata_id}/kbase/clean"
     early = await server.request("DELETE", clean, token=admin)
     assert error(early) == (400, 30001)
-    said = {"admin_error": "the disk is broken", "traceback": None}
-    assert (await server.put(f"{update}/error", token=service, json=said)).status_code == 204
+    failure = {"admin_error": "the disk is broken", "traceback": None}
+    assert (await server.put(f"{update}/error", token=service, json=failure)).status_code == 204
     shown = (await server.get(f"/refdata/id/{refdata_id}", token=None)).json()["statuses"][0]
     assert (shown["state"], "admin_error" in shown) == ("error", False)
     assert (await server.request("DELETE", clean, token=admin)).status_code == 204
-    told = (await server.get(f"/admin/refdata/{refdata_id}", token=admin)).json()["statuses"][0]
-    assert (told["admin_error"], told["cleaned"]) == ("the disk is broken", True)
+    status = (await server.get(f"/admin/refdata/{refdata_id}", token=admin)).json()["statuses"][0]
+    assert (status["admin_error"], status["cleaned"]) == ("the disk is broken", True)
     recover = f"/admin/refdata/{refdata_id}/kbase/recover"
     assert error(await server.put(recover, token=admin)) == (404, 40060)
     recover = f"/admin/refdata/{refdata_id}/lawrencium-jaws/recover"

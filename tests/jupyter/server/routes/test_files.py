@@ -35,14 +35,14 @@ async def test_round_trip(server: ServerHarness) -> None:
     assert stored.status_code == 200
     assert stored.json()["crc64nvme"] == crc64nvme_text(DATA)
     assert stored.json()["modified"].endswith("Z")
-    found = await server.get(CONTENT, params={"path": "data/dir/ä b.bin"})
-    assert found.content == DATA
-    assert found.headers[CRC] == crc64nvme_text(DATA)
-    assert found.headers["etag"] == f'"{stored.json()["etag"]}"'
-    assert found.headers["content-length"] == str(len(DATA))
-    assert found.headers["content-type"] == "application/x-odd"
-    assert found.headers["content-disposition"] == "attachment; filename*=UTF-8''%C3%A4%20b.bin"
-    assert "sandbox" in found.headers["content-security-policy"]
+    response = await server.get(CONTENT, params={"path": "data/dir/ä b.bin"})
+    assert response.content == DATA
+    assert response.headers[CRC] == crc64nvme_text(DATA)
+    assert response.headers["etag"] == f'"{stored.json()["etag"]}"'
+    assert response.headers["content-length"] == str(len(DATA))
+    assert response.headers["content-type"] == "application/x-odd"
+    assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''%C3%A4%20b.bin"
+    assert "sandbox" in response.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ async def test_round_trip(server: ServerHarness) -> None:
         ({"seek": len(DATA)}, b""),
     ],
 )
-async def test_part(server: ServerHarness, query: dict, expected: bytes) -> None:
+async def test_range(server: ServerHarness, query: dict, expected: bytes) -> None:
     await server.upload("data/x", DATA)
-    found = await server.get(CONTENT, params={"path": "data/x", **query})
-    assert found.content == expected
-    assert CRC not in found.headers
+    response = await server.get(CONTENT, params={"path": "data/x", **query})
+    assert response.content == expected
+    assert CRC not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_part(server: ServerHarness, query: dict, expected: bytes) -> None
         {"path": "x" * 2000},
     ],
 )
-async def test_bad_part(server: ServerHarness, query: dict) -> None:
+async def test_bad_range(server: ServerHarness, query: dict) -> None:
     await server.upload("data/x", DATA)
     assert (await server.get(CONTENT, params={"path": "data/x", **query})).status_code == 400
 
@@ -105,17 +105,17 @@ async def test_listing(server: ServerHarness) -> None:
 )
 async def test_bad_paths(server: ServerHarness, path: str, appcode: int) -> None:
     await server.upload("data/x", b"1")
-    for answer in (
+    for response in (
         await server.get(CONTENT, params={"path": path}),
         await server.put(CONTENT, params={"path": path}, content=b"x")
         if appcode != 40010
         else None,
     ):
-        if answer is not None:
-            assert answer.json()["error"]["appcode"] == appcode, path
+        if response is not None:
+            assert response.json()["error"]["appcode"] == appcode, path
 
 
-async def test_write_is_refused_where_something_is(server: ServerHarness) -> None:
+async def test_write_does_not_overwrite(server: ServerHarness) -> None:
     await server.upload("data/x", b"old")
     refused = await server.put(CONTENT, params={"path": "data/x"}, content=DATA)
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30001)
@@ -128,19 +128,19 @@ async def test_write_is_refused_where_something_is(server: ServerHarness) -> Non
 
 async def test_wrong_checksum_stores_nothing(server: ServerHarness) -> None:
     wrong = base64.b64encode(b"8 bytes.").decode()
-    answer = await server.put(
+    response = await server.put(
         CONTENT, params={"path": "data/x"}, content=DATA, headers={CRC: wrong}
     )
-    assert (answer.status_code, answer.json()["error"]["appcode"]) == (400, 30030)
+    assert (response.status_code, response.json()["error"]["appcode"]) == (400, 30030)
     assert (await server.get(CONTENT, params={"path": "data/x"})).status_code == 404
     assert leftovers(server) == []
 
 
 async def test_compressed_upload_is_refused(server: ServerHarness) -> None:
-    answer = await server.put(
+    response = await server.put(
         CONTENT, params={"path": "data/x"}, content=b"x", headers={"Content-Encoding": "gzip"}
     )
-    assert answer.json()["error"]["appcode"] == 100000
+    assert response.json()["error"]["appcode"] == 100000
 
 
 async def test_checksum_and_verify(server: ServerHarness) -> None:
@@ -168,11 +168,11 @@ async def test_checksum_and_verify(server: ServerHarness) -> None:
         ] == 30010
 
 
-async def test_changed_bytes_are_never_served_as_good(server: ServerHarness) -> None:
+async def test_changed_bytes_are_never_served(server: ServerHarness) -> None:
     await server.upload("data/x", DATA)
     (objects_folder(server) / "data" / "x").write_bytes(DATA[:-1] + b"!")
-    answer = await server.get(CONTENT, params={"path": "data/x"})
-    assert (answer.status_code, answer.json()["error"]["appcode"]) == (400, 30030)
+    response = await server.get(CONTENT, params={"path": "data/x"})
+    assert (response.status_code, response.json()["error"]["appcode"]) == (400, 30030)
 
 
 # Transfers that break off.
@@ -204,7 +204,7 @@ async def until(condition) -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("exists", [True, False])
-async def test_upload_cut_off_midway_changes_nothing(
+async def test_upload_that_breaks_off_changes_nothing(
     server: ServerHarness, framing: str, *, exists: bool
 ) -> None:
     if exists:
@@ -216,11 +216,11 @@ async def test_upload_cut_off_midway_changes_nothing(
     await until(lambda: leftovers(server))
     writer.close()
     await until(lambda: not leftovers(server))
-    found = await server.get(CONTENT, params={"path": "data/x"})
-    assert (found.content == b"old") if exists else (found.status_code == 404)
+    response = await server.get(CONTENT, params={"path": "data/x"})
+    assert (response.content == b"old") if exists else (response.status_code == 404)
 
 
-async def test_upload_refused_midway_is_answered(server: ServerHarness) -> None:
+async def test_upload_refused_midway_gets_a_response(server: ServerHarness) -> None:
     reader, writer = await open_upload(server, "nokey", f"Content-Length: {64 << 20}")
     writer.write(b"x" * 1000)
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
@@ -231,13 +231,13 @@ async def test_upload_refused_midway_is_answered(server: ServerHarness) -> None:
     writer.close()
 
 
-async def test_rest_of_a_refused_body_is_not_read_for_ever(
+async def test_rest_of_a_refused_body_is_read_for_a_limited_time(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_handler, "LINGER_SECONDS", 0.2)
     reader, writer = await open_upload(server, "nokey", f"Content-Length: {64 << 20}")
-    answer = await asyncio.wait_for(reader.read(), 10)
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    response = await asyncio.wait_for(reader.read(), 10)
+    assert response.startswith(b"HTTP/1.1 400 ")
     writer.close()
 
 
@@ -267,27 +267,27 @@ async def test_memory_of_an_upload_is_bounded(
     taken.set()
 
 
-async def test_download_that_fails_midway_is_no_whole_file(
+async def test_download_that_fails_midway_breaks_off(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.upload("data/x", DATA)
     open_ = server.engine.files.open
 
     async def failing(user, path, **span):
-        found, _ = await open_(user, path, **span)
+        stored, _ = await open_(user, path, **span)
 
         async def body():
             yield DATA[:1000]
             raise RuntimeError("the disk is gone")
 
-        return found, body()
+        return stored, body()
 
     monkeypatch.setattr(server.engine.files, "open", failing)
     with pytest.raises(Exception, match=r"incomplete|closed"):
         await server.get(CONTENT, params={"path": "data/x"})
 
 
-async def test_reader_that_goes_away_closes_the_object(
+async def test_client_disconnect_closes_the_object(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.upload("data/x", DATA)
@@ -295,7 +295,7 @@ async def test_reader_that_goes_away_closes_the_object(
     open_ = server.engine.files.open
 
     async def endless(user, path, **span):
-        found, _ = await open_(user, path, **span)
+        stored, _ = await open_(user, path, **span)
 
         async def body():
             try:
@@ -304,12 +304,12 @@ async def test_reader_that_goes_away_closes_the_object(
             finally:
                 closed.set()
 
-        return found.model_copy(update={"size": 1 << 40}), body()
+        return stored.model_copy(update={"size": 1 << 40}), body()
 
     monkeypatch.setattr(server.engine.files, "open", endless)
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
     async with server.http.stream(
         "GET", server.root + CONTENT, params={"path": "data/x"}, headers=headers
-    ) as answer:
-        assert answer.status_code == 200
+    ) as response:
+        assert response.status_code == 200
     await asyncio.wait_for(closed.wait(), 10)

@@ -14,13 +14,13 @@ KEY = "Idempotency-Key"
 
 
 async def submit(server: ServerHarness, body: dict, key: str | None = None) -> str:
-    answer = await server.post("/jobs", json=body, headers={KEY: key} if key else {})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["job_id"]
+    response = await server.post("/jobs", json=body, headers={KEY: key} if key else {})
+    assert response.status_code == 200, response.text
+    return response.json()["job_id"]
 
 
 async def wait_for(server: ServerHarness, job_id: str, *states: str) -> dict:
-    """The job's status once it is in one of these states, told by the stream of events."""
+    """The job's status once it is in one of these states, from the event stream."""
     async with asyncio.timeout(60):
         async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
             async for event in events:
@@ -99,10 +99,10 @@ async def test_cancel(server: ServerHarness) -> None:
     job_id = await submit(server, body)
     running = await wait_for(server, job_id, "job_submitted")
     assert running["state"] == "job_submitted"
-    answer = await server.put(
+    response = await server.put(
         f"/jobs/{job_id}/cancel", headers={"Content-Type": "application/json"}
     )
-    assert (answer.status_code, answer.content) == (204, b"")
+    assert (response.status_code, response.content) == (204, b"")
     assert (await wait_for(server, job_id, "canceled"))["state"] == "canceled"
 
 
@@ -131,22 +131,22 @@ async def test_check_stores_nothing(server: ServerHarness) -> None:
         ({"input_files": ["data/in/a"], "num_containers": 2}, 30010),
     ],
 )
-async def test_refusals(server: ServerHarness, changes: dict, appcode: int) -> None:
+async def test_error_responses(server: ServerHarness, changes: dict, appcode: int) -> None:
     await server.prepare("a", "b")
-    answer = await server.post("/jobs", json=submission(**changes))
-    assert answer.json()["error"]["appcode"] in (appcode, 40020 if appcode == 40010 else appcode)
+    response = await server.post("/jobs", json=submission(**changes))
+    assert response.json()["error"]["appcode"] in (appcode, 40020 if appcode == 40010 else appcode)
     assert (await server.get("/jobs")).json() == {"jobs": []}
 
 
 @pytest.mark.parametrize("path", ["", "/status", "/exit_codes", "/containers", "/log/0/stdout"])
 async def test_unknown_job(server: ServerHarness, path: str) -> None:
-    answer = await server.get(f"/jobs/no-such-job{path}")
-    error = answer.json()["error"]
-    assert (answer.status_code, error["appcode"]) == (404, 40040)
+    response = await server.get(f"/jobs/no-such-job{path}")
+    error = response.json()["error"]
+    assert (response.status_code, error["appcode"]) == (404, 40040)
     assert error["message"] == "No job with ID 'no-such-job' exists"
 
 
-async def test_logs_before_anything_ran(server: ServerHarness) -> None:
+async def test_logs_before_the_container_ran(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     # Both cpus are taken, so that the second job waits.
     body = submission(cpus=2)
@@ -154,9 +154,9 @@ async def test_logs_before_anything_ran(server: ServerHarness) -> None:
     first = await submit(server, body)
     await wait_for(server, first, "job_submitted")
     second = await submit(server, {**body, "output_dir": "data/other"})
-    answer = await server.get(f"/jobs/{second}/log/0/stdout")
-    error = answer.json()["error"]
-    assert (answer.status_code, error["appcode"]) == (404, 40070)
+    response = await server.get(f"/jobs/{second}/log/0/stdout")
+    error = response.json()["error"]
+    assert (response.status_code, error["appcode"]) == (404, 40070)
     assert error["message"] == f"Job ID {second} has no logs available"
     for job_id in (first, second):
         await server.put(f"/jobs/{job_id}/cancel")
@@ -166,7 +166,7 @@ async def test_logs_before_anything_ran(server: ServerHarness) -> None:
 # Idempotency-Key.
 
 
-async def test_same_key_same_job(server: ServerHarness) -> None:
+async def test_idempotency_key(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     key = str(uuid.uuid4())
     ids = await asyncio.gather(*(submit(server, submission(), key) for _ in range(8)))
@@ -179,7 +179,7 @@ async def test_same_key_same_job(server: ServerHarness) -> None:
     assert await submit(server, submission(), "another key") != ids[0]
 
 
-async def test_key_is_looked_up_before_the_other_checks(server: ServerHarness) -> None:
+async def test_idempotency_key_is_looked_up_before_the_other_checks(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission(), "k")
     assert (await server.request("DELETE", "/admin/images/host/tool")).status_code == 204
@@ -188,12 +188,12 @@ async def test_key_is_looked_up_before_the_other_checks(server: ServerHarness) -
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
 async def test_bad_key(server: ServerHarness, key: str) -> None:
-    answer = await server.post("/jobs", json=submission(), headers={KEY: key})
-    assert answer.json()["error"]["appcode"] == 30001
+    response = await server.post("/jobs", json=submission(), headers={KEY: key})
+    assert response.json()["error"]["appcode"] == 30001
 
 
 @pytest.mark.slow
-async def test_key_outlives_the_server(isolated) -> None:
+async def test_idempotency_key_outlives_the_server(isolated) -> None:
     async with running_server(isolated, {}) as server:
         await server.prepare("a", "b")
         job_id = await submit(server, submission(), "k")
@@ -219,9 +219,9 @@ async def test_images(server: ServerHarness) -> None:
     ):
         assert (await server.get(f"/images/{name}", token=None)).json() == image
     for name in ("host/nope", "fake/image"):
-        answer = await server.get(f"/images/{name}", token=None)
-        assert answer.json()["error"]["appcode"] == 40030
-    assert "No image docker.io/fake/image with tag 'latest' exists" in answer.text
+        response = await server.get(f"/images/{name}", token=None)
+        assert response.json()["error"]["appcode"] == 40030
+    assert "No image docker.io/fake/image with tag 'latest' exists" in response.text
     again = await server.post(
         "/admin/images/host/tool", json={"executable": image["entrypoint"][0]}
     )
@@ -231,7 +231,7 @@ async def test_images(server: ServerHarness) -> None:
     assert (await server.request("DELETE", "/admin/images/host/tool")).status_code == 404
 
 
-async def test_site_switched_off(server: ServerHarness) -> None:
+async def test_deactivated_site(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     assert (await server.request("DELETE", "/admin/sites/local/active")).status_code == 204
     assert [s["active"] for s in (await server.get("/sites")).json()["sites"]] == [False]
@@ -246,5 +246,5 @@ async def test_large_submission(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission(input_files=[f"data/in/{'x' * 200}{n}" for n in range(10_000)])
     assert len(json.dumps(body)) > 2_000_000
-    answer = await server.post("/jobs/check", json=body)
-    assert answer.json()["error"]["appcode"] == 40010
+    response = await server.post("/jobs/check", json=body)
+    assert response.json()["error"]["appcode"] == 40010

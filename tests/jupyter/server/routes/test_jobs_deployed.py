@@ -38,15 +38,15 @@ VIEWS: dict[str, Callable[[JobRecord], BaseModel]] = {
 
 
 @pytest.mark.parametrize("who", ANSWERS)
-def test_a_job_as_it_is_answered(who: str):
+def test_job_in_the_deployed_form(who: str):
     expected = ANSWERS[who]
     document = RawBSONDocument(bson.encode(STORED[expected["id"]]), RAW)
     body, _ = encode_json(VIEWS[who](to_record(document)), nulls=False, may_pack=False)
-    answer = json.loads(body)
-    assert {name: answer.get(name) for name in expected} == expected
+    response = json.loads(body)
+    assert {name: response.get(name) for name in expected} == expected
     # What we add stands at the top level, where deployed clients take it.
-    assert set(answer) - set(expected) <= {"labels", "warnings", "parent_id"}
+    assert set(response) - set(expected) <= {"labels", "warnings", "parent_id"}
 
 
-def test_every_answer_of_the_vectors_is_looked_at():
+def test_every_response_of_the_vectors_is_compared():
     assert set(VIEWS) == set(ANSWERS)

@@ -23,12 +23,12 @@ async def test_pages_searches_and_counts(server: ServerHarness) -> None:
         await wait_for(server, job_id)
 
     async def pages(path: str, query: str) -> list[list[str]]:
-        found, cursor = [], ""
+        pages, cursor = [], ""
         while True:
             page = (await server.get(f"{path}?{query}{cursor}")).json()
-            found.append([job["id"] for job in page["jobs"]])
+            pages.append([job["id"] for job in page["jobs"]])
             if "next" not in page:
-                return found
+                return pages
             cursor = f"&cursor={page['next']}"
 
     for path in ("/jobs", "/admin/jobs"):
@@ -55,7 +55,7 @@ async def test_pages_searches_and_counts(server: ServerHarness) -> None:
         assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, code), query
 
 
-async def test_what_ended_since_one_last_looked(server: ServerHarness) -> None:
+async def test_jobs_that_ended_since_the_read_marker(server: ServerHarness) -> None:
     await server.prepare("a")
 
     async def run() -> str:
@@ -82,7 +82,7 @@ async def test_what_ended_since_one_last_looked(server: ServerHarness) -> None:
     assert [job["id"] for job in await new()] == [third]
 
 
-async def test_who_asks_for_too_much_is_told_when_to_come_again(server: ServerHarness) -> None:
+async def test_rate_limit_has_retry_after(server: ServerHarness) -> None:
     await server.prepare("a")
     body = submission(input_files=["data/in/none"])
     for _ in range(8):
@@ -107,6 +107,6 @@ async def test_times_in_a_query(server: ServerHarness, time: str) -> None:
 @pytest.mark.parametrize(
     "time", ["2020-01-01T00:00:00", "253402300800000", "1e99", "nan", "noon", ""]
 )
-async def test_what_is_no_time_in_a_query(server: ServerHarness, time: str) -> None:
+async def test_invalid_times_in_a_query(server: ServerHarness, time: str) -> None:
     refused = await server.get(f"/jobs?after={time}")
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30010)

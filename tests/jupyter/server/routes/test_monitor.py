@@ -32,9 +32,9 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-async def test_health_needs_nothing(server: ServerHarness):
-    answer = await server.get("/health", token=None)
-    assert answer.json() == {"status": "alive"}
+async def test_health_needs_neither_token_nor_engine(server: ServerHarness):
+    response = await server.get("/health", token=None)
+    assert response.json() == {"status": "alive"}
     server.extension._lifecycle.fail("it is broken")
     assert (await server.get("/health", token=None)).status_code == 200
     assert (await server.get("/ready", token=None)).status_code == 503
@@ -42,11 +42,11 @@ async def test_health_needs_nothing(server: ServerHarness):
 
 async def test_ready_names_each_dependency(server: ServerHarness, monkeypatch: pytest.MonkeyPatch):
     for token in (None, "kernel", TOKEN, "wrong"):
-        answer = await server.get("/ready", token=token)
-        assert answer.status_code == 200
-        found = answer.json()
-        assert found["status"] == "ready"
-        states = {d["name"]: d["state"] for d in found["dependencies"]}
+        response = await server.get("/ready", token=token)
+        assert response.status_code == 200
+        readiness = response.json()
+        assert readiness["status"] == "ready"
+        states = {d["name"]: d["state"] for d in readiness["dependencies"]}
         assert states["records"] == states["objects"] == states["site local"] == "up"
 
     async def away() -> None:
@@ -59,13 +59,13 @@ async def test_ready_names_each_dependency(server: ServerHarness, monkeypatch: p
         # The engine's own calls meanwhile find it there.
         monkeypatch.setattr(dependencies[name], "success_means_up", False)
         for token in (None, TOKEN):
-            answer = await server.http.get(
+            response = await server.http.get(
                 f"{server.root}/ready",
                 headers={"Authorization": f"Bearer {token}"} if token else {},
             )
-            assert answer.status_code == code
-            assert answer.json()["status"] == status
-            assert ("inner.example.org" in answer.text) == (token is not None)
+            assert response.status_code == code
+            assert response.json()["status"] == status
+            assert ("inner.example.org" in response.text) == (token is not None)
 
 
 async def test_metrics_are_for_admins_and_monitors(server: ServerHarness):
@@ -73,15 +73,15 @@ async def test_metrics_are_for_admins_and_monitors(server: ServerHarness):
     assert (await server.get("/metrics", token="wrong")).status_code == 401
     await server.get("/jobs")
     for token in ("kernel", TOKEN):
-        answer = await server.get("/metrics", token=token)
-        assert answer.status_code == 200
-        found = samples(answer.text)
-        assert found["cts_request_seconds_count", "/jobs"] == 1
+        response = await server.get("/metrics", token=token)
+        assert response.status_code == 200
+        figures = samples(response.text)
+        assert figures["cts_request_seconds_count", "/jobs"] == 1
     # The monitor's token opens nothing else.
     assert (await server.get("/jobs", token=TOKEN)).status_code == 401
 
 
-async def test_labels_of_requests_are_bounded(server: ServerHarness):
+async def test_metric_labels_are_bounded(server: ServerHarness):
     for path in ("/jobs/x-1", "/jobs/x-2", "/nowhere/1", "/nowhere/2"):
         await server.get(path)
     text = (await server.get("/metrics")).text
@@ -91,7 +91,7 @@ async def test_labels_of_requests_are_bounded(server: ServerHarness):
     assert "nowhere" not in text
 
 
-async def test_streams_count_until_their_first_piece(server: ServerHarness):
+async def test_duration_of_a_stream_is_that_of_its_first_piece(server: ServerHarness):
     async with server.events():
         text = (await server.get("/metrics")).text
         assert samples(text)["cts_event_subscribers", ""] == 1
@@ -99,19 +99,19 @@ async def test_streams_count_until_their_first_piece(server: ServerHarness):
     assert samples(text)["cts_event_subscribers", ""] == 0
 
 
-def test_without_a_token_of_its_own_nobody_is_the_monitor():
+def test_no_monitor_without_a_metrics_token():
     assert authentication.identify_monitor({"Authorization": "Bearer "}, SecretStr("")) is None
     assert authentication.identify_monitor({}, SecretStr("")) is None
 
 
-async def test_the_log_as_json(isolated: Path, capfd: pytest.CaptureFixture[str]):
+async def test_json_log(isolated: Path, capfd: pytest.CaptureFixture[str]):
     async with running_server(isolated, {"log_format": "json", "group": "blue"}) as server:
         for handler in logging.getLogger("ServerApp").handlers:
             assert type(handler.formatter).__name__ == "JSONFormatter"
-        answer = await server.get("/jobs/none-such")
-        request_id = answer.headers["x-request-id"]
+        response = await server.get("/jobs/none-such")
+        request_id = response.headers["x-request-id"]
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
-    told = [json.loads(line) for line in lines]
-    assert all(line["group"] == "blue" for line in told)
-    ours = [line for line in told if line.get("request_id") == request_id]
+    entries = [json.loads(line) for line in lines]
+    assert all(line["group"] == "blue" for line in entries)
+    ours = [line for line in entries if line.get("request_id") == request_id]
     assert [line for line in ours if "404" in line["message"]]

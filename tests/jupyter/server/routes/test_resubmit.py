@@ -6,17 +6,17 @@ from tests.harness.server import ServerHarness, submission
 from tests.jupyter.server.routes.test_jobs import KEY, submit, wait_for
 
 
-async def test_a_job_is_submitted_again(server: ServerHarness) -> None:
+async def test_resubmit_a_job(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     first = await submit(server, submission(labels={"run": "7"}))
     await wait_for(server, first)
     path = f"/jobs/{first}/resubmit"
     # A body is for changes only.
-    answers = [
+    responses = [
         await server.post(path, headers={KEY: "k"}),
         await server.post(path, headers={KEY: "k"}, json={}),
     ]
-    (again,) = {answer.json()["job_id"] for answer in answers}
+    (again,) = {response.json()["job_id"] for response in responses}
     await wait_for(server, again)
     job = (await server.get(f"/jobs/{again}")).json()
     assert (job["parent_id"], job["labels"]) == (first, {"run": "7"})
@@ -41,7 +41,7 @@ async def test_a_job_is_submitted_again(server: ServerHarness) -> None:
     assert "next" not in rest
 
 
-async def test_refusals(server: ServerHarness) -> None:
+async def test_error_responses(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission())
     await wait_for(server, job_id)

@@ -51,19 +51,19 @@ async def test_it_claims_its_container_and_reports(server: ServerHarness) -> Non
     job_id, (token,) = await new_job(server)
 
     async def claim(**changes: object) -> bool:
-        answer = await server.request(
+        response = await server.request(
             "POST", node(job_id, 0, "claim"), token=token, json=CLAIM | changes
         )
-        assert answer.status_code == 200, answer.text
-        return answer.json()["granted"]
+        assert response.status_code == 200, response.text
+        return response.json()["granted"]
 
     assert await claim()
     assert await claim()
     assert not await claim(worker="another")
     for _ in range(2):
         path = node(job_id, 0, "update/job_submitting")
-        answer = await server.request("PUT", path, token=token, json=TIME)
-        assert answer.status_code == 204, answer.text
+        response = await server.request("PUT", path, token=token, json=TIME)
+        assert response.status_code == 204, response.text
 
 
 NUMBERS = st.one_of(
@@ -77,7 +77,7 @@ MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory")
 
 
 @pytest.mark.slow
-async def test_whatever_number_it_says_is_kept_or_refused(
+async def test_job_numbers_are_kept_or_refused(
     server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     count = 300
@@ -85,20 +85,20 @@ async def test_whatever_number_it_says_is_kept_or_refused(
     left, refused = list(range(count)), 0
     loop = asyncio.get_running_loop()
 
-    async def end(said: dict[str, object]) -> httpx.Response:
+    async def end(update: dict[str, object]) -> httpx.Response:
         path = node(job_id, left[-1], "update/error")
-        return await server.put(path, token=tokens[left[-1]], content=json.dumps(TIME | said))
+        return await server.put(path, token=tokens[left[-1]], content=json.dumps(TIME | update))
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(st.dictionaries(st.sampled_from(MEASURES), NUMBERS))
-    def check(said: dict[str, object]) -> None:
+    def check(update: dict[str, object]) -> None:
         nonlocal refused
-        answer = asyncio.run_coroutine_threadsafe(end(said), loop).result()
-        if answer.status_code == 204:
+        response = asyncio.run_coroutine_threadsafe(end(update), loop).result()
+        if response.status_code == 204:
             left.pop()
         else:
             refused += 1
-            assert (answer.status_code, answer.json()["error"]["appcode"]) == (400, 30010)
+            assert (response.status_code, response.json()["error"]["appcode"]) == (400, 30010)
 
     await asyncio.to_thread(check)
     assert refused
@@ -117,20 +117,20 @@ async def test_whatever_number_it_says_is_kept_or_refused(
     assert job["max_memory"] == 2**63 - 1
     assert 0 < job["cpu_factor"] < 1e20
     assert job["cpu_hours"] > MAX_SECONDS / 3600
-    told = (await server.get(f"/jobs/{job_id}/containers", token=owner)).json()["containers"]
-    assert all(0 <= each.get("wall_seconds", 0) <= MAX_SECONDS for each in told)
+    containers = (await server.get(f"/jobs/{job_id}/containers", token=owner)).json()["containers"]
+    assert all(0 <= each.get("wall_seconds", 0) <= MAX_SECONDS for each in containers)
 
 
-async def test_it_gets_leave_for_its_own_objects_only(server: ServerHarness) -> None:
+async def test_presigned_requests_are_for_its_own_objects_only(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
     log = f"{server.engine.settings.log_dir}/{job_id}/container-0-stdout.txt"
     for path, status in ((log, 200), ("data/other", 403)):
         body = {"requests": [{"method": "PUT", "path": path}]}
-        answer = await server.request("POST", node(job_id, 0, "objects"), token=token, json=body)
-        assert answer.status_code == status, answer.text
+        response = await server.request("POST", node(job_id, 0, "objects"), token=token, json=body)
+        assert response.status_code == status, response.text
 
 
-async def test_another_containers_token_is_refused(server: ServerHarness) -> None:
+async def test_token_of_another_container_is_forbidden(server: ServerHarness) -> None:
     job_id, tokens = await new_job(server, 2)
     other, (foreign,) = await new_job(server)
     for token, target in ((tokens[1], job_id), (foreign, job_id), (tokens[0], other)):
@@ -140,11 +140,11 @@ async def test_another_containers_token_is_refused(server: ServerHarness) -> Non
             ("POST", "objects", {"requests": [{"method": "GET", "path": "data/a"}]}),
             ("PUT", "update/job_submitting", TIME),
         ):
-            answer = await server.request(method, node(target, 0, what), token=token, json=body)
-            assert (answer.status_code, answer.json()["error"]["appcode"]) == (403, 20000)
+            response = await server.request(method, node(target, 0, what), token=token, json=body)
+            assert (response.status_code, response.json()["error"]["appcode"]) == (403, 20000)
 
 
-async def test_an_executor_may_ask_for_every_container(
+async def test_executor_may_access_every_container(
     server: ServerHarness, kbase_auth: KBaseAuth
 ) -> None:
     job_id, _ = await new_job(server)
@@ -153,13 +153,13 @@ async def test_an_executor_may_ask_for_every_container(
     assert claimed.json() == {"granted": True}
     for number, appcode in ((1, 40050), (2**70, 40050)):
         path = node(job_id, number, "claim")
-        answer = await server.request("POST", path, token=executor, json=CLAIM)
-        assert (answer.status_code, answer.json()["error"]["appcode"]) == (404, appcode)
+        response = await server.request("POST", path, token=executor, json=CLAIM)
+        assert (response.status_code, response.json()["error"]["appcode"]) == (404, appcode)
 
 
-async def test_no_worker_elsewhere(server: ServerHarness) -> None:
+async def test_no_remote_worker(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
     for shown in ("cts-worker.x", None):
-        answer = await server.request("POST", node(job_id, 0, "claim"), token=shown, json=CLAIM)
-        assert answer.status_code == 401
+        response = await server.request("POST", node(job_id, 0, "claim"), token=shown, json=CLAIM)
+        assert response.status_code == 401
     assert (await server.get("/jobs", token=token)).status_code == 401
