@@ -1,4 +1,4 @@
-"""What schemathesis asks beside its own checks; loaded into its process."""
+"""Checks and hooks of ours for schemathesis, loaded into its process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import schemathesis
 ASKING = json.loads(Path(os.environ["TESTS_OPENAPI_ASKING"]).read_text())
 """The ``token`` that is shown, ``workers`` with the tokens of containers, and the ``secrets``; see ``service.py``."""
 SIGNED = ("X-Amz-Signature", "Signature=")
-"""In what opens the object store; such answers are for workers alone."""
+"""Marks of presigned requests, which only workers may get."""
 STRUCTURAL = {
     *("missing", "extra_forbidden", "enum", "literal_error", "json_invalid", "string_unicode"),
     *("string_type", "int_type", "float_type", "bool_type", "list_type", "dict_type"),
@@ -22,12 +22,12 @@ STRUCTURAL = {
     *("int_from_float", "string_too_short", "string_too_long", "string_pattern_mismatch"),
     *("too_short", "too_long"),
 }
-"""Kinds of faults that a schema can say everything about."""
+"""Kinds of validation errors that the schema describes completely."""
 
 
 @schemathesis.hook
 def before_call(ctx: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Show a worker's own token in its container's place, most of the time."""
+    """Send a worker's own token with most of the requests for its container."""
     kwargs["auth"] = _as_worker
 
 
@@ -43,7 +43,7 @@ def _as_worker(request: Any) -> Any:
 
 @schemathesis.hook
 def after_call(ctx: Any, case: Any, response: Any) -> None:
-    """Switch a site on again, or no job would get any further."""
+    """Activate a site again, because its jobs would not proceed otherwise."""
     if case.operation.path == "/admin/sites/{site}/active" and response.status_code == 204:
         headers = {"Authorization": response.request.headers["Authorization"]}
         httpx.put(response.request.url, headers=headers, timeout=60)
@@ -51,9 +51,9 @@ def after_call(ctx: Any, case: Any, response: Any) -> None:
 
 @schemathesis.check
 def faults_are_described(ctx: Any, response: Any, case: Any) -> None:
-    """What is as the description says is never refused for its structure.
+    """Check that no request that conforms to the description is refused for its structure.
 
-    It may be refused for what no schema says: two fields together, the length of a duration, a path's bucket.
+    It may be refused for reasons that no schema expresses: two fields together, the length of a duration, a bucket.
     """
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
@@ -66,14 +66,14 @@ def faults_are_described(ctx: Any, response: Any, case: Any) -> None:
 
 
 def _is_of_a_choice(loc: list[str | int]) -> bool:
-    """Whether pydantic tells one alternative's fault, which is none where another was meant."""
+    """Return whether pydantic reports a fault of one alternative, which is none if another was meant."""
     names = [part for part in loc[1:] if isinstance(part, str)]
     return any(name == "str" or not name.isidentifier() or name[0].isupper() for name in names)
 
 
 @schemathesis.check
 def errors_are_envelopes(ctx: Any, response: Any, case: Any) -> None:
-    """Every refusal is the contract's envelope with the request's id, and a 5xx has no appcode."""
+    """Check that every error has the contract's form with the request's id, and that a 5xx has no appcode."""
     assert response.headers["x-request-id"]
     if response.status_code < 400 or response.request.method == "HEAD":
         return
@@ -86,7 +86,7 @@ def errors_are_envelopes(ctx: Any, response: Any, case: Any) -> None:
 
 @schemathesis.check
 def nothing_is_given_away(ctx: Any, response: Any, case: Any) -> None:
-    """No answer has anybody's token or secret in it, and a signed request is for workers alone."""
+    """Check that no response contains a token or a secret, and that only workers get presigned requests."""
     text = f"{response.headers}\n{response.content.decode(errors='replace')}"
     assert not [secret for secret in ASKING["secrets"] if secret in text]
     if not case.operation.path.endswith("/node/objects"):

@@ -1,4 +1,4 @@
-"""Whether a description says all that another says: what clients may send, and what they rely on in answers."""
+"""Compatibility of one OpenAPI description with another: what clients may send, and what they rely on in responses."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ BOUNDS = frozenset(
         *("minItems", "maxItems", "uniqueItems"),
     }
 )
-"""Keywords that are the same in both, to the letter."""
+"""Keywords that must be equal in both."""
 COMPARED = BOUNDS | {
     *("$ref", "anyOf", "type", "enum", "default", "required", "items"),
     *("properties", "additionalProperties", "patternProperties", "propertyNames"),
 }
 NEW_VALUES = frozenset({"local"})
-"""Values of ours in answers, beside those that deployed clients know."""
+"""Values in our responses besides those that deployed clients know."""
 
 
 class Use(Enum):
-    """What a schema describes."""
+    """The use of a schema."""
 
     REQUEST = "request"
-    """We take all that they take, and ask for no more."""
+    """A request: we accept all that they accept, and require no more."""
     ANSWER = "answer"
-    """We send all that they send, and nothing where their clients take nothing else."""
+    """A response: we send all that they send, and nothing more where their clients accept nothing more."""
     ERROR = "error"
-    """We may send all that they may; which fields an error lacks is said by the contract's facts."""
+    """An error: we may send all that they may; the contract's facts say which fields an error lacks."""
 
 
 class Comparison:
-    """Collects what ``theirs`` says and ``ours`` does not. Raises LookupError for what it knows no rule for."""
+    """Collects incompatibilities of ``ours`` with ``theirs``. Raises LookupError for a difference that has no rule."""
 
     def __init__(self, theirs: Json, ours: Json) -> None:
         self.theirs, self.ours = theirs, ours
@@ -43,7 +43,7 @@ class Comparison:
         self._under_way: set[tuple[int, int, Use]] = set()
 
     def all(self) -> list[str]:
-        """The faults of every operation."""
+        """Return the faults of every operation."""
         for path, methods in self.theirs["paths"].items():
             for method in methods:
                 self.operation(method, path)
@@ -129,7 +129,7 @@ class Comparison:
     # Schemas.
 
     def schema(self, theirs: Json, mine: Json, where: str, use: Use) -> None:
-        """Compare by alternatives: each of theirs is one of ours, and in answers also the other way round."""
+        """Compare alternatives: each of theirs must be one of ours, and in responses also each of ours one of theirs."""
         default = theirs.get("default")
         if default is not None:
             self.expect(mine.get("default") == default, where, f"default {default!r}")
@@ -154,7 +154,7 @@ class Comparison:
     def _closest(
         self, option: Json, others: list[Json], where: str, use: Use, *, is_theirs: bool
     ) -> list[str]:
-        """The faults against the alternative that has the fewest."""
+        """Return the faults against the alternative that has the fewest."""
         attempts = []
         for other in others:
             trial = Comparison(self.theirs, self.ours)
@@ -222,7 +222,7 @@ def _resolve(document: Json, schema: Json) -> Json:
 
 
 def _options(document: Json, schema: Json) -> tuple[list[Json], bool]:
-    """The alternatives, each resolved, and whether null is one more."""
+    """Return the alternatives, each resolved, and whether null is one, too."""
     schema = _resolve(document, schema)
     choice = schema.get("anyOf") or schema.get("oneOf")
     if choice is None:

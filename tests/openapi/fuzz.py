@@ -31,9 +31,9 @@ from tests.services.together import started_stack
 
 TIMEOUT_SECONDS = 60
 CPUS = 4
-"""Of the pool's node."""
+"""Memory of the pool's node."""
 OFTEN, MOSTLY = 0.5, 0.9
-"""How often a parameter, and a field of what has many, is something that the service has, or can do."""
+"""The probability that a parameter, or a field of a list's item, has a value that exists in the service."""
 KNOWN = {
     "path.job_id": "jobs",
     "query.job": "jobs",
@@ -49,7 +49,7 @@ KNOWN = {
     "body.executable": "programs",
     "body.file": "paths",
 }
-"""What of the service stands for which parameters and fields."""
+"""Which existing things are used for which parameters and fields."""
 OF_JOBS = {
     "body.cluster": "sites",
     "body.image": "images",
@@ -66,28 +66,28 @@ OF_WORKERS = {
     "body.requests[*].path": "objects",
     "body.outputs[*].file": "objects",
 }
-"""The same for what workers ask."""
+"""The same for the requests of workers."""
 WORKERS = "/external_exec/jobs/"
-"""Below it they ask."""
+"""The path below which workers send requests."""
 PLACES = ((KNOWN, OFTEN), (OF_JOBS, MOSTLY))
 _STREAMS = re.compile(r"(?m)^cts_event_subscribers ([1-9]\S*)")
 AMBIGUOUS = "/admin/refdata/"
-"""Below it, templates of the contract match the same paths: a method that one lacks, another has."""
+"""The path below which several templates of the contract match, so that a method that one lacks is another's."""
 
 
 def _without_uniqueness(value: dict[str, Any]) -> dict[str, Any]:
-    """The contract describes sets as lists of unique items, and takes what is named twice, as the deployed service does."""
+    """Remove uniqueItems: the contract describes sets by it, but accepts duplicates, as the deployed service does."""
     return {key: each for key, each in value.items() if key != "uniqueItems"}
 
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     cases: Counter[str] = field(default_factory=Counter)
-    """By phase."""
+    """Counts by phase."""
     checks: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By name and outcome."""
+    """Counts by check and outcome."""
     statuses: Counter[int] = field(default_factory=Counter)
     operations: int = 0
     total: int = 0
@@ -122,7 +122,7 @@ def run(
     phases: str,
     below: str = "/",
 ) -> Report:
-    """Ask the service; ``examples``: at most so many random cases of each operation ``below`` a path, and phase."""
+    """Run schemathesis with at most ``examples`` random cases for each phase and each operation ``below`` a path."""
     folder.mkdir(parents=True, exist_ok=True)
     text = httpx.get(f"{service.root}/openapi.json", timeout=60).text
     description = json.loads(text, object_hook=_without_uniqueness)
@@ -155,7 +155,7 @@ def run(
 
 
 def _left_open(service: RunningService) -> list[str]:
-    """Streams of events whose readers are gone, and which do not end."""
+    """Return faults for event streams that go on although their clients have disconnected."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     with service.client() as http:
         while left := _STREAMS.search(http.get("/metrics").text):
@@ -237,7 +237,7 @@ def _count(report: Report, event: dict[str, Any]) -> None:
 
 
 def _run_all(folder: Path, asked: argparse.Namespace) -> list[Report]:
-    """Raises MissingError."""
+    """Run schemathesis on CTS and on the staging service, and return the reports. Raises MissingError."""
     with ExitStack() as stack:
         servers = stack.enter_context(started_stack(folder))
         registry = start_registry(folder / "registry")
@@ -264,7 +264,7 @@ def _run_all(folder: Path, asked: argparse.Namespace) -> list[Report]:
 
 
 def main() -> None:
-    """Start everything, ask, tell."""
+    """Start the services, run schemathesis, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=360, help="of each operation and phase")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""The service as operators run it, every dependency real but for auth2, with something in it to ask for."""
+"""The service as operators run it, with jobs and data in it; every dependency but auth2 is real."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from tests.services.s3 import SECRET
 from tests.services.together import ADMIN_ROLES, ServiceStack
 
 ROLES = ("CTS_EXTERNAL_EXECUTOR", "CTS_REFDATA_SERVICE")
-"""Those of who works for the sites."""
+"""The roles of the sites' services and workers."""
 PATIENCE_SECONDS = 120
 UNLIMITED = 1_000_000
 WAITING = 100
-"""Containers of a job that the pool has no node for: their workers' tokens are good all the time."""
+"""Containers of a job for which the pool has no node, so that their workers' tokens stay valid."""
 _INPUTS = [f"data/eve/in/{name}" for name in "abcdefgh"]
 _REFDATA = "data/eve/ref.txt"
 _SCRIPT = "cat /input_files/* > /output_files/all"
 _TOO_MUCH = "500GB"
-"""Memory that the site gives, and no node of the tests' pool has."""
+"""Memory that the site allows, and that no node of the tests' pool has."""
 
 
 @dataclass
 class RunningService:
-    """Where it is, and what it knows."""
+    """A running service: its URL, its tokens, and the things that exist in it."""
 
     root: str
     token: str
-    """Of somebody with every role."""
+    """The token of a user with every role."""
     log: Path
     known: dict[str, list[Any]] = field(default_factory=dict)
-    """What exists, and what can be asked of a job, by what it is."""
+    """Ids and names of existing things, and valid values for jobs, by kind."""
     workers: dict[str, str] = field(default_factory=dict)
-    """Tokens of containers that wait, by the path of the container's routes."""
+    """Tokens of waiting containers, by the path of the container's routes."""
     secrets: list[str] = field(default_factory=list)
-    """What is neither to be answered nor logged."""
+    """Texts that must be in no response and no log."""
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -58,7 +58,7 @@ class RunningService:
         )
 
     def fill(self) -> None:
-        """Jobs that ended well and badly, an image, files, reference data."""
+        """Create an image, files, reference data, and jobs that complete or fail."""
         with self.client() as http:
             for name in ("tool", "spare"):
                 _post(http, f"/admin/images/host/{name}", {"executable": str(COPY_INPUTS)})
@@ -85,7 +85,7 @@ class RunningService:
         }
 
     def fill_kbase(self, pool: CondorPool, registry: Registry) -> None:
-        """One job more that ended, and one that waits."""
+        """Create one more ended job, and one that waits."""
         for tag in ("1", "spare"):
             # By its digest, each is registered once.
             script = f"{_SCRIPT} # {tag}"
@@ -121,7 +121,7 @@ class RunningService:
 
 
 def _tokens(pool: CondorPool, job: str) -> dict[int, str]:
-    """By number, the tokens of containers that wait."""
+    """Return the tokens of waiting containers by the container's number."""
 
     def found() -> dict[int, str]:
         clusters = {ad["ClusterId"] for ad in pool.ads(f'CTSJobID == "{job}"', ["ClusterId"])}
@@ -171,7 +171,7 @@ def _until_ended(http: httpx.Client, job: str) -> None:
 
 @contextmanager
 def full_service(servers: ServiceStack, **settings: str) -> Iterator[RunningService]:
-    """A process of ``jupyter cts`` on these servers, with something in it; ``settings``: variables beside the usual ones."""
+    """Run ``jupyter cts`` on these servers and fill it; ``settings`` are additional environment variables."""
     environ = servers.environ() | {
         "CTS_LIMITS__SUBMISSIONS_PER_MIN": str(UNLIMITED),
         "CTS_LIMITS__CHECKS_PER_MIN": str(UNLIMITED),
@@ -198,7 +198,7 @@ def full_service(servers: ServiceStack, **settings: str) -> Iterator[RunningServ
 def staging_service(
     servers: ServiceStack, cts: RunningService, cts_url: str, data: Path
 ) -> Iterator[RunningService]:
-    """The service that stages to ``data`` what that CTS has; ``cts_url``: where it finds it."""
+    """Run the service that stages that CTS's reference data to ``data``; ``cts_url`` is the CTS's URL for it."""
     environ = staging_at_kbase(servers.folder, data, servers.s3, servers.auth, cts_url)
     process = CTSProcess(servers.folder / "staging", environ)
     process.start()
@@ -219,7 +219,7 @@ def staging_service(
 def services_at_kbase(
     servers: ServiceStack, pool: CondorPool, registry: Registry
 ) -> Iterator[tuple[RunningService, RunningService]]:
-    """CTS with the site ``kbase`` besides, and the service that stages its reference data."""
+    """Run CTS with the site ``kbase``, too, and the service that stages its reference data."""
     data = pool.pool / "work" / "refdata"
     with ExitStack() as stack:
         to_cts, to_staging = Proxy(0), Proxy(0)

@@ -1,4 +1,4 @@
-"""Our OpenAPI says all that the contract's says, path by path and field by field."""
+"""Our OpenAPI is compatible with the contract's, path by path and field by field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATIONS = [
     for method in methods
 ]
 MUTATIONS = 100
-"""How many of the possible ones are tried, always the same ones."""
+"""The number of mutations that are tried; always the same ones."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_operation(ours: Json, method: str, path: str) -> None:
 
 
 def _schemas(schema: Json, at: str, use: str) -> Iterator[tuple[str, Json, str]]:
-    """A schema and all inside it, but for references."""
+    """Iterate over a schema and the schemas in it, without following references."""
     yield at, schema, use
     for keyword in ("items", "additionalProperties", "propertyNames"):
         if isinstance(schema.get(keyword), dict):
@@ -61,8 +61,8 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(inner)
 
 
-def _reached(document: Json, start: Any) -> set[str]:
-    """The names of all schemas that something refers to."""
+def _referenced(document: Json, start: Any) -> set[str]:
+    """Return the names of all schemas that something refers to, directly or not."""
     found, ahead = set(), set(_references(start))
     while ahead:
         name = ahead.pop()
@@ -80,7 +80,7 @@ def _set(schema: Json, keyword: str, value: Any) -> Callable[[], None]:
 
 
 def _of_schema(at: str, schema: Json, use: str) -> Iterator[Mutation]:
-    """What the contract could say otherwise of a schema, so that we would not fulfil it."""
+    """Iterate over changes of the contract's schema that ours is not compatible with."""
     for keyword, value in schema.items():
         for number, changed in enumerate(_changed(schema, keyword, value, use)):
             yield f"{at}: {keyword} {number}", _set(schema, keyword, changed)
@@ -106,10 +106,12 @@ def _changed(schema: Json, keyword: str, value: Any, use: str) -> Iterator[Any]:
 
 
 def mutations(contract: Json) -> Iterator[Mutation]:
-    """Everything that a comparison must not overlook."""
+    """Iterate over all changes of the contract that a comparison must report."""
     operations = [o for methods in contract["paths"].values() for o in methods.values()]
-    requests = _reached(contract, [[o.get("parameters"), o.get("requestBody")] for o in operations])
-    answers = _reached(
+    requests = _referenced(
+        contract, [[o.get("parameters"), o.get("requestBody")] for o in operations]
+    )
+    answers = _referenced(
         contract, [r for o in operations for s, r in o["responses"].items() if s.isdecimal()]
     )
     for name, schema in contract["components"]["schemas"].items():
@@ -147,8 +149,8 @@ def _of_operation(where: str, operation: Json) -> Iterator[Mutation]:
     yield f"{where}: security", _set(operation, "security", security)
 
 
-def _tells(comparison: Comparison) -> bool:
-    """Whether there is any fault; stops at the first."""
+def _has_fault(comparison: Comparison) -> bool:
+    """Return whether there is any fault; stop at the first."""
     for path, methods in comparison.theirs["paths"].items():
         for method in methods:
             comparison.operation(method, path)
@@ -158,7 +160,7 @@ def _tells(comparison: Comparison) -> bool:
 
 
 def test_every_difference_is_reported(ours: Json) -> None:
-    """Were the contract to say anything otherwise, the comparison would tell."""
+    """The comparison reports every change of the contract."""
     count = len(list(mutations(copy.deepcopy(CONTRACT))))
     assert count > 1000
     overlooked = []
@@ -166,7 +168,7 @@ def test_every_difference_is_reported(ours: Json) -> None:
         contract = copy.deepcopy(CONTRACT)
         where, mutate = list(mutations(contract))[number]
         mutate()
-        if not _tells(Comparison(contract, ours)):
+        if not _has_fault(Comparison(contract, ours)):
             overlooked.append(where)
     assert overlooked == []
 

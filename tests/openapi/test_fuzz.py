@@ -1,4 +1,4 @@
-"""The service does what its description says, whatever it is asked; ``fuzz.py`` asks more."""
+"""The service conforms to its OpenAPI for generated requests; ``fuzz.py`` runs more of them."""
 
 from __future__ import annotations
 

@@ -1,11 +1,16 @@
-"""What is imported with what: the engine without Jupyter, a kernel without the engine."""
+"""Imports stay apart: the engine without Jupyter, a kernel without the engine, the server without the client."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.harness.paths import ROOT
 
 FOREIGN = (
     "jupyter",
@@ -42,3 +47,42 @@ def test_import_stays_small(module: str, unwanted: tuple[str, ...]) -> None:
     )
     loaded = printed.stdout.split()
     assert [name for name in loaded if name in unwanted or name.partition(".")[0] in unwanted] == []
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Iterate over the names of all modules that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("folder", "unwanted"),
+    [
+        ("server", ("client", "notebook", "cli")),
+        ("client", ("server", "notebook", "cli")),
+        ("notebook", ("server", "cli")),
+        ("server/http", ("server.routes", "server.proxy")),
+        ("server/routes", ("server.proxy",)),
+    ],
+)
+def test_layers(folder: str, unwanted: tuple[str, ...]) -> None:
+    forbidden = tuple(f"cts_jupyter.{name}." for name in unwanted)
+    crossing = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in (ROOT / "cts_jupyter" / folder).rglob("*.py")
+        for name in imports(file)
+        if f"{name}.".startswith(forbidden)
+    ]
+    assert crossing == []
+
+
+def test_the_command_imports_the_server_for_its_description_alone() -> None:
+    importing = {
+        file.name
+        for file in (ROOT / "cts_jupyter" / "cli").rglob("*.py")
+        if any(name.startswith("cts_jupyter.server") for name in imports(file))
+    }
+    assert importing == {"openapi.py"}

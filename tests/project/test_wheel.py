@@ -1,4 +1,4 @@
-"""What is installed: everything that runs, from a wheel that needs no Node to be built."""
+"""The wheel contains everything that runs, and is built without Node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cts adopt`` on the database of a deployed service: live jobs of several ages and states, on a real server."""
+"""``cts adopt`` on the database of a deployed service, with live jobs of several ages and states, on a real MongoDB."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ AGES = {
     MIDDLE: (timedelta(days=10), 4, "job_submitted"),
     RECENT: (timedelta(hours=1), 1, "created"),
 }
-"""How long each has not moved, how many transitions it has, and where it is."""
+"""By job: the time since its last transition, the number of its transitions, and its state."""
 
 
 def left_behind(job_id: str) -> dict[str, Any]:
-    """A job as the deployed service leaves it, so long ago."""
+    """Return a job as the deployed service leaves it, with its age."""
     age, steps, state = AGES[job_id]
     job = live_job(id=job_id, state=state)
     job["transition_times"] = job["transition_times"][:steps]
@@ -39,7 +39,7 @@ def left_behind(job_id: str) -> dict[str, Any]:
 
 @pytest.fixture
 def db(db: Database) -> Database:
-    """A deployed service's database, with what it left behind."""
+    """The database of a deployed service, with the jobs that it left."""
     for name, documents in copy.deepcopy(DEPLOYED).items():
         db[name].insert_many(documents)
     db["jobs"].insert_many([left_behind(job_id) for job_id in (RECENT, OLD, MIDDLE)])
@@ -48,7 +48,7 @@ def db(db: Database) -> Database:
 
 @pytest.fixture
 def cts(run: Run, db: Database, on_mongo: dict[str, str]) -> Run:
-    """The command, on that database."""
+    """The command ``cts`` on that database."""
     return partial(run, more=on_mongo)
 
 

@@ -1,4 +1,4 @@
-"""``cts config``: nothing secret is printed, and every deployed key is accounted for."""
+"""``cts config``: no secret is printed, and every deployed key is reported on."""
 
 from __future__ import annotations
 

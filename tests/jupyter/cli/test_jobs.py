@@ -1,4 +1,4 @@
-"""``cts jobs`` on an embedded store: with no server, and beside one."""
+"""``cts jobs`` on an embedded store, with and without a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cts jobs`` beside a newer CTS on one database."""
+"""Forward compatibility of ``cts jobs`` with a newer CTS on the same database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server extension: its start, its failures, its stop, and the file that kernels find it by."""
+"""The server extension: its start, its failures, its stop, and the file by which kernels discover it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_invalid_settings_leave_jupyter_running(
 
 @pytest.fixture
 def thawed() -> Iterator[None]:
-    """The tests' process as one of which nothing is frozen."""
+    """Unfreeze all objects of the tests' process for one test."""
     gc.unfreeze()
     yield
     gc.freeze()
@@ -187,7 +187,7 @@ def test_token_of_a_restarted_server_is_read_anew(folder: Path) -> None:
 def test_server_file_follows_no_symbolic_link(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever stands in the place of the draft is never written through."""
+    """A symbolic link in place of the temporary file is never followed."""
     folder.mkdir(parents=True)
     monkeypatch.setattr(discovery.secrets, "token_hex", lambda _: "00")
     target = tmp_path / "precious"

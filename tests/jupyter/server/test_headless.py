@@ -1,4 +1,4 @@
-"""``jupyter cts``: everything outside ``/cts`` is 404; and a real process of it, stopped and started again."""
+"""``jupyter cts``: every path outside ``/cts`` is 404; and a real process of it, stopped and started again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLES = [
 
 
 def handlers(router: ReversibleRuleRouter) -> Iterator[tuple[str, Any]]:
-    """Every rule that the router holds, at any depth."""
+    """Iterate over the router's rules, at any depth."""
     for rule in router.rules:
         target = rule.target
         if isinstance(target, ReversibleRuleRouter):
@@ -95,14 +95,14 @@ async def test_router_has_no_rules_but_those_of_cts(app: HeadlessApp, isolated: 
 
 @dataclass
 class Service:
-    """Processes of ``jupyter cts`` on one home, one after the other."""
+    """Runs processes of ``jupyter cts`` on one home, one after the other."""
 
     folder: Path
     environment: dict[str, str]
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
     within: Sequence[str] = ()
-    """Words of a command that runs the service."""
+    """The command that runs the service."""
 
     def start(self) -> Connection:
         self.process = subprocess.Popen(
@@ -179,7 +179,7 @@ def test_help_names_the_options(isolated: Path) -> None:
 def begin_upload(
     pool: ThreadPoolExecutor, http: httpx.Client, go_on: threading.Event
 ) -> Future[httpx.Response]:
-    """An upload that the server has begun to read, and that ends when it may go on."""
+    """Start an upload that the server has begun to read, and that waits until it may continue."""
     read = threading.Event()
 
     def trickle() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Who gets in: every route, with every kind of credentials."""
+"""Authentication of every route with every kind of credentials."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def address(route: Route) -> str:
 
 
 def check_owner(response: httpx.Response, route: Route) -> None:
-    """The owner may use every route but those that only services use among themselves."""
+    """Assert that the owner may use every route but those for services."""
     if route.access.roles and not route.access.roles & OWNER_ROLES:
         assert response.status_code == 403, route
     else:
@@ -52,7 +52,7 @@ def check_owner(response: httpx.Response, route: Route) -> None:
 
 @pytest.fixture
 async def browser(server: ServerHarness) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser that has logged in to Jupyter and has seen a page of it."""
+    """A browser that has logged in to Jupyter and has loaded a page, so that it has the XSRF cookie."""
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as client:
         await client.get(f"{base}/api/status", params={"token": JUPYTER_TOKEN})
@@ -123,7 +123,7 @@ async def test_routes_of_a_role_are_forbidden_to_others(
 
 
 def test_every_route_declares_its_access() -> None:
-    """A new route is open to users only, unless it is one of these (contract, facts §1)."""
+    """A route is for users only, unless it is one of these (contract, facts §1)."""
     for route in ROUTES:
         if route.access is Access.ANYONE:
             assert route.method == "GET", route
@@ -209,7 +209,7 @@ async def test_unsafe_methods_need_xsrf_without_jupyters_login(server: ServerHar
 
 
 class ReadOnly(Authorizer):
-    """Lets everybody look and nobody change anything."""
+    """Allows reading and forbids writing."""
 
     def is_authorized(self, handler, user, action, resource):
         return action == "read" or resource != "cts"
@@ -224,7 +224,7 @@ async def test_jupyters_authorizer_decides(server: ServerHarness) -> None:
 
 
 class Hub(IdentityProvider):
-    """Knows people by name, as a hub's provider does."""
+    """Identifies users by name, as a hub's provider does."""
 
     async def get_user(self, handler):
         name = handler.request.headers.get("X-Hub-User")

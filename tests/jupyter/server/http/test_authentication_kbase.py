@@ -1,4 +1,4 @@
-"""The API for KBase's users: the Authorization header alone says who asks."""
+"""Authentication of KBase's users by the Authorization header alone."""
 
 from __future__ import annotations
 
@@ -168,14 +168,14 @@ async def test_event_stream_ends_when_its_token_expires(
 
 
 class Stranger(IdentityProvider):
-    """Lets nobody in."""
+    """Authenticates no request."""
 
     async def get_user(self, handler):
         return None
 
 
 class Everybody(IdentityProvider):
-    """Lets everybody in."""
+    """Authenticates every request."""
 
     async def get_user(self, handler):
         return JupyterUser("root")

@@ -1,4 +1,4 @@
-"""The form of requests and answers: slashes, 404 and 405, the envelope, bodies, queries, CORS, gzip."""
+"""The form of requests and responses: slashes, 404 and 405, errors, bodies, queries, CORS, gzip."""
 
 from __future__ import annotations
 

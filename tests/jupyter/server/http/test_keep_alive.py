@@ -1,4 +1,4 @@
-"""A refusal leaves the connection as usable as an answer does."""
+"""An error response keeps the connection alive as any other response does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large bodies are read while the event loop goes on, and what is too much is refused before it is read."""
+"""Large bodies are parsed while the event loop is free, and bodies that are too large are refused before parsing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.factories import CRC
 
 
 def update(outputs: int) -> bytes:
-    """What a worker says at the end of its container."""
+    """Return the update that a worker sends at the end of its container."""
     files = [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(outputs)]
     return json.dumps({"time": "2026-03-04T12:00:00Z", "outputs": files}).encode()
 

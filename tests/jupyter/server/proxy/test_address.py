@@ -1,4 +1,4 @@
-"""Which of the service's URLs can be reached: those below its own path."""
+"""The proxy reaches URLs below the upstream's path only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies pass as streams both ways, and a service that is away, silent or another is told from one that works."""
+"""Bodies are forwarded as streams in both directions, and an upstream that is away, silent or not a CTS is detected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PIECES = 1024
 UPLOAD = "PUT /files/content?path=a/b"
 LENGTH = f"Content-Length: {PIECES * len(PIECE)}"
 MAX_HELD = 4 << 20
-"""Bytes that everybody in this process may hold together: client, forwarder and service."""
+"""Bytes that client, proxy and upstream in this process may hold together."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def standstill(count: Callable[[], int]) -> None:
-    """Wait until a count does not grow any more: what could be held is held."""
+    """Wait until a count does not grow any more, because all buffers are full."""
     last, same = -1, 0
     while same < 20:
         same = same + 1 if count() == last else 0
@@ -67,7 +67,7 @@ async def standstill(count: Callable[[], int]) -> None:
 async def connect(
     server: ServerHarness, *lines: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of a client that reads and writes no more than it is told to."""
+    """Open a client's connection, send the head of a request, and yield the streams."""
     where = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=1 << 16)
     first, *rest = lines
@@ -83,7 +83,7 @@ async def connect(
 
 @pytest.fixture
 def held() -> Any:
-    """What is held at most beyond what was held before."""
+    """A function that returns the peak of the bytes allocated since the test began."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

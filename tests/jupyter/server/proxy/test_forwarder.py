@@ -1,4 +1,4 @@
-"""What passes between a client and the service, and what does not; the service says what it is told to."""
+"""What the proxy forwards between a client and a fake upstream, and what it does not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def server(
 
 
 async def request_raw(server: ServerHarness, request: str) -> bytes:
-    """Send a request as it is written, and read its answer."""
+    """Send a request exactly as it is written, and return the raw response."""
     where = urlsplit(server.root)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     lines = [*request.splitlines(), f"Host: {where.netloc}"]

@@ -1,4 +1,4 @@
-"""A real CTS behind the forwarder: what works in a server with an engine works in one without."""
+"""A real CTS behind the proxy: what works in a server with an engine works in one without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def service(isolated: Path) -> AsyncIterator[ServerHarness]:
-    """A CTS elsewhere; its kernels' token stands for the user's."""
+    """A CTS as the upstream; its kernel token takes the place of the user's token."""
     folder = isolated / "elsewhere"
     folder.mkdir()
     async with running_server(folder, {}) as running:
@@ -215,7 +215,7 @@ async def test_certificates(
 
 
 def test_jupyter_cts_runs_the_proxy(isolated: Path) -> None:
-    """The URL alone selects it; an impossible one is told, and ends the process."""
+    """The URL alone selects the preset; an invalid one is reported and ends the process."""
     command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
     environ = {**os.environ, "CDM_TASK_SERVICE_URL": "https://user:pw@cts.invalid"}
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""Which token is sent: the newest that the service has not refused."""
+"""The newest token that the upstream has not refused is sent."""
 
 from __future__ import annotations
 

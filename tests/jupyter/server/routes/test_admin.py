@@ -1,4 +1,4 @@
-"""Everybody's jobs over REST, for admins."""
+"""The admins' routes for jobs of all users."""
 
 from __future__ import annotations
 

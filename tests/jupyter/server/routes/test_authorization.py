@@ -38,22 +38,22 @@ VALUES = {
     "s3_path": "data/ref.tgz",
     "name": "card.js",
 }
-"""What stands in a path for each placeholder."""
+"""Examples of the paths' placeholders."""
 OWNED = {"job_id", "container_num"}
-"""Placeholders of what belongs to a user: only the job's owner gets past them on routes for users."""
+"""Placeholders of things that belong to a user: on routes for users they are for the job's owner only."""
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {}
-"""What routes of what belongs to a user cannot do without, as ``json`` and ``params``, by method and path."""
+"""Required bodies and queries of the routes for a user's things, as ``json`` and ``params``, by method and path."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who asks; ``roles``: None for who cannot be identified."""
+    """A caller; ``roles`` is None for one that cannot be identified."""
 
     kind: str
     name: str = ""
     roles: frozenset[Role] | None = None
     custom: tuple[str, ...] = ()
-    """The roles' names in auth2."""
+    """The names of the roles in auth2."""
 
     @property
     def is_refused_everything(self) -> bool:
@@ -81,11 +81,11 @@ CALLERS = [
 ]
 
 ADMITTED = "admitted"
-"""Any answer but 401, 403 and the service's own faults: it depends on what was asked for."""
+"""Any response but 401, 403 and 5xx; which one depends on the request."""
 
 
 def expected(route: Route, caller: Caller) -> str | tuple[int, int]:
-    """``ADMITTED``, or the status and the appcode of the refusal. Raises LookupError if neither can be determined."""
+    """Return ``ADMITTED``, or the expected status and appcode. Raises LookupError if neither can be determined."""
     if not route.needs_engine:
         return ADMITTED
     if caller.kind == "bad token":
@@ -100,7 +100,7 @@ def expected(route: Route, caller: Caller) -> str | tuple[int, int]:
 
 
 def may_use(route: Route, caller: Caller) -> bool:
-    """Whether a route that needs a user is for this one."""
+    """Return whether a route that needs a user is for this one."""
     if route.access.roles:
         return bool(caller.roles and caller.roles & route.access.roles)
     if route.access is not Access.USER:
@@ -127,7 +127,7 @@ def request(route: Route) -> dict[str, Any]:
 
 
 async def response(server: ServerHarness, route: Route, token: str | None) -> str | tuple[int, int]:
-    """What came of a request; of one that was admitted no more than that."""
+    """Return the outcome of a request: ``ADMITTED``, or the status and the appcode."""
     asked = request(route)
     asked["url"] = server.root + asked["url"]
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -163,7 +163,7 @@ async def test_every_route(server: ServerHarness, kbase_auth: KBaseAuth, caller:
 
 
 def test_every_response_occurs() -> None:
-    """The rules of this test tell callers apart at all."""
+    """The expectations of this test differ between callers."""
     for caller in CALLERS:
         responses = {expected(route, caller) for route in ROUTES}
         if caller.kind == "bad token":
@@ -173,7 +173,7 @@ def test_every_response_occurs() -> None:
 
 
 async def _handler(call: Call) -> None:
-    """Of a route that nobody has described yet."""
+    """The path of a route without an expectation."""
 
 
 class _Path(BaseModel):

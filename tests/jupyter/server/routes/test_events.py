@@ -1,4 +1,4 @@
-"""The stream of events over REST: live, resumed, quiet, slow, ended."""
+"""Event streams over REST: live, resumed, quiet, slow, ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def submit(server: ServerHarness, **changes) -> str:
 async def read(
     server: ServerHarness, *, until: str = "complete", having: set[str] | None = None, **options
 ) -> list[dict]:
-    """Transitions up to the first one in this state, or until all of ``having`` have come."""
+    """Return the transitions up to the first one in this state, or until all of ``having`` have come."""
     events = []
     async with asyncio.timeout(30):
         async with server.events(**options) as stream:
@@ -99,7 +99,7 @@ async def test_one_job(server: ServerHarness) -> None:
 
 
 async def job_stream(server: ServerHarness, job_id: str, **options) -> list[dict]:
-    """All that the stream of a job tells until it ends by itself, but for hints of progress."""
+    """Return the events of a job's stream until it ends, without those of progress."""
     async with asyncio.timeout(60):
         async with server.events(f"/jobs/{job_id}/events", **options) as stream:
             return [event async for event in stream if event["event"] != "progress"]

@@ -1,4 +1,4 @@
-"""What workers, the staging service and callbacks send, over HTTP, as the deployed ones send it."""
+"""Requests of workers, the staging service and callbacks over HTTP, as the deployed ones send them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects over REST: listed, uploaded, downloaded; and what becomes of transfers that break off."""
+"""Objects over REST: list, upload, download, and transfers that break off."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ async def test_rest_of_a_refused_body_is_read_for_a_limited_time(
 async def test_memory_of_an_upload_is_bounded(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the store takes nothing, the sender is held back by a full socket."""
+    """While the store reads nothing, backpressure holds the sender back."""
     taken = asyncio.Event()
 
     async def write(user, path, body, **options):

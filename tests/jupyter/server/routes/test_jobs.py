@@ -1,4 +1,4 @@
-"""Jobs over REST: submitted, checked, run, looked at, canceled."""
+"""Jobs over REST: submit, check, run, read, cancel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def submit(server: ServerHarness, body: dict, key: str | None = None) -> s
 
 
 async def wait_for(server: ServerHarness, job_id: str, *states: str) -> dict:
-    """The job's status once it is in one of these states, from the event stream."""
+    """Wait by the event stream until the job is in one of these states, and return its status."""
     async with asyncio.timeout(60):
         async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
             async for event in events:

@@ -1,4 +1,4 @@
-"""A job that the deployed service has stored, read from its document, is answered as it answers it."""
+"""A job that the deployed service has stored gets the response that the deployed service gives."""
 
 from __future__ import annotations
 

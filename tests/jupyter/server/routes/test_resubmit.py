@@ -1,4 +1,4 @@
-"""Jobs submitted again over REST, and what a family left."""
+"""Resubmission over REST, and the outputs of a lineage."""
 
 from __future__ import annotations
 

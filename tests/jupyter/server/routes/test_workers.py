@@ -1,4 +1,4 @@
-"""A worker with the token of its own container, over HTTP."""
+"""The routes of remote workers, with the token of their own container."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cts_settings(kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch) -> dict
 
 
 async def new_job(server: ServerHarness, containers: int = 1) -> tuple[str, list[str]]:
-    """The id of a new job, and its workers' tokens."""
+    """Submit a job and return its id and its workers' tokens."""
     record = make_job_record(
         user="ana", cluster="kbase", num_containers=containers, files=containers
     )
