@@ -92,7 +92,7 @@ class Load(HeadlessApp):
             job = make_job_record(user=who, time=utc_now(), files=1)
             await store.insert_job(job, containers=1)
             for old, new in zip(TO_COMPLETE, [*TO_COMPLETE[1:], None], strict=True):
-                engine._changed(job.id)  # noqa: SLF001 - as the engine does after each transition
+                engine._wake_drivers(job.id)  # noqa: SLF001 - as the engine does after each transition
                 yield
                 if new is not None:
                     await store.transition(

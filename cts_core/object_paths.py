@@ -1,4 +1,4 @@
-"""The rules for object paths, ``bucket/key`` (contract, facts §3). Pure text, no store is asked.
+"""The rules for object paths, ``bucket/key`` (contract, facts §3). Pure functions of text.
 
 The sentences are those of the deployed service: clients show and tests compare them.
 """
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 MAX_KEY_BYTES = 1024
 MAX_FOLDERS = 100
-"""Folders beside one that are looked at in search of an empty one."""
+"""Candidate folders that are tried in the search for an empty one."""
 _NUMBERED = re.compile(r"(.+)-(\d{1,9})", re.DOTALL)
 _MIN_BUCKET, _MAX_BUCKET = 3, 63
 _BUCKET = re.compile(r"[a-z0-9-]+")
@@ -79,34 +79,34 @@ def check_path(path: object, *, index: int | None = None, key_required: bool = T
 
 
 def check_paths(paths: Sequence[object]) -> list[str]:
-    """``check_path`` over a list; the message names the index of the first bad one."""
+    """Check a list of paths; the message names the index of the first invalid one."""
     return [check_path(path, index=index) for index, path in enumerate(paths)]
 
 
 def check_root(root: object, *, index: int | None = None) -> str:
-    """Return an input root: ``""``, a bucket, or a folder, without a slash at its end."""
+    """Return an input root: ``""``, a bucket, or a folder, without a trailing slash."""
     if root == "":
         return ""
     return check_path(root, index=index, key_required=False).rstrip("/")
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """``bucket/key`` as ``(bucket, key)``; the key may be empty."""
+    """Split ``bucket/key`` into ``(bucket, key)``; the key may be empty."""
     bucket, _, key = path.partition("/")
     return bucket, key
 
 
 def join_path(folder: str, *parts: str) -> str:
-    """Join below a folder, whether or not it ends in a slash."""
+    """Join parts to a folder, whether or not the folder ends in a slash."""
     return posixpath.join(folder.rstrip("/"), *parts)
 
 
 def folders_beside(
     folder: str, taken: Collection[str] = (), *, is_numbered: bool = False
 ) -> Iterator[str]:
-    """``results-2/``, ``results-3/`` and so on for ``results/``, without those that are ``taken``.
+    """Yield ``results-2/``, ``results-3/`` and so on for ``results/``, without those that are ``taken``.
 
-    With ``is_numbered``, ``results-3/`` and so on for ``results-2/``.
+    With ``is_numbered``, yield ``results-3/`` and so on for ``results-2/``.
     """
     base = folder.rstrip("/")
     number = 1
@@ -119,6 +119,6 @@ def folders_beside(
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies below it, by whole path segments."""
+    """Return whether ``path`` is ``folder`` or lies below it, by whole path segments."""
     folder = folder.rstrip("/")
     return path.rstrip("/") == folder or path.startswith(f"{folder}/")

@@ -157,7 +157,7 @@ class LocalSettings(Section):
 
     @property
     def isolates(self) -> bool:
-        """Images run by a runtime that isolates them from the server's user."""
+        """Return whether images run by a runtime that isolates them from the server's user."""
         return self.runtime in ("docker", "podman")
 
 
@@ -225,7 +225,7 @@ class HTCondorSettings(Section):
 
     @property
     def sends_own_worker(self) -> bool:
-        """Nodes run the worker that comes with this service."""
+        """Return whether nodes run the worker that comes with this service."""
         return not (self.executable_path or self.executable_url)
 
 

@@ -240,7 +240,7 @@ class Settings(BaseSettings):
 
     @property
     def takes_programs(self) -> bool:
-        """The site ``local`` may run programs of this machine, which are not isolated from the server."""
+        """Return whether the site ``local`` may run programs of this machine, which are not isolated from the server."""
         return self.identity != "kbase" or self.local.shared
 
     @model_validator(mode="after")

@@ -44,7 +44,7 @@ class PathAccess:
 
     @property
     def is_restricted(self) -> bool:
-        """Folders are configured."""
+        """Return whether folders are configured."""
         return bool(self._templates)
 
     def folders(self, user: User) -> list[str]:

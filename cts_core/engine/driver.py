@@ -45,11 +45,11 @@ from cts_core.worker.failpoints import failpoint
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = timedelta(hours=1)
-"""How long a job may wait for a site that cannot start it for now."""
+"""The time that a job may wait for a site that cannot start it for now."""
 MAX_FINALIZING = 20
 """Jobs that are finalized concurrently."""
 FINALIZE_SECONDS = 5.0
-"""How long a pass waits for jobs to be finalized; they go on concurrently with later passes."""
+"""The time that a pass waits for jobs to be finalized; they go on concurrently with later passes."""
 POLL_SECONDS = 1.0
 """Between passes over all live jobs of a site, unless something wakes the loop earlier."""
 

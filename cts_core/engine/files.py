@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from cts_core.engine.access import PathAccess
-from cts_core.errors import CTSError, IllegalParameterError, IllegalPathError
+from cts_core.engine.input_checks import check_object_path
+from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File
-from cts_core.object_paths import check_path
 from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 
 MAX_LISTING = 1000
-
-
-def _check_path(path: str, *, key_required: bool = True) -> str:
-    try:
-        return check_path(path, key_required=key_required)
-    except ValueError as e:
-        raise IllegalPathError(str(e)) from e
 
 
 class Files:
@@ -41,7 +34,7 @@ class Files:
         folders: bool = False,
     ) -> ObjectPage:
         """Return one page of the objects below a prefix, without the logs of containers."""
-        prefix = _check_path(prefix, key_required=False)
+        prefix = check_object_path(prefix, key_required=False)
         if "/" not in prefix:
             prefix += "/"
         self._access.check_listing(user, prefix)
@@ -57,7 +50,7 @@ class Files:
 
     async def head(self, user: User, path: str) -> StoredObject:
         """Return one object's metadata."""
-        path = _check_path(path)
+        path = check_object_path(path)
         self._access.check_input(user, path)
         (stored,) = await self._objects.head([path])
         if isinstance(stored, CTSError):
@@ -86,7 +79,7 @@ class Files:
         overwrite: bool = False,
     ) -> StoredObject:
         """Write an object, whole or not at all."""
-        path = _check_path(path)
+        path = check_object_path(path)
         self._access.check_output(user, path)
         return await self._objects.write(
             path,
@@ -100,7 +93,7 @@ class Files:
         self, user: User, path: str, *, etag: str | None = None
     ) -> StoredObject:
         """Compute and store an object's CRC64/NVME, provided that its ETag still is ``etag``."""
-        path = _check_path(path)
+        path = check_object_path(path)
         self._access.check_output(user, path)
         return await self._objects.write_checksum(path, etag=etag)
 

@@ -20,7 +20,7 @@ from cts_core.states import JobState
 log = logging.getLogger(__name__)
 
 MEASURE_TIMEOUT = timedelta(minutes=10)
-"""How long a job whose containers have ended waits for what its site measured: the figures are not worth a longer wait."""
+"""The time that a job whose containers have ended waits for measures of its site, which are not worth a longer wait."""
 
 
 class Finalizer:

@@ -10,7 +10,7 @@ from cts_core.clock import utc_now
 from cts_core.records.store import RecordStore
 
 LEASE = timedelta(seconds=3)
-"""How long another server waits before it takes over a job of a server that was killed."""
+"""The time until another server takes over a job of a server that was killed."""
 
 
 class Leases:

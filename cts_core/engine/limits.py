@@ -16,7 +16,7 @@ from cts_core.records.store import RecordStore
 MAX_USERS = 10_000
 """Users whose recent requests each rate limit remembers; it forgets the one with the oldest last request first."""
 CONTAINERS_RETRY_SECONDS = 60
-"""When a client should retry: the end of containers cannot be foreseen."""
+"""Seconds after which a client should retry: the end of containers cannot be foreseen."""
 
 
 @dataclass

@@ -7,12 +7,11 @@ import uuid
 from collections.abc import Callable
 
 from cts_core.clock import utc_now
-from cts_core.engine.input_checks import check_input
+from cts_core.engine.input_checks import check_input, check_object_path
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
     IllegalParameterError,
-    IllegalPathError,
     NoSuchRefdataError,
     RefdataStateError,
     ResourceUnavailableError,
@@ -33,7 +32,6 @@ from cts_core.model.refdata import (
     states_between,
 )
 from cts_core.model.site import SiteName
-from cts_core.object_paths import check_path
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.worker.archives import ENDINGS
@@ -86,10 +84,7 @@ class Refdata:
         Raises IllegalPathError, IllegalParameterError, PathNotFoundError, ChecksumMismatchError,
         ResourceUnavailableError if there is no such site, RefdataExistsError.
         """
-        try:
-            path = check_path(path)
-        except ValueError as e:
-            raise IllegalPathError(str(e)) from e
+        path = check_object_path(path)
         if unpack and not path.endswith(ENDINGS):
             raise IllegalParameterError(
                 f"Only files that end in {', '.join(ENDINGS)} can be unpacked, and '{path}' does not"

@@ -1,4 +1,4 @@
-"""What remote workers request with the token of their container: identity, plan, claim, presigned requests."""
+"""The API for remote workers, which authenticate by the token of their container: plan, claim, presigned requests, updates."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MAX_MANIFEST = 4 << 20
 MAX_CONFIG = 4 << 20
 MAX_TOKEN = 64 << 10
 _SILENCE_SECONDS = 10.0
-"""How long a registry may be silent."""
+"""Seconds for which a registry may be silent."""
 _HUB = "docker.io"
 _HUB_API = "registry-1.docker.io"
 _LATEST = "latest"

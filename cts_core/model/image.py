@@ -56,7 +56,7 @@ class ImageHelp(Record):
 
 
 class ImageRegistration(Closed):
-    """What an admin sends besides the image's name to register it."""
+    """A registration of an image, without its name."""
 
     from_image: ImageName | None = None
     urls: Annotated[list[HttpUrl], Field(max_length=20)] | None = None

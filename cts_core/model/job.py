@@ -283,7 +283,7 @@ class Containers(Record):
 
 
 class PlannedContainer(Record):
-    """What one container of a job would get."""
+    """The plan of one container of a checked job."""
 
     number: int
     argv: list[str]

@@ -106,7 +106,7 @@ class RefData(Record):
 
 
 class RefdataUpdate(BaseModel):
-    """What a staging service reports besides the state."""
+    """Details that a staging service reports besides the state."""
 
     admin_error: str | None = None
     traceback: str | None = None
@@ -146,6 +146,6 @@ class StagedRefdata(Record):
 
     status: StagingStatus
     waits_for: str | None = None
-    """What the staging waits for, if it cannot go on."""
+    """The reason why the staging cannot go on, if so."""
     files: list[StagedFile] | None = None
     """The staged files, once staging is done."""

@@ -75,7 +75,7 @@ class Dependency(Record):
     needed: bool
     """True if no request can be served without it."""
     since: UTCTime
-    """When it changed to this state, as far as this process knows."""
+    """The time at which it changed to this state, as far as this process knows."""
     error: str | None = None
 
 

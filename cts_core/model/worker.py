@@ -90,7 +90,7 @@ class SignedRequests(BaseModel):
 
 
 class ClaimAnswer(BaseModel):
-    """Whether the worker may run its container."""
+    """The decision on a claim: if granted, the worker runs its container."""
 
     granted: bool
 
@@ -104,7 +104,7 @@ Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS), AfterValidator(_to_micro
 
 
 class ContainerUpdate(BaseModel):
-    """What a worker reports beside the state that its container has reached."""
+    """Details that a worker reports besides the state that its container has reached."""
 
     time: Annotated[datetime, BeforeValidator(read_number), WithJsonSchema(TIME_SCHEMA)]
     """By the worker's clock; UTC if it has no zone."""
@@ -115,7 +115,7 @@ class ContainerUpdate(BaseModel):
 
 
 class NodeUpdate(ContainerUpdate):
-    """What CTS's own worker reports in addition; measures are in bytes and seconds."""
+    """Details that CTS's own worker reports; measures are in bytes and seconds."""
 
     error: str | None = None
     """In plain words, for the owner."""

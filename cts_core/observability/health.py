@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 5.0
 """A dependency whose state is no older than this is not probed again."""
 PROBE_TIMEOUT_SECONDS = 5.0
-"""How long a dependency may take to respond to a probe."""
+"""Seconds that a dependency may take to respond to a probe."""
 NO_RESPONSE = "it did not answer in time"
 
 
@@ -46,7 +46,7 @@ class MonitoredDependency:
     name: str
     probe: Callable[[], Awaitable[object]] | None
     is_needed: bool
-    """No request can be served without it."""
+    """True if no request can be served without it."""
     success_means_up: bool = True
     """A successful call shows that it is up; false if results may come from a cache."""
     state: DependencyState = DependencyState.UNKNOWN

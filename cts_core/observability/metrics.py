@@ -30,7 +30,7 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 log = logging.getLogger(__name__)
 
 COUNT_SECONDS = 30.0
-"""How long counts from the record store are reused before they are counted anew."""
+"""Seconds for which counts from the record store are reused before they are counted anew."""
 _CALL_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 _REQUEST_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 _DELAY_BUCKETS = (0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0, 3600.0)

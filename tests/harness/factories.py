@@ -1,4 +1,4 @@
-"""Valid things to test with; each argument changes one field."""
+"""Factories of valid models; each argument changes one field."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ TO_COMPLETE = [
     JobState.UPLOAD_SUBMITTED,
     JobState.COMPLETE,
 ]
-"""The states of a job that goes well."""
+"""The states of a job that completes."""
 
 
 def packed(**files: bytes) -> bytes:
-    """A gzipped tar archive of these files."""
+    """Return a gzipped tar archive of these files."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         for name, content in files.items():
@@ -48,7 +48,7 @@ def packed(**files: bytes) -> bytes:
 
 
 def make_submission(**changes: Any) -> Submission:
-    """A submission as a client sends it; ``files`` may be a number of input files."""
+    """Return a submission as a client sends it; ``files`` may be a number of input files."""
     files = changes.pop("files", 3)
     if isinstance(files, int):
         files = [{"file": f"data/in/{number}.fa", "crc64nvme": CRC} for number in range(files)]
@@ -69,7 +69,7 @@ def make_submission(**changes: Any) -> Submission:
 
 
 def make_image(**changes: Any) -> Image:
-    """A registered image."""
+    """Return a registered image."""
     image = Image(
         registered_by="admin",
         registered_on=NOON,
@@ -82,7 +82,7 @@ def make_image(**changes: Any) -> Image:
 
 
 def make_transition(**changes: Any) -> Transition:
-    """A job's transition, a new one each time."""
+    """Return a new transition of a job."""
     transition = Transition(
         state=JobState.CREATED, time=NOON, trans_id=str(uuid.uuid4()), recorded_at=NOON
     )
@@ -99,7 +99,7 @@ def make_job_record(
     parent_id: str | None = None,
     **submission: Any,
 ) -> JobRecord:
-    """A job that was just submitted at ``time``; further arguments change its submission."""
+    """Return a job that was submitted at ``time``; further arguments change its submission."""
     submitted = make_submission(**submission)
     return JobRecord(
         id=id or str(uuid.uuid4()),
@@ -115,7 +115,7 @@ def make_job_record(
 
 
 def make_refdata(**changes: Any) -> AdminReferenceData:
-    """Registered reference data, new at the site ``local``."""
+    """Return registered reference data, in state ``created`` at the site ``local``."""
     refdata = AdminReferenceData(
         registered_by="admin",
         registered_on=NOON,
@@ -129,7 +129,7 @@ def make_refdata(**changes: Any) -> AdminReferenceData:
 
 
 def make_refdata_status(**changes: Any) -> AdminReferenceDataStatus:
-    """Reference data at one site."""
+    """Return the status of reference data at one site."""
     created = RefDataStateTransition(state=ReferenceDataState.CREATED, time=NOON)
     status = AdminReferenceDataStatus(
         cluster=SiteName.LOCAL, state=ReferenceDataState.CREATED, transition_times=[created]
@@ -138,7 +138,7 @@ def make_refdata_status(**changes: Any) -> AdminReferenceDataStatus:
 
 
 def make_event(**changes: Any) -> JobEvent:
-    """A transition on its way to those who listen, a new one each time."""
+    """Return a new event of a job."""
     event = JobEvent(
         job_id=str(uuid.uuid4()),
         user="ana",

@@ -1,4 +1,4 @@
-"""A site whose workers and staging service report by themselves, as those of KBase do."""
+"""A site whose workers and staging service report by the API, as those of KBase do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.harness.engine import EngineHarness
 
 
 class ReportingSite:
-    """Knows nothing of its own, but what a test lets it say of reference data and of what containers used."""
+    """A site without state: a test sets its reports on reference data and its measures of containers."""
 
     takes_updates = True
 
@@ -104,7 +104,7 @@ class ReportingSite:
 async def engine_with_sites(
     folder: Path, *sites: ReportingSite, **settings: object
 ) -> AsyncIterator[EngineHarness]:
-    """An engine with these sites and, if asked for by ``sites``, the local one."""
+    """Run an engine with these sites instead of those of the settings."""
     given = {"preset": "embedded", "home": folder / "home", "owner": "ana", **settings}
     loaded = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
     objects = adapters.object_store(loaded)
@@ -123,7 +123,7 @@ async def engine_with_sites(
 
 @asynccontextmanager
 async def engine_on_mongo(folder: Path, mongo: MongoSettings) -> AsyncIterator[EngineHarness]:
-    """An engine whose records are on MongoDB and whose jobs run elsewhere, with two inputs."""
+    """Run an engine with records on MongoDB and a ReportingSite, with two input files stored."""
     settings = {"records": "mongo", "mongo": mongo.model_dump()}
     async with engine_with_sites(folder, ReportingSite(), **settings) as harness:
         await harness.prepare("a", "b")
