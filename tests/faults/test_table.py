@@ -50,7 +50,7 @@ def services(
 
 
 @pytest.fixture(scope="module")
-def field(services: ServiceStack, kafka_proxy: Proxy) -> Iterator[FaultHarness]:
+def harness(services: ServiceStack, kafka_proxy: Proxy) -> Iterator[FaultHarness]:
     with FaultHarness(services, kafka=kafka_proxy) as harness:
         yield harness
 
