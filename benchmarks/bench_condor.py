@@ -1,10 +1,10 @@
-"""What the site kbase costs on a real pool: handing a job over, and following what was handed over.
+"""Benchmark of the site kbase on a real pool: submitting a job, and tracking submitted jobs.
 
-One submission of 1,000 containers, beside the bindings alone with the same description: at most 1.3 times as long. Tokens for
-our own worker are files that HTCondor is sent after that; the bindings alone send the same. Then a cycle over 5,000
-containers that wait, beside itself after 50,000 others have left the queue: at most 1.2 times as long. The bare query of the
-same attributes is told, too, for the schedd itself is slower while it still clears what has left: it is waited for. Needs root,
-as the pool runs in a chroot; the first run builds it.
+A submission of 1,000 containers should take at most 1.3 times as long as with the bindings alone and the same
+description. Tokens for CTS's own worker are files that are spooled after the submission; the bindings alone spool the
+same. Then a cycle over 5,000 idle containers should take at most 1.2 times as long after 50,000 others have left the queue.
+The bare query of the same attributes is printed, too, since the schedd itself is slower until it has cleared the removed
+jobs; the benchmark waits for that. Needs root, as the pool runs in a chroot; the first run builds it.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from tests.services.server import MissingError
 
 CONTAINERS = 1000
 SUBMISSIONS, CYCLES = 5, 15
-GONE = 50
+REMOVED_JOBS = 50
 """Jobs of 1,000 containers that leave the queue between the two measurements of a cycle."""
-CALM, CALM_SECONDS, MAX_SECONDS = 0.05, 5.0, 300.0
-"""The schedd has cleared up when it uses less than so much of a cpu for so long; it is waited for at most so long."""
-# No node is of this group: everything waits.
+IDLE_CPU, IDLE_SECONDS, MAX_WAIT_SECONDS = 0.05, 5.0, 300.0
+"""The schedd is idle when it uses less than this share of a cpu for so many seconds; the wait for that is limited."""
+# No node is in this group: all containers stay idle.
 SETTINGS = HTCondorSettings(initialdir=INITIALDIR, clientgroup="nowhere", timeout_s=120)
 SETUPS = {
     what: NodeSetup(
@@ -62,18 +62,18 @@ SETUPS = {
 }
 
 
-class Supply:
-    """What the service would provide."""
+class FakeWorkerSupplies:
+    """Stands in for the service's tokens and code."""
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
-        """Nobody asks for them."""
+        """Do nothing: no node fetches them."""
 
     async def issue(self, job: JobSummary) -> list[SecretStr]:
-        """As many as the service would."""
+        """Return as many tokens as the service would."""
         return [SecretStr("t" * 43)] * job.job_input.num_containers
 
-    async def claimants(self, job_id: str) -> Mapping[int, str]:  # noqa: ARG002 - as the site asks
-        """No worker runs."""
+    async def claimants(self, job_id: str) -> Mapping[int, str]:  # noqa: ARG002 - as the site calls it
+        """Return nothing: no worker runs."""
         return {}
 
 
@@ -92,7 +92,7 @@ def remove(schedd: Any, job: JobRecord) -> None:
 
 
 def submit(schedd: Any, job: JobRecord, setup: NodeSetup, folder: Path) -> float:
-    """By the bindings alone; the seconds it took."""
+    """Submit by the bindings alone; return the seconds it took."""
     import htcondor2  # noqa: PLC0415 - as above
 
     for number in range(CONTAINERS):
@@ -102,14 +102,17 @@ def submit(schedd: Any, job: JobRecord, setup: NodeSetup, folder: Path) -> float
     if setup.has_own_tokens:
         description["transfer_input_files"] += f", {folder}/{token_name(f'$({NUMBER})')}"
     submission = htcondor2.Submit(description)
-    made = schedd.submit(submission, itemdata=iter(itemdata(job)), spool=setup.has_own_tokens)
+    submitted = schedd.submit(submission, itemdata=iter(itemdata(job)), spool=setup.has_own_tokens)
     if setup.has_own_tokens:
-        schedd.spool(made)
+        schedd.spool(submitted)
     return time.perf_counter() - start
 
 
 async def compare_submissions(pool: CondorPool, what: str, folder: Path) -> None:
-    site, schedd = HTCondorSite(SETUPS[what], Supply(), Supply()), pool.schedd()
+    site, schedd = (
+        HTCondorSite(SETUPS[what], FakeWorkerSupplies(), FakeWorkerSupplies()),
+        pool.schedd(),
+    )
     await site.open(lambda _: None)
     ours, bare = [], []
     for _ in range(SUBMISSIONS):
@@ -131,55 +134,58 @@ async def compare_submissions(pool: CondorPool, what: str, folder: Path) -> None
 
 
 async def cycle(site: HTCondorSite, schedd: Any, jobs: list[JobRecord]) -> tuple[float, float]:
-    """The middle of some cycles over these jobs, and of as many bare queries for them, in seconds."""
+    """Return the median seconds of cycles over these jobs, and of bare queries for them."""
     states = {job.id: [JobState.DOWNLOAD_SUBMITTED] * CONTAINERS for job in jobs}
     ours, bare = [], []
     for _ in range(CYCLES):
         start = time.perf_counter()
         await site.poll(states)
-        between = time.perf_counter()
+        polled = time.perf_counter()
         schedd.query(for_named_jobs(sorted(states)), list(ATTRIBUTES))
-        ours.append(between - start)
-        bare.append(time.perf_counter() - between)
+        ours.append(polled - start)
+        bare.append(time.perf_counter() - polled)
     return statistics.median(ours), statistics.median(bare)
 
 
-def until_calm(pool: CondorPool) -> None:
+def wait_until_idle(pool: CondorPool) -> None:
     def used() -> float:
         stat = Path(f"/proc/{pool.daemon('condor_schedd')}/stat").read_text().rpartition(")")[2]
         user, system = stat.split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    deadline, before = time.monotonic() + MAX_SECONDS, used()
+    deadline, before = time.monotonic() + MAX_WAIT_SECONDS, used()
     while time.monotonic() < deadline:
-        time.sleep(CALM_SECONDS)
+        time.sleep(IDLE_SECONDS)
         now = used()
-        if now - before < CALM * CALM_SECONDS:
+        if now - before < IDLE_CPU * IDLE_SECONDS:
             return
         before = now
 
 
 async def compare_cycles(pool: CondorPool, folder: Path) -> None:
-    site, schedd = HTCondorSite(SETUPS[""], Supply(), Supply()), pool.schedd()
+    site, schedd = (
+        HTCondorSite(SETUPS[""], FakeWorkerSupplies(), FakeWorkerSupplies()),
+        pool.schedd(),
+    )
     await site.open(lambda _: None)
     jobs = [new_job() for _ in range(5)]
     for job in jobs:
         await site.start(job, [])
-    until_calm(pool)
+    wait_until_idle(pool)
     await cycle(site, schedd, jobs)  # the first is for caches
     ours, bare = await cycle(site, schedd, jobs)
-    for _ in range(GONE):
+    for _ in range(REMOVED_JOBS):
         job = new_job()
         submit(schedd, job, SETUPS[""], folder)
         remove(schedd, job)
     for when in ("at once", "once the schedd has cleared up"):
         later, bare_later = await cycle(site, schedd, jobs)
         print(
-            f"cycle over {5 * CONTAINERS} that wait: {ours * 1000:.0f} ms; {GONE * CONTAINERS} others gone, {when}: "
+            f"cycle over {5 * CONTAINERS} that wait: {ours * 1000:.0f} ms; {REMOVED_JOBS * CONTAINERS} others gone, {when}: "
             f"{later / ours:.2f} times that, and the bare query {bare_later / bare:.2f} times",
             flush=True,
         )
-        until_calm(pool)
+        wait_until_idle(pool)
     await site.close()
 
 

@@ -1,11 +1,11 @@
-"""How long after a transition its event is on Kafka, and at a subscriber; and what 2,000 subscribers cost one server.
+"""Benchmark of the delay from a transition to its event on Kafka and at a subscriber, and of the cost of 2,000 subscribers.
 
-A server of the preset service, with its records on MongoDB and its events on Kafka, records 200 transitions a second of its
-own, and hands each to its outbox as the engine does. Times are from just before a transition is recorded until its
+A server of the preset service, with its records on MongoDB and its events on Kafka, records 200 transitions a second by
+itself, and wakes its outbox for each as the engine does. Times are from just before a transition is recorded until its
 message has come back from Kafka, which is later than its acknowledgement, and until its event has come to the user's
 stream. Baselines in the same run: a bare kafka-python producer, one message at a time (``acks=all``), and a bare tornado server that
 writes as many events to as many streams. ``RECORDS=sqlite`` keeps the records there. Needs root and Maven.
-Numbers on the command line are other numbers of streams.
+Numbers on the command line replace the default numbers of streams.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ RATE = 200
 WINDOW_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
 FEW, MANY = 20, 2000
-AT_ONCE = 64
-"""Transitions that are being recorded."""
+CONCURRENCY = 64
+"""Transitions that are recorded at the same time."""
 
 
 def user(number: int) -> str:
@@ -59,37 +59,37 @@ def user(number: int) -> str:
 
 
 class Load(HeadlessApp):
-    """The service, which makes transitions of its own once the file BENCH_GO is there."""
+    """The service, which makes transitions by itself once the file BENCH_GO exists."""
 
     async def _post_start(self) -> None:
         await super()._post_start()
-        self._load = asyncio.create_task(self._make(self._extension._engine))  # noqa: SLF001 - a look inside
+        self._load = asyncio.create_task(self._make(self._extension._core))  # noqa: SLF001 - no public access
 
     async def _make(self, engine: Engine) -> None:
         while not Path(os.environ["BENCH_GO"]).exists():
             await asyncio.sleep(0.1)
         users = int(os.environ["BENCH_USERS"])
-        turns = [self._walk(engine, user(number)) for number in range(users)]
-        room = asyncio.Semaphore(AT_ONCE)
+        walks = [self._walk(engine, user(number)) for number in range(users)]
+        semaphore = asyncio.Semaphore(CONCURRENCY)
         start, number = time.perf_counter(), 0
-        under_way: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[None]] = set()
 
-        async def step(turn: AsyncIterator[None]) -> None:
-            async with room:
-                await anext(turn)
+        async def step(walk: AsyncIterator[None]) -> None:
+            async with semaphore:
+                await anext(walk)
 
         while True:
             await asyncio.sleep(max(0.0, start + number / RATE - time.perf_counter()))
-            # A user's transitions come one after the other: who is still at one is passed over.
-            task = asyncio.create_task(step(turns[number % users]))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
+            # A user's transitions are sequential: a user whose last one is not recorded yet is skipped.
+            task = asyncio.create_task(step(walks[number % users]))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
             number += 1
 
-    async def _walk(self, engine: Engine, who: str) -> AsyncIterator[None]:
-        store = engine._store  # noqa: SLF001 - what the engine itself records by
+    async def _walk(self, engine: Engine, user_name: str) -> AsyncIterator[None]:
+        store = engine._store  # noqa: SLF001 - the engine's own store
         while True:
-            job = make_job_record(user=who, time=utc_now(), files=1)
+            job = make_job_record(user=user_name, time=utc_now(), files=1)
             await store.insert_job(job, containers=1)
             for old, new in zip(TO_COMPLETE, [*TO_COMPLETE[1:], None], strict=True):
                 engine._wake_drivers(job.id)  # noqa: SLF001 - as the engine does after each transition
@@ -126,32 +126,32 @@ async def serve_bare(port: str, users: str) -> None:
             await stream.flush()
 
 
-# -- what is measured --
+# -- measurements --
 
 
 def settle_seconds(users: int) -> float:
-    """Until each user has a job: to store one takes longer than to move it."""
+    """Return the seconds until each user has a job: to insert one takes longer than a transition."""
     return SETTLE_SECONDS + users / RATE
 
 
 def since(time_: str) -> float:
-    """Milliseconds since then."""
+    """Return the milliseconds since a time."""
     return (datetime.now(UTC) - datetime.fromisoformat(time_)).total_seconds() * 1000
 
 
 class Streams:
-    """Open streams of events, and how late each event came."""
+    """Open event streams, and the delay of each event in ms."""
 
     def __init__(self) -> None:
-        self.late: list[float] = []
+        self.delays: list[float] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, port: int, tokens: list[str]) -> None:
-        """Open one for each token, a few at a time."""
-        room = asyncio.Semaphore(50)
+        """Open a stream for each token, 50 at a time."""
+        semaphore = asyncio.Semaphore(50)
 
-        async def begin(token: str) -> None:
-            async with room:
+        async def open_one(token: str) -> None:
+            async with semaphore:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(
                     f"GET /cts/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
@@ -161,65 +161,65 @@ class Streams:
                     raise SystemExit(f"a stream was refused:\n{head.decode()}")
             self._tasks.append(asyncio.create_task(self._read(reader, writer)))
 
-        await asyncio.gather(*(begin(token) for token in tokens))
+        await asyncio.gather(*(open_one(token) for token in tokens))
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             while line := await reader.readline():
                 if line.startswith(b"data: {") and b'"time"' in line:
-                    self.late.append(since(json.loads(line[6:])["time"]))
+                    self.delays.append(since(json.loads(line[6:])["time"]))
 
     async def close(self) -> None:
-        """End them."""
+        """Close all streams."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Topic(threading.Thread):
-    """Reads a topic, and notes how late each message came."""
+    """Reads a topic, and records the delay of each message in ms."""
 
     def __init__(self, broker: KafkaBroker, name: str) -> None:
         super().__init__(daemon=True)
-        self.late: list[float] = []
+        self.delays: list[float] = []
         self._consumer = KafkaConsumer(bootstrap_servers=broker.address, group_id=None)
         self._consumer.assign([TopicPartition(name, number) for number in range(PARTITIONS)])
         self._consumer.seek_to_end()
         for partition in self._consumer.assignment():
             self._consumer.position(partition)
-        self._ends = False
+        self._stopped = False
 
     def run(self) -> None:
-        """Read until ``end``."""
-        while not self._ends:
+        """Read until ``stop``."""
+        while not self._stopped:
             for records in self._consumer.poll(timeout_ms=100).values():
-                self.late += [since(json.loads(record.value)["time"]) for record in records]
+                self.delays += [since(json.loads(record.value)["time"]) for record in records]
 
-    def end(self) -> list[float]:
-        """How late each message came."""
-        self._ends = True
+    def stop(self) -> list[float]:
+        """Stop reading; return the delays."""
+        self._stopped = True
         self.join()
         self._consumer.close()
-        return self.late
+        return self.delays
 
 
-def say(what: str, late: list[float], beside: list[float] | None = None) -> None:
-    if len(late) < RATE:
-        print(f"{what}: only {len(late)} events came: something is too slow to tell", flush=True)
+def report(what: str, delays: list[float], baseline: list[float] | None = None) -> None:
+    if len(delays) < RATE:
+        print(f"{what}: only {len(delays)} events came: something is too slow to tell", flush=True)
         return
-    points = statistics.quantiles(late, n=100)
+    points = statistics.quantiles(delays, n=100)
     ratio = ""
-    if beside is not None:
-        other = statistics.quantiles(beside, n=100)
+    if baseline is not None:
+        other = statistics.quantiles(baseline, n=100)
         ratio = f"; beside the baseline {points[49] / other[49]:.1f} and {points[98] / other[98]:.1f} times"
     print(
-        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(late) / WINDOW_SECONDS:.0f} events/s){ratio}",
+        f"{what}: p50 {points[49]:.1f} ms, p99 {points[98]:.1f} ms ({len(delays) / WINDOW_SECONDS:.0f} events/s){ratio}",
         flush=True,
     )
 
 
 def by_producer(broker: KafkaBroker) -> list[float]:
-    """The baseline of Kafka."""
+    """Measure a bare producer; return the delays in ms."""
     name = broker.create_topic()
     topic = Topic(broker, name)
     topic.start()
@@ -231,15 +231,15 @@ def by_producer(broker: KafkaBroker) -> list[float]:
         producer.send(name, json.dumps(message).encode(), key=message["job_id"].encode()).get(10)
     time.sleep(1)
     producer.close()
-    return topic.end()
+    return topic.stop()
 
 
 async def measure(
     server: ServerProcess, port: int, tokens: list[str], begin: Callable[[], None]
 ) -> tuple[list[float], float]:
-    """How late events came, and the bytes of memory that each stream took the server; tells its share of a cpu.
+    """Return the delays of events in ms, and the server's bytes of memory for each stream; print its cpu usage.
 
-    ``begin`` is called when the streams stand, and again when the time that counts begins.
+    ``begin`` is called when the streams are open, and again when the measurement begins.
     """
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
@@ -248,14 +248,14 @@ async def measure(
     begin()
     await asyncio.sleep(settle_seconds(len(tokens)))
     begin()
-    streams.late.clear()
+    streams.delays.clear()
     process.cpu_percent()
     await asyncio.sleep(WINDOW_SECONDS)
-    late = list(streams.late)
+    delays = list(streams.delays)
     print(f"the server has used {process.cpu_percent():.0f} % of a cpu", flush=True)
     memory = (process.memory_info().rss - before) / len(tokens)
     await streams.close()
-    return late, memory
+    return delays, memory
 
 
 def bare(folder: Path, users: int) -> tuple[list[float], float]:
@@ -293,7 +293,7 @@ def cts(
 
     def begin() -> None:
         go.touch()
-        topic.late.clear()
+        topic.delays.clear()
 
     server.start()
     try:
@@ -337,17 +337,17 @@ def main(counts: list[int]) -> None:
                 }
             print(f"{RATE} transitions a second, records on {environ['CTS_RECORDS']}", flush=True)
             sent = by_producer(broker)
-            say("baseline: a bare producer, until a consumer has it", sent)
+            report("baseline: a bare producer, until a consumer has it", sent)
             for users in counts:
                 plain, plain_memory = bare(folder / f"bare{users}", users)
-                say(f"baseline: bare tornado, {users:,} streams", plain)
+                report(f"baseline: bare tornado, {users:,} streams", plain)
                 topic = Topic(broker, environ["CTS_KAFKA__TOPIC"])
                 topic.start()
                 late, memory = cts(folder / f"cts{users}", users, environ, auth, topic)
-                on_topic = topic.end()
-                say(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
-                say(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
-                if users >= MANY:  # fewer tell nothing of one
+                on_topic = topic.stop()
+                report(f"CTS, {users:,} streams: until a consumer of Kafka has it", on_topic, sent)
+                report(f"CTS, {users:,} streams: until its subscriber has it", late, plain)
+                if users >= MANY:  # with fewer, the memory of one cannot be measured
                     print(
                         f"memory of a stream: {memory / 1024:.1f} KiB, bare tornado {plain_memory / 1024:.1f} KiB: "
                         f"{memory / plain_memory:.1f} times"

@@ -1,8 +1,8 @@
-"""HEAD and verification of 10,000 inputs: our S3 adapter beside aiobotocore at concurrency 10, as the deployed service does it.
+"""Benchmark of 10,000 HEADs with checksums: the S3 adapter, compared with aiobotocore at concurrency 10 as the deployed service has it.
 
-First against a server that answers from memory, in a process of its own, so that the client is what is measured: CTS should
-be five times as fast. Then against MinIO (built with Go, once), where the server is a part of it. The clients take turns, each in a
-process of its own, and the best round of each counts. aiobotocore pins botocore: it gets a virtual environment of its own.
+First against a server that responses from memory, in its own process, so that only the client is measured: CTS should be
+five times as fast. Then against MinIO (built with Go, once), which is part of the measurement. The clients take turns, each in a
+process of its own, and the best round of each counts. aiobotocore pins botocore, so it gets its own virtual environment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = 3
 BUCKET = "data"
 PATHS = [f"{BUCKET}/in/sample {number:05}/reads.fq.gz" for number in range(10_000)]
 CRC = "AAAAAAAAAAA="
-"""Of no bytes at all."""
+"""The checksum of no bytes."""
 _HEAD = (
     f'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Type: text/plain\r\nETag: "{"ab" * 16}"\r\n'
     "Last-Modified: Tue, 03 Mar 2026 12:00:00 GMT\r\nAccept-Ranges: bytes\r\n"
@@ -42,35 +42,35 @@ _BUCKETS = b"<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>"
 _LISTING = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_BUCKETS), _BUCKETS)
 
 
-class Memory(asyncio.Protocol):
-    """Answers each request with what it has ready."""
+class MemoryServer(asyncio.Protocol):
+    """Answers every request with a prepared response."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
+        """Start with an empty buffer."""
         self._transport = transport
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
-        """The client has asked."""
+        """Answer the complete requests in the buffer."""
         *requests, self._rest = (self._rest + data).split(b"\r\n\r\n")
-        answers = (_HEAD if request.startswith(b"HEAD") else _LISTING for request in requests)
-        self._transport.write(b"".join(answers))
+        responses = (_HEAD if request.startswith(b"HEAD") else _LISTING for request in requests)
+        self._transport.write(b"".join(responses))
 
 
 async def serve(port: str) -> None:
-    server = await asyncio.get_running_loop().create_server(Memory, "127.0.0.1", int(port))
+    server = await asyncio.get_running_loop().create_server(MemoryServer, "127.0.0.1", int(port))
     await server.serve_forever()
 
 
-async def look(url: str, key: str, secret: str, crc: str) -> None:
-    """Print how many seconds the paths of standard input take."""
+async def head(url: str, key: str, secret: str, crc: str) -> None:
+    """Print the seconds that the HEADs of the paths on standard input take."""
     login = {"access_key": key, "access_secret": SecretStr(secret)}
     store = S3Store(S3Settings(url=url, verify_external_url=False, **login))
     await store.open()
     paths = [line.rstrip("\n") for line in sys.stdin]
     start = time.perf_counter()
-    found = await store.head(paths)
-    assert all(getattr(stored, "crc64nvme", None) == crc for stored in found)
+    objects = await store.head(paths)
+    assert all(getattr(info, "crc64nvme", None) == crc for info in objects)
     print(time.perf_counter() - start)
     await store.close()
 
@@ -78,16 +78,16 @@ async def look(url: str, key: str, secret: str, crc: str) -> None:
 def _compare(what: str, peer: str, url: str, aim: str) -> None:
     login = [url, ACCESS_KEY, SECRET, CRC]
     commands = {
-        "CTS": [sys.executable, __file__, "look", *login],
+        "CTS": [sys.executable, __file__, "head", *login],
         "aiobotocore": [peer, str(Path(__file__).with_name("head_peer.py")), *login],
     }
     best = dict.fromkeys(commands, float("inf"))
     for _ in range(ROUNDS):
         for kind, command in commands.items():
-            done = subprocess.run(
+            result = subprocess.run(
                 command, input="\n".join(PATHS), stdout=subprocess.PIPE, text=True, check=True
             )
-            best[kind] = min(best[kind], float(done.stdout))
+            best[kind] = min(best[kind], float(result.stdout))
     rates = {kind: round(len(PATHS) / seconds) for kind, seconds in best.items()}
     ratio = best["aiobotocore"] / best["CTS"]
     print(f"{what}: HEADs a second {json.dumps(rates)}, CTS / aiobotocore: {ratio:.1f}{aim}")
@@ -135,7 +135,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve", port]:
             asyncio.run(serve(port))
-        case ["look", *login]:
-            asyncio.run(look(*login))
+        case ["head", *login]:
+            asyncio.run(head(*login))
         case _:
             main()

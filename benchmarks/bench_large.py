@@ -1,6 +1,6 @@
-"""How long the largest requests hold the event loop of a Jupyter server, beside a thread that only counts.
+"""Benchmark of how long the largest requests block a Jupyter server's event loop, compared with a thread that counts.
 
-Python itself lets the loop wait some milliseconds while any thread computes: that is the baseline, of the same run. With
+Python itself makes the loop wait some milliseconds while any thread computes: that is the baseline, in the same run. With
 ``mongo`` as argument the records are on the tests' stand-in for MongoDB, which needs root. Clients are other processes.
 """
 
@@ -37,17 +37,16 @@ from tests.simulators.kbase_auth import KBaseAuth
 OUTPUTS = 100_000
 INPUTS = 10_000
 CONTAINERS = 1000
-FAULTS = 15_000
-"""Each counts twice: neither is it a path nor a file."""
-COUNTING = 3
-"""Windows of the baseline."""
+INVALID_INPUTS = 15_000
+"""Each has two errors: it is neither a path nor a file."""
+BASELINE_WINDOWS = 3
 IMAGE = "ghcr.io/bench/tool"
 FOLDER = "results/of-the-analysis/genomes"
 DATABASE = "bench"
 
 
 class Requests:
-    """The largest requests, each by the process of a client of its own."""
+    """Sends the largest requests, each from its own client process."""
 
     def __init__(self, server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> None:
         self._server = server
@@ -60,40 +59,40 @@ class Requests:
         self.job_id = ""
 
     def send(self, method: str, path: str, body: object = None, status: int = 200) -> None:
-        """Ask by a process of its own."""
-        given = []
+        """Send a request by curl; check the response's status."""
+        options = []
         if body is not None:
-            sent = self._server.root / "body.json"
-            sent.write_text(json.dumps(body))
-            given = ["-H", "Content-Type: application/json", "--data-binary", f"@{sent}"]
+            file = self._server.root / "body.json"
+            file.write_text(json.dumps(body))
+            options = ["-H", "Content-Type: application/json", "--data-binary", f"@{file}"]
         curl = ["curl", "-s", "-o", str(self._server.root / "answer"), "-w", "%{http_code}"]
-        asked = [*curl, "-X", method, "-H", self._bearer, *given, f"{self._server.url}{path}"]
-        answer = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
-        assert answer == str(status), (answer, (self._server.root / "answer").read_bytes()[:1000])
+        command = [*curl, "-X", method, "-H", self._bearer, *options, f"{self._server.url}{path}"]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert printed == str(status), (printed, (self._server.root / "answer").read_bytes()[:1000])
 
     async def new_job(self, **changes: Any) -> None:
-        """Store a job whose one container runs, and is about to tell of its outputs."""
+        """Store a job whose only container runs, and is about to report its outputs."""
         record = make_job_record(cluster="kbase", output_dir=f"data/{FOLDER}", **changes)
         await self._store.insert_job(record, containers=record.job_input.num_containers)
         self.job_id = record.id
 
     def update(self, *between: str) -> None:
-        """A worker tells of all of its outputs, and the job ends."""
+        """Report all outputs as the worker, and wait until the job has ended."""
         name = (
             f"data/{FOLDER}/genome_{{0:06d}}/annotation-of-the-genome/genome_{{0:06d}}_proteins.tsv"
         )
         numbers = random.Random(1).sample(range(OUTPUTS), OUTPUTS)
         outputs = [{"file": name.format(n), "crc64nvme": CRC} for n in numbers]
         path = "/".join(["/external_exec/jobs", self.job_id, "container/0", *between, "update"])
-        told = {"time": "2026-03-04T12:00:00Z"}
+        update = {"time": "2026-03-04T12:00:00Z"}
         for state in ("job_submitting", "job_submitted", "upload_submitting", "upload_submitted"):
-            self.send("PUT", f"{path}/{state}", told, 204)
-        self.send("PUT", f"{path}/complete", told | {"outputs": outputs}, 204)
+            self.send("PUT", f"{path}/{state}", update, 204)
+        self.send("PUT", f"{path}/complete", update | {"outputs": outputs}, 204)
         while self.http.get(f"/jobs/{self.job_id}/status").json()["state"] != "complete":
             time.sleep(0.1)
 
     def submission(self, **changes: object) -> dict[str, object]:
-        """A job over all inputs."""
+        """Return a submission with all inputs."""
         params = {"args": [{"type": "input_files", "input_files_format": "space_separated_list"}]}
         return {
             "cluster": "kbase",
@@ -115,7 +114,7 @@ async def measure(server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> 
     await store.add_image(make_image(name=IMAGE))
     with server.window("idle"):
         time.sleep(3)
-    for number in range(COUNTING):
+    for number in range(BASELINE_WINDOWS):
         with server.window(f"counting {number}"):
             time.sleep(1)
     await requests.new_job()
@@ -141,19 +140,21 @@ async def measure(server: ProbedServer, store: RecordStore, auth: KBaseAuth) -> 
     with server.window("GET …/node/plan"):
         requests.send("GET", f"/external_exec/jobs/{requests.job_id}/container/0/node/plan")
     with server.window("POST /jobs, all wrong"):
-        faults = [{"file": "data", "crc64nvme": CRC}] * FAULTS
-        requests.send("POST", "/jobs", requests.submission(input_files=faults), 400)
+        invalid = [{"file": "data", "crc64nvme": CRC}] * INVALID_INPUTS
+        requests.send("POST", "/jobs", requests.submission(input_files=invalid), 400)
     with server.window("POST /jobs, no job at all"):
         requests.send("POST", "/jobs", {"a": [[[]] * 4] * OUTPUTS}, 400)
     await store.close()
     requests.http.close()
 
 
-def tell(found: dict[str, dict[str, Any]]) -> None:
-    base = sorted(line["held_ms"] for name, line in found.items() if name.startswith("counting"))
-    held = base[len(base) // 2]
+def report(windows: dict[str, dict[str, Any]]) -> None:
+    baseline = sorted(
+        line["held_ms"] for name, line in windows.items() if name.startswith("counting")
+    )
+    held = baseline[len(baseline) // 2]
     print(f"a thread that counts holds the loop for {held:.0f} ms at the most")
-    for name, line in found.items():
+    for name, line in windows.items():
         print(
             f"{name}: {line['held_ms']:.0f} ms ({line['held_ms'] / held:.1f} times), of which the collector "
             f"{line['gc_ms']:.0f}; by the clock {line['max_ms']:.0f} ms; {line['samples']} turns"
@@ -185,7 +186,7 @@ def main() -> None:
         objects = Directory(str(root / "home" / "objects"))
         (root / "cts.toml").write_text("sites = []\n")
         (root / "home" / "objects").mkdir(parents=True)
-        # What is stored need not outlive a power cut.
+        # Speeds up the setup: its files need not survive a power cut.
         os.fsync = lambda _: None
         objects.create()
         for number in range(INPUTS):
@@ -211,7 +212,7 @@ def main() -> None:
         try:
             asyncio.run(measure(server, store, auth))
         finally:
-            tell(server.found())
+            report(server.report())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Pages of a listing with 1,000,000 jobs of 1,000 users beside a store of 1,000 jobs: at most 1.5 times as long.
+"""Benchmark of pages of jobs: with 1,000,000 jobs of 1,000 users at most 1.5 times as long as with 1,000 jobs.
 
 On SQLite, and with fewer jobs on the stand-in for MongoDB (root needed), which takes minutes to store 200,000. A finished job
-is stored and copied. Pages have 100 jobs, each of another user, the two stores in turns. The lower quartiles are compared,
-since a busy machine slows down some of both. Pages over all users are those of admins: the stand-in, which sorts after it has
-walked the index, cannot show what they cost. ``bench_listing.py sqlite`` or ``mongo`` does one of the two.
+is stored and template_id. Pages have 100 jobs, each of another user, from the two stores alternately. The lower quartiles are
+compared, since a busy machine slows down some pages of both. Pages over all users are those of admins: the stand-in, which
+sorts after the index scan, cannot show what they cost. ``bench_listing.py sqlite`` or ``mongo`` measures one of the two.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AIM = 1.5
 
 
 def job_id(number: int) -> str:
-    """In no order of time, as random ones are."""
+    """Return an id whose order is not that of time, as with random ids."""
     return f"{number * 2654435761 % 2**32:08x}-0000-4000-8000-{number:012x}"
 
 
@@ -51,14 +51,14 @@ def user(number: int, users: int) -> str:
 
 
 async def template(store: RecordStore) -> str:
-    """A job of nobody who lists, with all its transitions."""
+    """Insert a job with all its transitions, of a user who is not listed; return its id."""
     job = make_job_record(user="template", files=3)
     await store.insert_job(job, containers=1)
     await walk(store, job.id)
     return job.id
 
 
-def fill_sqlite(path: Path, copied: str, count: int, users: int) -> None:
+def fill_sqlite(path: Path, template_id: str, count: int, users: int) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA cache_size = -2000000")
@@ -74,23 +74,23 @@ def fill_sqlite(path: Path, copied: str, count: int, users: int) -> None:
         numbers = f"WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < {count})"
         db.execute(
             f"{numbers} INSERT INTO jobs ({', '.join(names)}) SELECT {values} FROM numbers, jobs WHERE id = ?",
-            (copied,),
+            (template_id,),
         )
         db.execute(
             f"{numbers} INSERT INTO transitions (job_id, state, time, trans_id, notif_sent, recorded_at) "
             "SELECT job_id(i), state, time + i * 1000000, i || '-' || seq, 1, recorded_at + i * 1000000 "
             "FROM numbers, transitions WHERE job_id = ? ORDER BY i, seq",
-            (copied,),
+            (template_id,),
         )
 
 
-def fill_mongo(db: Any, copied: str, count: int, users: int) -> None:
-    template = db["jobs"].find_one({"id": copied}, {"_id": 0})
-    del template["_cts"]["unsent_since"]
+def fill_mongo(db: Any, template_id: str, count: int, users: int) -> None:
+    document = db["jobs"].find_one({"id": template_id}, {"_id": 0})
+    del document["_cts"]["unsent_since"]
     for first in range(1, count + 1, BATCH):
         batch = []
         for number in range(first, min(first + BATCH, count + 1)):
-            job = copy.deepcopy(template) | {"id": job_id(number), "user": user(number, users)}
+            job = copy.deepcopy(document) | {"id": job_id(number), "user": user(number, users)}
             later = timedelta(seconds=number)
             job["_update_time"] += later
             for index, step in enumerate(job["transition_times"]):
@@ -101,7 +101,7 @@ def fill_mongo(db: Any, copied: str, count: int, users: int) -> None:
         db["jobs"].insert_many(batch, ordered=False)
 
 
-async def _took(store: RecordStore, query: JobQuery) -> float:
+async def _measure(store: RecordStore, query: JobQuery) -> float:
     start = time.perf_counter()
     page = await store.list_jobs(query)
     took = time.perf_counter() - start
@@ -125,15 +125,15 @@ async def compare(
         cases |= {f"{name} of all": (query, [None] * SAMPLES) for name, query in pages.items()}
     for name, (query, users) in cases.items():
         took: dict[RecordStore, list[float]] = {small: [], large: []}
-        for who in users:
+        for user_name in users:
             for store in (small, large):
-                whose = who if who is None or store is large else user(0, 1)
-                asked = JobQuery(
-                    user=whose, limit=PAGE, **{k: v for k, v in query.items() if k != "later"}
+                owner = user_name if user_name is None or store is large else user(0, 1)
+                listing = JobQuery(
+                    user=owner, limit=PAGE, **{k: v for k, v in query.items() if k != "later"}
                 )
                 for _ in range(query.get("later", 0)):
-                    asked = replace(asked, position=(await store.list_jobs(asked)).next)
-                took[store].append(await _took(store, asked))
+                    listing = replace(listing, position=(await store.list_jobs(listing)).next)
+                took[store].append(await _measure(store, listing))
         quick = [statistics.quantiles(took[store])[0] for store in (small, large)]
         print(
             f"{kind}, {name}: {quick[1] / quick[0]:.2f} times as long (at most {AIM}; "
@@ -148,9 +148,9 @@ async def on_sqlite(folder: Path) -> None:
         path = folder / f"{name}.sqlite"
         store = SQLiteStore(path)
         await store.open()
-        copied = await template(store)
+        template_id = await template(store)
         start = time.perf_counter()
-        fill_sqlite(path, copied, count, users)
+        fill_sqlite(path, template_id, count, users)
         print(f"SQLite: {count:,} jobs stored in {time.perf_counter() - start:.0f} s", flush=True)
         stores.append(store)
     await compare("SQLite", *stores, USERS, of_all=True)
@@ -166,10 +166,10 @@ async def on_mongo(folder: Path) -> None:
         for name, count, users in (("small", SMALL, 1), ("large", MONGO_JOBS, MONGO_JOBS // SMALL)):
             store = MongoStore(server.settings(name))
             await store.open()
-            copied = await template(store)
+            template_id = await template(store)
             start = time.perf_counter()
             with server.client() as client:
-                fill_mongo(client[name], copied, count, users)
+                fill_mongo(client[name], template_id, count, users)
             print(
                 f"MongoDB: {count:,} jobs stored in {time.perf_counter() - start:.0f} s", flush=True
             )

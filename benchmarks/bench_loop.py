@@ -1,4 +1,4 @@
-"""The Jupyter server's event-loop delay (p99) while CTS works hard, beside the same server idle.
+"""Benchmark of a Jupyter server's event-loop delay (p99) while CTS is busy, compared with the same server idle.
 
 While 20 containers run and a 2 GB file is checksummed, the delay should be at most three times the idle one.
 """
@@ -44,7 +44,7 @@ def _load(client: CTSClient, names: list[str]) -> None:
             "params": {"declobber": True, "args": ["/output_files/done"]},
         }
     )
-    # One checksum takes a fraction of a second: again and again, for as long as the containers run.
+    # One checksum takes a fraction of a second, so it is repeated as long as the containers run.
     while client.status(job).state not in ("complete", "error", "canceled"):
         client.write_checksum("bench/big")
     if client.status(job).state != "complete":
@@ -66,10 +66,10 @@ def main() -> None:
             time.sleep(IDLE_SECONDS)
         with server.window("busy"):
             _load(client, names)
-        found = server.found()
-    idle, busy = found["idle"]["p99_ms"], found["busy"]["p99_ms"]
+        windows = server.report()
+    idle, busy = windows["idle"]["p99_ms"], windows["busy"]["p99_ms"]
     print(
-        f"event-loop delay, p99: idle {idle:.2f} ms, busy {busy:.2f} ms ({found['busy']['samples']} samples)"
+        f"event-loop delay, p99: idle {idle:.2f} ms, busy {busy:.2f} ms ({windows['busy']['samples']} samples)"
     )
     print(f"ratio (aim <= 3): {busy / idle:.1f}")
 

@@ -1,10 +1,10 @@
-"""What a container at the site kbase waits for on its node: its own start, and its job's end.
+"""Benchmark of the overhead on a node at the site kbase: before a container's start, and after its end.
 
-A whole service on a real pool, with one container a job and its image in the node's cache. From the moment in which HTCondor
-starts the worker until the container's first command: beside ``python -m venv`` and ``pip install`` of the checksum library
-alone, from a folder with its wheel, which a worker that installs what it needs would do at least. Then from the container's
-last command until its job is ``complete``, for somebody who watches the job: beside the bare requests that this takes at
-least, one after the other, three objects by boto3 with their checksums and three answers of the service. Needs root, as the pool
+A whole service on a real pool, with one container a job and its image in the node's cache. First, from HTCondor's start of
+the worker until the container's first command, compared with ``python -m venv`` and ``pip install`` of the checksum library
+alone, from a local wheel, which a worker that installs its dependencies would do at least. Then, from the container's last
+command until a subscriber sees its job ``complete``, compared with the bare requests that this takes at least, in
+sequence: three objects by boto3 with their checksums, and three responses of the service. Needs root, as the pool
 runs in a chroot; the first run builds it.
 """
 
@@ -46,21 +46,21 @@ echo 1 > /output_files/out.txt
 """
 
 
-class Marks:
-    """When the container was at its first and its last command, and when its worker was started: seconds since boot."""
+class TimeRecorder:
+    """Records the times of a container's first and last command, and of its worker's start, in seconds since boot."""
 
     def __init__(self) -> None:
         self.times: dict[str, float] = {}
         self.job_id = ""
-        marks = self
+        recorder = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                marks.times[self.path] = now()
+                recorder.times[self.path] = now()
                 self.send_response(204)
                 self.end_headers()
                 if self.path == "/began":
-                    marks.times["/worker"] = started_at(worker(marks.job_id))
+                    recorder.times["/worker"] = started_at(worker(recorder.job_id))
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -75,7 +75,7 @@ def now() -> float:
 
 
 def worker(job_id: str) -> int:
-    """The process of a job's one worker, which was its launcher before."""
+    """Return the process id of a job's only worker, which is also that of its launcher."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if b"worker/node/__main__.py" in (process / "cmdline").read_bytes():
@@ -95,7 +95,7 @@ class Service:
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         pool = CondorPool(folder / "condor")
-        # Before the first import of the bindings, which look for it then.
+        # The bindings read it when they are first imported.
         os.environ["CONDOR_CONFIG"] = str(pool.client_config())
         registry = start_registry(folder / "registry")
         stack.callback(registry.server.stop)
@@ -105,14 +105,14 @@ class Service:
         stack.callback(auth.stop)
         stack.callback(pool.stop)
         pool.start()
-        door = Proxy(0)
-        stack.callback(door.close)
+        proxy = Proxy(0)
+        stack.callback(proxy.close)
         environ = cts_at_kbase(folder / "home", self.s3, auth, registry, pool)
-        server = CTSProcess(folder / "server", {**environ, "CTS_ROOT_URL": f"{door.url}/cts"})
+        server = CTSProcess(folder / "server", {**environ, "CTS_ROOT_URL": f"{proxy.url}/cts"})
         stack.callback(server.stop)
         server.start()
-        door.target = server.port
-        self.marks = Marks()
+        proxy.target = server.port
+        self.recorder = TimeRecorder()
         self.image = f"{registry.host}/bench/tool:1"
         registry.push_image("bench/tool", "1", ["/bin/tool"], layers=[layer(("bin/tool", TOOL))])
         self.s3.empty()
@@ -127,27 +127,27 @@ class Service:
         ).raise_for_status()
 
     def run(self, number: int) -> tuple[float, float]:
-        """Seconds from the worker's start to the container's, and from the container's end to the job's."""
+        """Run a job; return the seconds from the worker's start to the container's, and from the container's end to the job's."""
         body = {
             "cluster": "kbase",
             "image": self.image,
-            "params": {"environment": {"PORT": str(self.marks.port)}},
+            "params": {"environment": {"PORT": str(self.recorder.port)}},
             "input_files": ["data/ana/in.txt"],
             "memory": "100MB",
             "runtime": 600,
             "output_dir": f"data/ana/{number}",
         }
-        answer = self.http.post("/jobs", json=body).raise_for_status()
-        self.marks.job_id = job_id = answer.json()["job_id"]
+        response = self.http.post("/jobs", json=body).raise_for_status()
+        self.recorder.job_id = job_id = response.json()["job_id"]
         with self.http.stream("GET", f"/jobs/{job_id}/events") as events:
             lines = events.iter_lines()
             assert any('"state":"complete"' in line for line in lines)
             complete = now()
-        times = self.marks.times
+        times = self.recorder.times
         return times["/began"] - times["/worker"], complete - times["/ended"]
 
     def bare_end(self) -> float:
-        """What ends a container at least."""
+        """Send the requests that the end of a container takes at least; return the seconds."""
         start = time.perf_counter()
         for name in ("out", "stdout", "stderr"):
             self.s3_client.put_object(
@@ -158,44 +158,44 @@ class Service:
 
 
 def install(folder: Path) -> Callable[[int], float]:
-    """How a worker would install the library: returns the seconds of one time."""
+    """Return a function that installs the library as a worker would, and returns the seconds that takes."""
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "download", "--no-deps", "-d", str(wheels), "awscrt"], check=True)
 
     def once(number: int) -> float:
-        place = folder / f"venv-{number}"
+        target = folder / f"venv-{number}"
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        pip[0] = str(place / "bin" / "python")
-        given = ["install", "--no-index", "--find-links", str(wheels), "awscrt"]
-        subprocess.run([*pip, *given], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
+        pip[0] = str(target / "bin" / "python")
+        options = ["install", "--no-index", "--find-links", str(wheels), "awscrt"]
+        subprocess.run([*pip, *options], check=True)
         return time.perf_counter() - start
 
     return once
 
 
-def tell(what: str, ours: list[float], other: str, theirs: list[float]) -> None:
-    mine, bare = statistics.median(ours), statistics.median(theirs)
+def report(what: str, ours: list[float], baseline_name: str, baseline: list[float]) -> None:
+    mine, bare = statistics.median(ours), statistics.median(baseline)
     print(
         f"{what}: {mine:.2f} s ({min(ours):.2f} to {max(ours):.2f}), {mine / bare:.2f} times "
-        f"{other}, {bare:.2f} s",
+        f"{baseline_name}, {bare:.2f} s",
         flush=True,
     )
 
 
 def measure(folder: Path, stack: contextlib.ExitStack) -> None:
     service = Service(folder, stack)
-    service.run(0)  # the image comes to the node
+    service.run(0)  # fills the node's image cache
     runs = [service.run(number) for number in range(1, JOBS + 1)]
     once = install(folder)
     installed = [once(number) for number in range(3)]
     with contextlib.closing(service.s3.client()) as service.s3_client:
         ends = [service.bare_end() for _ in range(JOBS + 1)][1:]
-    tell(
+    report(
         "worker's start to container's", [start for start, _ in runs], "venv and install", installed
     )
-    tell("container's end to complete", [end for _, end in runs], "bare requests", ends)
+    report("container's end to complete", [end for _, end in runs], "bare requests", ends)
 
 
 def main() -> None:

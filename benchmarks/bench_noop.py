@@ -1,7 +1,7 @@
-"""A job of 200 no-op containers beside the same 200 processes started by ``xargs -P2``.
+"""Benchmark of a job of 200 no-op containers, compared with the same 200 processes started by ``xargs -P2``.
 
 Prints the overhead per container, which should be below 50 ms, and the ratio of the two times. The job
-goes through everything a job goes through: records, claims, inputs fetched and verified, outputs stored.
+takes all steps of a job: records, claims, inputs fetched and verified, outputs stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CPUS = 2
 ANA = User("ana", OWNER_ROLES)
 
 
-async def _bytes(data: bytes):
+async def _stream(data: bytes):
     yield data
 
 
@@ -37,7 +37,7 @@ async def through_cts(home: Path, tool: Path) -> float:
     await engine.start()
     names = [f"bench/in/{n:03}" for n in range(CONTAINERS)]
     for name in names:
-        await engine.files.write(ANA, name, _bytes(b"x"), content_type="text/plain")
+        await engine.files.write(ANA, name, _stream(b"x"), content_type="text/plain")
     await engine.images.register(ANA, "host/noop", ImageRegistration(executable=str(tool)))
     submission = Submission.model_validate(
         {
@@ -53,10 +53,10 @@ async def through_cts(home: Path, tool: Path) -> float:
     job_id = await engine.submissions.submit(ANA, submission)
     while (status := await engine.jobs.status(ANA, job_id)).state not in TERMINAL:
         await asyncio.sleep(0.02)
-    took = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     assert status.state is JobState.COMPLETE, await engine.jobs.get(ANA, job_id)
     await engine.stop()
-    return took
+    return seconds
 
 
 def by_xargs(tool: Path, folder: Path) -> float:

@@ -1,4 +1,4 @@
-"""Requests per second of ``GET /jobs/{id}/status`` with a token, beside bare tornado and FastAPI on uvicorn.
+"""Benchmark of ``GET /jobs/{id}/status`` with a token, in requests a second, compared with bare tornado and FastAPI.
 
 All three check the same token with the same cache and read the same record from the same MongoDB; the baselines do
 nothing else. CTS should reach 0.8 of bare tornado and not be behind FastAPI. Needs ``wrk``, FastAPI and uvicorn
@@ -44,7 +44,7 @@ DATABASE = "bench"
 
 
 class Baseline:
-    """What a minimal service has to do for this answer."""
+    """The work that a minimal service has to do for this response."""
 
     def __init__(self, auth_url: str, mongo_port: int) -> None:
         self._identity = KBaseIdentity(KBaseSettings(auth_url=auth_url))
@@ -57,12 +57,12 @@ class Baseline:
         await self._store.open()
 
     async def status(self, job_id: str, authorization: str | None) -> bytes:
-        """The JSON of the answer."""
+        """Return the JSON of the response."""
         user = await self._identity.identify(Credentials(authorization))
         job = await self._store.get_summary(job_id)
         if job.user != user.name:
             raise PermissionError
-        answer = JobStatus(
+        view = JobStatus(
             id=job.id,
             state=job.state,
             transition_times=[
@@ -71,7 +71,7 @@ class Baseline:
             user=job.user,
             admin_meta=job.admin_meta,
         )
-        return answer.model_dump_json(exclude_none=True).encode()
+        return view.model_dump_json(exclude_none=True).encode()
 
 
 def serve_tornado(port: int, baseline: Baseline) -> None:
@@ -96,34 +96,34 @@ def serve_fastapi(port: int, baseline: Baseline) -> None:
         body = await baseline.status(job_id, request.headers.get("authorization"))
         return Response(body, media_type="application/json")
 
-    # The annotations are of this function's own names, which FastAPI cannot look up.
+    # FastAPI cannot resolve annotations that name local imports.
     status.__annotations__ = {"job_id": str, "request": Request}
     app.get("/cts/jobs/{job_id}/status", response_model=None)(status)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
-def _answers(url: str, token: str) -> bool:
+def _is_ready(url: str, token: str) -> bool:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return json.load(answer)["state"] == "created"
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return json.load(response)["state"] == "created"
     except (urllib.error.URLError, OSError):
         return False
 
 
 def _measure(url: str, token: str) -> float:
-    done = subprocess.run(
+    result = subprocess.run(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-H", f"Authorization: Bearer {token}", url],
         capture_output=True,
         text=True,
         check=True,
     )  # fmt: skip
-    if "Non-2xx" in done.stdout:
-        raise SystemExit(f"{url} failed under load:\n{done.stdout}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    if found is None:
-        raise SystemExit(f"wrk said nothing that is understood:\n{done.stdout}")
-    return float(found[1])
+    if "Non-2xx" in result.stdout:
+        raise SystemExit(f"{url} failed under load:\n{result.stdout}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", result.stdout)
+    if rate is None:
+        raise SystemExit(f"wrk's output has no rate:\n{result.stdout}")
+    return float(rate[1])
 
 
 async def _insert(mongo: MongoServer, user: str) -> str:
@@ -179,12 +179,12 @@ def main() -> None:
             for kind, (port, command) in _servers(auth.url, mongo).items():
                 url = urls[kind] = f"http://127.0.0.1:{port}/cts/jobs/{job_id}/status"
                 server = ServerProcess(
-                    command, folder / kind, lambda url=url: _answers(url, token), environ
+                    command, folder / kind, lambda url=url: _is_ready(url, token), environ
                 )
                 started.append(server)
                 server.start()
             best: dict[str, float] = dict.fromkeys(urls, 0.0)
-            # In turns, so that what else the machine does falls on all of them.
+            # Alternately, so that other load of the machine affects all of them.
             for _ in range(ROUNDS):
                 for kind, url in urls.items():
                     best[kind] = max(best[kind], _measure(url, token))

@@ -1,13 +1,13 @@
-"""The worker's download with verification and its upload with checksum, of 1 GiB and of 5,000 small files, beside boto3's s3transfer.
+"""Benchmark of the worker's verified downloads and checksummed uploads, of 1 GiB and of 5,000 small files, against s3transfer.
 
-First against a server from memory, which keeps nothing, in a process of its own: so the client is what is measured, and CTS
-should be three times as fast with the large file. Then against MinIO (built with Go, once), which hashes and stores what it is
-sent, and on few cpus is most of what an upload takes: the cpu seconds of both sides are told. boto3 has its defaults, which
-without TLS are to sign, and so to hash, what is sent, and is asked for CRC64/NVME. It checks no download in ranges: a large file is
-checked after it, as whoever uses it would have to. Beside downloads stands what the kernel takes to write as many bytes to new
-files, below which nobody comes. The clients take turns, each in a process of its own, and the best round of each counts.
-Files are in a folder of the system's for temporary ones (``TMPDIR`` names another), on a file system as nodes have it, and gone
-before it writes them to its disk.
+First against a server that answers from memory and stores nothing, in its own process, so that only the client is measured:
+CTS should be three times as fast with the large file. Then against MinIO (built with Go, once), which hashes and stores
+the data, and with few cpus takes most of the time of an upload: the cpu seconds of both sides are printed. boto3 has its
+defaults, which without TLS sign, and so hash, the body, and is set to CRC64/NVME. It does not verify a download in ranges: a
+large file is verified afterwards, as its user would have to. The lower bound of a download is printed, too: the time that
+the kernel takes to write as many bytes to new files. The clients alternate, each in its own process, and the best round of
+each counts. The files are in the system's temporary folder (or ``TMPDIR``), on a file system as nodes have it, and are
+removed before it writes them to its disk.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ROUNDS = 5
 BUCKET = "data"
 BLOCK = bytes(range(256)) * 4096
 SIZES = {"large": (1, 1 << 30), "small": (5000, 10_240)}
-"""How many files of how many bytes."""
-WAYS = ("up", "down")
+"""The number of files, and the bytes of each."""
+DIRECTIONS = ("up", "down")
 
 
 def names(kind: str) -> list[str]:
@@ -47,23 +47,23 @@ def names(kind: str) -> list[str]:
     return [f"{kind}-{number:04}" for number in range(count)]
 
 
-def pieces(size: int):
-    """What every file of this size is made of."""
+def chunks(size: int):
+    """Yield the content of every file of this size."""
     for start in range(0, size, len(BLOCK)):
         yield memoryview(BLOCK)[: size - start]
 
 
 def _expected(kind: str) -> str:
     crc = Crc64Nvme()
-    for piece in pieces(SIZES[kind][1]):
-        crc.update(piece)
+    for chunk in chunks(SIZES[kind][1]):
+        crc.update(chunk)
     return crc.text()
 
 
 # -- the clients -----------------------------------------------------------------------------------
 
 
-def ours(url: str, kind: str, way: str, folder: Path) -> None:
+def transfer_by_cts(url: str, kind: str, direction: str, folder: Path) -> None:
     keys = S3Keys(url, REGION, ACCESS_KEY, SECRET)
     objects = S3Objects(keys.http_client(), KeySigner(keys))
     expected = _expected(kind)
@@ -74,62 +74,62 @@ def ours(url: str, kind: str, way: str, folder: Path) -> None:
     def fetch(name: str) -> None:
         objects.fetch(f"{BUCKET}/{name}", str(folder / "down" / name), expected)
 
-    objects.lanes.each(store if way == "up" else fetch, names(kind))
+    objects.parallel.map(store if direction == "up" else fetch, names(kind))
 
 
-def theirs(url: str, kind: str, way: str, folder: Path) -> None:
-    import boto3  # noqa: PLC0415 - not what the other client needs
+def transfer_by_s3transfer(url: str, kind: str, direction: str, folder: Path) -> None:
+    import boto3  # noqa: PLC0415 - the other client does not need it
     from boto3.s3.transfer import TransferConfig, create_transfer_manager  # noqa: PLC0415
 
     login = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET}
     client = boto3.client("s3", endpoint_url=url, region_name=REGION, **login)
     with create_transfer_manager(client, TransferConfig()) as manager:
-        if way == "up":
+        if direction == "up":
             extra = {"ChecksumAlgorithm": "CRC64NVME"}
-            under_way = [
+            futures = [
                 manager.upload(str(folder / n), BUCKET, n, extra_args=extra) for n in names(kind)
             ]
         else:
-            under_way = [manager.download(BUCKET, n, str(folder / "down" / n)) for n in names(kind)]
-        for future in under_way:
+            futures = [manager.download(BUCKET, n, str(folder / "down" / n)) for n in names(kind)]
+        for future in futures:
             future.result()
-    if way == "down" and kind == "large":
+    if direction == "down" and kind == "large":
         crc = Crc64Nvme()
         with (folder / "down" / names(kind)[0]).open("rb", buffering=0) as file:
-            while piece := file.read(len(BLOCK)):
-                crc.update(piece)
+            while chunk := file.read(len(BLOCK)):
+                crc.update(chunk)
         assert crc.text() == _expected(kind)
 
 
-def bare(_url: str, kind: str, _way: str, folder: Path) -> None:
-    """What every download does at least: its bytes are written to new files."""
+def write_only(_url: str, kind: str, _direction: str, folder: Path) -> None:
+    """Write as many bytes to new files: the least that a download does."""
     for name in names(kind):
         with (folder / "down" / name).open("xb", buffering=0) as file:
-            for piece in pieces(SIZES[kind][1]):
-                file.write(piece)
+            for chunk in chunks(SIZES[kind][1]):
+                file.write(chunk)
 
 
-CLIENTS = {"up": {"CTS": ours, "s3transfer": theirs}}
-CLIENTS["down"] = {**CLIENTS["up"], "only write": bare}
+CLIENTS = {"up": {"CTS": transfer_by_cts, "s3transfer": transfer_by_s3transfer}}
+CLIENTS["down"] = {**CLIENTS["up"], "only write": write_only}
 
 
-def run_client(name: str, *given: str) -> None:
-    """Print the seconds it took, those of the cpu, and the most memory in MiB."""
-    url, kind, way, folder = given
+def run_client(name: str, *arguments: str) -> None:
+    """Run a client; print its seconds, its cpu seconds, and its most memory in MiB."""
+    url, kind, direction, folder = arguments
     start = time.perf_counter()
-    CLIENTS[way][name](url, kind, way, Path(folder))
+    CLIENTS[direction][name](url, kind, direction, Path(folder))
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(
         time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10, flush=True
     )
-    os._exit(0)  # threads of the libraries do not count
+    os._exit(0)  # does not wait for threads of the libraries
 
 
 # -- the server from memory ------------------------------------------------------------------------
 
 
-class Memory:
-    """Answers one connection as S3 does: takes whatever it is sent, and has every object."""
+class MemoryServer:
+    """Answers a connection as S3 does: it accepts every upload, and has every object."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,7 +138,7 @@ class Memory:
         self._rest = b""
 
     def serve(self) -> None:
-        """Until the client hangs up."""
+        """Answer requests until the client disconnects."""
         while True:
             while b"\r\n\r\n" not in self._rest:
                 data = self._socket.recv(1 << 16)
@@ -146,40 +146,40 @@ class Memory:
                     return
                 self._rest += data
             head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-            self._answer(head.decode())
+            self._respond(head.decode())
 
-    def _answer(self, head: str) -> None:
+    def _respond(self, head: str) -> None:
         if re.search(r"(?i)^expect:", head, re.MULTILINE):
             self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         length = re.search(r"(?im)^content-length: *(\d+)", head)
-        self._drop(int(length[1]) if length else 0)
+        self._discard(int(length[1]) if length else 0)
         method, target = head.split(" ", 2)[:2]
         if method == "POST" and "uploads" in target:
-            self._say("200 OK", b"<R><UploadId>1</UploadId></R>")
+            self._send("200 OK", b"<R><UploadId>1</UploadId></R>")
         elif method == "POST":
-            self._say("200 OK", b"<CompleteMultipartUploadResult/>")
+            self._send("200 OK", b"<CompleteMultipartUploadResult/>")
         elif method == "PUT":
-            self._say("200 OK")
+            self._send("200 OK")
         else:
-            self._give(method, target, re.search(r"(?im)^range: *bytes=(\d+)-(\d*)", head))
+            self._send_object(method, target, re.search(r"(?im)^range: *bytes=(\d+)-(\d*)", head))
 
-    def _drop(self, size: int) -> None:
+    def _discard(self, size: int) -> None:
         size -= len(self._rest[:size])
         self._rest = b""
         while size > 0:
             size -= self._socket.recv_into(self._room[: min(size, len(self._room))])
 
-    def _say(self, status: str, body: bytes = b"", headers: str = "") -> None:
+    def _send(self, status: str, body: bytes = b"", headers: str = "") -> None:
         head = f'HTTP/1.1 {status}\r\nETag: "1"\r\nContent-Length: {len(body)}\r\n{headers}\r\n'
         self._socket.sendall(head.encode() + body)
 
-    def _give(self, method: str, target: str, asked: re.Match[str] | None) -> None:
+    def _send_object(self, method: str, target: str, requested: re.Match[str] | None) -> None:
         size = SIZES[target.rpartition("/")[2].partition("-")[0]][1]
-        start = int(asked[1]) if asked else 0
-        end = min(size, int(asked[2]) + 1) if asked and asked[2] else size
+        start = int(requested[1]) if requested else 0
+        end = min(size, int(requested[2]) + 1) if requested and requested[2] else size
         status = f"206 Partial Content\r\nContent-Range: bytes {start}-{end - 1}/{size}"
         head = (
-            f"HTTP/1.1 {status if asked else '200 OK'}\r\nContent-Length: {end - start}\r\n"
+            f"HTTP/1.1 {status if requested else '200 OK'}\r\nContent-Length: {end - start}\r\n"
             'ETag: "1"\r\nLast-Modified: Tue, 03 Mar 2026 12:00:00 GMT\r\n\r\n'
         ).encode()
         if method == "HEAD":
@@ -189,14 +189,14 @@ class Memory:
             self._socket.sendall(head + BLOCK[: end - start])
             return
         self._socket.sendall(head)
-        for piece in pieces(end - start):
-            self._socket.sendall(piece)
+        for chunk in chunks(end - start):
+            self._socket.sendall(chunk)
 
 
 def serve(port: str) -> None:
     def one(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            Memory(connection).serve()
+            MemoryServer(connection).serve()
 
     with socket.create_server(("127.0.0.1", int(port)), backlog=256) as listener:
         while True:
@@ -212,27 +212,27 @@ def _cpu_seconds(server: ServerProcess) -> float:
     return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _turn(server: ServerProcess, folder: Path, *given: str) -> list[float]:
-    """Seconds, cpu seconds of the client, MiB of the client, cpu seconds of the server."""
+def _run_round(server: ServerProcess, folder: Path, *arguments: str) -> list[float]:
+    """Run a client; return its seconds, its cpu seconds, its MiB, and the server's cpu seconds."""
     (folder / "down").mkdir()
-    command = [sys.executable, __file__, *given, str(folder)]
+    command = [sys.executable, __file__, *arguments, str(folder)]
     before = _cpu_seconds(server)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     used = _cpu_seconds(server) - before
     shutil.rmtree(folder / "down")
-    return [*map(float, done.stdout.split()), used]
+    return [*map(float, result.stdout.split()), used]
 
 
 def compare(what: str, server: ServerProcess, url: str, folder: Path) -> None:
     for kind, (count, size) in SIZES.items():
-        for way in WAYS:
+        for direction in DIRECTIONS:
             best = {}
             for _ in range(ROUNDS):
-                for name in CLIENTS[way]:
-                    turn = _turn(server, folder, name, url, kind, way)
-                    best[name] = min(turn, best.get(name, turn))
+                for name in CLIENTS[direction]:
+                    measured = _run_round(server, folder, name, url, kind, direction)
+                    best[name] = min(measured, best.get(name, measured))
             ratio = best["s3transfer"][0] / best["CTS"][0]
-            print(f"{what}, {count} x {size} bytes {way}: {ratio:.1f} times s3transfer")
+            print(f"{what}, {count} x {size} bytes {direction}: {ratio:.1f} times s3transfer")
             for name, (seconds, cpu, mib, served) in best.items():
                 rate = count * size / seconds / 1e6
                 print(
@@ -246,8 +246,8 @@ def _fill(folder: Path) -> None:
     for kind, (_, size) in SIZES.items():
         for name in names(kind):
             with (folder / name).open("wb") as file:
-                for piece in pieces(size):
-                    file.write(piece)
+                for chunk in chunks(size):
+                    file.write(chunk)
 
 
 def main() -> None:
@@ -273,7 +273,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve", port]:
             serve(port)
-        case [name, *given]:
-            run_client(name, *given)
+        case [name, *arguments]:
+            run_client(name, *arguments)
         case _:
             main()

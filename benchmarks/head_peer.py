@@ -1,4 +1,4 @@
-"""The baseline of ``bench_head.py``: HEADs by aiobotocore, ten at once. Run in an environment that has it."""
+"""The baseline of ``bench_head.py``: HEADs by aiobotocore, ten at a time. Runs in an environment that has it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 
 from aiobotocore.session import get_session
 
-AT_ONCE = 10
+CONCURRENCY = 10
 
 
 async def main(url: str, key: str, secret: str, crc: str) -> None:
-    """Print the seconds for the paths of standard input, each of which has this checksum."""
+    """Print the seconds that the HEADs of the paths on standard input take; each must have this checksum."""
     paths = iter([line.rstrip("\n").partition("/")[::2] for line in sys.stdin])
     login = {"aws_access_key_id": key, "aws_secret_access_key": secret}
     session = get_session()
@@ -20,13 +20,13 @@ async def main(url: str, key: str, secret: str, crc: str) -> None:
         "s3", region_name="us-east-1", endpoint_url=url, **login
     ) as client:
 
-        async def look() -> None:
+        async def head_all() -> None:
             for bucket, name in paths:
-                answer = await client.head_object(Bucket=bucket, Key=name, ChecksumMode="ENABLED")
-                assert answer["ChecksumCRC64NVME"] == crc
+                response = await client.head_object(Bucket=bucket, Key=name, ChecksumMode="ENABLED")
+                assert response["ChecksumCRC64NVME"] == crc
 
         start = time.perf_counter()
-        await asyncio.gather(*(look() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(head_all() for _ in range(CONCURRENCY)))
         print(time.perf_counter() - start)
 
 

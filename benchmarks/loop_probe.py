@@ -1,11 +1,11 @@
-"""A server extension for the benches of the event loop: measures how late it wakes a sleeper.
+"""A server extension for the benchmarks of the event loop: measures how late the loop wakes a sleeping task.
 
 Appends one JSON line to the file named by LOOP_PROBE for each window: ``{"name", "p99_ms", "max_ms", "held_ms",
 "gc_ms", "samples"}``. A window opens when the file named by LOOP_PROBE_WINDOW holds a new name and closes when it
 changes again. ``held_ms`` is the most that this process computed between two turns of the loop: unlike a delay it does
 not grow while other processes keep the machine busy. ``gc_ms`` is the longest pass of Python's collector.
 In a window whose name begins with ``counting`` a thread counts, as plainly as Python can. With LOOP_PROBE_SITE, the
-one site of CTS is a kbase whose workers report by themselves, without HTCondor.
+only site of CTS is a kbase whose workers report by themselves, without HTCondor.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from cts_core.sites.htcondor.worker_plan import plan_maker
 from tests.harness.reporting_site import ReportingSite
 
 TICK = 0.002
-_LOOKS = 20
-"""Turns between looks for another window."""
+_CHECK_TURNS = 20
+"""Turns of the loop between checks for a new window."""
 
 
 class Window:
-    """What was seen while a window was open."""
+    """The measurements of a window."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,13 +42,13 @@ class Window:
         self._collecting = 0.0
 
     def begin(self) -> None:
-        """It opens."""
+        """Open the window."""
         gc.callbacks.append(self._on_collection)
         if self.name.startswith("counting"):
             threading.Thread(target=self._count, daemon=True).start()
 
     def end(self) -> None:
-        """It closes."""
+        """Close the window."""
         gc.callbacks.remove(self._on_collection)
         self.name = ""
 
@@ -65,7 +65,7 @@ class Window:
             self.collected = max(self.collected, now - self._collecting)
 
     def report(self) -> str:
-        """The line that tells of it."""
+        """Return the line of JSON with the measurements."""
         self.delays.sort()
         return json.dumps(
             {
@@ -79,7 +79,7 @@ class Window:
         )
 
 
-async def _probe(report: Path, shown: Path) -> None:
+async def _probe(report: Path, window_file: Path) -> None:
     loop = asyncio.get_running_loop()
     window = Window("")
     window.begin()
@@ -90,8 +90,8 @@ async def _probe(report: Path, shown: Path) -> None:
         window.delays.append(loop.time() - start - TICK)
         window.held = max(window.held, time.process_time() - used)
         turns += 1
-        if turns % _LOOKS == 0:
-            name = shown.read_text() if shown.exists() else ""
+        if turns % _CHECK_TURNS == 0:
+            name = window_file.read_text() if window_file.exists() else ""
             if name != window.name:
                 if window.name:
                     with report.open("a") as out:
@@ -103,7 +103,7 @@ async def _probe(report: Path, shown: Path) -> None:
 
 def _report_for_kbase() -> None:
     adapters.sites = lambda *_: {SiteName.KBASE: ReportingSite()}
-    adapters.node_plans = plan_maker
+    adapters.worker_plan_maker = plan_maker
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -111,7 +111,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    report, shown = Path(os.environ["LOOP_PROBE"]), Path(os.environ["LOOP_PROBE_WINDOW"])
+    report, window_file = Path(os.environ["LOOP_PROBE"]), Path(os.environ["LOOP_PROBE_WINDOW"])
     if os.environ.get("LOOP_PROBE_SITE"):
         _report_for_kbase()
-    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(report, shown)))
+    app.io_loop.add_callback(lambda: asyncio.ensure_future(_probe(report, window_file)))

@@ -1,4 +1,4 @@
-"""A Jupyter server with CTS in it that tells, by ``loop_probe``, how its event loop fares."""
+"""Starts a Jupyter server with CTS whose event loop is measured by ``loop_probe``."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ _SETTLE_SECONDS = 1.0
 
 @dataclass
 class ProbedServer:
-    """Where the server is, and what its probe says."""
+    """A running server, and the measurements of its probe."""
 
     url: str
     root: Path
 
     @property
     def home(self) -> Path:
-        """The folder of CTS."""
+        """The home folder of CTS."""
         return self.root / "home"
 
     @contextmanager
     def window(self, name: str) -> Iterator[None]:
-        """Have the probe report on what happens meanwhile."""
-        self._show(name)
+        """Make the probe measure within the context."""
+        self._set_window(name)
         yield
-        self._show("")
+        self._set_window("")
 
-    def _show(self, name: str) -> None:
+    def _set_window(self, name: str) -> None:
         (self.root / "window").write_text(name)
         time.sleep(_SETTLE_SECONDS)
 
-    def found(self) -> dict[str, dict[str, Any]]:
-        """What the probe has said of each window."""
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return the measurements of each window, by its name."""
         lines = map(json.loads, (self.root / "report").read_text().splitlines())
         return {line["name"]: line for line in lines}
 
     def is_up(self) -> bool:
-        """Whether CTS answers."""
+        """Return whether CTS answers."""
         try:
             return httpx.get(f"{self.url}/", timeout=5).status_code == httpx.codes.OK
         except httpx.HTTPError:
@@ -58,7 +58,7 @@ class ProbedServer:
 
 @contextmanager
 def probed_server(root: Path, environ: Mapping[str, str]) -> Iterator[ProbedServer]:
-    """Such a server below this folder, with these variables."""
+    """Start a server with its files below ``root`` and these environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -73,7 +73,7 @@ def probed_server(root: Path, environ: Mapping[str, str]) -> Iterator[ProbedServ
             f"--port={port}",
             f"--IdentityProvider.token={TOKEN}",
             f"--ServerApp.root_dir={root}",
-            # The probe comes first: it may change what CTS is given.
+            # The probe is loaded first: it may replace CTS's adapters.
             "--ServerApp.jpserver_extensions={'loop_probe': True, 'cts_jupyter': True}",
         ],
         env={

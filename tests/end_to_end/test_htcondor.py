@@ -1,4 +1,4 @@
-"""A service whose jobs run at KBase: ``jupyter cts``, S3, KBase's auth and a real HTCondor pool."""
+"""Tests of a service whose jobs run at KBase: ``jupyter cts``, S3, KBase's auth and a real HTCondor pool."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.services.s3 import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PATIENCE_SECONDS = 180.0
+TIMEOUT_SECONDS = 180.0
 CONTAINERS = 6
 INPUTS = {f"data/ana/in/{number}.fa": f">{number}\n".encode() for number in range(CONTAINERS)}
-# Stands in for the deployed worker: it reports as that does, and neither runs nor stores anything.
+# Replaces the deployed worker: it reports as that does, but neither runs nor stores anything.
 WORKER = r"""#!/bin/bash
 name=cts-$JOB_ID-$CONTAINER_NUMBER-container
 touch $name.out $name.err
@@ -38,30 +38,30 @@ import datetime, http.client, json, os, sys, time, urllib.error, urllib.request
 root, number = os.environ["SERVICE_ROOT_URL"], int(os.environ["CONTAINER_NUMBER"])
 token = open(os.environ["TOKEN_PATH"]).read().strip()
 
-def ask(method, path, body=None):
+def request(method, path, body=None):
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(root + path, data, headers, method=method)
+    message = urllib.request.Request(root + path, data, headers, method=method)
     for _ in range(600):
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.read()
+            with urllib.request.urlopen(message, timeout=30) as response:
+                return response.read()
         except urllib.error.HTTPError as e:
             if e.code != 503:
                 sys.exit(f"{method} {path}: {e.code} {e.read()}")
         except (OSError, http.client.HTTPException) as e:
             print(e, file=sys.stderr)
         time.sleep(0.3)
-    sys.exit("the service stays away")
+    sys.exit("the service stays unavailable")
 
-assert json.loads(ask("GET", "/"))["service_name"] == "CDM Task Service"
-job = json.loads(ask("GET", f"/admin/jobs/{os.environ['JOB_ID']}"))
+assert json.loads(request("GET", "/"))["service_name"] == "CDM Task Service"
+job = json.loads(request("GET", f"/admin/jobs/{os.environ['JOB_ID']}"))
 environment = job["job_input"]["params"]["environment"]
 
-def update(state, **told):
+def update(state, **fields):
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     path = f"/external_exec/jobs/{job['id']}/container/{number}/update/{state}"
-    ask("PUT", path, {"time": now, **told})
+    request("PUT", path, {"time": now, **fields})
 
 update("job_submitting")
 if number == int(environment["LOST"]):
@@ -79,30 +79,30 @@ END
 
 @dataclass
 class Service:
-    """One server of a service at KBase."""
+    """A server of a service at KBase, and what the tests need of its dependencies."""
 
     server: CTSProcess
-    door: Proxy
-    """Where workers find it, whichever port it has."""
+    proxy: Proxy
+    """Forwards workers to the server, whichever port that has."""
     pool: CondorPool
     ana: str
     admin: str
     image: str
 
     def start(self, **environ: str) -> None:
-        """Start the server, again if it was killed, with these variables beside its own."""
+        """Start the server, or kill and restart it, with these additional environment variables."""
         self.server.kill()
         self.server.environ = {**self.server.environ, **environ}
         self.server.start()
-        self.door.target = self.server.port
+        self.proxy.target = self.server.port
 
     def call(self, method: str, path: str, token: str | None = None, **given: Any) -> Any:
         headers = {"Authorization": f"Bearer {token or self.ana}"}
-        answer = httpx.request(
+        response = httpx.request(
             method, f"{self.server.url}{path}", headers=headers, timeout=60, **given
         )
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
+        assert response.is_success, response.text
+        return response.json() if response.content else None
 
     def submit(self, gate: str, *, lost: int = CONTAINERS) -> str:
         body = {
@@ -121,7 +121,7 @@ class Service:
         return self.call("GET", f"/jobs/{job_id}")
 
     def until(self, condition: Callable[[], bool], job_id: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, (self.job(job_id), self.server.tail())
             time.sleep(0.2)
@@ -130,7 +130,7 @@ class Service:
         self.until(lambda: self.job(job_id)["state"] in states, job_id)
 
     def clusters(self, job_id: str) -> list[int]:
-        """Of all processes that HTCondor ever had of a job, their clusters."""
+        """Return the cluster of each process that HTCondor ever had for a job."""
         return [ad["ClusterId"] for ad in self.pool.ads(f'CTSJobID == "{job_id}"', ["ClusterId"])]
 
 
@@ -143,43 +143,45 @@ def service(condor, minio: S3Server, kbase_auth, registry, tmp_path) -> Iterator
     executable, archive = tmp_path / "start.sh", tmp_path / "code.tgz"
     executable.write_text(WORKER)
     archive.write_bytes(b"code")
-    door = Proxy(0)
+    proxy = Proxy(0)
     environ = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor) | {
         "CTS_HTCONDOR__EXECUTABLE_PATH": str(executable),
         "CTS_HTCONDOR__ARCHIVE_PATH": str(archive),
         "CTS_HTCONDOR__TOKEN_PATH": f"{INITIALDIR}/token",
-        "CTS_ROOT_URL": f"{door.url}/cts",
+        "CTS_ROOT_URL": f"{proxy.url}/cts",
     }
     server = CTSProcess(tmp_path / "server", environ)
     registry.push_image("fake/worker", "1", ["tool"])
     admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
     image = f"{registry.host}/fake/worker:1"
-    service = Service(server, door, condor, kbase_auth.add("ana", "KBASE_STAFF"), admin, image)
+    service = Service(server, proxy, condor, kbase_auth.add("ana", "KBASE_STAFF"), admin, image)
     try:
         service.start()
         service.call("POST", f"/admin/images/{image}", admin, json={})
         yield service
     finally:
         server.stop()
-        door.close()
+        proxy.close()
 
 
 @pytest.fixture
 def gate(condor: CondorPool) -> Iterator[Path]:
-    """A file in the pool for which containers wait."""
+    """A file in the pool; containers wait until it exists."""
     file = condor.pool / "work" / f"gate-{uuid.uuid4()}"
     yield file
     file.unlink(missing_ok=True)
 
 
-def test_a_job_goes_on_whoever_dies(service: Service, gate: Path) -> None:
-    # The server dies when the pool has the job, and its record does not say so.
+def test_job_survives_killed_servers_and_schedd(service: Service, gate: Path) -> None:
+    # The server is killed when the pool has the job, but its record does not say so.
     service.start(CTS_FAILPOINTS="rollup:before=kill")
-    with contextlib.suppress(httpx.TransportError):  # it may die before it has answered
+    with contextlib.suppress(
+        httpx.TransportError
+    ):  # the server may be killed before it has responded
         service.submit(f"{INITIALDIR}/{gate.name}")
     process = service.server.process
     assert process is not None
-    process.wait(PATIENCE_SECONDS)
+    process.wait(TIMEOUT_SECONDS)
     service.start(CTS_FAILPOINTS="")
     (listed,) = service.call("GET", "/jobs")["jobs"]
     job_id = listed["id"]
@@ -203,7 +205,7 @@ def test_a_job_goes_on_whoever_dies(service: Service, gate: Path) -> None:
     assert len(service.clusters(job_id)) == CONTAINERS
 
 
-def test_a_worker_that_dies_and_a_job_that_is_canceled(service: Service, gate: Path) -> None:
+def test_failed_worker_and_canceled_job(service: Service, gate: Path) -> None:
     lost = service.submit(f"{INITIALDIR}/{gate.name}", lost=2)
     canceled = service.submit(f"{INITIALDIR}/{gate.name}.never")
     service.until_state(canceled, "job_submitting")
@@ -211,9 +213,9 @@ def test_a_worker_that_dies_and_a_job_that_is_canceled(service: Service, gate: P
     gate.touch()
     service.until_state(canceled, "canceled")
     service.until_state(lost, "error")
-    told = service.call("GET", f"/admin/jobs/{lost}", service.admin)
-    assert "Container 2: The container was stopped" in told["error"]
-    assert "OnExitHold" in told["admin_error"]
+    job = service.call("GET", f"/admin/jobs/{lost}", service.admin)
+    assert "Container 2: The container was stopped" in job["error"]
+    assert "OnExitHold" in job["admin_error"]
     assert "OnExitHold" not in service.job(lost).get("error", "")
     status = service.call(
         "GET", f"/admin/jobs/{lost}/runner_status", service.admin, params={"container_number": 2}
@@ -221,7 +223,7 @@ def test_a_worker_that_dies_and_a_job_that_is_canceled(service: Service, gate: P
     assert status["JobStatus"] == 5
 
 
-def test_what_an_operator_sees_by_the_command(service: Service, gate: Path) -> None:
+def test_operators_command(service: Service, gate: Path) -> None:
     job_id = service.submit(f"{INITIALDIR}/{gate.name}")
     service.until_state(job_id, "job_submitting")
     (cluster,) = set(service.clusters(job_id))
@@ -229,9 +231,9 @@ def test_what_an_operator_sees_by_the_command(service: Service, gate: Path) -> N
     def cts(*words: str) -> str:
         environ = {**os.environ, **service.server.environ}
         command = [sys.executable, "-m", "cts_jupyter.cli", *words]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout
+        result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, (result.stdout, result.stderr)
+        return result.stdout
 
     why = cts("jobs", "why", job_id)
     assert f"HTCondor has it as cluster {cluster}: {CONTAINERS} running." in why

@@ -1,4 +1,4 @@
-"""A cluster that the deployed service submitted, with its own worker and standing token, ends under ours: real pool, real records."""
+"""Tests that a cluster submitted by the deployed service ends under this one: its own worker and token, a real pool and records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pymongo.database import Database
 
 from cts_core.clock import utc_now
 from tests.core.records.mongo.test_deployed_layout import DEPLOYED, live_job
-from tests.end_to_end.test_htcondor import PATIENCE_SECONDS, WORKER, Service
+from tests.end_to_end.test_htcondor import TIMEOUT_SECONDS, WORKER, Service
 from tests.harness.paths import VECTORS
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
@@ -33,12 +33,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 VECTOR = json.loads((VECTORS / "condor.json").read_text())
 JOB = "22222222-0000-4000-8000-000000000000"
-"""The vector's, whose user is alice; it has two containers."""
+"""The id of the vector's job, whose user is alice, and which has two containers."""
 REPORT = 'update("upload_submitting"'
 BUSY_WORKER = WORKER.replace(REPORT, f"while time.process_time() < 2: pass\n{REPORT}")
-"""It uses as much of a cpu as HTCondor counts."""
+"""A worker that uses enough cpu time for HTCondor to count it."""
 _RUNNING = 2
-"""As HTCondor has it."""
+"""HTCondor's JobStatus."""
 FILES = (
     "/cts/external_exec/files/condor/executable.sh",
     "/cts/external_exec/files/code_archive.tgz",
@@ -46,7 +46,7 @@ FILES = (
 
 
 class DeployedService(ThreadingHTTPServer):
-    """What is seen of it here: it hands out its worker, and is too busy for anything else."""
+    """Simulates the deployed service: it serves its worker, and answers 503 to everything else."""
 
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -68,16 +68,16 @@ class DeployedService(ThreadingHTTPServer):
 
 @dataclass
 class Takeover:
-    """A job that the deployed service has left running, and our service, which is not there yet."""
+    """A job that the deployed service has left running, and this service, which is not started yet."""
 
     service: Service
     job_id: str
     gate: Path
-    """For which containers wait."""
+    """The file for which containers wait."""
 
     def wait_for_workers(self) -> None:
         """Wait until HTCondor runs both containers."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (ads := self._ads()) != [_RUNNING] * 2:
             assert time.monotonic() < deadline, ads
             time.sleep(0.2)
@@ -87,19 +87,19 @@ class Takeover:
         return [ad["JobStatus"] for ad in self.service.pool.ads(constraint, ["JobStatus"])]
 
     def adopt(self) -> None:
-        """Take the job over, by the command, and start our service."""
+        """Adopt the job by the operator's command, and start this service."""
         words = ("-m", "cts_jupyter.cli", "adopt", "--continue", self.job_id)
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *words],
             env={**os.environ, **self.service.server.environ},
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert (done.returncode, done.stdout) == (0, "1 job taken over\n"), done.stderr
+        assert (result.returncode, result.stdout) == (0, "1 job taken over\n"), result.stderr
         self.service.start()
 
 
-def _left_behind(job_id: str, gate: str, cluster_id: int) -> dict[str, Any]:
-    """The job's document, moments after its submission."""
+def _adoptable_job(job_id: str, gate: str, cluster_id: int) -> dict[str, Any]:
+    """Return the job's document, as it is moments after the submission."""
     job = live_job(
         id=job_id, state="download_submitted", htcondor_details={"cluster_id": [cluster_id]}
     )
@@ -117,71 +117,71 @@ def _containers(job: dict[str, Any]) -> list[dict[str, Any]]:
         {name: step[name] for name in ("state", "time", "_retry")}
         for step in job["transition_times"]
     ]
-    told = {"state": job["state"], "transition_times": steps, "_update_time": job["_update_time"]}
-    unknown = dict.fromkeys(("exit_code", "outputs", "admin_error", "traceback"))
-    return [{"id": job["id"], "sub_id": number, **told, **unknown} for number in (0, 1)]
+    common = {"state": job["state"], "transition_times": steps, "_update_time": job["_update_time"]}
+    missing = dict.fromkeys(("exit_code", "outputs", "admin_error", "traceback"))
+    return [{"id": job["id"], "sub_id": number, **common, **missing} for number in (0, 1)]
 
 
 def _description(job_id: str, root_url: str) -> dict[str, str]:
-    """The vector's, for a job of this id and a service of this URL; the rest of its settings are the pool's."""
+    """Return the vector's submit description for this job id and service URL, with the settings of the tests' pool."""
     text = json.dumps(VECTOR["submit"])
-    for theirs, ours in (
+    for original, replacement in (
         (VECTOR["settings"]["service_root_url"], root_url),
         (VECTOR["settings"]["token_path"], f"{INITIALDIR}/token"),
         (VECTOR["settings"]["initialdir"], INITIALDIR),
         (JOB, job_id),
     ):
-        assert theirs in text
-        text = text.replace(theirs, ours)
-    found: dict[str, str] = json.loads(text)
-    return found
+        assert original in text
+        text = text.replace(original, replacement)
+    description: dict[str, str] = json.loads(text)
+    return description
 
 
 @pytest.fixture
 def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterator[Service]:
-    """Ours, not started, with the door through which workers find the deployed one."""
+    """This service, not started, and a proxy through which workers reach the deployed one."""
     minio.empty()
     (condor.pool / "work/token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
     deployed = DeployedService()
-    door = Proxy(deployed.server_port)
+    proxy = Proxy(deployed.server_port)
     environ = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor) | {
         "CTS_CONFIG": os.devnull,
-        "CTS_ROOT_URL": f"{door.url}/cts",
+        "CTS_ROOT_URL": f"{proxy.url}/cts",
     }
     alice = kbase_auth.add("alice", "KBASE_STAFF")
     admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
     server = CTSProcess(tmp_path / "server", environ)
     try:
-        yield Service(server, door, condor, alice, admin, image="")
+        yield Service(server, proxy, condor, alice, admin, image="")
     finally:
         server.stop()
-        door.close()
+        proxy.close()
         deployed.shutdown()
         deployed.server_close()
 
 
 @pytest.fixture
 def takeover(service: Service, db: Database, on_mongo: dict[str, str]) -> Iterator[Takeover]:
-    import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+    import htcondor2  # noqa: PLC0415 - it reads its configuration when it is imported
 
     service.server.environ = {**service.server.environ, **on_mongo}
     job_id = str(uuid.uuid4())
     gate = service.pool.pool / "work" / f"gate-{job_id}"
-    submit = htcondor2.Submit(_description(job_id, f"{service.door.url}/cts"))
+    submit = htcondor2.Submit(_description(job_id, f"{service.proxy.url}/cts"))
     schedd = service.pool.schedd()
     cluster = service.pool.retry(
         lambda: schedd.submit(submit, itemdata=iter(VECTOR["itemdata"])).cluster()
     )
     for name in ("images", "refdata"):
         db[name].insert_many(copy.deepcopy(DEPLOYED[name]))
-    job = _left_behind(job_id, f"{INITIALDIR}/{gate.name}", cluster)
+    job = _adoptable_job(job_id, f"{INITIALDIR}/{gate.name}", cluster)
     db["jobs"].insert_one(job)
     db["subjobs"].insert_many(_containers(job))
     yield Takeover(service, job_id, gate)
     gate.unlink(missing_ok=True)
 
 
-def test_it_completes(takeover: Takeover) -> None:
+def test_adopted_job_completes(takeover: Takeover) -> None:
     service, job_id = takeover.service, takeover.job_id
     takeover.wait_for_workers()
     takeover.adopt()
@@ -199,13 +199,13 @@ def test_it_completes(takeover: Takeover) -> None:
         True,
     )
     assert service.call("GET", f"/jobs/{job_id}/exit_codes")["exit_codes"] == [0, 0]
-    told = service.call("GET", f"/admin/jobs/{job_id}", service.admin)
-    (cluster_id,) = told["htcondor_details"]["cluster_id"]
-    # Nothing was submitted again.
+    admin_job = service.call("GET", f"/admin/jobs/{job_id}", service.admin)
+    (cluster_id,) = admin_job["htcondor_details"]["cluster_id"]
+    # It was not submitted again.
     assert service.clusters(job_id) == [cluster_id] * 2
 
 
-def test_it_is_canceled(takeover: Takeover) -> None:
+def test_adopted_job_is_canceled(takeover: Takeover) -> None:
     service, job_id = takeover.service, takeover.job_id
     takeover.wait_for_workers()
     takeover.adopt()

@@ -1,4 +1,4 @@
-"""A service at KBase whose nodes run our own worker: ``jupyter cts``, S3, a real pool, and containers of apptainer on its node."""
+"""Tests of a service at KBase with CTS's own worker: ``jupyter cts``, S3, a real pool, and apptainer on its node."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.services.s3 import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PATIENCE_SECONDS = 180.0
+TIMEOUT_SECONDS = 180.0
 INPUTS = {f"data/ana/in/{name}.fa": f">{name}\n".encode() for name in "abc"}
 
 
 @dataclass
 class Service:
-    """One server of a service at KBase, its pool, and users."""
+    """A server of a service at KBase, its pool, and users."""
 
     server: CTSProcess
     pool: CondorPool
@@ -41,19 +41,19 @@ class Service:
     ana: str
     admin: str
 
-    def ask(self, method: str, path: str, token: str = "", **given: Any) -> httpx.Response:
+    def request(self, method: str, path: str, token: str = "", **given: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token or self.ana}"}
         return httpx.request(
             method, f"{self.server.url}{path}", headers=headers, timeout=60, **given
         )
 
     def call(self, method: str, path: str, token: str = "", **given: Any) -> Any:
-        answer = self.ask(method, path, token, **given)
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
+        response = self.request(method, path, token, **given)
+        assert response.is_success, response.text
+        return response.json() if response.content else None
 
     def submit(self, script: str, **changes: Any) -> str:
-        """A job whose containers run a script of the shell."""
+        """Submit a job whose containers run a shell script; return its id."""
         tag = uuid.uuid4().hex
         self.registry.push_image("fake/own", tag, ["/bin/sh", "-c", script], layers=[layer()])
         image = f"{self.registry.host}/fake/own:{tag}"
@@ -74,58 +74,58 @@ class Service:
         return self.call("GET", f"/jobs/{job_id}")
 
     def log(self, job_id: str, number: int = 0) -> str:
-        answer = self.ask("GET", f"/jobs/{job_id}/log/{number}/stdout")
-        return answer.text if answer.is_success else ""
+        response = self.request("GET", f"/jobs/{job_id}/log/{number}/stdout")
+        return response.text if response.is_success else ""
 
     def until(self, job_id: str, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (found := condition()):
-            assert time.monotonic() < deadline, (self.told(job_id), self.server.tail())
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not (result := condition()):
+            assert time.monotonic() < deadline, (self.admin_job(job_id), self.server.tail())
             time.sleep(0.1)
-        return found
+        return result
 
     def until_state(self, job_id: str, *states: str) -> Any:
         self.until(job_id, lambda: self.job(job_id)["state"] in states)
-        return self.told(job_id)
+        return self.admin_job(job_id)
 
-    def told(self, job_id: str) -> Any:
-        """What admins see of a job."""
+    def admin_job(self, job_id: str) -> Any:
+        """Return a job as admins see it."""
         return self.call("GET", f"/admin/jobs/{job_id}", self.admin)
 
     @property
     def scratch(self) -> Path:
-        """With the folders that workers have on the node."""
+        """The folder with the workers' scratch folders on the node."""
         return self.pool.pool / "execute"
 
     def outputs(self) -> set[Path]:
-        """The output folders of the containers that run."""
+        """Return the output folders of the running containers."""
         return set(self.scratch.glob("*/scratch/cts-container/*/out"))
 
     def worker(self, job_id: str) -> int:
-        """The process of a job's one worker."""
-        (found,) = _processes(f"JOB_ID={job_id}", "worker/node/__main__.py")
-        return found
+        """Return the process id of a job's only worker."""
+        (pid,) = _processes(f"JOB_ID={job_id}", "worker/node/__main__.py")
+        return pid
 
     def containers(self, job_id: str) -> list[int]:
-        """The processes of a job's one container."""
+        """Return the process ids of a job's only container."""
         return _processes(f"CTS_CONTAINER={job_id}/0", "sh")
 
     def act(self, action: str, job_id: str) -> None:
-        import htcondor2  # noqa: PLC0415 - it looks for its configuration when it is imported
+        import htcondor2  # noqa: PLC0415 - it reads its configuration when it is imported
 
         action = getattr(htcondor2.JobAction, action)
         self.pool.retry(lambda: self.pool.schedd().act(action, f'CTSJobID == "{job_id}"'))
 
 
 def _processes(variable: str, word: str) -> list[int]:
-    """With this in their environment and on their command line."""
-    found = []
+    """Return the ids of processes with this environment variable, and this word in their command line."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             is_named = word.encode() in (process / "cmdline").read_bytes()
             if is_named and variable.encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
 
 
 @pytest.fixture
@@ -133,17 +133,17 @@ def service(condor, minio: S3Server, kbase_auth, registry, tmp_path: Path) -> It
     minio.empty()
     minio.put(INPUTS)
     environ = cts_at_kbase(tmp_path / "home", minio, kbase_auth, registry, condor)
-    door = Proxy(0)
-    server = CTSProcess(tmp_path / "server", {**environ, "CTS_ROOT_URL": f"{door.url}/cts"})
+    proxy = Proxy(0)
+    server = CTSProcess(tmp_path / "server", {**environ, "CTS_ROOT_URL": f"{proxy.url}/cts"})
     admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
     service = Service(server, condor, registry, kbase_auth.add("ana", "KBASE_STAFF"), admin)
     try:
         server.start()
-        door.target = server.port
+        proxy.target = server.port
         yield service
     finally:
         server.stop()
-        door.close()
+        proxy.close()
 
 
 SCRIPT = """
@@ -159,32 +159,30 @@ PARAMS = {
 }
 
 
-def test_a_job_is_read_while_it_runs_evicted_and_completes(
-    service: Service, minio: S3Server
-) -> None:
+def test_logs_while_running_eviction_and_completion(service: Service, minio: S3Server) -> None:
     job_id = service.submit(SCRIPT, params=PARAMS, num_containers=2)
     for number in (0, 1):
         service.until(job_id, lambda number=number: service.log(job_id, number) == "begun\n")
     assert service.job(job_id)["state"] == "job_submitted"
 
-    # With the token of its container nobody gets further.
+    # The token of a container gives access to nothing else.
     (token,) = {path.read_text() for path in service.scratch.glob("*/scratch/cts-token-0")}
     assert token.startswith("cts-worker.")
     other = f"/external_exec/jobs/{uuid.uuid4()}/container/0/node/plan"
-    assert service.ask("GET", other, token).status_code == 403
-    assert service.ask("GET", f"/jobs/{job_id}", token).status_code == 401
+    assert service.request("GET", other, token).status_code == 403
+    assert service.request("GET", f"/jobs/{job_id}", token).status_code == 401
 
     before = service.outputs()
     service.act("Vacate", job_id)
-    after = service.until(job_id, lambda: len(found := service.outputs() - before) == 2 and found)
+    after = service.until(job_id, lambda: len(new := service.outputs() - before) == 2 and new)
     assert service.job(job_id)["state"] == "job_submitted"
     for folder in after:
         (folder / "gate").touch()
-    told = service.until_state(job_id, "complete", "error")
-    assert told["state"] == "complete", told
-    outputs = {output["file"]: output["crc64nvme"] for output in told["outputs"]}
+    job = service.until_state(job_id, "complete", "error")
+    assert job["state"] == "complete", job
+    outputs = {output["file"]: output["crc64nvme"] for output in job["outputs"]}
     for number, names in enumerate(("ab", "c")):
-        path = f"{told['job_input']['output_dir']}/all-{number}"
+        path = f"{job['job_input']['output_dir']}/all-{number}"
         content = "".join(f"/input_files/{name}.fa\n" for name in names).encode()
         content += b"".join(INPUTS[f"data/ana/in/{name}.fa"] for name in names)
         assert outputs[path] == crc64nvme_text(content)
@@ -193,28 +191,30 @@ def test_a_job_is_read_while_it_runs_evicted_and_completes(
             assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == content
     assert service.log(job_id) == "begun\n"
     assert (
-        service.ask("GET", f"/external_exec/jobs/{job_id}/container/0/node/plan", token).status_code
+        service.request(
+            "GET", f"/external_exec/jobs/{job_id}/container/0/node/plan", token
+        ).status_code
         == 401
     )
 
 
-def test_a_worker_that_is_killed_and_a_job_that_is_canceled(service: Service) -> None:
+def test_killed_worker_and_canceled_job(service: Service) -> None:
     killed, canceled = (service.submit(f"{SCRIPT}: {name}", params=PARAMS) for name in "kc")
     for job_id in (killed, canceled):
-        # It is submitted a moment before its program is there.
+        # The state is set a moment before the program runs.
         service.until(job_id, lambda job_id=job_id: service.containers(job_id))
         service.until_state(job_id, "job_submitted")
     service.call("PUT", f"/jobs/{canceled}/cancel")
     os.kill(service.worker(killed), signal.SIGKILL)
     assert service.until_state(canceled, "canceled")["state"] == "canceled"
-    told = service.until_state(killed, "error")
-    assert "Container 0: The container was stopped" in told["error"], told
-    # Nothing of them is left to itself.
+    job = service.until_state(killed, "error")
+    assert "Container 0: The container was stopped" in job["error"], job
+    # No process of them is left.
     service.until(killed, lambda: not service.containers(killed))
     service.until(canceled, lambda: not service.containers(canceled))
 
 
-def test_a_runtime_is_not_used_up_while_htcondor_suspends_the_job(service: Service) -> None:
+def test_suspended_time_does_not_count_as_runtime(service: Service) -> None:
     wait = "until [ -e /output_files/{} ]; do sleep 0.2; done"
     job_id = service.submit(
         f"{wait.format('go')}; echo resumed; {wait.format('gate')}", params={}, runtime=20
@@ -233,8 +233,8 @@ def test_a_runtime_is_not_used_up_while_htcondor_suspends_the_job(service: Servi
     service.act("Continue", job_id)
     (folder,) = service.outputs()
     (folder / "go").touch()
-    # Apptainer says of a container that ends in the very moment that it goes on, that the signal ended it.
+    # A container that ends in the moment in which it is resumed is reported by apptainer as killed by the signal.
     service.until(job_id, lambda: service.log(job_id) == "resumed\n")
     (folder / "gate").touch()
-    told = service.until_state(job_id, "complete", "error")
-    assert told["state"] == "complete", told
+    job = service.until_state(job_id, "complete", "error")
+    assert job["state"] == "complete", job

@@ -1,4 +1,4 @@
-"""The preset ``service`` whole: real MongoDB, S3, Kafka, KBase's auth, and ``jupyter cts`` as processes of their own."""
+"""A test of the whole preset ``service``: MongoDB, S3, Kafka, KBase's auth, and ``jupyter cts`` as processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.services.together import ADMIN_ROLES, ServiceStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-PATIENCE_SECONDS = 90.0
+TIMEOUT_SECONDS = 90.0
 FILES = {f"data/ana/in/{name}.fa": f">{name}\nACGT\n".encode() for name in "abc"}
 
 BODY = {
@@ -42,8 +42,8 @@ BODY = {
 }
 
 
-class Stream(threading.Thread):
-    """A subscriber to one user's events, who keeps what it is told."""
+class Subscriber(threading.Thread):
+    """Subscribes to a user's events, and keeps them."""
 
     def __init__(self, url: str, token: str) -> None:
         super().__init__(daemon=True)
@@ -53,13 +53,13 @@ class Stream(threading.Thread):
         self.is_open = threading.Event()
 
     def run(self) -> None:
-        # It ends with its server.
+        # The stream ends with its server.
         with (
             contextlib.suppress(httpx.HTTPError),
-            httpx.stream("GET", self._url, headers=self._headers, timeout=60) as answer,
+            httpx.stream("GET", self._url, headers=self._headers, timeout=60) as response,
         ):
             name = ""
-            for line in answer.iter_lines():
+            for line in response.iter_lines():
                 field, _, value = line.partition(": ")
                 if field == "event":
                     name = value
@@ -73,26 +73,26 @@ class Stream(threading.Thread):
 
 @dataclass(frozen=True)
 class Service:
-    """Two servers of one service."""
+    """A service of two servers."""
 
     services: ServiceStack
     environ: Mapping[str, str]
     servers: list[CTSProcess]
 
     def transitions(self, job_id: str) -> list[dict[str, Any]]:
-        """A job's, as they stand in the database."""
+        """Return a job's transitions in the database."""
         with self.services.mongo.client() as client:
-            found = client[self.environ["CTS_MONGO__DB"]]["jobs"].find_one({"id": job_id})
-        return found["transition_times"]
+            job = client[self.environ["CTS_MONGO__DB"]]["jobs"].find_one({"id": job_id})
+        return job["transition_times"]
 
     def messages(self, job_id: str) -> list[dict[str, Any]]:
-        """A job's, in the order in which they came, without copies."""
-        found = {}
+        """Return a job's messages on Kafka, in order, without duplicates."""
+        events: dict[str, dict[str, Any]] = {}
         for message in self.services.kafka.messages(self.environ["CTS_KAFKA__TOPIC"]):
             if message.key == job_id.encode():
-                told = json.loads(message.value)
-                found.setdefault(told["trans_id"], told)
-        return list(found.values())
+                event = json.loads(message.value)
+                events.setdefault(event["trans_id"], event)
+        return list(events.values())
 
 
 @pytest.fixture
@@ -113,26 +113,26 @@ def service(mongo, minio, kafka_server, kbase_auth, tmp_path) -> Iterator[Servic
         kafka_server.delete_topic(environ["CTS_KAFKA__TOPIC"])
 
 
-def eventually(condition: Callable[[], Any], told: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def eventually(condition: Callable[[], Any], message: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, message()
         time.sleep(0.1)
 
 
-def place(path: str) -> dict[str, str]:
+def bucket_and_key(path: str) -> dict[str, str]:
     bucket, _, key = path.partition("/")
     return {"Bucket": bucket, "Key": key}
 
 
 def call(method: str, url: str, token: str, **given: Any) -> Any:
     headers = {"Authorization": f"Bearer {token}", **given.pop("headers", {})}
-    answer = httpx.request(method, url, headers=headers, timeout=60, **given)
-    assert answer.is_success, answer.text
-    return answer.json() if answer.content else None
+    response = httpx.request(method, url, headers=headers, timeout=60, **given)
+    assert response.is_success, response.text
+    return response.json() if response.content else None
 
 
-def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) -> None:
+def test_job_from_submission_to_checksummed_outputs(service: Service) -> None:
     auth, s3 = service.services.auth, service.services.s3
     one, other = (server.url for server in service.servers)
     admin, ana, bob = auth.add("admin", *ADMIN_ROLES), auth.add("ana"), auth.add("bob")
@@ -140,49 +140,53 @@ def test_a_users_job_from_submission_to_checksummed_outputs(service: Service) ->
     with contextlib.closing(s3.client()) as client:
         for path, content in FILES.items():
             crc = crc64nvme_text(content)
-            client.put_object(**place(path), Body=content, ChecksumCRC64NVME=crc)
-    streams = [Stream(url, ana) for url in (one, other)]
-    for stream in streams:
-        stream.start()
-        assert stream.is_open.wait(PATIENCE_SECONDS)
+            client.put_object(**bucket_and_key(path), Body=content, ChecksumCRC64NVME=crc)
+    subscribers = [Subscriber(url, ana) for url in (one, other)]
+    for subscriber in subscribers:
+        subscriber.start()
+        assert subscriber.is_open.wait(TIMEOUT_SECONDS)
 
     key = {"Idempotency-Key": "once"}
     job_id = call("POST", f"{one}/jobs", ana, json=BODY, headers=key)["job_id"]
     assert call("POST", f"{other}/jobs", ana, json=BODY, headers=key) == {"job_id": job_id}
     eventually(
-        lambda: all("complete" in stream.states(job_id) for stream in streams),
+        lambda: all("complete" in subscriber.states(job_id) for subscriber in subscribers),
         lambda: call("GET", f"{one}/jobs/{job_id}", ana),
     )
     job = call("GET", f"{other}/jobs/{job_id}", ana)
     assert [step["state"] for step in job["transition_times"]] == TO_COMPLETE
 
-    # What came out is on S3, with the checksums that the job tells.
+    # The outputs are on S3, with the checksums in the job.
     with contextlib.closing(s3.client()) as client:
         stored = {}
         for output in job["outputs"]:
-            found = client.get_object(**place(output["file"]), ChecksumMode="ENABLED")
-            content = stored[output["file"]] = found["Body"].read()
-            assert found["ChecksumCRC64NVME"] == output["crc64nvme"] == crc64nvme_text(content)
-        log = client.get_object(**place(f"{job['logpath']}/container-0-stdout.txt"))
+            stored_object = client.get_object(
+                **bucket_and_key(output["file"]), ChecksumMode="ENABLED"
+            )
+            content = stored[output["file"]] = stored_object["Body"].read()
+            assert (
+                stored_object["ChecksumCRC64NVME"] == output["crc64nvme"] == crc64nvme_text(content)
+            )
+        log = client.get_object(**bucket_and_key(f"{job['logpath']}/container-0-stdout.txt"))
         assert log["Body"].read().startswith(b"tool: working on")
     assert stored == {
         f"data/ana/out/{Path(path).name}.out": content for path, content in FILES.items()
     }
 
-    # Both servers' subscribers and Kafka were told each transition, in their order.
+    # Both servers' subscribers and Kafka got each transition, in order.
     eventually(
         lambda: all(step["notif_sent"] for step in service.transitions(job_id)),
         lambda: service.transitions(job_id),
     )
     trans_ids = [step["trans_id"] for step in service.transitions(job_id)]
-    for told in (*(stream.events for stream in streams), service.messages(job_id)):
-        of_job = [event for event in told if event["job_id"] == job_id]
+    for events in (*(subscriber.events for subscriber in subscribers), service.messages(job_id)):
+        of_job = [event for event in events if event["job_id"] == job_id]
         assert [event["trans_id"] for event in of_job] == trans_ids
         assert [event["state"] for event in of_job] == TO_COMPLETE
 
     refused = httpx.get(f"{one}/jobs/{job_id}", headers={"Authorization": f"Bearer {bob}"})
     assert refused.status_code == 403
-    # What was asked at the start is told for some seconds.
+    # The result of a check is cached for some seconds.
     eventually(
         lambda: call("GET", f"{other}/ready", admin)["status"] == "ready",
         lambda: call("GET", f"{other}/ready", admin),
