@@ -1,6 +1,6 @@
 """The exceptions of CTS, and the one table from an error to (appcode, apperror, HTTP status).
 
-The numbers and names are those of the deployed service (contract, facts §1); clients branch on them.
+The numbers and names are those of the deployed service (docs/reference/contract.md §1); clients branch on them.
 Every error has a message for the user who caused it: what is wrong and what to do next.
 """
 

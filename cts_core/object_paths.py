@@ -1,4 +1,4 @@
-"""The rules for object paths, ``bucket/key`` (contract, facts §3). Pure functions of text.
+"""The rules for object paths, ``bucket/key`` (docs/reference/contract.md §3). Pure functions of text.
 
 The sentences are those of the deployed service: clients show and tests compare them.
 """

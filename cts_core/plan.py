@@ -1,6 +1,6 @@
 """Planning: what each container of a job gets, its files, arguments, environment and manifest. Pure functions.
 
-The rules are those of the contract (facts §3); ``tests/vectors/plan.json`` holds the plans that the deployed
+The rules are those of the contract (docs/reference/contract.md §3); ``tests/vectors/plan.json`` holds the plans that the deployed
 service makes of 200 inputs.
 """
 

@@ -1,4 +1,4 @@
-"""A client of another service whose REST API follows CTS's conventions (contract, facts §1 and §5).
+"""A client of another service whose REST API follows CTS's conventions (docs/reference/contract.md §1 and §5).
 
 The token is sent only after the service has identified itself. Neither the token nor a response is logged.
 """

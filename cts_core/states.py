@@ -1,4 +1,4 @@
-"""The state machine of jobs and of their containers: one table, pure functions (contract, facts §4).
+"""The state machine of jobs and of their containers: one table, pure functions (docs/reference/contract.md §4).
 
 A job and each of its containers pass the same states. The parent's next state is derived from its
 containers by :func:`next_parent_state`, one transition at a time; nothing else decides it.

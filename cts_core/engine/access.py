@@ -19,7 +19,7 @@ _SITE_ROLES: Mapping[SiteName, Sequence[Role]] = {
     SiteName.PERLMUTTER_JAWS: [Role.STAFF, Role.NERSC],
     SiteName.LAWRENCIUM_JAWS: [Role.STAFF, Role.NERSC],
 }
-"""Roles that users of a site must have, all of them (contract, facts §2)."""
+"""Roles that users of a site must have, all of them (docs/reference/contract.md §2)."""
 
 
 def check_site_roles(user: User, cluster: SiteName) -> None:

@@ -23,7 +23,7 @@ def kbase_identity(settings: Settings) -> Identity:
     """Return identity by KBase's auth service. Raises ConfigError."""
     from cts_core.identity.kbase import KBaseIdentity  # noqa: PLC0415 - see the module
 
-    # Only CTS itself refuses admins who lack the roles that its sites need (contract, facts §2).
+    # Only CTS itself refuses admins who lack the roles that its sites need (docs/reference/contract.md §2).
     is_staging = settings.preset is Preset.REFDATA
     return KBaseIdentity(settings.kbase, complete_admins=not is_staging)
 

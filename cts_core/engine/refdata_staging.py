@@ -33,7 +33,7 @@ BUSY_SECONDS = 1.0
 IDLE_SECONDS = 30.0
 """Between passes while none is, for what other servers have registered."""
 SOURCES = {SiteName.LAWRENCIUM_JAWS: SiteName.PERLMUTTER_JAWS}
-"""Sites that copy their reference data from another site, once it is complete there (contract, facts §6)."""
+"""Sites that copy their reference data from another site, once it is complete there (docs/reference/contract.md §6)."""
 
 
 class RefdataStaging:

@@ -68,7 +68,7 @@ class Accepted:
 
 
 class Submissions:
-    """Checks and stores jobs. The order of the checks is the contract's (facts §3)."""
+    """Checks and stores jobs. The order of the checks is the contract's (docs/reference/contract.md §3)."""
 
     def __init__(
         self,

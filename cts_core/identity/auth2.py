@@ -1,4 +1,4 @@
-"""A client of KBase's auth service, auth2, for the three requests that CTS needs (contract, facts §2).
+"""A client of KBase's auth service, auth2, for the three requests that CTS needs (docs/reference/contract.md §2).
 
 The token is sent raw in ``Authorization``. Neither it nor a response is logged or becomes part of an error.
 """

@@ -66,7 +66,7 @@ class KBaseIdentity(Identity):
     uses_host_login = False
 
     def __init__(self, settings: KBaseSettings, *, complete_admins: bool = True) -> None:
-        """With ``complete_admins``, every request of an admin who lacks a role that sites need is refused (facts §2)."""
+        """With ``complete_admins``, every request of an admin who lacks a role that sites need is refused (docs/reference/contract.md §2)."""
         self._auth = Auth2(settings.auth_url, settings.timeout_s)
         self._names = {
             Role.ADMIN: frozenset(settings.admin_roles),

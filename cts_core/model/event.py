@@ -23,7 +23,7 @@ class JobEvent(Record):
     recorded_at: UTCTime
 
     def message(self) -> dict[str, Any]:
-        """Return the event as the deployed service writes it to its topic (contract, facts §4)."""
+        """Return the event as the deployed service writes it to its topic (docs/reference/contract.md §4)."""
         return {
             "job_id": self.job_id,
             "state": self.state.value,

@@ -26,7 +26,7 @@ class SiteName(StrEnum):
 
 
 class SiteDescription(BaseModel):
-    """A site as ``/sites`` shows it. Nulls are sent (contract, facts §1)."""
+    """A site as ``/sites`` shows it. Nulls are sent (docs/reference/contract.md §1)."""
 
     cluster: SiteName
     nodes: int | None = None
@@ -65,4 +65,4 @@ SITE_LIMITS: dict[SiteName, SiteLimits] = {
     SiteName.LAWRENCIUM_JAWS: SiteLimits(32, 492, 4305),
     SiteName.KBASE: SiteLimits(168, 990, 10065),
 }
-"""The limits of known sites (contract, facts §3), which are checked before the site is contacted."""
+"""The limits of known sites (docs/reference/contract.md §3), which are checked before the site is contacted."""

@@ -25,7 +25,7 @@ class LogStream(StrEnum):
     STDERR = "stderr"
 
     def file_name(self, number: int) -> str:
-        """Return the file name of a container's log, wherever it is stored (contract, facts §4)."""
+        """Return the file name of a container's log, wherever it is stored (docs/reference/contract.md §4)."""
         return f"container-{number}-{self.value}.txt"
 
 

@@ -1,4 +1,4 @@
-"""The setting that each key of the deployed service's configuration is translated to (contract, facts §8)."""
+"""The setting that each key of the deployed service's configuration is translated to (docs/reference/contract.md §8)."""
 
 from __future__ import annotations
 

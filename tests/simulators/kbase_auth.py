@@ -1,4 +1,4 @@
-"""A simulator of KBase's auth service: the three requests of the contract (facts §2), strictly, over real sockets."""
+"""A simulator of KBase's auth service: the three requests of the contract (docs/reference/contract.md §2), strictly, over real sockets."""
 
 from __future__ import annotations
 

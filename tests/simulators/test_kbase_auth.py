@@ -1,4 +1,4 @@
-"""Tests of the simulator of KBase's auth service against the contract (facts §2)."""
+"""Tests of the simulator of KBase's auth service against the contract (docs/reference/contract.md §2)."""
 
 from __future__ import annotations
 

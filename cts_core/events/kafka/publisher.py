@@ -34,7 +34,7 @@ FAIL_FAST_SECONDS = 1.0
 
 
 class KafkaPublisher(EventPublisher):
-    """The port ``EventPublisher`` on Kafka. Messages are those of the contract (facts §4); the key is the job's id."""
+    """The port ``EventPublisher`` on Kafka. Messages are those of the contract (docs/reference/contract.md §4); the key is the job's id."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings

@@ -1,6 +1,6 @@
 """Converts between documents of MongoDB and the model.
 
-The layout is the deployed service's (contract, facts §7), so that either can read what the other wrote. Additions are
+The layout is the deployed service's (docs/reference/contract.md §7), so that either can read what the other wrote. Additions are
 in separate fields: ``_cts`` in jobs and containers, ``_recorded_at`` in transitions. A field that is absent and one
 that is null mean the same.
 """

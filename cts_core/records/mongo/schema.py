@@ -83,7 +83,7 @@ BY_RECORDING: Keys = (
     ("transition_times.time", ASCENDING),
 )
 _UNIQUE = {"unique": True}
-# Names that begin with cts_ are ours, the others the deployed service's (contract, facts §7).
+# Names that begin with cts_ are ours, the others the deployed service's (docs/reference/contract.md §7).
 INDEXES = (
     Index("jobs", "id_1", BY_ID, _UNIQUE),
     Index(

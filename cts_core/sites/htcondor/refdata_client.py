@@ -1,4 +1,4 @@
-"""Client of the service that stages reference data for the pool (contract, facts §5).
+"""Client of the service that stages reference data for the pool (docs/reference/contract.md §5).
 
 That service works by itself: it claims the record, and reports the end through the API. The client requests staging
 until the record shows that it has begun, and again if the service does not know of it any more.

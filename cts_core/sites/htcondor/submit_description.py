@@ -1,4 +1,4 @@
-"""Makes the submit description of a job (contract, facts §5). Pure."""
+"""Makes the submit description of a job (docs/reference/contract.md §5). Pure."""
 
 from __future__ import annotations
 

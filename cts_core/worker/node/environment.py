@@ -1,4 +1,4 @@
-"""The environment that HTCondor and the submit description give a worker on a node (contract, facts §5)."""
+"""The environment that HTCondor and the submit description give a worker on a node (docs/reference/contract.md §5)."""
 
 from __future__ import annotations
 

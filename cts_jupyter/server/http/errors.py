@@ -1,4 +1,4 @@
-"""The translation of every exception into an HTTP response (contract, facts §1).
+"""The translation of every exception into an HTTP response (docs/reference/contract.md §1).
 
 Codes, names and statuses of our own errors are the table ``cts_core.errors.ErrorKind``. All else that a response to
 an error says is decided here: headers, body, what a caller may read of it, and how it is logged.

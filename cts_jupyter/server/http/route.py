@@ -161,7 +161,7 @@ def _without_none(hint: Any) -> Any:  # noqa: ANN401 - annotations have no commo
 def normalize_path(raw: str) -> str | None:
     """Return a URL's path below the root, decoded, with single slashes and none at the end.
 
-    None for a path that is not UTF-8. Clients join URLs carelessly: ``//whoami``, ``/jobs/`` (contract, §1).
+    None for a path that is not UTF-8. Clients join URLs carelessly: ``//whoami``, ``/jobs/`` (docs/reference/contract.md §1).
     """
     try:
         path = unquote(raw, errors="strict")

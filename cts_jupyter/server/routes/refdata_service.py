@@ -1,4 +1,4 @@
-"""The routes of the service that stages reference data, which is not a CTS (contract, facts §5)."""
+"""The routes of the service that stages reference data, which is not a CTS (docs/reference/contract.md §5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test mode: jobs are stored, and never started (contract, facts §8)."""
+"""Test mode: jobs are stored, and never started (docs/reference/contract.md §8)."""
 
 from __future__ import annotations
 

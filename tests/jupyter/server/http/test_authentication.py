@@ -123,7 +123,7 @@ async def test_routes_of_a_role_are_forbidden_to_others(
 
 
 def test_every_route_declares_its_access() -> None:
-    """A route is for users only, unless it is one of these (contract, facts §1)."""
+    """A route is for users only, unless it is one of these (docs/reference/contract.md §1)."""
     for route in ROUTES:
         if route.access is Access.ANYONE:
             assert route.method == "GET", route
