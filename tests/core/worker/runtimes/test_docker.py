@@ -27,13 +27,13 @@ pytestmark = pytest.mark.slow
 REPOSITORY = "tools/box"
 
 
-both = pytest.mark.parametrize("engine", ["podman", "docker"], indirect=True)
+both = pytest.mark.parametrize("runtime", ["podman", "docker"], indirect=True)
 """For behaviour in which the two differ; the rest is tested with one."""
-every = pytest.mark.parametrize("engine", ["podman", "docker", "apptainer"], indirect=True)
+every = pytest.mark.parametrize("runtime", ["podman", "docker", "apptainer"], indirect=True)
 
 
 @pytest.fixture
-def engine(request: pytest.FixtureRequest) -> ContainerRuntime:
+def runtime(request: pytest.FixtureRequest) -> ContainerRuntime:
     return request.getfixturevalue(getattr(request, "param", "podman"))
 
 
@@ -49,14 +49,14 @@ Use = Callable[..., WorkerHarness]
 
 
 @pytest.fixture
-def use(harness: WorkerHarness, engine: ContainerRuntime, registry: Registry, digest: str) -> Use:
+def use(harness: WorkerHarness, runtime: ContainerRuntime, registry: Registry, digest: str) -> Use:
     """Return a function that makes the harness a container of the image; it takes a script and changes of the plan."""
 
     def use(script: str = "true", **changes: Any) -> WorkerHarness:
         harness.change(
-            container_runtime=engine.name,
-            runtime_command=engine.command,
-            runtime_arguments=engine.arguments,
+            container_runtime=runtime.name,
+            runtime_command=runtime.command,
+            runtime_arguments=runtime.arguments,
             image=f"{registry.host}/{REPOSITORY}@{digest}",
             image_folder=str(harness.root / "images"),
             plain_http=True,
@@ -70,15 +70,15 @@ def use(harness: WorkerHarness, engine: ContainerRuntime, registry: Registry, di
     return use
 
 
-def _exists(engine: ContainerRuntime, harness: WorkerHarness) -> bool:
-    if engine.name == "apptainer":
+def _exists(runtime: ContainerRuntime, harness: WorkerHarness) -> bool:
+    if runtime.name == "apptainer":
         return kill_tagged(harness.plan.tag) > 0
-    return container_name(harness.plan.tag) in engine.containers()
+    return container_name(harness.plan.tag) in runtime.containers()
 
 
 @every
 def test_container_from_inputs_to_outputs(
-    use: Use, engine: ContainerRuntime, tmp_path: Path
+    use: Use, runtime: ContainerRuntime, tmp_path: Path
 ) -> None:
     # The capabilities and variables that the container itself reports.
     refdata = tmp_path / "refdata"
@@ -122,7 +122,7 @@ def test_container_from_inputs_to_outputs(
     assert harness.read("data/out/refdata-is-read-only") == b"no\n"
     assert harness.read("data/out/lists") == b"reference\n/input_files/a\n"
     # The home of the image, where the runtime supports it.
-    user = os.geteuid() if engine.name == "apptainer" else 1000
+    user = os.geteuid() if runtime.name == "apptainer" else 1000
     assert harness.read("data/out/user") == f"{user}\n".encode()
     assert harness.read("data/out/greeting") == b"hello, world\n"
     interfaces = harness.read("data/out/net").decode().splitlines()[2:]
@@ -132,7 +132,7 @@ def test_container_from_inputs_to_outputs(
     assert harness.read("data/logs/0-stderr.txt") == b"err\n"
     assert result["cpu_seconds"] > 0
     assert 0 < result["max_memory"] <= harness.plan.memory
-    assert not _exists(engine, harness)
+    assert not _exists(runtime, harness)
 
 
 @every
@@ -145,12 +145,12 @@ def test_exit_code_is_the_programs(use: Use) -> None:
 
 
 @every
-def test_missing_entrypoint(use: Use, engine: ContainerRuntime) -> None:
+def test_missing_entrypoint(use: Use, runtime: ContainerRuntime) -> None:
     harness = use(entrypoint=["/opt/tool"])
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", None)
     assert result["error"].startswith("The image has no program /opt/tool, which is its entrypoint")
-    assert not _exists(engine, harness)
+    assert not _exists(runtime, harness)
 
 
 @every
@@ -162,12 +162,12 @@ def test_own_home_and_no_output_of_the_runtime(use: Use) -> None:
 
 
 @every
-def test_arguments_that_are_too_long(use: Use, engine: ContainerRuntime) -> None:
+def test_arguments_that_are_too_long(use: Use, runtime: ContainerRuntime) -> None:
     harness = use(arguments=["true", *["x" * 100_000] * 30])
     result = harness.run()
     assert result["state"] == "error"
     assert result["error"].startswith("Its arguments and environment together are longer"), result
-    assert not _exists(engine, harness)
+    assert not _exists(runtime, harness)
 
 
 def test_entrypoint_that_cannot_be_executed(use: Use) -> None:
@@ -213,18 +213,18 @@ def test_killed_for_memory(use: Use) -> None:
     assert "more memory" in result["error"]
 
 
-def test_runtime_limit(use: Use, engine: ContainerRuntime) -> None:
+def test_runtime_limit(use: Use, runtime: ContainerRuntime) -> None:
     # The first process of a container ignores signals for which it has no handler: it has to be killed.
     harness = use("echo started; sleep 600", runtime=2.0, stop_grace=0.5)
     result = harness.run()
     assert (result["state"], result["exit_code"]) == ("error", 137)
     assert "its runtime limit is 2 seconds" in result["error"]
     assert harness.read("data/logs/0-stdout.txt") == b"started\n"
-    assert not _exists(engine, harness)
+    assert not _exists(runtime, harness)
 
 
 @every
-def test_cancel_sends_sigterm_first(use: Use, engine: ContainerRuntime) -> None:
+def test_cancel_sends_sigterm_first(use: Use, runtime: ContainerRuntime) -> None:
     harness = use(
         "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.1; done", stop_grace=60.0
     )
@@ -235,19 +235,19 @@ def test_cancel_sends_sigterm_first(use: Use, engine: ContainerRuntime) -> None:
     worker.communicate(timeout=60)
     assert harness.folder.read_result()["state"] == "canceled"
     assert log.read_text() == "begun\nasked\n"
-    assert not _exists(engine, harness)
+    assert not _exists(runtime, harness)
 
 
-@pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
-def test_apptainer_converts_an_image_once(use: Use, engine: ContainerRuntime) -> None:
+@pytest.mark.parametrize("runtime", ["apptainer"], indirect=True)
+def test_apptainer_converts_an_image_once(use: Use, runtime: ContainerRuntime) -> None:
     harness = use()
     assert harness.run()["exit_code"] == 0
     assert len(list(Path(harness.plan.image_folder).glob("*.sif"))) == 1
-    cache = Path(engine.command[0]).parent / "cache"
+    cache = Path(runtime.command[0]).parent / "cache"
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("engine", ["apptainer"], indirect=True)
+@pytest.mark.parametrize("runtime", ["apptainer"], indirect=True)
 def test_apptainer_exit_code_of_a_resumed_program(use: Use) -> None:
     result = use("exit 146").run()
     assert (result["state"], result["exit_code"]) == ("error", 146)
@@ -295,7 +295,7 @@ def _has_begun(harness: WorkerHarness) -> bool:
 
 
 @both
-def test_worker_removes_orphans_of_killed_workers(use: Use, engine: ContainerRuntime) -> None:
+def test_worker_removes_orphans_of_killed_workers(use: Use, runtime: ContainerRuntime) -> None:
     lost, still, alive = [use(LOOP).clone(name) for name in ("lost", "still", "alive")]
     killed, stopped, _ = [harness.start() for harness in (lost, still, alive)]
     for harness in (lost, still, alive):
@@ -311,17 +311,17 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: ContainerRun
         "--label",
         f"{SOCKET_LABEL}={uuid.uuid4().hex}",
     )
-    engine.run("create", "--name", name, *labels, harness.plan.image)
+    runtime.run("create", "--name", name, *labels, harness.plan.image)
     next_one = use(LOOP).clone("next")
     worker = next_one.start()
-    eventually(lambda: not _exists(engine, lost))
+    eventually(lambda: not _exists(runtime, lost))
     eventually(partial(_has_begun, next_one))
     (next_one.path("out") / "gate").touch()
     _, message = worker.communicate(timeout=60)
     assert b"was removed: its worker is gone" in message
     assert next_one.folder.read_result()["state"] == "complete"
-    assert name in engine.containers()
-    engine.run("rm", name)
+    assert name in runtime.containers()
+    runtime.run("rm", name)
     # The other containers are untouched.
     stopped.send_signal(signal.SIGCONT)
     for harness in (still, alive):
@@ -332,10 +332,10 @@ def test_worker_removes_orphans_of_killed_workers(use: Use, engine: ContainerRun
 
 @pytest.mark.parametrize("result", ["exec sleep 600", "echo no >&2; exit 1"])
 def test_orphan_removal_does_not_delay_the_container(
-    use: Use, engine: ContainerRuntime, tmp_path: Path, result: str
+    use: Use, runtime: ContainerRuntime, tmp_path: Path, result: str
 ) -> None:
     words = [str(tmp_path / "program")]
-    write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {result}; }}\nexec {engine.command[0]} "$@"\n'
+    write = f'#!/bin/sh\n[ "$1" = ps ] && {{ touch {tmp_path}/asked; {result}; }}\nexec {runtime.command[0]} "$@"\n'
     Path(words[0]).write_text(write)
     Path(words[0]).chmod(0o755)
     harness = use("until [ -e /output_files/gate ]; do sleep 0.1; done", runtime_command=words)

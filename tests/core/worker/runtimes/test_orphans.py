@@ -39,14 +39,14 @@ def token() -> Iterator[str]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
+def runtime(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
     """Return a function that makes a simulated runtime with containers, given as ids and token names."""
 
     def make(containers: Mapping[str, str]) -> list[str]:
         (tmp_path / "listed").write_text("".join(f"{id_}\n" for id_ in containers))
         lines = (f"{id_} {token}\n" for id_, token in containers.items())
         (tmp_path / "inspected").write_text("".join(lines))
-        program = tmp_path / "engine"
+        program = tmp_path / "runtime"
         program.write_text(_ENGINE)
         program.chmod(0o755)
         return [str(program)]
@@ -54,23 +54,23 @@ def engine(tmp_path: Path) -> Callable[[Mapping[str, str]], list[str]]:
     return make
 
 
-def test_containers_of_ended_workers_are_removed(engine, token: str) -> None:
+def test_containers_of_ended_workers_are_removed(runtime, token: str) -> None:
     gone = uuid.uuid4().hex
-    command = engine({"a1": gone, "b2": token, "c3": "", "d4": "no name", "e5": "x" * 200})
+    command = runtime({"a1": gone, "b2": token, "c3": "", "d4": "no name", "e5": "x" * 200})
     assert remove_orphans(command) == ["a1"]
 
 
-def test_containers_not_removed_are_not_returned(engine, tmp_path, capfd) -> None:
-    command = engine({id_: uuid.uuid4().hex for id_ in ("a1", "b2", "c3")})
+def test_containers_not_removed_are_not_returned(runtime, tmp_path, capfd) -> None:
+    command = runtime({id_: uuid.uuid4().hex for id_ in ("a1", "b2", "c3")})
     (tmp_path / "stuck-b2").touch()
     assert remove_orphans(command) == ["a1", "c3"]
     assert 'cannot remove container "b2": device is busy' in capfd.readouterr().err
 
 
-def test_many_live_containers_hide_no_orphan(engine, token: str) -> None:
+def test_many_live_containers_hide_no_orphan(runtime, token: str) -> None:
     # Docker lists the newest first, and podman the oldest.
     for ids in (range(300, 0, -1), range(300)):
         ids_ = [f"{number:04}" for number in ids]
         left = ids_[-1]
-        command = engine(dict.fromkeys(ids_, token) | {left: uuid.uuid4().hex})
+        command = runtime(dict.fromkeys(ids_, token) | {left: uuid.uuid4().hex})
         assert remove_orphans(command) == [left]
