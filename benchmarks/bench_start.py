@@ -1,6 +1,6 @@
-"""How long it takes to start: ``cts --help``, a kernel's ``%load_ext``, and a server until it answers.
+"""Benchmark of start times: ``cts --help``, a kernel's ``%load_ext``, and a server until it answers.
 
-Each is timed as a whole process beside the same without CTS, in turn. ``python benchmarks/bench_start.py --against FOLDER``
+Each is timed as a whole process, alternating with the same without CTS. ``python benchmarks/bench_start.py --against FOLDER``
 compares with another checkout instead, such as the one before a change; both run on this interpreter and its packages.
 """
 
@@ -25,7 +25,7 @@ _SERVER = "from jupyter_server.serverapp import main; main()"
 
 
 def commands(scripts: str) -> dict[str, tuple[str, str]]:
-    """By name: a program that starts CTS, and one that starts the same without it."""
+    """Return, by name, a program that starts CTS, and one that starts the same without it."""
     return {
         "cts --help": (
             f"import sys; sys.argv = ['cts', '--help']; from {scripts} import main; main()",

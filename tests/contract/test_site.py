@@ -280,7 +280,7 @@ async def test_runner_status(harness: SiteHarness, tmp_path: Path) -> None:
 
 @pytest.fixture
 async def staging(harness: SiteHarness) -> AsyncIterator[SiteHarness]:
-    """A harness whose site can read what it stages."""
+    """Open the store from which the site stages reference data."""
     await harness.store.open()
     yield harness
     await harness.site.close()

@@ -1,4 +1,4 @@
-"""A disk that is soon full."""
+"""A small file system that a test can fill."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A new folder that is a disk of this size (``40m``); skips where none can be had."""
+    """Mount a file system of this size (``40m``) on a new folder; skip the test where that is impossible."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a small file system can be mounted by root on Linux only")
     folder.mkdir()
-    done = subprocess.run(
+    result = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    if result.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {result.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -33,7 +33,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Fill a disk to the last byte; returns the file that does."""
+    """Fill a file system to the last byte; return the file that does."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
         while True:

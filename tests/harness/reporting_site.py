@@ -73,7 +73,7 @@ class ReportingSite:
         self.measured_numbers.append(numbers)
         if isinstance(self.measures, CTSError):
             raise self.measures
-        return {number: found for number, found in self.measures.items() if number in numbers}
+        return {number: usage for number, usage in self.measures.items() if number in numbers}
 
     async def open_log(self, *_: object, **__: object) -> None:
         return None

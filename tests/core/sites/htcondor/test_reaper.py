@@ -81,7 +81,7 @@ class Servers:
                 await asyncio.sleep(0.1)
 
     def let_pass(self, job: JobRecord, time: timedelta) -> None:
-        """As if it had ended so much earlier."""
+        """Move the end of the job so much into the past."""
         microseconds = time // timedelta(microseconds=1)
         with contextlib.closing(sqlite3.connect(self.home / "records.sqlite")) as db, db:
             earlier = "UPDATE jobs SET updated = updated - ? WHERE id = ?"

@@ -80,7 +80,7 @@ def start(scratch: Path, path: str, **environment: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def bare_path(tmp_path: Path) -> str:
-    """A PATH with the shell's tools, but no Python."""
+    """Return a PATH with the shell's tools, but no Python."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("rm", "mkdir", "cat"):

@@ -53,7 +53,7 @@ async def harness(
 
 @pytest.fixture(scope="session")
 def image(registry: Registry) -> JobImage:
-    """An image whose script copies its second argument into the folder in its first, and may wait."""
+    """Push an image whose script copies its second argument into the folder in its first, and may wait."""
     entrypoint = ["/bin/copy"]
     digest = registry.push_image("copy", "1", entrypoint, layers=[layer(("bin/copy", SCRIPT))])
     image = make_image(name=f"{registry.host}/copy", digest=digest, entrypoint=entrypoint)
