@@ -1,12 +1,12 @@
-// Draws the description of the API as a page.
+// Renders the OpenAPI description as a page.
 
 const place = (id) => document.getElementById(id);
 // The page is at <root>/docs, with any number of slashes.
 const ROOT = new URL(location.pathname.replace(/\/*docs\/*$/, "/"), location.origin);
 
-function drawAnswer(status, answer, schemas) {
-  const about = el("p", {}, el("b", {}, status), ` ${answer.description}`);
-  const parts = Object.entries(answer.content ?? {}).flatMap(([media, { schema }]) => [
+function drawResponse(status, response, schemas) {
+  const about = el("p", {}, el("b", {}, status), ` ${response.description}`);
+  const parts = Object.entries(response.content ?? {}).flatMap(([media, { schema }]) => [
     el("p", { className: "faint" }, media),
     ...(media === "application/json" ? schemas.block(schema) : []),
   ]);
@@ -27,7 +27,7 @@ function drawOperation(method, path, operation, schemas) {
     parts.push(el("h3", {}, "Body"), el("p", { className: "faint" }, media), ...schemas.block(schema));
   }
   parts.push(el("h3", {}, "Answers"));
-  for (const [status, answer] of Object.entries(operation.responses)) parts.push(drawAnswer(status, answer, schemas));
+  for (const [status, response] of Object.entries(operation.responses)) parts.push(drawResponse(status, response, schemas));
   const form = new RequestForm(ROOT, method.toUpperCase(), path, operation, schemas, () => place("token").value.trim());
   return el("div", {}, ...parts, form.element);
 }
@@ -43,7 +43,7 @@ function drawSummary(method, path, operation) {
   );
 }
 
-// All that one may search an operation by: names of fields of what it takes, too.
+// Returns the text that the search looks in: method, path, summary, operationId, and names of parameters and fields.
 function wordsOf(method, path, operation, schemas) {
   const names = (operation.parameters ?? []).map((one) => one.name);
   for (const { schema } of Object.values(operation.requestBody?.content ?? {})) {
@@ -71,8 +71,8 @@ function draw(description) {
   const nothing = el("p", { hidden: true }, "Nothing here is called so.");
   place("api").replaceChildren(...sections.values(), nothing);
   const find = () => {
-    const asked = place("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const [details, said] of words) details.hidden = !asked.every((word) => said.includes(word));
+    const terms = place("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const [details, text] of words) details.hidden = !terms.every((term) => text.includes(term));
     for (const section of sections.values()) section.hidden = !section.querySelector("details.operation:not([hidden])");
     nothing.hidden = [...sections.values()].some((section) => !section.hidden);
   };
@@ -93,9 +93,9 @@ async function begin() {
   place("tools").addEventListener("submit", (event) => event.preventDefault());
   place("description").href = where.href;
   try {
-    const answer = await fetch(where);
-    const content = await answer.json();
-    if (!answer.ok) throw new Error(content.error?.message ?? `it answers ${answer.status}`);
+    const response = await fetch(where);
+    const content = await response.json();
+    if (!response.ok) throw new Error(content.error?.message ?? `it answers ${response.status}`);
     draw(content);
     openLinked();
     addEventListener("hashchange", openLinked);

@@ -1,4 +1,4 @@
-// Composes a request from a form, shows it as a command, sends it, and shows what comes back.
+// Builds a request from a form, shows it as a curl command, sends it, and shows the response.
 
 const SHOWN_CHARACTERS = 100_000;
 
@@ -6,7 +6,7 @@ function quote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// Jupyter asks for it where a cookie says who one is.
+// Jupyter requires this token of requests that are authenticated by a cookie.
 function xsrf() {
   return document.cookie.split("; ").find((one) => one.startsWith("_xsrf="))?.slice("_xsrf=".length);
 }
@@ -86,23 +86,23 @@ class RequestForm {
     if (this.token()) headers.Authorization = `Bearer ${this.token()}`;
     else if (xsrf()) headers["X-XSRFToken"] = xsrf();
     const body = (this.isFile ? this.body.files[0] : this.body?.value) || undefined;
-    this.say("Waiting for the answer …");
+    this.showStatus("Waiting for the answer …");
     this.answer.hidden = true;
     this.stop.hidden = false;
     try {
-      const answer = await fetch(url, { method: this.method, headers, body, signal: abort.signal, credentials: "same-origin" });
-      this.say(`${answer.status} ${answer.statusText}`, !answer.ok);
-      await this.read(answer, abort);
+      const response = await fetch(url, { method: this.method, headers, body, signal: abort.signal, credentials: "same-origin" });
+      this.showStatus(`${response.status} ${response.statusText}`, !response.ok);
+      await this.read(response, abort);
     } catch (error) {
-      if (!abort.signal.aborted) this.say(`No answer: ${error.message}`, true);
+      if (!abort.signal.aborted) this.showStatus(`No answer: ${error.message}`, true);
     } finally {
       if (this.abort === abort) this.stop.hidden = true;
     }
   }
 
-  // Piece by piece: a stream of events does not end.
-  async read(answer, abort) {
-    const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+  // Read piece by piece, because an event stream does not end.
+  async read(response, abort) {
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
       const { done, value } = reader ? await reader.read() : { done: true };
@@ -115,7 +115,7 @@ class RequestForm {
         return;
       }
     }
-    if (answer.headers.get("Content-Type")?.startsWith("application/json")) {
+    if (response.headers.get("Content-Type")?.startsWith("application/json")) {
       this.draw(JSON.stringify(JSON.parse(text), null, 2));
     }
   }
@@ -125,7 +125,7 @@ class RequestForm {
     this.answer.textContent = text;
   }
 
-  say(text, isFailure = false) {
+  showStatus(text, isFailure = false) {
     this.status.textContent = text;
     this.status.className = isFailure ? "failed" : "";
   }

@@ -1,4 +1,4 @@
-// Says in words and lists what a JSON schema allows. All text goes in as text, never as HTML.
+// Renders JSON schemas as words and lists. All text is inserted as text, never as HTML.
 
 function el(tag, { on = {}, ...properties } = {}, ...children) {
   const element = document.createElement(tag);
@@ -18,13 +18,13 @@ class Schemas {
   }
 
   resolve(schema) {
-    // What stands beside a reference, such as a default, holds as well.
+    // Keywords beside a reference, such as a default, apply as well.
     const { $ref, ...beside } = schema;
     if ($ref === undefined) return schema;
     return { ...this.components[$ref.slice($ref.lastIndexOf("/") + 1)], ...beside };
   }
 
-  // The alternatives, without null.
+  // Returns the alternatives, without null.
   options(schema) {
     const whole = this.resolve(schema);
     if (!whole.anyOf && !whole.oneOf) return whole.type === "null" ? [] : [whole];
@@ -52,7 +52,7 @@ class Schemas {
     return [schema.type ?? "anything", schema.format && `(${schema.format})`].filter(Boolean).join(" ");
   }
 
-  // What the values of an object with free names are.
+  // Returns the schema of the values of an object with arbitrary names.
   mapped(schema) {
     if (schema.properties) return null;
     if (typeof schema.additionalProperties === "object") return schema.additionalProperties;
@@ -60,25 +60,25 @@ class Schemas {
   }
 
   bounds(schema) {
-    const said = new Set();
+    const bounds = new Set();
     for (const option of [this.resolve(schema), ...this.options(schema)]) {
       const span = (low, high, unit) => {
-        if (low !== undefined && high !== undefined) said.add(low === high ? `${low}${unit}` : `${low} to ${high}${unit}`);
-        else if (low !== undefined) said.add(`at least ${low}${unit}`);
-        else if (high !== undefined) said.add(`at most ${high}${unit}`);
+        if (low !== undefined && high !== undefined) bounds.add(low === high ? `${low}${unit}` : `${low} to ${high}${unit}`);
+        else if (low !== undefined) bounds.add(`at least ${low}${unit}`);
+        else if (high !== undefined) bounds.add(`at most ${high}${unit}`);
       };
       span(option.minimum, option.maximum, "");
       span(option.minLength, option.maxLength, " characters");
       span(option.minItems, option.maxItems, " items");
       span(option.minProperties, option.maxProperties, " names");
-      if (option.pattern) said.add(`matches ${option.pattern}`);
+      if (option.pattern) bounds.add(`matches ${option.pattern}`);
     }
     const preset = this.resolve(schema).default;
-    if (preset !== undefined && preset !== null) said.add(`default ${JSON.stringify(preset)}`);
-    return [...said].join("; ");
+    if (preset !== undefined && preset !== null) bounds.add(`default ${JSON.stringify(preset)}`);
+    return [...bounds].join("; ");
   }
 
-  // The objects inside a schema that have fields to show.
+  // Returns the objects inside a schema that have fields.
   inner(schema) {
     return this.options(schema).flatMap((option) => {
       if (option.properties) return [option];
@@ -97,7 +97,7 @@ class Schemas {
     ];
   }
 
-  // Deeper objects are drawn when they are opened: schemas may hold themselves.
+  // Deeper objects are rendered when they are opened, because schemas may be recursive.
   field(name, schema, isNeeded) {
     const inner = this.inner(schema);
     const about = this.describe(name, schema, isNeeded);
@@ -123,7 +123,7 @@ class Schemas {
     return lines;
   }
 
-  // What to start a request's body from: the fields that must be there.
+  // Returns an example for a request's body: its required fields.
   example(schema, depth = 0) {
     const [option = {}] = this.options(schema);
     const preset = this.resolve(schema).default;

@@ -84,7 +84,7 @@ class Stream:
         cls, content: bytes, content_type: str, headers: Mapping[str, str] | None = None
     ) -> Self:
         """Return a stream of one piece."""
-        return cls(_once(content), content_type, len(content), headers or {})
+        return cls(once(content), content_type, len(content), headers or {})
 
     async def close(self) -> None:
         """Release the source of the pieces, also when they were not read to their end."""
@@ -92,7 +92,8 @@ class Stream:
             await self.body.aclose()
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
+async def once(content: bytes) -> AsyncIterator[bytes]:
+    """Iterate over one piece."""
     yield content
 
 

@@ -17,6 +17,7 @@ from tornado.httputil import HTTPHeaders
 from cts_core.config.sections import RemoteSettings
 from cts_core.errors import AuthenticationError, TooManyRequestsError
 from cts_core.identity.identity import Identity
+from cts_jupyter.server.http.call import once
 from cts_jupyter.server.http.encoding import accepts_gzip
 from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, ResponseHead
 from cts_jupyter.server.proxy.headers import request_headers
@@ -150,7 +151,7 @@ class Forwarder:
             headers = HTTPHeaders(head.headers)
             headers["Content-Length"] = str(len(body))
             headers.pop("Content-Encoding", None)
-            return Response(replace(head, headers=headers), _once(body))
+            return Response(replace(head, headers=headers), once(body))
         if head.status == HTTPStatus.NOT_MODIFIED:
             return response
         if head.status >= HTTPStatus.MULTIPLE_CHOICES:
@@ -176,10 +177,6 @@ class Forwarder:
             if isinstance(json.loads(body)["error"], dict):
                 return body
         raise self._upstream.not_a_cts(response.head)
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
 
 
 def _is_web_page(headers: HTTPHeaders) -> bool:
