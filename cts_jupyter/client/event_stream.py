@@ -1,4 +1,4 @@
-"""The stream of events of one's own jobs, as an iterator that reconnects and resumes by itself."""
+"""A stream of events of the user's own jobs: an iterator that reconnects and resumes."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import contextlib
 import json
 import socket
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Self
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent
 from pydantic import ValidationError
 
+from cts_core.bounded_map import BoundedSet
 from cts_jupyter.client.models import Event
 from cts_jupyter.client.transport import (
+    RETRY_BACKOFF,
     CTSConnectionError,
     CTSRequestError,
     Transport,
-    wait_seconds,
 )
 
-QUIET_SECONDS = 45.0
-"""A stream that is quiet for longer is dead: the service lets hear of itself every 15 seconds."""
-_REMEMBERED = 4096
+IDLE_TIMEOUT_SECONDS = 45.0
+"""A stream that is silent for longer is dead: the service sends a sign of life every 15 seconds."""
+_MAX_SEEN = 4096
 _END = "end"
 _KINDS = frozenset({"transition", "progress"})
 
 
 class EventStream:
-    """Iterate to wait for events; ``close`` from any thread ends the iteration, and so does the service's own end.
+    """Iterates over events as they come, until it is closed (from any thread) or the service ends it.
 
-    Connects at the first step. Raises CTSRequestError when the service refuses, CTSConnectionError when it
-    cannot be reached to begin with; once connected, it goes on trying until closed.
+    It connects at the first step. Raises CTSRequestError when the service refuses, CTSConnectionError when it
+    cannot be reached at first; once connected, it reconnects until it is closed, and resumes at the last event.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class EventStream:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._response: httpx.Response | None = None
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._events = self._read_on()
+        self._seen: BoundedSet[str] = BoundedSet(_MAX_SEEN)
+        self._events = self._iter_events()
 
     def __iter__(self) -> Self:
         return self
@@ -66,9 +67,10 @@ class EventStream:
         with self._lock:
             self._closed.set()
             if self._response is not None:
-                _hang_up(self._response)
+                _shut_down(self._response)
 
-    def _read_on(self) -> Iterator[Event]:
+    def _iter_events(self) -> Iterator[Event]:
+        """Yield each event once, over as many connections as it takes."""
         failures = 0
         connected = False
         while not self._closed.is_set():
@@ -85,15 +87,19 @@ class EventStream:
                 if e.status < HTTPStatus.INTERNAL_SERVER_ERROR or not connected:
                     raise
             failures += 1
-            self._closed.wait(wait_seconds(failures))
+            self._closed.wait(RETRY_BACKOFF.delay(failures))
 
     def _connect(self) -> Iterator[Event | None]:
-        """Events, and None for any other sign of life."""
+        """Yield the events of one connection, and None for any other sign of life."""
         headers = {"Accept": "text/event-stream"}
         if self._cursor:
             headers["Last-Event-ID"] = self._cursor
         with self._transport.stream(
-            "GET", self._path, params=self._query, headers=headers, read_seconds=QUIET_SECONDS
+            "GET",
+            self._path,
+            params=self._query,
+            headers=headers,
+            read_seconds=IDLE_TIMEOUT_SECONDS,
         ) as response:
             with self._lock:
                 if self._closed.is_set():
@@ -101,54 +107,38 @@ class EventStream:
                 self._response = response
             try:
                 yield None
-                yield from self._frames(response)
+                yield from self._read(response)
             finally:
                 with self._lock:
                     self._response = None
 
-    def _frames(self, response: httpx.Response) -> Iterator[Event | None]:
-        kind, data = "message", ""
+    def _read(self, response: httpx.Response) -> Iterator[Event | None]:
         try:
-            for line in response.iter_lines():
-                name, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                if name == "event":
-                    kind = value
-                elif name == "data":
-                    data += value
-                elif name == "id":
-                    self._cursor = value
-                elif not line:
-                    if kind == _END:
-                        self._closed.set()
-                        return
-                    yield _event(kind, data)
-                    kind, data = "message", ""
+            for sent in EventSource(response).iter_sse():
+                # Only with the whole event: one that breaks off is sent again.
+                self._cursor = sent.id or self._cursor
+                if sent.event == _END:
+                    self._closed.set()
+                    return
+                yield _parse_event(sent)
         except httpx.TransportError as e:
             raise self._transport.broken(e) from e
 
     def _is_new(self, event: Event) -> bool:
-        if event.trans_id is None:
-            return True
-        if event.trans_id in self._seen:
-            return False
-        self._seen[event.trans_id] = None
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
-        return True
+        return event.trans_id is None or self._seen.add(event.trans_id)
 
 
-def _event(kind: str, data: str) -> Event | None:
-    if kind not in _KINDS:
+def _parse_event(sent: ServerSentEvent) -> Event | None:
+    if sent.event not in _KINDS:
         return None
     try:
-        return Event.model_validate({**json.loads(data), "type": kind})
+        return Event.model_validate({**json.loads(sent.data), "type": sent.event})
     except (ValidationError, json.JSONDecodeError, TypeError):
-        # Something that a newer service says in a way that we do not know.
+        # A newer service may have another format.
         return None
 
 
-def _hang_up(response: httpx.Response) -> None:
+def _shut_down(response: httpx.Response) -> None:
     # Closing a socket does not wake the thread that waits for it; shutting it down does.
     connection = response.extensions.get("network_stream")
     sock = connection.get_extra_info("socket") if connection is not None else None

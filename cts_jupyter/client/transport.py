@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ValidationError
 
+from cts_core.backoff import Backoff
 from cts_jupyter.client.models import ImageHelp
 
 TRIES = 3
@@ -21,12 +21,11 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 SLOW_READ_SECONDS = 3600.0
 """For requests whose answer needs a whole object to be read first."""
-_FIRST_WAIT_SECONDS = 0.3
-_LAST_WAIT_SECONDS = 5.0
-_AWAY = frozenset(
+RETRY_BACKOFF = Backoff(first=0.6, longest=5.0, jitter=0.5)
+_UNAVAILABLE = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _MAX_DETAILS = 3
 
@@ -132,19 +131,19 @@ class Transport:
         for attempt in range(1, TRIES):
             try:
                 response = send()
-            except _NEVER_LEFT:
+            except _NOT_SENT_ERRORS:
                 pass
             except httpx.TransportError as e:
                 if not repeatable:
                     raise self.broken(e) from e
             else:
-                if not (repeatable and response.status_code in _AWAY):
+                if not (repeatable and response.status_code in _UNAVAILABLE):
                     return response
                 response.close()
-            time.sleep(wait_seconds(attempt))
+            time.sleep(RETRY_BACKOFF.delay(attempt))
         try:
             return send()
-        except _NEVER_LEFT as e:
+        except _NOT_SENT_ERRORS as e:
             raise CTSConnectionError(
                 f"{self.url} cannot be reached: {e}", may_have_arrived=repeatable
             ) from e
@@ -229,12 +228,6 @@ def _image_help(answer: object) -> ImageHelp | None:
     except ValidationError:
         # Something that a newer service says in a way that we do not know.
         return None
-
-
-def wait_seconds(attempt: int) -> float:
-    """How long to wait after the attempt of this number, with jitter."""
-    longest: float = min(_FIRST_WAIT_SECONDS * 2**attempt, _LAST_WAIT_SECONDS)
-    return random.uniform(0.5, 1) * longest  # noqa: S311 - no secret
 
 
 def _in_one_line(message: str, details: Sequence[Mapping[str, Any]]) -> str:

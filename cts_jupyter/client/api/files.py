@@ -13,11 +13,11 @@ from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
 from cts_jupyter.client.api.base import Endpoints, drop_none
 from cts_jupyter.client.models import ObjectPage, StoredObject
 from cts_jupyter.client.transport import (
+    RETRY_BACKOFF,
     SLOW_READ_SECONDS,
     TRIES,
     CTSClientError,
     CTSConnectionError,
-    wait_seconds,
 )
 
 _CRC_HEADER = "x-amz-checksum-crc64nvme"
@@ -81,7 +81,7 @@ class FileEndpoints(Endpoints):
             except CTSConnectionError:
                 if attempt == TRIES:
                     raise
-                time.sleep(wait_seconds(attempt))
+                time.sleep(RETRY_BACKOFF.delay(attempt))
         if expected is not None and crc.text() != expected:
             raise CTSClientError(
                 f"The bytes that came for {path} have the CRC64/NVME {crc.text()}, and the service has "

@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
 
+from cts_core.backoff import Backoff
 from cts_core.model.job import Submission
 from cts_core.worker.checksum import crc64nvme_text
-from cts_jupyter.client import transport
+from cts_jupyter.client import event_stream, transport
+from cts_jupyter.client.api import files as file_endpoints
 from cts_jupyter.client.api.base import as_json
 from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
 from cts_jupyter.client.event_stream import EventStream
@@ -35,7 +38,9 @@ call = asyncio.to_thread
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_FIRST_WAIT_SECONDS", 0.01)
+    backoff = Backoff(first=0.02, longest=5.0, jitter=0.5)
+    for module in (transport, event_stream, file_endpoints):
+        monkeypatch.setattr(module, "RETRY_BACKOFF", backoff)
 
 
 @pytest.fixture
@@ -304,7 +309,7 @@ async def test_download_of_a_replaced_object_is_refused(
             other.upload(tmp_path / "new", "data/x", overwrite=True)
         return 0
 
-    monkeypatch.setattr("cts_jupyter.client.api.files.wait_seconds", replace)
+    monkeypatch.setattr(file_endpoints, "RETRY_BACKOFF", SimpleNamespace(delay=replace))
     cutter.cuts = [100_000]
     with pytest.raises(CTSClientError, match="replaced"):
         await call(shaky.download, "data/x", tmp_path / "x")

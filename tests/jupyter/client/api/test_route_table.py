@@ -138,7 +138,7 @@ class Service:
             ).to_json()
             frames = [("progress", progress), ("transition", event), ("end", {})]
             text = "".join(f"event: {kind}\ndata: {json.dumps(d)}\n\n" for kind, d in frames)
-            return httpx.Response(200, text=text)
+            return httpx.Response(200, headers={"Content-Type": route.media}, text=text)
         if route.streams:
             return httpx.Response(200, content=b"bytes")
         content = describe(ROUTES)["paths"][route.path][route.method.lower()]["responses"]
