@@ -1,4 +1,4 @@
-"""Requests to a CTS service: tokens, timeouts, bounded retries, and errors as one readable line."""
+"""HTTP requests to a CTS service: tokens, timeouts, bounded retries, and errors as one readable line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIES = 3
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 SLOW_READ_SECONDS = 3600.0
-"""For requests whose answer needs a whole object to be read first."""
+"""For requests to which the service responds only after it has read a whole object."""
 RETRY_BACKOFF = Backoff(first=0.6, longest=5.0, jitter=0.5)
 _UNAVAILABLE = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
@@ -31,11 +31,14 @@ _MAX_DETAILS = 3
 
 
 class CTSClientError(Exception):
-    """Something went wrong between us and the service; the message is one line for a person."""
+    """The base of errors between this client and a service; the message is one line for people."""
 
 
 class CTSConnectionError(CTSClientError):
-    """The service cannot be reached, or the connection broke; ``may_have_arrived`` says which."""
+    """The service cannot be reached, or the connection broke.
+
+    ``may_have_arrived`` is true if the service may have received the request.
+    """
 
     def __init__(self, message: str, *, may_have_arrived: bool = False) -> None:
         super().__init__(message)
@@ -45,9 +48,9 @@ class CTSConnectionError(CTSClientError):
 class CTSRequestError(CTSClientError):
     """The service refused a request.
 
-    ``status`` is the HTTP status, ``appcode`` the contract's number where there is one, ``details`` what is
-    wrong with a request that failed validation, ``request_id`` what the service's log calls the request,
-    ``image_help`` what the service advises who asks for an image that is not registered.
+    ``status`` is the HTTP status, ``appcode`` the contract's error code if there is one, ``details`` the failures
+    of a request's validation, ``request_id`` the request's id in the service's log, ``image_help`` the service's
+    advice about an image that is not registered.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Transport:
         self._http = httpx.Client(
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             verify=verify,
-            # A proxy that the environment names knows nothing of this machine's own addresses.
+            # A proxy of the environment cannot reach this machine's loopback addresses.
             trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
         )
 
@@ -87,8 +90,8 @@ class Transport:
         """Close every connection."""
         self._http.close()
 
-    def json(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 - whatever JSON the service answers
-        """The answer's JSON; None for an empty answer. ``options`` are those of :meth:`stream`."""
+    def json(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Send a request and return the response's JSON; None for an empty response. ``options`` as in :meth:`stream`."""
         with self.stream(method, path, **options) as response:
             body = self._read(response)
             if not body:
@@ -96,7 +99,7 @@ class Transport:
             try:
                 return response.json()
             except ValueError as e:
-                raise self._no_service(response) from e
+                raise self._not_cts_error(response) from e
 
     @contextmanager
     def stream(
@@ -109,10 +112,10 @@ class Transport:
         read_seconds: float = READ_SECONDS,
         **options: Any,  # noqa: ANN401 - httpx's
     ) -> Iterator[httpx.Response]:
-        """A good answer, its body not yet read.
+        """Send a request and return the successful response, with its body not yet read.
 
-        A request that never left is sent again; one that may have arrived only if it is ``repeatable``
-        (unset: GET is). ``options`` are httpx's. Raises CTSConnectionError and CTSRequestError.
+        A request that was not sent is retried; one that may have arrived only if it is ``repeatable`` (by default
+        GET is). ``options`` are httpx's. Raises CTSConnectionError and CTSRequestError.
         """
         options["timeout"] = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS)
         if repeatable is None:
@@ -122,7 +125,7 @@ class Transport:
         )
         try:
             if not response.is_success:
-                raise self._refusal(response)
+                raise self._request_error(response)
             yield response
         finally:
             response.close()
@@ -151,14 +154,14 @@ class Transport:
             raise self.broken(e) from e
 
     def pieces(self, response: httpx.Response) -> Iterator[bytes]:
-        """The body of a streamed answer as it comes. Raises CTSConnectionError when it breaks off."""
+        """Yield the body of a streamed response as it arrives. Raises CTSConnectionError when it breaks off."""
         try:
             yield from response.iter_bytes()
         except httpx.TransportError as e:
             raise self.broken(e) from e
 
     def broken(self, error: httpx.TransportError) -> CTSConnectionError:
-        """A connection that broke, as an error of ours."""
+        """Return a CTSConnectionError for a connection that broke."""
         reason = str(error) or type(error).__name__
         return CTSConnectionError(
             f"The connection to {self.url} broke: {reason}", may_have_arrived=True
@@ -171,20 +174,20 @@ class Transport:
         headers: Mapping[str, str] | None,
         options: Mapping[str, Any],
     ) -> httpx.Response:
-        given = dict(headers or {})
-        # Asked for at each request: tokens are renewed while a kernel lives.
+        all_headers = dict(headers or {})
+        # Read at each request: tokens are renewed while a kernel lives.
         token = (self._token() or "").strip()
         if token and not (token.isascii() and token.isprintable()):
-            # Refused here: the library's own refusal would repeat the token.
+            # Refused here: the library's own error would contain the token.
             raise CTSConnectionError(
                 "The token holds characters that no token has: look at KBASE_AUTH_TOKEN",
                 may_have_arrived=False,
             )
         if token:
-            given["Authorization"] = f"Bearer {token}"
+            all_headers["Authorization"] = f"Bearer {token}"
         try:
             request = self._http.build_request(
-                method, f"{self.url}/{path.lstrip('/')}", headers=given, **options
+                method, f"{self.url}/{path.lstrip('/')}", headers=all_headers, **options
             )
             return self._http.send(request, stream=True)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
@@ -196,15 +199,15 @@ class Transport:
         except httpx.TransportError as e:
             raise self.broken(e) from e
 
-    def _refusal(self, response: httpx.Response) -> CTSRequestError:
+    def _request_error(self, response: httpx.Response) -> CTSRequestError:
         self._read(response)
         try:
             error = response.json()["error"]
             message, details = error.get("message"), error.get("request_validation_detail") or ()
         except (ValueError, LookupError, TypeError, AttributeError):
-            return self._no_service(response)
+            return self._not_cts_error(response)
         return CTSRequestError(
-            _in_one_line(message or error.get("apperror") or response.reason_phrase, details),
+            _one_line(message or error.get("apperror") or response.reason_phrase, details),
             status=response.status_code,
             appcode=error.get("appcode"),
             details=details,
@@ -212,7 +215,7 @@ class Transport:
             image_help=_image_help(error.get("image_help")),
         )
 
-    def _no_service(self, response: httpx.Response) -> CTSRequestError:
+    def _not_cts_error(self, response: httpx.Response) -> CTSRequestError:
         what = f"{response.status_code} {response.reason_phrase}".strip()
         if response.is_redirect:
             what += f" to {urlsplit(response.headers.get('location', '')).path or 'elsewhere'}"
@@ -222,15 +225,15 @@ class Transport:
         )
 
 
-def _image_help(answer: object) -> ImageHelp | None:
+def _image_help(value: object) -> ImageHelp | None:
     try:
-        return None if answer is None else ImageHelp.model_validate(answer)
+        return None if value is None else ImageHelp.model_validate(value)
     except ValidationError:
-        # Something that a newer service says in a way that we do not know.
+        # A newer service may have another format.
         return None
 
 
-def _in_one_line(message: str, details: Sequence[Mapping[str, Any]]) -> str:
+def _one_line(message: str, details: Sequence[Mapping[str, Any]]) -> str:
     if not details:
         return message
     faults = [_fault(detail) for detail in details[:_MAX_DETAILS]]

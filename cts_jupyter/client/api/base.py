@@ -23,7 +23,7 @@ class Endpoints:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - whatever JSON the service answers
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
         return self._transport.json("GET", path, params=query)
 
     def _put(self, path: str, body: Mapping[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Files of the service's object store."""
+"""Endpoints for files of the service's object store."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _CRC_HEADER = "x-amz-checksum-crc64nvme"
 
 
 class FileEndpoints(Endpoints):
-    """About files."""
+    """Endpoints about files."""
 
     def files(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> ObjectPage:
-        """One page of the objects that start with a prefix."""
+        """Return a page of the objects whose paths start with a prefix."""
         query = drop_none(prefix=prefix, after=after, limit=limit, folders=folders or None)
         return ObjectPage.model_validate(self._get("files", query))
 
     def iter_files(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects that start with a prefix."""
+        """Iterate over all objects whose paths start with a prefix."""
         page = self.files(prefix)
         yield from page.objects
         while page.next is not None:
@@ -42,27 +42,27 @@ class FileEndpoints(Endpoints):
             yield from page.objects
 
     def content(self, path: str, *, seek: int | None = None, length: int | None = None) -> bytes:
-        """An object's bytes from ``seek`` on, at most ``length``; a part is compared with nothing."""
+        """Return an object's bytes from ``seek`` on, at most ``length``. They are not verified."""
         query = drop_none(path=path, seek=seek, length=length)
         with self._transport.stream("GET", "files/content", params=query) as response:
             return b"".join(self._transport.pieces(response))
 
     def download(self, path: str, target: Path) -> str | None:
-        """Fetch an object into a file, whole or not at all; goes on where a connection broke.
+        """Download an object into a file, atomically, and verify it; a broken connection is resumed.
 
         Returns the CRC64/NVME that the bytes were compared with; None for an object that has none. Raises
         CTSClientError when they differ, and OSError.
         """
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
-            with draft.open("xb") as file:
-                checksum = self._fetch(path, file)
-            draft.replace(target)
+            with partial.open("xb") as file:
+                checksum = self._download(path, file)
+            partial.replace(target)
         finally:
-            draft.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         return checksum
 
-    def _fetch(self, path: str, file: BinaryIO) -> str | None:
+    def _download(self, path: str, file: BinaryIO) -> str | None:
         crc = Crc64Nvme()
         etag = expected = None
         done = 0
@@ -96,7 +96,7 @@ class FileEndpoints(Endpoints):
             yield response.headers, self._transport.pieces(response)
 
     def upload(self, source: Path, path: str, *, overwrite: bool = False) -> StoredObject:
-        """Store a file as an object, whole or not at all, with its checksum. Raises OSError, too."""
+        """Upload a file as an object, atomically, with its checksum. Raises OSError, too."""
         crc = Crc64Nvme()
         with source.open("rb") as file:
             while piece := file.read(CHUNK_SIZE):
@@ -113,14 +113,14 @@ class FileEndpoints(Endpoints):
         return StoredObject.model_validate(answer)
 
     def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
-        """Have an object's checksum computed and stored, if it is still the one with this ETag."""
-        return self._work_on("checksum", drop_none(file=path, etag=etag))
+        """Compute and store an object's checksum, if its ETag is still this one."""
+        return self._post_action("checksum", drop_none(file=path, etag=etag))
 
     def verify(self, path: str, *, crc64nvme: str | None = None) -> StoredObject:
-        """Have an object read whole and compared; ``checksum`` of the answer says how it went."""
-        return self._work_on("verify", drop_none(file=path, crc64nvme=crc64nvme))
+        """Read a whole object and compare its checksum; ``checksum`` of the result is ``stored`` if they match."""
+        return self._post_action("verify", drop_none(file=path, crc64nvme=crc64nvme))
 
-    def _work_on(self, action: str, body: Mapping[str, Any]) -> StoredObject:
+    def _post_action(self, action: str, body: Mapping[str, Any]) -> StoredObject:
         answer = self._transport.json(
             "POST", f"files/{action}", json=body, repeatable=True, read_seconds=SLOW_READ_SECONDS
         )

@@ -137,7 +137,7 @@ async def test_files(client: CTSClient, tmp_path: Path) -> None:
     await call(work)
 
 
-async def test_refusals_are_one_readable_line(client: CTSClient) -> None:
+async def test_errors_are_one_readable_line(client: CTSClient) -> None:
     with pytest.raises(CTSRequestError) as refused:
         await call(
             client.submit, submission(cpus=0, output_dir="baz", num_containers=0, memory="x")
@@ -153,7 +153,7 @@ async def test_refusals_are_one_readable_line(client: CTSClient) -> None:
         await call(client.status, "x")
 
 
-async def test_token_is_asked_for_each_time(server: ServerHarness) -> None:
+async def test_token_is_read_at_each_request(server: ServerHarness) -> None:
     tokens = iter([server.kernel_token, "expired", None])
     with CTSClient(server.root, lambda: next(tokens)) as client:
         assert (await call(client.whoami)).user == "ana"
@@ -163,7 +163,7 @@ async def test_token_is_asked_for_each_time(server: ServerHarness) -> None:
             assert refused.value.appcode == appcode
 
 
-async def test_many_pages(client: CTSClient, server: ServerHarness) -> None:
+async def test_iteration_over_several_pages(client: CTSClient, server: ServerHarness) -> None:
     for number in range(5):
         await server.upload(f"data/{number}", b"x")
 
@@ -251,20 +251,20 @@ async def shaky(cutter: Cutter, server: ServerHarness) -> AsyncIterator[CTSClien
         yield client
 
 
-async def test_reading_is_tried_again(shaky: CTSClient, cutter: Cutter) -> None:
+async def test_get_is_retried(shaky: CTSClient, cutter: Cutter) -> None:
     cutter.cuts = [0, 20]
     assert (await call(shaky.whoami)).user == "ana"
     assert cutter.connections == 3
 
 
-async def test_tries_are_bounded(shaky: CTSClient, cutter: Cutter) -> None:
+async def test_retries_are_bounded(shaky: CTSClient, cutter: Cutter) -> None:
     cutter.cuts = [0] * 10
     with pytest.raises(CTSConnectionError, match="broke"):
         await call(shaky.whoami)
     assert cutter.connections == transport.TRIES
 
 
-async def test_submission_survives_a_broken_connection(
+async def test_submission_is_retried_with_its_idempotency_key(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     await server.prepare("a", "b")
@@ -277,14 +277,14 @@ async def test_submission_survives_a_broken_connection(
     assert [job["id"] for job in jobs] == [job_id]
 
 
-async def test_cancel_is_not_repeated_blindly(shaky: CTSClient, cutter: Cutter) -> None:
+async def test_cancel_is_not_retried(shaky: CTSClient, cutter: Cutter) -> None:
     cutter.cuts = [0]
     with pytest.raises(CTSConnectionError):
         await call(shaky.cancel, "x")
     assert cutter.connections == 1
 
 
-async def test_download_goes_on_where_it_broke(
+async def test_download_is_resumed(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness, tmp_path: Path
 ) -> None:
     await server.upload("data/x", DATA)
@@ -328,7 +328,7 @@ async def test_events_are_resumed_with_none_missed(
     assert cutter.connections > 2
 
 
-async def test_events_without_a_beginning_miss_nothing_either(
+async def test_events_are_resumed_from_the_first_cursor(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     """The stream's own first cursor is what a connection lost before any event is resumed from."""
@@ -344,7 +344,7 @@ async def test_events_without_a_beginning_miss_nothing_either(
     assert await watching == TO_COMPLETE
 
 
-async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
+async def test_stream_of_a_job_is_resumed_and_ends_with_it(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
     await server.prepare("a", "b")
@@ -373,7 +373,7 @@ async def test_the_stream_of_a_job_is_resumed_and_ends_with_it(
     await call(rest)
 
 
-async def test_closing_wakes_who_waits_for_events(client: CTSClient) -> None:
+async def test_close_wakes_a_thread_that_waits_for_events(client: CTSClient) -> None:
     stream = client.events()
     waiting = asyncio.create_task(call(lambda: list(stream)))
     async with asyncio.timeout(10):
@@ -394,7 +394,7 @@ async def test_events_refused(server: ServerHarness) -> None:
         await call(next, client.events(job="x"))
 
 
-def test_nobody_there() -> None:
+def test_unreachable_service() -> None:
     with CTSClient("http://127.0.0.1:9/cts", lambda: None) as client:
         with pytest.raises(CTSConnectionError, match="cannot be reached"):
             client.whoami()
@@ -464,14 +464,14 @@ def test_check_where_it_does_not_exist(response: tuple[int, Any]) -> None:
         assert asked == ["POST /jobs/check"]
 
 
-def test_check_with_an_unknown_image_is_no_missing_check() -> None:
+def test_check_with_an_unknown_image_is_not_taken_for_a_missing_endpoint() -> None:
     body = {"error": {"httpcode": 404, "message": "No image x", "appcode": 40030}}
     refusal = pytest.raises(CTSRequestError, match=r"^No image x$")
     with service({"POST /jobs/check": (404, body)}) as (client, _), refusal:
         client.check(submission())
 
 
-def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
+def test_submission_is_not_retried_without_idempotency_keys() -> None:
     responses = {
         "GET /openapi.json": (200, {"paths": {"/jobs": {"post": {}}}}),
         "POST /jobs": (0, None),
@@ -482,7 +482,7 @@ def test_submission_is_not_repeated_where_keys_are_unknown() -> None:
         assert asked.count("POST /jobs") == 1
 
 
-def test_a_service_that_is_away_is_not_taken_for_an_old_one() -> None:
+def test_unavailable_service_is_not_taken_for_an_old_one() -> None:
     away = {"error": {"httpcode": 503, "message": "Away"}}
     responses = {"GET /openapi.json": (503, away)}
     with service(responses) as (client, _):
@@ -496,12 +496,12 @@ def test_a_service_that_is_away_is_not_taken_for_an_old_one() -> None:
         assert not client.supports("GET", "/jobs/counts")
 
 
-def test_labels_that_are_not_given_are_not_sent() -> None:
+def test_default_labels_are_not_sent() -> None:
     """A deployed service refuses fields that it does not know."""
     assert "labels" not in as_json(Submission.model_validate(submission()))
 
 
-def test_unknown_words_of_a_newer_service() -> None:
+def test_unknown_values_and_fields_of_a_newer_service() -> None:
     job = {
         "id": "x", "state": "recovering", "user": "ana", "transition_times": [{"state": "odd", "time": "2026-01-01T00:00:00Z", "who": 1}],
         "admin_meta": {}, "image": {"name": "n", "digest": "d", "entrypoint": [], "registered_by": "a", "registered_on": "2026-01-01T00:00:00Z"},
@@ -527,14 +527,14 @@ def test_unknown_words_of_a_newer_service() -> None:
         ((404, {"detail": "no"}), "404 Not Found"),
     ],
 )
-def test_no_cts_service(response: tuple[int, Any], words: str) -> None:
+def test_response_that_is_not_of_cts(response: tuple[int, Any], words: str) -> None:
     refusal = pytest.raises(CTSRequestError, match=words)
     with service({"GET /whoami": response}) as (client, _), refusal as refused:
         client.whoami()
     assert "secret" not in str(refused.value)
 
 
-def test_service_that_is_away_for_a_moment() -> None:
+def test_unavailable_service_is_retried() -> None:
     body = {"error": {"httpcode": 503, "message": "An unexpected error occurred"}}
     with service({"GET /whoami": (503, body)}) as (client, asked):
         with pytest.raises(CTSRequestError, match="unexpected"):
