@@ -17,8 +17,8 @@ _NO_LOGS = 40070
 _SEEK_PAST_END = 30001
 
 
-class LogText(str):
-    """Text that a notebook shows as it is, such as the end of a log."""
+class PlainText(str):
+    """Text that a notebook shows as it is, such as a log."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ def read_log(
     *,
     lines: int | None = None,
     limit: int = MAX_SHOWN,
-) -> LogText:
+) -> PlainText:
     """Return the end of a log: at most ``limit`` bytes and ``lines`` lines. Empty when nothing was written.
 
     The first line says how many bytes were left out because of ``limit``. Raises CTSClientError.
@@ -53,8 +53,8 @@ def read_log(
     if left_out:
         text = text.partition("\n")[2]
     if lines is not None:
-        return LogText("".join(text.splitlines(keepends=True)[-lines:]))
-    return LogText(f"[the first {left_out:,} bytes are left out]\n{text}" if left_out else text)
+        return PlainText("".join(text.splitlines(keepends=True)[-lines:]))
+    return PlainText(f"[the first {left_out:,} bytes are left out]\n{text}" if left_out else text)
 
 
 def follow_log(

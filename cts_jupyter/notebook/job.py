@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cts_jupyter import formatting
 from cts_jupyter.client.event_feed import Change
-from cts_jupyter.client.logs import LogText, read_log
+from cts_jupyter.client.logs import PlainText, read_log
 from cts_jupyter.client.lookups import (
     count_states,
     find_containers,
@@ -151,7 +151,9 @@ class Job:
         except ImportError:
             return table
 
-    def logs(self, container: int = 0, *, stderr: bool = False, tail: int | None = None) -> LogText:
+    def logs(
+        self, container: int = 0, *, stderr: bool = False, tail: int | None = None
+    ) -> PlainText:
         """Return the end of a container's log; with ``tail`` at most that many lines."""
         stream = "stderr" if stderr else "stdout"
         return read_log(self._session.client, self.id, container, stream, lines=tail)

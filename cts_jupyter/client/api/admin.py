@@ -118,10 +118,10 @@ class AdminEndpoints(AdminRefdataEndpoints):
     def send_unsent(self, *, notification_age: timedelta | None = None) -> UnsentNotifications:
         """Send notifications that are at least this old and were not acknowledged."""
         age = None if notification_age is None else formatting.format_iso_duration(notification_age)
-        answer = self._transport.json(
+        response = self._transport.json(
             "POST", "admin/unsent_notifications", params=drop_none(notification_age=age)
         )
-        return UnsentNotifications.model_validate(answer)
+        return UnsentNotifications.model_validate(response)
 
 
 def _path(job_id: str, *more: str) -> str:

@@ -97,20 +97,18 @@ class FileEndpoints(Endpoints):
 
     def upload(self, source: Path, path: str, *, overwrite: bool = False) -> StoredObject:
         """Upload a file as an object, atomically, with its checksum. Raises OSError, too."""
-        crc = Crc64Nvme()
         with source.open("rb") as file:
-            while piece := file.read(CHUNK_SIZE):
-                crc.update(piece)
+            checksum = checksum_of(file)
             file.seek(0)
-            answer = self._transport.json(
+            response = self._transport.json(
                 "PUT",
                 "files/content",
                 params=drop_none(path=path, overwrite=overwrite or None),
-                headers={_CRC_HEADER: crc.text(), "Content-Type": "application/octet-stream"},
+                headers={_CRC_HEADER: checksum, "Content-Type": "application/octet-stream"},
                 content=file,
                 read_seconds=SLOW_READ_SECONDS,
             )
-        return StoredObject.model_validate(answer)
+        return StoredObject.model_validate(response)
 
     def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
         """Compute and store an object's checksum, if its ETag is still this one."""
@@ -121,7 +119,15 @@ class FileEndpoints(Endpoints):
         return self._post_action("verify", drop_none(file=path, crc64nvme=crc64nvme))
 
     def _post_action(self, action: str, body: Mapping[str, Any]) -> StoredObject:
-        answer = self._transport.json(
+        response = self._transport.json(
             "POST", f"files/{action}", json=body, repeatable=True, read_seconds=SLOW_READ_SECONDS
         )
-        return StoredObject.model_validate(answer)
+        return StoredObject.model_validate(response)
+
+
+def checksum_of(file: BinaryIO) -> str:
+    """Read a file to its end, and return the CRC64/NVME of the bytes. Raises OSError."""
+    crc = Crc64Nvme()
+    while piece := file.read(CHUNK_SIZE):
+        crc.update(piece)
+    return crc.text()

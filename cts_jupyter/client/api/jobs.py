@@ -75,7 +75,7 @@ class JobEndpoints(Endpoints):
         self, path: str, body: Mapping[str, Any], key: str | None, *, repeatable: bool
     ) -> str:
         try:
-            answer = self._transport.json(
+            response = self._transport.json(
                 "POST",
                 path,
                 json=body,
@@ -85,12 +85,12 @@ class JobEndpoints(Endpoints):
             )
         except CTSConnectionError as e:
             raise unknown_outcome(e) from e
-        return str(answer["job_id"])
+        return str(response["job_id"])
 
     def check(self, body: Mapping[str, Any] | BaseModel) -> CheckResult:
         """Return the job as it would run, without submitting it."""
         try:
-            answer = self._transport.json(
+            response = self._transport.json(
                 "POST",
                 "jobs/check",
                 json=as_json(body),
@@ -106,7 +106,7 @@ class JobEndpoints(Endpoints):
                 appcode=e.appcode,
                 request_id=e.request_id,
             ) from e
-        return CheckResult.model_validate(answer)
+        return CheckResult.model_validate(response)
 
     def job(self, job_id: str) -> JobDetails:
         """Return a job with its files."""

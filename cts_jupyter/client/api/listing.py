@@ -41,7 +41,7 @@ class OwnFilters(JobFilters, total=False):
     """Filters for listing the user's own jobs."""
 
     new: bool | None
-    """Only jobs that ended after the read marker, see :meth:`ListingEndpoints.set_last_look`."""
+    """Only jobs that ended after the read marker, see ``set_last_look``."""
 
 
 class ListingEndpoints(Endpoints):

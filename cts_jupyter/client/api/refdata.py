@@ -64,12 +64,12 @@ class RefdataEndpoints(Endpoints):
         self, path: str, *, crc64nvme: str | None = None, unpack: bool | None = None
     ) -> Refdata:
         """Register a stored file, and stage it at every active site; ``unpack`` archives there."""
-        answer = self._transport.json(
+        response = self._transport.json(
             "POST",
             f"admin/refdata/{quote_path(path)}",
             params=drop_none(crc64nvme=crc64nvme, unpack=unpack),
         )
-        return Refdata.model_validate(answer)
+        return Refdata.model_validate(response)
 
 
 class AdminRefdataEndpoints(Endpoints):

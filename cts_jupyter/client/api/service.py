@@ -68,7 +68,7 @@ class ServiceEndpoints(Endpoints):
 
         ``from_image`` is a registered image whose fields are used where none are given here.
         """
-        answer = self._transport.json(
+        response = self._transport.json(
             "POST",
             f"admin/images/{quote_path(image_id)}",
             params=drop_none(
@@ -82,7 +82,7 @@ class ServiceEndpoints(Endpoints):
                 usage_notes=usage_notes,
             ),
         )
-        return Image.model_validate(answer)
+        return Image.model_validate(response)
 
     def delete_image(self, image_id: str) -> None:
         """Unregister an image; for admins."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
-from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
 from cts_jupyter import formatting
+from cts_jupyter.client.api.files import checksum_of
 from cts_jupyter.client.models import StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
@@ -112,11 +112,8 @@ def _expand(pattern: Path) -> list[Path]:
 
 
 def _local_checksum(path: Path) -> str:
-    crc = Crc64Nvme()
     with path.open("rb") as file:
-        while piece := file.read(CHUNK_SIZE):
-            crc.update(piece)
-    return crc.text()
+        return checksum_of(file)
 
 
 def name_some(paths: Sequence[object]) -> str:

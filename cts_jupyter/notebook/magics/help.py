@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from cts_jupyter.client.logs import PlainText
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
@@ -14,32 +15,23 @@ JOB is a job's id, the beginning of one, $job, or - for your latest. PATH is buc
 $name, ${expression} and {expression} are Python; a list becomes several words. -o VAR binds a result."""
 
 
-class HelpText(str):
-    """Text that a notebook shows as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 def help_command(commands: Sequence[Command]) -> Command:
     """Return the command that explains these commands, and itself."""
 
     def configure(parser: CommandParser) -> None:
         parser.add_argument("command", metavar="CMD", nargs="?", help="what to explain")
 
-    def run(_: Context, options: argparse.Namespace) -> HelpText:
+    def run(_: Context, options: argparse.Namespace) -> PlainText:
         by_name = {command.name: command for command in (*commands, command_)}
         if options.command is None:
             width = max(len(name) for name in by_name)
             lines = [f"  {name.ljust(width)}  {c.summary}" for name, c in by_name.items()]
-            return HelpText("\n".join(["%cts COMMAND ...", "", *lines, "", _WORDS]))
+            return PlainText("\n".join(["%cts COMMAND ...", "", *lines, "", _WORDS]))
         if options.command not in by_name:
             raise MagicError(
                 f"There is no command {options.command!r}: there are {', '.join(by_name)}"
             )
-        return HelpText(by_name[options.command].parser().format_help())
+        return PlainText(by_name[options.command].parser().format_help())
 
     command_ = Command("help", "explain a command", configure, run)
     return command_

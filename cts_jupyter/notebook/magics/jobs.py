@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.logs import STREAMS, LogText, follow_log, read_log
+from cts_jupyter.client.logs import STREAMS, PlainText, follow_log, read_log
 from cts_jupyter.client.lookups import find_containers, has_failed
 from cts_jupyter.client.models import JobCount
 from cts_jupyter.client.search import JobQuery
@@ -107,7 +107,7 @@ def _run_status(context: Context, options: argparse.Namespace) -> Job:
     return context.job(options.job)
 
 
-def _run_why(context: Context, options: argparse.Namespace) -> LogText:
+def _run_why(context: Context, options: argparse.Namespace) -> PlainText:
     return explain(context.session, context.job(options.job))
 
 
@@ -179,7 +179,7 @@ def _configure_logs(parser: CommandParser) -> None:
     add("--tail", metavar="N", type=positive, help="only the last N lines")  # fmt: skip
 
 
-def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:
+def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None:
     job = context.job(options.job)
     stream = STREAMS[options.err]
     numbers = [options.container or 0]
@@ -193,7 +193,7 @@ def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:
         for number in numbers[:_MAX_FAILED_LOGS]
     ]
     if len(numbers) == 1:
-        return texts[0] or LogText(f"Nothing was written to {stream}")
+        return texts[0] or PlainText(f"Nothing was written to {stream}")
     parts = [
         f"--- container {number}\n{text.rstrip() or f'nothing was written to {stream}'}\n"
         for number, text in zip(numbers, texts, strict=False)
@@ -204,7 +204,7 @@ def _run_logs(context: Context, options: argparse.Namespace) -> LogText | None:
         if hidden
         else ""
     )
-    return LogText("\n".join([*parts, more]).rstrip())
+    return PlainText("\n".join([*parts, more]).rstrip())
 
 
 def _failed_containers(context: Context, job: Job) -> list[int]:

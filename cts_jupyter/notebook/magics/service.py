@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cts_core.errors import ErrorKind
 from cts_jupyter.client.api.base import drop_none
-from cts_jupyter.client.logs import LogText
+from cts_jupyter.client.logs import PlainText
 from cts_jupyter.client.models import Image, Site
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import image_reference, image_table, site_table
@@ -122,14 +122,14 @@ def _location_note(context: Context) -> str:
         return f"Sites of {context.session.where}"
 
 
-def _run_whoami(context: Context, _: argparse.Namespace) -> LogText:
+def _run_whoami(context: Context, _: argparse.Namespace) -> PlainText:
     me = context.client.whoami()
     root = context.client.root()
     paths = ", ".join(path.path for path in me.allowed_paths) or "everywhere"
     roles = f" ({', '.join(me.roles)})" if me.roles else ""
     url = context.session.url or context.client.url
     how = ", forwarded by this Jupyter server" if context.session.connection.service else ""
-    return LogText(
+    return PlainText(
         f"You are {me.user}{roles} at {context.session.where}: {root.service_name} {root.version}, "
         f"{url}{how}\n"
         f"You may read and write: {paths}"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.logs import LogText
+from cts_jupyter.client.logs import PlainText
 from cts_jupyter.client.lookups import count_states, find_containers, find_failure, has_failed
 from cts_jupyter.client.models import Container, JobDetails
 from cts_jupyter.notebook.card.card import format_progress
@@ -37,11 +37,11 @@ _MEANING: Mapping[str, str] = {
 }
 
 
-def explain(session: Session, job: Job) -> LogText:
+def explain(session: Session, job: Job) -> PlainText:
     """Return a few sentences about a job, and what to do next. Raises CTSClientError."""
     details = job.details
     containers = find_containers(session.client, job.id)
-    return LogText("\n".join(_lines(session, details, containers)))
+    return PlainText("\n".join(_lines(session, details, containers)))
 
 
 def _lines(

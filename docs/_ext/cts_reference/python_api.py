@@ -57,7 +57,7 @@ def find_client_types() -> Iterator[type]:
             if is_own and (
                 is_typeddict(cls)
                 or issubclass(cls, models.Response)
-                or cls.__name__ in ("AdminEndpoints", "EventStream", "LogText")
+                or cls.__name__ in ("AdminEndpoints", "EventStream", "PlainText")
             ):
                 yield cls
 
