@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
-# By module: tests after these want to run loops of their own.
+# By module: later tests run event loops of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with or_skip():
@@ -73,7 +73,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def open_notebook(lab: LabHarness, page: Page):
-    """Write a notebook whose cells these are, open it, run it."""
+    """Write a notebook with these cells, open it and run it."""
 
     def open_(*cells: str, run: bool = True) -> NotebookPage:
         notebook = NotebookPage(lab, page, lab.write_notebook(["%load_ext cts_jupyter", *cells]))

@@ -26,7 +26,7 @@ ENDED = {
         "output_dir": "data/out",
     },
 }
-"""A job, but for its id, as the service tells of it."""
+"""A job as the service returns it, without its id."""
 SHOW_AND_REMOVE = """async (ids) => {
     const { mount } = await import("/cts/static/card.js");
     const wasThere = [];
@@ -45,7 +45,7 @@ SHOW_AND_REMOVE = """async (ids) => {
 
 
 def expect_snapshot(page, text):
-    """What the kernel has written into the notebook, below the live card: it comes later than the card's news."""
+    """Expect a text in the kernel's snapshot below the live card; the snapshot is updated later than the card."""
     expect(page.locator("cts-job-card > div").first).to_contain_text(text, timeout=LONG)
 
 
@@ -81,7 +81,7 @@ def test_saved_snapshot_is_readable_without_scripts(open_notebook, lab, page):
     assert re.search(r"Job \w{8}  Done  host/tool", shown.data["text/plain"])
     assert "<summary>1 output in data/out/saved/</summary>" in shown.data["text/html"]
     assert lab.client()._transport._token() not in json.dumps(saved)
-    # Somebody else's notebook: nothing of it is trusted, and nothing of it runs.
+    # A notebook of another author: it is not trusted, and its scripts do not run.
     name = "foreign.ipynb"
     (lab.folder / "work" / name).write_text(
         (lab.folder / "work" / notebook.name).read_text().replace("%load_ext", "%load_ext ")
@@ -99,7 +99,7 @@ def test_failed_job(open_notebook):
     card = notebook.card()
     expect_state(card, "Failed")
     expect(card.locator(".error")).to_contain_text("Container 0 ended with exit code 3")
-    # Text stays text.
+    # Text is not parsed as HTML.
     expect(card.locator(".error pre")).to_contain_text("<b>genome 3</b>")
     card.locator(".logs summary").click()
     expect(card.locator(".logs select")).to_have_value("stderr")
@@ -192,7 +192,7 @@ def test_hidden_tab_closes_its_stream_and_resumes_at_the_cursor(open_notebook, l
     card, longer = notebook.card(0), notebook.card(1)
     expect_state(card, "Running")
     expect_state(longer, "Running")
-    # The cards know the jobs' states before the stream stands, and until then there is no cursor.
+    # The cards have the jobs' states before the stream is open, and until then there is no cursor.
     expect(longer.locator(".stream")).to_have_text("Live", timeout=LONG)
     with page.expect_event("requestfailed", lambda request: "/cts/events" in request.url):
         set_hidden(page, hidden=True)
@@ -220,7 +220,7 @@ def test_live_card_requests_only_on_events(open_notebook, lab, page):
     page.on("request", lambda it: f"/cts/jobs/{job_id}" in it.url and loads.append(it.url))
     page.wait_for_timeout(2_000)
     assert loads == []
-    # What comes while the job is loaded may be newer than what is loaded.
+    # An event that comes while the job is loaded may be newer than the response.
     page.locator("cts-job-card").evaluate("""(card) => {
         card.refresh();
         card.onTransition({trans_id: "x", state: "canceling", time: new Date().toISOString()});
@@ -256,7 +256,7 @@ def test_page_caches_only_the_latest_jobs(lab, page):
     page.goto(f"{lab.url}/lab?token={LAB_TOKEN}&reset")
     limit = page.evaluate("async () => (await import('/cts/static/card.js')).MAX_REMEMBERED")
     names = [f"job-{n}" for n in range(limit + 1)]
-    # A card that shows a job at once, before any answer can have come, has remembered it.
+    # A card that shows a job at once, before any response can have come, has it from the cache.
     assert not any(page.evaluate(SHOW_AND_REMOVE, names))
     assert loads == names
     shown = page.evaluate(SHOW_AND_REMOVE, [names[1], names[-1], names[0], names[1], names[2]])

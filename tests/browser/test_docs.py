@@ -27,13 +27,13 @@ OPERATIONS = sum(len(methods) for methods in describe(ROUTES)["paths"].values())
 SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 START_SECONDS = 60
 LONG = 60_000
-"""Milliseconds for what a busy machine may take its time for."""
+"""Milliseconds for steps that take long on a busy machine."""
 HOSTILE = "<img src=x onerror=\"window.hacked = 'by markup'\"></script><script>window.hacked = 'by script'</script>"
 
 
 @pytest.fixture(scope="module")
 def root(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where ``jupyter cts`` serves, below a base URL with an escape in it."""
+    """Return the URL of ``jupyter cts``, below a base URL that contains an escape."""
     folder = tmp_path_factory.mktemp("docs")
     port = free_port()
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))}
@@ -69,13 +69,13 @@ def _answers(root: str) -> bool:
 
 @dataclass
 class Docs:
-    """The page, and what it did."""
+    """The page, and a record of its requests and violations."""
 
     page: Page
     root: str
     asked: list[str]
     refused: list[str]
-    """What the policy kept from happening."""
+    """Violations of the content security policy."""
 
     def open(self, path: str = "/docs") -> None:
         self.page.goto(self.root + path)
@@ -139,7 +139,7 @@ def test_fields_show_their_constraints(docs: Docs) -> None:
     expect(cpus).to_have_text("cpus integer 1 to 256; default 1")
     cluster = fields.locator("li", has=docs.page.locator("code.name:text-is('cluster')"))
     expect(cluster).to_contain_text('required "perlmutter-jaws"')
-    # Objects in objects, as deep as they go.
+    # Nested objects to any depth.
     params = fields.locator("li", has=docs.page.locator("code.name:text-is('params')"))
     params.locator("> details > summary").click()
     args = params.locator("li", has=docs.page.locator("code.name:text-is('args')")).first
@@ -299,6 +299,6 @@ def test_jupyter_login_suffices(page: Page, lab: LabHarness) -> None:
     page.goto(f"{lab.url}/cts/docs#check_job")
     check = page.locator("#check_job")
     check.get_by_role("button", name="Send").click()
-    # Past the login and the XSRF token: it is about what was sent.
+    # The request passed the login and the XSRF check; it is refused for its content.
     expect(check.get_by_role("status")).to_have_text("400 Bad Request")
     expect(check.locator(".answer")).to_contain_text('"appcode": 30010')

@@ -14,12 +14,12 @@ from tests.harness.browser import LONG, LabHarness, NotebookPage, expect_state, 
 from tests.services.server import free_port
 
 RETRY = 90_000
-"""Milliseconds within which a card that was offline for long tries again."""
+"""Milliseconds within which a card that was offline for long reconnects."""
 
 
 @pytest.fixture(scope="module")
 def hub(lab: LabHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHarness]:
-    """A user's server; the CTS of the other one is the service that it forwards to."""
+    """A user's server, which forwards to the CTS of the other server."""
     folder = tmp_path_factory.mktemp("hub")
     with lab.client() as client:
         url = client.url
@@ -40,7 +40,7 @@ def hub(lab: LabHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 
 def log_in(hub: LabHarness, lab: LabHarness) -> str:
-    """The user comes by a token that the service knows now."""
+    """Give the user a token that the service accepts now."""
     with lab.client() as client:
         token = client._transport._token()
     (hub.folder / "session").write_text(token)
@@ -82,7 +82,7 @@ def test_remote_job_is_live(open_there, hub, lab, page):
         card.get_by_role("link", name="o_1.txt").click()
     assert download.value.path().read_text() == "done\n"
     notebook.save()
-    # What the browser asked for, was answered and has saved.
+    # The browser's requests and responses, and the saved notebook.
     assert seen
     assert token not in "".join(seen) + json.dumps(notebook.saved()) + page.content()
 
@@ -107,7 +107,7 @@ def test_card_shows_the_error_of_the_service(open_there, hub, lab):
         re.compile(r"Offline since .*\. The CTS service at http.* cannot be reached"), timeout=LONG
     )
     notebook.shot("remote-away")
-    # It comes back, and takes other tokens than before.
+    # It is started again, and accepts other tokens than before.
     lab.start()
     expect(line).to_contain_text("does not accept your KBase token", timeout=RETRY)
     notebook.shot("remote-refused")

@@ -29,7 +29,7 @@ SUBMIT = (
     "--runtime 2m -o job -- {mode} {seconds} /output_files/{output}"
 )
 LONG = 60_000
-"""Milliseconds for something that a kernel has to be started for."""
+"""Milliseconds for steps that need a kernel to be started."""
 
 
 def submit(
@@ -62,7 +62,7 @@ class LabHarness:
     runtime: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="cts-lab-", dir="/tmp"))
     )
-    """Has kernels' sockets, whose names have to be short."""
+    """Holds kernels' sockets, whose names must be short."""
 
     @property
     def url(self) -> str:

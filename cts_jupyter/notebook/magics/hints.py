@@ -44,6 +44,6 @@ def _format_image_help(help_: ImageHelp) -> str:
     else:
         advice = "%cts images lists the images that are there."
     if help_.request:
-        whom = help_.contact or "whoever runs the service"
-        advice += f" If you need this one, send {whom} this: {help_.request}"
+        recipient = help_.contact or "whoever runs the service"
+        advice += f" If you need this one, send {recipient} this: {help_.request}"
     return advice

@@ -33,7 +33,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DATA = bytes(range(256)) * 4096
 
 call = asyncio.to_thread
-"""Call something that blocks while the server in this loop answers it."""
+"""Run a blocking call in a thread, while the server in this loop responds."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ async def test_a_job_from_submission_to_outputs(client: CTSClient, tmp_path: Pat
         with pytest.raises(CTSRequestError) as refused:
             client.cancel(job_id)
         assert (refused.value.status, refused.value.appcode) == (404, 40040)
-        # What a job says of its input can be submitted again.
+        # A job's input can be submitted again.
         again = client.submit(job.job_input)
         assert again != job_id
         client.delete_image("host/tool")
@@ -270,7 +270,7 @@ async def test_submission_is_retried_with_its_idempotency_key(
     await server.prepare("a", "b")
     assert await call(shaky.supports, "POST", "/jobs", "Idempotency-Key")
     cutter.cut_all()
-    # The job is stored, and the answer is lost.
+    # The job is stored, and the response is lost.
     cutter.cuts = [30]
     job_id = await call(shaky.submit, submission())
     jobs = (await server.get("/jobs")).json()["jobs"]
@@ -331,7 +331,7 @@ async def test_events_are_resumed_with_none_missed(
 async def test_events_are_resumed_from_the_first_cursor(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
-    """The stream's own first cursor is what a connection lost before any event is resumed from."""
+    """A connection lost before any event is resumed from the stream's first cursor."""
     await server.prepare("a", "b")
     stream = shaky.events()
     watching = asyncio.create_task(call(states_of, stream))
@@ -357,7 +357,7 @@ async def test_stream_of_a_job_is_resumed_and_ends_with_it(
 
     assert await call(states, first) == TO_COMPLETE
     cutter.cut_all()
-    # The job is stored, and the answer is lost.
+    # The job is stored, and the response is lost.
     cutter.cuts = [30]
     again = await call(lambda: shaky.resubmit(first, idempotency_key="k"))
     assert await call(lambda: shaky.resubmit(first, idempotency_key="k")) == again
@@ -412,7 +412,7 @@ def test_unreachable_service() -> None:
 
 @contextlib.contextmanager
 def service(responses: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, list[str]]]:
-    """A client of a service that gives these answers by ``METHOD /path``; else 404 as the deployed one says it."""
+    """Yield a client of a service with these responses by ``METHOD /path``, and 404 as the deployed one for others."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -497,7 +497,7 @@ def test_unavailable_service_is_not_taken_for_an_old_one() -> None:
 
 
 def test_default_labels_are_not_sent() -> None:
-    """A deployed service refuses fields that it does not know."""
+    """A deployed service refuses unknown fields."""
     assert "labels" not in as_json(Submission.model_validate(submission()))
 
 
@@ -547,7 +547,7 @@ def test_unavailable_service_is_retried() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """For another name than the server is found by."""
+    """Return a key and a certificate for another name than the server's."""
     return self_signed(tmp_path, "DNS:notebooks.example.org")
 
 

@@ -1,4 +1,4 @@
-"""The stream of events that all jobs of a kernel share, when its beginning goes wrong."""
+"""The stream of events that all jobs of a kernel share, when it fails to start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness.server import ServerHarness, submission
 async def test_failed_start_of_the_feed_is_retried(
     server: ServerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    # So that events alone end the wait.
+    # So that only events end the wait.
     monkeypatch.setattr(job_module, "_BACKSTOP_SECONDS", 10_000.0)
 
     def break_off() -> NoReturn:
@@ -44,7 +44,7 @@ async def test_failed_start_of_the_feed_is_retried(
             broken.setattr(session.client, "root", break_off)
             with pytest.raises(type(error)):
                 job.follow()
-        # Nothing tells it of events: it asks.
+        # It does not follow events, so it sends a request.
         while session.client.status(job.id).state != "complete":
             time.sleep(0.05)
         assert job.state == "complete"
@@ -78,7 +78,7 @@ def test_listener_added_during_a_failing_start_starts_another() -> None:
         asked.append(threading.current_thread().name)
         if len(asked) == 1:
             second.start()
-            # It comes back too early, or waits for us.
+            # It returns too early, or waits for this thread.
             second.join(0.2)
             raise CTSConnectionError("away")
         return SimpleNamespace(server_time=None)
@@ -93,7 +93,7 @@ def test_listener_added_during_a_failing_start_starts_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("looked", "told", "then"),
+    ("response", "change", "state"),
     [
         ("job_submitting", Change(state="job_submitted"), "job_submitted"),
         ("job_submitted", Change(containers={"job_submitted": 1}), "job_submitted"),
@@ -101,7 +101,7 @@ def test_listener_added_during_a_failing_start_starts_another() -> None:
     ],
 )
 def test_response_older_than_an_event_is_ignored(
-    monkeypatch: pytest.MonkeyPatch, looked: str, told: Change, then: str
+    monkeypatch: pytest.MonkeyPatch, response: str, change: Change, state: str
 ) -> None:
     session = Session(Connection("http://127.0.0.1:1/cts", lambda: "token"))
     monkeypatch.setattr(_Run, "start", lambda _: None)
@@ -111,11 +111,11 @@ def test_response_older_than_an_event_is_ignored(
     job = Job(session, "a-job")
     job.follow()
 
-    def response(job_id: str) -> SimpleNamespace:
-        session.feed.notify(job_id, told)
-        return SimpleNamespace(state=looked)
+    def status(job_id: str) -> SimpleNamespace:
+        session.feed.notify(job_id, change)
+        return SimpleNamespace(state=response)
 
-    monkeypatch.setattr(session.client, "status", response)
-    assert job.refresh() == looked
-    assert job.state == then
+    monkeypatch.setattr(session.client, "status", status)
+    assert job.refresh() == response
+    assert job.state == state
     session.close()

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarn
 
 @pytest.fixture
 def execute(shell, tmp_path):
-    """Runs a notebook of these cells, in a kernel whose sockets are files: nobody else can take one."""
+    """Return a function that runs a notebook with these cells, in a kernel whose sockets are files and need no ports."""
     sockets = {"transport": "ipc", "connection_file": str(tmp_path / "kernel.json")}
 
     def execute_(*cells):

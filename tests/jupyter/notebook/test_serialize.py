@@ -1,4 +1,4 @@
-"""A job written down is read back as the same job, whatever it is."""
+"""Every serialized job is parsed to the same job."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def submissions(draw):
 
 
 def read_line(line: str) -> PartialSubmission:
-    """What ``%cts submit`` makes of a line, but for looking files up."""
+    """Return the body that ``%cts submit`` makes of a line, without looking up files."""
     magic, command, *words = expand_words(split_words(line), NOTHING)
     assert (magic, command) == ("%cts", "submit")
     own, arguments = split_arguments(words)
@@ -156,7 +156,7 @@ def _same(read: PartialSubmission, body) -> None:
     ignored = {"params", "input_files", "input_roots"}
     assert again.model_dump(exclude=ignored) == wanted.model_dump(exclude=ignored)
     assert again.files == wanted.files
-    # A flag before a file parameter becomes a word of its own, which no container can tell apart.
+    # A flag before a file parameter becomes a word of its own, which makes no difference to containers.
     assert plans(again) == plans(wanted)
     assert read.notes == []
 

@@ -1,4 +1,4 @@
-"""``%cts`` in a kernel that no server of ours started: the service's URL and a token are all it has."""
+"""``%cts`` in a kernel that was not started by a server with CTS: it has the service's URL and a token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ASKED = "--memory 50MB --runtime 1m"
 
 @pytest.fixture
 def elsewhere(shell, service, monkeypatch, tmp_path):
-    """The shell, told of the service by its environment alone."""
+    """Return the shell with the service's URL and token in its environment."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
     monkeypatch.setenv("KBASE_AUTH_TOKEN", service.file.token)
@@ -22,7 +22,7 @@ def elsewhere(shell, service, monkeypatch, tmp_path):
 def test_token_is_read_at_each_request(elsewhere, service, monkeypatch):
     monkeypatch.delenv("KBASE_AUTH_TOKEN")
     assert "KBASE_AUTH_TOKEN" in elsewhere.refusal("%cts whoami")
-    # White space around it is no part of it.
+    # White space around the token is ignored.
     monkeypatch.setenv("KBASE_AUTH_TOKEN", f"{service.file.token}\n")
     assert str(elsewhere("%cts whoami")).startswith("You are ana (full_admin) at 127.0.0.1:")
 
@@ -52,7 +52,7 @@ def test_local_files_to_verified_outputs(elsewhere, service, place, tmp_path):
 
 @pytest.mark.parametrize("token", ["sec\nret", "s\u00e9cret", "sec\x00ret"])
 def test_malformed_token_is_not_disclosed(elsewhere, monkeypatch, token):
-    # A real environment cannot hold a zero.
+    # A real environment cannot contain a null byte.
     monkeypatch.setattr(
         "cts_jupyter.discovery.os.environ", {**os.environ, "KBASE_AUTH_TOKEN": token}
     )

@@ -1,12 +1,7 @@
-"""Tables, and the patterns that pick their rows."""
+"""Tables as text, HTML and DataFrames."""
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from cts_jupyter.notebook.magics.globs import literal_prefix, matches
 from cts_jupyter.notebook.table import MAX_SHOWN, Column, Table
 
 COLUMNS = [
@@ -52,33 +47,3 @@ def test_rows_are_truncated():
     assert "940 more" in repr(table)
     assert table._repr_html_().count("<tr>") == MAX_SHOWN + 1
     assert len(table.to_frame()) == 1000
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "is_match"),
-    [
-        ("b/a.fna", "*.fna", True),
-        ("b/c/a.fna", "*.fna", True),
-        ("b/c/a.fna", "b/*.fna", False),
-        ("b/c/a.fna", "b/**/*.fna", True),
-        ("b/a.fna", "b/**/*.fna", True),
-        ("b/a.fna", "b/?.fna", True),
-        ("b/ab.fna", "b/?.fna", False),
-        ("b/a.fna", "b/[abc].fna", True),
-        ("b/a.fna", "b/[!a].fna", False),
-        ("b/a+(1).fna", "b/a+(*).fna", True),
-        ("b/a/x", "b?a/x", False),
-        ("b/[", "b/[", True),
-        ("b/^", "b/[^]", True),
-        ("b/A.fna", "b/a.fna", False),
-    ],
-)
-def test_patterns(path, pattern, is_match):
-    assert matches(path, pattern) is is_match
-
-
-@given(st.text(st.characters(exclude_characters="*?[", exclude_categories=("Cs",)), max_size=20))
-def test_pattern_without_wildcards_matches_itself_alone(text):
-    assert matches(text, text)
-    assert not matches(f"{text}x", text)
-    assert literal_prefix(f"{text}*") == text

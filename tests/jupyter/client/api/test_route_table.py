@@ -1,4 +1,4 @@
-"""The client is held to the route table: each route is called, with all that it takes, and its answer is understood.
+"""Compares the client with the route table: every route is called with all its parameters, and its response modelled.
 
 Every method of the client is called for real, once with what it needs and once with each thing that may be given
 besides. What it sends is read as the server reads it; what it gets is made of the route's own schema. A new route,
@@ -37,14 +37,14 @@ from tests.harness.server import submission
 URL = "http://service.invalid/cts"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 NO_CALL = {"close", "of", "supports"}
-"""Public methods that ask for no route of their own."""
+"""Public methods that call no route of their own."""
 NOT_CALLED = (
     "/openapi.json",  # read by "supports"
     *("/docs", "/static/"),  # for browsers
     *("/external_exec/", "/callback/"),  # for workers and sites
     "/admin/clients",  # not there yet
 )
-"""Routes of no method, by how their paths begin."""
+"""Prefixes of routes that no method calls."""
 VALUES: dict[str, Any] = {
     "after": NOON, "before": NOON, "until": NOON, "runtime": timedelta(minutes=2),
     "notification_age": timedelta(minutes=5), "number": 0, "container_number": 1, "limit": 7, "seek": 1, "length": 5,
@@ -54,7 +54,7 @@ VALUES: dict[str, Any] = {
     "from_image": "host/y", "default_refdata_mount_point": "/ref", "path": "data/x", "prefix": "data/",
     "body": submission(), "user": "ana", "module": "json.tool",
 }  # fmt: skip
-"""What parameters are given, by name; any other gets a text, or True."""
+"""Values of parameters by name; any other gets a text, or True."""
 BY_METHOD: dict[str, dict[str, Any]] = {
     "files": {"after": "data/x"},
     "outputs": {"after": "data/x"},
@@ -64,14 +64,14 @@ BY_METHOD: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Use:
-    """What is known to be sent to a route."""
+    """The parameters and fields that were sent to a route."""
 
     query: set[str] = field(default_factory=set)
     body: set[str] = field(default_factory=set)
 
 
 def example(schema: dict[str, Any], *, whole: bool) -> Any:
-    """Something that fits a schema of ours; ``whole``: with all that it may hold."""
+    """Return a value that matches a schema; with ``whole`` it has all optional fields."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return example(describe(ROUTES)["components"]["schemas"][name], whole=whole)
@@ -84,7 +84,7 @@ def example(schema: dict[str, Any], *, whole: bool) -> Any:
         return [example(schema["items"], whole=whole)]
     if kind == "object":
         properties = schema.get("properties", {})
-        # What is not set is left out, and what has a value by itself always is.
+        # Unset fields are left out, and fields with a default are always there.
         made = {
             name: example(known, whole=whole)
             for name, known in properties.items()
@@ -102,7 +102,7 @@ def example(schema: dict[str, Any], *, whole: bool) -> Any:
 
 
 class Service:
-    """Reads requests as the server does, notes what they used, and answers by the schema."""
+    """Parses requests as the server does, records what they used, and responds by the schema."""
 
     def __init__(self, *, whole: bool = True) -> None:
         self.uses: defaultdict[tuple[str, str], Use] = defaultdict(Use)
@@ -120,7 +120,7 @@ class Service:
         use = self.uses[route.method, route.path]
         use.query |= set(request.url.params.keys())
         if "Last-Event-ID" in request.headers:
-            # Says the same, and stays right when the stream is resumed.
+            # Responds the same when the stream is resumed.
             use.query.add("after")
         if route.takes_upload:
             read_parameters(route, texts, query)
@@ -159,7 +159,7 @@ def client_of(service: Service) -> CTSClient:
 
 
 def methods() -> list[str]:
-    """The names of all methods that ask the service; those for admins begin with ``admin.``."""
+    """Return the names of all methods that call the service; those for admins begin with ``admin.``."""
     own, admins = (
         {name for name, _ in inspect.getmembers(calls, inspect.isfunction)}
         for calls in (CTSClient, AdminEndpoints)
@@ -183,7 +183,7 @@ def value(method: str, name: str, hint: object, folder: Path) -> Any:
 
 
 def arguments(name: str, method: Callable[..., Any], folder: Path) -> Iterator[dict[str, Any]]:
-    """What it needs, and then the same with each thing that it may be given besides."""
+    """Yield the required arguments, and then the same with each optional one added."""
     needed, optional = {}, {}
     for parameter in inspect.signature(method).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -201,7 +201,7 @@ def arguments(name: str, method: Callable[..., Any], folder: Path) -> Iterator[d
 
 
 def unread(found: object, where: str) -> Iterator[str]:
-    """What an answer says that the client has no field for."""
+    """Yield the fields of a response that the client's model lacks."""
     if isinstance(found, BaseModel):
         yield from (f"{where}.{name}" for name in found.model_extra or ())
         for name in type(found).model_fields:
@@ -244,7 +244,7 @@ def test_every_route_and_parameter_is_called(tmp_path: Path) -> None:
             continue
         use = service.uses[route.method, route.path]
         wanted = set(route.query_model.model_fields if route.query_model else ())
-        # A parameter that the server does not know would be ignored in silence.
+        # The server ignores unknown parameters silently.
         assert use.query <= wanted, route.path
         fields = set(route.body_model.model_fields if route.body_model else ())
         if route.body_model is Submission:

@@ -1,4 +1,4 @@
-"""The card as a kernel writes it: readable text, and HTML that holds nothing but text."""
+"""The card as a kernel writes it: readable text, and escaped HTML."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 MISSING = ("/events", "/files", "/jobs/check", "/jobs/counts", "/jobs/last_look", "/openapi.json")
 UNKNOWN = ("/containers", "/resubmit", "/outputs")
 KNOWN = {"cluster", "state", "after", "before", "limit"}
-"""Parameters of a listing; deployed services ignore all others in silence."""
+"""Parameters of a listing; deployed services silently ignore all others."""
 ASKED = "--memory 50MB --runtime 1m"
 NOT_FOUND = json.dumps(
     {"error": {"httpcode": 404, "httpstatus": "Not Found", "appcode": 40000, "apperror": "Not Found",
@@ -28,7 +28,7 @@ NOT_FOUND = json.dumps(
 
 @pytest.fixture
 def deployed(service, inputs, monkeypatch):
-    """From here on the kernel belongs to such a service."""
+    """Make the kernel use such a service."""
     real = urlsplit(service.file.url)
 
     class Proxy(BaseHTTPRequestHandler):

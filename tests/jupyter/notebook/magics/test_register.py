@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def _kernel(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is a kernel of the server's."""
+    """Make this process a kernel of the server."""
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     yield
     if session._current is not None:

@@ -1,4 +1,4 @@
-"""``%cts`` in a hub user's kernel: the server forwards to a service elsewhere, and says which and as whom."""
+"""``%cts`` in a hub user's kernel: the server forwards to a service elsewhere, and names it and the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_SECONDS = 60
 
 @pytest.fixture
 def forwarder(service, shell, monkeypatch, tmp_path):
-    """A server of the user's own, between the kernel and the service."""
+    """Start a server of the user's own, between the kernel and the service."""
     runtime = tmp_path / "runtime"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CTS_", "CDM_", "JPY_"))}
     env |= {
@@ -41,7 +41,7 @@ def forwarder(service, shell, monkeypatch, tmp_path):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("JPY_PARENT_PID", str(process.pid))
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
-    # The kernel's own is of no use to it.
+    # The kernel's own token is not used.
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "long-expired")
     yield ServerFile.model_validate_json(path.read_bytes())
     process.terminate()

@@ -18,7 +18,7 @@ ASKED = "--memory 50MB --runtime 1m"
 
 @pytest.fixture
 def submit(inputs, place):
-    """The line of a submission."""
+    """Return a function that makes the line of a submission."""
 
     def line(
         args="ok /output_files/o_<n>.txt <files>", *, out="out/", options="", command="submit"
@@ -138,7 +138,7 @@ def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
     ],
 )  # fmt: skip
 def test_error_is_one_line_with_advice(shell, inputs, place, line, said):
-    # Only our own places: the braces of a line are Python's.
+    # Only the test's own placeholders: other braces of a line are Python's.
     for name, value in {"inputs": inputs, "place": place, "asked": ASKED}.items():
         line = line.replace(f"{{{name}}}", value)
     refusal = shell.refusal(line)
@@ -190,7 +190,7 @@ def test_watch_of_a_failed_job_fails_the_cell(shell, submit):
 
 @pytest.fixture
 def interrupts() -> Iterator[None]:
-    """As in a kernel, whatever the tests were started by: what a shell runs in the background ignores them."""
+    """Restore the handler of interrupts, as in a kernel: programs that a shell runs in the background ignore them."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
