@@ -451,7 +451,7 @@ def service(responses: dict[str, tuple[int, Any]]) -> Iterator[tuple[CTSClient, 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         (405, {"error": {"httpcode": 405, "message": "Method Not Allowed"}}),
         (404, {"error": {"httpcode": 404, "message": "Not Found", "appcode": 40000}}),
@@ -519,7 +519,7 @@ def test_unknown_values_and_fields_of_a_newer_service() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "words"),
     [
         ((302, b""), r"302 Found to /hub/login\): check the URL"),
         ((200, b"<html>"), "does not answer as a CTS service"),
