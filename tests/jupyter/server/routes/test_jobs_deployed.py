@@ -41,7 +41,7 @@ VIEWS: dict[str, Callable[[JobRecord], BaseModel]] = {
 def test_job_in_the_deployed_form(who: str):
     expected = ANSWERS[who]
     document = RawBSONDocument(bson.encode(STORED[expected["id"]]), RAW)
-    body, _ = encode_json(VIEWS[who](to_record(document)), nulls=False, may_pack=False)
+    body, _ = encode_json(VIEWS[who](to_record(document)), nulls=False, may_compress=False)
     response = json.loads(body)
     assert {name: response.get(name) for name in expected} == expected
     # What we add stands at the top level, where deployed clients take it.
