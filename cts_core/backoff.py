@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cts_core.bounded_map import BoundedMap
+from cts_core.worker.backoff import exponential_delay
 
 MAX_KEYS = 2000
 """Keys that a KeyedBackoff remembers unless it is given another bound."""
-_MAX_DOUBLINGS = 64
-"""More would overflow a float, and are beyond every sensible ``longest``."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Backoff:
 
     def delay(self, failures: int) -> float:
         """Return the seconds to wait after this many failures in a row; at least one."""
-        full = min(self.longest, self.first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+        full = exponential_delay(failures - 1, first=self.first, longest=self.longest)
         if not self.jitter:
             return full
         return random.uniform((1 - self.jitter) * full, full)  # noqa: S311 - spreads load, no secret

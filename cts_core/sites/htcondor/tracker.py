@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from cts_core.backoff import Backoff
 from cts_core.bounded_map import BoundedMap
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
@@ -196,7 +197,7 @@ class Tracker:
             # Beyond that state a worker has started, and a container is never run twice.
             is_new = state is JobState.DOWNLOAD_SUBMITTED
             if ad.hold_code == HoldCode.INPUT_TRANSFER and is_new and holds <= RELEASES:
-                if ad.seconds_in_status >= RELEASE_SECONDS * 2 ** (holds - 1):
+                if ad.seconds_in_status >= Backoff(RELEASE_SECONDS).delay(holds):
                     release.append(ad)
                 continue
             cycle.add(key, _failed(ad, hold_message(ad)))

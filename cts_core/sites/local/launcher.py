@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cts_core.worker
+from cts_core.backoff import Backoff
 from cts_core.sites.local.queue import LocalJob
 from cts_core.worker.container_folder import WORKER_LOG, ContainerFolder
 from cts_core.worker.failpoints import failpoint
@@ -138,8 +139,8 @@ class Launcher:
         if attempt.tries == TRIES:
             self._give_up(container)
             return None
-        attempt.not_before = time.monotonic() + BACKOFF_SECONDS * 2**attempt.tries
         attempt.tries += 1
+        attempt.not_before = time.monotonic() + Backoff(BACKOFF_SECONDS).delay(attempt.tries)
         pipe, event_pipe = os.pipe()
         try:
             failpoint("spawn:before")
