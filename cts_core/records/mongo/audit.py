@@ -10,7 +10,7 @@ from cts_core.model.record import AuditEntry
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import documents
 from cts_core.records.mongo.connection import Collections
-from cts_core.records.mongo.lookup import require_job, update_job
+from cts_core.records.mongo.require import require_job, update_job
 from cts_core.records.mongo.schema import literal, upsert
 from cts_core.records.store import MAX_AUDIT
 

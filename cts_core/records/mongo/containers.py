@@ -14,7 +14,7 @@ from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_container
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
-from cts_core.records.mongo.lookup import check_container, require_job
+from cts_core.records.mongo.require import check_container, require_job
 from cts_core.records.mongo.schema import BY_STATE, IS_LIVE, literal, upsert
 from cts_core.records.store import FIRST_CONTAINER_STATES
 from cts_core.states import JobState

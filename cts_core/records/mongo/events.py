@@ -12,7 +12,7 @@ from pymongo import ASCENDING
 from cts_core.model.event import JobEvent
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
-from cts_core.records.mongo.lookup import check_job
+from cts_core.records.mongo.require import check_job
 from cts_core.records.mongo.schema import (
     BY_ID,
     BY_RECORDING,

@@ -15,7 +15,7 @@ from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
 from cts_core.records.mongo.connection import Collections, too_large
-from cts_core.records.mongo.lookup import check_job, require_job, update_job
+from cts_core.records.mongo.require import check_job, require_job, update_job
 from cts_core.records.mongo.schema import (
     BY_EXCLUSIVE_OUTPUT_DIR,
     BY_ID,

@@ -1,4 +1,4 @@
-"""Finds the document of a job or of a container, or raises that there is none."""
+"""Requires that a job or a container is stored: functions that raise NoSuchJobError or NoSuchContainerError otherwise."""
 
 from __future__ import annotations
 

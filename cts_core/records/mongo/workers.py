@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.mongo.connection import Collections
-from cts_core.records.mongo.lookup import check_container, check_job
+from cts_core.records.mongo.require import check_container, check_job
 from cts_core.records.mongo.schema import IS_LIVE
 
 _CLAIM = "_cts.claim"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from cts_core.model.job import MetaValue
 from cts_core.model.record import AuditEntry
 from cts_core.model.site import SiteName
-from cts_core.records.sqlite.lookup import check_job, require_job
+from cts_core.records.sqlite.require import check_job, require_job
 from cts_core.records.store import MAX_AUDIT
 
 ENTRIES = "SELECT entry FROM audit WHERE job_id = ? ORDER BY seq"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.records.sqlite import rows
-from cts_core.records.sqlite.lookup import check_job, require_container
+from cts_core.records.sqlite.require import check_job, require_container
 from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE
 from cts_core.records.store import FIRST_CONTAINER_STATES

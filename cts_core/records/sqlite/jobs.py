@@ -18,7 +18,7 @@ from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
 from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_job
 from cts_core.records.sqlite import containers, events, rows
-from cts_core.records.sqlite.lookup import require_job
+from cts_core.records.sqlite.require import require_job
 from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.sqlite.schema import LIVE, UNCLEANED
 from cts_core.records.store import IdempotentJob

@@ -43,7 +43,7 @@ from cts_core.records.sqlite import (
     workers,
 )
 from cts_core.records.sqlite.connection import BUSY_SECONDS, Connections
-from cts_core.records.sqlite.lookup import check_job
+from cts_core.records.sqlite.require import check_job
 from cts_core.records.sqlite.rows import StoredOutcome
 from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.sqlite import rows
-from cts_core.records.sqlite.lookup import check_job, require_container
+from cts_core.records.sqlite.require import check_job, require_container
 from cts_core.records.sqlite.schema import LIVE
 
 FIND_TOKEN = f"""
