@@ -1,4 +1,4 @@
-"""Cancelling tasks and waiting for them."""
+"""Cancelling tasks and waiting for them, and functions that run in threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cts_core.concurrency import cancel_and_wait
+from cts_core.concurrency import cancel_and_wait, run_in_pool
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -59,3 +59,9 @@ async def test_waiting_can_itself_be_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await ending
     assert task.done()
+
+
+async def test_run_in_pool_returns_and_raises_what_the_function_does():
+    assert await run_in_pool(int, "12", base=8) == 10
+    with pytest.raises(ZeroDivisionError):
+        await run_in_pool(lambda: 1 / 0)

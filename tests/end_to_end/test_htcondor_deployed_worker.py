@@ -21,9 +21,9 @@ import pytest
 from pymongo.database import Database
 
 from cts_core.clock import utc_now
-from tests.core.records.mongo.test_deployed_layout import DEPLOYED, live_job
-from tests.end_to_end.test_htcondor import TIMEOUT_SECONDS, WORKER, Service
+from tests.harness.kbase_service import REPORTING_WORKER, TIMEOUT_SECONDS, KBaseServiceHarness
 from tests.harness.paths import VECTORS
+from tests.harness.records import DEPLOYED, live_job
 from tests.services.condor import INITIALDIR, CondorPool
 from tests.services.cts import CTSProcess
 from tests.services.kbase import cts_at_kbase
@@ -35,7 +35,7 @@ VECTOR = json.loads((VECTORS / "condor.json").read_text())
 JOB = "22222222-0000-4000-8000-000000000000"
 """The id of the vector's job, whose user is alice, and which has two containers."""
 REPORT = 'update("upload_submitting"'
-BUSY_WORKER = WORKER.replace(REPORT, f"while time.process_time() < 2: pass\n{REPORT}")
+BUSY_WORKER = REPORTING_WORKER.replace(REPORT, f"while time.process_time() < 2: pass\n{REPORT}")
 """A worker that uses enough cpu time for HTCondor to count it."""
 _RUNNING = 2
 """HTCondor's JobStatus."""
@@ -70,7 +70,7 @@ class DeployedService(ThreadingHTTPServer):
 class Takeover:
     """A job that the deployed service has left running, and this service, which is not started yet."""
 
-    service: Service
+    service: KBaseServiceHarness
     job_id: str
     gate: Path
     """The file for which containers wait."""
@@ -138,7 +138,9 @@ def _description(job_id: str, root_url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterator[Service]:
+def service(
+    condor: CondorPool, minio, kbase_auth, registry, tmp_path
+) -> Iterator[KBaseServiceHarness]:
     """This service, not started, and a proxy through which workers reach the deployed one."""
     minio.empty()
     (condor.pool / "work/token").write_text(kbase_auth.add("worker", "CTS_EXTERNAL_EXECUTOR"))
@@ -152,7 +154,7 @@ def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterat
     admin = kbase_auth.add("admin", "CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
     server = CTSProcess(tmp_path / "server", environ)
     try:
-        yield Service(server, proxy, condor, alice, admin, image="")
+        yield KBaseServiceHarness(server, proxy, condor, alice, admin, image="")
     finally:
         server.stop()
         proxy.close()
@@ -161,7 +163,9 @@ def service(condor: CondorPool, minio, kbase_auth, registry, tmp_path) -> Iterat
 
 
 @pytest.fixture
-def takeover(service: Service, db: Database, on_mongo: dict[str, str]) -> Iterator[Takeover]:
+def takeover(
+    service: KBaseServiceHarness, db: Database, on_mongo: dict[str, str]
+) -> Iterator[Takeover]:
     import htcondor2  # noqa: PLC0415 - it reads its configuration when it is imported
 
     service.server.environ = {**service.server.environ, **on_mongo}

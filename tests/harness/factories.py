@@ -10,7 +10,7 @@ from typing import Any
 
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
-from cts_core.model.job import Submission
+from cts_core.model.job import S3File, Submission
 from cts_core.model.record import JobRecord, Transition
 from cts_core.model.refdata import (
     AdminReferenceData,
@@ -135,6 +135,15 @@ def make_refdata_status(**changes: Any) -> AdminReferenceDataStatus:
         cluster=SiteName.LOCAL, state=ReferenceDataState.CREATED, transition_times=[created]
     )
     return status.model_copy(update=changes)
+
+
+def many_outputs(count: int, folder: str = "0") -> list[S3File]:
+    """Return this many outputs of a job, not validated: that takes long for so many files."""
+    name = "x" * 80
+    return [
+        S3File.model_construct(file=f"data/out/{folder}/{name}{number}", crc64nvme=CRC)
+        for number in range(count)
+    ]
 
 
 def make_event(**changes: Any) -> JobEvent:

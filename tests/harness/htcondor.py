@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +21,7 @@ from cts_core.model.record import JobRecord, JobSummary
 from cts_core.plan import plan_job
 from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.site import HTCondorSite
-from cts_core.sites.htcondor.submit_description import NodeSetup
+from cts_core.sites.htcondor.submit_description import NodeSetup, itemdata, submit_description
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
@@ -28,6 +31,14 @@ from tests.services.condor import CondorPool
 TIMEOUT_SECONDS = 90.0
 # HTCondor holds a container that does not leave these files behind.
 _TOUCH_OUTPUTS = 'cd "$_CONDOR_SCRATCH_DIR"; name=cts-$JOB_ID-$CONTAINER_NUMBER-container; touch $name.out $name.err\n'
+_BREAK_OFF = """
+import json, sys
+import htcondor2
+description, items = json.load(sys.stdin)
+host = htcondor2.param["COLLECTOR_HOST"]
+schedd = htcondor2.Schedd(htcondor2.Collector(host).locate(htcondor2.DaemonType.Schedd))
+schedd.submit(htcondor2.Submit(description), itemdata=iter(items), spool=True)
+"""
 
 
 @dataclass
@@ -162,3 +173,11 @@ async def is_emptied(site: HTCondorSite) -> bool:
         )
         return await site._bindings.call("query", constraint=ours, attributes=["JobStatus"]) == []
     return False
+
+
+def break_off(harness: HTCondorHarness) -> JobRecord:
+    """Submit a job as a crash leaves it: its files were never sent."""
+    job = harness.job()
+    request = json.dumps([submit_description(job, harness.site._setup), itemdata(job)])
+    subprocess.run([sys.executable, "-c", _BREAK_OFF], input=request, text=True, check=True)
+    return job

@@ -1,11 +1,14 @@
-"""Steps and constants of the tests of record stores."""
+"""Steps and constants of the tests of record stores, and the records of the deployed service."""
 
 from __future__ import annotations
 
+import copy
 import itertools
+import json
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cts_core.events.subscription import next_page
 from cts_core.model.event import JobEvent
@@ -14,11 +17,24 @@ from cts_core.model.record import JobOutcome, JobRecord
 from cts_core.records.store import RecordStore
 from cts_core.states import JobState
 from tests.harness.factories import CRC, NOON, TO_COMPLETE, make_job_record
+from tests.harness.paths import VECTORS
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 CREATED, STARTED = JobState.CREATED, JobState.DOWNLOAD_SUBMITTED
 OUTPUTS = [S3File(file="data/out/a", crc64nvme=CRC), S3File(file="data/out/b")]
+
+
+def _dates(found: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(found["$date"]) if "$date" in found else found
+
+
+DEPLOYED: dict[str, list[dict[str, Any]]] = json.loads(
+    (VECTORS / "mongo.json").read_text(), object_hook=_dates
+)
+"""By collection, the documents that the deployed service stored."""
+DONE, FAILED = "22222222-0000-4000-8000-000000000000", "33333333-0000-4000-8000-000000000000"
+"""The ids of its jobs."""
 
 
 async def insert(store: RecordStore, containers: int = 1, **fields) -> JobRecord:
@@ -66,3 +82,20 @@ async def all_events(
         found |= {event.trans_id: event for event in page}
         cursor = next_page(cursor, page, limit)
     return list(found.values()), pages
+
+
+def live_job(**changes: Any) -> dict[str, Any]:
+    """Return a deployed job that has been submitted to its site and runs."""
+    job = copy.deepcopy(DEPLOYED["jobs"][0])
+    for name in ("cpu_hours", "cpu_factor", "max_memory", "output_file_count", "outputs"):
+        del job[name]
+    steps = job["transition_times"][:4]
+    for step in steps[2:]:
+        step["notif_sent"] = False
+    return job | {
+        "id": "44444444-0000-4000-8000-000000000000",
+        "state": "job_submitted",
+        "transition_times": steps,
+        "_update_time": steps[-1]["time"],
+        **changes,
+    }

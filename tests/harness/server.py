@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -24,6 +25,7 @@ from cts_jupyter.server.routes.table import ROUTES
 from tests.harness.paths import COPY_INPUTS
 
 JUPYTER_TOKEN = "jupyters-own-token"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class EventReader:
@@ -178,6 +180,23 @@ def submission(**changes: Any) -> dict[str, Any]:
         "input_files": ["data/in/a", "data/in/b"],
         **changes,
     }
+
+
+async def submit(server: ServerHarness, body: dict, key: str | None = None) -> str:
+    """Submit a job, with this idempotency key if one is given; return its id."""
+    response = await server.post("/jobs", json=body, headers={IDEMPOTENCY_KEY: key} if key else {})
+    assert response.status_code == 200, response.text
+    return response.json()["job_id"]
+
+
+async def wait_for(server: ServerHarness, job_id: str, *states: str) -> dict:
+    """Wait by the event stream until the job is in one of these states, and return its status."""
+    async with asyncio.timeout(60):
+        async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
+            async for event in events:
+                if event.get("state") in (states or ("complete", "error", "canceled")):
+                    break
+    return (await server.get(f"/jobs/{job_id}/status")).json()
 
 
 @asynccontextmanager

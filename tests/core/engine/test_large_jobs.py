@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from cts_core.concurrency import run_in_pool
 from cts_core.engine import driver, submit
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.outputs import MergedOutputs
@@ -51,9 +50,3 @@ async def test_no_step_of_a_job_computes_on_the_event_loop(
     await harness.engine.outputs.page(harness.user, job_id, lineage=False, after=None, limit=10)
     assert all(spy.threads.values()), spy.threads
     assert not any(threading.get_ident() in threads for threads in spy.threads.values())
-
-
-async def test_run_in_pool_returns_and_raises_what_the_function_does():
-    assert await run_in_pool(int, "12", base=8) == 10
-    with pytest.raises(ZeroDivisionError):
-        await run_in_pool(lambda: 1 / 0)

@@ -11,14 +11,12 @@ import pytest
 from cts_core.clock import utc_now
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import RecordTooLargeError
-from cts_core.model.job import S3File
 from cts_core.model.record import JobOutcome
 from cts_core.model.worker import ContainerUpdate
-from cts_core.records.mongo.store import MongoStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from tests.harness.engine import EngineHarness
-from tests.harness.factories import CRC, make_job_record
+from tests.harness.factories import many_outputs
 from tests.harness.reporting_site import ReportingSite, engine_on_mongo, engine_with_sites
 
 S = JobState
@@ -29,14 +27,6 @@ ON_THE_WAY = (S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_S
 async def harness(tmp_path: Path, mongo_settings: MongoSettings) -> AsyncIterator[EngineHarness]:
     async with engine_on_mongo(tmp_path, mongo_settings) as harness:
         yield harness
-
-
-def outputs(count: int, folder: str = "0") -> list[S3File]:
-    name = "x" * 80
-    return [
-        S3File.model_construct(file=f"data/out/{folder}/{name}{number}", crc64nvme=CRC)
-        for number in range(count)
-    ]
 
 
 async def report(
@@ -54,7 +44,7 @@ async def test_container_with_too_many_outputs(harness: EngineHarness):
     job_id = await harness.submit(["a"], cluster="kbase")
     for state in ON_THE_WAY:
         await report(harness, job_id, 0, state)
-    await report(harness, job_id, 0, S.COMPLETE, outputs=outputs(130_000))
+    await report(harness, job_id, 0, S.COMPLETE, outputs=many_outputs(130_000))
     # A worker that is not sure to be heard says it again.
     await report(harness, job_id, 0, S.COMPLETE, outputs=[])
     job = await harness.wait_until_ended(job_id)
@@ -81,33 +71,8 @@ async def test_job_with_too_many_outputs(tmp_path: Path, monkeypatch: pytest.Mon
         for number in range(2):
             for state in ON_THE_WAY:
                 await report(harness, job_id, number, state)
-            await report(harness, job_id, number, S.COMPLETE, outputs=outputs(2, str(number)))
+            await report(harness, job_id, number, S.COMPLETE, outputs=many_outputs(2, str(number)))
         job = await harness.wait_until_ended(job_id)
     assert job.state is S.ERROR
     assert "The job has stored 4 output files below data/out" in (job.error or "")
     assert [t.state for t in job.transition_times][-2:] == [S.UPLOAD_SUBMITTED, S.ERROR]
-
-
-@pytest.mark.slow
-async def test_store_raises_for_a_record_that_is_too_large(mongo_settings: MongoSettings):
-    store = MongoStore(mongo_settings)
-    await store.open()
-    try:
-        job = make_job_record()
-        await store.insert_job(job, containers=1)
-        with pytest.raises(RecordTooLargeError, match="16 MiB"):
-            await store.transition(
-                job.id,
-                S.CREATED,
-                S.COMPLETE,
-                time=utc_now(),
-                trans_id="t",
-                outcome=JobOutcome.model_construct(outputs=outputs(130_000)),
-            )
-        assert (await store.get_summary(job.id)).state is S.CREATED
-        large = make_job_record().model_copy(update={"labels": {"x": "y" * (16 << 20)}})
-        with pytest.raises(RecordTooLargeError, match="fewer files"):
-            await store.insert_job(large, containers=1)
-        assert len(await store.live_jobs()) == 1
-    finally:
-        await store.close()

@@ -12,7 +12,7 @@ from cts_core.model.service import DependencyState, ReadyStatus
 from cts_core.observability import health
 from cts_core.observability.health import Health, MonitoredDependency
 from cts_core.observability.instrument import PortCall
-from tests.core.observability.stub_port import Port
+from tests.harness.stub_port import Port
 
 
 @pytest.fixture

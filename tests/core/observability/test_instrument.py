@@ -8,7 +8,7 @@ import pytest
 
 from cts_core.errors import NoSuchJobError, UnavailableError
 from cts_core.observability.instrument import PortCall, instrument
-from tests.core.observability.stub_port import Port
+from tests.harness.stub_port import Port
 
 
 class Listener:

@@ -1,6 +1,6 @@
 """A server process of the tests with several servers on one home: starts jobs, and polls until all have ended.
 
-Usage: ``python server.py FOLDER NAME``, once ``FOLDER/go`` is there.
+Usage: ``python -m tests.harness.programs.local_server FOLDER NAME``, once ``FOLDER/go`` is there.
 """
 
 from __future__ import annotations

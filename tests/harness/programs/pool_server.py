@@ -1,6 +1,6 @@
 """One of several servers on one home, whose jobs run in the tests' pool: drives them until it is killed.
 
-Usage: ``python server.py HOME``.
+Usage: ``python -m tests.harness.programs.pool_server HOME``.
 """
 
 from __future__ import annotations

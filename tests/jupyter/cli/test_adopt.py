@@ -12,8 +12,8 @@ import pytest
 from pymongo.database import Database
 
 from cts_core.clock import utc_now
-from tests.core.records.mongo.test_deployed_layout import DEPLOYED, DONE, live_job
 from tests.harness.cli import Run
+from tests.harness.records import DEPLOYED, DONE, live_job
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from cts_core.model.job import JobInput
 from cts_core.model.parameters import Parameters
@@ -17,16 +16,18 @@ from cts_jupyter.notebook.placeholders import (
     parse_arguments,
     parse_value,
 )
+from tests.harness.arguments import (
+    COMMA,
+    DATA_IDS,
+    MANIFEST,
+    NUMBER,
+    REPEAT,
+    SPACE,
+    argument_lists,
+)
 from tests.harness.paths import VECTORS
 
 VECTORS = json.loads((VECTORS / "plan.json").read_text())
-FILES = {"type": "input_files"}
-SPACE = FILES | {"input_files_format": "space_separated_list"}
-COMMA = FILES | {"input_files_format": "comma_separated_list"}
-REPEAT = FILES | {"input_files_format": "repeat_parameter"}
-MANIFEST = {"type": "manifest_file", "manifest_file_format": "files"}
-DATA_IDS = MANIFEST | {"manifest_file_format": "data_ids"}
-NUMBER = {"type": "container_number"}
 
 
 @pytest.mark.parametrize(
@@ -104,46 +105,6 @@ def test_environment_values():
     assert parse_value("r<n>") == NUMBER | {"container_num_prefix": "r"}
     with pytest.raises(ArgumentsError, match="--x"):
         parse_value("--x")
-
-
-text = st.from_regex(r"\A[a-zA-Z0-9_./][a-zA-Z0-9_./-]{0,8}\Z")
-flag = st.from_regex(r"\A--?[a-zA-Z0-9][a-zA-Z0-9_.-]{0,8}=?\Z")
-header = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
-
-
-def _flagged(parameter):
-    return st.builds(
-        lambda body, flag: body if flag is None else body | {"flag": flag},
-        parameter,
-        st.none() | flag,
-    )
-
-
-def _number(prefix, suffix):
-    named = {"container_num_prefix": prefix, "container_num_suffix": suffix}
-    return NUMBER | {key: value for key, value in named.items() if value is not None}
-
-
-file_parameter = st.one_of(
-    _flagged(st.sampled_from([SPACE, COMMA, MANIFEST, DATA_IDS])),
-    st.builds(lambda flag: REPEAT | {"flag": flag}, flag),
-    _flagged(
-        st.builds(
-            lambda body, text: body | {"manifest_file_header": text},
-            st.sampled_from([MANIFEST, DATA_IDS]),
-            header,
-        )
-    ),
-)
-number_parameter = _flagged(st.builds(_number, st.none() | text, st.none() | text))
-
-
-@st.composite
-def argument_lists(draw):
-    args = draw(st.lists(text | flag | number_parameter, max_size=6))
-    if draw(st.booleans()):
-        args.insert(draw(st.integers(0, len(args))), draw(file_parameter))
-    return args
 
 
 def _argv(args):

@@ -23,7 +23,7 @@ from cts_jupyter.notebook.magics.submission import (
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.serialize import SerializeError, as_line, as_python, as_yaml
-from tests.jupyter.notebook.test_placeholders import argument_lists, text
+from tests.harness.arguments import argument_lists, text
 
 pytestmark = pytest.mark.slow
 

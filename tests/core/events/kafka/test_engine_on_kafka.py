@@ -8,6 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,12 @@ def topic(kafka: KafkaBroker) -> str:
 @pytest.fixture
 def settings(kafka: KafkaBroker, topic: str) -> dict[str, Any]:
     return {"events": "kafka", "kafka": {"bootstrap_servers": [kafka.address], "topic": topic}}
+
+
+@pytest.fixture
+async def harness(tmp_path: Path, settings: dict[str, Any]) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "home", settings) as harness:
+        yield harness
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

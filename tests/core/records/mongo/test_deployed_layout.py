@@ -26,22 +26,23 @@ from cts_core.model.site import SiteName
 from cts_core.records.mongo.store import MongoStore
 from cts_core.states import JobState
 from tests.harness.factories import CRC, DIGEST, NOON, make_image, make_job_record, make_refdata
-from tests.harness.paths import VECTORS
-from tests.harness.records import BEGINNING, CREATED, SECOND, STARTED, move, walk
+from tests.harness.records import (
+    BEGINNING,
+    CREATED,
+    DEPLOYED,
+    DONE,
+    FAILED,
+    SECOND,
+    STARTED,
+    live_job,
+    move,
+    walk,
+)
 
 pytestmark = pytest.mark.slow
 
-VECTORS = VECTORS / "mongo.json"
-DONE, FAILED = "22222222-0000-4000-8000-000000000000", "33333333-0000-4000-8000-000000000000"
 REFDATA = "11111111-0000-4000-8000-000000000000"
 FIVE = datetime(2026, 3, 4, 5, 0, 0, 123000, tzinfo=UTC)
-
-
-def _dates(found: dict[str, Any]) -> Any:
-    return datetime.fromisoformat(found["$date"]) if "$date" in found else found
-
-
-DEPLOYED: dict[str, list[dict[str, Any]]] = json.loads(VECTORS.read_text(), object_hook=_dates)
 
 
 @pytest.fixture
@@ -74,23 +75,6 @@ async def store(db, mongo_settings) -> AsyncIterator[MongoStore]:
 
 def contents(db: Database) -> dict[str, list[dict[str, Any]]]:
     return {name: list(db[name].find()) for name in DEPLOYED}
-
-
-def live_job(**changes: Any) -> dict[str, Any]:
-    """A deployed job that has been submitted to its site and runs."""
-    job = copy.deepcopy(DEPLOYED["jobs"][0])
-    for name in ("cpu_hours", "cpu_factor", "max_memory", "output_file_count", "outputs"):
-        del job[name]
-    steps = job["transition_times"][:4]
-    for step in steps[2:]:
-        step["notif_sent"] = False
-    return job | {
-        "id": "44444444-0000-4000-8000-000000000000",
-        "state": "job_submitted",
-        "transition_times": steps,
-        "_update_time": steps[-1]["time"],
-        **changes,
-    }
 
 
 # -- documents that the deployed service wrote --

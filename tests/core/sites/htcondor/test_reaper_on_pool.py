@@ -21,13 +21,12 @@ from cts_core.model.record import JobRecord
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import CANCELED_REASON
 from cts_core.states import JobState
-from tests.core.sites.htcondor.test_worker_tokens import break_off
-from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness
+from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness, break_off
+from tests.harness.paths import ROOT
 from tests.harness.worker import is_stopped
 from tests.services.condor import CPUS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-SERVER = Path(__file__).with_name("server.py")
 HOLD_ON = "while :; do sleep 0.1; done"
 # As a server whose start of a job takes so long that others take over the job, and which is killed before it
 # records the start.
@@ -64,8 +63,9 @@ class Servers:
 
     def start(self, failpoints: str = "") -> subprocess.Popen[bytes]:
         server = subprocess.Popen(
-            [sys.executable, str(SERVER), str(self.home)],
+            [sys.executable, "-m", "tests.harness.programs.pool_server", str(self.home)],
             env={**os.environ, "CTS_FAILPOINTS": failpoints},
+            cwd=ROOT,
         )
         self.started.append(server)
         return server

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,27 +13,10 @@ import pytest
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord
 from cts_core.sites.htcondor.classads import SUPERSEDED_REASON, Status
-from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
-from tests.harness.htcondor import HTCondorHarness
+from tests.harness.htcondor import HTCondorHarness, break_off
 
 pytestmark = pytest.mark.slow
-BREAK_OFF = """
-import json, sys
-import htcondor2
-description, items = json.load(sys.stdin)
-host = htcondor2.param["COLLECTOR_HOST"]
-schedd = htcondor2.Schedd(htcondor2.Collector(host).locate(htcondor2.DaemonType.Schedd))
-schedd.submit(htcondor2.Submit(description), itemdata=iter(items), spool=True)
-"""
-
-
-def break_off(harness: HTCondorHarness) -> JobRecord:
-    """Submit a job as a crash leaves it: its files were never sent."""
-    job = harness.job()
-    request = json.dumps([submit_description(job, harness.site._setup), itemdata(job)])
-    subprocess.run([sys.executable, "-c", BREAK_OFF], input=request, text=True, check=True)
-    return job
 
 
 async def test_each_container_has_its_own_token(harness: HTCondorHarness) -> None:

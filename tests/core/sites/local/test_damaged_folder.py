@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from cts_core.states import JobState
-from tests.harness.engine import EngineHarness
+from tests.harness.engine import EngineHarness, running_engine
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "home", {}) as harness:
+        yield harness
 
 
 async def _running(harness: EngineHarness, out: str) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.sites.local.server import CONTAINERS, CPUS, JOBS
 from tests.harness.paths import ROOT
+from tests.harness.programs.local_server import CONTAINERS, CPUS, JOBS
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def _start(
     servers: Servers, folder: Path, name: str, failpoints: str = ""
 ) -> subprocess.Popen[bytes]:
     servers[name] = subprocess.Popen(
-        [sys.executable, "-m", "tests.core.sites.local.server", str(folder), name],
+        [sys.executable, "-m", "tests.harness.programs.local_server", str(folder), name],
         env={**os.environ, "CTS_FAILPOINTS": failpoints},
         cwd=ROOT,
         stderr=subprocess.PIPE,

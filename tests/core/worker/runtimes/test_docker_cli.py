@@ -1,4 +1,4 @@
-"""The command lines of docker and podman."""
+"""The command lines of docker and podman, and what CTS concludes from the responses of a simulated one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from cts_core.worker.container_folder import ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes import docker_cli
-from tests.harness.worker import IMAGE
+from cts_core.worker.runtimes import docker, docker_cli
+from tests.harness.worker import IMAGE, WorkerHarness
 
 FOLDER = ContainerFolder("/home/job/3")
 
@@ -114,3 +114,24 @@ def test_removal_in_progress_is_awaited(tmp_path: Path) -> None:
 
 def test_container_names_are_valid() -> None:
     assert docker_cli.container_name("test_a[b]0/1") == "cts-test_a-b-0-1"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # A running container has exit code 0, too.
+        ('{"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "ExitCode": 0}', "lost sight"),
+        ("", "does not say how it ended"),
+    ],
+)
+def test_container_without_a_certain_end_is_not_a_success(
+    harness: WorkerHarness, tmp_path, monkeypatch, state: str, expected: str
+) -> None:
+    monkeypatch.setattr(docker, "SETTLE_SECONDS", 0.0)
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\necho '{state}'\n")
+    program.chmod(0o755)
+    harness.change(container_runtime="docker", runtime_command=[str(program)], image=IMAGE)
+    end = docker.DockerContainer(harness.plan, harness.folder).describe_exit(0)
+    assert end.code is None
+    assert expected in (end.reason or "")

@@ -1,7 +1,8 @@
-"""The form of requests and responses: slashes, 404 and 405, errors, bodies, queries, CORS, gzip."""
+"""The form of requests and responses: slashes, 404 and 405, errors, bodies, queries, CORS, gzip, keep-alive."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import json
 import logging
 import re
 import sys
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -436,3 +438,40 @@ async def test_optional_body_may_be_null(server: ServerHarness) -> None:
     assert error(null)["appcode"] == error(absent)["appcode"] != 30010
     needed = await server.post("/jobs", content=b"null")
     assert error(needed)["appcode"] == 30010
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "extra", "status"),
+    [
+        ("GET", "/nope", "", 404),
+        ("DELETE", "/whoami", "", 405),
+        ("GET", "/whoami", "Authorization: Bearer wrong\r\n", 401),
+        (
+            "OPTIONS",
+            "/jobs",
+            "Origin: https://x.org\r\nAccess-Control-Request-Method: PUT\r\n",
+            204,
+        ),
+    ],
+)
+async def test_keep_alive(server: ServerHarness, method: str, path: str, extra: str, status: int):
+    """An error response keeps the connection alive as any other response does."""
+    url = urlsplit(server.root)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+
+    async def ask(method: str, path: str, extra: str) -> int:
+        token = (
+            "" if "Authorization" in extra else f"Authorization: Bearer {server.kernel_token}\r\n"
+        )
+        request = f"{method} {url.path}{path} HTTP/1.1\r\nHost: {url.netloc}\r\n{token}{extra}\r\n"
+        writer.write(request.encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = head.partition("content-length: ")[2].partition("\r\n")[0]
+        await reader.readexactly(int(length or 0))
+        return int(head.split()[1])
+
+    async with asyncio.timeout(20):
+        assert await ask(method, path, extra) == status
+        assert await ask("GET", "/whoami", "") == 200
+    writer.close()
+    await writer.wait_closed()

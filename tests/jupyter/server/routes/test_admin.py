@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from tests.harness.server import ServerHarness, submission
-from tests.jupyter.server.routes.test_jobs import submit, wait_for
+from tests.harness.server import ServerHarness, submission, submit, wait_for
 
 
 async def test_jobs_for_admins(server: ServerHarness) -> None:

@@ -8,25 +8,14 @@ import uuid
 
 import pytest
 
-from tests.harness.server import ServerHarness, running_server, submission
-
-KEY = "Idempotency-Key"
-
-
-async def submit(server: ServerHarness, body: dict, key: str | None = None) -> str:
-    response = await server.post("/jobs", json=body, headers={KEY: key} if key else {})
-    assert response.status_code == 200, response.text
-    return response.json()["job_id"]
-
-
-async def wait_for(server: ServerHarness, job_id: str, *states: str) -> dict:
-    """Wait by the event stream until the job is in one of these states, and return its status."""
-    async with asyncio.timeout(60):
-        async with server.events(job=job_id, after="2020-01-01T00:00:00Z") as events:
-            async for event in events:
-                if event.get("state") in (states or ("complete", "error", "canceled")):
-                    break
-    return (await server.get(f"/jobs/{job_id}/status")).json()
+from tests.harness.server import (
+    IDEMPOTENCY_KEY,
+    ServerHarness,
+    running_server,
+    submission,
+    submit,
+    wait_for,
+)
 
 
 async def test_a_job_runs(server: ServerHarness) -> None:
@@ -174,7 +163,7 @@ async def test_idempotency_key(server: ServerHarness) -> None:
     # Written differently, and the same when parsed.
     assert await submit(server, submission(memory="10MB", runtime=60, labels={}), key) == ids[0]
     assert len((await server.get("/jobs")).json()["jobs"]) == 1
-    other = await server.post("/jobs", json=submission(cpus=2), headers={KEY: key})
+    other = await server.post("/jobs", json=submission(cpus=2), headers={IDEMPOTENCY_KEY: key})
     assert (other.status_code, other.json()["error"]["appcode"]) == (400, 30001)
     assert await submit(server, submission(), "another key") != ids[0]
 
@@ -188,7 +177,7 @@ async def test_idempotency_key_is_looked_up_before_the_other_checks(server: Serv
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
 async def test_bad_key(server: ServerHarness, key: str) -> None:
-    response = await server.post("/jobs", json=submission(), headers={KEY: key})
+    response = await server.post("/jobs", json=submission(), headers={IDEMPOTENCY_KEY: key})
     assert response.json()["error"]["appcode"] == 30001
 
 

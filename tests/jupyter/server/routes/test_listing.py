@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.server import ServerHarness, submission
-from tests.jupyter.server.routes.test_jobs import submit, wait_for
+from tests.harness.server import ServerHarness, submission, submit, wait_for
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.server import ServerHarness, submission
-from tests.jupyter.server.routes.test_jobs import KEY, submit, wait_for
+from tests.harness.server import IDEMPOTENCY_KEY, ServerHarness, submission, submit, wait_for
 
 
 async def test_resubmit_a_job(server: ServerHarness) -> None:
@@ -13,8 +12,8 @@ async def test_resubmit_a_job(server: ServerHarness) -> None:
     path = f"/jobs/{first}/resubmit"
     # A body is for changes only.
     responses = [
-        await server.post(path, headers={KEY: "k"}),
-        await server.post(path, headers={KEY: "k"}, json={}),
+        await server.post(path, headers={IDEMPOTENCY_KEY: "k"}),
+        await server.post(path, headers={IDEMPOTENCY_KEY: "k"}, json={}),
     ]
     (again,) = {response.json()["job_id"] for response in responses}
     await wait_for(server, again)
