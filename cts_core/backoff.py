@@ -1,4 +1,4 @@
-"""Exponential backoff: how long to wait before what has failed is tried again."""
+"""Exponential backoff: the delay before a retry."""
 
 from __future__ import annotations
 

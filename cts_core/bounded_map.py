@@ -1,4 +1,4 @@
-"""A mapping and a set of bounded size, for caches and for what is remembered of keys that come from outside."""
+"""A mapping and a set of bounded size, for caches and for keys that clients choose."""
 
 from __future__ import annotations
 

@@ -55,10 +55,12 @@ def data_home() -> Path:
 
     That is ``cts`` in ``$XDG_DATA_HOME``, or else in ``~/.local/share``, on macOS in ``~/Library/Application Support``.
     """
-    folder = platformdirs.user_data_path("cts", appauthor=False)
-    # Earlier releases ignored XDG_DATA_HOME on macOS: their data stays where it is.
-    earlier = Path.home() / "Library" / "Application Support" / "cts"
-    return earlier if sys.platform == "darwin" and earlier.exists() else folder
+    if sys.platform == "darwin":
+        # Earlier releases ignored XDG_DATA_HOME on macOS: their data stays where it is.
+        earlier = Path.home() / "Library" / "Application Support" / "cts"
+        if earlier.exists():
+            return earlier
+    return platformdirs.user_data_path("cts", appauthor=False)
 
 
 def login() -> str:

@@ -30,7 +30,7 @@ from cts_core.config.settings import NESTING, PREFIX, PRESETS, Preset, Section, 
 from cts_core.errors import ConfigError
 
 NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"})
-"""Variables with the prefix of settings that are none."""
+"""Variables that begin with ``CTS_`` but are no settings."""
 
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
 _MODE = "KBCTS_MODE"

@@ -61,7 +61,7 @@ class Finalizer:
         if not unmeasured:
             return containers
         try:
-            measured = await self._site.resource_usage(job, unmeasured)
+            measured = await self._site.measured(job, unmeasured)
         except UnavailableError as e:
             ended = max(c.transition_times[-1].time for c in containers)
             if utc_now() - ended < MEASURE_TIMEOUT:

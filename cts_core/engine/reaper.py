@@ -1,8 +1,8 @@
-"""Stops orphans: what sites still run of jobs that have ended.
+"""Stops what sites still run of jobs that have ended.
 
 A start may reach its site after its job has ended, if the server slept, or was killed before it learned of the start; an
 operator may end a job while its site is down. No driver handles such a job again. The site is asked what it runs, and the
-records which of these jobs have ended, so that any server finds orphans, even one that was just started.
+records which of these jobs have ended, so that any server finds what is left, even one that was just started.
 """
 
 from __future__ import annotations

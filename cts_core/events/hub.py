@@ -159,7 +159,7 @@ class Hub(EventPublisher):
             except CTSError as e:
                 log.warning("What other servers recorded is not seen for now: %s", e)
             except Exception:  # a bug must not end the polling for good
-                log.exception("A look at the store failed; the next is due")
+                log.exception("A poll of the store failed; the next is due")
 
     async def _read_woken(self) -> None:
         while True:
@@ -177,7 +177,7 @@ class Hub(EventPublisher):
         except CTSError:
             return  # not a job of ours, or the next poll logs the same error
         except Exception:  # a bug with one job must not keep the events of the others
-            log.exception("A look at job %s failed; the next look at all is due", job_id)
+            log.exception("Reading job %s failed; the next poll of all is due", job_id)
             return
         for event in page:
             self._deliver(event)

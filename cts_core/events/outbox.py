@@ -90,7 +90,7 @@ class Outbox:
                 await asyncio.sleep(BACKSTOP_SECONDS)
                 continue
             except Exception:  # a bug in one poll must not keep all events for good
-                log.exception("A look at the outbox failed")
+                log.exception("A poll of the outbox failed")
                 await asyncio.sleep(BACKSTOP_SECONDS)
                 continue
             with suppress(TimeoutError):

@@ -18,6 +18,13 @@ from pydantic import (
 
 from cts_core.clock import in_utc, utc_text
 
+PUBLISHED_NAMES = {
+    "SiteName": "Cluster",
+    "SiteDescription": "Site",
+    "SignedRequest": "GrantedRequest",
+    "SignedRequests": "GrantedRequests",
+}
+"""The names of some models in the contract's OpenAPI, by which generated clients know them."""
 MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 TIME_SCHEMA: dict[str, Any] = {

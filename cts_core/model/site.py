@@ -7,14 +7,6 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-PUBLISHED_NAMES = {
-    "SiteName": "Cluster",
-    "SiteDescription": "Site",
-    "SignedRequest": "GrantedRequest",
-    "SignedRequests": "GrantedRequests",
-}
-"""The names of these models in the contract's OpenAPI, by which generated clients know them."""
-
 
 class SiteName(StrEnum):
     """The name of a site."""
@@ -26,7 +18,7 @@ class SiteName(StrEnum):
 
 
 class SiteDescription(BaseModel):
-    """A site as ``/sites`` shows it. Nulls are sent (docs/reference/contract.md §1)."""
+    """A site as ``/sites`` shows it. Nulls are sent."""
 
     cluster: SiteName
     nodes: int | None = None

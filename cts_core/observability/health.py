@@ -136,7 +136,7 @@ class Health:
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An adapter that can probe what it stands for."""
+    """An adapter that can check the server behind it."""
 
     async def check(self) -> None:
         """Raise UnavailableError if it is down."""

@@ -40,7 +40,7 @@ class NullSite(Runner):
         return {}
 
     @override
-    async def resource_usage(
+    async def measured(
         self,
         job: JobSummary,
         numbers: Collection[int],

@@ -51,7 +51,7 @@ class ContainerReport:
 
 @dataclass(frozen=True)
 class Survey:
-    """What operators should know about a site, beyond its description."""
+    """The state of a site for operators, beyond its description."""
 
     lines: Sequence[str] = ()
     trouble: Sequence[str] = ()
@@ -96,7 +96,7 @@ class Runner(Protocol):
     async def cancel(self, job_id: str) -> bool:
         """Stop all containers of a job. Return True once none of them runs or ever will."""
 
-    async def resource_usage(
+    async def measured(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
         """Return, by number, the resources that these containers used, as far as the site has measured them.

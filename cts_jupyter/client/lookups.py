@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from cts_core.states import JobState
-from cts_jupyter.client.api.base import is_unsupported
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import read_log
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File
-from cts_jupyter.client.transport import CTSClientError, CTSRequestError
+from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_unsupported
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 2_000

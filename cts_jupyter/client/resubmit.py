@@ -11,11 +11,10 @@ from typing import Any
 from cts_core.object_paths import folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import is_unsupported
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.lookups import find_containers
 from cts_jupyter.client.models import Container, JobDetails
-from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.client.transport import CTSRequestError, is_unsupported
 
 _NO_LINEAGE = (
     "This service does not know whose resubmission a job is: the new job is one like any other."

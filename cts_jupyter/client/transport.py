@@ -14,6 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from cts_core.backoff import Backoff
+from cts_core.errors import ErrorKind
 from cts_jupyter.client.models import ImageHelp
 
 TRIES = 3
@@ -223,6 +224,14 @@ class Transport:
             f"{self.url} does not answer as a CTS service does ({what}): check the URL",
             status=response.status_code,
         )
+
+
+def is_unsupported(error: CTSRequestError) -> bool:
+    """Return whether a service refused because it is older than this client and lacks the path."""
+    return (
+        error.status == HTTPStatus.METHOD_NOT_ALLOWED
+        or error.appcode == ErrorKind.NOT_FOUND.appcode
+    )
 
 
 def _image_help(value: object) -> ImageHelp | None:

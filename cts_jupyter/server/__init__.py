@@ -1,1 +1,1 @@
-"""What runs in the process of the Jupyter server: the extension, the REST API and the proxy."""
+"""The parts in the Jupyter server's process: the extension, the REST API and the proxy."""

@@ -69,7 +69,7 @@ class ReportingSite:
     async def unended_jobs(self) -> set[str]:
         return self.unended
 
-    async def resource_usage(self, _: object, numbers: set[int]) -> Mapping[int, ContainerOutcome]:
+    async def measured(self, _: object, numbers: set[int]) -> Mapping[int, ContainerOutcome]:
         self.measured_numbers.append(numbers)
         if isinstance(self.measures, CTSError):
             raise self.measures

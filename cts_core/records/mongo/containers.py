@@ -65,7 +65,7 @@ async def record(db: Collections, job_id: str, number: int) -> ContainerRecord:
 
 
 async def derive(db: Collections, job_id: str) -> list[ContainerRecord]:
-    """Return the containers of a job that has none stored, such as the deployed service's jobs at JAWS sites.
+    """Derive the containers of a job without container records, such as a job of the deployed service at a JAWS site.
 
     Each has the state and the transitions of its job. Exit codes are stored for all of them together.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 RESERVE_BYTES = 2 << 20
 """Size of the ballast file. A job that is canceled, or ends, takes some 100 kB until the write-ahead log is restarted."""
 MIN_FREE_BYTES = 4 * RESERVE_BYTES
-"""With less free space the file is not created: what was just released is not taken back at once."""
+"""The file is created only with this much free space, so that space just released stays free."""
 
 
 class DiskReserve:

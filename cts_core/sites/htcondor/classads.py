@@ -198,7 +198,7 @@ def pick_representative(ads: Iterable[JobAd]) -> JobAd:
     return min(ads, key=lambda ad: (ad.status in _STOPPED, ad.cluster_id))
 
 
-def resource_usage(ad: JobAd) -> ContainerOutcome:
+def measured(ad: JobAd) -> ContainerOutcome:
     """Return what a container used, as far as HTCondor has measured it; a CPU time of 0 means not measured."""
     cpu = (ad.user_cpu or 0.0) + (ad.system_cpu or 0.0)
     return ContainerOutcome(

@@ -33,8 +33,8 @@ from cts_core.sites.htcondor.classads import (
     SUPERSEDED_REASON,
     HoldCode,
     Status,
+    measured,
     read_ads,
-    resource_usage,
 )
 from cts_core.sites.htcondor.constraints import (
     OURS,
@@ -68,7 +68,7 @@ _EXIT_POLL_SECONDS = 0.5
 PING_SECONDS = 5.0
 """How long ``describe`` waits for the pool, and how long it relies on an answer."""
 SUBMIT_SECONDS = 0.02
-"""What each container adds to the time that a submission may take."""
+"""The additional seconds that a submission may take for each container."""
 FIRST_START = timedelta(seconds=3)
 """A younger job was not submitted before: a server that crashed while it did so would still hold the job's lease."""
 
@@ -282,7 +282,7 @@ class HTCondorSite(Site):
         return {row[0] for row in rows if isinstance(row[0], str)}
 
     @override
-    async def resource_usage(
+    async def measured(
         self, job: JobSummary, numbers: Collection[int]
     ) -> Mapping[int, ContainerOutcome]:
         """May raise UnavailableError."""
@@ -300,7 +300,7 @@ class HTCondorSite(Site):
         gone = []
         if left:
             gone = await find_in_history(self._bindings, job.id, left, _created(job))
-        return {ad.number: resource_usage(ad) for ad in reversed([*queue, *gone])}
+        return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
 
     @override
     async def open_log(

@@ -33,11 +33,11 @@ from cts_core.sites.htcondor.classads import (
     gone_message,
     hold_message,
     lost_message,
+    measured,
     misfit_admin_message,
     misfit_message,
     pick_representative,
     read_ads,
-    resource_usage,
 )
 from cts_core.sites.htcondor.constraints import MAX_NAMED, for_jobs, for_processes
 from cts_core.sites.htcondor.duplicates import Claimants, Deduplicator
@@ -57,11 +57,11 @@ SPOOL_SECONDS = 300.0
 VANISHED_SECONDS = 60.0
 """How long a container may be in neither queue nor history before it is given up."""
 HISTORY_RETRY_SECONDS = 60.0
-"""Before the next try after the history could not be read, such as one for which that takes too long."""
+"""Seconds until the history is read again after a failure or a timeout."""
 MATCH_CHECK_SECONDS = 300.0
 """Between two checks of the nodes for the same waiting cluster."""
 MAX_REMEMBERED = 20_000
-"""Jobs and clusters of which the time of the last sighting or of the last check is remembered."""
+"""The most jobs and clusters whose last sighting or check is remembered."""
 LOST_REASON = "CTS: its node does not answer"
 
 
@@ -297,14 +297,14 @@ def _by_container(jobs: Sequence[Sequence[JobAd]]) -> dict[ContainerKey, JobAd]:
 
 def _failed(ad: JobAd, message: str, admin_message_: str | None = None) -> ContainerReport:
     errors = {"error": message, "admin_error": admin_message_ or admin_message(ad)}
-    outcome = resource_usage(ad).model_copy(update=errors)
+    outcome = measured(ad).model_copy(update=errors)
     return _report(ad.number, JobState.ERROR, outcome)
 
 
 def _gone(ad: JobAd) -> ContainerReport:
     # HTCondor appends the user who removed it.
     if (ad.remove_reason or "").startswith(CANCELED_REASON):
-        return _report(ad.number, JobState.CANCELED, resource_usage(ad))
+        return _report(ad.number, JobState.CANCELED, measured(ad))
     return _failed(ad, gone_message(ad))
 
 

@@ -296,7 +296,7 @@ class LocalSite(Site):
         return await self._advance(self._queue.job_ids)
 
     @override
-    async def resource_usage(
+    async def measured(
         self,
         job: JobSummary,
         numbers: Collection[int],

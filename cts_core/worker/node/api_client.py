@@ -68,7 +68,7 @@ class ApiClient:
         retry_timeout: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``url``: of the container's ``/node``; ``timeout``: seconds for which a call is retried, 0: not at all.
+        """``url``: of the container's ``/node``; ``retry_timeout``: seconds for which a call is retried, 0: not at all.
 
         ``sleep(seconds)`` waits before a retry; what it raises ends the retries.
         """

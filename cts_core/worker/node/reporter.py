@@ -95,7 +95,7 @@ class Reporter:
         except ServiceError as e:
             self._tries += 1
             self._not_before = time.monotonic() + retry_delay(self._tries, _MAX_DELAY_SECONDS)
-            log.warning("Told later: %s", e)
+            log.warning("An update was not reported, and is retried: %s", e)
 
     def _send(self, client: ApiClient) -> None:
         while self._pending:

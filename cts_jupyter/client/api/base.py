@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from cts_core.errors import ErrorKind
 from cts_jupyter.client.transport import CTSConnectionError, CTSRequestError, Transport
 
 
@@ -69,14 +68,6 @@ def as_json(body: Mapping[str, Any] | BaseModel) -> Any:  # noqa: ANN401 - JSON
     if isinstance(body, BaseModel):
         return body.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return dict(body)
-
-
-def is_unsupported(error: CTSRequestError) -> bool:
-    """Return whether a service refused because it is older than this client and lacks the path."""
-    return (
-        error.status == HTTPStatus.METHOD_NOT_ALLOWED
-        or error.appcode == ErrorKind.NOT_FOUND.appcode
-    )
 
 
 def unknown_outcome(error: CTSConnectionError) -> CTSConnectionError:

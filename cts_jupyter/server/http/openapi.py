@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from cts_core.model.base import PUBLISHED_NAMES
 from cts_core.model.service import SERVICE_NAME, ErrorEnvelope
-from cts_core.model.site import PUBLISHED_NAMES
 from cts_core.version import VERSION
 from cts_jupyter.server.http.route import EVENTS, JSON, Access, Route
 

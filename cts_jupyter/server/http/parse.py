@@ -22,7 +22,7 @@ _MAX_DIGITS = 20
 MAX_ENTRIES = 100_000
 """Entries of one list or object of a body. A million invalid entries take minutes and gigabytes to refuse."""
 MAX_DEPTH = 100
-"""Nesting of the lists and objects of a body: a thread of its own can read what is too deep to be written again in the event loop."""
+"""The most nesting of a body: a thread can parse a deeper one, but the event loop could not serialize it again."""
 MAX_PARTS = 1_000_000
 """Values of a body, counted by its brackets, braces and commas: more take long to examine."""
 _MAX_DETAILS = 1000

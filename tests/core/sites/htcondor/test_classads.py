@@ -14,9 +14,9 @@ from cts_core.sites.htcondor.classads import (
     JobAd,
     Status,
     hold_message,
+    measured,
     pick_representative,
     read_ads,
-    resource_usage,
 )
 from cts_core.sites.htcondor.duplicates import find_duplicates
 
@@ -136,7 +136,7 @@ def test_representative_of_two_processes(first: Status, second: Status, expected
 def test_implausible_number_is_none(value: object) -> None:
     names = ("MemoryUsage", "RemoteUserCpu", "CommittedTime", "QDate", "NumHolds")
     ad = _ad(ServerTime=100, **dict.fromkeys(names, value))
-    assert resource_usage(ad) == ContainerOutcome()
+    assert measured(ad) == ContainerOutcome()
     assert (ad.submitted, ad.holds) == (None, None)
     assert ad.seconds_waiting == 0.0
     assert "used 0 MiB" in hold_message(ad._replace(hold_code=HoldCode.NODE_POLICY))
@@ -145,7 +145,7 @@ def test_implausible_number_is_none(value: object) -> None:
 def test_integers_and_floats_are_read() -> None:
     ad = _ad(RequestMemory=512.0, MemoryUsage=3, RemoteUserCpu=2)
     assert (ad.memory, type(ad.memory)) == (512, int)
-    assert resource_usage(ad) == ContainerOutcome(cpu_seconds=2.0, max_memory=3 << 20)
+    assert measured(ad) == ContainerOutcome(cpu_seconds=2.0, max_memory=3 << 20)
 
 
 def test_value_that_is_no_text_is_none() -> None:

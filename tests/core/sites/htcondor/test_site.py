@@ -59,7 +59,7 @@ async def test_job_is_one_cluster_with_a_numbered_process_per_container(
         assert "SERVICE_ROOT_URL=http://cts.invalid/cts" in words
     ended = await harness.site.runner_status(job, 1)
     assert (ended["JobStatus"], ended["ExitCode"]) == (4, 0)
-    measured = await harness.site.resource_usage(job, {1})
+    measured = await harness.site.measured(job, {1})
     assert measured.keys() == {1}
     assert measured[1].wall_seconds
 
@@ -270,7 +270,7 @@ async def test_pool_without_history(harness: HTCondorHarness, monkeypatch) -> No
         job = await harness.start("exit 0")
         (report,) = (await harness.until_ended(job)).values()
         assert "does not know this container" in (report.outcome.error or "")
-        assert await harness.site.resource_usage(job, [0]) == {}
+        assert await harness.site.measured(job, [0]) == {}
         assert await harness.site.runner_status(job, 0) == {}
 
 
@@ -526,4 +526,4 @@ async def test_history_is_found_with_a_differing_schedd_clock(
     (report,) = (await harness.until_ended(job)).values()
     assert "without a word" in (report.outcome.error or "")
     assert await harness.submit(job) == job.htcondor_details
-    assert (await harness.site.resource_usage(job, {0})).keys() == {0}
+    assert (await harness.site.measured(job, {0})).keys() == {0}
