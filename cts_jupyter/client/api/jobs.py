@@ -10,14 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cts_jupyter import formatting
-from cts_jupyter.client.api.base import (
-    Endpoints,
-    as_json,
-    drop_none,
-    is_unsupported,
-    quote_path,
-    unknown_outcome,
-)
+from cts_jupyter.client.api.base import Endpoints, as_json, drop_none, quote_path, unknown_outcome
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import (
     CheckResult,
@@ -27,7 +20,12 @@ from cts_jupyter.client.models import (
     JobOutputs,
     JobStatus,
 )
-from cts_jupyter.client.transport import SLOW_READ_SECONDS, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.transport import (
+    SLOW_READ_SECONDS,
+    CTSConnectionError,
+    CTSRequestError,
+    is_unsupported,
+)
 
 _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
