@@ -188,43 +188,6 @@ async def test_job_without_outputs_is_an_error(harness: EngineHarness):
     assert (job.state, job.error) == ("error", NO_OUTPUTS)
 
 
-async def test_cancel_stops_a_running_job_once(harness: EngineHarness):
-    await harness.prepare("a", "b", "c")
-    job_id = await harness.submit(
-        ["a", "b", "c"], num_containers=3, params={"environment": {"WORK": "60"}}
-    )
-    async with harness.engine.hub.subscribe("ana", job_id=job_id) as events:
-        async for _ in events:
-            containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
-            if any(c.state == JobState.JOB_SUBMITTED for c in containers):
-                break
-    await harness.engine.jobs.cancel(harness.user, job_id)
-    job = await harness.wait_until_ended(job_id)
-    assert [t.state for t in job.transition_times][-2:] == ["canceling", "canceled"]
-    containers = (await harness.engine.jobs.containers(harness.user, job_id)).containers
-    assert {c.state for c in containers} == {JobState.CANCELED}
-    with pytest.raises(errors.NoSuchJobError):
-        await harness.engine.jobs.cancel(harness.user, job_id)
-
-
-async def test_cancel_and_completion_race_has_one_winner(harness: EngineHarness):
-    await harness.prepare("a")
-    ids = [await harness.submit(["a"], output_dir=f"data/out{n}") for n in range(8)]
-
-    async def cancel_later(n: int, job_id: str) -> bool:
-        await asyncio.sleep(0.1 * n)
-        try:
-            await harness.engine.jobs.cancel(harness.user, job_id)
-        except errors.NoSuchJobError:
-            return False
-        return True
-
-    won = await asyncio.gather(*(cancel_later(n, job_id) for n, job_id in enumerate(ids)))
-    for canceled, job_id in zip(won, ids, strict=True):
-        job = await harness.wait_until_ended(job_id)
-        assert job.state == ("canceled" if canceled else "complete")
-
-
 async def test_jobs_of_others_are_forbidden(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"])
