@@ -125,8 +125,9 @@ def test_cancel_with_the_keyboard(open_notebook, page):
     notebook.shot("cancelled")
 
 
-def test_card_survives_kernel_restart_and_reload(open_notebook, page):
-    notebook = open_notebook(submit("outlives", seconds=15, containers=2))
+def test_card_survives_kernel_restart_and_reload(open_notebook, page, tmp_path):
+    release = tmp_path / "release"
+    notebook = open_notebook(submit("outlives", mode="until", seconds=release, containers=2))
     expect_state(notebook.card(), "Running")
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     notebook.save()
@@ -134,11 +135,13 @@ def test_card_survives_kernel_restart_and_reload(open_notebook, page):
     card = notebook.card()
     expect_state(card, "Running")
     expect(card.locator(".stream")).to_have_text("Live")
+    release.touch()
     expect_state(card, "Done")
 
 
-def test_card_survives_server_restart(open_notebook, lab):
-    notebook = open_notebook(submit("offline", seconds=20))
+def test_card_survives_server_restart(open_notebook, lab, tmp_path):
+    release = tmp_path / "release"
+    notebook = open_notebook(submit("offline", mode="until", seconds=release))
     card = notebook.card()
     expect_state(card, "Running")
     lab.stop()
@@ -147,6 +150,7 @@ def test_card_survives_server_restart(open_notebook, lab):
     notebook.shot("offline")
     lab.start()
     expect(card.locator(".stream")).to_have_text("Live", timeout=LONG)
+    release.touch()
     expect_state(card, "Done")
     expect(card.locator(".outputs tbody tr")).to_have_count(1)
 

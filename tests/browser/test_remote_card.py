@@ -96,8 +96,9 @@ def test_cancel_reaches_the_service(open_there):
     expect_state(card, "Cancelled")
 
 
-def test_card_shows_the_error_of_the_service(open_there, hub, lab):
-    notebook = open_there(submit("remote-away", seconds=30))
+def test_card_shows_the_error_of_the_service(open_there, hub, lab, tmp_path):
+    release = tmp_path / "release"
+    notebook = open_there(submit("remote-away", mode="until", seconds=release))
     card = notebook.card()
     expect_state(card, "Running")
     line = card.locator(".stream")
@@ -113,6 +114,7 @@ def test_card_shows_the_error_of_the_service(open_there, hub, lab):
     notebook.shot("remote-refused")
     log_in(hub, lab)
     expect(line).to_have_text("Live", timeout=RETRY)
+    release.touch()
     expect_state(card, "Done", timeout=RETRY)
 
 

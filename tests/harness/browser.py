@@ -26,7 +26,7 @@ SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
 START_SECONDS = 60
 SUBMIT = (
     "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "
-    "--runtime 2m -o job -- {mode} {seconds} /output_files/{output}"
+    "--runtime 5m -o job -- {mode} {seconds} /output_files/{output}"
 )
 LONG = 60_000
 """Milliseconds for steps that need a kernel to be started."""
@@ -36,7 +36,7 @@ def submit(
     name: str,
     *,
     mode: str = "work",
-    seconds: float = 1,
+    seconds: float | Path = 1,
     containers: int = 1,
     inputs: str = "data/in/",
     image: str = "host/tool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -35,9 +36,14 @@ NAMES = [
 DEFINED = [name for name in NAMES if name != "__version__"]
 
 
+def _defined(name):
+    """Return what stands behind a public name: a test that imported ``cts_jupyter.job`` has bound that module to it."""
+    return getattr(importlib.import_module(cts_jupyter._MODULES[name]), name)
+
+
 def _public_callables(name):
     """The function, or the class's own public methods and properties, with its constructor."""
-    value = getattr(cts_jupyter, name)
+    value = _defined(name)
     if not inspect.isclass(value):
         return [value]
     own = [
@@ -61,7 +67,7 @@ def test_public_names_are_listed():
 
 @pytest.mark.parametrize("name", DEFINED)
 def test_public_name_is_documented(name):
-    value = getattr(cts_jupyter, name)
+    value = _defined(name)
     assert value.__name__ == name
     assert value.__doc__
     undocumented = [
