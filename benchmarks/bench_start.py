@@ -41,7 +41,8 @@ def process_seconds(program: str, checkout: Path) -> float:
     subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(checkout)},
-        check=False,
+        cwd="/",  # else the folder of the call would come before the checkout
+        check=True,
         timeout=START_SECONDS,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
