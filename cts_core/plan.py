@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cts_core.errors import IllegalParameterError
+from cts_core.model.image import JobImage
 from cts_core.model.job import JobInput, S3FileWithDataID
 from cts_core.model.parameters import (
     InputFilesFormat,
@@ -20,6 +21,7 @@ from cts_core.model.parameters import (
     ParameterType,
     ParameterWithFlag,
 )
+from cts_core.mounts import Mounts, mounts_of
 from cts_core.object_paths import join_path
 
 
@@ -46,6 +48,7 @@ class ContainerPlan:
     number: int
     argv: list[str]
     environment: dict[str, str]
+    mounts: Mounts
     files: list[PlacedFile]
     manifest: Manifest | None
     output_dir: str
@@ -145,10 +148,11 @@ def _with_flag(flag: str | None, values: Sequence[str]) -> list[str]:
 
 
 def _plan_container(
-    job: JobInput, entrypoint: Sequence[str], number: int, files: list[PlacedFile]
+    job: JobInput, image: JobImage, number: int, files: list[PlacedFile]
 ) -> ContainerPlan:
     params = job.params
-    mount = params.input_mount_point
+    mounts = mounts_of(params, image)
+    mount = mounts.inputs
     _check_folders(files, mount)
     paths = [posixpath.join(mount, file.place) for file in files]
     parameter = params.manifest
@@ -166,7 +170,7 @@ def _plan_container(
                     return [",".join(paths)]
                 return paths
 
-    argv = [*entrypoint, *_arguments(params.args or [], values)]
+    argv = [*image.entrypoint, *_arguments(params.args or [], values)]
     environment = {
         key: values(value)[0] if isinstance(value, Parameter) else value
         for key, value in (params.environment or {}).items()
@@ -176,6 +180,7 @@ def _plan_container(
         number=number,
         argv=argv,
         environment=environment,
+        mounts=mounts,
         files=files,
         manifest=manifest,
         output_dir=join_path(job.output_dir, str(number))
@@ -207,23 +212,23 @@ def _arguments(
             yield from _with_flag(arg.flag, values(arg))
 
 
-def plan_container(job: JobInput, entrypoint: Sequence[str], number: int) -> ContainerPlan:
+def plan_container(job: JobInput, image: JobImage, number: int) -> ContainerPlan:
     """Return the plan of one container of a job that ``plan_job`` accepts, in time proportional to its own files."""
     size, extra = divmod(len(job.files), job.num_containers)
     start = number * size + min(number, extra)
     files = job.files[start : start + size + (number < extra)]
-    params = job.params
-    placed = _place_files(files, job.input_roots or [], params.input_mount_point)
-    return _plan_container(job, entrypoint, number, placed)
+    placed = _place_files(files, job.input_roots or [], job.params.input_mount_point)
+    return _plan_container(job, image, number, placed)
 
 
-def plan_job(job: JobInput, entrypoint: Sequence[str]) -> list[ContainerPlan]:
+def plan_job(job: JobInput, image: JobImage) -> list[ContainerPlan]:
     """Return the plans of all containers of ``job``, in the order of their numbers.
 
-    Raises IllegalParameterError if two inputs have the same path, or an argument or variable is too long.
+    Raises IllegalParameterError if two inputs have the same path, mount points overlap, or an argument or variable is
+    too long.
     """
     placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)
     return [
-        _plan_container(job, entrypoint, number, files)
+        _plan_container(job, image, number, files)
         for number, files in enumerate(split_evenly(placed, job.num_containers))
     ]

@@ -193,7 +193,7 @@ class Driver:
     async def _start(self, job: JobSummary) -> None:
         try:
             record = await self._store.get_job(job.id)
-            plans = await run_in_pool(plan_job, record.job_input, record.image.entrypoint)
+            plans = await run_in_pool(plan_job, record.job_input, record.image)
             failpoint("start:before")
             details = await self._site.start(record, plans)
         except NewerRecordError:

@@ -206,15 +206,10 @@ class Refdata:
     async def check_job(self, job: JobInput, image: JobImage) -> None:
         """Check that the reference data of the image is staged at the job's site.
 
-        Raises IllegalParameterError without a mount point, RefdataStateError if it is not complete.
+        Raises RefdataStateError if it is not complete.
         """
         if image.refdata_id is None:
             return
-        if not (job.params.refdata_mount_point or image.default_refdata_mount_point):
-            raise IllegalParameterError(
-                f"The image {image.name} needs reference data, and neither the job nor the image says where: "
-                "set refdata_mount_point"
-            )
         refdata = await self._store.get_refdata(image.refdata_id)
         status = refdata.at(job.cluster)
         if status is None or status.state is not ReferenceDataState.COMPLETE:

@@ -33,6 +33,7 @@ from cts_core.model.job import (
 from cts_core.model.parameters import ParameterType
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SITE_LIMITS, SiteLimits
+from cts_core.mounts import mounts_of
 from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.plan import ContainerPlan, plan_job
 from cts_core.records.store import IdempotentJob, RecordStore
@@ -174,10 +175,11 @@ class Submissions:
     async def _check(self, user: User, job: JobInput) -> _Checked:
         await self._check_limits(job)
         image = (await self._images.find(job.image)).for_job()
+        mounts_of(job.params, image)
         await self._refdata.check_job(job, image)
         await self._check_output(user, job)
         results = await self._objects.head(await run_in_pool(self._check_inputs, user, job))
-        job, objects, plans = await run_in_pool(_plan, job, results, image.entrypoint)
+        job, objects, plans = await run_in_pool(_plan, job, results, image)
         warnings = []
         if self._asks_sites:
             await self._sites.check_open(job.cluster)
@@ -266,7 +268,7 @@ def _same_job(existing: IdempotentJob, requested: Idempotency) -> str:
 
 
 def _plan(
-    job: JobInput, results: Sequence[StoredObject | CTSError], entrypoint: Sequence[str]
+    job: JobInput, results: Sequence[StoredObject | CTSError], image: JobImage
 ) -> tuple[JobInput, list[StoredObject], list[ContainerPlan]]:
     """Return the job with its checksums, its input objects, and its containers' plans. Raises the first input's error."""
     objects = [
@@ -274,7 +276,7 @@ def _plan(
         for file, result in zip(job.files, results, strict=True)
     ]
     job = _with_checksums(job, objects)
-    return job, objects, plan_job(job, entrypoint)
+    return job, objects, plan_job(job, image)
 
 
 def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:

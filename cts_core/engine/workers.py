@@ -141,9 +141,7 @@ class Workers:
     async def _plan(self, container: ContainerId) -> tuple[JobRecord, ContainerPlan]:
         job = await self._job(container.job_id)
         check_number(job, container.number)
-        plan = await run_in_pool(
-            plan_container, job.job_input, job.image.entrypoint, container.number
-        )
+        plan = await run_in_pool(plan_container, job.job_input, job.image, container.number)
         return job, plan
 
     async def _job(self, job_id: str) -> JobRecord:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput
 from cts_core.plan import place_file, plan_container, plan_job, split_evenly
+from tests.harness.factories import make_image
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "f 0", "ä", "manifest-1", "x.fa"])
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
@@ -79,7 +80,7 @@ def test_every_file_has_a_path_of_its_own_or_the_plan_is_refused(files, containe
     crowded = places.most_common(1)[0][1] > 1
     nested = any(other.startswith(f"{place}/") for place in places for other in places)
     try:
-        plans = plan_job(job, ["tool"])
+        plans = plan_job(job, make_image())
     except IllegalParameterError:
         assert crowded or nested
         return
@@ -87,15 +88,18 @@ def test_every_file_has_a_path_of_its_own_or_the_plan_is_refused(files, containe
     assert [plan.number for plan in plans] == list(range(containers))
     assert [placed.file.file for plan in plans for placed in plan.files] == files
     for plan in plans:
-        assert plan_container(job, ["tool"], plan.number) == plan
-        assert plan.argv == ["tool", *(f"/input_files/{placed.place}" for placed in plan.files)]
+        assert plan_container(job, make_image(), plan.number) == plan
+        assert plan.argv == [
+            "/opt/tool",
+            *(f"/input_files/{placed.place}" for placed in plan.files),
+        ]
         folders = {p.place.rpartition("/")[0] for p in plan.files}
         assert not folders & {p.place for p in plan.files}
 
 
 def test_collisions_name_both_files_and_their_indexes():
     with pytest.raises(IllegalParameterError) as error:
-        plan_job(_job(["data/a/x", "data/b/y", "data/b/x"], 3), [])
+        plan_job(_job(["data/a/x", "data/b/y", "data/b/x"], 3), make_image())
     assert str(error.value) == (
         "Input files 'data/b/x' at index 2 and 'data/a/x' at index 0 collide at path '/input_files/x'"
     )
@@ -106,27 +110,29 @@ def test_file_in_place_of_a_folder_is_refused():
     with pytest.raises(
         IllegalParameterError, match=r"'/input_files/a' would be both a folder and a file"
     ):
-        plan_job(job, [])
+        plan_job(job, make_image())
     # In containers of their own they do not meet.
-    assert len(plan_job(job.model_copy(update={"num_containers": 2}), [])) == 2
+    assert len(plan_job(job.model_copy(update={"num_containers": 2}), make_image())) == 2
 
 
 def test_file_named_like_the_manifest_is_refused():
     params = {"args": [{"type": "manifest_file", "manifest_file_format": "files"}]}
     with pytest.raises(IllegalParameterError, match=r"container 0 collides with its manifest"):
-        plan_job(_job(["data/manifest-1"], params=params), [])
+        plan_job(_job(["data/manifest-1"], params=params), make_image())
     # The second container's manifest has another name.
-    plans = plan_job(_job(["data/x", "data/manifest-1"], 2, params), [])
+    plans = plan_job(_job(["data/x", "data/manifest-1"], 2, params), make_image())
     assert [plan.argv for plan in plans] == [
-        ["/input_files/manifest-1"],
-        ["/input_files/manifest-2"],
+        ["/opt/tool", "/input_files/manifest-1"],
+        ["/opt/tool", "/input_files/manifest-2"],
     ]
 
 
 @pytest.mark.parametrize("declobber", [False, True])
 @pytest.mark.parametrize("folder", ["data/out", "data/out/"])
 def test_declobber_gives_each_container_a_folder(declobber, folder):
-    plans = plan_job(_job(["data/a", "data/b"], 2, {"declobber": declobber}, output_dir=folder), [])
+    plans = plan_job(
+        _job(["data/a", "data/b"], 2, {"declobber": declobber}, output_dir=folder), make_image()
+    )
     expected = ["data/out/0", "data/out/1"] if declobber else ["data/out", "data/out"]
     assert [plan.output_dir for plan in plans] == expected
 
@@ -148,7 +154,11 @@ def test_declobber_gives_each_container_a_folder(declobber, folder):
 def test_formats_of_input_files(files_format, flag, expected, mount):
     params = _all_files({"input_files_format": files_format, "flag": flag})
     job = _job(["data/a", "data/b"], params={**params, "input_mount_point": mount})
-    assert plan_job(job, ["tool", "sub"])[0].argv == ["tool", "sub", *expected]
+    assert plan_job(job, make_image(entrypoint=["tool", "sub"]))[0].argv == [
+        "tool",
+        "sub",
+        *expected,
+    ]
 
 
 @pytest.mark.parametrize("where", ["args", "environment"])
@@ -158,6 +168,6 @@ def test_words_beyond_the_limit_of_linux_are_refused(where):
     # The mount point and a comma are its own bytes, as is each of an umlaut.
     files = [f"data/{number:04}-{'ä' * 40}" for number in range(1400)]
     with pytest.raises(IllegalParameterError, match=r"Container 0 .* manifest"):
-        plan_job(_job(files, 1, params), ["tool"])
-    (plan, _) = plan_job(_job(files, 2, params), ["tool"])
+        plan_job(_job(files, 1, params), make_image())
+    (plan, _) = plan_job(_job(files, 2, params), make_image())
     assert max(len(word.encode()) for word in [*plan.argv, *plan.environment.values()]) > 60_000

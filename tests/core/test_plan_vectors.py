@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput, Submission
 from cts_core.plan import plan_job
+from tests.harness.factories import make_image
 from tests.harness.paths import VECTORS
 
 PLANS = json.loads((VECTORS / "plan.json").read_text())
@@ -23,11 +24,11 @@ def test_plan(case: dict[str, Any]):
     job = JobInput.model_validate(case["job_input"])
     if "error" in case:
         with pytest.raises(IllegalParameterError) as error:
-            plan_job(job, case["entrypoint"])
+            plan_job(job, make_image(entrypoint=case["entrypoint"]))
         assert str(error.value) == case["error"]
         return
     made = []
-    for number, container in enumerate(plan_job(job, case["entrypoint"])):
+    for number, container in enumerate(plan_job(job, make_image(entrypoint=case["entrypoint"]))):
         assert container.number == number
         answer: dict[str, Any] = {
             "argv": container.argv,

@@ -131,7 +131,7 @@ class HTCondorHarness:
         return {f"{cluster}.{process}" for cluster, process in rows}
 
     async def submit(self, job: JobRecord) -> Any:
-        outcome = await self.site.start(job, plan_job(job.job_input, job.image.entrypoint))
+        outcome = await self.site.start(job, plan_job(job.job_input, job.image))
         return outcome.htcondor_details
 
     async def until_ended(

@@ -131,7 +131,7 @@ class SiteHarness:
         return job
 
     async def hand_over(self, job: JobRecord) -> None:
-        await self.site.start(job, plan_job(job.job_input, job.image.entrypoint))
+        await self.site.start(job, plan_job(job.job_input, job.image))
         count = job.job_input.num_containers
         self.states.setdefault(job.id, [JobState.DOWNLOAD_SUBMITTED] * count)
         self.reports.setdefault(job.id, {})

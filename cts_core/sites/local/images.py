@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cts_core.config.sections import LocalSettings
-from cts_core.errors import IllegalParameterError, ResourceUnavailableError, UnsupportedError
+from cts_core.errors import ResourceUnavailableError, UnsupportedError
 from cts_core.images.names import HOST_PREFIX
 from cts_core.images.programs import check_program, program_file
 from cts_core.model.image import JobImage
-from cts_core.model.job import JobInputPreview
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
@@ -74,11 +73,9 @@ class LocalImages:
         choice = self._settings.runtime
         return {"auto": IMAGE_RUNTIMES, "none": ()}.get(choice, (choice,))
 
-    async def check(self, job: JobInputPreview, image: JobImage) -> list[str]:
-        """Return notes on running this image here. Raises UnsupportedError, IllegalParameterError, ImageFetchError."""
-        is_program = image.name.startswith(HOST_PREFIX)
-        _check_mounts(job, image, may_nest=is_program)
-        if is_program:
+    async def check(self, image: JobImage) -> list[str]:
+        """Return notes on running this image here. Raises UnsupportedError, ImageFetchError."""
+        if image.name.startswith(HOST_PREFIX):
             if not self._takes_programs:
                 raise UnsupportedError(
                     f"{image.name} is a program of the service's machine, and this service lets several people in: "
@@ -194,24 +191,6 @@ class LocalImages:
             return f"local.runtime is none, and what runs here are programs registered as {HOST_PREFIX}<name>"
         failures = "; ".join(f"{name}: {failure}" for name, failure in self._failures.items())
         return f"no container runtime works here ({failures}); programs registered as {HOST_PREFIX}<name> need none"
-
-
-def _check_mounts(job: JobInputPreview, image: JobImage, *, may_nest: bool) -> None:
-    points = [job.params.input_mount_point, job.params.output_mount_point]
-    if image.refdata_id is not None:
-        points.append(job.params.refdata_mount_point or image.default_refdata_mount_point or "")
-    points = [point.rstrip("/") for point in points]
-    for point in points:
-        if points.count(point) > 1:
-            raise IllegalParameterError(
-                f"Two mount points are {point}: inputs, outputs and reference data need one each"
-            )
-        for other in points:
-            if not may_nest and other.startswith(f"{point}/"):
-                raise IllegalParameterError(
-                    f"The mount point {other} lies within {point}, which no container can have here: choose "
-                    "folders beside each other"
-                )
 
 
 def _program_notes() -> list[str]:

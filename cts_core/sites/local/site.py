@@ -156,7 +156,7 @@ class LocalSite(Site):
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
                 f"{self._settings.memory}"
             )
-        return await self.images.check(job, image)
+        return await self.images.check(image)
 
     @override
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:

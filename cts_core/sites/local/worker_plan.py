@@ -28,7 +28,6 @@ def make_worker_plan(
 
     Without ``objects_root`` objects are on S3. ``refdata_folder`` holds the reference data that the image needs.
     """
-    params = job.job_input.params
     logs = join_path(log_dir, job.id)
     entrypoint = job.image.entrypoint
     return WorkerPlan(
@@ -42,8 +41,8 @@ def make_worker_plan(
             Input(placed.file.file, placed.file.crc64nvme or "", placed.place)
             for placed in plan.files
         ],
-        input_mount=params.input_mount_point,
-        output_mount=params.output_mount_point,
+        input_mount=plan.mounts.inputs,
+        output_mount=plan.mounts.outputs,
         objects_root=str(objects_root or ""),
         output_dir=plan.output_dir,
         log_paths={
@@ -56,9 +55,7 @@ def make_worker_plan(
         image_bytes=settings.image_bytes,
         manifest_name=plan.manifest.name if plan.manifest else None,
         manifest_text=plan.manifest.text if plan.manifest else "",
-        refdata_mount=params.refdata_mount_point or job.image.default_refdata_mount_point
-        if refdata_folder
-        else None,
+        refdata_mount=plan.mounts.refdata if refdata_folder else None,
         refdata_folder=str(refdata_folder or ""),
         cpus=job.job_input.cpus,
         **asdict(image_plan),

@@ -61,9 +61,9 @@ def exec_command(plan: WorkerPlan, folder: ContainerFolder) -> list[str]:
         *(("--home", home) if home.startswith("/") and ":" not in home else ()),
         *(() if plan.network else ("--net", "--network", "none")),
     ]
-    for mount, source in mounts(plan, folder).items():
-        mode = "" if mount == plan.output_mount else ",ro"
-        command += ["--mount", f"type=bind,source={source},destination={mount}{mode}"]
+    for mount in mounts(plan, folder):
+        mode = "" if mount.is_writable else ",ro"
+        command += ["--mount", f"type=bind,source={mount.source},destination={mount.target}{mode}"]
     return [*command, *plan.runtime_arguments, image_file(plan), *plan.entrypoint, *plan.arguments]
 
 

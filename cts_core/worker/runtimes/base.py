@@ -71,14 +71,25 @@ class Container(Protocol):
         """Kill and remove what is left of the container; return whether something may be left."""
 
 
-def mounts(plan: WorkerPlan, folder: ContainerFolder) -> dict[str, str]:
-    """Return the folder behind each mount point."""
-    folders = {
-        plan.input_mount: runtime_path(plan, folder.file(INPUTS)),
-        plan.output_mount: runtime_path(plan, folder.file(OUTPUTS)),
-    }
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the worker's machine, and where its container finds it."""
+
+    source: str
+    target: str
+    is_writable: bool = False
+    is_shared: bool = False
+    """Whether other containers may have it, too."""
+
+
+def mounts(plan: WorkerPlan, folder: ContainerFolder) -> list[Mount]:
+    """Return the folders that the container gets."""
+    folders = [
+        Mount(runtime_path(plan, folder.file(INPUTS)), plan.input_mount),
+        Mount(runtime_path(plan, folder.file(OUTPUTS)), plan.output_mount, is_writable=True),
+    ]
     if plan.refdata_mount is not None:
-        folders[plan.refdata_mount] = plan.refdata_folder
+        folders.append(Mount(plan.refdata_folder, plan.refdata_mount, is_shared=True))
     return folders
 
 

@@ -67,12 +67,11 @@ def create_command(
             "--timeout",
             str(math.ceil(plan.runtime + plan.stop_grace + PODMAN_GRACE_SECONDS)),
         ]
-    for mount, source in mounts(plan, folder).items():
-        is_output = mount == plan.output_mount
-        options = ["rw" if is_output else "ro"]
+    for mount in mounts(plan, folder):
+        options = ["rw" if mount.is_writable else "ro"]
         if is_labeled:
-            options.append("z" if mount == plan.refdata_mount else "Z")
-        command += ["--volume", f"{source}:{mount}:{','.join(options)}"]
+            options.append("z" if mount.is_shared else "Z")
+        command += ["--volume", f"{mount.source}:{mount.target}:{','.join(options)}"]
     for variable, value in {**plan.environment, TAG: plan.tag}.items():
         command += ["--env", f"{variable}={value}"]
     return [

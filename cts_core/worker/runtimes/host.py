@@ -67,7 +67,7 @@ class HostContainer(ProcessTree):
         super().__init__()
         self._plan = plan
         self._folder = folder
-        self._mounts = mounts(plan, folder)
+        self._mounts = {mount.target: mount.source for mount in mounts(plan, folder)}
 
     def prepare(self, sleep: Sleep) -> None:  # noqa: ARG002 - see Container
         """See Container."""

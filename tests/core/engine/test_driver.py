@@ -9,10 +9,11 @@ import pytest
 
 from cts_core.engine.driver import Driver
 from cts_core.errors import UnavailableError
-from cts_core.model.record import JobSummary
+from cts_core.model.record import JobOutcome, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
+from tests.harness.factories import make_image, make_job_record
 
 
 async def _stop_loop(harness: EngineHarness) -> Driver:
@@ -68,6 +69,35 @@ async def test_exception_with_one_job_does_not_stop_others(
             await asyncio.sleep(0.02)
     assert (first.state, second.state in TERMINAL) == (before.state, True)
     assert f"Job {ids[0]} stays in {before.state.value} for now" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"input_mount_point": "/data", "output_mount_point": "/data/out"},
+        {"refdata_mount_point": "/output_files"},
+    ],
+)
+async def test_stored_job_whose_mount_points_overlap_is_refused_at_its_start(
+    harness: EngineHarness, monkeypatch, params: dict[str, str]
+):
+    driver = await _stop_loop(harness)
+    started: list[object] = []
+
+    async def start(*job: object) -> JobOutcome:
+        started.append(job)
+        return JobOutcome()
+
+    monkeypatch.setattr(driver._site, "start", start)
+    store = harness.engine._store
+    # As the deployed service accepts and stores it.
+    image = make_image(refdata_id="r1", default_refdata_mount_point="/ref")
+    job = make_job_record(user=harness.user.name, params=params, registered=image)
+    await store.insert_job(job, containers=1, idempotency=None)
+    await driver.reconcile([await store.get_summary(job.id)])
+    ended = await harness.engine.jobs.get(harness.user, job.id)
+    assert (ended.state, started) == (JobState.ERROR, [])
+    assert "mount point" in (ended.error or "")
 
 
 async def _summaries(harness: EngineHarness, ids: list[str]) -> list[JobSummary]:

@@ -25,6 +25,7 @@ from tests.harness.arguments import (
     SPACE,
     argument_lists,
 )
+from tests.harness.factories import make_image
 from tests.harness.paths import VECTORS
 
 VECTORS = json.loads((VECTORS / "plan.json").read_text())
@@ -118,7 +119,7 @@ def _argv(args):
             "num_containers": 2,
         }
     )
-    return [(plan.argv, plan.manifest) for plan in plan_job(job, ["tool"])]
+    return [(plan.argv, plan.manifest) for plan in plan_job(job, make_image())]
 
 
 @given(argument_lists())
@@ -136,5 +137,5 @@ def test_every_vector_of_the_deployed_service_round_trips():
             continue
         parsed = parse_arguments(format_arguments(args))
         job = case["job_input"] | {"params": case["job_input"]["params"] | {"args": parsed.args}}
-        plans = plan_job(JobInput.model_validate(job), case["entrypoint"])
+        plans = plan_job(JobInput.model_validate(job), make_image(entrypoint=case["entrypoint"]))
         assert [plan.argv for plan in plans] == [c["argv"] for c in case["containers"]]

@@ -24,6 +24,7 @@ from cts_jupyter.notebook.magics.submission import (
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
 from cts_jupyter.notebook.serialize import SerializeError, as_line, as_python, as_yaml
 from tests.harness.arguments import argument_lists, text
+from tests.harness.factories import make_image
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +116,7 @@ def whole(body) -> Submission:
 
 
 def plans(job: JobInput):
-    return plan_job(job, ["tool"])
+    return plan_job(job, make_image())
 
 
 @given(submissions())

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from cts_core.errors import (
-    IllegalParameterError,
     ResourceUnavailableError,
     UnsupportedError,
 )
@@ -163,17 +162,6 @@ async def test_programs_are_refused_on_a_shared_service(tmp_path: Path) -> None:
     assert not description.available
     assert "there is no program /nowhere/docker" in (description.unavailable_reason or "")
     await harness.site.close()
-
-
-async def test_nested_mount_points_are_refused(tmp_path: Path) -> None:
-    harness = local_harness(tmp_path, runtime="none")
-    job = harness.job(
-        "true", params={"input_mount_point": "/data", "output_mount_point": "/data/o"}
-    )
-    # A program gets folders of the machine instead.
-    await harness.site.preflight(ANA, job.job_input, job.image)
-    with pytest.raises(IllegalParameterError, match="/data/o lies within /data"):
-        await harness.site.preflight(ANA, job.job_input, IMAGE)
 
 
 @pytest.mark.slow

@@ -253,10 +253,6 @@ async def test_preflight_refuses(harness: SiteHarness) -> None:
     big = job.job_input.model_copy(update={"memory": 3_000_000_000})
     with pytest.raises(IllegalParameterError, match="memory"):
         await preflight(ANA, big, job.image)
-    params = job.job_input.params.model_copy(update={"output_mount_point": "/input_files/"})
-    same = job.job_input.model_copy(update={"params": params})
-    with pytest.raises(IllegalParameterError, match="mount point"):
-        await preflight(ANA, same, job.image)
 
 
 async def test_warns_that_programs_are_not_isolated(harness: SiteHarness) -> None:

@@ -28,6 +28,8 @@ def test_apptainer(plan: WorkerPlan) -> None:
         "type=bind,source=/home/job/3/out,destination=/output_files",
         "type=bind,source=/home/refdata/r1,destination=/ref,ro",
     ]
+    overlapping = apptainer.exec_command(replace(plan, refdata_mount="/output_files"), FOLDER)
+    assert "type=bind,source=/home/refdata/r1,destination=/output_files,ro" in overlapping
     assert command[command.index(file) :] == [file, "/bin/tool", "run", "--in", "/input_files/a,b"]
     pull = apptainer.pull_command(replace(plan, plain_http=True), "x.sif")
     assert pull == [

@@ -44,6 +44,11 @@ def test_create(plan: WorkerPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"--user", "--read-only", "--privileged", "--network"} & set(command)
 
 
+def test_reference_data_is_read_only_wherever_it_is(plan: WorkerPlan) -> None:
+    command = docker_cli.create_command(replace(plan, refdata_mount="/output_files"), FOLDER, {})
+    assert ("--volume", "/home/refdata/r1:/output_files:ro") in pairwise(command)
+
+
 @pytest.mark.parametrize(("requested", "limit"), [(3, "3"), (9, "4")])
 def test_cpus_are_limited_to_the_machines(
     plan: WorkerPlan, monkeypatch, requested: int, limit: str
