@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cts_jupyter import formatting
 from cts_jupyter.notebook.magics.command import CommandParser, duration, key_value, positive
@@ -46,6 +49,12 @@ _PARAMS: Mapping[str, str] = {
     "refdata_mount_point": "refdata_mount",
     "declobber": "declobber",
 }
+_TYPES: Mapping[str, TypeAdapter[Any]] = {
+    "num_containers": TypeAdapter(int),
+    "cpus": TypeAdapter(int),
+    "declobber": TypeAdapter(bool),
+}
+"""The types of fields that are no text. A cell has text everywhere."""
 
 
 def add_submission_options(parser: CommandParser) -> None:
@@ -113,20 +122,30 @@ def submission_from_options(
 
 def submission_from_yaml(tree: Mapping[str, Any]) -> PartialSubmission:
     """Return the submission of a cell, with placeholders and durations parsed as on a line. Raises MagicError."""
-    body = dict(tree)
+    body = _typed(tree)
     notes: list[str] = []
     if "runtime" in body:
         body["runtime"] = _yaml_runtime(body["runtime"])
     if isinstance(body.get("labels"), Mapping):
-        body["labels"] = {key: str(value) for key, value in body["labels"].items()}
+        body["labels"] = {key: _text(value, key) for key, value in body["labels"].items()}
     if body.get("params") is not None:
         body["params"] = _yaml_params(body["params"], notes)
     return PartialSubmission(body, notes)
 
 
+def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with those that are no text in their types, as far as they have one: the service refuses others."""
+    typed = dict(fields)
+    for key in _TYPES.keys() & fields.keys():
+        if isinstance(fields[key], str):
+            with suppress(ValidationError):
+                typed[key] = _TYPES[key].validate_python(fields[key])
+    return typed
+
+
 def _yaml_runtime(value: object) -> object:
     try:
-        read = formatting.parse_duration(str(value)) if isinstance(value, str) else value
+        read = formatting.parse_duration(value) if isinstance(value, str) else value
     except ValueError as e:
         raise MagicError(f"runtime: {e}") from None
     return formatting.format_iso_duration(read) if isinstance(read, timedelta) else read
@@ -135,13 +154,13 @@ def _yaml_runtime(value: object) -> object:
 def _yaml_params(params: object, notes: list[str]) -> object:
     if not isinstance(params, Mapping):
         raise MagicError("params must hold keys of its own, such as args and environment")
-    result = dict(params)
+    result = _typed(params)
     try:
         if isinstance(params.get("args"), list):
             result["args"] = _yaml_args(params["args"], notes)
         if isinstance(params.get("environment"), Mapping):
             result["environment"] = {
-                key: value if isinstance(value, Mapping) else parse_value(_text(value))
+                key: value if isinstance(value, Mapping) else parse_value(_text(value, key))
                 for key, value in params["environment"].items()
             }
     except ArgumentsError as e:
@@ -156,18 +175,17 @@ def _yaml_args(args: Sequence[object], notes: list[str]) -> list[Any]:
         if is_object:
             result += run
             continue
-        parsed = parse_arguments(_text(word) for word in run)
+        parsed = parse_arguments(_text(word, "args") for word in run)
         result += parsed.args
         notes += parsed.notes
     return result
 
 
-def _text(value: object) -> str:
-    """Return a YAML scalar as a word. Raises ArgumentsError."""
-    if isinstance(value, bool) or value is None or not isinstance(value, (str, int, float)):
-        raise ArgumentsError(
-            f"{value!r} is no word that a container can be given: put it in quotes to have it as text"
-        )
+def _text(value: object, key: str) -> str:
+    """Return what stands where text is meant: the scalar of a cell, or a variable's text or number. Raises MagicError."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        what = "null" if value is None else repr(value)
+        raise MagicError(f"{key}: {what} is no text: put it in quotes to have it as text")
     return str(value)
 
 

@@ -45,7 +45,7 @@ ARGS go to the container after its entrypoint. In them, and in --env, these stan
   <n>                         its number from 0, as in out_<n>.tsv
 Containers find their files in /input_files and leave outputs in /output_files.
 
-As a cell, the same in YAML, with the names of the REST API:
+As a cell, the same in YAML, with the names of the REST API. Words such as 0012, 1.10 and no are taken as they stand:
   %%cts submit -o job
   image: host/fasta-stats
   input_files: $genomes

@@ -1,20 +1,30 @@
-"""Loads the YAML of a ``%%cts submit`` cell. Its keys are the REST names."""
+"""Loads the YAML of a ``%%cts submit`` cell. Its keys are the REST names, and its scalars are text as they stand there."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import yaml
 
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_scalars
 
+_NULL, _MERGE, _TEXT, _LIST, _MAPPING = (
+    f"tag:yaml.org,2002:{name}" for name in ("null", "merge", "str", "seq", "map")
+)
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses duplicate keys, as YAML's specification does and the library does not."""
+
+class _TextLoader(yaml.SafeLoader):
+    """Loads every scalar but null as its own text.
+
+    Only who reads a field knows whether a number is meant there. Guesses would change text: ``0012`` to 10, ``1.10`` to
+    1.1, ``12:30:00`` to 45000, ``no`` to false.
+    """
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: _TextLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    # YAML's specification refuses duplicate keys, and the library does not.
     seen = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -26,23 +36,42 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
                 None, None, f"the key {key.value!r} stands there twice", key.start_mark
             )
         seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
+    loader.flatten_mapping(node)
+    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _refuse_tag(_: _TextLoader, node: yaml.Node) -> NoReturn:
+    raise yaml.constructor.ConstructorError(
+        None, None, f"the tag {node.tag} has no meaning here: leave it out", node.start_mark
+    )
+
+
+_TextLoader.yaml_implicit_resolvers = {}
+_TextLoader.add_implicit_resolver(
+    _NULL, re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]
+)
+_TextLoader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
+_TextLoader.yaml_constructors = {
+    _NULL: yaml.SafeLoader.construct_yaml_null,
+    _MERGE: yaml.SafeLoader.construct_yaml_str,
+    _TEXT: yaml.SafeLoader.construct_yaml_str,
+    _LIST: yaml.SafeLoader.construct_yaml_seq,
+    _MAPPING: _mapping,
+    None: _refuse_tag,
+}
 
 
 def load_cell(text: str, namespace: Namespace) -> dict[str, Any]:
     """Return a cell as a mapping, with variables expanded. Raises MagicError, which names the wrong line."""
     try:
-        tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(text, Loader=_TextLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         # Line 1 of the cell is the magic.
         where = f"line {mark.line + 2} of the cell" if mark else "the cell"
         raise MagicError(f"The YAML cannot be read: {e.problem or e.context} in {where}") from None
     except (yaml.YAMLError, ValueError) as e:
-        # The library raises ValueError for an invalid date.
+        # The library raises ValueError for an escape of no character.
         raise MagicError(f"The YAML cannot be read: {e}") from None
     except RecursionError:
         raise MagicError("The YAML cannot be read: it is nested too deep") from None
