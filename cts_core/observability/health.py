@@ -1,4 +1,8 @@
-"""Health of the service's dependencies: known from the calls to them, and probed if there were none lately."""
+"""Health of the service's dependencies: known from the calls to them, and probed if these say nothing.
+
+A call may fail for what was asked for, or for too many calls at once, so that it never shows by itself that a dependency is
+down: the dependency's own probe decides. Otherwise a user's odd key would take every server out of rotation.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +57,7 @@ class MonitoredDependency:
     since: datetime = field(default_factory=utc_now)
     error: str | None = None
     updated: float = float("-inf")
+    """When its state was found, by the monotonic clock; a state that is in doubt is as old as can be."""
 
 
 class Health:
@@ -68,7 +73,10 @@ class Health:
         if dependency is None:
             return
         if call.outage is not None:
-            self._set_state(dependency, DependencyState.DOWN, str(call.outage) or NO_RESPONSE)
+            if dependency.probe is None:
+                self._set_state(dependency, DependencyState.DOWN, str(call.outage) or NO_RESPONSE)
+            elif dependency.state is not DependencyState.DOWN:
+                dependency.updated = float("-inf")
         elif dependency.success_means_up:
             self._set_state(dependency, DependencyState.UP)
 

@@ -139,11 +139,12 @@ class KafkaBroker(ServerProcess):
         """The bootstrap address for clients."""
         return f"127.0.0.1:{self.port}"
 
-    def create_topic(self, name: str | None = None) -> str:
-        """Create an empty topic; return its name."""
+    def create_topic(self, name: str | None = None, **configs: str) -> str:
+        """Create an empty topic; return its name. ``configs`` are named as Kafka's, with underscores for dots."""
         topic = name or f"cts-{uuid.uuid4()}"
         admin = KafkaAdminClient(bootstrap_servers=self.address)
-        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+        named = {key.replace("_", "."): value for key, value in configs.items()}
+        admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=named)])
         admin.close()
         return topic
 

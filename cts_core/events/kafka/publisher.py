@@ -45,6 +45,8 @@ class KafkaPublisher(EventPublisher):
         """The time, by the monotonic clock, until which events fail at once, and the reason."""
         self._waiting = 0
         self._is_open = True
+        self.error: str | None = None
+        """Why the last event was not acknowledged; None if it was."""
 
     @override
     async def publish(self, event: JobEvent) -> None:
@@ -53,6 +55,11 @@ class KafkaPublisher(EventPublisher):
         self._waiting += 1
         try:
             await self._publish(event)
+        except UnavailableError as e:
+            self.error = str(e)
+            raise
+        else:
+            self.error = None
         finally:
             self._waiting -= 1
 

@@ -32,9 +32,10 @@ class KafkaTopic(Topic):
 
     @override
     async def check(self) -> None:
-        # As of ``CHECK_SECONDS`` ago at most.
-        if self._listener.error is not None:
-            raise UnavailableError(self._listener.error)
+        # As of ``CHECK_SECONDS`` ago at most, and of the last publication: brokers may answer and yet take no event.
+        error = self._listener.error or self._publisher.error
+        if error is not None:
+            raise UnavailableError(error)
 
     @override
     async def publish(self, event: JobEvent) -> None:

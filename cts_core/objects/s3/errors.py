@@ -71,6 +71,8 @@ _TRANSIENT = {
     "ConditionalRequestConflict",
     "TooManyRequests",
 }
+_PROXY = {"401", "407"}
+"""Statuses of a proxy before the server, which wants credentials of its own."""
 _SERVER_ERROR, _TOO_MANY = 500, 429
 
 
@@ -112,8 +114,8 @@ def unavailable(path: str, reason: object) -> UnavailableError:
 
 
 def code_of(error: ClientError) -> str:
-    """Return S3's own code of an error."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """Return S3's own code of an error; empty if its answer has none."""
+    return str(error.response.get("Error", {}).get("Code") or "")
 
 
 def translate(error: Exception, path: str, *, writing: bool = False) -> Exception:
@@ -141,7 +143,7 @@ def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exce
     is_transient = code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY
     if is_transient and code not in _FULL:
         return TransientError(code or f"HTTP {status}")
-    return by_code(code, path, writing=writing)
+    return by_code(code or str(status), path, writing=writing)
 
 
 def _other_region(path: str) -> CTSError:
@@ -173,7 +175,7 @@ _ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
 
 
 def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
-    """Return the error that a code of S3 means for a path, if no retry can help."""
+    """Return the error that a code of S3, or an HTTP status below 500, means for a path, if no retry can help."""
     for codes, make_error in _ERRORS:
         if code in codes:
             return make_error(path)
@@ -187,4 +189,7 @@ def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
         return IllegalPathError(
             f"The path '{path}' cannot be an object at this store ({code}): give it another name"
         )
-    return unavailable(path, code)
+    if code in _PROXY:
+        return unavailable(path, f"HTTP {code}")
+    # The server has answered, so that it is not down: whatever it refuses, it is this request.
+    return IllegalPathError(f"The object store refuses '{path}' ({code}): give it another name")

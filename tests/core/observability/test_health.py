@@ -47,6 +47,31 @@ async def test_states_follow_calls_and_probes(port: Port, monkeypatch: pytest.Mo
     assert dependency.error is None
 
 
+async def test_failed_call_is_no_outage_unless_the_probe_agrees(port: Port):
+    dependency = MonitoredDependency("port", functools.partial(port.ask, 1), is_needed=True)
+    states = Health([dependency])
+    await states.readiness()
+    failed_call = PortCall("port", "ask", (), 0.1, error=UnavailableError("for an odd key"))
+    states.on_call(failed_call)
+    assert states.states() == {"port": DependencyState.UP}
+    assert (await states.readiness()).status is ReadyStatus.READY
+
+    port.error = UnavailableError("it is away")
+    assert (await states.readiness()).status is ReadyStatus.READY, "its state is fresh"
+    states.on_call(failed_call)
+    assert (await states.readiness()).dependencies[0].error == "it is away"
+
+
+async def test_failed_calls_do_not_prolong_an_outage(port: Port):
+    port.error = UnavailableError("it is away")
+    dependency = MonitoredDependency("port", functools.partial(port.ask, 1), is_needed=True)
+    states = Health([dependency])
+    assert (await states.readiness()).status is ReadyStatus.NOT_READY
+    probed = dependency.updated
+    states.on_call(PortCall("port", "ask", (), 0.1, error=UnavailableError("for an odd key")))
+    assert dependency.updated == probed, "it would be probed later"
+
+
 async def test_probe_without_response_times_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health, "PROBE_TIMEOUT_SECONDS", 0.05)
     silent = MonitoredDependency("silent", asyncio.Event().wait, is_needed=True)

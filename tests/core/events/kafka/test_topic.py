@@ -260,6 +260,21 @@ async def test_a_deleted_topic_fails_in_time(kafka):
 
 
 @slow
+async def test_an_outage_of_publishing_alone_is_reported(kafka):
+    name = kafka.create_topic(max_message_bytes="10")
+    async with listening(kafka, name) as (topic, _):
+        await until_reported(topic, None)
+        with pytest.raises(UnavailableError):
+            await topic.publish(make_event())
+        # The broker answers all the while.
+        await until_reported(topic, f"took no event for topic {name}")
+        kafka.delete_topic(name)
+        kafka.create_topic(name)
+        await published_at_last(topic, make_event())
+        await until_reported(topic, None)
+
+
+@slow
 async def test_a_broker_that_is_away_at_the_start_is_connected_later(kafka, caplog):
     topic = kafka.create_topic()
     kafka.kill()
