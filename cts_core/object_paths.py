@@ -90,6 +90,16 @@ def check_root(root: object, *, index: int | None = None) -> str:
     return check_path(root, index=index, key_required=False).rstrip("/")
 
 
+def as_folder(path: str) -> str:
+    """Return ``path`` with exactly one trailing slash, the form in which folders are stored and named."""
+    return f"{path.rstrip('/')}/"
+
+
+def check_folder(path: object) -> str:
+    """Check a path as ``check_path`` does, and return it as a folder."""
+    return as_folder(check_path(path))
+
+
 def split_path(path: str) -> tuple[str, str]:
     """Split ``bucket/key`` into ``(bucket, key)``; the key may be empty."""
     bucket, _, key = path.partition("/")
@@ -114,8 +124,8 @@ def folders_beside(
     if is_numbered and numbered:
         base, number = numbered[1], int(numbered[2])
     for following in range(number + 1, number + 1 + MAX_FOLDERS):
-        if (fresh := f"{base}-{following}") not in taken:
-            yield f"{fresh}/"
+        if (fresh := as_folder(f"{base}-{following}")) not in taken:
+            yield fresh
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -10,7 +10,7 @@ from cts_core.errors import PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
-from cts_core.object_paths import is_below
+from cts_core.object_paths import as_folder, is_below
 
 _Job = TypeVar("_Job", bound=JobSummary)
 
@@ -50,7 +50,7 @@ class PathAccess:
     def folders(self, user: User) -> list[str]:
         """Return the user's folders, sorted, each ending in ``/``; empty if every path is accessible."""
         return sorted(
-            f"{template.replace('{user}', user.name).rstrip('/')}/" for template in self._templates
+            as_folder(template.replace("{user}", user.name)) for template in self._templates
         )
 
     def shared_folders(self) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,7 @@ class Resubmissions:
     async def _candidate_folders(self, parent: JobRecord) -> Iterator[str]:
         """Return candidate folders beside the parent's that no job of the lineage writes to."""
         lineage = await find_lineage(self._store, parent)
-        taken = {member.job_input.output_dir.rstrip("/") for member in lineage}
+        taken = {member.job_input.output_dir for member in lineage}
         folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
         return folders_beside(folder, taken, is_numbered=is_numbered)
 

@@ -227,15 +227,14 @@ class Submissions:
 
     async def _output_warnings(self, job: JobInput) -> list[str]:
         warnings = []
-        folder = f"{job.output_dir.rstrip('/')}/"
         try:
-            page = await self._objects.list(folder, limit=1)
+            page = await self._objects.list(job.output_dir, limit=1)
         except (PathNotFoundError, BucketNotFoundError):
             pass
         else:
             if page.objects:
                 warnings.append(
-                    f"The output folder {folder} is not empty: outputs of this job overwrite files of the "
+                    f"The output folder {job.output_dir} is not empty: outputs of this job overwrite files of the "
                     "same name there"
                 )
         numbered = any(p.type is ParameterType.CONTAINER_NUMBER for p in job.params.parameters())

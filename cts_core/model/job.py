@@ -32,6 +32,10 @@ S3Path = Annotated[
     str, BeforeValidator(paths.check_path), StringConstraints(min_length=5, max_length=1088)
 ]
 
+S3Folder = Annotated[
+    str, BeforeValidator(paths.check_folder), StringConstraints(min_length=5, max_length=1088)
+]
+
 
 def _bound_memory(schema: JsonDict) -> None:
     """Add the bounds to a schema of bytes: pydantic's own, ge and le, mean nothing in JSON schema."""
@@ -98,7 +102,7 @@ class JobInputPreview(Closed):
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
     """Per container, ISO-8601 on output."""
     input_roots: Annotated[list[str] | None, BeforeValidator(_check_roots)] = None
-    output_dir: S3Path
+    output_dir: S3Folder
 
 
 class JobInput(JobInputPreview):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cts_core.model.base import Closed, Record
-from cts_core.model.job import Memory, S3Path
+from cts_core.model.job import Memory, S3Folder
 
 
 class Resubmission(Closed):
@@ -18,7 +18,7 @@ class Resubmission(Closed):
     """Resubmit only the inputs of containers that did not complete, with one container for each of these."""
     memory: Memory | None = None
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
-    output_dir: S3Path | None = None
+    output_dir: S3Folder | None = None
     """None for an empty folder beside that of the original job."""
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-from cts_core.object_paths import folders_beside
+from cts_core.object_paths import as_folder, folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.client import CTSClient
@@ -100,7 +100,7 @@ def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Map
 def is_empty(client: CTSClient, folder: str) -> bool | None:
     """Return whether nothing is stored below a folder; None from a service that does not list files."""
     try:
-        return not client.files(folder.rstrip("/") + "/", limit=1).objects
+        return not client.files(as_folder(folder), limit=1).objects
     except CTSRequestError as e:
         if e.status != HTTPStatus.NOT_FOUND:
             raise

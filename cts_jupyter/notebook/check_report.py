@@ -6,6 +6,7 @@ import html
 import shlex
 from collections.abc import Sequence
 
+from cts_core.object_paths import as_folder
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import CheckResult, PlannedContainer
@@ -21,7 +22,7 @@ class CheckReport:
         """``notes`` say how the submission was understood."""
         self.result = result
         self.notes = list(notes)
-        self._output_dir = output_dir
+        self._output_dir = as_folder(output_dir)
 
     @property
     def containers(self) -> list[PlannedContainer]:

@@ -97,6 +97,14 @@ async def test_input_files_may_be_bare_paths(store):
     assert (await store.get_job(job.id)).job_input.input_files == ["data/in/ b", "data/in/ü"]
 
 
+async def test_an_output_folder_that_was_stored_without_its_slash_is_read_with_it(store):
+    job = make_job_record()
+    bare = job.job_input.model_copy(update={"output_dir": "data/out"})
+    await store.insert_job(job.model_copy(update={"job_input": bare}), containers=1)
+    read = [await store.get_job(job.id), await store.get_drivable(job.id)]
+    assert [one.job_input.output_dir for one in read] == ["data/out/"] * 2
+
+
 async def test_a_summary_has_no_files(store):
     job = await insert(store)
     outcome = JobOutcome(outputs=OUTPUTS, output_file_count=2)

@@ -158,5 +158,5 @@ def test_folders_beside(folder, is_numbered, first):
     found = list(folders_beside(folder, (), is_numbered=is_numbered))
     assert found[0] == first
     assert len(found) == MAX_FOLDERS
-    rest = folders_beside(folder, {first.rstrip("/")}, is_numbered=is_numbered)
+    rest = folders_beside(folder, {first}, is_numbered=is_numbered)
     assert list(rest) == found[1:]

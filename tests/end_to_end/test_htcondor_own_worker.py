@@ -182,7 +182,7 @@ def test_logs_while_running_eviction_and_completion(service: Service, minio: S3S
     assert job["state"] == "complete", job
     outputs = {output["file"]: output["crc64nvme"] for output in job["outputs"]}
     for number, names in enumerate(("ab", "c")):
-        path = f"{job['job_input']['output_dir']}/all-{number}"
+        path = f"{job['job_input']['output_dir']}all-{number}"
         content = "".join(f"/input_files/{name}.fa\n" for name in names).encode()
         content += b"".join(INPUTS[f"data/ana/in/{name}.fa"] for name in names)
         assert outputs[path] == crc64nvme_text(content)

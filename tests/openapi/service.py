@@ -115,7 +115,7 @@ class RunningService:
         self.known |= {
             "waiting": [waiting],
             "waiting_numbers": list(range(WAITING)),
-            "objects": [*given[:2], f"{output_dir}/a", f"{output_dir}/b/c"],
+            "objects": [*given[:2], f"{output_dir}a", f"{output_dir}b/c"],
             "worker_files": list(pack().files),
         }
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 
+from cts_core.object_paths import as_folder
 from cts_core.states import JobState
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
@@ -100,7 +101,7 @@ def format_failure(card: CardData) -> list[str]:
 
 
 def _relative(path: str, folder: str) -> str:
-    return path.removeprefix(folder.rstrip("/") + "/")
+    return path.removeprefix(as_folder(folder))
 
 
 def card_text(card: CardData) -> str:

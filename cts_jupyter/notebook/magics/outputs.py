@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from cts_core.object_paths import as_folder
 from cts_jupyter import formatting
 from cts_jupyter.client.models import JobOutput, StoredObject
 from cts_jupyter.notebook.job import Job
@@ -61,6 +62,4 @@ def as_stored(
 def _folders(context: Context, outputs: Sequence[JobOutput]) -> dict[str, str]:
     """Return each job's output folder, with a slash at the end."""
     jobs = dict.fromkeys(output.job_id for output in outputs)
-    return {
-        job_id: context.client.job(job_id).job_input.output_dir.rstrip("/") + "/" for job_id in jobs
-    }
+    return {job_id: as_folder(context.client.job(job_id).job_input.output_dir) for job_id in jobs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cts_core.object_paths import as_folder
 from cts_core.states import JobState
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
@@ -149,6 +150,7 @@ def _only_site(context: Context) -> str:
 
 
 def _check_output_folder(context: Context, folder: str) -> None:
+    folder = as_folder(folder)
     empty = is_empty(context.client, folder)
     if empty is False:
         raise MagicError(

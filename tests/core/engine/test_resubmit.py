@@ -87,7 +87,7 @@ async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     changes = {"memory": "60MB", "runtime": 90, "output_dir": "data/mine"}
     again = await harness.wait_until_ended(await resubmit(harness, first, **changes))
     wanted = (await harness.wait_until_ended(first)).job_input.model_copy(
-        update={"memory": 60_000_000, "runtime": timedelta(seconds=90), "output_dir": "data/mine"}
+        update={"memory": 60_000_000, "runtime": timedelta(seconds=90), "output_dir": "data/mine/"}
     )
     assert again.job_input == wanted
     assert [o.job_id for o in (await outputs(harness, first)).outputs] == [again.id]

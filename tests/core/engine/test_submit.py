@@ -221,7 +221,7 @@ async def test_paths_of_others_are_forbidden(harness: EngineHarness):
         harness,
         make_submission(files=["data/ana/a"], output_dir="data/bob/out"),
         errors.PathInaccessibleError,
-        "The output path data/bob/out is not a subpath",
+        "The output path data/bob/out/ is not a subpath",
     )
 
 

@@ -130,7 +130,7 @@ async def test_stopped_or_killed_worker_runs_again(
     job = await node.until(job_id, "complete", "error")
     folder = job["job_input"]["output_dir"]
     assert {output["file"]: output["crc64nvme"] for output in job["outputs"]} == {
-        f"{folder}/copy": crc64nvme_text(LARGE), f"{folder}/gate": crc64nvme_text(b""),
+        f"{folder}copy": crc64nvme_text(LARGE), f"{folder}gate": crc64nvme_text(b""),
     }  # fmt: skip
     states = [transition["state"] for transition in job["transition_times"]]
     assert len(states) == len(set(states))

@@ -38,7 +38,7 @@ async def test_from_inputs_to_checksummed_outputs(
     job = await node.until(job_id, "complete", "error")
     assert job["state"] == "complete", (job, stderr)
     whole = b"a\nb\n"
-    path = f"{job['job_input']['output_dir']}/both"
+    path = f"{job['job_input']['output_dir']}both"
     assert job["outputs"] == [{"file": path, "crc64nvme": crc64nvme_text(whole)}]
     with contextlib.closing(minio.client()) as client:
         bucket, _, key = path.partition("/")

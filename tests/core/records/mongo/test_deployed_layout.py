@@ -425,7 +425,7 @@ async def test_text_that_looks_like_a_field_is_literal(store):
     assert await move(store, job.id, CREATED, STARTED, outcome=outcome)
     found = await store.get_job(job.id)
     assert (found.user, found.labels, found.error) == ("$user", {"a": "$$ROOT"}, "$state")
-    assert found.job_input.output_dir == "data/$$NOW"
+    assert found.job_input.output_dir == "data/$$NOW/"
     broken = ContainerTransition(state=JobState.ERROR, time=NOON)
     outcome = ContainerOutcome(admin_error="$_id", error="$x")
     assert await store.transition_container(job.id, 0, STARTED, [broken], outcome=outcome)

@@ -36,6 +36,7 @@ async def test_a_job_runs(server: ServerHarness) -> None:
     assert "error" not in job
     assert "trans_id" not in job["transition_times"][0]
     assert job["job_input"]["runtime"] == "PT1M"
+    assert (body["output_dir"], job["job_input"]["output_dir"]) == ("data/out", "data/out/")
 
     assert (await server.get(f"/jobs/{job_id}/exit_codes")).json() == {"exit_codes": [0, 0]}
     containers = (await server.get(f"/jobs/{job_id}/containers")).json()["containers"]
