@@ -18,6 +18,7 @@ from cts_core.model.parameters import (
     InputFilesFormat,
     ManifestFileFormat,
     Parameter,
+    Parameters,
     ParameterType,
     ParameterWithFlag,
 )
@@ -210,6 +211,18 @@ def _arguments(
                 yield from _with_flag(arg.flag, [value])
         else:
             yield from _with_flag(arg.flag, values(arg))
+
+
+def overwriting_warning(num_containers: int, params: Parameters) -> str | None:
+    """Return a warning if neither declobber nor their numbers keep the outputs of several containers apart; else None."""
+    numbered = any(p.type is ParameterType.CONTAINER_NUMBER for p in params.parameters())
+    if num_containers == 1 or numbered or params.declobber:
+        return None
+    return (
+        f"All {num_containers} containers store into one folder, and of outputs with the same name only the last one is "
+        "kept: have the container's number in their names (<n> in %cts, container_number in the API), or set declobber "
+        "to keep the outputs of each container in a folder of its own"
+    )
 
 
 def plan_container(job: JobInput, image: JobImage, number: int) -> ContainerPlan:

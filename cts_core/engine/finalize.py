@@ -38,7 +38,7 @@ class Finalizer:
         """Return the state in which a job ends whose containers lead to ``state``, and its outcome."""
         containers = await self._containers(job)
         if state is JobState.ERROR:
-            outcome = outcomes.failed(job, containers)
+            outcome = await run_in_pool(outcomes.failed, job, containers)
         elif not any(container.outputs for container in containers):
             state = JobState.ERROR
             outcome = outcomes.usage(job, containers).model_copy(
@@ -51,7 +51,7 @@ class Finalizer:
 
     async def finalize_canceled(self, job: JobSummary) -> JobOutcome:
         """Return the outcome of a job that was canceled."""
-        outcome = outcomes.usage(job, await self._containers(job))
+        outcome = await run_in_pool(outcomes.usage, job, await self._containers(job))
         return await self._with_logs(job, outcome)
 
     async def _containers(self, job: JobSummary) -> list[ContainerRecord]:

@@ -51,6 +51,9 @@ def with_measures(
 
 def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
     """Return the resource usage and the warnings of the containers; what no container has measured stays unset."""
+    warnings = _limit_lines(
+        [f"Container {c.sub_id}: {w}" for c in containers for w in c.warnings or []]
+    )
     cpu = [c.cpu_seconds for c in containers if c.cpu_seconds is not None]
     wall = sum(c.wall_seconds or 0 for c in containers)
     return JobOutcome(
@@ -59,11 +62,21 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
         max_memory=max(
             (c.max_memory for c in containers if c.max_memory is not None), default=None
         ),
-        warnings=_limit_lines(
-            [f"Container {c.sub_id}: {w}" for c in containers for w in c.warnings or []]
-        )
-        or None,
+        warnings=[*warnings, *_overwriting_warnings(containers)] or None,
     )
+
+
+def _overwriting_warnings(containers: Sequence[ContainerRecord]) -> list[str]:
+    paths = overwritten(containers)
+    if not paths:
+        return []
+    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+    warning = (
+        f"More than one container wrote {', '.join(paths[:_MAX_NAMED])}{more}, and only the last one written was kept. "
+        "Submit with the container's number in the names of outputs, or with declobber to keep the outputs of each "
+        "container in a folder of its own."
+    )
+    return [warning]
 
 
 def completed(
@@ -77,22 +90,8 @@ def completed(
     outputs = {output.file: output for output in _all_outputs(containers)}
     for path, crc64nvme in actual.items():
         outputs[path] = S3File(file=path, crc64nvme=crc64nvme)
-    common = usage(job, containers)
-    warnings = common.warnings
-    if actual:
-        names = ", ".join(sorted(actual)[:_MAX_NAMED])
-        more = f" and {len(actual) - _MAX_NAMED} more" if len(actual) > _MAX_NAMED else ""
-        warning = (
-            f"More than one container wrote {names}{more}, and only the last one written was kept. "
-            "Submit with declobber to keep the outputs of each container in a folder of its own."
-        )
-        warnings = [*(warnings or []), warning]
-    return common.model_copy(
-        update={
-            "outputs": list(outputs.values()),
-            "output_file_count": len(outputs),
-            "warnings": warnings,
-        }
+    return usage(job, containers).model_copy(
+        update={"outputs": list(outputs.values()), "output_file_count": len(outputs)}
     )
 
 

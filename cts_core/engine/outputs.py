@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
 from cts_core.engine.lineage import MAX_LINEAGE, find_lineage
+from cts_core.engine.outcome import overwritten
 from cts_core.errors import IllegalParameterError
 from cts_core.identity.identity import User
 from cts_core.model.job import S3File, S3FileWithDataID
@@ -82,8 +83,11 @@ class MergedOutputs:
 
     def add_older(self, job: JobRecord, containers: Sequence[ContainerRecord]) -> None:
         """Add a job that is older than those before, which win where both have an input or a path."""
-        # If several containers wrote a path, only the job record has the checksum of the last one.
-        kept = {output.file: output.crc64nvme for output in job.outputs or ()}
+        # Of a path that several containers wrote, only the job record has the checksum of the last one, and only if the
+        # job has completed.
+        kept = dict.fromkeys(overwritten(containers)) | {
+            output.file: output.crc64nvme for output in job.outputs or ()
+        }
         completed: set[str] = set()
         for number, inputs, outputs in _completed_parts(job, containers):
             files = {file.file for file in inputs}

@@ -30,12 +30,11 @@ from cts_core.model.job import (
     PlannedContainer,
     Submission,
 )
-from cts_core.model.parameters import ParameterType
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SITE_LIMITS, SiteLimits
 from cts_core.mounts import mounts_of
 from cts_core.objects.store import ObjectStore, StoredObject
-from cts_core.plan import ContainerPlan, plan_job
+from cts_core.plan import ContainerPlan, overwriting_warning, plan_job
 from cts_core.records.store import IdempotentJob, RecordStore
 from cts_core.states import JobState
 
@@ -237,12 +236,9 @@ class Submissions:
                     f"The output folder {job.output_dir} is not empty: outputs of this job overwrite files of the "
                     "same name there"
                 )
-        numbered = any(p.type is ParameterType.CONTAINER_NUMBER for p in job.params.parameters())
-        if job.num_containers > 1 and not (job.params.declobber or numbered):
-            warnings.append(
-                "If two containers write a file of the same name, one overwrites the other: set declobber "
-                "to keep the outputs of each container in a folder of its own"
-            )
+        overwriting = overwriting_warning(job.num_containers, job.params)
+        if overwriting is not None:
+            warnings.append(overwriting)
         return warnings
 
 
@@ -296,7 +292,7 @@ def _to_check_result(checked: _Checked, warnings: Sequence[str]) -> CheckResult:
         input_file_count=len(checked.objects),
         input_bytes=sum(stored.size for stored in checked.objects),
         cpu_hours=checked.job.cpu_hours,
-        warnings=[*checked.warnings, *warnings],
+        warnings=[*warnings, *checked.warnings],
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from cts_core import plan
+from cts_core.model.parameters import Parameters
 from cts_core.object_paths import as_folder
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
@@ -13,6 +16,18 @@ from cts_jupyter.client.models import CheckResult, PlannedContainer
 
 _SHOWN_CONTAINERS = 3
 _SHOWN_FILES = 5
+
+
+def overwriting_warning(body: Mapping[str, Any]) -> str | None:
+    """Return the check's warning of containers that overwrite each other's outputs, without asking the service.
+
+    ``body`` is that of the REST API; one that the service will refuse has no warning.
+    """
+    try:
+        params = Parameters.model_validate(body.get("params") or {})
+        return plan.overwriting_warning(int(body.get("num_containers") or 1), params)
+    except (TypeError, ValueError):
+        return None
 
 
 class CheckReport:
@@ -40,6 +55,7 @@ class CheckReport:
         files = formatting.plural(result.input_file_count, "file")
         lines = [
             "This job can be submitted.",
+            *(f"Warning: {text}" for text in self.warnings),
             f"{files} ({format_size(result.input_bytes)}) in {containers}, outputs in {self._output_dir}",
             f"At most {result.cpu_hours:.3g} CPU hours",
             f"Image: {result.image.name}@{result.image.digest}",
@@ -58,7 +74,6 @@ class CheckReport:
             hidden = len(result.containers) - _SHOWN_CONTAINERS
             lines += ["", f"and {formatting.plural(hidden, 'container')} more, in .containers"]
         lines += ["", *(f"Note: {note}" for note in self.notes)] if self.notes else []
-        lines += ["", *(f"Warning: {text}" for text in self.warnings)] if self.warnings else []
         return lines
 
     def __repr__(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from cts_jupyter import formatting
 from cts_jupyter.client.search import JobQuery
-from cts_jupyter.notebook.check_report import CheckReport
+from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.session import LATEST, current_session
@@ -26,11 +27,16 @@ def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service chec
     Returns:
         The job. Shown in a notebook it is a card that follows what happens.
 
+    Warns where several containers may overwrite each other's outputs.
+
     Raises:
         NoConnectionError: No service can be found.
         CTSRequestError: The service refused; the message is that of the first check that does not hold.
         CTSConnectionError: The service cannot be reached.
     """
+    warning = overwriting_warning(fields)
+    if warning is not None:
+        warnings.warn(warning, stacklevel=2)
     return Job.submit(current_session(), fields)
 
 

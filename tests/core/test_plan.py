@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cts_core.errors import IllegalParameterError
 from cts_core.model.job import JobInput
-from cts_core.plan import place_file, plan_container, plan_job, split_evenly
+from cts_core.model.parameters import Parameters
+from cts_core.plan import overwriting_warning, place_file, plan_container, plan_job, split_evenly
 from tests.harness.factories import make_image
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "f 0", "ä", "manifest-1", "x.fa"])
@@ -125,6 +126,25 @@ def test_file_named_like_the_manifest_is_refused():
         ["/opt/tool", "/input_files/manifest-1"],
         ["/opt/tool", "/input_files/manifest-2"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("containers", "params", "warns"),
+    [
+        (1, {"args": ["x.tsv"]}, False),
+        (2, {}, True),
+        (3, {"args": ["x.tsv", {"type": "manifest_file", "manifest_file_format": "files"}]}, True),
+        (3, {"args": ["x.tsv"], "declobber": True}, False),
+        (3, {"args": [{"type": "container_number", "container_num_suffix": ".tsv"}]}, False),
+        (3, {"environment": {"OUT": {"type": "container_number"}}}, False),
+    ],
+)
+def test_containers_whose_outputs_nothing_keeps_apart_have_a_warning(containers, params, warns):
+    warning = overwriting_warning(containers, Parameters.model_validate(params))
+    assert (warning is not None) == warns
+    if warning is not None:
+        assert "<n> in %cts" in warning
+        assert "set declobber" in warning
 
 
 @pytest.mark.parametrize("declobber", [False, True])

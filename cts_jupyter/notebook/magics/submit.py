@@ -11,7 +11,7 @@ from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
-from cts_jupyter.notebook.check_report import CheckReport
+from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
@@ -169,6 +169,9 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
         _check_output_folder(context, submission.body["output_dir"])
     for note in submission.notes:
         context.add_note(f"Note: {note}")
+    warning = overwriting_warning(submission.body)
+    if warning is not None:
+        context.add_note(f"Warning: {warning}")
     return _watch_if_requested(Job.submit(context.session, submission.body), watch=options.watch)
 
 

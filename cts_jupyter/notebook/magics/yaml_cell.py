@@ -70,8 +70,8 @@ def load_cell(text: str, namespace: Namespace) -> dict[str, Any]:
         # Line 1 of the cell is the magic.
         where = f"line {mark.line + 2} of the cell" if mark else "the cell"
         raise MagicError(f"The YAML cannot be read: {e.problem or e.context} in {where}") from None
-    except (yaml.YAMLError, ValueError) as e:
-        # The library raises ValueError for an escape of no character.
+    except (yaml.YAMLError, ValueError, OverflowError) as e:
+        # The library lets those of an escape that is no character pass.
         raise MagicError(f"The YAML cannot be read: {e}") from None
     except RecursionError:
         raise MagicError("The YAML cannot be read: it is nested too deep") from None

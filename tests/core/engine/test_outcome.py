@@ -64,6 +64,17 @@ def test_overwritten_path_is_one_output_with_the_stored_checksum():
     assert "declobber" in warning
 
 
+@pytest.mark.parametrize("end", [outcome.usage, outcome.failed])
+def test_overwritten_paths_are_named_however_the_job_ends(end):
+    containers = [
+        container(0, outputs=outputs("data/out/same", "data/out/a")),
+        container(1, JobState.ERROR),
+        container(2, outputs=outputs("data/out/same", "data/out/b")),
+    ]
+    (warning,) = end(make_job_record(), containers).warnings or []
+    assert warning.startswith("More than one container wrote data/out/same, and only the last one")
+
+
 def test_no_warning_without_a_reason():
     result = outcome.completed(make_job_record(), [container(0, outputs=outputs("data/out/a"))], {})
     assert result.warnings is None

@@ -250,6 +250,22 @@ def test_checksum_of_an_overwritten_path_comes_from_the_job():
     assert by_path(merged)["out/o"].crc64nvme == OTHER_CRC
 
 
+def test_checksum_of_an_overwritten_path_of_a_failed_job_is_unknown():
+    merged = MergedOutputs()
+    merged.add_older(
+        job("abc", 3, state=ERROR),
+        [
+            record(0, COMPLETE, "out/o", "out/a", crc=CRC),
+            record(1, ERROR),
+            record(2, COMPLETE, "out/o", crc=OTHER_CRC),
+        ],
+    )
+    assert {path: o.crc64nvme for path, o in by_path(merged).items()} == {
+        "out/a": CRC,
+        "out/o": None,
+    }
+
+
 def test_completed_job_without_container_records():
     merged = MergedOutputs()
     whole = job("ab", 2, state=COMPLETE, outputs=[S3File(file="out/o", crc64nvme=CRC)])

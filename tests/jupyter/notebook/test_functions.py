@@ -43,6 +43,12 @@ def test_check_submit_and_find(shell, fields, place):
     assert job.as_python().startswith("from cts_jupyter import submit\n")
 
 
+def test_containers_that_may_overwrite_each_other_have_a_warning(shell, fields, inputs):
+    fields |= {"input_files": [f"{inputs}a.txt", f"{inputs}b.txt"], "num_containers": 2}
+    with pytest.warns(UserWarning, match="All 2 containers store into one folder"):
+        cts_jupyter.submit(**fields).wait(60)
+
+
 def test_errors(shell, fields):
     with pytest.raises(cts_jupyter.JobReferenceError, match="None of your jobs"):
         cts_jupyter.job("nothing-like-it")

@@ -94,6 +94,21 @@ def test_check_shows_the_plan_and_stores_nothing(shell, submit, place):
     assert len(shell(f"%cts files {place}out/")) == 0
 
 
+def test_containers_that_may_overwrite_each_other_have_a_warning(shell, submit):
+    args = "ok /output_files/stats.tsv <files>"
+    report = repr(shell(submit(args, options="-n 3", command="check")))
+    assert report.splitlines()[1].startswith("Warning: All 3 containers store into one folder")
+    submitted = shell.run(submit(args, options="-n 3"))
+    assert "Warning: All 3 containers store into one folder" in submitted.out
+    job = submitted.value.wait(60)
+    assert len(job.outputs) == 1
+    (warning,) = job.details.warnings
+    assert "stats.tsv" in warning
+    named = shell.run(submit(options="-n 3", out="named/"))
+    assert "Warning" not in named.out
+    assert len(named.value.wait(60).outputs) == 3
+
+
 def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
     unused = shell.refusal(
         f"%cts submit host/never -i {inputs} --output-dir {place}o/ --memory 1GB"
