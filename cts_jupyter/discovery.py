@@ -4,6 +4,10 @@
 the kernel is used: it has written a file into Jupyter's runtime folder, readable by its owner only, with a URL and a
 token for ``/cts``. If that server forwards to the very service that the variable names, the server is used, since its
 token is newer.
+
+Machines and containers may share that folder, as on a hub with one home for all servers of a user. A process id means
+nothing outside the PID namespace that it is from, so each file's name says in which place its server runs: in which
+namespace, and in which boot of which machine. Files of other places are neither read nor touched.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +26,13 @@ from pathlib import Path
 from jupyter_core.paths import jupyter_runtime_dir
 from pydantic import BaseModel, ValidationError
 
+from cts_core.worker.boot import boot_id
+
 URL_VARIABLE = "CDM_TASK_SERVICE_URL"
 TOKEN_VARIABLE = "KBASE_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 PARENT_VARIABLE = "JPY_PARENT_PID"
-_PATTERN = "cts-server-*.json"
+_MAX_HOST = 64
+"""Characters of the host's name in the name of a file."""
 
 
 class NoConnectionError(Exception):
@@ -63,15 +72,24 @@ class ServerFile(BaseModel):
     certificate: Path | None = None
     service: str | None = None
     """The service elsewhere that the server forwards to."""
+    started: str = ""
+    """The time at which the process started, as the system counts it: another process may get its id later."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the server, one of this place, runs."""
+        return _is_alive(self.pid) and self.started == _start_time(self.pid)
 
 
 def write_server_file(folder: Path, content: ServerFile) -> Path:
-    """Write the file so that only this user can read it, and atomically; remove files of servers that have died."""
+    """Write the file so that only this user can read it, and atomically; remove files of this place's dead servers."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path, other in _server_files(folder):
-        if not _is_alive(other.pid):
+        if not other.is_alive:
             path.unlink(missing_ok=True)
-    target = folder / f"cts-server-{content.pid}.json"
+    content = content.model_copy(update={"started": _start_time(content.pid)})
+    # Older kernels look for cts-server-*.json. The host is for people: a laptop changes its name with the network.
+    target = folder / f"cts-server-{_host()}@{_place()}-{content.pid}.json"
     draft = folder / f".{target.name}.{secrets.token_hex(4)}"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -107,7 +125,7 @@ def find_connection() -> Connection:
 
 def _find_server(folder: Path) -> ServerFile:
     parent = os.environ.get(PARENT_VARIABLE, "")
-    servers = {file.pid: file for _, file in _server_files(folder) if _is_alive(file.pid)}
+    servers = {file.pid: file for _, file in _server_files(folder) if file.is_alive}
     if parent.isdecimal() and int(parent) in servers:
         return servers[int(parent)]
     if len(servers) == 1:
@@ -136,10 +154,27 @@ def _token_reader(server: ServerFile) -> Callable[[], str | None]:
 
 
 def _server_files(folder: Path) -> Iterator[tuple[Path, ServerFile]]:
-    for path in sorted(folder.glob(_PATTERN)):
+    """Yield the files of the servers of this place, also of those that have died."""
+    for path in sorted(folder.glob(f"cts-server-*@{_place()}-*.json")):
         # A file that cannot be read, or vanishes meanwhile, is not a running server's.
         with contextlib.suppress(OSError, ValidationError, json.JSONDecodeError):
             yield path, ServerFile.model_validate_json(path.read_bytes())
+
+
+def _place() -> str:
+    """Return the place in which process ids of this process mean the same: a boot of a machine, and a PID namespace."""
+    return f"{boot_id() or _host()}@{_pid_namespace()}"
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0  # macOS has one only.
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:_MAX_HOST]
 
 
 def _is_alive(pid: int) -> bool:
@@ -150,3 +185,13 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _start_time(pid: int) -> str:
+    """Return when a process started, in the system's own count; empty where that cannot be read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    # The name in parentheses may contain anything, so the fields are counted from its end (proc(5): the 22nd is ours).
+    return stat.rpartition(b")")[2].split()[19].decode()

@@ -16,6 +16,7 @@ import os
 from datetime import datetime, timezone
 from typing import Any, Mapping
 
+from cts_core.worker.boot import boot_id
 from cts_core.worker.files import (
     escape_surrogates,
     read_json,
@@ -36,15 +37,6 @@ WORKER_LOG = "worker.log"
 def now() -> str:
     """Return the current time, UTC, as ISO-8601."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def boot_id() -> str:
-    """Return the id of this boot of the machine; empty where the system has none."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 class ContainerFolder:

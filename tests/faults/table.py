@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.faults import pool
+from tests.faults import pool, shared_home
 from tests.faults.catalog import faults
 from tests.faults.pool import started_pool_harness
 from tests.harness.faults import FaultHarness, Outcome
@@ -81,6 +81,7 @@ def _local_trials(
     with FaultHarness(services, kafka=kafka_proxy, servers=arguments.servers) as harness:
         for name, fault in faults(arguments.outage):
             yield name, partial(harness.run_with, fault, arguments.jobs, arguments.outage)
+    yield "servers killed on machines that share a home", lambda: shared_home.run(arguments.jobs)
 
 
 def _pool_trials(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import pool
+from tests.faults import pool, shared_home
 from tests.faults.catalog import POINTS, faults
 from tests.faults.pool import PoolFaultHarness
 from tests.harness.faults import FaultHarness
@@ -86,6 +86,12 @@ def test_no_container_on_htcondor_is_lost_stuck_or_run_twice(
     pool_harness: PoolFaultHarness, name: str
 ) -> None:
     outcome = pool_harness.run_with(dict(pool.faults(SECONDS))[name], 1, SECONDS)
+    assert outcome.is_clean, outcome
+
+
+def test_each_kernel_of_a_shared_home_finds_its_own_server() -> None:
+    with or_skip():
+        outcome = shared_home.run(4)
     assert outcome.is_clean, outcome
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Error, Locator, Page, expect
 
 from cts_jupyter.client import CTSClient
-from cts_jupyter.discovery import Connection, ServerFile
+from cts_jupyter.discovery import Connection
 from tests.harness.paths import SLEEP_THEN_WRITE
+from tests.harness.server_file import wait_for_server_file
 
 LAB_TOKEN = "the-labs-own-token"
 SCREENSHOTS = Path(os.environ.get("TESTS_SCREENSHOTS", "test-results/card"))
-START_SECONDS = 60
 SUBMIT = (
     "%cts submit {image} -i {inputs} --output-dir data/out/{name}/ -n {containers} --memory 50MB "
     "--runtime 5m -o job -- {mode} {seconds} /output_files/{output}"
@@ -94,13 +93,7 @@ class LabHarness:
 
     def client(self) -> CTSClient:
         assert self.process is not None
-        file = self.runtime / f"cts-server-{self.process.pid}.json"
-        deadline = time.monotonic() + START_SECONDS
-        while not file.exists():
-            assert self.process.poll() is None, (self.folder / "lab.log").read_text()
-            assert time.monotonic() < deadline, (self.folder / "lab.log").read_text()
-            time.sleep(0.1)
-        found = ServerFile.model_validate_json(file.read_text())
+        found = wait_for_server_file(self.runtime, self.process, self.folder / "lab.log")
         return CTSClient.of(Connection(found.url, lambda: found.token))
 
     def stop(self) -> None:

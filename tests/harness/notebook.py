@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import Connection, ServerFile
+from tests.harness.server_file import wait_for_server_file
 from tests.services.server import free_port
-
-START_SECONDS = 60
 
 
 @dataclass
@@ -54,13 +52,8 @@ def running_service(folder: Path) -> Iterator[ServiceHarness]:
             stdout=log, stderr=log, env=env, start_new_session=True,
         )  # fmt: skip
     try:
-        path = folder / "runtime" / f"cts-server-{process.pid}.json"
-        deadline = time.monotonic() + START_SECONDS
-        while not path.exists():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.05)
-        yield ServiceHarness(folder, process, ServerFile.model_validate_json(path.read_bytes()))
+        file = wait_for_server_file(folder / "runtime", process, folder / "log")
+        yield ServiceHarness(folder, process, file)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -14,7 +14,8 @@ from cts_core.model.unvalidated import to_outputs
 from cts_core.sites.local.launcher import read_worker_log
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
-from cts_core.worker.container_folder import PLAN, ContainerFolder, boot_id
+from cts_core.worker.boot import boot_id
+from cts_core.worker.container_folder import PLAN, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.by_name import remove_leftovers

@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 
-from cts_core.worker.container_folder import boot_id
+from cts_core.worker.boot import boot_id
 
 SCOPE_LABEL, SOCKET_LABEL = "cts.place", "cts.holder"
 """The labels of a container with the scope in which its worker's token is visible, and the token's name."""

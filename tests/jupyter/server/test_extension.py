@@ -1,4 +1,4 @@
-"""The server extension: its start, its failures, its stop, and the file by which kernels discover it."""
+"""The server extension: its start, its failures, its stop, and the file that it leaves for kernels meanwhile."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cts_jupyter import discovery
-from cts_jupyter.discovery import NoConnectionError, ServerFile, find_connection, write_server_file
+from cts_jupyter.discovery import NoConnectionError, find_connection
 from tests.harness.server import ServerHarness, running_server
 
 
@@ -131,68 +130,3 @@ def test_windows_is_refused_with_one_line(
     monkeypatch.undo()
     assert "Linux and macOS" in str(stopped.value)
     assert "\n" not in str(stopped.value)
-
-
-# Finding a server.
-
-
-@pytest.fixture
-def folder(isolated: Path) -> Path:
-    return runtime(isolated)
-
-
-def leave(folder: Path, pid: int, url: str = "http://127.0.0.1:1/cts") -> Path:
-    return write_server_file(folder, ServerFile(url=url, token=f"token-{pid}", pid=pid))
-
-
-def test_environment_takes_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(folder, os.getpid())
-    monkeypatch.setenv("CDM_TASK_SERVICE_URL", "https://elsewhere/cts")
-    connection = find_connection()
-    assert (connection.url, connection.token()) == ("https://elsewhere/cts", None)
-    monkeypatch.setenv("KBASE_AUTH_TOKEN", "first")
-    assert connection.token() == "first"
-    monkeypatch.setenv("KBASE_AUTH_TOKEN", "renewed")
-    assert connection.token() == "renewed"
-
-
-def test_parent_server_is_preferred(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(folder, os.getpid(), "http://parent/cts")
-    leave(folder, os.getppid(), "http://other/cts")
-    with pytest.raises(NoConnectionError, match="2 servers"):
-        find_connection()
-    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    assert find_connection().url == "http://parent/cts"
-
-
-def test_files_of_dead_servers_are_ignored(folder: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    stale = leave(folder, process.pid)
-    (folder / "cts-server-junk.json").write_text("{")
-    with pytest.raises(NoConnectionError):
-        find_connection()
-    leave(folder, os.getpid())
-    assert not stale.exists()
-    assert find_connection().token() == f"token-{os.getpid()}"
-
-
-def test_token_of_a_restarted_server_is_read_anew(folder: Path) -> None:
-    leave(folder, os.getpid())
-    connection = find_connection()
-    write_server_file(folder, ServerFile(url=connection.url, token="new", pid=os.getpid()))
-    assert connection.token() == "new"
-
-
-def test_server_file_follows_no_symbolic_link(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A symbolic link in place of the temporary file is never followed."""
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(discovery.secrets, "token_hex", lambda _: "00")
-    target = tmp_path / "precious"
-    target.write_text("precious")
-    (folder / f".cts-server-{os.getpid()}.json.00").symlink_to(target)
-    with pytest.raises(FileExistsError):
-        leave(folder, os.getpid())
-    assert target.read_text() == "precious"

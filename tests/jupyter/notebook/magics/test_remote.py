@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from cts_jupyter.discovery import ServerFile
+from tests.harness.server_file import wait_for_server_file
 
 pytestmark = pytest.mark.slow
 
 ASKED = "--memory 50MB --runtime 1m"
-START_SECONDS = 60
 
 
 @pytest.fixture
@@ -32,18 +30,13 @@ def forwarder(service, shell, monkeypatch, tmp_path):
     command = [sys.executable, "-m", "jupyter", "cts", "--port=0", "--allow-root"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    path = runtime / f"cts-server-{process.pid}.json"
-    deadline = time.monotonic() + START_SECONDS
-    while not path.exists():
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-        time.sleep(0.05)
+    file = wait_for_server_file(runtime, process, tmp_path / "log")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("JPY_PARENT_PID", str(process.pid))
     monkeypatch.setenv("CDM_TASK_SERVICE_URL", service.file.url)
     # The kernel's own token is not used.
     monkeypatch.setenv("KBASE_AUTH_TOKEN", "long-expired")
-    yield ServerFile.model_validate_json(path.read_bytes())
+    yield file
     process.terminate()
     process.wait(30)
     assert service.file.token not in (tmp_path / "log").read_text()
