@@ -12,6 +12,7 @@ from cts_jupyter.client.search import JobQuery
 from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
+from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.session import LATEST, current_session
 from cts_jupyter.notebook.table import Table
 
@@ -37,7 +38,8 @@ def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service chec
     warning = overwriting_warning(fields)
     if warning is not None:
         warnings.warn(warning, stacklevel=2)
-    return Job.submit(current_session(), fields)
+    with submitting():
+        return Job.submit(current_session(), fields)
 
 
 def check(**fields: Any) -> CheckReport:  # noqa: ANN401 - JSON, which the service checks
@@ -62,11 +64,12 @@ def job(reference: str = LATEST) -> Job:
     """Return one of the user's jobs, as ``%cts status`` does.
 
     Args:
-        reference: A job's id, the beginning of one, or ``-`` for the job that was submitted last.
+        reference: A job's id, the beginning of one, or ``-`` for the job that this notebook submitted last;
+            if it has submitted none, for the user's latest.
 
     Raises:
         NoConnectionError: No service can be found.
-        JobReferenceError: No job has an id that begins so, or several have.
+        JobReferenceError: No job has an id that begins so, or several have; or the last submission was refused.
         CTSRequestError: There is no job with this full id, or the service refused.
         CTSConnectionError: The service cannot be reached.
     """

@@ -28,6 +28,7 @@ from cts_jupyter.notebook.card.card import card_text
 from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
 from cts_jupyter.notebook.columns import container_table, output_table
+from cts_jupyter.notebook.last_submission import note_accepted, submitting
 from cts_jupyter.notebook.session import Session
 from cts_jupyter.notebook.table import Table
 
@@ -70,18 +71,20 @@ class Job:
 
         Raises CTSClientError.
         """
-        return cls.followed(session, session.client.submit(body))
+        with submitting():
+            return cls.followed(session, session.client.submit(body))
 
     @classmethod
     def followed(cls, session: Session, job_id: str) -> Self:
         """Return a job that was just submitted, and follow its events. Raises CTSClientError."""
+        note_accepted(session.name, job_id)
         job = cls(session, job_id)
         job.follow()
         return job
 
     @classmethod
     def find(cls, session: Session, reference: str) -> Self:
-        """Return the job of a full id, of the beginning of one, or the latest for ``-``.
+        """Return the job of a full id, of the beginning of one, or that ``-`` stands for.
 
         Raises JobReferenceError for a reference that fits none or several, CTSClientError.
         """
@@ -212,7 +215,8 @@ class Job:
         Warns where the service lacks resubmission, so that the new job does not refer to this one.
         """
         overrides = Overrides(only_failed, memory, runtime, output_dir)
-        job_id, note = resubmit(self._session.client, self.id, overrides)
+        with submitting():
+            job_id, note = resubmit(self._session.client, self.id, overrides)
         if note is not None:
             warnings.warn(note, stacklevel=2)
         return Job.followed(self._session, job_id)

@@ -12,9 +12,10 @@ from cts_jupyter.client import CTSClient
 from cts_jupyter.client.event_feed import EventFeed
 from cts_jupyter.client.search import MAX_RESULTS, JobQuery, can_search, find_jobs
 from cts_jupyter.discovery import Connection, NoConnectionError, find_connection
+from cts_jupyter.notebook.last_submission import last_submission
 
 LATEST = "-"
-"""The reference to the job that was submitted last."""
+"""The reference to the job that this notebook submitted last; without one, to the user's latest job."""
 _HERE = "this Jupyter server"
 
 
@@ -66,7 +67,7 @@ class Session:
         self.client.close()
 
     def find_job_id(self, reference: str) -> str:
-        """Return the full id of the user's one job whose id begins with ``reference``, or of the latest for ``-``.
+        """Return the full id of the user's one job whose id begins with ``reference``, or that ``-`` stands for.
 
         Raises JobReferenceError.
         """
@@ -86,6 +87,14 @@ class Session:
         )
 
     def _latest(self) -> str:
+        last = last_submission()
+        if last is not None and last.job_id is None:
+            raise JobReferenceError(
+                "The last submission of this notebook was not accepted, so that - is no job: write an id; %cts ls lists "
+                "your jobs"
+            )
+        if last is not None and last.job_id is not None and last.service == self.name:
+            return last.job_id
         limit = 1 if can_search(self.client) else MAX_RESULTS
         jobs = find_jobs(self.client, JobQuery(by_creation=True), limit=limit).jobs
         if not jobs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,7 +53,11 @@ class FileEndpoints(Endpoints):
         Returns the CRC64/NVME that the bytes were compared with; None for an object that has none. Raises
         CTSClientError when they differ, and OSError.
         """
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        # A name that the disk refuses is refused before anything is fetched.
+        with suppress(FileNotFoundError):
+            target.lstat()
+        # Not made of the target's name, which may be as long as a name can be.
+        partial = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             with partial.open("xb") as file:
                 checksum = self._download(path, file)

@@ -55,6 +55,8 @@ class Command:
     run: Callable[[Context, argparse.Namespace], object]
     details: str = ""
     """The help below the summary."""
+    submits: bool = False
+    """Whether it submits a job, unless ``--check`` is on its line."""
     takes_cell: bool = False
     """Whether it may be the first line of a cell, whose text is then in ``Context.cell``."""
     takes_arguments: bool = False

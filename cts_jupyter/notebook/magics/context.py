@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
-from cts_jupyter.notebook.session import JobReferenceError, Session, current_session
+from cts_jupyter.notebook.session import LATEST, JobReferenceError, Session, current_session
 
 
 @dataclass
@@ -37,9 +38,12 @@ class Context:
     def job(self, reference: str) -> Job:
         """Return the job that a word refers to. Raises MagicError."""
         try:
-            return Job.find(self.session, reference)
+            job = Job.find(self.session, reference)
         except JobReferenceError as e:
             raise MagicError(str(e)) from None
+        if reference == LATEST:
+            self.add_note(f"{LATEST} is job {formatting.short_id(job.id)}")
+        return job
 
     def jobs(self, references: Iterable[str]) -> list[Job]:
         """Return the jobs that words refer to."""

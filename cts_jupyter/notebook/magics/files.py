@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -10,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
 from cts_jupyter.client.models import StoredObject
-from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.client.transport import CTSClientError, CTSConnectionError, CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.globs import matches
+from cts_jupyter.notebook.magics.hints import format_error
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.outputs import (
     add_family,
@@ -27,6 +30,8 @@ from cts_jupyter.notebook.magics.outputs import (
 from cts_jupyter.notebook.table import Table
 
 _MAX_NAMED = 5
+_NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_ABOUT_A_PATH = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 
 # Listing.
@@ -209,27 +214,53 @@ def _run_get(context: Context, options: argparse.Namespace) -> list[Path]:
 
 
 def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) -> list[Path]:
-    existing = [target for target in sources if target.exists()]
+    # Unlike Path.exists, this takes a name that the disk refuses as one that is not there.
+    existing = [target for target in sources if os.path.exists(target)]  # noqa: PTH110
     same = {target for target in existing if _is_same(context, target, sources[target])}
     differ = [target for target in existing if target not in same]
     if differ and not overwrite:
         raise MagicError(
             f"Other files are there already: {name_some(differ)}; add --overwrite to replace them"
         )
-    unchecked = []
+    unchecked, failed = [], []
     for target, path in sources.items():
         if target in same:
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if context.client.download(path, target) is None:
-            unchecked.append(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if context.client.download(path, target) is None:
+                unchecked.append(path)
+        except (OSError, CTSClientError) as e:
+            if not _is_about_one_file(e):
+                raise
+            failed.append(f"{path} ({_format_failure(e)})")
     context.add_note(
-        f"{formatting.plural(len(sources) - len(same), 'file')} downloaded"
+        f"{formatting.plural(len(sources) - len(same) - len(failed), 'file')} downloaded"
         + (f", {len(same)} there already" if same else "")
     )
     if unchecked:
         context.add_note(f"Not verified, as no checksum is stored: {name_some(unchecked)}")
+    if failed:
+        raise MagicError(
+            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {name_some(failed)}"
+        )
     return list(sources)
+
+
+def _is_about_one_file(error: OSError | CTSClientError) -> bool:
+    """Return whether other files may do although one failed so: disk, service and login are there."""
+    match error:
+        case OSError():
+            return error.errno not in _NO_DISK
+        case CTSRequestError():
+            return error.status in _ABOUT_A_PATH
+        case _:
+            return not isinstance(error, CTSConnectionError)
+
+
+def _format_failure(error: OSError | CTSClientError) -> str:
+    """Return why a file failed, in a few words."""
+    return error.strerror or str(error) if isinstance(error, OSError) else format_error(error)
 
 
 def _is_same(context: Context, target: Path, path: str) -> bool:

@@ -11,7 +11,8 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 
 _WORDS = """\
-JOB is a job's id, the beginning of one, $job, or - for your latest. PATH is bucket/key, and a folder ends in '/'.
+JOB is a job's id, the beginning of one, $job, or - for the one that this notebook submitted last.
+PATH is bucket/key, and a folder ends in '/'.
 $name, ${expression} and {expression} are Python; a list becomes several words. -o VAR binds a result."""
 
 

@@ -97,9 +97,7 @@ def _counts(context: Context, query: JobQuery) -> Table[JobCount]:
 
 
 def _configure_job(parser: CommandParser) -> None:
-    parser.add_argument(
-        "job", metavar="JOB", nargs="?", default=LATEST, help="your latest if not given"
-    )
+    parser.add_argument("job", metavar="JOB", nargs="?", default=LATEST, help="- if not given")
     parser.add_result_name()
 
 
@@ -112,7 +110,7 @@ def _run_why(context: Context, options: argparse.Namespace) -> PlainText:
 
 
 def _configure_jobs(parser: CommandParser) -> None:
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="your latest if none is given")
+    parser.add_argument("jobs", metavar="JOB", nargs="*", help="- if none is given")
 
 
 def watch_jobs(jobs: Sequence[Job]) -> None:
@@ -166,7 +164,7 @@ def _container(text: str) -> int | str:
 
 def _configure_logs(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("job", metavar="JOB", nargs="?", default=LATEST, help="your latest if not given")
+    add("job", metavar="JOB", nargs="?", default=LATEST, help="- if not given")
     add(
         "-c",
         "--container",

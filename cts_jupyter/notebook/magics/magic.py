@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import (
@@ -16,6 +17,7 @@ from IPython.core.magic import (
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
+from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import checksums, files, jobs, refdata, service, submit
 from cts_jupyter.notebook.magics.command import Command, split_arguments
 from cts_jupyter.notebook.magics.context import Context
@@ -36,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     command.name: command for command in (*_COMMANDS, help_command(_COMMANDS))
 }
 _HELP_OPTIONS = frozenset({"-h", "--help"})
+_HARMLESS_OPTIONS = _HELP_OPTIONS | {"--check"}
 
 
 def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object, str | None]:
@@ -43,19 +46,31 @@ def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object,
 
     Raises MagicError for every failure.
     """
-    name, *words = split_words(line) or ["help"]
+    name, *rest = line.split(maxsplit=1) or ["help"]
     if name in _HELP_OPTIONS:
         name = "help"
     command = COMMANDS.get(name)
     if command is None:
         raise MagicError(f"There is no command {name!r}: there are {', '.join(COMMANDS)}")
+    submits = command.submits and _HARMLESS_OPTIONS.isdisjoint(line.partition(" -- ")[0].split())
+    with submitting() if submits else nullcontext():
+        return _run_command(command, split_words("".join(rest)), cell, namespace)
+
+
+def _run_command(
+    command: Command, words: Sequence[str], cell: str | None, namespace: Namespace
+) -> tuple[object, str | None]:
     own, arguments = split_arguments(words)
     if _HELP_OPTIONS.intersection(own):
-        command, own, arguments, cell = COMMANDS["help"], [name], None, None
+        command, own, arguments, cell = COMMANDS["help"], [command.name], None, None
     if cell is not None and not command.takes_cell:
-        raise MagicError(f"%%cts {name} takes no cell; write %cts {name} on a line of its own")
+        raise MagicError(
+            f"%%cts {command.name} takes no cell; write %cts {command.name} on a line of its own"
+        )
     if arguments is not None and not command.takes_arguments:
-        raise MagicError(f"%cts {name} has no use for words after '--'; see %cts help {name}")
+        raise MagicError(
+            f"%cts {command.name} has no use for words after '--'; see %cts help {command.name}"
+        )
     options = command.parser().parse_args(expand_words(own, namespace))
     context = Context(
         namespace=namespace,

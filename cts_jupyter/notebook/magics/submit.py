@@ -209,7 +209,7 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
 COMMANDS = (
     Command(
         "submit", "submit a job: an image over input files", _configure_submit, _run_submit,
-        details=_DETAILS, takes_cell=True, takes_arguments=True,
+        details=_DETAILS, submits=True, takes_cell=True, takes_arguments=True,
     ),
     Command(
         "check", "make every check of a submission, and show what would run; stores nothing",
@@ -217,7 +217,7 @@ COMMANDS = (
         details="Takes what %cts submit takes.", takes_cell=True, takes_arguments=True,
     ),
     Command(
-        "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit,
+        "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit, submits=True,
         details="Inputs must be the same still: changed ones are refused by their checksums.",
     ),
 )  # fmt: skip

@@ -294,6 +294,14 @@ async def test_download_is_resumed(
     assert cutter.connections == 3
 
 
+async def test_name_that_the_disk_refuses_is_refused_before_anything_is_fetched(
+    shaky: CTSClient, cutter: Cutter, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        await call(shaky.download, "data/x", tmp_path / ("x" * 256))
+    assert cutter.connections == 0
+
+
 async def test_download_of_a_replaced_object_is_refused(
     shaky: CTSClient,
     cutter: Cutter,

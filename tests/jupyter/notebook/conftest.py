@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from cts_jupyter.notebook import session
+from cts_jupyter.notebook import last_submission, session
 from tests.harness.notebook import ServiceHarness, ShellHarness, running_service
 from tests.harness.paths import WRITE_ARGUMENTS
 
@@ -49,6 +49,7 @@ def shell(
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(service.folder / "runtime"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(last_submission, "_last", None)
     ipython.reset(new_session=False)
     yield ShellHarness(ipython)
     if session._current is not None:

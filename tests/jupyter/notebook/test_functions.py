@@ -49,6 +49,21 @@ def test_containers_that_may_overwrite_each_other_have_a_warning(shell, fields, 
         cts_jupyter.submit(**fields).wait(60)
 
 
+def test_submission_that_is_refused_leaves_no_job_for_dash(shell, fields):
+    job = cts_jupyter.submit(**fields).wait(60)
+    assert cts_jupyter.job().id == job.id
+    with pytest.raises(cts_jupyter.CTSRequestError):
+        cts_jupyter.submit(**fields | {"image": "host/none"})
+    with pytest.raises(cts_jupyter.JobReferenceError, match="not accepted"):
+        cts_jupyter.job()
+    again = job.resubmit().wait(60)
+    assert cts_jupyter.job().id == again.id
+    with pytest.raises(cts_jupyter.CTSRequestError):
+        again.resubmit(only_failed=True)
+    with pytest.raises(cts_jupyter.JobReferenceError, match="not accepted"):
+        cts_jupyter.job()
+
+
 def test_errors(shell, fields):
     with pytest.raises(cts_jupyter.JobReferenceError, match="None of your jobs"):
         cts_jupyter.job("nothing-like-it")

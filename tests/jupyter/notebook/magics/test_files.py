@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+import pytest
+
 from cts_core.worker.checksum import Crc64Nvme
+from cts_jupyter.client import CTSClient
 
 
 def crc(text):
@@ -74,6 +80,41 @@ def test_get_verifies_and_overwrites_only_on_request(shell, inputs, tmp_path):
     shell(f"%cts get {inputs}b.txt got/ --overwrite")
     assert (tmp_path / "got" / "b.txt").read_text() == "b"
     assert "both become" in shell.refusal(f"%cts get {inputs}b.txt {inputs} got/")
+
+
+@pytest.mark.parametrize("length", [240, 241, 250, 255])
+def test_name_of_any_length_that_a_disk_takes_is_fetched(shell, place, tmp_path, length):
+    name = "x" * length
+    (tmp_path / name).write_text("long")
+    shell(f"%cts put {name} {place}")
+    (got,) = shell(f"%cts get {place} got/")
+    assert (got.name, got.read_text()) == (name, "long")
+    assert [path.name for path in (tmp_path / "got").iterdir()] == [name]
+
+
+def test_file_that_cannot_be_fetched_does_not_end_the_rest(shell, service, inputs, tmp_path):
+    (service.objects / inputs / "a.txt").write_text("tampered")
+    (tmp_path / "got" / "b.txt").mkdir(parents=True)
+    ran = shell.run(f"%cts get {inputs} got/ --overwrite")
+    assert "1 file downloaded" in ran.out
+    assert (tmp_path / "got" / "c.txt").read_text() == "c"
+    said = str(ran.error)
+    assert said.startswith("2 of 3 files not downloaded: ")
+    assert f"{inputs}a.txt (The bytes" in said
+    assert f"{inputs}b.txt (Is a directory)" in said
+    assert sorted(path.name for path in (tmp_path / "got").iterdir()) == ["b.txt", "c.txt"]
+
+
+def test_full_disk_ends_get_at_once(shell, inputs, monkeypatch):
+    asked = []
+
+    def download(_, path, target):
+        asked.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(CTSClient, "download", download)
+    assert "No space left on device" in shell.refusal(f"%cts get {inputs} got/")
+    assert asked == [f"{inputs}a.txt"]
 
 
 def test_corrupted_object_is_named_and_not_downloaded(shell, service, inputs):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from cts_jupyter.client import search
+from cts_jupyter.notebook import last_submission
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -106,6 +107,66 @@ def test_job_references(shell, submit):
     assert "jobs begin with ''" in shell.refusal("%cts why ''")
     assert "No job with ID" in shell.refusal("%cts why 00000000-0000-4000-8000-000000000000")
     job.wait(60)
+
+
+def test_dash_is_what_this_notebook_submitted_last(shell, service, submit, inputs, place):
+    submitted = submit(out="first/").wait(60)
+    with service.client() as client:
+        elsewhere = client.submit(
+            {
+                "image": "host/tool", "input_files": [f"{inputs}a.txt"], "output_dir": f"{place}elsewhere/",
+                "cluster": "local", "memory": "50MB", "runtime": 60, "params": {"args": ["ok", "/output_files/o"]},
+            }
+        )  # fmt: skip
+    assert shell("%cts status -").id == submitted.id
+    got = shell.run("%cts get - results/")
+    assert f"- is job {submitted.id[:8]}" in got.out
+    # A submission with --watch was accepted although its job failed.
+    shell.refusal(
+        f"%cts submit host/tool -i {inputs} --output-dir {place}w/ {ASKED} --watch -- fail /output_files/o"
+    )
+    assert shell("%cts status -").has_ended
+    last_submission._last = None
+    assert shell("%cts status -").id not in (submitted.id, elsewhere)
+    last_submission.note_accepted("another service", submitted.id)
+    assert shell("%cts status -").id != submitted.id
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%cts submit host/none -i {inputs} --output-dir {place}o/ " + ASKED,
+        "%cts submit host/tool -i {inputs} --output-dir {place}o/",
+        "%cts submit host/tool -i {place}none/ --output-dir {place}o/ " + ASKED,
+        "%cts submit host/tool -i $inptus",
+        "%cts submit host/tool --nope",
+        "%cts submit 'open",
+        "%%cts submit\nimage: [",
+        "%cts resubmit - --failed",
+    ],
+)
+def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs, place, line):
+    job = submit().wait(60)
+    for harmless in (
+        "%cts submit --check",
+        "%cts submit --nope --help",
+        "%cts check --nope",
+        "%cts nope",
+    ):
+        shell.run(harmless)
+        assert shell("%cts status -").id == job.id
+    shell.refusal(line.replace("{inputs}", inputs).replace("{place}", place))
+    for command in (
+        "get - results/",
+        "verify -",
+        "status",
+        "watch",
+        "resubmit -",
+        "why -",
+        "cancel -",
+    ):
+        assert "not accepted, so that - is no job" in shell.refusal(f"%cts {command}")
+    assert shell(f"%cts status {job.id[:8]}").id == job.id
 
 
 def test_status_is_text_in_a_terminal(shell, submit, place):
