@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cts_core.bounded_map import BoundedMap
+from cachetools import FIFOCache
+
 from cts_core.worker.backoff import exponential_delay
 
 MAX_KEYS = 2000
@@ -51,7 +52,7 @@ class KeyedBackoff:
 
     def __init__(self, backoff: Backoff, *, max_keys: int = MAX_KEYS) -> None:
         self._backoff = backoff
-        self._entries: BoundedMap[str, _Entry] = BoundedMap(max_keys)
+        self._entries: FIFOCache[str, _Entry] = FIFOCache(max_keys)
 
     def __len__(self) -> int:
         """Return the number of keys that have failed or were deferred, and were not reset."""

@@ -22,12 +22,12 @@ _SITE_ROLES: Mapping[SiteName, Sequence[Role]] = {
 """Roles that users of a site must have, all of them (docs/reference/contract.md §2)."""
 
 
-def check_site_roles(user: User, cluster: SiteName) -> None:
+def check_site_roles(user: User, site: SiteName) -> None:
     """Raise UnauthorizedError unless the user has every role that the site needs."""
-    lacking = [role.value for role in _SITE_ROLES.get(cluster, ()) if role not in user.roles]
+    lacking = [role.value for role in _SITE_ROLES.get(site, ()) if role not in user.roles]
     if lacking:
         raise UnauthorizedError(
-            f"User {user.name} may not run jobs at cluster {cluster.value}: they are not a "
+            f"User {user.name} may not run jobs at cluster {site.value}: they are not a "
             f"{' nor a '.join(lacking)}"
         )
 

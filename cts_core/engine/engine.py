@@ -99,7 +99,7 @@ class Engine:
         # In test mode jobs of every site are accepted, and a driver for each lets canceled jobs end.
         runners = {c: NullSite(c) for c in SiteName if settings.test_mode} | sites
         self._drivers = {
-            cluster: Driver(
+            site: Driver(
                 runner,
                 store,
                 objects,
@@ -108,7 +108,7 @@ class Engine:
                 log_dir=settings.log_dir,
                 starts_jobs=not settings.test_mode,
             )
-            for cluster, runner in runners.items()
+            for site, runner in runners.items()
         }
         self.sites = SiteDirectory(sites, store)
         self._cleaner = Cleaner(

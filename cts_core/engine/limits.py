@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cts_core.bounded_map import BoundedMap
+from cachetools import FIFOCache
+
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import TooManyRequestsError
 from cts_core.identity.identity import User
@@ -35,7 +36,7 @@ class RateLimit:
         self._per_minute = per_minute
         self._what = what
         self._clock = clock
-        self._buckets: BoundedMap[str, _Bucket] = BoundedMap(MAX_USERS)
+        self._buckets: FIFOCache[str, _Bucket] = FIFOCache(MAX_USERS)
 
     def consume(self, user: User) -> None:
         """Count a request. Raises TooManyRequestsError, which says when to retry."""

@@ -104,7 +104,7 @@ class Refdata:
             crc64nvme=actual,
             id=str(uuid.uuid4()),
             unpack=unpack,
-            statuses=[_created_status(cluster) for cluster in open_sites],
+            statuses=[_created_status(site) for site in open_sites],
         )
         await self._store.add_refdata(refdata)
         self._on_change()
@@ -114,7 +114,7 @@ class Refdata:
         (stored,) = await self._objects.head([path])
         return check_input(path, stored, expected).crc64nvme
 
-    async def recover(self, refdata_id: str, cluster: SiteName) -> None:
+    async def recover(self, refdata_id: str, site: SiteName) -> None:
         """Stage at a site that was not available at the registration.
 
         Raises NoSuchRefdataError for a site that was, ChecksumMismatchError if the file has changed,
@@ -122,46 +122,46 @@ class Refdata:
         """
         refdata = await self._store.get_refdata(refdata_id)
         already_registered = NoSuchRefdataError(
-            f"Reference data {refdata_id} is registered for cluster {cluster.value} already: there is nothing "
+            f"Reference data {refdata_id} is registered for cluster {site.value} already: there is nothing "
             "to recover"
         )
-        if refdata.at(cluster):
+        if refdata.at(site):
             raise already_registered
         await self._checksum(refdata.file, refdata.crc64nvme)
-        await self._sites.check_open(cluster)
-        if not await self._store.add_refdata_site(refdata_id, _created_status(cluster)):
+        await self._sites.check_open(site)
+        if not await self._store.add_refdata_site(refdata_id, _created_status(site)):
             raise already_registered
         self._on_change()
 
-    async def clean(self, admin: User, refdata_id: str, cluster: SiteName, *, force: bool) -> None:
+    async def clean(self, admin: User, refdata_id: str, site: SiteName, *, force: bool) -> None:
         """Remove what staging left at a site, once it has ended; never the data itself.
 
         With ``force`` this works in every state, and nothing is marked as cleaned. Raises IllegalParameterError.
         """
-        status = await self._status(refdata_id, cluster)
+        status = await self._status(refdata_id, site)
         if not force:
             if status.cleaned:
                 return
             if status.state not in ENDED:
                 raise IllegalParameterError(
-                    f"Reference data {refdata_id} is {status.state.value} at cluster {cluster.value}, and can "
+                    f"Reference data {refdata_id} is {status.state.value} at cluster {site.value}, and can "
                     "be cleaned once that has ended; force cleans it all the same"
                 )
-        await self._sites.get(cluster).clean_refdata(refdata_id)
+        await self._sites.get(site).clean_refdata(refdata_id)
         if force:
             log.warning(
                 "Reference data %s was cleaned by force at %s for %s",
                 refdata_id,
-                cluster.value,
+                site.value,
                 admin.name,
             )
         else:
-            await self._store.mark_refdata_cleaned(refdata_id, cluster)
+            await self._store.mark_refdata_cleaned(refdata_id, site)
 
     async def update(
         self,
         refdata_id: str,
-        cluster: SiteName,
+        site: SiteName,
         state: ReferenceDataState,
         update: RefdataUpdate | None,
     ) -> None:
@@ -170,24 +170,24 @@ class Refdata:
         Raises SiteUnavailableError, UnsupportedError, RefdataStateError for a state that cannot come next.
         """
         details = update or RefdataUpdate()
-        site = self._sites.get(cluster)
+        takes_updates = self._sites.get(site).takes_updates
         while True:
-            status = await self._status(refdata_id, cluster)
-            if not site.takes_updates:
+            status = await self._status(refdata_id, site)
+            if not takes_updates:
                 raise UnsupportedError(
-                    f"Reference data at cluster {cluster.value} is staged by this service itself"
+                    f"Reference data at cluster {site.value} is staged by this service itself"
                 )
             steps = states_between(status.state, state)
             if not steps:
                 return
             if steps != (state,):
                 raise RefdataStateError(
-                    f"Reference data {refdata_id} is {status.state.value} at cluster {cluster.value}, and cannot "
+                    f"Reference data {refdata_id} is {status.state.value} at cluster {site.value}, and cannot "
                     f"become {state.value} next"
                 )
             if await self._store.transition_refdata(
                 refdata_id,
-                cluster,
+                site,
                 status.state,
                 state,
                 time=utc_now(),
@@ -198,9 +198,9 @@ class Refdata:
                 self._on_change()
                 return
 
-    async def on_callback(self, refdata_id: str, cluster: SiteName) -> None:
+    async def on_callback(self, refdata_id: str, site: SiteName) -> None:
         """Handle an unauthenticated callback that something happened at a site: look there now."""
-        await self._status(refdata_id, cluster)
+        await self._status(refdata_id, site)
         self._on_change()
 
     async def check_job(self, job: JobInput, image: JobImage) -> None:
@@ -219,19 +219,19 @@ class Refdata:
                 f"{job.cluster.value}, and has to be complete"
             )
 
-    async def _status(self, refdata_id: str, cluster: SiteName) -> AdminReferenceDataStatus:
-        status = (await self._store.get_refdata(refdata_id)).at(cluster)
+    async def _status(self, refdata_id: str, site: SiteName) -> AdminReferenceDataStatus:
+        status = (await self._store.get_refdata(refdata_id)).at(site)
         if status is None:
             raise NoSuchRefdataError(
-                f"No reference data with ID '{refdata_id}' exists at cluster {cluster.value}"
+                f"No reference data with ID '{refdata_id}' exists at cluster {site.value}"
             )
         return status
 
 
-def _created_status(cluster: SiteName) -> AdminReferenceDataStatus:
+def _created_status(site: SiteName) -> AdminReferenceDataStatus:
     created = ReferenceDataState.CREATED
     return AdminReferenceDataStatus(
-        cluster=cluster,
+        cluster=site,
         state=created,
         transition_times=[RefDataStateTransition(state=created, time=utc_now())],
     )

@@ -113,17 +113,15 @@ class RefdataStaging:
             current = new
 
 
-def _source_report(refdata: AdminReferenceData, cluster: SiteName) -> RefdataReport | None:
+def _source_report(refdata: AdminReferenceData, site: SiteName) -> RefdataReport | None:
     """Return what follows from the state at the site that this one copies from; None if it may stage now."""
-    source = SOURCES.get(cluster)
+    source = SOURCES.get(site)
     if source is None:
         return None
     at_source = refdata.at(source)
     if at_source is None or at_source.state not in ENDED:
         return RefdataReport(ReferenceDataState.CREATED)
     if at_source.state is ReferenceDataState.ERROR:
-        error = (
-            f"It could not be staged at {source.value}, from where it is copied to {cluster.value}"
-        )
+        error = f"It could not be staged at {source.value}, from where it is copied to {site.value}"
         return RefdataReport(ReferenceDataState.ERROR, error, error)
     return None

@@ -19,15 +19,15 @@ class SiteDirectory:
         self._sites = sites
         self._store = store
 
-    def get(self, cluster: SiteName) -> Site:
+    def get(self, site: SiteName) -> Site:
         """Return the site. Raises SiteUnavailableError if it is not configured."""
-        if cluster not in self._sites:
-            raise SiteUnavailableError(f"Job flow for cluster {cluster.value} is not registered")
-        return self._sites[cluster]
+        if site not in self._sites:
+            raise SiteUnavailableError(f"Job flow for cluster {site.value} is not registered")
+        return self._sites[site]
 
-    def find(self, cluster: SiteName) -> Site | None:
+    def find(self, site: SiteName) -> Site | None:
         """Return the site, or None if it is not configured (any more)."""
-        return self._sites.get(cluster)
+        return self._sites.get(site)
 
     async def list(self) -> Sites:
         """Return every configured site with its limits and whether it accepts jobs now."""
@@ -45,21 +45,21 @@ class SiteDirectory:
         listed = (await self.list()).sites
         return {s.cluster: self._sites[s.cluster] for s in listed if s.active and s.available}
 
-    async def check_open(self, cluster: SiteName) -> SiteDescription:
+    async def check_open(self, site: SiteName) -> SiteDescription:
         """Return the site's description. Raises SiteInactiveError or SiteUnavailableError if it accepts no jobs."""
-        description = await self.get(cluster).describe()
-        if cluster in await self._store.inactive_sites():
-            raise SiteInactiveError(f"The job flow for cluster {cluster.value} is inactive")
+        description = await self.get(site).describe()
+        if site in await self._store.inactive_sites():
+            raise SiteInactiveError(f"The job flow for cluster {site.value} is inactive")
         if not description.available:
             raise SiteUnavailableError(
-                f"The job flow for cluster {cluster.value} is unavailable: "
+                f"The job flow for cluster {site.value} is unavailable: "
                 f"{description.unavailable_reason}"
             )
         return description
 
-    async def set_active(self, user: User, cluster: SiteName, *, active: bool) -> None:
+    async def set_active(self, user: User, site: SiteName, *, active: bool) -> None:
         """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""
         if not user.is_admin:
             raise UnauthorizedError(f"User {user.name} may not switch sites")
-        self.get(cluster)
-        await self._store.set_site_active(cluster, active=active)
+        self.get(site)
+        await self._store.set_site_active(site, active=active)

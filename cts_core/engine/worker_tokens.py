@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 
+from cachetools import FIFOCache
 from pydantic import SecretStr
 
-from cts_core.bounded_map import BoundedMap
 from cts_core.clock import utc_now
 from cts_core.model.record import JobSummary
 from cts_core.model.worker import ContainerId
@@ -32,7 +33,7 @@ class WorkerTokens:
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._issued: BoundedMap[str, list[SecretStr]] = BoundedMap(MAX_CACHED, weigh=len)
+        self._issued: FIFOCache[str, list[SecretStr]] = FIFOCache(MAX_CACHED, len)
 
     async def issue(self, job: JobSummary) -> list[SecretStr]:
         """Return a token for each container of a job, in the order of their numbers. Raises NoSuchJobError.
@@ -47,7 +48,8 @@ class WorkerTokens:
         numbers = {token_hash(token): number for number, token in enumerate(tokens)}
         await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
         issued = [SecretStr(token) for token in tokens]
-        self._issued[job.id] = issued
+        with suppress(ValueError):  # one job has more tokens than the cache holds
+            self._issued[job.id] = issued
         return issued
 
     async def find(self, token: str) -> ContainerId | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from cts_core.bounded_map import BoundedMap
+from cachetools import FIFOCache, LRUCache
+
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.logs import log_path
 from cts_core.engine.transitions import check_number
@@ -55,10 +57,8 @@ class Workers:
         self._log_dir = log_dir
         self._request_signer = signer
         self._make_plan = make_plan
-        self._permissions: BoundedMap[ContainerId, ObjectPermissions] = BoundedMap(
-            MAX_CACHED, weigh=_weigh
-        )
-        self._jobs: BoundedMap[str, JobRecord] = BoundedMap(_MAX_CACHED_JOBS)
+        self._permissions: LRUCache[ContainerId, ObjectPermissions] = LRUCache(MAX_CACHED, _weigh)
+        self._jobs: FIFOCache[str, JobRecord] = FIFOCache(_MAX_CACHED_JOBS)
 
     async def identify(self, credentials: Credentials) -> ContainerId | None:
         """Return the container that a request's worker token belongs to; None without a worker token.
@@ -124,7 +124,6 @@ class Workers:
     async def _find_permissions(self, container: ContainerId) -> ObjectPermissions:
         cached = self._permissions.get(container)
         if cached is not None:
-            self._permissions.touch(container)
             return cached
         _, plan = await self._plan(container)
         permissions = ObjectPermissions(
@@ -135,7 +134,8 @@ class Workers:
                 for stream in LogStream
             ),
         )
-        self._permissions[container] = permissions
+        with suppress(ValueError):  # one container has more inputs than the cache holds
+            self._permissions[container] = permissions
         return permissions
 
     async def _plan(self, container: ContainerId) -> tuple[JobRecord, ContainerPlan]:

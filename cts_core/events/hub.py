@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from cachetools import FIFOCache
 from typing_extensions import override
 
-from cts_core.bounded_map import BoundedSet
 from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.sections import LimitsSettings
@@ -56,7 +56,7 @@ class Hub(EventPublisher):
         self._count = 0
         self._has_subscribers = asyncio.Event()
         self._since = utc_now()
-        self._published: BoundedSet[str] = BoundedSet(REMEMBERED)
+        self._published: FIFOCache[str, None] = FIFOCache(REMEMBERED)
         self._woken: dict[str, None] = {}
         self._has_woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +98,8 @@ class Hub(EventPublisher):
             subscription.offer_progress(progress)
 
     def _deliver(self, event: JobEvent) -> None:
-        if self._published.add(event.trans_id):
+        if event.trans_id not in self._published:
+            self._published[event.trans_id] = None
             for subscription in self._subscriptions.get(event.user, ()):
                 subscription.offer(event)
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Self
 
-from cts_core.bounded_map import BoundedSet
+from cachetools import FIFOCache
+
 from cts_core.errors import UnavailableError
 from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.store import RecordStore
@@ -57,7 +58,7 @@ class Subscription:
         self._live: deque[JobEvent] = deque()
         self._progress: dict[str, JobProgress] = {}
         self._dropped_since: datetime | None = None
-        self._delivered: BoundedSet[str] = BoundedSet(REMEMBERED)
+        self._delivered: FIFOCache[str, None] = FIFOCache(REMEMBERED)
         self._ready = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -117,7 +118,8 @@ class Subscription:
         for queue in queues:
             while queue:
                 event = queue.popleft()
-                if self._delivered.add(event.trans_id):
+                if event.trans_id not in self._delivered:
+                    self._delivered[event.trans_id] = None
                     return event
         if self._progress and self._replay_from is None:
             return self._progress.pop(next(iter(self._progress)))

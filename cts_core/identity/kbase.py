@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cachetools import LRUCache
 from typing_extensions import override
 
-from cts_core.bounded_map import BoundedMap
 from cts_core.config.settings import KBaseSettings
 from cts_core.errors import (
     AuthenticationError,
@@ -77,8 +77,8 @@ class KBaseIdentity(Identity):
             Role.CTS: frozenset({settings.cts_role}),
         }
         self._admins_need = (Role.STAFF, Role.NERSC) if complete_admins else ()
-        self._tokens: BoundedMap[bytes, _CachedUser] = BoundedMap(MAX_CACHED)
-        self._users: BoundedMap[str, _CachedUser] = BoundedMap(MAX_CACHED)
+        self._tokens: LRUCache[bytes, _CachedUser] = LRUCache(MAX_CACHED)
+        self._users: LRUCache[str, _CachedUser] = LRUCache(MAX_CACHED)
         self._lookups: dict[bytes, asyncio.Task[_CachedUser]] = {}
 
     @override
@@ -116,7 +116,6 @@ class KBaseIdentity(Identity):
         token = bearer_token(credentials.authorization)
         caller = await self._find(token)
         if (user := self._users.get(name)) and user.is_fresh:
-            self._users.touch(name)
             return
         if not await self._auth.has_user(token, name):
             raise InvalidUserError(f"No such user: {name}")
@@ -131,7 +130,6 @@ class KBaseIdentity(Identity):
         if cached is None or not cached.is_fresh:
             # A cancelled request must not cancel the lookup, which others may await.
             return await asyncio.shield(self._look_up(key, token))
-        self._tokens.touch(key)
         if cached.is_aging and len(self._lookups) < MAX_LOOKUPS:
             self._look_up(key, token)
         return cached
@@ -183,6 +181,6 @@ class KBaseIdentity(Identity):
             )
 
 
-def _cache(cache: BoundedMap[_Key, _CachedUser], key: _Key, cached: _CachedUser) -> None:
+def _cache(cache: LRUCache[_Key, _CachedUser], key: _Key, cached: _CachedUser) -> None:
     if cached.is_fresh:
         cache[key] = cached

@@ -86,9 +86,9 @@ class AdminReferenceData(_ReferenceData):
 
     statuses: list[AdminReferenceDataStatus]
 
-    def at(self, cluster: SiteName) -> AdminReferenceDataStatus | None:
+    def at(self, site: SiteName) -> AdminReferenceDataStatus | None:
         """Return the status at a site; None if it was never staged there."""
-        return next((status for status in self.statuses if status.cluster is cluster), None)
+        return next((status for status in self.statuses if status.cluster is site), None)
 
     def without_admin_fields(self) -> ReferenceData:
         """Return a copy without the fields for admins."""

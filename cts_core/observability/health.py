@@ -167,9 +167,9 @@ def engine_dependencies(
         *([MonitoredDependency(EVENTS, topic.check, is_needed=False)] if topic else []),
         *(
             MonitoredDependency(
-                site_name(cluster), functools.partial(_probe_site, site), is_needed=False
+                site_name(name), functools.partial(_probe_site, site), is_needed=False
             )
-            for cluster, site in sites.items()
+            for name, site in sites.items()
         ),
     ]
 

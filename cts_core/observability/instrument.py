@@ -39,9 +39,9 @@ class PortCall:
         return None
 
 
-def site_name(cluster: SiteName) -> str:
+def site_name(site: SiteName) -> str:
     """Return the name of a site's port."""
-    return f"site {cluster.value}"
+    return f"site {site.value}"
 
 
 class CallListener(Protocol):

@@ -64,8 +64,8 @@ def refdata_exists(path: str) -> RefdataExistsError:
     return RefdataExistsError(f"Reference data for the file '{path}' exists already")
 
 
-def refdata_not_at_site(refdata_id: str, cluster: SiteName) -> NoSuchRefdataError:
+def refdata_not_at_site(refdata_id: str, site: SiteName) -> NoSuchRefdataError:
     """Return the error for reference data that has no status at a site."""
     return NoSuchRefdataError(
-        f"The reference data {refdata_id} is not at cluster {cluster.value}: it was never staged there"
+        f"The reference data {refdata_id} is not at cluster {site.value}: it was never staged there"
     )

@@ -72,7 +72,7 @@ class RefdataRecords(Protocol):
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: SiteName,
+        site: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -86,7 +86,7 @@ class RefdataRecords(Protocol):
         An error that is None leaves the stored one as it is.
         """
 
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
+    async def mark_refdata_cleaned(self, refdata_id: str, site: SiteName) -> None:
         """Record that the transient files of staging at the site are removed."""
 
 
@@ -167,7 +167,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def count_jobs(self, user: str | None = None) -> list[JobCount]:
         """Return how many jobs there are by site and state, of one user or of all."""
 
-    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
+    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
         """Return all jobs in a non-terminal state, oldest first, at a cost that does not grow with ended ones.
 
         Those of ``unadopted_jobs`` are left out, and those for which ``get_drivable`` raises NewerRecordError.
@@ -243,7 +243,7 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         """Record that the transient files of a job are removed."""
 
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
+        self, before: datetime, sites: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
         """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
 
@@ -303,5 +303,5 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def inactive_sites(self) -> set[SiteName]:
         """Return the sites that an operator has switched off."""
 
-    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
+    async def set_site_active(self, site: SiteName, *, active: bool) -> None:
         """Switch a site on or off."""

@@ -159,14 +159,14 @@ class RefdataService:
 
     # Requests of CTS.
 
-    async def request(self, refdata_id: str, cluster: SiteName) -> None:
+    async def request(self, refdata_id: str, site: SiteName) -> None:
         """Accept a request to stage reference data, unless it is pending already.
 
         Raises UnsupportedError, NoSuchRefdataError, RefdataStateError and UnavailableError.
         """
-        if cluster is not CLUSTER:
+        if site is not CLUSTER:
             raise UnsupportedError(
-                f"Reference data is staged here for the site {CLUSTER.value}, not for {cluster.value}"
+                f"Reference data is staged here for the site {CLUSTER.value}, not for {site.value}"
             )
         if refdata_id in self._pending:
             return

@@ -17,8 +17,8 @@ from cts_core.states import JobState
 class NullSite(Runner):
     """A site on which no container runs or ever will: it reports nothing, and every cancel has succeeded."""
 
-    def __init__(self, cluster: SiteName) -> None:
-        self.cluster = cluster
+    def __init__(self, site: SiteName) -> None:
+        self.cluster = site
 
     @override
     async def open(self, on_change: Callable[[str], None]) -> None:

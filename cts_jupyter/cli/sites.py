@@ -21,11 +21,11 @@ async def check(arguments: argparse.Namespace) -> Status:
     from cts_core.sites.site import Survey  # noqa: PLC0415 - as above
 
     settings = load_settings()
-    cluster = SiteName(arguments.site)
+    name = SiteName(arguments.site)
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
-    site = adapters.sites(settings, store, objects).get(cluster)
+    site = adapters.sites(settings, store, objects).get(name)
     if site is None:
-        raise CommandError(f"sites does not name {cluster.value}: it names {_names(settings)}")
+        raise CommandError(f"sites does not name {name.value}: it names {_names(settings)}")
     await site.open(lambda _: None)
     try:
         # In this order, because after the survey the site's notes repeat what it found.
@@ -37,7 +37,7 @@ async def check(arguments: argparse.Namespace) -> Status:
         await site.close()
     trouble = [] if described.available else [described.unavailable_reason or "it takes no jobs"]
     trouble += survey.trouble
-    if cluster is SiteName.LOCAL:
+    if name is SiteName.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
         print_json(

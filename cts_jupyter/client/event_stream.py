@@ -12,10 +12,10 @@ from http import HTTPStatus
 from typing import Self
 
 import httpx
+from cachetools import FIFOCache
 from httpx_sse import EventSource, ServerSentEvent
 from pydantic import ValidationError
 
-from cts_core.bounded_map import BoundedSet
 from cts_jupyter.client.models import Event
 from cts_jupyter.client.transport import (
     RETRY_BACKOFF,
@@ -53,7 +53,7 @@ class EventStream:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._response: httpx.Response | None = None
-        self._seen: BoundedSet[str] = BoundedSet(_MAX_SEEN)
+        self._seen: FIFOCache[str, None] = FIFOCache(_MAX_SEEN)
         self._events = self._iter_events()
 
     def __iter__(self) -> Self:
@@ -125,7 +125,12 @@ class EventStream:
             raise self._transport.broken(e) from e
 
     def _is_new(self, event: Event) -> bool:
-        return event.trans_id is None or self._seen.add(event.trans_id)
+        if event.trans_id is None:
+            return True
+        if event.trans_id in self._seen:
+            return False
+        self._seen[event.trans_id] = None
+        return True
 
 
 def _parse_event(sent: ServerSentEvent) -> Event | None:

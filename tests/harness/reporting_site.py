@@ -25,8 +25,8 @@ class ReportingSite:
 
     takes_updates = True
 
-    def __init__(self, cluster: SiteName = SiteName.KBASE) -> None:
-        self.cluster = cluster
+    def __init__(self, site: SiteName = SiteName.KBASE) -> None:
+        self.cluster = site
         self.available = True
         self.staged: list[str] = []
         self.cleaned: list[str] = []

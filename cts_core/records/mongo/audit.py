@@ -42,11 +42,11 @@ async def entries(db: Collections, job_id: str) -> list[AuditEntry]:
 
 async def inactive_sites(db: Collections) -> set[SiteName]:
     """Return the sites that are switched off. Those that this version does not know are left out."""
-    names = {cluster.value for cluster in SiteName}
+    names = {site.value for site in SiteName}
     inactive = [site["site"] async for site in db.sites.find({"active": False})]
     return {SiteName(site) for site in inactive if site in names}
 
 
-async def set_site_active(db: Collections, cluster: SiteName, *, active: bool) -> None:
+async def set_site_active(db: Collections, site: SiteName, *, active: bool) -> None:
     """Switch a site on or off."""
-    await upsert(db.sites, {"site": cluster.value}, {"$set": {"active": active}})
+    await upsert(db.sites, {"site": site.value}, {"$set": {"active": active}})

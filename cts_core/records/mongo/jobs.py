@@ -155,9 +155,9 @@ async def resubmissions(
     return await db.parse(lambda: forward_compat.summaries(children))
 
 
-async def live(db: Collections, cluster: SiteName | None) -> list[JobSummary]:
+async def live(db: Collections, site: SiteName | None) -> list[JobSummary]:
     """Return the jobs that have not ended and are ours to drive, of one site or of all, oldest first."""
-    at_site = {"job_input.cluster": cluster.value} if cluster else {}
+    at_site = {"job_input.cluster": site.value} if site else {}
     return await _oldest_first(db, {**IS_LIVE, **IS_OURS, **at_site})
 
 
@@ -174,14 +174,14 @@ async def _oldest_first(db: Collections, condition: dict[str, Any]) -> list[JobS
 
 
 async def ended(
-    db: Collections, before: datetime, clusters: Collection[SiteName], limit: int
+    db: Collections, before: datetime, sites: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
     """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
     condition = {
         "cleaned": False,
         UPDATED: {"$lt": documents.round_up(before)},
         "state": {"$in": ENDED},
-        "job_input.cluster": {"$in": [cluster.value for cluster in clusters]},
+        "job_input.cluster": {"$in": [site.value for site in sites]},
     }
     cursor = db.jobs.find(condition, documents.SUMMARY, hint=list(UNCLEANED))
     uncleaned = await cursor.sort(UPDATED).limit(limit).to_list()

@@ -179,11 +179,11 @@ def _position(job: RawBSONDocument, column: str) -> JobPosition:
 
 async def counts(db: Collections, user: str | None) -> list[JobCount]:
     """Return how many jobs there are by site and state, of one user or of all, from the index alone."""
-    clusters = [cluster.value for cluster in SiteName]
+    sites = [site.value for site in SiteName]
     condition: Condition = {
         "state": {"$in": [state.value for state in JobState]},
         **({} if user is None else {"user": user}),
-        "job_input.cluster": {"$in": clusters},
+        "job_input.cluster": {"$in": sites},
     }
     group = {"_id": {"cluster": "$job_input.cluster", "state": "$state"}, "count": {"$sum": 1}}
     cursor = await db.jobs.aggregate(

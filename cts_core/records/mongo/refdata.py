@@ -92,7 +92,7 @@ async def add_site(db: Collections, refdata_id: str, status: AdminReferenceDataS
 async def transition(
     db: Collections,
     refdata_id: str,
-    cluster: SiteName,
+    site: SiteName,
     expected: ReferenceDataState,
     new: ReferenceDataState,
     *,
@@ -111,33 +111,33 @@ async def transition(
         "_update_time": when,
         **{name: literal(text) for name, text in errors.items() if text is not None},
     }
-    at_site = {"cluster": cluster.value, "state": expected.value}
+    at_site = {"cluster": site.value, "state": expected.value}
     result = await db.refdata.update_one(
         {"id": refdata_id, "statuses": {"$elemMatch": at_site}},
-        [{"$set": {"statuses": _at_site(cluster, changes)}}],
+        [{"$set": {"statuses": _at_site(site, changes)}}],
     )
     if not result.matched_count:
-        await _check_site(db, refdata_id, cluster)
+        await _check_site(db, refdata_id, site)
     return bool(result.matched_count)
 
 
-def _at_site(cluster: SiteName, changes: dict[str, Any]) -> dict[str, Any]:
-    is_it = {"$eq": ["$$status.cluster", cluster.value]}
+def _at_site(site: SiteName, changes: dict[str, Any]) -> dict[str, Any]:
+    is_it = {"$eq": ["$$status.cluster", site.value]}
     changed = {"$cond": [is_it, {"$mergeObjects": ["$$status", changes]}, "$$status"]}
     return {"$map": {"input": "$statuses", "as": "status", "in": changed}}
 
 
-async def _check_site(db: Collections, refdata_id: str, cluster: SiteName) -> None:
+async def _check_site(db: Collections, refdata_id: str, site: SiteName) -> None:
     refdata = await get(db, refdata_id)
-    if all(status.cluster is not cluster for status in refdata.statuses):
-        raise refdata_not_at_site(refdata_id, cluster)
+    if all(status.cluster is not site for status in refdata.statuses):
+        raise refdata_not_at_site(refdata_id, site)
 
 
-async def mark_cleaned(db: Collections, refdata_id: str, cluster: SiteName) -> None:
+async def mark_cleaned(db: Collections, refdata_id: str, site: SiteName) -> None:
     """Record that the transient files of staging at a site are removed."""
     result = await db.refdata.update_one(
-        {"id": refdata_id, "statuses.cluster": cluster.value},
+        {"id": refdata_id, "statuses.cluster": site.value},
         {"$set": {"statuses.$.cleaned": True}},
     )
     if not result.matched_count:
-        await _check_site(db, refdata_id, cluster)
+        await _check_site(db, refdata_id, site)

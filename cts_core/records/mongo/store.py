@@ -114,9 +114,9 @@ class MongoStore(RecordStore):
             return await listing.counts(db, user)
 
     @override
-    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
+    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
         async with self._use() as db:
-            return await jobs.live(db, cluster)
+            return await jobs.live(db, site)
 
     @override
     async def live_containers(self, user: str) -> int:
@@ -214,10 +214,10 @@ class MongoStore(RecordStore):
 
     @override
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
+        self, before: datetime, sites: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
         async with self._use() as db:
-            return await jobs.ended(db, before, clusters, limit)
+            return await jobs.ended(db, before, sites, limit)
 
     @override
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
@@ -304,7 +304,7 @@ class MongoStore(RecordStore):
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: SiteName,
+        site: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -316,13 +316,13 @@ class MongoStore(RecordStore):
         errors = {"error": error, "admin_error": admin_error, "traceback": traceback}
         async with self._use() as db:
             return await refdata.transition(
-                db, refdata_id, cluster, expected, new, time=time, errors=errors
+                db, refdata_id, site, expected, new, time=time, errors=errors
             )
 
     @override
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
+    async def mark_refdata_cleaned(self, refdata_id: str, site: SiteName) -> None:
         async with self._use() as db:
-            await refdata.mark_cleaned(db, refdata_id, cluster)
+            await refdata.mark_cleaned(db, refdata_id, site)
 
     @override
     async def add_worker_tokens(
@@ -357,6 +357,6 @@ class MongoStore(RecordStore):
             return await audit.inactive_sites(db)
 
     @override
-    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
+    async def set_site_active(self, site: SiteName, *, active: bool) -> None:
         async with self._use() as db:
-            await audit.set_site_active(db, cluster, active=active)
+            await audit.set_site_active(db, site, active=active)

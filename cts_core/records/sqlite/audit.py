@@ -50,11 +50,11 @@ def inactive_sites(db: sqlite3.Connection) -> set[SiteName]:
     return {SiteName(row["cluster"]) for row in db.execute("SELECT cluster FROM inactive_sites")}
 
 
-def set_site_active(db: sqlite3.Connection, cluster: SiteName, *, active: bool) -> None:
+def set_site_active(db: sqlite3.Connection, site: SiteName, *, active: bool) -> None:
     """Switch a site on or off."""
     statement = (
         "DELETE FROM inactive_sites WHERE cluster = ?"
         if active
         else "INSERT OR IGNORE INTO inactive_sites (cluster) VALUES (?)"
     )
-    db.execute(statement, (cluster.value,))
+    db.execute(statement, (site.value,))

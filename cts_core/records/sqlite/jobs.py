@@ -30,7 +30,7 @@ SELECT id, user, state, created, updated, cleaned, parent_id,
 FROM jobs
 """
 LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
-LIVE_OF_CLUSTER = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
+LIVE_OF_SITE = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} AND cluster = ? ORDER BY created, rowid"
 _AT_CLUSTERS = "cluster IN (SELECT value FROM json_each(?))"
 ENDED = f"{JOB} INDEXED BY uncleaned_jobs WHERE {UNCLEANED} AND updated < ? AND {_AT_CLUSTERS} ORDER BY updated LIMIT ?"
 _WITH_IDS = "id IN (SELECT value FROM json_each(?))"
@@ -150,18 +150,18 @@ def resubmissions(
     return summaries(db, db.execute(RESUBMISSIONS, (parents, limit)).fetchall())
 
 
-def live(db: sqlite3.Connection, cluster: SiteName | None) -> list[JobSummary]:
+def live(db: sqlite3.Connection, site: SiteName | None) -> list[JobSummary]:
     """Return the jobs that have not ended, of one site or of all, oldest first."""
-    if cluster is None:
+    if site is None:
         return summaries(db, db.execute(LIVE_ALL).fetchall())
-    return summaries(db, db.execute(LIVE_OF_CLUSTER, (cluster.value,)).fetchall())
+    return summaries(db, db.execute(LIVE_OF_SITE, (site.value,)).fetchall())
 
 
 def ended(
-    db: sqlite3.Connection, before: datetime, clusters: Collection[SiteName], limit: int
+    db: sqlite3.Connection, before: datetime, sites: Collection[SiteName], limit: int
 ) -> list[JobSummary]:
     """Return the jobs of these sites that ended before this time and are not cleaned, oldest first."""
-    names = json.dumps([cluster.value for cluster in clusters])
+    names = json.dumps([site.value for site in sites])
     return summaries(db, db.execute(ENDED, (rows.to_number(before), names, limit)).fetchall())
 
 

@@ -144,12 +144,12 @@ def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:
     """Return how many jobs there are by site and state, of one user or of all."""
     statement = COUNT if user is None else COUNT_OF_USER
     job_counts = []
-    for cluster in SiteName:
+    for site in SiteName:
         for state in JobState:
-            values = {"cluster": cluster.value, "state": state.value, "user": user}
+            values = {"cluster": site.value, "state": state.value, "user": user}
             (count,) = db.execute(statement, values).fetchone()
             if count:
-                job_counts.append(JobCount(cluster, state, count))
+                job_counts.append(JobCount(site, state, count))
     return job_counts
 
 

@@ -67,11 +67,11 @@ def _store(db: sqlite3.Connection, refdata: AdminReferenceData) -> None:
     )
 
 
-def _status(refdata: AdminReferenceData, cluster: SiteName) -> AdminReferenceDataStatus:
+def _status(refdata: AdminReferenceData, site: SiteName) -> AdminReferenceDataStatus:
     for status in refdata.statuses:
-        if status.cluster is cluster:
+        if status.cluster is site:
             return status
-    raise refdata_not_at_site(refdata.id, cluster)
+    raise refdata_not_at_site(refdata.id, site)
 
 
 def add_site(db: sqlite3.Connection, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
@@ -87,7 +87,7 @@ def add_site(db: sqlite3.Connection, refdata_id: str, status: AdminReferenceData
 def transition(
     db: sqlite3.Connection,
     refdata_id: str,
-    cluster: SiteName,
+    site: SiteName,
     expected: ReferenceDataState,
     new: ReferenceDataState,
     *,
@@ -99,7 +99,7 @@ def transition(
     Fields for which ``errors`` has None, or nothing, stay as they are.
     """
     refdata = get(db, refdata_id)
-    status = _status(refdata, cluster)
+    status = _status(refdata, site)
     if status.state is not expected:
         return False
     when = max(time, status.transition_times[-1].time)
@@ -112,8 +112,8 @@ def transition(
     return True
 
 
-def mark_cleaned(db: sqlite3.Connection, refdata_id: str, cluster: SiteName) -> None:
+def mark_cleaned(db: sqlite3.Connection, refdata_id: str, site: SiteName) -> None:
     """Record that the transient files of staging at a site are removed."""
     refdata = get(db, refdata_id)
-    _status(refdata, cluster).cleaned = True
+    _status(refdata, site).cleaned = True
     _store(db, refdata)

@@ -116,8 +116,8 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: listing.counts(db, user))
 
     @override
-    async def live_jobs(self, cluster: SiteName | None = None) -> list[JobSummary]:
-        return await self._read(lambda db: jobs.live(db, cluster))
+    async def live_jobs(self, site: SiteName | None = None) -> list[JobSummary]:
+        return await self._read(lambda db: jobs.live(db, site))
 
     @override
     async def live_containers(self, user: str) -> int:
@@ -207,9 +207,9 @@ class SQLiteStore(RecordStore):
 
     @override
     async def ended_jobs(
-        self, before: datetime, clusters: Collection[SiteName], *, limit: int = 100
+        self, before: datetime, sites: Collection[SiteName], *, limit: int = 100
     ) -> list[JobSummary]:
-        return await self._read(lambda db: jobs.ended(db, before, clusters, limit))
+        return await self._read(lambda db: jobs.ended(db, before, sites, limit))
 
     @override
     async def ended_among(self, job_ids: Collection[str], before: datetime) -> set[str]:
@@ -287,7 +287,7 @@ class SQLiteStore(RecordStore):
     async def transition_refdata(
         self,
         refdata_id: str,
-        cluster: SiteName,
+        site: SiteName,
         expected: ReferenceDataState,
         new: ReferenceDataState,
         *,
@@ -299,13 +299,13 @@ class SQLiteStore(RecordStore):
         errors = {"error": error, "admin_error": admin_error, "traceback": traceback}
         return await self._write(
             lambda db: refdata.transition(
-                db, refdata_id, cluster, expected, new, time=time, errors=errors
+                db, refdata_id, site, expected, new, time=time, errors=errors
             )
         )
 
     @override
-    async def mark_refdata_cleaned(self, refdata_id: str, cluster: SiteName) -> None:
-        await self._write(lambda db: refdata.mark_cleaned(db, refdata_id, cluster))
+    async def mark_refdata_cleaned(self, refdata_id: str, site: SiteName) -> None:
+        await self._write(lambda db: refdata.mark_cleaned(db, refdata_id, site))
 
     @override
     async def add_worker_tokens(
@@ -330,5 +330,5 @@ class SQLiteStore(RecordStore):
         return await self._read(audit.inactive_sites)
 
     @override
-    async def set_site_active(self, cluster: SiteName, *, active: bool) -> None:
-        await self._write(lambda db: audit.set_site_active(db, cluster, active=active))
+    async def set_site_active(self, site: SiteName, *, active: bool) -> None:
+        await self._write(lambda db: audit.set_site_active(db, site, active=active))

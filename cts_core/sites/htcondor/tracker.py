@@ -14,8 +14,9 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from cachetools import FIFOCache
+
 from cts_core.backoff import Backoff
-from cts_core.bounded_map import BoundedMap
 from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.errors import UnavailableError
@@ -111,9 +112,9 @@ class Tracker:
         self._match_wait = match_wait
         self._node_wait = node_wait
         self._missing: dict[ContainerKey, _Missing] = {}
-        self._seen: BoundedMap[str, datetime] = BoundedMap(MAX_REMEMBERED)
+        self._seen: FIFOCache[str, datetime] = FIFOCache(MAX_REMEMBERED)
         """By job, when it was last in the queue."""
-        self._match_checked: BoundedMap[int, float] = BoundedMap(MAX_REMEMBERED)
+        self._match_checked: FIFOCache[int, float] = FIFOCache(MAX_REMEMBERED)
         """By cluster, when nodes were last checked for it, by the monotonic clock."""
         self._no_history_until = float("-inf")
 

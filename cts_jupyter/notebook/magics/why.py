@@ -72,14 +72,14 @@ def _lines(
     yield from _next_steps(details, short, can_pick=bool(containers))
 
 
-def _site_trouble(session: Session, cluster: str) -> Iterator[str]:
+def _site_trouble(session: Session, name: str) -> Iterator[str]:
     for site in session.client.sites():
-        if site.cluster != cluster:
+        if site.cluster != name:
             continue
         if not site.available:
-            yield f"{cluster} cannot be reached: {site.unavailable_reason or 'no reason is known'}."
+            yield f"{name} cannot be reached: {site.unavailable_reason or 'no reason is known'}."
         elif not site.active:
-            yield f"{cluster} takes no new jobs now; those it has go on."
+            yield f"{name} takes no new jobs now; those it has go on."
 
 
 def _failures(

@@ -17,8 +17,8 @@ from tests.harness.reporting_site import ReportingSite, engine_with_sites
 
 
 class Site(ReportingSite):
-    def __init__(self, cluster: SiteName = SiteName.KBASE, **broken: Exception) -> None:
-        super().__init__(cluster)
+    def __init__(self, site: SiteName = SiteName.KBASE, **broken: Exception) -> None:
+        super().__init__(site)
         self.broken = broken
         self.tried: list[str] = []
 
@@ -28,8 +28,8 @@ class Site(ReportingSite):
             raise error
 
 
-async def ended(harness: EngineHarness, job_id: str, cluster: SiteName = SiteName.KBASE) -> None:
-    job = make_job_record(id=job_id, cluster=cluster.value)
+async def ended(harness: EngineHarness, job_id: str, site: SiteName = SiteName.KBASE) -> None:
+    job = make_job_record(id=job_id, cluster=site.value)
     await harness.engine._store.insert_job(job, containers=1)
     assert await harness.engine._store.transition(
         job_id, JobState.CREATED, JobState.ERROR, time=utc_now(), trans_id=f"t{job_id}"

@@ -27,8 +27,8 @@ AGO = timedelta(hours=1)
 class Site(ReportingSite):
     """A site whose running jobs a test sets; it records which were stopped."""
 
-    def __init__(self, cluster: SiteName = SiteName.KBASE) -> None:
-        super().__init__(cluster)
+    def __init__(self, site: SiteName = SiteName.KBASE) -> None:
+        super().__init__(site)
         self.stopped: list[str] = []
         self.broken: dict[str, Exception] = {}
 

@@ -45,11 +45,11 @@ async def register(
     )
 
 
-async def until(harness: EngineHarness, refdata_id: str, state: S, cluster: SiteName = LOCAL):
+async def until(harness: EngineHarness, refdata_id: str, state: S, site: SiteName = LOCAL):
     async with asyncio.timeout(30):
         while True:
             refdata = await harness.engine.refdata.get_as_admin(refdata_id)
-            status = refdata.at(cluster)
+            status = refdata.at(site)
             if status is not None and status.state is state:
                 return status
             await asyncio.sleep(0.01)

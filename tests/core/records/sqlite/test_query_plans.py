@@ -53,7 +53,7 @@ def check_lines(found: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        (jobs.LIVE_OF_CLUSTER, "jobs USING INDEX live_jobs (cluster=?)"),
+        (jobs.LIVE_OF_SITE, "jobs USING INDEX live_jobs (cluster=?)"),
         (jobs.LIVE_ALL, "jobs USING INDEX live_jobs"),
         (jobs.ENDED, "jobs USING INDEX uncleaned_jobs (updated<?)"),
         (jobs.ENDED_AMONG, "jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
