@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cts_core.config.settings import LocalSettings
 from cts_core.model.record import JobSummary
 from cts_core.object_paths import join_path
 from cts_core.plan import ContainerPlan
-from cts_core.sites.local.images import ImagePlan
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """The fields of a WorkerPlan that depend on the image, under the same names."""
+
+    program_file: str = ""
+    container_runtime: str = "host"
+    runtime_command: Sequence[str] = ()
+    runtime_arguments: Sequence[str] = ()
+    image: str = ""
+    image_folder: str = ""
+    plain_http: bool = False
+    network: bool = True
 
 
 def make_worker_plan(

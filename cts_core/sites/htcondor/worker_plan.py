@@ -8,9 +8,8 @@ from pathlib import Path
 from cts_core.config.settings import Settings
 from cts_core.model.record import JobSummary
 from cts_core.plan import ContainerPlan
-from cts_core.sites.local.images import ImagePlan
-from cts_core.sites.local.worker_plan import make_worker_plan
 from cts_core.sites.site import PlanMaker
+from cts_core.sites.worker_plan import ImagePlan, make_worker_plan
 from cts_core.worker.plan import WorkerPlan
 
 UNDECIDED = ""

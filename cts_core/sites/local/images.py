@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 
 from cts_core.config.sections import LocalSettings
@@ -15,6 +14,7 @@ from cts_core.errors import ResourceUnavailableError, UnsupportedError
 from cts_core.images.names import HOST_PREFIX
 from cts_core.images.programs import check_program, program_file
 from cts_core.model.image import JobImage
+from cts_core.sites.worker_plan import ImagePlan
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
@@ -29,20 +29,6 @@ NOT_LINUX = (
     "is neither counted nor stopped."
 )
 APPTAINER = "Apptainer runs an image as the user who runs the server, in namespaces of its own but for the network."
-
-
-@dataclass(frozen=True)
-class ImagePlan:
-    """The fields of a WorkerPlan that depend on the image, under the same names."""
-
-    program_file: str = ""
-    container_runtime: str = "host"
-    runtime_command: Sequence[str] = ()
-    runtime_arguments: Sequence[str] = ()
-    image: str = ""
-    image_folder: str = ""
-    plain_http: bool = False
-    network: bool = True
 
 
 class LocalImages:

@@ -31,7 +31,7 @@ from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.refdata.folders import RefdataFolders
 from cts_core.refdata.stager import Stager
-from cts_core.sites.local.images import ImagePlan, LocalImages
+from cts_core.sites.local.images import LocalImages
 from cts_core.sites.local.launcher import Launcher
 from cts_core.sites.local.logs import open_container_log
 from cts_core.sites.local.queue import Queue
@@ -42,8 +42,8 @@ from cts_core.sites.local.reports import (
     read_report,
     worker_status,
 )
-from cts_core.sites.local.worker_plan import make_worker_plan
 from cts_core.sites.site import ContainerReport, Log, LogStream, Site, Survey
+from cts_core.sites.worker_plan import ImagePlan, make_worker_plan
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.archives import Limits
 from cts_core.worker.container_folder import PLAN, ContainerFolder
