@@ -1,11 +1,11 @@
-"""Running computations in threads, and cancelling background tasks."""
+"""Helpers for asyncio: computations in threads, cancelling background tasks, an iterator of one piece."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,3 +41,8 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
     ):
         if isinstance(result, Exception):
             log.error("Task %s had failed", task.get_name(), exc_info=result)
+
+
+async def once(content: bytes) -> AsyncIterator[bytes]:
+    """Iterate over one piece."""
+    yield content

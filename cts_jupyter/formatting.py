@@ -1,4 +1,4 @@
-"""Formats states, durations and times for people, and parses durations. Sizes: :mod:`cts_core.worker.units`."""
+"""Formats states, durations and times for people, and parses durations. Sizes and seconds: :mod:`cts_core.worker.units`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 
 from cts_core.states import TERMINAL, JobState
+from cts_core.worker.units import format_seconds
 
 _STATES: Mapping[str, Mapping[str, str | bool]] = json.loads(
     (files("cts_jupyter") / "notebook" / "card" / "static" / "states.json").read_bytes()
@@ -77,21 +78,7 @@ def states_by_name(name: str) -> frozenset[str]:
 
 def format_duration(duration: timedelta) -> str:
     """Return a duration in its two largest units: ``0.0 s``, ``1 min 1 s``, ``1 d 1 h``."""
-    seconds = max(duration.total_seconds(), 0)
-    if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth matters
-        return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    days, rest = divmod(seconds, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next(i for i, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a number of seconds as :func:`format_duration` does."""
-    return format_duration(timedelta(seconds=seconds))
+    return format_seconds(duration.total_seconds())
 
 
 def format_time(time: datetime) -> str:

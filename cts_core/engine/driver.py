@@ -1,8 +1,8 @@
 """The reconcile loop that drives every job of a site to a terminal state.
 
 The next step always follows from the stored record: kill the process at any point, start it again, and every job
-goes on. Each pass repeats what a crash may have left undone, and every effect is idempotent (see the ports). Wake-ups
-from sites, submissions and cancels only make a pass come sooner.
+goes on. Each cycle repeats what a crash may have left undone, and every effect is idempotent (see the ports). Wake-ups
+from sites, submissions and cancels only make a cycle come sooner.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ START_TIMEOUT = timedelta(hours=1)
 MAX_FINALIZING = 20
 """Jobs that are finalized concurrently."""
 FINALIZE_SECONDS = 5.0
-"""The time that a pass waits for jobs to be finalized; they go on concurrently with later passes."""
+"""The time that a cycle waits for jobs to be finalized; they go on concurrently with later cycles."""
 POLL_SECONDS = 1.0
-"""Between passes over all live jobs of a site, unless something wakes the loop earlier."""
+"""Between cycles over all live jobs of a site, unless something wakes the loop earlier."""
 
 
 class Driver:
@@ -82,7 +82,7 @@ class Driver:
         """By job id, the task that finalizes the job."""
         self._finalizing_slots = asyncio.Semaphore(MAX_FINALIZING)
         self._finalize_until = 0.0
-        """Until when this pass waits for jobs to be finalized, by the event loop's clock."""
+        """Until when this cycle waits for jobs to be finalized, by the event loop's clock."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -117,10 +117,10 @@ class Driver:
                     await self.reconcile(await self._summaries(woken))
             except CTSError as e:
                 log.warning("The jobs of site %s wait: %s", self._site.cluster.value, e)
-                # The pass over all live jobs makes up for the wake-ups that are lost here: none may make it come sooner.
+                # The cycle over all live jobs makes up for the wake-ups that are lost here: none may make it come sooner.
                 await asyncio.sleep(max(0.0, due - loop.time()))
-            except Exception:  # a bug in one pass must not stop every job
-                log.exception("A pass over the jobs of site %s failed", self._site.cluster.value)
+            except Exception:  # a bug in one cycle must not stop every job
+                log.exception("A cycle over the jobs of site %s failed", self._site.cluster.value)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - loop.time())):
                     await self._wake.wait()
@@ -239,12 +239,12 @@ class Driver:
             )
 
     async def _finalize(self, job: JobSummary, finalizing: Coroutine[Any, Any, None]) -> None:
-        """Finalize a job concurrently with later passes: what it needs may be down, and must not hold up other jobs."""
+        """Finalize a job concurrently with later cycles: what it needs may be down, and must not hold up other jobs."""
         try:
             async with asyncio.timeout_at(self._finalize_until):
                 await self._finalizing_slots.acquire()
         except TimeoutError:
-            finalizing.close()  # a later pass tries again
+            finalizing.close()  # a later cycle tries again
             return
         task = asyncio.create_task(finalizing, name=f"finalize-{job.id}")
         task.add_done_callback(lambda _: self._finalizing_slots.release())

@@ -29,9 +29,9 @@ from cts_core.sites.site import Site
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-"""Between passes while a staging is in progress."""
+"""Between cycles while a staging is in progress."""
 IDLE_SECONDS = 30.0
-"""Between passes while none is, for what other servers have registered."""
+"""Between cycles while none is, for what other servers have registered."""
 SOURCES = {SiteName.LAWRENCIUM_JAWS: SiteName.PERLMUTTER_JAWS}
 """Sites that copy their reference data from another site, once it is complete there (docs/reference/contract.md §6)."""
 
@@ -54,7 +54,7 @@ class RefdataStaging:
         await cancel_and_wait(self._task)
 
     def wake(self) -> None:
-        """Start a pass now."""
+        """Start a cycle now."""
         self._wake.set()
 
     async def _run(self) -> None:
@@ -65,8 +65,8 @@ class RefdataStaging:
                 is_busy = await self.reconcile()
             except CTSError as e:
                 log.warning("Reference data waits: %s", e)
-            except Exception:  # a bug in one pass must not stop the loop for good
-                log.exception("A pass over the reference data failed")
+            except Exception:  # a bug in one cycle must not stop the loop for good
+                log.exception("A cycle over the reference data failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BUSY_SECONDS if is_busy else IDLE_SECONDS):
                     await self._wake.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 
+from cts_core.concurrency import once
 from cts_core.errors import CTSError, NotFoundError, PathNotFoundError
 from cts_core.object_paths import join_path
 from cts_core.objects.store import ObjectStore
@@ -30,7 +31,7 @@ class WorkerCode:
         for (name, content), stored in zip(files.items(), objects, strict=True):
             # A file may have been removed since the last time: operators often expire logs by age.
             if isinstance(stored, PathNotFoundError):
-                await self._objects.write(self._path(name), _stream(content))
+                await self._objects.write(self._path(name), once(content))
             elif isinstance(stored, CTSError):
                 raise stored
 
@@ -48,7 +49,3 @@ class WorkerCode:
 
     def _path(self, name: str) -> str:
         return join_path(self._folder, name)
-
-
-async def _stream(content: bytes) -> AsyncIterator[bytes]:
-    yield content

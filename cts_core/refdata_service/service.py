@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 1000
 """Requests that may be pending; further ones are refused until later."""
 PASS_SECONDS = 1.0
-"""Between passes over the pending requests."""
+"""Between cycles over the pending requests."""
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
 """Delays between retries while CTS is down; they double."""
 CTS_DEPENDENCY = "cts"

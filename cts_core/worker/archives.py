@@ -17,10 +17,11 @@ import zlib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Protocol
 
+from cts_core.worker.units import CHUNK_SIZE
+
 TAR_ENDINGS = (".tar.gz", ".tgz")
 ENDINGS = (".gz", *TAR_ENDINGS)
 """The name endings of what can be unpacked."""
-_CHUNK_SIZE = 1 << 20
 _MAX_HEADER = 1 << 20
 """The most bytes that may describe one entry of an archive."""
 _MAX_TAIL = 16 << 20
@@ -152,7 +153,7 @@ def _write(source: _Source, path: str, mode: int, budget: Budget) -> FileSum:
     size = 0
     with open(path, "xb", 0) as out:
         while True:
-            chunk = source.read(_CHUNK_SIZE)
+            chunk = source.read(CHUNK_SIZE)
             if not chunk:
                 break
             budget.consume(len(chunk))
@@ -195,7 +196,7 @@ class _Forward:
 
     def seek(self, position: int) -> int:
         while self._position < position:
-            chunk = self._source.read(min(_CHUNK_SIZE, position - self._position))
+            chunk = self._source.read(min(CHUNK_SIZE, position - self._position))
             if not chunk:
                 break
             self._position += len(chunk)
@@ -313,7 +314,7 @@ class _Archive:
         self._source.end_header()
         left = _MAX_TAIL
         while left > 0:
-            chunk = self._source.read(_CHUNK_SIZE)
+            chunk = self._source.read(CHUNK_SIZE)
             if not chunk:
                 return
             left -= len(chunk)

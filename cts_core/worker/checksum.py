@@ -8,9 +8,6 @@ from typing import Union
 from awscrt.checksums import combine_crc64nvme as _combine
 from awscrt.checksums import crc64nvme as _crc64nvme
 
-CHUNK_SIZE = 1 << 20
-"""Bytes that are read, checksummed and written at a time."""
-
 Buffer = Union[bytes, bytearray, memoryview]
 
 

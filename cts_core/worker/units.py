@@ -1,8 +1,11 @@
-"""Sizes in decimal units, for people to read. The one formatter of sizes for all packages."""
+"""Formats sizes, in decimal units, and durations for people: the one formatter of each for all packages."""
 
 from __future__ import annotations
 
 from typing import Callable, Union
+
+CHUNK_SIZE = 1 << 20
+"""Bytes that are read, checksummed and written at a time."""
 
 _THOUSAND = 1000
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -38,3 +41,16 @@ def _in_largest_unit(count: float, round_value: Callable[[float], float], no_pre
         count /= _THOUSAND
         unit = next(units)
     return f"{round_value(count):g} {unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a number of seconds in its two largest units: ``0.0 s``, ``1 min 1 s``, ``1 d 1 h``."""
+    seconds = max(seconds, 0)
+    if seconds < 10:  # noqa: PLR2004 - below ten seconds a tenth matters
+        return f"{seconds:.1f} s"
+    days, rest = divmod(round(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next(i for i, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cts_core.model.refdata import ReferenceDataState
-from cts_core.worker.units import format_size
+from cts_core.worker.units import format_seconds, format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
 from cts_jupyter.client.models import Container, Image, JobCount, JobOutput, Site, StoredObject
@@ -94,7 +94,7 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
                    lambda c: c.exit_code, is_number=True),
             Column("inputs", lambda c: str(len(c.inputs)), lambda c: len(c.inputs), is_number=True),
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
-            Column("took", lambda c: _format_optional(c.wall_seconds, formatting.format_seconds), lambda c: c.wall_seconds,
+            Column("took", lambda c: _format_optional(c.wall_seconds, format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
             Column("memory", lambda c: _format_optional(c.max_memory, format_size), lambda c: c.max_memory,
                    is_number=True),
@@ -175,7 +175,7 @@ def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Sit
             Column("cpus", lambda s: str(s.cpus_per_node), lambda s: s.cpus_per_node, is_number=True),
             Column("memory", lambda s: f"{s.memory_per_node_gb} GB", lambda s: s.memory_per_node_gb,
                    is_number=True),
-            Column("longest run", lambda s: formatting.format_seconds(60 * s.max_runtime_min),
+            Column("longest run", lambda s: format_seconds(60 * s.max_runtime_min),
                    lambda s: s.max_runtime_min, is_number=True),
             Column("notes", lambda s: "; ".join(s.notes)),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from cts_core.worker.units import format_seconds
 from cts_jupyter import formatting
 from cts_jupyter.client.search import JobQuery, find_jobs
 from cts_jupyter.notebook.job import Job
@@ -43,7 +44,7 @@ _COLUMNS: Sequence[Column[Job]] = [
            lambda j: j.summary.job_input.num_containers, is_number=True),
     Column("submitted", lambda j: formatting.format_time(j.summary.transition_times[0].time),
            lambda j: j.summary.transition_times[0].time),
-    Column("took", lambda j: formatting.format_seconds(_elapsed_seconds(j)), _elapsed_seconds, is_number=True),
+    Column("took", lambda j: format_seconds(_elapsed_seconds(j)), _elapsed_seconds, is_number=True),
     Column("outputs in", lambda j: j.summary.job_input.output_dir),
     Column("labels", _labels, lambda j: dict(j.summary.labels)),
     Column("error", lambda j: j.summary.error or "", lambda j: j.summary.error),

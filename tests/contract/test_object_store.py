@@ -18,7 +18,8 @@ from cts_core.errors import (
 from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
-from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
+from cts_core.worker.units import CHUNK_SIZE
 from tests.harness.object_stores import ObjectStoreHarness, directory_harness, s3_harness
 
 

@@ -109,18 +109,3 @@ def test_iso_duration_round_trips(duration):
 )
 def test_sizes(count, text):
     assert format_size(count) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0.0 s"),
-        (9.94, "9.9 s"),
-        (59.6, "1 min"),
-        (61, "1 min 1 s"),
-        (3600, "1 h"),
-        (90061, "1 d 1 h"),
-    ],
-)
-def test_durations_are_formatted(seconds, text):
-    assert formatting.format_seconds(seconds) == text

@@ -30,6 +30,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 UPWARD = [
     ("cts_core.model.base", "cts_core.engine.engine"),
     ("cts_core.records.sqlite.jobs", "cts_core.records.mongo.jobs"),
+    ("cts_core.sites.htcondor.site", "cts_core.sites.local.images"),
     ("cts_core.worker.plan", "cts_core.errors"),
     ("cts_core.worker.s3.client", "cts_core.worker.node.main"),
     ("cts_core.engine.limits", "tornado"),

@@ -20,7 +20,7 @@ from cts_core.objects.s3.errors import (
     unavailable,
 )
 from cts_core.objects.s3.metadata import etag_in
-from cts_core.worker.checksum import CHUNK_SIZE
+from cts_core.worker.units import CHUNK_SIZE
 
 _PARTIAL = 206
 

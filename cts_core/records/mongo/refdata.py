@@ -128,8 +128,7 @@ def _at_site(site: SiteName, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _check_site(db: Collections, refdata_id: str, site: SiteName) -> None:
-    refdata = await get(db, refdata_id)
-    if all(status.cluster is not site for status in refdata.statuses):
+    if (await get(db, refdata_id)).at(site) is None:
         raise refdata_not_at_site(refdata_id, site)
 
 

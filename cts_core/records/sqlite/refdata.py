@@ -68,16 +68,16 @@ def _store(db: sqlite3.Connection, refdata: AdminReferenceData) -> None:
 
 
 def _status(refdata: AdminReferenceData, site: SiteName) -> AdminReferenceDataStatus:
-    for status in refdata.statuses:
-        if status.cluster is site:
-            return status
-    raise refdata_not_at_site(refdata.id, site)
+    status = refdata.at(site)
+    if status is None:
+        raise refdata_not_at_site(refdata.id, site)
+    return status
 
 
 def add_site(db: sqlite3.Connection, refdata_id: str, status: AdminReferenceDataStatus) -> bool:
     """Add the status at a site; return False if there is one already, and write nothing."""
     refdata = get(db, refdata_id)
-    if any(stored.cluster is status.cluster for stored in refdata.statuses):
+    if refdata.at(status.cluster):
         return False
     refdata.statuses.append(status)
     _store(db, refdata)

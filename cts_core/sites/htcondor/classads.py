@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.worker import MAX_SECONDS
+from cts_core.worker.units import format_seconds
 
 JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
 """The attributes that CTS adds to its jobs' ads, by which it finds them again."""
@@ -26,7 +27,6 @@ _MAX_VALUE = MAX_SECONDS
 _WALL_LIMIT = re.compile(r"RemoteWallClockTime\s*>=?\s*(\d+)")
 """Finds the allowed seconds in the reason of a hold by an expression, which quotes it."""
 _FROM_NODE = re.compile(r"^Error from \S+: ")
-_UNITS = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 class Status(IntEnum):
@@ -244,23 +244,15 @@ def _memory_message(ad: JobAd) -> str:
 
 
 def _duration_message(ad: JobAd, limit: int) -> str:
-    ran = f"it ran for {duration(ad.wall)}" if ad.wall else "it ran for too long"
-    return f"{ran}, and its limit is {duration(limit)}"
+    ran = f"it ran for {format_seconds(ad.wall)}" if ad.wall else "it ran for too long"
+    return f"{ran}, and its limit is {format_seconds(limit)}"
 
 
 def _rule_message(ad: JobAd, reason: str) -> str:
     """Quote the pool's own text, which names the limit, and add what was used."""
     text = _FROM_NODE.sub("", reason)[:MAX_REASON_LENGTH].rstrip(".")
-    used = f"it ran for {duration(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
+    used = f"it ran for {format_seconds(ad.wall or 0)} and used {int(ad.memory_used or 0)} MiB of memory"
     return f"its pool has a rule that says: {text}; {used}"
-
-
-def duration(seconds: float) -> str:
-    """Format a number of seconds in the largest unit of which there are at least two."""
-    for size, unit in _UNITS:
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} seconds"
 
 
 def gone_message(ad: JobAd | None) -> str:
@@ -279,7 +271,7 @@ def lost_message(ad: JobAd) -> str:
     """Say why a container whose node does not answer was given up, for its owner."""
     return (
         "HTCondor has lost the node on which the container ran, and has not found it again for "
-        f"{duration(ad.seconds_lost)}. Submit it again."
+        f"{format_seconds(ad.seconds_lost)}. Submit it again."
     )
 
 

@@ -10,11 +10,11 @@ from cts_core.sites.htcondor.classads import (
     JobAd,
     Status,
     admin_message,
-    duration,
     misfit_admin_message,
     misfit_message,
 )
 from cts_core.sites.site import Survey
+from cts_core.worker.units import format_seconds
 
 MAX_NAMED = 5
 """The number of containers that are described one by one."""
@@ -66,7 +66,7 @@ def explain_job(ads: Sequence[JobAd], pool: Mapping[str, Any] | None) -> Iterato
         yield from _waiting([ad for ad in ads if ad.status == Status.IDLE], pool)
     odd = [ad for ad in ads if ad.status == Status.HELD or ad.seconds_lost]
     for ad in odd[:MAX_NAMED]:
-        lost = f"; its node has not answered for {duration(ad.seconds_lost)}"
+        lost = f"; its node has not answered for {format_seconds(ad.seconds_lost)}"
         yield f"{admin_message(ad)}{lost if ad.seconds_lost else ''}."
     if len(odd) > MAX_NAMED:
         yield f"So it is with {len(odd) - MAX_NAMED} more containers."
@@ -81,7 +81,7 @@ def _waiting(ads: Sequence[JobAd], pool: Mapping[str, Any]) -> Iterator[str]:
         yield f"{misfit_message(ad, misfit, pool)} {misfit_admin_message(ad, misfit, pool)}."
     first = max(ads, key=lambda ad: ad.seconds_in_status)
     yield (
-        f"Container {first.number} has waited for a node for {duration(first.seconds_in_status)}; why, "
+        f"Container {first.number} has waited for a node for {format_seconds(first.seconds_in_status)}; why, "
         f"condor_q -better-analyze {first.process} says on the schedd's machine."
     )
 

@@ -8,8 +8,9 @@ from http.client import HTTPException, HTTPResponse
 from typing import Dict, Generator, Iterable
 from urllib.parse import urlsplit
 
-from cts_core.worker.checksum import CHUNK_SIZE, Buffer
+from cts_core.worker.checksum import Buffer
 from cts_core.worker.http.connection import CancellationToken, Connection, SecureConnection
+from cts_core.worker.units import CHUNK_SIZE
 
 MAX_RESPONSE = 1 << 20
 """Bytes read of a response that is not an object."""

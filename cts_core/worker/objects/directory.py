@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Generator, Iterator, List
 
-from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
+from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.files import write_all
 from cts_core.worker.objects.info import (
     DEFAULT_TYPE,
@@ -43,6 +43,7 @@ from cts_core.worker.objects.tree import (
     translated_errors,
 )
 from cts_core.worker.objects.writer import Writer
+from cts_core.worker.units import CHUNK_SIZE
 
 __all__ = [
     "DEFAULT_TYPE",

@@ -14,9 +14,9 @@ from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes.base import ContainerExit, ContainerRuntimeError, Sleep, mounts
 from cts_core.worker.runtimes.process_tree import ProcessTree
 from cts_core.worker.runtimes.processes import TAG
+from cts_core.worker.units import CHUNK_SIZE
 
 _FORWARDED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-_CHUNK_SIZE = 1 << 20
 _SEPARATOR = r"""[\s,;:=|&"'()\[\]{}<>]"""
 """The characters that may surround a path within a longer text."""
 
@@ -51,7 +51,7 @@ def check_program(plan: WorkerPlan) -> None:
     """Raise ContainerRuntimeError if the program has changed since it was registered."""
     sha256 = hashlib.sha256()
     with open(plan.program_file, "rb", 0) as file:
-        while chunk := file.read(_CHUNK_SIZE):
+        while chunk := file.read(CHUNK_SIZE):
             sha256.update(chunk)
     if f"sha256:{sha256.hexdigest()}" != plan.digest:
         raise ContainerRuntimeError(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Mapping
 
-from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
+from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.http.client import ResponseError, TransientError
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.errors import NotFoundError, S3Error, to_error
 from cts_core.worker.s3.requests import S3Requests
+from cts_core.worker.units import CHUNK_SIZE
 
 PART_SIZE = 16 << 20
 """Bytes of each part; a smaller file is sent in one request. Larger where there would be too many parts."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme
+from cts_core.worker.checksum import Crc64Nvme
+from cts_core.worker.units import CHUNK_SIZE
 from cts_jupyter.client.api.base import Endpoints, drop_none
 from cts_jupyter.client.models import ObjectPage, StoredObject
 from cts_jupyter.client.transport import (

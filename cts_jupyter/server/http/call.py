@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from cts_core.concurrency import once
 from cts_core.engine.engine import Engine
 from cts_core.identity.identity import Credentials, User
 from cts_core.model.worker import ContainerId
@@ -90,11 +91,6 @@ class Stream:
         """Release the source of the pieces, also when they were not read to their end."""
         if isinstance(self.body, AsyncGenerator):
             await self.body.aclose()
-
-
-async def once(content: bytes) -> AsyncIterator[bytes]:
-    """Iterate over one piece."""
-    yield content
 
 
 class UploadInterruptedError(ConnectionError):

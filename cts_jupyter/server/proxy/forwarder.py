@@ -14,10 +14,10 @@ from typing import Any
 
 from tornado.httputil import HTTPHeaders
 
+from cts_core.concurrency import once
 from cts_core.config.sections import RemoteSettings
 from cts_core.errors import AuthenticationError, TooManyRequestsError
 from cts_core.identity.identity import Identity
-from cts_jupyter.server.http.call import once
 from cts_jupyter.server.http.encoding import accepts_gzip
 from cts_jupyter.server.proxy.exchange import Exchange, ExchangeError, ResponseHead
 from cts_jupyter.server.proxy.headers import request_headers

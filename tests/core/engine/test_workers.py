@@ -83,6 +83,17 @@ async def test_retried_start_gets_the_same_tokens_while_they_are_cached(store, m
     assert await tokens.issue(job) != first
 
 
+async def test_more_tokens_than_the_cache_holds_are_issued_anew(store, monkeypatch):
+    job = await insert(store, 2, cluster="kbase", num_containers=2)
+    monkeypatch.setattr(worker_tokens, "MAX_CACHED", 1)
+    tokens = WorkerTokens(store)
+    first = await tokens.issue(job)
+    second = await tokens.issue(job)
+    assert first != second
+    token = second[0].get_secret_value()
+    assert await tokens.find(token) == ContainerId(job.id, 0)
+
+
 async def test_token_expires_with_its_job_or_its_lifetime(workers, store, tokens):
     job = await insert(store)
     (token,) = await tokens.issue(job)
@@ -172,7 +183,7 @@ async def test_permissions_cache_is_bounded_and_evicts_least_recently_used(store
         container = ContainerId(job.id, number)
         await workers.sign(container, [ObjectRequest(method="GET", path=file)])
     assert [container.number for container in workers._permissions] == [3, 0]
-    assert workers._permissions._weight == 4
+    assert workers._permissions.currsize == 4
 
 
 async def test_job_is_read_once_for_all_its_workers(workers, store, monkeypatch):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cts_core.worker.checksum import CHUNK_SIZE, Crc64Nvme, crc64nvme_text
+from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
+from cts_core.worker.units import CHUNK_SIZE
 
 
 def _bit_by_bit(data: bytes) -> str:

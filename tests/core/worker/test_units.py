@@ -1,6 +1,6 @@
 import pytest
 
-from cts_core.worker.units import format_exact_size, format_memory, format_size
+from cts_core.worker.units import format_exact_size, format_memory, format_seconds, format_size
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,18 @@ def test_memory_is_never_in_scientific_notation(count, text):
 )
 def test_exact_size_is_a_whole_number_of_its_unit(count, text):
     assert format_exact_size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_durations_are_formatted(seconds, text):
+    assert format_seconds(seconds) == text

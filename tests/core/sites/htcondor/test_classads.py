@@ -21,7 +21,7 @@ from cts_core.sites.htcondor.classads import (
 from cts_core.sites.htcondor.duplicates import find_duplicates
 
 GIB = 1024
-USED = "it ran for 90 minutes and used 1024 MiB of memory."
+USED = "it ran for 1 h 30 min and used 1024 MiB of memory."
 RULE = "its pool has a rule that says:"
 
 
@@ -72,7 +72,7 @@ def _held(code: int, reason: str, **changes: Any) -> JobAd:
                 "The job attribute PeriodicHold expression '( RemoteWallClockTime > 604800 )' evaluated to TRUE",
                 RemoteWallClockTime=605_000.0,
             ),
-            "it ran for 7 days, and its limit is 7 days.",
+            "it ran for 7 d, and its limit is 7 d.",
         ),
         (_held(HoldCode.USER, "via condor_hold"), "an operator of the pool put it on hold."),
         (_held(14, "Cannot access initial working directory"), "its pool put it on hold."),

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cts_core.worker.checksum import CHUNK_SIZE, crc64nvme_text
+from cts_core.worker.checksum import crc64nvme_text
 from cts_core.worker.objects import directory as disk
 from cts_core.worker.objects.directory import Directory
 from cts_core.worker.objects.sidecar import ABANDONED_SECONDS
+from cts_core.worker.units import CHUNK_SIZE
 from tests.harness.disk import fill, small_disk
 
 OLD, NEW = b"the old bytes", b"the newer bytes"
