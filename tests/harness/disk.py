@@ -9,15 +9,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.services.server import MissingError, or_skip
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of this size (``40m``) on a new folder; skip the test where that is impossible."""
+    """Mount a file system of this size (``40m``) on a folder; skip the test where that is impossible."""
+    with contextlib.ExitStack() as stack:
+        with or_skip():
+            stack.enter_context(mounted_disk(folder, size))
+        yield folder
+
+
+@contextlib.contextmanager
+def mounted_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of this size (``40m``) on a folder. Raises MissingError where that is impossible."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root on Linux only")
-    folder.mkdir()
+        raise MissingError("a small file system can be mounted by root on Linux only")
+    folder.mkdir(exist_ok=True)
     result = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
@@ -25,7 +34,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         check=False,
     )
     if result.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {result.stderr.strip()}")
+        raise MissingError(f"a small file system cannot be mounted here: {result.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -35,7 +44,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """Fill a file system to the last byte; return the file that does."""
     filler = disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
+    with contextlib.suppress(OSError), filler.open("ab", buffering=0) as out:
         while True:
             out.write(b"x" * 4096)
     return filler

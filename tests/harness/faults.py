@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import httpx
 
@@ -72,22 +72,35 @@ class Job:
     problem: str | None = None
 
 
+class Server(Protocol):
+    """What clients need of a server of the service."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Subscriber(threading.Thread):
     """Subscribes to a user's events at whichever server answers, and resumes where the last stream ended."""
 
-    def __init__(self, servers: Sequence[CTSProcess], token: str) -> None:
+    def __init__(self, servers: Sequence[Server], token: str, job_id: str | None = None) -> None:
+        """Subscribe to all jobs' events, or to one job's until the service says that it has ended."""
         super().__init__(daemon=True)
+        self.job_id = job_id
+        self._path = f"jobs/{job_id}/events" if job_id else "events"
         self._servers = servers
         self._headers = {
             "Authorization": f"Bearer {token}",
             "Last-Event-ID": "2000-01-01T00:00:00Z",
         }
         self._stopped = threading.Event()
+        self.deliveries: list[tuple[str, str, float]] = []
+        """The job, the ``trans_id`` and the monotonic time of each event, in the order in which they came."""
         self.seen: set[str] = set()
+        self.has_ended = False
 
     def run(self) -> None:
         turn = 0
-        while not self._stopped.wait(_POLL_SECONDS):
+        while not self.has_ended and not self._stopped.wait(_POLL_SECONDS):
             turn += 1
             with contextlib.suppress(httpx.HTTPError):
                 self._read_stream(self._servers[turn % len(self._servers)].url)
@@ -95,16 +108,24 @@ class Subscriber(threading.Thread):
     def _read_stream(self, url: str) -> None:
         timeout = httpx.Timeout(5, read=20)  # streams say something every 15 s
         with httpx.stream(
-            "GET", f"{url}/events", headers=self._headers, timeout=timeout
+            "GET", f"{url}/{self._path}", headers=self._headers, timeout=timeout
         ) as response:
             if response.status_code != 200:
                 return
+            cursor = ""
             for line in response.iter_lines():
                 name, _, value = line.partition(": ")
                 if name == "data" and "trans_id" in value:
-                    self.seen.add(json.loads(value)["trans_id"])
+                    event = json.loads(value)
+                    self.deliveries.append((event["job_id"], event["trans_id"], time.monotonic()))
+                    self.seen.add(event["trans_id"])
                 elif name == "id":
-                    self._headers["Last-Event-ID"] = value
+                    cursor = value
+                elif name == "event" and value == "end":
+                    self.has_ended = True
+                elif not line and cursor:
+                    # The event is whole: a stream that breaks off in one is resumed before it.
+                    self._headers["Last-Event-ID"] = cursor
                 if self._stopped.is_set():
                     return
 
@@ -139,7 +160,10 @@ class FaultHarness:
         self.folder.mkdir(parents=True)
         self._runs = self.folder / "ran"
         self.servers = [
-            CTSProcess(self.folder / f"server-{number}", self._environ) for number in range(servers)
+            CTSProcess(
+                self.folder / f"server-{number}", {**self._environ, **self.settings_of(number)}
+            )
+            for number in range(servers)
         ]
         self._admin, self._ana = (
             services.auth.add("admin", *ADMIN_ROLES),
@@ -173,6 +197,10 @@ class FaultHarness:
     def settings(self) -> dict[str, str]:
         """Return the environment variables that configure the service's site."""
         return {"CTS_LOCAL__CPUS": "4"}
+
+    def settings_of(self, number: int) -> dict[str, str]:
+        """Return the environment variables that only the server with this number has."""
+        return {}
 
     def image(self) -> tuple[str, dict[str, str]]:
         """Return the jobs' image, and the body that registers it."""

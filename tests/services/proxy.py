@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can slow down, cut or close."""
+"""A TCP proxy that a test can slow down, freeze, cut or close."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Proxy:
         """Whether new connections are closed at once, and open ones at their next data."""
         self.connections = 0
         """The number of connections so far."""
+        self._thawed = threading.Event()
+        self._thawed.set()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
@@ -34,8 +36,17 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def freeze(self) -> None:
+        """Forward nothing and answer nothing from now on, as a network that loses every packet."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Forward again, also what came meanwhile."""
+        self._thawed.set()
+
     def close(self) -> None:
         """Cut all connections, and stop listening."""
+        self.thaw()
         self.cut()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -60,6 +71,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         with client:
+            self._thawed.wait()
             if self.closed:
                 return
             try:
@@ -87,6 +99,7 @@ class Proxy:
             while data := source.recv(_CHUNK_BYTES):
                 if self.delay:
                     time.sleep(self.delay)
+                self._thawed.wait()
                 if self.closed:
                     break
                 limit = self.cut_after

@@ -166,11 +166,10 @@ def _cancels(history: History, records: dict[str, Record]) -> Iterator[Violation
         if call.succeeded and record.state != "canceled":
             yield Violation("a cancel of 204 holds", call.subject, f"{record.state}, after {call}")
         if call.status == 404:
-            states = {step.trans_id: step.state for step in record.steps}
             for read in history.calls:
                 if read.action == "status" and read.subject == call.subject and read.succeeded:
-                    state = states.get(read.result[-1], "")
-                    if read.began > call.ended and state not in _TERMINAL | {"canceling"}:
+                    can_be_canceled = read.result[-1] not in _TERMINAL | {"canceling"}
+                    if read.began > call.ended and can_be_canceled:
                         yield Violation("a cancel is refused with reason", call.subject, str(call))
 
 
@@ -181,11 +180,9 @@ def _reads(history: History, records: dict[str, Record]) -> Iterator[Violation]:
         if call.action == "status" and call.succeeded:
             reads[call.subject].append(call)
     for job_id, calls in reads.items():
-        trans_ids = (
-            tuple(step.trans_id for step in records[job_id].steps) if job_id in records else ()
-        )
+        states = tuple(step.state for step in records[job_id].steps) if job_id in records else ()
         for call in calls:
-            if call.result != trans_ids[: len(call.result)]:
+            if call.result != states[: len(call.result)]:
                 yield Violation("what was read is never taken back", job_id, str(call))
         for earlier, later in _first_contradictions(calls):
             yield Violation("a later read shows no less", job_id, f"{later} after {earlier}")

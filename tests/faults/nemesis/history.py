@@ -32,7 +32,7 @@ class Call:
     key: str | None = None
     """The idempotency key."""
     result: tuple[str, ...] = ()
-    """What the answer says: the new job's id, the ``trans_id`` of a status, the ids of a list, the checksum of an object."""
+    """What the answer says: the new job's id, the states of a status, the ids of a list, the checksum of an object."""
     message: str = ""
 
     @property

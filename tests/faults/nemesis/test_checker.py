@@ -65,8 +65,8 @@ CALLS = (
     _call("submit", "jobs", 4, result=("c",)),
     _call("cancel", "c", 5, 204),
     _call("cancel", "c", 6, 404, appcode=40040),
-    _call("status", "a", 7, result=("a-0",)),
-    _call("status", "a", 9, result=("a-0", "a-1")),
+    _call("status", "a", 7, result=COMPLETE[:1]),
+    _call("status", "a", 9, result=COMPLETE[:2]),
     _call("list", "jobs", 9, result=("a", "b", "c", "d")),
     _call("put", "data/ana/o", 1, 503),
     _call("put", "data/ana/o", 2, result=("o-crc",)),
@@ -156,16 +156,16 @@ BAD: dict[str, tuple[str, History]] = {
         "a cancel is refused with reason",
         _with_calls(
             _call("cancel", "b", 4, 404, appcode=40040),
-            _call("status", "b", 5, result=("b-0", "b-1")),
+            _call("status", "b", 5, result=FAILED[:2]),
         ),
     ),
     "a transition that was read and is gone": (
         "what was read is never taken back",
-        _with_calls(_call("status", "b", 9.9, result=("b-0", "never-recorded"))),
+        _with_calls(_call("status", "b", 9.9, result=(*FAILED[:2], "complete"))),
     ),
     "a stale read": (
         "a later read shows no less",
-        _with_calls(_call("status", "a", 9.9, result=("a-0",))),
+        _with_calls(_call("status", "a", 9.9, result=COMPLETE[:1])),
     ),
     "a list that lacks a job": (
         "a list has all accepted jobs",
