@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pprint
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from cts_jupyter.notebook.placeholders import (
     parse_arguments,
     quote_word,
 )
+from cts_jupyter.notebook.tsv import format_tsv
 
 Body = Mapping[str, Any]
 """A submission as JSON: the contract's job input, and ``labels``."""
@@ -75,15 +75,15 @@ def _is_plain(file: Mapping[str, Any]) -> bool:
 
 
 def write_tsv(files: Sequence[str | Mapping[str, Any]], path: Path) -> None:
-    """Write input files as a table that ``--tsv`` reads: path, data id, checksum."""
-    with path.open("w", newline="") as out:
-        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-        writer.writerow(["file", "data_id", "crc64nvme"])
-        for file in files:
-            entry = {"file": file} if isinstance(file, str) else file
-            writer.writerow(
-                [entry["file"], entry.get("data_id") or "", entry.get("crc64nvme") or ""]
-            )
+    """Write input files as a table that ``--tsv`` reads: path, data id, checksum. Raises SerializeError."""
+    rows = [["file", "data_id", "crc64nvme"]]
+    for file in files:
+        entry = {"file": file} if isinstance(file, str) else file
+        rows.append([entry["file"], entry.get("data_id") or "", entry.get("crc64nvme") or ""])
+    try:
+        path.write_bytes(format_tsv(rows))
+    except ValueError as e:
+        raise SerializeError(f"A table cannot hold every data id: {e}; use as_yaml()") from None
 
 
 def _params_options(params: Mapping[str, Any]) -> list[str]:
@@ -119,7 +119,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
 
     Input files are named by their paths; with ``tsv`` they are written to that file, with the data ids and
     checksums that a line cannot hold. A flag that stands before a file parameter becomes a word of its own, which
-    makes no difference to containers. Raises SerializeError for files that need ``tsv``.
+    makes no difference to containers. Raises SerializeError for files that need ``tsv``, or that it cannot hold.
     """
     short = _readable(body)
     files = body["input_files"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +13,7 @@ from cts_jupyter.client import CTSClient
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.globs import literal_prefix, matches
+from cts_jupyter.notebook.tsv import parse_tsv
 
 InputFile = str | dict[str, Any]
 """A path, or the contract's file object with its data id or checksum."""
@@ -110,13 +110,16 @@ def read_tsv(path: Path) -> list[InputFile]:
     A first line that begins with ``file`` names the columns. Raises MagicError.
     """
     try:
-        with path.expanduser().open(newline="") as text:
-            rows = [row for row in csv.reader(text, delimiter="\t") if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        rows = parse_tsv(path.expanduser().read_bytes())
+    except OSError as e:
         raise MagicError(f"The table {path} cannot be read: {e}") from None
+    except UnicodeDecodeError:
+        raise MagicError(
+            f"The table {path} is no UTF-8 text: save it as UTF-8, which Excel calls 'Unicode Text' or 'CSV UTF-8'"
+        ) from None
     columns: Sequence[str] = _TSV_COLUMNS
-    if rows and rows[0][0] == "file":
-        columns = rows.pop(0)
+    if rows and rows[0][1][0] == _TSV_COLUMNS[0]:
+        columns = rows.pop(0)[1]
     unknown = set(columns) - set(_TSV_COLUMNS)
     if unknown:
         raise MagicError(
@@ -124,13 +127,15 @@ def read_tsv(path: Path) -> list[InputFile]:
             "file, data_id and crc64nvme"
         )
     files: list[InputFile] = []
-    for number, row in enumerate(rows, 1):
+    for number, row in rows:
         if len(row) > len(columns):
             raise MagicError(
-                f"Row {number} of {path} has {len(row)} columns, and there may be {len(columns)}: path, data "
+                f"Line {number} of {path} has {len(row)} columns, and there may be {len(columns)}: path, data "
                 "id, CRC64/NVME"
             )
         entry = {column: text for column, text in zip(columns, row, strict=False) if text}
+        if "file" not in entry:
+            raise MagicError(f"Line {number} of {path} has no path in its first column")
         files.append(entry["file"] if set(entry) == {"file"} else entry)
     if not files:
         raise MagicError(f"The table {path} names no file")

@@ -190,6 +190,14 @@ def test_line_round_trips(body):
     _same(read_line(as_line(body)), plain)
 
 
+def test_data_id_with_a_line_break_needs_yaml(tmp_path):
+    body = {"image": "a", "params": {}, "output_dir": "data/o"}
+    body["input_files"] = [{"file": "data/x", "data_id": "a\nb"}]
+    with pytest.raises(SerializeError, match="use as_yaml"):
+        as_line(body, tsv=tmp_path / "in.tsv")
+    assert not (tmp_path / "in.tsv").exists()
+
+
 def test_folder_as_input_needs_tsv():
     with pytest.raises(SerializeError):
         as_line({"image": "a", "params": {}, "input_files": ["data/x/"], "output_dir": "data/o"})

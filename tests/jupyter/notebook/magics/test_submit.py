@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,33 @@ def test_tsv_and_globs(shell, inputs, place, tmp_path):
     assert [f.file[-5:] for f in report.containers[0].files] == ["c.txt", "a.txt", "b.txt"]
     report = shell(line.format(f"-i {place} -g '?.txt'", "<files>"))
     assert len(report.containers[0].files) == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("{a}\t1\n\n{b}\t2\tx\ty\n", "Line 3 of in.tsv has 4 columns"),
+        ("{a}\t1\n\t2\n", "Line 2 of in.tsv has no path"),
+        ("file\tname\n{a}\t1\n", "columns that mean nothing here: name"),
+        ("\n\t\n", "names no file"),
+    ],
+)
+def test_table_that_says_no_inputs_is_refused(shell, inputs, place, table, said):
+    Path("in.tsv").write_text(table.format(a=f"{inputs}a.txt", b=f"{inputs}b.txt"))
+    line = f"%cts check host/tool --tsv in.tsv --output-dir {place}out/ {ASKED}"
+    assert said in shell.refusal(line)
+    Path("in.tsv").write_bytes(b"\xff\xe4")
+    assert "in.tsv is no UTF-8 text: save it as UTF-8" in shell.refusal(line)
+
+
+def test_data_ids_of_a_table_reach_the_manifest_as_they_are(shell, inputs, place, tmp_path):
+    ids = ['"E. coli', 'K-12"', '"Ca." x']
+    table = "".join(f"{inputs}{n}.txt\t{id_}\n" for n, id_ in zip("abc", ids, strict=True))
+    (tmp_path / "in.tsv").write_text(table, encoding="utf-8-sig")
+    report = shell(
+        f"%cts check host/tool --tsv in.tsv --output-dir {place}out/ {ASKED} -- <manifest:data_ids>"
+    )
+    assert report.containers[0].manifest.splitlines() == ids
 
 
 def test_watch_of_a_failed_job_fails_the_cell(shell, submit):
