@@ -190,6 +190,20 @@ def _plan_container(
     )
 
 
+def _check_commas(params: Parameters, placed: Sequence[PlacedFile]) -> None:
+    formats = {parameter.input_files_format for parameter in params.parameters()}
+    if InputFilesFormat.COMMA_SEPARATED_LIST not in formats:
+        return
+    for index, file in enumerate(placed):
+        if "," in file.place:
+            raise IllegalParameterError(
+                f"Input file '{file.file.file}' at index {index} has a comma in its path "
+                f"'{posixpath.join(params.input_mount_point, file.place)}', which a comma separated list would divide "
+                "in two: name the files by a space separated list or a manifest (<files>, <manifest> in %cts), or store "
+                "the file by another name"
+            )
+
+
 def _check_words(number: int, words: Sequence[str]) -> None:
     longest = max((len(word.encode()) for word in words), default=0)
     if longest > MAX_WORD_BYTES:
@@ -237,10 +251,11 @@ def plan_container(job: JobInput, image: JobImage, number: int) -> ContainerPlan
 def plan_job(job: JobInput, image: JobImage) -> list[ContainerPlan]:
     """Return the plans of all containers of ``job``, in the order of their numbers.
 
-    Raises IllegalParameterError if two inputs have the same path, mount points overlap, or an argument or variable is
-    too long.
+    Raises IllegalParameterError if two inputs have the same path, mount points overlap, an argument or variable is
+    too long, or a comma in a path would divide it in a list with commas.
     """
     placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)
+    _check_commas(job.params, placed)
     return [
         _plan_container(job, image, number, files)
         for number, files in enumerate(split_evenly(placed, job.num_containers))

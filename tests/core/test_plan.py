@@ -116,6 +116,24 @@ def test_file_in_place_of_a_folder_is_refused():
     assert len(plan_job(job.model_copy(update={"num_containers": 2}), make_image())) == 2
 
 
+@pytest.mark.parametrize("where", ["args", "environment"])
+def test_comma_in_a_path_is_refused_where_commas_separate_paths(where):
+    comma = {"type": "input_files", "input_files_format": "comma_separated_list"}
+    params = {"args": [comma]} if where == "args" else {"environment": {"FILES": comma}}
+    files = ["data/a", "data/x,y/b", "data/c,d"]
+    with pytest.raises(IllegalParameterError, match=r"'data/c,d' at index 2 .* '/input_files/c,d'"):
+        plan_job(_job(files, 3, params), make_image())
+    with pytest.raises(IllegalParameterError, match=r"'data/x,y/b' at index 1"):
+        plan_job(_job(files, 3, params, input_roots=["data"]), make_image())
+    # What counts is the path in the container.
+    assert len(plan_job(_job(files[:2], 2, params), make_image())) == 2
+    # A job that was stored before this check runs as it was accepted.
+    assert plan_container(_job(files, 3, params), make_image(), 2).files[0].place == "c,d"
+    for format_ in ("space_separated_list", "repeat_parameter"):
+        other = {"args": [comma | {"input_files_format": format_, "flag": "-i"}]}
+        assert len(plan_job(_job(files, 3, other), make_image())) == 3
+
+
 def test_file_named_like_the_manifest_is_refused():
     params = {"args": [{"type": "manifest_file", "manifest_file_format": "files"}]}
     with pytest.raises(IllegalParameterError, match=r"container 0 collides with its manifest"):
