@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import httpx
 
+from cts_core.own_machine import is_own_machine
+
 MAX_RESPONSE_BYTES = 1 << 20
 """Bytes of one response's body."""
 
@@ -16,21 +18,37 @@ class NoResponseError(Exception):
 
 
 class HttpClient:
-    """A small pool of connections to one service."""
+    """A small pool of connections to one service, by a proxy of the environment unless it is on this machine."""
 
-    def __init__(self, *, timeout: float, connections: int) -> None:
-        """``timeout`` is in seconds for one request, including its wait for one of the ``connections``."""
+    def __init__(self, host: str, *, timeout: float, connections: int) -> None:
+        """``timeout`` is in seconds for one request, including its wait for one of the ``connections`` to ``host``."""
+        self._host = host
         self._timeout = timeout
-        self._http = httpx.AsyncClient(
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=connections),
-            # A compressed response could grow beyond every bound.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._limits = httpx.Limits(max_connections=connections)
+        self._opening = asyncio.Lock()
+        self._http: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def _client(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._http is None:
+                self._http = await asyncio.to_thread(self._open)
+        return self._http
+
+    def _open(self) -> httpx.AsyncClient:
+        is_direct = is_own_machine(self._host)
+        return httpx.AsyncClient(
+            timeout=self._timeout,
+            limits=self._limits,
+            # With a transport of its own, httpx uses no proxy.
+            transport=httpx.AsyncHTTPTransport(limits=self._limits) if is_direct else None,
+            # A compressed response could grow beyond every bound.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
 
     async def send(
         self,
@@ -46,7 +64,7 @@ class HttpClient:
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream(
+                (await self._client()).stream(
                     method, url, headers=headers, params=query, content=content
                 ) as response,
             ):

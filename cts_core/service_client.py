@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -53,7 +54,9 @@ class ServiceClient:
         self._url = url
         self._token = token
         self._is_verified = False
-        self._http = HttpClient(timeout=timeout, connections=MAX_CONNECTIONS)
+        self._http = HttpClient(
+            urlsplit(url).hostname or "", timeout=timeout, connections=MAX_CONNECTIONS
+        )
 
     async def close(self) -> None:
         """Close every connection."""

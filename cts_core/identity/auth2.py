@@ -80,7 +80,7 @@ class Auth2:
             self._url = httpx.URL(url)
         except httpx.InvalidURL as e:
             raise ConfigError(f"kbase.auth_url: {url} cannot be used: {e}") from e
-        self._http = HttpClient(timeout=timeout, connections=MAX_CONNECTIONS)
+        self._http = HttpClient(self._url.host, timeout=timeout, connections=MAX_CONNECTIONS)
 
     async def close(self) -> None:
         """Close every connection."""

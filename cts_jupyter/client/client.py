@@ -33,16 +33,29 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
     """
 
     def __init__(
-        self, url: str, token: Callable[[], str | None], *, verify: ssl.SSLContext | bool = True
+        self,
+        url: str,
+        token: Callable[[], str | None],
+        *,
+        verify: ssl.SSLContext | bool = True,
+        is_own_server: bool = False,
     ) -> None:
-        """``token`` is called before each request; ``verify`` is httpx's."""
+        """``token`` is called before each request; ``verify`` is httpx's.
+
+        The environment's proxies are used, but never to this machine, nor to a server that ``is_own_server``.
+        """
         self.url = url.rstrip("/")
-        super().__init__(Transport(url, token, verify=verify))
+        super().__init__(Transport(url, token, verify=verify, is_own_server=is_own_server))
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
         """Return a client of the service that :func:`cts_jupyter.discovery.find_connection` found."""
-        return cls(connection.url, connection.token, verify=connection.tls())
+        return cls(
+            connection.url,
+            connection.token,
+            verify=connection.tls(),
+            is_own_server=connection.is_page_server,
+        )
 
     @cached_property
     def admin(self) -> AdminEndpoints:

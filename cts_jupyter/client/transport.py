@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from cts_core.backoff import Backoff
 from cts_core.errors import ErrorKind
+from cts_core.own_machine import is_own_machine
 from cts_jupyter.client.models import ImageHelp
 
 TRIES = 3
@@ -27,7 +28,6 @@ _UNAVAILABLE = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _MAX_DETAILS = 3
 
 
@@ -76,15 +76,22 @@ class Transport:
     """Sends requests below one URL. Safe to use from several threads."""
 
     def __init__(
-        self, url: str, token: Callable[[], str | None], *, verify: ssl.SSLContext | bool = True
+        self,
+        url: str,
+        token: Callable[[], str | None],
+        *,
+        verify: ssl.SSLContext | bool = True,
+        is_own_server: bool = False,
     ) -> None:
+        """No proxy is used to a server of this machine, at whichever address, or one that ``is_own_server``."""
         self.url = url.rstrip("/")
         self._token = token
+        is_direct = is_own_server or is_own_machine(_host(self.url))
         self._http = httpx.Client(
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             verify=verify,
-            # A proxy of the environment cannot reach this machine's loopback addresses.
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+            # With a transport of its own, httpx uses no proxy of the environment, which would see the token.
+            transport=httpx.HTTPTransport(verify=verify) if is_direct else None,
         )
 
     def close(self) -> None:
@@ -224,6 +231,14 @@ class Transport:
             f"{self.url} does not answer as a CTS service does ({what}): check the URL",
             status=response.status_code,
         )
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        # The first request says what is wrong with it.
+        return None
 
 
 def is_unsupported(error: CTSRequestError) -> bool:

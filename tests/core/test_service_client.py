@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from cts_core import http_client
 from cts_core.errors import UnavailableError
 from cts_core.service_client import RefusedError, ServiceClient
+from tests.harness.http_proxy import recording_proxy
 
 NAME = "CDM Task Service"
 ROOT = (200, json.dumps({"service_name": NAME, "version": "1"}).encode())
@@ -134,6 +136,24 @@ async def test_errors_that_may_be_temporary_are_unavailable(
     with pytest.raises(UnavailableError, match=match) as raised:
         await client.request("POST", "/x")
     assert "the-token" not in str(raised.value)
+
+
+async def test_no_proxy_on_the_way_to_a_service_of_this_machine(
+    service: StubService, monkeypatch: pytest.MonkeyPatch
+):
+    service.responses["/cts/x"] = (204, b"")
+    with recording_proxy(monkeypatch) as proxy:
+        here, elsewhere = (
+            ServiceClient("x.url", url, SecretStr("t"), service_name=NAME, timeout=20)
+            for url in (service.url, "http://service.invalid")
+        )
+        await asyncio.gather(*(here.request("GET", "/x") for _ in range(3)))
+        assert proxy.requests == []
+        with pytest.raises(UnavailableError, match="status 502"):
+            await elsewhere.request("GET", "/x")
+        assert proxy.requests[0].startswith(b"GET http://service.invalid/ ")
+        await here.close()
+        await elsewhere.close()
 
 
 async def test_refused_requests_keep_their_appcode(service: StubService, client: ServiceClient):

@@ -204,7 +204,8 @@ async def running_server(
     folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any] | None = None
 ) -> AsyncIterator[ServerHarness]:
     """Run a Jupyter server with CTS in this event loop; its files lie below the folder."""
-    (sock,) = bind_sockets(0, "127.0.0.1")
+    address = (config or {}).get("ServerApp", {}).get("ip", "127.0.0.1")
+    (sock,) = bind_sockets(0, address)
     port = sock.getsockname()[1]
     merged = {
         "ServerApp": {"base_url": "/a%40b/", **(config or {}).get("ServerApp", {})},
@@ -234,7 +235,7 @@ async def running_server(
     token = _kernel_token(Path(app.runtime_dir)) or "no-server-file"
     # Without TLS: reading the certificates of a context takes longer than a test.
     async with httpx.AsyncClient(timeout=30, verify=False) as client:
-        yield ServerHarness(app, f"http://127.0.0.1:{port}/a%40b/cts", token, client)
+        yield ServerHarness(app, f"http://{address}:{port}/a%40b/cts", token, client)
     http_server.stop()
     await app._cleanup()
     await http_server.close_all_connections()

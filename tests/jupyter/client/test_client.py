@@ -25,6 +25,7 @@ from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionEr
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.discovery import Connection, find_connection
 from tests.harness.factories import TO_COMPLETE
+from tests.harness.http_proxy import own_address, recording_proxy
 from tests.harness.paths import COPY_INPUTS
 from tests.harness.server import ServerHarness, running_server, submission
 from tests.services.certificate import self_signed
@@ -548,6 +549,40 @@ def test_unavailable_service_is_retried() -> None:
         with pytest.raises(CTSRequestError, match="unexpected"):
             client.whoami()
         assert len(asked) == transport.TRIES
+
+
+async def test_no_proxy_sees_the_token_for_a_server_of_this_machine(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"ServerApp": {"ip": own_address()}}
+    async with running_server(isolated, {}, config):
+        with recording_proxy(monkeypatch) as proxy:
+            found = find_connection()
+            assert own_address() in found.url
+            with CTSClient.of(found) as client:
+                await call(fill, client, isolated)
+                job_id = await call(client.submit, submission())
+                assert await call(states_of, client.events(after=LONG_AGO), job_id)
+            with CTSClient(found.url, found.token) as client:
+                assert (await call(client.whoami)).user == "ana"
+            assert proxy.requests == []
+            # It sees what is sent elsewhere.
+            with (
+                CTSClient("http://service.invalid/cts", lambda: None) as client,
+                pytest.raises(CTSRequestError, match="502"),
+            ):
+                await call(client.whoami)
+            assert proxy.requests[0].startswith(b"GET http://service.invalid/cts/whoami")
+
+
+async def test_a_page_server_is_asked_directly_even_if_its_name_cannot_be_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = Connection("http://gone.invalid/cts", lambda: "secret", is_page_server=True)
+    with recording_proxy(monkeypatch) as proxy, CTSClient.of(connection) as client:
+        with pytest.raises(CTSConnectionError):
+            await call(client.whoami)
+        assert proxy.requests == []
 
 
 # A server with a certificate of its own.

@@ -26,6 +26,7 @@ from cts_core.worker.http.client import (
     UntrustedCertificateError,
 )
 from cts_core.worker.http.connection import CancellationToken
+from tests.harness.http_proxy import recording_proxy
 
 SILENCE = 300.0
 PROMPT = 60.0
@@ -207,6 +208,19 @@ def test_unsupported_address_family_is_skipped(
     assert (
         http.request("GET", SignedRequest(f"http://service.invalid:{server.port}/x", {}))[1] == "{}"
     )
+    http.close()
+
+
+def test_no_proxy_is_used(
+    silent: Callable[..., SilentServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    server.listen()
+    http = HttpClient(timeout=PROMPT)
+    with recording_proxy(monkeypatch) as proxy:
+        request = SignedRequest(f"http://127.0.0.1:{server.port}/x", {"authorization": "secret"})
+        assert http.request("GET", request)[1] == "{}"
+        assert (len(server.heard), proxy.requests) == (1, [])
     http.close()
 
 

@@ -17,6 +17,7 @@ import pytest
 from cts_jupyter.client import CTSClient
 from cts_jupyter.discovery import find_connection
 from cts_jupyter.notebook import session
+from tests.harness.http_proxy import recording_proxy
 from tests.harness.server import ServerHarness, running_server, submission
 from tests.harness.upstream import error_message, running_proxy
 
@@ -93,6 +94,14 @@ async def test_duplicate_slashes_and_unknown_paths(server: ServerHarness) -> Non
     assert (unknown.status_code, unknown.json()["error"]["appcode"]) == (404, 40000)
     wrong = await server.request("DELETE", "/jobs")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_no_http_proxy_on_the_way(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with recording_proxy(monkeypatch) as proxy:
+        assert (await server.get("/whoami")).json()["user"] == "ana"
+        assert proxy.requests == []
 
 
 async def test_upload_and_download_of_a_large_object(server: ServerHarness) -> None:
