@@ -10,7 +10,7 @@ from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.logs import log_folder
-from cts_core.errors import BucketNotFoundError, CTSError, PathNotFoundError, UnavailableError
+from cts_core.errors import BucketNotFoundError, CTSError, UnavailableError
 from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
@@ -83,6 +83,6 @@ class Finalizer:
         folder = log_folder(self._log_dir, job.id)
         try:
             page = await self._objects.list(f"{folder}/", limit=1)
-        except (PathNotFoundError, BucketNotFoundError):
+        except BucketNotFoundError:
             return outcome
         return outcome.model_copy(update={"logpath": folder}) if page.objects else outcome

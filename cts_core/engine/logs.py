@@ -8,7 +8,6 @@ from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
 from cts_core.errors import (
-    BucketNotFoundError,
     CTSError,
     IllegalParameterError,
     NoLogsError,
@@ -84,7 +83,7 @@ class Logs:
         container = await self._store.container(job.id, number)
         path = log_path(self._log_dir, job.id, number, stream)
         (stored,) = await self._objects.head([path])
-        if isinstance(stored, PathNotFoundError | BucketNotFoundError):
+        if isinstance(stored, PathNotFoundError):
             return None
         if isinstance(stored, CTSError):
             raise stored

@@ -15,7 +15,6 @@ from cts_core.errors import (
     FolderTakenError,
     IllegalParameterError,
     JobStateError,
-    PathNotFoundError,
 )
 from cts_core.identity.identity import User
 from cts_core.model.job import Submission
@@ -106,7 +105,7 @@ class Resubmissions:
     async def _is_empty(self, folder: str) -> bool:
         try:
             return not (await self._objects.list(folder, limit=1)).objects
-        except (PathNotFoundError, BucketNotFoundError):
+        except BucketNotFoundError:
             return True
 
 

@@ -20,7 +20,6 @@ from cts_core.errors import (
     BucketNotFoundError,
     CTSError,
     IllegalParameterError,
-    PathNotFoundError,
 )
 from cts_core.identity.identity import User
 from cts_core.model.image import JobImage
@@ -228,7 +227,7 @@ class Submissions:
         warnings = []
         try:
             page = await self._objects.list(job.output_dir, limit=1)
-        except (PathNotFoundError, BucketNotFoundError):
+        except BucketNotFoundError:
             pass
         else:
             if page.objects:

@@ -51,7 +51,7 @@ class ObjectPage(BaseModel):
 class ObjectStore(Protocol):
     """Stores objects. Each method raises a ``cts_core.errors`` exception that names the path.
 
-    ``PathNotFoundError`` (no such object), ``BucketNotFoundError``, ``PathInaccessibleError`` (the store
+    ``PathNotFoundError`` (no such object, or no such bucket), ``PathInaccessibleError`` (the store
     forbids it), ``IllegalPathError``, ``ChecksumMismatchError`` (bytes are not what they should be),
     ``ResourceUnavailableError`` (disk full), ``UnavailableError`` (the store cannot be reached).
     """
@@ -75,6 +75,7 @@ class ObjectStore(Protocol):
 
         ``after`` is any text: paths that come behind it in the order of bytes are listed.
         ``folders`` groups everything below the next ``/`` into ``ObjectPage.folders``.
+        Raises BucketNotFoundError if there is no such bucket.
         """
 
     def read(self, path: str, *, seek: int = 0, length: int | None = None) -> AsyncIterator[bytes]:

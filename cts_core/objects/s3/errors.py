@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 from botocore.exceptions import (
@@ -24,8 +23,7 @@ from cts_core.errors import (
 )
 from cts_core.objects.errors import access_denied, not_found
 
-_NO_KEY = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
-_NO_BUCKET = {"NoSuchBucket"}
+_NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "MethodNotAllowed", "403"}
 CREDENTIALS = {
     "InvalidAccessKeyId",
@@ -166,8 +164,7 @@ def _full(path: str) -> CTSError:
 
 
 _ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
-    (_NO_KEY, not_found),
-    (_NO_BUCKET, functools.partial(not_found, bucket=True)),
+    (_NOT_FOUND, not_found),
     (REGION, _other_region),
     (_DAMAGED, _damaged),
     (_FULL, _full),

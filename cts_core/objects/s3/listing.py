@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cts_core.errors import PathNotFoundError
 from cts_core.object_paths import split_path
+from cts_core.objects.errors import not_found
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import unavailable
 from cts_core.objects.s3.metadata import DEFAULT_TYPE
@@ -33,14 +35,17 @@ async def list_keys(
             return ObjectPage(objects=[], folders=[])
         last = after
     while True:
-        response = await api.call(
-            "list_objects_v2",
-            prefix,
-            Prefix=start,
-            StartAfter=_start_after(last, start) if folders else split_path(last)[1],
-            MaxKeys=min(limit, MAX_KEYS),
-            **delimiter,
-        )
+        try:
+            response = await api.call(
+                "list_objects_v2",
+                prefix,
+                Prefix=start,
+                StartAfter=_start_after(last, start) if folders else split_path(last)[1],
+                MaxKeys=min(limit, MAX_KEYS),
+                **delimiter,
+            )
+        except PathNotFoundError as e:
+            raise not_found(prefix, bucket=True) from e
         entries = {f"{bucket}/{entry['Key']}": entry for entry in response.get("Contents", ())}
         groups = [f"{bucket}/{entry['Prefix']}" for entry in response.get("CommonPrefixes", ())]
         page = ObjectPage(

@@ -18,7 +18,6 @@ from typing_extensions import override
 from cts_core.clock import utc_now
 from cts_core.config.sections import S3Settings
 from cts_core.errors import (
-    BucketNotFoundError,
     ChecksumMismatchError,
     CTSError,
     IllegalParameterError,
@@ -286,8 +285,8 @@ class S3Store(ObjectStore):
                 await self._api.call(operation, path, writing=True)
         except PathInaccessibleError as e:
             raise access_denied(folder, writing=True) from e
-        except BucketNotFoundError as e:
-            raise not_found(folder, bucket=True) from e
+        except PathNotFoundError as e:
+            raise not_found(folder) from e
 
     # -- presigned requests --
 

@@ -156,11 +156,11 @@ class Tree:
     def open(self, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
         """Yield the file at ``path``, open for unbuffered reading, and its status at that time.
 
-        Raises ObjectNotFoundError, also for anything but a regular file, and BucketNotFoundError.
+        Raises ObjectNotFoundError, also for anything but a regular file.
         """
         parts, name = split_path(path)
         with translated_errors(path):
-            with self._check_bucket(path, parts), self.folder(parts) as folder:
+            with self.folder(parts) as folder:
                 fd = os.open(name, _FILE, dir_fd=folder)
             stat_result = os.fstat(fd)
         if not stat.S_ISREG(stat_result.st_mode):

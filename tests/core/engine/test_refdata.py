@@ -85,7 +85,11 @@ async def test_registered_and_staged(harness: EngineHarness):
             "can be unpacked",
         ),
         ({"path": "data/no", "content": None}, errors.PathNotFoundError, "'data/no' was not found"),
-        ({"path": "nobucket/x", "content": None}, errors.BucketNotFoundError, "was not found"),
+        (
+            {"path": "nobucket/x", "content": None},
+            errors.PathNotFoundError,
+            "'nobucket/x' was not found",
+        ),
         (
             {"crc": "5O33DmauDQI="},
             errors.ChecksumMismatchError,

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from cts_core.config.sections import S3Settings
 from cts_core.errors import (
     BucketInaccessibleError,
-    BucketNotFoundError,
     ChecksumMismatchError,
     CTSError,
     IllegalPathError,
@@ -88,7 +87,7 @@ def refusing_server() -> Iterator[ThreadingHTTPServer]:
     [
         ((403, "AccessDenied"), PathInaccessibleError, "access denied to path 'data/a' on the s3"),
         ((404, "NoSuchKey"), PathNotFoundError, "The path 'data/a' was not found on the s3 system"),
-        ((404, "NoSuchBucket"), BucketNotFoundError, "The path 'data/a' was not found on the s3"),
+        ((404, "NoSuchBucket"), PathNotFoundError, "The path 'data/a' was not found on the s3"),
         ((301, "PermanentRedirect"), BucketInaccessibleError, "another region"),
         ((400, "AuthorizationHeaderMalformed"), BucketInaccessibleError, "another region"),
         ((400, "KeyTooLongError"), IllegalPathError, "cannot be an object"),

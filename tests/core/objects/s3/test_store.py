@@ -12,7 +12,6 @@ import pytest
 from pydantic import SecretStr
 
 from cts_core.errors import (
-    BucketNotFoundError,
     ConfigError,
     CTSError,
     PathNotFoundError,
@@ -95,10 +94,13 @@ async def test_the_errors_of_missing_objects_are_those_that_clients_compare(stor
     missing, nowhere = await store.head(["data/none", "no-such-bucket/x"])
     assert isinstance(missing, PathNotFoundError)
     assert str(missing) == "The path 'data/none' was not found on the s3 system"
-    assert isinstance(nowhere, BucketNotFoundError)
+    assert isinstance(nowhere, PathNotFoundError)
+    assert str(nowhere) == "The path 'no-such-bucket/x' was not found on the s3 system"
+    with pytest.raises(PathNotFoundError, match="The path 'no-such-bucket/out/' was not found on"):
+        await store.probe("no-such-bucket/out/")
     with pytest.raises(PathNotFoundError):
         await content(store, "data/none")
-    with pytest.raises(BucketNotFoundError):
+    with pytest.raises(PathNotFoundError):
         await store.write("no-such-bucket/x", pieces(b"x"))
 
 

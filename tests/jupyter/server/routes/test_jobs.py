@@ -124,7 +124,7 @@ async def test_check_stores_nothing(server: ServerHarness) -> None:
 async def test_error_responses(server: ServerHarness, changes: dict, appcode: int) -> None:
     await server.prepare("a", "b")
     response = await server.post("/jobs", json=submission(**changes))
-    assert response.json()["error"]["appcode"] in (appcode, 40020 if appcode == 40010 else appcode)
+    assert response.json()["error"]["appcode"] == appcode
     assert (await server.get("/jobs")).json() == {"jobs": []}
 
 
