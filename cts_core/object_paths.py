@@ -96,8 +96,8 @@ def as_folder(path: str) -> str:
 
 
 def check_folder(path: object) -> str:
-    """Check a path as ``check_path`` does, and return it as a folder."""
-    return as_folder(check_path(path))
+    """Check a path as ``check_path`` does, and return it as a folder; the slash at its end is part of its key."""
+    return check_path(as_folder(check_path(path)))
 
 
 def split_path(path: str) -> tuple[str, str]:

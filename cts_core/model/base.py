@@ -27,6 +27,7 @@ PUBLISHED_NAMES = {
 """The names of some models in the contract's OpenAPI, by which generated clients know them."""
 MOUNT_PATTERN = r"^/(?:[\w.-]+/)*[\w.-]+/?$"
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 TIME_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "string", "format": "date-time"},
@@ -60,6 +61,14 @@ UTCTime = Annotated[
 ]
 Crc64Nvme = Annotated[str, StringConstraints(min_length=12, max_length=12)]
 """Base64 of the eight bytes of a CRC64/NVME, big endian."""
+
+
+def no_control_characters(text: str, allowed: str = "") -> str:
+    """Return the text. Raises ValueError if it has a control character that is not among the ``allowed`` ones."""
+    for found in _CONTROL.finditer(text):
+        if found[0] not in allowed:
+            raise ValueError(f"contains a disallowed control character at position {found.start()}")
+    return text
 
 
 def _ascii(text: str) -> str:

@@ -11,6 +11,8 @@ from pydantic import (
     ByteSize,
     Field,
     StringConstraints,
+    TypeAdapter,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,15 +20,17 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
 
 from cts_core import object_paths as paths
-from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime
+from cts_core.model.base import Closed, Crc64Nvme, Record, UTCTime, no_control_characters
 from cts_core.model.image import ImageName, JobImage
 from cts_core.model.parameters import ManifestFileFormat, Parameters
-from cts_core.model.site import SiteName
+from cts_core.model.site import SITE_LIMITS, SiteName
 from cts_core.states import JobState
 
 MAX_INPUT_FILES = 10_000
 MAX_LABELS = 20
 MIN_MEMORY, MAX_MEMORY = 1_000_000, 990_000_000_000
+MAX_RUNTIME = timedelta(minutes=max(site.max_runtime_min for site in SITE_LIMITS.values()))
+"""The longest runtime at the sites whose limits are known; another site's own settings bound it there."""
 
 S3Path = Annotated[
     str, BeforeValidator(paths.check_path), StringConstraints(min_length=5, max_length=1088)
@@ -34,6 +38,11 @@ S3Path = Annotated[
 
 S3Folder = Annotated[
     str, BeforeValidator(paths.check_folder), StringConstraints(min_length=5, max_length=1088)
+]
+DataId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(no_control_characters),
 ]
 
 
@@ -51,6 +60,7 @@ Memory = Annotated[
         json_schema_extra=_bound_memory,
     ),
 ]
+_BOUNDED_RUNTIME = TypeAdapter(Annotated[timedelta, Field(le=MAX_RUNTIME)])
 MetaValue = str | int | float
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f]*$")]
@@ -70,7 +80,7 @@ class S3File(Closed):
 class S3FileWithDataID(S3File):
     """An input object with the id of the data unit that it belongs to."""
 
-    data_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    data_id: DataId | None = None
 
 
 def _check_files(files: list[str] | list[S3FileWithDataID]) -> list[str] | list[S3FileWithDataID]:
@@ -103,6 +113,14 @@ class JobInputPreview(Closed):
     """Per container, ISO-8601 on output."""
     input_roots: Annotated[list[str] | None, BeforeValidator(_check_roots)] = None
     output_dir: S3Folder
+
+    @field_validator("runtime", mode="after")
+    @classmethod
+    def _check_runtime(cls, runtime: timedelta, info: ValidationInfo) -> timedelta:
+        site = info.data.get("cluster")
+        if site is None or site in SITE_LIMITS:
+            _BOUNDED_RUNTIME.validate_python(runtime)
+        return runtime
 
 
 class JobInput(JobInputPreview):

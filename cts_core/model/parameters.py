@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, StringConstraints, model_validator
 
-from cts_core.model.base import Closed, MountPoint
+from cts_core.model.base import Closed, MountPoint, no_control_characters
 
 ARGUMENT_PATTERN = r"^[\w\./][\w\./-]*$"
 FLAG_PATTERN = r"^--?[a-zA-Z0-9][\w\.-]*=?$"
@@ -47,15 +47,10 @@ class ManifestFileFormat(StrEnum):
     DATA_IDS = "data_ids"
 
 
-def _no_control_characters(text: str) -> str:
-    for position, char in enumerate(text):
-        if unicodedata.category(char) == "Cc" and char != "\t":
-            raise ValueError(f"contains a disallowed control character at position {position}")
-    return text
-
-
 ManifestHeader = Annotated[
-    str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_no_control_characters)
+    str,
+    StringConstraints(min_length=1, max_length=1000),
+    AfterValidator(partial(no_control_characters, allowed="\t")),
 ]
 
 
