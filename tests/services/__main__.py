@@ -14,22 +14,28 @@ from tests.services.server import MissingError
 from tests.services.together import ADMIN_ROLES, ServiceStack, started_stack
 
 _PORT = 8899
+_ASK = "curl -sf --retry 60 --retry-delay 1 --retry-connrefused"
+"""Asks again until the service is up."""
 
 
-def _instructions(services: ServiceStack) -> str:
+def instructions(services: ServiceStack, port: int = _PORT) -> str:
+    """Return the lines of a shell that start a service on these servers, and ask it."""
     admin, user = services.auth.add("admin", *ADMIN_ROLES), services.auth.add("ana")
-    here = f"http://127.0.0.1:{_PORT}/cts"
+    here = f"http://127.0.0.1:{port}/cts"
+    programs = Path(sys.executable).parent
     lines = [f"export {name}={shlex.quote(value)}" for name, value in services.environ().items()]
     return "\n".join(
         [
             "# Paste this into another shell; it starts a service on these servers.",
+            "# Its commands, such as jupyter and cts, are those of this checkout:",
+            f'export PATH={shlex.quote(str(programs))}:"$PATH"',
             *lines,
-            f"jupyter cts --port {_PORT} --allow-root &",
+            f"jupyter cts --port={port} --ServerApp.port_retries=0 --allow-root &",
             "",
             "# Tokens of an admin and of a user without roles, good for a day:",
             f"export ADMIN={admin} ANA={user}",
-            f'curl -s -H "Authorization: Bearer $ANA" {here}/whoami',
-            f'curl -s -H "Authorization: Bearer $ADMIN" {here}/ready',
+            f'{_ASK} -H "Authorization: Bearer $ANA" {here}/whoami',
+            f'{_ASK} -H "Authorization: Bearer $ADMIN" {here}/ready',
             "",
             f"# S3 has the buckets data and logs. Logs and data of the servers: {services.folder}",
             "# Ctrl-C here ends the servers, and removes all that was in them.",
@@ -53,7 +59,7 @@ def main() -> None:
             # PostgreSQL runs as another user, who must be able to enter the folder.
             Path(folder).chmod(0o755)
             with started_stack(Path(folder)) as services:
-                print(_instructions(services), flush=True)
+                print(instructions(services), flush=True)
                 stop.wait()
     except MissingError as e:
         sys.exit(f"These servers cannot run here. {e}")
