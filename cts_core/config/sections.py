@@ -318,6 +318,11 @@ class KafkaSettings(Section):
     topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]*$", max_length=249)] = Field(
         "", description="topic of job events; letters, digits and hyphens"
     )
+    send_foreign: bool = Field(
+        default=True,
+        description="send also what another program, such as the deployed CTS, left unsent about jobs that have ended; "
+        "if not, only POST /admin/unsent_notifications does",
+    )
 
 
 class KBaseSettings(Section):

@@ -94,7 +94,11 @@ class Engine:
         self.hub = Hub(store, settings.limits)
         self._topic = topic
         publisher = HubFirst(self.hub, topic) if topic else self.hub
-        self._outbox = Outbox(store, instrument(publisher, EVENTS, *listeners))
+        self._outbox = Outbox(
+            store,
+            instrument(publisher, EVENTS, *listeners),
+            sends_foreign=settings.kafka.send_foreign,
+        )
         self._metrics.add_event_metrics(self._outbox, self.hub, topic)
         # In test mode jobs of every site are accepted, and a driver for each lets canceled jobs end.
         runners = {c: NullSite(c) for c in SiteName if settings.test_mode} | sites

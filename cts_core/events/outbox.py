@@ -52,9 +52,13 @@ class Outbox:
     Jobs do not wait for each other. A job whose event failed is retried with a backoff.
     """
 
-    def __init__(self, store: RecordStore, publisher: EventPublisher) -> None:
+    def __init__(
+        self, store: RecordStore, publisher: EventPublisher, *, sends_foreign: bool = True
+    ) -> None:
+        """With ``sends_foreign`` false, what another program left unsent waits for ``send_older``."""
         self._store = store
         self._publisher = publisher
+        self._sends_foreign = sends_foreign
         self._wake = asyncio.Event()
         self._poll_lock = asyncio.Lock()
         """Held from reading the store until the events are being sent, so that never two of one job are."""
@@ -108,7 +112,7 @@ class Outbox:
         busy = set(self._sending)
         # Those being sent and those in backoff are still unsent: read so many more.
         limit = CONCURRENCY + len(busy) + len(self._failing)
-        events = await self._store.unsent(limit=limit)
+        events = await self._store.unsent(limit=limit, foreign=self._sends_foreign)
         self.backlog = Backlog(len(events), events[0].recorded_at if events else None)
         for job_id in set(self._failing) - busy - {event.job_id for event in events}:
             self._failing.reset(job_id)  # another server has sent it
@@ -125,7 +129,7 @@ class Outbox:
         return task
 
     async def send_older(self, recorded_before: datetime) -> Counter[str]:
-        """Send all unsent events that were recorded before this time, whatever their backoff.
+        """Send all unsent events that were recorded before this time, whatever their backoff and whoever left them.
 
         Returns the number of events sent by job id. Raises UnavailableError when one is not acknowledged.
         """

@@ -267,9 +267,12 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         """
 
     async def unsent(
-        self, *, limit: int = 100, recorded_before: datetime | None = None
+        self, *, limit: int = 100, recorded_before: datetime | None = None, foreign: bool = True
     ) -> list[JobEvent]:
-        """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
+        """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first.
+
+        Without ``foreign``, those of ended jobs are left out that another program wrote, and this one never moved.
+        """
 
     async def mark_sent(self, job_id: str, trans_id: str) -> None:
         """Record that the event of a transition was acknowledged."""

@@ -14,7 +14,7 @@ from typing import Any
 from cts_core.config.load import describe_settings, load_settings
 from cts_core.config.settings import NESTING, PREFIX
 from cts_core.errors import ConfigError
-from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE, KeyMapping
+from cts_jupyter.cli.deployed_config import BUILT_IN, IN_ENVIRONMENT, IN_FILE, KeyMapping
 from cts_jupyter.cli.output import CommandError, Status, print_error, print_line
 
 _PREFIX = "KBCTS_"
@@ -33,6 +33,11 @@ class ImportedConfig:
     """By key or variable, what it was translated to, or why it was not."""
     unknown: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings, with those of what the deployed service has in its code."""
+        return {**BUILT_IN, **self.settings}
 
     def add(self, where: str, mapping: KeyMapping | None, value: object) -> None:
         """Translate one key, or variable, and report on it; ``mapping`` is None for an unknown one."""
@@ -118,9 +123,8 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _faults(imported: ImportedConfig) -> list[str]:
-    values = _nested({"preset": "service", **imported.settings, **imported.secrets})
     try:
-        load_settings(values, environ={})
+        load_settings(_nested({**imported.values, **imported.secrets}), environ={})
     except ConfigError as e:
         return [line.removeprefix("- ") for line in str(e).splitlines()[1:]]
     return []
@@ -128,7 +132,7 @@ def _faults(imported: ImportedConfig) -> list[str]:
 
 def to_toml(imported: ImportedConfig) -> str:
     """Return the settings as the text of a cts.toml, without the secrets."""
-    return "\n".join(_lines(_nested({"preset": "service", **imported.settings}), imported.secrets))
+    return "\n".join(_lines(_nested(imported.values), imported.secrets))
 
 
 def _lines(nested: Mapping[str, Any], secrets: Mapping[str, str]) -> Iterator[str]:

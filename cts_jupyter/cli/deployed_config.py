@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,17 @@ def _parse_preset(mode: str) -> str:
     return mode if mode == Preset.REFDATA else Preset.SERVICE.value
 
 
+def _parse_delay(minutes: str) -> bool:
+    return float(minutes) >= 1
+
+
+BUILT_IN: Mapping[str, Any] = {
+    "preset": Preset.SERVICE.value,
+    "kafka.send_foreign": False,
+}
+"""The settings of what the deployed service has in its code."""
 _FILE = "its name was that of a file in the old image: set htcondor.executable_path and htcondor.archive_path to where they are now"
 _JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
-_OUTBOX = "every event is sent from the store until it is acknowledged, at start and always: there is nothing to delay"
 
 KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping("Authentication", "url", "KBCTS_KBASE_AUTH2_URL", "kbase.auth_url"),
@@ -189,7 +197,8 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
         "Kafka",
         "check_unsent_messages_on_startup_delay_min",
         "KBCTS_KAFKA_STARTUP_UNSENT_MSG_DELAY_MIN",
-        reason=_OUTBOX,
+        "kafka.send_foreign",
+        _parse_delay,
     ),
     KeyMapping("Images", "crane_path", "KBCTS_CRANE_PATH", "images.crane_path"),
     KeyMapping("Service", "root_url", "KBCTS_SERVICE_ROOT_URL", "root_url"),

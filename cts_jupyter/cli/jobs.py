@@ -130,7 +130,11 @@ async def stuck(arguments: argparse.Namespace) -> Status:
                     _row(job, now - job.updated, f"longer than {formatting.format_duration(limit)}")
                 )
         event_limit = EVENT_TIMEOUT if arguments.timeout is None else arguments.timeout
-        for event in await stores.store.unsent(limit=MAX_EVENTS, recorded_before=now - event_limit):
+        for event in await stores.store.unsent(
+            limit=MAX_EVENTS,
+            recorded_before=now - event_limit,
+            foreign=stores.settings.kafka.send_foreign,
+        ):
             # A job that a newer version wrote is listed by that version's command.
             with suppress(NewerRecordError):
                 job = await stores.store.get_summary(event.job_id)

@@ -52,18 +52,20 @@ def _first_unsent() -> dict[str, Any]:
     return {"$min": {"$map": {"input": unsent, "as": "step", "in": _recorded("$$step")}}}
 
 
-async def unsent(db: Collections, limit: int, recorded_before: datetime | None) -> list[JobEvent]:
-    """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first."""
+async def unsent(
+    db: Collections, limit: int, recorded_before: datetime | None, *, foreign: bool
+) -> list[JobEvent]:
+    """Return the oldest unsent transition of each of at most ``limit`` jobs, oldest first; ``RecordStore.unsent`` says more."""
     before = documents.round_up(recorded_before or _END_OF_TIME)
     with_time = {**HAS_UNSENT, UNSENT_SINCE: {"$lt": before}, **MAY_SEND}
     # The deployed service's ended jobs lack ``UNSENT_SINCE``: they are few, and sorted.
     without_time = {**HAS_UNSENT, UNSENT_SINCE: None, "state": {"$in": ENDED}}
+    conditions = [(with_time, UNSENT_SINCE), *([(without_time, UPDATED)] if foreign else [])]
     pages = await asyncio.gather(
-        db.jobs.find(with_time, _FIELDS, hint=list(UNSENT))
-        .sort(UNSENT_SINCE)
-        .limit(limit)
-        .to_list(),
-        db.jobs.find(without_time, _FIELDS, hint=list(UNSENT)).sort(UPDATED).limit(limit).to_list(),
+        *(
+            db.jobs.find(condition, _FIELDS, hint=list(UNSENT)).sort(order).limit(limit).to_list()
+            for condition, order in conditions
+        )
     )
     events = forward_compat.readable((job for jobs in pages for job in jobs), _oldest_unsent)
     events = [event for event in events if event.recorded_at < before]

@@ -233,10 +233,10 @@ class MongoStore(RecordStore):
 
     @override
     async def unsent(
-        self, *, limit: int = 100, recorded_before: datetime | None = None
+        self, *, limit: int = 100, recorded_before: datetime | None = None, foreign: bool = True
     ) -> list[JobEvent]:
         async with self._use() as db:
-            return await events.unsent(db, limit, recorded_before)
+            return await events.unsent(db, limit, recorded_before, foreign=foreign)
 
     @override
     async def mark_sent(self, job_id: str, trans_id: str) -> None:

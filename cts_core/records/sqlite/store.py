@@ -228,8 +228,9 @@ class SQLiteStore(RecordStore):
 
     @override
     async def unsent(
-        self, *, limit: int = 100, recorded_before: datetime | None = None
+        self, *, limit: int = 100, recorded_before: datetime | None = None, foreign: bool = True
     ) -> list[JobEvent]:
+        # No other program writes into this store.
         return await self._read(lambda db: events.unsent(db, limit, recorded_before))
 
     @override

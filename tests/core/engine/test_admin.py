@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import uuid
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from pymongo.database import Database
 
 from cts_core import errors
+from cts_core.config.sections import MongoSettings
 from cts_core.model.admin import UpdateAdminMeta
 from cts_core.model.event import JobEvent
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
-from tests.harness.engine import EngineHarness
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine
+from tests.harness.records import DEPLOYED, DONE, FAILED
 
 LONG = {"environment": {"WORK": "60"}}
 
@@ -126,6 +133,32 @@ async def test_event_is_published_again_unchanged(harness: EngineHarness):
         await harness.engine.admin.notify(job_id, JobState.CANCELED)
     for age in (timedelta(minutes=1), timedelta.max):
         assert (await harness.engine.admin.send_unsent(age)).transitions == 0
+
+
+@pytest.mark.slow
+async def test_what_the_deployed_service_left_unsent_may_wait_for_an_admin(
+    tmp_path: Path, db: Database, mongo_settings: MongoSettings
+):
+    deployed = copy.deepcopy(DEPLOYED["jobs"])
+    for step in (step for job in deployed for step in job["transition_times"]):
+        step["trans_id"] = str(uuid.uuid4())
+    db["jobs"].insert_many(deployed)
+    settings = {
+        "records": "mongo",
+        "mongo": mongo_settings.model_dump(),
+        "kafka": {"send_foreign": False},
+    }
+    async with running_engine(tmp_path, settings) as harness:
+        await harness.prepare("a")
+        await harness.wait_until_ended(await harness.submit(["a"]))
+        store = harness.engine._store
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while await store.unsent(foreign=False):
+                await asyncio.sleep(0.02)
+        assert {event.job_id for event in await store.unsent()} == {DONE, FAILED}
+        sent = await harness.engine.admin.send_unsent(timedelta(minutes=1))
+        assert (sent.jobs, sent.transitions) == (2, 2)
+        assert await store.unsent() == []
 
 
 async def test_runner_status(harness: EngineHarness):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,9 +243,9 @@ class FlakyStore(SQLiteStore):
         if self.calls[name] <= 2:
             raise UnavailableError("away")
 
-    async def unsent(self, *, limit: int = 100) -> list[JobEvent]:
+    async def unsent(self, *, limit: int = 100, **options: Any) -> list[JobEvent]:
         self._fail_twice("unsent")
-        return await super().unsent(limit=limit)
+        return await super().unsent(limit=limit, **options)
 
     async def mark_sent(self, job_id: str, trans_id: str) -> None:
         self._fail_twice("mark_sent")

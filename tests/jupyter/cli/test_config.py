@@ -115,7 +115,7 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     shown = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
     assert shown.returncode == 0, shown.stderr
     assert "-secret" not in shown.stdout.replace("s3_secret", "") + shown.stderr
-    assert "check_unsent_messages_on_startup_delay_min: no longer needed" in shown.stderr
+    assert "check_unsent_messages_on_startup_delay_min: kafka.send_foreign" in shown.stderr
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     file = tmp_path / "cts.toml"
     file.write_text(shown.stdout)
@@ -154,12 +154,24 @@ def test_unknown_keys_and_contradictions_are_reported(run: Run, tmp_path: Path):
 def test_variables_alone(run: Run):
     more = {"KBCTS_KAFKA_TOPIC_JOBS": "t", "KBCTS_JOB_MAX_CPU_HOURS": "many"}
     shown = run("config", "import", "-", more=more)
-    assert tomllib.loads(shown.stdout)["kafka"] == {"topic": "t"}
+    assert tomllib.loads(shown.stdout)["kafka"] == {"topic": "t", "send_foreign": False}
     assert tomllib.loads(shown.stdout)["preset"] == "service"
     staging = run("config", "import", "-", more={"KBCTS_MODE": "refdata"})
     assert tomllib.loads(staging.stdout)["preset"] == "refdata"
     assert "wrong: KBCTS_JOB_MAX_CPU_HOURS" in shown.stderr
     assert "kafka.bootstrap_servers is needed" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_sent"), [(None, False), ("", False), ("0", False), ("1", True), ("10", True)]
+)
+def test_old_unsent_messages_are_sent_as_the_deployed_service_has_it(
+    minutes: str | None, *, is_sent: bool
+):
+    name = "KBCTS_KAFKA_STARTUP_UNSENT_MSG_DELAY_MIN"
+    imported = import_config({}, {} if minutes is None else {name: minutes})
+    assert tomllib.loads(to_toml(imported))["kafka"]["send_foreign"] is is_sent
+    assert not imported.wrong
 
 
 def test_text_is_quoted_for_toml():

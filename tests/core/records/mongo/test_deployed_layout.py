@@ -243,6 +243,7 @@ async def test_ended_deployed_jobs_have_events_and_are_cleaned(store, db):
         (FAILED, JobState.ERROR),
     }
     assert unsent[0].recorded_at == FIVE + timedelta(minutes=1)
+    assert await store.unsent(foreign=False) == []
     assert await store.unsent(recorded_before=FIVE + timedelta(minutes=1)) == []
     for event in unsent:
         await store.mark_sent(event.job_id, event.trans_id)
