@@ -339,6 +339,7 @@ def _walk_in_a_process(make_store: Callable[[], RecordStore], job_ids: list[str]
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 async def test_two_processes_move_each_job_once(store, make_store):
     ids = [(await insert(store)).id for _ in range(20)]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -182,6 +182,7 @@ async def test_cancel_after_the_end_changes_nothing(harness: SiteHarness) -> Non
     assert report.steps[-1].state is S.COMPLETE
 
 
+@pytest.mark.slow
 async def test_unended_jobs_are_the_same_from_any_server(
     harness: SiteHarness, tmp_path: Path
 ) -> None:

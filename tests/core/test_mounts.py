@@ -64,6 +64,7 @@ def test_mount_points_that_overlap_are_refused(
         mounts_of(params, WITH_REFDATA)
 
 
+@pytest.mark.slow
 @given(POINTS, POINTS, POINTS)
 def test_accepted_mount_points_are_folders_beside_each_other(
     inputs: str, outputs: str, refdata: str

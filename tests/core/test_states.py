@@ -54,6 +54,7 @@ def _follow(parent: JobState, containers: list[JobState]) -> list[JobState]:
     return path
 
 
+@pytest.mark.slow
 @given(_histories(), st.data())
 def test_parent_takes_legal_steps_to_the_right_end(history, data):
     parent = S.DOWNLOAD_SUBMITTED

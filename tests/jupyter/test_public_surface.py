@@ -96,6 +96,7 @@ def test_version():
     assert cts_jupyter.__version__.count(".") >= 2
 
 
+@pytest.mark.slow
 def test_former_module_of_submit_leaves_the_function_of_its_name():
     """Saved notebooks import ``cts_jupyter.job``, which is also a public function."""
     program = """

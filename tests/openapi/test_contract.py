@@ -159,6 +159,7 @@ def _has_fault(comparison: Comparison) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_every_difference_is_reported(ours: Json) -> None:
     """The comparison reports every change of the contract."""
     count = len(list(mutations(copy.deepcopy(CONTRACT))))

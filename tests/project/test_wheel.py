@@ -48,6 +48,7 @@ def test_wheel_and_sdist_are_complete(tmp_path: Path):
     } <= inside
 
 
+@pytest.mark.slow
 def test_the_engine_imports_no_front_end_and_no_extra():
     program = (
         "import sys, cts_core.engine.engine; "

@@ -39,6 +39,7 @@ def test_me_has_the_current_custom_roles(kbase_auth: KBaseAuth) -> None:
     assert (view["user"], view["customroles"]) == ("ana", ["B", "C"])
 
 
+@pytest.mark.slow
 def test_users_view_has_the_existing_users(kbase_auth: KBaseAuth) -> None:
     token = kbase_auth.add("ana")
     kbase_auth.add("bob")
@@ -50,6 +51,7 @@ def test_users_view_has_the_existing_users(kbase_auth: KBaseAuth) -> None:
         assert refusal(response) == (400, 30010)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["api/V2/token", "api/V2/me", "api/V2/users/?list=ana"])
 def test_token_must_be_raw_known_and_unexpired(kbase_auth: KBaseAuth, path: str) -> None:
     token = kbase_auth.add("ana")
@@ -68,6 +70,7 @@ def test_other_paths(kbase_auth: KBaseAuth) -> None:
     assert request(kbase_auth, "api/V2/users?list=ana", kbase_auth.add("ana")).status_code == 404
 
 
+@pytest.mark.slow
 def test_token_of_a_disabled_account_stays_valid(kbase_auth: KBaseAuth) -> None:
     token = kbase_auth.add("ana")
     kbase_auth.disable("ana")

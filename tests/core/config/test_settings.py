@@ -597,6 +597,7 @@ class TestDataHome:
         assert host.data_home() == folder
 
 
+@pytest.mark.slow
 def test_configuration_imports_neither_jupyter_nor_tornado():
     code = (
         "import sys, cts_core.config.load; "

@@ -28,6 +28,7 @@ def folder(harness: EngineHarness, job_id: str):
     return harness.engine.settings.home / "local" / "jobs" / job_id
 
 
+@pytest.mark.slow
 async def test_job_has_every_field_of_its_record(harness: EngineHarness):
     await harness.prepare("a", "b")
     job_id = await harness.submit(
@@ -66,6 +67,7 @@ async def test_cancel_is_audited(harness: EngineHarness):
         await harness.engine.admin.cancel(harness.user, job_id)
 
 
+@pytest.mark.slow
 async def test_cleaning(harness: EngineHarness):
     await harness.prepare("a")
     clean = harness.engine.admin.clean
@@ -110,6 +112,7 @@ async def test_admin_meta(harness: EngineHarness):
         await update("none", UpdateAdminMeta(set_fields={"a": 1}))
 
 
+@pytest.mark.slow
 async def test_event_is_published_again_unchanged(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"])

@@ -30,6 +30,7 @@ async def test_cancel_stops_a_running_job_once(harness: EngineHarness):
         await harness.engine.jobs.cancel(harness.user, job_id)
 
 
+@pytest.mark.slow
 async def test_cancel_wins_against_completion_or_is_refused(harness: EngineHarness):
     await harness.prepare("a")
     ids = [await harness.submit(["a"], output_dir=f"data/out{n}") for n in range(8)]

@@ -19,6 +19,7 @@ POSITIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(position=POSITIONS, sort=st.sampled_from(JobSort), ascending=st.booleans())
 def test_cursor_round_trip(position, sort, ascending):
     cursor = write_cursor(position, sort, ascending=ascending)

@@ -37,6 +37,7 @@ async def test_job_canceled_before_its_start_has_canceled_containers(
     assert [(c.state, c.error) for c in containers] == [(JobState.CANCELED, None)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["start", "cancel", "poll"])
 async def test_exception_with_one_job_does_not_stop_others(
     harness: EngineHarness, monkeypatch, caplog, step: str
@@ -158,6 +159,7 @@ async def test_job_that_cannot_be_finalized_does_not_delay_others(
     await harness.wait_until_ended(stuck)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", ["silent"], indirect=True)
 async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
     harness: EngineHarness, away: _Away, monkeypatch
@@ -175,6 +177,7 @@ async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
     await harness.wait_until_ended(waits)
 
 
+@pytest.mark.slow
 async def test_unavailable_site_is_not_polled_more_often_by_wake_ups(
     harness: EngineHarness, monkeypatch
 ):

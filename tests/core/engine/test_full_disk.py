@@ -45,6 +45,7 @@ async def until(harness: EngineHarness, jobs: list[str], *states: JobState) -> N
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_cancel_on_a_full_disk(harness: EngineHarness, disk: Path):
     jobs = [await harness.submit(["a"], image="host/wait") for _ in range(4)]
     # Two run, and two wait for their cpus.
@@ -69,6 +70,7 @@ async def test_cancel_on_a_full_disk(harness: EngineHarness, disk: Path):
     assert (await harness.wait_until_ended(await harness.submit(["a"]))).state is JobState.COMPLETE
 
 
+@pytest.mark.slow
 async def test_job_that_ends_on_a_full_disk(harness: EngineHarness, disk: Path, tmp_path: Path):
     program = tmp_path / "gated"
     program.write_text('#!/bin/sh\necho x > out\nwhile [ ! -e "$GATE" ]; do sleep 0.05; done\n')

@@ -134,6 +134,7 @@ async def test_every_parameter_type_with_500_files_in_20_containers(harness: Eng
     assert manifest.splitlines()[0].endswith("/in/02/f 050.txt")
 
 
+@pytest.mark.slow
 async def test_owner_sees_each_container_of_a_failed_job(harness: EngineHarness):
     await harness.prepare("a", "b", "c")
     job = await harness.wait_until_ended(
@@ -168,6 +169,7 @@ async def test_owner_sees_each_container_of_a_failed_job(harness: EngineHarness)
     assert "tool: to stderr" in await log_text(harness, job.id, 2, LogStream.STDERR)
 
 
+@pytest.mark.slow
 async def test_overwritten_outputs_are_named_in_a_warning(harness: EngineHarness):
     await harness.prepare("a", "b")
     job = await harness.wait_until_ended(await harness.submit(["a", "b"], num_containers=2))
@@ -180,6 +182,7 @@ async def test_overwritten_outputs_are_named_in_a_warning(harness: EngineHarness
     assert (await harness.engine.files.verify(harness.user, output)).checksum == "stored"
 
 
+@pytest.mark.slow
 async def test_job_without_outputs_is_an_error(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(

@@ -31,6 +31,7 @@ class Spy:
         self._patch.setattr(owner, name, watched)
 
 
+@pytest.mark.slow
 async def test_no_step_of_a_job_computes_on_the_event_loop(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):

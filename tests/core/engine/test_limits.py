@@ -84,6 +84,7 @@ class TestContainers:
                 await harness.engine.jobs.cancel(harness.user, job.id)
             await harness.wait_until_ended(job.id)
 
+    @pytest.mark.slow
     async def test_live_containers_are_bounded(self, harness: EngineHarness):
         await harness.prepare("a", "b")
         long = {"environment": {"WORK": "60"}}

@@ -139,6 +139,7 @@ async def test_failed_staging_has_its_error(harness: EngineHarness):
     assert (await harness.engine.refdata.get(refdata.id)).statuses[0].error == status.error
 
 
+@pytest.mark.slow
 async def test_jobs_that_need_reference_data(harness: EngineHarness):
     await harness.prepare("a")
     refdata = await register(harness)

@@ -43,6 +43,7 @@ async def resubmit(harness: EngineHarness, job_id: str, key: str | None = None, 
     return await harness.engine.resubmissions.submit(harness.user, job_id, body, key)
 
 
+@pytest.mark.slow
 async def test_failed_containers_are_resubmitted_until_all_outputs_exist(harness: EngineHarness):
     await harness.prepare(*"abcdefg")
     wanted = submission(list("abcdefg"), num_containers=3, params=FAILING, labels={"study": "x"})
@@ -81,6 +82,7 @@ async def test_failed_containers_are_resubmitted_until_all_outputs_exist(harness
     assert [o.file for o in own.outputs] == ["data/out-2/o0"]
 
 
+@pytest.mark.slow
 async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     await harness.prepare("a", "b")
     first = await harness.submit(["a", "b"])
@@ -104,6 +106,7 @@ async def test_output_folders_of_the_lineage_are_not_reused(harness: EngineHarne
     assert [job.job_input.output_dir for job in jobs] == [f"data/out-{n}/" for n in (3, 4, 5)]
 
 
+@pytest.mark.slow
 async def test_concurrent_resubmissions_have_different_folders(harness: EngineHarness):
     await harness.prepare("a")
     first = await harness.submit(["a"])
@@ -115,6 +118,7 @@ async def test_concurrent_resubmissions_have_different_folders(harness: EngineHa
         assert (await harness.wait_until_ended(job_id)).state == "complete"
 
 
+@pytest.mark.slow
 async def test_losing_the_race_for_a_folder_does_not_repeat_the_checks(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):
@@ -136,6 +140,7 @@ async def test_losing_the_race_for_a_folder_does_not_repeat_the_checks(
     assert len(headed) == 2
 
 
+@pytest.mark.slow
 async def test_idempotency_key_gives_one_resubmission(harness: EngineHarness):
     await harness.prepare("a")
     first = await harness.submit(["a"])
@@ -146,6 +151,7 @@ async def test_idempotency_key_gives_one_resubmission(harness: EngineHarness):
             await resubmit(harness, job_id, "key", **changes)
 
 
+@pytest.mark.slow
 async def test_resubmissions_that_are_refused(harness: EngineHarness):
     await harness.prepare("a")
     job_id = await harness.submit(["a"], params={"environment": {"WORK": "60"}})
@@ -169,6 +175,7 @@ async def test_resubmissions_that_are_refused(harness: EngineHarness):
         await resubmit(harness, done.id)
 
 
+@pytest.mark.slow
 async def test_lineage_is_bounded(harness: EngineHarness, monkeypatch):
     await harness.prepare("a")
     monkeypatch.setattr(module, "MAX_LINEAGE", 3)
@@ -274,6 +281,7 @@ def test_completed_job_without_container_records():
     assert merged.open_inputs == 0
 
 
+@pytest.mark.slow
 @given(
     containers=st.integers(1, 6),
     larger=st.integers(0, 6),

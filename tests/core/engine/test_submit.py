@@ -33,6 +33,7 @@ async def refused(
     assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
+@pytest.mark.slow
 async def test_job_keeps_the_checksums_of_its_inputs(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(await harness.submit(["a"]))
@@ -134,6 +135,7 @@ async def test_missing_site_roles_are_forbidden(
         await submissions.check(user, requested)
 
 
+@pytest.mark.slow
 async def test_inactive_site_refuses_new_jobs_and_finishes_running_ones(harness: EngineHarness):
     await harness.prepare("a")
     running = await harness.submit(["a"], params={"environment": {"WORK": "0.5"}})
@@ -271,6 +273,7 @@ async def test_check_returns_the_planned_job_and_stores_nothing(harness: EngineH
     assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
 
 
+@pytest.mark.slow
 async def test_changed_program_is_another_image(harness: EngineHarness, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho 1 > out\n")
@@ -297,6 +300,7 @@ async def test_changed_program_is_another_image(harness: EngineHarness, tmp_path
     ).state == "complete"
 
 
+@pytest.mark.slow
 async def test_labels_and_listings(harness: EngineHarness):
     await harness.prepare("a")
     first = await harness.submit(["a"], labels={"project": "c2"})

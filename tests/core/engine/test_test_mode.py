@@ -36,6 +36,7 @@ async def test_canceled_job_ends(harness: EngineHarness, cluster):
         await harness.engine.jobs.cancel(harness.user, job_id)
 
 
+@pytest.mark.slow
 async def test_reference_data_is_staged(harness: EngineHarness):
     await harness.store("data/ref/x")
     refdata = await harness.engine.refdata.register(

@@ -209,6 +209,7 @@ async def test_a_replay_waits_for_an_unavailable_store(store, hub, monkeypatch, 
 # -- slow readers --
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_is_refilled_from_the_store_without_a_gap(store, hub):
     first = await record(store)
     async with hub.subscribe("ana") as slow, hub.subscribe("ana") as quick:
@@ -582,6 +583,7 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(actions=ACTIONS, replays=st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_no_interleaving_loses_or_repeats_an_event(actions, replays):

@@ -344,6 +344,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failpoint", "published", "unsent"),
     [

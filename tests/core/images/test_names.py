@@ -70,6 +70,7 @@ def test_invalid_names_are_refused(text: str, message: str) -> None:
 _part = st.from_regex(r"[a-z0-9]{1,8}(?:[._-][a-z0-9]{1,8})?", fullmatch=True)
 
 
+@pytest.mark.slow
 @given(
     registry=st.sampled_from(["ghcr.io", "localhost", "r.example:8080", "docker.io"]),
     parts=st.lists(_part, min_size=2, max_size=4),

@@ -38,6 +38,7 @@ def test_json_becomes_the_same_models():
     assert read_outputs(None) is None
 
 
+@pytest.mark.slow
 async def test_event_loop_is_not_blocked_while_files_are_read():
     text = json.dumps(
         [{"file": f"data/out/{number}", "crc64nvme": CRC} for number in range(200_000)]

@@ -27,6 +27,7 @@ def parse_metrics(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], 
     }
 
 
+@pytest.mark.slow
 async def test_job_shows_in_the_metrics(harness: EngineHarness):
     await harness.prepare("a")
     job = await harness.wait_until_ended(await harness.submit(["a"]))

@@ -321,6 +321,7 @@ names = st.text("ab./A\u00e9", min_size=1, max_size=8)
 kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(names, names, kinds), max_size=8))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arbitrary_archives_stay_inside(tmp_path_factory: pytest.TempPathFactory, entries):

@@ -102,6 +102,7 @@ def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
 
 
+@pytest.mark.slow
 def test_remove_tree_of_any_depth(tmp_path: Path) -> None:
     # Deeper than Python can recurse, and than a path can be long.
     top = tmp_path / "tree"

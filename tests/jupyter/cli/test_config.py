@@ -21,6 +21,7 @@ DEPLOYED = Path(__file__).with_name("deployed.toml")
 VARIABLES = Path(__file__).with_name("deployed_variables.txt").read_text().split()
 
 
+@pytest.mark.slow
 def test_check_shows_each_setting_and_its_source(run: Run, tmp_path: Path):
     file = tmp_path / "cts.toml"
     file.write_text('preset = "service"\nmax_cpu_hours = 5\n[mongo]\nhost = "m:1"\n')
@@ -41,6 +42,7 @@ def test_check_shows_each_setting_and_its_source(run: Run, tmp_path: Path):
     assert "wrong: s3.url is needed" in plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_whole", [False, True], ids=["as it is", "with all in its comments"])
 def test_example_configuration_is_valid_and_has_no_secret(
     run: Run, tmp_path: Path, *, is_whole: bool
@@ -62,6 +64,7 @@ def test_example_configuration_is_valid_and_has_no_secret(
     }
 
 
+@pytest.mark.slow
 def test_example_of_the_staging_service_is_valid_and_has_no_secret(run: Run):
     more = {"CTS_CONFIG": str(DEPLOY / "refdata.toml")}
     shown = run("config", "check", "--json", more=more)
@@ -78,12 +81,14 @@ def test_example_of_the_staging_service_is_valid_and_has_no_secret(run: Run):
     assert run("config", "check", more={**more, **secrets}).returncode == 0
 
 
+@pytest.mark.slow
 def test_check_of_valid_settings(run: Run):
     shown = run("config", "check")
     assert shown.returncode == 0
     assert "nothing is wrong" in shown.stdout
 
 
+@pytest.mark.slow
 def test_check_of_unknown_settings(run: Run):
     wrong = {"CTS_HOUSE": "1", "CTS_MONGO__HOST": "mongodb://u:hide@h"}
     wrong |= {"CTS_MONGO__PASWORD": "hide", "CTS_S3": '{"access_secret": "hide"}'}
@@ -110,6 +115,7 @@ def test_every_deployed_key_and_variable_is_accounted_for():
     assert all(fate.reason or fate.setting in known | {"test_mode"} for fate in fates)
 
 
+@pytest.mark.slow
 def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     secrets = tmp_path / "secrets.env"
     shown = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
@@ -140,6 +146,7 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     assert again.returncode == 1
 
 
+@pytest.mark.slow
 def test_unknown_keys_and_contradictions_are_reported(run: Run, tmp_path: Path):
     file = tmp_path / "old.toml"
     file.write_text(DEPLOYED.read_text() + '\n[Odd]\nkey = "x"\n')
@@ -151,6 +158,7 @@ def test_unknown_keys_and_contradictions_are_reported(run: Run, tmp_path: Path):
     assert 'db = "cts"' in shown.stdout
 
 
+@pytest.mark.slow
 def test_variables_alone(run: Run):
     more = {"KBCTS_KAFKA_TOPIC_JOBS": "t", "KBCTS_JOB_MAX_CPU_HOURS": "many"}
     shown = run("config", "import", "-", more=more)

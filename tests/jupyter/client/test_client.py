@@ -68,6 +68,7 @@ def states_of(stream: EventStream, job_id: str | None = None) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_job_from_submission_to_outputs(client: CTSClient, tmp_path: Path) -> None:
     def work() -> None:
         assert client.root().service_name == "CDM Task Service"
@@ -265,6 +266,7 @@ async def test_retries_are_bounded(shaky: CTSClient, cutter: Cutter) -> None:
     assert cutter.connections == transport.TRIES
 
 
+@pytest.mark.slow
 async def test_submission_is_retried_with_its_idempotency_key(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
@@ -325,6 +327,7 @@ async def test_download_of_a_replaced_object_is_refused(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 async def test_events_are_resumed_with_none_missed(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
@@ -337,6 +340,7 @@ async def test_events_are_resumed_with_none_missed(
     assert cutter.connections > 2
 
 
+@pytest.mark.slow
 async def test_events_are_resumed_from_the_first_cursor(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:
@@ -353,6 +357,7 @@ async def test_events_are_resumed_from_the_first_cursor(
     assert await watching == TO_COMPLETE
 
 
+@pytest.mark.slow
 async def test_stream_of_a_job_is_resumed_and_ends_with_it(
     shaky: CTSClient, cutter: Cutter, server: ServerHarness
 ) -> None:

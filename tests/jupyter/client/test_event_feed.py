@@ -23,6 +23,7 @@ from tests.harness.paths import COPY_INPUTS
 from tests.harness.server import ServerHarness, submission
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CTSConnectionError("away")], ids=repr)
 async def test_failed_start_of_the_feed_is_retried(
     server: ServerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException

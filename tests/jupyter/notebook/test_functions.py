@@ -22,6 +22,7 @@ def fields(shell, inputs, place):
     }
 
 
+@pytest.mark.slow
 def test_check_submit_and_find(shell, fields, place):
     report = cts_jupyter.check(**fields)
     assert report.containers[0].argv[1:] == ["ok", "/output_files/o"]
@@ -43,12 +44,14 @@ def test_check_submit_and_find(shell, fields, place):
     assert job.as_python().startswith("from cts_jupyter import submit\n")
 
 
+@pytest.mark.slow
 def test_containers_that_may_overwrite_each_other_have_a_warning(shell, fields, inputs):
     fields |= {"input_files": [f"{inputs}a.txt", f"{inputs}b.txt"], "num_containers": 2}
     with pytest.warns(UserWarning, match="All 2 containers store into one folder"):
         cts_jupyter.submit(**fields).wait(60)
 
 
+@pytest.mark.slow
 def test_submission_that_is_refused_leaves_no_job_for_dash(shell, fields):
     job = cts_jupyter.submit(**fields).wait(60)
     assert cts_jupyter.job().id == job.id

@@ -122,6 +122,7 @@ def _argv(args):
     return [(plan.argv, plan.manifest) for plan in plan_job(job, make_image())]
 
 
+@pytest.mark.slow
 @given(argument_lists())
 def test_formatted_arguments_round_trip(args):
     parsed = parse_arguments(format_arguments(args))

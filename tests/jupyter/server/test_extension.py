@@ -57,6 +57,7 @@ def thawed() -> Iterator[None]:
     gc.freeze()
 
 
+@pytest.mark.slow
 async def test_objects_of_a_running_server_are_frozen(
     isolated: Path,
     thawed: None,
@@ -108,6 +109,7 @@ async def test_requests_wait_for_a_starting_engine(isolated: Path) -> None:
         assert (await asked).status_code == 200
 
 
+@pytest.mark.slow
 def test_server_extension_is_valid() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "jupyter", "server", "extension", "list"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.fixed_dictionaries({"job_id": _json, "trans_id": _json}), st.booleans())
 def test_only_plain_ids_are_parsed(message, is_utf16):
     value = json.dumps(message).encode("utf-16" if is_utf16 else "utf-8")

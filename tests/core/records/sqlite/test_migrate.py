@@ -55,6 +55,7 @@ def schema(path: Path) -> set[tuple[str, str]]:
     return {(name, " ".join((sql or "").split())) for name, sql in found}
 
 
+@pytest.mark.slow
 async def test_a_migration_from_version_1_keeps_the_jobs(tmp_path):
     path = tmp_path / "records.sqlite"
     jobs = [

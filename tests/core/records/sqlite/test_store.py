@@ -214,6 +214,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_the_store_recovers_from_a_write_that_the_system_refuses(path):
     if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
         pytest.skip("this system limits the size of files")
@@ -319,6 +320,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failpoint", "statement", "is_stored"),
     [
@@ -372,6 +374,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_writes_acknowledged_before_a_kill_are_durable(path):
     with subprocess.Popen(
         [sys.executable, "-c", _BUSY, path], cwd=ROOT, stdout=subprocess.PIPE, text=True

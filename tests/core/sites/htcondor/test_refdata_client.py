@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 async def test_error_names_the_setting(tmp_path: Path) -> None:
     settings = HTCondorSettings(initialdir=str(tmp_path))
     setup = NodeSetup("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)

@@ -246,6 +246,7 @@ def test_servers_with_stale_views_never_exceed_the_cpus(  # noqa: C901 - one bra
         os.close(lock)
 
 
+@pytest.mark.slow
 def test_a_job_is_cleaned_while_its_worker_removes_files(tmp_path: Path) -> None:
     harness = QueueHarness(tmp_path)
     for number in range(30):

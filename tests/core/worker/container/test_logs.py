@@ -17,6 +17,7 @@ NOTICE = (
 )
 
 
+@pytest.mark.slow
 @given(pieces=st.lists(st.binary(max_size=40), max_size=30), limit=st.integers(2, 120))
 def test_beginning_and_end_are_kept_with_a_note_on_the_cut(tmp_path_factory, pieces, limit) -> None:
     path = tmp_path_factory.mktemp("log") / "log"

@@ -16,6 +16,7 @@ _name = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_name, min_size=1, max_size=30))
 @example(["x" * 60] * 20)
 @example(["a'b"])

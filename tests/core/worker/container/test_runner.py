@@ -262,6 +262,7 @@ def test_outputs_that_cannot_be_objects(harness: WorkerHarness, name: str, why: 
     assert harness.events() == SUCCESS[:3]
 
 
+@pytest.mark.slow
 def test_output_with_an_undecodable_name(harness: WorkerHarness) -> None:
     harness.python("open(b'bad-\\xff', 'w')")
     result = harness.run()
@@ -303,12 +304,14 @@ def test_empty_logs_are_not_stored(harness: WorkerHarness) -> None:
     assert harness.stored("data/logs") == []
 
 
+@pytest.mark.slow
 def test_folders_without_permission_are_removed(harness: WorkerHarness) -> None:
     harness.program("mkdir -p a/b; touch a/b/c; chmod 000 a/b a")
     harness.run()
     assert not any(harness.path(name).exists() for name in TRANSIENT)
 
 
+@pytest.mark.slow
 def test_runs_once_however_many_workers_come(harness: WorkerHarness) -> None:
     harness.program('echo x >> "$REPORT"; sleep 0.2')
     workers = [harness.start() for _ in range(6)]
@@ -319,6 +322,7 @@ def test_runs_once_however_many_workers_come(harness: WorkerHarness) -> None:
     assert (harness.root / "report").read_text() == "x\n"
 
 
+@pytest.mark.slow
 def test_each_event_wakes_the_server_by_a_byte(harness: WorkerHarness) -> None:
     listen, wakeup_fd = os.pipe()
     harness.start(wakeup_fd=wakeup_fd)
@@ -331,6 +335,7 @@ def test_each_event_wakes_the_server_by_a_byte(harness: WorkerHarness) -> None:
     assert len(got) == len(SUCCESS) + 1
 
 
+@pytest.mark.slow
 def test_closed_wakeup_pipe(harness: WorkerHarness) -> None:
     listen, wakeup_fd = os.pipe()
     os.close(listen)
@@ -341,6 +346,7 @@ def test_closed_wakeup_pipe(harness: WorkerHarness) -> None:
     assert harness.folder.read_result()["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_worker_outlives_hangup_and_interrupt(harness: WorkerHarness) -> None:
     harness.program('while [ ! -e "$REPORT" ]; do sleep 0.05; done')
     worker = harness.start()
@@ -352,6 +358,7 @@ def test_worker_outlives_hangup_and_interrupt(harness: WorkerHarness) -> None:
     assert harness.folder.read_result()["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_worker_stops_its_container(harness: WorkerHarness) -> None:
     harness.program('echo $$ > "$REPORT"; sleep 60')
     worker = harness.start()
@@ -365,6 +372,7 @@ def test_sigterm_to_the_worker_stops_its_container(harness: WorkerHarness) -> No
     assert not is_alive(pid)
 
 
+@pytest.mark.slow
 def test_arguments_that_are_too_long(harness: WorkerHarness) -> None:
     harness.change(arguments=["x" * 100_000] * 30)
     result = harness.run()
@@ -372,6 +380,7 @@ def test_arguments_that_are_too_long(harness: WorkerHarness) -> None:
     assert result["error"].startswith("Its arguments and environment together are longer"), result
 
 
+@pytest.mark.slow
 def test_module_entrypoint(harness: WorkerHarness) -> None:
     harness.change(entrypoint=[sys.executable, "-m", "json.tool"], arguments=["--help"])
     harness.change(program_file=harness.plan.program_file)
@@ -379,6 +388,7 @@ def test_module_entrypoint(harness: WorkerHarness) -> None:
     assert "usage" in harness.path("stdout.txt").read_text()
 
 
+@pytest.mark.slow
 def test_disk_that_outputs_fill(harness: WorkerHarness) -> None:
     harness.path("").rmdir()
     (harness.root / "job").rmdir()

@@ -11,6 +11,7 @@ from cts_core.worker.runtimes.processes import kill_tagged
 from tests.harness.worker import WorkerHarness, eventually, is_alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "claimed", "ended"),
     [

@@ -151,6 +151,7 @@ def _check_usable(directory: Directory, root: Path) -> None:
     assert len(_sidecars(root)) == 1
 
 
+@pytest.mark.slow
 def test_a_crash_of_a_first_write(root):
     outcomes = set()
     for directory in _crashes(root, lambda d: None, lambda d: _put(d, "data/a/x", NEW)):
@@ -159,6 +160,7 @@ def test_a_crash_of_a_first_write(root):
     assert outcomes == {None, (NEW, disk.STORED)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", [NEW, OLD.upper()], ids=["other size", "same size"])
 def test_a_crash_of_an_overwrite(root, new):
     outcomes = set()
@@ -170,6 +172,7 @@ def test_a_crash_of_an_overwrite(root, new):
     assert outcomes == {(OLD, disk.STORED), (new, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_of_an_overwrite_of_a_file_that_is_touched_afterwards(root):
     outcomes = set()
     for directory in _crashes(
@@ -181,6 +184,7 @@ def test_a_crash_of_an_overwrite_of_a_file_that_is_touched_afterwards(root):
     assert outcomes == {(OLD, disk.STORED), (NEW, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_of_a_write_over_a_dropped_in_file(root):
     def drop(_: Directory) -> None:
         (root / "data/a").mkdir(parents=True)
@@ -194,6 +198,7 @@ def test_a_crash_of_a_write_over_a_dropped_in_file(root):
     assert outcomes == {(OLD, disk.MISSING), (NEW, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_of_a_write_that_overwrites_nothing(root):
     outcomes = set()
     for directory in _crashes(
@@ -204,6 +209,7 @@ def test_a_crash_of_a_write_that_overwrites_nothing(root):
     assert outcomes == {None, (NEW, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_of_a_deletion(root):
     outcomes = set()
     for directory in _crashes(
@@ -214,6 +220,7 @@ def test_a_crash_of_a_deletion(root):
     assert outcomes == {None, (OLD, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_while_writing_a_checksum(root):
     def drop(_: Directory) -> None:
         (root / "data/a").mkdir(parents=True)
@@ -226,6 +233,7 @@ def test_a_crash_while_writing_a_checksum(root):
     assert outcomes == {(OLD, disk.MISSING), (OLD, disk.STORED)}
 
 
+@pytest.mark.slow
 def test_a_crash_while_healing(root):
     def touched(directory: Directory) -> None:
         _put(directory, "data/a/x", OLD)
@@ -236,6 +244,7 @@ def test_a_crash_while_healing(root):
         _check_usable(directory, root)
 
 
+@pytest.mark.slow
 def test_a_frozen_writer_blocks_nobody(root, directory):
     """Stop a writer at any step; others write and delete; the writer continues and does no harm."""
     step, stopped = 0, True
@@ -615,6 +624,7 @@ def test_no_listing_leaves_the_root(root, directory, prefix):
         directory.list(prefix)
 
 
+@pytest.mark.slow
 def test_long_names_are_fine(directory):
     path = "data/" + "/".join(["x" * 255] * 4)[:1024]
     _put(directory, path, NEW)
@@ -724,6 +734,7 @@ def test_a_file_and_a_folder_cannot_share_a_path(root, directory):
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -760,6 +771,7 @@ TREES = st.sets(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -77,6 +77,7 @@ def test_longer_names_are_other_folders(mount: str, name: str) -> None:
     assert map_mounts(f"/{name}{mount}", MOUNTS) == f"/{name}{mount}"
 
 
+@pytest.mark.slow
 @given(
     parts=st.lists(st.tuples(st.sampled_from([*MOUNTS, "/other"]), _path), min_size=1, max_size=4),
     separator=_separator,

@@ -120,6 +120,7 @@ def test_killed_worker_holds_no_lock(tmp_path: Path, state: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.lock", "b.sif"]
 
 
+@pytest.mark.slow
 def test_concurrent_workers_with_space_for_two_images(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(tmp_path), "40", *"abcde"]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(6)]

@@ -67,6 +67,7 @@ def test_containers_not_removed_are_not_returned(runtime, tmp_path, capfd) -> No
     assert 'cannot remove container "b2": device is busy' in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_many_live_containers_hide_no_orphan(runtime, token: str) -> None:
     # Docker lists the newest first, and podman the oldest.
     for ids in (range(300, 0, -1), range(300)):

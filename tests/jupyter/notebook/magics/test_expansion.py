@@ -163,6 +163,7 @@ def test_cell_is_loaded():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "said"),
     [

@@ -24,6 +24,7 @@ def submit(shell, inputs, place):
     return submit_
 
 
+@pytest.mark.slow
 def test_ls_filters(shell, submit, place):
     good = submit(options="--label study=soil-1").wait(60)
     bad = submit("fail /output_files/o", out="bad/").wait(60)
@@ -51,6 +52,7 @@ def test_ls_filters(shell, submit, place):
     assert "no jobs" in repr(shell(f"%cts ls {place} --image other"))
 
 
+@pytest.mark.slow
 def test_search_over_several_pages(shell, submit, place, service, monkeypatch):
     jobs = [submit(out=f"{n}/").wait(60) for n in range(3)]
     ids = [job.id for job in reversed(jobs)]
@@ -72,6 +74,7 @@ def test_search_over_several_pages(shell, submit, place, service, monkeypatch):
         ]
 
 
+@pytest.mark.slow
 def test_ls_counts(shell, submit):
     submit().wait(60)
     table = shell("%cts ls --counts")
@@ -81,6 +84,7 @@ def test_ls_counts(shell, submit):
     assert "leave out everything else" in shell.refusal("%cts ls --counts text")
 
 
+@pytest.mark.slow
 def test_ls_new_lists_each_ended_job_once(shell, submit, place):
     shell("%cts ls --new")
     job = submit().wait(60)
@@ -92,6 +96,7 @@ def test_ls_new_lists_each_ended_job_once(shell, submit, place):
     assert len(shell("%cts ls --new")) == 0
 
 
+@pytest.mark.slow
 def test_job_references(shell, submit):
     job = submit()
     for line in (
@@ -109,6 +114,7 @@ def test_job_references(shell, submit):
     job.wait(60)
 
 
+@pytest.mark.slow
 def test_dash_is_what_this_notebook_submitted_last(shell, service, submit, inputs, place):
     submitted = submit(out="first/").wait(60)
     with service.client() as client:
@@ -132,6 +138,7 @@ def test_dash_is_what_this_notebook_submitted_last(shell, service, submit, input
     assert shell("%cts status -").id != submitted.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -178,6 +185,7 @@ def test_status_is_text_in_a_terminal(shell, submit, place):
     assert job.outputs[0].crc64nvme in text
 
 
+@pytest.mark.slow
 def test_why_explains_each_state(shell, submit, service):
     done = submit().wait(60)
     assert "%cts verify" in shell(f"%cts why {done.id}")
@@ -193,6 +201,7 @@ def test_why_explains_each_state(shell, submit, service):
     assert "It was cancelled" in shell(f"%cts why {live.id}")
 
 
+@pytest.mark.slow
 def test_logs(shell, submit):
     job = submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n>").wait(60)
     assert shell(f"%cts logs {job.id}").startswith("out of ")
@@ -218,6 +227,7 @@ def test_logs_of_several_failed_containers(shell, submit):
     ]
 
 
+@pytest.mark.slow
 def test_followed_log_ends_with_the_container(shell, submit):
     job = submit("wait /output_files/o")
     ended = threading.Thread(target=lambda: (_wait_for_output(job), job.cancel()))

@@ -15,6 +15,7 @@ def program(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_host_image_is_registered_replaced_and_deleted(shell, program, place):
     name = f"host/{place.split('/')[1]}"
     line = f"%cts images --register {name} --executable program"

@@ -29,6 +29,7 @@ def submit(inputs, place):
     return line
 
 
+@pytest.mark.slow
 def test_submit_line_to_verified_outputs(shell, submit, place):
     job = shell(submit(options="-n 2 -o job --label study=soil"))
     assert isinstance(job, Job)
@@ -45,6 +46,7 @@ def test_submit_line_to_verified_outputs(shell, submit, place):
     assert job.error is None
 
 
+@pytest.mark.slow
 def test_line_and_cell_build_the_same_job(shell, submit, inputs, place):
     by_line = shell(
         submit("ok /output_files/x.txt --x=4 <files:comma>", options="-n 3 --declobber")
@@ -80,6 +82,7 @@ def test_line_of_a_cell_overrides_it(shell, inputs, place):
     assert report.containers[0].environment == {"E": "r0"}
 
 
+@pytest.mark.slow
 def test_check_shows_the_plan_and_stores_nothing(shell, submit, place):
     before = len(shell("%cts ls"))
     report = shell(submit("ok /output_files/o --x=4 <files>", options="-n 2", command="check"))
@@ -95,6 +98,7 @@ def test_check_shows_the_plan_and_stores_nothing(shell, submit, place):
     assert len(shell(f"%cts files {place}out/")) == 0
 
 
+@pytest.mark.slow
 def test_containers_that_may_overwrite_each_other_have_a_warning(shell, submit):
     args = "ok /output_files/stats.tsv <files>"
     report = repr(shell(submit(args, options="-n 3", command="check")))
@@ -110,6 +114,7 @@ def test_containers_that_may_overwrite_each_other_have_a_warning(shell, submit):
     assert len(named.value.wait(60).outputs) == 3
 
 
+@pytest.mark.slow
 def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
     unused = shell.refusal(
         f"%cts submit host/never -i {inputs} --output-dir {place}o/ --memory 1GB"
@@ -239,6 +244,7 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_interrupted_watch_does_not_cancel_the_job(shell, submit, monkeypatch, interrupts):
     job = shell(submit("wait /output_files/o"))
     watched = threading.Event()
@@ -259,6 +265,7 @@ def test_interrupted_watch_does_not_cancel_the_job(shell, submit, monkeypatch, i
     assert "can be canceled" in shell.refusal(f"%cts cancel {job.id}")
 
 
+@pytest.mark.slow
 def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     job = shell(
         submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil")
@@ -299,6 +306,7 @@ def test_resubmit_with_changed_input_is_refused(shell, submit, inputs, tmp_path)
     assert "does not match the actual checksum" in shell.refusal(f"%cts resubmit {job.id}")
 
 
+@pytest.mark.slow
 def test_serialized_job_submits_the_same(shell, submit, tmp_path):
     job = shell(submit("ok /output_files/o_<n>.txt --x 4 -i <files:repeat>", options="-n 2"))
     job.wait(60)

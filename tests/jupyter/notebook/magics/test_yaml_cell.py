@@ -46,6 +46,7 @@ def test_argument_and_variable_keep_their_own_text(text):
     assert body_of(cell) == {"params": {"args": ["--at", text], "environment": {"AT": text}}}
 
 
+@pytest.mark.slow
 @given(st.from_regex(ARGUMENT_PATTERN, fullmatch=True).filter(str.isascii))
 def test_every_argument_is_a_plain_scalar_of_its_own_text(text):
     if text in NULLS:

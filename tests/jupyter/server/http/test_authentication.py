@@ -74,6 +74,7 @@ async def test_no_token(server: ServerHarness) -> None:
             assert response.json()["error"]["appcode"] == 10010, route
 
 
+@pytest.mark.slow
 async def test_bad_token(server: ServerHarness) -> None:
     for route in CASES:
         response = await server.request(route.method, address(route), token="not-a-token")
@@ -85,6 +86,7 @@ async def test_bad_token(server: ServerHarness) -> None:
             assert error["message"] == "The authorization token is invalid"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["kernel", "jupyter"])
 async def test_good_token(server: ServerHarness, token: str) -> None:
     for route in CASES:
@@ -93,6 +95,7 @@ async def test_good_token(server: ServerHarness, token: str) -> None:
         check_owner(response, route)
 
 
+@pytest.mark.slow
 async def test_cookie(server: ServerHarness, browser: httpx.AsyncClient) -> None:
     for route in CASES:
         url = server.root + address(route)
@@ -108,6 +111,7 @@ async def test_cookie(server: ServerHarness, browser: httpx.AsyncClient) -> None
         check_owner(right, route)
 
 
+@pytest.mark.slow
 async def test_routes_of_a_role_are_forbidden_to_others(
     server: ServerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ async def test_jupyters_login_is_ignored(server: ServerHarness, ana: str) -> Non
     assert (await server.put("/jobs/j/cancel", token=ana)).status_code == 404
 
 
+@pytest.mark.slow
 async def test_jupyters_cookie_does_not_authenticate(server: ServerHarness, ana: str) -> None:
     base = server.root.removesuffix("/cts")
     async with httpx.AsyncClient() as browser:

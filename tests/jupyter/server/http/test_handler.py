@@ -223,6 +223,7 @@ async def test_good_query(server: ServerHarness, query: str) -> None:
     assert (await server.get(f"/jobs?{query}")).json() == {"jobs": []}
 
 
+@pytest.mark.slow
 async def test_large_body_gets_an_error_response(server: ServerHarness) -> None:
     too_much = MAX_JSON_BODY + 1
 
@@ -246,6 +247,7 @@ async def test_error_response_arrives_during_an_upload(server: ServerHarness) ->
     assert (await server.get("/whoami")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_details_of_a_large_body_do_not_repeat_it(server: ServerHarness) -> None:
     body = submission(input_files=[1] * 10_000)
     response = await server.post("/jobs", json={**body, "padding": "x" * 70_000})
@@ -264,6 +266,7 @@ async def test_deeply_nested_body_gets_an_error_response(server: ServerHarness, 
     assert kinds & {"too_deep", "json_invalid"} if depth > MAX_DEPTH else "missing" in kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "kind", "message"),
     [(MAX_ENTRIES, "too_many_faults", "faults"), (MAX_ENTRIES + 1, "too_long", str(MAX_ENTRIES))],

@@ -91,6 +91,7 @@ def held() -> Any:
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_backpressure_of_a_slow_client_on_the_upstream(
     server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int], chunked
@@ -122,6 +123,7 @@ async def test_backpressure_of_a_slow_client_on_the_upstream(
     assert held() < MAX_HELD
 
 
+@pytest.mark.slow
 async def test_backpressure_of_a_slow_upstream_on_the_client(
     server: ServerHarness, upstream: FakeUpstream, held: Callable[[], int]
 ) -> None:

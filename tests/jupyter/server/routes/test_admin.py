@@ -9,6 +9,7 @@ import pytest
 from tests.harness.server import ServerHarness, submission, submit, wait_for
 
 
+@pytest.mark.slow
 async def test_jobs_for_admins(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission(num_containers=2))

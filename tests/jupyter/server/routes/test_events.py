@@ -36,6 +36,7 @@ async def read(
     return events
 
 
+@pytest.mark.slow
 async def test_live_events(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
@@ -68,6 +69,7 @@ async def test_headers(server: ServerHarness) -> None:
         assert (await anext(lines)).startswith("id: 20")
 
 
+@pytest.mark.slow
 async def test_resume_from_any_event_misses_none(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     whole = []
@@ -82,6 +84,7 @@ async def test_resume_from_any_event_misses_none(server: ServerHarness) -> None:
         assert later <= {e["trans_id"] for e in rest}
 
 
+@pytest.mark.slow
 async def test_early_disconnect_resumes_from_the_first_cursor(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     async with server.events() as stream:
@@ -91,6 +94,7 @@ async def test_early_disconnect_resumes_from_the_first_cursor(server: ServerHarn
     assert [e["state"] for e in seen if e["job_id"] == job_id] == TO_COMPLETE
 
 
+@pytest.mark.slow
 async def test_one_job(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     await read(server, job=await submit(server), after=LONG_AGO)
@@ -105,6 +109,7 @@ async def job_stream(server: ServerHarness, job_id: str, **options) -> list[dict
             return [event async for event in stream if event["event"] != "progress"]
 
 
+@pytest.mark.slow
 async def test_event_stream_of_a_job_has_all_its_events_and_ends(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
@@ -115,6 +120,7 @@ async def test_event_stream_of_a_job_has_all_its_events_and_ends(server: ServerH
         assert events[-1] == {"event": "end", "id": None}
 
 
+@pytest.mark.slow
 async def test_event_stream_of_a_job_resumes_from_any_event(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server)
@@ -151,6 +157,7 @@ async def test_error_responses(
     assert response.status_code == status
 
 
+@pytest.mark.slow
 async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "HEARTBEAT_SECONDS", 0.05)
     await server.prepare("a", "b")
@@ -182,6 +189,7 @@ async def test_event_stream_ends_when_the_server_stops(server: ServerHarness) ->
     assert (await server.get("/")).status_code == 503
 
 
+@pytest.mark.slow
 async def test_client_disconnect_ends_the_subscription(server: ServerHarness) -> None:
     limit = 50
     for _ in range(limit + 10):

@@ -61,6 +61,7 @@ def error(response: Any) -> tuple[int, int]:
     return response.status_code, response.json()["error"]["appcode"]
 
 
+@pytest.mark.slow
 async def test_worker_takes_its_container_to_the_end(
     server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):
@@ -83,6 +84,7 @@ async def test_worker_takes_its_container_to_the_end(
     assert (await server.get(f"/jobs/{job}/exit_codes", token=owner)).json() == {"exit_codes": [0]}
 
 
+@pytest.mark.slow
 async def test_a_worker_that_fails(server: ServerHarness, job: str, worker: str, admin: str):
     await until(server, f"/admin/jobs/{job}", worker, state="download_submitted")
     update = TIME | {"admin_error": "", "traceback": "trace"}
@@ -93,6 +95,7 @@ async def test_a_worker_that_fails(server: ServerHarness, job: str, worker: str,
     assert ended["traceback"] == "trace"
 
 
+@pytest.mark.slow
 async def test_requests_that_workers_are_refused(
     server: ServerHarness, job: str, worker: str, kbase_auth: KBaseAuth
 ):

@@ -18,6 +18,7 @@ from tests.harness.server import (
 )
 
 
+@pytest.mark.slow
 async def test_a_job_runs(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission(num_containers=2, labels={"project": "soil", "run": "7=x"})
@@ -60,6 +61,7 @@ async def test_a_job_runs(server: ServerHarness) -> None:
     assert (again.status_code, again.json()["error"]["appcode"]) == (404, 40040)
 
 
+@pytest.mark.slow
 async def test_listing(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     first = await submit(server, submission(labels={"run": "1"}))
@@ -82,6 +84,7 @@ async def test_listing(server: ServerHarness) -> None:
     assert await ids(f"before={ended}") == [first]
 
 
+@pytest.mark.slow
 async def test_cancel(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission()
@@ -136,6 +139,7 @@ async def test_unknown_job(server: ServerHarness, path: str) -> None:
     assert error["message"] == "No job with ID 'no-such-job' exists"
 
 
+@pytest.mark.slow
 async def test_logs_before_the_container_ran(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     # Both cpus are taken, so that the second job waits.
@@ -156,6 +160,7 @@ async def test_logs_before_the_container_ran(server: ServerHarness) -> None:
 # Idempotency-Key.
 
 
+@pytest.mark.slow
 async def test_idempotency_key(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     key = str(uuid.uuid4())
@@ -232,6 +237,7 @@ async def test_deactivated_site(server: ServerHarness) -> None:
     assert (await server.put("/admin/sites/nope/active")).json()["error"]["appcode"] == 30010
 
 
+@pytest.mark.slow
 async def test_large_submission(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     body = submission(input_files=[f"data/in/{'x' * 200}{n}" for n in range(10_000)])

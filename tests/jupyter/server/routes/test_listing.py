@@ -12,6 +12,7 @@ def cts_settings() -> dict:
     return {"limits": {"submissions_per_min": 8, "streams": 1}}
 
 
+@pytest.mark.slow
 async def test_pages_searches_and_counts(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     jobs = [
@@ -54,6 +55,7 @@ async def test_pages_searches_and_counts(server: ServerHarness) -> None:
         assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, code), query
 
 
+@pytest.mark.slow
 async def test_jobs_that_ended_since_the_read_marker(server: ServerHarness) -> None:
     await server.prepare("a")
 

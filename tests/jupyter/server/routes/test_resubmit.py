@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness.server import IDEMPOTENCY_KEY, ServerHarness, submission, submit, wait_for
 
 
+@pytest.mark.slow
 async def test_resubmit_a_job(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     first = await submit(server, submission(labels={"run": "7"}))
@@ -40,6 +43,7 @@ async def test_resubmit_a_job(server: ServerHarness) -> None:
     assert "next" not in rest
 
 
+@pytest.mark.slow
 async def test_error_responses(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     job_id = await submit(server, submission())

@@ -47,6 +47,7 @@ def node(job_id: str, number: int, what: str) -> str:
     return f"/external_exec/jobs/{job_id}/container/{number}/node/{what}"
 
 
+@pytest.mark.slow
 async def test_it_claims_its_container_and_reports(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
 
@@ -121,6 +122,7 @@ async def test_job_numbers_are_kept_or_refused(
     assert all(0 <= each.get("wall_seconds", 0) <= MAX_SECONDS for each in containers)
 
 
+@pytest.mark.slow
 async def test_presigned_requests_are_for_its_own_objects_only(server: ServerHarness) -> None:
     job_id, (token,) = await new_job(server)
     log = f"{server.engine.settings.log_dir}/{job_id}/container-0-stdout.txt"
@@ -130,6 +132,7 @@ async def test_presigned_requests_are_for_its_own_objects_only(server: ServerHar
         assert response.status_code == status, response.text
 
 
+@pytest.mark.slow
 async def test_token_of_another_container_is_forbidden(server: ServerHarness) -> None:
     job_id, tokens = await new_job(server, 2)
     other, (foreign,) = await new_job(server)
