@@ -96,6 +96,18 @@ class Workers:
             )
         return await self._store.claim_container(container.job_id, container.number, claim)
 
+    async def check_claim(self, container: ContainerId, worker: str) -> None:
+        """Raise JobStateError unless the container's claim is this worker's.
+
+        A run whose node was cut off may go on while the site runs its container again: of the two, only the one that claimed
+        it last may report, or have outputs stored.
+        """
+        claim = await self._store.find_claim(container.job_id, container.number)
+        if claim is None or claim.worker != worker:
+            raise JobStateError(
+                f"Another worker runs container {container.number} of job {container.job_id} now"
+            )
+
     async def sign(
         self, container: ContainerId, requests: Sequence[ObjectRequest]
     ) -> list[SignedRequest]:

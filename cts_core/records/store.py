@@ -111,6 +111,9 @@ class WorkerRecords(Protocol):
         Raises NoSuchContainerError.
         """
 
+    async def find_claim(self, job_id: str, number: int) -> Claim | None:
+        """Return the claim that holds a container; None if none does."""
+
     async def claims(self, job_id: str) -> dict[int, Claim]:
         """Return the claims on containers of a job by number; those without a claim are left out."""
 

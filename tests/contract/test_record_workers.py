@@ -94,6 +94,7 @@ async def test_claims_are_listed_by_container(store, other):
         assert await store.claim_container(owner.id, number, claim)
     assert not await store.claim_container(job.id, 0, second)
     assert await other.claims(job.id) == {0: FIRST, 2: second}
+    assert [await other.find_claim(job.id, number) for number in range(3)] == [FIRST, None, second]
 
 
 async def test_no_claim_on_a_missing_container(store):

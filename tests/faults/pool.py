@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,8 +33,9 @@ IMAGE = "faults/tool"
 # It holds a connection for as long as it is alive, by which the tests see that it is.
 TOOL = rb"""#!/bin/sh
 set -e
-/bin/busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/$KEY/$NUMBER" &
+/bin/busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/$CTS_CONTAINER" &
 sleep "$WORK"
+[ "$FAIL" != "$NUMBER" ] || exit 3
 echo "$NUMBER" > "/output_files/$NUMBER.txt"
 kill $!
 """
@@ -103,7 +105,7 @@ def _while_running(inject: Callable[[PoolFaultHarness], None]) -> Fault:
 
 
 class RunRecorder:
-    """Records when containers begin, by ``/key/number``, and whether an earlier run of the same is still alive."""
+    """Records when containers begin, by ``/<job id>/<number>``, and whether an earlier run of the same is still alive."""
 
     def __init__(self) -> None:
         self.started: dict[str, list[float]] = {}
@@ -165,29 +167,36 @@ class PoolFaultHarness(FaultHarness):
     timeout = 900.0
 
     def __init__(
-        self, services: ServiceStack, *, kafka: Proxy, pool: CondorPool, registry: Registry
+        self,
+        services: ServiceStack,
+        *,
+        kafka: Proxy,
+        pool: CondorPool,
+        registry: Registry,
+        servers: int = 2,
     ) -> None:
         self.pool = pool
         self.containers = 1
         self.work_seconds = 1
         self._runs_before = 0
         self._registry = registry
-        self._node_proxy = Proxy(0)
-        self._recorder = RunRecorder()
+        self.node_proxy = Proxy(0)
+        """The nodes' way to the service."""
+        self.recorder = RunRecorder()
         registry.push_image(IMAGE, "1", ["/bin/tool"], layers=[layer(("bin/tool", TOOL))])
-        super().__init__(services, kafka=kafka, servers=2)
+        super().__init__(services, kafka=kafka, servers=servers)
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
-        self._node_proxy.close()
-        self._recorder.close()
+        self.node_proxy.close()
+        self.recorder.close()
 
     @override
     def settings(self) -> dict[str, str]:
         return {
             **pool_and_registry(self.pool, self._registry),
             "CTS_SITES": "kbase",
-            "CTS_ROOT_URL": f"{self._node_proxy.url}/cts",
+            "CTS_ROOT_URL": f"{self.node_proxy.url}/cts",
         }
 
     @override
@@ -198,16 +207,16 @@ class PoolFaultHarness(FaultHarness):
     def start(self, numbers: Sequence[int] | None = None, failpoints: str = "") -> None:
         super().start(numbers, failpoints)
         # Workers reach the first server, and wait while it is away.
-        self._node_proxy.target = self.servers[0].port
+        self.node_proxy.target = self.servers[0].port
 
     def cut_off_nodes(self) -> None:
         """Break the nodes' connections to the service, and let none through from now on."""
-        self._node_proxy.closed = True
-        self._node_proxy.cut()
+        self.node_proxy.closed = True
+        self.node_proxy.cut()
 
     def reconnect_nodes(self) -> None:
         """Let the nodes' connections through again."""
-        self._node_proxy.closed = False
+        self.node_proxy.closed = False
 
     @override
     def submission(self, job: Job) -> dict[str, Any]:
@@ -216,8 +225,7 @@ class PoolFaultHarness(FaultHarness):
             "image": f"{self._registry.host}/{IMAGE}:1",
             "params": {
                 "environment": {
-                    "PORT": str(self._recorder.port),
-                    "KEY": job.key,
+                    "PORT": str(self.recorder.port),
                     "WORK": str(self.work_seconds),
                     "NUMBER": {"type": "container_number"},
                 }
@@ -242,7 +250,7 @@ class PoolFaultHarness(FaultHarness):
         """Wait until a quarter of a job's containers have begun since the run was started."""
         before = self._runs_before
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self._recorder.count() - before < max(1, self.containers // 4):
+        while self.recorder.count() - before < max(1, self.containers // 4):
             assert time.monotonic() < deadline, self._diagnose()
             time.sleep(0.1)
 
@@ -252,7 +260,7 @@ class PoolFaultHarness(FaultHarness):
 
     @override
     def run_with(self, fault: Fault, count: int, spread: float) -> Outcome:
-        self._runs_before = self._recorder.count()
+        self._runs_before = self.recorder.count()
         return super().run_with(fault, count, spread)
 
     @override
@@ -263,8 +271,8 @@ class PoolFaultHarness(FaultHarness):
         """
         containers = self._get(f"jobs/{job_id}/containers")["containers"]
         return sum(
-            self._recorder.overlapping[path := f"/{job.key}/{number}"] > 0
-            or any(start > _completed(container) for start in self._recorder.started.get(path, ()))
+            self.recorder.overlapping[path := f"/{job_id}/{number}"] > 0
+            or any(start > completed(container) for start in self.recorder.started.get(path, ()))
             for number, container in enumerate(containers)
         )
 
@@ -293,24 +301,32 @@ class PoolFaultHarness(FaultHarness):
         return httpx.get(f"{self.servers[0].url}/{path}", headers=headers, timeout=60).json()
 
 
-def _completed(container: dict[str, Any]) -> float:
+def completed(container: dict[str, Any]) -> float:
     """Return when a container was complete, in seconds since the epoch; infinity if it is not."""
     steps = {one["state"]: one["time"] for one in container["transition_times"]}
-    completed = steps.get("complete")
-    return datetime.fromisoformat(completed).timestamp() if completed else math.inf
+    end = steps.get("complete")
+    return datetime.fromisoformat(end).timestamp() if end else math.inf
+
+
+@contextlib.contextmanager
+def started_pool(folder: Path) -> Iterator[tuple[CondorPool, Registry]]:
+    """Start a pool and a registry. Raises MissingError."""
+    pool = CondorPool(folder / "htcondor")
+    # The bindings read it when they are first imported.
+    os.environ["CONDOR_CONFIG"] = str(pool.client_config())
+    with contextlib.ExitStack() as stack:
+        registry = start_registry(folder / "registry")
+        stack.callback(registry.server.stop)
+        stack.callback(pool.stop)
+        pool.start()
+        yield pool, registry
 
 
 @contextlib.contextmanager
 def started_pool_harness(services: ServiceStack, kafka: Proxy) -> Iterator[PoolFaultHarness]:
     """Start a pool and a registry, and the service on them. Raises MissingError."""
-    pool = CondorPool(services.folder / "htcondor")
-    # The bindings read it when they are first imported.
-    os.environ["CONDOR_CONFIG"] = str(pool.client_config())
-    with contextlib.ExitStack() as stack:
-        registry = start_registry(services.folder / "registry")
-        stack.callback(registry.server.stop)
-        stack.callback(pool.stop)
-        pool.start()
-        yield stack.enter_context(
-            PoolFaultHarness(services, kafka=kafka, pool=pool, registry=registry)
-        )
+    with (
+        started_pool(services.folder) as (pool, registry),
+        PoolFaultHarness(services, kafka=kafka, pool=pool, registry=registry) as harness,
+    ):
+        yield harness

@@ -320,8 +320,11 @@ class CondorPool(NamespaceServer):
         self.kill()
 
     def daemon(self, name: str) -> int:
-        """Return the process id of a daemon, such as ``condor_schedd``, which a test may kill or freeze."""
-        parents = [self.process.pid]
+        """Return the process id of a daemon, such as ``condor_schedd``, which a test may kill or freeze.
+
+        Raises ProcessLookupError if it does not run.
+        """
+        parents = [self.process.pid] if self.process else []
         while parents:
             parent = parents.pop()
             with contextlib.suppress(OSError):

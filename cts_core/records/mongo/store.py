@@ -347,6 +347,11 @@ class MongoStore(RecordStore):
             return await workers.claim(db, job_id, number, claim)
 
     @override
+    async def find_claim(self, job_id: str, number: int) -> Claim | None:
+        async with self._use() as db:
+            return await workers.find_claim(db, job_id, number)
+
+    @override
     async def claims(self, job_id: str) -> dict[int, Claim]:
         async with self._use() as db:
             return await workers.claims(db, job_id)

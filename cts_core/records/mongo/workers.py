@@ -54,6 +54,13 @@ async def claim(db: Collections, job_id: str, number: int, new: Claim) -> bool:
     return False
 
 
+async def find_claim(db: Collections, job_id: str, number: int) -> Claim | None:
+    """Return the claim that holds a container; None if none does."""
+    claimed = {"id": job_id, "sub_id": number, _CLAIM: {"$exists": True}}
+    container = await db.subjobs.find_one(claimed, {"_id": 0, _CLAIM: 1})
+    return Claim.model_validate(container["_cts"]["claim"]) if container else None
+
+
 async def claims(db: Collections, job_id: str) -> dict[int, Claim]:
     """Return the claims on containers of a job by number; those without a claim are left out."""
     claimed = {"id": job_id, _CLAIM: {"$exists": True}}

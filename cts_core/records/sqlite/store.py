@@ -323,6 +323,10 @@ class SQLiteStore(RecordStore):
         return await self._write(lambda db: workers.claim(db, job_id, number, claim))
 
     @override
+    async def find_claim(self, job_id: str, number: int) -> Claim | None:
+        return await self._read(lambda db: workers.find_claim(db, job_id, number))
+
+    @override
     async def claims(self, job_id: str) -> dict[int, Claim]:
         return await self._read(lambda db: workers.claims(db, job_id))
 

@@ -58,6 +58,14 @@ def claim(db: sqlite3.Connection, job_id: str, number: int, new: Claim) -> bool:
     return True
 
 
+def find_claim(db: sqlite3.Connection, job_id: str, number: int) -> Claim | None:
+    """Return the claim that holds a container; None if none does."""
+    row = db.execute(
+        "SELECT claim FROM worker_claims WHERE job_id = ? AND number = ?", (job_id, number)
+    ).fetchone()
+    return Claim.model_validate_json(row["claim"]) if row else None
+
+
 def claims(db: sqlite3.Connection, job_id: str) -> dict[int, Claim]:
     """Return the claims on containers of a job by number; those without a claim are left out."""
     cursor = db.execute("SELECT number, claim FROM worker_claims WHERE job_id = ?", (job_id,))

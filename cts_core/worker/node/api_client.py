@@ -64,17 +64,21 @@ class ApiClient:
         http: HttpClient,
         url: str,
         token: str,
+        worker: str,
         *,
         retry_timeout: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``url``: of the container's ``/node``; ``retry_timeout``: seconds for which a call is retried, 0: not at all.
 
+        ``worker`` is the id with which this worker claims the container.
+
         ``sleep(seconds)`` waits before a retry; what it raises ends the retries.
         """
         self._http = http
         self._url = url
         self._token = token
+        self._worker = worker
         self._retry_timeout = retry_timeout
         self._sleep = sleep
         self._is_given_up = False
@@ -84,9 +88,9 @@ class ApiClient:
         """Return the container's plan. Raises ServiceError."""
         return self._request("GET", "plan", WorkerPlan.from_json)
 
-    def claim(self, process: str, run: int, worker: str) -> bool:
+    def claim(self, process: str, run: int) -> bool:
         """Claim the container; return whether the claim was granted. Raises ServiceError."""
-        fields = {"process": process, "run": run, "worker": worker}
+        fields = {"process": process, "run": run, "worker": self._worker}
         return self._request("POST", "claim", _read_granted, fields)
 
     def update(self, state: str, fields: Mapping[str, object]) -> None:
@@ -156,7 +160,11 @@ class ApiClient:
         fields: Mapping[str, object] | None,
     ) -> _Read:
         data = b"" if fields is None else json.dumps(fields).encode()
-        headers = {"authorization": f"Bearer {self._token}", "content-length": str(len(data))}
+        headers = {
+            "authorization": f"Bearer {self._token}",
+            "cts-worker": self._worker,
+            "content-length": str(len(data)),
+        }
         if data:
             headers["content-type"] = "application/json"
         body = iter([memoryview(data)]) if data else None

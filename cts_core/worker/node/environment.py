@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
@@ -57,6 +58,8 @@ class Environment:
     runtime: str
     """The runtime that the node's operator chose; empty: the first that works."""
     runtime_arguments: str
+    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """The random id of this worker, with which it claims the container."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -111,6 +114,7 @@ class Environment:
             HttpClient(timeout=SERVER_TIMEOUT, cancellation=cancellation),
             self.url,
             self.token,
+            self.worker,
             retry_timeout=self.retry_timeout if retry_timeout is None else retry_timeout,
             sleep=sleep,
         )

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-import uuid
 from dataclasses import replace
 from typing import Any, Mapping
 
@@ -90,7 +89,7 @@ class _Node:
         """Run the worker, and return the exit code. Raises WorkerStoppedError and ServiceError."""
         environment = self._environment
         failpoint("node-claim:before")
-        if not self._client.claim(environment.process, environment.run, uuid.uuid4().hex):
+        if not self._client.claim(environment.process, environment.run):
             log.warning(
                 "Another worker has container %d of job %s", environment.number, environment.job_id
             )

@@ -18,6 +18,9 @@ from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes.executors import ContainerStatePath
 from cts_jupyter.server.routes.jobs import ContainerPath
 
+WORKER = "CTS-Worker"
+"""The header with the random id with which a worker claimed its container."""
+
 
 class NodePlan(RootModel[dict[str, object]]):
     """The plan of a worker's container; its fields are known to the worker that comes with this service."""
@@ -36,19 +39,28 @@ async def claim(call: Call, path: ContainerPath, body: Claim) -> ClaimAnswer:
 
 async def grant_requests(call: Call, path: ContainerPath, body: ObjectRequests) -> SignedRequests:
     """``POST …/node/objects``."""
-    container = _container(call, path)
+    container = await _claimed_container(call, path)
     return SignedRequests(requests=await call.engine.workers.sign(container, body.requests))
 
 
 async def update(call: Call, path: ContainerStatePath, body: NodeUpdate) -> None:
     """``PUT …/node/update/{new_state}``."""
-    await call.engine.workers.update(_container(call, path), path.new_state, body)
+    await call.engine.workers.update(await _claimed_container(call, path), path.new_state, body)
 
 
 def _container(call: Call, path: ContainerPath) -> ContainerId:
     container = ContainerId(path.job_id, path.container_num)
     if call.container not in (None, container):
         raise UnauthorizedError("The token is another container's")
+    return container
+
+
+async def _claimed_container(call: Call, path: ContainerPath) -> ContainerId:
+    """Return the container, which the worker must hold. Workers of earlier versions do not say which they are."""
+    container = _container(call, path)
+    worker = call.headers.get(WORKER)
+    if worker is not None:
+        await call.engine.workers.check_claim(container, worker)
     return container
 
 
@@ -62,6 +74,7 @@ ROUTES = (
         grant_requests,
         Access.WORKER,
         "Presigned requests that read inputs and write outputs and logs, valid for some minutes",
+        headers=(WORKER,),
     ),
     Route(
         "PUT",
@@ -69,5 +82,6 @@ ROUTES = (
         update,
         Access.WORKER,
         "Report that a worker's container has reached a state",
+        headers=(WORKER,),
     ),
 )

@@ -94,6 +94,32 @@ async def test_log_is_shown_and_an_evicted_container_runs_again(
     assert (code, "Not wanted any more" in stderr) == (0, True), stderr
 
 
+async def test_a_run_that_was_cut_off_reports_nothing_once_its_container_runs_again(
+    node: NodeHarness,
+) -> None:
+    gate = "/output_files/gate"
+    job_id, (token,) = await node.submit(f"until [ -e {gate} ]; do sleep 0.1; done")
+    # HTCondor begins the second run when the node of the first does not answer, though that may go on.
+    first, second = [await _begin(node, job_id, token, run) for run in (1, 2)]
+    # On this one machine the second run clears up what the first has left, its container.
+    code, stderr = await node.wait(first)
+    assert (code, "Not wanted any more" in stderr) == (0, True), stderr
+    assert (await node.job(job_id))["state"] == "job_submitted"
+    (node.outputs(second) / "gate").touch()
+    code, stderr = await node.wait(second)
+    assert code == 0, stderr
+    await node.until(job_id, "complete")
+
+
+async def _begin(
+    node: NodeHarness, job_id: str, token: str, run: int
+) -> asyncio.subprocess.Process:
+    """Start a run of a container; return its worker once the program runs."""
+    worker = await node.start(job_id, token, run=run)
+    await node.eventually(worker, lambda: any("until" in each for each in node.running(job_id)))
+    return worker
+
+
 async def test_log_is_readable_within_ten_seconds(node: NodeHarness) -> None:
     gate = "/output_files/gate"
     job_id, (token,) = await node.submit(f"until [ -e {gate} ]; do date +%s; sleep 1; done")

@@ -9,25 +9,55 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.faults.nemesis.history import Delivery, History, Record, Run, Step
+from tests.faults.nemesis.history import Delivery, History, Record, Step
 from tests.faults.nemesis.history import Subscriber as SubscriberHistory
+from tests.faults.nemesis.pool import PoolNemesisHarness
 from tests.faults.nemesis.schedule import Fault, Kind, make_schedule
 from tests.faults.nemesis.service import Harms, NemesisHarness
 from tests.faults.nemesis.workload import MAX_CONTAINERS, Client, Journal
+from tests.faults.pool import started_pool
+from tests.harness.disk import mounted_disk
 from tests.harness.faults import Subscriber
+from tests.services.proxy import Proxy
+from tests.services.server import MissingError, free_port
+from tests.services.together import started_stack
 
-CLIENTS = 8
 SUBSCRIBERS = 2
-BOUND_SECONDS = 90.0
-"""After healing, within which everything that was promised has to be there."""
 _TERMINAL = ("complete", "error", "canceled")
 _POLL_SECONDS = 0.5
 
+_S3_SIZE = "512m"
+"""The disk of the S3 server."""
+
 Report = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def started_services(
+    folder: Path, *, with_pool: bool = False
+) -> Iterator[Callable[[], NemesisHarness]]:
+    """Start all servers in a new folder; yield what makes an empty service on them. Raises MissingError."""
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+    kafka_port = free_port()
+    with contextlib.ExitStack() as stack:
+        given: dict[str, Any] = {}
+        with contextlib.suppress(MissingError):
+            given["s3_disk"] = stack.enter_context(mounted_disk(folder / "minio", _S3_SIZE))
+        services = stack.enter_context(started_stack(folder, kafka_advertises=kafka_port))
+        if with_pool:
+            given["pool"], given["registry"] = stack.enter_context(started_pool(folder))
+
+        def new_service() -> NemesisHarness:
+            services.s3.empty()
+            kind = PoolNemesisHarness if with_pool else NemesisHarness
+            return kind(services, kafka=Proxy(0, kafka_port), **given)
+
+        yield new_service
 
 
 def schedule_of(
@@ -49,20 +79,20 @@ def run(
     journal = Journal(began)
     inputs = {f"data/ana/in-{number}.txt": b"in" for number in range(MAX_CONTAINERS)}
     harness.services.s3.put(inputs)
-    clients = [Client(f"client {n}", seed, journal, harness) for n in range(CLIENTS)]
+    clients = [Client(f"client {n}", seed, journal, harness) for n in range(harness.clients)]
     subscribers = [
         Subscriber((*harness.fronts[n:], *harness.fronts[:n]), harness.user_token)
         for n in range(SUBSCRIBERS)
     ]
     for subscriber in subscribers:
         subscriber.start()
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(harness.clients) as pool:
         working = [pool.submit(client.run) for client in clients]
         faults = _inject(schedule, harness.targets(), journal, report)
         time.sleep(max(0.0, seconds - journal.now()))
         healed = time.monotonic()
         report(f"healed after {healed - began:.0f} s, {len(journal.jobs)} jobs accepted")
-        deadline = healed + BOUND_SECONDS
+        deadline = healed + harness.bound
         for client in clients:
             client.stop(deadline)
         for future in working:
@@ -79,12 +109,13 @@ def run(
         faults=faults,
         calls=tuple(journal.calls),
         records=records,
-        topic=_topic(harness, records),
+        topic=_topic(harness),
         subscribers=tuple(
             _subscriber(subscriber, name, began)
             for name, subscriber in _named(subscribers, journal)
         ),
-        runs=tuple(_runs(harness, records)),
+        runs=tuple(harness.runs()),
+        may_rerun=harness.may_rerun,
         objects=tuple(harness.stored("data/ana/put-").items()),
         unready=(*_unready(harness), *journal.unanswered),
         deaths=tuple(harness.deaths),
@@ -178,7 +209,7 @@ def _record(harness: NemesisHarness, job: dict[str, Any]) -> Record:
     )
 
 
-def _topic(harness: NemesisHarness, records: Sequence[Record]) -> tuple[Delivery, ...]:
+def _topic(harness: NemesisHarness) -> tuple[Delivery, ...]:
     messages = (json.loads(message.value) for message in harness.messages())
     return tuple(Delivery(message["job_id"], message["trans_id"]) for message in messages)
 
@@ -199,10 +230,3 @@ def _subscriber(subscriber: Subscriber, name: str, began: float) -> SubscriberHi
         job_id=subscriber.job_id,
         has_ended=subscriber.has_ended,
     )
-
-
-def _runs(harness: NemesisHarness, records: Sequence[Record]) -> Iterator[Run]:
-    with contextlib.suppress(FileNotFoundError):
-        for line in harness.runs.read_text().split():
-            job_id, _, container = line.rpartition("/")
-            yield Run(job_id, int(container))

@@ -18,6 +18,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from tests.faults.nemesis.history import Run
 from tests.faults.nemesis.schedule import Kind
 from tests.harness.disk import fill, mounted_disk
 from tests.harness.faults import FaultHarness
@@ -66,13 +67,20 @@ class Work:
 class NemesisHarness(FaultHarness):
     """A service each of whose servers has its own clock and links to clients, MongoDB, S3 and auth."""
 
+    clients = 8
+    """Clients that use the service at the same time."""
+    bound = 90.0
+    """Seconds after healing, within which everything that was promised has to be there."""
+    may_rerun = False
+    """Whether the site runs a container again that was lost with its node."""
+
     def __init__(
         self, services: ServiceStack, *, kafka: Proxy, s3_disk: Path | None = None, **given: Any
     ) -> None:
         """``s3_disk`` is the file system that holds nothing but the objects of ``services``."""
         self._s3_disk = s3_disk
         self.fronts = tuple(Front(f"server {number}", Proxy(0)) for number in range(SERVERS))
-        self.missing: list[str] = []
+        self.missing = [] if s3_disk else ["S3 full: see home full"]
         """The faults that are impossible on this machine, and why."""
         self.deaths: list[tuple[str, str]] = []
         """The servers that ended by themselves, and what they logged last."""
@@ -84,17 +92,14 @@ class NemesisHarness(FaultHarness):
         services.auth.cachefor = _USER_CACHE_MS
         super().__init__(services, kafka=kafka, servers=SERVERS, **given)
         self._links["link to Kafka"] = kafka
-        self._has_small_home = self._mount_home()
-
-    def _mount_home(self) -> bool:
         # The containers write down their starts elsewhere: what the checker reads is never lost.
-        self._runs = self.services.folder / f"{self.folder.name}-ran"
+        self._runs = services.folder / f"{self.folder.name}-ran"
+        self._has_small_home = True
         try:
             self._disks.enter_context(mounted_disk(self.folder, HOME_SIZE))
         except MissingError as e:
+            self._has_small_home = False
             self.missing.append(f"home full: {e}")
-            return False
-        return True
 
     @override
     def settings_of(self, number: int) -> dict[str, str]:
@@ -135,11 +140,6 @@ class NemesisHarness(FaultHarness):
         for proxy in self._links.values():
             proxy.close()
         self._disks.close()
-
-    @property
-    def runs(self) -> Path:
-        """The file to which each container appends its name when it starts."""
-        return self._runs
 
     @property
     def user_token(self) -> str:
@@ -195,12 +195,19 @@ class NemesisHarness(FaultHarness):
                     found[f"{bucket}/{entry['Key']}"] = head["ChecksumCRC64NVME"]
         return found
 
+    def runs(self) -> Iterator[Run]:
+        """Yield each start of a container's program."""
+        if self._runs.exists():
+            for line in self._runs.read_text().split():
+                job_id, _, container = line.partition("/")
+                yield Run(job_id, int(container))
+
     # -- harms ---------------------------------------------------------------------------------
 
     def targets(self) -> dict[str, Harms]:
         """Return what can be harmed, and how."""
         services = self.services
-        targets: dict[str, Harms] = {name: _link_harms(link) for name, link in self._links.items()}
+        targets: dict[str, Harms] = {name: link_harms(link) for name, link in self._links.items()}
         for number, front in enumerate(self.fronts):
             targets[front.name] = self._server_harms(number)
         for name, program in (
@@ -208,7 +215,7 @@ class NemesisHarness(FaultHarness):
             ("Kafka", services.kafka),
             ("S3", services.s3.program),
         ):
-            targets[name] = _program_harms(program)
+            targets[name] = program_harms(program)
         targets["auth"] = {"stopped": lambda _: self._auth_stopped()}
         if self._has_small_home:
             targets["home"] = {"full": lambda _: _full(self.folder)}
@@ -263,7 +270,7 @@ class NemesisHarness(FaultHarness):
                 time.sleep(1)
 
 
-def _program_harms(program: ServerProcess) -> Harms:
+def program_harms(program: ServerProcess) -> Harms:
     @contextlib.contextmanager
     def down(end: Callable[[ServerProcess], None]) -> Iterator[None]:
         end(program)
@@ -279,7 +286,7 @@ def _program_harms(program: ServerProcess) -> Harms:
     }
 
 
-def _link_harms(link: Proxy) -> Harms:
+def link_harms(link: Proxy) -> Harms:
     @contextlib.contextmanager
     def slowed(delay: float) -> Iterator[None]:
         link.delay = delay

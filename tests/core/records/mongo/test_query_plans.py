@@ -235,6 +235,7 @@ TABLE: dict[str, tuple[Call, list[Plan]]] = {
         lambda s: s.transition_container(ONE, 0, JobState.DOWNLOAD_SUBMITTED, []),
         [CONTAINER],
     ),
+    "a container's claim": (lambda s: s.find_claim(ONE, 1), [CONTAINER]),
     "claims": (lambda s: s.claims(ONE), [CONTAINER]),
     "acknowledged": (lambda s: s.mark_sent(ONE, "t"), [JOB]),
     "cleaned": (lambda s: s.mark_cleaned(ONE), [JOB]),

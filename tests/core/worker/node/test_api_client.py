@@ -32,6 +32,7 @@ class FakeHttpClient:
     def request(self, method, signed, body=None, *, limit=0):
         data = b"".join(map(bytes, body)) if body else b""
         assert signed.headers["authorization"] == "Bearer t"
+        assert signed.headers["cts-worker"] == "w"
         message = json.loads(data) if data else None
         self.requests.append((method, signed.url.removeprefix(NODE), message))
         response = self.responses.pop(0) if self.responses else self.default_response(message)
@@ -54,7 +55,7 @@ def make_client(
 ) -> tuple[ApiClient, FakeHttpClient, list[float]]:
     http = FakeHttpClient(*responses)
     delays: list[float] = []
-    client = ApiClient(http, NODE, "t", retry_timeout=timeout, sleep=delays.append)
+    client = ApiClient(http, NODE, "t", "w", retry_timeout=timeout, sleep=delays.append)
     return client, http, delays
 
 
@@ -94,7 +95,7 @@ def test_transient_failures_are_retried():
 )
 def test_responses_of_proxies_are_retried(page: str):
     client, http, _ = make_client(page, '{"granted": false}')
-    assert client.claim("1.0", 1, "w") is False
+    assert client.claim("1.0", 1) is False
     client, http, _ = make_client(page, "")
     client.update("complete", {"outputs": []})
     assert len(http.requests) == 2
@@ -141,7 +142,7 @@ def test_delays_grow_to_ten_minutes():
 def test_permanent_error_is_raised_at_once():
     client, http, _ = make_client(refused(403, 20000, "The token is another container's"))
     with pytest.raises(ServiceRefusedError, match="another container's") as raised:
-        client.claim("1.0", 0, "w")
+        client.claim("1.0", 0)
     assert raised.value.appcode == 20000
     assert len(http.requests) == 1
 
@@ -247,7 +248,7 @@ def sign_in_threads(
 ) -> list[Future[str]]:
     """Have each path signed in a thread of its own, all at once."""
     signer = RemoteSigner(
-        ApiClient(http, NODE, "t", retry_timeout=timeout, sleep=lambda _: None), inputs=[]
+        ApiClient(http, NODE, "t", "w", retry_timeout=timeout, sleep=lambda _: None), inputs=[]
     )
     with ThreadPoolExecutor(len(paths)) as pool:
         return [
@@ -300,7 +301,7 @@ class Cancellation:
 
 def test_cancellation_ends_the_wait_for_another_threads_call():
     http, cancellation = GatedHttpClient(2), Cancellation()
-    signer = RemoteSigner(ApiClient(http, NODE, "t", retry_timeout=60), inputs=[])
+    signer = RemoteSigner(ApiClient(http, NODE, "t", "w", retry_timeout=60), inputs=[])
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(signer.sign, "PUT", "data/a", {}, {}, http.check)
         assert http.is_called.wait(60)
@@ -317,7 +318,7 @@ def test_cancellation_ends_the_wait_for_another_threads_call():
 def test_cancellation_of_the_calling_thread_leaves_the_call_to_others():
     http, cancellation = GatedHttpClient(1, TransientError("away")), Cancellation()
     client = ApiClient(
-        http, NODE, "t", retry_timeout=60, sleep=lambda _: cancellation.is_over.set()
+        http, NODE, "t", "w", retry_timeout=60, sleep=lambda _: cancellation.is_over.set()
     )
     signer = RemoteSigner(client, inputs=[])
     with ThreadPoolExecutor(2) as pool:

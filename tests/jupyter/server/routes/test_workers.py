@@ -67,6 +67,37 @@ async def test_it_claims_its_container_and_reports(server: ServerHarness) -> Non
         assert response.status_code == 204, response.text
 
 
+async def test_a_run_that_was_cut_off_is_fenced_once_its_container_runs_again(
+    server: ServerHarness,
+) -> None:
+    job_id, (token,) = await new_job(server)
+    put = {"requests": [{"method": "PUT", "path": "data/out/x"}]}
+
+    async def ask(worker: str, method: str, what: str, body: dict[str, Any]) -> tuple[int, int]:
+        headers = {"CTS-Worker": worker} if worker else {}
+        response = await server.request(
+            method, node(job_id, 0, what), token=token, json=body, headers=headers
+        )
+        error = response.json()["error"] if response.is_error else {}
+        return response.status_code, error.get("appcode", 0)
+
+    async def claim(worker: str, run: int) -> None:
+        body = CLAIM | {"worker": worker, "run": run}
+        assert await ask(worker, "POST", "claim", body) == (200, 0)
+
+    await claim("old", 1)
+    assert await ask("old", "POST", "objects", put) == (200, 0)
+    await claim("new", 2)
+    superseded = (400, 30300)
+    assert await ask("old", "POST", "objects", put) == superseded
+    for state in ("job_submitting", "error"):
+        assert await ask("old", "PUT", f"update/{state}", TIME) == superseded
+    # The new one, and workers of earlier versions, which do not say which they are.
+    for worker in ("new", ""):
+        assert await ask(worker, "POST", "objects", put) == (200, 0)
+        assert await ask(worker, "PUT", "update/job_submitting", TIME) == (204, 0)
+
+
 NUMBERS = st.one_of(
     st.integers(),
     st.integers(min_value=-(10**400), max_value=10**400),
