@@ -66,6 +66,7 @@ class Crane(ImageSource):
                 raise ImageFetchError(
                     f"crane answers in a way that CTS does not understand for {name_and_version}"
                 ) from e
+        config.check_platform(name)
         return RegistryImage(digest, config.entrypoint)
 
     async def _run(self, command: str, image: str) -> bytes:

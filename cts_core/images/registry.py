@@ -68,6 +68,20 @@ class ImageConfig(BaseModel):
     """The configuration of an image, as far as CTS needs it."""
 
     config: _Run | None = None
+    os: str | None = None
+    architecture: str | None = None
+
+    def check_platform(self, name: str) -> None:
+        """Raise ImageFetchError for an image that no site can run. One that names no platform passes.
+
+        An image without an index names its platform only here, in ``os`` and ``architecture`` (OCI image specification).
+        """
+        platform = (self.os or _PLATFORM[0], self.architecture or _PLATFORM[1])
+        if platform != _PLATFORM:
+            raise ImageFetchError(
+                f"The image {name} is for {'/'.join(platform)}, and the sites run {'/'.join(_PLATFORM)}: build it with "
+                f"--platform {'/'.join(_PLATFORM)} and push it again"
+            )
 
     @property
     def entrypoint(self) -> list[str]:
@@ -147,7 +161,9 @@ class _Repository:
             raise ImageFetchError(
                 f"The registry's copy of the configuration of {self._name} is damaged"
             )
-        return RegistryImage(digest, self._parse(ImageConfig, body).entrypoint)
+        config = self._parse(ImageConfig, body)
+        config.check_platform(self._name)
+        return RegistryImage(digest, config.entrypoint)
 
     def _variant(self, variants: list[_Descriptor]) -> str:
         for variant in variants:
@@ -155,7 +171,8 @@ class _Repository:
             if platform and (platform.os, platform.architecture) == _PLATFORM:
                 return variant.digest
         raise ImageFetchError(
-            f"The image {self._name} has no variant for {'/'.join(_PLATFORM)}, on which the sites run"
+            f"The image {self._name} has no variant for {'/'.join(_PLATFORM)}, which the sites run: build it with "
+            f"--platform {'/'.join(_PLATFORM)} and push it again"
         )
 
     async def _manifest(self, tag_or_digest: str) -> tuple[str, _Manifest]:

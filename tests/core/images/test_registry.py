@@ -83,6 +83,20 @@ async def test_no_variant_for_the_sites(source: ImageSource, registry: Registry)
         await look_up(source, registry, "arm:all")
 
 
+@pytest.mark.parametrize("config", [{"architecture": "arm64"}, {"os": "windows"}], ids=str)
+async def test_image_for_another_platform(source: ImageSource, registry: Registry, config):
+    registry.push_image("other", "1", ["tool"], **config)
+    with pytest.raises(
+        ImageFetchError, match="the sites run linux/amd64: build it with --platform"
+    ):
+        await look_up(source, registry, "other:1")
+
+
+async def test_image_that_names_no_platform(source: ImageSource, registry: Registry):
+    registry.push_image("bare", "1", ["tool"], os=None, architecture="")
+    assert (await look_up(source, registry, "bare:1")).entrypoint == ["tool"]
+
+
 async def test_unreachable_registry(source: ImageSource):
     with pytest.raises(ImageFetchError, match="could not be read"):
         await source.look_up(parse_image_name("127.0.0.1:9/no:1"))
