@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cts_core import errors
 from cts_core.config.sections import LimitsSettings
@@ -17,8 +19,9 @@ from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
 from cts_core.sites.local.site import LocalSite
-from tests.harness.engine import EngineHarness, submission
+from tests.harness.engine import EngineHarness, running_engine, submission
 from tests.harness.factories import make_submission
+from tests.services.s3 import S3Server
 
 BOB = User("bob")
 
@@ -55,9 +58,45 @@ async def test_site_limits(harness: EngineHarness, changes, match):
     await refused(harness, submission(["a"], **changes), errors.IllegalParameterError, match)
 
 
+@pytest.mark.parametrize("settings", [{"max_cpu_hours": 1e6}])
+@pytest.mark.parametrize(
+    ("cluster", "cpus", "gigabytes", "minutes"),
+    [
+        ("perlmutter-jaws", 256, 492, 2865),
+        ("lawrencium-jaws", 32, 492, 4305),
+        ("kbase", 168, 990, 10_065),
+    ],
+)
+async def test_each_limit_of_the_sites_of_the_contract(
+    harness: EngineHarness, cluster: str, cpus: int, gigabytes: int, minutes: int
+):
+    await harness.prepare("a")
+    most = {"cpus": cpus, "memory": gigabytes * 10**9, "runtime": minutes * 60}
+    # What is refused next is the site, which is not configured here.
+    await refused(
+        harness, submission(["a"], cluster=cluster, **most), errors.SiteUnavailableError, cluster
+    )
+    for name, value in most.items():
+        more = {name: value + 1}
+        try:
+            above = submission(["a"], cluster=cluster, **more)
+        except ValidationError as e:
+            # The largest of all sites is a bound of the model.
+            (detail,) = e.errors()
+            assert (detail["type"], detail["loc"]) == ("less_than_equal", (name,))
+        else:
+            await refused(
+                harness, above, errors.IllegalParameterError, f"at most .* at cluster {cluster}"
+            )
+
+
 @pytest.mark.parametrize("settings", [{"max_cpu_hours": 0.5}])
 async def test_cpu_hours_are_limited(harness: EngineHarness):
     await harness.prepare("a")
+    checked = await harness.engine.submissions.check(
+        harness.user, submission(["a"], runtime="PT30M")
+    )
+    assert checked.cpu_hours == 0.5
     await refused(
         harness,
         submission(["a"], runtime="PT1H"),
@@ -74,6 +113,29 @@ async def test_unconfigured_site_is_refused(harness: EngineHarness):
         errors.SiteUnavailableError,
         "Job flow for cluster kbase is not registered",
     )
+
+
+@pytest.mark.slow
+async def test_a_bucket_that_does_not_exist_is_a_path_that_was_not_found(
+    tmp_path: Path, s3_server: S3Server
+):
+    settings = {
+        "objects": "s3",
+        "s3": s3_server.settings().model_dump(),
+        "log_dir": "logs/container_logs",
+    }
+    async with running_engine(tmp_path, settings) as harness:
+        await harness.prepare("a")
+        for changes, path in (
+            ({"files": ["data/in/a", "no-such-bucket/b"]}, "no-such-bucket/b"),
+            ({"output_dir": "no-such-bucket/out"}, "no-such-bucket/out/"),
+        ):
+            await refused(
+                harness,
+                submission(["a"], **changes),
+                errors.PathNotFoundError,
+                f"^The path '{path}' was not found on the s3 system$",
+            )
 
 
 STAFF = {Role.STAFF}
