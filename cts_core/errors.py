@@ -52,6 +52,7 @@ class ErrorKind(Enum):
     PAYLOAD_TOO_LARGE = (None, None, 413)
     TOO_MANY_REQUESTS = (None, None, 429)
     UNAVAILABLE = (None, None, 503)
+    STORAGE_FULL = (None, None, 507)
 
     def __init__(self, appcode: int | None, apperror: str | None, status: int) -> None:
         self.appcode = appcode
@@ -292,9 +293,15 @@ class ImageDigestExistsError(CTSError):
 
 
 class ResourceUnavailableError(CTSError):
-    """Something that the request needs is exhausted or unavailable, such as space on a disk."""
+    """Something that the request needs is exhausted or unavailable, such as a site."""
 
     kind = ErrorKind.RESOURCE_UNAVAILABLE
+
+
+class StorageFullError(ResourceUnavailableError):
+    """There is no space left where something was to be stored; nothing was stored, and nothing else is affected."""
+
+    kind = ErrorKind.STORAGE_FULL
 
 
 class SiteInactiveError(CTSError):

@@ -31,7 +31,7 @@ from cts_core.engine.updates import ContainerUpdates
 from cts_core.engine.worker_code import WorkerCode
 from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.engine.workers import Workers
-from cts_core.errors import ConfigError, CTSError
+from cts_core.errors import ConfigError, CTSError, StorageFullError
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import HubFirst, Topic
@@ -221,6 +221,9 @@ class Engine:
         for setting, folder in self._access.shared_folders():
             try:
                 await self._objects.probe(folder)
+            except StorageFullError as e:
+                # Jobs that are there can be looked at and canceled, and go on once there is space.
+                log.error("%s: %s cannot be written now: %s", setting, folder, e)  # noqa: TRY400 - one plain line
             except CTSError as e:
                 raise ConfigError(f"{setting}: {folder} cannot be written: {e}") from e
 

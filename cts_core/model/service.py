@@ -64,6 +64,8 @@ class DependencyState(StrEnum):
 
     UP = "up"
     DOWN = "down"
+    FULL = "full"
+    """It is up, and has no space to store anything."""
     UNKNOWN = "unknown"
 
 
@@ -84,7 +86,7 @@ class ReadyStatus(StrEnum):
 
     READY = "ready"
     DEGRADED = "degraded"
-    """Requests are served, but jobs or events wait for something that is down."""
+    """Requests are served, but nothing can be stored, or jobs or events wait for something that is down."""
     NOT_READY = "not ready"
 
 

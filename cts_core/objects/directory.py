@@ -20,7 +20,7 @@ from cts_core.errors import (
     IllegalParameterError,
     IllegalPathError,
     PathInaccessibleError,
-    ResourceUnavailableError,
+    StorageFullError,
     UnavailableError,
 )
 from cts_core.object_paths import join_path
@@ -40,7 +40,7 @@ _ERRORS: tuple[tuple[type[disk.DirectoryError], type[CTSError]], ...] = (
     (disk.IllegalPathError, IllegalPathError),
     (disk.AlreadyExistsError, IllegalParameterError),
     (disk.CorruptObjectError, ChecksumMismatchError),
-    (disk.DiskFullError, ResourceUnavailableError),
+    (disk.DiskFullError, StorageFullError),
     (disk.AccessDeniedError, PathInaccessibleError),
     (disk.StoreUnavailableError, UnavailableError),
 )

@@ -53,7 +53,7 @@ class ObjectStore(Protocol):
 
     ``PathNotFoundError`` (no such object, or no such bucket), ``PathInaccessibleError`` (the store
     forbids it), ``IllegalPathError``, ``ChecksumMismatchError`` (bytes are not what they should be),
-    ``ResourceUnavailableError`` (disk full), ``UnavailableError`` (the store cannot be reached).
+    ``StorageFullError`` (no space left), ``UnavailableError`` (the store cannot be reached).
     """
 
     async def open(self) -> None:

@@ -1,7 +1,7 @@
 """Health of the service's dependencies: known from the calls to them, and probed if these say nothing.
 
-A call may fail for what was asked for, or for too many calls at once, so that it never shows by itself that a dependency is
-down: the dependency's own probe decides. Otherwise a user's odd key would take every server out of rotation.
+A call may fail for what was asked for, for too many calls at once, or for one user's quota, so that it never shows by itself
+that a dependency is down or full: the dependency's own probe decides. Otherwise a user's odd key would take every server out of rotation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from cts_core.clock import utc_now
 from cts_core.config.settings import Settings
-from cts_core.errors import UnavailableError
+from cts_core.errors import StorageFullError, UnavailableError
 from cts_core.events.publisher import Topic
 from cts_core.identity.identity import Identity
 from cts_core.model.service import Dependency, DependencyState, Readiness, ReadyStatus
@@ -41,11 +41,16 @@ FRESH_SECONDS = 5.0
 PROBE_TIMEOUT_SECONDS = 5.0
 """Seconds that a dependency may take to respond to a probe."""
 NO_RESPONSE = "it did not answer in time"
+_TROUBLE = {DependencyState.DOWN, DependencyState.FULL}
 
 
 @dataclass
 class MonitoredDependency:
-    """One dependency and its state. ``probe`` raises UnavailableError if it is down; None if only its calls show its state."""
+    """One dependency and its state.
+
+    ``probe`` raises UnavailableError if it is down, and StorageFullError if it is full; None if only its calls show its
+    state. ``probe_room`` raises StorageFullError, too, and is asked besides after a call that found no space.
+    """
 
     name: str
     probe: Callable[[], Awaitable[object]] | None
@@ -53,6 +58,9 @@ class MonitoredDependency:
     """True if no request can be served without it."""
     success_means_up: bool = True
     """A successful call shows that it is up; false if results may come from a cache."""
+    probe_room: Callable[[], Awaitable[object]] | None = None
+    may_be_full: bool = False
+    """Whether something found no space since the last probe: what succeeds without any says nothing then."""
     state: DependencyState = DependencyState.UNKNOWN
     since: datetime = field(default_factory=utc_now)
     error: str | None = None
@@ -72,12 +80,15 @@ class Health:
         dependency = self._dependencies.get(call.port)
         if dependency is None:
             return
-        if call.outage is not None:
+        if isinstance(call.error, StorageFullError):
+            dependency.may_be_full = True
+            dependency.updated = float("-inf")
+        elif call.outage is not None:
             if dependency.probe is None:
                 self._set_state(dependency, DependencyState.DOWN, str(call.outage) or NO_RESPONSE)
             elif dependency.state is not DependencyState.DOWN:
                 dependency.updated = float("-inf")
-        elif dependency.success_means_up:
+        elif dependency.success_means_up and not dependency.may_be_full:
             self._set_state(dependency, DependencyState.UP)
 
     def states(self) -> dict[str, DependencyState]:
@@ -105,9 +116,10 @@ class Health:
             )
             for dependency in self._dependencies.values()
         ]
-        down = [each for each in dependencies if each.state is DependencyState.DOWN]
-        status = ReadyStatus.DEGRADED if down else ReadyStatus.READY
-        if any(each.needed for each in down):
+        status = ReadyStatus.READY
+        if any(each.state in _TROUBLE for each in dependencies):
+            status = ReadyStatus.DEGRADED
+        if any(each.needed and each.state is DependencyState.DOWN for each in dependencies):
             status = ReadyStatus.NOT_READY
         return Readiness(status=status, dependencies=dependencies)
 
@@ -117,16 +129,22 @@ class Health:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                 await dependency.probe()
+                if dependency.may_be_full and dependency.probe_room is not None:
+                    await dependency.probe_room()
         except TimeoutError:
             self._set_state(dependency, DependencyState.DOWN, NO_RESPONSE)
         except UnavailableError as e:
             self._set_state(dependency, DependencyState.DOWN, str(e))
+        except StorageFullError as e:
+            dependency.may_be_full = True
+            self._set_state(dependency, DependencyState.FULL, str(e))
         except Exception:  # a bug must not hide the state of the others
             log.exception("Probing %s failed", dependency.name)
             self._set_state(
                 dependency, DependencyState.UNKNOWN, "asking it failed: the log says how"
             )
         else:
+            dependency.may_be_full = False
             self._set_state(dependency, DependencyState.UP)
 
     def _set_state(
@@ -134,10 +152,10 @@ class Health:
     ) -> None:
         dependency.updated = time.monotonic()
         if state is not dependency.state:
-            if DependencyState.DOWN in (state, dependency.state):
-                log.warning(
-                    "%s is %s%s", dependency.name, state.value, f": {error}" if error else " again"
-                )
+            if {state, dependency.state} & _TROUBLE:
+                level = logging.ERROR if state is DependencyState.FULL else logging.WARNING
+                why = f": {error}" if error else " again"
+                log.log(level, "%s is %s%s", dependency.name, state.value, why)
             dependency.state, dependency.since = state, utc_now()
         dependency.error = error
 
@@ -160,8 +178,13 @@ def engine_dependencies(
     topic: Topic | None = None,
 ) -> list[MonitoredDependency]:
     """Return the dependencies of an engine, each with the name of its port."""
+
+    async def probe_records() -> None:
+        await store.inactive_sites()
+        await store.check_room()
+
     return [
-        MonitoredDependency(RECORDS, store.inactive_sites, is_needed=True),
+        MonitoredDependency(RECORDS, probe_records, is_needed=True),
         object_store_dependency(settings, objects),
         identity_dependency(identity),
         *([MonitoredDependency(EVENTS, topic.check, is_needed=False)] if topic else []),
@@ -183,7 +206,12 @@ def object_store_dependency(settings: Settings, objects: ObjectStore) -> Monitor
         if isinstance(result, UnavailableError):
             raise result
 
-    return MonitoredDependency(OBJECTS, probe, is_needed=True)
+    return MonitoredDependency(
+        OBJECTS,
+        probe,
+        is_needed=True,
+        probe_room=functools.partial(objects.probe, settings.log_dir),
+    )
 
 
 def identity_dependency(identity: Identity) -> MonitoredDependency:

@@ -87,6 +87,12 @@ class Metrics:
         self._up = Gauge(
             "cts_dependency_up", "1 if it is up, 0 if it is down", ["dependency"], registry=registry
         )
+        self._full = Gauge(
+            "cts_dependency_full",
+            "1 if it is up and has no space left, else 0",
+            ["dependency"],
+            registry=registry,
+        )
         self._stored = _StoredCounts()
         registry.register(self._stored)
 
@@ -142,7 +148,8 @@ class Metrics:
             await self._stored.refresh(store)
         for name, state in states.items():
             if state is not DependencyState.UNKNOWN:
-                self._up.labels(name).set(state is DependencyState.UP)
+                self._up.labels(name).set(state is not DependencyState.DOWN)
+                self._full.labels(name).set(state is DependencyState.FULL)
         return await asyncio.to_thread(generate_latest, self._registry)
 
 

@@ -123,8 +123,8 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
 
     Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` for a job that is not stored,
     ``RecordTooLargeError`` for a record that is larger than the store can keep (a job that could be stored can always
-    be moved without an outcome), ``NewerRecordError`` for a job or container that only a newer version can read, and
-    ``UnavailableError`` when the store cannot be reached.
+    be moved without an outcome), ``NewerRecordError`` for a job or container that only a newer version can read,
+    ``StorageFullError`` when there is no space for it, and ``UnavailableError`` when the store cannot be reached.
     """
 
     async def open(self) -> None:
@@ -132,6 +132,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
 
     async def close(self) -> None:
         """Finish the operations under way and release all resources."""
+
+    async def check_room(self) -> None:
+        """Raise StorageFullError when there is no space for new jobs. A store that cannot tell says nothing."""
 
     async def insert_job(
         self,

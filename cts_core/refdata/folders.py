@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from cts_core.model.refdata import RefdataReport, ReferenceDataState
-from cts_core.worker.archives import DISK_FULL_ERRNOS, Budget, FileSum, NoRoomError, unpack
+from cts_core.worker.archives import Budget, FileSum, NoRoomError, unpack
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.failpoints import failpoint
-from cts_core.worker.files import read_json, remove_tree, sync_folder, write_json
+from cts_core.worker.files import is_full, read_json, remove_tree, sync_folder, write_json
 
 _FAILED = "failed.json"
 _LOCK = "lock"
@@ -79,7 +79,7 @@ class Fetched:
         try:
             self._file.write(chunk)
         except OSError as e:
-            if e.errno in DISK_FULL_ERRNOS:
+            if is_full(e):
                 raise NoRoomError("The disk is full") from e
             raise
         self.crc.update(chunk)

@@ -17,6 +17,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Protocol
 
+from cts_core.worker.files import is_full
 from cts_core.worker.units import CHUNK_SIZE
 
 TAR_ENDINGS = (".tar.gz", ".tgz")
@@ -35,8 +36,6 @@ _MAX_LINKS = 100_000
 """The most symbolic links, each of which is resolved to check its target."""
 _CHECK_ROOM_EVERY = 64 << 20
 """Bytes between two checks of the disk's free space."""
-DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-"""The error numbers of a write to a full disk, or beyond a quota."""
 
 
 class _Source(Protocol):
@@ -133,7 +132,7 @@ def unpack(archive: str, name: str, target: str, budget: Budget) -> Dict[str, Fi
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as e:
         raise UnpackError(f"{name} is damaged, or not packed by gzip: {e}") from e
     except OSError as e:
-        if e.errno in DISK_FULL_ERRNOS:
+        if is_full(e):
             raise NoRoomError("The disk is full") from e
         if e.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
             raise UnpackError(f"It has a name that this disk does not take: {e}") from e

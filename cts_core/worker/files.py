@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import stat
 import uuid
 from contextlib import suppress
@@ -11,7 +13,19 @@ from typing import Any, BinaryIO
 
 from cts_core.worker.checksum import Buffer
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXT = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an operation failed because the disk, or the user's quota on it, is full."""
+    return error.errno in _FULL
+
+
+def says_full(message: str) -> bool:
+    """Return whether another program's message passes on that a disk, or a quota, is full."""
+    return _FULL_TEXT.search(message) is not None
 
 
 def write_json(path: str, value: object) -> None:

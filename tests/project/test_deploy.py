@@ -128,6 +128,7 @@ def test_promtool_accepts_the_alerts(promtool):
 SERIES = {
     "CTSDown": 'up{job="cts", instance="a"}',
     "CTSNeededDependencyDown": 'cts_dependency_up{instance="a", dependency="records"}',
+    "CTSDependencyFull": 'cts_dependency_full{instance="a", dependency="objects"}',
     "CTSDependencyDown": 'cts_dependency_up{instance="a", dependency="site local"}',
     "CTSJobStuck": 'cts_oldest_job_seconds{site="local", state="canceling"}',
     "CTSEventsWait": 'cts_outbox_age_seconds{job="cts"}',

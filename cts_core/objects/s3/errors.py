@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,10 +19,11 @@ from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
     IllegalPathError,
-    ResourceUnavailableError,
+    StorageFullError,
     UnavailableError,
 )
 from cts_core.objects.errors import access_denied, not_found
+from cts_core.worker.files import says_full
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "MethodNotAllowed", "403"}
@@ -135,11 +137,13 @@ def _reason(error: Exception) -> str:
 
 def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exception:
     code = code_of(error)
+    message = str(error.response.get("Error", {}).get("Message") or "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]()
-    is_transient = code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY
-    if is_transient and code not in _FULL:
+    if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE or says_full(message):
+        return _full(path)
+    if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY:
         return TransientError(code or f"HTTP {status}")
     return by_code(code or str(status), path, writing=writing)
 
@@ -158,7 +162,7 @@ def _damaged(path: str) -> CTSError:
 
 
 def _full(path: str) -> CTSError:
-    return ResourceUnavailableError(
+    return StorageFullError(
         f"There is no space left at the object store for '{path}': free some, then try again"
     )
 

@@ -27,9 +27,10 @@ from pymongo.errors import (
 )
 
 from cts_core.config.sections import MongoSettings
-from cts_core.errors import ConfigError, RecordTooLargeError, UnavailableError
+from cts_core.errors import ConfigError, RecordTooLargeError, StorageFullError, UnavailableError
 from cts_core.records.errors import records_closed, too_many_waiting
 from cts_core.records.mongo.schema import prepare
+from cts_core.worker.files import says_full
 
 POOL = 50
 """The most connections to each server."""
@@ -44,6 +45,7 @@ OLDEST = (5, 0)
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 _TOO_LARGE = (10334, 17419, 17420)
+_OUT_OF_DISK_SPACE = 14031
 _PROGRAMMING_ERRORS = (2, 9, 14, 28, 40, 52, 56, 66)
 """Codes of invalid requests, raised as they are: a retry would not help."""
 
@@ -231,8 +233,14 @@ class Connection:
             return too_large()
         if _code(error) in _PROGRAMMING_ERRORS:
             return error
+        reason = _reason(error)
+        if _code(error) == _OUT_OF_DISK_SPACE or says_full(reason):
+            return StorageFullError(
+                f"MongoDB at {self._settings.host}, which keeps the job records, has no space left: free some and try "
+                "again"
+            )
         return UnavailableError(
-            f"The job records on MongoDB at {self._settings.host} cannot be used now: {_reason(error)}"
+            f"The job records on MongoDB at {self._settings.host} cannot be used now: {reason}"
         )
 
 

@@ -62,6 +62,10 @@ class MongoStore(RecordStore):
         await self._connection.close()
 
     @override
+    async def check_room(self) -> None:
+        """Do nothing: MongoDB itself ends on a full disk, and refuses writes above a quota."""
+
+    @override
     async def insert_job(
         self,
         job: JobRecord,

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cts_core.errors import ResourceUnavailableError, UnavailableError
+from cts_core.errors import StorageFullError, UnavailableError
 from cts_core.records.errors import records_closed, too_many_waiting
 from cts_core.records.sqlite.disk_reserve import DiskReserve
 from cts_core.records.sqlite.migrate import connect, error_code, is_locked, prepare
@@ -59,11 +59,17 @@ class Connections:
         """Create the file, or check and migrate it. Raises ConfigError, UnavailableError."""
         self._is_open = True
         try:
-            await self.run(lambda: prepare(self._path, busy_seconds=self._busy_seconds))
+            await self.run(self._prepare)
             await self.run(self._reserve.allocate)
         except BaseException:
             await self.close()
             raise
+
+    def _prepare(self) -> None:
+        if self._reserve.is_allocated and self._reserve.is_write_refused():
+            # SQLite needs some space to open a file.
+            self._reserve.release()
+        prepare(self._path, busy_seconds=self._busy_seconds)
 
     async def close(self) -> None:
         """Finish the operations that wait, then close every connection."""
@@ -90,15 +96,14 @@ class Connections:
         return await self.run(lambda: self._read(operation))
 
     def check_room(self) -> None:
-        """Raise ResourceUnavailableError when the disk has no space for new jobs."""
-        self._reserve.allocate()
-        if self._reserve.is_exhausted:
-            raise self._disk_full()
+        """Raise StorageFullError when the disk has no space for new jobs."""
+        if not self._reserve.allocate():
+            raise _disk_full()
 
     async def write(self, operation: Operation[_T]) -> _T:
         """Run an operation in a write transaction; it is durable when this returns.
 
-        Raises UnavailableError or ResourceUnavailableError if nothing was written. A caller that is cancelled while
+        Raises UnavailableError or StorageFullError if nothing was written. A caller that is cancelled while
         it waits does not learn whether its operation was run.
         """
         self._admit()
@@ -171,7 +176,7 @@ class Connections:
         try:
             return self._try(operations)
         except sqlite3.Error as e:
-            if error_code(e) != sqlite3.SQLITE_FULL or not self._reserve.is_allocated:
+            if not (self._reserve.is_allocated and self._is_disk_full(e)):
                 raise
         self._reserve.release()
         return self._try(operations)
@@ -189,21 +194,30 @@ class Connections:
                 self._writing = None
             raise
 
-    def _disk_full(self) -> ResourceUnavailableError:
-        return ResourceUnavailableError(
-            f"The disk that holds {self._path} is full: free some space and try again"
-        )
-
     def _translate(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error) or isinstance(error, _PROGRAMMING_ERRORS):
             return error
-        if error_code(error) == sqlite3.SQLITE_FULL:
-            return self._disk_full()
+        if self._is_disk_full(error):
+            return _disk_full()
         if is_locked(error):
             return UnavailableError(
                 f"The job records in {self._path} are locked by another process: try again later"
             )
         return UnavailableError(f"The job records in {self._path} cannot be used now: {error}")
+
+    def _is_disk_full(self, error: sqlite3.Error) -> bool:
+        code = error_code(error)
+        # SQLite has no code of its own for a quota, nor for a file that it cannot create.
+        return code == sqlite3.SQLITE_FULL or (
+            code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+            and self._reserve.is_write_refused()
+        )
+
+
+def _disk_full() -> StorageFullError:
+    return StorageFullError(
+        "The disk that holds the job records (home) is full: free some space and try again"
+    )
 
 
 class _Failure:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from cts_core.worker.files import is_full
 
 RESERVE_BYTES = 2 << 20
 """Size of the ballast file. A job that is canceled, or ends, takes some 100 kB until the write-ahead log is restarted."""
 MIN_FREE_BYTES = 4 * RESERVE_BYTES
 """The file is created only with this much free space, so that space just released stays free."""
+_BLOCK_BYTES = 4096
 
 
 class DiskReserve:
@@ -23,25 +27,32 @@ class DiskReserve:
         """Whether the file exists."""
         return self._path.exists()
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether the file does not exist, and the disk has no space for it."""
+    def allocate(self) -> bool:
+        """Create the file, unless it exists; return False when the disk has no space for it."""
         try:
-            return not (self.is_allocated or self._has_space())
-        except OSError:
-            # Some other trouble than a full disk.
-            return False
+            if not self.is_allocated:
+                if not self._has_space():
+                    return False
+                self._fill()
+        except OSError as e:
+            # Some other trouble than a full disk shows when the records are written.
+            return not is_full(e)
+        return True
 
     def _has_space(self) -> bool:
         disk = os.statvfs(self._path.parent)
         return disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES
 
-    def allocate(self) -> None:
-        """Create the file, unless it exists or the disk has too little space."""
-        # A full disk is what the file is there for, not an error of allocating it.
-        with suppress(OSError):
-            if not self.is_allocated and self._has_space():
-                self._fill()
+    def is_write_refused(self) -> bool:
+        """Return whether there is no space for another byte on the disk, or within the user's quota."""
+        try:
+            with tempfile.TemporaryFile(dir=self._path.parent) as file:
+                file.write(bytes(_BLOCK_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as e:
+            return is_full(e)
+        return False
 
     def _fill(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

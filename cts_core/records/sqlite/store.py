@@ -69,6 +69,10 @@ class SQLiteStore(RecordStore):
         await self._connections.close()
 
     @override
+    async def check_room(self) -> None:
+        await self._run(self._connections.check_room)
+
+    @override
     async def insert_job(
         self,
         job: JobRecord,
@@ -77,7 +81,7 @@ class SQLiteStore(RecordStore):
         idempotency: Idempotency | None = None,
         exclusive_output_dir: bool = False,
     ) -> IdempotentJob | None:
-        await self._run(self._connections.check_room)
+        await self.check_room()
         new = await self._run(
             lambda: jobs.NewJob.of(job, containers, exclusive_output_dir=exclusive_output_dir)
         )

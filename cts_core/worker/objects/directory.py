@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Generator, Iterator, List
 
 from cts_core.worker.checksum import Crc64Nvme
-from cts_core.worker.files import write_all
+from cts_core.worker.files import is_full, write_all
 from cts_core.worker.objects.info import (
     DEFAULT_TYPE,
     MISMATCH,
@@ -38,7 +38,6 @@ from cts_core.worker.objects.tree import (
     Tree,
     check_names,
     disk_full_error,
-    is_full,
     split_path,
     translated_errors,
 )

@@ -12,6 +12,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Iterator
 
+from cts_core.worker.files import is_full
+
 MAX_NAME = 255
 """The most bytes of one part of a path that file systems accept."""
 
@@ -19,7 +21,6 @@ _ATTEMPTS = 10
 """Tries at putting a file in place, since other processes may remove the target folders while they are empty."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _UNNAMEABLE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
@@ -90,11 +91,6 @@ def disk_full_error(path: str) -> DiskFullError:
     return DiskFullError(
         f"There is no space left on the disk for '{path}': free some, then try again"
     )
-
-
-def is_full(error: OSError) -> bool:
-    """Return whether an operation failed because the disk is full."""
-    return error.errno in _FULL
 
 
 @contextmanager

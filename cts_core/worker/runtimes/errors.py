@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+from cts_core.worker.files import says_full
+
 _NOT_FOUND = re.compile(
     r"manifest (for \S+ )?(unknown|not found)|name unknown|not found: (manifest|name)|404 not found|"
     r"repository does not exist|reading manifest \S+ in \S+: (name|manifest)",
@@ -42,15 +43,13 @@ _NOT_EXECUTABLE = re.compile(r"permission denied|exec format error|is a director
 
 def is_temporary(message: str) -> bool:
     """Return whether it is worthwhile to pull the image again."""
-    final = (_FULL, _NOT_FOUND, _DAMAGED)
-    return bool(_UNREACHABLE.search(message)) and not any(
-        pattern.search(message) for pattern in final
-    )
+    is_final = says_full(message) or _NOT_FOUND.search(message) or _DAMAGED.search(message)
+    return bool(_UNREACHABLE.search(message)) and not is_final
 
 
 def pull_failure(image: str, message: str) -> str:
     """Return why an image could not be pulled."""
-    if _FULL.search(message):
+    if says_full(message):
         return (
             f"This machine has no room for the image {image}, where images are kept or where they are unpacked: an "
             f"administrator has to make some. ({message})"
@@ -76,7 +75,7 @@ def pull_failure(image: str, message: str) -> str:
 
 def start_failure(entrypoint: str, message: str) -> str:
     """Return why a container whose image is present could not be started."""
-    if _FULL.search(message):
+    if says_full(message):
         return f"The disk on which this machine keeps containers is full: submit again later. ({message})"
     if _TOO_LONG.search(message):
         return TOO_LONG

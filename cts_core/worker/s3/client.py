@@ -6,9 +6,10 @@ import os
 import time
 from typing import Callable
 
+from cts_core.worker.files import is_full
 from cts_core.worker.http.client import HttpClient
 from cts_core.worker.objects.info import DEFAULT_TYPE
-from cts_core.worker.objects.tree import disk_full_error, is_full
+from cts_core.worker.objects.tree import disk_full_error
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.download import Download
 from cts_core.worker.s3.requests import RequestSigner, S3Requests

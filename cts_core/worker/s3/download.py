@@ -10,8 +10,8 @@ from functools import partial
 from typing import BinaryIO, Callable, Dict, List
 
 from cts_core.worker.checksum import Buffer, Crc64Nvme
+from cts_core.worker.files import is_full
 from cts_core.worker.http.client import TransientError
-from cts_core.worker.objects.tree import is_full
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.errors import NotFoundError, ObjectChangedError, RangeIgnoredError, S3Error
 from cts_core.worker.s3.requests import S3Requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cts_core.worker.files import says_full
 from cts_core.worker.http.client import ResponseError, TransientError
 
 
@@ -49,7 +50,6 @@ _KEYS = {
 }
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
 _FINAL = (
-    (_FULL, "There is no space left at the object store for '{path}'"),
     (
         _KEYS,
         "The object store does not accept this service's own credentials ({code}): ask an administrator",
@@ -73,6 +73,8 @@ def to_error(response: ResponseError, path: str) -> Exception:
     message = code or f"HTTP {status}"
     if status == _CHANGED:
         return ObjectChangedError("it was changed")
+    if code in _FULL or says_full(response.text):
+        return S3Error(f"There is no space left at the object store for '{path}'")
     for codes, sentence in _FINAL:
         if code in codes:
             return S3Error(sentence.format(path=path, code=code))

@@ -21,6 +21,7 @@ from cts_core.errors import (
     MethodNotAllowedError,
     NoSuchImageError,
     RequestValidationError,
+    StorageFullError,
     TooManyRequestsError,
     UnavailableError,
 )
@@ -73,7 +74,7 @@ class ErrorResponse:
     @property
     def log_level(self) -> int:
         """The level at which the error is logged."""
-        if self.is_unexpected:
+        if self.is_unexpected or isinstance(self.error, StorageFullError):
             return logging.ERROR
         return logging.WARNING if self.is_server_error else logging.INFO
 
@@ -99,7 +100,7 @@ class ErrorResponse:
 
     def _message(self, *, to_admin: bool) -> str:
         if self.is_server_error:
-            is_visible = to_admin or isinstance(self.error, NotRunningError)
+            is_visible = to_admin or isinstance(self.error, NotRunningError | StorageFullError)
             return str(self.error) if is_visible and self.error and str(self.error) else UNEXPECTED
         if isinstance(self.error, HTTPError):
             return (

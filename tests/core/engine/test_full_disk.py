@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cts_core.errors import ResourceUnavailableError
+from cts_core.errors import StorageFullError
 from cts_core.model.image import ImageRegistration
+from cts_core.model.service import ReadyStatus
+from cts_core.objects.directory import DirectoryStore
 from cts_core.states import JobState
 from tests.harness.disk import fill, small_disk
 from tests.harness.engine import EngineHarness, running_engine
@@ -59,9 +61,9 @@ async def test_cancel_on_a_full_disk(harness: EngineHarness, disk: Path):
         assert job.state is JobState.CANCELED
         assert [t.state for t in job.transition_times][-2:] == ["canceling", "canceled"]
     # What is left of the room is not for new jobs.
-    with pytest.raises(ResourceUnavailableError, match="free some"):
+    with pytest.raises(StorageFullError, match="free some"):
         await harness.submit(["a"])
-    with pytest.raises(ResourceUnavailableError, match="is full: free some space"):
+    with pytest.raises(StorageFullError, match="is full: free some space"):
         await harness.engine._store.insert_job(
             (await harness.engine._store.get_job(jobs[0])).model_copy(update={"id": "new"}),
             containers=1,
@@ -90,3 +92,27 @@ async def test_job_that_ends_on_a_full_disk(harness: EngineHarness, disk: Path, 
     job = await harness.wait_until_ended(job_id)
     # Its output reached no place on the disk, or all of it did.
     assert job.state is JobState.COMPLETE or "space" in (job.error or ""), job.error
+
+
+async def test_service_starts_on_a_full_disk(disk: Path):
+    async with running_engine(disk / "home", {}):
+        pass
+    filler = fill(disk)
+    async with running_engine(disk / "home", {}) as harness:
+        assert (await harness.engine.readiness()).status is ReadyStatus.DEGRADED
+        filler.unlink()
+        await harness.prepare("a")
+        assert (
+            await harness.wait_until_ended(await harness.submit(["a"]))
+        ).state is JobState.COMPLETE
+
+
+async def test_service_starts_with_a_full_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def refuse(*_: object) -> None:
+        raise StorageFullError("no space left")
+
+    monkeypatch.setattr(DirectoryStore, "probe", refuse)
+    async with running_engine(tmp_path / "home", {}):
+        assert "log_dir: cts-logs/container_logs cannot be written now: no space" in caplog.text

@@ -16,7 +16,7 @@ from cts_core.errors import (
     ConfigError,
     IllegalPathError,
     PathInaccessibleError,
-    ResourceUnavailableError,
+    StorageFullError,
     UnavailableError,
 )
 from cts_core.objects import directory
@@ -47,8 +47,8 @@ async def test_a_root_that_cannot_be_used(tmp_path):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (errno.ENOSPC, ResourceUnavailableError),
-        (errno.EDQUOT, ResourceUnavailableError),
+        (errno.ENOSPC, StorageFullError),
+        (errno.EDQUOT, StorageFullError),
         (errno.EACCES, PathInaccessibleError),
         (errno.EROFS, PathInaccessibleError),
         (errno.EISDIR, IllegalPathError),

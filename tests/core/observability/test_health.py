@@ -7,7 +7,7 @@ import functools
 
 import pytest
 
-from cts_core.errors import NoSuchJobError, UnavailableError
+from cts_core.errors import NoSuchJobError, StorageFullError, UnavailableError
 from cts_core.model.service import DependencyState, ReadyStatus
 from cts_core.observability import health
 from cts_core.observability.health import Health, MonitoredDependency
@@ -60,6 +60,53 @@ async def test_failed_call_is_no_outage_unless_the_probe_agrees(port: Port):
     assert (await states.readiness()).status is ReadyStatus.READY, "its state is fresh"
     states.on_call(failed_call)
     assert (await states.readiness()).dependencies[0].error == "it is away"
+
+
+async def test_full_dependency_degrades_until_its_probe_finds_space(
+    port: Port, caplog: pytest.LogCaptureFixture
+):
+    room = Port()
+    dependency = MonitoredDependency(
+        "port",
+        functools.partial(port.ask, 1),
+        is_needed=True,
+        probe_room=functools.partial(room.ask, 1),
+    )
+    states = Health([dependency])
+    assert (await states.readiness()).status is ReadyStatus.READY
+
+    room.error = StorageFullError("it is full")
+    states.on_call(PortCall("port", "write", (), 0.1, error=room.error))
+    states.on_call(PortCall("port", "read", (), 0.1))
+    found = await states.readiness()
+    assert found.status is ReadyStatus.DEGRADED
+    assert (found.dependencies[0].state, found.dependencies[0].error) == (
+        DependencyState.FULL,
+        "it is full",
+    )
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "port is full: it is full"
+    ]
+    states.on_call(PortCall("port", "read", (), 0.1))
+    assert states.states() == {"port": DependencyState.FULL}
+
+    room.error = None
+    dependency.updated = float("-inf")
+    assert (await states.readiness()).status is ReadyStatus.READY
+    states.on_call(PortCall("port", "read", (), 0.1))
+    assert states.states() == {"port": DependencyState.UP}
+
+
+async def test_users_quota_does_not_degrade_the_service(port: Port):
+    dependency = MonitoredDependency(
+        "port",
+        functools.partial(port.ask, 1),
+        is_needed=True,
+        probe_room=functools.partial(port.ask, 1),
+    )
+    states = Health([dependency])
+    states.on_call(PortCall("port", "write", (), 0.1, error=StorageFullError("of this bucket")))
+    assert (await states.readiness()).status is ReadyStatus.READY
 
 
 async def test_failed_calls_do_not_prolong_an_outage(port: Port):

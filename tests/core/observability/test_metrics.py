@@ -74,6 +74,13 @@ async def test_errors_of_calls_are_counted_by_kind(harness: EngineHarness):
     assert not [name for name, _ in found if name == "cts_outbox_jobs"]
 
 
+async def test_full_dependency_is_up_and_full():
+    text = await Metrics(preset="service", group="g").text(None, {"objects": DependencyState.FULL})
+    found = parse_metrics(text)
+    objects = (("dependency", "objects"),)
+    assert (found["cts_dependency_up", objects], found["cts_dependency_full", objects]) == (1, 1)
+
+
 async def test_scrape_probes_dependencies_that_were_down(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,7 +18,7 @@ from cts_core.errors import (
     IllegalPathError,
     PathInaccessibleError,
     PathNotFoundError,
-    ResourceUnavailableError,
+    StorageFullError,
     UnavailableError,
 )
 from cts_core.objects.s3 import client
@@ -49,7 +49,7 @@ async def refusal(work: Any) -> CTSError:
 
 
 class RefusingHandler(BaseHTTPRequestHandler):
-    """Answers every request for an object by the ``refusal`` of its server: a status and S3's code."""
+    """Answers every request for an object by the ``refusal`` of its server: a status, and S3's code with a message."""
 
     protocol_version = "HTTP/1.1"
 
@@ -58,7 +58,8 @@ class RefusingHandler(BaseHTTPRequestHandler):
         status, body = 200, _BUCKETS
         if self.path.partition("?")[0] != "/":
             status, code = self.server.refusal  # type: ignore[attr-defined]
-            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            code, _, message = code.partition(": ")
+            body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -140,8 +141,11 @@ async def test_each_code_has_its_own_error(
     ("status", "code", "kind"),
     [
         (400, "BadDigest", ChecksumMismatchError),
-        (507, "XMinioStorageFull", ResourceUnavailableError),
-        (403, "QuotaExceeded", ResourceUnavailableError),
+        (507, "XMinioStorageFull", StorageFullError),
+        (507, "InsufficientStorage", StorageFullError),
+        (507, "", StorageFullError),
+        (403, "QuotaExceeded", StorageFullError),
+        (500, "InternalError: no space left on device", StorageFullError),
     ],
 )
 async def test_codes_of_writes_alone(

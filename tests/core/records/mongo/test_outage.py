@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
 from cts_core.config.sections import MongoSettings
-from cts_core.errors import ConfigError, NoSuchJobError, UnavailableError
+from cts_core.errors import ConfigError, NoSuchJobError, StorageFullError, UnavailableError
 from cts_core.model.record import Idempotency, JobQuery, JobSummary
 from cts_core.records.mongo import connection as mongo_connection
 from cts_core.records.mongo.store import MongoStore
@@ -265,3 +265,20 @@ def test_an_error_has_the_message_of_the_server_alone():
     assert str(connection._translate(refusal)) == (
         "The job records on MongoDB at somewhere:27017 cannot be used now: the database system is shutting down"
     )
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OperationFailure("Executor error", 14031),
+        OperationFailure('could not extend file "base/1": No space left on device', 1),
+        OperationFailure("13: Disk quota exceeded", 8),
+    ],
+)
+async def test_a_full_disk_is_no_outage(store, monkeypatch, failure):
+    async def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("cts_core.records.mongo.jobs.insert", refuse)
+    with pytest.raises(StorageFullError, match="has no space left: free some and try again"):
+        await insert(store)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import resource
 import signal
 import sqlite3
@@ -15,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from cts_core.clock import utc_now
-from cts_core.errors import ConfigError, ResourceUnavailableError, UnavailableError
+from cts_core.errors import ConfigError, StorageFullError, UnavailableError
 from cts_core.model.record import JobQuery
-from cts_core.records.sqlite import connection, events, schema
+from cts_core.records.sqlite import connection, disk_reserve, events, schema
 from cts_core.records.sqlite.connection import Connections
 from cts_core.records.sqlite.migrate import connect
 from cts_core.records.sqlite.store import SQLiteStore
@@ -177,12 +179,46 @@ async def test_a_full_disk_fails_writes_and_recovers(store, path, monkeypatch):
     jobs = [store.insert_job(make_job_record(), containers=5000) for _ in range(5)]
     failures = await asyncio.gather(*jobs, return_exceptions=True)
     for failure in failures:
-        assert isinstance(failure, ResourceUnavailableError)
+        assert isinstance(failure, StorageFullError)
         assert "is full: free some space" in str(failure)
     assert [job.id for job in (await store.list_jobs(JobQuery())).jobs] == [first]
     most = pages + 10_000
     await store.insert_job(make_job_record(), containers=5000)
     assert len((await store.list_jobs(JobQuery())).jobs) == 2
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+async def test_a_quota_fails_writes_once_its_reserve_is_used(path, monkeypatch, code):
+    """SQLite has no code of its own for EDQUOT, so that the system is asked whether another byte can be written."""
+    connections = Connections(path)
+    await connections.open()
+    reserve = path.with_suffix(".reserve")
+    failures = 0
+
+    def refused(db: sqlite3.Connection) -> None:
+        nonlocal failures
+        failures += 1
+        db.execute("ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    def exceeded(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    try:
+        with pytest.raises(UnavailableError):
+            await connections.write(refused)
+        assert (failures, reserve.exists()) == (1, True)
+        monkeypatch.setattr(disk_reserve.os, "fsync", exceeded)
+        monkeypatch.setattr(disk_reserve.os, "posix_fallocate", exceeded)
+        with pytest.raises(StorageFullError):
+            await connections.write(refused)
+        assert (failures, reserve.exists()) == (3, False), "it was tried again without the reserve"
+        with pytest.raises(StorageFullError):
+            connections.check_room()
+    finally:
+        await connections.close()
 
 
 _FILE_LIMIT = """
@@ -226,7 +262,7 @@ def test_the_store_recovers_from_a_write_that_the_system_refuses(path):
         text=True,
     )
     error, *counts = done.stdout.split()
-    assert error in ("UnavailableError", "ResourceUnavailableError"), done.stderr
+    assert error in ("UnavailableError", "StorageFullError"), done.stderr
     assert counts == ["1", "2"]
 
 

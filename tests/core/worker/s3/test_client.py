@@ -578,6 +578,7 @@ def test_retries_end_after_the_timeout_and_later_objects_are_tried_once(
     [
         (http("403 Forbidden", error("AccessDenied")), "denies access to 'data/a' (AccessDenied)"),
         (http("507 Full", error("XMinioStorageFull")), "no space left at the object store"),
+        (http("500 Full", b"cause(no space left on device)"), "no space left at the object store"),
         (http("301 Moved", error("PermanentRedirect")), "another region"),
         (http("400 Bad", error("EntityTooLarge")), "refuses 'data/a' (EntityTooLarge)"),
         (http("302 Found", b"", "Location: http://elsewhere/\r\n"), "refuses 'data/a' (HTTP 302)"),

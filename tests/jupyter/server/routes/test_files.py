@@ -10,7 +10,8 @@ import pytest
 
 from cts_core.worker.checksum import crc64nvme_text
 from cts_jupyter.server.http import base_handler
-from tests.harness.server import ServerHarness
+from tests.harness.disk import fill, small_disk
+from tests.harness.server import ServerHarness, running_server
 
 CRC = "x-amz-checksum-crc64nvme"
 CONTENT = "/files/content"
@@ -113,6 +114,34 @@ async def test_bad_paths(server: ServerHarness, path: str, appcode: int) -> None
     ):
         if response is not None:
             assert response.json()["error"]["appcode"] == appcode, path
+
+
+async def test_full_disk(tmp_path: Path, isolated: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with small_disk(tmp_path / "disk", "40m") as disk:
+        async with running_server(disk, {}) as server:
+            await server.upload("data/x", b"1")
+            assert (await server.get("/ready")).json()["status"] == "ready"
+            filler = fill(disk)
+            refused = await server.put(CONTENT, params={"path": "data/y"}, content=DATA)
+            error = refused.json()["error"]
+            assert (refused.status_code, error["httpcode"]) == (507, 507)
+            assert error["httpstatus"] == "Insufficient Storage"
+            assert "no space left on the disk for 'data/y': free some" in error["message"]
+            (line,) = [
+                line for line in capfd.readouterr().err.splitlines() if error["request_id"] in line
+            ]
+            assert line.startswith("[E ")
+            assert (await server.get(CONTENT, params={"path": "data/x"})).content == b"1"
+            ready = await server.get("/ready")
+            assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+            states = {each["name"]: each["state"] for each in ready.json()["dependencies"]}
+            assert states["objects"] == "full"
+            filler.unlink()
+            server.engine._health._dependencies["objects"].updated = float("-inf")
+            assert (await server.get("/ready")).json()["status"] == "ready"
+            assert (
+                await server.put(CONTENT, params={"path": "data/y"}, content=DATA)
+            ).status_code == 200
 
 
 async def test_write_does_not_overwrite(server: ServerHarness) -> None:
