@@ -25,6 +25,7 @@ SERVICES = [
     "tests.services.kafka",
     "tests.services.minio",
     "tests.services.mongo",
+    "tests.services.nginx",
     "tests.services.podman",
     "tests.services.promtool",
     "tests.services.registry",

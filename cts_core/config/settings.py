@@ -128,7 +128,13 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+def _strip_slash(path: str) -> str:
+    return path.rstrip("/")
+
+
 _Folder = Annotated[Path, AfterValidator(_to_absolute)]
+_Path = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")]
+"""A path in a URL."""
 
 
 class Settings(BaseSettings):
@@ -192,8 +198,16 @@ class Settings(BaseSettings):
     root_url: Url = Field(
         "", description="URL of the service as its users write it, /cts included; none: unknown"
     )
-    root_path: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")] = Field(
+    root_path: _Path = Field(
         "", description="path that `jupyter cts` serves /cts below; none: the server's own"
+    )
+    prefixes: Annotated[
+        list[Annotated[_Path, StringConstraints(min_length=1), AfterValidator(_strip_slash)]],
+        Commas,
+    ] = Field(
+        [],
+        description="further paths at which `jupyter cts` serves the API: / behind a proxy that strips a prefix, "
+        "the prefix behind one that keeps it",
     )
     group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=64)] = Field(
         "", description="name of this deployment beside others, in its logs and metrics"

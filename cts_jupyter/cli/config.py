@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cts_core.config.load import SECRETS, Source, describe_settings, load_settings, read_sources
+from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
 from cts_jupyter.cli.output import Status, print_json, print_line, print_table
 
@@ -18,15 +19,20 @@ _DEFAULT = "default"
 def check(arguments: argparse.Namespace) -> Status:
     """Print the settings as a server started here would have them."""
     rows = list(_rows(read_sources(environ=os.environ), with_defaults=arguments.all))
+    notes: list[str] = []
     try:
-        load_settings()
+        settings = load_settings()
         errors = []
+        if settings.preset is Preset.SERVICE and not settings.sites:
+            notes = ["sites names no site, so that nobody can submit a job: name kbase, or local"]
     except ConfigError as e:
         errors = [line.removeprefix("- ") for line in str(e).splitlines()[1:]] or [str(e)]
     if arguments.json:
-        print_json({"settings": rows, "offences": errors})
+        print_json({"settings": rows, "offences": errors, "notes": notes})
     else:
         print_table(rows, empty="nothing is set")
+        for note in notes:
+            print_line(f"note: {note}")
         for error in errors:
             print_line(f"wrong: {error}")
         if not errors:

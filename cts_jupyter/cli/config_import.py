@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from cts_core.config.load import describe_settings, load_settings
-from cts_core.config.settings import NESTING, PREFIX
+from cts_core.config.settings import NESTING, PREFIX, Preset
 from cts_core.errors import ConfigError
-from cts_jupyter.cli.deployed_config import BUILT_IN, IN_ENVIRONMENT, IN_FILE, KeyMapping
+from cts_core.model.site import SiteName
+from cts_jupyter.cli.deployed_config import (
+    BUILT_IN,
+    IN_ENVIRONMENT,
+    IN_FILE,
+    JAWS_SITES,
+    JAWS_TOKEN,
+    PORT,
+    KeyMapping,
+)
 from cts_jupyter.cli.output import CommandError, Status, print_error, print_line
 
 _PREFIX = "KBCTS_"
+_NOT_SET = "not set"
 _OTHER_VARIABLES = frozenset(IN_ENVIRONMENT) - {
     name for name in IN_ENVIRONMENT if name.startswith(_PREFIX)
 }
@@ -33,6 +43,8 @@ class ImportedConfig:
     """By key or variable, what it was translated to, or why it was not."""
     unknown: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the operator has to know besides."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -47,7 +59,7 @@ class ImportedConfig:
             self.unknown.append(where)
             self.report[where] = "unknown: the deployed service has no such key"
         elif not text:
-            self.report[where] = "not set"
+            self.report[where] = _NOT_SET
         elif mapping.setting is None:
             self.report[where] = f"no longer needed, or not yet: {mapping.reason}"
         elif mapping.setting not in available:
@@ -77,6 +89,8 @@ def run(arguments: argparse.Namespace) -> Status:
     print_line(to_toml(imported))
     for where, result in imported.report.items():
         print_error(f"{where}: {result}")
+    for note in imported.notes:
+        print_error(note)
     for fault in imported.wrong:
         print_error(f"wrong: {fault}")
     if arguments.secrets and imported.secrets:
@@ -105,7 +119,33 @@ def import_config(file: Mapping[str, Any], environ: Mapping[str, str]) -> Import
     for variable, text in environ.items():
         if variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
             imported.add(variable, IN_ENVIRONMENT.get(variable), text)
+    if imported.values["preset"] == Preset.SERVICE:
+        _add_sites(imported, environ)
+    port = environ.get("KBCTS_PORT") or PORT
+    imported.notes.append(
+        f"to listen where the deployed service did: jupyter cts --ip=0.0.0.0 --port={port}"
+    )
     return imported
+
+
+def _add_sites(imported: ImportedConfig, environ: Mapping[str, str]) -> None:
+    """Turn on the sites that the deployed service had and this release has, and note on each why it is on or off."""
+    if environ.get("KBCTS_SKIP_KBASE", "").strip().lower() == "true":
+        imported.notes.append("site kbase stays off: KBCTS_SKIP_KBASE is true")
+    elif "htcondor.initialdir" not in imported.settings:
+        imported.notes.append(
+            "site kbase stays off: HTCondor is not configured, for [HTCondor] initialdir is not set"
+        )
+    else:
+        imported.settings["sites"] = [SiteName.KBASE.value]
+        imported.notes.append(
+            "site kbase is on: HTCondor is configured. It finds its pool as before, such as by _CONDOR_COLLECTOR_HOST"
+        )
+    has_jaws = any(imported.report.get(where, _NOT_SET) != _NOT_SET for where in JAWS_TOKEN)
+    reason = "this release does not have it"
+    if not has_jaws:
+        reason = f"JAWS is not configured, for [JAWS] token is not set; and {reason}"
+    imported.notes += [f"site {site} stays off: {reason}" for site in JAWS_SITES]
 
 
 def _text(value: object) -> str:

@@ -38,12 +38,30 @@ def _parse_delay(minutes: str) -> bool:
     return float(minutes) >= 1
 
 
+def _parse_prefixes(root_path: str) -> list[str]:
+    return ["/", f"/{root_path.strip('/')}"]
+
+
 BUILT_IN: Mapping[str, Any] = {
     "preset": Preset.SERVICE.value,
     "kafka.send_foreign": False,
+    "prefixes": ["/"],
+    "cors_origins": [
+        "https://hub.berdl.kbase.us",
+        "https://hub.dev.berdl.kbase.us",
+        "https://hub.stage.berdl.kbase.us",
+        "https://kbase.us",
+        "https://narrative.kbase.us",
+    ],
 }
 """The settings of what the deployed service has in its code."""
-_FILE = "its name was that of a file in the old image: set htcondor.executable_path and htcondor.archive_path to where they are now"
+PORT = "5000"
+"""The port of the deployed service where ``KBCTS_PORT`` is not set."""
+JAWS_SITES = ("perlmutter-jaws", "lawrencium-jaws")
+JAWS_TOKEN = ("[JAWS] token", "KBCTS_JAWS_TOKEN")
+"""What those sites cannot be without."""
+_FILE = "a file of the old image, whose worker CTS replaces by its own; to keep the old one, set htcondor.executable_path and htcondor.archive_path to where they are now"
+_CRANE = "a file of the old image, and CTS asks registries itself; for one that needs crane, set images.crane_path"
 _JAWS = "of the JAWS sites, which this release does not have: keep it for the one that does"
 
 KEY_MAPPINGS: tuple[KeyMapping, ...] = (
@@ -200,9 +218,9 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
         "kafka.send_foreign",
         _parse_delay,
     ),
-    KeyMapping("Images", "crane_path", "KBCTS_CRANE_PATH", "images.crane_path"),
+    KeyMapping("Images", "crane_path", "KBCTS_CRANE_PATH", reason=_CRANE),
     KeyMapping("Service", "root_url", "KBCTS_SERVICE_ROOT_URL", "root_url"),
-    KeyMapping("Service", "root_path", "KBCTS_SERVICE_ROOT_PATH", "root_path"),
+    KeyMapping("Service", "root_path", "KBCTS_SERVICE_ROOT_PATH", "prefixes", _parse_prefixes),
     KeyMapping("Service", "group_id", "KBCTS_SERVICE_GROUP", "group"),
     KeyMapping("CTS", "cts_root_url", "", "refdata.cts_url"),
     KeyMapping(
@@ -220,12 +238,8 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping("", "", "CTS_LOG_LEVEL", reason="said at start: jupyter cts --log-level"),
     KeyMapping("", "", "JAWS_HTTPS_PROXY", reason=_JAWS),
     KeyMapping("", "", "KBCTS_TEST_MODE", "test_mode", _parse_flag),
-    KeyMapping(
-        "", "", "KBCTS_SKIP_NERSC", reason="sites are on only when the setting sites names them"
-    ),
-    KeyMapping(
-        "", "", "KBCTS_SKIP_KBASE", reason="sites are on only when the setting sites names them"
-    ),
+    KeyMapping("", "", "KBCTS_SKIP_NERSC", reason=_JAWS),
+    KeyMapping("", "", "KBCTS_SKIP_KBASE", reason="the setting sites says which are on"),
 )
 """All keys of the deployed configuration; one without a section is an environment variable alone."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -25,12 +26,15 @@ from cts_core.errors import ConfigError, CTSError
 from cts_core.log_context import format_as_json
 
 if TYPE_CHECKING:
+    from tornado.web import RequestHandler
+
     from cts_core.identity.identity import Identity
     from cts_jupyter.server.http.call import Core
     from cts_jupyter.server.http.lifecycle import Lifecycle
     from cts_jupyter.server.proxy.forwarder import Forwarder
 
-_PATHS = r"/cts(?:/.*)?"
+PREFIXES = "cts_prefixes"
+"""The key in the web application's settings of further paths at which CTS is served."""
 _LOGGERS = ("cts_core", "cts_jupyter")
 
 
@@ -104,20 +108,37 @@ class CTSExtension(ExtensionApp):
             settings.remote,
             _identity(settings, serverapp, self._kernel_token),
             origins=settings.cors_origins,
-            root=url_path_join(serverapp.base_url, "cts"),
         )
         self.settings[forwarder.SETTING] = self._forwarder
 
     def initialize_handlers(self) -> None:
         """Register the handler of ``/cts``; its requests wait until the engine has started."""
+        serverapp = cast("ServerApp", self.serverapp)
+        roots = {
+            url_path_join(serverapp.base_url, "cts"),
+            *serverapp.web_app.settings.get(PREFIXES, ()),
+        }
+        if (handler := self._handler()) is not None:
+            # The most specific first: the empty prefix is above all others.
+            serverapp.web_app.add_handlers(  # type: ignore[no-untyped-call]  # tornado gives it no types
+                ".*$",
+                [
+                    (f"{re.escape(root)}(?:/.*)?", handler, {"root": root})
+                    for root in sorted(roots, key=len, reverse=True)
+                ],
+            )
+
+    def _handler(self) -> type[RequestHandler] | None:
+        """Return the class that serves CTS; None where nothing can."""
         if self._forwarder is not None:
             from cts_jupyter.server.proxy.handler import ProxyHandler  # noqa: PLC0415 - as above
 
-            self.handlers.append((_PATHS, ProxyHandler))
+            return ProxyHandler
         if self._lifecycle is not None:
             from cts_jupyter.server.http.handler import CTSHandler  # noqa: PLC0415 - as above
 
-            self.handlers.append((_PATHS, CTSHandler))
+            return CTSHandler
+        return None
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Start the engine; an error is logged and sent in responses, and Jupyter runs on without CTS."""
@@ -127,9 +148,8 @@ class CTSExtension(ExtensionApp):
                 format_as_json(logger, settings.group)
         if self._forwarder is not None and settings is not None:
             self._write_server_file(serverapp, service=settings.remote.url)
-            self.log.info(
-                "CTS forwards from below %s to %s", self._forwarder.root, settings.remote.url
-            )
+            path = url_path_join(serverapp.base_url, "cts")
+            self.log.info("CTS forwards from below %s to %s", path, settings.remote.url)
         if self._lifecycle is None:
             return
         try:

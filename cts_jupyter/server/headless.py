@@ -16,7 +16,7 @@ from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
 from cts_core.log_context import format_as_json
 from cts_core.version import VERSION
-from cts_jupyter.server.extension import CTSExtension, local_url
+from cts_jupyter.server.extension import PREFIXES, CTSExtension, local_url
 
 _DESCRIPTION = """The CDM Task Service alone: its REST API below /cts, and nothing else.
 
@@ -104,6 +104,7 @@ class HeadlessApp(ServerApp):
         if settings.root_path:
             self.base_url = settings.root_path
         super().init_webapp()
+        self.web_app.settings[PREFIXES] = settings.prefixes
         if not self._uses_jupyter_login:
             # Otherwise Jupyter logs a URL with its token, which opens nothing here.
             self.identity_provider.token_generated = False

@@ -49,7 +49,9 @@ class BaseHandler(RequestHandler, ABC):
         return secrets.token_hex(8)
 
     @override
-    def initialize(self) -> None:
+    def initialize(self, root: str) -> None:
+        """Serve below ``root``, a raw path without a slash at its end; the empty one is the whole server."""
+        self._root = root
         self._user: User | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._is_complete = False
@@ -61,6 +63,11 @@ class BaseHandler(RequestHandler, ABC):
     @abstractmethod
     def _origins(self) -> Collection[str]:
         """Origins whose pages may call the API."""
+
+    @property
+    def _path(self) -> str:
+        """The raw path of the request below the root."""
+        return self.request.path[len(self._root) :]
 
     # Attributes that Jupyter's identity providers and its log expect of a handler.
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @stream_request_body
 class CTSHandler(BaseHandler):
-    """Serves every request below ``/cts`` by the application in this server."""
+    """Serves every request below its root by the application in this server."""
 
     @functools.cached_property
     def _lifecycle(self) -> Lifecycle:
@@ -50,8 +50,8 @@ class CTSHandler(BaseHandler):
         return self._lifecycle.origins
 
     @override
-    def initialize(self) -> None:
-        super().initialize()
+    def initialize(self, root: str) -> None:
+        super().initialize(root)
         self._routed: tuple[Route, dict[str, str]] | None = None
         self._is_counted = False
         self._received = 0
@@ -96,9 +96,7 @@ class CTSHandler(BaseHandler):
         self._lifecycle.cancel_on_close(self._handling)
 
     def _find_route(self) -> tuple[Route, dict[str, str]] | CTSError:
-        root = f"{self.base_url.rstrip('/')}/cts"
-        path = self.request.path[len(root) :]
-        return find_route(self._lifecycle.routes, self.request.method or "", path)
+        return find_route(self._lifecycle.routes, self.request.method or "", self._path)
 
     @override
     def _method_error(self) -> CTSError:

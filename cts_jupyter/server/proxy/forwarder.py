@@ -38,9 +38,10 @@ _GZIP = 31
 
 @dataclass(frozen=True)
 class Request:
-    """A request to forward, with the raw path below the root and the raw query."""
+    """A request to forward: our root, the raw path below it and the raw query."""
 
     method: str
+    root: str
     rest: str
     query: str
     headers: HTTPHeaders
@@ -61,12 +62,10 @@ class Forwarder:
     """Forwards requests to the upstream; the server extension creates and closes it, the handler uses it."""
 
     def __init__(
-        self, settings: RemoteSettings, identity: Identity, *, origins: Collection[str], root: str
+        self, settings: RemoteSettings, identity: Identity, *, origins: Collection[str]
     ) -> None:
-        """Create a forwarder of requests below ``root``, a path of this server."""
         self.identity = identity
         self.origins = origins
-        self.root = root
         self._upstream = Upstream(settings)
         self._token = UserToken(settings.token_file)
         self._requests: set[asyncio.Task[None]] = set()
@@ -156,7 +155,7 @@ class Forwarder:
             return response
         if head.status >= HTTPStatus.MULTIPLE_CHOICES:
             location = head.headers.get("Location", "")
-            local = self._upstream.address.to_local(location, target, self.root)
+            local = self._upstream.address.to_local(location, target, request.root)
             if local is None:
                 raise self._upstream.not_a_cts(head, ", to somewhere else")
             return replace(response, location=local)

@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 @stream_request_body
 class ProxyHandler(BaseHandler):
-    """Forwards requests below ``/cts`` to the upstream; the job card's files and the API docs page are this server's."""
+    """Forwards requests below its root to the upstream; the job card's files and the API docs page are this server's."""
 
     @override
-    def initialize(self) -> None:
-        super().initialize()
+    def initialize(self, root: str) -> None:
+        super().initialize(root)
         self._local_response: Stream | None = None
         self._forwarding: asyncio.Task[None] | None = None
 
@@ -54,8 +54,7 @@ class ProxyHandler(BaseHandler):
         access = JupyterAccess(self)
         access.check_host()
         method = self.request.method or ""
-        rest = self.request.path[len(self._forwarder.root) :]
-        match = find_route(_LOCAL_ROUTES, method, rest)
+        match = find_route(_LOCAL_ROUTES, method, self._path)
         if isinstance(match, tuple):
             call = Call(
                 running=None, caller=None, headers=self.request.headers, routes=_LOCAL_ROUTES
@@ -67,7 +66,9 @@ class ProxyHandler(BaseHandler):
         self._user = await access.identify(self._forwarder.identity, required=True)
         if method in _WITH_BODY and content_length(self.request.headers):
             self._upload = Upload()
-        request = Request(method, rest, self.request.query, self.request.headers, self._upload)
+        request = Request(
+            method, self._root, self._path, self.request.query, self.request.headers, self._upload
+        )
         self._forwarding = self._forwarder.start(functools.partial(self._forward, request))
         self._forwarding.add_done_callback(self._end_forwarding)
 

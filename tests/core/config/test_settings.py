@@ -338,6 +338,8 @@ def test_all_errors_are_reported_at_once(toml):
         ("root_url", "cts.example.org"),
         ("root_path", "apis"),
         ("root_path", "/a//b"),
+        ("prefixes", ["apis"]),
+        ("prefixes", [""]),
         ("group", "a b"),
         ("log_format", "xml"),
         ("local", 3),

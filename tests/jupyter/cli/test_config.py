@@ -57,6 +57,7 @@ def test_example_configuration_is_valid_and_has_no_secret(
     shown = run("config", "check", more={**more, **secrets})
     assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, "nothing is wrong")
     assert ("htcondor.initialdir" in shown.stdout) == is_whole
+    assert ("note: sites names no site" in shown.stdout) != is_whole
     without = run("config", "check", "--json", more=more)
     assert set(json.loads(without.stdout)["offences"]) == {
         "s3.access_key is needed, because objects is s3",
@@ -136,7 +137,10 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
         "cdmcts",
         False,
     )
-    assert (settings.root_path, settings.group) == ("/cts-base", "prod")
+    assert (settings.root_url, settings.group) == ("https://apis.example.org/services/cts", "prod")
+    assert (settings.root_path, settings.prefixes) == ("", ["", "/services/cts"])
+    assert settings.sites == ["kbase"]
+    assert "https://hub.berdl.kbase.us" in settings.cors_origins
     refdata = settings.refdata
     assert (refdata.server_url, refdata.local_path) == ("https://ref.example.org", "/refdata")
     assert refdata.cts_token.get_secret_value() == "staging-token-secret"
@@ -144,6 +148,36 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     # It never writes over a file.
     again = run("config", "import", str(DEPLOYED), "--secrets", str(secrets))
     assert again.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "variables", "notes", "sites"),
+    [
+        ("HTCondor", "clientgroup", {}, ["site kbase is on", "site perlmutter-jaws stays off: this"], ["kbase"]),
+        ("HTCondor", "initialdir", {}, ["site kbase stays off: HTCondor is not configured"], []),
+        ("HTCondor", "clientgroup", {"KBCTS_SKIP_KBASE": "true"}, ["site kbase stays off: KBCTS_SKIP_KBASE"], []),
+        ("JAWS", "token", {}, ["site kbase is on", "site lawrencium-jaws stays off: JAWS is not configured"], ["kbase"]),
+        ("JAWS", "token", {"KBCTS_JAWS_TOKEN": "t"}, ["site lawrencium-jaws stays off: this release"], ["kbase"]),
+        ("Service", "group_id", {"KBCTS_MODE": "refdata"}, [], []),
+    ],
+)  # fmt: skip
+def test_import_says_which_sites_are_on(section, key, variables, notes, sites):
+    file = tomllib.loads(DEPLOYED.read_text())
+    file[section][key] = ""
+    imported = import_config(file, variables)
+    assert imported.settings.get("sites", []) == sites
+    assert all(any(note.startswith(start) for note in imported.notes) for start in notes)
+    assert any(note.startswith("site ") for note in imported.notes) == bool(notes)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "prefixes"),
+    [("", ["/"]), ("/services/cts", ["/", "/services/cts"]), ("cts/", ["/", "/cts"])],
+)
+def test_import_serves_where_the_deployed_service_does(root_path, prefixes):
+    imported = import_config({"Service": {"root_path": root_path}}, {"KBCTS_PORT": "5011"})
+    assert imported.values["prefixes"] == prefixes
+    assert imported.notes[-1].endswith("--port=5011")
 
 
 @pytest.mark.slow

@@ -270,6 +270,23 @@ def test_configured_root_path(service: Service) -> None:
     service.stop()
 
 
+def test_configured_prefixes(service: Service) -> None:
+    service.environment["CTS_PREFIXES"] = "/, /services/cts, /cts/v1/"
+    connection = service.start()
+    assert connection.url.endswith("/cts")
+    with client(connection) as http:
+        server = connection.url.removesuffix("/cts")
+        for prefix in ("", "/cts", "/services/cts", "/cts/v1"):
+            for path in ("/whoami", "//whoami/"):
+                assert http.get(f"{server}{prefix}{path}").json()["user"] == "ana"
+            for path in ("", "/"):
+                root = http.get(f"{server}{prefix}{path}").json()
+                assert root["service_name"] == "CDM Task Service"
+            unknown = http.get(f"{server}{prefix}/services/whoami")
+            assert (unknown.status_code, unknown.json()["error"]["appcode"]) == (404, 40000)
+    service.stop()
+
+
 def test_too_few_open_files_are_logged_at_start(service: Service) -> None:
     service.environment["CTS_LIMITS__ALL_STREAMS"] = "3000"
     for most, is_logged in ((2000, True), (4000, False)):
