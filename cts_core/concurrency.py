@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,35 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
     ):
         if isinstance(result, Exception):
             log.error("Task %s had failed", task.get_name(), exc_info=result)
+
+
+class Starter(Protocol):
+    """Starts the coroutines of a ``concurrently`` block."""
+
+    def __call__(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Return the task that runs the coroutine."""
+
+
+@asynccontextmanager
+async def concurrently() -> AsyncIterator[Starter]:
+    """Run coroutines at once, and let the block await them in an order of its own.
+
+    Unlike asyncio.TaskGroup, a task's exception is raised where the block awaits the task. At the end of the block, the
+    tasks that still run are cancelled, and the exceptions of those that were not awaited are dropped.
+    """
+    tasks: list[asyncio.Task[Any]] = []
+
+    def start(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        tasks.append(task)
+        return task
+
+    try:
+        yield start
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def once(content: bytes) -> AsyncIterator[bytes]:

@@ -68,9 +68,12 @@ class Limits:
         """Count a request to check a job."""
         self._checks.consume(user)
 
-    async def count_submission(self, user: User, containers: int) -> None:
-        """Count a submission, and check the limit on live containers."""
+    def count_submission(self, user: User) -> None:
+        """Count a request to submit a job."""
         self._submissions.consume(user)
+
+    async def check_containers(self, user: User, containers: int) -> None:
+        """Check that the user may have so many more live containers."""
         live = await self._store.live_containers(user.name)
         if live + containers > self._containers:
             raise TooManyRequestsError(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cts_core.clock import utc_now
-from cts_core.concurrency import run_in_pool
+from cts_core.concurrency import concurrently, run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
 from cts_core.engine.input_checks import check_input
@@ -118,9 +118,12 @@ class Submissions:
 
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
-        await self._limits.count_submission(user, submission.num_containers)
-        checked = await self._check(user, submission.job_input())
-        return Accepted(checked.job, checked.image, submission.labels)
+        self._limits.count_submission(user)
+        async with concurrently() as start:
+            checked = start(self._check(user, submission.job_input()))
+            await self._limits.check_containers(user, submission.num_containers)
+            passed = await checked
+        return Accepted(passed.job, passed.image, submission.labels)
 
     async def insert(
         self,
@@ -171,19 +174,26 @@ class Submissions:
         )
 
     async def _check(self, user: User, job: JobInput) -> _Checked:
-        await self._check_limits(job)
-        image = (await self._images.find(job.image)).for_job()
-        mounts_of(job.params, image)
-        await self._refdata.check_job(job, image)
-        await self._check_output(user, job)
-        results = await self._objects.head(await run_in_pool(self._check_inputs, user, job))
-        job, objects, plans = await run_in_pool(_plan, job, results, image)
-        warnings = []
-        if self._asks_sites:
-            await self._sites.check_open(job.cluster)
-            warnings = await self._sites.get(job.cluster).preflight(user, job, image)
-            check_site_roles(user, job.cluster)
-        return _Checked(job, image, plans, objects, warnings)
+        """Make the checks in the contract's order, and read at once what they do not need each other for.
+
+        The output folder is probed, which writes, only after the checks before it.
+        """
+        async with concurrently() as start:
+            registered = start(self._images.find(job.image))
+            inputs = start(self._head_inputs(user, job))
+            site = start(self._sites.check_open(job.cluster)) if self._asks_sites else None
+            await self._check_limits(job)
+            image = (await registered).for_job()
+            mounts_of(job.params, image)
+            await self._refdata.check_job(job, image)
+            await self._check_output(user, job)
+            job, objects, plans = await run_in_pool(_plan, job, await inputs, image)
+            warnings = []
+            if site is not None:
+                await site
+                warnings = await self._sites.get(job.cluster).preflight(user, job, image)
+                check_site_roles(user, job.cluster)
+            return _Checked(job, image, plans, objects, warnings)
 
     async def _check_limits(self, job: JobInput) -> None:
         limits = SITE_LIMITS.get(job.cluster)
@@ -215,6 +225,9 @@ class Submissions:
         self._access.check_output(user, job.output_dir)
         if not self._access.is_restricted:
             await self._objects.probe(job.output_dir)
+
+    async def _head_inputs(self, user: User, job: JobInput) -> Sequence[StoredObject | CTSError]:
+        return await self._objects.head(await run_in_pool(self._check_inputs, user, job))
 
     def _check_inputs(self, user: User, job: JobInput) -> list[str]:
         """Return the paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""

@@ -1,4 +1,4 @@
-"""Cancelling tasks and waiting for them, and functions that run in threads."""
+"""Cancelling tasks and waiting for them, coroutines at once, and functions that run in threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from cts_core.concurrency import cancel_and_wait, run_in_pool
+from cts_core.concurrency import cancel_and_wait, concurrently, run_in_pool
 
 
 async def _forever(ended: list[str], name: str) -> None:
@@ -65,3 +65,44 @@ async def test_run_in_pool_returns_and_raises_what_the_function_does():
     assert await run_in_pool(int, "12", base=8) == 10
     with pytest.raises(ZeroDivisionError):
         await run_in_pool(lambda: 1 / 0)
+
+
+async def test_tasks_run_at_once_and_raise_where_they_are_awaited():
+    late_began = asyncio.Event()
+    seen: list[str] = []
+
+    async def wait_for_the_late() -> str:
+        await late_began.wait()
+        return "first"
+
+    async def fail_at_once() -> None:
+        late_began.set()
+        raise RuntimeError("the second")
+
+    async def block() -> None:
+        async with concurrently() as start:
+            first, second = start(wait_for_the_late()), start(fail_at_once())
+            seen.append(await first)
+            await second
+
+    with pytest.raises(RuntimeError, match="the second"):
+        await block()
+    assert seen == ["first"]
+
+
+async def test_tasks_that_are_not_awaited_end_with_the_block():
+    ended: list[str] = []
+
+    async def fail() -> None:
+        raise RuntimeError("never seen")
+
+    async def block() -> None:
+        async with concurrently() as start:
+            start(_forever(ended, "running"))
+            start(fail())
+            await asyncio.sleep(0)
+            raise ValueError("of the block")
+
+    with pytest.raises(ValueError, match="of the block"):
+        await block()
+    assert ended == ["running"]

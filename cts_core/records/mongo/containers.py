@@ -122,6 +122,8 @@ async def count_live(db: Collections, user: str) -> int:
     """Return how many containers of the user's jobs have not ended."""
     jobs = db.jobs.find({"user": user, **IS_LIVE}, {"id": 1}, hint=list(BY_STATE))
     live = [job["id"] async for job in jobs]
+    if not live:
+        return 0
     return await db.subjobs.count_documents({"id": {"$in": live}, **IS_LIVE})
 
 

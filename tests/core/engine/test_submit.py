@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from cts_core import errors
-from cts_core.config.sections import LimitsSettings
+from cts_core.config.sections import LimitsSettings, MongoSettings
 from cts_core.engine.access import PathAccess
 from cts_core.engine.limits import Limits
 from cts_core.engine.sites import SiteDirectory
@@ -18,8 +23,9 @@ from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
+from cts_core.records.mongo import connection
 from cts_core.sites.local.site import LocalSite
-from tests.harness.engine import EngineHarness, running_engine, submission
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine, submission
 from tests.harness.factories import make_submission
 from tests.services.s3 import S3Server
 
@@ -42,6 +48,82 @@ async def test_job_keeps_the_checksums_of_its_inputs(harness: EngineHarness):
     job = await harness.wait_until_ended(await harness.submit(["a"]))
     (file,) = job.job_input.input_files
     assert file.crc64nvme == "jC+ERbTL/Dw="  # type: ignore[union-attr]
+
+
+async def test_what_a_submission_reads_is_read_at_once(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+):
+    await harness.prepare("a")
+    submissions = harness.engine.submissions
+    reads = [
+        (submissions._store, "live_containers"),
+        (submissions._store, "find_image"),
+        (submissions._store, "inactive_sites"),
+        (submissions._objects, "head"),
+    ]
+    begun = {name: asyncio.Event() for _, name in reads}
+
+    def wait_for_the_others(read: Callable[..., Awaitable[object]], name: str):
+        async def wait_and_read(*args: object, **kwargs: object) -> object:
+            begun[name].set()
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                for event in begun.values():
+                    await event.wait()
+            return await read(*args, **kwargs)
+
+        return wait_and_read
+
+    for port, name in reads:
+        monkeypatch.setattr(port, name, wait_for_the_others(getattr(port, name), name))
+    await submissions.submit(harness.user, submission(["a"]))
+
+
+async def test_refused_submission_leaves_no_probe_of_its_output_folder(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+):
+    await harness.prepare("a")
+    probed: list[str] = []
+    monkeypatch.setattr(harness.engine.submissions._objects, "probe", probed.append)
+    await refused(
+        harness, submission(["a"], cpus=3), errors.IllegalParameterError, "3 cpus were asked for"
+    )
+    await refused(harness, submission(["a"], image="host/none"), errors.NoSuchImageError, "none")
+    assert probed == []
+
+
+@pytest.mark.slow
+async def test_round_trips_of_a_submission(
+    tmp_path: Path, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+):
+    is_submitting = ContextVar("is_submitting", default=False)
+    sent: list[str] = []
+
+    class Listener(CommandListener):
+        def started(self, event: CommandStartedEvent) -> None:
+            if is_submitting.get():
+                (collection, *_) = event.command.values()
+                sent.append(f"{event.command_name} {collection}")
+
+        def succeeded(self, event: object) -> None:
+            """Nothing to record."""
+
+        failed = succeeded
+
+    client = partial(AsyncMongoClient, event_listeners=[Listener()])
+    monkeypatch.setattr(connection, "AsyncMongoClient", client)
+    settings = {"records": "mongo", "mongo": mongo_settings.model_dump()}
+    async with running_engine(tmp_path, settings) as harness:
+        await harness.prepare("a")
+        token = is_submitting.set(True)
+        await harness.engine.submissions.submit(harness.user, submission(["a"]))
+        is_submitting.reset(token)
+    assert sorted(sent) == [
+        "find images",
+        "find jobs",  # those of the user that are live: none
+        "find sites",
+        "insert subjobs",
+        "update jobs",
+    ]
 
 
 @pytest.mark.parametrize(
