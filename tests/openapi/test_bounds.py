@@ -18,7 +18,6 @@ import pytest
 from cts_core.errors import RequestValidationError
 from cts_core.model.job import MAX_RUNTIME
 from cts_jupyter.server.http.parse import read_request
-from cts_jupyter.server.http.route import Route
 from cts_jupyter.server.routes.table import ROUTES
 from tests.harness.paths import VECTORS
 from tests.openapi.comparison import BOUNDS, Json
@@ -225,42 +224,60 @@ BODIES: dict[str, Json] = {
     },
 }
 PATHS = {
+    "cluster": "kbase",
     "container_num": "0",
     "new_state": "complete",
     "refdata_s3_path": "abc/k",
     "s3_path": "abc/k",
+    "site": "kbase",
 }
 QUERIES = {"/admin/jobs/{job_id}/notify": {"state": "complete"}}
 
 
-def _places(schema: Json, place: Place) -> Iterator[Place]:
-    """Iterate over the places below a schema that have bounds."""
+def _schemas(schema: Json, place: Place) -> Iterator[tuple[Place, Json]]:
+    """Iterate over a schema and those in it, with their places."""
     while "$ref" in schema:
         schema = CONTRACT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    if schema.keys() & (BOUNDS | {"enum", "propertyNames"}):
-        yield place
+    yield place, schema
     for option in schema.get("anyOf", ()):
-        yield from _places(option, place)
+        yield from _schemas(option, place)
     if "items" in schema:
-        yield from _places(schema["items"], (*place, "[]"))
+        yield from _schemas(schema["items"], (*place, "[]"))
     for values in schema.get("patternProperties", {}).values():
-        yield from _places(values, (*place, "{}"))
+        yield from _schemas(values, (*place, "{}"))
     for name, inner in schema.get("properties", {}).items():
-        yield from _places(inner, (*place, name))
+        yield from _schemas(inner, (*place, name))
 
 
-def _bounded() -> Iterator[tuple[str, str, Place]]:
+def _requests() -> Iterator[tuple[str, str, Place, Json]]:
+    """Iterate over every place in a request of the contract, with its method, path and schema."""
     for path, methods in CONTRACT["paths"].items():
         for method, operation in methods.items():
-            for parameter in operation.get("parameters", ()):
-                for place in _places(parameter["schema"], (parameter["in"], parameter["name"])):
-                    yield method, path, place
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                for place in _places(content["schema"], ("body",)):
-                    yield method, path, place
+            contents = operation.get("requestBody", {}).get("content", {}).values()
+            starts = [
+                *(((p["in"], p["name"]), p["schema"]) for p in operation.get("parameters", ())),
+                *((("body",), content["schema"]) for content in contents),
+            ]
+            for start, whole in starts:
+                for place, schema in _schemas(whole, start):
+                    yield method, path, place, schema
 
 
-CASES = sorted({*_bounded()} | BY_FACTS)
+CASES = sorted(
+    BY_FACTS
+    | {
+        (method, path, place)
+        for method, path, place, schema in _requests()
+        if schema.keys() & (BOUNDS | {"enum", "propertyNames"})
+    }
+)
+CLOSED = sorted(
+    {
+        (method, path, place)
+        for method, path, place, schema in _requests()
+        if schema.get("additionalProperties") is False
+    }
+)
 
 
 def _put(place: Place, container: Any, value: Any) -> Any:
@@ -293,28 +310,22 @@ def _around(fields: Json, name: str, value: Any) -> Json:
 def _faults(method: str, path: str, place: Place, value: Any) -> set[tuple[str, tuple[Any, ...]]]:
     """Return the type and place of each fault of a request with this value."""
     (route,) = (r for r in ROUTES if (r.method.lower(), r.path) == (method, path))
-    names = _names(route)
-    texts = {
-        name: PATHS.get(name, "kbase" if name in ("cluster", "site") else "x") for name in names
-    }
+    names = route.path_model.model_fields if route.path_model else ()
+    placeholders = {name: PATHS.get(name, "x") for name in names}
     query, body = dict(QUERIES.get(path, {})), copy.deepcopy(BODIES.get(path, {}))
     section, *rest = place
     if section == "path":
-        texts[rest[0]] = str(value)
+        placeholders[rest[0]] = str(value)
     elif section == "query":
         query[rest[0]] = str(value)
     else:
         body = _put(tuple(rest), body, value)
     sent = json.dumps(body).encode() if route.body_model else b""
     try:
-        read_request(route, texts, urlencode(query), sent, "application/json")
+        read_request(route, placeholders, urlencode(query), sent, "application/json")
     except RequestValidationError as e:
         return {(detail["type"], tuple(detail["loc"])) for detail in e.details}
     return set()
-
-
-def _names(route: Route) -> Sequence[str]:
-    return list(route.path_model.model_fields) if route.path_model else []
 
 
 def _is_at(place: Place, loc: tuple[Any, ...]) -> bool:
@@ -324,9 +335,11 @@ def _is_at(place: Place, loc: tuple[Any, ...]) -> bool:
     return all(name in parts for name in names)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "place"), CASES, ids=[f"{m} {p} {'.'.join(place)}" for m, p, place in CASES]
-)
+def _id(part: str | Place) -> str:
+    return part if isinstance(part, str) else ".".join(part)
+
+
+@pytest.mark.parametrize(("method", "path", "place"), CASES, ids=_id)
 def test_bound(method: str, path: str, place: Place) -> None:
     row = ROWS[place]
     for value in row.inside:
@@ -339,8 +352,21 @@ def test_bound(method: str, path: str, place: Place) -> None:
             assert any(k == kind and _is_at(at, loc) for k, loc in faults), (value, faults)
 
 
+@pytest.mark.parametrize(("method", "path", "place"), CLOSED, ids=_id)
+def test_unknown_fields_are_refused(method: str, path: str, place: Place) -> None:
+    faults = _faults(method, path, place, {"zz": 1})
+    assert any(kind == "extra_forbidden" and _is_at((*place, "zz"), loc) for kind, loc in faults), (
+        faults
+    )
+
+
 def test_every_row_is_a_bound_of_the_contract() -> None:
     assert {place for _, _, place in CASES} == set(ROWS)
+
+
+def test_the_largest_number_of_containers_needs_as_many_files() -> None:
+    body = BODIES["/jobs"] | {"num_containers": 1000, "input_files": ["abc/k"] * 1000}
+    assert _faults("post", "/jobs", ("body",), body) == set()
 
 
 def test_the_longest_runtime_is_that_of_the_sites_of_the_contract() -> None:

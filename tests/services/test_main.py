@@ -15,8 +15,8 @@ from tests.services.__main__ import instructions
 from tests.services.server import free_port, or_skip
 from tests.services.together import ServiceStack, started_stack
 
-pytestmark = pytest.mark.slow
 SECONDS = 150
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 
 
 @pytest.fixture
