@@ -49,6 +49,7 @@ _ISO_DURATION = re.compile(
     r"P(?:(?P<days>\d+(?:\.\d+)?)D)?"
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
+_MAX_NAMED = 5
 
 
 def format_state(state: str) -> str:
@@ -134,6 +135,12 @@ def join_names(names: Sequence[str]) -> str:
     """Join names as text: ``a``, ``a and b``, ``a, b and c``."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def name_some(things: Sequence[object]) -> str:
+    """Join the first few of many names, and the number of the others: ``a, b, c, d, e and 7 more``."""
+    more = f" and {len(things) - _MAX_NAMED} more" if len(things) > _MAX_NAMED else ""
+    return ", ".join(str(thing) for thing in things[:_MAX_NAMED]) + more
 
 
 def plural(count: int, noun: str) -> str:

@@ -45,6 +45,7 @@ class Files:
             update={
                 "objects": [o for o in page.objects if not self._access.is_hidden(o.path)],
                 "folders": [f for f in page.folders if not self._access.is_hidden(f)],
+                "left_out": [p for p in page.left_out if not self._access.is_hidden(p)],
             }
         )
 

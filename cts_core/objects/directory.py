@@ -125,11 +125,16 @@ class DirectoryStore(ObjectStore):
     async def list(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
     ) -> ObjectPage:
-        objects, prefixes, next_ = await self._call(
+        page = await self._call(
             prefix,
             functools.partial(self._disk.list, prefix, after=after, limit=limit, folders=folders),
         )
-        return ObjectPage(objects=[_stored(o) for o in objects], folders=prefixes, next=next_)
+        return ObjectPage(
+            objects=[_stored(found) for found in page.objects],
+            folders=page.folders,
+            next=page.next,
+            left_out=page.left_out,
+        )
 
     @override
     async def read(

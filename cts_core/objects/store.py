@@ -46,6 +46,8 @@ class ObjectPage(BaseModel):
     """If folders are grouped: the common prefixes below the listed one, each ending in ``/``."""
     next: str | None = None
     """The ``after`` of the following page; None on the last."""
+    left_out: list[str] = []
+    """Some of what lies there and is no object, such as links in a directory."""
 
 
 class ObjectStore(Protocol):

@@ -264,6 +264,8 @@ class ObjectPage(Response):
     objects: list[StoredObject]
     folders: list[str] = []
     next: str | None = None
+    left_out: list[str] = []
+    """Some of what lies there and is no object, such as links in a directory."""
 
 
 class Event(Response):

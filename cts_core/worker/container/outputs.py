@@ -20,12 +20,15 @@ class Outputs:
     files: list[str]
     irregular: list[str]
     """Links, sockets and other special files, which are neither followed nor stored."""
+    empty: list[str]
+    """Folders with nothing in them, which an object store cannot have."""
 
 
 def collect_outputs(root: str) -> Outputs:
     """List an output folder without following links. Raises OSError where it cannot be read."""
     files: list[str] = []
     irregular: list[str] = []
+    empty: list[str] = []
     if not stat.S_ISDIR(os.lstat(root).st_mode):
         raise NotADirectoryError(
             f"The container replaced its output folder by something else: {root}"
@@ -33,8 +36,10 @@ def collect_outputs(root: str) -> Outputs:
     pending = [""]
     while pending:
         folder = pending.pop()
+        is_empty = True
         with os.scandir(os.path.join(root, folder)) as entries:
             for entry in entries:
+                is_empty = False
                 path = os.path.join(folder, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path)
@@ -42,7 +47,9 @@ def collect_outputs(root: str) -> Outputs:
                     files.append(path)
                 else:
                     irregular.append(path)
-    return Outputs(sorted(files), sorted(irregular))
+        if is_empty and folder:
+            empty.append(folder)
+    return Outputs(sorted(files), sorted(irregular), sorted(empty))
 
 
 def is_disk_full(folder: str) -> bool:

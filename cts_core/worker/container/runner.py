@@ -260,6 +260,8 @@ class ContainerRunner:
                 "Not stored, for they are links or no regular files: "
                 + _join_names(outputs.irregular)
             )
+        if outputs.empty:
+            self._warn("Not stored, for they are empty folders: " + _join_names(outputs.empty))
         stored = self._result["outputs"] = []
         paths = {name: f"{self._plan.output_dir}/{name}" for name in outputs.files}
         problems = {

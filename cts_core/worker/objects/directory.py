@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Generator, Iterator, List
+from itertools import islice
+from typing import BinaryIO, Generator, Iterator, List, NamedTuple
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.files import is_full, write_all
@@ -64,6 +65,19 @@ __all__ = [
 ]
 
 _PRIVATE = ".cts"
+MAX_LEFT_OUT = 100
+"""Paths that are no objects and that one page of a listing names."""
+
+
+class Listing(NamedTuple):
+    """One page of a listing."""
+
+    objects: List[ObjectInfo]
+    folders: List[str]
+    next: str | None
+    """Where to continue; None on the last page."""
+    left_out: List[str]
+    """Paths of links and special files, which are no objects, and of names that are no text, escaped: at most MAX_LEFT_OUT."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,7 @@ class Directory:
 
     def list(
         self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
-    ) -> tuple[List[ObjectInfo], List[str], str | None]:
+    ) -> Listing:
         """Return the objects and, with ``folders``, the folders that start with ``prefix``, and where to continue.
 
         They are ordered by the UTF-8 bytes of their paths. Only the folders on the way are read, not the whole tree.
@@ -174,27 +188,37 @@ class Directory:
             raise IllegalPathError(f"The prefix '{prefix}' must be a bucket and a slash at least")
         parts = base.split("/")
         check_names(prefix, parts)
-        objects: List[ObjectInfo] = []
-        folder_paths: List[str] = []
+        page = Listing([], [], None, [])
         last = None
-        for path in self._walk(parts, start, os.fsencode(after or ""), collapse=folders):
-            if len(objects) + len(folder_paths) == limit:
-                return objects, folder_paths, last
+        walk = self._walk(parts, start, os.fsencode(after or ""), page.left_out, collapse=folders)
+        for path in walk:
+            if len(page.objects) + len(page.folders) == limit:
+                return page._replace(next=last)
             if path.endswith("/"):
-                folder_paths.append(path)
+                page.folders.append(path)
             else:
                 try:
-                    objects.append(self.head(path))
+                    page.objects.append(self.head(path))
                 except ObjectNotFoundError:
                     continue
             last = path
-        return objects, folder_paths, None
+        return page
 
     def _walk(
-        self, parts: List[str], start: str, after: bytes, *, collapse: bool = False
+        self,
+        parts: List[str],
+        start: str,
+        after: bytes,
+        left_out: List[str],
+        *,
+        collapse: bool = False,
     ) -> Iterator[str]:
         base = "/".join(parts) + "/"
-        for name in self._tree.names(base, parts):
+        names = self._tree.names(base, parts)
+        outside = (os.fsencode(base + name) for name in names.left_out if name.startswith(start))
+        shown = (raw.decode(errors="backslashreplace") for raw in outside if raw > after)
+        left_out.extend(islice(shown, MAX_LEFT_OUT - len(left_out)))
+        for name in names.kept:
             path = base + name
             raw = os.fsencode(path)
             if not name.startswith(start) or (raw <= after and not after.startswith(raw)):
@@ -203,7 +227,7 @@ class Directory:
                 if raw > after:
                     yield path
                 continue
-            below = self._walk([*parts, name[:-1]], "", after)
+            below = self._walk([*parts, name[:-1]], "", after, [] if collapse else left_out)
             if not collapse:
                 yield from below
             elif raw > after and next(below, None) is not None:

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, NamedTuple
 
 from cts_core.worker.files import is_full
 
@@ -117,6 +117,14 @@ def translated_errors(path: str, *, writing: bool = False) -> Iterator[None]:
         raise
 
 
+class Names(NamedTuple):
+    """The names in a folder."""
+
+    kept: list[str]
+    left_out: list[str]
+    """Links, special files, and names that are not text, none of which can be objects."""
+
+
 class Tree:
     """The files below ``root``, which must exist.
 
@@ -193,13 +201,12 @@ class Tree:
             return None
         return stat_result if stat.S_ISREG(stat_result.st_mode) else None
 
-    def names(self, path: str, parts: list[str]) -> list[str]:
+    def names(self, path: str, parts: list[str]) -> Names:
         """Return the names in a folder, ordered by the paths below them; names of folders end in a slash.
 
-        Links, special files, and names that are not text are left out. Returns an empty list when the folder does not exist;
-        raises BucketNotFoundError when its bucket does not.
+        Returns no names when the folder does not exist; raises BucketNotFoundError when its bucket does not.
         """
-        names = []
+        names = Names([], [])
         try:
             with (
                 translated_errors(path),
@@ -208,15 +215,21 @@ class Tree:
                 os.scandir(folder) as entries,
             ):
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        names.append(f"{entry.name}/")
+                    if not _is_text(entry.name):
+                        names.left_out.append(entry.name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        names.kept.append(f"{entry.name}/")
                     elif entry.is_file(follow_symlinks=False):
-                        names.append(entry.name)
+                        names.kept.append(entry.name)
+                    else:
+                        names.left_out.append(entry.name)
         except BucketNotFoundError:
             raise
         except ObjectNotFoundError:
-            return []
-        return sorted((name for name in names if _is_text(name)), key=os.fsencode)
+            pass
+        for some in names:
+            some.sort(key=os.fsencode)
+        return names
 
     def put(self, file: str, path: str, *, only_if_absent: bool) -> None:
         """Move a file of the same disk to ``path``, atomically and durably. Raises AlreadyExistsError and IllegalPathError."""

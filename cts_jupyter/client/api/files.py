@@ -36,11 +36,16 @@ class FileEndpoints(Endpoints):
 
     def iter_files(self, prefix: str) -> Iterator[StoredObject]:
         """Iterate over all objects whose paths start with a prefix."""
+        for page in self.file_pages(prefix):
+            yield from page.objects
+
+    def file_pages(self, prefix: str) -> Iterator[ObjectPage]:
+        """Iterate over the pages of the objects whose paths start with a prefix."""
         page = self.files(prefix)
-        yield from page.objects
+        yield page
         while page.next is not None:
             page = self.files(prefix, after=page.next)
-            yield from page.objects
+            yield page
 
     def content(self, path: str, *, seek: int | None = None, length: int | None = None) -> bytes:
         """Return an object's bytes from ``seek`` on, at most ``length``. They are not verified."""

@@ -20,7 +20,6 @@ from cts_jupyter.notebook.columns import (
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
 from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.files import name_some
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.notebook.table import Table
@@ -57,7 +56,7 @@ def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject
     stored: list[StoredObject] = []
     for path in paths:
         if path.endswith("/"):
-            stored += context.client.iter_files(path)
+            stored += context.files_below(path)
             continue
         exact = next(
             (f for f in context.client.files(path, limit=1).objects if f.path == path), None
@@ -79,7 +78,7 @@ def _files_to_verify(context: Context, places: Sequence[str], *, family: bool) -
     check_family(places, family=family)
     for place in places:
         if is_path(place):
-            yield from (S3File(file=path) for path in expand_paths(context.client, [place]))
+            yield from (S3File(file=path) for path in expand_paths(context, [place]))
         else:
             yield from find_outputs(context.job(place), family=family)
 
@@ -120,7 +119,7 @@ def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]
     table = verdict_table(verdicts)
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     if bad:
-        named = name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])
+        named = formatting.name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])
         raise VerifyError(
             f"{len(bad)} of {formatting.plural(len(verdicts), 'file')} not verified: {named}", table
         )

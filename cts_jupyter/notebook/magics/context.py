@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
+from cts_jupyter.client.models import StoredObject
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
@@ -48,6 +49,17 @@ class Context:
     def jobs(self, references: Iterable[str]) -> list[Job]:
         """Return the jobs that words refer to."""
         return [self.job(reference) for reference in references]
+
+    def files_below(self, prefix: str) -> Iterator[StoredObject]:
+        """Iterate over all objects whose paths start with a prefix, and note what lies there and is none."""
+        left_out: dict[str, None] = {}
+        for page in self.client.file_pages(prefix):
+            yield from page.objects
+            left_out |= dict.fromkeys(page.left_out)
+        if left_out:
+            self.add_note(
+                f"Left out, as a link or a special file is no object: {formatting.name_some(list(left_out))}"
+            )
 
     def add_note(self, text: str) -> None:
         """Add a note for the user."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
+from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
 from cts_jupyter.client.models import StoredObject
@@ -20,6 +21,7 @@ from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.globs import matches
 from cts_jupyter.notebook.magics.hints import format_error
 from cts_jupyter.notebook.magics.inputs import expand_paths
+from cts_jupyter.notebook.magics.local_files import LocalFiles, find_local_files, show_path
 from cts_jupyter.notebook.magics.outputs import (
     add_family,
     as_stored,
@@ -29,7 +31,6 @@ from cts_jupyter.notebook.magics.outputs import (
 )
 from cts_jupyter.notebook.table import Table
 
-_MAX_NAMED = 5
 _NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _ABOUT_A_PATH = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
@@ -54,7 +55,7 @@ def _run_files(context: Context, options: argparse.Namespace) -> Table[StoredObj
     notes: list[str] = []
     check_family([options.place], family=options.family)
     if is_path(options.place):
-        stored = list(context.client.iter_files(options.place))
+        stored = list(context.files_below(options.place))
         where = f"below {options.place}"
     else:
         job = context.job(options.place)
@@ -91,71 +92,71 @@ def _configure_put(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _local_files(words_: Iterable[str]) -> Iterator[tuple[Path, str]]:
-    """Yield local files, and the path of each below the target folder."""
-    for word in words_:
-        named = Path(word).expanduser()
-        paths = [named] if named.exists() else _expand(named)
-        if not paths:
-            raise MagicError(f"There is no local file {word}")
-        for path in paths:
-            if path.is_dir():
-                below = (p for p in sorted(path.rglob("*")) if p.is_file())
-                base = path.resolve().name
-                yield from ((p, f"{base}/{p.relative_to(path).as_posix()}") for p in below)
-            elif path.is_file():
-                yield path, path.name
-            else:
-                # A device or a pipe may have no end.
-                raise MagicError(f"{path} is not a regular file")
-
-
-def _expand(pattern: Path) -> list[Path]:
-    """Return local files that match; a line of a notebook has no shell that expands patterns."""
-    root = Path(pattern.anchor)
-    return sorted(root.glob(str(pattern.relative_to(root))))
-
-
 def _local_checksum(path: Path) -> str:
     with path.open("rb") as file:
         return checksum_of(file)
 
 
-def name_some(paths: Sequence[object]) -> str:
-    """Join the first few of many names, and the number of the others."""
-    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
-    return ", ".join(str(path) for path in paths[:_MAX_NAMED]) + more
-
-
 def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
-    targets: dict[str, Path] = {}
-    for path, name in _local_files(options.local):
-        target = f"{options.folder}{name}"
-        if target in targets:
-            raise MagicError(
-                f"{targets[target]} and {path} would both become {target}: put them one by one"
-            )
-        targets[target] = path
+    found = find_local_files(options.local)
+    targets = _targets(found, options.folder)
+    if found.empty:
+        context.add_note(
+            f"Not stored, as an object store has no empty folders: {formatting.name_some(found.empty)}"
+        )
     there = _stored(context, options.folder)
     try:
         same = {
             t for t, p in targets.items() if t in there and there[t].crc64nvme == _local_checksum(p)
         }
-        differ = [t for t in targets if t in there and t not in same]
-        if differ and not options.overwrite:
-            raise MagicError(
-                f"Other files are stored already as {name_some(differ)}: add --overwrite to replace them"
-            )
-        stored = [
-            there[target]
-            if target in same
-            else context.client.upload(path, target, overwrite=options.overwrite)
-            for target, path in targets.items()
-        ]
     except OSError as e:
         raise MagicError(f"A local file cannot be read: {e}") from None
+    differ = [t for t in targets if t in there and t not in same]
+    if differ and not options.overwrite:
+        raise MagicError(
+            f"Other files are stored already as {formatting.name_some(differ)}: add --overwrite to replace them"
+        )
+    stored, failed = [], []
+    for target, path in targets.items():
+        try:
+            stored.append(
+                there[target]
+                if target in same
+                else context.client.upload(path, target, overwrite=options.overwrite)
+            )
+        except (OSError, CTSClientError) as e:
+            if not _is_about_one_file(e):
+                raise
+            failed.append(f"{path} ({_format_failure(e)})")
+    if failed:
+        raise MagicError(
+            f"{len(failed)} of {formatting.plural(len(targets), 'file')} not stored: {formatting.name_some(failed)}"
+        )
     notes = [f"{formatting.plural(len(same), 'file')} stored before, unchanged"] if same else []
     return file_table(stored, empty="No files to put", notes=notes)
+
+
+def _targets(found: LocalFiles, folder: str) -> dict[str, Path]:
+    """Return the local file of each object. Raises MagicError if something cannot be one, or two would be the same."""
+    targets: dict[str, Path] = {}
+    refused = list(found.refused)
+    for path, name in found.files:
+        target = f"{folder}{name}"
+        if target in targets:
+            raise MagicError(
+                f"{targets[target]} and {path} would both become {target}: put them one by one"
+            )
+        targets[target] = path
+        try:
+            check_path(target)
+        except ValueError as e:
+            refused.append(f"{show_path(path)} ({e})")
+    if refused:
+        raise MagicError(
+            f"Nothing was stored, as this cannot be: {formatting.name_some(refused)}. Move it away, or name the files "
+            "themselves, such as by a pattern"
+        )
+    return targets
 
 
 def _stored(context: Context, prefix: str) -> dict[str, StoredObject]:
@@ -186,9 +187,7 @@ def _remote_files(
             outputs = find_outputs(context.job(place), family=family)
             yield from local_names(context, outputs, family=family)
         elif place.endswith("/"):
-            yield from (
-                (path, path.removeprefix(place)) for path in expand_paths(context.client, [place])
-            )
+            yield from ((path, path.removeprefix(place)) for path in expand_paths(context, [place]))
         else:
             yield place, place.rpartition("/")[2]
 
@@ -220,7 +219,7 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
     differ = [target for target in existing if target not in same]
     if differ and not overwrite:
         raise MagicError(
-            f"Other files are there already: {name_some(differ)}; add --overwrite to replace them"
+            f"Other files are there already: {formatting.name_some(differ)}; add --overwrite to replace them"
         )
     unchecked, failed = [], []
     for target, path in sources.items():
@@ -239,10 +238,12 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
         + (f", {len(same)} there already" if same else "")
     )
     if unchecked:
-        context.add_note(f"Not verified, as no checksum is stored: {name_some(unchecked)}")
+        context.add_note(
+            f"Not verified, as no checksum is stored: {formatting.name_some(unchecked)}"
+        )
     if failed:
         raise MagicError(
-            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {name_some(failed)}"
+            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {formatting.name_some(failed)}"
         )
     return list(sources)
 
@@ -274,7 +275,8 @@ COMMANDS = (
     Command("files", "list stored files with sizes and checksums", _configure_files, _run_files),
     Command(
         "put", "store local files, with checksums", _configure_put, _run_put,
-        details="Files that are stored already, byte for byte, are left as they are.",
+        details="A folder is stored with its name, and FOLDER/ without it: only what is in it. Links are followed.\n"
+        "Files that are stored already, byte for byte, are left as they are.",
     ),
     Command(
         "get", "fetch stored files, verified by their checksums", _configure_get, _run_get,

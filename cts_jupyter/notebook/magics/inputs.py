@@ -9,8 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from cts_jupyter.client import CTSClient
 from cts_jupyter.notebook.magics.command import CommandParser
+from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.globs import literal_prefix, matches
 from cts_jupyter.notebook.tsv import parse_tsv
@@ -69,11 +69,11 @@ def configure_sources(parser: CommandParser) -> None:
     )  # fmt: skip
 
 
-def list_below(client: CTSClient, prefix: str, pattern: str | None = None) -> list[str]:
+def list_below(context: Context, prefix: str, pattern: str | None = None) -> list[str]:
     """Return the paths below a folder that match. Raises MagicError when there are none."""
     paths = [
         stored.path
-        for stored in client.iter_files(prefix)
+        for stored in context.files_below(prefix)
         if pattern is None or matches(stored.path, pattern)
     ]
     if not paths:
@@ -82,23 +82,23 @@ def list_below(client: CTSClient, prefix: str, pattern: str | None = None) -> li
     return paths
 
 
-def expand_glob(client: CTSClient, pattern: str) -> list[str]:
+def expand_glob(context: Context, pattern: str) -> list[str]:
     """Return the paths that match a pattern, which must begin with a bucket. Raises MagicError."""
     prefix = literal_prefix(pattern)
     if "/" not in prefix:
         raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
     try:
-        return list_below(client, prefix, pattern)
+        return list_below(context, prefix, pattern)
     except ValueError as e:
         raise MagicError(str(e)) from None
 
 
-def expand_paths(client: CTSClient, paths: Iterable[str], pattern: str | None = None) -> list[str]:
+def expand_paths(context: Context, paths: Iterable[str], pattern: str | None = None) -> list[str]:
     """Return the paths with every folder replaced by the files below it."""
     expanded = []
     for path in paths:
         if path.endswith("/"):
-            expanded += list_below(client, path, pattern)
+            expanded += list_below(context, path, pattern)
         else:
             expanded.append(path)
     return expanded
@@ -142,7 +142,7 @@ def read_tsv(path: Path) -> list[InputFile]:
     return files
 
 
-def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFile]:
+def collect_inputs(context: Context, sources: Sequence[Source]) -> list[InputFile]:
     """Return all input files that the options name, in their order. Raises MagicError."""
     patterns = [s.values[0] for s in sources if s.kind is SourceKind.GLOB]
     filters = [pattern for pattern in patterns if "/" not in pattern]
@@ -157,11 +157,11 @@ def collect_inputs(client: CTSClient, sources: Sequence[Source]) -> list[InputFi
     for source in sources:
         match source.kind:
             case SourceKind.PATHS:
-                files += expand_paths(client, source.values, filters[0] if filters else None)
+                files += expand_paths(context, source.values, filters[0] if filters else None)
             case SourceKind.TSV:
                 files += read_tsv(Path(source.values[0]))
             case SourceKind.GLOB if source.values[0] not in filters:
-                files += expand_glob(client, source.values[0])
+                files += expand_glob(context, source.values[0])
     return in_one_form(files)
 
 

@@ -90,7 +90,7 @@ def _configure_resubmit(parser: CommandParser) -> None:
 
 
 def _read_submission(context: Context, options: argparse.Namespace) -> PartialSubmission:
-    files = collect_inputs(context.client, options.sources) if options.sources else []
+    files = collect_inputs(context, options.sources) if options.sources else []
     submission = submission_from_options(options, files, context.arguments)
     if context.cell is not None:
         submission = merge(

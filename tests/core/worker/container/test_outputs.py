@@ -41,10 +41,16 @@ def test_regular_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a" / "in" / "empty").mkdir(parents=True)
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     outputs = collect_outputs(str(tmp_path))
     assert outputs.files == ["a/b/c", "a/z", "b", "c d"]
     assert outputs.irregular == ["a/up"]
+    assert outputs.empty == ["a/in/empty", "empty"]
+
+
+def test_output_folder_itself_is_not_named_as_empty(tmp_path: Path) -> None:
+    assert collect_outputs(str(tmp_path)).empty == []
 
 
 def test_folder_that_is_a_link(tmp_path: Path) -> None:

@@ -230,6 +230,14 @@ def test_links_and_special_files_are_listed_and_not_followed(harness: WorkerHarn
     ]
 
 
+def test_empty_folders_are_named(harness: WorkerHarness) -> None:
+    harness.program("echo x > real; mkdir -p empty deep/er")
+    result = harness.run()
+    assert result["state"] == "complete"
+    assert harness.stored() == ["data/out/real"]
+    assert result["warnings"] == ["Not stored, for they are empty folders: deep/er, empty"]
+
+
 def test_undecodable_name_is_escaped(harness: WorkerHarness) -> None:
     harness.program("echo x > real; ln -s real \"$(printf 'caf\\351')\"")
     result = harness.run()

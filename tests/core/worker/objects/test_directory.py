@@ -714,9 +714,28 @@ def test_special_files_are_not_objects(root, directory):
     for name in ("fifo", "socket", "folder"):
         with pytest.raises(disk.ObjectNotFoundError):
             directory.head(f"data/{name}")
-    assert [o.path for o in directory.list("data/")[0]] == ["data/x"]
+    page = directory.list("data/")
+    assert [o.path for o in page.objects] == ["data/x"]
+    assert page.left_out == ["data/fifo", "data/socket", "data/\\xff"]
     # An empty folder has no object below it, so it is not listed.
-    assert directory.list("data/", folders=True)[1] == []
+    assert directory.list("data/", folders=True).folders == []
+
+
+def test_links_are_named_as_left_out_once_and_within_bounds(root, directory):
+    for name in ("a/x", "b/x", "b/z"):
+        _put(directory, f"data/{name}", OLD)
+    (root / "data/a/link").symlink_to("x")
+    (root / "data/b/y").symlink_to("x")
+    (root / "data/b/zz").symlink_to(root)
+    assert directory.list("data/").left_out == ["data/a/link", "data/b/y", "data/b/zz"]
+    assert directory.list("data/b/z").left_out == ["data/b/zz"]
+    assert directory.list("data/", after="data/b/y").left_out == ["data/b/zz"]
+    assert directory.list("data/", folders=True).left_out == []
+    for number in range(2 * disk.MAX_LEFT_OUT):
+        (root / f"data/b/more-{number}").symlink_to("x")
+    page = directory.list("data/")
+    assert len(page.left_out) == disk.MAX_LEFT_OUT
+    assert [o.path for o in page.objects] == ["data/a/x", "data/b/x", "data/b/z"]
 
 
 def test_a_file_and_a_folder_cannot_share_a_path(root, directory):
@@ -786,7 +805,7 @@ def test_pages_of_any_tree(tmp_path_factory, keys, limit, start):
     expected = sorted((f"data/{key}" for key in keys if key.startswith(start)), key=str.encode)
     paths, after = [], None
     while True:
-        objects, _, after = directory.list(f"data/{start}", after=after, limit=limit)
+        objects, _, after, _ = directory.list(f"data/{start}", after=after, limit=limit)
         paths += [o.path for o in objects]
         if after is None:
             break
@@ -800,7 +819,7 @@ def test_a_page_reads_only_the_folders_on_its_way(directory, monkeypatch):
     scanned = []
     really = os.scandir
     monkeypatch.setattr(os, "scandir", lambda fd: scanned.append(fd) or really(fd))
-    objects, _, after = directory.list("data/", after="data/d/3", limit=3)
+    objects, _, after, _ = directory.list("data/", after="data/d/3", limit=3)
     assert [o.path for o in objects] == ["data/e/1", "data/e/2", "data/e/3"]
     assert after == "data/e/3"
     # The bucket, d with the cursor in it, e, and f to see that there is more.

@@ -47,8 +47,78 @@ def test_put_takes_patterns_and_folders(shell, place, tmp_path):
     assert "ending in '/'" in shell.refusal(f"%cts put tree {place}x")
 
 
+@pytest.mark.parametrize(
+    ("word", "base"),
+    [
+        ("tree", "tree/"),
+        ("tree/", ""),
+        ("tree/.", ""),
+        ("./tree", "tree/"),
+        ("$tree", "tree/"),
+        ("tree/deep/", None),
+    ],
+)
+def test_slash_after_a_folder_leaves_out_its_name(shell, place, tmp_path, word, base):
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "deep" / "x").write_text("x")
+    (tmp_path / "tree" / ".y").write_text("y")
+    shell.names["tree"] = tmp_path / "tree"
+    shell(f"%cts put {word} {place}")
+    names = ["x"] if base is None else [f"{base}.y", f"{base}deep/x"]
+    assert [f.path for f in shell(f"%cts files {place}")] == [f"{place}{name}" for name in names]
+
+
+def test_put_of_a_folder_here_keeps_no_name(shell, place, tmp_path):
+    (tmp_path / "x").write_text("x")
+    shell(f"%cts put . {place}")
+    assert [f.path for f in shell(f"%cts files {place}")] == [f"{place}x"]
+
+
+def test_put_follows_links_and_names_empty_folders(shell, place, tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "x").write_text("x")
+    (tmp_path / "tree" / "none" / "at all").mkdir(parents=True)
+    (tmp_path / "tree" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "tree" / "file").symlink_to(tmp_path / "elsewhere" / "deep" / "x")
+    ran = shell.run(f"%cts put tree {place}")
+    assert [f.path for f in ran.value] == [f"{place}tree/file", f"{place}tree/folder/deep/x"]
+    assert "no empty folders: tree/none/at all" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("nowhere"), "a link to nothing"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to(path.parent.parent), "a link to a folder that it is in"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.with_name("it's").touch(), "may not contain"),
+    ],
+)
+def test_put_of_what_cannot_be_stored_names_it_and_stores_nothing(
+    shell, place, tmp_path, make, reason
+):
+    (tmp_path / "tree" / "in").mkdir(parents=True)
+    (tmp_path / "tree" / "a").write_text("a")
+    make(tmp_path / "tree" / "in" / "bad")
+    for word in ("tree", "tree/in/"):
+        refusal = shell.refusal(f"%cts put {word} {place}")
+        assert refusal.startswith("Nothing was stored, as this cannot be: tree/in/")
+        assert reason in refusal
+    assert len(shell(f"%cts files {place}")) == 0
+
+
 def test_put_of_a_device_is_refused(shell, place):
     assert "not a regular file" in shell.refusal(f"%cts put /dev/null {place}")
+
+
+def test_file_that_the_service_refuses_does_not_end_the_rest(shell, service, place, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    (service.objects / place / "b" / "below").mkdir(parents=True)
+    refusal = shell.refusal(f"%cts put a b c {place}")
+    assert refusal.startswith("1 of 3 files not stored: b (There is something at")
+    assert [f.path for f in shell(f"%cts files {place}")] == [f"{place}a", f"{place}c"]
 
 
 def test_file_name_that_is_not_unicode_is_refused(shell, place, tmp_path):
@@ -140,6 +210,22 @@ def test_checksums_are_shown_and_written(shell, service, inputs):
     assert "1 checksum computed and stored" in repr(table)
     assert shell(f"%cts verify {inputs}")[3].is_good
     assert "was not found" in shell.refusal(f"%cts checksum {inputs}none")
+
+
+def test_link_in_the_folder_of_objects_is_named_wherever_it_is_left_out(
+    shell, service, inputs, place
+):
+    (service.objects / inputs / "link.txt").symlink_to("a.txt")
+    left_out = f"Left out, as a link or a special file is no object: {inputs}link.txt"
+    for line in (f"files {place}", f"verify {inputs}", f"checksum {inputs}", f"get {inputs} got/"):
+        ran = shell.run(f"%cts {line}")
+        assert left_out in ran.out, line
+        assert len(ran.value) == 3
+    ran = shell.run(
+        f"%cts check host/tool -i {inputs} --output-dir {place}o/ --memory 50MB --runtime 1m"
+    )
+    assert left_out in ran.out
+    assert "Left out" not in shell.run(f"%cts files {inputs}b").out
 
 
 def test_empty_folder_has_its_own_text(shell, place):

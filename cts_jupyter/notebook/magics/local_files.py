@@ -1,0 +1,98 @@
+"""The local files that ``%cts put`` stores, found before anything is stored."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cts_jupyter.notebook.magics.errors import MagicError
+
+_OWN_CONTENT = frozenset({"", ".", ".."})
+"""Last parts of a word that stand for what is in a folder, and not for the folder, as for rsync."""
+
+
+@dataclass
+class LocalFiles:
+    """What was found below the words of a line."""
+
+    files: list[tuple[Path, str]] = field(default_factory=list)
+    """Regular files, also behind links, and the path of each below the target folder."""
+    empty: list[str] = field(default_factory=list)
+    """Folders with nothing in them, which an object store cannot have."""
+    refused: list[str] = field(default_factory=list)
+    """What cannot be stored, with the reason."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    name: str
+    above: frozenset[tuple[int, int]] = frozenset()
+    """Device and inode of the folders that it was found through."""
+
+
+def find_local_files(words: Iterable[str]) -> LocalFiles:
+    """Return the files, and all files below the folders, that these words and patterns name.
+
+    A folder's name is kept, and only that of ``folder/`` is not. Links are followed. Raises MagicError for a word that names
+    nothing.
+    """
+    found = LocalFiles()
+    for word in words:
+        named = Path(word).expanduser()
+        # The name of a link to nothing is one that is there.
+        paths = [named] if os.path.lexists(named) else _expand(named)
+        if not paths:
+            raise MagicError(f"There is no local file {word}")
+        own_content = os.path.basename(word) in _OWN_CONTENT  # noqa: PTH119 - Path drops a last slash
+        for path in paths:
+            _find(path, "" if own_content and path.is_dir() else path.name, found)
+    return found
+
+
+def show_path(path: Path) -> str:
+    """Return a path as text that can be printed, whatever bytes are in it."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _expand(pattern: Path) -> list[Path]:
+    """Return local files that match; a line of a notebook has no shell that expands patterns."""
+    root = Path(pattern.anchor)
+    return sorted(root.glob(str(pattern.relative_to(root))))
+
+
+def _find(path: Path, name: str, found: LocalFiles) -> None:
+    # Not recursive, as folders may be deeper than Python's stack.
+    pending = [_Found(path, name)]
+    while pending:
+        here = pending.pop()
+        try:
+            status = here.path.stat()
+            if stat.S_ISDIR(status.st_mode):
+                pending += reversed(_inside(here, (status.st_dev, status.st_ino), found))
+            elif not stat.S_ISREG(status.st_mode):
+                # A device or a pipe may have no end.
+                found.refused.append(f"{show_path(here.path)} (not a regular file)")
+            elif not os.access(here.path, os.R_OK):
+                found.refused.append(f"{show_path(here.path)} (no permission to read it)")
+            else:
+                found.files.append((here.path, here.name))
+        except FileNotFoundError:
+            found.refused.append(f"{show_path(here.path)} (a link to nothing)")
+        except OSError as e:
+            found.refused.append(f"{show_path(here.path)} ({e.strerror})")
+
+
+def _inside(folder: _Found, identity: tuple[int, int], found: LocalFiles) -> list[_Found]:
+    if identity in folder.above:
+        found.refused.append(f"{show_path(folder.path)} (a link to a folder that it is in)")
+        return []
+    above = folder.above | {identity}
+    base = f"{folder.name}/" if folder.name else ""
+    paths = sorted(folder.path.iterdir())
+    if not paths:
+        found.empty.append(show_path(folder.path))
+    return [_Found(path, f"{base}{path.name}", above) for path in paths]
