@@ -16,7 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -30,12 +30,16 @@ from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import TOKEN_VARIABLE, URL_VARIABLE, NoConnectionError, find_connection
 
 _START = "from cts_jupyter.server.headless import main; main()"
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _CELL_SECONDS = 120
 _POLL_SECONDS = 0.1
 _WIDTH = 100
-_NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
+_PACKAGE = Path(__file__).parent
+_NOTEBOOKS = tuple(
+    folder / "quickstart.ipynb" for folder in (_PACKAGE / "examples", _PACKAGE.parent / "notebooks")
+)
+"""Where the quickstart is: in an installed wheel, and in a checkout."""
 _FOLDERS = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "TMPDIR")
 _LAST_LOG_LINES = 20
 
@@ -49,10 +53,11 @@ def print_line(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201 - this is a program that prints
 
 
-def _existing(notebook: Path) -> Path:
-    if not notebook.is_file():
-        raise DemoError(f"{notebook} was not found: run the demo from a checkout")
-    return notebook
+def _find(notebooks: Sequence[Path]) -> Path:
+    for notebook in notebooks:
+        if notebook.is_file():
+            return notebook
+    raise DemoError(f"{notebooks[0]} was not found")
 
 
 def _isolate(folder: Path) -> None:
@@ -195,7 +200,7 @@ def main(notebook: Path | None = None) -> int:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="cts-demo-"))
     try:
-        notebook = _existing(notebook or _NOTEBOOK)
+        notebook = _find([notebook] if notebook else _NOTEBOOKS)
         _isolate(folder)
         print_line(f"Starting CTS in a temporary folder, {folder}")
         with _server(folder) as client:

@@ -70,4 +70,4 @@ def test_quickstart_is_stored_without_outputs():
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert demo._NOTEBOOK == QUICKSTART
+    assert demo._find(demo._NOTEBOOKS) == QUICKSTART
