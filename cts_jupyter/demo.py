@@ -50,7 +50,7 @@ class DemoError(Exception):
 
 def print_line(text: str = "") -> None:
     """Print a line at once."""
-    print(text, flush=True)  # noqa: T201 - this is a program that prints
+    print(formatting.printable(text), flush=True)  # noqa: T201 - this is a program that prints
 
 
 def _find(notebooks: Sequence[Path]) -> Path:

@@ -50,6 +50,34 @@ _ISO_DURATION = re.compile(
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
 _MAX_NAMED = 5
+_COLORS = re.compile(r"\x1b\[[0-9;:]*m")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that command a terminal or reorder what it shows, and halves of characters; not line feed and tab."""
+
+
+def printable(text: str) -> str:
+    """Return text from outside as a terminal may show it: it can neither command the terminal nor hide what it says.
+
+    Colours are left out, and a carriage return begins a new line.
+    """
+    text = _COLORS.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def printable_line(text: str) -> str:
+    """Return text from outside as one line that a terminal may show, such as a cell of a table."""
+    return _UNPRINTABLE.sub(_escape, text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def printable_json(text: str) -> str:
+    """Return JSON as the same JSON that a terminal may show."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return ascii(match[0])[1:-1]
 
 
 def format_state(state: str) -> str:

@@ -43,14 +43,21 @@ def _split_commas(value: object) -> object:
 def _check_url(url: str) -> str:
     if "@" in url:
         raise ValueError(_CREDENTIALS)
-    if url and not _URL.fullmatch(url):
+    if url and not (_URL.fullmatch(url) and _has_valid_port(url)):
         raise ValueError(f"'{url}' is not a URL such as https://host:port")
     return url.rstrip("/")
 
 
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 def _check_service_url(url: str) -> str:
     parts = urlsplit(_check_url(url))
-    if url and not (parts.hostname and _BASE_PATH.fullmatch(parts.path) and parts.port != 0):
+    if url and not (parts.hostname and _BASE_PATH.fullmatch(parts.path)):
         raise ValueError(f"'{url}' is not the URL of a service such as https://host/apis/cts")
     return parts.geturl()
 

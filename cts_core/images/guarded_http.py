@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import httpx
 
 from cts_core.errors import ImageFetchError
+from cts_core.images.names import MAX_PORT
 
 MAX_REDIRECTS = 5
 _MAX_ADDRESSES = 4
@@ -140,11 +141,16 @@ class GuardedClient:
                 f"The registry {self.registry.host} sends us to {url.host} by other means than plain https; "
                 "images.plain_http names the hosts that may be reached by http"
             )
+        port = url.port or _DEFAULT_PORTS[url.scheme]
+        if port > MAX_PORT:
+            raise ImageFetchError(
+                f"The registry {self.registry.host} sends us to port {port}, and no host has more than {MAX_PORT}"
+            )
         try:
             resolved = await asyncio.get_running_loop().getaddrinfo(
-                url.host, url.port or _DEFAULT_PORTS[url.scheme], type=socket.SOCK_STREAM
+                url.host, port, type=socket.SOCK_STREAM
             )
-        except (OSError, UnicodeError, OverflowError) as e:
+        except (OSError, UnicodeError) as e:
             raise ImageFetchError(f"The host {url.host} cannot be found: {e}") from e
         addresses = list(dict.fromkeys(str(address[0]) for *_, address in resolved))
         if not is_local and host_and_port not in self._private_hosts:

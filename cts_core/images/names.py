@@ -10,6 +10,7 @@ from cts_core.errors import ImageNameError
 HOST_PREFIX = "host/"
 """The prefix of programs of the service's own machine. A registry's host has a dot or a port, or is localhost."""
 _DEFAULT_REGISTRY = "docker.io"
+MAX_PORT = 65_535
 _MAX_LENGTH = 1000
 _NAME_CHARACTER = re.compile(r"[a-z0-9._/:-]")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
@@ -63,7 +64,8 @@ def _normalise(text: str, name: str) -> str:
         registry = "host"
     elif slash and ("." in first or ":" in first or first == "localhost"):
         registry = first
-        if not _REGISTRY.fullmatch(registry):
+        port = registry.partition(":")[2]
+        if not _REGISTRY.fullmatch(registry) or not 0 < int(port or 443) <= MAX_PORT:
             raise ImageNameError(f"Illegal registry in image name '{text}': '{registry}'")
     else:
         registry, path = _DEFAULT_REGISTRY, name

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from cts_core.clock import utc_text
+from cts_jupyter.formatting import printable, printable_json, printable_line
 
 
 class Status(IntEnum):
@@ -27,17 +28,17 @@ class CommandError(Exception):
 
 def print_line(text: str = "") -> None:
     """Print a line to standard output."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def print_error(text: str) -> None:
     """Print a line to standard error."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
 
 
 def print_json(value: object) -> None:
     """Print a value as JSON, for scripts."""
-    print_line(json.dumps(value, indent=2, default=_to_text, ensure_ascii=False))
+    print_line(printable_json(json.dumps(value, indent=2, default=_to_text, ensure_ascii=False)))
 
 
 def _to_text(value: Any) -> str:  # noqa: ANN401 - any value that JSON has no type for
@@ -50,7 +51,7 @@ def print_table(rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
         print_line(empty)
         return
     names = list(rows[0])
-    lines = [names, *([str(row[name]) for name in names] for row in rows)]
+    lines = [names, *([printable_line(str(row[name])) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     for line in lines:
         print_line("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.transport import CTSRequestError
+from cts_jupyter.formatting import printable
 
 STREAMS = ("stdout", "stderr")
 MAX_SHOWN = 64_000
@@ -18,12 +19,12 @@ _SEEK_PAST_END = 30001
 
 
 class PlainText(str):
-    """Text that a notebook shows as it is, such as a log."""
+    """Text that a notebook shows without quotes, such as a log."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return str(self)
+        return printable(str(self))
 
 
 def read_log(

@@ -198,7 +198,8 @@ class Transport:
                 method, f"{self.url}/{path.lstrip('/')}", headers=all_headers, **options
             )
             return self._http.send(request, stream=True)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, OverflowError) as e:
+            # A port beyond 65535 overflows only when the connection is made.
             raise CTSConnectionError(f"{self.url} is no URL of a service: {e}") from e
 
     def _read(self, response: httpx.Response) -> bytes:

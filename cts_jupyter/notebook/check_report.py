@@ -77,7 +77,7 @@ class CheckReport:
         return lines
 
     def __repr__(self) -> str:
-        return "\n".join(self._lines())
+        return formatting.printable("\n".join(self._lines()))
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'

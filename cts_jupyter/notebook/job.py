@@ -351,4 +351,4 @@ class Job:
 
     def __repr__(self) -> str:
         state = formatting.format_state(self._state) if self._state else "not looked at yet"
-        return f"<Job {formatting.short_id(self.id)}: {state}>"
+        return formatting.printable_line(f"<Job {formatting.short_id(self.id)}: {state}>")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
+from cts_jupyter.formatting import printable, printable_line
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,12 +74,15 @@ class Table(Sequence[Row]):
     def _shown(self) -> tuple[list[Column[Row]], list[list[str]], list[str]]:
         """Return the columns that are not empty, their cells in the rows that are shown, and the notes below."""
         rows = self._rows[:MAX_SHOWN]
-        cells = {column.name: [column.text(row) for row in rows] for column in self._columns}
+        cells = {
+            column.name: [printable_line(column.text(row)) for row in rows]
+            for column in self._columns
+        }
         columns = [column for column in self._columns if any(cells[column.name])]
         hidden = len(self._rows) - len(rows)
         more = [f"... and {hidden:,} more; all are in the result (-o VAR)"] if hidden else []
         lines = [list(line) for line in zip(*(cells[c.name] for c in columns), strict=True)]
-        return columns, lines, [*more, *self.notes]
+        return columns, lines, [*more, *map(printable, self.notes)]
 
     def __repr__(self) -> str:
         columns, cells, notes = self._shown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import unicodedata
 from importlib.resources import files
 
 import pytest
@@ -15,6 +16,7 @@ from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 
 MOODS = ("waiting", "running", "done", "failed", "cancelled")
+BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 STATIC = files("cts_jupyter") / "notebook" / "card" / "static"
 STATES = json.loads((STATIC / "states.json").read_text())
 
@@ -34,6 +36,35 @@ def test_kernel_and_card_read_one_table_of_states():
     script = (STATIC / "words.js").read_text()
     assert 'new URL("states.json", import.meta.url)' in script
     assert not [state for state in JobState if f'"{state}"' in script and state != "job_submitted"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ä 漢\t👩\u200d🔬\n", "ä 漢\t👩\u200d🔬\n"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("\x1b]0;title\x07\x1b[2J", r"\x1b]0;title\x07\x1b[2J"),
+        ("\x9b2J\x7f\x00", r"\x9b2J\x7f\x00"),
+        ("txt.\u202egpj", r"txt.\u202egpj"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_printable(text: str, shown: str):
+    assert formatting.printable(text) == shown
+
+
+@given(st.text())
+def test_what_is_printed_commands_no_terminal(text: str):
+    kept = {"\n", "\t"}
+    for shown in (formatting.printable(text), formatting.printable_line(text)):
+        assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cs") and c not in kept]
+        assert not [c for c in shown if unicodedata.bidirectional(c) in BIDI]
+        shown.encode()
+    assert not kept & set(formatting.printable_line(text))
+    encoded = formatting.printable_json(json.dumps(text, ensure_ascii=False))
+    assert json.loads(encoded) == text
+    assert formatting.printable(encoded) == encoded
 
 
 def test_state_of_a_newer_service_is_shown_by_its_name():

@@ -128,7 +128,7 @@ def card_text(card: CardData) -> str:
         lines += [f"    {name.ljust(width)}  {crc}" for name, crc in shown]
         if len(card.outputs) > MAX_OUTPUTS:
             lines.append(f"    and {len(card.outputs) - MAX_OUTPUTS:,} more")
-    return "\n".join([*lines, *(f"  {note}" for note in card.notes)])
+    return formatting.printable("\n".join([*lines, *(f"  {note}" for note in card.notes)]))
 
 
 def _fact(text: str) -> str:

@@ -224,7 +224,7 @@ def _follow(context: Context, job: Job, number: int, stream: str) -> None:
     job.follow()
     try:
         for text in follow_log(context.client, job.id, number, stream, lambda: job.has_ended):
-            print(text, end="", flush=True)  # noqa: T201 - a log belongs into the cell's output
+            print(formatting.printable(text), end="", flush=True)  # noqa: T201 - a log belongs into the cell's output
     except KeyboardInterrupt:
         context.add_note("\nYou stopped reading; the job goes on.")
 

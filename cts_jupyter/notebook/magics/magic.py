@@ -17,6 +17,7 @@ from IPython.core.magic import (
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
+from cts_jupyter.formatting import printable
 from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import checksums, files, jobs, refdata, service, submit
 from cts_jupyter.notebook.magics.command import Command, split_arguments
@@ -88,7 +89,7 @@ def _run_command(
         raise MagicError(format_error(e)) from None
     finally:
         for note in context.notes:
-            print(note)  # noqa: T201 - notes belong to the cell's output
+            print(printable(note))  # noqa: T201 - notes belong to the cell's output
     return result, getattr(options, "out", None)
 
 

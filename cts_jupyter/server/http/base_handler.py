@@ -16,6 +16,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, cast
 
+from jupyter_server.prometheus.log_functions import prometheus_log_method
 from tornado.web import HTTPError, RequestHandler
 from typing_extensions import override
 
@@ -58,6 +59,7 @@ class BaseHandler(RequestHandler, ABC):
         self._is_disconnected = False
         self._upload: Upload | None = None
         self._refusal: CTSError | HTTPError | None = None
+        self._is_logged = False
 
     @property
     @abstractmethod
@@ -69,7 +71,7 @@ class BaseHandler(RequestHandler, ABC):
         """The raw path of the request below the root."""
         return self.request.path[len(self._root) :]
 
-    # Attributes that Jupyter's identity providers and its log expect of a handler.
+    # Attributes that Jupyter's identity providers expect of a handler.
 
     @property
     def base_url(self) -> str:
@@ -183,6 +185,7 @@ class BaseHandler(RequestHandler, ABC):
         tb: TracebackType | None,
     ) -> None:
         """Log one line for an error of the client, the traceback for one of ours; never headers or the query."""
+        self._is_logged = True
         response = ErrorResponse.of(value)
         if response.is_unexpected:
             log.error(
@@ -203,8 +206,23 @@ class BaseHandler(RequestHandler, ABC):
                 message,
             )
 
+    @override
+    def _log(self) -> None:
+        """Log a request whose response is no error of ours. Jupyter's own line would hold the query and the referer."""
+        if not self._is_logged:
+            is_refused = self.get_status() >= HTTPStatus.BAD_REQUEST
+            log.log(
+                logging.INFO if is_refused else logging.DEBUG,
+                "%s: %d: request %s",
+                self._where(),
+                self.get_status(),
+                self._request_id,
+            )
+        if self.settings["serverapp"].record_http_request_metrics:
+            prometheus_log_method(self)  # type: ignore[no-untyped-call]  # Jupyter gives it no types
+
     def _where(self) -> str:
-        return f"{self.request.method} {self.request.path}"
+        return one_line(f"{self.request.method} {self.request.path}")
 
     # A response before the end of the request, and one that breaks off.
 

@@ -169,7 +169,7 @@ async def test_redirects_are_bounded():
 async def test_invalid_redirects_are_refused(location: str):
     with running_server(lambda _: (302, {"Location": location}, b"")) as server:
         await assert_refused(
-            server, "redirects to what is no URL|other means than plain https|cannot be found"
+            server, "redirects to what is no URL|other means than plain https|us to port 99999"
         )
 
 
@@ -210,6 +210,7 @@ async def test_token_is_sent_to_the_registry_alone():
         ('Bearer realm="https://u:p@example.org/token"', "other means than plain https"),
         ('Bearer realm="https://x:y"', "names no URL"),
         ('Bearer realm="https://["', "cannot be found"),
+        ('Bearer realm="https://127.0.0.1:65536/token"', "sends us to port 65536"),
     ],
 )
 async def test_invalid_challenges_are_refused(challenge: str, match: str):

@@ -53,6 +53,8 @@ def test_only_names_below_host_are_host_images() -> None:
         ("fake/image:-1", "Illegal tag in image name 'fake/image:-1': '-1'"),
         ("fake/image@sha256:12", "Illegal digest in image name 'fake/image@sha256:12'"),
         ("fake/image@", "Illegal digest in image name 'fake/image@'"),
+        ("127.0.0.1:99999/a:1", "Illegal registry in image name '127.0.0.1:99999/a:1'"),
+        ("localhost:0/a", "Illegal registry in image name 'localhost:0/a': 'localhost:0'"),
         ("-.io/image", "Illegal registry in image name '-.io/image': '-.io'"),
         ("fake//image", "Illegal image name 'fake//image'"),
         ("host/", "Illegal image name 'host/'"),

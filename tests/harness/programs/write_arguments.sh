@@ -1,8 +1,10 @@
 #!/bin/sh
 # Writes its arguments to the output file. Usage: write_arguments.sh MODE OUTPUT [ARGUMENT...]
-# MODE: ok; fail, which exits with 4 where NUMBER is 1 or unset; wait, which sleeps until it is stopped.
+# MODE: ok; fail, which exits with 4 where NUMBER is 1 or unset; wait, which sleeps until it is
+# stopped; colors, which writes escape sequences, too.
 echo "out of $2"
 echo "err of $2" >&2
+if [ "$1" = colors ]; then printf '\033[32mgreen\033[0m \033]0;title\007\n'; fi
 if [ "$1" = wait ]; then exec sleep 100; fi
 if [ "$1" = fail ] && [ "${NUMBER:-1}" = 1 ]; then exit 4; fi
 shift

@@ -414,11 +414,12 @@ def test_unreachable_service() -> None:
             client.whoami()
         with pytest.raises(CTSConnectionError):
             next(client.events())
-    with (
-        CTSClient("nonsense", lambda: None) as client,
-        pytest.raises(CTSConnectionError, match="no URL"),
-    ):
-        client.whoami()
+    for url in ("nonsense", "http://127.0.0.1:99999/cts", "http://[/cts"):
+        with (
+            CTSClient(url, lambda: None) as client,
+            pytest.raises(CTSConnectionError, match="no URL"),
+        ):
+            client.whoami()
 
 
 # Services older and newer than this client.

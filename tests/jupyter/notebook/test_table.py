@@ -35,6 +35,11 @@ def test_html_is_escaped():
     assert "<b>" not in shown
 
 
+def test_escape_sequences_are_shown_and_not_sent_to_the_terminal():
+    table = Table([Column("name", str)], ["a\x1b[2J\nb"], empty="", notes=["\x1b]0;x\x07"])
+    assert repr(table).splitlines() == ["name", r"a\x1b[2J\nb", r"\x1b]0;x\x07"]
+
+
 def test_text_of_an_empty_table():
     table = Table(COLUMNS, [], empty="No <files>")
     assert repr(table) == "No <files>"

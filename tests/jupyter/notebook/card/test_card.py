@@ -61,6 +61,15 @@ def test_failure_in_the_text():
     assert "generic" in card_text(card(state="error", error="generic"))
 
 
+def test_text_sends_no_escape_sequences_to_the_terminal():
+    evil = "\x1b]0;x\x07\x1b[2J\x9b1A"
+    failure = Failure(containers=[1], exit_code=1, reason=evil, stderr=f"\x1b[31m{evil}")
+    facts = {"image": evil, "user": evil, "outputs": [(f"data/out/{evil}", "x")], "notes": [evil]}
+    said = card_text(card(state="error", failure=failure, warnings=[evil], **facts))
+    assert all(char.isprintable() or char == "\n" for char in said)
+    assert said.count(r"\x1b]0;x\x07\x1b[2J\x9b1A") == 7
+
+
 def test_progress_counts_every_container():
     counts = {"complete": 3, "error": 1, "error_processing_submitted": 1, "job_submitted": 2, "download_submitted": 4,
               "canceled": 1, "a_new_state": 1}  # fmt: skip

@@ -227,6 +227,15 @@ def test_logs_of_several_failed_containers(shell, submit):
     ]
 
 
+@pytest.mark.parametrize("follow", ["", " -f"])
+def test_log_sends_no_escape_sequences_to_the_terminal(shell, submit, follow):
+    job = submit("colors /output_files/o").wait(60)
+    assert "\x1b]0;title\x07" in job.logs()
+    said = shell.run(f"%cts logs {job.id}{follow}").out
+    assert r"green \x1b]0;title\x07" in said
+    assert all(char.isprintable() or char == "\n" for char in said)
+
+
 @pytest.mark.slow
 def test_followed_log_ends_with_the_container(shell, submit):
     job = submit("wait /output_files/o")

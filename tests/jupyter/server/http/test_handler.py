@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from cts_core.errors import UnavailableError
 from cts_jupyter.server.http import base_handler
@@ -144,6 +145,41 @@ async def test_request_cannot_forge_a_log_line(
     (record,) = (r for r in caplog.records if r.name == base_handler.__name__)
     assert record.getMessage().isprintable()
     assert r"\n\x1b[2J forged" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "lines"),
+    [
+        ("/jobs/none?seek=hidden", 404, 1),
+        ("/jobs?limit=hidden", 400, 1),
+        ("/nothing?here=hidden", 404, 1),
+        ("/sites?x=hidden", 200, 0),
+    ],
+)
+async def test_refused_request_is_one_line_without_its_query(
+    server: ServerHarness, caplog: pytest.LogCaptureFixture, path: str, status: int, lines: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.app.log.addHandler(caplog.handler)
+    headers = {"Referer": "http://127.0.0.1/page?hidden"}
+    assert (await server.get(path, headers=headers)).status_code == status
+    server.app.log.removeHandler(caplog.handler)
+    about = [r.getMessage() for r in caplog.records if path.partition("?")[0] in r.getMessage()]
+    assert len(about) == lines
+    assert "hidden?" not in caplog.text
+    assert "=hidden" not in caplog.text
+
+
+async def test_jupyters_metrics_count_each_request(server: ServerHarness) -> None:
+    labels = {"method": "GET", "status_code": "404"}
+    labels["handler"] = "cts_jupyter.server.http.handler.CTSHandler"
+
+    def count() -> float:
+        return REGISTRY.get_sample_value("http_request_duration_seconds_count", labels) or 0
+
+    before = count()
+    await server.get("/nothing")
+    assert count() == before + 1
 
 
 async def test_json_with_another_content_type_is_not_parsed(server: ServerHarness) -> None:
