@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from cts_jupyter.cli.output import Status, print_json, print_line, print_table
 
 HIDDEN = "(set, not shown)"
 _DEFAULT = "default"
+_SECRET_OPTION = re.compile(r"[?&;][^=&;]*(password|token|secret)[^=&;]*=", re.IGNORECASE)
 
 
 def check(arguments: argparse.Namespace) -> Status:
@@ -64,7 +66,12 @@ def _display(name: str, value: object) -> str:
         return ", ".join(map(str, value)) or "none"
     text = str(value)
     # A URL with credentials is refused as a setting, and is not shown either.
-    return HIDDEN if "@" in text and "://" in text else text
+    return HIDDEN if holds_secret(text) or (name == "mongo.host" and "@" in text) else text
+
+
+def holds_secret(text: str) -> bool:
+    """Return whether a text is a URL that holds credentials, or options that are secret."""
+    return "://" in text and ("@" in text or _SECRET_OPTION.search(text) is not None)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
+from cts_core.config.env_file import to_env_file
 from cts_core.config.load import describe_settings, load_settings
 from cts_core.config.settings import NESTING, PREFIX, Preset
 from cts_core.errors import ConfigError
 from cts_core.model.site import SiteName
+from cts_jupyter.cli.config import holds_secret
 from cts_jupyter.cli.deployed_config import (
     BUILT_IN,
     IN_ENVIRONMENT,
@@ -25,6 +28,7 @@ from cts_jupyter.cli.deployed_config import (
     KeyMapping,
 )
 from cts_jupyter.cli.output import CommandError, Status, print_error, print_line
+from cts_jupyter.formatting import printable_json
 
 _PREFIX = "KBCTS_"
 _NOT_SET = "not set"
@@ -66,20 +70,43 @@ class ImportedConfig:
             self.report[where] = f"not available in this release: {mapping.setting}"
         elif mapping.is_secret:
             self.report[where] = f"{mapping.setting} (secret)"
-            self.secrets[mapping.setting] = text
+            self._set(where, self.secrets, mapping.setting, text)
         else:
             self.report[where] = mapping.setting
-            self._set(where, mapping, text)
+            if mapping.credentials and "@" in text:
+                text = self._take_credentials(where, mapping.credentials, text)
+            self._convert(where, mapping, text)
 
-    def _set(self, where: str, mapping: KeyMapping, text: str) -> None:
+    def _take_credentials(self, where: str, names: tuple[str, str], url: str) -> str:
+        """Set the user and the password that a URL holds, and return the URL without them."""
+        scheme, slashes, rest = url.rpartition("://")
+        given, _, host = rest.rpartition("@")
+        user, _, password = given.partition(":")
+        self.report[where] += f", {names[0]} and {names[1]} (secret)"
+        self._set(where, self.settings, names[0], unquote_plus(user))
+        if password:
+            self._set(where, self.secrets, names[1], unquote_plus(password))
+        return f"{scheme}{slashes}{host}"
+
+    def _convert(self, where: str, mapping: KeyMapping, text: str) -> None:
+        setting = str(mapping.setting)
+        if holds_secret(text):
+            self.wrong.append(
+                f"{where} holds credentials, which have settings of their own: set {setting} without them"
+            )
+            return
         try:
             value = mapping.convert(text)
         except ValueError as e:
             self.wrong.append(f"{where}: {e}")
             return
-        setting = str(mapping.setting)
-        if self.settings.setdefault(setting, value) != value:
-            self.wrong.append(f"{where} says something else than the file does: the file counts")
+        self._set(where, self.settings, setting, value)
+
+    def _set(self, where: str, known: dict[str, Any], setting: str, value: object) -> None:
+        if known.setdefault(setting, value) != value:
+            self.wrong.append(
+                f"{where} says something else of {setting} than what was read before it, which counts"
+            )
 
 
 def run(arguments: argparse.Namespace) -> Status:
@@ -179,14 +206,18 @@ def _lines(nested: Mapping[str, Any], secrets: Mapping[str, str]) -> Iterator[st
     # Strings, numbers, booleans and lists of strings are written alike in JSON and in TOML.
     for key, value in nested.items():
         if not isinstance(value, Mapping):
-            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            yield f"{key} = {_literal(value)}"
     for section, keys in nested.items():
         if isinstance(keys, Mapping):
             yield f"\n[{section}]"
-            yield from (f"{key} = {json.dumps(v, ensure_ascii=False)}" for key, v in keys.items())
+            yield from (f"{key} = {_literal(v)}" for key, v in keys.items())
     if secrets:
         yield "\n# Secrets are set by variables:"
         yield from (f"# {_variable(name)}" for name in secrets)
+
+
+def _literal(value: object) -> str:
+    return printable_json(json.dumps(value, ensure_ascii=False))
 
 
 def _variable(setting: str) -> str:
@@ -195,8 +226,12 @@ def _variable(setting: str) -> str:
 
 def _write_secrets(path: Path, secrets: Mapping[str, str]) -> None:
     try:
+        content = to_env_file({_variable(name): text for name, text in secrets.items()})
+    except ValueError as e:
+        raise CommandError(f"{path} is not written: {e}") from e
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as e:
         raise CommandError(f"{path} cannot be made as a new file: {e.strerror}") from e
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.writelines(f"{_variable(name)}={text}\n" for name, text in secrets.items())
+        out.write(content)

@@ -20,6 +20,8 @@ class KeyMapping:
     convert: Callable[[str], Any] = str
     reason: str = ""
     is_secret: bool = False
+    credentials: tuple[str, str] | None = None
+    """The settings of the user and the password that its URL may hold."""
 
 
 def _parse_flag(text: str) -> bool:
@@ -185,7 +187,13 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
         "s3.allow_insecure_external",
         _parse_flag,
     ),
-    KeyMapping("MongoDB", "mongo_host", "KBCTS_MONGO_HOST", "mongo.host"),
+    KeyMapping(
+        "MongoDB",
+        "mongo_host",
+        "KBCTS_MONGO_HOST",
+        "mongo.host",
+        credentials=("mongo.user", "mongo.password"),
+    ),
     KeyMapping("MongoDB", "mongo_db", "KBCTS_MONGO_DB", "mongo.db"),
     KeyMapping("MongoDB", "mongo_user", "KBCTS_MONGO_USER", "mongo.user"),
     KeyMapping("MongoDB", "mongo_pwd", "KBCTS_MONGO_PWD", "mongo.password", is_secret=True),

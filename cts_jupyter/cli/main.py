@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cts_core.config.env_file import use_env_file
 from cts_core.config.load import check_platform
 from cts_core.errors import ConfigError, CTSError, UnavailableError
 from cts_core.model.site import SiteName
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         check_platform()
+        if arguments.env_file is not None:
+            use_env_file(arguments.env_file)
         status = command(arguments)
         return asyncio.run(status) if asyncio.iscoroutine(status) else int(status)
     except UnavailableError as e:
@@ -51,6 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Settings are read as the server reads them: CTS_CONFIG, cts.toml, CTS_ variables.",
     )
     parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="read variables from this file, too; those of the environment count more",
+    )
     nouns = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_config(nouns.add_parser("config", help="look at settings, or take over deployed ones"))
     _add_jobs(nouns.add_parser("jobs", help="find out about jobs, and move what is stuck"))
@@ -77,7 +86,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "--secrets",
         type=Path,
         metavar="FILE",
-        help="write secrets to this new file (0600), as variables; they are printed nowhere",
+        help="write secrets to this new file (0600), for --env-file and systemd; they are printed nowhere",
     )
     import_.set_defaults(command=config_import.run)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 from jupyter_server.serverapp import ServerApp, aliases, flags
 from traitlets import Bool, Unicode, default
 
 from cts_core.config import host
+from cts_core.config.env_file import use_env_file
 from cts_core.config.load import check_platform, load_settings
 from cts_core.config.settings import Preset
 from cts_core.errors import ConfigError
@@ -62,6 +64,7 @@ class HeadlessApp(ServerApp):
         "preset": "CTSExtension.preset",
         "home": "CTSExtension.home",
         "owner": "CTSExtension.owner",
+        "env-file": "HeadlessApp.env_file",
     }
     flags = {  # noqa: RUF012 - the same
         **{name: flags[name] for name in _KEPT_FLAGS},
@@ -72,6 +75,9 @@ class HeadlessApp(ServerApp):
     }
     default_services = ("auth", "security")  # type: ignore[assignment]  # declared as the tuple of all
     default_url = Unicode("/cts").tag(config=True)
+    env_file = Unicode(help="File of variables to read; those of the environment count more.").tag(
+        config=True
+    )
     exit_status = 0
     _uses_jupyter_login = True
     open_browser = Bool(default_value=False).tag(config=True)
@@ -86,7 +92,13 @@ class HeadlessApp(ServerApp):
         """Look for no other extensions."""
 
     def init_server_extensions(self) -> None:
-        """Load CTS, whatever other extensions the configuration names."""
+        """Read the file of variables, then load CTS, whatever other extensions the configuration names."""
+        if self.env_file:
+            try:
+                use_env_file(Path(self.env_file))
+            except ConfigError as e:
+                self.log.critical("%s", e)
+                self.exit(1)
         self.jpserver_extensions = {"cts_jupyter": True}
         super().init_server_extensions()
 

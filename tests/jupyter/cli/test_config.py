@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cts_core.config.env_file import read_env_file
 from cts_core.config.load import describe_settings, load_settings
 from cts_jupyter.cli.config_import import import_config, to_toml
 from cts_jupyter.cli.deployed_config import IN_ENVIRONMENT, IN_FILE
@@ -126,8 +127,7 @@ def test_imported_configuration_is_valid(run: Run, tmp_path: Path):
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     file = tmp_path / "cts.toml"
     file.write_text(shown.stdout)
-    variables = dict(line.split("=", 1) for line in secrets.read_text().splitlines())
-    settings = load_settings(environ={"CTS_CONFIG": str(file), **variables})
+    settings = load_settings(environ={"CTS_CONFIG": str(file), **read_env_file(secrets)})
     assert settings.kbase.admin_roles == ["CTS_ADMIN", "OTHER_ADMIN"]
     assert settings.allowed_paths == ["cts-data", "other/path"]
     assert (settings.mongo.retry_writes, settings.s3.allow_insecure_external) == (False, True)
@@ -214,6 +214,59 @@ def test_old_unsent_messages_are_sent_as_the_deployed_service_has_it(
     imported = import_config({}, {} if minutes is None else {name: minutes})
     assert tomllib.loads(to_toml(imported))["kafka"]["send_foreign"] is is_sent
     assert not imported.wrong
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("mongodb://ana:it%27s%20%24secret@h1:27017,h2/db?tls=true", "mongodb://h1:27017,h2/db?tls=true"),
+        ("mongodb+srv://ana:it's+$secret@cluster.example.org", "mongodb+srv://cluster.example.org"),
+        ("ana:it's $secret@h1", "h1"),
+        ("mongodb://ana:it's $secret@x@h1", "mongodb://h1"),
+    ],
+)  # fmt: skip
+def test_password_in_a_url_is_a_secret(run: Run, tmp_path: Path, host: str, expected: str):
+    secrets = tmp_path / "secrets.env"
+    more = {"KBCTS_MONGO_HOST": host, "KBCTS_S3_ACCESS_SECRET": "a 'b' $(touch x)\\"}
+    shown = run("config", "import", "-", "--secrets", str(secrets), more=more)
+    assert "secret@" not in shown.stdout + shown.stderr
+    assert "$secret" not in shown.stdout + shown.stderr
+    assert "%24secret" not in shown.stdout + shown.stderr
+    mongo = tomllib.loads(shown.stdout)["mongo"]
+    assert (mongo["host"], mongo["user"]) == (expected, "ana")
+    kept = read_env_file(secrets)
+    assert kept["CTS_MONGO__PASSWORD"].startswith("it's $secret")
+    assert kept["CTS_S3__ACCESS_SECRET"] == "a 'b' $(touch x)\\"
+    # What reads them is ours, too.
+    checked = run("--env-file", str(secrets), "config", "check", "--json")
+    settings = {row["setting"]: row for row in json.loads(checked.stdout)["settings"]}
+    assert settings["mongo.password"]["value"] == "(set, not shown)"
+    assert settings["mongo.password"]["from"] == "the environment"
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("KBCTS_S3_URL", "https://ana:hidden@s3.example.org"),
+        ("KBCTS_KBASE_AUTH2_URL", "https://hidden@auth.example.org"),
+        ("KBCTS_MONGO_HOST", "mongodb://h/?tlsCertificateKeyFilePassword=hidden"),
+    ],
+)
+def test_credentials_elsewhere_are_refused_and_not_printed(run: Run, variable: str, url: str):
+    shown = run("config", "import", "-", more={variable: url})
+    assert shown.returncode == 1
+    assert f"wrong: {variable} holds credentials" in shown.stderr
+    assert "hidden" not in shown.stdout + shown.stderr
+    for name in ("CTS_MONGO__HOST", "CTS_S3__URL"):
+        assert "hidden" not in run("config", "check", more={name: url}).stdout
+
+
+def test_environment_file_that_cannot_be_read(run: Run, tmp_path: Path):
+    (tmp_path / "bad.env").write_text("CTS_METRICS_TOKEN=two words\n")
+    shown = run("--env-file", str(tmp_path / "bad.env"), "config", "check")
+    assert shown.returncode == 1
+    assert "line 1 is not NAME=value" in shown.stderr
+    assert "words\n" not in shown.stdout + shown.stderr
 
 
 def test_text_is_quoted_for_toml():

@@ -22,6 +22,7 @@ from tornado.netutil import bind_sockets
 from tornado.routing import ReversibleRuleRouter
 from tornado.web import Application
 
+from cts_core.config.load import load_settings
 from cts_jupyter.discovery import Connection, find_connection
 from cts_jupyter.server.extension import CTSExtension
 from cts_jupyter.server.headless import HeadlessApp
@@ -63,6 +64,28 @@ def app(isolated: Path) -> Iterator[HeadlessApp]:
 def test_flag_selects_the_staging_service(app: HeadlessApp) -> None:
     app.parse_command_line(["--refdata"])
     assert CTSExtension(parent=app).load_overrides() == {"preset": "refdata"}
+
+
+async def test_environment_file_is_read_before_the_settings(
+    app: HeadlessApp, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Set and removed, so that what the file sets is removed at the end.
+    monkeypatch.setenv("CTS_CONTACT", "")
+    monkeypatch.delenv("CTS_CONTACT")
+    file = isolated / "cts.env"
+    file.write_text("CTS_CONTACT='the operators'\n")
+    words = [f"--CTSExtension.home={isolated / 'home'}", f"--env-file={file}"]
+    app.initialize(words, new_httpserver=False)
+    assert load_settings(CTSExtension(parent=app).load_overrides()).contact == "the operators"
+    await app._cleanup()
+
+
+def test_environment_file_that_cannot_be_read_ends_the_start(
+    app: HeadlessApp, isolated: Path
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.initialize([f"--env-file={isolated / 'none'}"], new_httpserver=False)
+    assert ended.value.code == 1
 
 
 async def test_router_has_no_rules_but_those_of_cts(app: HeadlessApp, isolated: Path) -> None:
