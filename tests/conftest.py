@@ -20,6 +20,7 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 SERVICES = [
     "tests.services.apptainer",
+    "tests.services.bubblewrap",
     "tests.services.condor",
     "tests.services.docker",
     "tests.services.kafka",

@@ -118,7 +118,12 @@ class LocalSettings(Section):
     max_runtime_min: int = Field(10_080, ge=1, description="minutes that one container may ask for")
     shared: bool = Field(
         default=False,
-        description="whether all whom identity kbase lets in may run the registered programs here, as one user",
+        description="whether all whom identity kbase lets in may run the registered programs here, as one user, "
+        "isolated by bubblewrap",
+    )
+    program_folders: Annotated[list[AbsolutePath], Commas] = Field(
+        [],
+        description="with local.shared, the folders that programs may read besides the system's, Python's and their own",
     )
     runtime: Literal["auto", "docker", "podman", "apptainer", "none"] = Field(
         "auto",

@@ -98,6 +98,9 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             keys=None if is_directory else _worker_keys(settings.s3),
             plain_http=settings.images.plain_http,
             takes_programs=settings.takes_programs,
+            private_folders=[settings.home, settings.objects_dir]
+            if settings.identity == "kbase"
+            else None,
         )
     if SiteName.KBASE in settings.sites:
         from cts_core.sites.htcondor.refdata_client import RefdataClient  # noqa: PLC0415 - see the module

@@ -85,11 +85,18 @@ class Images:
         urls = None if registration.urls is None else [str(url) for url in registration.urls]
         usage_notes = registration.usage_notes
         mount_point = default_refdata_mount_point
+        variables = registration.variables
+        if variables is not None and not reference.is_host:
+            raise IllegalParameterError(
+                f"{reference.name} is an image of a registry, whose jobs may set any variable: leave out variables"
+            )
         if base:
             urls = base.urls if urls is None else urls
             usage_notes = base.usage_notes if usage_notes is None else usage_notes
             refdata_id = refdata_id or base.refdata_id
             mount_point = mount_point or base.default_refdata_mount_point
+            if reference.is_host:
+                variables = base.variables if variables is None else variables
         if refdata_id is not None:
             await self._store.get_refdata(refdata_id)
         elif mount_point is not None:
@@ -104,6 +111,7 @@ class Images:
             tag=reference.tag or (LATEST if reference.is_host else ""),
             refdata_id=refdata_id,
             default_refdata_mount_point=mount_point,
+            variables=variables,
             urls=urls or [],
             usage_notes=usage_notes,
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, HttpUrl, StringConstraints, model_validator
 
 from cts_core.model.base import Closed, Record, UTCTime
+from cts_core.model.parameters import EnvironmentKey
 
 ImageName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 UsageNotes = Annotated[str, StringConstraints(max_length=10000)]
@@ -25,6 +26,8 @@ class JobImage(Record):
     """Empty for an image without a tag: deployed clients index and sort by it."""
     refdata_id: str | None = None
     default_refdata_mount_point: str | None = None
+    variables: list[str] | None = None
+    """``host/…`` only: the variables that jobs may set where several users run the same programs."""
 
 
 class Image(JobImage):
@@ -68,6 +71,8 @@ class ImageRegistration(Closed):
         | None
     ) = None
     """``host/…`` only: a Python module run as ``python -m`` by the server's interpreter."""
+    variables: Annotated[list[EnvironmentKey], Field(max_length=100)] | None = None
+    """``host/…`` only: the variables that jobs may set where several users run the same programs."""
 
     @model_validator(mode="after")
     def _one_program(self) -> Self:

@@ -26,6 +26,8 @@ class ImagePlan:
     image_folder: str = ""
     plain_http: bool = False
     network: bool = True
+    visible_folders: Sequence[str] | None = None
+    hidden_folders: Sequence[str] = ()
 
 
 def make_worker_plan(

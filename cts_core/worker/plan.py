@@ -63,6 +63,10 @@ class WorkerPlan:
     network: bool = True
     """Whether the container has its runtime's default network, or none."""
     cpus: int = 1
+    visible_folders: list[str] | None = None
+    """For runtime ``host``: what the program may read besides the system's folders and its own; None: the whole machine."""
+    hidden_folders: list[str] = field(default_factory=list)
+    """Folders within the visible ones that the program may not read."""
     mount_from: str = ""
     """A folder of the worker that its runtime sees as ``mount_to``; empty: both see the same."""
     mount_to: str = ""

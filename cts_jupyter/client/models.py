@@ -87,6 +87,7 @@ class Image(Response):
     registered_on: datetime
     refdata_id: str | None = None
     default_refdata_mount_point: str | None = None
+    variables: list[str] | None = None
     urls: list[str] | None = None
     usage_notes: str | None = None
 

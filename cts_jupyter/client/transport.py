@@ -86,7 +86,8 @@ class Transport:
         """No proxy is used to a server of this machine, at whichever address, or one that ``is_own_server``."""
         self.url = url.rstrip("/")
         self._token = token
-        is_direct = is_own_server or is_own_machine(_host(self.url))
+        host, self._url_fault = _host(self.url)
+        is_direct = is_own_server or is_own_machine(host)
         self._http = httpx.Client(
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             verify=verify,
@@ -193,13 +194,14 @@ class Transport:
             )
         if token:
             all_headers["Authorization"] = f"Bearer {token}"
+        if self._url_fault is not None:
+            raise CTSConnectionError(f"{self.url} is no URL of a service: {self._url_fault}")
         try:
             request = self._http.build_request(
                 method, f"{self.url}/{path.lstrip('/')}", headers=all_headers, **options
             )
             return self._http.send(request, stream=True)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, OverflowError) as e:
-            # A port beyond 65535 overflows only when the connection is made.
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
             raise CTSConnectionError(f"{self.url} is no URL of a service: {e}") from e
 
     def _read(self, response: httpx.Response) -> bytes:
@@ -234,12 +236,15 @@ class Transport:
         )
 
 
-def _host(url: str) -> str | None:
+def _host(url: str) -> tuple[str | None, str | None]:
+    """Return the host of a URL, or else what is wrong with the URL."""
     try:
-        return urlsplit(url).hostname
-    except ValueError:
-        # The first request says what is wrong with it.
-        return None
+        parts = urlsplit(url)
+        # A port beyond 65535 would be another one when the connection is made.
+        _ = parts.port
+    except ValueError as e:
+        return None, str(e)
+    return parts.hostname, None
 
 
 def is_unsupported(error: CTSRequestError) -> bool:

@@ -17,7 +17,7 @@ from cts_core.sites.site import LogStream
 from cts_core.states import JobState
 from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_image, make_refdata
-from tests.harness.sites import SiteHarness, local_harness, opened
+from tests.harness.sites import SiteHarness, isolated, local_harness, opened
 
 S = JobState
 SUCCESS = [S.JOB_SUBMITTING, S.JOB_SUBMITTED, S.UPLOAD_SUBMITTING, S.UPLOAD_SUBMITTED, S.COMPLETE]
@@ -40,12 +40,16 @@ WAIT = 'while [ ! -e "$GATE" ]; do sleep 0.02; done'
 @pytest.fixture(
     params=[
         "local",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("minio", "versitygw")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("bubblewrap", "minio", "versitygw")
+        ),
     ]
 )
 async def harness(request, tmp_path: Path) -> AsyncIterator[SiteHarness]:
-    on_s3 = None if request.param == "local" else request.getfixturevalue(request.param)
-    harness = local_harness(tmp_path, server=on_s3)
+    server = None if request.param == "local" else request.getfixturevalue(request.param)
+    isolation = isolated(tmp_path) if request.param == "bubblewrap" else {}
+    harness = local_harness(tmp_path, server=server, **isolation)
     async with opened(harness):
         yield harness
 
@@ -123,6 +127,11 @@ async def test_reports_repeat_every_step(harness: SiteHarness) -> None:
     assert [step.state for step in report.steps] == SUCCESS
 
 
+@pytest.mark.parametrize(
+    "harness",
+    ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("minio", "versitygw"))],
+    indirect=True,
+)  # where a program can write down that it ran
 async def test_start_is_idempotent(harness: SiteHarness, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     params = {"environment": {"RAN": str(ran)}}

@@ -136,7 +136,8 @@ def test_job_from_submission_to_checksummed_outputs(service: Service) -> None:
     auth, s3 = service.services.auth, service.services.s3
     one, other = (server.url for server in service.servers)
     admin, ana, bob = auth.add("admin", *ADMIN_ROLES), auth.add("ana"), auth.add("bob")
-    call("POST", f"{one}/admin/images/host/tool", admin, json={"executable": str(COPY_INPUTS)})
+    registration = {"executable": str(COPY_INPUTS), "variables": ["OUT"]}
+    call("POST", f"{one}/admin/images/host/tool", admin, json=registration)
     with contextlib.closing(s3.client()) as client:
         for path, content in FILES.items():
             crc = crc64nvme_text(content)

@@ -200,7 +200,7 @@ class PoolFaultHarness(FaultHarness):
         }
 
     @override
-    def image(self) -> tuple[str, dict[str, str]]:
+    def image(self) -> tuple[str, dict[str, Any]]:
         return f"{self._registry.host}/{IMAGE}:1", {}
 
     @override

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import httpx
 
 from tests.harness.paths import APPEND_RUN
+from tests.services.bubblewrap import opening
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
 from tests.services.together import ADMIN_ROLES, ServiceStack
@@ -151,6 +152,7 @@ class FaultHarness:
         self._environ = services.environ(
             mongo_port=self.mongo_proxy.port, s3_url=self.s3_proxy.url, kafka_port=kafka.port
         ) | {
+            "PATH": opening(services.folder),
             "CTS_DRAIN_S": "1",
             "CTS_MONGO__TIMEOUT_S": "5",
             "CTS_S3__TIMEOUT_S": "10",
@@ -202,9 +204,10 @@ class FaultHarness:
         """Return the environment variables that only the server with this number has."""
         return {}
 
-    def image(self) -> tuple[str, dict[str, str]]:
+    def image(self) -> tuple[str, dict[str, Any]]:
         """Return the jobs' image, and the body that registers it."""
-        return "host/tool", {"executable": str(APPEND_RUN)}
+        variables = ["RAN", "NUMBER", "FAIL", "WORK"]
+        return "host/tool", {"executable": str(APPEND_RUN), "variables": variables}
 
     def submission(self, job: Job) -> dict[str, Any]:
         """Return the body of a job's submission."""

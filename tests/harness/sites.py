@@ -123,7 +123,9 @@ class SiteHarness:
             for path in (f"data/in/{number}.txt" for number in range(count))
         ]
         record = make_job_record(files=files, **{"params": {}, **submission})
-        return record.model_copy(update={"image": self.image(script)})
+        variables = list(record.job_input.params.environment or ())
+        image = self.image(script).model_copy(update={"variables": variables})
+        return record.model_copy(update={"image": image})
 
     async def start(self, script: str, **submission: Any) -> JobRecord:
         job = self.job(script, **submission)
@@ -182,6 +184,7 @@ def make_local_site(
     keys: S3Keys | None = None,
     plain_http: Sequence[str] = (),
     takes_programs: bool = True,
+    private_folders: Sequence[Path] | None = None,
     **settings: Any,
 ) -> LocalSite:
     """Return a local site, on S3 with ``keys``; two in one folder are those of two servers on one home."""
@@ -195,7 +198,14 @@ def make_local_site(
         keys=keys,
         plain_http=plain_http,
         takes_programs=takes_programs,
+        private_folders=private_folders,
     )
+
+
+def isolated(folder: Path) -> dict[str, Any]:
+    """Return the settings by which a local site in this folder isolates its programs, which may read what else is there."""
+    private = [folder / "local", folder / "objects", folder / "private"]
+    return {"private_folders": private, "program_folders": [str(folder)], "runtime": "none"}
 
 
 def local_harness(folder: Path, *, server: S3Server | None = None, **settings: Any) -> SiteHarness:

@@ -61,7 +61,8 @@ class RunningService:
         """Create an image, files, reference data, and jobs that complete or fail."""
         with self.client() as http:
             for name in ("tool", "spare"):
-                _post(http, f"/admin/images/host/{name}", {"executable": str(COPY_INPUTS)})
+                registration = {"executable": str(COPY_INPUTS), "variables": ["OUT"]}
+                _post(http, f"/admin/images/host/{name}", registration)
             _put(http, [*_INPUTS, _REFDATA])
             files = [{"type": "input_files", "input_files_format": "space_separated_list"}]
             local = {"cluster": "local", "image": "host/tool"}

@@ -8,10 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cts_core.worker.runtimes.sandbox import PROGRAM
+from tests.harness.paths import ROOT
+from tests.services.bubblewrap import HINT
 from tests.services.kafka import KafkaBroker
 from tests.services.minio import start_minio
 from tests.services.mongo import MongoServer
 from tests.services.s3 import ACCESS_KEY, SECRET, S3Server
+from tests.services.server import require_program
 from tests.simulators.kbase_auth import KBaseAuth
 
 ADMIN_ROLES = ("CTS_ADMIN", "KBASE_STAFF", "HAS_NERSC_ACCOUNT")
@@ -46,6 +50,8 @@ class ServiceStack:
             "CTS_HOME": str(self.folder / name),
             "CTS_SITES": "local",
             "CTS_LOCAL__SHARED": "true",
+            # A checkout that is installed in place has its modules there.
+            "CTS_LOCAL__PROGRAM_FOLDERS": str(ROOT),
             "CTS_ALLOWED_PATHS": "data/{user}",
             "CTS_LOG_DIR": "logs/container_logs",
             "CTS_MONGO__HOST": f"127.0.0.1:{mongo_port or self.mongo.port}",
@@ -65,6 +71,7 @@ class ServiceStack:
 @contextmanager
 def started_stack(folder: Path, *, kafka_advertises: int | None = None) -> Iterator[ServiceStack]:
     """Start all servers in a new folder; see ``KafkaBroker`` for the port. Raises MissingError."""
+    require_program(PROGRAM, HINT)
     with ExitStack() as stack:
         mongo = MongoServer(folder / "mongo")
         kafka = KafkaBroker(folder / "kafka", advertises=kafka_advertises)

@@ -38,7 +38,9 @@ async def _conflict(db: Collections, image: Image) -> CTSError | None:
 
 
 def _from_image(image: Image) -> dict[str, Any]:
-    return image.model_dump() | {"tag": image.tag or None}
+    # The deployed service, which stores nulls, does not know this one.
+    unknown = {"variables"} if image.variables is None else set()
+    return image.model_dump(exclude=unknown) | {"tag": image.tag or None}
 
 
 def _to_image(document: dict[str, Any]) -> Image:

@@ -10,11 +10,18 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from cts_core.config.sections import LocalSettings
-from cts_core.errors import ResourceUnavailableError, UnsupportedError
+from cts_core.errors import (
+    ConfigError,
+    IllegalParameterError,
+    ResourceUnavailableError,
+    UnsupportedError,
+)
 from cts_core.images.names import HOST_PREFIX
 from cts_core.images.programs import check_program, program_file
 from cts_core.model.image import JobImage
+from cts_core.model.parameters import Parameters
 from cts_core.sites.worker_plan import ImagePlan
+from cts_core.worker.runtimes import sandbox
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
@@ -23,6 +30,10 @@ _RETRY_SECONDS = 30.0
 ISOLATION = (
     "Runs programs of this machine as the user who runs the server. It isolates nothing: a program can read "
     "and write what that user can."
+)
+SANDBOX = (
+    "Runs programs of this machine by bubblewrap: a program sees the system's folders, those of its container and "
+    "those that the operator names, and none of the server's files and processes."
 )
 NOT_LINUX = (
     "On this system, limits and cancels reach the processes of a program's own group only: one that leaves it "
@@ -41,13 +52,18 @@ class LocalImages:
         *,
         plain_http: Sequence[str] = (),
         takes_programs: bool = True,
+        private_folders: Sequence[Path] | None = None,
         pool: Executor,
     ) -> None:
-        """Configure it: ``plain_http`` are registries reached by HTTP, ``takes_programs`` allows programs of this machine."""
+        """Configure it: ``plain_http`` are registries reached by HTTP, ``takes_programs`` allows programs of this machine.
+
+        With ``private_folders``, programs are isolated from those and from the server.
+        """
         self._root = root
         self._settings = settings
         self._plain_http = frozenset(plain_http)
         self._takes_programs = takes_programs
+        self._private_folders = private_folders
         self._pool = pool
         self._working: WorkingRuntime | None = None
         self._failures: Mapping[str, str] = {}
@@ -59,16 +75,29 @@ class LocalImages:
         choice = self._settings.runtime
         return {"auto": IMAGE_RUNTIMES, "none": ()}.get(choice, (choice,))
 
-    async def check(self, image: JobImage) -> list[str]:
-        """Return notes on running this image here. Raises UnsupportedError, ImageFetchError."""
+    async def open(self) -> None:
+        """Raise ConfigError if programs are to be isolated and cannot be."""
+        if not self._takes_programs or self._private_folders is None:
+            return
+        fault = await asyncio.get_running_loop().run_in_executor(self._pool, sandbox.find_fault)
+        if fault is not None:
+            raise ConfigError(
+                "local.shared: programs that several users may run are isolated by bubblewrap, which does not work "
+                f"here ({fault}); install it (apt install bubblewrap, on Linux), or take local.shared out and set local.runtime to docker "
+                "or podman for images of registries alone"
+            )
+
+    async def check(self, params: Parameters, image: JobImage) -> list[str]:
+        """Return notes on running this image here. Raises UnsupportedError, IllegalParameterError, ImageFetchError."""
         if image.name.startswith(HOST_PREFIX):
             if not self._takes_programs:
                 raise UnsupportedError(
                     f"{image.name} is a program of the service's machine, and this service lets several people in: "
                     "it runs images of registries alone"
                 )
+            self._check_variables(params, image)
             await check_program(image)
-            return _program_notes()
+            return self._program_notes()
         runtime = await self._runtime()
         if runtime is None:
             raise UnsupportedError(
@@ -76,10 +105,22 @@ class LocalImages:
             )
         return [APPTAINER] if runtime.name == "apptainer" else []
 
-    async def plan_image(self, image: JobImage) -> ImagePlan:
-        """Plan how a worker runs the image. Raises ImageFetchError, and ResourceUnavailableError when nothing can now."""
+    async def plan_image(self, params: Parameters, image: JobImage) -> ImagePlan:
+        """Plan how a worker runs the image.
+
+        Raises IllegalParameterError, ImageFetchError, and ResourceUnavailableError when nothing can now.
+        """
         if image.name.startswith(HOST_PREFIX):
-            return ImagePlan(program_file=await program_file(image.entrypoint))
+            self._check_variables(params, image)
+            file = await program_file(image.entrypoint)
+            if self._private_folders is None:
+                return ImagePlan(program_file=file)
+            return ImagePlan(
+                program_file=file,
+                network=self._settings.network == "own",
+                visible_folders=[sys.base_prefix, sys.prefix, *self._settings.program_folders],
+                hidden_folders=list(map(str, self._private_folders)),
+            )
         runtime = await self._runtime()
         if runtime is None:
             raise ResourceUnavailableError(
@@ -95,9 +136,24 @@ class LocalImages:
             network=self._settings.network == "own",
         )
 
+    def _check_variables(self, params: Parameters, image: JobImage) -> None:
+        """Refuse variables that a program shared by several users was not registered with.
+
+        One such as LD_PRELOAD or PYTHONPATH would have it run what the user wrote.
+        """
+        if self._private_folders is None:
+            return
+        refused = sorted(set(params.environment or ()) - set(image.variables or ()))
+        if refused:
+            allowed = ", ".join(image.variables or ()) or "none"
+            raise IllegalParameterError(
+                f"Jobs of {image.name} may not set the variable {', '.join(refused)} here, where several users run it "
+                f"(allowed: {allowed}): take it out, or ask an admin to register the program with that variable"
+            )
+
     async def notes(self) -> list[str]:
         """Return the site's notes on itself: whether a configured runtime works, or which one ``auto`` found, once it has."""
-        notes = _program_notes() if self._takes_programs else []
+        notes = self._program_notes() if self._takes_programs else []
         runtime = self._working
         if self._settings.runtime not in ("auto", "none"):
             runtime = await self._runtime()
@@ -172,12 +228,13 @@ class LocalImages:
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, run)
 
+    def _program_notes(self) -> list[str]:
+        if self._private_folders is not None:
+            return [SANDBOX]
+        return [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]
+
     def _failure_message(self) -> str:
         if self._settings.runtime == "none":
             return f"local.runtime is none, and what runs here are programs registered as {HOST_PREFIX}<name>"
         failures = "; ".join(f"{name}: {failure}" for name, failure in self._failures.items())
         return f"no container runtime works here ({failures}); programs registered as {HOST_PREFIX}<name> need none"
-
-
-def _program_notes() -> list[str]:
-    return [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]

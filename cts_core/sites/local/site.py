@@ -80,6 +80,7 @@ class LocalSite(Site):
         keys: S3Keys | None = None,
         plain_http: Sequence[str] = (),
         takes_programs: bool = True,
+        private_folders: Sequence[Path] | None = None,
     ) -> None:
         """Set up the site; ``objects`` is the store that reference data is read from.
 
@@ -99,6 +100,7 @@ class LocalSite(Site):
             settings,
             plain_http=plain_http,
             takes_programs=takes_programs,
+            private_folders=private_folders,
             pool=self._files,
         )
         self._pipes: dict[int, tuple[str, int]] = {}
@@ -110,6 +112,7 @@ class LocalSite(Site):
     @override
     async def open(self, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
+        await self.images.open()
         try:
             await self._run(self._queue.open)
         except OSError as e:
@@ -156,12 +159,12 @@ class LocalSite(Site):
                 f"{job.memory} bytes of memory were asked for, and this machine offers "
                 f"{self._settings.memory}"
             )
-        return await self.images.check(image)
+        return await self.images.check(job.params, image)
 
     @override
     async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
-        """May raise ImageFetchError, and ResourceUnavailableError when the disk or the runtime cannot be used now."""
-        image_plan = await self.images.plan_image(job.image)
+        """May raise IllegalParameterError, ImageFetchError, and ResourceUnavailableError when the disk or the runtime cannot be used now."""
+        image_plan = await self.images.plan_image(job.job_input.params, job.image)
         write = functools.partial(self._write, job, plans, image_plan)
         try:
             await asyncio.get_running_loop().run_in_executor(self._files, write)

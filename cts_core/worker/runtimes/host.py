@@ -1,4 +1,4 @@
-"""Runs a program of the host as if it were a container. It isolates nothing."""
+"""Runs a program of the host as if it were a container. It isolates nothing, unless the plan says what may be seen."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Mapping
 
 from cts_core.worker.container_folder import OUTPUTS, SCRATCH, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes import processes
 from cts_core.worker.runtimes.base import ContainerExit, ContainerRuntimeError, Sleep, mounts
 from cts_core.worker.runtimes.process_tree import ProcessTree
 from cts_core.worker.runtimes.processes import TAG
+from cts_core.worker.runtimes.sandbox import sandbox_command
 from cts_core.worker.units import CHUNK_SIZE
 
 _FORWARDED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -81,8 +83,9 @@ class HostContainer(ProcessTree):
         """See Container."""
         plan, folder = self._plan, self._folder
         variables = {name: self.map_paths(value) for name, value in plan.environment.items()}
+        isolation = [] if plan.visible_folders is None else sandbox_command(plan, folder)
         return self.run(
-            [*plan.entrypoint, *map(self.map_paths, plan.arguments)],
+            [*isolation, *plan.entrypoint, *map(self.map_paths, plan.arguments)],
             {**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
             folder=folder.file(OUTPUTS),
         )
@@ -90,6 +93,13 @@ class HostContainer(ProcessTree):
     def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""
         return ContainerExit(code)
+
+    def signal(self, number: int) -> bool:
+        """See Container."""
+        if self._plan.visible_folders is None or number == SIGKILL:
+            return super().signal(number)
+        # Bubblewrap's own processes would end at once, and the program with them.
+        return processes.send_signal_inside(number, self._group)
 
     def remove(self) -> bool:
         """See Container."""

@@ -136,7 +136,15 @@ def send_signal(number: int, group: int) -> bool:
 
 def send_signal_to_first(number: int, group: int) -> bool:
     """Send a signal to the first process of our container's own PID namespace; return whether there is one."""
-    return _send(number, [pid for pid in members(group) if _is_first(pid)])
+    return _send(number, [pid for pid in members(group) if _inner_number(pid) == 1])
+
+
+def send_signal_inside(number: int, group: int) -> bool:
+    """Send a signal to the processes in our container's own PID namespace, but for the first, which only waits for the others.
+
+    Return whether there was any.
+    """
+    return _send(number, [pid for pid in members(group) if (_inner_number(pid) or 0) > 1])
 
 
 def _send(number: int, pids: list[int]) -> bool:
@@ -146,14 +154,15 @@ def _send(number: int, pids: list[int]) -> bool:
     return bool(pids)
 
 
-def _is_first(pid: int) -> bool:
+def _inner_number(pid: int) -> int | None:
+    """Return a process's id in its own PID namespace; None if that is ours."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             # The process id in each of its namespaces, from ours inwards.
             (numbers,) = [line.split()[1:] for line in file if line.startswith(b"NSpid:")]
     except (OSError, ValueError):
-        return False
-    return len(numbers) > 1 and numbers[-1] == b"1"
+        return None
+    return int(numbers[-1]) if len(numbers) > 1 else None
 
 
 def kill_tagged(tag: str) -> int:

@@ -63,10 +63,12 @@ class ServiceEndpoints(Endpoints):
         usage_notes: str | None = None,
         refdata_id: str | None = None,
         default_refdata_mount_point: str | None = None,
+        variables: Sequence[str] | None = None,
     ) -> Image:
         """Register an image of a registry, or ``host/NAME`` with an executable or a module; for admins.
 
-        ``from_image`` is a registered image whose fields are used where none are given here.
+        ``from_image`` is a registered image whose fields are used where none are given here. ``variables`` are those that
+        jobs of a ``host/NAME`` may set where several users run it.
         """
         response = self._transport.json(
             "POST",
@@ -80,6 +82,7 @@ class ServiceEndpoints(Endpoints):
                 from_image=from_image,
                 urls=None if urls is None else list(urls),
                 usage_notes=usage_notes,
+                variables=None if variables is None else list(variables),
             ),
         )
         return Image.model_validate(response)

@@ -38,11 +38,19 @@ def _configure_images(parser: CommandParser) -> None:
     program.add_argument("--module", metavar="MOD", help="the Python module to register")
     add("--refdata", metavar="ID", help="reference data that belongs to the image to register")
     add("--refdata-mount", metavar="P", help="where containers find it if jobs say nothing else")
+    add(
+        "--variables",
+        metavar="A,B",
+        help="variables that jobs may set of a program that several users run",
+    )
     parser.add_result_name()
 
 
 def _run_images(context: Context, options: argparse.Namespace) -> Table[Image]:
-    about = (options.executable, options.module, options.refdata, options.refdata_mount)
+    about = (
+        *(options.executable, options.module, options.refdata, options.refdata_mount),
+        options.variables,
+    )
     if any(about) and not options.register:
         raise MagicError("Give the image's name, too: --register NAME")
     if options.register:
@@ -66,11 +74,13 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
     name, program = options.register, _program(options)
     if name.startswith(_HOST) and not program:
         raise MagicError("Say which program to register: --executable PATH or --module MOD")
-    refdata = drop_none(
-        refdata_id=options.refdata, default_refdata_mount_point=options.refdata_mount
+    more = drop_none(
+        refdata_id=options.refdata,
+        default_refdata_mount_point=options.refdata_mount,
+        variables=options.variables and [name.strip() for name in options.variables.split(",")],
     )
     try:
-        return context.client.register_image(name, **program, **refdata)
+        return context.client.register_image(name, **program, **more)
     except CTSRequestError as e:
         if e.appcode not in (_DIGEST_TAKEN, _TAG_TAKEN):
             raise
@@ -89,7 +99,7 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
             f"%cts images --delete {reference} first, or choose another name"
         )
     context.client.delete_image(f"{registered.name}@{registered.digest}")
-    image = context.client.register_image(name, **program, **refdata)
+    image = context.client.register_image(name, **program, **more)
     if image.digest != registered.digest:
         context.add_note(
             "The program has changed since it was registered; new jobs run the new one."

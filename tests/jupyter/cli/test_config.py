@@ -257,8 +257,8 @@ def test_credentials_elsewhere_are_refused_and_not_printed(run: Run, variable: s
     assert shown.returncode == 1
     assert f"wrong: {variable} holds credentials" in shown.stderr
     assert "hidden" not in shown.stdout + shown.stderr
-    for name in ("CTS_MONGO__HOST", "CTS_S3__URL"):
-        assert "hidden" not in run("config", "check", more={name: url}).stdout
+    name = "CTS_MONGO__HOST" if "MONGO" in variable else "CTS_S3__URL"
+    assert "hidden" not in run("config", "check", more={name: url}).stdout
 
 
 def test_environment_file_that_cannot_be_read(run: Run, tmp_path: Path):

@@ -164,10 +164,10 @@ async def test_refused_request_is_one_line_without_its_query(
     headers = {"Referer": "http://127.0.0.1/page?hidden"}
     assert (await server.get(path, headers=headers)).status_code == status
     server.app.log.removeHandler(caplog.handler)
-    about = [r.getMessage() for r in caplog.records if path.partition("?")[0] in r.getMessage()]
+    ours = [r.getMessage() for r in caplog.records if not r.name.startswith("http")]
+    about = [message for message in ours if path.partition("?")[0] in message]
     assert len(about) == lines
-    assert "hidden?" not in caplog.text
-    assert "=hidden" not in caplog.text
+    assert not [message for message in ours if "hidden" in message]
 
 
 async def test_jupyters_metrics_count_each_request(server: ServerHarness) -> None:
