@@ -67,6 +67,8 @@ class CTSError(Exception):
     """Anything that CTS refuses or cannot do; ``kind`` determines the HTTP response."""
 
     kind: ClassVar[ErrorKind]
+    dependency: str | None = None
+    """The name of the port that raised it, such as ``objects``; None if none did."""
 
     @property
     def message(self) -> str:

@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator, Sequence
-from datetime import timedelta
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
@@ -34,8 +37,15 @@ from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
 from cts_core.log_context import log_context
 from cts_core.model.event import JobProgress
-from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerTransition,
+    JobOutcome,
+    JobSummary,
+    JobWait,
+)
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.instrument import RECORDS, site_name
 from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import ContainerReport, Runner
@@ -49,9 +59,11 @@ START_TIMEOUT = timedelta(hours=1)
 MAX_FINALIZING = 20
 """Jobs that are finalized concurrently."""
 FINALIZE_SECONDS = 5.0
-"""The time that a cycle waits for jobs to be finalized; they go on concurrently with later cycles."""
+"""The time that ``reconcile`` waits for jobs to be finalized; they go on concurrently after it."""
 POLL_SECONDS = 1.0
 """Between cycles over all live jobs of a site, unless something wakes the loop earlier."""
+RETRY = Backoff(first=1.0, longest=10.0)
+"""Between tries at one step of a job that fails; other steps and other jobs go on meanwhile."""
 
 
 class Driver:
@@ -81,8 +93,10 @@ class Driver:
         self._finalizing: dict[str, asyncio.Task[None]] = {}
         """By job id, the task that finalizes the job."""
         self._finalizing_slots = asyncio.Semaphore(MAX_FINALIZING)
-        self._finalize_until = 0.0
-        """Until when this cycle waits for jobs to be finalized, by the event loop's clock."""
+        self._failing = KeyedBackoff(RETRY)
+        """By job id, the jobs whose next step failed."""
+        self._is_site_down = False
+        """Whether the site was down in this cycle: then it is not asked for each of many jobs, which may take long."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -112,9 +126,9 @@ class Driver:
             try:
                 if loop.time() >= due:
                     due = loop.time() + POLL_SECONDS
-                    await self.reconcile(await self._store.live_jobs(self._site.cluster))
+                    await self._advance(await self._store.live_jobs(self._site.cluster))
                 else:
-                    await self.reconcile(await self._summaries(woken))
+                    await self._advance(await self._summaries(woken))
             except CTSError as e:
                 log.warning("The jobs of site %s wait: %s", self._site.cluster.value, e)
                 # The cycle over all live jobs makes up for the wake-ups that are lost here: none may make it come sooner.
@@ -136,40 +150,9 @@ class Driver:
 
     async def reconcile(self, jobs: Sequence[JobSummary]) -> None:
         """Move each of these jobs as far as it can go now. Raises UnavailableError."""
-        live = {job.id: job for job in jobs if job.state not in self._skipped_states}
-        if not live:
-            return
-        await self._leases.acquire(live)
-        mine = [job for job in live.values() if job.id in self._leases]
-        for job in mine:
-            if job.state is JobState.CREATED:
-                with _isolated(job):
-                    await self._start(job)
-        active = [
-            job
-            for job in mine
-            if job.state is not JobState.CREATED and job.id not in self._finalizing
-        ]
-        # Before the poll, which then reports what has ended by itself and what will never start.
-        stopped = set()
-        for job in active:
-            if job.state is JobState.CANCELING:
-                with _isolated(job):
-                    if await self._site.cancel(job.id):
-                        stopped.add(job.id)
-        states = await self._states(active)
-        # One poll for all of them, even if there are none: it also advances the site's own queue.
-        reports = await self._site.poll(states)
-        self._finalize_until = asyncio.get_running_loop().time() + FINALIZE_SECONDS
-        earlier = set(self._finalizing)
-        for job in active:
-            if job.id not in states:
-                continue
-            with _isolated(job):
-                await self._apply_reports(
-                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
-                )
-        await self._collect_finalized(earlier)
+        await self._advance(jobs)
+        if finalizing := [self._finalizing[job.id] for job in jobs if job.id in self._finalizing]:
+            await asyncio.wait(finalizing, timeout=FINALIZE_SECONDS)
 
     async def reconcile_job(self, job: JobSummary) -> bool:
         """Move one job as far as it can go now; return False if another server holds its lease.
@@ -179,16 +162,110 @@ class Driver:
         await self.reconcile([job])
         return job.id in self._leases
 
+    async def _advance(self, jobs: Sequence[JobSummary]) -> None:
+        """Move each of these jobs on, without waiting for those that are finalized. Raises UnavailableError."""
+        live = {job.id: job for job in jobs if job.state not in self._skipped_states}
+        if not live:
+            return
+        self._is_site_down = False
+        await self._leases.acquire(live)
+        mine = [job for job in live.values() if job.id in self._leases]
+        for job in mine:
+            if job.state is JobState.CREATED and self._may_ask_site(job):
+                async with self._alone(job):
+                    await self._start(job)
+        active = [
+            job
+            for job in mine
+            if job.state is not JobState.CREATED and job.id not in self._finalizing
+        ]
+        # Before the poll, which then reports what has ended by itself and what will never start.
+        stopped = set()
+        for job in active:
+            if job.state is JobState.CANCELING and self._may_ask_site(job):
+                async with self._alone(job):
+                    if await self._site.cancel(job.id):
+                        stopped.add(job.id)
+                    else:
+                        self._failing.reset(job.id)
+        states = await self._states(active)
+        reports = await self._poll(active, states)
+        for job in active:
+            if job.id not in states:
+                continue
+            async with self._alone(job):
+                await self._apply_reports(
+                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
+                )
+
+    def _may_ask_site(self, job: JobSummary) -> bool:
+        return not self._is_site_down and self._failing.is_due(job.id)
+
     async def _states(self, jobs: Sequence[JobSummary]) -> dict[str, list[JobState]]:
         """Return the container states of each job, except of jobs that only newer servers can drive."""
         states = {}
         for job in jobs:
-            with _isolated(job):
-                try:
-                    states[job.id] = await self._store.container_states(job.id)
-                except NewerRecordError:
-                    await self._leases.release(job.id)
+            async with self._alone(job):
+                states[job.id] = await self._store.container_states(job.id)
         return states
+
+    async def _poll(
+        self, jobs: Sequence[JobSummary], states: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """Poll the site once for all jobs, even if there are none: it also advances the site's own queue."""
+        try:
+            reports = await self._site.poll(states)
+        except CTSError as e:
+            await self._record_wait(jobs, e)
+            raise
+        site = site_name(self._site.cluster)
+        over = [
+            job.id
+            for job in jobs
+            if job.wait and job.wait.dependency == site and self._failing.is_due(job.id)
+        ]
+        if over:
+            await self._store.set_wait(over, None)
+        return reports
+
+    @asynccontextmanager
+    async def _alone(self, job: JobSummary) -> AsyncIterator[None]:
+        """Keep what goes wrong with one job from the others: it is logged, and the job's next step is tried again later.
+
+        Raises UnavailableError if it is the record store's, which concerns all of them.
+        """
+        with log_context(job_id=job.id):
+            try:
+                yield
+            except NewerRecordError:
+                await self._leases.release(job.id)
+            except CTSError as e:
+                if _concerns_all(e):
+                    raise
+                if isinstance(e, UnavailableError) and e.dependency == site_name(
+                    self._site.cluster
+                ):
+                    self._is_site_down = True
+                delay = self._failing.fail(job.id, str(e))
+                message = "Job %s stays in %s for now, and is tried again in %.0f s: %s"
+                log.warning(message, job.id, job.state.value, delay, e)
+                await self._record_wait([job], e)
+            except Exception:  # a bug with one job must not stop the others
+                self._failing.fail(job.id, "a bug")
+                log.exception("Job %s stays in %s for now", job.id, job.state.value)
+
+    async def _record_wait(self, jobs: Sequence[JobSummary], error: CTSError) -> None:
+        """Record what these jobs wait for, and since when. What is recorded already is not written again."""
+        if error.dependency is None or _concerns_all(error):
+            return
+        since: defaultdict[datetime, list[str]] = defaultdict(list)
+        for job in jobs:
+            before = job.wait if job.wait and job.wait.dependency == error.dependency else None
+            if before is None or before.error != str(error):
+                since[before.since if before else utc_now()].append(job.id)
+        for time, job_ids in since.items():
+            wait = JobWait(dependency=error.dependency, since=time, error=str(error))
+            await self._store.set_wait(job_ids, wait)
 
     async def _start(self, job: JobSummary) -> None:
         try:
@@ -196,12 +273,12 @@ class Driver:
             plans = await run_in_pool(plan_job, record.job_input, record.image)
             failpoint("start:before")
             details = await self._site.start(record, plans)
-        except NewerRecordError:
-            await self._leases.release(job.id)
         except (UnavailableError, ResourceUnavailableError) as e:
-            log.warning("Job %s could not be started yet: %s", job.id, e)
-            if utc_now() - job.updated > START_TIMEOUT:
-                await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
+            if _concerns_all(e) or utc_now() - job.updated <= START_TIMEOUT:
+                raise
+            await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
+        except NewerRecordError:
+            raise
         except CTSError as e:
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         else:
@@ -230,7 +307,7 @@ class Driver:
                 states[number] = new
                 changed = True
         if stopped:
-            await self._finalize(job, self._finalize_canceled(job, states))
+            self._finalize(job, partial(self._finalize_canceled, job, states))
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
@@ -238,40 +315,19 @@ class Driver:
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
 
-    async def _finalize(self, job: JobSummary, finalizing: Coroutine[Any, Any, None]) -> None:
+    def _finalize(self, job: JobSummary, finalize: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Finalize a job concurrently with later cycles: what it needs may be down, and must not hold up other jobs."""
-        try:
-            async with asyncio.timeout_at(self._finalize_until):
-                await self._finalizing_slots.acquire()
-        except TimeoutError:
-            finalizing.close()  # a later cycle tries again
-            return
-        task = asyncio.create_task(finalizing, name=f"finalize-{job.id}")
-        task.add_done_callback(lambda _: self._finalizing_slots.release())
+
+        async def run() -> None:
+            try:
+                async with self._finalizing_slots, self._alone(job):
+                    await finalize()
+            except CTSError as e:
+                log.warning("Job %s is finalized later: %s", job.id, e)
+
+        task = asyncio.create_task(run(), name=f"finalize-{job.id}")
         self._finalizing[job.id] = task
-
-    async def _collect_finalized(self, earlier: Collection[str]) -> None:
-        """Wait a while for the jobs to be finalized that are not in ``earlier``.
-
-        Raises UnavailableError, and exceptions that are bugs.
-        """
-        left = self._finalize_until - asyncio.get_running_loop().time()
-        new = [task for job_id, task in self._finalizing.items() if job_id not in earlier]
-        if new and left > 0:
-            await asyncio.wait(new, timeout=left)
-        done = {job_id: task for job_id, task in self._finalizing.items() if task.done()}
-        errors = []
-        for job_id, task in done.items():
-            del self._finalizing[job_id]
-            error = task.exception()
-            if isinstance(error, NewerRecordError):
-                await self._leases.release(job_id)
-            elif isinstance(error, CTSError) and not isinstance(error, UnavailableError):
-                log.warning("Job %s does not end for now: %s", job_id, error)
-            elif error is not None:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        task.add_done_callback(lambda _: self._finalizing.pop(job.id))
 
     async def _finalize_canceled(self, job: JobSummary, states: list[JobState]) -> None:
         now = utc_now()
@@ -294,7 +350,8 @@ class Driver:
         while (new := next_parent_state(state, states)) is not None:
             current = job.model_copy(update={"state": state})
             if new in TERMINAL:
-                await self._finalize(job, self._finalize_ended(current, new))
+                if self._failing.is_due(job.id):
+                    self._finalize(job, partial(self._finalize_ended, current, new))
                 return
             if not await self._move(current, new, None):
                 return
@@ -319,20 +376,13 @@ class Driver:
             outcome=outcome,
         )
         failpoint("rollup:after")
+        self._failing.reset(job.id)
         if moved:
             self._outbox.wake()
         return moved
 
 
-@contextlib.contextmanager
-def _isolated(job: JobSummary) -> Iterator[None]:
-    """Log what goes wrong with one job, so that the next ones go on. Raises UnavailableError, which concerns all of them."""
-    with log_context(job_id=job.id):
-        try:
-            yield
-        except UnavailableError:
-            raise
-        except CTSError as e:
-            log.warning("Job %s stays in %s for now: %s", job.id, job.state.value, e)
-        except Exception:  # a bug with one job must not stop the others
-            log.exception("Job %s stays in %s for now", job.id, job.state.value)
+def _concerns_all(error: CTSError) -> bool:
+    """Return whether the record store is down, without which no job can go on."""
+    is_down = isinstance(error, UnavailableError | ResourceUnavailableError)
+    return is_down and error.dependency == RECORDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,6 +20,10 @@ from cts_core.states import JobState
 
 log = logging.getLogger(__name__)
 
+LOGS_SECONDS = 2.0
+"""The time that the end of a job waits for the object store to say whether there are logs."""
+LOGS_SECONDS = 2.0
+"""The time that the end of a job waits for the object store to say whether there are logs."""
 MEASURE_TIMEOUT = timedelta(minutes=10)
 """The time that a job whose containers have ended waits for measures of its site, which are not worth a longer wait."""
 
@@ -47,12 +52,13 @@ class Finalizer:
         else:
             actual = await self._overwritten(containers)
             outcome = await run_in_pool(outcomes.completed, job, containers, actual)
-        return state, await self._with_logs(job, outcome)
+        return state, await self._with_logs(job, containers, outcome)
 
     async def finalize_canceled(self, job: JobSummary) -> JobOutcome:
         """Return the outcome of a job that was canceled."""
-        outcome = await run_in_pool(outcomes.usage, job, await self._containers(job))
-        return await self._with_logs(job, outcome)
+        containers = await self._containers(job)
+        outcome = await run_in_pool(outcomes.usage, job, containers)
+        return await self._with_logs(job, containers, outcome)
 
     async def _containers(self, job: JobSummary) -> list[ContainerRecord]:
         containers = await self._store.containers(job.id)
@@ -79,10 +85,19 @@ class Finalizer:
             if not isinstance(answer, CTSError)
         }
 
-    async def _with_logs(self, job: JobSummary, outcome: JobOutcome) -> JobOutcome:
+    async def _with_logs(
+        self, job: JobSummary, containers: Sequence[ContainerRecord], outcome: JobOutcome
+    ) -> JobOutcome:
         folder = log_folder(self._log_dir, job.id)
         try:
-            page = await self._objects.list(f"{folder}/", limit=1)
+            async with asyncio.timeout(LOGS_SECONDS):
+                has_logs = bool((await self._objects.list(f"{folder}/", limit=1)).objects)
         except BucketNotFoundError:
-            return outcome
-        return outcome.model_copy(update={"logpath": folder}) if page.objects else outcome
+            has_logs = False
+        except (CTSError, TimeoutError) as e:
+            # Where the logs are is not worth a wait: a program that has begun may have written some.
+            log.warning(
+                "Job %s ends without a look at %s: %s", job.id, folder, str(e) or "no answer"
+            )
+            has_logs = any(outcomes.has_begun(container) for container in containers)
+        return outcome.model_copy(update={"logpath": folder}) if has_logs else outcome

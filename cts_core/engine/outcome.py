@@ -26,6 +26,11 @@ _MAX_NAMED = 10
 """Failed containers or overwritten paths that one message names."""
 
 
+def has_begun(container: ContainerRecord) -> bool:
+    """Return whether the container's program was started."""
+    return any(step.state is JobState.JOB_SUBMITTED for step in container.transition_times)
+
+
 def _all_outputs(containers: Sequence[ContainerRecord]) -> list[S3File]:
     """Return every output in the order of the containers; an overwritten path occurs once per writer."""
     return [output for container in containers for output in container.outputs or []]

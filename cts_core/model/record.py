@@ -54,6 +54,18 @@ class JobOutcome(BaseModel):
     jaws_details: JAWSDetails | None = None
 
 
+class JobWait(BaseModel):
+    """What keeps a live job from its next step, other than its containers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dependency: str
+    """The port that failed: ``objects``, or ``site`` and a site's name."""
+    since: UTCTime
+    error: str
+    """The last error."""
+
+
 class JobSummary(JobOutcome):
     """A stored job without its input files and outputs, as listings and the driver read it."""
 
@@ -69,6 +81,7 @@ class JobSummary(JobOutcome):
     parent_id: str | None = None
     """The job of which this is a resubmission."""
     cleaned: bool = False
+    wait: JobWait | None = None
 
     @property
     def cluster(self) -> SiteName:

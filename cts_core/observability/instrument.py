@@ -1,4 +1,7 @@
-"""Instrumentation of ports: a proxy that reports each call to listeners. Adapters know nothing of it."""
+"""Instrumentation of ports: a proxy that reports each call to listeners, and names the port in what it raises.
+
+Adapters know nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from cts_core.errors import UnavailableError
+from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.site import SiteName
 
 RECORDS, OBJECTS, IDENTITY, EVENTS = "records", "objects", "identity", "events"
@@ -42,6 +45,19 @@ class PortCall:
 def site_name(site: SiteName) -> str:
     """Return the name of a site's port."""
     return f"site {site.value}"
+
+
+_DESCRIPTIONS = {
+    RECORDS: "the record store",
+    OBJECTS: "the object store",
+    IDENTITY: "the identity service",
+    EVENTS: "the topic of events",
+}
+
+
+def describe_port(name: str) -> str:
+    """Return what is behind a port, in words."""
+    return _DESCRIPTIONS.get(name, f"the {name}")
 
 
 class CallListener(Protocol):
@@ -133,6 +149,8 @@ class Instrumented:
         error: BaseException | None = None,
     ) -> None:
         seconds = time.perf_counter() - start
+        if isinstance(error, CTSError) and error.dependency is None:
+            error.dependency = self._name
         call = PortCall(self._name, method, args, seconds, result, error)
         for listener in self._listeners:
             listener.on_call(call)

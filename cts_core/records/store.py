@@ -22,6 +22,7 @@ from cts_core.model.record import (
     JobQuery,
     JobRecord,
     JobSummary,
+    JobWait,
 )
 from cts_core.model.refdata import (
     AdminReferenceData,
@@ -220,6 +221,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
         A ``time`` before the last transition's is clamped to it. Returns False, and writes nothing, when the job is
         not in ``expected`` any more: a lost race.
         """
+
+    async def set_wait(self, job_ids: Collection[str], wait: JobWait | None) -> None:
+        """Record what those of these jobs that have not ended wait for; a transition makes it None again."""
 
     async def containers(self, job_id: str) -> list[ContainerRecord]:
         """Return all containers of a job in the order of their numbers."""

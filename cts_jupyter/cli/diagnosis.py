@@ -11,6 +11,7 @@ from cts_core.engine.driver import START_TIMEOUT
 from cts_core.model.record import AuditEntry, ContainerRecord, JobSummary, Transition
 from cts_core.states import TERMINAL, JobState, next_parent_state
 from cts_jupyter import formatting
+from cts_jupyter.cli.outages import describe_wait
 
 _S = JobState
 TIMEOUTS: Mapping[JobState, timedelta] = {
@@ -27,6 +28,8 @@ TIMEOUTS: Mapping[JobState, timedelta] = {
 _QUEUE_SLACK = timedelta(hours=1)
 EVENT_TIMEOUT = timedelta(minutes=5)
 """How long an event may wait before it counts as stuck."""
+WAIT_TIMEOUT = timedelta(minutes=5)
+"""How long a job may wait for something that is down before it counts as stuck."""
 _MAX_SHOWN = 5
 
 
@@ -50,6 +53,8 @@ class Facts:
     """Whether a server holds the job's lease now."""
     site_trouble: str | None
     """Why the job's site cannot be used from here, or None."""
+    objects_trouble: str | None
+    """Why the object store cannot be used from here, or None."""
     at_site: Sequence[str]
     """Sentences in which the site describes the job."""
     is_site_active: bool
@@ -114,7 +119,12 @@ def _live(facts: Facts) -> Iterator[str]:
         yield f"Its site cannot be used: {facts.site_trouble}."
     elif not facts.is_site_active:
         yield "Its site is switched off for new jobs; those that it has go on."
-    yield _describe_wait(facts)
+    if facts.objects_trouble:
+        yield f"The object store cannot be used from here: {facts.objects_trouble}"
+    if job.wait:
+        yield f"It waits for {describe_wait(job.wait, facts.now)}"
+    else:
+        yield _describe_state(facts)
     yield from facts.at_site
     if facts.age > timeout_of(job):
         yield (
@@ -123,7 +133,7 @@ def _live(facts: Facts) -> Iterator[str]:
         )
 
 
-def _describe_wait(facts: Facts) -> str:
+def _describe_state(facts: Facts) -> str:
     job, states = facts.job, [container.state for container in facts.containers]
     if (new := next_parent_state(job.state, states)) is not None:
         return f"Its containers have got further: the next look of a server makes it {new.value}."

@@ -12,6 +12,7 @@ from cts_core.errors import ConfigError, CTSError, NewerRecordError
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter import formatting
+from cts_jupyter.cli import outages
 from cts_jupyter.cli.fail import fail_job
 from cts_jupyter.cli.output import CommandError, Status, print_json, print_line, print_table
 from cts_jupyter.cli.stores import Stores, open_stores
@@ -55,6 +56,7 @@ async def _facts(stores: Stores, job_id: str) -> Facts:
     # A lease can be taken only if no server holds it; this one expires at once.
     is_free = is_live and bool(await store.take_leases([job.id], _OWNER, now=now, until=now))
     trouble, at_site = await _at_site(stores, job) if is_live else (None, [])
+    no_objects = await outages.objects_trouble(stores.settings) if is_live else None
     return Facts(
         job=job,
         containers=await store.containers(job.id),
@@ -63,6 +65,7 @@ async def _facts(stores: Stores, job_id: str) -> Facts:
         is_unadopted=is_unadopted,
         is_driven=is_live and not is_unadopted and not is_free,
         site_trouble=trouble,
+        objects_trouble=no_objects,
         at_site=at_site,
         is_site_active=job.cluster not in await store.inactive_sites(),
     )
@@ -105,6 +108,7 @@ def _to_json(facts: Facts, lines: list[str]) -> dict[str, Any]:
         "unadopted": facts.is_unadopted,
         "driven": facts.is_driven,
         "site_trouble": facts.site_trouble,
+        "objects_trouble": facts.objects_trouble,
         "site_active": facts.is_site_active,
         "at_site": list(facts.at_site),
         "unsent_events": [t.trans_id for t in facts.unsent],
@@ -115,7 +119,7 @@ def _to_json(facts: Facts, lines: list[str]) -> dict[str, Any]:
 
 async def stuck(arguments: argparse.Namespace) -> Status:
     """List live jobs, and events, that have waited longer than they should."""
-    from cts_jupyter.cli.diagnosis import EVENT_TIMEOUT, timeout_of  # noqa: PLC0415 - as above
+    from cts_jupyter.cli.diagnosis import EVENT_TIMEOUT, WAIT_TIMEOUT, timeout_of  # noqa: PLC0415 - as above
 
     async with open_stores() as stores:
         now = utc_now()
@@ -125,7 +129,11 @@ async def stuck(arguments: argparse.Namespace) -> Status:
         ]
         for job in await stores.store.live_jobs():
             limit = timeout_of(job) if arguments.timeout is None else arguments.timeout
-            if now - job.updated > limit:
+            wait_limit = WAIT_TIMEOUT if arguments.timeout is None else arguments.timeout
+            if job.wait and now - job.wait.since > wait_limit:
+                why = f"waits for {outages.describe_wait(job.wait, now)}"
+                rows.append(_row(job, now - job.updated, why))
+            elif now - job.updated > limit:
                 rows.append(
                     _row(job, now - job.updated, f"longer than {formatting.format_duration(limit)}")
                 )
@@ -169,6 +177,12 @@ async def retry(arguments: argparse.Namespace) -> Status:
     from cts_core.engine.driver import Driver  # noqa: PLC0415 - as above
     from cts_core.events.hub import Hub  # noqa: PLC0415 - as above
     from cts_core.events.outbox import Outbox  # noqa: PLC0415 - as above
+    from cts_core.observability.instrument import (  # noqa: PLC0415 - as above
+        OBJECTS,
+        RECORDS,
+        instrument,
+        site_name,
+    )
 
     async with open_stores() as stores:
         store = stores.store
@@ -189,8 +203,10 @@ async def retry(arguments: argparse.Namespace) -> Status:
             )
         # Raises NewerRecordError here, because the driver skips such a job silently.
         await store.containers(before.id)
-        site = _site(stores, before)
-        objects = adapters.object_store(stores.settings)
+        # By the names of the ports the driver tells what a job waits for.
+        store = instrument(store, RECORDS)
+        site = instrument(_site(stores, before), site_name(before.cluster))
+        objects = instrument(adapters.object_store(stores.settings), OBJECTS)
         hub = Hub(store)
         driver = Driver(
             site, store, objects, Outbox(store, hub), hub, log_dir=stores.settings.log_dir

@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 
+from cts_core.clock import utc_now
 from cts_core.config.load import load_settings
 from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
 from cts_core.model.site import SiteDescription, SiteName
 from cts_core.worker.units import format_size
+from cts_jupyter.cli import outages
 from cts_jupyter.cli.output import CommandError, Status, print_json, print_line
 
 
@@ -37,6 +39,9 @@ async def check(arguments: argparse.Namespace) -> Status:
         await site.close()
     trouble = [] if described.available else [described.unavailable_reason or "it takes no jobs"]
     trouble += survey.trouble
+    if no_objects := await outages.objects_trouble(settings):
+        trouble.append(f"the object store cannot be used from here: {no_objects}")
+    trouble += await _waits(settings, name)
     if name is SiteName.LOCAL:
         trouble += _check_folder(settings)
     if arguments.json:
@@ -46,6 +51,21 @@ async def check(arguments: argparse.Namespace) -> Status:
     else:
         _print_site(described, survey.lines, trouble)
     return Status.UNAVAILABLE if trouble else Status.OK
+
+
+async def _waits(settings: Settings, site: SiteName) -> list[str]:
+    """Return what jobs of this site wait for, and why, as servers recorded it."""
+    from cts_core.engine import adapters  # noqa: PLC0415 - as above
+
+    store = adapters.record_store(settings)
+    try:
+        await store.open()
+        try:
+            return list(outages.describe_waits(await store.live_jobs(site), utc_now()))
+        finally:
+            await store.close()
+    except UnavailableError as e:
+        return [f"the record store cannot be used from here: {e}"]
 
 
 def _names(settings: Settings) -> str:

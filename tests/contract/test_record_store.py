@@ -29,6 +29,7 @@ from cts_core.model.record import (
     JobQuery,
     JobRecord,
     JobSummary,
+    JobWait,
 )
 from cts_core.model.worker import MAX_SECONDS, NodeUpdate
 from cts_core.records.store import MAX_AUDIT, IdempotentJob, RecordStore
@@ -484,6 +485,29 @@ async def test_of_concurrent_owners_one_gets_the_lease(store, other):
         )
     )
     assert sorted(map(len, held)) == [0] * 19 + [1]
+
+
+# -- what jobs wait for --
+
+
+async def test_a_wait_is_kept_until_the_next_transition(store, other):
+    job, ended = await insert(store), await insert(store)
+    await walk(store, ended.id)
+    wait = JobWait(dependency="objects", since=NOON, error="it is away: ü")
+    await store.set_wait([job.id, ended.id, "none"], wait)
+    for found in (await other.get_summary(job.id), await other.get_job(job.id)):
+        assert found.wait == wait
+    assert [live.wait for live in await other.live_jobs()] == [wait]
+    assert (await other.get_summary(ended.id)).wait is None
+    assert await move(store, job.id, CREATED, STARTED)
+    assert (await other.get_summary(job.id)).wait is None
+
+
+async def test_a_wait_can_end_without_a_transition(store, other):
+    job = await insert(store)
+    await store.set_wait([job.id], JobWait(dependency="site local", since=NOON, error="e"))
+    await store.set_wait([job.id], None)
+    assert (await other.get_job(job.id)).wait is None
 
 
 # -- what operators note --

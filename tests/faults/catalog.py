@@ -53,6 +53,10 @@ def faults(seconds: float) -> Iterator[tuple[str, Fault]]:
     yield "nothing", Fault(lambda _: None)
     for component in COMPONENTS:
         yield from _component_faults(component, seconds)
+    yield (
+        "S3 frozen until a canceled job has ended",
+        Fault(lambda harness: harness.cancel_without(harness.services.s3.program)),
+    )
     yield "a server stopped", _delayed(_restarted)
     yield "a server killed", _delayed(_killed)
     yield "a server frozen", _delayed(lambda harness: _frozen_server(harness, seconds))

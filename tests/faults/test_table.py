@@ -70,6 +70,7 @@ def pool_harness(
         "MongoDB frozen",
         "Kafka killed",
         "S3 stopped",
+        "S3 frozen until a canceled job has ended",
         "a server killed at rollup:after@4",
         "a server frozen at rollup:before@9",
     ],

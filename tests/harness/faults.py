@@ -25,6 +25,7 @@ from tests.harness.paths import APPEND_RUN
 from tests.services.bubblewrap import opening
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
+from tests.services.server import ServerProcess
 from tests.services.together import ADMIN_ROLES, ServiceStack
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 INPUTS = ("data/ana/in-0.txt", "data/ana/in-1.txt")
 TIMEOUT_SECONDS = 180.0
+STATE_SECONDS = 60.0
+"""The time for a job to reach a state that it reaches by itself."""
 CLIENTS = 8
 """Submissions at the same time."""
 _TERMINAL = ("complete", "error", "canceled")
@@ -260,16 +263,43 @@ class FaultHarness:
         return self._evaluate(jobs)
 
     def _submit(self, job: Job) -> None:
+        self._hand_in(job)
+        if job.id is not None and job.expected == "canceled":
+            time.sleep(0.5)
+            self._cancel(job)
+
+    def _hand_in(self, job: Job) -> None:
         body = self.submission(job)
         response = self._request(
             job, "POST", "jobs", json=body, headers={"Idempotency-Key": job.key}
         )
-        if response is None:
-            return
-        job.id = response.json()["job_id"]
-        if job.expected == "canceled":
-            time.sleep(0.5)
-            self._request(job, "PUT", f"jobs/{job.id}/cancel", expected=(204, 404))
+        if response is not None:
+            job.id = response.json()["job_id"]
+
+    def _cancel(self, job: Job) -> None:
+        self._request(job, "PUT", f"jobs/{job.id}/cancel", expected=(204, 404))
+
+    def cancel_without(self, program: ServerProcess) -> None:
+        """Cancel a job that runs while ``program`` is frozen, and thaw it only once the job has ended."""
+        job = Job(uuid.uuid4().hex, "canceled")
+        self._hand_in(job)
+        self._wait_until(job, "job_submitted")
+        program.freeze()
+        try:
+            self._cancel(job)
+            self._wait_until(job, "canceled")
+        finally:
+            program.thaw()
+
+    def _wait_until(self, job: Job, state: str) -> None:
+        deadline = time.monotonic() + STATE_SECONDS
+        while True:
+            response = self._request(job, "GET", f"jobs/{job.id}/status")
+            assert response is not None, job.problem
+            if response.json()["state"] == state:
+                return
+            assert time.monotonic() < deadline, f"job {job.id} is not {state}: {response.text}"
+            time.sleep(_POLL_SECONDS)
 
     def _request(
         self, job: Job, method: str, path: str, *, expected: tuple[int, ...] = (200,), **given: Any

@@ -36,6 +36,7 @@ from cts_core.model.record import (
     JobOutcome,
     JobRecord,
     JobSummary,
+    JobWait,
     Transition,
 )
 from cts_core.model.unvalidated import to_input_files, to_outputs, with_input_files
@@ -230,6 +231,7 @@ def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
         "labels": {key: value for key, _, value in pairs},
         "parent_id": ours.get("parent_id"),
         "cleaned": bool(document.get("cleaned")),
+        "wait": JobWait.model_validate(ours["wait"], extra="ignore") if ours.get("wait") else None,
     }
 
 

@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from cts_core.errors import FolderTakenError
-from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary
+from cts_core.model.record import Idempotency, JobOutcome, JobRecord, JobSummary, JobWait
 from cts_core.model.site import SiteName
 from cts_core.records.mongo import containers, documents, forward_compat
 from cts_core.records.mongo.connection import Collections, too_large
@@ -33,6 +33,7 @@ from cts_core.records.mongo.schema import (
     UNCLEANED,
     UNSENT_SINCE,
     UPDATED,
+    WAIT,
     literal,
 )
 from cts_core.records.store import IdempotentJob
@@ -237,7 +238,7 @@ async def transition(
                     UNSENT_SINCE: {"$ifNull": [f"${UNSENT_SINCE}", "$_cts.recording"]},
                 }
             },
-            {"$unset": ["_cts.recording", *(["_cts.lease"] if new in TERMINAL else [])]},
+            {"$unset": ["_cts.recording", WAIT, *(["_cts.lease"] if new in TERMINAL else [])]},
         ],
         hint=list(BY_ID),
     )
@@ -262,6 +263,13 @@ async def take_leases(
     )
     held = db.jobs.find({**jobs, "_cts.lease.owner": owner}, {"_id": 0, "id": 1})
     return {job["id"] async for job in held}
+
+
+async def set_wait(db: Collections, job_ids: Collection[str], wait: JobWait | None) -> None:
+    """Record what those of these jobs that have not ended wait for."""
+    jobs = {"id": {"$in": list(job_ids)}, **IS_LIVE}
+    change = {"$set": {WAIT: wait.model_dump()}} if wait else {"$unset": {WAIT: ""}}
+    await db.jobs.update_many(jobs, change, hint=list(BY_ID))
 
 
 async def mark_cleaned(db: Collections, job_id: str) -> None:

@@ -25,6 +25,7 @@ UNSENT_SINCE = "_cts.unsent_since"
 """When the oldest unsent transition was recorded; absent when all are sent."""
 KEY = "_cts.idempotency.key"
 PARENT = "_cts.parent_id"
+WAIT = "_cts.wait"
 EXCLUSIVE_OUTPUT_DIR = "_cts.sole_folder"
 """The output folder of a job that claims it, so that no other job that does may have the same one."""
 

@@ -26,6 +26,7 @@ from cts_core.model.record import (
     JobQuery,
     JobRecord,
     JobSummary,
+    JobWait,
 )
 from cts_core.model.refdata import AdminReferenceData, AdminReferenceDataStatus, ReferenceDataState
 from cts_core.model.site import SiteName
@@ -180,6 +181,11 @@ class MongoStore(RecordStore):
             return await jobs.transition(
                 db, job_id, expected, new, time=time, trans_id=trans_id, outcome=outcome
             )
+
+    @override
+    async def set_wait(self, job_ids: Collection[str], wait: JobWait | None) -> None:
+        async with self._use() as db:
+            await jobs.set_wait(db, job_ids, wait)
 
     @override
     async def containers(self, job_id: str) -> list[ContainerRecord]:

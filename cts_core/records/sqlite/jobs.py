@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Self
 
 from cts_core.errors import FolderTakenError
-from cts_core.model.record import Idempotency, JobRecord, JobSummary, Transition
+from cts_core.model.record import Idempotency, JobRecord, JobSummary, JobWait, Transition
 from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_job
 from cts_core.records.sqlite import containers, events, rows
@@ -26,7 +26,7 @@ from cts_core.states import TERMINAL, JobState
 
 JOB = """
 SELECT id, user, state, created, updated, cleaned, parent_id,
-    input_file_count, labels, admin_meta, image, job_input, outcome
+    input_file_count, labels, admin_meta, image, job_input, outcome, wait
 FROM jobs
 """
 LIVE_ALL = f"{JOB} INDEXED BY live_jobs WHERE {LIVE} ORDER BY created, rowid"
@@ -187,13 +187,22 @@ def transition(
     if row["state"] != expected.value:
         return False
     when = max(rows.to_number(time), row["updated"])
-    db.execute("UPDATE jobs SET state = ?, updated = ? WHERE id = ?", (new.value, when, job_id))
+    db.execute(
+        "UPDATE jobs SET state = ?, updated = ?, wait = NULL WHERE id = ?",
+        (new.value, when, job_id),
+    )
     events.append(db, job_id, new, when, trans_id)
     if outcome:
         _add_outcome(db, job_id, outcome)
     if new in TERMINAL:
         db.execute("DELETE FROM leases WHERE job_id = ?", (job_id,))
     return True
+
+
+def set_wait(db: sqlite3.Connection, job_ids: Collection[str], wait: JobWait | None) -> None:
+    """Record what those of these jobs that have not ended wait for."""
+    values = (wait and wait.model_dump_json(), json.dumps(list(job_ids)))
+    db.execute(f"UPDATE jobs SET wait = ? WHERE {_WITH_IDS} AND {LIVE}", values)  # noqa: S608 - the names are ours
 
 
 def mark_cleaned(db: sqlite3.Connection, job_id: str) -> None:

@@ -27,6 +27,7 @@ from cts_core.model.record import (
     JobOutcome,
     JobRecord,
     JobSummary,
+    JobWait,
     Transition,
 )
 from cts_core.model.unvalidated import read_input_files, read_outputs, with_input_files
@@ -140,6 +141,7 @@ def _summary_fields(row: sqlite3.Row, transitions: list[Transition]) -> dict[str
         "labels": json.loads(row["labels"]),
         "parent_id": row["parent_id"],
         "cleaned": bool(row["cleaned"]),
+        "wait": row["wait"] and JobWait.model_validate_json(row["wait"]),
     }
 
 

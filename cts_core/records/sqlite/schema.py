@@ -163,6 +163,8 @@ _TO_5 = (
     "CREATE UNIQUE INDEX sole_folders ON jobs (sole_folder) WHERE sole_folder IS NOT NULL",
 )
 
+_TO_6 = ("ALTER TABLE jobs ADD COLUMN wait TEXT",)
+
 _Migration = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _MIGRATIONS: Sequence[_Migration] = (
     (_TO_1, None),
@@ -170,6 +172,7 @@ _MIGRATIONS: Sequence[_Migration] = (
     (_TO_3, None),
     (_TO_4, None),
     (_TO_5, None),
+    (_TO_6, None),
 )
 """The migration from each version n to n + 1: statements, and a function for what they cannot compute."""
 VERSION = len(_MIGRATIONS)

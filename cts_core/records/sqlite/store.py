@@ -24,6 +24,7 @@ from cts_core.model.record import (
     JobQuery,
     JobRecord,
     JobSummary,
+    JobWait,
 )
 from cts_core.model.refdata import (
     AdminReferenceData,
@@ -175,6 +176,10 @@ class SQLiteStore(RecordStore):
                 db, job_id, expected, new, time=time, trans_id=trans_id, outcome=stored
             )
         )
+
+    @override
+    async def set_wait(self, job_ids: Collection[str], wait: JobWait | None) -> None:
+        await self._write(lambda db: jobs.set_wait(db, job_ids, wait))
 
     @override
     async def containers(self, job_id: str) -> list[ContainerRecord]:

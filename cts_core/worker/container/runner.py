@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 import traceback
 from contextlib import ExitStack, contextmanager
@@ -44,7 +45,7 @@ from cts_core.worker.s3.errors import S3Error
 
 LOG_TYPE = "text/plain; charset=utf-8"
 _POLL_SECONDS = 0.1
-"""The interval between checks for a cancellation while a retry is due."""
+"""The interval between checks for a cancellation while objects are fetched or stored."""
 _MAX_NAMED = 10
 """The most file names listed in one sentence."""
 
@@ -224,7 +225,33 @@ class ContainerRunner:
         """Call a function for several items: in parallel with a server, one by one with a directory."""
         objects = self._objects
         parallel = objects.parallel if isinstance(objects, S3Objects) else ParallelMap(1)
-        parallel.map(function, items, self._check_canceled)
+        with self._aborted_by_cancel():
+            parallel.map(function, items, self._check_canceled)
+
+    @contextmanager
+    def _aborted_by_cancel(self) -> Iterator[None]:
+        """Return a context in which a cancellation aborts requests: a server that is silent must not hold it up.
+
+        What begins after a cancellation is tried all the same, and waits for a shorter time.
+        """
+        cancellation, is_over = self._stop.cancellation, threading.Event()
+        if self._folder.is_canceled():
+            cancellation.cancel()
+            is_over.set()
+
+        def watch() -> None:
+            while not is_over.wait(_POLL_SECONDS):
+                if self._folder.is_canceled():
+                    cancellation.cancel()
+                    return
+
+        thread = threading.Thread(target=watch, name="cancel-watch")
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def _execute(self) -> ProcessResult:
         with translated_errors("Its program could not be started"):
@@ -287,7 +314,7 @@ class ContainerRunner:
         self._result.setdefault("warnings", []).append(sentence)
 
     def _store_logs(self) -> None:
-        with translated_errors("Its logs could not be stored"):
+        with translated_errors("Its logs could not be stored"), self._aborted_by_cancel():
             for stream in STREAMS:
                 path = self._folder.file(f"{stream}.txt")
                 if os.path.exists(path) and os.path.getsize(path):

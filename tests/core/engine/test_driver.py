@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.engine.driver import Driver
 from cts_core.errors import UnavailableError
-from cts_core.model.record import JobOutcome, JobSummary
+from cts_core.model.record import JobOutcome, JobSummary, JobWait
 from cts_core.model.site import SiteName
+from cts_core.observability.instrument import OBJECTS, RECORDS, instrument
 from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_image, make_job_record
@@ -106,47 +108,52 @@ async def _summaries(harness: EngineHarness, ids: list[str]) -> list[JobSummary]
 
 
 class _Away:
-    """An object store in which the first folder that is listed is unavailable until ``is_back`` is set."""
+    """An object store that answers nothing until ``is_back`` is set."""
 
     def __init__(self, objects: Any, *, is_silent: bool) -> None:
         self._objects = objects
         self._is_silent = is_silent
-        self._folder: str | None = None
         self.is_back = asyncio.Event()
         self.is_asked = asyncio.Event()
 
     async def head(self, paths: Any) -> Any:
+        await self._wait()
         return await self._objects.head(paths)
 
     async def list(self, prefix: str, **options: Any) -> Any:
-        self._folder = self._folder or prefix
-        self.is_asked.set()
-        if prefix == self._folder and not self.is_back.is_set():
-            if not self._is_silent:
-                raise UnavailableError("it is away")
-            await self.is_back.wait()
+        await self._wait()
         return await self._objects.list(prefix, **options)
+
+    async def _wait(self) -> None:
+        self.is_asked.set()
+        if not (self._is_silent or self.is_back.is_set()):
+            raise UnavailableError("it is away")
+        await self.is_back.wait()
 
 
 @pytest.fixture
 async def away(harness: EngineHarness, monkeypatch, request) -> _Away:
     """Return the object store that the driver needs to finalize a job."""
-    monkeypatch.setattr("cts_core.engine.driver.FINALIZE_SECONDS", 0.1)
+    monkeypatch.setattr("cts_core.engine.finalize.LOGS_SECONDS", 0.1)
     finalizer = harness.engine._drivers[SiteName.LOCAL]._finalizer
-    objects = _Away(finalizer._objects, is_silent=request.param == "silent")
-    monkeypatch.setattr(finalizer, "_objects", objects)
-    return objects
+    store = _Away(finalizer._objects, is_silent=request.param == "silent")
+    monkeypatch.setattr(finalizer, "_objects", instrument(store, OBJECTS))
+    return store
 
 
 async def _submit_job_that_cannot_be_finalized(harness: EngineHarness, away: _Away) -> str:
-    await harness.prepare("a")
-    job_id = await harness.submit(["a"])
+    """Submit a job whose containers overwrite each other's output: only the store knows which one it has."""
+    await harness.prepare("a", "b")
+    job_id = await harness.submit(["a", "b"], num_containers=2)
     async with asyncio.timeout(TIMEOUT_SECONDS):
         await away.is_asked.wait()
     return job_id
 
 
-@pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
+both_ways = pytest.mark.parametrize("away", ["silent", "refusing"], indirect=True)
+
+
+@both_ways
 @pytest.mark.slow
 async def test_job_that_cannot_be_finalized_does_not_delay_others(
     harness: EngineHarness, away: _Away
@@ -175,6 +182,135 @@ async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
     away.is_back.set()
     await harness.wait_until_ended(stuck)
     await harness.wait_until_ended(waits)
+
+
+@pytest.mark.slow
+@both_ways
+async def test_job_is_canceled_without_the_object_store(harness: EngineHarness, away: _Away):
+    await harness.prepare("a")
+    environment = {"environment": {"WORK": "600"}}
+    job_id = await harness.submit(["a"], params=environment)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (
+            await harness.engine.jobs.status(harness.user, job_id)
+        ).state is not JobState.JOB_SUBMITTED:
+            await asyncio.sleep(0.02)
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    job = await harness.wait_until_ended(job_id)
+    assert away.is_asked.is_set()
+    # Its program ran, so that it may have logs.
+    assert (job.state, job.logpath) == (
+        JobState.CANCELED,
+        f"cts-logs/container_logs/{job_id}",
+    )
+
+
+@pytest.mark.parametrize("away", ["silent"], indirect=True)
+async def test_job_canceled_before_it_ran_names_no_logs_without_the_object_store(
+    harness: EngineHarness, away: _Away
+):
+    await harness.prepare("a")
+    driver = await _stop_loop(harness)
+    job_id = await harness.submit(["a"])
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    await driver.reconcile(await _summaries(harness, [job_id]))
+    job = await harness.engine.jobs.get(harness.user, job_id)
+    assert (job.state, job.logpath) == (JobState.CANCELED, None)
+
+
+async def _wait_of(harness: EngineHarness, job_id: str) -> JobWait:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (wait := (await _summaries(harness, [job_id]))[0].wait) is None:
+            await asyncio.sleep(0.02)
+    return wait
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away", ["refusing"], indirect=True)
+async def test_record_names_what_a_job_waits_for(harness: EngineHarness, away: _Away, monkeypatch):
+    monkeypatch.setattr(
+        harness.engine._drivers[SiteName.LOCAL], "_failing", KeyedBackoff(Backoff(0.01))
+    )
+    job_id = await _submit_job_that_cannot_be_finalized(harness, away)
+    wait = await _wait_of(harness, job_id)
+    assert (wait.dependency, wait.error) == ("objects", "it is away")
+    away.is_asked.clear()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await away.is_asked.wait()
+    assert await _wait_of(harness, job_id) == wait, "the second failure has kept its beginning"
+    away.is_back.set()
+    await harness.wait_until_ended(job_id)
+    assert (await _summaries(harness, [job_id]))[0].wait is None
+
+
+class _Without:
+    """A port of which one method is away."""
+
+    def __init__(self, port: Any, method: str) -> None:
+        async def away(*_: object, **__: object) -> None:
+            raise UnavailableError(f"no {method}")
+
+        self._port = port
+        setattr(self, method, away)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["start", "cancel", "poll"])
+async def test_record_names_the_site_until_it_is_back(
+    harness: EngineHarness, monkeypatch, method: str
+):
+    driver = harness.engine._drivers[SiteName.LOCAL]
+    monkeypatch.setattr(driver, "_failing", KeyedBackoff(Backoff(0.01)))
+    await harness.prepare("a")
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "_site", instrument(_Without(driver._site, method), "site local"))
+        job_id = await harness.submit(["a"], params={"environment": {"WORK": "600"}})
+        if method == "cancel":
+            await harness.engine.jobs.cancel(harness.user, job_id)
+        wait = await _wait_of(harness, job_id)
+        assert (wait.dependency, wait.error) == ("site local", f"no {method}")
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (await _summaries(harness, [job_id]))[0].wait is not None:
+            await asyncio.sleep(0.02)
+    if method != "cancel":
+        await harness.engine.jobs.cancel(harness.user, job_id)
+    assert (await harness.wait_until_ended(job_id)).state is JobState.CANCELED
+
+
+@pytest.mark.parametrize("method", ["start", "cancel"])
+async def test_site_that_is_down_is_not_asked_for_each_job(
+    harness: EngineHarness, monkeypatch, method: str
+):
+    await harness.prepare("a")
+    driver = await _stop_loop(harness)
+    ids = [await harness.submit(["a"]) for _ in range(3)]
+    for job_id in ids if method == "cancel" else ():
+        await harness.engine.jobs.cancel(harness.user, job_id)
+    asked = []
+
+    async def away(job: Any, *_: object) -> None:
+        asked.append(getattr(job, "id", job))
+        raise UnavailableError("away")
+
+    site = _Without(driver._site, method)
+    monkeypatch.setattr(site, method, away)
+    monkeypatch.setattr(driver, "_site", instrument(site, "site local"))
+    for _ in ids:
+        await driver.reconcile(await _summaries(harness, ids))
+    assert asked == ids, "one in each cycle, and each in its turn"
+
+
+async def test_outage_of_the_records_is_no_wait_of_a_job(harness: EngineHarness, monkeypatch):
+    await harness.prepare("a")
+    driver = await _stop_loop(harness)
+    job_id = await harness.submit(["a"])
+    monkeypatch.setattr(driver, "_store", instrument(_Without(driver._store, "get_job"), RECORDS))
+    with pytest.raises(UnavailableError):
+        await driver.reconcile(await _summaries(harness, [job_id]))
+    assert (await _summaries(harness, [job_id]))[0].wait is None
 
 
 @pytest.mark.slow

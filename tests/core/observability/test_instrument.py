@@ -51,6 +51,17 @@ async def test_outage_is_recognised_in_place_of_a_result(port: Port, listener: L
     assert [call.outage for call in listener.calls] == [port.error, port.error]
 
 
+async def test_error_names_the_port_that_raised_it_first(port: Port):
+    port.error = NoSuchJobError("none")
+    outer = instrument(instrument(port, "inner"), "outer")
+    with pytest.raises(NoSuchJobError) as caught:
+        await outer.ask(1)
+    assert caught.value.dependency == "inner"
+    with pytest.raises(NoSuchJobError) as caught:
+        [chunk async for chunk in outer.read()]
+    assert caught.value.dependency == "inner"
+
+
 async def test_stream_is_reported_once_and_closed(port: Port, listener: Listener):
     instrumented = instrument(port, "port", listener)
     assert [chunk async for chunk in instrumented.read()] == [b"a", b"b"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +18,10 @@ from cts_core.engine.engine import Engine
 from cts_core.identity.identity import User
 from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.image import ImageRegistration
-from cts_core.model.record import JobRecord
+from cts_core.model.record import JobRecord, JobWait
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
+from cts_jupyter import formatting
 from tests.harness.cli import Run
 from tests.harness.factories import make_job_record, make_submission
 from tests.harness.paths import APPEND_RUN
@@ -85,6 +88,44 @@ async def test_stuck_lists_jobs_that_have_waited_too_long(store: SQLiteStore, ru
     assert {row["job"] for row in json.loads(shown.stdout)} == {old.id}
     shown = await ask(run, "jobs", "stuck", "--for", "0s")
     assert {old.id, fresh.id} <= set(shown.stdout.split())
+
+
+async def test_commands_name_what_a_job_waits_for(store: SQLiteStore, run: Run):
+    job, _ = await put(store), await put(store)
+    since = utc_now() - timedelta(minutes=7)
+    await store.set_wait([job.id], JobWait(dependency="objects", since=since, error="S3 is silent"))
+    sentence = f"the object store since {formatting.format_time(since)}, whose last error was: S3 is silent"
+    shown = await ask(run, "jobs", "why", job.id)
+    assert _without_durations(f"It waits for {sentence}") in _without_durations(shown.stdout)
+    assert "It waits to be handed to its site" not in shown.stdout
+    shown = await ask(run, "jobs", "stuck", "--json")
+    (row,) = json.loads(shown.stdout)
+    assert (row["job"], _without_durations(row["why"])) == (job.id, f"waits for {sentence}")
+    shown = await ask(run, "sites", "check", "local")
+    assert shown.returncode == 3
+    assert f"wrong: waited for by 1 job: {sentence}" in _without_durations(shown.stdout)
+
+
+def _without_durations(text: str) -> str:
+    return re.sub(r" \(7 min[^)]*\)", "", text)
+
+
+async def test_commands_name_an_object_store_that_does_not_answer(store: SQLiteStore, run: Run):
+    job = await put(store)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        more = {
+            "CTS_OBJECTS": "s3",
+            "CTS_S3__URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "CTS_S3__ACCESS_KEY": "key",
+            "CTS_S3__ACCESS_SECRET": "secret",
+            "CTS_S3__TIMEOUT_S": "0.2",
+        }
+        why = await asyncio.to_thread(run, "jobs", "why", job.id, more=more)
+        check = await asyncio.to_thread(run, "sites", "check", "local", more=more)
+    assert "The object store cannot be used from here: s3.url: no S3 server answers" in why.stdout
+    assert "Its site cannot be used" not in why.stdout
+    assert check.returncode == 3
+    assert "wrong: the object store cannot be used from here: s3.url" in check.stdout
 
 
 async def test_fail_ends_a_job_and_its_containers_and_is_audited(store: SQLiteStore, run: Run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ S = JobState
 SECRET = "a-secret-for-workers-alone"
 
 
-def _harness(folder: Path, *, secret: str = SECRET) -> SiteHarness:
-    keys = S3Keys(f"http://127.0.0.1:{free_port()}", "us-east-1", "key", secret)
+def _harness(folder: Path, *, keys: S3Keys | None = None) -> SiteHarness:
+    keys = keys or S3Keys(f"http://127.0.0.1:{free_port()}", "us-east-1", "key", SECRET)
     harness = local_harness(folder)
     harness.make_site = lambda: make_local_site(folder, keys=keys)
     harness.site = harness.make_site()
@@ -74,6 +75,21 @@ async def test_job_can_be_canceled_while_s3_is_unavailable(harness: SiteHarness)
     await harness.poll()
     await harness.cancel_and_wait(job)
     (report,) = (await harness.until(job)).values()
+    assert report.steps[-1].state is S.CANCELED
+
+
+async def test_job_can_be_canceled_while_s3_is_silent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        harness = _harness(tmp_path, keys=S3Keys(url, "us-east-1", "key", SECRET, timeout=600))
+        async with opened(harness):
+            job = await harness.start("true")
+            await harness.poll()
+            # The worker waits for its input.
+            connection, _ = await asyncio.to_thread(silent.accept)
+            with connection:
+                await harness.cancel_and_wait(job)
+                (report,) = (await harness.until(job)).values()
     assert report.steps[-1].state is S.CANCELED
 
 
