@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from cts_core.clock import utc_now
 from cts_core.engine.jobs import cancel_job
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number
@@ -108,7 +107,10 @@ class AdminJobs:
 
     async def _audit(self, admin: User, job_id: str, action: str) -> None:
         entry = AuditEntry(
-            time=utc_now(), actor=admin.name, action=action, reason="asked for over the API"
+            time=await self._store.now(),
+            actor=admin.name,
+            action=action,
+            reason="asked for over the API",
         )
         await self._store.add_audit(job_id, entry)
 
@@ -155,7 +157,7 @@ class AdminJobs:
     async def send_unsent(self, age: timedelta) -> UnsentNotifications:
         """Publish every event that was not acknowledged and is older than ``age``. Raises UnavailableError."""
         try:
-            due = utc_now() - age
+            due = await self._store.now() - age
         except OverflowError:
             # Before the first date that a datetime can hold: no event is that old.
             return UnsentNotifications(jobs=0, transitions=0)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable
 from datetime import timedelta
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import CTSError, UnavailableError
@@ -63,7 +62,7 @@ class Cleaner:
 
     async def clean_jobs(self) -> int:
         """Clean all jobs that are due, oldest first; return their number. Raises UnavailableError."""
-        before = utc_now() - self._age
+        before = await self._store.now() - self._age
         sites = await self._sites.usable()
         failed: set[str] = set()
         cleaned = 0
@@ -91,7 +90,7 @@ class Cleaner:
 
     async def clean_refdata(self) -> None:
         """Clean up after each staging of reference data that is due. Raises UnavailableError."""
-        before = utc_now() - self._age
+        before = await self._store.now() - self._age
         sites = await self._sites.usable()
         for refdata in await self._store.list_refdata():
             for status in refdata.statuses:

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 from cts_core.backoff import Backoff, KeyedBackoff
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.finalize import Finalizer
@@ -259,10 +258,11 @@ class Driver:
         if error.dependency is None or _concerns_all(error):
             return
         since: defaultdict[datetime, list[str]] = defaultdict(list)
+        now = await self._store.now()
         for job in jobs:
             before = job.wait if job.wait and job.wait.dependency == error.dependency else None
             if before is None or before.error != str(error):
-                since[before.since if before else utc_now()].append(job.id)
+                since[before.since if before else now].append(job.id)
         for time, job_ids in since.items():
             wait = JobWait(dependency=error.dependency, since=time, error=str(error))
             await self._store.set_wait(job_ids, wait)
@@ -274,7 +274,7 @@ class Driver:
             failpoint("start:before")
             details = await self._site.start(record, plans)
         except (UnavailableError, ResourceUnavailableError) as e:
-            if _concerns_all(e) or utc_now() - job.updated <= START_TIMEOUT:
+            if _concerns_all(e) or await self._store.now() - job.updated <= START_TIMEOUT:
                 raise
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         except NewerRecordError:
@@ -330,7 +330,7 @@ class Driver:
         task.add_done_callback(lambda _: self._finalizing.pop(job.id))
 
     async def _finalize_canceled(self, job: JobSummary, states: list[JobState]) -> None:
-        now = utc_now()
+        now = await self._store.now()
         for number, state in enumerate(states):
             if state not in TERMINAL:
                 await self._store.transition_container(
@@ -371,7 +371,7 @@ class Driver:
             job.id,
             job.state,
             new,
-            time=utc_now(),
+            time=await self._store.now(),
             trans_id=str(uuid.uuid4()),
             outcome=outcome,
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 from cts_core.clock import utc_now
+from cts_core.concurrency import cancel_and_wait
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
@@ -48,8 +50,10 @@ from cts_core.model.service import (
 )
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.clock import CHECK_SECONDS, ClockCheck
 from cts_core.observability.health import Health, engine_dependencies
 from cts_core.observability.instrument import (
+    CLOCK,
     EVENTS,
     IDENTITY,
     OBJECTS,
@@ -82,8 +86,20 @@ class Engine:
     ) -> None:
         self.settings = settings
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
+        clock = ClockCheck(store)
+        self._metrics.add_clock(clock)
+        # SQLite's clock is this machine's own.
+        self._watches_clock = settings.records == "mongo"
         self._health = Health(
-            engine_dependencies(settings, identity, store, objects, sites, topic=topic)
+            engine_dependencies(
+                settings,
+                identity,
+                store,
+                objects,
+                sites,
+                topic=topic,
+                clock=clock if self._watches_clock else None,
+            )
         )
         listeners = (self._health, self._metrics)
         self.identity = identity = instrument(identity, IDENTITY, *listeners)
@@ -198,6 +214,9 @@ class Engine:
             await self._objects.open()
             stack.push_async_callback(self._objects.close)
             await self._probe()
+            if self._watches_clock:
+                watch = asyncio.create_task(self._health.watch(CLOCK, CHECK_SECONDS), name="clock")
+                stack.push_async_callback(cancel_and_wait, watch)
             await self.hub.start()
             stack.push_async_callback(self.hub.close)
             if self._topic is not None:
@@ -250,6 +269,10 @@ class Engine:
             server_time=utc_now(),
             notes=f"CTS for Jupyter, {self.settings.preset.value} preset",
         )
+
+    async def now(self) -> datetime:
+        """Return the time by the record store's clock, from which streams of events go on. Raises UnavailableError."""
+        return await self._store.now()
 
     async def readiness(self) -> Readiness:
         """Return the state of each of the service's dependencies."""

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.logs import log_folder
@@ -70,7 +69,7 @@ class Finalizer:
             measured = await self._site.measured(job, unmeasured)
         except UnavailableError as e:
             ended = max(c.transition_times[-1].time for c in containers)
-            if utc_now() - ended < MEASURE_TIMEOUT:
+            if await self._store.now() - ended < MEASURE_TIMEOUT:
                 raise
             log.warning("Job %s ends without what its site measured: %s", job.id, e)
             return containers

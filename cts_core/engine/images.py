@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cts_core.clock import utc_now
 from cts_core.errors import (
     IllegalParameterError,
     ImageFetchError,
@@ -104,7 +103,7 @@ class Images:
         digest, entrypoint = await self._look_up(reference, registration)
         image = Image(
             registered_by=user.name,
-            registered_on=utc_now(),
+            registered_on=await self._store.now(),
             name=reference.name,
             digest=digest,
             entrypoint=[*entrypoint],

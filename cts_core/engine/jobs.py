@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from cts_core.clock import utc_now
 from cts_core.engine.access import check_owner
 from cts_core.engine.views import container_view, job_view, list_view, status_view
 from cts_core.errors import NoSuchJobError
@@ -31,7 +30,11 @@ async def cancel_job(store: RecordStore, job_id: str) -> None:
         if job.state in TERMINAL or job.state is JobState.CANCELING:
             break
         if await store.transition(
-            job_id, job.state, JobState.CANCELING, time=utc_now(), trans_id=str(uuid.uuid4())
+            job_id,
+            job.state,
+            JobState.CANCELING,
+            time=await store.now(),
+            trans_id=str(uuid.uuid4()),
         ):
             return
     raise NoSuchJobError(
@@ -89,7 +92,7 @@ class Jobs:
 
     async def set_last_seen(self, user: User, marker: LastLook) -> None:
         """Set the user's read marker: jobs that end after it are new."""
-        await self._store.set_last_look(user.name, min(marker.until, utc_now()))
+        await self._store.set_last_look(user.name, min(marker.until, await self._store.now()))
 
     async def exit_codes(self, user: User, job_id: str) -> ExitCodes:
         """Return the exit code of each container."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from cts_core.clock import utc_now
 from cts_core.records.store import RecordStore
 
 LEASE = timedelta(seconds=3)
@@ -19,22 +19,22 @@ class Leases:
     def __init__(self, store: RecordStore) -> None:
         self._store = store
         self._owner = str(uuid.uuid4())
-        self._held: dict[str, datetime] = {}
-        """By job id, until when."""
+        self._held: dict[str, float] = {}
+        """By job id, until when, by the monotonic clock."""
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._held
 
     async def acquire(self, job_ids: Collection[str]) -> None:
         """Acquire the leases that no other driver holds; renew those that are held already in time."""
-        now = utc_now()
-        due = [i for i in job_ids if self._held.get(i, now) - now < LEASE / 2]
+        checked, lease = time.monotonic(), LEASE.total_seconds()
+        due = [i for i in job_ids if self._held.get(i, checked) - checked < lease / 2]
         if due:
-            until = now + LEASE
-            acquired = await self._store.take_leases(due, self._owner, now=now, until=until)
+            now = await self._store.now()
+            acquired = await self._store.take_leases(due, self._owner, now=now, until=now + LEASE)
             # Dropping expired leases bounds this by the live jobs.
-            self._held = {i: t for i, t in self._held.items() if t > now and i not in due}
-            self._held.update(dict.fromkeys(acquired, until))
+            self._held = {i: t for i, t in self._held.items() if t > checked and i not in due}
+            self._held.update(dict.fromkeys(acquired, checked + lease))
 
     async def release(self, job_id: str) -> None:
         """Release the lease, so that another driver may acquire it at once."""
@@ -47,5 +47,5 @@ class Leases:
         await self._expire(held)
 
     async def _expire(self, job_ids: Collection[str]) -> None:
-        now = utc_now()
+        now = await self._store.now()
         await self._store.take_leases(job_ids, self._owner, now=now, until=now)

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.site import SiteName
@@ -62,7 +61,7 @@ class Reaper:
     async def sweep(self, site: Site) -> None:
         """Stop what this site runs of jobs that have ended. Raises UnavailableError."""
         running = sorted(await site.unended_jobs())
-        before = utc_now() - GRACE
+        before = await self._store.now() - GRACE
         for first in range(0, len(running), PAGE):
             ended = await self._store.ended_among(running[first : first + PAGE], before)
             for job_id in sorted(ended):

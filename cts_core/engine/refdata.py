@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 
-from cts_core.clock import utc_now
 from cts_core.engine.input_checks import check_input, check_object_path
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
@@ -90,7 +90,7 @@ class Refdata:
                 f"Only files that end in {', '.join(ENDINGS)} can be unpacked, and '{path}' does not"
             )
         actual = await self._checksum(path, crc64nvme)
-        now = utc_now()
+        now = await self._store.now()
         open_sites = await self._sites.usable()
         if not open_sites:
             raise ResourceUnavailableError(
@@ -104,7 +104,7 @@ class Refdata:
             crc64nvme=actual,
             id=str(uuid.uuid4()),
             unpack=unpack,
-            statuses=[_created_status(site) for site in open_sites],
+            statuses=[_created_status(site, now) for site in open_sites],
         )
         await self._store.add_refdata(refdata)
         self._on_change()
@@ -129,7 +129,8 @@ class Refdata:
             raise already_registered
         await self._checksum(refdata.file, refdata.crc64nvme)
         await self._sites.check_open(site)
-        if not await self._store.add_refdata_site(refdata_id, _created_status(site)):
+        status = _created_status(site, await self._store.now())
+        if not await self._store.add_refdata_site(refdata_id, status):
             raise already_registered
         self._on_change()
 
@@ -190,7 +191,7 @@ class Refdata:
                 site,
                 status.state,
                 state,
-                time=utc_now(),
+                time=await self._store.now(),
                 error=UNEXPECTED if state is ReferenceDataState.ERROR else None,
                 admin_error=details.admin_error,
                 traceback=details.traceback,
@@ -228,10 +229,10 @@ class Refdata:
         return status
 
 
-def _created_status(site: SiteName) -> AdminReferenceDataStatus:
+def _created_status(site: SiteName, now: datetime) -> AdminReferenceDataStatus:
     created = ReferenceDataState.CREATED
     return AdminReferenceDataStatus(
         cluster=site,
         state=created,
-        transition_times=[RefDataStateTransition(state=created, time=utc_now())],
+        transition_times=[RefDataStateTransition(state=created, time=now)],
     )

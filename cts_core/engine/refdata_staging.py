@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.errors import CTSError, UnavailableError
 from cts_core.model.refdata import (
@@ -104,7 +103,7 @@ class RefdataStaging:
                 status.cluster,
                 current,
                 new,
-                time=utc_now(),
+                time=await self._store.now(),
                 error=report.error,
                 admin_error=report.admin_error,
                 traceback=report.traceback,

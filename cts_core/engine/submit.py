@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import concurrently, run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
@@ -138,7 +137,7 @@ class Submissions:
 
         With ``exclusive_output_dir``, raises FolderTakenError if another job has an exclusive claim on the output folder.
         """
-        now = utc_now()
+        now = await self._store.now()
         job = JobRecord(
             id=str(uuid.uuid4()),
             user=user.name,

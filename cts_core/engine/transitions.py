@@ -34,8 +34,11 @@ async def move_container(
 ) -> JobState | None:
     """Move a container through ``steps``; return its new state, or None if it was not in ``expected``.
 
+    The times of the steps are those of the worker's clock: none is stored that is later than the store's.
     A container whose outputs are too many for its record becomes ``error``.
     """
+    now = await store.now()
+    steps = [ContainerTransition(state=step.state, time=min(step.time, now)) for step in steps]
     try:
         moved = await store.transition_container(job.id, number, expected, steps, outcome=outcome)
     except RecordTooLargeError as e:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cts_core.clock import utc_now
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.transitions import check_number, move_container
 from cts_core.errors import JobStateError, UnsupportedError
@@ -67,9 +66,9 @@ class ContainerUpdates:
 
 
 def _clamp(time: datetime, last: datetime) -> datetime:
-    """Return the time clamped between the last transition and now, cut to the milliseconds that every store can keep."""
+    """Return the time, but not before the last transition, cut to the milliseconds that every store can keep."""
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    time = max(last, min(time, utc_now()))
+    time = max(last, time)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 

@@ -121,6 +121,7 @@ def event_of(job: JobSummary, transition: Transition) -> JobEvent:
         time=transition.time,
         trans_id=transition.trans_id,
         recorded_at=transition.recorded_at,
+        number=job.transition_times.index(transition),
     )
 
 

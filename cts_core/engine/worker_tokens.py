@@ -44,7 +44,7 @@ class WorkerTokens:
             return self._issued[job.id]
         count = job.job_input.num_containers
         tokens = [PREFIX + secrets.token_urlsafe(32) for _ in range(count)]
-        now = utc_now()
+        now = await self._store.now()
         numbers = {token_hash(token): number for number, token in enumerate(tokens)}
         await self._store.add_worker_tokens(job.id, numbers, now=now, until=now + LIFETIME)
         issued = [SecretStr(token) for token in tokens]
@@ -54,6 +54,7 @@ class WorkerTokens:
 
     async def find(self, token: str) -> ContainerId | None:
         """Return the container that a token belongs to; None for an unknown token, and once the job has ended."""
+        # By this server's clock, to save a question to the store at each request: tokens are valid for days.
         return await self._store.find_worker_token(token_hash(token), now=utc_now())
 
     async def claimants(self, job_id: str) -> dict[int, str]:

@@ -3,6 +3,9 @@
 The outbox of this process publishes here, which delivers events at once. As a backstop the hub polls the store, once for
 all subscribers, which also finds what other server processes recorded. Where those publish on a topic, their messages
 wake the hub, and it reads the job from the store at once.
+
+The events of a job are delivered in their order, whichever server recorded, sent or woke for which: an event that comes before the
+one ahead of it has the job read from the store. All times are the store's, so that servers' clocks do not matter.
 """
 
 from __future__ import annotations
@@ -15,10 +18,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from cachetools import FIFOCache
+from cachetools import FIFOCache, LRUCache
 from typing_extensions import override
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.sections import LimitsSettings
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
@@ -30,12 +32,12 @@ from cts_core.records.store import RecordStore
 log = logging.getLogger(__name__)
 
 OVERLAP = timedelta(seconds=10)
-"""The time before its cursor that a reader reads again: servers' clocks differ, and writes commit out of order."""
+"""The time before its cursor that a reader reads again: writes commit in another order than that of their times."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC) + OVERLAP
 POLL_SECONDS = 2.0
-"""The interval between polls of the store. Together with the differences of clocks it must stay well below the overlap."""
+"""The interval between polls of the store, which must stay well below the overlap."""
 REMEMBERED = 16_384
-"""Published events that are remembered, so that a poll does not repeat those of its overlap."""
+"""Published events, and jobs with events, that are remembered, so that a poll does not repeat those of its overlap."""
 READS_AT_ONCE = 16
 """Woken jobs that are read from the store at the same time."""
 MAX_WOKEN = 1024
@@ -55,9 +57,15 @@ class Hub(EventPublisher):
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._count = 0
         self._has_subscribers = asyncio.Event()
-        self._since = utc_now()
+        self._begun = 0.0
+        """When the first of the present subscribers came, by the event loop's clock."""
+        self._since: datetime | None = None
+        """From when the next poll reads, by the store's clock; None before the first one for these subscribers."""
         self._published: FIFOCache[str, None] = FIFOCache(REMEMBERED)
-        self._woken: dict[str, None] = {}
+        self._reached: LRUCache[str, int] = LRUCache(REMEMBERED)
+        """By job id, the number of the last event that was delivered."""
+        self._woken: dict[str, str] = {}
+        """By job id, the first event for which the job is to be read."""
         self._has_woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -83,13 +91,17 @@ class Hub(EventPublisher):
 
     @override
     async def publish(self, event: JobEvent) -> None:
-        # Never waits for a subscriber.
-        self._deliver(event)
+        # Never waits for a subscriber. Where nobody listens, no order is to be kept.
+        reached = self._reached.get(event.job_id, -1)
+        if event.number <= reached + 1 or event.user not in self._subscriptions:
+            self._deliver(event)
+        else:
+            self.wake(event.job_id, event.trans_id)
 
     def wake(self, job_id: str, trans_id: str) -> None:
         """Read the events of a job from the store soon, unless this one is published already."""
         if self._count and trans_id not in self._published and len(self._woken) < MAX_WOKEN:
-            self._woken[job_id] = None
+            self._woken.setdefault(job_id, trans_id)
             self._has_woken.set()
 
     def publish_progress(self, progress: JobProgress) -> None:
@@ -98,10 +110,12 @@ class Hub(EventPublisher):
             subscription.offer_progress(progress)
 
     def _deliver(self, event: JobEvent) -> None:
-        if event.trans_id not in self._published:
-            self._published[event.trans_id] = None
-            for subscription in self._subscriptions.get(event.user, ()):
-                subscription.offer(event)
+        if event.trans_id in self._published:
+            return
+        self._published[event.trans_id] = None
+        self._reached[event.job_id] = max(event.number, self._reached.get(event.job_id, 0))
+        for subscription in self._subscriptions.get(event.user, ()):
+            subscription.offer(event)
 
     @asynccontextmanager
     async def subscribe(
@@ -120,7 +134,9 @@ class Hub(EventPublisher):
             self._store, user, job_id, None if after is None else max(after, _EARLIEST) - OVERLAP
         )
         if self._count == 0:
-            self._since = utc_now() - OVERLAP
+            self._begun, self._since = asyncio.get_running_loop().time(), None
+            # What came while nobody listened, and no poll looked, is not new to these subscribers.
+            self._reached.clear()
         self._subscriptions[user].add(subscription)
         self._count += 1
         self._has_subscribers.set()
@@ -167,28 +183,48 @@ class Hub(EventPublisher):
             await self._has_woken.wait()
             self._has_woken.clear()
             while self._woken:
-                jobs = list(itertools.islice(self._woken, READS_AT_ONCE))
-                for job_id in jobs:
+                jobs = list(itertools.islice(self._woken.items(), READS_AT_ONCE))
+                for job_id, _ in jobs:
                     del self._woken[job_id]
-                await asyncio.gather(*map(self._read_job, jobs))
+                await asyncio.gather(*itertools.starmap(self._read_job, jobs))
 
-    async def _read_job(self, job_id: str) -> None:
+    async def _read_job(self, job_id: str, trans_id: str) -> None:
+        """Deliver the events of a job that were not; of a job of which none was, this one and those of these subscribers' time."""
         try:
-            page = await self._store.events(since=self._since, job_id=job_id, limit=PAGE)
+            since = await self._start()
+            history = await self._store.events(since=_EARLIEST, job_id=job_id, limit=PAGE)
         except CTSError:
             return  # not a job of ours, or the next poll logs the same error
         except Exception:  # a bug with one job must not keep the events of the others
             log.exception("Reading job %s failed; the next poll of all is due", job_id)
             return
-        for event in page:
-            self._deliver(event)
+        reached = self._reached.get(job_id)
+        is_new = reached is not None
+        for event in history:
+            is_new = is_new or event.recorded_at >= since or event.trans_id == trans_id
+            if is_new and (reached is None or event.number > reached):
+                self._deliver(event)
+
+    async def _start(self) -> datetime:
+        """Return from when on the present subscribers get events, or a little before that."""
+        if self._since is None:
+            now = await self._store.now()
+            begun = timedelta(seconds=asyncio.get_running_loop().time() - self._begun)
+            self._since = now - begun - OVERLAP
+        return self._since
 
     async def _poll(self) -> None:
-        since: datetime | None = self._since
+        start = await self._start()
+        since: datetime | None = start
         while since is not None:
             page = await self._store.events(since=since, limit=PAGE)
             for event in page:
-                self._deliver(event)
+                if event.number <= self._reached.get(event.job_id, event.number) + 1:
+                    self._deliver(event)
+                else:
+                    self.wake(event.job_id, event.trans_id)
             if page:
-                self._since = max(self._since, page[-1].recorded_at - OVERLAP)
+                start = max(start, page[-1].recorded_at - OVERLAP)
             since = next_page(since, page, PAGE)
+        if self._since is not None:
+            self._since = start

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from cts_core.model.base import Record, UTCTime
 from cts_core.states import JobState
 
@@ -21,6 +23,8 @@ class JobEvent(Record):
     time: UTCTime
     trans_id: str
     recorded_at: UTCTime
+    number: int = Field(0, exclude=True)
+    """Its place among the events of its job, from 0 on."""
 
     def message(self) -> dict[str, Any]:
         """Return the event as the deployed service writes it to its topic (docs/reference/contract.md §4)."""

@@ -23,7 +23,9 @@ from cts_core.identity.identity import Identity
 from cts_core.model.service import Dependency, DependencyState, Readiness, ReadyStatus
 from cts_core.model.site import SiteName
 from cts_core.objects.store import ObjectStore
+from cts_core.observability.clock import ClockCheck
 from cts_core.observability.instrument import (
+    CLOCK,
     EVENTS,
     IDENTITY,
     OBJECTS,
@@ -123,6 +125,13 @@ class Health:
             status = ReadyStatus.NOT_READY
         return Readiness(status=status, dependencies=dependencies)
 
+    async def watch(self, name: str, interval: float) -> None:
+        """Probe one dependency again and again, so that the log has its changes also where nobody asks."""
+        while True:
+            async with self._probing:
+                await self._probe(self._dependencies[name])
+            await asyncio.sleep(interval)
+
     async def _probe(self, dependency: MonitoredDependency) -> None:
         if dependency.probe is None:
             return
@@ -176,6 +185,7 @@ def engine_dependencies(
     sites: Mapping[SiteName, Site],
     *,
     topic: Topic | None = None,
+    clock: ClockCheck | None = None,
 ) -> list[MonitoredDependency]:
     """Return the dependencies of an engine, each with the name of its port."""
 
@@ -187,6 +197,7 @@ def engine_dependencies(
         MonitoredDependency(RECORDS, probe_records, is_needed=True),
         object_store_dependency(settings, objects),
         identity_dependency(identity),
+        *([MonitoredDependency(CLOCK, clock.check, is_needed=False)] if clock else []),
         *([MonitoredDependency(EVENTS, topic.check, is_needed=False)] if topic else []),
         *(
             MonitoredDependency(

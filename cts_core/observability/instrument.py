@@ -18,6 +18,8 @@ from cts_core.model.site import SiteName
 
 RECORDS, OBJECTS, IDENTITY, EVENTS = "records", "objects", "identity", "events"
 """The ports' names in metrics, logs and ``/ready``."""
+CLOCK = "clock"
+"""The name of this server's clock there, as it differs from the record store's."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -21,6 +22,7 @@ from cts_core.events.outbox import Outbox
 from cts_core.events.publisher import Topic
 from cts_core.model.event import JobEvent
 from cts_core.model.service import DependencyState
+from cts_core.observability.clock import ClockCheck
 from cts_core.observability.instrument import EVENTS, RECORDS, PortCall
 from cts_core.records.store import RecordStore
 from cts_core.version import VERSION
@@ -93,15 +95,29 @@ class Metrics:
             ["dependency"],
             registry=registry,
         )
+        self._clock: ClockCheck | None = None
         self._stored = _StoredCounts()
         registry.register(self._stored)
+
+    def add_clock(self, clock: ClockCheck) -> None:
+        """Add the metric of the clock."""
+        self._clock = clock
+
+        def offset() -> float:
+            return clock.offset.total_seconds()
+
+        self._gauge(
+            "cts_clock_offset_seconds",
+            "How far this server's clock is ahead of the record store's",
+            offset,
+        )
 
     def add_event_metrics(self, outbox: Outbox, hub: Hub, topic: Topic | None = None) -> None:
         """Add metrics of the outbox, the hub and the topic."""
 
         def age() -> float:
             oldest = outbox.backlog.oldest
-            return max(0.0, (utc_now() - oldest).total_seconds()) if oldest else 0.0
+            return self._seconds_since(oldest) if oldest else 0.0
 
         self._gauge(
             "cts_outbox_jobs",
@@ -115,6 +131,11 @@ class Metrics:
             "Messages on the topic of events that were none of ours, since the start",
             lambda: topic.ignored if topic else 0,
         )
+
+    def _seconds_since(self, stored: datetime) -> float:
+        """Return the seconds since a time of the record store."""
+        offset = self._clock.offset if self._clock else timedelta(0)
+        return max(0.0, (utc_now() - offset - stored).total_seconds())
 
     def _gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         Gauge(name, meaning, registry=self._registry).set_function(read)
@@ -131,7 +152,7 @@ class Metrics:
             self._transitions.labels(call.args[2].value).inc()
         elif call.port == EVENTS and call.method == "publish":
             event: JobEvent = call.args[0]
-            self._delays.observe(max(0.0, (utc_now() - event.recorded_at).total_seconds()))
+            self._delays.observe(self._seconds_since(event.recorded_at))
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request. ``route`` is a template of the route table, or ``none``; ``seconds`` is its duration."""
@@ -195,7 +216,7 @@ async def _count(store: RecordStore) -> list[Metric]:
     for count in await store.count_jobs():
         jobs.add_metric([count.cluster.value, count.state.value], count.count)
     oldest: dict[tuple[str, str], float] = {}
-    now = utc_now()
+    now = await store.now()
     for job in await store.live_jobs():
         labels = (job.cluster.value, job.state.value)
         oldest[labels] = max(oldest.get(labels, 0.0), (now - job.updated).total_seconds())

@@ -137,6 +137,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def check_room(self) -> None:
         """Raise StorageFullError when there is no space for new jobs. A store that cannot tell says nothing."""
 
+    async def now(self) -> datetime:
+        """Return the time by the store's clock. What servers store or compare with stored times is by this clock."""
+
     async def insert_job(
         self,
         job: JobRecord,

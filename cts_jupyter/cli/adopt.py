@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from cts_core.clock import utc_now
 from cts_core.model.record import JobSummary
 from cts_jupyter import formatting
 from cts_jupyter.cli.fail import fail_job
@@ -18,7 +17,7 @@ _REASON = "The job was still unfinished when the service that ran it was replace
 async def run(arguments: argparse.Namespace) -> Status:
     """List the jobs that wait for adoption, or continue or fail the chosen ones. Raises CommandError."""
     async with open_stores() as stores:
-        now = utc_now()
+        now = await stores.store.now()
         chosen = _choose(await stores.store.unadopted_jobs(), arguments, now)
         if arguments.go_on or arguments.fail:
             for job in chosen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-from cts_core.clock import utc_now
 from cts_core.model.record import ContainerOutcome, ContainerTransition, JobOutcome, JobSummary
 from cts_core.states import TERMINAL, JobState
 from cts_jupyter.cli.output import CommandError
@@ -28,13 +27,13 @@ async def fail_job(stores: Stores, job: JobSummary, reason: str, *, action: str)
             job.id,
             job.state,
             JobState.ERROR,
-            time=utc_now(),
+            time=await stores.store.now(),
             trans_id=str(uuid.uuid4()),
             outcome=outcome,
         ):
             break
         job = await stores.store.get_summary(job.id)
-    transition = ContainerTransition(state=JobState.ERROR, time=utc_now())
+    transition = ContainerTransition(state=JobState.ERROR, time=await stores.store.now())
     container_outcome = ContainerOutcome(error=reason)
     for number, state in enumerate(await stores.store.container_states(job.id)):
         if state not in TERMINAL:

@@ -7,7 +7,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, CTSError, NewerRecordError
 from cts_core.model.record import JobSummary
 from cts_core.states import TERMINAL, JobState
@@ -52,7 +51,7 @@ async def _facts(stores: Stores, job_id: str) -> Facts:
     job = await store.get_summary(job_id)
     is_live = job.state not in TERMINAL
     is_unadopted = is_live and job.id in {other.id for other in await store.unadopted_jobs()}
-    now = utc_now()
+    now = await store.now()
     # A lease can be taken only if no server holds it; this one expires at once.
     is_free = is_live and bool(await store.take_leases([job.id], _OWNER, now=now, until=now))
     trouble, at_site = await _at_site(stores, job) if is_live else (None, [])
@@ -122,7 +121,7 @@ async def stuck(arguments: argparse.Namespace) -> Status:
     from cts_jupyter.cli.diagnosis import EVENT_TIMEOUT, WAIT_TIMEOUT, timeout_of  # noqa: PLC0415 - as above
 
     async with open_stores() as stores:
-        now = utc_now()
+        now = await stores.store.now()
         rows = [
             _row(job, now - job.updated, "nobody drives it: cts adopt")
             for job in await stores.store.unadopted_jobs()

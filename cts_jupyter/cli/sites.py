@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 
-from cts_core.clock import utc_now
 from cts_core.config.load import load_settings
 from cts_core.config.settings import Settings
 from cts_core.errors import UnavailableError
@@ -61,7 +60,7 @@ async def _waits(settings: Settings, site: SiteName) -> list[str]:
     try:
         await store.open()
         try:
-            return list(outages.describe_waits(await store.live_jobs(site), utc_now()))
+            return list(outages.describe_waits(await store.live_jobs(site), await store.now()))
         finally:
             await store.close()
     except UnavailableError as e:

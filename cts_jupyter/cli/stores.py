@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cts_core.clock import utc_now
 from cts_core.config import host
 from cts_core.config.load import load_settings
 from cts_core.model.record import AuditEntry
@@ -26,7 +25,9 @@ class Stores:
 
     async def record_audit(self, job_id: str, action: str, reason: str) -> None:
         """Add an entry to a job's audit: this user, what they do, and why."""
-        entry = AuditEntry(time=utc_now(), actor=actor_name(), action=action, reason=reason)
+        entry = AuditEntry(
+            time=await self.store.now(), actor=actor_name(), action=action, reason=reason
+        )
         await self.store.add_audit(job_id, entry)
 
 

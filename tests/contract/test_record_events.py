@@ -70,6 +70,24 @@ async def test_an_event_has_the_fields_of_its_transition(store):
     assert await store.unsent() == [event]
 
 
+async def test_an_event_has_its_place_among_those_of_its_job(store):
+    job, _ = await insert(store), await insert(store)
+    await walk(store, job.id)
+    events = await store.events(since=BEGINNING, job_id=job.id)
+    assert [event.number for event in events] == list(range(len(TO_COMPLETE)))
+    for event in events:
+        assert event in await store.unsent()
+        await store.mark_sent(event.job_id, event.trans_id)
+
+
+async def test_the_stores_clock_is_that_of_the_recording(store):
+    before = await store.now()
+    job = await insert(store)
+    after = await store.now()
+    (born,) = (await store.get_summary(job.id)).transition_times
+    assert before <= born.recorded_at <= after
+
+
 async def test_events_are_filtered(store):
     ana, bob = await insert(store), await insert(store, user="bob")
     await walk(store, ana.id)

@@ -24,10 +24,11 @@ DELAY_SECONDS = 0.15
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault: ``inject`` runs while jobs are submitted, ``prepare`` before."""
+    """A fault: ``inject`` runs while jobs are submitted, ``prepare`` before, ``end`` once all have ended."""
 
     inject: Callable[[FaultHarness], None]
     prepare: Callable[[FaultHarness], None] = lambda _: None
+    end: Callable[[FaultHarness], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def faults(seconds: float) -> Iterator[tuple[str, Fault]]:
     yield "a server killed", _delayed(_killed)
     yield "a server frozen", _delayed(lambda harness: _frozen_server(harness, seconds))
     yield "a server slowed", _delayed(lambda harness: _slowed_server(harness, seconds))
+    yield "a server's clock 40 s ahead", _clock_set(40)
+    yield "a server's clock 40 s behind", _clock_set(-40)
     yield "every server killed at once", _delayed(_all_killed)
     yield "one killed, another frozen for a minute", _delayed(_one_killed_one_frozen)
     for point in POINTS:
@@ -169,6 +172,15 @@ def _slowed_server(harness: FaultHarness, seconds: float) -> None:
         with _frozen(harness.servers[0]):
             time.sleep(0.2)
         time.sleep(0.1)
+
+
+def _clock_set(seconds: float) -> Fault:
+    """Set the first server's clock apart from the others', for all of the jobs' lives; the server must say so."""
+    return Fault(
+        lambda harness: harness.wait_until_clock_is("down"),
+        prepare=lambda harness: harness.clock.shift(seconds),
+        end=lambda harness: harness.clock.shift(0),
+    )
 
 
 def _killed_at(point: str) -> Fault:

@@ -2,7 +2,7 @@
 
 Whatever the fault: a job whose submission was answered, or whose idempotency key was, exists once; it ends in the
 state in which it should; each of its containers ran at most once; each of its transitions reached Kafka, in order,
-and a subscriber.
+and each subscriber.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import httpx
 
 from tests.harness.paths import APPEND_RUN
 from tests.services.bubblewrap import opening
+from tests.services.clock import Clock
 from tests.services.cts import CTSProcess
 from tests.services.proxy import Proxy
 from tests.services.server import ServerProcess
@@ -55,7 +56,7 @@ class Outcome:
     twice: int = 0
     """Containers that ran more than once, and idempotency keys that created more than one job."""
     undelivered: int = 0
-    """Jobs whose transitions did not reach Kafka in their order, or a subscriber at all."""
+    """Jobs whose transitions did not reach Kafka and each subscriber in their order."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -133,6 +134,10 @@ class Subscriber(threading.Thread):
                 if self._stopped.is_set():
                     return
 
+    def first_copies(self, job_id: str) -> list[str]:
+        """Return the ``trans_id`` of each event of a job, in the order in which their first copies came."""
+        return list(dict.fromkeys(trans for job, trans, _ in self.deliveries if job == job_id))
+
     def stop(self) -> None:
         self._stopped.set()
 
@@ -164,6 +169,8 @@ class FaultHarness:
         self.folder = Path(self._environ["CTS_HOME"])
         self.folder.mkdir(parents=True)
         self._runs = self.folder / "ran"
+        self.clock = Clock(services.folder / f"clock-{self.mongo_proxy.port}")
+        """The first server's clock."""
         self.servers = [
             CTSProcess(
                 self.folder / f"server-{number}", {**self._environ, **self.settings_of(number)}
@@ -186,16 +193,22 @@ class FaultHarness:
             response = httpx.post(url, headers=headers, json=registration, timeout=60)
             response.raise_for_status()
             undo.pop_all()
-        self._subscriber = Subscriber(self.servers, self._ana)
-        self._subscriber.start()
+        # One is at any server, another always at the first one.
+        self._subscribers = [
+            Subscriber(servers, self._ana) for servers in (self.servers, self.servers[:1])
+        ]
+        for subscriber in self._subscribers:
+            subscriber.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._subscriber.stop()
+        for subscriber in self._subscribers:
+            subscriber.stop()
         self.stop()
         for proxy in (self.mongo_proxy, self.s3_proxy, self.kafka_proxy):
             proxy.close()
-        self._subscriber.join(TIMEOUT_SECONDS)
+        for subscriber in self._subscribers:
+            subscriber.join(TIMEOUT_SECONDS)
 
     # -- configuration and jobs ------------------------------------------------------------------
 
@@ -205,7 +218,7 @@ class FaultHarness:
 
     def settings_of(self, number: int) -> dict[str, str]:
         """Return the environment variables that only the server with this number has."""
-        return {}
+        return self.clock.environ if number == 0 else {}
 
     def image(self) -> tuple[str, dict[str, Any]]:
         """Return the jobs' image, and the body that registers it."""
@@ -251,16 +264,19 @@ class FaultHarness:
     def run_with(self, fault: Fault, count: int, spread: float) -> Outcome:
         """Submit ``count`` jobs over ``spread`` seconds while the fault is injected; return their outcome after recovery."""
         jobs = [Job(uuid.uuid4().hex, self.expected(number)) for number in range(count)]
-        fault.prepare(self)
-        with ThreadPoolExecutor(CLIENTS + 1) as pool:
-            injection = pool.submit(fault.inject, self)
-            submitted = []
-            for job in jobs:
-                submitted.append(pool.submit(self._submit, job))
-                time.sleep(spread / count)
-            for future in (*submitted, injection):
-                future.result()
-        return self._evaluate(jobs)
+        try:
+            fault.prepare(self)
+            with ThreadPoolExecutor(CLIENTS + 1) as pool:
+                injection = pool.submit(fault.inject, self)
+                submitted = []
+                for job in jobs:
+                    submitted.append(pool.submit(self._submit, job))
+                    time.sleep(spread / count)
+                for future in (*submitted, injection):
+                    future.result()
+            return self._evaluate(jobs)
+        finally:
+            fault.end(self)
 
     def _submit(self, job: Job) -> None:
         self._hand_in(job)
@@ -290,6 +306,17 @@ class FaultHarness:
             self._wait_until(job, "canceled")
         finally:
             program.thaw()
+
+    def wait_until_clock_is(self, state: str) -> None:
+        """Wait until the first server says this of its clock."""
+        deadline = time.monotonic() + STATE_SECONDS
+        while True:
+            answer = httpx.get(f"{self.servers[0].url}/ready", timeout=15).json()
+            clock = next(each for each in answer["dependencies"] if each["name"] == "clock")
+            if clock["state"] == state:
+                return
+            assert time.monotonic() < deadline, f"the clock is not {state}: {answer}"
+            time.sleep(_POLL_SECONDS)
 
     def _wait_until(self, job: Job, state: str) -> None:
         deadline = time.monotonic() + STATE_SECONDS
@@ -345,7 +372,10 @@ class FaultHarness:
             if (
                 all(r["state"] in _TERMINAL for records in stored.values() for r in records)
                 and all(step["notif_sent"] for step in steps)
-                and self._subscriber.seen >= {step["trans_id"] for step in steps}
+                and all(
+                    subscriber.seen >= {step["trans_id"] for step in steps}
+                    for subscriber in self._subscribers
+                )
             ):
                 break
             time.sleep(0.5)
@@ -406,12 +436,13 @@ class FaultHarness:
         outcome.wrong += len(problems)
         outcome.notes += problems
         trans_ids = [step["trans_id"] for step in record["transition_times"]]
-        unseen = set(trans_ids) - self._subscriber.seen
-        if messages.get(record["id"], []) != trans_ids or unseen:
+        received = [subscriber.first_copies(record["id"]) for subscriber in self._subscribers]
+        sent = messages.get(record["id"], [])
+        if any(copies != trans_ids for copies in (sent, *received)):
             outcome.undelivered += 1
+            numbers = [[trans_ids.index(t) for t in copies] for copies in (sent, *received)]
             outcome.notes.append(
-                f"{record['id']}: {history}; Kafka has {len(messages.get(record['id'], []))} of {len(trans_ids)}, "
-                f"a subscriber did not see {len(unseen)}"
+                f"{record['id']}: {history}; Kafka and the subscribers have {numbers}"
             )
 
     def _messages(self) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pymongo
@@ -83,6 +83,12 @@ class Collections:
             tokens=db["cts_worker_tokens"],
             threads=threads,
         )
+
+    async def now(self) -> datetime:
+        """Return the time by MongoDB's clock, which is that of ``$$NOW``."""
+        hello = await self.sites.database.command("hello", codec_options=_CODEC)
+        time: datetime = hello["localTime"]
+        return time
 
     async def parse(self, function: Callable[[], _T]) -> _T:
         """Run a function that would block the event loop in a thread."""

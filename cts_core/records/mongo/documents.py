@@ -262,8 +262,8 @@ def to_record(raw: RawBSONDocument) -> JobRecord:
     return JobRecord.model_construct(**fields | {"job_input": job_input, "outputs": outputs})
 
 
-def to_event(job: Document, step: Document) -> JobEvent:
-    """Return a transition of a job as an event."""
+def to_event(job: Document, step: Document, number: int) -> JobEvent:
+    """Return a transition of a job, the ``number``-th from 0 on, as an event."""
     made = to_transition(step)
     return JobEvent.model_construct(
         job_id=job["id"],
@@ -272,6 +272,7 @@ def to_event(job: Document, step: Document) -> JobEvent:
         time=made.time,
         trans_id=made.trans_id,
         recorded_at=made.recorded_at,
+        number=number,
     )
 
 

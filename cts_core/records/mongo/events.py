@@ -74,9 +74,9 @@ async def unsent(
 
 def _oldest_unsent(raw: RawBSONDocument) -> JobEvent:
     job = documents.decode(raw)
-    return documents.to_event(
-        job, next(step for step in job["transition_times"] if not step["notif_sent"])
-    )
+    steps = enumerate(job["transition_times"])
+    number, step = next((number, step) for number, step in steps if not step["notif_sent"])
+    return documents.to_event(job, step, number)
 
 
 async def mark_sent(db: Collections, job_id: str, trans_id: str) -> None:
@@ -137,7 +137,7 @@ async def _read(
 
 def _event(raw: RawBSONDocument) -> JobEvent:
     job = documents.decode(raw)
-    return documents.to_event(job, job["transition_times"])
+    return documents.to_event(job, job["transition_times"], int(job["number"]))
 
 
 def pipeline(

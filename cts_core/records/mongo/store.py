@@ -67,6 +67,11 @@ class MongoStore(RecordStore):
         """Do nothing: MongoDB itself ends on a full disk, and refuses writes above a quota."""
 
     @override
+    async def now(self) -> datetime:
+        async with self._use() as db:
+            return await db.now()
+
+    @override
     async def insert_job(
         self,
         job: JobRecord,

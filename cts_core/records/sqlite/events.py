@@ -15,7 +15,10 @@ _NO_LIMIT = -1
 
 # CROSS JOIN: in this order, so that the index of the times is walked and nothing is sorted.
 _EVENT = """
-SELECT job_id, user, transitions.state, time, trans_id, recorded_at
+SELECT job_id, user, transitions.state, time, trans_id, recorded_at, (
+    SELECT count(*) FROM transitions AS before
+    WHERE before.job_id = transitions.job_id AND before.seq < transitions.seq
+) AS number
 FROM transitions CROSS JOIN jobs ON jobs.id = job_id
 """
 _PAGE = """

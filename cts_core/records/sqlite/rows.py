@@ -185,6 +185,7 @@ def to_event(row: sqlite3.Row) -> JobEvent:
         time=to_time(row["time"]),
         trans_id=row["trans_id"],
         recorded_at=to_time(row["recorded_at"]),
+        number=row["number"],
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from cts_core.clock import utc_now
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -72,6 +73,11 @@ class SQLiteStore(RecordStore):
     @override
     async def check_room(self) -> None:
         await self._run(self._connections.check_room)
+
+    @override
+    async def now(self) -> datetime:
+        # The file is used by processes of one machine.
+        return utc_now()
 
     @override
     async def insert_job(

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cts_core.clock import utc_now, utc_text
+from cts_core.clock import utc_text
 from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import GivenTime, Id
 from cts_core.model.event import JobEvent, JobProgress
@@ -52,14 +52,15 @@ async def get_events(call: Call, query: EventQuery) -> Stream:
     if query.job is not None:
         await call.engine.jobs.status(call.user, query.job)
     after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
-    return _stream(_events(call, query.job, after))
+    begin = after or await call.engine.now()
+    return _stream(_events(call, query.job, begin, replays=after is not None))
 
 
 async def get_job_events(call: Call, path: JobPath, query: JobEventQuery) -> Stream:
     """``GET /jobs/{job_id}/events``."""
     after = _cursor(call.headers.get(LAST_EVENT_ID)) or query.after
     begin = await call.engine.jobs.events_from(call.user, path.job_id, after)
-    return _stream(_events(call, path.job_id, begin, ends_with_job=True))
+    return _stream(_events(call, path.job_id, begin, replays=True, ends_with_job=True))
 
 
 def _stream(body: AsyncIterator[bytes]) -> Stream:
@@ -91,13 +92,13 @@ async def _is_still_authenticated(call: Call) -> bool:
 
 
 async def _events(
-    call: Call, job_id: str | None, after: datetime | None, *, ends_with_job: bool = False
+    call: Call, job_id: str | None, begin: datetime, *, replays: bool, ends_with_job: bool = False
 ) -> AsyncIterator[bytes]:
     # Send a cursor before any transition, so that a client whose connection breaks early can resume, too. It comes
     # with an event because a script in a page sees no id without one.
-    start = after or utc_now()
+    after = begin if replays else None
     async with call.engine.hub.subscribe(call.user.name, job_id, after) as events:
-        yield f"retry: {RETRY_MS}\nid: {utc_text(start)}\nevent: begin\ndata: {{}}\n\n".encode()
+        yield f"retry: {RETRY_MS}\nid: {utc_text(begin)}\nevent: begin\ndata: {{}}\n\n".encode()
         pending: asyncio.Future[JobEvent | JobProgress] | None = None
         checked = time.monotonic()
         try:

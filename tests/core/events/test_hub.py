@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from cts_core.model.event import JobEvent, JobProgress
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from tests.harness.factories import make_event, make_job_record
+from tests.harness.records import walk
 
 BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)
 INSTANT = timedelta(milliseconds=1)
@@ -359,6 +361,95 @@ async def test_an_unavailable_store_is_polled_again(store, monkeypatch, caplog):
         assert await take(events, 1) == [event]
 
 
+# -- order --
+
+
+async def walked(store: SQLiteStore) -> list[JobEvent]:
+    """Store a job that has ended, as another server does; return its events."""
+    (first,) = await record(store)
+    await walk(store, first.job_id)
+    return await store.events(since=BEGINNING, job_id=first.job_id)
+
+
+async def test_an_event_comes_after_those_that_another_server_published(store, hub):
+    async with hub.subscribe("ana") as events:
+        history = await walked(store)
+        await hub.publish(history[-1])
+        assert await take(events, len(history)) == history
+        assert is_quiet(events)
+
+
+async def test_a_job_that_is_known_is_read_from_where_it_was(store, hub, monkeypatch):
+    async with hub.subscribe("ana") as events:
+        first, *rest = await walked(store)
+        await hub.publish(first)
+        reads = record_reads(store, monkeypatch)
+        await hub.publish(rest[2])
+        await hub.publish(rest[1])
+        assert await take(events, len(rest) + 1) == [first, *rest]
+        assert is_quiet(events)
+    assert reads == [first.job_id]
+
+
+async def test_an_event_in_its_turn_is_delivered_without_a_read(store, hub, monkeypatch):
+    async with hub.subscribe("ana") as events:
+        history = await walked(store)
+        reads = record_reads(store, monkeypatch)
+        for event in history:
+            await hub.publish(event)
+        assert await take(events, len(history)) == history
+    assert reads == []
+
+
+async def test_what_came_while_nobody_listened_is_not_new(store, hub):
+    (first,) = await record(store)
+    async with hub.subscribe("ana"):
+        await hub.publish(first)
+    await walk(store, first.job_id)
+    last = (await store.events(since=BEGINNING, job_id=first.job_id))[-1]
+    async with hub.subscribe("ana") as events:
+        hub._since = last.recorded_at + INSTANT
+        await hub.publish(last)
+        assert await take(events, 1) == [last]
+        assert is_quiet(events)
+
+
+async def test_a_poll_that_finds_a_gap_fills_it(store, hub, monkeypatch):
+    """A store may commit an event long after the time that it has, when a poll does not read that time any more."""
+    async with hub.subscribe("ana") as events:
+        first, late, last, *_ = await walked(store)
+        await hub.publish(first)
+        real = store.events
+
+        async def only_the_last(*, job_id: str | None = None, **options) -> list[JobEvent]:
+            if job_id is None:
+                return [last]
+            return (await real(job_id=job_id, **options))[:3]
+
+        monkeypatch.setattr(store, "events", only_the_last)
+        await hub._poll()
+        assert await take(events, 3) == [first, late, last]
+
+
+# -- clocks --
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=40), timedelta(seconds=-40)])
+async def test_a_server_whose_clock_differs_from_the_stores_misses_nothing(ahead):
+    records = Records(utc_now() - ahead)
+    hub = Hub(records)
+    await hub.start()
+    async with hub.subscribe("ana") as events:
+        polled, woken = (make_event(recorded_at=records.time) for _ in range(2))
+        records.stored.append(polled)
+        await hub._poll()
+        assert await take(events, 1) == [polled]
+        records.stored.append(woken)
+        hub.wake(woken.job_id, woken.trans_id)
+        assert await take(events, 1) == [woken]
+    await hub.close()
+
+
 # -- wake-ups --
 
 
@@ -544,13 +635,21 @@ async def test_closing_does_not_wait_for_an_unavailable_store(store, monkeypatch
 class Records:
     """A fake store with events alone, in the order of their times, which may be equal or out of order."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: datetime | None = None) -> None:
+        self.time = time or utc_now()
         self.stored: list[JobEvent] = []
+
+    async def now(self) -> datetime:
+        return self.time
 
     async def events(
         self, *, since: datetime, limit: int, user: str | None = None, job_id: str | None = None
     ) -> list[JobEvent]:
-        found = [event for event in self.stored if event.recorded_at >= since]
+        found = [
+            event
+            for event in self.stored
+            if event.recorded_at >= since and job_id in (None, event.job_id)
+        ]
         found.sort(key=lambda event: event.recorded_at)
         await asyncio.sleep(0)
         page = found[:limit]
@@ -620,4 +719,59 @@ def test_no_interleaving_loses_or_repeats_an_event(actions, replays):
         patch.setattr(subscription_module, "BUFFER", 3)
         patch.setattr(subscription_module, "PAGE", 2)
         patch.setattr(hub_module, "PAGE", 2)
+        asyncio.run(play())
+
+
+JOB_ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("record"), st.sampled_from("ab")),
+        st.tuples(st.just("publish"), st.integers(0, 10)),
+        st.tuples(st.just("wake"), st.integers(0, 10)),
+        st.tuples(st.just("poll"), st.just(0)),
+        st.tuples(st.just("read"), st.integers(0, 8)),
+    ),
+    max_size=80,
+)
+
+
+@given(actions=JOB_ACTIONS, replays=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_no_interleaving_delivers_a_jobs_events_out_of_order(actions, replays):
+    async def play() -> None:
+        records = Records()
+        hub = Hub(records)
+        await hub.start()
+        numbers = Counter[str]()
+        delivered: list[JobEvent] = []
+        async with hub.subscribe("ana", after=records.time if replays else None) as events:
+            for action, detail in actions:
+                if action == "record":
+                    number = numbers[detail]
+                    numbers[detail] += 1
+                    records.time += INSTANT
+                    records.stored.append(
+                        make_event(job_id=detail, number=number, recorded_at=records.time)
+                    )
+                elif action == "read":
+                    event = await next_within(events, detail)
+                    delivered += [event] if event else []
+                elif action == "poll":
+                    await hub._poll()
+                elif records.stored:
+                    event = records.stored[detail % len(records.stored)]
+                    if action == "publish":
+                        await hub.publish(event)
+                    else:
+                        hub.wake(event.job_id, event.trans_id)
+            await hub._poll()
+            delivered += await take(events, len(records.stored) - len(delivered))
+            assert is_quiet(events)
+        await hub.close()
+        for job_id, count in numbers.items():
+            assert [e.number for e in delivered if e.job_id == job_id] == list(range(count))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscription_module, "BUFFER", 3)
+        patch.setattr(subscription_module, "PAGE", 2)
+        patch.setattr(hub_module, "PAGE", 20)
         asyncio.run(play())

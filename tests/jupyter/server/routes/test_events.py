@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -198,3 +199,20 @@ async def test_client_disconnect_ends_the_subscription(server: ServerHarness) ->
     async with asyncio.timeout(10):
         async with server.events() as stream:
             assert stream.cursor
+
+
+async def test_stream_begins_with_the_stores_time(server: ServerHarness, monkeypatch) -> None:
+    """A client whose connection breaks early resumes from there, at a server whose clock may differ."""
+    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    async def now() -> datetime:
+        return time
+
+    monkeypatch.setattr(server.engine, "now", now)
+    headers = {"Authorization": f"Bearer {server.kernel_token}"}
+    async with server.http.stream("GET", f"{server.root}/events", headers=headers) as response:
+        async with asyncio.timeout(30):
+            async for line in response.aiter_lines():
+                if line.startswith("id: "):
+                    break
+    assert line == "id: 2026-01-02T03:04:05Z"
