@@ -25,6 +25,10 @@ from cts_core.worker.runtimes import sandbox
 from cts_core.worker.runtimes.base import ContainerRuntimeError
 from cts_core.worker.runtimes.probe import IMAGE_RUNTIMES, WorkingRuntime, probe
 
+_JUPYTER_FOLDERS = [
+    f"{prefix}/etc/jupyter" for prefix in ("/usr", "/usr/local", sys.base_prefix, sys.prefix)
+]
+"""The configuration of Jupyter servers, which may hold secrets, in folders that programs see."""
 _RETRY_SECONDS = 30.0
 """Before the runtimes are probed again after none worked."""
 ISOLATION = (
@@ -75,10 +79,21 @@ class LocalImages:
         choice = self._settings.runtime
         return {"auto": IMAGE_RUNTIMES, "none": ()}.get(choice, (choice,))
 
+    @property
+    def _visible_folders(self) -> list[str]:
+        return [sys.base_prefix, sys.prefix, *self._settings.program_folders]
+
     async def open(self) -> None:
         """Raise ConfigError if programs are to be isolated and cannot be."""
         if not self._takes_programs or self._private_folders is None:
             return
+        for folder in self._visible_folders:
+            for private in self._private_folders:
+                if Path(folder).is_relative_to(private):
+                    raise ConfigError(
+                        f"local.shared: programs need the folder {folder}, and what lies in {private} is hidden from them: "
+                        "move one of the two"
+                    )
         fault = await asyncio.get_running_loop().run_in_executor(self._pool, sandbox.find_fault)
         if fault is not None:
             raise ConfigError(
@@ -118,8 +133,8 @@ class LocalImages:
             return ImagePlan(
                 program_file=file,
                 network=self._settings.network == "own",
-                visible_folders=[sys.base_prefix, sys.prefix, *self._settings.program_folders],
-                hidden_folders=list(map(str, self._private_folders)),
+                visible_folders=self._visible_folders,
+                hidden_folders=[*map(str, self._private_folders), *_JUPYTER_FOLDERS],
             )
         runtime = await self._runtime()
         if runtime is None:

@@ -19,7 +19,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SYSTEM_FILES = (
     *("/etc/alternatives", "/etc/ca-certificates", "/etc/fonts", "/etc/group", "/etc/hosts", "/etc/ld.so.cache"),
     *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types", "/etc/nsswitch.conf"),
-    *("/etc/passwd", "/etc/pki", "/etc/resolv.conf", "/etc/ssl"),
+    *("/etc/passwd", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/openssl.cnf", "/etc/resolv.conf"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
 )  # fmt: skip
 """What programs read of the system's configuration; all else in /etc may be a service's."""
 _TRY_SECONDS = 30.0

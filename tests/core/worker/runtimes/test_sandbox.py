@@ -17,6 +17,7 @@ from tests.harness.sites import LOG_DIR, isolated, local_harness, opened
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bubblewrap")]
 
 ANA = User("ana")
+OUT = {"args": ["/output_files"]}
 LOOK_AROUND = """
 exec 2>/dev/null
 cd "$1"
@@ -132,6 +133,34 @@ async def test_site_does_not_open_where_programs_cannot_be_isolated(
     monkeypatch.setattr(sandbox, "PROGRAM", str(tmp_path / "bare"))
     assert "hides no processes" in (sandbox.find_fault() or "")
     await harness.site.close()
+
+
+async def test_folder_that_is_needed_and_hidden_is_refused(tmp_path: Path):
+    needed = tmp_path / "private" / "tools"
+    settings = isolated(tmp_path) | {"program_folders": [str(needed)]}
+    harness = local_harness(tmp_path, **settings)
+    with pytest.raises(
+        ConfigError, match=f"{needed}, and what lies in {tmp_path}/private is hidden"
+    ):
+        await harness.site.open(harness.on_change)
+    await harness.site.close()
+
+
+def test_keys_of_the_system_are_not_seen():
+    keys = (Path("/etc/ssl/private"), Path("/etc/pki/tls/private"))
+    assert not [f for f in sandbox._SYSTEM_FILES if any(key.is_relative_to(f) for key in keys)]
+
+
+async def test_configuration_of_jupyter_is_not_seen(tmp_path: Path):
+    harness = local_harness(tmp_path, **isolated(tmp_path))
+    async with opened(harness):
+        job = await harness.start(
+            f'find "{sys.prefix}/etc/jupyter" -type f > "$1/found"', params=OUT
+        )
+        (report,) = (await harness.until(job)).values()
+    assert report.outcome.exit_code == 0
+    assert list(Path(sys.prefix, "etc", "jupyter").rglob("*.json"))
+    assert harness.objects.read("data/out/found") == b""
 
 
 async def test_a_variable_that_the_program_was_not_registered_with_is_refused(tmp_path: Path):
