@@ -116,11 +116,7 @@ class NemesisHarness(FaultHarness):
             "CTS_S3__URL": s3.url,
             "CTS_KBASE__AUTH_URL": auth_root.replace(str(auth_port), str(auth.port)),
         }
-        try:
-            self._clocks[number] = Clock(services.folder / f"clock-{mongo.port}")
-        except MissingError as e:
-            self.missing.append(f"{name} clock: {e}")
-            return settings
+        self._clocks[number] = Clock(services.folder / f"clock-{mongo.port}")
         return settings | self._clocks[number].environ
 
     @override
@@ -243,14 +239,12 @@ class NemesisHarness(FaultHarness):
             finally:
                 self.restart(number)
 
-        harms: Harms = {
+        return {
             "killed": lambda _: down(CTSProcess.kill),
             "stopped": lambda _: down(CTSProcess.stop),
             "frozen": lambda _: _frozen(server),
+            "clock": lambda amount: _shifted(self._clocks[number], amount),
         }
-        if number in self._clocks:
-            harms["clock"] = lambda amount: _shifted(self._clocks[number], amount)
-        return harms
 
     def note_death(self, number: int) -> None:
         """Note it if a server has ended by itself."""
