@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceHarness
 def ipython(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        main = sys.modules["__main__"]
         shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+        # The shell's own __main__ has no __spec__, without which later tests could not start processes.
+        sys.modules["__main__"] = main
         shell.run_line_magic("load_ext", "cts_jupyter")
         yield shell
         InteractiveShell.clear_instance()
