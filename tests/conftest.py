@@ -22,6 +22,7 @@ SERVICES = [
     "tests.services.apptainer",
     "tests.services.bubblewrap",
     "tests.services.condor",
+    "tests.services.cts_image",
     "tests.services.docker",
     "tests.services.kafka",
     "tests.services.minio",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from cts_jupyter.cli.diagnosis import TIMEOUTS
 from cts_jupyter.formatting import format_duration
 from cts_reference import replace_blocks
 from tests.harness.paths import DOCS, ROOT
+from tests.services.s3 import ACCESS_KEY, REGION, SECRET
+from tests.services.versitygw import VERSION
 
 DEPLOY = ROOT / "deploy"
 RULES = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -112,6 +117,25 @@ def test_the_composition_names_what_is_there():
     drain = load_settings({}, environ={}).drain_s
     assert cts["stop_grace_period"] == "1m"
     assert drain + 30 < 60
+
+
+@pytest.mark.slow
+def test_the_composition_makes_its_buckets_once(versitygw):
+    services = COMPOSE["services"]
+    assert services["s3"]["image"] == f"versity/versitygw:{VERSION}"
+    versitygw.empty()
+    python, *script = services["buckets"]["entrypoint"]
+    assert python == "python"
+    login = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    place = {"AWS_ENDPOINT_URL": versitygw.url, "AWS_DEFAULT_REGION": REGION}
+    for _ in range(2):
+        subprocess.run([sys.executable, *script], env={**os.environ, **login, **place}, check=True)
+    settings = tomllib.loads((DEPLOY / "cts.toml").read_text())
+    used = {path.split("/")[0] for path in (*settings["allowed_paths"], settings["log_dir"])}
+    client = versitygw.client()
+    assert used <= {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for bucket in used:
+        client.delete_bucket(Bucket=bucket)
 
 
 @pytest.mark.slow

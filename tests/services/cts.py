@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -34,12 +34,16 @@ class CTSProcess(ServerProcess):
         """The base URL since the last start."""
         return f"http://127.0.0.1:{self.port}/cts"
 
+    def program(self, port: int) -> Sequence[str]:
+        """Return the command that serves on the port, and on no other."""
+        arguments = [f"--port={port}", "--ServerApp.port_retries=0", "--allow-root"]
+        return [sys.executable, "-m", "jupyter", "cts", *arguments]
+
     def start(self) -> None:
         """Start it on a new port: another process may have taken the previous one."""
         for tries_left in reversed(range(_TRIES)):
             self.port = free_port()
-            arguments = [f"--port={self.port}", "--ServerApp.port_retries=0", "--allow-root"]
-            self.command = [sys.executable, "-m", "jupyter", "cts", *arguments]
+            self.command = self.program(self.port)
             try:
                 return super().start()
             except RuntimeError:

@@ -1,4 +1,4 @@
-"""Podman, with a store of its own."""
+"""Podman, with a store of its own, and buildah on the same store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.services.containers import (
     runtime_folder,
     write_program,
 )
-from tests.services.server import or_skip
+from tests.services.debian import unpack
+from tests.services.server import install_folder, or_skip
 
 __all__ = ["install", "podman"]
 
@@ -48,8 +49,19 @@ def _podman(folder: Path) -> ContainerRuntime:
         *("--runtime", root / "usr/sbin/runc", "--cgroup-manager", "cgroupfs"),
         *("--events-backend", "file", "--storage-driver", "vfs"),
     ]
-    command = write_program(folder / "podman", {**variables, "HOME": str(folder)}, words)
+    variables["HOME"] = str(folder)
+    write_program(folder / "buildah", variables, _buildah(root, store, run))
+    command = write_program(folder / "podman", variables, words)
     return ContainerRuntime("podman", command, [f"--ulimit={limit}" for limit in ULIMITS])
+
+
+def _buildah(root: Path, store: Path, run: Path) -> list[object]:
+    """Return the command of buildah, whose containers runc runs in the network of this machine."""
+    with install_folder("buildah") as folder:
+        program = folder / "usr/bin/buildah"
+        if not program.exists():
+            unpack(folder, folder, "buildah")
+    return [program, "--root", store, "--runroot", run, "--storage-driver", "vfs"]
 
 
 @pytest.fixture(scope="session")

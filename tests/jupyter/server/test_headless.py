@@ -290,7 +290,10 @@ def test_configured_root_path(service: Service) -> None:
     with client(connection) as http:
         assert http.get("/whoami").json()["user"] == "ana"
     assert httpx.get(connection.url.replace("/apis/tasks", "") + "/health").status_code == 404
+    probe = [sys.executable, "-m", "cts_jupyter.server.probe"]
+    assert subprocess.run(probe, env=service.environment, check=False).returncode == 0
     service.stop()
+    assert subprocess.run(probe, env=service.environment, check=False).returncode == 1
 
 
 def test_configured_prefixes(service: Service) -> None:
