@@ -6,8 +6,9 @@ import asyncio
 import functools
 import logging
 import os
+import time
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -21,7 +22,13 @@ from cts_core.backoff import Backoff
 from cts_core.config.sections import S3Settings
 from cts_core.errors import UnavailableError
 from cts_core.object_paths import split_path
-from cts_core.objects.s3.errors import ConditionError, TransientError, translate, unavailable
+from cts_core.objects.s3.errors import (
+    ConditionError,
+    TransientError,
+    silent,
+    translate,
+    unavailable,
+)
 
 THREADS = 16
 """Concurrent requests by botocore."""
@@ -37,17 +44,18 @@ for _name in ("botocore", "urllib3"):
     logging.getLogger(_name).setLevel(logging.INFO)
 
 
-async def retry(path: str, attempt: Callable[[int], Awaitable[_T]]) -> _T:
-    """Await ``attempt`` up to ``TRIES`` times, until it raises no TransientError.
+async def retry(path: str, attempt: Callable[[int], Awaitable[_T]], *, seconds: float) -> _T:
+    """Await ``attempt`` up to ``TRIES`` times, until it raises no TransientError; begin none after so many seconds.
 
     It gets the number of the attempt, from 1. Raises UnavailableError when none succeeded.
     """
     number = 1
+    until = time.monotonic() + seconds
     while True:
         try:
             return await attempt(number)
         except TransientError as e:
-            if number == TRIES:
+            if number == TRIES or time.monotonic() >= until:
                 raise unavailable(path, e) from e
         await back_off(number)
         number += 1
@@ -111,6 +119,7 @@ class Api:
         self._settings = settings
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="cts-s3")
         self._client: Any = None
+        self._running: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Create the client, without a request."""
@@ -137,6 +146,26 @@ class Api:
         """Run a blocking function in the pool, and wait for it."""
         return await asyncio.wrap_future(self.submit(function))
 
+    def run_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something to its end, whether or not its caller waits for it."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def result_of(self, work: Future[_T], path: str) -> _T:
+        """Wait for what was submitted. Raises UnavailableError if no thread had time for it."""
+        waiting = asyncio.wrap_future(work)
+        try:
+            await asyncio.wait({waiting}, timeout=self._settings.timeout_s)
+        except asyncio.CancelledError:
+            waiting.cancel()
+            raise
+        # What a thread has begun, ends by the timeouts of its connection.
+        if not waiting.done() and work.cancel():
+            raise silent(path, "too many requests wait for it")
+        return await waiting
+
     async def call(
         self, operation: str, path: str, *, writing: bool = False, **parameters: object
     ) -> Mapping[str, Any]:
@@ -152,7 +181,7 @@ class Api:
         async def attempt(number: int) -> Mapping[str, Any]:
             response: Future[Mapping[str, Any]] = self.submit(request)
             try:
-                return await asyncio.wrap_future(response)
+                return await self.result_of(response, path)
             except asyncio.CancelledError:
                 response.add_done_callback(_discard)
                 raise
@@ -160,9 +189,13 @@ class Api:
                 error = translate(e, path, writing=writing)
                 if isinstance(error, ConditionError):
                     error.tries = number
-                raise error from e
+                try:
+                    raise error from e
+                finally:
+                    # With the error, which refers to this frame, the request's body would stay until garbage is collected.
+                    del error
 
-        return await retry(path, attempt)
+        return await retry(path, attempt, seconds=self._settings.timeout_s)
 
 
 def _discard(response: Future[Mapping[str, Any]]) -> None:

@@ -80,6 +80,10 @@ class TransientError(Exception):
     """The next attempt may succeed; the text says what happened."""
 
 
+class SilentStoreError(UnavailableError):
+    """The store has not answered in time: to ask it more would take as long again."""
+
+
 class ConditionError(Exception):
     """The object does not meet the condition of the request, such as an etag."""
 
@@ -108,9 +112,16 @@ _BY_CODE: dict[str, type[Exception]] = {
 
 def unavailable(path: str, reason: object) -> UnavailableError:
     """Return the error for a store that cannot be used now."""
-    return UnavailableError(
-        f"The object store cannot be used for '{path}' now ({reason}): try again in a while"
-    )
+    return UnavailableError(_sentence(path, reason))
+
+
+def silent(path: str, reason: str) -> SilentStoreError:
+    """Return the error for a store that has not answered in time."""
+    return SilentStoreError(_sentence(path, reason))
+
+
+def _sentence(path: str, reason: object) -> str:
+    return f"The object store cannot be used for '{path}' now ({reason}): try again in a while"
 
 
 def code_of(error: ClientError) -> str:
@@ -124,8 +135,10 @@ def translate(error: Exception, path: str, *, writing: bool = False) -> Exceptio
         return _translate_response(error, path, writing=writing)
     if isinstance(error, ParamValidationError):
         return IllegalPathError(f"The path '{path}' cannot be an S3 path: {error}")
-    if isinstance(error, SSLError | ReadTimeoutError | ConnectTimeoutError):
-        # A timeout has waited long enough, and a certificate will not change: no retry.
+    if isinstance(error, ReadTimeoutError | ConnectTimeoutError):
+        return silent(path, _reason(error))
+    if isinstance(error, SSLError):
+        # A certificate will not change: no retry.
         return unavailable(path, _reason(error))
     return TransientError(_reason(error))
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cts_core.config.sections import S3Settings
 from cts_core.objects.s3.client import retry, trust
-from cts_core.objects.s3.errors import TransientError, unavailable
+from cts_core.objects.s3.errors import TransientError, silent, unavailable
 from cts_core.worker.s3.sigv4 import Signer, quote_path
 
 CONNECTIONS = 16
@@ -140,8 +140,15 @@ class HeadClient:
         self, waiting: Iterator[tuple[int, str]], responses: dict[int, Response]
     ) -> None:
         for number, path in waiting:
-            async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._slots.acquire()
+            except TimeoutError as e:
+                raise silent(path, "too many requests wait for it") from e
+            try:
                 responses[number] = await self._head(path)
+            finally:
+                self._slots.release()
 
     async def _head(self, path: str) -> Response:
         async def attempt(_number: int) -> Response:
@@ -149,7 +156,7 @@ class HeadClient:
                 async with asyncio.timeout(self._timeout):
                     response = await self._send(path)
             except TimeoutError as e:
-                raise unavailable(path, f"no answer in {self._timeout:g} seconds") from e
+                raise silent(path, f"no answer in {self._timeout:g} seconds") from e
             except ssl.SSLError as e:
                 raise unavailable(path, e.reason) from e
             except OSError as e:
@@ -158,7 +165,7 @@ class HeadClient:
                 raise TransientError(f"HTTP {response.status}")
             return response
 
-        return await retry(path, attempt)
+        return await retry(path, attempt, seconds=self._timeout)
 
     async def _send(self, path: str) -> Response:
         target = f"{self._base}/{quote_path(path)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -107,7 +106,7 @@ class ObjectBody:
         read = functools.partial(self._body.read, min(CHUNK_SIZE, self.left))
         self._step = self._api.submit(read)
         try:
-            piece = await asyncio.wrap_future(self._step)
+            piece = await self._api.result_of(self._step, self._path)
         except BotoCoreError as e:
             raise translate(e, self._path) from e
         if not piece:

@@ -20,7 +20,7 @@ from cts_core.errors import (
     UnavailableError,
 )
 from cts_core.objects.s3.client import Api
-from cts_core.objects.s3.errors import ConditionError, NoUploadError
+from cts_core.objects.s3.errors import ConditionError, NoUploadError, SilentStoreError
 from cts_core.objects.s3.metadata import crc_in, etag_in
 from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
 
@@ -83,10 +83,19 @@ class Upload:
                 await self._send(number, bytes(buffer))
                 await self._finish_part()
                 return await self._complete()
-        except BaseException:
-            await self._abort()
+        except SilentStoreError:
+            # The sender waited long enough.
+            self.api.run_on(self._clean_up())
             raise
-        return await self._put(bytes(buffer))
+        except BaseException:
+            # Shielded: it runs to its end, also when cancelled again.
+            await asyncio.shield(self.api.run_on(self._clean_up()))
+            raise
+        else:
+            return await self._put(bytes(buffer))
+        finally:
+            # An error keeps this frame until garbage is collected.
+            buffer.clear()
 
     async def _send(self, number: int, part: bytes) -> None:
         if number > MAX_PARTS:
@@ -144,6 +153,8 @@ class Upload:
         except (ConditionError, NoUploadError, UnavailableError) as e:
             # The response to a successful attempt may have been lost: the next one then conflicts with its own object.
             etag = None
+            if isinstance(e, SilentStoreError):
+                raise
             if not isinstance(e, ConditionError) or e.tries > 1:
                 etag = await self._find_uploaded(crc)
             if etag is None:
@@ -159,10 +170,6 @@ class Upload:
             if crc_in(headers) == crc and int(headers["content-length"]) == self.size:
                 return etag_in(headers)
         return None
-
-    async def _abort(self) -> None:
-        # Shielded: it runs to its end, also when cancelled again.
-        await asyncio.shield(asyncio.create_task(self._clean_up()))
 
     async def _clean_up(self) -> None:
         if self._sending is not None:
