@@ -49,6 +49,7 @@ class ErrorKind(Enum):
     SITE_UNAVAILABLE = (60020, "Job flow unavailable", 400)
     UNSUPPORTED = (100000, "Unsupported operation", 400)
     METHOD_NOT_ALLOWED = (None, None, 405)
+    BODY_TIMEOUT = (None, None, 408)
     PAYLOAD_TOO_LARGE = (None, None, 413)
     TOO_MANY_REQUESTS = (None, None, 429)
     UNAVAILABLE = (None, None, 503)
@@ -219,6 +220,15 @@ class MethodNotAllowedError(CTSError):
     def __init__(self, allowed: list[str]) -> None:
         super().__init__("Method Not Allowed")
         self.allowed = allowed
+
+
+class BodyTimeoutError(CTSError):
+    """The body of a request has come too slowly, or not at all."""
+
+    kind = ErrorKind.BODY_TIMEOUT
+
+    def __init__(self) -> None:
+        super().__init__("The body of this request came too slowly and was given up: send it again")
 
 
 class PayloadTooLargeError(CTSError):

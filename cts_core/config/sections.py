@@ -277,6 +277,41 @@ class LimitsSettings(Section):
     all_streams: int = Field(
         5000, ge=1, le=100_000, description="streams of events that one server may have open"
     )
+    idle_s: float = Field(
+        120.0,
+        gt=0,
+        le=3600,
+        description="seconds in which the head of a request has to come whole, on a connection that is new or was used "
+        "before; then it is closed. Holds for all of the Jupyter server",
+    )
+    body_rate: int = Field(
+        1024,
+        ge=0,
+        le=1 << 20,
+        description="bytes a second that the body of a request has to bring; a slower one is answered 408",
+    )
+    body_window_s: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="seconds over which `limits.body_rate` is measured; a third of it once the server was asked to stop",
+    )
+    body_mib: int = Field(
+        256,
+        ge=16,
+        description="MiB of memory that the bodies of one user's requests may take; the rest waits",
+    )
+    all_bodies_mib: int = Field(
+        1024,
+        ge=16,
+        description="MiB of memory that the bodies of all requests to one server may take",
+    )
+    body_wait_s: float = Field(
+        30.0,
+        ge=0,
+        le=600,
+        description="seconds that a body waits for its memory; then its request is answered 429",
+    )
 
 
 class MongoSettings(Section):
@@ -317,7 +352,11 @@ class S3Settings(Section):
         default=False, description="accept any TLS certificate at external_url"
     )
     timeout_s: float = Field(
-        30.0, gt=0, le=600, description="seconds that the store may stay silent"
+        30.0,
+        gt=0,
+        le=600,
+        description="seconds that the store may stay silent, that a request to it waits for its turn, and after which none is "
+        "tried again",
     )
 
 

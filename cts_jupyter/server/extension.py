@@ -21,6 +21,7 @@ from jupyter_server.utils import url_path_join
 from traitlets import Dict, Unicode
 
 from cts_core.config.load import check_platform, load_settings
+from cts_core.config.sections import LimitsSettings
 from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
 from cts_core.log_context import format_as_json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
     from cts_core.identity.identity import Identity
+    from cts_jupyter.server.http.bodies import Bodies
     from cts_jupyter.server.http.call import Core
     from cts_jupyter.server.http.lifecycle import Lifecycle
     from cts_jupyter.server.proxy.forwarder import Forwarder
@@ -59,6 +61,7 @@ class CTSExtension(ExtensionApp):
     _cts_settings: Settings | None = None
     _failure = "CTS could not start: the server's log says why"
     _lifecycle: Lifecycle | None = None
+    _bodies: Bodies | None = None
     _forwarder: Forwarder | None = None
     _core: Core | None = None
     _server_file: Path | None = None
@@ -83,6 +86,12 @@ class CTSExtension(ExtensionApp):
             self.log.error("%s", e)  # noqa: TRY400 - one plain line, no traceback
         if sys.platform == "win32":
             return
+        from cts_jupyter.server.http import bodies  # noqa: PLC0415 - see below
+
+        self._bodies = bodies.Bodies(
+            LimitsSettings() if self._cts_settings is None else self._cts_settings.limits
+        )
+        self.settings[bodies.SETTING] = self._bodies
         self._kernel_token = secrets.token_urlsafe(32)
         # Imported here and below, because the engine's modules need what Windows does not have.
         if self._cts_settings is not None and self._cts_settings.preset is Preset.REMOTE:
@@ -143,6 +152,8 @@ class CTSExtension(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Start the engine; an error is logged and sent in responses, and Jupyter runs on without CTS."""
         settings = self._cts_settings
+        if settings is not None:
+            bound_idle_connections(serverapp, settings.limits.idle_s)
         if settings is not None and settings.log_format == "json":
             for logger in (self.log, serverapp.log):
                 format_as_json(logger, settings.group)
@@ -229,6 +240,8 @@ class CTSExtension(ExtensionApp):
 
     async def drain(self) -> None:
         """Accept no more requests, and wait at most ``drain_s`` seconds for those in progress."""
+        if self._bodies is not None:
+            self._bodies.hurry()
         if self._lifecycle is not None and self._core is not None:
             await self._lifecycle.drain(self._core.settings.drain_s)
 
@@ -259,6 +272,15 @@ def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
     return JupyterIdentity(
         settings.owner, token, hub_names=provider.partition(".")[0] == "jupyterhub"
     )
+
+
+def bound_idle_connections(serverapp: ServerApp, seconds: float) -> None:
+    """Have connections closed on which no whole head of a request has come for so long.
+
+    The HTTP server is Jupyter's, which leaves tornado's own bound of an hour; it is read anew for each head.
+    """
+    if (server := getattr(serverapp, "_http_server", None)) is not None:
+        server.conn_params.header_timeout = seconds
 
 
 def local_url(serverapp: ServerApp) -> str:

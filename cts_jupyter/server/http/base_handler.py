@@ -20,9 +20,11 @@ from jupyter_server.prometheus.log_functions import prometheus_log_method
 from tornado.web import HTTPError, RequestHandler
 from typing_extensions import override
 
-from cts_core.errors import CTSError, MethodNotAllowedError
+from cts_core.errors import BodyTimeoutError, CTSError, MethodNotAllowedError
 from cts_core.identity.identity import User
 from cts_core.log_context import bind_log_context, one_line
+from cts_jupyter.server.http.bodies import SETTING as BODIES
+from cts_jupyter.server.http.bodies import Bodies, BodyClock
 from cts_jupyter.server.http.call import Upload
 from cts_jupyter.server.http.cors import cors_headers, is_preflight, preflight_headers
 from cts_jupyter.server.http.errors import ErrorResponse
@@ -60,6 +62,11 @@ class BaseHandler(RequestHandler, ABC):
         self._upload: Upload | None = None
         self._refusal: CTSError | HTTPError | None = None
         self._is_logged = False
+        self._clock: BodyClock | None = None
+
+    @functools.cached_property
+    def _bodies(self) -> Bodies:
+        return cast("Bodies", self.settings[BODIES])
 
     @property
     @abstractmethod
@@ -125,6 +132,9 @@ class BaseHandler(RequestHandler, ABC):
             else:
                 # Raised once the request is read: a response before that would close the connection.
                 self._refusal = e
+            return
+        if content_length(self.request.headers):
+            self._clock = self._bodies.watch(self._on_stall)
 
     @abstractmethod
     async def _admit(self) -> None:
@@ -133,6 +143,7 @@ class BaseHandler(RequestHandler, ABC):
     def _is_answered(self) -> bool:
         """Return whether the request, now read to its end, already has its response; raise its refusal."""
         self._is_complete = True
+        self._stop_clock()
         if self._lingering is not None:
             self._finish_once()
             return True
@@ -145,8 +156,38 @@ class BaseHandler(RequestHandler, ABC):
         return False
 
     @override
+    async def data_received(self, chunk: bytes) -> None:
+        if self._lingering is not None:
+            return
+        if (clock := self._clock) is None:
+            await self._receive(chunk)
+            return
+        clock.count(len(chunk))
+        if self._upload is not None and self._upload.is_full:
+            clock.hold()
+        await self._receive(chunk)
+        clock.resume()
+
+    @abstractmethod
+    async def _receive(self, chunk: bytes) -> None:
+        """Take in a piece of the body; the sender is held back until this returns."""
+
+    def _on_stall(self) -> None:
+        """Refuse a body that does not come, and close the connection; whoever reads it is interrupted."""
+        self._refuse(BodyTimeoutError())
+        if self._upload is not None:
+            self._upload.interrupt()
+        self._finish_once()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._bodies.forget(self._clock)
+            self._clock = None
+
+    @override
     def on_connection_close(self) -> None:
         super().on_connection_close()
+        self._stop_clock()
         self._is_disconnected = True
         if self._upload is not None and not self._is_complete:
             self._upload.interrupt()
@@ -240,6 +281,7 @@ class BaseHandler(RequestHandler, ABC):
         self._linger()
 
     def _linger(self) -> None:
+        self._stop_clock()
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._finish_once)
 
     def _finish_once(self) -> None:
@@ -248,6 +290,7 @@ class BaseHandler(RequestHandler, ABC):
 
     @override
     def on_finish(self) -> None:
+        self._stop_clock()
         if self._lingering is not None:
             self._lingering.cancel()
 

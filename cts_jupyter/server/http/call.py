@@ -105,6 +105,11 @@ class Upload:
         self._closed = False
         self._interrupted = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a further piece has to wait for the reader."""
+        return self._pieces.full() and not self._closed
+
     async def feed(self, piece: bytes | None) -> None:
         """Add a piece, or None at the end; returns once there is room for it."""
         if not self._closed:

@@ -23,6 +23,7 @@ from cts_core.identity.identity import Credentials
 from cts_core.model.worker import ContainerId
 from cts_jupyter.server.http.authentication import access_for, check_roles, identify_monitor
 from cts_jupyter.server.http.base_handler import BaseHandler
+from cts_jupyter.server.http.bodies import Reservation
 from cts_jupyter.server.http.call import Call, Core, Stream, Upload
 from cts_jupyter.server.http.encoding import accepts_gzip, encode_json
 from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle
@@ -35,6 +36,9 @@ from cts_jupyter.server.http.parse import (
 from cts_jupyter.server.http.route import JSON, Access, Route, find_route
 
 log = logging.getLogger(__name__)
+
+_UPLOAD_MEMORY = 16 << 20
+"""Bytes of an upload that are in memory at most, as long as its parts are of 8 MiB: one is sent while the next fills."""
 
 
 @stream_request_body
@@ -62,6 +66,7 @@ class CTSHandler(BaseHandler):
         self._container: ContainerId | None = None
         self._start_time = time.perf_counter()
         self._seconds: float | None = None
+        self._reservation: Reservation | None = None
 
     @override
     async def prepare(self) -> None:
@@ -86,7 +91,10 @@ class CTSHandler(BaseHandler):
         if not route.takes_upload:
             if content_length(self.request.headers) > MAX_JSON_BODY:
                 raise PayloadTooLargeError(MAX_JSON_BODY)
+            if route.body_model:
+                await self._reserve(MAX_JSON_BODY)
             return
+        await self._reserve(_UPLOAD_MEMORY)
         parameters = read_parameters(route, path_texts, self.request.query)
         self._upload = Upload()
         self._handling = asyncio.create_task(
@@ -94,6 +102,14 @@ class CTSHandler(BaseHandler):
         )
         self._handling.add_done_callback(self._end_upload)
         self._lifecycle.cancel_on_close(self._handling)
+
+    async def _reserve(self, most: int) -> None:
+        """Wait for room for the body, which takes at most so many bytes of memory. Raises TooManyRequestsError."""
+        is_chunked = "Transfer-Encoding" in self.request.headers
+        size = most if is_chunked else min(content_length(self.request.headers), most)
+        if size:
+            user = self._user.name if self._user else ""
+            self._reservation = await self._bodies.budget.reserve(user, size)
 
     def _find_route(self) -> tuple[Route, dict[str, str]] | CTSError:
         return find_route(self._lifecycle.routes, self.request.method or "", self._path)
@@ -136,10 +152,8 @@ class CTSHandler(BaseHandler):
     # The body.
 
     @override
-    async def data_received(self, chunk: bytes) -> None:
+    async def _receive(self, chunk: bytes) -> None:
         self._received += len(chunk)
-        if self._lingering is not None:
-            return
         if self._upload is not None:
             await self._upload.feed(chunk)
         elif self._received > MAX_JSON_BODY:
@@ -151,7 +165,7 @@ class CTSHandler(BaseHandler):
         if self._upload is not None:
             self._upload.close()
         error = None if handling.cancelled() else handling.exception()
-        if error is None or self._is_complete:
+        if error is None or self._is_complete or self._lingering is not None:
             return
         if self._is_disconnected:
             log.info("%s: request %s: %s", self._where(), self._request_id, error)
@@ -178,6 +192,12 @@ class CTSHandler(BaseHandler):
         if self._is_counted:
             self._is_counted = False
             self._lifecycle.end_request()
+        # Its memory is free now, and not only once garbage is collected: a handler is in reference cycles.
+        self._body.clear()
+        self._handling = None
+        if self._reservation is not None:
+            self._bodies.budget.release(self._reservation)
+            self._reservation = None
 
     # The response.
 

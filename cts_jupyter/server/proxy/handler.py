@@ -73,8 +73,8 @@ class ProxyHandler(BaseHandler):
         self._forwarding.add_done_callback(self._end_forwarding)
 
     @override
-    async def data_received(self, chunk: bytes) -> None:
-        if self._upload is not None and self._lingering is None:
+    async def _receive(self, chunk: bytes) -> None:
+        if self._upload is not None:
             await self._upload.feed(chunk)
 
     async def _forward(self, request: Request) -> None:
@@ -102,7 +102,7 @@ class ProxyHandler(BaseHandler):
         if self._upload is not None:
             self._upload.close()
         error = None if task.cancelled() else task.exception()
-        if self._is_complete or self._is_disconnected:
+        if self._is_complete or self._is_disconnected or self._lingering is not None:
             return
         # The response came before the end of the request.
         if task.cancelled() or (error is not None and self._headers_written):

@@ -99,6 +99,7 @@ async def test_service_starts_on_a_full_disk(disk: Path):
         pass
     filler = fill(disk)
     async with running_engine(disk / "home", {}) as harness:
+        harness.engine._health._dependencies["records"].updated = float("-inf")
         assert (await harness.engine.readiness()).status is ReadyStatus.DEGRADED
         filler.unlink()
         await harness.prepare("a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -281,6 +283,29 @@ def test_requests_beyond_the_drain_time_are_cut_off(service: Service) -> None:
         go_on.set()
     assert service.process
     assert service.process.returncode == 0
+
+
+def test_stalled_upload_holds_up_no_stop(service: Service) -> None:
+    service.environment |= {"CTS_DRAIN_S": "600", "CTS_LIMITS__BODY_WINDOW_S": "1.5"}
+    connection = service.start()
+    go_on = threading.Event()
+    with client(connection) as http, ThreadPoolExecutor(1) as pool:
+        upload = begin_upload(pool, http, go_on)
+        service.stop()
+        go_on.set()
+        assert upload.exception(20) or upload.result().status_code == 408
+    assert service.process
+    assert service.process.returncode == 0
+    assert "have not ended" not in "".join(service.output)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /cts/health HTT"])
+def test_connection_without_a_whole_head_is_closed(service: Service, sent: bytes) -> None:
+    service.environment["CTS_LIMITS__IDLE_S"] = "0.5"
+    address = urlsplit(service.start().url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as idle:
+        idle.sendall(sent)
+        assert idle.recv(1) == b""
 
 
 def test_configured_root_path(service: Service) -> None:
