@@ -4,13 +4,14 @@
     python -m tests.faults.nemesis --check HISTORY.json
 
 Each run has its own seed, one after the other from ``--seed``, and its own empty service. A run that breaks a promise is printed
-with the command that runs it again, and its history is kept. The faults of a run are a function of its seed, its seconds and what
-is possible on the machine; how they fall on the requests is up to the machine.
+with the command that runs it again; its history and its servers' logs are kept. The faults of a run are a function of its seed, its
+seconds and what is possible on the machine; how they fall on the requests is up to the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("--check", type=Path, help="judge a kept history again")
     arguments = parser.parse_args()
     if arguments.check:
-        return _judge(load(arguments.check))
+        return int(_judge(load(arguments.check)))
     broken = []
     with (
         tempfile.TemporaryDirectory(prefix="cts-nemesis-") as folder,
@@ -49,11 +50,16 @@ def main() -> int:
             print(f"seed {seed}:", flush=True)
             with new_service() as harness:
                 history = _run(harness, seed, arguments)
-            if _judge(history):
+                is_broken = _judge(history)
+                if is_broken:
+                    kept = arguments.histories / f"nemesis-{seed}"
+                    kept.mkdir(exist_ok=True)
+                    save(history, kept / "history.json")
+                    for server in harness.servers:
+                        shutil.copy(server.log, kept / f"{server.folder.name}.log")
+            if is_broken:
                 broken.append(seed)
-                file = arguments.histories / f"nemesis-{seed}.json"
-                save(history, file)
-                print(f"  history: {file}")
+                print(f"  history, and logs of the servers: {kept}")
                 again = f"--seed {seed} --seconds {arguments.seconds:g}"
                 again += f" --without {arguments.without}" if arguments.without else ""
                 again += " --pool" if arguments.pool else ""
@@ -75,7 +81,8 @@ def _run(harness: NemesisHarness, seed: int, arguments: argparse.Namespace) -> H
     )
 
 
-def _judge(history: History) -> int:
+def _judge(history: History) -> bool:
+    """Print what a run came to; return whether a promise was broken."""
     found = find_violations(history)
     calls = Counter(call.status for call in history.calls)
     print(
@@ -84,7 +91,7 @@ def _judge(history: History) -> int:
     )
     for violation in found[:_SHOWN]:
         print(f"    {violation}")
-    return int(bool(found))
+    return bool(found)
 
 
 if __name__ == "__main__":
