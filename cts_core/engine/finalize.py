@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 LOGS_SECONDS = 2.0
 """The time that the end of a job waits for the object store to say whether there are logs."""
-LOGS_SECONDS = 2.0
-"""The time that the end of a job waits for the object store to say whether there are logs."""
 MEASURE_TIMEOUT = timedelta(minutes=10)
 """The time that a job whose containers have ended waits for measures of its site, which are not worth a longer wait."""
 

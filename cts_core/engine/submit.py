@@ -118,11 +118,8 @@ class Submissions:
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
         self._limits.count_submission(user)
-        async with concurrently() as start:
-            checked = start(self._check(user, submission.job_input()))
-            await self._limits.check_containers(user, submission.num_containers)
-            passed = await checked
-        return Accepted(passed.job, passed.image, submission.labels)
+        checked = await self._check(user, submission.job_input(), counts=True)
+        return Accepted(checked.job, checked.image, submission.labels)
 
     async def insert(
         self,
@@ -167,20 +164,26 @@ class Submissions:
     async def check(self, user: User, submission: Submission) -> CheckResult:
         """Make every check of ``submit`` and return the job as it would run. Stores nothing."""
         self._limits.count_check(user)
-        checked = await self._check(user, submission.job_input())
+        checked = await self._check(user, submission.job_input(), counts=False)
         return await run_in_pool(
             _to_check_result, checked, await self._output_warnings(checked.job)
         )
 
-    async def _check(self, user: User, job: JobInput) -> _Checked:
+    async def _check(self, user: User, job: JobInput, *, counts: bool) -> _Checked:
         """Make the checks in the contract's order, and read at once what they do not need each other for.
 
-        The output folder is probed, which writes, only after the checks before it.
+        With ``counts``, the job has to fit into the user's limit on live containers. The output folder is probed, which
+        writes, only after the checks before it.
         """
         async with concurrently() as start:
+            live = (
+                start(self._limits.check_containers(user, job.num_containers)) if counts else None
+            )
             registered = start(self._images.find(job.image))
             inputs = start(self._head_inputs(user, job))
             site = start(self._sites.check_open(job.cluster)) if self._asks_sites else None
+            if live is not None:
+                await live
             await self._check_limits(job)
             image = (await registered).for_job()
             mounts_of(job.params, image)

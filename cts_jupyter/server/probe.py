@@ -9,7 +9,7 @@ import json
 import ssl
 import sys
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from jupyter_core.paths import jupyter_runtime_dir
 
@@ -18,7 +18,10 @@ SECONDS = 5.0
 
 
 def health_url(folder: Path) -> str:
-    """Return the URL of ``/health`` of the server that started last in this runtime folder. Raises OSError."""
+    """Return the URL of ``/health`` of the server that started last in this runtime folder.
+
+    Raises OSError without one, and ValueError or KeyError while its file is being written.
+    """
     files = sorted(folder.glob("jpserver-*.json"), key=lambda file: file.stat().st_mtime)
     if not files:
         raise FileNotFoundError(f"no server has started: there is none in {folder}")
@@ -31,10 +34,12 @@ def main() -> int:
     """Return 0 if the server answers that it is alive."""
     # Its certificate is made out for another name than this machine's own.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
+    # Container engines pass on the proxies of their machine, which cannot reach the container's own address.
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
     try:
-        with urlopen(health_url(Path(jupyter_runtime_dir())), timeout=SECONDS, context=context):  # noqa: S310 - made here
+        with opener.open(health_url(Path(jupyter_runtime_dir())), timeout=SECONDS):
             return 0
-    except OSError as e:
+    except (OSError, ValueError, KeyError) as e:
         print(e, file=sys.stderr)  # noqa: T201 - the container engine keeps it
         return 1
 

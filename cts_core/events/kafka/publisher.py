@@ -23,6 +23,8 @@ from cts_core.events.kafka import client
 from cts_core.events.publisher import EventPublisher
 from cts_core.model.event import JobEvent
 
+ERROR_SECONDS = 120.0
+"""An event that fails is tried again sooner than this, unless another server has sent it meanwhile."""
 MAX_WAITING = 1000
 """Events that may wait for their acknowledgement; more are refused."""
 DELIVERY_SECONDS = 20.0
@@ -45,8 +47,15 @@ class KafkaPublisher(EventPublisher):
         """The time, by the monotonic clock, until which events fail at once, and the reason."""
         self._waiting = 0
         self._is_open = True
-        self.error: str | None = None
-        """Why the last event was not acknowledged; None if it was."""
+        self._error: tuple[float, str] | None = None
+        """When, by the monotonic clock, the last event was not acknowledged, and why; None if it was."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the last event was not acknowledged; None if it was, or if that is ``ERROR_SECONDS`` ago."""
+        if self._error is None or time.monotonic() - self._error[0] > ERROR_SECONDS:
+            return None
+        return self._error[1]
 
     @override
     async def publish(self, event: JobEvent) -> None:
@@ -56,10 +65,10 @@ class KafkaPublisher(EventPublisher):
         try:
             await self._publish(event)
         except UnavailableError as e:
-            self.error = str(e)
+            self._error = (time.monotonic(), str(e))
             raise
         else:
-            self.error = None
+            self._error = None
         finally:
             self._waiting -= 1
 

@@ -399,3 +399,17 @@ def test_an_invalid_address_is_named(address):
         ConfigError, match=r"kafka\.bootstrap_servers\.0: .* is not a broker such as"
     ):
         load_settings({"events": "kafka", "kafka": kafka}, environ={"CTS_CONFIG": ""})
+
+
+async def test_old_failure_says_nothing_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: JobEvent) -> None:
+        raise UnavailableError("the broker took no event")
+
+    failing = KafkaPublisher(KafkaSettings(bootstrap_servers=["127.0.0.1:9"], topic="t"))
+    monkeypatch.setattr(failing, "_publish", refuse)
+    with pytest.raises(UnavailableError):
+        await failing.publish(make_event())
+    assert failing.error == "the broker took no event"
+    monkeypatch.setattr(publisher, "ERROR_SECONDS", 0.0)
+    assert failing.error is None
+    await failing.close()
