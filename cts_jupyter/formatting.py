@@ -85,14 +85,18 @@ def format_state(state: str) -> str:
     return STATE_WORDS.get(state, state.replace("_", " "))
 
 
-def format_job_state(state: str, counts: Mapping[str, int]) -> str:
-    """Return the words for a job's state, given how many of its containers are in which state.
+def shown_state(state: str, counts: Mapping[str, int]) -> str:
+    """Return the state that a person is told of a job, given how many of its containers are in which state.
 
     The service's own state is that of the slowest container; here a job waits only while all of its containers do.
     """
-    if state in WAITING and any(count and other not in WAITING for other, count in counts.items()):
-        return STATE_WORDS[JobState.JOB_SUBMITTED]
-    return format_state(state)
+    has_begun = any(count and other not in WAITING for other, count in counts.items())
+    return JobState.JOB_SUBMITTED.value if state in WAITING and has_begun else state
+
+
+def format_job_state(state: str, counts: Mapping[str, int]) -> str:
+    """Return the words for the state that a person is told of a job."""
+    return format_state(shown_state(state, counts))
 
 
 def has_ended(state: str) -> bool:

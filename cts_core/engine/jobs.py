@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cts_core.engine.access import check_owner
@@ -63,9 +63,15 @@ class Jobs:
         check_owner(user, record)
         return job_view(record)
 
-    async def status(self, user: User, job_id: str) -> JobStatus:
-        """Return the job's state and transitions."""
-        return status_view(await self._summary(user, job_id))
+    async def status(self, user: User, job_id: str, *, containers: bool = False) -> JobStatus:
+        """Return the job's state and transitions; with ``containers``, the number of containers in each state."""
+        job = await self._summary(user, job_id)
+        counts = await self._counts([job]) if containers else {}
+        return status_view(job, counts.get(job_id))
+
+    async def _counts(self, jobs: Sequence[JobSummary]) -> dict[str, dict[str, int]]:
+        live = [job.id for job in jobs if job.state not in TERMINAL]
+        return await self._store.count_containers(live) if live else {}
 
     async def events_from(self, user: User, job_id: str, after: datetime | None) -> datetime:
         """Return where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
@@ -75,8 +81,14 @@ class Jobs:
         steps = (await self._summary(user, job_id)).transition_times
         return steps[0].recorded_at if after is None else min(after, steps[-1].recorded_at)
 
-    async def list(self, user: User, query: JobQuery, *, new: bool = False) -> JobList:
-        """Return one page of the user's jobs that match; with ``new``, only those that ended since the user's read marker."""
+    async def list(
+        self, user: User, query: JobQuery, *, new: bool = False, containers: bool = False
+    ) -> JobList:
+        """Return one page of the user's jobs that match.
+
+        With ``new``, only those that ended since the user's read marker; with ``containers``, each live job with the number of its
+        containers in each state.
+        """
         mine = dataclasses.replace(query, user=user.name)
         if new:
             mine = dataclasses.replace(mine, ended=True)
@@ -84,7 +96,8 @@ class Jobs:
             if seen is not None:
                 after = seen + _INSTANT
                 mine = dataclasses.replace(mine, after=max(after, query.after or after))
-        return list_view(await self._store.list_jobs(mine), mine)
+        page = await self._store.list_jobs(mine)
+        return list_view(page, mine, await self._counts(page.jobs) if containers else None)
 
     async def counts(self, user: User) -> JobCounts:
         """Count the user's jobs."""

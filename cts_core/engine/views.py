@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cts_core.engine.cursor import write_cursor
@@ -58,22 +58,28 @@ def admin_view(record: JobRecord) -> AdminJobDetails:
     )
 
 
-def status_view(job: JobSummary) -> JobStatus:
-    """Return the job's state."""
+def status_view(job: JobSummary, counts: dict[str, int] | None) -> JobStatus:
+    """Return the job's state; ``counts`` has the number of containers in each."""
     return JobStatus(
         id=job.id,
         state=job.state,
         transition_times=_transitions(job.transition_times),
         user=job.user,
         admin_meta=job.admin_meta,
+        containers=counts,
     )
 
 
-def list_view(page: JobPage, query: JobQuery) -> Jobs:
-    """Return one page of a listing, with the cursor of the next."""
+def list_view(
+    page: JobPage, query: JobQuery, counts: Mapping[str, dict[str, int]] | None = None
+) -> Jobs:
+    """Return one page of a listing, with the cursor of the next; ``counts`` has the containers in each state by job id."""
+    counts = counts or {}
     return Jobs.model_construct(
         jobs=[
-            JobPreview.model_construct(**_shared_fields(job), job_input=job.job_input)
+            JobPreview.model_construct(
+                **_shared_fields(job), job_input=job.job_input, containers=counts.get(job.id)
+            )
             for job in page.jobs
         ],
         next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,

@@ -198,6 +198,8 @@ class JobStatus(Record):
     transition_times: list[JobStateTransition]
     user: str
     admin_meta: dict[str, MetaValue] = Field(default_factory=dict)
+    containers: dict[str, int] | SkipJsonSchema[None] = None
+    """The number of containers in each state, of a job that has not ended, where the request asks for it."""
 
 
 class _JobBase(JobStatus):

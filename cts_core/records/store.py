@@ -237,6 +237,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def container_states(self, job_id: str) -> list[JobState]:
         """Return the containers' states by number, from which the next state of the job is derived."""
 
+    async def count_containers(self, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return, by job, how many of its containers are in which state; a job without container records is left out."""
+
     async def transition_container(
         self,
         job_id: str,

@@ -80,7 +80,7 @@ def explain(facts: Facts) -> Iterator[str]:
     job = facts.job
     yield (
         f"Job {job.id} of {job.user} at {job.cluster.value} is {job.state.value} "
-        f"({formatting.format_state(job.state)}) for {formatting.format_duration(facts.age)}."
+        f"({formatting.format_job_state(job.state, facts.counts)}) for {formatting.format_duration(facts.age)}."
     )
     if job.state in TERMINAL:
         yield from _ended(facts)

@@ -148,6 +148,8 @@ class JobStatus(Response):
     user: str
     transition_times: list[Transition]
     admin_meta: dict[str, Any] = {}
+    containers: dict[str, int] = {}
+    """The number of containers in each state, of a live job, where it was asked for."""
 
 
 class JobPreview(JobStatus):

@@ -11,6 +11,7 @@ from cts_core.states import TERMINAL, JobState
 from cts_jupyter.client.api.listing import OwnFilters
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.models import JobPreview
+from cts_jupyter.formatting import shown_state
 
 MAX_RESULTS = 1000
 """The maximum number of jobs that a search returns."""
@@ -31,6 +32,7 @@ class JobQuery:
     image: str | None = None
     """A name with its registry, with or without tag and digest; or any part of a name."""
     states: frozenset[str] | None = None
+    """As people are told them, see ``formatting.shown_state``."""
     labels: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     """Of the last update."""
@@ -86,12 +88,18 @@ def find_jobs(client: CTSClient, query: JobQuery, *, limit: int = MAX_RESULTS) -
 
 def _filters(query: JobQuery, *, searches: bool) -> OwnFilters:
     filters: OwnFilters = {"after": query.since, "labels": query.labels or None}
-    if query.states is not None and len(query.states) == 1:
-        filters["state"] = next(iter(query.states))
+    # A job that is told as running may be in an earlier state at the service.
+    states = query.states or frozenset()
+    may_wait_there = searches and JobState.JOB_SUBMITTED in states
+    if len(states) == 1 and not may_wait_there:
+        filters["state"] = next(iter(states))
     if not searches:
         return filters
-    if query.states in (TERMINAL, _LIVE):
-        filters["ended"] = query.states == TERMINAL
+    filters["containers"] = True
+    if query.states == TERMINAL:
+        filters["ended"] = True
+    elif may_wait_there and states <= _LIVE:
+        filters["ended"] = False
     filters["text"] = query.text
     if query.image and _WHOLE_NAME.fullmatch(query.image):
         filters["image"] = query.image
@@ -106,7 +114,8 @@ def _filters(query: JobQuery, *, searches: bool) -> OwnFilters:
 
 
 def _matches(job: JobPreview, query: JobQuery, *, searches: bool) -> bool:
-    if query.states is not None and job.state not in query.states:
+    state = shown_state(job.state, job.containers)
+    if query.states is not None and state not in query.states:
         return False
     if not searches and query.text and not _has_text(job, query.text.casefold()):
         return False

@@ -53,7 +53,7 @@ class Job:
         self._summary = summary
         self._final: JobDetails | None = None
         self._state = summary.state if summary else None
-        self._counts: Mapping[str, int] | None = None
+        self._counts: Mapping[str, int] | None = summary.containers if summary else None
         self._following = False
         self._state_events = 0
         """The number of states that the feed has reported."""
@@ -98,10 +98,17 @@ class Job:
 
     @property
     def state(self) -> str:
-        """The state now, from events while the job is followed, else from the service."""
-        if self._ended.is_set() or (self._following and self._state is not None):
-            return str(self._state)
-        return self.refresh()
+        """The state now, from events while the job is followed, else from the service.
+
+        It is the service's, but a job some of whose containers have begun is ``job_submitted``, whatever others wait for.
+        """
+        if not self._ended.is_set() and not (self._following and self._state is not None):
+            self.refresh()
+        return self._shown_state
+
+    @property
+    def _shown_state(self) -> str:
+        return formatting.shown_state(str(self._state), self._counts or {})
 
     @property
     def has_ended(self) -> bool:
@@ -180,7 +187,7 @@ class Job:
                 raise self._lost
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"Job {formatting.short_id(self.id)} is still in state {self._state} after {timeout:g} s"
+                    f"Job {formatting.short_id(self.id)} is still in state {self._shown_state} after {timeout:g} s"
                 )
             try:
                 self.refresh()
@@ -266,10 +273,11 @@ class Job:
     def refresh(self) -> str:
         """Request the state, and return it."""
         state_events = self._state_events
-        state = self._session.client.status(self.id).state
+        status = self._session.client.status(self.id, containers=True)
+        state = status.state
         # A response may be older than an event that came meanwhile; only a final state is certain to be newer.
         if state_events == self._state_events or formatting.has_ended(state):
-            self._apply(Change(state=state))
+            self._apply(Change(state=state, containers=status.containers or None))
         return state
 
     def on_change(self, change: Change) -> None:
@@ -315,14 +323,16 @@ class Job:
         client = self._session.client
         details = self.details
         containers = None
+        if details.job_input.num_containers > 1 or details.state == "error":
+            containers = find_containers(client, self.id)
         failure = None
         if details.state == "error":
-            containers = find_containers(client, self.id)
             failure = find_failure(client, self.id, containers or [])
         counts = self._counts if not formatting.has_ended(details.state) else None
         return card_data(
             details,
             service=self._session.where,
+            containers=containers or [],
             counts=counts or count_states(client, details, containers),
             failure=failure,
         )
@@ -350,5 +360,5 @@ class Job:
             self._display.show(is_live=False, is_result_too=True)
 
     def __repr__(self) -> str:
-        state = formatting.format_state(self._state) if self._state else "not looked at yet"
+        state = formatting.format_state(self._shown_state) if self._state else "not looked at yet"
         return formatting.printable_line(f"<Job {formatting.short_id(self.id)}: {state}>")

@@ -32,13 +32,17 @@ def _elapsed_seconds(job: Job) -> float:
     return (end - times[0].time).total_seconds()
 
 
+def _state(job: Job) -> str:
+    return formatting.shown_state(job.summary.state, job.summary.containers)
+
+
 def _labels(job: Job) -> str:
     return " ".join(f"{key}={value}" for key, value in job.summary.labels.items())
 
 
 _COLUMNS: Sequence[Column[Job]] = [
     Column("job", lambda j: formatting.short_id(j.id), lambda j: j.id),
-    Column("state", lambda j: formatting.format_state(j.summary.state), lambda j: j.summary.state),
+    Column("state", lambda j: formatting.format_state(_state(j)), _state),
     Column("image", lambda j: j.summary.job_input.image),
     Column("containers", lambda j: str(j.summary.job_input.num_containers),
            lambda j: j.summary.job_input.num_containers, is_number=True),

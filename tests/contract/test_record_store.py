@@ -448,6 +448,16 @@ async def test_no_such_container(store):
             await call
 
 
+async def test_containers_are_counted_by_state(store):
+    job, other, _ = [await insert(store, containers=3) for _ in range(3)]
+    await store.transition_container(job.id, 1, STARTED, steps(JobState.JOB_SUBMITTED))
+    assert await store.count_containers([job.id, other.id, "none"]) == {
+        job.id: {STARTED: 2, JobState.JOB_SUBMITTED: 1},
+        other.id: {STARTED: 3},
+    }
+    assert await store.count_containers([]) == {}
+
+
 # -- leases --
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -15,7 +16,7 @@ from cts_core.records.errors import no_such_container
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.require import check_container, require_job
-from cts_core.records.mongo.schema import BY_STATE, IS_LIVE, literal, upsert
+from cts_core.records.mongo.schema import BY_NUMBER_AND_STATE, BY_STATE, IS_LIVE, literal, upsert
 from cts_core.records.store import FIRST_CONTAINER_STATES
 from cts_core.states import JobState
 
@@ -116,6 +117,20 @@ async def states(db: Collections, job_id: str) -> list[JobState]:
     if not stored:
         return [container.state for container in await derive(db, job_id)]
     return [forward_compat.state(container) for container in stored]
+
+
+async def counts(db: Collections, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return, by job, how many of its containers are in which state."""
+    group = {"_id": {"id": "$id", "state": "$state"}, "count": {"$sum": 1}}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"id": {"$in": list(job_ids)}}},
+        {"$group": group},
+    ]
+    cursor = await db.subjobs.aggregate(pipeline, hint=dict(BY_NUMBER_AND_STATE))
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    async for each in cursor:
+        found[each["_id"]["id"]][each["_id"]["state"]] = each["count"]
+    return dict(found)
 
 
 async def count_live(db: Collections, user: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from cts_core.model.record import ContainerRecord, ContainerTransition
@@ -21,6 +23,10 @@ WHERE job_id = ?
 """
 ALL = f"{_RECORDS} ORDER BY number"
 ONE = f"{_RECORDS} AND number = ?"
+COUNTS = """
+SELECT job_id, state, count(*) FROM containers WHERE job_id IN (SELECT value FROM json_each(?))
+GROUP BY job_id, state
+"""
 COUNT_LIVE = f"""
 SELECT count(*) FROM (SELECT id FROM jobs WHERE user = ? AND {LIVE}) AS live
 CROSS JOIN containers ON containers.job_id = live.id WHERE containers.{LIVE}
@@ -55,6 +61,14 @@ def states(db: sqlite3.Connection, job_id: str) -> list[JobState]:
     """Return the states of the containers of a job by number. Raises NoSuchJobError."""
     check_job(db, job_id)
     return [JobState(row["state"]) for row in db.execute(STATES, (job_id,))]
+
+
+def counts(db: sqlite3.Connection, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return, by job, how many of its containers are in which state."""
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for job_id, state, count in db.execute(COUNTS, (json.dumps(list(job_ids)),)):
+        found[job_id][state] = count
+    return dict(found)
 
 
 def count_live(db: sqlite3.Connection, user: str) -> int:

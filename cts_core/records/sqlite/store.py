@@ -200,6 +200,10 @@ class SQLiteStore(RecordStore):
         return await self._read(lambda db: containers.states(db, job_id))
 
     @override
+    async def count_containers(self, job_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        return await self._read(lambda db: containers.counts(db, job_ids))
+
+    @override
     async def transition_container(
         self,
         job_id: str,

@@ -110,9 +110,10 @@ class JobEndpoints(Endpoints):
         """Return a job with its files."""
         return JobDetails.model_validate(self._get(f"jobs/{quote_path(job_id)}"))
 
-    def status(self, job_id: str) -> JobStatus:
-        """Return a job's state and its history."""
-        return JobStatus.model_validate(self._get(f"jobs/{quote_path(job_id)}/status"))
+    def status(self, job_id: str, *, containers: bool = False) -> JobStatus:
+        """Return a job's state and its history; with ``containers``, the number of its containers in each state, if it is live."""
+        query = {"containers": True} if containers else {}
+        return JobStatus.model_validate(self._get(f"jobs/{quote_path(job_id)}/status", query))
 
     def containers(self, job_id: str) -> list[Container]:
         """Return a job's containers by number."""

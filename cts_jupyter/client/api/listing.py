@@ -42,6 +42,8 @@ class OwnFilters(JobFilters, total=False):
 
     new: bool | None
     """Only jobs that ended after the read marker, see ``set_last_look``."""
+    containers: bool | None
+    """Each live job with the number of its containers in each state."""
 
 
 class ListingEndpoints(Endpoints):

@@ -151,11 +151,11 @@ def _outputs_html(card: CardData) -> str:
 
 
 def _timeline_html(card: CardData) -> str:
-    start = card.transitions[0][1]
+    start = card.timeline[0][1]
     items = "".join(
         f"<li>{html.escape(formatting.format_state(state))}: {formatting.format_time(time)} "
         f"(+{formatting.format_duration(time - start)})</li>"
-        for state, time in card.transitions
+        for state, time in card.timeline
     )
     return f"<details><summary>Timeline</summary><ol>{items}</ol></details>"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
+from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.lookups import Failure, outputs_of
-from cts_jupyter.client.models import JobDetails
+from cts_jupyter.client.models import Container, JobDetails
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class CardData:
     """The service's name for people, such as its host."""
     image: str
     state: str
-    transitions: Sequence[tuple[str, datetime]]
-    """State and time, oldest first."""
+    timeline: Sequence[tuple[str, datetime]]
+    """State and time, oldest first, as a person is told them."""
     counts: Mapping[str, int]
     """The number of containers in each state."""
     containers: int
@@ -44,7 +46,7 @@ class CardData:
     @property
     def elapsed(self) -> timedelta:
         """The time from the submission to the end, or to now."""
-        start, last = self.transitions[0][1], self.transitions[-1][1]
+        start, last = self.timeline[0][1], self.timeline[-1][1]
         return (last if formatting.has_ended(self.state) else datetime.now(UTC)) - start
 
     @property
@@ -58,10 +60,31 @@ class CardData:
         return formatting.short_id(self.job_id)
 
 
+_FIRST = (JobState.JOB_SUBMITTING, JobState.JOB_SUBMITTED)
+"""States that a job is in as soon as one of its containers is, for a person; the others as soon as all are."""
+
+
+def make_timeline(job: JobDetails, containers: Sequence[Container]) -> list[tuple[str, datetime]]:
+    """Return the states of a job and when it came to them, as a person is told them: those that read alike are one."""
+    begun: dict[str, datetime] = {}
+    for step in (step for container in containers for step in container.transition_times):
+        if step.state in _FIRST:
+            begun[step.state] = min(step.time, begun.get(step.state, step.time))
+    own = {step.state: step.time for step in job.transition_times}
+    times = sorted((own | begun).items(), key=itemgetter(1))
+    words = [formatting.format_state(state) for state, _ in times]
+    return [times[n] for n in range(len(times)) if n == 0 or words[n] != words[n - 1]]
+
+
 def card_data(
-    job: JobDetails, *, service: str, counts: Mapping[str, int], failure: Failure | None = None
+    job: JobDetails,
+    *,
+    service: str,
+    counts: Mapping[str, int],
+    containers: Sequence[Container] = (),
+    failure: Failure | None = None,
 ) -> CardData:
-    """Return the facts of a card from a job as the service returned it."""
+    """Return the facts of a card from a job and its containers as the service returned them."""
     request = job.job_input
     return CardData(
         job_id=job.id,
@@ -69,7 +92,7 @@ def card_data(
         service=service,
         image=request.image,
         state=job.state,
-        transitions=[(step.state, step.time) for step in job.transition_times],
+        timeline=make_timeline(job, containers),
         counts=counts,
         containers=request.num_containers,
         input_files=job.input_file_count,

@@ -30,6 +30,12 @@ class JobPath(BaseModel):
     job_id: Id
 
 
+class StatusQuery(BaseModel):
+    """``containers`` adds the number of the job's containers in each state, if it is live."""
+
+    containers: bool = False
+
+
 class ContainerPath(JobPath):
     """A container's job, and its number from 0."""
 
@@ -63,9 +69,9 @@ async def get_job(call: Call, path: JobPath) -> Job:
     return await call.engine.jobs.get(call.user, path.job_id)
 
 
-async def get_status(call: Call, path: JobPath) -> JobStatus:
+async def get_status(call: Call, path: JobPath, query: StatusQuery) -> JobStatus:
     """``GET /jobs/{job_id}/status``."""
-    return await call.engine.jobs.status(call.user, path.job_id)
+    return await call.engine.jobs.status(call.user, path.job_id, containers=query.containers)
 
 
 async def get_exit_codes(call: Call, path: JobPath) -> ExitCodes:

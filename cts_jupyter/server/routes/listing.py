@@ -80,9 +80,13 @@ class JobListing(BaseModel):
 
 
 class OwnListing(JobListing):
-    """A listing of the caller's jobs; ``new`` selects those that ended after the read marker."""
+    """A listing of the caller's jobs; ``new`` selects those that ended after the read marker.
+
+    ``containers`` adds to each live job the number of its containers in each state.
+    """
 
     new: bool = False
+    containers: bool = False
 
 
 class AdminListing(JobListing):
@@ -99,7 +103,9 @@ class CountQuery(BaseModel):
 
 async def list_jobs(call: Call, query: OwnListing) -> Jobs:
     """``GET /jobs``."""
-    return await call.engine.jobs.list(call.user, query.to_query(), new=query.new)
+    return await call.engine.jobs.list(
+        call.user, query.to_query(), new=query.new, containers=query.containers
+    )
 
 
 async def count_jobs(call: Call) -> JobCounts:

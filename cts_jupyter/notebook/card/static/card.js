@@ -32,6 +32,7 @@ const sentence = (text) => (text.endsWith(".") ? text : `${text}.`);
 class JobCard extends HTMLElement {
   #job = null;
   #counts = null;
+  #containers = [];
   #failure = null;
   #parts = null;
   #loading = null;
@@ -48,7 +49,7 @@ class JobCard extends HTMLElement {
     }
     const cached = this.#job ? null : recentJobs.get(this.jobId);
     if (cached) {
-      [this.#job, this.#counts, this.#failure] = cached;
+      [this.#job, this.#counts, this.#failure, this.#containers] = cached;
       this.#build();
       this.#update();
     }
@@ -83,9 +84,10 @@ class JobCard extends HTMLElement {
       const needed = job.job_input.num_containers > 1 || job.state === "error";
       const containers = needed ? await this.#loadContainers(id) : null;
       this.#job = job;
+      this.#containers = containers ?? [];
       this.#counts = containers ? count(containers) : { [job.state]: 1 };
       if (job.state === "error" && !this.#failure) this.#failure = await this.#loadFailure(id, containers);
-      recentJobs.set(this.jobId, [this.#job, this.#counts, this.#failure]);
+      recentJobs.set(this.jobId, [this.#job, this.#counts, this.#failure, this.#containers]);
       if (!this.#parts) this.#build();
       this.#update();
       if (live && this.isConnected) stream.add(this);
@@ -139,8 +141,11 @@ class JobCard extends HTMLElement {
 
   onProgress(event) {
     if (!this.#job || hasEnded(this.#job.state)) return;
+    const before = shownState(this.#job.state, this.#counts);
     this.#counts = event.containers;
     this.#update();
+    // The timeline says when the first container began.
+    if (shownState(this.#job.state, this.#counts) !== before) this.refresh();
   }
 
   onStream() {
@@ -211,7 +216,7 @@ class JobCard extends HTMLElement {
     this.#updateError();
     this.#updateWarnings();
     this.#updateOutputs();
-    timelineBody.replaceChildren(makeTimeline(job.transition_times));
+    timelineBody.replaceChildren(makeTimeline(job.transition_times, this.#containers));
     this.#updateElapsed();
     this.#updateStream();
     this.#parts.logs.hidden = moodOf(shown) === "waiting";

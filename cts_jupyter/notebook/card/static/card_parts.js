@@ -91,10 +91,25 @@ export function makeOutputs(job, folder) {
   ].filter(Boolean);
 }
 
+// A person is told that a job runs as soon as one of its containers does; of other states, once all came to them.
+const FIRST = ["job_submitting", "job_submitted"];
+
+function timelineOf(times, containers) {
+  const steps = new Map(times.map(({ state, time }) => [state, time]));
+  for (const first of FIRST) {
+    const begun = containers.flatMap((c) => c.transition_times).filter(({ state }) => state === first);
+    if (!begun.length) continue;
+    steps.set(first, begun.map(({ time }) => time).reduce((a, b) => (Date.parse(b) < Date.parse(a) ? b : a)));
+  }
+  const sorted = [...steps].sort(([, a], [, b]) => Date.parse(a) - Date.parse(b));
+  // States that read alike are one.
+  return sorted.filter(([state], n) => !n || formatState(state) !== formatState(sorted[n - 1][0]));
+}
+
 // The time of each state, and the duration since the start.
-export function makeTimeline(times) {
+export function makeTimeline(times, containers) {
   const start = Date.parse(times[0].time);
-  return el("ol", {}, ...times.map(({ state, time }) =>
+  return el("ol", {}, ...timelineOf(times, containers).map(([state, time]) =>
     el("li", { className: moodOf(state) },
       el("span", {}, formatState(state)),
       el("time", { datetime: time, title: time },

@@ -21,7 +21,7 @@ def card(**changes) -> CardData:
         "service": "this Jupyter server",
         "image": "host/tool",
         "state": "complete",
-        "transitions": [("created", START), ("complete", START + dt.timedelta(seconds=75))],
+        "timeline": [("created", START), ("complete", START + dt.timedelta(seconds=75))],
         "counts": {"complete": 2},
         "containers": 2,
         "input_files": 5,
@@ -83,7 +83,7 @@ def test_html_escapes_all_text():
     evil = card(
         image=EVIL, user=EVIL, service=EVIL, output_dir=f"{EVIL}/", error=EVIL, warnings=[EVIL], cluster=EVIL,
         outputs=[(f"{EVIL}/x", EVIL)], failure=Failure([0], 1, EVIL, EVIL), state=EVIL,
-        transitions=[(EVIL, START)], job_id=EVIL,
+        timeline=[(EVIL, START)], job_id=EVIL,
     )  # fmt: skip
     shown = card_html(evil, element_id="cts-card-1", is_live=False)
     assert "<script" not in shown

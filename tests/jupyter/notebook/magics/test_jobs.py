@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from cts_jupyter.client import search
 from cts_jupyter.notebook import last_submission
+from cts_jupyter.notebook.job import Job
 
 ASKED = "--memory 50MB --runtime 1m"
 
@@ -199,6 +201,40 @@ def test_why_explains_each_state(shell, submit, service):
     live.cancel()
     live.wait(60)
     assert "It was cancelled" in shell(f"%cts why {live.id}")
+
+
+@pytest.mark.slow
+def test_job_of_which_some_containers_wait_is_told_alike_everywhere(shell, submit, service, place):
+    with service.client() as client:
+        (site,) = [site for site in client.sites() if site.cluster == "local"]
+        # One container has all cpus, and the others wait for it.
+        options = f"-n 3 --cpus {site.cpus_per_node}"
+        job = submit("wait /output_files/o_<n>", options=options)
+        deadline = time.monotonic() + 60
+        while [c.state for c in client.containers(job.id)].count("job_submitted") != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert client.job(job.id).state == "download_submitted", "the REST API keeps its states"
+        looked_up = Job(job._session, job.id)
+        (listed,) = shell(f"%cts ls {place}")
+        assert {looked_up.state, listed.state, job.state} == {"job_submitted"}
+        assert list(shell(f"%cts ls {place}").to_frame()["state"]) == ["job_submitted"]
+        assert [found.id for found in shell(f"%cts ls {place} --state job_submitted")] == [job.id]
+        assert list(shell(f"%cts ls {place} --state download_submitted")) == []
+        assert " Running " in repr(shell(f"%cts ls {place}"))
+        assert ": Running>" in repr(looked_up)
+        assert "  Running  " in looked_up.describe()
+        assert "is: Running" in shell(f"%cts why {job.id}")
+        card = looked_up._card()
+        begun = min(
+            step.time
+            for container in client.containers(job.id)
+            for step in container.transition_times
+            if step.state == "job_submitted"
+        )
+        assert ("job_submitted", begun) in card.timeline
+        job.cancel()
+    assert job.wait(60).state == "canceled"
 
 
 @pytest.mark.slow

@@ -111,3 +111,21 @@ async def test_times_in_a_query(server: ServerHarness, time: str) -> None:
 async def test_invalid_times_in_a_query(server: ServerHarness, time: str) -> None:
     refused = await server.get(f"/jobs?after={time}")
     assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30010)
+
+
+async def test_containers_are_counted_where_they_are_asked_for(server: ServerHarness) -> None:
+    await server.prepare("a", "b")
+    ended = await submit(server, submission())
+    await wait_for(server, ended)
+    live = await submit(server, submission(params={"environment": {"WORK": "600"}}))
+    for path in (f"/jobs/{live}/status", f"/jobs/{ended}/status"):
+        assert "containers" not in (await server.get(path)).json()
+    status = (await server.get(f"/jobs/{live}/status?containers=true")).json()
+    assert sum(status["containers"].values()) == 1
+    assert "containers" not in (await server.get(f"/jobs/{ended}/status?containers=true")).json()
+    listed = {j["id"]: j for j in (await server.get("/jobs?containers=true")).json()["jobs"]}
+    assert sum(listed[live]["containers"].values()) == 1
+    assert "containers" not in listed[ended]
+    assert not any("containers" in j for j in (await server.get("/jobs")).json()["jobs"])
+    await server.request("PUT", f"/jobs/{live}/cancel")
+    await wait_for(server, live, "canceled")
