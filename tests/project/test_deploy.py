@@ -16,6 +16,7 @@ import yaml
 from cts_core.config.load import load_settings
 from cts_core.events.hub import Hub
 from cts_core.events.outbox import Outbox
+from cts_core.observability.clock import ClockCheck
 from cts_core.observability.metrics import Metrics
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_jupyter.cli.diagnosis import TIMEOUTS
@@ -37,6 +38,7 @@ async def figures(folder: Path) -> set[str]:
     await store.open()
     hub, metrics = Hub(store), Metrics(preset="service", group="")
     metrics.add_event_metrics(Outbox(store, hub), hub)
+    metrics.add_clock(ClockCheck(store))
     text = (await metrics.text(store, {})).decode()
     await store.close()
     names = set()

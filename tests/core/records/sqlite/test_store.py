@@ -442,3 +442,13 @@ async def test_a_clock_that_is_set_back_does_not_reorder_events(store, monkeypat
     first, second = await store.unsent()
     assert second.job_id == job_id
     assert NOON < first.recorded_at == second.recorded_at <= utc_now()
+
+
+async def test_time_is_told_by_an_open_store_alone(tmp_path: Path) -> None:
+    """A call that succeeds counts as a sign that the store is up."""
+    store = SQLiteStore(tmp_path / "records.sqlite")
+    await store.open()
+    await store.now()
+    await store.close()
+    with pytest.raises(UnavailableError):
+        await store.now()
