@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Self
 
-from cts_core.clock import utc_now
 from cts_core.concurrency import cancel_and_wait
 from cts_core.config.settings import Settings
 from cts_core.engine import adapters
@@ -86,8 +85,8 @@ class Engine:
     ) -> None:
         self.settings = settings
         self._metrics = Metrics(preset=settings.preset.value, group=settings.group)
-        clock = ClockCheck(store)
-        self._metrics.add_clock(clock)
+        self._clock = ClockCheck(store)
+        self._metrics.add_clock(self._clock)
         # SQLite's clock is this machine's own.
         self._watches_clock = settings.records == "mongo"
         self._health = Health(
@@ -98,7 +97,7 @@ class Engine:
                 objects,
                 sites,
                 topic=topic,
-                clock=clock if self._watches_clock else None,
+                clock=self._clock if self._watches_clock else None,
             )
         )
         listeners = (self._health, self._metrics)
@@ -266,7 +265,8 @@ class Engine:
             service_name=SERVICE_NAME,
             version=VERSION,
             git_hash=git_hash(),
-            server_time=utc_now(),
+            # Clients have events replayed from this time on.
+            server_time=self._clock.now(),
             notes=f"CTS for Jupyter, {self.settings.preset.value} preset",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cts_core.clock import utc_now
 from cts_core.errors import UnavailableError
@@ -23,6 +23,11 @@ class ClockCheck:
         self._store = store
         self.offset = timedelta(0)
         """How far this server's clock is ahead of the store's, as far as the time that the store took to answer tells."""
+
+    def now(self) -> datetime:
+        """Return the time by the store's clock, as far as the last measurement tells it."""
+        time = utc_now() - self.offset
+        return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
     async def check(self) -> None:
         """Measure. Raises UnavailableError if the clocks differ by more than ``MAX_OFFSET``."""

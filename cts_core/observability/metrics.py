@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -134,8 +134,8 @@ class Metrics:
 
     def _seconds_since(self, stored: datetime) -> float:
         """Return the seconds since a time of the record store."""
-        offset = self._clock.offset if self._clock else timedelta(0)
-        return max(0.0, (utc_now() - offset - stored).total_seconds())
+        now = self._clock.now() if self._clock else utc_now()
+        return max(0.0, (now - stored).total_seconds())
 
     def _gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         Gauge(name, meaning, registry=self._registry).set_function(read)

@@ -1,5 +1,6 @@
 """Starting the engine: configurations that it refuses."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ async def test_local_site_without_isolation_refuses_several_users(tmp_path: Path
     with pytest.raises(ConfigError, match="several people"):
         await engine.start()
     assert not (tmp_path / "records.sqlite").exists()
+
+
+async def test_service_tells_the_time_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Clients have events replayed from that time on, whatever this server's clock says."""
+    time = datetime(2026, 1, 2, tzinfo=UTC)
+    monkeypatch.setattr("cts_core.observability.clock.utc_now", lambda: time)
+    settings = load_settings({"preset": "embedded", "home": tmp_path}, environ={})
+    engine = Engine.from_settings(settings, MultiUserIdentity("ana", "kernel-token"))
+    engine._clock.offset = timedelta(seconds=40)
+    assert engine.root().server_time == time - timedelta(seconds=40)
 
 
 async def test_shared_local_site_allows_several_users(tmp_path: Path):

@@ -65,6 +65,7 @@ async def test_clock_that_is_right(monkeypatch, store: Store, offset: float):
     check = make_check(store, monkeypatch)
     await check.check()
     assert check.offset == timedelta(seconds=offset)
+    assert check.now() == NOON - timedelta(seconds=offset)
 
 
 @pytest.mark.parametrize(
