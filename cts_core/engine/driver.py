@@ -92,6 +92,8 @@ class Driver:
         self._finalizing: dict[str, asyncio.Task[None]] = {}
         """By job id, the task that finalizes the job."""
         self._finalizing_slots = asyncio.Semaphore(MAX_FINALIZING)
+        self._canceling_slots = asyncio.Semaphore(MAX_FINALIZING)
+        """Of their own, since the end of a cancel needs nothing that may be down but the record store."""
         self._failing = KeyedBackoff(RETRY)
         """By job id, the jobs whose next step failed."""
         self._is_site_down = False
@@ -307,7 +309,9 @@ class Driver:
                 states[number] = new
                 changed = True
         if stopped:
-            self._finalize(job, partial(self._finalize_canceled, job, states))
+            self._finalize(
+                job, partial(self._finalize_canceled, job, states), self._canceling_slots
+            )
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
@@ -315,12 +319,17 @@ class Driver:
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
 
-    def _finalize(self, job: JobSummary, finalize: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _finalize(
+        self,
+        job: JobSummary,
+        finalize: Callable[[], Coroutine[Any, Any, None]],
+        slots: asyncio.Semaphore,
+    ) -> None:
         """Finalize a job concurrently with later cycles: what it needs may be down, and must not hold up other jobs."""
 
         async def run() -> None:
             try:
-                async with self._finalizing_slots, self._alone(job):
+                async with slots, self._alone(job):
                     await finalize()
             except CTSError as e:
                 log.warning("Job %s is finalized later: %s", job.id, e)
@@ -351,7 +360,9 @@ class Driver:
             current = job.model_copy(update={"state": state})
             if new in TERMINAL:
                 if self._failing.is_due(job.id):
-                    self._finalize(job, partial(self._finalize_ended, current, new))
+                    self._finalize(
+                        job, partial(self._finalize_ended, current, new), self._finalizing_slots
+                    )
                 return
             if not await self._move(current, new, None):
                 return

@@ -179,6 +179,9 @@ async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while (await harness.engine.jobs.status(harness.user, waits)).state is not last:
             await asyncio.sleep(0.02)
+    canceled = await harness.submit(["a"], params={"environment": {"WORK": "600"}})
+    await harness.engine.jobs.cancel(harness.user, canceled)
+    assert (await harness.wait_until_ended(canceled)).state is JobState.CANCELED
     away.is_back.set()
     await harness.wait_until_ended(stuck)
     await harness.wait_until_ended(waits)
