@@ -19,6 +19,7 @@ from cts_jupyter.notebook.columns import (
 )
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.each import try_each
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
@@ -36,10 +37,18 @@ def _run_checksum(context: Context, options: argparse.Namespace) -> Table[Stored
     stored = _stored_objects(context, options.paths)
     written = 0
     if options.write:
-        missing = [file for file in stored if file.checksum == MISSING]
-        done = {
-            file.path: context.client.write_checksum(file.path, etag=file.etag) for file in missing
-        }
+        missing = {file.path: file for file in stored if file.checksum == MISSING}
+        done: dict[str, StoredObject] = {}
+
+        def write(path: str) -> None:
+            done[path] = context.client.write_checksum(path, etag=missing[path].etag)
+
+        failed = try_each(missing, write)
+        if failed:
+            named = formatting.name_some([f"{path} ({reason})" for path, reason in failed.items()])
+            raise MagicError(
+                f"{len(failed)} of {formatting.plural(len(missing), 'checksum')} not stored: {named}"
+            )
         written = len(done)
         stored = [done.get(file.path, file) for file in stored]
     notes = [f"{formatting.plural(written, 'checksum')} computed and stored"] if written else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -13,13 +12,13 @@ from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
 from cts_jupyter.client.models import StoredObject
-from cts_jupyter.client.transport import CTSClientError, CTSConnectionError, CTSRequestError
+from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
+from cts_jupyter.notebook.magics.each import try_each
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.globs import matches
-from cts_jupyter.notebook.magics.hints import format_error
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import LocalFiles, find_local_files, show_path
 from cts_jupyter.notebook.magics.outputs import (
@@ -30,10 +29,6 @@ from cts_jupyter.notebook.magics.outputs import (
     local_names,
 )
 from cts_jupyter.notebook.table import Table
-
-_NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-_ABOUT_A_PATH = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
-
 
 # Listing.
 
@@ -116,24 +111,19 @@ def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObjec
         raise MagicError(
             f"Other files are stored already as {formatting.name_some(differ)}: add --overwrite to replace them"
         )
-    stored, failed = [], []
-    for target, path in targets.items():
-        try:
-            stored.append(
-                there[target]
-                if target in same
-                else context.client.upload(path, target, overwrite=options.overwrite)
-            )
-        except (OSError, CTSClientError) as e:
-            if not _is_about_one_file(e):
-                raise
-            failed.append(f"{path} ({_format_failure(e)})")
+    stored = {target: there[target] for target in same}
+
+    def upload(target: str) -> None:
+        stored[target] = context.client.upload(targets[target], target, overwrite=options.overwrite)
+
+    failed = try_each([target for target in targets if target not in same], upload)
     if failed:
+        named = formatting.name_some([f"{targets[t]} ({reason})" for t, reason in failed.items()])
         raise MagicError(
-            f"{len(failed)} of {formatting.plural(len(targets), 'file')} not stored: {formatting.name_some(failed)}"
+            f"{len(failed)} of {formatting.plural(len(targets), 'file')} not stored: {named}"
         )
     notes = [f"{formatting.plural(len(same), 'file')} stored before, unchanged"] if same else []
-    return file_table(stored, empty="No files to put", notes=notes)
+    return file_table([stored[t] for t in targets], empty="No files to put", notes=notes)
 
 
 def _targets(found: LocalFiles, folder: str) -> dict[str, Path]:
@@ -221,18 +211,14 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
         raise MagicError(
             f"Other files are there already: {formatting.name_some(differ)}; add --overwrite to replace them"
         )
-    unchecked, failed = [], []
-    for target, path in sources.items():
-        if target in same:
-            continue
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if context.client.download(path, target) is None:
-                unchecked.append(path)
-        except (OSError, CTSClientError) as e:
-            if not _is_about_one_file(e):
-                raise
-            failed.append(f"{path} ({_format_failure(e)})")
+    unchecked = []
+
+    def download(target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if context.client.download(sources[target], target) is None:
+            unchecked.append(sources[target])
+
+    failed = try_each([target for target in sources if target not in same], download)
     context.add_note(
         f"{formatting.plural(len(sources) - len(same) - len(failed), 'file')} downloaded"
         + (f", {len(same)} there already" if same else "")
@@ -242,26 +228,11 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
             f"Not verified, as no checksum is stored: {formatting.name_some(unchecked)}"
         )
     if failed:
+        named = formatting.name_some([f"{sources[t]} ({reason})" for t, reason in failed.items()])
         raise MagicError(
-            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {formatting.name_some(failed)}"
+            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {named}"
         )
     return list(sources)
-
-
-def _is_about_one_file(error: OSError | CTSClientError) -> bool:
-    """Return whether other files may do although one failed so: disk, service and login are there."""
-    match error:
-        case OSError():
-            return error.errno not in _NO_DISK
-        case CTSRequestError():
-            return error.status in _ABOUT_A_PATH
-        case _:
-            return not isinstance(error, CTSConnectionError)
-
-
-def _format_failure(error: OSError | CTSClientError) -> str:
-    """Return why a file failed, in a few words."""
-    return error.strerror or str(error) if isinstance(error, OSError) else format_error(error)
 
 
 def _is_same(context: Context, target: Path, path: str) -> bool:

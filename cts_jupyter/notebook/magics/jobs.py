@@ -23,6 +23,7 @@ from cts_jupyter.notebook.magics.command import (
     positive,
 )
 from cts_jupyter.notebook.magics.context import Context
+from cts_jupyter.notebook.magics.each import try_each
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.why import explain
 from cts_jupyter.notebook.session import LATEST
@@ -150,10 +151,12 @@ def _configure_cancel(parser: CommandParser) -> None:
 
 def _run_cancel(context: Context, options: argparse.Namespace) -> None:
     jobs = context.jobs(options.jobs)
+    failed = try_each(jobs, Job.cancel)
     for job in jobs:
-        job.cancel()
-    for job in jobs:
-        context.add_note(f"Job {formatting.short_id(job.id)} is being cancelled")
+        if job not in failed:
+            context.add_note(f"Job {formatting.short_id(job.id)} is being cancelled")
+    if failed:
+        raise MagicError("; ".join(failed.values()))
 
 
 def _container(text: str) -> int | str:

@@ -212,6 +212,20 @@ def test_checksums_are_shown_and_written(shell, service, inputs):
     assert "was not found" in shell.refusal(f"%cts checksum {inputs}none")
 
 
+def test_checksum_that_cannot_be_stored_does_not_end_the_rest(shell, service, inputs, monkeypatch):
+    for name in ("d.txt", "e.txt"):
+        (service.objects / inputs / name).write_text(name)
+    really = CTSClient.write_checksum
+
+    def write_checksum(client, path, *, etag):
+        return really(client, path, etag="another" if path.endswith("d.txt") else etag)
+
+    monkeypatch.setattr(CTSClient, "write_checksum", write_checksum)
+    refusal = shell.refusal(f"%cts checksum {inputs} --write")
+    assert refusal.startswith(f"1 of 2 checksums not stored: {inputs}d.txt (")
+    assert [f.path for f in shell(f"%cts files {inputs} --missing")] == [f"{inputs}d.txt"]
+
+
 def test_link_in_the_folder_of_objects_is_named_wherever_it_is_left_out(
     shell, service, inputs, place
 ):

@@ -141,37 +141,33 @@ def test_dash_is_what_this_notebook_submitted_last(shell, service, submit, input
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line",
-    [
-        "%cts submit host/none -i {inputs} --output-dir {place}o/ " + ASKED,
-        "%cts submit host/tool -i {inputs} --output-dir {place}o/",
-        "%cts submit host/tool -i {place}none/ --output-dir {place}o/ " + ASKED,
+def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs, place):
+    job = submit().wait(60)
+    for harmless in ("submit --check", "submit --nope --help", "check --nope", "nope"):
+        shell.run(f"%cts {harmless}")
+        assert shell("%cts status -").id == job.id, harmless
+    accepted = last_submission.last_submission()
+    for line in (
+        f"%cts submit host/none -i {inputs} --output-dir {place}o/ {ASKED}",
+        f"%cts submit host/tool -i {inputs} --output-dir {place}o/",
+        f"%cts submit host/tool -i {place}none/ --output-dir {place}o/ {ASKED}",
         "%cts submit host/tool -i $inptus",
         "%cts submit host/tool --nope",
         "%cts submit 'open",
         "%%cts submit\nimage: [",
         "%cts resubmit - --failed",
-    ],
-)
-def test_submission_that_is_refused_leaves_no_job_for_dash(shell, submit, inputs, place, line):
-    job = submit().wait(60)
-    for harmless in (
-        "%cts submit --check",
-        "%cts submit --nope --help",
-        "%cts check --nope",
-        "%cts nope",
     ):
-        shell.run(harmless)
-        assert shell("%cts status -").id == job.id
-    shell.refusal(line.replace("{inputs}", inputs).replace("{place}", place))
+        last_submission._last = accepted
+        shell.refusal(line)
+        assert "not accepted, so that - is no job" in shell.refusal("%cts get - results/"), line
     for command in (
-        "get - results/",
         "verify -",
+        "files -",
         "status",
         "watch",
         "resubmit -",
         "why -",
+        "logs",
         "cancel -",
     ):
         assert "not accepted, so that - is no job" in shell.refusal(f"%cts {command}")

@@ -266,6 +266,17 @@ def test_interrupted_watch_does_not_cancel_the_job(shell, submit, monkeypatch, i
 
 
 @pytest.mark.slow
+def test_job_that_has_ended_does_not_keep_others_from_being_canceled(shell, submit):
+    ended = shell(submit()).wait(60)
+    live = shell(submit("wait /output_files/o", out="live/"))
+    ran = shell.run(f"%cts cancel {ended.id} {live.id}")
+    assert f"Job {live.id[:8]} is being cancelled" in ran.out
+    assert ended.id in str(ran.error)
+    assert live.id not in str(ran.error)
+    assert live.wait(60).state == "canceled"
+
+
+@pytest.mark.slow
 def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     job = shell(
         submit("fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil")
