@@ -90,6 +90,9 @@ class Health:
                 self._set_state(dependency, DependencyState.DOWN, str(call.outage) or NO_RESPONSE)
             elif dependency.state is not DependencyState.DOWN:
                 dependency.updated = float("-inf")
+        elif dependency.probe is not None and dependency.state is DependencyState.UNKNOWN:
+            # A read that succeeds says nothing of the room: the first state is the probe's.
+            pass
         elif dependency.success_means_up and not dependency.may_be_full:
             self._set_state(dependency, DependencyState.UP)
 

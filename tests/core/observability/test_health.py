@@ -133,3 +133,15 @@ async def test_success_from_a_cache_does_not_change_the_state():
     assert dependency.state is DependencyState.UNKNOWN
     states.on_call(PortCall("identity", "identify", (), 0.1, error=UnavailableError("away")))
     assert dependency.state is DependencyState.DOWN
+
+
+async def test_first_state_is_that_of_the_probe(port: Port):
+    """A read succeeds where there is no space."""
+
+    async def refuse() -> None:
+        raise StorageFullError("no space left")
+
+    states = Health([MonitoredDependency("port", refuse, is_needed=True)])
+    states.on_call(PortCall("port", "ask", (), 0.1))
+    assert (await states.readiness()).status is ReadyStatus.DEGRADED
+    assert states.states() == {"port": DependencyState.FULL}
