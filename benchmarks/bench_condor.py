@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cts_core.clock import utc_now
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.record import JobRecord, JobSummary
+from cts_core.object_paths import FolderPath
 from cts_core.sites.htcondor.classads import ATTRIBUTES
 from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.site import HTCondorSite
@@ -53,7 +54,11 @@ IDLE_CPU, IDLE_SECONDS, MAX_WAIT_SECONDS = 0.05, 5.0, 300.0
 SETTINGS = HTCondorSettings(initialdir=INITIALDIR, clientgroup="nowhere", timeout_s=120)
 SETUPS = {
     what: NodeSetup(
-        "http://cts.invalid/cts", S3Settings(url="http://s3.invalid"), "logs", SETTINGS, own
+        "http://cts.invalid/cts",
+        S3Settings(url="http://s3.invalid"),
+        FolderPath("logs"),
+        SETTINGS,
+        own,
     )
     for what, own in {
         "": None,

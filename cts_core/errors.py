@@ -161,8 +161,8 @@ class RequestValidationError(CTSError):
         self.details = details
 
 
-class IllegalPathError(CTSError):
-    """An object path breaks the rules of ``cts_core.object_paths``."""
+class IllegalPathError(CTSError, ValueError):
+    """An object path breaks the rules of ``cts_core.object_paths``. A ValueError, too, so that models report it with their own."""
 
     kind = ErrorKind.ILLEGAL_PATH
 

@@ -23,14 +23,15 @@ from cts_core.model.parameters import (
     ParameterWithFlag,
 )
 from cts_core.mounts import Mounts, mounts_of
-from cts_core.object_paths import join_path
+from cts_core.object_paths import FolderPath, ObjectPath
 
 
 @dataclass(frozen=True)
 class PlacedFile:
-    """An input file and its path below the input mount point."""
+    """An input file, its path in the object store, and its path below the input mount point."""
 
     file: S3FileWithDataID
+    path: ObjectPath
     place: str
 
 
@@ -52,8 +53,8 @@ class ContainerPlan:
     mounts: Mounts
     files: list[PlacedFile]
     manifest: Manifest | None
-    output_dir: str
-    """The object folder of its outputs, without a trailing slash."""
+    output_dir: FolderPath
+    """The object folder of its outputs."""
 
 
 MAX_WORD_BYTES = 131_071
@@ -90,7 +91,9 @@ def _place_files(
     taken: dict[str, tuple[str, int]] = {}
     placed = []
     for index, file in enumerate(files):
-        place = place_file(file.file, roots)
+        # A job may have been stored by other rules than those of today.
+        path = ObjectPath(file.file, index=index)
+        place = place_file(path, roots)
         if place in taken:
             other, other_index = taken[place]
             raise IllegalParameterError(
@@ -98,7 +101,7 @@ def _place_files(
                 f"collide at path '{posixpath.join(mount, place)}'"
             )
         taken[place] = (file.file, index)
-        placed.append(PlacedFile(file, place))
+        placed.append(PlacedFile(file, path, place))
     return placed
 
 
@@ -176,6 +179,7 @@ def _plan_container(
         key: values(value)[0] if isinstance(value, Parameter) else value
         for key, value in (params.environment or {}).items()
     }
+    output_dir = FolderPath(job.output_dir)
     _check_words(number, [*argv, *map("=".join, environment.items())])
     return ContainerPlan(
         number=number,
@@ -184,9 +188,7 @@ def _plan_container(
         mounts=mounts,
         files=files,
         manifest=manifest,
-        output_dir=join_path(job.output_dir, str(number))
-        if params.declobber
-        else job.output_dir.rstrip("/"),
+        output_dir=output_dir.folder(str(number)) if params.declobber else output_dir,
     )
 
 
@@ -251,7 +253,7 @@ def plan_container(job: JobInput, image: JobImage, number: int) -> ContainerPlan
 def plan_job(job: JobInput, image: JobImage) -> list[ContainerPlan]:
     """Return the plans of all containers of ``job``, in the order of their numbers.
 
-    Raises IllegalParameterError if two inputs have the same path, mount points overlap, an argument or variable is
+    Raises IllegalPathError, and IllegalParameterError if two inputs have the same path, mount points overlap, an argument or variable is
     too long, or a comma in a path would divide it in a list with commas.
     """
     placed = _place_files(job.files, job.input_roots or [], job.params.input_mount_point)

@@ -27,8 +27,9 @@ from cts_core.config.sections import (
     Section,
     Url,
 )
+from cts_core.errors import IllegalPathError
 from cts_core.model.site import SiteName
-from cts_core.object_paths import check_path, is_below
+from cts_core.object_paths import FolderPath, as_folder, check_path
 
 __all__ = [
     "NESTING",
@@ -114,11 +115,11 @@ def _to_absolute(path: Path) -> Path:
 
 
 def _check_folder(path: str) -> str:
-    return check_path(path).rstrip("/")
+    return FolderPath(check_path(path)).rstrip("/")
 
 
 def _check_template(path: str) -> str:
-    check_path(path.replace(USER, "user"), key_required=False)
+    FolderPath(path.replace(USER, "user"))
     return path.rstrip("/")
 
 
@@ -253,6 +254,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def log_folder(self) -> FolderPath:
+        """The object folder of containers' logs."""
+        return FolderPath(self.log_dir)
+
+    @property
     def takes_programs(self) -> bool:
         """Return whether the site ``local`` may run programs of this machine, which are not isolated from the server."""
         return self.identity != "kbase" or self.local.shared
@@ -279,14 +285,20 @@ class Settings(BaseSettings):
                         yield f"{name} is needed, because {setting} is {choice}"
 
     def _overlapping_folders(self) -> Iterator[str]:
-        folders = [("log_dir", self.log_dir)]
-        # With many users, the placeholder stands for all of them.
-        name = self.owner if self.identity == "jupyter" else USER
+        folders = [("log_dir", as_folder(self.log_dir))]
         for number, template in enumerate(self.allowed_paths):
-            folders.append((f"allowed_paths.{number}", template.replace(USER, name)))
+            name = f"allowed_paths.{number}"
+            # With many users, the placeholder stands for all of them.
+            folder = template if self.identity == "kbase" else template.replace(USER, self.owner)
+            if USER not in folder:
+                try:
+                    FolderPath(folder)
+                except IllegalPathError as e:
+                    yield f"{name}: {e}"
+            folders.append((name, as_folder(folder)))
         for number, (name, path) in enumerate(folders):
             for other_name, other in folders[:number]:
-                if is_below(path, other) or is_below(other, path):
+                if path.startswith(other) or other.startswith(path):
                     yield (
                         f"{name} ({path}) and {other_name} ({other}) lie one within the other; move one "
                         "of them"

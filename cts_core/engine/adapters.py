@@ -94,7 +94,7 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
             settings.local,
             objects=objects,
             objects_root=settings.objects_dir if is_directory else None,
-            log_dir=settings.log_dir,
+            log_dir=settings.log_folder,
             keys=None if is_directory else _worker_keys(settings.s3),
             plain_http=settings.images.plain_http,
             takes_programs=settings.takes_programs,
@@ -109,11 +109,13 @@ def sites(settings: Settings, store: RecordStore, objects: ObjectStore) -> Mappi
         from cts_core.sites.htcondor.worker_archive import checked_pack  # noqa: PLC0415 - see the module
 
         own = checked_pack() if settings.htcondor.sends_own_worker else None
-        setup = NodeSetup(settings.root_url, settings.s3, settings.log_dir, settings.htcondor, own)
+        setup = NodeSetup(
+            settings.root_url, settings.s3, settings.log_folder, settings.htcondor, own
+        )
         by_site[SiteName.KBASE] = HTCondorSite(
             setup,
             WorkerTokens(store),
-            WorkerCode(objects, log_dir=settings.log_dir),
+            WorkerCode(objects, log_dir=settings.log_folder),
             RefdataClient(settings.refdata) if settings.refdata.server_url else None,
         )
     return by_site

@@ -43,6 +43,7 @@ from cts_core.model.record import (
     JobSummary,
     JobWait,
 )
+from cts_core.object_paths import FolderPath
 from cts_core.objects.store import ObjectStore
 from cts_core.observability.instrument import RECORDS, site_name
 from cts_core.plan import plan_job
@@ -76,7 +77,7 @@ class Driver:
         outbox: Outbox,
         hub: Hub,
         *,
-        log_dir: str,
+        log_dir: FolderPath,
         starts_jobs: bool = True,
     ) -> None:
         """With ``starts_jobs`` false, jobs in state ``created`` are left alone."""

@@ -105,7 +105,7 @@ class Engine:
         self._store = store = instrument(store, RECORDS, *listeners)
         self._objects = objects = instrument(objects, OBJECTS, *listeners)
         sites = {c: instrument(site, site_name(c), *listeners) for c, site in sites.items()}
-        self._access = PathAccess(settings.allowed_paths, settings.log_dir)
+        self._access = PathAccess(settings.allowed_paths, settings.log_folder)
         self.hub = Hub(store, settings.limits)
         self._topic = topic
         publisher = HubFirst(self.hub, topic) if topic else self.hub
@@ -124,7 +124,7 @@ class Engine:
                 objects,
                 self._outbox,
                 self.hub,
-                log_dir=settings.log_dir,
+                log_dir=settings.log_folder,
                 starts_jobs=not settings.test_mode,
             )
             for site, runner in runners.items()
@@ -148,12 +148,12 @@ class Engine:
         self.refdata = Refdata(store, objects, self.sites, on_change=self._refdata_staging.wake)
         self.updates = ContainerUpdates(store, self.sites, on_change=self._wake_drivers)
         self.worker_tokens = WorkerTokens(store)
-        self.worker_code = WorkerCode(objects, log_dir=settings.log_dir)
+        self.worker_code = WorkerCode(objects, log_dir=settings.log_folder)
         self.workers = Workers(
             store,
             self.updates,
             self.worker_tokens,
-            log_dir=settings.log_dir,
+            log_dir=settings.log_folder,
             signer=adapters.worker_signer(settings),
             make_plan=adapters.worker_plan_maker(settings),
         )
@@ -163,7 +163,7 @@ class Engine:
             store, self.sites, publisher, self._outbox, on_change=self._wake_drivers
         )
         self.outputs = Outputs(store)
-        self.logs = Logs(store, objects, self.sites, log_dir=settings.log_dir)
+        self.logs = Logs(store, objects, self.sites, log_dir=settings.log_folder)
         self.submissions = Submissions(
             store,
             objects,

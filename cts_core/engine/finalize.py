@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
-from cts_core.engine.logs import log_folder
-from cts_core.errors import BucketNotFoundError, CTSError, UnavailableError
+from cts_core.errors import BucketNotFoundError, CTSError, IllegalPathError, UnavailableError
 from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
+from cts_core.object_paths import FolderPath, ObjectPath
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Runner
@@ -29,7 +30,7 @@ class Finalizer:
     """Derives the terminal state and the outcome of jobs. Methods raise UnavailableError."""
 
     def __init__(
-        self, site: Runner, store: RecordStore, objects: ObjectStore, *, log_dir: str
+        self, site: Runner, store: RecordStore, objects: ObjectStore, *, log_dir: FolderPath
     ) -> None:
         self._site = site
         self._store = store
@@ -74,7 +75,7 @@ class Finalizer:
         return outcomes.with_measures(containers, measured)
 
     async def _overwritten(self, containers: Sequence[ContainerRecord]) -> dict[str, str]:
-        paths = await run_in_pool(outcomes.overwritten, containers)
+        paths = await run_in_pool(_overwritten, containers)
         answers = await self._objects.head(paths) if paths else []
         return {
             path: answer.crc64nvme or ""
@@ -85,10 +86,10 @@ class Finalizer:
     async def _with_logs(
         self, job: JobSummary, containers: Sequence[ContainerRecord], outcome: JobOutcome
     ) -> JobOutcome:
-        folder = log_folder(self._log_dir, job.id)
+        folder = self._log_dir.folder(job.id)
         try:
             async with asyncio.timeout(LOGS_SECONDS):
-                has_logs = bool((await self._objects.list(f"{folder}/", limit=1)).objects)
+                has_logs = bool((await self._objects.list(folder, limit=1)).objects)
         except BucketNotFoundError:
             has_logs = False
         except (CTSError, TimeoutError) as e:
@@ -97,4 +98,14 @@ class Finalizer:
                 "Job %s ends without a look at %s: %s", job.id, folder, str(e) or "no answer"
             )
             has_logs = any(outcomes.has_begun(container) for container in containers)
-        return outcome.model_copy(update={"logpath": folder}) if has_logs else outcome
+        # Without the slash, as the deployed service tells it.
+        return outcome.model_copy(update={"logpath": folder.rstrip("/")}) if has_logs else outcome
+
+
+def _overwritten(containers: Sequence[ContainerRecord]) -> list[ObjectPath]:
+    paths = []
+    for path in outcomes.overwritten(containers):
+        # Executors report what they stored, which may be by other rules than those of today.
+        with suppress(IllegalPathError):
+            paths.append(ObjectPath(path))
+    return paths

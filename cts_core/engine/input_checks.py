@@ -1,4 +1,4 @@
-"""Checks of object paths, and of input objects: they exist, have a checksum, and match the expected one. Pure."""
+"""Checks of input objects: they exist, have a checksum, and match the expected one. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
     IllegalParameterError,
-    IllegalPathError,
 )
-from cts_core.object_paths import check_path
 from cts_core.objects.store import ChecksumState, StoredObject
-
-
-def check_object_path(path: str, *, key_required: bool = True) -> str:
-    """Return the path, cleaned by the rules of object paths. Raises IllegalPathError."""
-    try:
-        return check_path(path, key_required=key_required)
-    except ValueError as e:
-        raise IllegalPathError(str(e)) from e
 
 
 def check_input(path: str, stored: StoredObject | CTSError, expected: str | None) -> StoredObject:

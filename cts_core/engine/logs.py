@@ -15,28 +15,23 @@ from cts_core.errors import (
 )
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
-from cts_core.object_paths import join_path
+from cts_core.object_paths import FolderPath, ObjectPath
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Log, LogStream
 from cts_core.states import TERMINAL
 
 
-def log_folder(log_dir: str, job_id: str) -> str:
-    """Return the object folder of a job's logs."""
-    return join_path(log_dir, job_id)
-
-
-def log_path(log_dir: str, job_id: str, number: int, stream: LogStream) -> str:
+def log_path(log_dir: FolderPath, job_id: str, number: int, stream: LogStream) -> ObjectPath:
     """Return the path of the object that holds one log of a container."""
-    return join_path(log_folder(log_dir, job_id), stream.file_name(number))
+    return log_dir.file(job_id, stream.file_name(number))
 
 
 class Logs:
     """Reads logs from the site while it has them, then from the object store."""
 
     def __init__(
-        self, store: RecordStore, objects: ObjectStore, sites: SiteDirectory, *, log_dir: str
+        self, store: RecordStore, objects: ObjectStore, sites: SiteDirectory, *, log_dir: FolderPath
     ) -> None:
         self._store = store
         self._objects = objects

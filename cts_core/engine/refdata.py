@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime
 
-from cts_core.engine.input_checks import check_input, check_object_path
+from cts_core.engine.input_checks import check_input
 from cts_core.engine.outcome import UNEXPECTED
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -32,6 +32,7 @@ from cts_core.model.refdata import (
     states_between,
 )
 from cts_core.model.site import SiteName
+from cts_core.object_paths import ObjectPath
 from cts_core.objects.store import ObjectStore
 from cts_core.records.store import RecordStore
 from cts_core.worker.archives import ENDINGS
@@ -84,7 +85,7 @@ class Refdata:
         Raises IllegalPathError, IllegalParameterError, PathNotFoundError, ChecksumMismatchError,
         ResourceUnavailableError if there is no such site, RefdataExistsError.
         """
-        path = check_object_path(path)
+        path = ObjectPath(path)
         if unpack and not path.endswith(ENDINGS):
             raise IllegalParameterError(
                 f"Only files that end in {', '.join(ENDINGS)} can be unpacked, and '{path}' does not"
@@ -110,7 +111,7 @@ class Refdata:
         self._on_change()
         return refdata.without_admin_fields()
 
-    async def _checksum(self, path: str, expected: str | None) -> str | None:
+    async def _checksum(self, path: ObjectPath, expected: str | None) -> str | None:
         (stored,) = await self._objects.head([path])
         return check_input(path, stored, expected).crc64nvme
 
@@ -127,7 +128,7 @@ class Refdata:
         )
         if refdata.at(site):
             raise already_registered
-        await self._checksum(refdata.file, refdata.crc64nvme)
+        await self._checksum(ObjectPath(refdata.file), refdata.crc64nvme)
         await self._sites.check_open(site)
         status = _created_status(site, await self._store.now())
         if not await self._store.add_refdata_site(refdata_id, status):

@@ -20,7 +20,7 @@ from cts_core.identity.identity import User
 from cts_core.model.job import Submission
 from cts_core.model.record import ContainerRecord, JobRecord
 from cts_core.model.resubmission import Resubmission
-from cts_core.object_paths import folders_beside
+from cts_core.object_paths import FolderPath, folders_beside
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore
@@ -81,8 +81,7 @@ class Resubmissions:
             return await insert(await self._submissions.accept(user, submission))
         accepted: Accepted | None = None
         for folder in await self._candidate_folders(parent):
-            self._access.check_output(user, folder)
-            if not await self._is_empty(folder):
+            if not await self._is_empty(self._access.check_output_folder(user, folder)):
                 continue
             if accepted is None:
                 fresh = submission.model_copy(update={"output_dir": folder})
@@ -102,7 +101,7 @@ class Resubmissions:
         folder, is_numbered = parent.job_input.output_dir, parent.parent_id is not None
         return folders_beside(folder, taken, is_numbered=is_numbered)
 
-    async def _is_empty(self, folder: str) -> bool:
+    async def _is_empty(self, folder: FolderPath) -> bool:
         try:
             return not (await self._objects.list(folder, limit=1)).objects
         except BucketNotFoundError:

@@ -31,6 +31,7 @@ from cts_core.model.job import (
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SITE_LIMITS, SiteLimits
 from cts_core.mounts import mounts_of
+from cts_core.object_paths import FolderPath, ObjectPath
 from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.plan import ContainerPlan, overwriting_warning, plan_job
 from cts_core.records.store import IdempotentJob, RecordStore
@@ -224,24 +225,21 @@ class Submissions:
             )
 
     async def _check_output(self, user: User, job: JobInput) -> None:
-        self._access.check_output(user, job.output_dir)
+        folder = self._access.check_output_folder(user, job.output_dir)
         if not self._access.is_restricted:
-            await self._objects.probe(job.output_dir)
+            await self._objects.probe(folder)
 
     async def _head_inputs(self, user: User, job: JobInput) -> Sequence[StoredObject | CTSError]:
         return await self._objects.head(await run_in_pool(self._check_inputs, user, job))
 
-    def _check_inputs(self, user: User, job: JobInput) -> list[str]:
+    def _check_inputs(self, user: User, job: JobInput) -> list[ObjectPath]:
         """Return the paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
-        paths = [file.file for file in job.files]
-        for path in paths:
-            self._access.check_input(user, path)
-        return paths
+        return self._access.check_inputs(user, (file.file for file in job.files))
 
     async def _output_warnings(self, job: JobInput) -> list[str]:
         warnings = []
         try:
-            page = await self._objects.list(job.output_dir, limit=1)
+            page = await self._objects.list(FolderPath(job.output_dir), limit=1)
         except BucketNotFoundError:
             pass
         else:

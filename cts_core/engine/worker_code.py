@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from cts_core.concurrency import once
 from cts_core.errors import CTSError, NotFoundError, PathNotFoundError
-from cts_core.object_paths import join_path
+from cts_core.object_paths import FolderPath, ObjectPath
 from cts_core.objects.store import ObjectStore
 
 _FOLDER = "cts-worker"
@@ -18,9 +18,9 @@ _NAME = re.compile(r"cts-worker-[0-9a-f]{16}\.(sh|tgz)")
 class WorkerCode:
     """Keeps every version of the worker's code: a container that waits in a queue needs that of its submission."""
 
-    def __init__(self, objects: ObjectStore, *, log_dir: str) -> None:
+    def __init__(self, objects: ObjectStore, *, log_dir: FolderPath) -> None:
         self._objects = objects
-        self._folder = join_path(log_dir, _FOLDER)
+        self._folder = log_dir.folder(_FOLDER)
 
     async def publish(self, files: Mapping[str, bytes]) -> None:
         """Store these files unless they are there; their names contain a hash of their content.
@@ -47,5 +47,5 @@ class WorkerCode:
             raise stored
         return stored.size, self._objects.read(self._path(name))
 
-    def _path(self, name: str) -> str:
-        return join_path(self._folder, name)
+    def _path(self, name: str) -> ObjectPath:
+        return self._folder.file(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cts_core.errors import UnauthorizedError
+from cts_core.errors import IllegalPathError, UnauthorizedError
 from cts_core.model.worker import ObjectRequest
+from cts_core.object_paths import FolderPath, ObjectPath
 
-_UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _READ_HEADERS = frozenset({"range", "if-match", "x-amz-checksum-mode"})
 _WRITE_HEADERS = frozenset(
     {
@@ -47,32 +48,26 @@ def with_protective_headers(request: ObjectRequest) -> dict[str, str]:
 class ObjectPermissions:
     """The objects that one container may read and write."""
 
-    inputs: frozenset[str]
-    output_dir: str
-    logs: frozenset[str]
+    inputs: frozenset[ObjectPath]
+    output_dir: FolderPath
+    logs: frozenset[ObjectPath]
 
-    def check(self, request: ObjectRequest) -> None:
-        """Raise UnauthorizedError unless the worker may make this request."""
-        if not self._allows(request):
-            raise UnauthorizedError(
-                f"The worker of this container may not {request.method} '{request.path}' in this way"
-            )
+    def check(self, request: ObjectRequest) -> ObjectPath:
+        """Return the path of a request that the worker may make. Raises UnauthorizedError for any other request."""
+        with suppress(IllegalPathError):
+            path = ObjectPath(request.path)
+            if self._allows(request, path):
+                return path
+        raise UnauthorizedError(
+            f"The worker of this container may not {request.method} '{request.path}' in this way"
+        )
 
-    def _allows(self, request: ObjectRequest) -> bool:
+    def _allows(self, request: ObjectRequest, path: ObjectPath) -> bool:
         names, headers = frozenset(request.parameters), frozenset(request.headers)
         if request.method == "GET":
-            return request.path in self.inputs and not names and headers <= _READ_HEADERS
-        if not self._is_writable(request.path):
+            return path in self.inputs and not names and headers <= _READ_HEADERS
+        if not (path in self.logs or path.startswith(self.output_dir)):
             return False
         if request.method == "HEAD":
             return not names and headers <= _READ_HEADERS
         return names in _UPLOAD_PARAMETERS[request.method] and headers <= _WRITE_HEADERS
-
-    def _is_writable(self, path: str) -> bool:
-        if path in self.logs:
-            return True
-        folder, rest = path[: len(self.output_dir) + 1], path[len(self.output_dir) + 1 :]
-        # A proxy could normalise these segments to another path.
-        return folder == f"{self.output_dir}/" and not _UNSAFE_SEGMENTS.intersection(
-            rest.split("/")
-        )

@@ -25,6 +25,7 @@ from cts_core.model.worker import (
     ObjectRequest,
     SignedRequest,
 )
+from cts_core.object_paths import FolderPath
 from cts_core.plan import ContainerPlan, plan_container
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import LogStream, PlanMaker
@@ -46,7 +47,7 @@ class Workers:
         updates: ContainerUpdates,
         tokens: WorkerTokens,
         *,
-        log_dir: str,
+        log_dir: FolderPath,
         signer: RequestSigner | None,
         make_plan: PlanMaker | None,
     ) -> None:
@@ -117,9 +118,9 @@ class Workers:
         permissions = await self._find_permissions(container)
         signed = []
         for request in requests:
-            permissions.check(request)
+            path = permissions.check(request)
             signed_request = self._request_signer.sign(
-                request.method, request.path, request.parameters, with_protective_headers(request)
+                request.method, path, request.parameters, with_protective_headers(request)
             )
             signed.append(SignedRequest(url=signed_request.url, headers=signed_request.headers))
         return signed
@@ -139,7 +140,7 @@ class Workers:
             return cached
         _, plan = await self._plan(container)
         permissions = ObjectPermissions(
-            inputs=frozenset(placed.file.file for placed in plan.files),
+            inputs=frozenset(placed.path for placed in plan.files),
             output_dir=plan.output_dir,
             logs=frozenset(
                 log_path(self._log_dir, container.job_id, container.number, stream)

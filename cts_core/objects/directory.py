@@ -23,7 +23,7 @@ from cts_core.errors import (
     StorageFullError,
     UnavailableError,
 )
-from cts_core.object_paths import join_path
+from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix
 from cts_core.objects.errors import access_denied, not_found
 from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 from cts_core.worker.objects import directory as disk
@@ -103,7 +103,7 @@ class DirectoryStore(ObjectStore):
             raise _translate(e, path) from e
 
     @override
-    async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
+    async def head(self, paths: Sequence[ObjectPath]) -> list[StoredObject | CTSError]:
 
         def head_batch(batch: Sequence[str]) -> list[StoredObject | CTSError]:
             return [self._head(path) for path in batch]
@@ -123,7 +123,12 @@ class DirectoryStore(ObjectStore):
 
     @override
     async def list(
-        self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
+        self,
+        prefix: ObjectPrefix,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        folders: bool = False,
     ) -> ObjectPage:
         page = await self._call(
             prefix,
@@ -138,7 +143,7 @@ class DirectoryStore(ObjectStore):
 
     @override
     async def read(
-        self, path: str, *, seek: int = 0, length: int | None = None
+        self, path: ObjectPath, *, seek: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         pieces = self._disk.read(path, seek=seek, length=length)
         try:
@@ -151,7 +156,7 @@ class DirectoryStore(ObjectStore):
     @override
     async def write(
         self,
-        path: str,
+        path: ObjectPath,
         body: AsyncIterator[bytes],
         *,
         content_type: str = disk.DEFAULT_TYPE,
@@ -175,22 +180,22 @@ class DirectoryStore(ObjectStore):
             await self._finish(writer.close)
 
     @override
-    async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
+    async def write_checksum(self, path: ObjectPath, *, etag: str | None = None) -> StoredObject:
         return _stored(
             await self._call(path, functools.partial(self._disk.write_checksum, path, etag=etag))
         )
 
     @override
-    async def verify(self, path: str) -> StoredObject:
+    async def verify(self, path: ObjectPath) -> StoredObject:
         return _stored(await self._call(path, functools.partial(self._disk.verify, path)))
 
     @override
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: ObjectPath) -> None:
         await self._call(path, functools.partial(self._disk.delete, path))
 
     @override
-    async def probe(self, folder: str) -> None:
-        path = join_path(folder, _PROBE)
+    async def probe(self, folder: FolderPath) -> None:
+        path = folder.file(_PROBE)
 
         def write_and_remove() -> None:
             with self._disk.writer(path) as writer:

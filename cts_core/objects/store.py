@@ -10,6 +10,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from cts_core.errors import CTSError
+from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix
 
 
 class ChecksumState(StrEnum):
@@ -51,7 +52,7 @@ class ObjectPage(BaseModel):
 
 
 class ObjectStore(Protocol):
-    """Stores objects. Each method raises a ``cts_core.errors`` exception that names the path.
+    """Stores objects, by paths that were checked. Each method raises a ``cts_core.errors`` exception that names the path.
 
     ``PathNotFoundError`` (no such object, or no such bucket), ``PathInaccessibleError`` (the store
     forbids it), ``IllegalPathError``, ``ChecksumMismatchError`` (bytes are not what they should be),
@@ -64,23 +65,30 @@ class ObjectStore(Protocol):
     async def close(self) -> None:
         """Release all resources; the store is not used again."""
 
-    async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
+    async def head(self, paths: Sequence[ObjectPath]) -> list[StoredObject | CTSError]:
         """Return the metadata of many objects, read in bounded parallel, in the order of ``paths``.
 
         The error of one object is returned in its place, so that one bad input does not hide the others.
         """
 
     async def list(
-        self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
+        self,
+        prefix: ObjectPrefix,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        folders: bool = False,
     ) -> ObjectPage:
-        """List objects whose path starts with ``prefix`` (``bucket/`` at least), at most ``limit``.
+        """List objects whose path starts with ``prefix``, at most ``limit``.
 
         ``after`` is any text: paths that come behind it in the order of bytes are listed.
         ``folders`` groups everything below the next ``/`` into ``ObjectPage.folders``.
         Raises BucketNotFoundError if there is no such bucket.
         """
 
-    def read(self, path: str, *, seek: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    def read(
+        self, path: ObjectPath, *, seek: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
         """Stream ``length`` bytes of an object from offset ``seek`` in bounded pieces; past its end there are none.
 
         A whole object that does not match its stored checksum raises ChecksumMismatchError before the last piece is
@@ -89,7 +97,7 @@ class ObjectStore(Protocol):
 
     async def write(
         self,
-        path: str,
+        path: ObjectPath,
         body: AsyncIterator[bytes],
         *,
         content_type: str = "application/octet-stream",
@@ -102,17 +110,17 @@ class ObjectStore(Protocol):
         ``only_if_absent`` raises IllegalParameterError when there is an object at the path.
         """
 
-    async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
+    async def write_checksum(self, path: ObjectPath, *, etag: str | None = None) -> StoredObject:
         """Compute an object's CRC64/NVME from its bytes and store it.
 
         Raises ChecksumMismatchError if the object does not have this ``etag`` any more, or changes meanwhile.
         """
 
-    async def verify(self, path: str) -> StoredObject:
+    async def verify(self, path: ObjectPath) -> StoredObject:
         """Compare the whole object with its stored checksum; ``checksum`` of the returned metadata is the result."""
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: ObjectPath) -> None:
         """Delete an object, if it exists."""
 
-    async def probe(self, folder: str) -> None:
+    async def probe(self, folder: FolderPath) -> None:
         """Check that ``folder`` can be written, by writing and deleting a small object there."""

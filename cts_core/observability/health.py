@@ -216,7 +216,7 @@ def object_store_dependency(settings: Settings, objects: ObjectStore) -> Monitor
 
     async def probe() -> None:
         # Whether the object exists does not matter.
-        (result,) = await objects.head([f"{settings.log_dir}/.ready"])
+        (result,) = await objects.head([settings.log_folder.file(".ready")])
         if isinstance(result, UnavailableError):
             raise result
 

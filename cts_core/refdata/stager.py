@@ -14,6 +14,7 @@ from typing import TypeVar
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.errors import CTSError, ResourceUnavailableError, UnavailableError
 from cts_core.model.refdata import RefdataReport, ReferenceDataState
+from cts_core.object_paths import ObjectPath
 from cts_core.objects.store import ObjectStore
 from cts_core.refdata.folders import Fetched, RefdataFile, RefdataFolders
 from cts_core.worker.archives import Budget, Limits, NoRoomError, StoppedError, UnpackError
@@ -133,13 +134,14 @@ class Stager:
             await self._run(functools.partial(self._folders.remove_work, refdata.id))
 
     async def _fetch(self, refdata: RefdataFile, work: Path) -> Fetched:
-        (stored,) = await self._objects.head([refdata.file])
+        path = ObjectPath(refdata.file)
+        (stored,) = await self._objects.head([path])
         if isinstance(stored, CTSError):
             raise stored
         budget = Budget(str(work), self._limits, lambda: self._is_closing)
         await self._run(functools.partial(budget.check_room, stored.size))
         with Fetched(work / "fetched", budget) as fetched:
-            async for chunk in self._objects.read(refdata.file):
+            async for chunk in self._objects.read(path):
                 await self._run(functools.partial(fetched.write, chunk))
         if refdata.crc64nvme not in (None, fetched.crc.text()):
             raise UnpackError(

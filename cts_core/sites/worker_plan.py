@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cts_core.config.settings import LocalSettings
 from cts_core.model.record import JobSummary
-from cts_core.object_paths import join_path
+from cts_core.object_paths import FolderPath
 from cts_core.plan import ContainerPlan
 from cts_core.sites.site import LogStream
 from cts_core.worker.plan import Input, WorkerPlan
@@ -37,14 +37,13 @@ def make_worker_plan(
     image_plan: ImagePlan,
     settings: LocalSettings,
     objects_root: Path | None,
-    log_dir: str,
+    log_dir: FolderPath,
     refdata_folder: Path | None = None,
 ) -> WorkerPlan:
     """Return the plan of one container's worker.
 
     Without ``objects_root`` objects are on S3. ``refdata_folder`` holds the reference data that the image needs.
     """
-    logs = join_path(log_dir, job.id)
     entrypoint = job.image.entrypoint
     return WorkerPlan(
         tag=f"{job.id}/{plan.number}",
@@ -54,15 +53,16 @@ def make_worker_plan(
         digest=job.image.digest,
         inputs=[
             # Every input has a checksum: a submission without one is refused.
-            Input(placed.file.file, placed.file.crc64nvme or "", placed.place)
+            Input(placed.path, placed.file.crc64nvme or "", placed.place)
             for placed in plan.files
         ],
         input_mount=plan.mounts.inputs,
         output_mount=plan.mounts.outputs,
         objects_root=str(objects_root or ""),
-        output_dir=plan.output_dir,
+        output_dir=plan.output_dir.rstrip("/"),
         log_paths={
-            stream.value: join_path(logs, stream.file_name(plan.number)) for stream in LogStream
+            stream.value: log_dir.file(job.id, stream.file_name(plan.number))
+            for stream in LogStream
         },
         memory=job.job_input.memory,
         runtime=job.job_input.runtime.total_seconds(),

@@ -208,7 +208,7 @@ async def retry(arguments: argparse.Namespace) -> Status:
         objects = instrument(adapters.object_store(stores.settings), OBJECTS)
         hub = Hub(store)
         driver = Driver(
-            site, store, objects, Outbox(store, hub), hub, log_dir=stores.settings.log_dir
+            site, store, objects, Outbox(store, hub), hub, log_dir=stores.settings.log_folder
         )
         await stores.record_audit(before.id, "retry", f"it was {before.state.value}")
         await objects.open()

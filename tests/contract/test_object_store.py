@@ -13,8 +13,10 @@ from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
     IllegalParameterError,
+    IllegalPathError,
     PathNotFoundError,
 )
+from cts_core.object_paths import FolderPath
 from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ChecksumState, ObjectStore, StoredObject
@@ -147,6 +149,19 @@ async def test_bytes_must_match_the_announced_checksum(store):
     assert await _read(store, "data/x") == b"old"
     await _write(store, "data/x", b"new", crc64nvme=crc64nvme_text(b"new"))
     assert await _read(store, "data/x") == b"new"
+
+
+@pytest.mark.parametrize("size", [1, 9 << 20])
+async def test_a_path_is_an_object_or_a_folder(store, size):
+    data = b"x" * size
+    await _write(store, "data/a/b", b"first")
+    for path in ("data/a", "data/a/b/c", "data/a/b/c/d"):
+        with pytest.raises(IllegalPathError, match=path):
+            await _write(store, path, data)
+    assert [o.path for o in (await store.list("data/")).objects] == ["data/a/b"]
+    assert await _read(store, "data/a/b") == b"first"
+    await _write(store, "data/a2", data)
+    await _write(store, "data/a/b2", data)
 
 
 async def test_only_if_absent(store, harness):
@@ -470,6 +485,6 @@ async def test_concurrent_writes_and_deletes(store, harness):
 
 
 async def test_a_probe_leaves_nothing(store):
-    await store.probe("logs/container_logs/")
-    await store.probe("logs")
+    await store.probe(FolderPath("logs/container_logs/"))
+    await store.probe(FolderPath("logs"))
     assert (await store.list("logs/")).objects == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import posixpath
 import re
 import unicodedata
 
@@ -9,21 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cts_core.errors import IllegalPathError
 from cts_core.object_paths import (
     MAX_FOLDERS,
     MAX_KEY_BYTES,
+    FolderPath,
+    ObjectPath,
+    ObjectPrefix,
+    above,
     check_path,
     check_paths,
     check_root,
     folders_beside,
-    is_below,
-    join_path,
-    split_path,
 )
+from cts_core.objects.store import ObjectStore
 
 ANY = st.text(max_size=30) | st.text("abc-/. ';\t", max_size=30)
-SEGMENTS = st.text("ab-. ", min_size=1, max_size=5)
-PATHS = st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: "/".join(["data", *parts]))
+SEGMENTS = st.text("ab-. ", min_size=1, max_size=5).filter(lambda name: name not in (".", ".."))
+FOLDERS = st.lists(SEGMENTS, max_size=4).map(lambda parts: FolderPath("/".join(["data", *parts])))
+PATHS = st.lists(st.text("ab-. ", max_size=5), min_size=1, max_size=5).map(
+    lambda parts: "/".join(["data", *parts])
+)
 
 
 def _is_legal(path: str) -> bool:
@@ -129,20 +137,140 @@ def test_roots():
         check_root("x", index=4)
 
 
+# -- the types of paths that a store gets --
+
+ODD = [
+    "data/ana/../bob",
+    "data/../x",
+    "data/./x",
+    "data/x/./y",
+    "data/..",
+    "data/x/..",
+    "data/.",
+    "data//x",
+]
+TYPES = (ObjectPath, FolderPath, ObjectPrefix)
+
+
+@pytest.mark.parametrize("make", TYPES)
+@pytest.mark.parametrize("path", ODD)
+def test_no_part_is_empty_or_dots(make, path):
+    with pytest.raises(IllegalPathError):
+        make(path)
+
+
+@given(ANY | st.builds("data/{}".format, st.text("./a", max_size=8)), st.sampled_from(TYPES))
+def test_a_path_has_one_meaning_at_every_store(text, make):
+    """What a store that resolves paths makes of it is what it says."""
+    try:
+        path = make(text)
+    except IllegalPathError:
+        return
+    assert _is_legal(f"{path.rstrip('/')}/x")
+    assert posixpath.normpath(path) == path.rstrip("/")
+    assert make(path) == path
+    assert path.rstrip("/") == text.strip().rstrip("/") or path.rstrip("/") == text.lstrip().rstrip(
+        "/"
+    )
+    assert {ObjectPath: not path.endswith("/"), FolderPath: path.endswith("/")}.get(
+        make, "/" in path
+    )
+
+
 @given(PATHS)
-def test_split_and_join_undo_each_other(path):
-    bucket, key = split_path(path)
-    assert join_path(bucket, key) == path == join_path(f"{bucket}/", key)
+def test_every_other_legal_path_is_an_object_or_a_folder(path):
+    for make, parts, example in (
+        (ObjectPath, path, path),
+        (FolderPath, path.removesuffix("/"), f"{path.removesuffix('/')}/x"),
+    ):
+        is_odd = any(part in ("", ".", "..") for part in parts.split("/"))
+        if is_odd or not _is_legal(example):
+            with pytest.raises(IllegalPathError):
+                make(path)
+        else:
+            assert make(path).rstrip("/") == path.rstrip("/")
 
 
-@given(PATHS, SEGMENTS)
-def test_below_is_by_whole_segments(path, segment):
-    assert is_below(path, path)
-    assert is_below(f"{path}/{segment}", path)
-    assert is_below(f"{path}/{segment}", f"{path}/")
-    assert is_below(path, f"{path}/")
-    assert not is_below(f"{path}{segment}", path)
-    assert not is_below(path, f"{path}/{segment}")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "data/x/",
+            "Path 'data/x/' may not end in '/', for it names a folder: name an object in it",
+        ),
+        (
+            "data/a/../b",
+            "Path 'data/a/../b' may not have the part '..': name what is meant without it",
+        ),
+        ("data", "Path 'data' must start with the s3 bucket and include a key"),
+    ],
+)
+def test_an_object_has_a_name(path, message):
+    with pytest.raises(IllegalPathError, match=f"^{re.escape(message)}$"):
+        ObjectPath(path)
+
+
+def test_the_message_names_the_index():
+    with pytest.raises(IllegalPathError, match=r"^Path 'data/\.\./x' at index 3 may not have"):
+        ObjectPath("data/../x", index=3)
+    with pytest.raises(IllegalPathError, match=r"^Path 'data/x/' at index 3 may not end"):
+        ObjectPath("data/x/", index=3)
+
+
+@given(FOLDERS, SEGMENTS, SEGMENTS)
+def test_below_is_by_whole_segments(folder, segment, other):
+    path = folder.file(segment, other)
+    assert path.startswith(folder)
+    assert path.startswith(folder.folder(segment))
+    assert folder.folder(segment).startswith(folder)
+    # A folder's own key, and one that only begins like it, are not below it.
+    assert not folder.rstrip("/").startswith(folder)
+    assert not f"{folder.rstrip('/')}{segment}".startswith(folder)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "a//b", "it's"])
+def test_no_name_leads_out_of_a_folder(name):
+    folder = FolderPath("data/ana")
+    with pytest.raises(IllegalPathError):
+        folder.file(name)
+    if name:
+        with pytest.raises(IllegalPathError):
+            folder.folder(name)
+
+
+def test_above_an_object_are_folders():
+    assert above("data/a/b/c") == ["data/a", "data/a/b"]
+    assert above("data/a") == []
+
+
+def test_prefixes():
+    assert [
+        ObjectPrefix(text) for text in ("data", "data/", " data/an", "data/ana/", "data/.a")
+    ] == [
+        "data/",
+        "data/",
+        "data/an",
+        "data/ana/",
+        "data/.a",
+    ]
+    assert [FolderPath(text) for text in ("data", "data/", " data/ana")] == [
+        "data/",
+        "data/",
+        "data/ana/",
+    ]
+
+
+def test_no_port_takes_text_for_a_path():
+    """Only the types can be given to an object store: there is no other way in."""
+    for name, method in inspect.getmembers(ObjectStore, inspect.isfunction):
+        for parameter in inspect.signature(method).parameters.values():
+            if parameter.name in {"path", "paths", "prefix", "folder"}:
+                assert parameter.annotation in {
+                    "ObjectPath",
+                    "Sequence[ObjectPath]",
+                    "ObjectPrefix",
+                    "FolderPath",
+                }, name
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cts_core.errors import IllegalParameterError
-from cts_core.model.job import JobInput
+from cts_core.errors import IllegalParameterError, IllegalPathError
+from cts_core.model.job import JobInput, S3FileWithDataID
 from cts_core.model.parameters import Parameters
 from cts_core.plan import overwriting_warning, place_file, plan_container, plan_job, split_evenly
 from tests.harness.factories import make_image
@@ -165,13 +165,29 @@ def test_containers_whose_outputs_nothing_keeps_apart_have_a_warning(containers,
         assert "set declobber" in warning
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_files": [S3FileWithDataID.model_construct(file="data/ana/../bob/secret")]},
+        {"input_files": [S3FileWithDataID.model_construct(file="data/ana/")]},
+        {"output_dir": "data/ana/../bob/"},
+    ],
+)
+def test_a_job_that_was_stored_with_paths_that_lead_elsewhere_has_no_plan(changes):
+    stored = _job(["data/a"], 1).model_copy(update=changes)
+    with pytest.raises(IllegalPathError):
+        plan_job(stored, make_image())
+    with pytest.raises(IllegalPathError):
+        plan_container(stored, make_image(), 0)
+
+
 @pytest.mark.parametrize("declobber", [False, True])
 @pytest.mark.parametrize("folder", ["data/out", "data/out/"])
 def test_declobber_gives_each_container_a_folder(declobber, folder):
     plans = plan_job(
         _job(["data/a", "data/b"], 2, {"declobber": declobber}, output_dir=folder), make_image()
     )
-    expected = ["data/out/0", "data/out/1"] if declobber else ["data/out", "data/out"]
+    expected = ["data/out/0/", "data/out/1/"] if declobber else ["data/out/", "data/out/"]
     assert [plan.output_dir for plan in plans] == expected
 
 

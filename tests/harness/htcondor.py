@@ -18,6 +18,7 @@ from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import UnavailableError
 from cts_core.model.record import JobRecord, JobSummary
+from cts_core.object_paths import FolderPath
 from cts_core.plan import plan_job
 from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.site import HTCondorSite
@@ -97,7 +98,9 @@ class HTCondorHarness:
         settings = HTCondorSettings(**self.settings | changes)
         s3 = S3Settings(url="http://s3.invalid", access_key="cts")
         root = self.nodes.url if own else "http://cts.invalid/cts"
-        setup = NodeSetup(root, s3, "logs/container_logs", settings, own and (lambda: own))
+        setup = NodeSetup(
+            root, s3, FolderPath("logs/container_logs"), settings, own and (lambda: own)
+        )
         return HTCondorSite(setup, self.supplies, self.supplies)
 
     def job(self, **changes: Any) -> JobRecord:

@@ -116,10 +116,14 @@ class ServerHarness:
         response = await self.put("/files/content", params={"path": path}, content=content)
         assert response.status_code == 200, response.text
 
-    async def prepare(self, *names: str) -> None:
-        """Register the image ``host/tool`` and store the inputs ``data/in/<name>``."""
+    async def register_image(self) -> None:
+        """Register the image ``host/tool``."""
         response = await self.post("/admin/images/host/tool", json={"executable": str(COPY_INPUTS)})
         assert response.status_code == 200, response.text
+
+    async def prepare(self, *names: str) -> None:
+        """Register the image ``host/tool`` and store the inputs ``data/in/<name>``."""
+        await self.register_image()
         for name in names or ("a", "b"):
             await self.upload(f"data/in/{name}", name.encode())
 

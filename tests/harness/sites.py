@@ -14,6 +14,7 @@ from typing import Any
 from cts_core.config.settings import LocalSettings
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
+from cts_core.object_paths import FolderPath
 from cts_core.objects.directory import DirectoryStore
 from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ObjectStore
@@ -27,7 +28,7 @@ from cts_core.worker.s3.credentials import S3Keys
 from tests.harness.factories import make_image, make_job_record
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET, S3Server
 
-LOG_DIR = "logs/container_logs"
+LOG_DIR = FolderPath("logs/container_logs")
 TIMEOUT_SECONDS = 60.0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cts_core.errors import PathNotFoundError
-from cts_core.object_paths import split_path
+from cts_core.object_paths import ObjectPrefix, split_path
 from cts_core.objects.errors import not_found
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import unavailable
@@ -20,7 +20,12 @@ _LAST = "\U0010ffff"
 
 
 async def list_keys(
-    api: Api, prefix: str, *, after: str | None, limit: int, folders: bool
+    api: Api,
+    prefix: ObjectPrefix,
+    *,
+    after: str | None = None,
+    limit: int = MAX_KEYS,
+    folders: bool = False,
 ) -> ObjectPage:
     """Return one page, whose objects lack their checksums and types.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cts_core.object_paths import split_path
+from cts_core.object_paths import ObjectPath, split_path
 from cts_core.objects.s3.metadata import CRC_HEADER
 
 MAX_LIFETIME = timedelta(days=7)
@@ -30,14 +30,14 @@ class PresignedPost:
 class Output:
     """An object to be written; ``size`` in bytes."""
 
-    path: str
+    path: ObjectPath
     crc64nvme: str
     size: int
 
 
 def presigned_gets(
     client: Any,  # noqa: ANN401 - botocore has no types
-    paths: Sequence[str],
+    paths: Sequence[ObjectPath],
     lifetime: timedelta,
 ) -> Iterator[SecretStr]:
     """Yield a presigned URL to GET each object."""

@@ -26,7 +26,7 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
-from cts_core.object_paths import join_path, split_path
+from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix, above, split_path
 from cts_core.objects.errors import access_denied, not_found
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import (
@@ -89,24 +89,23 @@ class S3Store(ObjectStore):
     # -- metadata --
 
     @override
-    async def head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
-        # Raises UnavailableError when the store cannot be reached, since that concerns all objects.
+    async def head(self, paths: Sequence[ObjectPath]) -> list[StoredObject | CTSError]:
+        return await self._head(paths)
+
+    async def _head(self, paths: Sequence[str]) -> list[StoredObject | CTSError]:
+        """Return the same of paths that may come from the store itself.
+
+        Raises UnavailableError when the store cannot be reached, since that concerns all objects.
+        """
         if self._heads is None:
             raise UnavailableError("The object store is not open: try again")
-        keyed = [path for path in paths if split_path(path)[1]]
-        responses = dict(zip(keyed, await self._heads.head(keyed), strict=True))
         codes: dict[tuple[str, int], str] = {}
-        results: list[StoredObject | CTSError] = []
-        for path in paths:
-            if path not in responses:
-                results.append(
-                    IllegalPathError(f"The path '{path}' names no object: give it a key")
-                )
-            elif responses[path].status == _OK:
-                results.append(describe(path, responses[path].headers))
-            else:
-                results.append(await self._error(path, responses[path], codes))
-        return results
+        return [
+            describe(path, response.headers)
+            if response.status == _OK
+            else await self._error(path, response, codes)
+            for path, response in zip(paths, await self._heads.head(paths), strict=True)
+        ]
 
     async def _error(
         self, path: str, response: Response, codes: dict[tuple[str, int], str]
@@ -130,7 +129,7 @@ class S3Store(ObjectStore):
         response["Body"].close()
         return ""
 
-    async def _find(self, path: str) -> StoredObject:
+    async def _find(self, path: ObjectPath) -> StoredObject:
         (result,) = await self.head([path])
         if isinstance(result, CTSError):
             raise result
@@ -138,11 +137,16 @@ class S3Store(ObjectStore):
 
     @override
     async def list(
-        self, prefix: str, *, after: str | None = None, limit: int = MAX_KEYS, folders: bool = False
+        self,
+        prefix: ObjectPrefix,
+        *,
+        after: str | None = None,
+        limit: int = MAX_KEYS,
+        folders: bool = False,
     ) -> ObjectPage:
         # Keys that end in a slash, by which other programs mark folders, are left out.
         page = await list_keys(self._api, prefix, after=after, limit=limit, folders=folders)
-        results = await self.head([entry.path for entry in page.objects])
+        results = await self._head([entry.path for entry in page.objects])
         objects = []
         for entry, result in zip(page.objects, results, strict=True):
             if isinstance(result, StoredObject):
@@ -156,7 +160,7 @@ class S3Store(ObjectStore):
 
     @override
     async def read(
-        self, path: str, *, seek: int = 0, length: int | None = None
+        self, path: ObjectPath, *, seek: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         # When a connection breaks, another one continues from there.
         if length is not None:
@@ -168,7 +172,7 @@ class S3Store(ObjectStore):
             else:
                 # Some servers ignore a range whose end exceeds 64 bits, and would send the whole object.
                 length = min(length, size - seek)
-        body = await ObjectBody.open(self._api, _require_key(path), seek=seek, length=length)
+        body = await ObjectBody.open(self._api, path, seek=seek, length=length)
         expected = crc_in(body.headers) if seek == 0 and length is None else None
         crc = Crc64Nvme()
         try:
@@ -181,7 +185,7 @@ class S3Store(ObjectStore):
             body.close()
 
     @override
-    async def verify(self, path: str) -> StoredObject:
+    async def verify(self, path: ObjectPath) -> StoredObject:
         # Raises ChecksumMismatchError if the object is changed meanwhile.
         stored = await self._find(path)
         if stored.crc64nvme is None:
@@ -209,7 +213,7 @@ class S3Store(ObjectStore):
     @override
     async def write(
         self,
-        path: str,
+        path: ObjectPath,
         body: AsyncIterator[bytes],
         *,
         content_type: str = DEFAULT_TYPE,
@@ -217,10 +221,9 @@ class S3Store(ObjectStore):
         only_if_absent: bool = False,
     ) -> StoredObject:
         # Raises IllegalParameterError for more than ``upload.MAX_SIZE`` bytes, too.
+        await self._check_place(path)
         conditions = {"IfNoneMatch": "*"} if only_if_absent else {}
-        upload = Upload(
-            self._api, _require_key(path), {"ContentType": content_type}, conditions, crc64nvme
-        )
+        upload = Upload(self._api, path, {"ContentType": content_type}, conditions, crc64nvme)
         if only_if_absent:
             # Checked before the bytes are sent, too; the server decides once they are.
             (existing,) = await self.head([path])
@@ -230,6 +233,22 @@ class S3Store(ObjectStore):
             return await self._describe_uploaded(upload, await upload.run(body))
         except ConditionError as e:
             raise _taken(path) from e
+
+    async def _check_place(self, path: ObjectPath) -> None:
+        """Raise IllegalPathError if the path would be both an object and a folder, or a folder of it an object.
+
+        S3 itself can have both, but servers that keep objects as files refuse it, or list only one of them.
+        """
+        folders = above(path)
+        for folder, found in zip(folders, await self.head(folders), strict=True):
+            if isinstance(found, StoredObject):
+                raise IllegalPathError(
+                    f"The path '{path}' cannot be written: '{folder}' is an object, so that nothing can lie below it"
+                )
+        if (await list_keys(self._api, FolderPath(path), limit=1)).objects:
+            raise IllegalPathError(
+                f"The path '{path}' cannot be written: it is a folder, in which there are objects"
+            )
 
     async def _describe_uploaded(self, upload: Upload, etag: str) -> StoredObject:
         """Return the metadata of the uploaded object, even if another one has replaced it since."""
@@ -247,10 +266,10 @@ class S3Store(ObjectStore):
         )
 
     @override
-    async def write_checksum(self, path: str, *, etag: str | None = None) -> StoredObject:
+    async def write_checksum(self, path: ObjectPath, *, etag: str | None = None) -> StoredObject:
         # The object is read and uploaded again, on the condition that it has not changed. A copy by the server would be
         # cheaper, but servers do not check the condition for that.
-        response = await self._api.call("head_object", _require_key(path), ChecksumMode="ENABLED")
+        response = await self._api.call("head_object", path, ChecksumMode="ENABLED")
         stored = describe(path, response["ResponseMetadata"]["HTTPHeaders"])
         if etag not in (None, stored.etag):
             raise _changed(path)
@@ -272,14 +291,14 @@ class S3Store(ObjectStore):
             raise _changed(path) from e
 
     @override
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: ObjectPath) -> None:
         # Some servers raise it for an object that does not exist.
         with contextlib.suppress(PathNotFoundError):
-            await self._api.call("delete_object", _require_key(path), writing=True)
+            await self._api.call("delete_object", path, writing=True)
 
     @override
-    async def probe(self, folder: str) -> None:
-        path = join_path(folder, _PROBE)
+    async def probe(self, folder: FolderPath) -> None:
+        path = folder.file(_PROBE)
         try:
             for operation in ("put_object", "delete_object"):
                 await self._api.call(operation, path, writing=True)
@@ -290,7 +309,9 @@ class S3Store(ObjectStore):
 
     # -- presigned requests --
 
-    async def presign_gets(self, paths: Sequence[str], lifetime: timedelta) -> Sequence[SecretStr]:
+    async def presign_gets(
+        self, paths: Sequence[ObjectPath], lifetime: timedelta
+    ) -> Sequence[SecretStr]:
         """Return presigned URLs, by the external URL, to GET objects, for at most ``presign.MAX_LIFETIME``."""
         return await self._api.run(lambda: list(presigned_gets(self._external, paths, lifetime)))
 
@@ -299,13 +320,6 @@ class S3Store(ObjectStore):
     ) -> Sequence[PresignedPost]:
         """Return forms, by the external URL, to POST objects, each on the condition of its checksum and size."""
         return await self._api.run(lambda: list(presigned_posts(self._external, outputs, lifetime)))
-
-
-def _require_key(path: str) -> str:
-    """Return the path. Raises IllegalPathError if it has no key."""
-    if not split_path(path)[1]:
-        raise IllegalPathError(f"The path '{path}' names no object: give it a key")
-    return path
 
 
 def _corrupt(path: str) -> ChecksumMismatchError:

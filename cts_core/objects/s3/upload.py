@@ -19,6 +19,7 @@ from cts_core.errors import (
     IllegalParameterError,
     UnavailableError,
 )
+from cts_core.object_paths import ObjectPath
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import ConditionError, NoUploadError, SilentStoreError
 from cts_core.objects.s3.metadata import crc_in, etag_in
@@ -44,7 +45,7 @@ class Upload:
     """The upload of one object. ``conditions`` and ``properties`` are parameters of botocore."""
 
     api: Api
-    path: str
+    path: ObjectPath
     properties: Mapping[str, Any]
     """Such as ``ContentType`` and ``Metadata``."""
     conditions: Mapping[str, str] = field(default_factory=dict)

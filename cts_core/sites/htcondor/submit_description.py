@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobSummary
+from cts_core.object_paths import FolderPath
 from cts_core.sites.htcondor.classads import CONTAINER_NUMBER, JOB_ID
 from cts_core.sites.htcondor.constraints import for_group, quoted
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
@@ -34,7 +35,7 @@ class NodeSetup:
     root_url: str
     """The URL of this service, as nodes reach it."""
     s3: S3Settings
-    log_dir: str
+    log_dir: FolderPath
     settings: HTCondorSettings
     own: Callable[[], WorkerArchive] | None = None
     """Packs CTS's own worker, when it is first needed, which takes a second; None where nodes run the deployed worker."""
@@ -157,7 +158,7 @@ def _environment(job: JobSummary, setup: NodeSetup) -> str:
         "SERVICE_ROOT_URL": setup.root_url,
         **_credentials(setup),
         "S3_URL": (s3.external_url if external else "") or s3.url,
-        "S3_ERROR_LOG_PATH": f"{setup.log_dir}/{job.id}",
+        "S3_ERROR_LOG_PATH": setup.log_dir.folder(job.id).rstrip("/"),
         "JOB_UPDATE_TIMEOUT_MIN": str(settings.job_update_timeout_min),
         "REFDATA_HOST_PATH": settings.refdata_host_path,
     }

@@ -35,6 +35,6 @@ def _plan(settings: Settings, job: JobSummary, plan: ContainerPlan) -> WorkerPla
         ),
         settings=settings.local,
         objects_root=None,
-        log_dir=settings.log_dir,
+        log_dir=settings.log_folder,
         refdata_folder=Path(refdata_root, refdata_id) if refdata_root and refdata_id else None,
     )

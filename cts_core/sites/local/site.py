@@ -27,6 +27,7 @@ from cts_core.model.job import JobInputPreview
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.refdata import AdminReferenceData, RefdataReport
 from cts_core.model.site import SiteDescription, SiteName
+from cts_core.object_paths import FolderPath
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import ContainerPlan
 from cts_core.refdata.folders import RefdataFolders
@@ -76,7 +77,7 @@ class LocalSite(Site):
         *,
         objects: ObjectStore,
         objects_root: Path | None,
-        log_dir: str,
+        log_dir: FolderPath,
         keys: S3Keys | None = None,
         plain_http: Sequence[str] = (),
         takes_programs: bool = True,

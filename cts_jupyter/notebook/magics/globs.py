@@ -12,7 +12,10 @@ _CLASS = re.compile(r"\[(!?)([^\]]+)\]")
 def literal_prefix(pattern: str) -> str:
     """Return the literal text that every matching path begins with."""
     wildcard = _WILDCARD.search(pattern)
-    return pattern[: wildcard.start()] if wildcard else pattern
+    prefix = pattern[: wildcard.start()] if wildcard else pattern
+    folder, slash, name = prefix.rpartition("/")
+    # The service takes no dots for a part, though a name may begin with them.
+    return f"{folder}{slash}" if name in (".", "..") else prefix
 
 
 @lru_cache(maxsize=64)

@@ -376,6 +376,29 @@ def test_overlapping_folders_are_refused(log_dir, allowed, errors):
     assert all("lie one within the other; move one of them" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ("log_dir", "logs/../data"),
+        ("log_dir", "logs/./x"),
+        ("log_dir", "logs//x"),
+        ("allowed_paths", "data/../{user}"),
+        ("allowed_paths", "data/./{user}/"),
+        ("allowed_paths", "data/{user}/.."),
+    ],
+)
+def test_folders_that_lead_elsewhere_are_refused(setting, path):
+    (line,) = refusal({setting: path})
+    assert setting in line
+
+
+def test_an_owner_whose_name_leads_elsewhere_has_no_folder():
+    (line,) = refusal({"allowed_paths": ["data/{user}"], "owner": ".."})
+    assert line == (
+        "allowed_paths.0: Path 'data/../' may not have the part '..': name what is meant without it"
+    )
+
+
 def test_overlapping_folders_of_many_users_are_refused():
     """The owner's name means nothing then, and nobody has the name of a folder."""
     given = {

@@ -3,11 +3,12 @@
 import pytest
 
 from cts_core.engine.access import PathAccess
-from cts_core.errors import PathInaccessibleError
+from cts_core.errors import IllegalPathError, PathInaccessibleError
 from cts_core.identity.identity import User
+from cts_core.object_paths import FolderPath
 
 ANA = User("ana")
-LOGS = "cts-logs/container_logs"
+LOGS = FolderPath("cts-logs/container_logs")
 
 
 def test_all_paths_but_the_logs_are_accessible_without_folders():
@@ -17,11 +18,22 @@ def test_all_paths_but_the_logs_are_accessible_without_folders():
     access.check_listing(ANA, "cts-logs/")
     assert access.folders(ANA) == []
     with pytest.raises(PathInaccessibleError, match="is not a subpath"):
-        access.check_input(ANA, f"{LOGS}/1/container-0-stdout.txt")
-    with pytest.raises(PathInaccessibleError, match=f"Jobs may not write to the log path {LOGS}/"):
-        access.check_output(ANA, f"{LOGS}/mine")
+        access.check_input(ANA, f"{LOGS}1/container-0-stdout.txt")
     with pytest.raises(PathInaccessibleError):
-        access.check_listing(ANA, f"{LOGS}/")
+        access.check_listing(ANA, LOGS)
+
+
+@pytest.mark.parametrize("logs", ["cts-logs/container_logs", "cts-logs/a/b"])
+def test_nothing_is_written_to_the_logs_nor_hides_them(logs):
+    access = PathAccess([], FolderPath(logs))
+    message = f"^Jobs may not write to the log path {logs}/$"
+    for path in (f"{logs}/mine", logs, "cts-logs/a" if logs.endswith("b") else logs):
+        with pytest.raises(PathInaccessibleError, match=message):
+            access.check_output(ANA, path)
+        with pytest.raises(PathInaccessibleError, match=message):
+            access.check_output_folder(ANA, path)
+    assert access.check_output(ANA, "cts-logs/other") == "cts-logs/other"
+    assert access.check_output_folder(ANA, f"{logs}2") == f"{logs}2/"
 
 
 def test_folders_are_of_the_user():
@@ -30,11 +42,49 @@ def test_folders_are_of_the_user():
     access.check_input(ANA, "data/ana/x.fa")
     access.check_output(ANA, "data/shared/out")
     access.check_listing(ANA, "data/ana/sub/pre")
-    for path in ("data/bob/x.fa", "data/anab/x", "data/ana2/x", "data", "other/x"):
+    assert access.check_output_folder(ANA, "data/shared") == "data/shared/"
+    for path in ("data/bob/x.fa", "data/anab/x", "data/ana2/x", "other/x"):
         with pytest.raises(PathInaccessibleError, match="input path"):
             access.check_input(ANA, path)
         with pytest.raises(PathInaccessibleError, match="output path"):
             access.check_output(ANA, path)
+        with pytest.raises(PathInaccessibleError, match="output path"):
+            access.check_output_folder(ANA, path)
+
+
+@pytest.mark.parametrize("path", ["data/shared", "data/ana"])
+def test_a_folders_own_key_is_not_in_it(path):
+    access = PathAccess(["data/shared", "data/{user}/"], LOGS)
+    with pytest.raises(PathInaccessibleError, match="input path"):
+        access.check_input(ANA, path)
+    with pytest.raises(PathInaccessibleError, match="output path"):
+        access.check_output(ANA, path)
+    with pytest.raises(PathInaccessibleError):
+        access.check_listing(ANA, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["data/ana/../bob/x", "data/ana/./x", "data/./ana/x", "data/ana//x", "data/ana/.."]
+)
+def test_no_path_leads_out_of_a_folder(path):
+    access = PathAccess(["data/{user}/"], LOGS)
+    for check in (
+        access.check_input,
+        access.check_output,
+        access.check_output_folder,
+        access.check_listing,
+    ):
+        with pytest.raises(IllegalPathError):
+            check(ANA, path)
+    with pytest.raises(IllegalPathError, match="at index 1"):
+        access.check_inputs(ANA, ["data/ana/x", path])
+
+
+@pytest.mark.parametrize("name", ["..", ".", "it's", "a/../b"])
+def test_no_users_name_leads_out_of_a_folder(name):
+    access = PathAccess(["data/{user}"], LOGS)
+    with pytest.raises(IllegalPathError):
+        access.check_input(User(name), "data/bob/x")
 
 
 @pytest.mark.parametrize("prefix", ["data/", "data/an", "data/ana", "other/", "data/bob/"])
@@ -46,6 +96,6 @@ def test_listing_outside_the_folders_is_forbidden(prefix):
 
 def test_logs_are_hidden_by_whole_segments():
     access = PathAccess([], LOGS)
-    assert access.is_hidden(f"{LOGS}/a")
-    assert access.is_hidden(f"{LOGS}/")
-    assert not access.is_hidden(f"{LOGS}2/a")
+    assert access.is_hidden(LOGS.file("a"))
+    assert access.is_hidden(LOGS)
+    assert not access.is_hidden("cts-logs/container_logs2/a")

@@ -9,8 +9,9 @@ import pytest
 
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.engine.driver import Driver
-from cts_core.errors import UnavailableError
+from cts_core.errors import IllegalPathError, UnavailableError
 from cts_core.model.record import JobOutcome, JobSummary, JobWait
+from cts_core.model.resubmission import Resubmission
 from cts_core.model.site import SiteName
 from cts_core.observability.instrument import OBJECTS, RECORDS, instrument
 from cts_core.states import TERMINAL, JobState
@@ -101,6 +102,33 @@ async def test_stored_job_whose_mount_points_overlap_is_refused_at_its_start(
     ended = await harness.engine.jobs.get(harness.user, job.id)
     assert (ended.state, started) == (JobState.ERROR, [])
     assert "mount point" in (ended.error or "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_files": ["data/ana/../bob/secret"]},
+        {"input_files": ["data/ana/"]},
+        {"output_dir": "data/ana/../bob/"},
+    ],
+)
+async def test_stored_job_with_a_path_that_leads_elsewhere_is_told_and_refused_at_its_start(
+    harness: EngineHarness, changes: dict[str, Any]
+):
+    await harness.prepare("a")
+    driver = await _stop_loop(harness)
+    store = harness.engine._store
+    # As the deployed service accepts and stores it.
+    job = make_job_record(user=harness.user.name, **changes)
+    await store.insert_job(job, containers=1, idempotency=None)
+    await driver.reconcile([await store.get_summary(job.id)])
+    ended = await harness.engine.jobs.get(harness.user, job.id)
+    assert ended.state is JobState.ERROR
+    assert "Path 'data/ana/" in (ended.error or "")
+    listed = await harness.engine.jobs.get(harness.user, job.id)
+    assert listed.job_input.output_dir == job.job_input.output_dir
+    with pytest.raises(IllegalPathError):
+        await harness.engine.resubmissions.submit(harness.user, job.id, Resubmission(), None)
 
 
 async def _summaries(harness: EngineHarness, ids: list[str]) -> list[JobSummary]:

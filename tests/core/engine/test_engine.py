@@ -48,10 +48,10 @@ async def test_shared_local_site_allows_several_users(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"log_dir": "taken/logs"}, r"log_dir: taken/logs cannot be written: .+"),
+        ({"log_dir": "taken/logs"}, r"log_dir: taken/logs/ cannot be written: .+"),
         (
             {"allowed_paths": ["data/{user}", "taken/for/{user}"]},
-            r"allowed_paths\.1: taken/for cannot be written: .+",
+            r"allowed_paths\.1: taken/for/ cannot be written: .+",
         ),
     ],
 )

@@ -23,6 +23,7 @@ from cts_core.identity.identity import Role, User
 from cts_core.model.image import ImageRegistration
 from cts_core.model.record import JobQuery
 from cts_core.model.site import SiteName
+from cts_core.object_paths import FolderPath
 from cts_core.records.mongo import connection
 from cts_core.sites.local.site import LocalSite
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine, submission
@@ -250,7 +251,7 @@ async def test_missing_site_roles_are_forbidden(
         engine.settings.local,
         objects=engine._objects,
         objects_root=engine.settings.objects_dir,
-        log_dir="l/l",
+        log_dir=FolderPath("logs/l"),
     )
     site.cluster = SiteName(cluster)
     submissions = Submissions(
@@ -258,7 +259,7 @@ async def test_missing_site_roles_are_forbidden(
         engine._objects,
         SiteDirectory({site.cluster: site}, engine._store),
         engine.images,
-        PathAccess([], "l/l"),
+        PathAccess([], FolderPath("logs/l")),
         limits=Limits(LimitsSettings(), engine._store),
         refdata=engine.refdata,
         max_cpu_hours=1,

@@ -6,6 +6,7 @@ import pytest
 
 from cts_core import errors
 from cts_core.engine.worker_code import WorkerCode
+from cts_core.object_paths import FolderPath
 from cts_core.objects.directory import DirectoryStore
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
 
@@ -16,12 +17,12 @@ OLD, NEW = WorkerArchive(b"start 1", b"code 1"), WorkerArchive(b"start 2", b"cod
 async def objects(tmp_path) -> DirectoryStore:
     store = DirectoryStore(tmp_path / "objects")
     await store.open()
-    await store.probe("logs/x")
+    await store.probe(FolderPath("logs/x"))
     return store
 
 
 def make_code(objects: DirectoryStore) -> WorkerCode:
-    return WorkerCode(objects, log_dir="logs/x")
+    return WorkerCode(objects, log_dir=FolderPath("logs/x"))
 
 
 async def read(code: WorkerCode, name: str) -> bytes:

@@ -7,9 +7,12 @@ import pytest
 from cts_core.engine.worker_permissions import ObjectPermissions
 from cts_core.errors import UnauthorizedError
 from cts_core.model.worker import ObjectRequest
+from cts_core.object_paths import FolderPath, ObjectPath
 
 PERMISSIONS = ObjectPermissions(
-    inputs=frozenset({"data/in/a"}), output_dir="data/out/0", logs=frozenset({"logs/j/0-stdout"})
+    inputs=frozenset({ObjectPath("data/in/a")}),
+    output_dir=FolderPath("data/out/0"),
+    logs=frozenset({ObjectPath("logs/j/0-stdout")}),
 )
 CRC = {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", "content-length": "0"}
 
@@ -54,6 +57,10 @@ def test_requests_of_a_container_are_allowed(request_parts):
         ("PUT", "data/out/00/x"),
         ("PUT", "data/out/1/x"),
         ("PUT", "data/out/0/../1/x"),
+        ("PUT", "data/out/0/./x"),
+        ("PUT", "data/out/0//x"),
+        ("PUT", "data/out/0/x/"),
+        ("GET", "data/in/../in/a"),
         ("PUT", "data/out/0/x", "acl"),
         ("PUT", "data/out/0/x", "uploadId"),
         ("PUT", "logs/j/1-stdout"),

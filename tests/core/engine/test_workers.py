@@ -19,6 +19,7 @@ from cts_core.identity.identity import Credentials
 from cts_core.model.job import S3File
 from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId, NodeUpdate, ObjectRequest
+from cts_core.object_paths import FolderPath
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.states import JobState
 from cts_core.worker.s3.credentials import KeySigner, S3Keys
@@ -51,7 +52,7 @@ def make_workers(store: SQLiteStore) -> Workers:
         store,
         updates,
         WorkerTokens(store),
-        log_dir="logs/x",
+        log_dir=FolderPath("logs/x"),
         signer=KeySigner(KEYS),
         make_plan=None,
     )

@@ -19,6 +19,7 @@ from cts_core.errors import (
     StorageFullError,
     UnavailableError,
 )
+from cts_core.object_paths import FolderPath
 from cts_core.objects import directory
 from cts_core.objects.directory import THREADS, DirectoryStore
 from cts_core.worker.objects.directory import Directory
@@ -88,9 +89,9 @@ async def test_a_probe_names_the_folder_that_cannot_be_written(store, monkeypatc
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(
-        PathInaccessibleError, match=r"^Write access denied to path 'logs/jobs' on the s3 system$"
+        PathInaccessibleError, match=r"^Write access denied to path 'logs/jobs/' on the s3 system$"
     ):
-        await store.probe("logs/jobs")
+        await store.probe(FolderPath("logs/jobs"))
 
 
 async def test_a_file_that_is_corrupt_when_read(store, tmp_path):

@@ -30,8 +30,8 @@ async def main(home: Path) -> None:
     settings = load_settings(given, environ={"CTS_CONFIG": "/dev/null"})
     store, objects = adapters.record_store(settings), adapters.object_store(settings)
     at_pool = HTCondorSettings(initialdir=INITIALDIR, executable_url=NONE, archive_url=NONE)
-    setup = NodeSetup(NONE, S3Settings(url=NONE, access_key="cts"), settings.log_dir, at_pool)
-    tokens, code = WorkerTokens(store), WorkerCode(objects, log_dir=settings.log_dir)
+    setup = NodeSetup(NONE, S3Settings(url=NONE, access_key="cts"), settings.log_folder, at_pool)
+    tokens, code = WorkerTokens(store), WorkerCode(objects, log_dir=settings.log_folder)
     engine = Engine(
         settings,
         identity=JupyterIdentity("ana", "unused-kernel-token"),

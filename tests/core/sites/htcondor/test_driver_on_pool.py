@@ -26,6 +26,7 @@ from cts_core.model.job import S3File
 from cts_core.model.record import JobRecord
 from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerUpdate
+from cts_core.object_paths import FolderPath
 from cts_core.objects.directory import DirectoryStore
 from cts_core.records.sqlite.store import SQLiteStore
 from cts_core.sites.htcondor.classads import Status
@@ -76,7 +77,9 @@ async def driving(harness: HTCondorHarness, tmp_path: Path) -> AsyncIterator[Dri
     await store.open()
     await objects.open()
     hub = Hub(store)
-    advance = Driver(harness.site, store, objects, Outbox(store, hub), hub, log_dir="logs/cts")
+    advance = Driver(
+        harness.site, store, objects, Outbox(store, hub), hub, log_dir=FolderPath("logs/cts")
+    )
     await advance.start()
     harness.supplies.tokens = WorkerTokens(store)
     yield DriverHarness(harness, store, advance)

@@ -9,6 +9,7 @@ import pytest
 
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.model.refdata import ReferenceDataState
+from cts_core.object_paths import FolderPath
 from cts_core.sites.htcondor.site import HTCondorSite
 from cts_core.sites.htcondor.submit_description import NodeSetup
 from tests.harness.factories import make_refdata
@@ -23,7 +24,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.slow
 async def test_error_names_the_setting(tmp_path: Path) -> None:
     settings = HTCondorSettings(initialdir=str(tmp_path))
-    setup = NodeSetup("http://cts.invalid/cts", S3Settings(), "logs/container_logs", settings)
+    setup = NodeSetup(
+        "http://cts.invalid/cts", S3Settings(), FolderPath("logs/container_logs"), settings
+    )
     supplies = FolderWorkerSupplies(tmp_path)
     site = HTCondorSite(setup, supplies, supplies)
     report = await site.stage_refdata(make_refdata())

@@ -15,6 +15,7 @@ import pytest
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.errors import UnsupportedError
 from cts_core.model.record import JobRecord
+from cts_core.object_paths import FolderPath
 from cts_core.sites.htcondor.submit_description import NodeSetup, itemdata, submit_description
 from cts_core.sites.htcondor.worker_archive import WorkerArchive
 from tests.harness.factories import make_job_record
@@ -54,7 +55,7 @@ def _setup(**changes: Any) -> NodeSetup:
     return NodeSetup(
         GIVEN["service_root_url"],
         s3.model_copy(update=changes.pop("s3", {})),
-        GIVEN["container_s3_log_dir"],
+        FolderPath(GIVEN["container_s3_log_dir"]),
         settings.model_copy(update=changes),
     )
 

@@ -36,4 +36,11 @@ def test_patterns(path, pattern, is_match):
 def test_pattern_without_wildcards_matches_itself_alone(text):
     assert matches(text, text)
     assert not matches(f"{text}x", text)
-    assert literal_prefix(f"{text}*") == text
+    if text.rpartition("/")[2] not in (".", ".."):
+        assert literal_prefix(f"{text}*") == text
+
+
+def test_a_prefix_has_no_part_of_dots():
+    # The service takes none; names that begin with dots are below the folder.
+    assert literal_prefix("data/.*") == literal_prefix("data/..*") == "data/"
+    assert literal_prefix("data/.a*") == "data/.a"
