@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -12,8 +12,8 @@ from cts_core.concurrency import run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.errors import BucketNotFoundError, CTSError, IllegalPathError, UnavailableError
 from cts_core.model.record import ContainerRecord, JobOutcome, JobSummary
-from cts_core.object_paths import FolderPath, ObjectPath
-from cts_core.objects.store import ObjectStore
+from cts_core.object_paths import FolderPath, ObjectPath, above
+from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Runner
 from cts_core.states import JobState
@@ -21,7 +21,7 @@ from cts_core.states import JobState
 log = logging.getLogger(__name__)
 
 LOGS_SECONDS = 2.0
-"""The time that the end of a job waits for the object store to say whether there are logs."""
+"""The time that the end of a job waits for the object store to say whether there are logs, and what it does not list."""
 MEASURE_TIMEOUT = timedelta(minutes=10)
 """The time that a job whose containers have ended waits for measures of its site, which are not worth a longer wait."""
 
@@ -50,6 +50,7 @@ class Finalizer:
         else:
             actual = await self._overwritten(containers)
             outcome = await run_in_pool(outcomes.completed, job, containers, actual)
+        outcome = await self._with_unlisted(containers, outcome)
         return state, await self._with_logs(job, containers, outcome)
 
     async def finalize_canceled(self, job: JobSummary) -> JobOutcome:
@@ -83,6 +84,39 @@ class Finalizer:
             if not isinstance(answer, CTSError)
         }
 
+    async def _with_unlisted(
+        self, containers: Sequence[ContainerRecord], outcome: JobOutcome
+    ) -> JobOutcome:
+        try:
+            async with asyncio.timeout(LOGS_SECONDS):
+                unlisted = await self._unlisted(containers)
+        except (CTSError, TimeoutError) as e:
+            log.warning("A job's outputs are not looked for in listings: %s", str(e) or "no answer")
+            return outcome
+        if unlisted is None:
+            return outcome
+        warning = outcomes.unlisted_warning(*unlisted)
+        return outcome.model_copy(update={"warnings": [*(outcome.warnings or []), warning]})
+
+    async def _unlisted(
+        self, containers: Sequence[ContainerRecord]
+    ) -> tuple[list[ObjectPath], list[ObjectPath]] | None:
+        """Return outputs that the object store has and does not list, and the objects that hide them; None if it lists all.
+
+        S3 lists an object below another one, and some of its servers do not.
+        """
+        by_folder = await run_in_pool(_outputs_by_folder, containers)
+        folders = list(by_folder)
+        answers = await self._objects.head(folders)
+        hiding = [
+            folder
+            for folder, answer in zip(folders, answers, strict=True)
+            if isinstance(answer, StoredObject)
+        ]
+        if not hiding or (await self._objects.list(FolderPath(hiding[0]), limit=1)).objects:
+            return None
+        return sorted({path for folder in hiding for path in by_folder[folder]}), hiding
+
     async def _with_logs(
         self, job: JobSummary, containers: Sequence[ContainerRecord], outcome: JobOutcome
     ) -> JobOutcome:
@@ -103,9 +137,22 @@ class Finalizer:
 
 
 def _overwritten(containers: Sequence[ContainerRecord]) -> list[ObjectPath]:
-    paths = []
-    for path in outcomes.overwritten(containers):
-        # Executors report what they stored, which may be by other rules than those of today.
+    return list(_legal(outcomes.overwritten(containers)))
+
+
+def _outputs_by_folder(
+    containers: Sequence[ContainerRecord],
+) -> dict[ObjectPath, list[ObjectPath]]:
+    """Return the outputs below each folder on their ways, whose path is without the slash."""
+    by_folder: dict[ObjectPath, list[ObjectPath]] = {}
+    for path in _legal(output.file for c in containers for output in c.outputs or ()):
+        for folder in above(path):
+            by_folder.setdefault(folder, []).append(path)
+    return by_folder
+
+
+def _legal(paths: Iterable[str]) -> Iterator[ObjectPath]:
+    """Yield the paths that may be asked for: executors report what they stored by other rules than those of today."""
+    for path in paths:
         with suppress(IllegalPathError):
-            paths.append(ObjectPath(path))
-    return paths
+            yield ObjectPath(path)

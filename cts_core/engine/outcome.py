@@ -75,13 +75,26 @@ def _overwriting_warnings(containers: Sequence[ContainerRecord]) -> list[str]:
     paths = overwritten(containers)
     if not paths:
         return []
-    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
     warning = (
-        f"More than one container wrote {', '.join(paths[:_MAX_NAMED])}{more}, and only the last one written was kept. "
+        f"More than one container wrote {_name(paths)}, and only the last one written was kept. "
         "Submit with the container's number in the names of outputs, or with declobber to keep the outputs of each "
         "container in a folder of its own."
     )
     return [warning]
+
+
+def unlisted_warning(paths: Sequence[str], hiding: Sequence[str]) -> str:
+    """Return the warning that the object store has outputs and does not list them, because of objects in their way."""
+    return (
+        f"The object store has {_name(paths)}, and leaves it out of listings, because of the object {_name(hiding)} in the "
+        "place of a folder. It can be read by its path, and is not found by way of a folder: have the outputs named "
+        "otherwise, or name another output folder."
+    )
+
+
+def _name(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+    return ", ".join(paths[:_MAX_NAMED]) + more
 
 
 def completed(

@@ -31,7 +31,7 @@ from cts_core.model.job import (
 from cts_core.model.record import Idempotency, JobRecord, Transition
 from cts_core.model.site import SITE_LIMITS, SiteLimits
 from cts_core.mounts import mounts_of
-from cts_core.object_paths import FolderPath, ObjectPath
+from cts_core.object_paths import FolderPath, ObjectPath, above
 from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.plan import ContainerPlan, overwriting_warning, plan_job
 from cts_core.records.store import IdempotentJob, RecordStore
@@ -166,9 +166,7 @@ class Submissions:
         """Make every check of ``submit`` and return the job as it would run. Stores nothing."""
         self._limits.count_check(user)
         checked = await self._check(user, submission.job_input(), counts=False)
-        return await run_in_pool(
-            _to_check_result, checked, await self._output_warnings(checked.job)
-        )
+        return await run_in_pool(_to_check_result, checked, await self._output_warnings(checked))
 
     async def _check(self, user: User, job: JobInput, *, counts: bool) -> _Checked:
         """Make the checks in the contract's order, and read at once what they do not need each other for.
@@ -236,7 +234,8 @@ class Submissions:
         """Return the paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
         return self._access.check_inputs(user, (file.file for file in job.files))
 
-    async def _output_warnings(self, job: JobInput) -> list[str]:
+    async def _output_warnings(self, checked: _Checked) -> list[str]:
+        job = checked.job
         warnings = []
         try:
             page = await self._objects.list(FolderPath(job.output_dir), limit=1)
@@ -251,7 +250,17 @@ class Submissions:
         overwriting = overwriting_warning(job.num_containers, job.params)
         if overwriting is not None:
             warnings.append(overwriting)
-        return warnings
+        return [*warnings, *await self._obstacle_warnings(checked.plans)]
+
+    async def _obstacle_warnings(self, plans: Sequence[ContainerPlan]) -> list[str]:
+        """Return a warning for each object in the place of a folder that outputs need."""
+        folders = sorted({folder for plan in plans for folder in above(plan.output_dir)})
+        return [
+            f"There is an object '{folder}' where outputs of this job need a folder: they will be refused, or left out of "
+            "listings; name another output folder"
+            for folder, answer in zip(folders, await self._objects.head(folders), strict=True)
+            if isinstance(answer, StoredObject)
+        ]
 
 
 def idempotency_of(key: str | None, body: Callable[[], str]) -> Idempotency | None:

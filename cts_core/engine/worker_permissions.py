@@ -52,15 +52,26 @@ class ObjectPermissions:
     output_dir: FolderPath
     logs: frozenset[ObjectPath]
 
-    def check(self, request: ObjectRequest) -> ObjectPath:
-        """Return the path of a request that the worker may make. Raises UnauthorizedError for any other request."""
+    def check(self, request: ObjectRequest) -> str:
+        """Return the path, or the bucket, of a request that the worker may make. Raises UnauthorizedError for any other."""
         with suppress(IllegalPathError):
+            if self._is_listing(request):
+                return request.path
             path = ObjectPath(request.path)
             if self._allows(request, path):
                 return path
         raise UnauthorizedError(
             f"The worker of this container may not {request.method} '{request.path}' in this way"
         )
+
+    def _is_listing(self, request: ObjectRequest) -> bool:
+        """Return whether it asks for the first object below a folder of the outputs."""
+        prefix = request.parameters.get("prefix", "")
+        is_first = request.parameters == {"list-type": "2", "max-keys": "1", "prefix": prefix}
+        if request.method != "GET" or "/" in request.path or request.headers or not is_first:
+            return False
+        folder = FolderPath(f"{request.path}/{prefix}")
+        return folder == f"{request.path}/{prefix}" and folder.startswith(self.output_dir)
 
     def _allows(self, request: ObjectRequest, path: ObjectPath) -> bool:
         names, headers = frozenset(request.parameters), frozenset(request.headers)

@@ -54,6 +54,7 @@ class Claim(BaseModel):
 MAX_REQUESTS = 500
 """Requests to the object store that a worker may have signed at once."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)]
+_Parameter = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)]
 _Value = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1000)]
 
 
@@ -64,7 +65,7 @@ class ObjectRequest(BaseModel):
 
     method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
     path: Annotated[str, Field(max_length=2000)]
-    parameters: dict[str, _Value] = {}
+    parameters: dict[str, _Parameter] = {}
     headers: Annotated[
         dict[_Name, _Value], Field(json_schema_extra={"additionalProperties": False})
     ] = {}

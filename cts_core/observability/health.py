@@ -224,7 +224,7 @@ def object_store_dependency(settings: Settings, objects: ObjectStore) -> Monitor
         OBJECTS,
         probe,
         is_needed=True,
-        probe_room=functools.partial(objects.probe, settings.log_dir),
+        probe_room=functools.partial(objects.probe, settings.log_folder),
     )
 
 

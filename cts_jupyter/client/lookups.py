@@ -10,7 +10,7 @@ from http import HTTPStatus
 from cts_core.states import JobState
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.logs import read_log
-from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File
+from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_unsupported
 
 _STDERR_LINES = 20
@@ -36,6 +36,17 @@ def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
         if e.status == HTTPStatus.NOT_FOUND:
             return None
         raise
+
+
+def find_file(client: CTSClient, path: str) -> StoredObject | None:
+    """Return the object at a path; None if there is none. Raises CTSClientError."""
+    try:
+        page = client.files(path, limit=1)
+    except CTSRequestError as e:
+        if e.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return next((file for file in page.objects if file.path == path), None)
 
 
 def has_failed(container: Container) -> bool:

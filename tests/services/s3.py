@@ -101,13 +101,20 @@ class S3Server:
             if bucket not in existing:
                 client.create_bucket(Bucket=bucket)
                 continue
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for entry in page.get("Contents", ()):
-                    client.delete_object(Bucket=bucket, Key=entry["Key"])
+            # Again and again: MinIO lists what lies below an object only once that is gone.
+            keys: list[str] = []
+            while keys != (keys := _keys(client, bucket)):
+                for key in keys:
+                    client.delete_object(Bucket=bucket, Key=key)
             for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
                 key, upload_id = upload["Key"], upload["UploadId"]
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         client.close()
+
+
+def _keys(client: Any, bucket: str) -> list[str]:
+    """Return the first thousand keys."""
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
 def start_s3_server(

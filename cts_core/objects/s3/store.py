@@ -154,7 +154,15 @@ class S3Store(ObjectStore):
             elif not isinstance(result, PathNotFoundError):
                 # It can be listed but not read, so that it cannot be an input: the entry of the listing is enough.
                 objects.append(entry)
+        if not (objects or page.folders or prefix.endswith("/")):
+            objects += await self._itself(prefix, after)
         return page.model_copy(update={"objects": objects})
+
+    async def _itself(self, prefix: str, after: str | None) -> Sequence[StoredObject]:
+        """Return the object at the prefix of an empty listing: some servers list nothing that lies below another object."""
+        if prefix.encode() <= (after or "").encode():
+            return []
+        return [found for found in await self._head([prefix]) if isinstance(found, StoredObject)]
 
     # -- reading --
 
@@ -245,7 +253,13 @@ class S3Store(ObjectStore):
                 raise IllegalPathError(
                     f"The path '{path}' cannot be written: '{folder}' is an object, so that nothing can lie below it"
                 )
-        if (await list_keys(self._api, FolderPath(path), limit=1)).objects:
+        try:
+            below = await list_keys(self._api, FolderPath(path), limit=1)
+        except UnavailableError:
+            raise
+        except CTSError:
+            return  # what is wrong, if anything is, shows when it is written
+        if below.objects:
             raise IllegalPathError(
                 f"The path '{path}' cannot be written: it is a folder, in which there are objects"
             )

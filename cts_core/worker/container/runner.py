@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from operator import itemgetter
 from typing import (
@@ -35,6 +35,7 @@ from cts_core.worker.container_folder import (
 )
 from cts_core.worker.files import remove_tree
 from cts_core.worker.objects.directory import Directory, DirectoryError
+from cts_core.worker.objects.tree import RefusedError
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.plan import Input, WorkerPlan
 from cts_core.worker.runtimes.base import ContainerRuntimeError, Sleep
@@ -295,20 +296,42 @@ class ContainerRunner:
             name: problem for name, path in paths.items() if (problem := path_problem(path))
         }
 
+        is_empty = not self._has_below(self._plan.output_dir)
+        hiding: list[str] = []
+
         def store(name: str) -> None:
-            info = self._objects.store(os.path.join(root, name), paths[name])
+            is_folder = not is_empty and self._has_below(paths[name])
+            try:
+                info = self._objects.store(os.path.join(root, name), paths[name])
+            except RefusedError as e:
+                problems[name] = str(e)
+                return
             stored.append({"file": paths[name], "crc64nvme": info.crc64nvme})
+            if is_folder and not self._has_below(paths[name]):
+                hiding.append(name)
 
         try:
             self._map(store, [name for name in paths if name not in problems])
         finally:
             stored.sort(key=itemgetter("file"))
-        if problems:
-            names = _join_names([f"{name!r} ({problem})" for name, problem in problems.items()])
-            raise ContainerFailedError(
-                f"Files of these names cannot be objects: {names}. Have the program name them "
-                "otherwise. The other outputs were stored"
+        if hiding:
+            self._warn(
+                "Stored in the place of folders, so that the object store no longer lists what is in them, though it can "
+                f"be read by its path: {_join_names(sorted(hiding))}"
             )
+        if problems:
+            names = _join_names([f"{name!r} ({problems[name]})" for name in sorted(problems)])
+            raise ContainerFailedError(
+                f"Outputs that could not be stored: {names}. Have the program name them otherwise, or submit "
+                "with another output folder. The other outputs were stored"
+            )
+
+    def _has_below(self, path: str) -> bool:
+        """Return whether there are objects below ``path`` which an object there may hide: a directory would refuse it."""
+        if isinstance(self._objects, S3Objects):
+            with suppress(S3Error):
+                return self._objects.has_below(path)
+        return False
 
     def _warn(self, sentence: str) -> None:
         self._result.setdefault("warnings", []).append(sentence)

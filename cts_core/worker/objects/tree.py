@@ -27,6 +27,10 @@ _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXI
 _OBSTRUCTED = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
 
+class RefusedError(Exception):
+    """A store refuses this object; it may take others."""
+
+
 class DirectoryError(Exception):
     """An operation on one path failed; the text says why and contains the path."""
 
@@ -39,7 +43,7 @@ class BucketNotFoundError(ObjectNotFoundError):
     """The bucket does not exist."""
 
 
-class IllegalPathError(DirectoryError):
+class IllegalPathError(DirectoryError, RefusedError):
     """The path cannot be a file in a directory."""
 
 
@@ -55,7 +59,7 @@ class DiskFullError(DirectoryError):
     """The disk, or the user's quota on it, is full."""
 
 
-class AccessDeniedError(DirectoryError):
+class AccessDeniedError(DirectoryError, RefusedError):
     """The operating system denies access."""
 
 

@@ -12,6 +12,7 @@ from cts_core.worker.objects.info import DEFAULT_TYPE
 from cts_core.worker.objects.tree import disk_full_error
 from cts_core.worker.parallel import ParallelMap
 from cts_core.worker.s3.download import Download
+from cts_core.worker.s3.errors import NotFoundError
 from cts_core.worker.s3.requests import RequestSigner, S3Requests
 from cts_core.worker.s3.upload import StoredFile, Upload
 
@@ -51,6 +52,18 @@ class S3Objects:
                 if isinstance(e, OSError) and is_full(e):
                     raise disk_full_error(path) from e
                 raise
+
+    def has_below(self, path: str) -> bool:
+        """Return whether the server lists an object below ``path``. Raises S3Error."""
+        bucket, _, key = path.partition("/")
+        parameters = {"list-type": "2", "max-keys": "1", "prefix": f"{key}/"}
+        try:
+            _, listing = self._requests.retry(
+                path, lambda _: self._requests.request("GET", bucket, parameters, {})
+            )
+        except NotFoundError:
+            return False
+        return "<Key>" in listing
 
     def store(self, source: str, path: str, content_type: str = DEFAULT_TYPE) -> StoredFile:
         """Store a file, which must not change meanwhile; the server rejects bytes that do not match the checksum.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from cts_core.worker.files import says_full
 from cts_core.worker.http.client import ResponseError, TransientError
+from cts_core.worker.objects.tree import RefusedError
 
 
 class S3Error(Exception):
     """An object cannot be read or stored; the text says what failed and why."""
+
+
+class ObjectRefusedError(S3Error, RefusedError):
+    """The server refuses this object."""
 
 
 class NotFoundError(Exception):
@@ -48,6 +53,13 @@ _KEYS = {
     "SignatureDoesNotMatch",
     "XAdminUserNotFound",  # of versitygw
 }
+_OBSTRUCTED = {
+    "XMinioObjectExistsAsDirectory",
+    "XMinioParentIsObject",
+    "DirectoryObjectContainsData",  # of versitygw, as are the next
+    "ExistingObjectIsDirectory",
+    "ObjectParentIsFile",
+}
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
 _FINAL = (
     (
@@ -82,5 +94,7 @@ def to_error(response: ResponseError, path: str) -> Exception:
         return NotFoundError(f"The path '{path}' was not found at the object store ({message})")
     if code in _PASSING or status in _PASSING_STATUS or status >= _SERVER_ERROR:
         return TransientError(message)
+    if code in _OBSTRUCTED:
+        message = "it is a folder with objects in it, or a folder of it is an object"
     refuses = "denies access to" if status == _FORBIDDEN else "refuses"
-    return S3Error(f"The object store {refuses} '{path}' ({message})")
+    return ObjectRefusedError(f"The object store {refuses} '{path}' ({message})")

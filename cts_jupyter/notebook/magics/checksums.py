@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 
 from cts_jupyter import formatting
+from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import S3File, StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import (
@@ -67,9 +68,7 @@ def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject
         if path.endswith("/"):
             stored += context.files_below(path)
             continue
-        exact = next(
-            (f for f in context.client.files(path, limit=1).objects if f.path == path), None
-        )
+        exact = find_file(context.client, path)
         if exact is None:
             raise MagicError(f"The path '{path}' was not found; %cts files lists what is there")
         stored.append(exact)

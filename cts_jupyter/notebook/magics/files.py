@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
+from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
@@ -238,7 +239,7 @@ def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) ->
 def _is_same(context: Context, target: Path, path: str) -> bool:
     if not target.is_file():
         return False
-    stored = _stored(context, path).get(path)
+    stored = find_file(context.client, path)
     return stored is not None and stored.crc64nvme == _local_checksum(target)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from cts_core.object_paths import as_folder
 from cts_jupyter import formatting
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import JobOutput, StoredObject
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import CommandParser
@@ -56,7 +59,26 @@ def as_stored(
     for folder in _folders(context, outputs).values():
         there |= {file.path: file for file in context.client.iter_files(folder)}
     paths = [output.file for output in outputs]
+    there |= _unlisted(context.client, [path for path in paths if path not in there])
     return [there[p] for p in paths if p in there], [p for p in paths if p not in there]
+
+
+def _unlisted(client: CTSClient, paths: Sequence[str]) -> dict[str, StoredObject]:
+    """Return the objects at these paths that no listing has: some stores leave out what lies below another object."""
+    is_object = functools.cache(lambda folder: find_file(client, folder) is not None)
+    found = {}
+    for path in paths:
+        hidden = any(is_object(folder) for folder in _above(path))
+        if hidden and (file := find_file(client, path)):
+            found[path] = file
+    return found
+
+
+def _above(path: str) -> Iterator[str]:
+    folder = path.rpartition("/")[0]
+    while "/" in folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
 
 
 def _folders(context: Context, outputs: Sequence[JobOutput]) -> dict[str, str]:

@@ -116,4 +116,4 @@ async def test_service_starts_with_a_full_object_store(
 
     monkeypatch.setattr(DirectoryStore, "probe", refuse)
     async with running_engine(tmp_path / "home", {}):
-        assert "log_dir: cts-logs/container_logs cannot be written now: no space" in caplog.text
+        assert "log_dir: cts-logs/container_logs/ cannot be written now: no space" in caplog.text

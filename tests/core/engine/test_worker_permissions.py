@@ -74,6 +74,40 @@ def test_other_requests_are_forbidden(request_parts):
         check(*request_parts)
 
 
+def listing(bucket: str, **parameters: str) -> None:
+    named = {name.replace("_", "-"): value for name, value in parameters.items()}
+    PERMISSIONS.check(ObjectRequest(method="GET", path=bucket, parameters=named))
+
+
+def test_the_first_object_below_an_output_may_be_asked_for():
+    for prefix in ("out/0/", "out/0/x/", "out/0/größe/y/"):
+        listing("data", list_type="2", max_keys="1", prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "changes"),
+    [
+        ("data", {"prefix": "out/"}),
+        ("data", {"prefix": "out/0"}),
+        ("data", {"prefix": "out/00/"}),
+        ("data", {"prefix": "out/0/x"}),
+        ("data", {"prefix": "out/0/../1/"}),
+        ("data", {"prefix": "out/0//"}),
+        ("data", {"prefix": ""}),
+        ("logs", {"prefix": "out/0/"}),
+        ("data/out", {"prefix": "0/"}),
+        ("data/out/0", {"prefix": ""}),
+        (" data", {"prefix": "out/0/"}),
+        ("data", {"prefix": "out/0/", "max_keys": "1000"}),
+        ("data", {"prefix": "out/0/", "start_after": "x"}),
+        ("data", {"prefix": "out/0/", "list_type": "1"}),
+    ],
+)
+def test_no_other_listing_is_allowed(bucket, changes):
+    with pytest.raises(UnauthorizedError):
+        listing(bucket, **{"list_type": "2", "max_keys": "1", **changes})
+
+
 def test_headers_with_side_effects_are_forbidden():
     check("GET", "data/in/a", range="bytes=5-", if_match="e")
     PERMISSIONS.check(ObjectRequest(method="PUT", path="data/out/0/x", headers=CRC))

@@ -17,6 +17,7 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
+from cts_core.object_paths import FolderPath
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.presign import Output
 from cts_core.objects.s3.read import ObjectBody
@@ -97,7 +98,7 @@ async def test_the_errors_of_missing_objects_are_those_that_clients_compare(stor
     assert isinstance(nowhere, PathNotFoundError)
     assert str(nowhere) == "The path 'no-such-bucket/x' was not found on the s3 system"
     with pytest.raises(PathNotFoundError, match="The path 'no-such-bucket/out/' was not found on"):
-        await store.probe("no-such-bucket/out/")
+        await store.probe(FolderPath("no-such-bucket/out/"))
     with pytest.raises(PathNotFoundError):
         await content(store, "data/none")
     with pytest.raises(PathNotFoundError):
@@ -219,6 +220,21 @@ async def test_a_frozen_server_is_used_again(own_server):
     await check_that_it_fails(store)
     own_server.program.thaw()
     await check_that_it_works(store)
+    await store.close()
+
+
+async def test_an_object_that_the_server_does_not_list_is_found_by_its_key(
+    minio: S3Server,
+) -> None:
+    minio.empty()
+    minio.put(dict.fromkeys(["data/x", "data/x/y", "data/x/y2/z", "data/x0"], b""))
+    store = S3Store(minio.settings())
+    await store.open()
+    assert [found.path for found in (await store.list("data/")).objects] == ["data/x", "data/x0"]
+    assert [found.path for found in (await store.list("data/x/y")).objects] == ["data/x/y"]
+    assert (await store.list("data/x/y", after="data/x/y")).objects == []
+    assert (await store.list("data/x/n")).objects == []
+    assert (await store.list("data/x/")).objects == []
     await store.close()
 
 

@@ -278,14 +278,19 @@ def test_output_with_an_undecodable_name(harness: WorkerHarness) -> None:
     assert "not valid unicode" in result["error"]
 
 
-def test_output_obstructed_by_an_object(harness: WorkerHarness) -> None:
-    with harness.objects.writer("data/out/a") as writer:
-        writer.commit()
-    harness.program("mkdir a; echo x > a/b")
+def test_outputs_that_the_store_refuses_do_not_keep_the_others_from_it(
+    harness: WorkerHarness,
+) -> None:
+    for path in ("data/out/a", "data/out/n/below"):
+        with harness.objects.writer(path) as writer:
+            writer.commit()
+    harness.program("mkdir a; for n in 0 1 2 3; do echo x > a/$n; echo x > $n; done; echo x > n")
     result = harness.run()
     assert result["state"] == "error"
-    assert result["error"].startswith("Its outputs could not be stored: ")
-    assert "data/out/a/b" in result["error"]
+    assert result["error"].startswith("Outputs that could not be stored: 'a/0' (The path")
+    assert all(f"data/out/{name}'" in result["error"] for name in ("a/0", "a/3", "n"))
+    assert [output["file"] for output in result["outputs"]] == [f"data/out/{n}" for n in range(4)]
+    assert harness.stored() == ["data/out/0", *(f"data/out/{n}" for n in (1, 2, 3, "a", "n/below"))]
 
 
 def test_logs_that_cannot_be_stored_are_an_error(harness: WorkerHarness) -> None:

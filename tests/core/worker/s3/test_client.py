@@ -580,6 +580,7 @@ def test_retries_end_after_the_timeout_and_later_objects_are_tried_once(
         (http("507 Full", error("XMinioStorageFull")), "no space left at the object store"),
         (http("500 Full", b"cause(no space left on device)"), "no space left at the object store"),
         (http("301 Moved", error("PermanentRedirect")), "another region"),
+        (http("409 Conflict", error("ObjectParentIsFile")), "a folder of it is an object"),
         (http("400 Bad", error("EntityTooLarge")), "refuses 'data/a' (EntityTooLarge)"),
         (http("302 Found", b"", "Location: http://elsewhere/\r\n"), "refuses 'data/a' (HTTP 302)"),
     ],
