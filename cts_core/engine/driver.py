@@ -275,7 +275,7 @@ class Driver:
             record = await self._store.get_job(job.id)
             plans = await run_in_pool(plan_job, record.job_input, record.image)
             failpoint("start:before")
-            details = await self._site.start(record, plans)
+            details = await self._site.start(record, plans, now=await self._store.now())
         except (UnavailableError, ResourceUnavailableError) as e:
             if _concerns_all(e) or await self._store.now() - job.updated <= START_TIMEOUT:
                 raise

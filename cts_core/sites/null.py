@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
 from typing_extensions import override
 
@@ -29,7 +30,9 @@ class NullSite(Runner):
         pass
 
     @override
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+    async def start(
+        self, job: JobSummary, plans: Sequence[ContainerPlan], *, now: datetime
+    ) -> JobOutcome:
         raise SiteUnavailableError(f"Job flow for cluster {self.cluster.value} is not registered")
 
     @override

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -78,10 +79,13 @@ class Runner(Protocol):
     async def close(self) -> None:
         """Stop watching and release all resources. Containers keep running."""
 
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+    async def start(
+        self, job: JobSummary, plans: Sequence[ContainerPlan], *, now: datetime
+    ) -> JobOutcome:
         """Submit the job to the site, and return what the record has to keep about that.
 
-        A second call, as after a crash, starts no container a second time.
+        A second call, as after a crash, starts no container a second time. ``now`` is the record store's time, with which
+        the times of the job can be compared.
         """
 
     async def poll(

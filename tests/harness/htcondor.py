@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from cts_core.clock import utc_now
 from cts_core.config.sections import HTCondorSettings, S3Settings
 from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.errors import UnavailableError
@@ -134,7 +135,7 @@ class HTCondorHarness:
         return {f"{cluster}.{process}" for cluster, process in rows}
 
     async def submit(self, job: JobRecord) -> Any:
-        outcome = await self.site.start(job, plan_job(job.job_input, job.image))
+        outcome = await self.site.start(job, plan_job(job.job_input, job.image), now=utc_now())
         return outcome.htcondor_details
 
     async def until_ended(

@@ -56,7 +56,7 @@ class ReportingSite:
     async def preflight(self, *_: object) -> list[str]:
         return []
 
-    async def start(self, *_: object) -> JobOutcome:
+    async def start(self, *_: object, **__: object) -> JobOutcome:
         return JobOutcome()
 
     async def poll(self, jobs: Mapping[str, Sequence[object]]) -> Mapping[str, Sequence[object]]:

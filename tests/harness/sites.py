@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cts_core.clock import utc_now
 from cts_core.config.settings import LocalSettings
 from cts_core.model.image import JobImage
 from cts_core.model.record import JobRecord
@@ -134,7 +135,7 @@ class SiteHarness:
         return job
 
     async def hand_over(self, job: JobRecord) -> None:
-        await self.site.start(job, plan_job(job.job_input, job.image))
+        await self.site.start(job, plan_job(job.job_input, job.image), now=utc_now())
         count = job.job_input.num_containers
         self.states.setdefault(job.id, [JobState.DOWNLOAD_SUBMITTED] * count)
         self.reports.setdefault(job.id, {})

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 from typing_extensions import override
 
-from cts_core.clock import utc_now
 from cts_core.errors import ConfigError, UnavailableError, UnsupportedError
 from cts_core.identity.identity import User
 from cts_core.images.names import HOST_PREFIX
@@ -198,9 +197,11 @@ class HTCondorSite(Site):
         return []
 
     @override
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+    async def start(
+        self, job: JobSummary, plans: Sequence[ContainerPlan], *, now: datetime
+    ) -> JobOutcome:
         """May raise UnsupportedError, IllegalParameterError, ResourceUnavailableError, UnavailableError."""
-        clusters, is_complete = await self._find_submitted(job)
+        clusters, is_complete = await self._find_submitted(job, now)
         if not is_complete:
             # Containers that have a process already get a second one; the claim decides, as after every duplicate start.
             clusters.add(await self._submit(job))
@@ -225,7 +226,7 @@ class HTCondorSite(Site):
         )
         return cluster_id
 
-    async def _find_submitted(self, job: JobSummary) -> tuple[set[int], bool]:
+    async def _find_submitted(self, job: JobSummary, now: datetime) -> tuple[set[int], bool]:
         """Return the clusters of a start that was not recorded, and whether they have a process for every container.
 
         Processes whose files were never spooled completely are removed as superseded.
@@ -240,7 +241,7 @@ class HTCondorSite(Site):
                 "act", action="Remove", constraint=unspooled, reason=SUPERSEDED_REASON
             )
         count = job.job_input.num_containers
-        if len(kept) < count and utc_now() - _created(job) > FIRST_START:
+        if len(kept) < count and now - _created(job) > FIRST_START:
             kept += await self._bindings.call(
                 "history",
                 constraint=ours,

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,7 +164,9 @@ class LocalSite(Site):
         return await self.images.check(job.params, image)
 
     @override
-    async def start(self, job: JobSummary, plans: Sequence[ContainerPlan]) -> JobOutcome:
+    async def start(
+        self, job: JobSummary, plans: Sequence[ContainerPlan], *, now: datetime
+    ) -> JobOutcome:
         """May raise IllegalParameterError, ImageFetchError, and ResourceUnavailableError when the disk or the runtime cannot be used now."""
         image_plan = await self.images.plan_image(job.job_input.params, job.image)
         write = functools.partial(self._write, job, plans, image_plan)

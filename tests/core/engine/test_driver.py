@@ -88,7 +88,7 @@ async def test_stored_job_whose_mount_points_overlap_is_refused_at_its_start(
     driver = await _stop_loop(harness)
     started: list[object] = []
 
-    async def start(*job: object) -> JobOutcome:
+    async def start(*job: object, **_: object) -> JobOutcome:
         started.append(job)
         return JobOutcome()
 
@@ -322,7 +322,7 @@ async def test_site_that_is_down_is_not_asked_for_each_job(
         await harness.engine.jobs.cancel(harness.user, job_id)
     asked = []
 
-    async def away(job: Any, *_: object) -> None:
+    async def away(job: Any, *_: object, **__: object) -> None:
         asked.append(getattr(job, "id", job))
         raise UnavailableError("away")
 

@@ -50,7 +50,7 @@ class SlowSite(Site):
 
     store: SQLiteStore
 
-    async def start(self, job: JobSummary, *_: object) -> JobOutcome:
+    async def start(self, job: JobSummary, *_: object, **__: object) -> JobOutcome:
         await end(self.store, job.id)
         self.unended.add(job.id)
         return JobOutcome()

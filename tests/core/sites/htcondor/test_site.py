@@ -23,6 +23,7 @@ from cts_core.sites.htcondor.classads import SUPERSEDED_REASON
 from cts_core.sites.htcondor.constraints import for_named_jobs
 from cts_core.sites.htcondor.submit_description import itemdata, submit_description
 from cts_core.states import JobState
+from tests.harness import htcondor as pool_harness
 from tests.harness.factories import make_image
 from tests.harness.htcondor import TIMEOUT_SECONDS, HTCondorHarness
 from tests.services.condor import CPUS, DOMAIN, INITIALDIR, MEMORY_MIB
@@ -518,7 +519,7 @@ async def test_history_is_found_with_a_differing_schedd_clock(
     def by_our_clock() -> datetime:
         return datetime.now(UTC) + timedelta(days=days)
 
-    for module in (site, history, tracker):
+    for module in (pool_harness, history, tracker):
         monkeypatch.setattr(module, "utc_now", by_our_clock)
     # Long enough ago that a start may have been made before.
     created = by_our_clock() - 2 * site.FIRST_START
