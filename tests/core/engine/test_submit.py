@@ -122,6 +122,7 @@ async def test_round_trips_of_a_submission(
         "find images",
         "find jobs",  # those of the user that are live: none
         "find sites",
+        "hello 1",  # the store's time
         "insert subjobs",
         "update jobs",
     ]
