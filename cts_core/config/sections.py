@@ -299,12 +299,14 @@ class LimitsSettings(Section):
     body_mib: int = Field(
         256,
         ge=16,
-        description="MiB of memory that the bodies of one user's requests may take; the rest waits",
+        description="MiB of memory that the uploads of one user may take, and the JSON bodies of one user; the rest "
+        "waits. A quarter of what those of all may take is the most",
     )
     all_bodies_mib: int = Field(
         1024,
-        ge=16,
-        description="MiB of memory that the bodies of all requests to one server may take",
+        ge=256,
+        description="MiB of memory that the bodies of all requests to one server may take: a quarter for JSON, the "
+        "rest for uploads",
     )
     body_wait_s: float = Field(
         30.0,

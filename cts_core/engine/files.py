@@ -70,6 +70,11 @@ class Files:
             )
         return stored, self._objects.read(checked, seek=seek, length=length)
 
+    @property
+    def upload_memory(self) -> int:
+        """The bytes that ``write`` keeps in memory at most, besides the piece that it has just read."""
+        return self._objects.upload_memory
+
     async def write(
         self,
         user: User,

@@ -153,6 +153,11 @@ class DirectoryStore(ObjectStore):
         finally:
             await self._finish(pieces.close)
 
+    @property
+    @override
+    def upload_memory(self) -> int:
+        return 0
+
     @override
     async def write(
         self,

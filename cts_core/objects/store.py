@@ -59,6 +59,10 @@ class ObjectStore(Protocol):
     ``StorageFullError`` (no space left), ``UnavailableError`` (the store cannot be reached).
     """
 
+    @property
+    def upload_memory(self) -> int:
+        """The bytes that ``write`` keeps in memory at most, besides the piece that it has just read."""
+
     async def open(self) -> None:
         """Check that the store can be used. Raises ConfigError."""
 

@@ -42,7 +42,7 @@ from cts_core.objects.s3.metadata import DEFAULT_TYPE, crc_in, describe
 from cts_core.objects.s3.presign import Output, PresignedPost, presigned_gets, presigned_posts
 from cts_core.objects.s3.read import ObjectBody
 from cts_core.objects.s3.startup_check import check_access
-from cts_core.objects.s3.upload import Upload
+from cts_core.objects.s3.upload import MEMORY, Upload
 from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.s3.sigv4 import query_string
@@ -217,6 +217,11 @@ class S3Store(ObjectStore):
             body.close()
 
     # -- writing --
+
+    @property
+    @override
+    def upload_memory(self) -> int:
+        return MEMORY
 
     @override
     async def write(

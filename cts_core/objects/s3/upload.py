@@ -27,6 +27,8 @@ from cts_core.worker.checksum import Crc64Nvme, crc64nvme_text
 
 PART = 8 << 20
 """Bytes of the first parts; S3 allows less than 5 MiB for the last part alone."""
+MEMORY = 2 * PART
+"""Bytes of an upload that are in memory at most, as long as its parts are the first: one is sent while the next fills."""
 MAX_PARTS = 10_000
 """The most parts that S3 allows."""
 PARTS_PER_SIZE = 2_500
@@ -38,6 +40,13 @@ MAX_SIZE = sum(PARTS_PER_SIZE * (PART << n) for n in range(MAX_PARTS // PARTS_PE
 def part_size(number: int) -> int:
     """Return the bytes of a part; ``number`` counts from 1."""
     return PART << ((number - 1) // PARTS_PER_SIZE)
+
+
+def _take(buffer: bytearray, size: int) -> bytes:
+    """Remove so many bytes from a buffer, and return them: nothing of them is in memory twice while they are sent."""
+    part = bytes(buffer[:size])
+    del buffer[:size]
+    return part
 
 
 @dataclass
@@ -77,11 +86,10 @@ class Upload:
                 buffer += piece
                 self.size += len(piece)
                 while len(buffer) > part_size(number):
-                    await self._send(number, bytes(buffer[: part_size(number)]))
-                    del buffer[: part_size(number)]
+                    await self._send(number, _take(buffer, part_size(number)))
                     number += 1
             if self._id is not None:
-                await self._send(number, bytes(buffer))
+                await self._send(number, _take(buffer, len(buffer)))
                 await self._finish_part()
                 return await self._complete()
         except SilentStoreError:

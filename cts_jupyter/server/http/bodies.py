@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from cts_core.config.sections import LimitsSettings
@@ -12,6 +12,8 @@ from cts_core.errors import TooManyRequestsError
 
 SETTING = "cts_bodies"
 """The tornado setting that holds the Bodies."""
+SMALL_BODY = 64 << 10
+"""Bytes of a body that need no reservation: its connection takes as many anyhow."""
 RETRY_SECONDS = 5
 """The Retry-After of a request whose body finds no room."""
 
@@ -20,25 +22,33 @@ RETRY_SECONDS = 5
 class Reservation:
     """Room in memory for one body."""
 
-    user: str
+    owner: Hashable
     size: int
     granted: asyncio.Future[None] = field(default_factory=asyncio.Future)
 
 
 class BodyBudget:
-    """Room in memory for bodies, of one user and of all; who finds none waits for it, and holds the sender back."""
+    """Room in memory for bodies, of one owner and of all; who finds none waits for it, and holds the sender back.
 
-    def __init__(self, limits: LimitsSettings) -> None:
-        self._each = limits.body_mib << 20
-        self._all = limits.all_bodies_mib << 20
-        self._wait_seconds = limits.body_wait_s
-        self._held: Counter[str] = Counter()
-        """Bytes by user."""
+    No owner gets more than a quarter of it, so that no few of them keep the others out.
+    """
+
+    def __init__(self, room: int, each: int, wait_seconds: float) -> None:
+        self._all = room
+        self._each = min(each, room // 4)
+        self._wait_seconds = wait_seconds
+        self._held: Counter[Hashable] = Counter()
+        """Bytes by owner."""
         self._waiting: list[Reservation] = []
 
-    async def reserve(self, user: str, size: int) -> Reservation:
+    @property
+    def held(self) -> int:
+        """The bytes that are reserved."""
+        return self._held.total()
+
+    async def reserve(self, owner: Hashable, size: int) -> Reservation:
         """Return room for a body of so many bytes, to be released. Raises TooManyRequestsError."""
-        reservation = Reservation(user, min(size, self._each, self._all))
+        reservation = Reservation(owner, min(size, self._each))
         self._waiting.append(reservation)
         self._grant()
         try:
@@ -60,17 +70,17 @@ class BodyBudget:
         if reservation in self._waiting:
             self._waiting.remove(reservation)
             return
-        self._held[reservation.user] -= reservation.size
-        self._held += Counter()  # Drops users without any.
+        self._held[reservation.owner] -= reservation.size
+        self._held += Counter()  # Drops owners without any.
         self._grant()
 
     def _grant(self) -> None:
-        """Grant room in the order of asking, past those whose own user has none left."""
+        """Grant room in the order of asking, past those whose owner has none left."""
         for reservation in list(self._waiting):
-            user, size = reservation.user, reservation.size
-            if self._held.total() + size <= self._all and self._held[user] + size <= self._each:
+            owner, size = reservation.owner, reservation.size
+            if self.held + size <= self._all and self._held[owner] + size <= self._each:
                 self._waiting.remove(reservation)
-                self._held[user] += size
+                self._held[owner] += size
                 if not reservation.granted.done():
                     reservation.granted.set_result(None)
 
@@ -123,7 +133,10 @@ class Bodies:
     """The bodies that arrive at this server."""
 
     def __init__(self, limits: LimitsSettings) -> None:
-        self.budget = BodyBudget(limits)
+        room, each = limits.all_bodies_mib << 20, limits.body_mib << 20
+        # Apart, so that uploads, which last, never hold JSON back.
+        self.json = BodyBudget(room // 4, each, limits.body_wait_s)
+        self.uploads = BodyBudget(room - room // 4, each, limits.body_wait_s)
         self._limits = limits
         self._clocks: set[BodyClock] = set()
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Core = Engine | RefdataService
 """The application behind a route table."""
 UPLOAD_PIECES = 4
-"""Pieces of an upload (64 KiB each) that are buffered for the object store before the sender is held back."""
+"""Pieces of an upload that are buffered for the object store before the sender is held back."""
+UPLOAD_BUFFER = (UPLOAD_PIECES + 2) * (64 << 10)
+"""Bytes of them at most: tornado's pieces are of 64 KiB, of which one more waits and one is with the store."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -23,8 +23,8 @@ from cts_core.identity.identity import Credentials
 from cts_core.model.worker import ContainerId
 from cts_jupyter.server.http.authentication import access_for, check_roles, identify_monitor
 from cts_jupyter.server.http.base_handler import BaseHandler
-from cts_jupyter.server.http.bodies import Reservation
-from cts_jupyter.server.http.call import Call, Core, Stream, Upload
+from cts_jupyter.server.http.bodies import SMALL_BODY, BodyBudget
+from cts_jupyter.server.http.call import UPLOAD_BUFFER, Call, Core, Stream, Upload
 from cts_jupyter.server.http.encoding import accepts_gzip, encode_json
 from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle
 from cts_jupyter.server.http.parse import (
@@ -36,9 +36,6 @@ from cts_jupyter.server.http.parse import (
 from cts_jupyter.server.http.route import JSON, Access, Route, find_route
 
 log = logging.getLogger(__name__)
-
-_UPLOAD_MEMORY = 16 << 20
-"""Bytes of an upload that are in memory at most, as long as its parts are of 8 MiB: one is sent while the next fills."""
 
 
 @stream_request_body
@@ -66,7 +63,7 @@ class CTSHandler(BaseHandler):
         self._container: ContainerId | None = None
         self._start_time = time.perf_counter()
         self._seconds: float | None = None
-        self._reservation: Reservation | None = None
+        self._release: Callable[[], None] | None = None
 
     @override
     async def prepare(self) -> None:
@@ -92,9 +89,10 @@ class CTSHandler(BaseHandler):
             if content_length(self.request.headers) > MAX_JSON_BODY:
                 raise PayloadTooLargeError(MAX_JSON_BODY)
             if route.body_model:
-                await self._reserve(MAX_JSON_BODY)
+                await self._reserve(self._bodies.json, MAX_JSON_BODY)
             return
-        await self._reserve(_UPLOAD_MEMORY)
+        memory = UPLOAD_BUFFER + self._call().engine.files.upload_memory
+        await self._reserve(self._bodies.uploads, memory)
         parameters = read_parameters(route, path_texts, self.request.query)
         self._upload = Upload()
         self._handling = asyncio.create_task(
@@ -103,13 +101,14 @@ class CTSHandler(BaseHandler):
         self._handling.add_done_callback(self._end_upload)
         self._lifecycle.cancel_on_close(self._handling)
 
-    async def _reserve(self, most: int) -> None:
+    async def _reserve(self, budget: BodyBudget, most: int) -> None:
         """Wait for room for the body, which takes at most so many bytes of memory. Raises TooManyRequestsError."""
         is_chunked = "Transfer-Encoding" in self.request.headers
         size = most if is_chunked else min(content_length(self.request.headers), most)
-        if size:
-            user = self._user.name if self._user else ""
-            self._reservation = await self._bodies.budget.reserve(user, size)
+        if size > SMALL_BODY:
+            owner = self._container or (self._user and self._user.name)
+            reservation = await budget.reserve(owner, size)
+            self._release = functools.partial(budget.release, reservation)
 
     def _find_route(self) -> tuple[Route, dict[str, str]] | CTSError:
         return find_route(self._lifecycle.routes, self.request.method or "", self._path)
@@ -195,9 +194,9 @@ class CTSHandler(BaseHandler):
         # Its memory is free now, and not only once garbage is collected: a handler is in reference cycles.
         self._body.clear()
         self._handling = None
-        if self._reservation is not None:
-            self._bodies.budget.release(self._reservation)
-            self._reservation = None
+        if self._release is not None:
+            self._release()
+            self._release = None
 
     # The response.
 

@@ -37,7 +37,8 @@ Detail = dict[str, Any]
 
 def content_length(headers: Mapping[str, str]) -> int:
     """Return the bytes of the body by its headers; 1 for a chunked one, whose length is unknown, 0 for none."""
-    length = headers.get("Content-Length", "")
+    # tornado takes equal lengths as one, and a body whose length is read as none would need no room.
+    length = headers.get("Content-Length", "").partition(",")[0]
     if length.isdecimal():
         # Python refuses to read thousands of digits.
         return int(length) if len(length) <= _MAX_DIGITS else sys.maxsize

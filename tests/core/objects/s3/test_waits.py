@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from cts_core.config.sections import S3Settings
 from cts_core.errors import UnavailableError
 from cts_core.objects.s3.client import THREADS, Api, retry
 from cts_core.objects.s3.errors import SilentStoreError, TransientError
-from cts_core.objects.s3.upload import PART, Upload
+from cts_core.objects.s3.upload import MEMORY, PART, Upload
 
 
 class SilentApi(Api):
@@ -93,3 +94,47 @@ async def test_no_attempt_begins_after_the_time_for_all() -> None:
     with pytest.raises(UnavailableError, match="it broke"):
         await retry("data/a", attempt, seconds=0)
     assert attempts == [1]
+
+
+class SlowApi(Api):
+    """A store that keeps each part until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(S3Settings(url="http://127.0.0.1:1", access_key="k"))
+        self.go_on = asyncio.Event()
+
+    async def call(
+        self, operation: str, path: str, *, writing: bool = False, **parameters: object
+    ) -> Mapping[str, Any]:
+        if operation == "upload_part":
+            await self.go_on.wait()
+        return {"UploadId": "id", "ETag": "etag"}
+
+
+@pytest.mark.parametrize("size", [2 * PART, 4 * PART])
+async def test_upload_that_the_store_holds_back_takes_two_parts_of_memory(size: int) -> None:
+    api = SlowApi()
+    piece = bytes(64 << 10)
+    taken = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(size // len(piece)):
+            taken += len(piece)
+            yield piece
+            await asyncio.sleep(0)
+
+    tracemalloc.start()
+    try:
+        upload = asyncio.create_task(Upload(api, "data/a", {}).run(pieces()))
+        async with asyncio.timeout(30):
+            while taken < min(size, 2 * PART + len(piece)):
+                await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not upload.done()
+        assert tracemalloc.get_traced_memory()[0] < MEMORY + PART // 4
+    finally:
+        tracemalloc.stop()
+    api.go_on.set()
+    assert await upload == "etag"

@@ -129,6 +129,7 @@ async def test_malformed_body(server: ServerHarness, body: bytes, kind: str) -> 
     [
         ({}, 0),
         ({"Content-Length": "17"}, 17),
+        ({"Content-Length": "17, 17"}, 17),
         ({"Transfer-Encoding": "chunked"}, 1),
         ({"Content-Length": "9" * 5000}, sys.maxsize),
     ],
