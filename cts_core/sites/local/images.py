@@ -87,14 +87,17 @@ class LocalImages:
         """Raise ConfigError if programs are to be isolated and cannot be."""
         if not self._takes_programs or self._private_folders is None:
             return
-        for folder in self._visible_folders:
-            for private in self._private_folders:
-                if Path(folder).is_relative_to(private):
-                    raise ConfigError(
-                        f"local.shared: programs need the folder {folder}, and what lies in {private} is hidden from them: "
-                        "move one of the two"
-                    )
-        fault = await asyncio.get_running_loop().run_in_executor(self._pool, sandbox.find_fault)
+        loop = asyncio.get_running_loop()
+        private = list(map(str, self._private_folders))
+        overlap = await loop.run_in_executor(
+            self._pool, sandbox.find_overlap, self._visible_folders, private
+        )
+        if overlap is not None:
+            raise ConfigError(
+                f"local.shared: programs need the folder {overlap[0]}, and what lies in {overlap[1]} is hidden from them: "
+                "move one of the two"
+            )
+        fault = await loop.run_in_executor(self._pool, sandbox.find_fault)
         if fault is not None:
             raise ConfigError(
                 "local.shared: programs that several users may run are isolated by bubblewrap, which does not work "

@@ -88,6 +88,8 @@ class LocalSite(Site):
 
         Workers use the folder ``objects_root``; without it, S3 with ``keys``. For the others, see LocalImages.
         """
+        # Below a link that an isolated program sees, nothing could be mounted.
+        root = Path(os.path.realpath(root))
         self._root = root
         self._settings = settings
         self._objects_root = objects_root

@@ -15,7 +15,7 @@ from cts_core.worker.runtimes import processes
 from cts_core.worker.runtimes.base import ContainerExit, ContainerRuntimeError, Sleep, mounts
 from cts_core.worker.runtimes.process_tree import ProcessTree
 from cts_core.worker.runtimes.processes import TAG
-from cts_core.worker.runtimes.sandbox import sandbox_command
+from cts_core.worker.runtimes.sandbox import sandbox_command, variables_file
 from cts_core.worker.units import CHUNK_SIZE
 
 _FORWARDED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -83,12 +83,18 @@ class HostContainer(ProcessTree):
         """See Container."""
         plan, folder = self._plan, self._folder
         variables = {name: self.map_paths(value) for name, value in plan.environment.items()}
-        isolation = [] if plan.visible_folders is None else sandbox_command(plan, folder)
-        return self.run(
-            [*isolation, *plan.entrypoint, *map(self.map_paths, plan.arguments)],
-            {**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag},
-            folder=folder.file(OUTPUTS),
-        )
+        command = [*plan.entrypoint, *map(self.map_paths, plan.arguments)]
+        environment = {**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag}
+        if plan.visible_folders is None:
+            return self.run(command, environment, folder=folder.file(OUTPUTS))
+        with variables_file(environment) as file:
+            # Bubblewrap itself is not isolated: a variable such as LD_PRELOAD would have it run what the user wrote.
+            return self.run(
+                [*sandbox_command(plan, folder, file.fileno()), *command],
+                {TAG: plan.tag},
+                folder=folder.file(OUTPUTS),
+                pass_fds=[file.fileno()],
+            )
 
     def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""

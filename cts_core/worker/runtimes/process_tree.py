@@ -23,7 +23,12 @@ class ProcessTree:
         self._own_memory = 0
 
     def run(
-        self, command: Sequence[str], environment: Mapping[str, str], *, folder: str | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        folder: str | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a command in this folder: its process and all its descendants are the container. Raises OSError."""
         worker = os.getpid()
@@ -35,6 +40,7 @@ class ProcessTree:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=pass_fds,
             preexec_fn=lambda: processes.prepare_child(worker),  # noqa: PLW1509 - the worker has one thread
         )
         self._group = process.pid

@@ -6,9 +6,11 @@ machine's network, unless the site has none, and its limits.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
-from typing import Iterable, List
+from typing import BinaryIO, Iterable, List, Mapping
 
 from cts_core.worker.container_folder import SCRATCH, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
@@ -23,22 +25,30 @@ _SYSTEM_FILES = (
     *("/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
 )  # fmt: skip
 """What programs read of the system's configuration; all else in /etc may be a service's."""
+_SHARED_MEMORY = 64 << 20
+"""Bytes of /dev/shm, as many as Docker and Podman give a container: what is written there is memory that nobody counts."""
+_LONGEST_VARIABLE = 128 << 10
+"""Bytes that Linux takes of a variable, with its name and its end."""
+_PID_NAMESPACE = "/proc/self/ns/pid"
 _TRY_SECONDS = 30.0
 
 
-def sandbox_command(plan: WorkerPlan, folder: ContainerFolder) -> List[str]:
-    """Return the words before a program's own that run it isolated."""
+def sandbox_command(plan: WorkerPlan, folder: ContainerFolder, variables: int) -> List[str]:
+    """Return the words before a program's own that run it isolated. Raises FileNotFoundError.
+
+    ``variables`` is the descriptor of its ``variables_file``.
+    """
     scratch = folder.file(SCRATCH)
-    command = _base(network=plan.network)
+    command = [*_base(network=plan.network), "--args", str(variables)]
     # First, because the folders of the container may lie below it.
     command += ["--bind", scratch, "/tmp"]  # noqa: S108 - the program's own
-    visible = plan.visible_folders or []
-    command += _read_only(visible)
-    hidden = [path for path in plan.hidden_folders if os.path.isdir(path)]
+    seen = _seen(plan.visible_folders or [])
+    command += _read_only(path for path in seen if path not in _SYSTEM)
+    hidden = _hidden(plan.hidden_folders, seen)
     for path in hidden:
         command += ["--tmpfs", path]
     # After the folders that are hidden, in which these may lie.
-    command += _read_only(_unseen([plan.entrypoint[0], plan.program_file], visible))
+    command += _read_only(_unseen([plan.entrypoint[0], plan.program_file], seen))
     for mount in mounts(plan, folder):
         command += ["--bind" if mount.is_writable else "--ro-bind", mount.source, mount.source]
     command += ["--bind", scratch, scratch]
@@ -48,37 +58,97 @@ def sandbox_command(plan: WorkerPlan, folder: ContainerFolder) -> List[str]:
     return [*command, "--chdir", mounts(plan, folder)[1].source, "--"]
 
 
+def variables_file(environment: Mapping[str, str]) -> BinaryIO:
+    """Return a file of memory by which bubblewrap gives the program these variables, which no command line shows.
+
+    Raises OSError for a variable that no program could be started with, as a start without bubblewrap does.
+    """
+    if any(len(os.fsencode("=".join(item))) >= _LONGEST_VARIABLE for item in environment.items()):
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+    words = [word for item in environment.items() for word in ("--setenv", *item)]
+    file = os.fdopen(os.memfd_create("variables"), "w+b")
+    file.write(b"".join(os.fsencode(word) + b"\0" for word in words))
+    file.seek(0)
+    return file
+
+
 def find_fault() -> str | None:
     """Return why programs cannot be isolated on this machine; None if they can."""
     try:
-        subprocess.run(  # noqa: S603 - a fixed command
-            [*_base(network=True), "--", "/bin/sh", "-c", "test ! -e /proc/$0", str(os.getpid())],
+        namespace = subprocess.run(  # noqa: S603 - a fixed command
+            [*_base(network=True), "--", "readlink", _PID_NAMESPACE],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={},
             timeout=_TRY_SECONDS,
             check=True,
-        )
-    except FileNotFoundError:
-        return f"there is no program {PROGRAM}"
+        ).stdout
+        if namespace.decode().strip() == os.readlink(_PID_NAMESPACE):
+            return f"{PROGRAM} hides no processes"
     except subprocess.CalledProcessError as e:
-        return e.stderr.decode(errors="replace").strip() or f"{PROGRAM} hides no processes"
+        return e.stderr.decode(errors="replace").strip() or str(e)
     except (OSError, subprocess.TimeoutExpired) as e:
         return str(e)
     return None
 
 
-def _unseen(files: Iterable[str], visible: Iterable[str]) -> List[str]:
+def find_overlap(visible: Iterable[str], hidden: Iterable[str]) -> tuple[str, str] | None:
+    """Return a visible folder that lies in a hidden one, and that one; None if there is none."""
+    hidden = list(hidden)
+    overlaps = (
+        (needed, private)
+        for needed in visible
+        for private in hidden
+        if _is_within(os.path.realpath(needed), os.path.realpath(private))
+    )
+    return next(overlaps, None)
+
+
+def _seen(visible: Iterable[str]) -> dict[str, str]:
+    """Return the real folder of each folder that the program sees.
+
+    A visible folder is seen by its real path, because links in other folders may lead there, and by its own.
+    """
+    visible = list(visible)
+    real = [os.path.realpath(path) for path in visible]
+    return {
+        path: os.path.realpath(path)
+        for path in (*_SYSTEM, *real, *_unseen(visible, [*_SYSTEM, *real]))
+    }
+
+
+def _hidden(folders: Iterable[str], seen: Mapping[str, str]) -> List[str]:
+    """Return every path by which the program would see one of these folders."""
+    real = [path for path in map(os.path.realpath, folders) if os.path.isdir(path)]
+    places = (
+        os.path.normpath(os.path.join(path, os.path.relpath(each, source)))
+        for each in real
+        for path, source in seen.items()
+        if _is_within(each, source)
+    )
+    return list(dict.fromkeys(places))
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _unseen(files: Iterable[str], seen: Iterable[str]) -> List[str]:
     # Of those that are seen already, one that is a link could not be mounted over.
-    folders = tuple(f"{folder.rstrip('/')}/" for folder in (*_SYSTEM, *visible))
+    folders = tuple(f"{folder.rstrip('/')}/" for folder in seen)
     return [file for file in dict.fromkeys(files) if not file.startswith(folders)]
 
 
 def _base(*, network: bool) -> List[str]:
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise FileNotFoundError(f"there is no program {PROGRAM}")
     command = [
-        *(PROGRAM, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
+        *(os.path.abspath(program), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
         *("--share-net",) * network,
         *("--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"),  # noqa: S108 - the program's own
+        *("--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),  # noqa: S108 - likewise
     ]
     return command + _read_only([*_SYSTEM, *_SYSTEM_FILES])
 

@@ -29,7 +29,8 @@ cat /proc/[0-9]*/environ | tr '\\0' '\\n' > environments
 ls -d /proc/[0-9]* | wc -l > processes
 touch "$2" && echo written > input
 touch /usr/written && echo written > system
-touch /written "$(dirname "$SERVER_FILE")/written" && echo written > memory
+touch /written; touch /dev/written; touch "$(dirname "$SERVER_FILE")/written"
+ls -d /written /dev/written "$(dirname "$SERVER_FILE")/written" > memory
 touch /tmp/mine && cat "$TMPDIR/mine" > tmp
 grep CapEff /proc/self/status > capabilities
 true
@@ -70,10 +71,103 @@ async def test_program_sees_neither_files_nor_processes_of_the_server(tmp_path: 
     assert "secret" not in environments
     assert int(seen.pop("capabilities").split()[1], 16) == 0
     # Where nothing could be read, the files are empty.
-    assert seen == {"server_file": "", "shadow": "", "home": "", "tmp": ""}
+    assert seen == {"server_file": "", "shadow": "", "home": "", "tmp": "", "memory": ""}
 
 
 _FILES = {"type": "input_files", "input_files_format": "space_separated_list"}
+
+
+async def test_variables_reach_the_program_and_not_bubblewrap(tmp_path: Path):
+    variables = {"LD_PRELOAD": "/input_files/libcap.so.2", "PATH": "/input_files"}
+    script = """
+    cd "$1"
+    /usr/bin/env > program
+    /usr/bin/tr '\\0' '\\n' < /proc/1/environ > bubblewrap
+    /usr/bin/tr '\\0' '\\n' < /proc/1/cmdline > command
+    /usr/bin/ls /proc/self/fd > descriptors
+    """
+    harness = local_harness(tmp_path, **isolated(tmp_path))
+    async with opened(harness):
+        job = harness.job(script, params={**OUT, "environment": variables})
+        image = job.image.model_copy(update={"variables": list(variables)})
+        await harness.hand_over(job.model_copy(update={"image": image}))
+        (report,) = (await harness.until(job)).values()
+    assert report.outcome.exit_code == 0
+    seen = {
+        name: harness.objects.read(f"data/out/{name}").decode().splitlines()
+        for name in ("program", "bubblewrap", "command", "descriptors")
+    }
+    inputs = f"{tmp_path}/local/jobs/{job.id}/0/in"
+    assert {f"LD_PRELOAD={inputs}/libcap.so.2", f"PATH={inputs}"} <= set(seen["program"])
+    assert f"CTS_CONTAINER={job.id}/0" in seen["program"]
+    assert seen["bubblewrap"] == [f"CTS_CONTAINER={job.id}/0"]
+    assert Path(seen["command"][0]).is_absolute()
+    assert "LD_PRELOAD" not in seen["command"]
+    # The last is that of the listing.
+    assert seen["descriptors"] == ["0", "1", "2", "3"]
+
+
+def test_a_variable_is_as_long_as_without_bubblewrap():
+    longest = {"LIST": "x" * ((128 << 10) - len("LIST=") - 1)}
+    longer = {"LIST": longest["LIST"] + "x"}
+    subprocess.run(["/bin/true"], env=longest, check=True)
+    sandbox.variables_file(longest).close()
+    with pytest.raises(OSError, match="Argument list too long"):
+        subprocess.run(["/bin/true"], env=longer, check=True)
+    with pytest.raises(OSError, match="Argument list too long"):
+        sandbox.variables_file(longer)
+
+
+async def test_hidden_folder_is_not_seen_through_links(tmp_path: Path):
+    data = tmp_path / "data"
+    (data / "cts").mkdir(parents=True)
+    (data / "cts" / "secret").write_text("secret")
+    (data / "tool").write_text("tool")
+    home, tools = tmp_path / "home", tmp_path / "elsewhere" / "tools"
+    tools.parent.mkdir()
+    home.symlink_to(data / "cts")
+    tools.symlink_to(data)
+    for visible, folders in ((tmp_path, (data,)), (data, (data,)), (tools, (data, tools))):
+        harness = local_harness(home, private_folders=[home], program_folders=[str(visible)])
+        harness.programs = tmp_path / "programs"
+        harness.programs.mkdir(exist_ok=True)
+        script = 'out=$1; shift; cat "$@" > "$out/seen" 2>/dev/null; true'
+        files = [f"{folder}/{name}" for folder in folders for name in ("tool", "cts/secret")]
+        async with opened(harness):
+            params = {"args": ["/output_files", *files, f"{home}/secret"]}
+            job = await harness.start(script, params=params)
+            (report,) = (await harness.until(job)).values()
+        assert report.outcome.error is None
+        assert harness.objects.read("data/out/seen") == b"tool" * len(folders)
+
+
+async def test_shared_memory_is_bounded(tmp_path: Path):
+    script = 'head -c 99999999 /dev/zero > /dev/shm/x; wc -c < /dev/shm/x > "$1/bytes"'
+    harness = local_harness(tmp_path, **isolated(tmp_path))
+    async with opened(harness):
+        job = await harness.start(script, params=OUT)
+        await harness.until(job)
+    assert int(harness.objects.read("data/out/bytes")) == 64 << 20
+
+
+def test_first_process_of_a_container_can_isolate_programs():
+    code = "import os; from cts_core.worker.runtimes import sandbox; print(os.getpid(), sandbox.find_fault())"
+    out = subprocess.run(
+        [
+            "unshare",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            sys.executable,
+            "-c",
+            code,
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+    assert out == "1 None\n"
 
 
 async def test_program_is_asked_to_end_before_it_is_killed(tmp_path: Path):
@@ -136,14 +230,17 @@ async def test_site_does_not_open_where_programs_cannot_be_isolated(
 
 
 async def test_folder_that_is_needed_and_hidden_is_refused(tmp_path: Path):
-    needed = tmp_path / "private" / "tools"
-    settings = isolated(tmp_path) | {"program_folders": [str(needed)]}
-    harness = local_harness(tmp_path, **settings)
-    with pytest.raises(
-        ConfigError, match=f"{needed}, and what lies in {tmp_path}/private is hidden"
-    ):
-        await harness.site.open(harness.on_change)
-    await harness.site.close()
+    (tmp_path / "real" / "tools").mkdir(parents=True)
+    (tmp_path / "private").symlink_to(tmp_path / "real")
+    (tmp_path / "linked").symlink_to(tmp_path / "private" / "tools")
+    for needed in ("private/tools", "real/tools", "linked"):
+        settings = isolated(tmp_path) | {"program_folders": [f"{tmp_path}/{needed}"]}
+        harness = local_harness(tmp_path, **settings)
+        with pytest.raises(
+            ConfigError, match=f"{needed}, and what lies in {tmp_path}/private is hidden"
+        ):
+            await harness.site.open(harness.on_change)
+        await harness.site.close()
 
 
 def test_keys_of_the_system_are_not_seen():
