@@ -177,7 +177,7 @@ async def test_program_is_asked_to_end_before_it_is_killed(tmp_path: Path):
         job = await harness.start(script, runtime=2)
         (report,) = (await harness.until(job)).values()
     assert report.outcome.exit_code == 3
-    assert harness.objects.read(f"{LOG_DIR}/{job.id}/container-0-stdout.txt") == b"ready\nasked\n"
+    assert harness.objects.read(f"{LOG_DIR}{job.id}/container-0-stdout.txt") == b"ready\nasked\n"
 
 
 async def test_exit_code_of_a_signal(tmp_path: Path):
