@@ -274,7 +274,8 @@ class TestUsers:
     async def test_stalled_uploads_of_many_keep_no_submit_waiting(
         self, server: ServerHarness, kbase_auth: KBaseAuth, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(DirectoryStore, "upload_memory", upload.MEMORY)
+        # An upload takes 16 MiB, so that nothing is left of the room for uploads.
+        monkeypatch.setattr(DirectoryStore, "upload_memory", 16 * MIB - UPLOAD_BUFFER)
         tokens = [kbase_auth.add(name) for name in ("ana", "bob", "cy", "dan")]
         target = "/files/content?path=data/x"
         stalled = []
@@ -284,8 +285,7 @@ class TestUsers:
                     server, "PUT", f"{target}{number}", size=64 * MIB, sent=1000, token=token
                 )
                 stalled.append((await begun)[1])
-        each = 192 * MIB // (UPLOAD_BUFFER + upload.MEMORY) * (UPLOAD_BUFFER + upload.MEMORY)
-        await until_held(server, 4 * each)
+        await until_held(server, 4 * 192 * MIB)
         for user in ("eve", "ana"):
             for size in (500, MIB):
                 response = await server.post(
