@@ -29,6 +29,7 @@ from pymongo.errors import (
 from cts_core.config.sections import MongoSettings
 from cts_core.errors import ConfigError, RecordTooLargeError, StorageFullError, UnavailableError
 from cts_core.records.errors import records_closed, too_many_waiting
+from cts_core.records.mongo import condition_wait
 from cts_core.records.mongo.schema import prepare
 from cts_core.worker.files import says_full
 
@@ -107,6 +108,7 @@ class Connection:
 
     async def open(self) -> None:
         """Connect, and make the database a record store. Raises ConfigError, UnavailableError."""
+        condition_wait.install()
         try:
             self._client = await self._connect()
             with pymongo.timeout(PREPARE_SECONDS):
