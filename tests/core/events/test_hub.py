@@ -519,7 +519,8 @@ async def test_wake_ups_are_bounded(hub, monkeypatch):
         async with asyncio.timeout(20):
             while len(done) < 50:
                 await asyncio.sleep(0.001)
-    assert done == [f"job{number}" for number in range(50)]
+    # Those that are read at once end in any order.
+    assert sorted(done) == sorted(f"job{number}" for number in range(50))
     assert most_at_once == 4
 
 
