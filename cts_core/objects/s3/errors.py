@@ -71,9 +71,8 @@ _TRANSIENT = {
     "ConditionalRequestConflict",
     "TooManyRequests",
 }
-_PROXY = {"401", "407"}
-"""Statuses of a proxy before the server, which wants credentials of its own."""
-_SERVER_ERROR, _TOO_MANY = 500, 429
+_SERVER_ERROR, _BAD_REQUEST = 500, "400"
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class TransientError(Exception):
@@ -156,7 +155,7 @@ def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exce
         return _BY_CODE[code]()
     if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE or says_full(message):
         return _full(path)
-    if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY:
+    if code in _TRANSIENT or may_pass(status):
         return TransientError(code or f"HTTP {status}")
     return by_code(code or str(status), path, writing=writing)
 
@@ -188,6 +187,11 @@ _ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
 )
 
 
+def may_pass(status: int) -> bool:
+    """Return whether a request that was answered with this HTTP status may succeed if it is sent again."""
+    return status >= _SERVER_ERROR or status in _PASSING
+
+
 def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
     """Return the error that a code of S3, or an HTTP status below 500, means for a path, if no retry can help."""
     for codes, make_error in _ERRORS:
@@ -203,7 +207,7 @@ def by_code(code: str, path: str, *, writing: bool = False) -> CTSError:
         return IllegalPathError(
             f"The path '{path}' cannot be an object at this store ({code}): give it another name"
         )
-    if code in _PROXY:
+    if code.isdigit() and code != _BAD_REQUEST:
+        # S3 names a code for what it refuses, but in a HEAD: this is an answer of a proxy before it.
         return unavailable(path, f"HTTP {code}")
-    # The server has answered, so that it is not down: whatever it refuses, it is this request.
     return IllegalPathError(f"The object store refuses '{path}' ({code}): give it another name")

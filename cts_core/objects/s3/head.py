@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cts_core.config.sections import S3Settings
 from cts_core.objects.s3.client import retry, trust
-from cts_core.objects.s3.errors import TransientError, silent, unavailable
+from cts_core.objects.s3.errors import TransientError, may_pass, silent, unavailable
 from cts_core.worker.s3.sigv4 import Signer, quote_path
 
 CONNECTIONS = 16
@@ -24,7 +24,6 @@ CONNECTIONS = 16
 MAX_HEADERS = 1 << 16
 """The most bytes of the headers of a response."""
 _END = b"\r\n\r\n"
-_OK, _TOO_MANY, _SERVER_ERROR = 200, 429, 500
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class HeadClient:
                 raise unavailable(path, e.reason) from e
             except OSError as e:
                 raise TransientError(e.strerror or type(e).__name__) from e
-            if response.status >= _SERVER_ERROR or response.status == _TOO_MANY:
+            if may_pass(response.status):
                 raise TransientError(f"HTTP {response.status}")
             return response
 

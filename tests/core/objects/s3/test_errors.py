@@ -95,6 +95,8 @@ def refusing_server() -> Iterator[ThreadingHTTPServer]:
         ((400, "DirectoryObjectContainsData"), IllegalPathError, "refuses 'data/a'"),
         ((400, ""), IllegalPathError, "refuses 'data/a' (400)"),
         ((401, ""), UnavailableError, "HTTP 401"),
+        ((405, ""), UnavailableError, "HTTP 405"),
+        ((408, ""), UnavailableError, "try again"),
         ((403, "SignatureDoesNotMatch"), UnavailableError, "own credentials"),
         ((403, "RequestTimeTooSkewed"), UnavailableError, "own credentials"),
         ((503, "SlowDown"), UnavailableError, "try again"),
