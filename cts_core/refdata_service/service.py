@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 1000
 """Requests that may be pending; further ones are refused until later."""
-PASS_SECONDS = 1.0
+CYCLE_SECONDS = 1.0
 """Between cycles over the pending requests."""
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 120.0
 """Delays between retries while CTS is down; they double."""
@@ -230,7 +230,7 @@ class RefdataService:
                 if self._backoff.is_due(refdata.id):
                     await self._advance(refdata)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PASS_SECONDS if self._pending else None):
+                async with asyncio.timeout(CYCLE_SECONDS if self._pending else None):
                     await self._wake.wait()
 
     async def _advance(self, refdata: RequestedRefdata) -> None:

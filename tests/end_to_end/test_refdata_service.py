@@ -197,7 +197,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_staging, "BUSY_SECONDS", 0.02)
-    monkeypatch.setattr(module, "PASS_SECONDS", 0.02)
+    monkeypatch.setattr(module, "CYCLE_SECONDS", 0.02)
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "FIRST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(client_module, "MAX_DELAY_SECONDS", 0.2)
