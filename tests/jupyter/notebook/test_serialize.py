@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cts_core.model.job import JobInput, Submission
+from cts_core.model.job import MAX_RUNTIME, JobInput, Submission
 from cts_core.plan import plan_job
 from cts_jupyter.notebook.magics.command import split_arguments
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
@@ -29,6 +29,7 @@ from tests.harness.factories import make_image
 pytestmark = pytest.mark.slow
 
 NOTHING = Namespace({})
+MAX_SECONDS = int(MAX_RUNTIME.total_seconds())
 printable = st.text(
     st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="';/"),
     min_size=1,
@@ -85,7 +86,9 @@ def submissions(draw):
         "output_dir": draw(path),
         "params": params,
         "memory": draw(st.integers(1_000_000, 990_000_000_000) | st.just(40_000_000_000)),
-        "runtime": draw(st.integers(1, 10_000_000) | st.floats(1, 1e6).map(lambda x: round(x, 3))),
+        "runtime": draw(
+            st.integers(1, MAX_SECONDS) | st.floats(1, MAX_SECONDS).map(lambda x: round(x, 3))
+        ),
         "num_containers": draw(st.integers(1, len(files))),
         "cpus": draw(st.integers(1, 256)),
         "labels": draw(st.dictionaries(st.sampled_from(["a", "b.c"]), printable, max_size=2)),

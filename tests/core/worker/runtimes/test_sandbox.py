@@ -174,7 +174,7 @@ async def test_program_is_asked_to_end_before_it_is_killed(tmp_path: Path):
     harness = local_harness(tmp_path, **isolated(tmp_path), stop_grace=20.0)
     script = 'trap "echo asked; exit 3" TERM; echo ready; while :; do sleep 0.05; done'
     async with opened(harness):
-        job = await harness.start(script, runtime=2)
+        job = await harness.start(script, runtime=10)
         (report,) = (await harness.until(job)).values()
     assert report.outcome.exit_code == 3
     assert harness.objects.read(f"{LOG_DIR}{job.id}/container-0-stdout.txt") == b"ready\nasked\n"
