@@ -107,14 +107,16 @@ def test_response_older_than_an_event_is_ignored(
     session = Session(Connection("http://127.0.0.1:1/cts", lambda: "token"))
     monkeypatch.setattr(_Run, "start", lambda _: None)
     monkeypatch.setattr(
-        session.client, "status", lambda _: SimpleNamespace(state="download_submitted")
+        session.client,
+        "status",
+        lambda _, **__: SimpleNamespace(state="download_submitted", containers=None),
     )
     job = Job(session, "a-job")
     job.follow()
 
-    def status(job_id: str) -> SimpleNamespace:
+    def status(job_id: str, **_: object) -> SimpleNamespace:
         session.feed.notify(job_id, change)
-        return SimpleNamespace(state=response)
+        return SimpleNamespace(state=response, containers=None)
 
     monkeypatch.setattr(session.client, "status", status)
     assert job.refresh() == response
