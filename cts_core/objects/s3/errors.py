@@ -24,6 +24,7 @@ from cts_core.errors import (
 )
 from cts_core.objects.errors import access_denied, not_found
 from cts_core.worker.files import says_full
+from cts_core.worker.s3.errors import FULL
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "MethodNotAllowed", "403"}
@@ -56,12 +57,6 @@ ILLEGAL = {
     "ExistingObjectIsDirectory",
 }
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"}
-_FULL = {
-    "XMinioStorageFull",
-    "QuotaExceeded",
-    "XMinioAdminBucketQuotaExceeded",
-    "InsufficientStorage",
-}
 _TRANSIENT = {
     "SlowDown",
     "RequestTimeout",
@@ -153,7 +148,7 @@ def _translate_response(error: ClientError, path: str, *, writing: bool) -> Exce
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]()
-    if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE or says_full(message):
+    if code in FULL or status == HTTPStatus.INSUFFICIENT_STORAGE or says_full(message):
         return _full(path)
     if code in _TRANSIENT or may_pass(status):
         return TransientError(code or f"HTTP {status}")
@@ -183,7 +178,7 @@ _ERRORS: tuple[tuple[set[str], Callable[[str], CTSError]], ...] = (
     (_NOT_FOUND, not_found),
     (REGION, _other_region),
     (_DAMAGED, _damaged),
-    (_FULL, _full),
+    (FULL, _full),
 )
 
 

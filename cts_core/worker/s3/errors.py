@@ -38,12 +38,13 @@ _PASSING = {
     "XAmzContentChecksumMismatch",
 }
 _GONE = {"NoSuchKey", "NoSuchBucket", "NoSuchUpload"}
-_FULL = {
+FULL = {
     "InsufficientStorage",
     "QuotaExceeded",
     "XMinioAdminBucketQuotaExceeded",
     "XMinioStorageFull",
 }
+"""Codes of a store that has no space left, or whose quota is used up."""
 _KEYS = {
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -85,7 +86,7 @@ def to_error(response: ResponseError, path: str) -> Exception:
     message = code or f"HTTP {status}"
     if status == _CHANGED:
         return ObjectChangedError("it was changed")
-    if code in _FULL or says_full(response.text):
+    if code in FULL or says_full(response.text):
         return S3Error(f"There is no space left at the object store for '{path}'")
     for codes, sentence in _FINAL:
         if code in codes:
