@@ -21,16 +21,6 @@ if [ "$N" = 0 ]; then echo x > clash; elif [ "$N" = 1 ]; then mkdir clash; echo 
 """
 
 
-@pytest.fixture(params=["directory", "minio", "versitygw"])
-def s3(request: pytest.FixtureRequest) -> S3Server | None:
-    """Each S3 server; None for the directory."""
-    if request.param == "directory":
-        return None
-    server: S3Server = request.getfixturevalue(request.param)
-    server.empty()
-    return server
-
-
 @pytest.fixture
 def refuses(request: pytest.FixtureRequest) -> bool:
     """Whether the store takes no object below another one."""

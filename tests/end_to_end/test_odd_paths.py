@@ -106,16 +106,6 @@ ADMIN_ROUTES: Mapping[str, Ask] = {
 """An admin registers any object, so that only the form of the path matters."""
 
 
-@pytest.fixture(params=["directory", "minio", "versitygw"])
-def s3(request: pytest.FixtureRequest) -> S3Server | None:
-    """Each S3 server; None for the directory."""
-    if request.param == "directory":
-        return None
-    server: S3Server = request.getfixturevalue(request.param)
-    server.empty()
-    return server
-
-
 @pytest.fixture
 def cts_settings(s3: S3Server | None) -> dict[str, Any]:
     settings: dict[str, Any] = {
