@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,8 +25,10 @@ from cts_jupyter.client.transport import (
     Transport,
 )
 
-IDLE_TIMEOUT_SECONDS = 45.0
-"""A stream that is silent for longer is dead: the service sends a sign of life every 15 seconds."""
+log = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 40.0
+"""A stream that is silent for longer is dead: the service sends a ping every 15 seconds."""
 _MAX_SEEN = 4096
 _END = "end"
 _KINDS = frozenset({"transition", "progress"})
@@ -35,7 +38,8 @@ class EventStream:
     """Iterates over events as they come, until it is closed (from any thread) or the service ends it.
 
     It connects at the first step. Raises CTSRequestError when the service refuses, CTSConnectionError when it
-    cannot be reached at first; once connected, it reconnects until it is closed, and resumes at the last event.
+    cannot be reached at first; once connected, it reconnects until it is closed, and resumes at the last event. It logs
+    a warning when it reconnects because the stream fell silent.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class EventStream:
             self._path,
             params=self._query,
             headers=headers,
-            read_seconds=IDLE_TIMEOUT_SECONDS,
+            read_seconds=SILENCE_SECONDS,
         ) as response:
             with self._lock:
                 if self._closed.is_set():
@@ -122,7 +126,10 @@ class EventStream:
                     return
                 yield _parse_event(sent)
         except httpx.TransportError as e:
-            raise self._transport.broken(e) from e
+            error = self._transport.broken(e)
+            if isinstance(e, httpx.ReadTimeout):
+                log.warning("%s. The stream of events is opened anew", error)
+            raise error from e
 
     def _is_new(self, event: Event) -> bool:
         if event.trans_id is None:

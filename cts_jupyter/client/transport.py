@@ -172,6 +172,8 @@ class Transport:
     def broken(self, error: httpx.TransportError) -> CTSConnectionError:
         """Return a CTSConnectionError for a connection that broke."""
         reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.ReadTimeout):
+            reason = f"nothing came for {error.request.extensions['timeout']['read']:g} s"
         return CTSConnectionError(
             f"The connection to {self.url} broke: {reason}", may_have_arrived=True
         )

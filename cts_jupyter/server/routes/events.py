@@ -20,14 +20,17 @@ from cts_jupyter.server.http.route import EVENTS, Access, Route
 from cts_jupyter.server.routes.jobs import JobPath
 
 LAST_EVENT_ID = "Last-Event-ID"
-HEARTBEAT_SECONDS = 15.0
-"""The interval of comments on a quiet stream, because proxies close idle connections.
+PING_SECONDS = 15.0
+"""The interval of pings on a quiet stream.
 
-Also the interval at which the caller's token is checked again.
+Proxies close idle connections, and some keep a browser's open after the server behind them is gone: readers take a stream
+without pings for dead. Also the interval at which the caller's token is checked again.
 """
 RETRY_MS = 2000
 """How long a browser waits before it reconnects."""
 
+_PING = b"event: ping\ndata: {}\n\n"
+"""An event and no comment, because a script in a page does not see comments."""
 _END = b"event: end\ndata: {}\n\n"
 """The last event of a stream; a browser that does not close the stream on it reconnects."""
 
@@ -104,14 +107,14 @@ async def _events(
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
-                if time.monotonic() - checked >= HEARTBEAT_SECONDS:
+                done, _ = await asyncio.wait({pending}, timeout=PING_SECONDS)
+                if time.monotonic() - checked >= PING_SECONDS:
                     if not await _is_still_authenticated(call):
                         # A client that reconnects gets the error, and misses no event once it has a valid token.
                         return
                     checked = time.monotonic()
                 if not done:
-                    yield b": still here\n\n"
+                    yield _PING
                     continue
                 event, pending = pending.result(), None
                 yield _frame(event)

@@ -24,11 +24,13 @@ from cts_jupyter.client.api.base import as_json
 from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.discovery import Connection, find_connection
+from cts_jupyter.server.routes import events
 from tests.harness.factories import TO_COMPLETE
 from tests.harness.http_proxy import own_address, recording_proxy
 from tests.harness.paths import COPY_INPUTS
 from tests.harness.server import ServerHarness, running_server, submission
 from tests.services.certificate import self_signed
+from tests.services.proxy import Proxy
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DATA = bytes(range(256)) * 4096
@@ -355,6 +357,30 @@ async def test_events_are_resumed_from_the_first_cursor(
     cutter.cut_all()
     await server.post("/jobs", json=submission())
     assert await watching == TO_COMPLETE
+
+
+@pytest.mark.slow
+async def test_stream_that_falls_silent_is_opened_anew(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(event_stream, "SILENCE_SECONDS", 0.5)
+    await server.prepare("a", "b")
+    proxy = Proxy(server.app.port)
+    url = server.root.replace(f":{server.app.port}", f":{proxy.port}")
+    warning = f"The connection to {url} broke: nothing came for 0.5 s. The stream of events is opened anew"
+    with CTSClient(url, lambda: server.kernel_token) as client, contextlib.closing(proxy):
+        stream = client.events()
+        watching = asyncio.create_task(call(states_of, stream))
+        async with asyncio.timeout(30):
+            while stream._cursor is None:
+                await asyncio.sleep(0.01)
+            proxy.freeze()
+            await server.post("/jobs", json=submission())
+            while warning not in caplog.messages:
+                await asyncio.sleep(0.01)
+        proxy.thaw()
+        assert await watching == TO_COMPLETE
 
 
 @pytest.mark.slow

@@ -151,12 +151,12 @@ async def test_event_stream_ends_when_its_token_expires(
     server: ServerHarness, kbase_auth: KBaseAuth, ana: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kbase_auth.cachefor = 0
-    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(events, "PING_SECONDS", 0.02)
     bearer = {"Authorization": f"Bearer {ana}"}
     async with server.http.stream("GET", f"{server.root}/events", headers=bearer) as stream:
         lines = stream.aiter_lines()
         async for line in lines:
-            if line == ": still here":
+            if line == "event: ping":
                 break
         kbase_auth.revoke(ana)
         async for _ in lines:

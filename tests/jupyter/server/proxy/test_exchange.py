@@ -218,7 +218,11 @@ async def test_events_are_forwarded_one_by_one(
     server: ServerHarness, upstream: FakeUpstream
 ) -> None:
     next_one = asyncio.Event()
-    events = [b"id: 1\nevent: begin\ndata: {}\n\n", b": still here\n\n", b"id: 2\ndata: {}\n\n"]
+    events = [
+        b"id: 1\nevent: begin\ndata: {}\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b"id: 2\ndata: {}\n\n",
+    ]
 
     async def respond(received: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(EVENTS)

@@ -159,24 +159,26 @@ async def test_error_responses(
 
 
 @pytest.mark.slow
-async def test_heartbeats(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "HEARTBEAT_SECONDS", 0.05)
+async def test_quiet_stream_has_pings(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_module, "PING_SECONDS", 0.05)
     await server.prepare("a", "b")
     headers = {"Authorization": f"Bearer {server.kernel_token}"}
     async with (
         asyncio.timeout(30),
         server.http.stream("GET", f"{server.root}/events", headers=headers) as response,
     ):
-        beats, states = 0, 0
+        pings, states = 0, 0
         async for line in response.aiter_lines():
-            if line.startswith(":"):
-                beats += 1
-                if beats == 3:
+            if line == "event: ping":
+                pings += 1
+                if pings == 3:
                     await submit(server)
             states += line == "event: transition"
             if states == len(TO_COMPLETE):
                 break
-    assert beats >= 3
+    assert pings >= 3
 
 
 async def test_event_stream_ends_when_the_server_stops(server: ServerHarness) -> None:
