@@ -12,16 +12,16 @@ import contextlib
 import logging
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.concurrency import cancel_and_wait, run_in_pool
 from cts_core.engine import outcome as outcomes
 from cts_core.engine.finalize import Finalizer
+from cts_core.engine.job_tasks import JobTasks, Work
 from cts_core.engine.leases import Leases
 from cts_core.engine.transitions import move_container
 from cts_core.errors import (
@@ -90,11 +90,11 @@ class Driver:
         self._wake = asyncio.Event()
         self._woken: set[str] = set()
         self._leases = Leases(store)
-        self._finalizing: dict[str, asyncio.Task[None]] = {}
-        """By job id, the task that finalizes the job."""
-        self._finalizing_slots = asyncio.Semaphore(MAX_FINALIZING)
-        self._canceling_slots = asyncio.Semaphore(MAX_FINALIZING)
-        """Of their own, since the end of a cancel needs nothing that may be down but the record store."""
+        # Starts and ends of jobs go on beside the cycles: what they need may be slow or down, and must not hold up others.
+        self._starting = JobTasks("start", site.max_starts)
+        self._finalizing = JobTasks("finalize", MAX_FINALIZING)
+        self._canceling = JobTasks("cancel", MAX_FINALIZING)
+        """Apart from the other ends, since that of a cancel needs nothing that may be down but the record store."""
         self._failing = KeyedBackoff(RETRY)
         """By job id, the jobs whose next step failed."""
         self._is_site_down = False
@@ -109,7 +109,8 @@ class Driver:
     async def stop(self) -> None:
         """Stop the loop; containers go on and are found again at the next start."""
         await cancel_and_wait(self._task)
-        await cancel_and_wait(*self._finalizing.values())
+        for tasks in (self._starting, self._finalizing, self._canceling):
+            await tasks.stop()
         with contextlib.suppress(UnavailableError):
             await self._leases.release_all()
         await self._site.close()
@@ -152,9 +153,10 @@ class Driver:
 
     async def reconcile(self, jobs: Sequence[JobSummary]) -> None:
         """Move each of these jobs as far as it can go now. Raises UnavailableError."""
-        await self._advance(jobs)
-        if finalizing := [self._finalizing[job.id] for job in jobs if job.id in self._finalizing]:
-            await asyncio.wait(finalizing, timeout=FINALIZE_SECONDS)
+        await asyncio.gather(*await self._advance(jobs))
+        endings = (self._finalizing, self._canceling)
+        if ending := [t for job in jobs for tasks in endings if (t := tasks.find(job.id))]:
+            await asyncio.wait(ending, timeout=FINALIZE_SECONDS)
 
     async def reconcile_job(self, job: JobSummary) -> bool:
         """Move one job as far as it can go now; return False if another server holds its lease.
@@ -164,22 +166,27 @@ class Driver:
         await self.reconcile([job])
         return job.id in self._leases
 
-    async def _advance(self, jobs: Sequence[JobSummary]) -> None:
-        """Move each of these jobs on, without waiting for those that are finalized. Raises UnavailableError."""
+    async def _advance(self, jobs: Sequence[JobSummary]) -> Sequence[asyncio.Task[None]]:
+        """Move each of these jobs on, without waiting for those that start or end; return the starts. Raises UnavailableError."""
         live = {job.id: job for job in jobs if job.state not in self._skipped_states}
         if not live:
-            return
+            return ()
         self._is_site_down = False
         await self._leases.acquire(live)
         mine = [job for job in live.values() if job.id in self._leases]
-        for job in mine:
-            if job.state is JobState.CREATED and self._may_ask_site(job):
-                async with self._alone(job):
-                    await self._start(job)
+        starts = [
+            self._starting.add(job.id, partial(self._start_alone, job))
+            for job in mine
+            if job.state is JobState.CREATED and self._failing.is_due(job.id)
+        ]
+        # A job that was canceled in the middle of its start is canceled at the site when that is over.
         active = [
             job
             for job in mine
-            if job.state is not JobState.CREATED and job.id not in self._finalizing
+            if job.state is not JobState.CREATED
+            and not self._starting.is_running(job.id)
+            and self._finalizing.find(job.id) is None
+            and self._canceling.find(job.id) is None
         ]
         # Before the poll, which then reports what has ended by itself and what will never start.
         stopped = set()
@@ -199,6 +206,7 @@ class Driver:
                 await self._apply_reports(
                     job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
                 )
+        return starts
 
     def _may_ask_site(self, job: JobSummary) -> bool:
         return not self._is_site_down and self._failing.is_due(job.id)
@@ -270,9 +278,16 @@ class Driver:
             wait = JobWait(dependency=error.dependency, since=time, error=str(error))
             await self._store.set_wait(job_ids, wait)
 
+    async def _start_alone(self, job: JobSummary) -> None:
+        if self._may_ask_site(job):
+            async with self._alone(job):
+                await self._start(job)
+
     async def _start(self, job: JobSummary) -> None:
         try:
             record = await self._store.get_job(job.id)
+            if record.state is not JobState.CREATED:
+                return  # it was canceled while it waited for its turn
             plans = await run_in_pool(plan_job, record.job_input, record.image)
             failpoint("start:before")
             details = await self._site.start(record, plans, now=await self._store.now())
@@ -310,9 +325,7 @@ class Driver:
                 states[number] = new
                 changed = True
         if stopped:
-            self._finalize(
-                job, partial(self._finalize_canceled, job, states), self._canceling_slots
-            )
+            self._finalize(job, partial(self._finalize_canceled, job, states), self._canceling)
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states)
         if changed:
@@ -320,24 +333,12 @@ class Driver:
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
             )
 
-    def _finalize(
-        self,
-        job: JobSummary,
-        finalize: Callable[[], Coroutine[Any, Any, None]],
-        slots: asyncio.Semaphore,
-    ) -> None:
-        """Finalize a job concurrently with later cycles: what it needs may be down, and must not hold up other jobs."""
-
+    def _finalize(self, job: JobSummary, finalize: Work, tasks: JobTasks) -> None:
         async def run() -> None:
-            try:
-                async with slots, self._alone(job):
-                    await finalize()
-            except CTSError as e:
-                log.warning("Job %s is finalized later: %s", job.id, e)
+            async with self._alone(job):
+                await finalize()
 
-        task = asyncio.create_task(run(), name=f"finalize-{job.id}")
-        self._finalizing[job.id] = task
-        task.add_done_callback(lambda _: self._finalizing.pop(job.id))
+        tasks.add(job.id, run)
 
     async def _finalize_canceled(self, job: JobSummary, states: list[JobState]) -> None:
         now = await self._store.now()
@@ -362,7 +363,7 @@ class Driver:
             if new in TERMINAL:
                 if self._failing.is_due(job.id):
                     self._finalize(
-                        job, partial(self._finalize_ended, current, new), self._finalizing_slots
+                        job, partial(self._finalize_ended, current, new), self._finalizing
                     )
                 return
             if not await self._move(current, new, None):

@@ -18,6 +18,8 @@ from cts_core.states import JobState
 class NullSite(Runner):
     """A site on which no container runs or ever will: it reports nothing, and every cancel has succeeded."""
 
+    max_starts = 1
+
     def __init__(self, site: SiteName) -> None:
         self.cluster = site
 

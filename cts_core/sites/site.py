@@ -69,6 +69,9 @@ class Runner(Protocol):
     cluster: SiteName
     """The site's name, as jobs give it in ``cluster``."""
 
+    max_starts: int
+    """How many calls of ``start`` may go on at once. With 1, jobs reach the site in the order of the records."""
+
     async def open(self, on_change: Callable[[str], None]) -> None:
         """Prepare for the other methods.
 

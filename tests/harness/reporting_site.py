@@ -23,6 +23,7 @@ from tests.harness.engine import EngineHarness
 class ReportingSite:
     """A site without state: a test sets its reports on reference data and its measures of containers."""
 
+    max_starts = 1
     takes_updates = True
 
     def __init__(self, site: SiteName = SiteName.KBASE) -> None:

@@ -99,6 +99,7 @@ class HTCondorSite(Site):
     """A pool of HTCondor. Workers on its nodes report by calling this service."""
 
     cluster = SiteName.KBASE
+    max_starts = 1
     takes_updates = True
 
     def __init__(

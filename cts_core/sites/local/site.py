@@ -69,6 +69,7 @@ class LocalSite(Site):
 
     cluster = SiteName.LOCAL
 
+    max_starts = 1
     takes_updates = False
 
     def __init__(

@@ -9,6 +9,7 @@ import pytest
 
 from cts_core.backoff import Backoff, KeyedBackoff
 from cts_core.engine.driver import Driver
+from cts_core.engine.job_tasks import JobTasks
 from cts_core.errors import IllegalPathError, UnavailableError
 from cts_core.model.record import JobOutcome, JobSummary, JobWait
 from cts_core.model.resubmission import Resubmission
@@ -200,7 +201,7 @@ async def test_other_jobs_go_on_while_no_finalizing_slot_is_free(
     harness: EngineHarness, away: _Away, monkeypatch
 ):
     driver = harness.engine._drivers[SiteName.LOCAL]
-    monkeypatch.setattr(driver, "_finalizing_slots", asyncio.Semaphore(1))
+    monkeypatch.setattr(driver, "_finalizing", JobTasks("finalize", 1))
     stuck = await _submit_job_that_cannot_be_finalized(harness, away)
     waits = await harness.submit(["a"])
     last = JobState.UPLOAD_SUBMITTED
@@ -365,3 +366,81 @@ async def test_unavailable_site_is_not_polled_more_often_by_wake_ups(
         harness.engine._drivers[SiteName.LOCAL].wake(job_id)
         await asyncio.sleep(0.005)
     assert polls < 20
+
+
+class _SlowStart:
+    """A site on which the start of one job takes until ``is_over`` is set; ``calls`` has what was asked of that job."""
+
+    def __init__(self, site: Any) -> None:
+        self._site = site
+        self.job_id = ""
+        self.is_over = asyncio.Event()
+        self.calls: list[str] = []
+        self.is_asked = asyncio.Event()
+
+    async def start(self, job: Any, plans: Any, **options: Any) -> JobOutcome:
+        if job.id == self.job_id:
+            self.is_asked.set()
+            await self.is_over.wait()
+            self.calls.append("started")
+        return await self._site.start(job, plans, **options)
+
+    async def cancel(self, job_id: str) -> bool:
+        if job_id == self.job_id:
+            self.calls.append("cancel")
+        return await self._site.cancel(job_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._site, name)
+
+
+@pytest.fixture
+async def slow(harness: EngineHarness, monkeypatch) -> _SlowStart:
+    driver = harness.engine._drivers[SiteName.LOCAL]
+    site = _SlowStart(driver._site)
+    monkeypatch.setattr(driver, "_site", site)
+    await harness.prepare("a")
+    return site
+
+
+async def _submit_slow(harness: EngineHarness, slow: _SlowStart) -> str:
+    """Submit a job whose start takes long, and wait until it has begun."""
+    driver = await _stop_loop(harness)
+    slow.job_id = await harness.submit(["a"])
+    await driver._advance(await _summaries(harness, [slow.job_id]))
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await slow.is_asked.wait()
+    return slow.job_id
+
+
+async def test_slow_start_does_not_delay_the_cancel_of_another_job(
+    harness: EngineHarness, slow: _SlowStart
+):
+    starting = await _submit_slow(harness, slow)
+    driver = harness.engine._drivers[SiteName.LOCAL]
+    other = await harness.submit(["a"])
+    await driver._advance(await _summaries(harness, [starting, other]))
+    await harness.engine.jobs.cancel(harness.user, other)
+    await driver._advance(await _summaries(harness, [starting, other]))
+    assert (await harness.wait_until_ended(other)).state is JobState.CANCELED
+    slow.is_over.set()
+    await driver.reconcile(await _summaries(harness, [starting, other]))
+    first, second = await _summaries(harness, [starting, other])
+    assert (first.state, second.state) == (JobState.DOWNLOAD_SUBMITTED, JobState.CANCELED)
+
+
+async def test_job_canceled_in_its_start_is_canceled_at_the_site_after_it(
+    harness: EngineHarness, slow: _SlowStart
+):
+    job_id = await _submit_slow(harness, slow)
+    driver = harness.engine._drivers[SiteName.LOCAL]
+    await harness.engine.jobs.cancel(harness.user, job_id)
+    await driver._advance(await _summaries(harness, [job_id]))
+    assert slow.calls == []
+    start = driver._starting.find(job_id)
+    slow.is_over.set()
+    assert start is not None
+    await start
+    await driver.reconcile(await _summaries(harness, [job_id]))
+    assert slow.calls == ["started", "cancel"]
+    assert (await harness.wait_until_ended(job_id)).state is JobState.CANCELED
