@@ -42,13 +42,14 @@ from cts_core.model.record import (
     JobOutcome,
     JobSummary,
     JobWait,
+    set_fields,
 )
 from cts_core.object_paths import FolderPath
 from cts_core.objects.store import ObjectStore
 from cts_core.observability.instrument import RECORDS, site_name
 from cts_core.plan import plan_job
 from cts_core.records.store import RecordStore
-from cts_core.sites.site import ContainerReport, Runner
+from cts_core.sites.site import JobReport, LiveJob, Runner
 from cts_core.states import TERMINAL, JobState, next_parent_state, steps_after
 from cts_core.worker.failpoints import failpoint
 
@@ -198,14 +199,12 @@ class Driver:
                     else:
                         self._failing.reset(job.id)
         states = await self._states(active)
-        reports = await self._poll(active, states)
-        for job in active:
-            if job.id not in states:
-                continue
+        live_jobs = [LiveJob(job, states[job.id]) for job in active if job.id in states]
+        reports = await self._poll(live_jobs)
+        for job in (live_job.job for live_job in live_jobs):
+            report = reports.get(job.id, JobReport())
             async with self._alone(job):
-                await self._apply_reports(
-                    job, states[job.id], reports.get(job.id, ()), stopped=job.id in stopped
-                )
+                await self._apply_report(job, states[job.id], report, stopped=job.id in stopped)
         return starts
 
     def _may_ask_site(self, job: JobSummary) -> bool:
@@ -219,12 +218,11 @@ class Driver:
                 states[job.id] = await self._store.container_states(job.id)
         return states
 
-    async def _poll(
-        self, jobs: Sequence[JobSummary], states: Mapping[str, Sequence[JobState]]
-    ) -> Mapping[str, Sequence[ContainerReport]]:
+    async def _poll(self, live_jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         """Poll the site once for all jobs, even if there are none: it also advances the site's own queue."""
+        jobs = [live_job.job for live_job in live_jobs]
         try:
-            reports = await self._site.poll(states)
+            reports = await self._site.poll(live_jobs)
         except CTSError as e:
             await self._record_wait(jobs, e)
             raise
@@ -304,30 +302,26 @@ class Driver:
             await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
             self.wake(job.id)
 
-    async def _apply_reports(
-        self,
-        job: JobSummary,
-        states: list[JobState],
-        reports: Sequence[ContainerReport],
-        *,
-        stopped: bool,
+    async def _apply_report(
+        self, job: JobSummary, states: list[JobState], report: JobReport, *, stopped: bool
     ) -> None:
         changed = False
-        for report in reports:
-            number, state = report.number, states[report.number]
-            steps = steps_after(state, report.steps)
+        for container in report.containers:
+            number, state = container.number, states[container.number]
+            steps = steps_after(state, container.steps)
             if not steps:
                 continue
             new = await move_container(
-                self._store, job, number, state, steps=steps, outcome=report.outcome
+                self._store, job, number, state, steps=steps, outcome=container.outcome
             )
             if new is not None:
                 states[number] = new
                 changed = True
         if stopped:
-            self._finalize(job, partial(self._finalize_canceled, job, states), self._canceling)
+            work = partial(self._finalize_canceled, job, states, report.details)
+            self._finalize(job, work, self._canceling)
         elif job.state is not JobState.CANCELING:
-            await self._roll_up(job, states)
+            await self._roll_up(job, states, report.details)
         if changed:
             self._hub.publish_progress(
                 JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
@@ -340,7 +334,9 @@ class Driver:
 
         tasks.add(job.id, run)
 
-    async def _finalize_canceled(self, job: JobSummary, states: list[JobState]) -> None:
+    async def _finalize_canceled(
+        self, job: JobSummary, states: list[JobState], details: JobOutcome | None
+    ) -> None:
         now = await self._store.now()
         for number, state in enumerate(states):
             if state not in TERMINAL:
@@ -354,24 +350,29 @@ class Driver:
                     ],
                     outcome=ContainerOutcome(),
                 )
-        await self._move(job, JobState.CANCELED, await self._finalizer.finalize_canceled(job))
+        outcome = await self._finalizer.finalize_canceled(job)
+        await self._move(job, JobState.CANCELED, _with_details(outcome, details))
 
-    async def _roll_up(self, job: JobSummary, states: list[JobState]) -> None:
+    async def _roll_up(
+        self, job: JobSummary, states: list[JobState], details: JobOutcome | None
+    ) -> None:
         state = job.state
         while (new := next_parent_state(state, states)) is not None:
             current = job.model_copy(update={"state": state})
             if new in TERMINAL:
                 if self._failing.is_due(job.id):
-                    self._finalize(
-                        job, partial(self._finalize_ended, current, new), self._finalizing
-                    )
+                    work = partial(self._finalize_ended, current, new, details)
+                    self._finalize(job, work, self._finalizing)
                 return
-            if not await self._move(current, new, None):
+            if not await self._move(current, new, details):
                 return
             state = new
 
-    async def _finalize_ended(self, job: JobSummary, new: JobState) -> None:
+    async def _finalize_ended(
+        self, job: JobSummary, new: JobState, details: JobOutcome | None
+    ) -> None:
         new, outcome = await self._finalizer.finalize(job, new)
+        outcome = _with_details(outcome, details)
         try:
             await self._move(job, new, outcome)
         except RecordTooLargeError as e:
@@ -393,6 +394,10 @@ class Driver:
         if moved:
             self._outbox.wake()
         return moved
+
+
+def _with_details(outcome: JobOutcome, details: JobOutcome | None) -> JobOutcome:
+    return outcome if details is None else outcome.model_copy(update=set_fields(details))
 
 
 def _concerns_all(error: CTSError) -> bool:

@@ -11,8 +11,7 @@ from cts_core.errors import SiteUnavailableError
 from cts_core.model.record import ContainerOutcome, JobOutcome, JobSummary
 from cts_core.model.site import SiteName
 from cts_core.plan import ContainerPlan
-from cts_core.sites.site import ContainerReport, Runner
-from cts_core.states import JobState
+from cts_core.sites.site import JobReport, LiveJob, Runner
 
 
 class NullSite(Runner):
@@ -38,10 +37,7 @@ class NullSite(Runner):
         raise SiteUnavailableError(f"Job flow for cluster {self.cluster.value} is not registered")
 
     @override
-    async def poll(
-        self,
-        jobs: Mapping[str, Sequence[JobState]],
-    ) -> Mapping[str, Sequence[ContainerReport]]:
+    async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         return {}
 
     @override

@@ -51,6 +51,24 @@ class ContainerReport:
 
 
 @dataclass(frozen=True)
+class LiveJob:
+    """A started job, and the states of its containers in the record, by their numbers."""
+
+    job: JobSummary
+    states: Sequence[JobState]
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """All that the site knows of one job."""
+
+    containers: Sequence[ContainerReport] = ()
+    details: JobOutcome | None = None
+    """What the record has to keep of the job besides, such as the id of its run. It is stored with the next transition
+    of the job, so that the site has to report it until it is in the record."""
+
+
+@dataclass(frozen=True)
 class Survey:
     """The state of a site for operators, beyond its description."""
 
@@ -91,13 +109,12 @@ class Runner(Protocol):
         the times of the job can be compared.
         """
 
-    async def poll(
-        self, jobs: Mapping[str, Sequence[JobState]]
-    ) -> Mapping[str, Sequence[ContainerReport]]:
-        """Return, by job, reports on the containers of these started jobs; ``jobs`` has their states in the record.
+    async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
+        """Return, by id, reports on these started jobs; a job that is left out has nothing new.
 
         Only containers whose state in the record is not terminal are reported. The site also does its own work in
-        this call, such as starting the next containers of its queue.
+        this call, such as starting the next containers of its queue. A site of several parts raises UnavailableError only
+        when it can follow no job at all, since that keeps every job of the site waiting.
         """
 
     async def cancel(self, job_id: str) -> bool:

@@ -113,9 +113,9 @@ async def test_each_container_gets_its_own_inputs_and_outputs(harness: SiteHarne
 async def test_reports_are_for_live_containers_alone(harness: SiteHarness) -> None:
     job = await harness.start("true", num_containers=2)
     await harness.until(job)
-    reports = await harness.site.poll({job.id: [S.COMPLETE, S.JOB_SUBMITTED]})
+    reports = await harness.ask({job.id: [S.COMPLETE, S.JOB_SUBMITTED]})
     assert [report.number for report in reports[job.id]] == [1]
-    reports = await harness.site.poll({job.id: [S.COMPLETE, S.COMPLETE]})
+    reports = await harness.ask({job.id: [S.COMPLETE, S.COMPLETE]})
     assert not reports.get(job.id)
 
 
@@ -123,7 +123,7 @@ async def test_reports_repeat_every_step(harness: SiteHarness) -> None:
     # A server that was restarted knows nothing of earlier reports.
     job = await harness.start("true")
     await harness.until(job)
-    (report,) = (await harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))[job.id]
+    (report,) = (await harness.ask({job.id: [S.DOWNLOAD_SUBMITTED]}))[job.id]
     assert [step.state for step in report.steps] == SUCCESS
 
 
@@ -187,7 +187,7 @@ async def test_cancel_after_the_end_changes_nothing(harness: SiteHarness) -> Non
     job = await harness.start("true")
     await harness.until(job)
     assert await harness.site.cancel(job.id)
-    (report,) = (await harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))[job.id]
+    (report,) = (await harness.ask({job.id: [S.DOWNLOAD_SUBMITTED]}))[job.id]
     assert report.steps[-1].state is S.COMPLETE
 
 

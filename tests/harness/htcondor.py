@@ -28,6 +28,7 @@ from cts_core.sites.htcondor.worker_archive import WorkerArchive
 from cts_core.sites.site import ContainerReport
 from cts_core.states import TERMINAL, JobState
 from tests.harness.factories import make_job_record
+from tests.harness.sites import ask_site
 from tests.services.condor import CondorPool
 
 TIMEOUT_SECONDS = 90.0
@@ -138,6 +139,12 @@ class HTCondorHarness:
         outcome = await self.site.start(job, plan_job(job.job_input, job.image), now=utc_now())
         return outcome.htcondor_details
 
+    async def ask(
+        self, states: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """Return what the site reports of the containers of jobs that have these states in the record."""
+        return await ask_site(self.site, states)
+
     async def until_ended(
         self, job: JobRecord, state: JobState = JobState.DOWNLOAD_SUBMITTED
     ) -> dict[int, ContainerReport]:
@@ -146,10 +153,7 @@ class HTCondorHarness:
         reports: dict[int, ContainerReport] = {}
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not all(state in TERMINAL for state in states):
-                polled: Mapping[str, Sequence[ContainerReport]] = await self.site.poll(
-                    {job.id: states}
-                )
-                for report in polled.get(job.id, ()):
+                for report in (await self.ask({job.id: states})).get(job.id, ()):
                     reports[report.number] = report
                     states[report.number] = report.steps[-1].state
                 await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ from cts_core.identity.jupyter import OWNER_ROLES, JupyterIdentity
 from cts_core.model.record import ContainerOutcome, JobOutcome
 from cts_core.model.refdata import AdminReferenceData, RefdataReport, ReferenceDataState
 from cts_core.model.site import SiteDescription, SiteName
-from cts_core.sites.site import Survey
+from cts_core.sites.site import JobReport, LiveJob, Survey
 from tests.harness.engine import EngineHarness
 
 
@@ -32,6 +32,7 @@ class ReportingSite:
         self.staged: list[str] = []
         self.cleaned: list[str] = []
         self.polled: list[str] = []
+        self.job_reports: dict[str, JobReport] = {}
         self.unended: set[str] = set()
         self.measured_numbers: list[set[int]] = []
         self.measures: dict[int, ContainerOutcome] | CTSError = {}
@@ -60,9 +61,9 @@ class ReportingSite:
     async def start(self, *_: object, **__: object) -> JobOutcome:
         return JobOutcome()
 
-    async def poll(self, jobs: Mapping[str, Sequence[object]]) -> Mapping[str, Sequence[object]]:
-        self.polled += jobs
-        return {}
+    async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
+        self.polled += [live.job.id for live in jobs]
+        return self.job_reports
 
     async def cancel(self, job_id: str) -> bool:
         return True

@@ -21,7 +21,7 @@ from cts_core.objects.s3.store import S3Store
 from cts_core.objects.store import ObjectStore
 from cts_core.plan import plan_job
 from cts_core.sites.local.site import LocalSite
-from cts_core.sites.site import ContainerReport, LogStream, Site
+from cts_core.sites.site import ContainerReport, LiveJob, LogStream, Site
 from cts_core.states import TERMINAL, JobState, steps_after
 from cts_core.worker.checksum import crc64nvme_text
 from cts_core.worker.objects.directory import Directory
@@ -83,6 +83,17 @@ def _bucket_and_key(path: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": key}
 
 
+async def ask_site(
+    site: Site, states: Mapping[str, Sequence[JobState]]
+) -> Mapping[str, Sequence[ContainerReport]]:
+    """Return, by id, what the site reports of the containers of jobs that have these states in the record."""
+    record = make_job_record()
+    jobs = [
+        LiveJob(record.model_copy(update={"id": job_id}), list(states[job_id])) for job_id in states
+    ]
+    return {job_id: report.containers for job_id, report in (await site.poll(jobs)).items()}
+
+
 @dataclass
 class SiteHarness:
     """Drives a site as the engine does, but without records."""
@@ -140,9 +151,15 @@ class SiteHarness:
         self.states.setdefault(job.id, [JobState.DOWNLOAD_SUBMITTED] * count)
         self.reports.setdefault(job.id, {})
 
+    async def ask(
+        self, states: Mapping[str, Sequence[JobState]]
+    ) -> Mapping[str, Sequence[ContainerReport]]:
+        """Return what the site reports of the containers of jobs that have these states in the record."""
+        return await ask_site(self.site, states)
+
     async def poll(self) -> Mapping[str, Sequence[ContainerReport]]:
         """Poll once for all jobs, and apply the reports as the engine does."""
-        reports_by_job = await self.site.poll(self.states)
+        reports_by_job = await self.ask(self.states)
         for job_id, reports in reports_by_job.items():
             for report in reports:
                 states = self.states[job_id]

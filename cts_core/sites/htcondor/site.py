@@ -56,8 +56,7 @@ from cts_core.sites.htcondor.submit_description import (
     token_name,
 )
 from cts_core.sites.htcondor.tracker import Tracker
-from cts_core.sites.site import ContainerReport, Log, LogStream, Site, Survey
-from cts_core.states import JobState
+from cts_core.sites.site import JobReport, LiveJob, Log, LogStream, Site, Survey
 
 log = logging.getLogger(__name__)
 
@@ -257,11 +256,10 @@ class HTCondorSite(Site):
         return clusters, bool(clusters)
 
     @override
-    async def poll(
-        self, jobs: Mapping[str, Sequence[JobState]]
-    ) -> Mapping[str, Sequence[ContainerReport]]:
+    async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         """May raise UnavailableError."""
-        return await self._tracker.poll(jobs)
+        reports = await self._tracker.poll({live.job.id: live.states for live in jobs})
+        return {job_id: JobReport(containers) for job_id, containers in reports.items()}
 
     @override
     async def cancel(self, job_id: str) -> bool:

@@ -44,7 +44,15 @@ from cts_core.sites.local.reports import (
     read_report,
     worker_status,
 )
-from cts_core.sites.site import ContainerReport, Log, LogStream, Site, Survey
+from cts_core.sites.site import (
+    ContainerReport,
+    JobReport,
+    LiveJob,
+    Log,
+    LogStream,
+    Site,
+    Survey,
+)
 from cts_core.sites.worker_plan import ImagePlan, make_worker_plan
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.archives import Limits
@@ -204,12 +212,13 @@ class LocalSite(Site):
         self._queue.add(job.id, cpus=job.job_input.cpus, containers=len(plans))
 
     @override
-    async def poll(
-        self, jobs: Mapping[str, Sequence[JobState]]
-    ) -> Mapping[str, Sequence[ContainerReport]]:
+    async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         """May raise UnavailableError when the job folders cannot be used."""
         return await self._advance(
-            lambda: {job_id: list(self._reports(job_id, states)) for job_id, states in jobs.items()}
+            lambda: {
+                live.job.id: JobReport(list(self._reports(live.job.id, live.states)))
+                for live in jobs
+            }
         )
 
     def _reports(self, job_id: str, states: Sequence[JobState]) -> Iterator[ContainerReport]:

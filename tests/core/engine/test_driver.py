@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from cts_core.backoff import Backoff, KeyedBackoff
+from cts_core.clock import utc_now
 from cts_core.engine.driver import Driver
 from cts_core.engine.job_tasks import JobTasks
 from cts_core.errors import IllegalPathError, UnavailableError
-from cts_core.model.record import JobOutcome, JobSummary, JobWait
+from cts_core.model.job import JAWSDetails, NERSCDetails
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerTransition,
+    JobOutcome,
+    JobSummary,
+    JobWait,
+)
 from cts_core.model.resubmission import Resubmission
 from cts_core.model.site import SiteName
 from cts_core.observability.instrument import OBJECTS, RECORDS, instrument
+from cts_core.sites.site import ContainerReport, JobReport
 from cts_core.states import TERMINAL, JobState
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness
 from tests.harness.factories import make_image, make_job_record
+from tests.harness.reporting_site import ReportingSite, engine_with_sites
 
 
 async def _stop_loop(harness: EngineHarness) -> Driver:
@@ -54,7 +65,7 @@ async def test_exception_with_one_job_does_not_stop_others(
     elif step == "cancel":
         for job_id in ids:
             await harness.engine.jobs.cancel(harness.user, job_id)
-    name = {"start": "start", "cancel": "cancel", "poll": "_apply_reports"}[step]
+    name = {"start": "start", "cancel": "cancel", "poll": "_apply_report"}[step]
     patched_object = driver if step == "poll" else driver._site
     call = getattr(patched_object, name)
 
@@ -444,3 +455,49 @@ async def test_job_canceled_in_its_start_is_canceled_at_the_site_after_it(
     await driver.reconcile(await _summaries(harness, [job_id]))
     assert slow.calls == ["started", "cancel"]
     assert (await harness.wait_until_ended(job_id)).state is JobState.CANCELED
+
+
+@pytest.fixture
+async def reported(tmp_path) -> AsyncIterator[tuple[ReportingSite, Driver, JobSummary]]:
+    """Return a site that reports what a test sets, its driver without a loop, and a job that was handed over to it."""
+    site = ReportingSite()
+    async with engine_with_sites(tmp_path, site) as harness:
+        driver = harness.engine._drivers[SiteName.KBASE]
+        assert driver._task is not None
+        driver._task.cancel()
+        job = make_job_record(user=harness.user.name, cluster="kbase")
+        await driver._store.insert_job(job, containers=1, idempotency=None)
+        await driver.reconcile([job])
+        yield site, driver, await driver._store.get_summary(job.id)
+
+
+def _report(state: JobState, details: JobOutcome) -> JobReport:
+    step = ContainerTransition(state=state, time=utc_now())
+    return JobReport([ContainerReport(0, [step], ContainerOutcome())], details)
+
+
+async def test_details_are_stored_with_the_next_transition(reported):
+    site, driver, job = reported
+    details = JobOutcome(jaws_details=JAWSDetails(run_id=["7"]))
+    site.job_reports = {job.id: JobReport(details=details)}
+    await driver.reconcile([job])
+    assert (await driver._store.get_summary(job.id)).jaws_details is None
+    site.job_reports = {job.id: _report(JobState.JOB_SUBMITTING, details)}
+    await driver.reconcile([job])
+    moved = await driver._store.get_summary(job.id)
+    assert (moved.state, moved.jaws_details) == (JobState.JOB_SUBMITTING, details.jaws_details)
+
+
+@pytest.mark.parametrize("end", [JobState.ERROR, JobState.CANCELED])
+async def test_details_are_stored_with_the_end(reported, end: JobState):
+    site, driver, job = reported
+    store = driver._store
+    details = JobOutcome(nersc_details=NERSCDetails(download_task_id=["5"]))
+    site.job_reports = {job.id: _report(JobState.ERROR, details)}
+    if end is JobState.CANCELED:
+        await store.transition(
+            job.id, job.state, JobState.CANCELING, time=utc_now(), trans_id="c", outcome=None
+        )
+    await driver.reconcile([await store.get_summary(job.id)])
+    ended = await store.get_summary(job.id)
+    assert (ended.state, ended.nersc_details) == (end, details.nersc_details)

@@ -23,7 +23,7 @@ async def test_log_growth_wakes_without_a_poll(harness: HTCondorHarness, where: 
     await harness.until_running(job)
     hints: asyncio.Queue[str] = asyncio.Queue()
     await harness.site.open(hints.put_nowait)
-    assert await harness.site.poll({job.id: WAITS}) == {}
+    assert await harness.ask({job.id: WAITS}) == {}
     await harness.site._bindings.call(
         "act", action="Hold", constraint=f'CTSJobID == "{job.id}"', reason="maintenance"
     )
@@ -50,7 +50,7 @@ async def test_unreadable_logs_are_not_retried_at_once(
 
     monkeypatch.setattr(harness.site._bindings, "call", counted)
     for _ in range(3):
-        assert await harness.site.poll({job.id: WAITS}) == {}
+        assert await harness.ask({job.id: WAITS}) == {}
     assert asked == ["query"] * 4  # one of them asks where the logs are
 
 
@@ -62,7 +62,7 @@ async def test_blocked_folder_does_not_block_a_poll(harness: HTCondorHarness, mo
     monkeypatch.setattr(event_logs, "_read_sizes", lambda _: is_back.wait() and {})
     try:
         async with asyncio.timeout(60):
-            assert await harness.site.poll({job.id: WAITS}) == {}
+            assert await harness.ask({job.id: WAITS}) == {}
     finally:
         is_back.set()
 
@@ -72,7 +72,7 @@ async def test_finished_containers_are_forgotten(harness: HTCondorHarness, monke
     harness.settings["initialdir"] = str(harness.pool.pool / "work")
     job = await harness.start(SLEEP)
     await harness.site.open(lambda _: None)
-    assert await harness.site.poll({job.id: WAITS}) == {}
+    assert await harness.ask({job.id: WAITS}) == {}
     assert harness.site._logs._logs
 
     async def is_forgotten() -> bool:

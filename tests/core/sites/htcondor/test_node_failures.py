@@ -70,7 +70,7 @@ async def test_evicted_container_is_run_again(harness: HTCondorHarness, way: str
 
     async def runs_again() -> bool:
         # No report meanwhile: the container goes on.
-        assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+        assert not await harness.ask({job.id: [S.JOB_SUBMITTED]})
         return (harness.pool.pool / "work" / job.id).read_text().split() == ["run"] * 2
 
     await harness.until(runs_again)
@@ -103,7 +103,7 @@ async def test_cancel_waits_for_a_lost_node_for_a_limited_time(harness: HTCondor
             nonlocal polls
             polls += 1
             # The engine also polls for jobs that are being canceled.
-            await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+            await harness.ask({job.id: [S.JOB_SUBMITTED]})
             return await harness.site.cancel(job.id)
 
         await harness.until(is_canceled)

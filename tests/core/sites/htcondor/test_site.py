@@ -99,7 +99,7 @@ async def test_claimants_of_two_clusters_stay(harness: HTCondorHarness) -> None:
     states = {job.id: [S.DOWNLOAD_SUBMITTED] * 3}
     # Any of them may still claim.
     for _ in range(3):
-        assert await harness.site.poll(states) == {}
+        assert await harness.ask(states) == {}
     both = {f"{cluster}.{number}" for cluster in (first, second) for number in range(3)}
     assert await harness.processes(job) == both
     harness.supplies.claims = {0: f"{second}.0", 1: f"{first}.1"}
@@ -135,9 +135,9 @@ async def test_idle_duplicates_are_removed_once_their_containers_have_ended(
     states = [S.COMPLETE, S.COMPLETE, S.ERROR]
     # The last has no known claimant.
     harness.supplies.claims = {0: f"{first}.0", 1: f"{second}.1"}
-    assert await harness.site.poll({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
+    assert await harness.ask({job.id: [*states[:2], S.JOB_SUBMITTED]}) == {}
     assert await harness.processes(job) == set(waits)
-    assert await harness.site.poll({job.id: states}) == {}
+    assert await harness.ask({job.id: states}) == {}
     await until_left(set(waits[1:]))
 
 
@@ -159,7 +159,7 @@ async def _until_left(harness: HTCondorHarness, job: JobRecord, processes: set[s
 
     async def is_so() -> bool:
         states = [S.DOWNLOAD_SUBMITTED] * job.job_input.num_containers
-        assert await harness.site.poll({job.id: states}) == {}
+        assert await harness.ask({job.id: states}) == {}
         return await harness.processes(job) == processes
 
     await harness.until(is_so)
@@ -338,7 +338,7 @@ async def test_full_pool_is_waited_for(harness: HTCondorHarness) -> None:
     waiting = await harness.start("true", cpus=more_than_half)
     await asyncio.sleep(1.5)
     for _ in range(3):
-        assert not (await harness.site.poll({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
+        assert not (await harness.ask({waiting.id: [S.DOWNLOAD_SUBMITTED]}))
     assert await harness.site._bindings.call(
         "never_matching", clusters=waiting.htcondor_details.cluster_id
     ) == {"misfits": [], "nodes": 1, "Cpus": CPUS, "Memory": MEMORY_MIB, "Disk": ANY}
@@ -356,7 +356,7 @@ async def test_cancel_waits_for_the_containers(harness: HTCondorHarness) -> None
     await harness.until(has_begun)
     assert _runs(job.id)
     assert not await harness.site.cancel(job.id)
-    assert not await harness.site.poll({job.id: [S.JOB_SUBMITTED]})
+    assert not await harness.ask({job.id: [S.JOB_SUBMITTED]})
     await harness.until(is_canceled)
     assert not _runs(job.id)
     (report,) = (await harness.until_ended(job, S.JOB_SUBMITTED)).values()
@@ -379,7 +379,7 @@ async def test_frozen_schedd_does_not_block_the_loop(harness: HTCondorHarness) -
     schedd = harness.pool.daemon("condor_schedd")
     os.kill(schedd, signal.SIGSTOP)
     try:
-        poll = asyncio.create_task(harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}))
+        poll = asyncio.create_task(harness.ask({job.id: [S.DOWNLOAD_SUBMITTED]}))
         turns = 0
         while not poll.done():
             await asyncio.sleep(0.02)
@@ -393,7 +393,7 @@ async def test_frozen_schedd_does_not_block_the_loop(harness: HTCondorHarness) -
 
     async def is_back() -> bool:
         try:
-            return await harness.site.poll({job.id: [S.DOWNLOAD_SUBMITTED]}) == {}
+            return await harness.ask({job.id: [S.DOWNLOAD_SUBMITTED]}) == {}
         except UnavailableError:
             return False
 
@@ -406,7 +406,7 @@ async def test_busy_pool_stays_available(harness: HTCondorHarness) -> None:
     os.kill(schedd, signal.SIGSTOP)
     try:
         # As during the submission of a large job, which takes longer than ``describe`` waits.
-        work = asyncio.create_task(harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}))
+        work = asyncio.create_task(harness.ask({harness.job().id: [S.DOWNLOAD_SUBMITTED]}))
         await harness.until(lambda: _is_at_work(harness))
         async with asyncio.timeout(2):
             assert (await harness.site.describe()).available
@@ -427,7 +427,7 @@ async def test_queue_survives_a_schedd_restart(harness: HTCondorHarness) -> None
 
     async def is_known_again() -> bool:
         try:
-            return not await harness.site.poll({job.id: [S.JOB_SUBMITTED]}) and bool(
+            return not await harness.ask({job.id: [S.JOB_SUBMITTED]}) and bool(
                 await harness.site.runner_status(job, 0)
             )
         except UnavailableError:
@@ -479,7 +479,7 @@ async def test_pool_password_cannot_submit(harness: HTCondorHarness, monkeypatch
     await harness.site.open(lambda _: None)
     with pytest.raises(IllegalParameterError, match=r"condor@password.*IDTOKENS"):
         await harness.submit(harness.job())
-    assert await harness.site.poll({harness.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
+    assert await harness.ask({harness.job().id: [S.DOWNLOAD_SUBMITTED]}) == {}
 
 
 async def test_restarted_schedd_is_found_at_the_first_call(

@@ -67,9 +67,9 @@ async def test_unspooled_start_is_superseded(harness: HTCondorHarness) -> None:
 async def test_job_that_is_never_spooled_is_reported(harness: HTCondorHarness, monkeypatch) -> None:
     await harness.until_ended(await harness.start_own("true"))
     states = {break_off(harness).id: [JobState.DOWNLOAD_SUBMITTED]}
-    assert await harness.site.poll(states) == {}
+    assert await harness.ask(states) == {}
     monkeypatch.setattr("cts_core.sites.htcondor.tracker.SPOOL_SECONDS", -1.0)
-    ((report,),) = (await harness.site.poll(states)).values()
+    ((report,),) = (await harness.ask(states)).values()
     assert "never handed all" in (report.outcome.error or "")
 
 

@@ -118,7 +118,7 @@ async def test_job_whose_folder_is_gone_is_an_error(harness: SiteHarness, tmp_pa
     job = await harness.start("true", num_containers=2)
     await harness.until(job)
     remove_tree(str(tmp_path / "local" / "jobs" / job.id))
-    answer = await harness.site.poll({job.id: [S.JOB_SUBMITTED, S.COMPLETE]})
+    answer = await harness.ask({job.id: [S.JOB_SUBMITTED, S.COMPLETE]})
     (report,) = answer[job.id]
     assert report.steps[-1].state is S.ERROR
     assert report.outcome.error is not None
