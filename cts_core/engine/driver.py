@@ -14,7 +14,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from cts_core.backoff import Backoff, KeyedBackoff
@@ -44,6 +44,7 @@ from cts_core.model.record import (
     JobWait,
     set_fields,
 )
+from cts_core.model.site import START_PATIENCE
 from cts_core.object_paths import FolderPath
 from cts_core.objects.store import ObjectStore
 from cts_core.observability.instrument import RECORDS, site_name
@@ -55,8 +56,6 @@ from cts_core.worker.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT = timedelta(hours=1)
-"""The time that a job may wait for a site that cannot start it for now."""
 MAX_FINALIZING = 20
 """Jobs that are finalized concurrently."""
 FINALIZE_SECONDS = 5.0
@@ -290,7 +289,7 @@ class Driver:
             failpoint("start:before")
             details = await self._site.start(record, plans, now=await self._store.now())
         except (UnavailableError, ResourceUnavailableError) as e:
-            if _concerns_all(e) or await self._store.now() - job.updated <= START_TIMEOUT:
+            if _concerns_all(e) or await self._may_wait(job):
                 raise
             await self._move(job, JobState.ERROR, JobOutcome(error=str(e), admin_error=str(e)))
         except NewerRecordError:
@@ -301,6 +300,11 @@ class Driver:
             # If the job has ended meanwhile, the Reaper finds what was started at the site.
             await self._move(job, JobState.DOWNLOAD_SUBMITTED, details)
             self.wake(job.id)
+
+    async def _may_wait(self, job: JobSummary) -> bool:
+        """Return whether a job that its site cannot start now may go on waiting."""
+        patience = START_PATIENCE.get(self._site.cluster)
+        return patience is None or await self._store.now() - job.updated <= patience
 
     async def _apply_report(
         self, job: JobSummary, states: list[JobState], report: JobReport, *, stopped: bool

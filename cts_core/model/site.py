@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -58,3 +59,9 @@ SITE_LIMITS: dict[SiteName, SiteLimits] = {
     SiteName.KBASE: SiteLimits(168, 990, 10065),
 }
 """The limits of known sites (docs/reference/contract.md §3), which are checked before the site is contacted."""
+
+START_PATIENCE: dict[SiteName, timedelta] = {
+    SiteName.KBASE: timedelta(hours=1),
+    SiteName.LOCAL: timedelta(hours=1),
+}
+"""How long a job may wait for its site to take it, before it fails; at sites that are not named, as long as it takes."""

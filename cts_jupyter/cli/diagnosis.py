@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cts_core.engine.driver import START_TIMEOUT
 from cts_core.model.record import AuditEntry, ContainerRecord, JobSummary, Transition
+from cts_core.model.site import START_PATIENCE
 from cts_core.states import TERMINAL, JobState, next_parent_state
 from cts_jupyter import formatting
 from cts_jupyter.cli.outages import describe_wait
@@ -139,9 +139,14 @@ def _describe_state(facts: Facts) -> str:
         return f"Its containers have got further: the next look of a server makes it {new.value}."
     match job.state:
         case _S.CREATED:
+            patience = START_PATIENCE.get(job.cluster)
+            limit = (
+                "as long as it takes"
+                if patience is None
+                else f"{formatting.format_duration(patience)}; then it fails with the reason"
+            )
             return (
-                "It waits to be handed to its site, which is tried again and again, for "
-                f"{formatting.format_duration(START_TIMEOUT)}; then it fails with the reason."
+                f"It waits to be handed to its site, which is tried again and again, for {limit}."
             )
         case _S.DOWNLOAD_SUBMITTED:
             return "Its containers wait for their turn at the site, or fetch their inputs."

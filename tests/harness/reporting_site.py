@@ -31,6 +31,7 @@ class ReportingSite:
         self.available = True
         self.staged: list[str] = []
         self.cleaned: list[str] = []
+        self.started: JobOutcome | CTSError = JobOutcome()
         self.polled: list[str] = []
         self.job_reports: dict[str, JobReport] = {}
         self.unended: set[str] = set()
@@ -59,7 +60,9 @@ class ReportingSite:
         return []
 
     async def start(self, *_: object, **__: object) -> JobOutcome:
-        return JobOutcome()
+        if isinstance(self.started, CTSError):
+            raise self.started
+        return self.started
 
     async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         self.polled += [live.job.id for live in jobs]

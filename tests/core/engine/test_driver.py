@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -501,3 +502,23 @@ async def test_details_are_stored_with_the_end(reported, end: JobState):
     await driver.reconcile([await store.get_summary(job.id)])
     ended = await store.get_summary(job.id)
     assert (ended.state, ended.nersc_details) == (end, details.nersc_details)
+
+
+@pytest.mark.parametrize(
+    ("site_name", "end"),
+    [(SiteName.KBASE, JobState.ERROR), (SiteName.PERLMUTTER_JAWS, JobState.CREATED)],
+)
+async def test_site_is_waited_for_as_long_as_outages_there_last(
+    tmp_path, site_name: SiteName, end: JobState
+):
+    site = ReportingSite(site_name)
+    site.started = UnavailableError("it is away")
+    async with engine_with_sites(tmp_path, site) as harness:
+        driver = harness.engine._drivers[site_name]
+        assert driver._task is not None
+        driver._task.cancel()
+        hours_ago = utc_now() - timedelta(hours=2)
+        job = make_job_record(user=harness.user.name, cluster=site_name.value, time=hours_ago)
+        await driver._store.insert_job(job, containers=1, idempotency=None)
+        await driver.reconcile([await driver._store.get_summary(job.id)])
+        assert (await driver._store.get_summary(job.id)).state is end
