@@ -120,6 +120,11 @@ class Driver:
         self._woken.add(job_id)
         self._wake.set()
 
+    def nudge(self, job_id: str) -> None:
+        """Reconcile this job now, with a new look at the site: somebody says that something happened to it there."""
+        self._site.nudge(job_id)
+        self.wake(job_id)
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()

@@ -256,8 +256,9 @@ class Engine:
 
     async def on_job_callback(self, job_id: str) -> None:
         """Handle an unauthenticated callback that something happened to a job: reconcile it now. Raises NoSuchJobError."""
-        await self._store.get_summary(job_id)
-        self._wake_drivers(job_id)
+        job = await self._store.get_summary(job_id)
+        if driver := self._drivers.get(job.cluster):
+            driver.nudge(job_id)
 
     def root(self) -> Root:
         """Return the service's self-description."""

@@ -203,6 +203,8 @@ class Refdata:
     async def on_callback(self, refdata_id: str, site: SiteName) -> None:
         """Handle an unauthenticated callback that something happened at a site: look there now."""
         await self._status(refdata_id, site)
+        if at := self._sites.find(site):
+            at.nudge(refdata_id)
         self._on_change()
 
     async def check_job(self, job: JobInput, image: JobImage) -> None:

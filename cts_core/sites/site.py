@@ -117,6 +117,13 @@ class Runner(Protocol):
         when it can follow no job at all, since that keeps every job of the site waiting.
         """
 
+    def nudge(self, name: str) -> None:
+        """Look at a job, or at reference data, with this id soon: somebody says that something has happened to it.
+
+        Anybody may say so, and as often as they like: a site that paces what it asks bounds this itself. A site that looks
+        at everything in each ``poll`` needs no nudge.
+        """
+
     async def cancel(self, job_id: str) -> bool:
         """Stop all containers of a job. Return True once none of them runs or ever will."""
 

@@ -33,6 +33,7 @@ class ReportingSite:
         self.cleaned: list[str] = []
         self.started: JobOutcome | CTSError = JobOutcome()
         self.polled: list[str] = []
+        self.nudged: list[str] = []
         self.job_reports: dict[str, JobReport] = {}
         self.unended: set[str] = set()
         self.measured_numbers: list[set[int]] = []
@@ -67,6 +68,9 @@ class ReportingSite:
     async def poll(self, jobs: Sequence[LiveJob]) -> Mapping[str, JobReport]:
         self.polled += [live.job.id for live in jobs]
         return self.job_reports
+
+    def nudge(self, name: str) -> None:
+        self.nudged.append(name)
 
     async def cancel(self, job_id: str) -> bool:
         return True

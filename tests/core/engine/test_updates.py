@@ -240,6 +240,7 @@ async def test_callback_wakes_the_driver(harness: EngineHarness, site: Reporting
         while job_id not in site.polled:
             await asyncio.sleep(0.01)
     assert await harness.engine.jobs.status(harness.user, job_id) == before
+    assert site.nudged == [job_id]
     with pytest.raises(errors.NoSuchJobError):
         await harness.engine.on_job_callback("no")
 
