@@ -107,6 +107,7 @@ class RefdataStaging:
                 error=report.error,
                 admin_error=report.admin_error,
                 traceback=report.traceback,
+                task_ids=report.task_ids,
             ):
                 return
             current = new

@@ -121,6 +121,8 @@ class RefdataReport:
     """In plain words, for all users."""
     admin_error: str | None = None
     traceback: str | None = None
+    task_ids: Sequence[str] | None = None
+    """The ids of its transfers at NERSC; stored with the next transition."""
 
 
 class StagingStatus(StrEnum):

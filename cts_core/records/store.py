@@ -81,10 +81,11 @@ class RefdataRecords(Protocol):
         error: str | None = None,
         admin_error: str | None = None,
         traceback: str | None = None,
+        task_ids: Sequence[str] | None = None,
     ) -> bool:
         """Move the reference data at a site from ``expected`` to ``new``; return False unless it is in ``expected``.
 
-        An error that is None leaves the stored one as it is.
+        ``task_ids`` are those of its transfers at NERSC. What is None leaves the stored value as it is.
         """
 
     async def mark_refdata_cleaned(self, refdata_id: str, site: SiteName) -> None:

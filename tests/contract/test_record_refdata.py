@@ -68,7 +68,7 @@ async def test_refdata_moves_at_one_site(store, other):
     await store.add_refdata(refdata)
     await store.add_refdata_site(refdata.id, make_refdata_status(cluster=SiteName.KBASE))
     assert await store.transition_refdata(
-        refdata.id, SiteName.KBASE, CREATED, STAGING, time=NOON + SECOND
+        refdata.id, SiteName.KBASE, CREATED, STAGING, time=NOON + SECOND, task_ids=["t1", "t2"]
     )
     assert await other.transition_refdata(
         refdata.id,
@@ -91,6 +91,7 @@ async def test_refdata_moves_at_one_site(store, other):
     ]
     assert (kbase.error, kbase.admin_error) == ("The archive is broken", "tar: ü")
     assert kbase.traceback == "line 1\nline 2"
+    assert kbase.nersc_download_task_id == ["t1", "t2"]
 
 
 async def test_of_concurrent_transitions_one_moves_the_refdata(store, other):

@@ -97,11 +97,11 @@ async def transition(
     new: ReferenceDataState,
     *,
     time: datetime,
-    errors: Mapping[str, str | None],
+    details: Mapping[str, object],
 ) -> bool:
     """Move the reference data at a site; return False unless it is in ``expected``.
 
-    Fields for which ``errors`` has None, or nothing, stay as they are.
+    Fields for which ``details`` has None, or nothing, stay as they are.
     """
     when = {"$max": [time, {"$last": "$$status.transition_times.time"}]}
     step = [{"state": new.value, "time": when}]
@@ -109,7 +109,7 @@ async def transition(
         "state": new.value,
         "transition_times": {"$concatArrays": ["$$status.transition_times", step]},
         "_update_time": when,
-        **{name: literal(text) for name, text in errors.items() if text is not None},
+        **{name: literal(value) for name, value in details.items() if value is not None},
     }
     at_site = {"cluster": site.value, "state": expected.value}
     result = await db.refdata.update_one(

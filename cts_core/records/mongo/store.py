@@ -332,11 +332,17 @@ class MongoStore(RecordStore):
         error: str | None = None,
         admin_error: str | None = None,
         traceback: str | None = None,
+        task_ids: Sequence[str] | None = None,
     ) -> bool:
-        errors = {"error": error, "admin_error": admin_error, "traceback": traceback}
+        details = {
+            "error": error,
+            "admin_error": admin_error,
+            "traceback": traceback,
+            "nersc_download_task_id": task_ids and list(task_ids),
+        }
         async with self._use() as db:
             return await refdata.transition(
-                db, refdata_id, site, expected, new, time=time, errors=errors
+                db, refdata_id, site, expected, new, time=time, details=details
             )
 
     @override

@@ -92,11 +92,11 @@ def transition(
     new: ReferenceDataState,
     *,
     time: datetime,
-    errors: Mapping[str, str | None],
+    details: Mapping[str, object],
 ) -> bool:
     """Move the reference data at a site; return False unless it is in ``expected``.
 
-    Fields for which ``errors`` has None, or nothing, stay as they are.
+    Fields for which ``details`` has None, or nothing, stay as they are.
     """
     refdata = get(db, refdata_id)
     status = _status(refdata, site)
@@ -105,9 +105,9 @@ def transition(
     when = max(time, status.transition_times[-1].time)
     status.state = new
     status.transition_times.append(RefDataStateTransition(state=new, time=when))
-    for name, text in errors.items():
-        if text is not None:
-            setattr(status, name, text)
+    for name, value in details.items():
+        if value is not None:
+            setattr(status, name, value)
     _store(db, refdata)
     return True
 

@@ -315,11 +315,17 @@ class SQLiteStore(RecordStore):
         error: str | None = None,
         admin_error: str | None = None,
         traceback: str | None = None,
+        task_ids: Sequence[str] | None = None,
     ) -> bool:
-        errors = {"error": error, "admin_error": admin_error, "traceback": traceback}
+        details = {
+            "error": error,
+            "admin_error": admin_error,
+            "traceback": traceback,
+            "nersc_download_task_id": task_ids and list(task_ids),
+        }
         return await self._write(
             lambda db: refdata.transition(
-                db, refdata_id, site, expected, new, time=time, errors=errors
+                db, refdata_id, site, expected, new, time=time, details=details
             )
         )
 

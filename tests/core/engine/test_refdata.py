@@ -226,10 +226,21 @@ async def test_recovering(tmp_path: Path):
             await recover(refdata.id, away.cluster)
         await harness.store("data/ref/x", b"reference")
         await recover(refdata.id, away.cluster)
-        away.report = RefdataReport(S.COMPLETE)
+        away.report = RefdataReport(S.COMPLETE, task_ids=["t1"])
         await until(harness, refdata.id, S.COMPLETE, away.cluster)
+        staged = (await harness.engine.refdata.get_as_admin(refdata.id)).at(away.cluster)
+        assert staged is not None
+        assert staged.nersc_download_task_id == ["t1"]
         with pytest.raises(errors.NoSuchRefdataError, match="nothing to recover"):
             await recover(refdata.id, away.cluster)
+
+
+async def test_callback_nudges_the_site(tmp_path: Path):
+    site = ReportingSite()
+    async with engine_with_sites(tmp_path, site) as harness:
+        refdata = await register(harness)
+        await harness.engine.refdata.on_callback(refdata.id, KBASE)
+        assert site.nudged == [refdata.id]
 
 
 async def test_cleaning(tmp_path: Path):
