@@ -54,7 +54,8 @@ class AdminJobs:
 
     async def list(self, query: JobQuery) -> JobList:
         """Return one page of all users' jobs that match."""
-        return list_view(await self._store.list_jobs(query), query)
+        page = await self._store.list_jobs(query)
+        return list_view(page, query, waits_for=self._sites.waits_for)
 
     async def counts(self, user: str | None) -> JobCounts:
         """Count the jobs of one user, or of all."""
@@ -62,7 +63,7 @@ class AdminJobs:
 
     async def get(self, job_id: str) -> AdminJobDetails:
         """Return the job with every field of its record."""
-        return admin_view(await self._store.get_job(job_id))
+        return admin_view(await self._store.get_job(job_id), self._sites.waits_for)
 
     async def exit_codes(self, job_id: str) -> ExitCodes:
         """Return the exit code of each container."""

@@ -158,7 +158,7 @@ class Engine:
             make_plan=adapters.worker_plan_maker(settings),
         )
         self.files = Files(objects, self._access)
-        self.jobs = Jobs(store, on_change=self._wake_drivers)
+        self.jobs = Jobs(store, self.sites, on_change=self._wake_drivers)
         self.admin = AdminJobs(
             store, self.sites, publisher, self._outbox, on_change=self._wake_drivers
         )

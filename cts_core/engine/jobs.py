@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cts_core.engine.access import check_owner
+from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import container_view, job_view, list_view, status_view
 from cts_core.errors import NoSuchJobError
 from cts_core.identity.identity import User
@@ -49,9 +50,12 @@ _INSTANT = timedelta(milliseconds=1)
 class Jobs:
     """Methods raise NoSuchJobError, and UnauthorizedError for another user's job."""
 
-    def __init__(self, store: RecordStore, *, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: RecordStore, sites: SiteDirectory, *, on_change: Callable[[str], None]
+    ) -> None:
         """``on_change(job_id)`` is called for each job that this class moves."""
         self._store = store
+        self._sites = sites
         self._on_change = on_change
 
     async def _summary(self, user: User, job_id: str) -> JobSummary:
@@ -61,13 +65,13 @@ class Jobs:
         """Return the whole job."""
         record = await self._store.get_job(job_id)
         check_owner(user, record)
-        return job_view(record)
+        return job_view(record, self._sites.waits_for)
 
     async def status(self, user: User, job_id: str, *, containers: bool = False) -> JobStatus:
         """Return the job's state and transitions; with ``containers``, the number of containers in each state."""
         job = await self._summary(user, job_id)
         counts = await self._counts([job]) if containers else {}
-        return status_view(job, counts.get(job_id))
+        return status_view(job, counts.get(job_id), self._sites.waits_for)
 
     async def _counts(self, jobs: Sequence[JobSummary]) -> dict[str, dict[str, int]]:
         live = [job.id for job in jobs if job.state not in TERMINAL]
@@ -97,7 +101,8 @@ class Jobs:
                 after = seen + _INSTANT
                 mine = dataclasses.replace(mine, after=max(after, query.after or after))
         page = await self._store.list_jobs(mine)
-        return list_view(page, mine, await self._counts(page.jobs) if containers else None)
+        counts = await self._counts(page.jobs) if containers else None
+        return list_view(page, mine, counts, self._sites.waits_for)
 
     async def counts(self, user: User) -> JobCounts:
         """Count the user's jobs."""

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
+from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteDescription, SiteName, Sites
+from cts_core.observability.instrument import describe_port
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
+from cts_core.states import TERMINAL
 
 
 class SiteDirectory:
@@ -47,15 +50,26 @@ class SiteDirectory:
 
     async def check_open(self, site: SiteName) -> SiteDescription:
         """Return the site's description. Raises SiteInactiveError or SiteUnavailableError if it accepts no jobs."""
+        waits = self.get(site).takes_jobs_while_away
         description = await self.get(site).describe()
         if site in await self._store.inactive_sites():
             raise SiteInactiveError(f"The job flow for cluster {site.value} is inactive")
-        if not description.available:
+        if not (description.available or waits):
             raise SiteUnavailableError(
                 f"The job flow for cluster {site.value} is unavailable: "
                 f"{description.unavailable_reason}"
             )
         return description
+
+    def waits_for(self, job: JobSummary) -> str | None:
+        """Return in one sentence for its owner what keeps a live job from going on; None if nothing is known to."""
+        if job.state in TERMINAL:
+            return None
+        site = self._sites.get(job.cluster)
+        reason = None if site is None else site.waits_for(job)
+        if reason is None and job.wait is not None:
+            return f"{describe_port(job.wait.dependency)} cannot be used now: the job goes on by itself once it can".capitalize()
+        return reason
 
     async def set_active(self, user: User, site: SiteName, *, active: bool) -> None:
         """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""

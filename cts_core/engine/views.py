@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cts_core.engine.cursor import write_cursor
@@ -27,17 +27,25 @@ from cts_core.model.record import (
     Transition,
 )
 
+WaitsFor = Callable[[JobSummary], str | None]
+"""Returns what keeps a live job from going on, in one sentence for its owner."""
+
+
+def _nothing(job: JobSummary) -> None:  # noqa: ARG001 - as WaitsFor has it
+    return None
+
+
 # Records were validated when they were written: validating 10,000 files again would block the event loop.
 
 
-def job_view(record: JobRecord) -> Job:
+def job_view(record: JobRecord, waits_for: WaitsFor = _nothing) -> Job:
     """Return the job as its owner sees it."""
     return Job.model_construct(
-        **_shared_fields(record), job_input=record.job_input, outputs=record.outputs
+        **_shared_fields(record, waits_for), job_input=record.job_input, outputs=record.outputs
     )
 
 
-def admin_view(record: JobRecord) -> AdminJobDetails:
+def admin_view(record: JobRecord, waits_for: WaitsFor = _nothing) -> AdminJobDetails:
     """Return the job as an admin sees it."""
     transitions = [
         AdminJobStateTransition(
@@ -46,7 +54,7 @@ def admin_view(record: JobRecord) -> AdminJobDetails:
         for t in record.transition_times
     ]
     return AdminJobDetails.model_construct(
-        **{**_shared_fields(record), "transition_times": transitions},
+        **{**_shared_fields(record, waits_for), "transition_times": transitions},
         job_input=record.job_input,
         outputs=record.outputs,
         admin_error=record.admin_error,
@@ -58,7 +66,9 @@ def admin_view(record: JobRecord) -> AdminJobDetails:
     )
 
 
-def status_view(job: JobSummary, counts: dict[str, int] | None) -> JobStatus:
+def status_view(
+    job: JobSummary, counts: dict[str, int] | None, waits_for: WaitsFor = _nothing
+) -> JobStatus:
     """Return the job's state; ``counts`` has the number of containers in each."""
     return JobStatus(
         id=job.id,
@@ -67,18 +77,24 @@ def status_view(job: JobSummary, counts: dict[str, int] | None) -> JobStatus:
         user=job.user,
         admin_meta=job.admin_meta,
         containers=counts,
+        waits_for=waits_for(job),
     )
 
 
 def list_view(
-    page: JobPage, query: JobQuery, counts: Mapping[str, dict[str, int]] | None = None
+    page: JobPage,
+    query: JobQuery,
+    counts: Mapping[str, dict[str, int]] | None = None,
+    waits_for: WaitsFor = _nothing,
 ) -> Jobs:
     """Return one page of a listing, with the cursor of the next; ``counts`` has the containers in each state by job id."""
     counts = counts or {}
     return Jobs.model_construct(
         jobs=[
             JobPreview.model_construct(
-                **_shared_fields(job), job_input=job.job_input, containers=counts.get(job.id)
+                **_shared_fields(job, waits_for),
+                job_input=job.job_input,
+                containers=counts.get(job.id),
             )
             for job in page.jobs
         ],
@@ -135,8 +151,9 @@ def _transitions(steps: Sequence[Transition | ContainerTransition]) -> list[JobS
     return [JobStateTransition(state=step.state, time=step.time) for step in steps]
 
 
-def _shared_fields(job: JobSummary) -> dict[str, Any]:
+def _shared_fields(job: JobSummary, waits_for: WaitsFor) -> dict[str, Any]:
     return {
+        "waits_for": waits_for(job),
         "id": job.id,
         "state": job.state,
         "transition_times": _transitions(job.transition_times),

@@ -200,6 +200,8 @@ class JobStatus(Record):
     admin_meta: dict[str, MetaValue] = Field(default_factory=dict)
     containers: dict[str, int] | SkipJsonSchema[None] = None
     """The number of containers in each state, of a job that has not ended, where the request asks for it."""
+    waits_for: str | SkipJsonSchema[None] = None
+    """What keeps a job from going on that has not ended, in one sentence, such as an outage of its site; absent if nothing does."""
 
 
 class _JobBase(JobStatus):

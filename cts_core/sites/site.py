@@ -117,12 +117,13 @@ class Runner(Protocol):
         when it can follow no job at all, since that keeps every job of the site waiting.
         """
 
-    def nudge(self, name: str) -> None:
+    def nudge(self, name: str) -> None:  # noqa: ARG002 - for sites that pace what they ask
         """Look at a job, or at reference data, with this id soon: somebody says that something has happened to it.
 
         Anybody may say so, and as often as they like: a site that paces what it asks bounds this itself. A site that looks
         at everything in each ``poll`` needs no nudge.
         """
+        return None  # noqa: RET501 - by this line it may be inherited
 
     async def cancel(self, job_id: str) -> bool:
         """Stop all containers of a job. Return True once none of them runs or ever will."""
@@ -141,6 +142,9 @@ class Site(Runner, Protocol):
 
     takes_updates: bool
     """Whether the site's workers report by calling this service (``/external_exec``) instead of through ``poll``."""
+
+    takes_jobs_while_away: bool
+    """Whether jobs are accepted, and wait, while the site is unavailable."""
 
     async def describe(self) -> SiteDescription:
         """Return the site's limits, and whether it can be reached now (the engine sets ``active``)."""
@@ -176,6 +180,13 @@ class Site(Runner, Protocol):
 
     async def survey(self) -> Survey:
         """Check everything that containers need here. May take some seconds."""
+
+    def waits_for(self, job: JobSummary) -> str | None:  # noqa: ARG002 - for sites that know a reason
+        """Return in one sentence for its owner why a live job does not go on here, and until when; None if nothing is known.
+
+        Answers at once, from what the site knows already.
+        """
+        return None
 
     async def explain(self, job: JobSummary) -> list[str]:
         """Return what the site's scheduler says about a live job, in sentences for operators."""

@@ -25,6 +25,7 @@ class ReportingSite:
 
     max_starts = 1
     takes_updates = True
+    takes_jobs_while_away = False
 
     def __init__(self, site: SiteName = SiteName.KBASE) -> None:
         self.cluster = site
@@ -32,6 +33,7 @@ class ReportingSite:
         self.staged: list[str] = []
         self.cleaned: list[str] = []
         self.started: JobOutcome | CTSError = JobOutcome()
+        self.reason: str | None = None
         self.polled: list[str] = []
         self.nudged: list[str] = []
         self.job_reports: dict[str, JobReport] = {}
@@ -92,6 +94,9 @@ class ReportingSite:
 
     async def survey(self) -> Survey:
         return Survey()
+
+    def waits_for(self, _: object) -> str | None:
+        return self.reason
 
     async def explain(self, *_: object) -> list[str]:
         return []

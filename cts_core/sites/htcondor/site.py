@@ -100,6 +100,7 @@ class HTCondorSite(Site):
     cluster = SiteName.KBASE
     max_starts = 1
     takes_updates = True
+    takes_jobs_while_away = False
 
     def __init__(
         self,

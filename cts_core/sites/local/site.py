@@ -79,6 +79,7 @@ class LocalSite(Site):
 
     max_starts = 1
     takes_updates = False
+    takes_jobs_while_away = False
 
     def __init__(
         self,

@@ -278,6 +278,8 @@ async def test_record_names_what_a_job_waits_for(harness: EngineHarness, away: _
     job_id = await _submit_job_that_cannot_be_finalized(harness, away)
     wait = await _wait_of(harness, job_id)
     assert (wait.dependency, wait.error) == ("objects", "it is away")
+    told = (await harness.engine.jobs.status(harness.user, job_id)).waits_for
+    assert told == "The object store cannot be used now: the job goes on by itself once it can"
     away.is_asked.clear()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         await away.is_asked.wait()

@@ -28,6 +28,7 @@ from cts_core.records.mongo import connection
 from cts_core.sites.local.site import LocalSite
 from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine, submission
 from tests.harness.factories import make_submission
+from tests.harness.reporting_site import ReportingSite, engine_with_sites
 from tests.services.s3 import S3Server
 
 BOB = User("bob")
@@ -279,6 +280,32 @@ async def test_missing_site_roles_are_forbidden(
     await engine._store.set_site_active(site.cluster, active=False)
     with pytest.raises(errors.SiteInactiveError):
         await submissions.check(user, requested)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_site_that_is_away_refuses_jobs_unless_they_may_wait(tmp_path: Path, *, waits: bool):
+    site = ReportingSite()
+    async with engine_with_sites(tmp_path, site) as harness:
+        await harness.prepare("a")
+        site.available, site.takes_jobs_while_away = False, waits
+        site.started = errors.UnavailableError("it is away")
+        site.reason = "NERSC is down until 18:00 UTC; your job waits"
+        if not waits:
+            with pytest.raises(errors.SiteUnavailableError, match="down"):
+                await harness.submit(["a"], cluster="kbase")
+            return
+        job_id = await harness.submit(["a"], cluster="kbase")
+        jobs, admin = harness.engine.jobs, harness.engine.admin
+        (listed,) = (await jobs.list(harness.user, JobQuery())).jobs
+        shown = (
+            await jobs.get(harness.user, job_id),
+            await jobs.status(harness.user, job_id),
+            await admin.get(job_id),
+            listed,
+        )
+        assert {job.waits_for for job in shown} == {site.reason}
+        await jobs.cancel(harness.user, job_id)
+        assert (await harness.wait_until_ended(job_id)).waits_for is None
 
 
 @pytest.mark.slow
