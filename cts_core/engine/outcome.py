@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cts_core.model.job import S3File
 from cts_core.model.record import (
@@ -64,11 +64,14 @@ def usage(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:
     return JobOutcome(
         cpu_hours=sum(cpu) / 3600 if cpu else None,
         cpu_factor=sum(cpu) / (wall * job.job_input.cpus) if cpu and wall else None,
-        max_memory=max(
-            (c.max_memory for c in containers if c.max_memory is not None), default=None
-        ),
+        max_memory=_largest(c.max_memory for c in containers),
+        max_anonymous_memory=_largest(c.max_anonymous_memory for c in containers),
         warnings=[*warnings, *_overwriting_warnings(containers)] or None,
     )
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _overwriting_warnings(containers: Sequence[ContainerRecord]) -> list[str]:

@@ -213,7 +213,9 @@ class _JobBase(JobStatus):
     cpu_factor: float | None = None
     """CPU seconds divided by (wall seconds times requested cpus)."""
     max_memory: int | None = None
-    """Bytes; the maximum over the containers."""
+    """Bytes; the maximum over the containers. Of a container it includes the page cache."""
+    max_anonymous_memory: int | None = None
+    """Bytes; the part of it that is no page of a file, which is what the program needs. The maximum over the containers."""
     error: str | None = None
     logpath: str | None = None
     labels: dict[str, str] | None = None
@@ -296,6 +298,9 @@ class Container(Record):
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
+    """Bytes, with the page cache."""
+    max_anonymous_memory: int | None = None
+    """Bytes that are no page of a file, which the program needs."""
     inputs: list[S3FileWithDataID]
     outputs: list[S3File] | None = None
     warnings: list[str] | None = None

@@ -44,6 +44,7 @@ class JobOutcome(BaseModel):
     cpu_hours: float | None = None
     cpu_factor: float | None = None
     max_memory: int | None = None
+    max_anonymous_memory: int | None = None
     error: str | None = None
     admin_error: str | None = None
     traceback: str | None = None
@@ -121,6 +122,7 @@ class ContainerOutcome(BaseModel):
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
+    max_anonymous_memory: int | None = None
     warnings: list[str] | None = None
     """Problems that did not make the container fail, such as files that were not stored."""
 

@@ -124,3 +124,4 @@ class NodeUpdate(ContainerUpdate):
     cpu_seconds: Seconds | None = None
     wall_seconds: Seconds | None = None
     max_memory: Annotated[int, Field(ge=0, lt=_INT64)] | None = None
+    max_anonymous_memory: Annotated[int, Field(ge=0, lt=_INT64)] | None = None

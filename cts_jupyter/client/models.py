@@ -153,7 +153,7 @@ class JobStatus(Response):
 
 
 class JobPreview(JobStatus):
-    """A job in a listing. ``max_memory`` in bytes."""
+    """A job in a listing. Memory in bytes."""
 
     image: Image
     job_input: JobInputPreview
@@ -162,6 +162,7 @@ class JobPreview(JobStatus):
     cpu_hours: float | None = None
     cpu_factor: float | None = None
     max_memory: int | None = None
+    max_anonymous_memory: int | None = None
     error: str | None = None
     logpath: str | None = None
     labels: dict[str, str] = {}
@@ -188,6 +189,7 @@ class Container(Response):
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     max_memory: int | None = None
+    max_anonymous_memory: int | None = None
     inputs: list[S3File] = []
     outputs: list[S3File] = []
     warnings: list[str] = []

@@ -96,13 +96,17 @@ def container_table(containers: Sequence[Container]) -> Table[Container]:
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
             Column("took", lambda c: _format_optional(c.wall_seconds, format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
-            Column("memory", lambda c: _format_optional(c.max_memory, format_size), lambda c: c.max_memory,
+            Column("memory", lambda c: _format_optional(_needed_memory(c), format_size), _needed_memory,
                    is_number=True),
             Column("error", lambda c: c.error or "", lambda c: c.error),
         ],
         containers,
         empty="The job has no containers",
     )  # fmt: skip
+
+
+def _needed_memory(container: Container) -> int | None:
+    return container.max_anonymous_memory or container.max_memory
 
 
 def _format_optional(value: float | None, format_: Callable[[float], str]) -> str:

@@ -287,11 +287,12 @@ async def test_an_outcome_is_merged_into_the_stored_one(store):
     first = JobOutcome(
         cpu_hours=0.1, error="Ünlucky\n'quoted'", warnings=["w"], outputs=OUTPUTS, logpath="l/o/g"
     )
-    more = JobOutcome(cpu_hours=1 / 3, max_memory=7)
+    more = JobOutcome(cpu_hours=1 / 3, max_memory=7, max_anonymous_memory=5)
     await walk(store, job.id, outcomes=[first, more])
     found = await store.get_job(job.id)
     assert (found.error, found.warnings, found.logpath) == ("Ünlucky\n'quoted'", ["w"], "l/o/g")
-    assert (found.cpu_hours, found.max_memory, found.outputs) == (1 / 3, 7, OUTPUTS)
+    assert (found.cpu_hours, found.outputs) == (1 / 3, OUTPUTS)
+    assert (found.max_memory, found.max_anonymous_memory) == (7, 5)
 
 
 async def test_outputs_may_become_none_again(store):
@@ -386,6 +387,7 @@ async def test_a_container_moves_through_several_steps(store):
     "reported",
     [
         {"exit_code": (1 << 31) - 1, "max_memory": (1 << 63) - 1, "cpu_seconds": MAX_SECONDS},
+        {"max_anonymous_memory": (1 << 63) - 1},
         {"exit_code": -(1 << 31), "max_memory": 0, "cpu_seconds": 1e-6},
     ],
 )

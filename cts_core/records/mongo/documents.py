@@ -53,8 +53,10 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _RAW_CODEC: CodecOptions[RawBSONDocument] = CodecOptions(RawBSONDocument, tz_aware=True, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
-_OURS_OF_JOB = ("warnings",)
-_OURS_OF_CONTAINER = ("error", "cpu_seconds", "wall_seconds", "max_memory", "warnings")
+_OURS_OF_JOB = ("max_anonymous_memory", "warnings")
+_OURS_OF_CONTAINER = (
+    *("error", "cpu_seconds", "wall_seconds", "max_memory", "max_anonymous_memory", "warnings"),
+)
 
 
 def round_up(time: datetime) -> datetime:
@@ -220,6 +222,7 @@ def _summary_fields(document: Document, image: JobImage) -> dict[str, Any]:
         **outcome,
         "max_memory": _to_int(outcome["max_memory"]),
         **details,
+        "max_anonymous_memory": _to_int(ours.get("max_anonymous_memory")),
         "warnings": ours.get("warnings"),
         "id": document["id"],
         "user": document["user"],
@@ -319,6 +322,7 @@ def to_container(raw: RawBSONDocument) -> ContainerRecord:
         | {
             "outputs": to_outputs(outcome["outputs"]),
             "max_memory": _to_int(outcome["max_memory"]),
+            "max_anonymous_memory": _to_int(outcome["max_anonymous_memory"]),
         },
         id=document["id"],
         sub_id=int(document["sub_id"]),

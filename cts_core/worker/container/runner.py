@@ -156,6 +156,7 @@ class ContainerRunner:
             cpu_seconds=result.cpu_seconds,
             wall_seconds=result.wall_seconds,
             max_memory=result.max_memory,
+            max_anonymous_memory=result.max_anonymous_memory,
         )
         if result.canceled:
             raise JobCanceledError

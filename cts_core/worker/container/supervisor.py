@@ -22,10 +22,10 @@ TICK_SECONDS = 0.1
 """The interval between checks for a cancellation and of the runtime."""
 MEASURE_SECONDS = 0.25
 """The longest interval between samples of the memory: shorter peaks are not seen."""
-_FIRST_MEASURE_SECONDS = 0.02
+_FIRST_MEASURE_SECONDS = 0.01
 """The first interval; later ones double, so that short containers are sampled too."""
 _MEASURE_SHARE = 0.02
-"""The largest share of a cpu spent on sampling, however many processes there are."""
+"""The largest share of a cpu spent on sampling at that interval, however many processes there are."""
 _CLEAN_UP_SECONDS = 10.0
 """The timeout for processes that do not end when killed, such as one that waits for a broken disk."""
 _MAX_CHECK_SECONDS = 2.0
@@ -49,6 +49,7 @@ class ProcessResult:
     cpu_seconds: float | None
     wall_seconds: float
     max_memory: int | None
+    max_anonymous_memory: int | None
 
 
 class Supervisor:
@@ -98,7 +99,7 @@ class Supervisor:
         wall = time.monotonic() - self._started
         exit_ = self._container.describe_exit(self._code if self._code >= 0 else 128 - self._code)
         self.clean_up()
-        cpu = self._container.cpu_seconds
+        cpu, memory = self._container.cpu_seconds, self._container.peak_memory
         return ProcessResult(
             exit_code=exit_.code,
             reason=self._stop_reason or exit_.reason,
@@ -108,7 +109,8 @@ class Supervisor:
             cpu_seconds=None if cpu is None else round(cpu, 3),
             # A quick program takes less than a millisecond, but never zero.
             wall_seconds=round(wall, 6),
-            max_memory=self._container.peak_memory,
+            max_memory=memory and memory.total,
+            max_anonymous_memory=memory and memory.anonymous,
         )
 
     def _forward_output(self, timeout: float) -> bool:
@@ -140,7 +142,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            self._container.on_child_exit(usage)
+            self._container.on_child_exit(pid, usage)
             if pid == self._process.pid:
                 self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
 
@@ -159,7 +161,9 @@ class Supervisor:
         interval = exponential_delay(
             self._samples, first=_FIRST_MEASURE_SECONDS, longest=MEASURE_SECONDS
         )
-        self._measure_at = now + max(interval, (now - begun) / _MEASURE_SHARE)
+        if interval == MEASURE_SECONDS:
+            interval = max(interval, (now - begun) / _MEASURE_SHARE)
+        self._measure_at = now + interval
 
     def _await_exit(self) -> None:
         fd = self._container.exit_fd()

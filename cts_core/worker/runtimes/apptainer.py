@@ -8,6 +8,7 @@ sampled as for host programs, since not every machine lets users set limits.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from signal import SIGCONT, SIGKILL
 
@@ -74,6 +75,7 @@ class ApptainerContainer(ProcessTree):
         super().__init__()
         self._plan = plan
         self._folder = folder
+        self._guard_pid = 0
 
     def prepare(self, sleep: Sleep) -> None:
         """See Container: fetch and convert the image, unless it is cached."""
@@ -105,7 +107,7 @@ class ApptainerContainer(ProcessTree):
     def _guard(self, group: int) -> None:
         """Have a process group killed when this process ends. The guard is removed with all our descendants."""
         end, self._pipe = os.pipe()
-        os.posix_spawn(
+        self._guard_pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", _GUARD, "sh", str(group)],
             cli.environment(),
@@ -113,6 +115,11 @@ class ApptainerContainer(ProcessTree):
             setpgroup=0,
         )
         os.close(end)
+
+    def on_child_exit(self, pid: int, usage: resource.struct_rusage) -> None:
+        """See Container."""
+        if pid != self._guard_pid:
+            super().on_child_exit(pid, usage)
 
     def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""

@@ -10,6 +10,7 @@ from typing import Callable, Protocol
 
 from cts_core.worker.container_folder import INPUTS, OUTPUTS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
+from cts_core.worker.runtimes.memory import Memory
 
 Sleep = Callable[[float], None]
 """Waits for so many seconds; raises when the container is not needed any more."""
@@ -40,8 +41,8 @@ class Container(Protocol):
     """Whether a scheduler that suspends the processes of the worker's job suspends the container, too."""
 
     @property
-    def peak_memory(self) -> int | None:
-        """The most bytes of memory that all processes had together, as far as it is known."""
+    def peak_memory(self) -> Memory | None:
+        """The most memory that all processes had together, as far as it is known."""
 
     def prepare(self, sleep: Sleep) -> None:
         """Provide all that a start needs. Raises ContainerRuntimeError and OSError."""
@@ -53,12 +54,12 @@ class Container(Protocol):
         """Start it; return a process that has the container's pipes and ends with it. Raises ContainerRuntimeError, OSError."""
 
     def sample(self) -> int:
-        """Measure the resource usage. Return the bytes of memory in use; 0 where the runtime itself enforces the limit."""
+        """Measure the resource usage. Return the bytes of memory that count against the limit; 0 where the runtime enforces it."""
 
     def exit_fd(self) -> int | None:
         """Return, once, a descriptor that becomes readable when the container ends; None where there is none."""
 
-    def on_child_exit(self, usage: resource.struct_rusage) -> None:
+    def on_child_exit(self, pid: int, usage: resource.struct_rusage) -> None:
         """Account for a child of this process that ended with this usage."""
 
     def signal(self, number: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from cts_core.worker.runtimes.memory import Memory
+
 _ROOT = "/sys/fs/cgroup"
 
 
@@ -12,8 +14,10 @@ _ROOT = "/sys/fs/cgroup"
 class Usage:
     """The usage since the container's start; None where the kernel does not report it."""
 
+    memory: Memory | None
+    """Now; the total includes the page cache."""
     peak_memory: int | None
-    """Bytes of memory, including the page cache."""
+    """The peak of the total in bytes."""
     cpu_seconds: float | None
     killed: int
     """Processes that were killed for exceeding the memory limit."""
@@ -42,21 +46,30 @@ class Cgroup:
         """Return the usage so far; None when the group is gone."""
         if "memory" in self._folders:
             memory, cpu = self._folders["memory"], self._folders.get("cpuacct", "")
+            used = _memory(memory, "memory.usage_in_bytes", ("total_rss", "total_shmem"))
             peak_memory = _number(f"{memory}/memory.max_usage_in_bytes")
             nanoseconds = _number(f"{cpu}/cpuacct.usage")
             seconds = None if nanoseconds is None else nanoseconds / 1e9
             killed = _field(f"{memory}/memory.oom_control", "oom_kill")
         else:
             unified = self._folders.get("", "")
+            used = _memory(unified, "memory.current", ("anon", "shmem"))
+            # None before Linux 5.19.
             peak_memory = _number(f"{unified}/memory.peak")
-            if peak_memory is None:  # before Linux 5.19
-                peak_memory = _number(f"{unified}/memory.current")
             microseconds = _field(f"{unified}/cpu.stat", "usage_usec")
             seconds = None if microseconds is None else microseconds / 1e6
             killed = _field(f"{unified}/memory.events", "oom_kill")
-        if peak_memory is None and seconds is None:
+        if used is None and seconds is None:
             return None
-        return Usage(peak_memory, seconds, killed or 0)
+        return Usage(used, peak_memory, seconds, killed or 0)
+
+
+def _memory(folder: str, total: str, anonymous: tuple[str, str]) -> Memory | None:
+    used = _number(f"{folder}/{total}")
+    if used is None:
+        return None
+    parts = [_field(f"{folder}/memory.stat", name) for name in anonymous]
+    return Memory(used, None if None in parts else sum(part or 0 for part in parts))
 
 
 def _read(path: str) -> str:

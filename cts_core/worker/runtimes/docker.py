@@ -37,6 +37,7 @@ from cts_core.worker.runtimes.docker_cli import (
 )
 from cts_core.worker.runtimes.errors import start_failure
 from cts_core.worker.runtimes.liveness import LivenessSocket
+from cts_core.worker.runtimes.memory import Memory, MemoryPeak
 from cts_core.worker.runtimes.processes import TAG
 from cts_core.worker.runtimes.pull import pull
 from cts_core.worker.units import format_memory
@@ -61,7 +62,6 @@ class DockerContainer:
     is_suspended_with_us = False
 
     def __init__(self, plan: WorkerPlan, folder: ContainerFolder) -> None:
-        self.peak_memory: int | None = None
         self.cpu_seconds: float | None = None
         self._plan = plan
         self._folder = folder
@@ -71,6 +71,7 @@ class DockerContainer:
         self._liveness: LivenessSocket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup: Cgroup | None = None
+        self._memory = MemoryPeak()
         self._pidfd: int | None = None
         self._next_inspect, self._inspections = 0.0, 0
         self._memory_kills = 0
@@ -133,10 +134,17 @@ class DockerContainer:
         """See Container: the runtime enforces the limit."""
         usage = self._cgroup.read() if self._cgroup else None
         if usage:
-            self.peak_memory = max(self.peak_memory or 0, usage.peak_memory or 0) or None
+            if usage.memory is not None:
+                self._memory.add(usage.memory)
+            self._memory.add_total(usage.peak_memory or 0)
             self.cpu_seconds = usage.cpu_seconds
             self._memory_kills = usage.killed
         return 0
+
+    @property
+    def peak_memory(self) -> Memory | None:
+        """See Container."""
+        return self._memory.peak
 
     def _find_cgroup(self) -> None:
         pid = self._pid()
@@ -170,7 +178,7 @@ class DockerContainer:
         fd, self._pidfd = self._pidfd, None
         return fd
 
-    def on_child_exit(self, usage: resource.struct_rusage) -> None:
+    def on_child_exit(self, pid: int, usage: resource.struct_rusage) -> None:
         """See Container: our children's usage is that of the runtime's commands, not the container's."""
 
     def signal(self, number: int) -> bool:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
+import struct
 import subprocess
 from typing import Mapping, Sequence
 
 from cts_core.worker.runtimes import processes
+from cts_core.worker.runtimes.memory import Memory, MemoryPeak, larger
+
+_INHERITED = struct.Struct("q")
+_EXEC_MARGIN = 1 << 20
+"""Bytes that a child of ours may still add to its peak between its report and the execution of its program."""
+
+
+def _peak(usage: resource.struct_rusage) -> int:
+    return usage.ru_maxrss * processes.MAXRSS_UNIT
 
 
 class ProcessTree:
@@ -18,9 +29,9 @@ class ProcessTree:
     def __init__(self) -> None:
         self.cpu_seconds: float | None = 0.0
         self._group = 0
-        self._peak_sampled = 0
-        self._largest_process = 0
-        self._own_memory = 0
+        self._together, self._largest = MemoryPeak(), MemoryPeak()
+        # Shared with the child, which writes its own peak here before it executes the command.
+        self._inherited = mmap.mmap(-1, _INHERITED.size)
 
     def run(
         self,
@@ -32,6 +43,13 @@ class ProcessTree:
     ) -> subprocess.Popen[bytes]:
         """Start a command in this folder: its process and all its descendants are the container. Raises OSError."""
         worker = os.getpid()
+
+        def prepare() -> None:
+            processes.prepare_child(worker)
+            _INHERITED.pack_into(
+                self._inherited, 0, _peak(resource.getrusage(resource.RUSAGE_SELF))
+            )
+
         process = subprocess.Popen(  # noqa: S603 - it runs what was registered, or its runtime
             command,
             cwd=folder,
@@ -41,41 +59,39 @@ class ProcessTree:
             stderr=subprocess.PIPE,
             start_new_session=True,
             pass_fds=pass_fds,
-            preexec_fn=lambda: processes.prepare_child(worker),  # noqa: PLW1509 - the worker has one thread
+            preexec_fn=prepare,  # noqa: PLW1509 - the worker has one thread
         )
         self._group = process.pid
-        self._own_memory = (
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * processes.MAXRSS_UNIT
-        )
         return process
 
     @property
-    def peak_memory(self) -> int | None:
-        """The peak of all processes together; None when they ended before the first sample."""
-        # The kernel counts our own memory for what was forked from us, so that only a larger value is
-        # meaningful: the peak of a single process, also between two samples.
-        return (
-            max(
-                self._peak_sampled,
-                self._largest_process if self._largest_process > self._own_memory else 0,
-            )
-            or None
-        )
+    def peak_memory(self) -> Memory | None:
+        """See Container: that of all processes in a sample, or of the largest one, whose peak the kernel tells."""
+        return larger(self._together.peak, self._largest.peak)
 
     def sample(self) -> int:
-        """See Container."""
-        used = processes.memory(processes.members(self._group), exact_above=self._peak_sampled)
-        self._peak_sampled = max(self._peak_sampled, used)
-        return used
+        """See Container: pages of files do not count, since a container's limit has the kernel take them back."""
+        together, each = processes.memory(
+            processes.members(self._group), exact_above=self._together.peak
+        )
+        self._together.add(together)
+        for process in each:
+            self._largest.add(process.now)
+            self._largest.add_total(process.peak)
+        return together.total if together.anonymous is None else together.anonymous
 
     def exit_fd(self) -> int | None:
         """See Container."""
         return None
 
-    def on_child_exit(self, usage: resource.struct_rusage) -> None:
+    def on_child_exit(self, pid: int, usage: resource.struct_rusage) -> None:  # noqa: ARG002 - see Container
         """See Container."""
         self.cpu_seconds = (self.cpu_seconds or 0.0) + usage.ru_utime + usage.ru_stime
-        self._largest_process = max(self._largest_process, usage.ru_maxrss * processes.MAXRSS_UNIT)
+        # The peak of a process includes that from before it executed its program, as a copy of ours: only a larger
+        # one is the program's.
+        (inherited,) = _INHERITED.unpack_from(self._inherited)
+        if _peak(usage) > inherited + _EXEC_MARGIN:
+            self._largest.add_total(_peak(usage))
 
     def signal(self, number: int) -> bool:
         """See Container."""

@@ -13,6 +13,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import Iterable, NamedTuple
+
+from cts_core.worker.runtimes.memory import Memory
 
 LINUX = sys.platform.startswith("linux")
 MAXRSS_UNIT = 1024 if LINUX else 1
@@ -20,7 +23,6 @@ MAXRSS_UNIT = 1024 if LINUX else 1
 TAG = "CTS_CONTAINER"
 """The environment variable that marks every process of a container."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _KILL_ROUNDS, _KILL_PAUSE = 50, 0.02
 _LIBC = ctypes.CDLL(None)
 
@@ -89,38 +91,66 @@ def _ps() -> dict[int, tuple[int, int]]:
     return {pid: (pgid, rss * 1024) for pid, pgid, rss in rows}
 
 
-def memory(pids: list[int], *, exact_above: int) -> int:
-    """Return the bytes of memory that these processes use together.
+class ProcessMemory(NamedTuple):
+    """The memory of one process."""
+
+    now: Memory
+    peak: int
+    """The peak of the total since it began its program."""
+
+
+def memory(pids: list[int], *, exact_above: Memory | None) -> tuple[Memory, list[ProcessMemory]]:
+    """Return the memory that these processes use together, and that of each.
 
     The quick sum counts shared pages once for each process. When it exceeds ``exact_above``, the proportional set size (PSS) of
-    each is summed instead, which takes longer to read.
+    each of several is summed instead, which takes longer to read, and which leaves out what they share with others.
     """
     if not LINUX:
         rows = _ps()
-        return sum(rows[pid][1] for pid in pids if pid in rows)
-    quick = sum(_resident(pid) for pid in pids)
-    if quick <= exact_above:
-        return quick
-    return sum(_proportional(pid) for pid in pids)
+        return Memory(sum(rows[pid][1] for pid in pids if pid in rows), None), []
+    each = [_resident(pid) for pid in pids]
+    quick = _sum(process.now for process in each)
+    if len(pids) <= 1 or (exact_above is not None and not _exceeds(quick, exact_above)):
+        return quick, each
+    return _sum(_proportional(pid, process.now) for pid, process in zip(pids, each)), each
 
 
-def _resident(pid: int) -> int:
+def _sum(parts: Iterable[Memory]) -> Memory:
+    parts = list(parts)
+    return Memory(sum(part.total for part in parts), sum(part.anonymous or 0 for part in parts))
+
+
+def _exceeds(one: Memory, other: Memory) -> bool:
+    return one.total > other.total or (one.anonymous or 0) > (other.anonymous or 0)
+
+
+def _resident(pid: int) -> ProcessMemory:
+    sizes = _read_sizes(f"/proc/{pid}/status")
+    anonymous = sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0)
+    now = Memory(anonymous + sizes.get("RssFile", 0), anonymous)
+    return ProcessMemory(now, sizes.get("VmHWM", 0))
+
+
+def _proportional(pid: int, resident: Memory) -> Memory:
+    sizes = _read_sizes(f"/proc/{pid}/smaps_rollup")
+    total = sizes.get("Pss", resident.total)
+    if "Pss_Anon" not in sizes:  # before Linux 5.9, or a process of another user
+        return Memory(total, min(total, resident.anonymous or 0))
+    return Memory(total, sizes["Pss_Anon"] + sizes["Pss_Shmem"])
+
+
+def _read_sizes(path: str) -> dict[str, int]:
+    """Return the sizes in bytes of a file in ``/proc`` that has lines such as ``VmHWM:  4096 kB``."""
     try:
-        with open(f"/proc/{pid}/statm", "rb", 0) as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0
-
-
-def _proportional(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
+        with open(path, "rb") as file:
+            lines = [line.split() for line in file]
     except OSError:
-        pass
-    return _resident(pid)
+        return {}
+    return {
+        words[0][:-1].decode(): int(words[1]) * 1024
+        for words in lines
+        if len(words) == 3 and words[2] == b"kB"  # noqa: PLR2004 - name, number, unit
+    }
 
 
 def send_signal(number: int, group: int) -> bool:

@@ -38,6 +38,7 @@ if (page) {
   document.querySelectorAll('[id="%s"]').forEach(mount);
 }
 </script>"""
+_WITH_FILES = " (%s with cached files)"
 
 
 def format_progress(counts: Mapping[str, int], total: int) -> str:
@@ -70,9 +71,13 @@ def format_usage(card: CardData) -> str:
     """Return the resources that the job used, as far as the service has them."""
     used = []
     if card.max_memory:
-        used.append(f"{format_size(card.max_memory)} of memory at most")
+        total = format_size(card.max_memory)
+        needed = format_size(card.max_anonymous_memory or card.max_memory)
+        used.append(f"{needed} of memory at most{'' if needed == total else _WITH_FILES % total}")
     if card.cpu_hours is not None:
-        used.append(f"{formatting.format_duration(timedelta(hours=card.cpu_hours))} of cpu time")
+        efficiency = "" if card.cpu_factor is None else f" (cpu efficiency {card.cpu_factor:.0%})"
+        time = formatting.format_duration(timedelta(hours=card.cpu_hours))
+        used.append(f"{time} of cpu time{efficiency}")
     return f"Used {' and '.join(used)}" if used else ""
 
 

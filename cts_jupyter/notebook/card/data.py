@@ -40,7 +40,9 @@ class CardData:
     error: str | None = None
     failure: Failure | None = None
     max_memory: int | None = None
+    max_anonymous_memory: int | None = None
     cpu_hours: float | None = None
+    cpu_factor: float | None = None
     notes: Sequence[str] = field(default=())
 
     @property
@@ -106,5 +108,7 @@ def card_data(
         error=job.error,
         failure=failure,
         max_memory=job.max_memory,
+        max_anonymous_memory=job.max_anonymous_memory,
         cpu_hours=job.cpu_hours,
+        cpu_factor=job.cpu_factor,
     )

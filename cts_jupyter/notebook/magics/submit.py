@@ -127,7 +127,8 @@ def _suggestion(context: Context, image: str) -> str | None:
         f"--memory {format_size(last.job_input.memory).replace(' ', '')} "
         f"--runtime {formatting.format_brief_duration(last.job_input.runtime)}"
     )
-    used = f", and used {format_size(last.max_memory)} at most" if last.max_memory else ""
+    memory = last.max_anonymous_memory or last.max_memory
+    used = f", and used {format_size(memory)} of memory at most" if memory else ""
     return (
         f"your last complete job with this image, {formatting.short_id(last.id)}, had {limits}, took "
         f"{formatting.format_duration(last.transition_times[-1].time - last.transition_times[0].time)}{used}"

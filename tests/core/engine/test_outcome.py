@@ -33,13 +33,17 @@ def test_usage_sums_cpu_and_takes_the_largest_memory():
     result = outcome.usage(
         job,
         [
-            container(0, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=5),
-            container(1, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=7),
+            container(
+                0, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=5, max_anonymous_memory=4
+            ),
+            container(
+                1, cpu_seconds=1800.0, wall_seconds=1000.0, max_memory=7, max_anonymous_memory=2
+            ),
         ],
     )
     assert result.cpu_hours == 1.0
     assert result.cpu_factor == pytest.approx(3600 / (2000 * 2))
-    assert result.max_memory == 7
+    assert (result.max_memory, result.max_anonymous_memory) == (7, 4)
 
 
 def test_unmeasured_usage_stays_unset():

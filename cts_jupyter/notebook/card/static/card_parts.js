@@ -20,8 +20,15 @@ export function makeRequest(job) {
   // The list of outputs names their folder itself.
   if (!job.outputs?.length) request.push(`outputs into ${input.output_dir}`);
   const used = [];
-  if (job.max_memory) used.push(`${formatSize(job.max_memory)} of memory at most`);
-  if (job.cpu_hours !== undefined) used.push(`${formatDuration(job.cpu_hours * 3600)} of cpu time`);
+  if (job.max_memory) {
+    const total = formatSize(job.max_memory);
+    const needed = formatSize(job.max_anonymous_memory || job.max_memory);
+    used.push(`${needed} of memory at most${needed === total ? "" : ` (${total} with cached files)`}`);
+  }
+  if (job.cpu_hours !== undefined) {
+    const efficiency = job.cpu_factor === undefined ? "" : ` (cpu efficiency ${(job.cpu_factor * 100).toFixed(0)}%)`;
+    used.push(`${formatDuration(job.cpu_hours * 3600)} of cpu time${efficiency}`);
+  }
   return [
     el("div", {}, request.join(" \u00b7 ")),
     used.length ? el("div", {}, `Used ${used.join(" and ")}`) : null,

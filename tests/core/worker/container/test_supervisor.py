@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 import pytest
@@ -87,16 +88,42 @@ def test_memory_limit(harness: WorkerHarness) -> None:
     assert result["max_memory"] > 100_000_000
 
 
-def test_memory_is_measured(harness: WorkerHarness) -> None:
-    harness.python("x = b'x' * 200_000_000\nimport time; time.sleep(3)")
-    assert 200_000_000 < harness.run()["max_memory"] < 260_000_000
+@linux_only
+@pytest.mark.parametrize("size", [25_000_000, 60_000_000, 400_000_000])
+def test_memory_of_a_program_that_ends_at_once_is_measured(
+    harness: WorkerHarness, size: int
+) -> None:
+    harness.python(f"x = b'x' * {size}\nimport os; os._exit(0)")
+    result = harness.run()
+    assert size < result["max_anonymous_memory"] <= result["max_memory"] < size + 20_000_000
 
 
-def test_memory_peak_between_two_samples_is_measured(harness: WorkerHarness) -> None:
-    # More than the tests' own process uses, which the kernel counts for its forked children.
-    harness.change(memory=4_000_000_000)
-    harness.python("x = b'x' * 1_500_000_000")
-    assert harness.run()["max_memory"] > 1_500_000_000
+@linux_only
+def test_memory_of_a_small_program_is_all_that_it_has(harness: WorkerHarness) -> None:
+    # Most of what it has is shared with other processes of the same interpreter.
+    harness.python(
+        "import time; time.sleep(0.5)\n"
+        "print(*(l for l in open('/proc/self/status') if 'VmHWM' in l))"
+    )
+    result = harness.run()
+    (hwm,) = re.findall(rb"VmHWM:\s*(\d+) kB", harness.read("data/logs/0-stdout.txt"))
+    assert result["max_memory"] == pytest.approx(int(hwm) * 1024, rel=0.1)
+
+
+@linux_only
+def test_pages_of_a_file_are_not_what_a_program_needs(harness: WorkerHarness) -> None:
+    # A container's limit would have the kernel take them back, so a program is not stopped for them.
+    harness.python(
+        "import mmap, time\n"
+        "file = open('big', 'w+b'); file.truncate(200_000_000)\n"
+        "pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n"
+        "sum(pages[::4096]); time.sleep(3); file.truncate(0)"
+    )
+    harness.change(memory=100_000_000)
+    result = harness.run()
+    assert result["state"] == "complete", result
+    assert result["max_memory"] > 200_000_000
+    assert result["max_anonymous_memory"] < 50_000_000
 
 
 def test_memory_is_summed(harness: WorkerHarness) -> None:
@@ -125,7 +152,7 @@ def test_shared_memory_is_counted_once(harness: WorkerHarness) -> None:
     harness.change(memory=250_000_000)
     result = harness.run()
     assert result["state"] == "complete"
-    assert result["max_memory"] < 250_000_000
+    assert 100_000_000 < result["max_anonymous_memory"] <= result["max_memory"] < 250_000_000
 
 
 @linux_only

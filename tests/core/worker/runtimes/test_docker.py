@@ -136,6 +136,22 @@ def test_container_from_inputs_to_outputs(
 
 
 @every
+def test_memory_that_a_program_needs(use: Use) -> None:
+    result = use("dd if=/dev/zero of=/dev/null bs=150M count=8").run()
+    assert result["state"] == "complete", result
+    assert 150 << 20 < result["max_anonymous_memory"] <= result["max_memory"] < 230 << 20
+
+
+@every
+def test_page_cache_is_not_what_a_program_needs(use: Use, runtime: ContainerRuntime) -> None:
+    result = use("dd if=/dev/zero of=/output_files/x bs=1M count=120").run()
+    assert result["state"] == "complete", result
+    if runtime.name != "apptainer":
+        assert result["max_memory"] > 120 << 20
+    assert result["max_anonymous_memory"] < 80 << 20
+
+
+@every
 def test_exit_code_is_the_programs(use: Use) -> None:
     # Runtimes give the same message for a missing program.
     result = use("echo why >&2; exit 127").run()

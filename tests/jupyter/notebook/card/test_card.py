@@ -47,6 +47,16 @@ def test_card_as_text():
     ]
 
 
+def test_memory_that_is_needed_and_cpu_efficiency():
+    text = card_text(
+        card(max_memory=722_000_000, max_anonymous_memory=2_000_000, cpu_hours=0.5, cpu_factor=0.25)
+    )
+    assert (
+        "  Used 2 MB of memory at most (722 MB with cached files) and 30 min of cpu time (cpu efficiency 25%)"
+        in text.splitlines()
+    )
+
+
 def test_failure_in_the_text():
     failure = Failure(
         containers=[1, 3], exit_code=137, reason="It used too much memory", stderr="x\ny"

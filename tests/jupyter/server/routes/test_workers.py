@@ -105,7 +105,7 @@ NUMBERS = st.one_of(
     st.floats(min_value=0),
     st.sampled_from([2**63 - 1, 2**63, 2**31, MAX_SECONDS, 1e308, 5e-324, "inf", "1e999", "NaN"]),
 )
-MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory")
+MEASURES = ("exit_code", "cpu_seconds", "wall_seconds", "max_memory", "max_anonymous_memory")
 
 
 @pytest.mark.slow
