@@ -1,4 +1,5 @@
 # make demo: a real job, end to end.  make test: every test.  make lab: JupyterLab on the quickstart.
+# make labextension: what JupyterLab shows of CTS, by Node, which comes with it.
 # make docs: the documentation, as pages to read in a browser.
 # make services: the servers that a service for many stands on, for trying it out here.
 PYTHON ?= python3
@@ -10,7 +11,14 @@ UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 # What uv.lock names, and nothing newer. uv itself and what was added by hand stay.
 SYNC := $(UV) sync --locked --inexact --quiet
 
-.PHONY: demo lab test check lint lock docs services bench clean
+# What the JupyterLab extension is built from, and where to. Node is the environment's own.
+EXTENSION := cts_jupyter/labextension
+EXTENSION_SOURCES := $(shell find labextension/src -type f) cts_jupyter/notebook/card/static/states.json \
+  $(addprefix labextension/,package.json yarn.lock rspack.config.js)
+INSTALLED := labextension/node_modules
+JLPM := cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm
+
+.PHONY: demo lab labextension test check lint lock docs services bench clean
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -26,24 +34,51 @@ $(VENV)/.lab: pyproject.toml uv.lock | $(BIN)/uv
 $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	@echo "Installing CTS and its test tools into $(VENV) ..."
 	$(SYNC) --extra dev
+	@touch $@ $(VENV)/.lab $(VENV)/.labextension
+
+$(VENV)/.labextension: pyproject.toml uv.lock | $(BIN)/uv
+	@echo "Installing Node and the builder of JupyterLab extensions into $(VENV) ..."
+	$(SYNC) --extra lab --extra labextension
 	@touch $@ $(VENV)/.lab
+
+# Of the packages of Node, a build needs a third of those that lint and tests need.
+$(INSTALLED)/.build: labextension/package.json labextension/yarn.lock | $(VENV)/.labextension
+	@echo "Installing what the JupyterLab extension is built with ..."
+	$(JLPM) workspaces focus --production >/dev/null
+	@touch $@
+
+$(INSTALLED)/.dev: labextension/package.json labextension/yarn.lock | $(VENV)/.labextension
+	@echo "Installing what the JupyterLab extension is built and tested with ..."
+	$(JLPM) install --immutable >/dev/null
+	@touch $@ $(INSTALLED)/.build
+
+$(EXTENSION)/package.json: $(EXTENSION_SOURCES) | $(INSTALLED)/.build
+	$(JLPM) build
+	@mkdir -p $(VENV)/share/jupyter/labextensions
+	ln -sfn $(abspath $(EXTENSION)) $(VENV)/share/jupyter/labextensions/cts-jupyter
+	@touch $@
+
+labextension: $(EXTENSION)/package.json
 
 demo: $(VENV)/.lab
 	@$(BIN)/python -m cts_jupyter.demo
 
-lab: $(VENV)/.lab
+lab: labextension
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev $(INSTALLED)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(JLPM) lint
 
-check: lint
+check: lint labextension
+	$(JLPM) test
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
-test: lint
+test: lint labextension
+	$(JLPM) test
 	$(BIN)/python -m pytest -n $(TEST_RUNS) --dist loadfile
 
 docs: $(VENV)/.dev
@@ -61,4 +96,4 @@ bench: $(VENV)/.dev
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) $(EXTENSION) $(INSTALLED) .cache dist docs/_build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis test-results

@@ -14,11 +14,28 @@ from hypothesis import strategies as st
 from cts_core.states import TERMINAL, JobState
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
+from cts_jupyter.notebook.card.card import format_progress
+from tests.harness.paths import ROOT
 
 MOODS = ("waiting", "running", "done", "failed", "cancelled")
 BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 STATIC = files("cts_jupyter") / "notebook" / "card" / "static"
 STATES = json.loads((STATIC / "states.json").read_text())
+
+
+WORDS = json.loads((ROOT / "labextension" / "tests" / "words.json").read_text())
+"""Texts that the JupyterLab extension's tests hold its own formatting to."""
+
+
+def test_kernel_and_page_format_alike():
+    for seconds, text in WORDS["durations"]:
+        assert formatting.format_duration(dt.timedelta(seconds=seconds)) == text
+    for count, text in WORDS["sizes"]:
+        assert format_size(count) == text
+    for total, counts, text in WORDS["progress"]:
+        assert format_progress(counts, total) == text
+    for state, counts, shown in WORDS["shown"]:
+        assert formatting.shown_state(state, counts) == shown
 
 
 def test_kernel_and_card_read_one_table_of_states():

@@ -1,0 +1,138 @@
+"""The JupyterLab extension: its build, its types of the REST API, and what it is packed and listed as."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.harness.labextension import BUILT, SOURCES, built_labextension, read_files
+from tests.harness.paths import ROOT
+from tests.services.server import or_skip
+
+SHARED = "data/share/jupyter/labextensions/cts-jupyter/"
+
+
+def api_types() -> str:
+    program = "import sys; sys.path.insert(0, 'labextension'); import api_types; print(api_types.render(), end='')"
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.slow
+def test_types_of_the_api_are_those_of_its_description():
+    written = (SOURCES / "src" / "api" / "types.ts").read_text()
+    assert written == api_types(), "run .venv/bin/python labextension/api_types.py"
+
+
+def test_version_is_that_of_the_package():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert json.loads((SOURCES / "package.json").read_text())["version"] == version
+
+
+def test_lock_names_no_registry():
+    assert "://" not in (SOURCES / "yarn.lock").read_text()
+    assert "registry" not in (SOURCES / ".yarnrc.yml").read_text().lower()
+
+
+@pytest.fixture(scope="module")
+def built() -> Path:
+    with or_skip():
+        return built_labextension()
+
+
+@pytest.mark.slow
+def test_another_build_elsewhere_gives_the_same_bytes(built: Path, tmp_path: Path):
+    sources = tmp_path / "labextension"
+    shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("node_modules"))
+    (sources / "node_modules").symlink_to(SOURCES / "node_modules")
+    states = "cts_jupyter/notebook/card/static/states.json"
+    (tmp_path / states).parent.mkdir(parents=True)
+    shutil.copy(ROOT / states, tmp_path / states)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["jupyter-builder", "build", str(sources)],
+        env={**os.environ, "PATH": path},
+        check=True,
+        capture_output=True,
+    )
+    again = read_files(tmp_path / "cts_jupyter" / "labextension")
+    assert again.keys() == read_files(built).keys(), "make labextension builds what is stale"
+    assert again == read_files(built)
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_what_was_built(built: Path, tmp_path: Path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        env={"PATH": "/nonexistent"},
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shared = {
+            name.partition(SHARED)[2]: archive.read(name)
+            for name in archive.namelist()
+            if SHARED in name
+        }
+    assert shared == read_files(built)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {str((BUILT / name).relative_to(ROOT)) for name in read_files(built)} <= names
+    assert {"hatch_build.py", "labextension/yarn.lock", "labextension/src/lab/index.ts"} <= names
+    assert not [name for name in names if "node_modules" in name]
+
+
+@pytest.mark.slow
+def test_package_without_node_is_built_with_a_warning(tmp_path: Path):
+    source = tmp_path / "source"
+    built_elsewhere = shutil.ignore_patterns("node_modules", "labextension", "__pycache__")
+    for folder in ("cts_core", "cts_jupyter", "jupyter-config", "notebooks"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=built_elsewhere)
+    for file in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
+        shutil.copy(ROOT / file, source / file)
+    (source / "labextension").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=source,
+        check=True,
+        env={"PATH": "/nonexistent"},
+        capture_output=True,
+        text=True,
+    )
+    assert "as snapshots instead of live cards" in done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "cts_jupyter/__init__.py" in names
+    assert not [name for name in names if "labextension" in name]
+
+
+@pytest.mark.slow
+def test_jupyterlab_lists_it_as_enabled(built: Path, tmp_path: Path):
+    extensions = tmp_path / "labextensions"
+    extensions.mkdir()
+    (extensions / "cts-jupyter").symlink_to(built)
+    listed = subprocess.run(
+        [sys.executable, "-m", "jupyter", "labextension", "list", "--verbose"],
+        env={**os.environ, "JUPYTER_DATA_DIR": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    said = listed.stdout + listed.stderr
+    version = json.loads((SOURCES / "package.json").read_text())["version"]
+    assert any(
+        "enabled" in line and f"cts-jupyter v{version}" in line for line in said.splitlines()
+    )
