@@ -169,10 +169,20 @@ def join_names(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def name_some(things: Sequence[object]) -> str:
-    """Join the first few of many names, and the number of the others: ``a, b, c, d, e and 7 more``."""
-    more = f" and {len(things) - _MAX_NAMED} more" if len(things) > _MAX_NAMED else ""
+def name_some(things: Sequence[object], *, total: int | None = None) -> str:
+    """Join the first few of many names, and the number of the others: ``a, b, c, d, e and 7 more``.
+
+    ``total`` is the number of all, where ``things`` are only some of them.
+    """
+    hidden = (len(things) if total is None else total) - len(things[:_MAX_NAMED])
+    more = f" and {hidden:,} more" if hidden else ""
     return ", ".join(str(thing) for thing in things[:_MAX_NAMED]) + more
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text, and the number of the others."""
+    line, *others = text.splitlines() or [""]
+    return f"{line} (and {plural(len(others), 'line')} more)" if others else line
 
 
 def plural(count: int, noun: str) -> str:

@@ -29,6 +29,7 @@ from cts_core.engine.resubmit import Resubmissions
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.submit import Submissions
 from cts_core.engine.updates import ContainerUpdates
+from cts_core.engine.why import Explanations
 from cts_core.engine.worker_code import WorkerCode
 from cts_core.engine.worker_tokens import WorkerTokens
 from cts_core.engine.workers import Workers
@@ -175,6 +176,9 @@ class Engine:
             max_cpu_hours=settings.max_cpu_hours,
             asks_sites=not settings.test_mode,
             on_stored=self._wake_drivers,
+        )
+        self.explanations = Explanations(
+            store, self.sites, self.logs, max_cpu_hours=settings.max_cpu_hours
         )
         self.resubmissions = Resubmissions(store, objects, self.submissions, self._access)
         self._running = AsyncExitStack()

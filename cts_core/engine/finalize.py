@@ -17,6 +17,7 @@ from cts_core.objects.store import ObjectStore, StoredObject
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Runner
 from cts_core.states import JobState
+from cts_core.why import NO_OUTPUTS
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Finalizer:
         elif not any(container.outputs for container in containers):
             state = JobState.ERROR
             outcome = outcomes.usage(job, containers).model_copy(
-                update={"error": outcomes.NO_OUTPUTS, "admin_error": outcomes.NO_OUTPUTS}
+                update={"error": NO_OUTPUTS, "admin_error": NO_OUTPUTS}
             )
         else:
             actual = await self._overwritten(containers)

@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 
 from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
-from cts_core.engine.views import container_view, job_view, list_view, status_view
+from cts_core.engine.views import container_views, job_view, list_view, status_view
 from cts_core.errors import NoSuchJobError
 from cts_core.identity.identity import User
 from cts_core.model.job import Containers, ExitCodes, Job, JobStatus
 from cts_core.model.job import Jobs as JobList
 from cts_core.model.listing import JobCounts, LastLook
 from cts_core.model.record import JobQuery, JobSummary
-from cts_core.plan import split_evenly
 from cts_core.records.store import RecordStore
 from cts_core.states import TERMINAL, JobState
 
@@ -123,14 +122,7 @@ class Jobs:
         job = await self._store.get_job(job_id)
         check_owner(user, job)
         records = await self._store.containers(job_id)
-        parts = split_evenly(job.job_input.files, job.job_input.num_containers)
-        return Containers.model_construct(
-            containers=[
-                container_view(record, inputs)
-                # A job that another program ran may have no container records.
-                for record, inputs in zip(records, parts, strict=False)
-            ]
-        )
+        return Containers.model_construct(containers=container_views(job, records))
 
     async def cancel(self, user: User, job_id: str) -> None:
         """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""

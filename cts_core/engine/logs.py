@@ -66,6 +66,18 @@ class Logs:
             raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
         return log
 
+    async def tail(
+        self, user: User, job_id: str, number: int, stream: LogStream, length: int
+    ) -> tuple[int, bytes]:
+        """Return the size of a container's log in bytes, and its last ``length`` bytes. Raises what ``open`` raises."""
+        size = (await self.open(user, job_id, number, stream, length=1)).size
+        if size == 0:
+            return 0, b""
+        log = await self.open(
+            user, job_id, number, stream, seek=max(size - length, 0), length=length
+        )
+        return size, b"".join([piece async for piece in log.body])
+
     async def _find_log(
         self, job: JobSummary, number: int, stream: LogStream, seek: int, length: int | None
     ) -> Log | None:

@@ -15,7 +15,6 @@ from cts_core.model.record import (
 )
 from cts_core.states import JobState
 
-NO_OUTPUTS = "The job produced no output files"
 NON_ZERO_EXIT = (
     "At least one container exited with a non-zero error code. Please examine the logs for details."
 )

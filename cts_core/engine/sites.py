@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cts_core.errors import SiteInactiveError, SiteUnavailableError, UnauthorizedError
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
-from cts_core.model.site import SiteDescription, SiteName, Sites
+from cts_core.model.site import SITE_LIMITS, SiteDescription, SiteLimits, SiteName, Sites
 from cts_core.observability.instrument import describe_port
 from cts_core.records.store import RecordStore
 from cts_core.sites.site import Site
@@ -70,6 +70,11 @@ class SiteDirectory:
         if reason is None and job.wait is not None:
             return f"{describe_port(job.wait.dependency)} cannot be used now: the job goes on by itself once it can".capitalize()
         return reason
+
+    async def limits(self, site: SiteName) -> SiteLimits:
+        """Return what one container may request at a site. Raises SiteUnavailableError if it is not known."""
+        known = SITE_LIMITS.get(site)
+        return known or SiteLimits.of(await self.get(site).describe())
 
     async def set_active(self, user: User, site: SiteName, *, active: bool) -> None:
         """Activate or deactivate a site for new jobs; running jobs go on. Raises UnauthorizedError."""

@@ -29,7 +29,6 @@ from cts_core.model.job import (
     Submission,
 )
 from cts_core.model.record import Idempotency, JobRecord, Transition
-from cts_core.model.site import SITE_LIMITS, SiteLimits
 from cts_core.mounts import mounts_of
 from cts_core.object_paths import FolderPath, ObjectPath, above
 from cts_core.objects.store import ObjectStore, StoredObject
@@ -197,9 +196,7 @@ class Submissions:
             return _Checked(job, image, plans, objects, warnings)
 
     async def _check_limits(self, job: JobInput) -> None:
-        limits = SITE_LIMITS.get(job.cluster)
-        if limits is None:
-            limits = SiteLimits.of(await self._sites.get(job.cluster).describe())
+        limits = await self._sites.limits(job.cluster)
         at_site = f"at cluster {job.cluster.value}"
         if job.cpus > limits.cpus_per_node:
             raise IllegalParameterError(

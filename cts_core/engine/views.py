@@ -26,6 +26,7 @@ from cts_core.model.record import (
     JobSummary,
     Transition,
 )
+from cts_core.plan import split_evenly
 
 WaitsFor = Callable[[JobSummary], str | None]
 """Returns what keeps a live job from going on, in one sentence for its owner."""
@@ -119,6 +120,12 @@ def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) 
         outputs=record.outputs,
         warnings=record.warnings,
     )
+
+
+def container_views(job: JobRecord, records: Sequence[ContainerRecord]) -> list[Container]:
+    """Return each container of a job with its inputs; none of a job that another program ran without records of them."""
+    parts = split_evenly(job.job_input.files, job.job_input.num_containers)
+    return [container_view(record, inputs) for record, inputs in zip(records, parts, strict=False)]
 
 
 def admin_container_view(record: ContainerRecord) -> SubJob:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from http import HTTPStatus
 
+from cts_core.model.parameters import Parameters
 from cts_core.states import JobState
+from cts_core.why import TAIL_BYTES, TAIL_LINES, JobFacts, LogTail, explain, logs_to_read
 from cts_jupyter.client.client import CTSClient
-from cts_jupyter.client.logs import read_log
-from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject
+from cts_jupyter.client.logs import STREAMS, read_log
+from cts_jupyter.client.models import Container, JobDetails, JobOutput, S3File, StoredObject, Why
 from cts_jupyter.client.transport import CTSClientError, CTSRequestError, is_unsupported
-
-_STDERR_LINES = 20
-_STDERR_BYTES = 2_000
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed: its first failed container, and the numbers of all that did."""
-
-    containers: Sequence[int]
-    exit_code: int | None
-    reason: str | None
-    stderr: str
-    """The last lines of the first one's."""
 
 
 def find_containers(client: CTSClient, job_id: str) -> list[Container] | None:
@@ -49,29 +37,34 @@ def find_file(client: CTSClient, path: str) -> StoredObject | None:
     return next((file for file in page.objects if file.path == path), None)
 
 
-def has_failed(container: Container) -> bool:
-    """Return whether a container has failed, its logs stored or not yet."""
-    return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
-
-
-def find_failure(client: CTSClient, job_id: str, containers: Sequence[Container]) -> Failure | None:
-    """Return the first container that failed, with the end of its stderr; None when none did."""
-    failed = [container for container in containers if has_failed(container)]
-    if not failed:
-        return None
-    first = failed[0]
+def find_why(client: CTSClient, job: JobDetails, containers: Sequence[Container] | None) -> Why:
+    """Return why a job failed; at a service without that endpoint, what follows from its containers. Raises CTSClientError."""
     try:
-        stderr: str = read_log(
-            client, job_id, first.number, "stderr", lines=_STDERR_LINES, limit=_STDERR_BYTES
-        )
-    except CTSClientError as e:
-        stderr = f"(its log cannot be read: {e})"
-    return Failure(
-        containers=[container.number for container in failed],
-        exit_code=first.exit_code,
-        reason=first.error,
-        stderr=stderr.rstrip(),
+        return client.why(job.id)
+    except CTSRequestError as e:
+        if not is_unsupported(e):
+            raise
+    known = containers or []
+    params = Parameters.model_construct(**job.job_input.params)
+    facts = JobFacts(
+        state=job.state,
+        error=job.error,
+        memory=job.job_input.memory,
+        runtime=job.job_input.runtime,
+        cpus=job.job_input.cpus,
+        output_mount=params.output_mount_point,
     )
+    logs = {number: _read_tail(client, job.id, number) for number in logs_to_read(facts, known)}
+    return Why.model_validate(explain(facts, known, logs).to_json())
+
+
+def _read_tail(client: CTSClient, job_id: str, number: int) -> LogTail:
+    texts = {}
+    for stream in STREAMS:
+        with suppress(CTSClientError):
+            text = read_log(client, job_id, number, stream, lines=TAIL_LINES, limit=TAIL_BYTES)
+            texts[stream] = text.rstrip()
+    return LogTail(**texts)
 
 
 def count_states(

@@ -195,6 +195,40 @@ class Container(Response):
     warnings: list[str] = []
 
 
+class Fix(Response):
+    """A resubmission that mends a failure, see ``CTSClient.resubmit``."""
+
+    failed: bool = False
+    memory: int | None = None
+    runtime: timedelta | None = None
+    output_dir: str | None = None
+
+
+class Reason(Response):
+    """Containers that failed for one reason; ``containers`` is empty where the job failed by itself."""
+
+    reason: str | None = None
+    exit_code: int | None = None
+    containers: list[int] = []
+    inputs: list[str] = []
+    """Some of their inputs; those that the error or the logs name come first."""
+    input_count: int = 0
+    stdout: str | None = None
+    """The end of the first one's, where it wrote nothing to stderr."""
+    stderr: str | None = None
+    """The end of the first one's."""
+    hint: str
+    fix: Fix | None = None
+
+
+class Why(Response):
+    """The reasons why a job failed, and the resubmission that mends them, as far as one can."""
+
+    state: str
+    reasons: list[Reason] = []
+    fix: Fix | None = None
+
+
 class JobPage(Response):
     """One page of a listing; hand ``next`` back as ``cursor`` for the following one."""
 

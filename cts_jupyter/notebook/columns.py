@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cts_core.model.refdata import ReferenceDataState
+from cts_core.why import has_failed
 from cts_core.worker.units import format_seconds, format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.api.refdata import Refdata
@@ -85,28 +86,33 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table[Verdict]:
 
 
 def container_table(containers: Sequence[Container]) -> Table[Container]:
-    """Return a table of a job's containers."""
+    """Return a table of a job's containers; those that failed come first."""
     return Table(
         [
             Column("container", lambda c: str(c.number), lambda c: c.number, is_number=True),
             Column("state", lambda c: formatting.format_state(c.state), lambda c: c.state),
             Column("exit code", lambda c: "" if c.exit_code is None else str(c.exit_code),
                    lambda c: c.exit_code, is_number=True),
-            Column("inputs", lambda c: str(len(c.inputs)), lambda c: len(c.inputs), is_number=True),
+            Column("inputs", _format_inputs, lambda c: [file.file for file in c.inputs]),
             Column("outputs", lambda c: str(len(c.outputs)), lambda c: len(c.outputs), is_number=True),
             Column("took", lambda c: _format_optional(c.wall_seconds, format_seconds), lambda c: c.wall_seconds,
                    is_number=True),
             Column("memory", lambda c: _format_optional(_needed_memory(c), format_size), _needed_memory,
                    is_number=True),
-            Column("error", lambda c: c.error or "", lambda c: c.error),
+            Column("error", lambda c: formatting.first_line(c.error or ""), lambda c: c.error, is_below=True),
         ],
-        containers,
+        sorted(containers, key=lambda c: not has_failed(c)),
         empty="The job has no containers",
     )  # fmt: skip
 
 
 def _needed_memory(container: Container) -> int | None:
     return container.max_anonymous_memory or container.max_memory
+
+
+def _format_inputs(container: Container) -> str:
+    names = [file.file.rpartition("/")[2] for file in container.inputs]
+    return f"{names[0]} and {len(names) - 1:,} more" if len(names) > 1 else "".join(names)
 
 
 def _format_optional(value: float | None, format_: Callable[[float], str]) -> str:
@@ -181,7 +187,7 @@ def site_table(sites: Sequence[Site], *, notes: Sequence[str] = ()) -> Table[Sit
                    is_number=True),
             Column("longest run", lambda s: format_seconds(60 * s.max_runtime_min),
                    lambda s: s.max_runtime_min, is_number=True),
-            Column("notes", lambda s: "; ".join(s.notes)),
+            Column("notes", lambda s: "; ".join(s.notes), is_below=True),
         ],
         sites,
         empty="The service has no sites",

@@ -17,8 +17,8 @@ from cts_jupyter.client.logs import PlainText, read_log
 from cts_jupyter.client.lookups import (
     count_states,
     find_containers,
-    find_failure,
     find_outputs,
+    find_why,
 )
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview
 from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
@@ -325,16 +325,14 @@ class Job:
         containers = None
         if details.job_input.num_containers > 1 or details.state == "error":
             containers = find_containers(client, self.id)
-        failure = None
-        if details.state == "error":
-            failure = find_failure(client, self.id, containers or [])
+        why = find_why(client, details, containers) if details.state == "error" else None
         counts = self._counts if not formatting.has_ended(details.state) else None
         return card_data(
             details,
             service=self._session.where,
             containers=containers or [],
             counts=counts or count_states(client, details, containers),
-            failure=failure,
+            reasons=why.reasons if why else (),
         )
 
     def describe(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
@@ -18,6 +19,12 @@ MAX_SHOWN = 60
 _CELL = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
 _NUMBER_CELL = "text-align:right;padding:2px 12px 2px 0;white-space:nowrap"
 
+_BELOW_CELL = "text-align:left;padding:0 0 4px 2em"
+_BELOW_TEXT = "max-width:90ch;white-space:normal;overflow-wrap:anywhere"
+_BELOW = textwrap.TextWrapper(
+    width=100, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+)
+
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
@@ -27,6 +34,8 @@ class Column(Generic[Row]):
     text: Callable[[Row], str]
     value: Callable[[Row], object] | None = None
     is_number: bool = False
+    is_below: bool = False
+    """Whether it is shown on lines below its row, for long text, which would push the end of the row out of sight."""
 
     def of(self, row: Row) -> object:
         """Return the value of the column's cell in a row."""
@@ -71,32 +80,39 @@ class Table(Sequence[Row]):
             {column.name: [column.of(row) for row in self._rows] for column in self._columns}
         )
 
-    def _shown(self) -> tuple[list[Column[Row]], list[list[str]], list[str]]:
-        """Return the columns that are not empty, their cells in the rows that are shown, and the notes below."""
+    def _shown(self) -> tuple[list[Column[Row]], list[tuple[list[str], str]], list[str]]:
+        """Return the columns that are not empty, their cells with the text below, of the rows that are shown, and the notes."""
         rows = self._rows[:MAX_SHOWN]
         cells = {
             column.name: [printable_line(column.text(row)) for row in rows]
             for column in self._columns
         }
-        columns = [column for column in self._columns if any(cells[column.name])]
+        columns = [c for c in self._columns if not c.is_below and any(cells[c.name])]
+        below = [column.name for column in self._columns if column.is_below]
+        lines = [
+            (
+                [cells[column.name][n] for column in columns],
+                "; ".join(f"{name}: {cells[name][n]}" for name in below if cells[name][n]),
+            )
+            for n in range(len(rows))
+        ]
         hidden = len(self._rows) - len(rows)
         more = [f"... and {hidden:,} more; all are in the result (-o VAR)"] if hidden else []
-        lines = [list(line) for line in zip(*(cells[c.name] for c in columns), strict=True)]
         return columns, lines, [*more, *map(printable, self.notes)]
 
     def __repr__(self) -> str:
-        columns, cells, notes = self._shown()
-        if not cells:
+        columns, rows, notes = self._shown()
+        if not rows:
             return "\n".join([self._empty, *notes])
-        lines = [[column.name for column in columns], *cells]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-        text = [
-            "  ".join(
+        lines = [([column.name for column in columns], ""), *rows]
+        widths = [max(len(cells[i]) for cells, _ in lines) for i in range(len(columns))]
+        text = []
+        for cells, below in lines:
+            padded = [
                 cell.rjust(width) if column.is_number else cell.ljust(width)
-                for cell, width, column in zip(line, widths, columns, strict=True)
-            ).rstrip()
-            for line in lines
-        ]
+                for cell, width, column in zip(cells, widths, columns, strict=True)
+            ]
+            text += ["  ".join(padded).rstrip(), *_BELOW.wrap(below)]
         return "\n".join([*text, *notes])
 
     def _repr_html_(self) -> str:
@@ -109,15 +125,18 @@ class Table(Sequence[Row]):
             f'<th scope="col" style="{style}">{html.escape(column.name)}</th>'
             for column, style in zip(columns, styles, strict=True)
         )
-        body = "".join(
-            "<tr>"
-            + "".join(
+        body = ""
+        for line, text in cells:
+            row = "".join(
                 f'<td style="{style}">{html.escape(cell)}</td>'
                 for cell, style in zip(line, styles, strict=True)
             )
-            + "</tr>"
-            for line in cells
-        )
+            body += f"<tr>{row}</tr>"
+            if text:
+                body += (
+                    f'<tr><td colspan="{len(columns)}" style="{_BELOW_CELL}">'
+                    f'<div style="{_BELOW_TEXT}">{html.escape(text)}</div></td></tr>'
+                )
         return (
             '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from cts_core.model.record import ContainerOutcome
 from cts_core.model.worker import MAX_SECONDS
+from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY
 from cts_core.worker.units import format_seconds
 
 JOB_ID, CONTAINER_NUMBER = "CTSJobID", "CTSContainerNumber"
@@ -217,7 +218,7 @@ def hold_message(ad: JobAd) -> str:
         case HoldCode.OUTPUT_TRANSFER:
             why = "the node could not hand back what CTS wrote there"
         case HoldCode.SPOOLING:
-            why = "its pool was never handed all that it needs. Submit it again"
+            why = f"its pool was never handed all that it needs. {AGAIN}"
         case HoldCode.JOB_DURATION if ad.job_limit:
             why = _duration_message(ad, ad.job_limit)
         case HoldCode.EXECUTE_DURATION if ad.execute_limit:
@@ -232,20 +233,20 @@ def hold_message(ad: JobAd) -> str:
             why = "an operator of the pool put it on hold"
         case _:
             why = "its pool put it on hold"
-    return f"The container was stopped: {why}."
+    return f"The container was stopped: {why.rstrip('.')}."
 
 
 def _memory_message(ad: JobAd) -> str:
     requested, used = f"it asked for {ad.memory} MiB of memory", int(ad.memory_used or 0)
     if used > (ad.memory or 0):
-        return f"{requested} and used {used} MiB"
+        return f"{requested} and used {used} MiB. {MORE_MEMORY}"
     # It was killed for more than the pool had measured last.
-    return f"{requested} and used more; {used} MiB were measured last"
+    return f"{requested} and used more; {used} MiB were measured last. {MORE_MEMORY}"
 
 
 def _duration_message(ad: JobAd, limit: int) -> str:
     ran = f"it ran for {format_seconds(ad.wall)}" if ad.wall else "it ran for too long"
-    return f"{ran}, and its limit is {format_seconds(limit)}"
+    return f"{ran}, and its limit is {format_seconds(limit)}. {LONGER_RUNTIME}"
 
 
 def _rule_message(ad: JobAd, reason: str) -> str:
@@ -258,20 +259,17 @@ def _rule_message(ad: JobAd, reason: str) -> str:
 def gone_message(ad: JobAd | None) -> str:
     """Say why a container that never reported its end has left the queue, for its owner."""
     if ad is None:
-        return (
-            "HTCondor does not know this container any more, and what became of it cannot be told. "
-            "Submit it again."
-        )
+        return f"HTCondor does not know this container any more, and what became of it cannot be told. {AGAIN}"
     if ad.status == Status.REMOVED:
         return "The container was removed from the pool's queue before it ended."
-    return "CTS's program on the node ended without a word about the container. Submit it again."
+    return f"CTS's program on the node ended without a word about the container. {AGAIN}"
 
 
 def lost_message(ad: JobAd) -> str:
     """Say why a container whose node does not answer was given up, for its owner."""
     return (
         "HTCondor has lost the node on which the container ran, and has not found it again for "
-        f"{format_seconds(ad.seconds_lost)}. Submit it again."
+        f"{format_seconds(ad.seconds_lost)}. {AGAIN}"
     )
 
 

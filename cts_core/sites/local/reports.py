@@ -14,6 +14,7 @@ from cts_core.model.unvalidated import to_outputs
 from cts_core.sites.local.launcher import read_worker_log
 from cts_core.sites.site import ContainerReport
 from cts_core.states import JobState
+from cts_core.worker.advice import AGAIN
 from cts_core.worker.boot import boot_id
 from cts_core.worker.container_folder import PLAN, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
@@ -25,15 +26,15 @@ log = logging.getLogger(__name__)
 
 GONE = (
     "The folder in which CTS keeps this container is gone, and what became of the container cannot be told. "
-    "Submit it again."
+    f"{AGAIN}"
 )
 UNREADABLE = (
     "What CTS keeps of this container cannot be read, and what became of the container cannot be told. "
-    "Submit it again."
+    f"{AGAIN}"
 )
 _REBOOTED = "The machine was restarted while this container ran."
 _VANISHED = "The worker of this container ended before the container did, as when it is killed or memory runs out."
-_NOT_AGAIN = "CTS never runs a container twice: submit it again if you want it."
+_NOT_AGAIN = f"CTS never runs a container twice. {AGAIN}"
 
 
 def read_report(container: ContainerFolder, number: int) -> ContainerReport:

@@ -22,6 +22,7 @@ from typing import (
     Union,
 )
 
+from cts_core.worker.advice import AGAIN
 from cts_core.worker.container.logs import BoundedLog
 from cts_core.worker.container.outputs import collect_outputs, is_disk_full, path_problem
 from cts_core.worker.container.supervisor import ProcessResult, StopSignal, Supervisor
@@ -199,7 +200,7 @@ class ContainerRunner:
             raise JobCanceledError("The job was canceled.")
         if self._stop.is_requested:
             raise WorkerStoppedError(
-                "Its worker was told to end, as when the machine is shut down. Submit it again."
+                f"Its worker was told to end, as when the machine is shut down. {AGAIN}"
             )
 
     def _report(self, state: str, **fields: object) -> None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Sequence
 
+from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY
 from cts_core.worker.backoff import exponential_delay
 from cts_core.worker.container.logs import BoundedLog
 from cts_core.worker.container_folder import ContainerFolder
@@ -154,7 +155,7 @@ class Supervisor:
         if used > self._plan.memory:
             self._stop(
                 f"It used {format_memory(used)} of memory and was stopped: its limit is "
-                f"{format_memory(self._plan.memory)}. Submit it again with more memory."
+                f"{format_memory(self._plan.memory)}. {MORE_MEMORY}"
             )
         now = time.monotonic()
         self._samples += 1
@@ -190,13 +191,12 @@ class Supervisor:
         elif ran > self._plan.runtime:
             self._stop(
                 f"It was stopped after {ran:.3g} seconds: its runtime limit is "
-                f"{self._plan.runtime:g} seconds. Submit it again with a longer runtime."
+                f"{self._plan.runtime:g} seconds. {LONGER_RUNTIME}"
             )
         elif stop.is_requested:
             self._by_stop_signal = True
             self._stop(
-                "It was stopped because its worker was told to end, as when the machine is shut down. "
-                "Submit it again."
+                f"It was stopped because its worker was told to end, as when the machine is shut down. {AGAIN}"
             )
 
     def _stop(self, reason: str) -> None:

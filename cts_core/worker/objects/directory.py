@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO, Generator, Iterator, List, NamedTuple
 
+from cts_core.worker.advice import changed_input
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.files import is_full, write_all
 from cts_core.worker.objects.info import (
@@ -279,12 +280,8 @@ class Directory:
                     raise disk_full_error(path) from e
                 raise
             self._check_crc(path, opened, crc.text())
-            if crc64nvme not in (None, crc.text()):
-                raise CorruptObjectError(
-                    # The transposed letters are the deployed service's, and clients compare the sentence.
-                    f"The expected CRC64/NMVE checksum '{crc64nvme}' for the path '{path}' does not match "
-                    f"the actual checksum '{crc.text()}'"
-                )
+            if crc64nvme is not None and crc64nvme != crc.text():
+                raise CorruptObjectError(changed_input(path, crc64nvme, crc.text()))
             undo.pop_all()
         return size
 

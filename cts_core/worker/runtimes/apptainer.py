@@ -12,6 +12,7 @@ import resource
 import subprocess
 from signal import SIGCONT, SIGKILL
 
+from cts_core.worker.advice import AGAIN
 from cts_core.worker.container_folder import STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import command as cli
@@ -132,7 +133,7 @@ class ApptainerContainer(ProcessTree):
             return ContainerExit(
                 code,
                 f"Container exit code: {code}. Apptainer says so also when a program ends in the moment in which HTCondor "
-                "resumes its job, and then not how. Submit it again.",
+                f"resumes its job, and then not how. {AGAIN}",
             )
         return ContainerExit(code)
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from signal import SIGKILL, Signals
 from typing import Any
 
+from cts_core.worker.advice import AGAIN, MORE_MEMORY
 from cts_core.worker.backoff import exponential_delay
 from cts_core.worker.container_folder import OUTPUTS, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
@@ -200,12 +201,11 @@ class DockerContainer:
             # The attached command ended early, as when the runtime restarts: further output is lost.
             return ContainerExit(
                 None,
-                f"{self._plan.container_runtime} lost sight of the container while it ran, and it was stopped. Submit "
-                "it again.",
+                f"{self._plan.container_runtime} lost sight of the container while it ran, and it was stopped. {AGAIN}",
             )
         if not state:
             # Without a state, even exit code 0 proves nothing.
-            reason = f"{self._plan.container_runtime} does not say how it ended. Submit it again."
+            reason = f"{self._plan.container_runtime} does not say how it ended. {AGAIN}"
             return ContainerExit(code or None, reason)
         if state.get("StartedAt", "").startswith(_NEVER):
             return ContainerExit(
@@ -258,11 +258,13 @@ class DockerContainer:
         limit = format_memory(self._plan.memory)
         is_out_of_memory = is_out_of_memory or os.path.exists(self._folder.file(_OOM_FILE))
         if is_out_of_memory or self._memory_kills:
-            return f"It was killed when it needed more memory than its limit of {limit}. Submit it again with more memory."
+            return (
+                f"It was killed when it needed more memory than its limit of {limit}. {MORE_MEMORY}"
+            )
         if code == _SIGKILL_EXIT and self._kills == 0:
             return (
-                f"It was killed (exit code {code}), most likely for want of memory: its limit is {limit}. Submit it "
-                "again with more memory."
+                f"It was killed (exit code {code}), most likely for want of memory: its limit is {limit}. "
+                f"{MORE_MEMORY}"
             )
         if self._foreign_platform:
             return f"Container exit code: {code}. {self._foreign_platform}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, Callable, Dict, List
 
+from cts_core.worker.advice import changed_input
 from cts_core.worker.checksum import Buffer, Crc64Nvme
 from cts_core.worker.files import is_full
 from cts_core.worker.http.client import TransientError
@@ -60,11 +61,7 @@ class Download:
         except NotFoundError as e:
             raise S3Error(str(e)) from e
         if crc != self._expected:
-            raise S3Error(
-                # The transposed letters are the deployed service's, and clients compare the sentence.
-                f"The expected CRC64/NMVE checksum '{self._expected}' for the path '{self._path}' does not match "
-                f"the actual checksum '{crc}'"
-            )
+            raise S3Error(changed_input(self._path, self._expected, crc))
         return size
 
     def _start_over(self) -> None:

@@ -19,6 +19,7 @@ from cts_jupyter.client.models import (
     JobOutput,
     JobOutputs,
     JobStatus,
+    Why,
 )
 from cts_jupyter.client.transport import (
     SLOW_READ_SECONDS,
@@ -123,6 +124,10 @@ class JobEndpoints(Endpoints):
     def exit_codes(self, job_id: str) -> list[int | None]:
         """Return the exit codes by container; None for a container that has none (yet)."""
         return list(self._get(f"jobs/{quote_path(job_id)}/exit_codes")["exit_codes"])
+
+    def why(self, job_id: str) -> Why:
+        """Return why a job failed, and what would mend it."""
+        return Why.model_validate(self._get(f"jobs/{quote_path(job_id)}/why"))
 
     def outputs(
         self,

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from textwrap import indent
 
 from cts_core.object_paths import as_folder
 from cts_core.states import JobState
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.notebook.card.data import CardData
+from cts_jupyter.notebook.reasons import describe_inputs, describe_reason, log_end
 
 MAX_OUTPUTS = 20
 """The number of outputs that a snapshot names."""
-MAX_FAILED_NAMED = 10
+MAX_REASONS = 3
+"""The number of reasons that it names."""
 
 _COUNTED = (
     ("failed", formatting.FAILING),
@@ -81,28 +84,15 @@ def format_usage(card: CardData) -> str:
     return f"Used {' and '.join(used)}" if used else ""
 
 
-def format_container(number: int, exit_code: int | None, reason: str | None) -> str:
-    """Return a sentence about a failed container."""
-    code = "" if exit_code is None else f"exit code {exit_code}"
-    if reason is None:
-        return f"Container {number} ended with {code or 'an error'}"
-    return f"Container {number}: {reason}{f' ({code})' if code else ''}"
-
-
-def format_failure(card: CardData) -> list[str]:
-    """Return sentences about why the job failed, without the log."""
-    failure = card.failure
-    if failure is None:
-        return [card.error] if card.error else []
-    # The job's own error only says that some container failed.
-    lines = [format_container(failure.containers[0], failure.exit_code, failure.reason)]
-    if len(failure.containers) > 1:
-        named = ", ".join(str(number) for number in failure.containers[:MAX_FAILED_NAMED])
-        more = ", ..." if len(failure.containers) > MAX_FAILED_NAMED else ""
-        lines.append(
-            f"{formatting.plural(len(failure.containers), 'container')} failed: {named}{more}"
-        )
-    return lines
+def format_failure(card: CardData) -> Iterator[str]:
+    """Yield sentences about why the job failed, and what to do, without the log."""
+    for reason in card.reasons[:MAX_REASONS]:
+        yield describe_reason(reason)
+        yield from describe_inputs(reason)
+    if len(card.reasons) > MAX_REASONS:
+        yield f"and {formatting.plural(len(card.reasons) - MAX_REASONS, 'other reason')}"
+    if card.reasons:
+        yield f"%cts why {card.short_id} says what to do"
 
 
 def _relative(path: str, folder: str) -> str:
@@ -120,9 +110,9 @@ def card_text(card: CardData) -> str:
     if usage := format_usage(card):
         lines.append(f"  {usage}")
     lines += [f"  {line}" for line in format_failure(card)]
-    if card.failure and card.failure.stderr:
-        lines += ["  The end of its stderr:"]
-        lines += [f"    {line}" for line in card.failure.stderr.splitlines()]
+    if log := next(filter(None, map(log_end, card.reasons)), None):
+        title, text = log
+        lines += [f"  {title}", indent(text, "    ")]
     lines += [f"  Warning: {warning}" for warning in card.warnings]
     if card.outputs:
         lines.append(f"  {formatting.plural(len(card.outputs), 'output')} in {card.output_dir}")
@@ -179,8 +169,9 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     if usage := format_usage(card):
         parts.append(_fact(usage))
     parts += [_fact(line) for line in format_failure(card)]
-    if card.failure and card.failure.stderr:
-        parts += [_fact("The end of its stderr:"), f"<pre>{html.escape(card.failure.stderr)}</pre>"]
+    if log := next(filter(None, map(log_end, card.reasons)), None):
+        title, text = log
+        parts += [_fact(title), f"<pre>{html.escape(text)}</pre>"]
     parts += [_fact(f"Warning: {warning}") for warning in card.warnings]
     if card.outputs:
         parts.append(_outputs_html(card))

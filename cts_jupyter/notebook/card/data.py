@@ -9,8 +9,8 @@ from operator import itemgetter
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
-from cts_jupyter.client.lookups import Failure, outputs_of
-from cts_jupyter.client.models import Container, JobDetails
+from cts_jupyter.client.lookups import outputs_of
+from cts_jupyter.client.models import Container, JobDetails, Reason
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class CardData:
     outputs: Sequence[tuple[str, str]] = ()
     """Path and CRC64/NVME."""
     warnings: Sequence[str] = ()
-    error: str | None = None
-    failure: Failure | None = None
+    reasons: Sequence[Reason] = ()
+    """Why it failed."""
     max_memory: int | None = None
     max_anonymous_memory: int | None = None
     cpu_hours: float | None = None
@@ -84,7 +84,7 @@ def card_data(
     service: str,
     counts: Mapping[str, int],
     containers: Sequence[Container] = (),
-    failure: Failure | None = None,
+    reasons: Sequence[Reason] = (),
 ) -> CardData:
     """Return the facts of a card from a job and its containers as the service returned them."""
     request = job.job_input
@@ -105,8 +105,7 @@ def card_data(
         output_dir=request.output_dir,
         outputs=[(output.file, output.crc64nvme or "") for output in outputs_of(job)],
         warnings=job.warnings,
-        error=job.error,
-        failure=failure,
+        reasons=reasons,
         max_memory=job.max_memory,
         max_anonymous_memory=job.max_anonymous_memory,
         cpu_hours=job.cpu_hours,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cts_core.states import JobState
+from cts_core.why import has_failed
 from cts_jupyter import formatting
 from cts_jupyter.client.logs import STREAMS, PlainText, follow_log, read_log
-from cts_jupyter.client.lookups import find_containers, has_failed
+from cts_jupyter.client.lookups import find_containers
 from cts_jupyter.client.models import JobCount
 from cts_jupyter.client.search import JobQuery
 from cts_jupyter.notebook.columns import count_table
@@ -183,9 +184,10 @@ def _configure_logs(parser: CommandParser) -> None:
 def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None:
     job = context.job(options.job)
     stream = STREAMS[options.err]
-    numbers = [options.container or 0]
+    inputs = {options.container or 0: ""}
     if options.container == FAILED:
-        numbers = _failed_containers(context, job)
+        inputs = _failed_containers(context, job)
+    numbers = list(inputs)
     if options.follow:
         _follow(context, job, numbers[0], stream)
         return None
@@ -194,9 +196,11 @@ def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None
         for number in numbers[:_MAX_FAILED_LOGS]
     ]
     if len(numbers) == 1:
+        if inputs[numbers[0]]:
+            context.add_note(f"Container {numbers[0]}{inputs[numbers[0]]}:")
         return texts[0] or PlainText(f"Nothing was written to {stream}")
     parts = [
-        f"--- container {number}\n{text.rstrip() or f'nothing was written to {stream}'}\n"
+        f"--- container {number}{inputs[number]}\n{text.rstrip() or f'nothing was written to {stream}'}\n"
         for number, text in zip(numbers, texts, strict=False)
     ]
     hidden = len(numbers) - len(texts)
@@ -208,13 +212,18 @@ def _run_logs(context: Context, options: argparse.Namespace) -> PlainText | None
     return PlainText("\n".join([*parts, more]).rstrip())
 
 
-def _failed_containers(context: Context, job: Job) -> list[int]:
+def _failed_containers(context: Context, job: Job) -> dict[int, str]:
+    """Return the inputs of each failed container, in words, by its number. Raises MagicError if there is none."""
     containers = find_containers(context.client, job.id)
     if containers is None:
         codes = context.client.exit_codes(job.id)
-        failed = [number for number, code in enumerate(codes) if code]
+        failed = {number: "" for number, code in enumerate(codes) if code}
     else:
-        failed = [container.number for container in containers if has_failed(container)]
+        failed = {
+            container.number: f" ({formatting.name_some([file.file for file in container.inputs])})"
+            for container in containers
+            if has_failed(container)
+        }
     if not failed:
         raise MagicError(
             f"No container of job {formatting.short_id(job.id)} has failed: it is {job.state}. "

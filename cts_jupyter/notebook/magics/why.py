@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import indent
 
 from cts_core.states import JobState
 from cts_jupyter import formatting
 from cts_jupyter.client.logs import PlainText
-from cts_jupyter.client.lookups import count_states, find_containers, find_failure, has_failed
-from cts_jupyter.client.models import Container, JobDetails
+from cts_jupyter.client.lookups import count_states, find_containers, find_why
+from cts_jupyter.client.models import Container, JobDetails, Why
 from cts_jupyter.notebook.card.card import format_progress
 from cts_jupyter.notebook.job import Job
+from cts_jupyter.notebook.reasons import (
+    describe_inputs,
+    describe_reason,
+    log_end,
+    resubmit_command,
+)
 from cts_jupyter.notebook.session import Session
 
 _MAX_REASONS = 5
-_MAX_NUMBERS = 10
 
 _MEANING: Mapping[str, str] = {
     JobState.CREATED: "The service has stored it and is about to hand it to {cluster}.",
@@ -41,11 +46,12 @@ def explain(session: Session, job: Job) -> PlainText:
     """Return a few sentences about a job, and what to do next. Raises CTSClientError."""
     details = job.details
     containers = find_containers(session.client, job.id)
-    return PlainText("\n".join(_lines(session, details, containers)))
+    why = find_why(session.client, details, containers)
+    return PlainText("\n".join(_lines(session, details, containers, why)))
 
 
 def _lines(
-    session: Session, details: JobDetails, containers: Sequence[Container] | None
+    session: Session, details: JobDetails, containers: Sequence[Container] | None, why: Why
 ) -> Iterator[str]:
     short = formatting.short_id(details.id)
     since = details.transition_times[-1].time
@@ -66,10 +72,10 @@ def _lines(
     if not formatting.has_ended(details.state):
         yield f"{format_progress(counts, details.job_input.num_containers)}."
         yield from _site_trouble(session, details.job_input.cluster)
-    yield from _failures(session, details, containers or [])
+    yield from _failures(why)
     for warning in details.warnings:
         yield f"Warning: {warning}"
-    yield from _next_steps(details, short, can_pick=bool(containers))
+    yield from _next_steps(details, short, why)
 
 
 def _site_trouble(session: Session, name: str) -> Iterator[str]:
@@ -82,45 +88,41 @@ def _site_trouble(session: Session, name: str) -> Iterator[str]:
             yield f"{name} takes no new jobs now; those it has go on."
 
 
-def _failures(
-    session: Session, details: JobDetails, containers: Sequence[Container]
-) -> Iterator[str]:
-    by_reason: dict[str, list[Container]] = defaultdict(list)
-    for container in containers:
-        if has_failed(container):
-            by_reason[_reason(container)].append(container)
-    reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    for reason, group in reasons[:_MAX_REASONS]:
-        numbers = ", ".join(str(container.number) for container in group[:_MAX_NUMBERS])
-        more = ", ..." if len(group) > _MAX_NUMBERS else ""
-        noun = "Container" if len(group) == 1 else "Containers"
-        yield f"{noun} {numbers}{more} {reason}"
-    if details.error and not by_reason:
-        yield details.error
-    if len(reasons) > _MAX_REASONS:
-        yield f"and {len(reasons) - _MAX_REASONS} other reasons"
-    failure = find_failure(session.client, details.id, containers)
-    if failure is not None and failure.stderr:
-        yield f"The end of the stderr of container {failure.containers[0]}:"
-        yield from (f"    {line}" for line in failure.stderr.splitlines())
+def _failures(why: Why) -> Iterator[str]:
+    for reason in why.reasons[:_MAX_REASONS]:
+        yield f"{describe_reason(reason).rstrip('.')}."
+        yield from describe_inputs(reason)
+        if log := log_end(reason):
+            title, text = log
+            yield title
+            yield indent(text, "    ")
+        yield reason.hint
+    if len(why.reasons) > _MAX_REASONS:
+        yield f"and {formatting.plural(len(why.reasons) - _MAX_REASONS, 'other reason')}"
 
 
-def _reason(container: Container) -> str:
-    code = "an error" if container.exit_code is None else f"exit code {container.exit_code}"
-    return f"ended with {code}{f': {container.error}' if container.error else ''}"
-
-
-def _next_steps(details: JobDetails, short: str, *, can_pick: bool) -> Iterator[str]:
+def _next_steps(details: JobDetails, short: str, why: Why) -> Iterator[str]:
     match details.state:
         case JobState.COMPLETE:
             yield (
                 f"{formatting.plural(len(details.outputs), 'output')} in {details.job_input.output_dir}: "
                 f"%cts files {short}, %cts get {short} FOLDER, %cts verify {short}"
             )
-        case JobState.ERROR:
-            only = " --failed" if can_pick else ""
-            yield f"Next: %cts logs {short} -c failed --err, %cts resubmit {short}{only}"
-        case JobState.CANCELED:
-            yield f"Next: %cts resubmit {short}"
+        case JobState.ERROR | JobState.CANCELED:
+            yield f"Next: {', '.join(_after_end(details, short, why))}"
         case _:
             yield f"Next: %cts watch {short}, %cts logs {short} -f, %cts cancel {short}"
+
+
+def _after_end(details: JobDetails, short: str, why: Why) -> Iterator[str]:
+    logged = next((reason for reason in why.reasons if reason.stderr or reason.stdout), None)
+    if logged is not None:
+        which = "" if logged.exit_code == 0 else " -c failed"
+        yield f"%cts logs {short}{which}{' --err' if logged.stderr else ''}"
+    elif details.logpath is not None:
+        yield f"%cts logs {short} --err"
+    if why.fix is not None:
+        yield resubmit_command(short, why.fix)
+    # A resubmission has the same arguments.
+    if any(reason.fix is None or reason.reason is None for reason in why.reasons):
+        yield f'from cts_jupyter import job; print(job("{short}").as_yaml())'

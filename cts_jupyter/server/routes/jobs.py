@@ -18,6 +18,7 @@ from cts_core.model.job import (
     Submitted,
 )
 from cts_core.model.resubmission import JobOutputs, Resubmission
+from cts_core.model.why import Why
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
 
@@ -84,6 +85,11 @@ async def get_containers(call: Call, path: JobPath) -> Containers:
     return await call.engine.jobs.containers(call.user, path.job_id)
 
 
+async def get_why(call: Call, path: JobPath) -> Why:
+    """``GET /jobs/{job_id}/why``."""
+    return await call.engine.explanations.why(call.user, path.job_id)
+
+
 async def cancel_job(call: Call, path: JobPath) -> None:
     """``PUT /jobs/{job_id}/cancel``."""
     await call.engine.jobs.cancel(call.user, path.job_id)
@@ -119,6 +125,7 @@ ROUTES = (
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),
     Route("GET", f"{_JOB}/exit_codes", get_exit_codes, Access.USER, "Exit codes by container"),
     Route("GET", f"{_JOB}/containers", get_containers, Access.USER, "A job's containers"),
+    Route("GET", f"{_JOB}/why", get_why, Access.USER, "Why a job failed, and what would mend it"),
     Route(
         "GET",
         f"{_JOB}/outputs",

@@ -28,6 +28,27 @@ def test_empty_column_is_left_out():
     assert repr(Table(COLUMNS, [2], empty="")).splitlines()[0] == "name  size"
 
 
+def test_long_text_is_below_its_row():
+    long = "it failed for many words " * 10
+    table = Table(
+        [
+            Column("name", str),
+            Column("labels", lambda n: "a=b", is_below=True),
+            Column("error", lambda n: long if n == 2 else "", is_below=True),
+        ],
+        [1, 2],
+        empty="",
+    )
+    lines = repr(table).splitlines()
+    assert lines[:4] == ["name", "1", "    labels: a=b", "2"]
+    assert " ".join(line.strip() for line in lines[4:]) == f"labels: a=b; error: {long.strip()}"
+    assert max(map(len, lines)) <= 100
+    shown = table._repr_html_()
+    assert shown.count('<td colspan="1"') == 2
+    assert "white-space:normal" in shown
+    assert list(table.to_frame().columns) == ["name", "labels", "error"]
+
+
 def test_html_is_escaped():
     shown = Table(COLUMNS, [3], empty="", notes=["a < b"])._repr_html_()
     assert "&lt;b&gt;odd&lt;/b&gt;" in shown

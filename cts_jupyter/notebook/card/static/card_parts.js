@@ -6,6 +6,7 @@ import { moodOf, parseDuration, formatCount, formatDuration, formatSize, formatS
 
 const MAX_OUTPUTS = 50;
 const MAX_FAILED_NAMED = 10;
+const MAX_INPUTS_NAMED = 5;
 const MOODS = ["done", "failed", "cancelled", "running", "waiting"];
 
 // The resources that the job requested, and those that it used.
@@ -71,12 +72,22 @@ export function makeFailure(job, failure) {
     const more = failed.length > MAX_FAILED_NAMED ? ", \u2026" : "";
     lines.push(el("p", {}, `${formatCount(failed.length, "container")} failed: ${named}${more}`));
   }
+  lines.push(...nameInputs(failed));
   if (stderr) {
     lines.push(
       el("p", { className: "label" }, "The end of its stderr"),
       el("pre", { tabindex: 0, "aria-label": `End of the stderr of container ${first.number}` }, stderr));
   }
   return lines;
+}
+
+function nameInputs(containers) {
+  const paths = containers.flatMap((c) => c.inputs.map(({ file }) => file));
+  if (!paths.length) return [];
+  const hidden = paths.length - MAX_INPUTS_NAMED;
+  const more = hidden > 0 ? ` and ${hidden.toLocaleString("en")} more` : "";
+  const noun = paths.length === 1 ? "Input" : "Inputs";
+  return [el("p", {}, `${noun}: ${paths.slice(0, MAX_INPUTS_NAMED).join(", ")}${more}`)];
 }
 
 // The outputs in `folder`, each a link to its content, with its checksum.

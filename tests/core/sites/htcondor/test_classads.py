@@ -53,7 +53,7 @@ def _held(code: int, reason: str, **changes: Any) -> JobAd:
                 HoldCode.OUT_OF_RESOURCES,
                 "Job has gone over cgroup memory limit of 2048 megabytes.",
             ),
-            "it asked for 2048 MiB of memory and used more; 1024 MiB were measured last.",
+            "it asked for 2048 MiB of memory and used more; 1024 MiB were measured last. Submit it again with more memory.",
         ),
         (
             _held(HoldCode.OUT_OF_RESOURCES, "Job has exceeded allocated disk (9 GB)."),
@@ -72,7 +72,7 @@ def _held(code: int, reason: str, **changes: Any) -> JobAd:
                 "The job attribute PeriodicHold expression '( RemoteWallClockTime > 604800 )' evaluated to TRUE",
                 RemoteWallClockTime=605_000.0,
             ),
-            "it ran for 7 d, and its limit is 7 d.",
+            "it ran for 7 d, and its limit is 7 d. Submit it again with a longer runtime.",
         ),
         (_held(HoldCode.USER, "via condor_hold"), "an operator of the pool put it on hold."),
         (_held(14, "Cannot access initial working directory"), "its pool put it on hold."),

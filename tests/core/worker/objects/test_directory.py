@@ -417,8 +417,9 @@ def test_fetch_leaves_no_target_on_a_mismatch(directory, tmp_path):
     with pytest.raises(
         disk.CorruptObjectError,
         match=(
-            f"The expected CRC64/NMVE checksum '{expected}' for the path 'data/x' does not match the actual "
-            f"checksum '{actual}'".replace("+", r"\+")
+            f"The S3 path 'data/x' has changed: its CRC64/NVME checksum was '{expected}', and is '{actual}' now".replace(
+                "+", r"\+"
+            )
         ),
     ):
         directory.fetch("data/x", str(tmp_path / "target"), expected)

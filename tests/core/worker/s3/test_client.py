@@ -149,7 +149,7 @@ def test_other_bytes_than_those_submitted_leave_nothing(
 ) -> None:
     put(s3_server, "data/a", b"other")
     expected = crc64nvme_text(b"submitted")
-    with pytest.raises(S3Error, match="for the path 'data/a' does not match the actual checksum"):
+    with pytest.raises(S3Error, match="The S3 path 'data/a' has changed"):
         objects(s3_server.url).fetch("data/a", str(tmp_path / "a"), expected)
     assert not (tmp_path / "a").exists()
 

@@ -6,7 +6,7 @@ import datetime as dt
 import html
 import re
 
-from cts_jupyter.client.lookups import Failure
+from cts_jupyter.client.models import Reason
 from cts_jupyter.notebook.card.card import card_html, card_text, format_progress
 from cts_jupyter.notebook.card.data import CardData
 
@@ -35,6 +35,10 @@ def card(**changes) -> CardData:
     return CardData(**{**fields, **changes})
 
 
+def reason(**changes) -> Reason:
+    return Reason(**{"containers": [1], "exit_code": 1, "hint": "Mend it.", **changes})
+
+
 def test_card_as_text():
     assert card_text(card(max_memory=2_000_000, cpu_hours=0.5)).splitlines() == [
         "Job 01234567  Done  host/tool  (1 min 15 s)",
@@ -58,26 +62,32 @@ def test_memory_that_is_needed_and_cpu_efficiency():
 
 
 def test_failure_in_the_text():
-    failure = Failure(
-        containers=[1, 3], exit_code=137, reason="It used too much memory", stderr="x\ny"
-    )
-    said = card_text(
-        card(state="error", outputs=(), counts={"error": 2}, failure=failure, error="generic")
-    )
-    assert "Container 1: It used too much memory (exit code 137)" in said
-    assert "2 containers failed: 1, 3" in said
-    assert "    x\n    y" in said
-    assert "generic" not in said
-    assert "generic" in card_text(card(state="error", error="generic"))
+    killed = reason(
+        containers=[1, 3], exit_code=137, reason="It used too much memory", stderr="x\ny",
+        inputs=["data/in/a", "data/in/b"], input_count=7,
+    )  # fmt: skip
+    reasons = [killed, *(reason(containers=[n], exit_code=n) for n in (4, 5, 6))]
+    said = card_text(card(state="error", outputs=(), counts={"error": 5}, reasons=reasons))
+    assert said.splitlines()[-9:] == [
+        "  Containers 1, 3: It used too much memory (exit code 137)",
+        "  Inputs: data/in/a, data/in/b and 5 more",
+        "  Container 4 ended with exit code 4",
+        "  Container 5 ended with exit code 5",
+        "  and 1 other reason",
+        "  %cts why 01234567 says what to do",
+        "  The end of the stderr of container 1:",
+        "    x",
+        "    y",
+    ]
 
 
 def test_text_sends_no_escape_sequences_to_the_terminal():
     evil = "\x1b]0;x\x07\x1b[2J\x9b1A"
-    failure = Failure(containers=[1], exit_code=1, reason=evil, stderr=f"\x1b[31m{evil}")
+    failed = reason(reason=evil, stderr=f"\x1b[31m{evil}", inputs=[evil], input_count=1)
     facts = {"image": evil, "user": evil, "outputs": [(f"data/out/{evil}", "x")], "notes": [evil]}
-    said = card_text(card(state="error", failure=failure, warnings=[evil], **facts))
+    said = card_text(card(state="error", reasons=[failed], warnings=[evil], **facts))
     assert all(char.isprintable() or char == "\n" for char in said)
-    assert said.count(r"\x1b]0;x\x07\x1b[2J\x9b1A") == 7
+    assert said.count(r"\x1b]0;x\x07\x1b[2J\x9b1A") == 8
 
 
 def test_progress_counts_every_container():
@@ -91,8 +101,9 @@ def test_progress_counts_every_container():
 
 def test_html_escapes_all_text():
     evil = card(
-        image=EVIL, user=EVIL, service=EVIL, output_dir=f"{EVIL}/", error=EVIL, warnings=[EVIL], cluster=EVIL,
-        outputs=[(f"{EVIL}/x", EVIL)], failure=Failure([0], 1, EVIL, EVIL), state=EVIL,
+        image=EVIL, user=EVIL, service=EVIL, output_dir=f"{EVIL}/", warnings=[EVIL], cluster=EVIL,
+        outputs=[(f"{EVIL}/x", EVIL)], state=EVIL,
+        reasons=[reason(reason=EVIL, stderr=EVIL, inputs=[EVIL], input_count=1)],
         timeline=[(EVIL, START)], job_id=EVIL,
     )  # fmt: skip
     shown = card_html(evil, element_id="cts-card-1", is_live=False)

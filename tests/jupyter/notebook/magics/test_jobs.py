@@ -249,13 +249,31 @@ def test_logs(shell, submit):
     assert "has failed" in shell.refusal(f"%cts logs {good.id} -c failed")
 
 
-def test_logs_of_several_failed_containers(shell, submit):
+def test_failed_containers_name_their_inputs_and_come_first(shell, submit, inputs, place):
+    job = submit(
+        "fail /output_files/o_<n>.txt", options="-n 3 --env NUMBER=<n> --label study=soil-1"
+    ).wait(60)
+    bad = f"{inputs}b.txt"
+    said = shell(f"%cts why {job.id}")
+    assert f"\nContainer 1 ended with exit code 4.\nInput: {bad}\n" in said
+    assert f"  Input: {bad}" in job.describe()
+    assert f"Container 1 ({bad}):" in shell.run(f"%cts logs {job.id} -c failed --err").out
+    table = job.containers
+    assert [container.number for container in table] == [1, 0, 2]
+    assert "b.txt" in repr(table).splitlines()[1]
+    assert table.to_frame()["inputs"][0] == [bad]
+    listed = repr(shell(f"%cts ls {place}")).splitlines()
+    assert listed[2].startswith("    labels: study=soil-1; error: At least one container exited")
+    assert max(map(len, listed[2:])) <= 100
+
+
+def test_logs_of_several_failed_containers(shell, submit, inputs):
     job = submit("fail /output_files/o_<n>.txt", options="-n 3").wait(60)
     said = shell(f"%cts logs {job.id} -c failed")
     assert [line for line in said.splitlines() if line.startswith("---")] == [
-        "--- container 0",
-        "--- container 1",
-        "--- container 2",
+        f"--- container 0 ({inputs}a.txt)",
+        f"--- container 1 ({inputs}b.txt)",
+        f"--- container 2 ({inputs}c.txt)",
     ]
 
 

@@ -1,0 +1,83 @@
+"""Why a job failed, on behalf of its owner: its containers, the limits of its site, and the ends of logs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from contextlib import suppress
+
+from cts_core.concurrency import run_in_pool
+from cts_core.engine.access import check_owner
+from cts_core.engine.logs import Logs
+from cts_core.engine.sites import SiteDirectory
+from cts_core.engine.views import container_views
+from cts_core.errors import CTSError
+from cts_core.identity.identity import User
+from cts_core.model.record import JobRecord
+from cts_core.model.site import SiteLimits, SiteName
+from cts_core.model.why import Why
+from cts_core.records.store import RecordStore
+from cts_core.sites.site import LogStream
+from cts_core.why import TAIL_BYTES, JobFacts, LogTail, explain, logs_to_read, tail_text
+
+log = logging.getLogger(__name__)
+
+WHY_SECONDS = 5.0
+"""The time that an answer waits for logs, and for the limits of the site; it comes without them after that."""
+
+
+class Explanations:
+    """Says why jobs failed."""
+
+    def __init__(
+        self, store: RecordStore, sites: SiteDirectory, logs: Logs, *, max_cpu_hours: float
+    ) -> None:
+        self._store = store
+        self._sites = sites
+        self._logs = logs
+        self._max_cpu_hours = max_cpu_hours
+
+    async def why(self, user: User, job_id: str) -> Why:
+        """Return why the job failed. Raises NoSuchJobError, UnauthorizedError."""
+        job = await self._store.get_job(job_id)
+        check_owner(user, job)
+        records = await self._store.containers(job_id)
+        containers = await run_in_pool(container_views, job, records)
+        facts = JobFacts(
+            state=job.state,
+            error=job.error,
+            memory=job.job_input.memory,
+            runtime=job.job_input.runtime,
+            cpus=job.job_input.cpus,
+            output_mount=job.job_input.params.output_mount_point,
+            max_cpu_hours=self._max_cpu_hours,
+        )
+        tails: dict[int, LogTail] = {}
+        numbers = await run_in_pool(logs_to_read, facts, containers)
+        # What was read in time is shown.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WHY_SECONDS):
+                limits = await self._limits(job.cluster)
+                facts = dataclasses.replace(facts, limits=limits)
+                for number in numbers:
+                    tails[number] = await self._tail(user, job, number)
+        return await run_in_pool(explain, facts, containers, tails)
+
+    async def _limits(self, cluster: SiteName) -> SiteLimits | None:
+        try:
+            return await self._sites.limits(cluster)
+        except CTSError as e:
+            log.info("The limits of %s are not known now: %s", cluster.value, e)
+            return None
+
+    async def _tail(self, user: User, job: JobRecord, number: int) -> LogTail:
+        texts = {}
+        for stream in LogStream:
+            try:
+                size, content = await self._logs.tail(user, job.id, number, stream, TAIL_BYTES)
+            except CTSError as e:
+                log.info("%s of container %d cannot be read now: %s", stream.value, number, e)
+                continue
+            texts[stream.value] = tail_text(content, is_whole=len(content) == size)
+        return LogTail(**texts)

@@ -1,0 +1,260 @@
+"""Why a job failed, and what to do about it. Pure functions.
+
+The service answers by them, and a client in the place of a service that is too old for that.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from pydantic import ByteSize
+
+from cts_core.model.job import MAX_MEMORY, MAX_RUNTIME
+from cts_core.model.resubmission import Resubmission
+from cts_core.model.site import SiteLimits
+from cts_core.model.why import Reason, Why
+from cts_core.states import TERMINAL, JobState
+from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY
+from cts_core.worker.units import format_seconds, format_size
+
+NO_OUTPUTS = "The job produced no output files"
+"""The error of a job whose containers ended well and left nothing; the sentence is the deployed service's."""
+MAX_LOGS = 5
+"""The reasons that have the end of a log."""
+MAX_INPUTS = 20
+"""The input files that one reason names."""
+TAIL_BYTES, TAIL_LINES = 2_000, 20
+"""The part of a log that is shown: at most this much of its end."""
+_FACTOR = 2
+"""How many times as much memory or runtime is tried next."""
+_KILLED = 137
+"""The exit code of a program that was killed: at sites that measure no memory, mostly for want of it."""
+_GIGABYTE = 1_000_000_000
+_VARIABLE = re.compile(r"'[^']*'|\d[\d.]*( (bytes|[kMGTP]?B|min|[dhs])\b)?")
+"""What differs in the errors of containers that failed for one reason: names, and sizes and times."""
+
+
+class InputFile(Protocol):
+    """An input file of a container, as the service or a client has it."""
+
+    @property
+    def file(self) -> str:
+        """Its path."""
+
+
+class Container(Protocol):
+    """A container, as the service or a client has it."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102 - the model says what it is
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def exit_code(self) -> int | None: ...  # noqa: D102
+    @property
+    def error(self) -> str | None: ...  # noqa: D102
+    @property
+    def inputs(self) -> Sequence[InputFile]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """What matters of a job here."""
+
+    state: str
+    error: str | None
+    memory: int
+    runtime: timedelta
+    cpus: int
+    output_mount: str
+    limits: SiteLimits | None = None
+    """Those of its site; None if they are not known."""
+    max_cpu_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class LogTail:
+    """The end of a container's logs."""
+
+    stdout: str = ""
+    stderr: str = ""
+
+
+def has_failed(container: Container) -> bool:
+    """Return whether a container has failed, its logs stored or not yet."""
+    return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
+
+
+def group_failed(containers: Sequence[Container]) -> list[list[Container]]:
+    """Return the failed containers by their reason, the largest group first."""
+    groups: dict[object, list[Container]] = defaultdict(list)
+    for container in filter(has_failed, containers):
+        error = container.error and _VARIABLE.sub("", container.error)
+        groups[container.exit_code, error].append(container)
+    return sorted(groups.values(), key=lambda group: -len(group))
+
+
+def logs_to_read(job: JobFacts, containers: Sequence[Container]) -> list[int]:
+    """Return the numbers of the containers whose logs ``explain`` shows."""
+    return [group[0].number for group in _groups(job, containers)[:MAX_LOGS]]
+
+
+def explain(job: JobFacts, containers: Sequence[Container], logs: Mapping[int, LogTail]) -> Why:
+    """Return why a job failed; ``logs`` are those of ``logs_to_read`` that could be read, by number."""
+    unfinished = sum(container.state != JobState.COMPLETE for container in containers)
+    reasons = [
+        _reason(job, group, logs.get(group[0].number, LogTail()), unfinished)
+        for group in _groups(job, containers)
+    ]
+    if job.state == JobState.ERROR and not reasons:
+        hint, fix = _advise(job, job.error or "", None, unfinished)
+        reasons = [
+            Reason(reason=job.error, containers=[], inputs=[], input_count=0, hint=hint, fix=fix)
+        ]
+    state = JobState(job.state)
+    fix = _merge([reason.fix for reason in reasons if reason.fix])
+    if state is JobState.CANCELED:
+        fix = Resubmission(failed=unfinished > 0)
+    return Why(state=state, reasons=reasons, fix=fix)
+
+
+def tail_text(content: bytes, *, is_whole: bool) -> str:
+    """Return the last lines of the end of a log; of a part, without its first line, which may begin anywhere."""
+    text = content.decode(errors="replace")
+    if not is_whole:
+        text = text.partition("\n")[2] or text
+    return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])
+
+
+def _groups(job: JobFacts, containers: Sequence[Container]) -> list[list[Container]]:
+    if job.state == JobState.ERROR and job.error == NO_OUTPUTS and containers:
+        return [list(containers)]
+    return group_failed(containers)
+
+
+def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished: int) -> Reason:
+    first = group[0]
+    error = first.error if has_failed(first) else job.error
+    paths = [file.file for container in group for file in container.inputs]
+    hint, fix = _advise(job, error or "", first.exit_code, unfinished)
+    return Reason(
+        reason=_without_outputs(job, log) if error == NO_OUTPUTS else error,
+        exit_code=first.exit_code,
+        containers=[container.number for container in group],
+        inputs=_named_first(paths, f"{error} {log.stderr} {log.stdout}")[:MAX_INPUTS],
+        input_count=len(paths),
+        stdout=None if log.stderr else log.stdout or None,
+        stderr=log.stderr or None,
+        hint=hint,
+        fix=fix,
+    )
+
+
+def _without_outputs(job: JobFacts, log: LogTail) -> str:
+    """Return where outputs were looked for, and where the program wrote instead."""
+    wrote = [name for name, text in (("stdout", log.stdout), ("stderr", log.stderr)) if text]
+    where = f", and the program wrote to {' and '.join(wrote)} alone" if wrote else ""
+    return f"{NO_OUTPUTS}: nothing was in {job.output_mount} at its end{where}."
+
+
+def _named_first(paths: Sequence[str], text: str) -> list[str]:
+    """Return the paths; those that the text names, by path or by base name, come first."""
+    return sorted(paths, key=lambda path: not _is_named(path, text))
+
+
+def _is_named(path: str, text: str) -> bool:
+    name = posixpath.basename(path)
+    # Of 10,000 names nearly none is in the text at all, and that is quickly seen.
+    return name in text and bool(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text))
+
+
+def _advise(
+    job: JobFacts, error: str, exit_code: int | None, unfinished: int
+) -> tuple[str, Resubmission | None]:
+    """Return what to do about a failure, and the resubmission of the ``unfinished`` containers that mends it."""
+    hint, fix = _mend(job, error, exit_code, unfinished)
+    if fix is None or job.state not in TERMINAL:
+        return hint, None
+    return hint, fix.model_copy(update={"failed": unfinished > 0})
+
+
+def _mend(
+    job: JobFacts, error: str, exit_code: int | None, unfinished: int
+) -> tuple[str, Resubmission | None]:
+    if error == NO_OUTPUTS:
+        return (
+            f"Submit it with arguments, or an environment, by which the program writes its results below {job.output_mount}.",
+            None,
+        )
+    if MORE_MEMORY in error or (not error and exit_code == _KILLED):
+        return _more_memory(job)
+    if LONGER_RUNTIME in error:
+        return _longer_runtime(job, unfinished)
+    if error.endswith(AGAIN):
+        return AGAIN, Resubmission()
+    if error:
+        return "Do what it says, and submit it again.", Resubmission()
+    return (
+        (
+            "Its logs say why. If an input is at fault, store a good one in its place and submit it again; if the "
+            "arguments are, submit it with others."
+        ),
+        Resubmission(),
+    )
+
+
+def _more_memory(job: JobFacts) -> tuple[str, Resubmission | None]:
+    most = job.limits.memory_per_node_gb * _GIGABYTE if job.limits else MAX_MEMORY
+    if job.memory >= most:
+        return (
+            (
+                f"A container may not ask for more memory than the {format_size(job.memory)} that it had: submit it with more "
+                "containers, so that each has fewer files."
+            ),
+            None,
+        )
+    memory = min(_FACTOR * job.memory, most, MAX_MEMORY)
+    return (
+        f"It asked for {format_size(job.memory)} of memory: ask for more, such as {format_size(memory)}.",
+        Resubmission(memory=ByteSize(memory)),
+    )
+
+
+def _longer_runtime(job: JobFacts, containers: int) -> tuple[str, Resubmission | None]:
+    most = timedelta(minutes=job.limits.max_runtime_min) if job.limits else MAX_RUNTIME
+    if job.max_cpu_hours is not None:
+        share = job.max_cpu_hours / (job.cpus * max(containers, 1))
+        most = min(most, timedelta(seconds=int(3600 * share)))
+    if job.runtime >= most:
+        return (
+            (
+                f"A job like it may not ask for a longer runtime than the {format_seconds(job.runtime.total_seconds())} that it "
+                "had: submit it with more containers, so that each has fewer files."
+            ),
+            None,
+        )
+    runtime = min(_FACTOR * job.runtime, most)
+    return (
+        (
+            f"It asked for a runtime of {format_seconds(job.runtime.total_seconds())}: ask for more, such as "
+            f"{format_seconds(runtime.total_seconds())}."
+        ),
+        Resubmission(runtime=runtime),
+    )
+
+
+def _merge(fixes: Sequence[Resubmission]) -> Resubmission | None:
+    """Return the resubmission that does what each of them does."""
+    if not fixes:
+        return None
+    return Resubmission(
+        failed=any(fix.failed for fix in fixes),
+        memory=max((fix.memory for fix in fixes if fix.memory), default=None),
+        runtime=max((fix.runtime for fix in fixes if fix.runtime), default=None),
+    )
