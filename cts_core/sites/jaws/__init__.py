@@ -1,0 +1,1 @@
+"""The sites ``perlmutter-jaws`` and ``lawrencium-jaws``: JGI's JAWS, by way of NERSC."""
