@@ -25,7 +25,7 @@ from cts_core.sites.jaws.layout import (
     run_folder,
 )
 from cts_core.sites.site import LogStream
-from tests.core.sites.jaws.vectors import JOB_ID, LAYOUT, LEFT, REFDATA_ID, RESULTS, RUNS
+from tests.harness.jaws_vectors import JOB_ID, LAYOUT, LEFT, REFDATA_ID, RESULTS, RUNS
 
 
 def test_cache_of_both_views_is_that_of_the_deployed_service():
