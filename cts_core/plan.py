@@ -108,7 +108,7 @@ def _place_files(
 def _check_folders(files: Sequence[PlacedFile], mount: str) -> None:
     by_place = {file.place: file.file.file for file in files}
     for file in files:
-        for folder in _parents(file.place):
+        for folder in parents(file.place):
             if folder in by_place:
                 raise IllegalParameterError(
                     f"Input files '{file.file.file}' and '{by_place[folder]}' collide: "
@@ -116,7 +116,8 @@ def _check_folders(files: Sequence[PlacedFile], mount: str) -> None:
                 )
 
 
-def _parents(place: str) -> Iterator[str]:
+def parents(place: str) -> Iterator[str]:
+    """Yield the folders above a file, from the nearest to the topmost."""
     while place := posixpath.dirname(place):
         yield place
 

@@ -121,6 +121,11 @@ class LocalSettings(Section):
         description="whether all whom identity kbase lets in may run the registered programs here, as one user, "
         "isolated by bubblewrap",
     )
+    mount_namespace: bool = Field(
+        default=True,
+        description="whether programs have their folders at their mount points, in a mount namespace by bubblewrap where that "
+        "works; they then gain no rights, as by sudo; false: a program is given its real folders' paths",
+    )
     program_folders: Annotated[list[AbsolutePath], Commas] = Field(
         [],
         description="with local.shared, the folders that programs may read besides the system's, Python's and their own",

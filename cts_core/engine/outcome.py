@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cts_core.model.job import S3File
 from cts_core.model.record import (
@@ -14,6 +14,7 @@ from cts_core.model.record import (
     set_fields,
 )
 from cts_core.states import JobState
+from cts_core.worker import checksum
 
 NON_ZERO_EXIT = (
     "At least one container exited with a non-zero error code. Please examine the logs for details."
@@ -110,9 +111,28 @@ def completed(
     outputs = {output.file: output for output in _all_outputs(containers)}
     for path, crc64nvme in actual.items():
         outputs[path] = S3File(file=path, crc64nvme=crc64nvme)
-    return usage(job, containers).model_copy(
-        update={"outputs": list(outputs.values()), "output_file_count": len(outputs)}
+    used = usage(job, containers)
+    warnings = [*(used.warnings or []), *_nothing_warnings(containers, list(outputs.values()))]
+    return used.model_copy(
+        update={
+            "outputs": list(outputs.values()),
+            "output_file_count": len(outputs),
+            "warnings": warnings or None,
+        }
     )
+
+
+def _nothing_warnings(
+    containers: Sequence[ContainerRecord], outputs: Sequence[S3File]
+) -> Iterator[str]:
+    """Yield a warning about containers that ended well without outputs, and one about empty outputs."""
+    idle = [str(c.sub_id) for c in containers if not c.outputs]
+    if idle:
+        yield f"Ended well, and wrote no output file: container {_name(idle)}"
+    empty = sorted(output.file for output in outputs if output.crc64nvme == checksum.EMPTY)
+    if empty:
+        are = "is" if len(empty) == 1 else "are"
+        yield f"{len(empty)} of {len(outputs)} output files {are} empty (0 bytes), although the program ended well: {_name(empty)}"
 
 
 def failed(job: JobSummary, containers: Sequence[ContainerRecord]) -> JobOutcome:

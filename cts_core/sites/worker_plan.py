@@ -26,6 +26,7 @@ class ImagePlan:
     image_folder: str = ""
     plain_http: bool = False
     network: bool = True
+    mount_namespace: bool = False
     visible_folders: Sequence[str] | None = None
     hidden_folders: Sequence[str] = ()
 

@@ -35,3 +35,7 @@ def crc64nvme_text(data: Buffer) -> str:
     crc = Crc64Nvme()
     crc.update(data)
     return crc.text()
+
+
+EMPTY = crc64nvme_text(b"")
+"""The checksum of no bytes. A file with bytes has it once in 2^64 times."""

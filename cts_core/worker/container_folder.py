@@ -32,6 +32,8 @@ TRANSIENT = (INPUTS, OUTPUTS, SCRATCH)
 """The folders that are removed when the container has ended; its logs stay."""
 STREAMS = ("stdout", "stderr")
 WORKER_LOG = "worker.log"
+_END = 4096
+"""Bytes at the end of a log that are searched for its last line."""
 
 
 def now() -> str:
@@ -48,6 +50,15 @@ class ContainerFolder:
     def file(self, name: str) -> str:
         """Return the path of one of its files."""
         return os.path.join(self.path, name)
+
+    def last_line(self, stream: str) -> str:
+        """Return the last line of a log, empty when there is none."""
+        try:
+            with open(self.file(f"{stream}.txt"), "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
+                return file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
+        except FileNotFoundError:
+            return ""
 
     def hold_lock(self) -> int | None:
         """Take the lock until this process ends; return None when another worker holds it."""

@@ -67,6 +67,8 @@ class WorkerPlan:
     """For runtime ``host``: what the program may read besides the system's folders and its own; None: the whole machine."""
     hidden_folders: list[str] = field(default_factory=list)
     """Folders within the visible ones that the program may not read."""
+    mount_namespace: bool = False
+    """For runtime ``host``: whether the program has its folders at their mount points, in a mount namespace."""
     mount_from: str = ""
     """A folder of the worker that its runtime sees as ``mount_to``; empty: both see the same."""
     mount_to: str = ""

@@ -43,6 +43,11 @@ NOT_LINUX = (
     "On this system, limits and cancels reach the processes of a program's own group only: one that leaves it "
     "is neither counted nor stopped."
 )
+NO_MOUNTS = (
+    "Programs find no folders at the mount points here: where an argument or a variable names one, they are given the path of "
+    "the job's own folder, which differs from job to job, and so may results in which it stands. Where bubblewrap works (apt install "
+    "bubblewrap, on Linux), they find the folders at the mount points."
+)
 APPTAINER = "Apptainer runs an image as the user who runs the server, in namespaces of its own but for the network."
 
 
@@ -70,6 +75,7 @@ class LocalImages:
         self._private_folders = private_folders
         self._pool = pool
         self._working: WorkingRuntime | None = None
+        self._has_namespace = False
         self._failures: Mapping[str, str] = {}
         self._probed_at = float("-inf")
         self._probing = asyncio.Lock()
@@ -84,10 +90,15 @@ class LocalImages:
         return [sys.base_prefix, sys.prefix, *self._settings.program_folders]
 
     async def open(self) -> None:
-        """Raise ConfigError if programs are to be isolated and cannot be."""
-        if not self._takes_programs or self._private_folders is None:
+        """Find out how programs can run. Raises ConfigError if they are to be isolated and cannot be."""
+        if not self._takes_programs:
             return
         loop = asyncio.get_running_loop()
+        if self._private_folders is None:
+            if self._settings.mount_namespace:
+                fault = await loop.run_in_executor(self._pool, sandbox.find_namespace_fault)
+                self._has_namespace = fault is None
+            return
         private = list(map(str, self._private_folders))
         overlap = await loop.run_in_executor(
             self._pool, sandbox.find_overlap, self._visible_folders, private
@@ -132,7 +143,7 @@ class LocalImages:
             self._check_variables(params, image)
             file = await program_file(image.entrypoint)
             if self._private_folders is None:
-                return ImagePlan(program_file=file)
+                return ImagePlan(program_file=file, mount_namespace=self._has_namespace)
             return ImagePlan(
                 program_file=file,
                 network=self._settings.network == "own",
@@ -249,7 +260,8 @@ class LocalImages:
     def _program_notes(self) -> list[str]:
         if self._private_folders is not None:
             return [SANDBOX]
-        return [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]
+        notes = [ISOLATION] if sys.platform.startswith("linux") else [ISOLATION, NOT_LINUX]
+        return notes if self._has_namespace else [*notes, NO_MOUNTS]
 
     def _failure_message(self) -> str:
         if self._settings.runtime == "none":

@@ -32,8 +32,6 @@ _RESUMED = 128 + SIGCONT
 _GUARD = 'trap "" TERM HUP INT; read -r _; kill -s KILL -- "-$1"'
 """A shell that kills the process group when the worker's pipe closes. Apptainer itself would outlive a killed worker: as it
 changes its privileges on its start, the kernel clears the parent-death signal."""
-_END = 4096
-"""Bytes at the end of stderr that are searched for that line."""
 
 
 def image_file(plan: WorkerPlan) -> str:
@@ -125,7 +123,7 @@ class ApptainerContainer(ProcessTree):
     def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""
         if code == _NOT_STARTED:
-            message = self._last_line()
+            message = self._folder.last_line(STREAMS[1])
             if message.startswith(_FATAL):
                 message = message[len(_FATAL) :]
                 return ContainerExit(None, start_failure(self._plan.entrypoint[0], message))
@@ -136,11 +134,6 @@ class ApptainerContainer(ProcessTree):
                 f"resumes its job, and then not how. {AGAIN}",
             )
         return ContainerExit(code)
-
-    def _last_line(self) -> str:
-        with open(self._folder.file(f"{STREAMS[1]}.txt"), "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
-            return file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
 
     def signal(self, number: int) -> bool:
         """See Container."""

@@ -1,4 +1,8 @@
-"""Runs a program of the host as if it were a container. It isolates nothing, unless the plan says what may be seen."""
+"""Runs a program of the host as if it were a container. It isolates nothing, unless the plan says what may be seen.
+
+In a mount namespace the program has its folders at their mount points. Where the machine gives none, the mount points in its
+arguments and variables are replaced by the real folders, whose paths differ from job to job.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,25 @@ import subprocess
 from signal import SIGKILL
 from typing import Mapping
 
-from cts_core.worker.container_folder import OUTPUTS, SCRATCH, ContainerFolder
+from cts_core.worker.container_folder import OUTPUTS, SCRATCH, STREAMS, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
 from cts_core.worker.runtimes import processes
 from cts_core.worker.runtimes.base import ContainerExit, ContainerRuntimeError, Sleep, mounts
 from cts_core.worker.runtimes.process_tree import ProcessTree
 from cts_core.worker.runtimes.processes import TAG
-from cts_core.worker.runtimes.sandbox import sandbox_command, variables_file
+from cts_core.worker.runtimes.sandbox import (
+    PROGRAM,
+    can_mount,
+    namespace_command,
+    sandbox_command,
+    variables_file,
+    working_folder,
+)
 from cts_core.worker.units import CHUNK_SIZE
 
 _FORWARDED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+_NOT_EXECUTED = f"{PROGRAM}: execvp "
+"""The beginning of bubblewrap's last line, with exit code 1, when it cannot execute the program."""
 _SEPARATOR = r"""[\s,;:=|&"'()\[\]{}<>]"""
 """The characters that may surround a path within a longer text."""
 
@@ -29,6 +42,8 @@ def map_mounts(text: str, mounts: Mapping[str, str]) -> str:
     ``--in=/input_files/a,/input_files/b`` has two; ``/data/input_files`` and ``/input_files2`` have none. If one
     mount point lies within another, the longer wins.
     """
+    if not mounts:
+        return text
     folders = {mount.rstrip("/"): folder for mount, folder in mounts.items()}
     longest_first = sorted(folders, key=len, reverse=True)
     pattern = "|".join(re.escape(mount) for mount in longest_first)
@@ -69,7 +84,11 @@ class HostContainer(ProcessTree):
         super().__init__()
         self._plan = plan
         self._folder = folder
-        self._mounts = {mount.target: mount.source for mount in mounts(plan, folder)}
+        self._is_isolated = plan.visible_folders is not None
+        self._has_namespace = self._is_isolated or plan.mount_namespace
+        own = mounts(plan, folder)
+        self._real = [m for m in own if self._has_namespace and can_mount(m.target)]
+        self._mapped = {mount.target: mount.source for mount in own if mount not in self._real}
 
     def prepare(self, sleep: Sleep) -> None:  # noqa: ARG002 - see Container
         """See Container."""
@@ -77,7 +96,7 @@ class HostContainer(ProcessTree):
 
     def map_paths(self, text: str) -> str:
         """See Container."""
-        return map_mounts(text, self._mounts)
+        return map_mounts(text, self._mapped)
 
     def start(self, sleep: Sleep) -> subprocess.Popen[bytes]:  # noqa: ARG002 - see Container
         """See Container."""
@@ -85,8 +104,14 @@ class HostContainer(ProcessTree):
         variables = {name: self.map_paths(value) for name, value in plan.environment.items()}
         command = [*plan.entrypoint, *map(self.map_paths, plan.arguments)]
         environment = {**base_environment(folder.file(SCRATCH)), **variables, TAG: plan.tag}
-        if plan.visible_folders is None:
-            return self.run(command, environment, folder=folder.file(OUTPUTS))
+        if not self._is_isolated:
+            outputs = mounts(plan, folder)[1]
+            words = (
+                namespace_command(self._real, folder=working_folder(outputs))
+                if self._has_namespace
+                else []
+            )
+            return self.run([*words, *command], environment, folder=outputs.source)
         with variables_file(environment) as file:
             # Bubblewrap itself is not isolated: a variable such as LD_PRELOAD would have it run what the user wrote.
             return self.run(
@@ -98,14 +123,20 @@ class HostContainer(ProcessTree):
 
     def describe_exit(self, code: int) -> ContainerExit:
         """See Container."""
+        message = self._folder.last_line(STREAMS[1]) if self._has_namespace and code == 1 else ""
+        if message.startswith(_NOT_EXECUTED):
+            reason = message[len(_NOT_EXECUTED) :]
+            return ContainerExit(None, f"Its program could not be started: {reason}.")
         return ContainerExit(code)
 
     def signal(self, number: int) -> bool:
         """See Container."""
-        if self._plan.visible_folders is None or number == SIGKILL:
+        if not self._has_namespace or number == SIGKILL:
             return super().signal(number)
         # Bubblewrap's own processes would end at once, and the program with them.
-        return processes.send_signal_inside(number, self._group)
+        if self._is_isolated:
+            return processes.send_signal_inside(number, self._group)
+        return processes.send_signal_below(number, self._group)
 
     def remove(self) -> bool:
         """See Container."""

@@ -169,6 +169,14 @@ def send_signal_to_first(number: int, group: int) -> bool:
     return _send(number, [pid for pid in members(group) if _inner_number(pid) == 1])
 
 
+def send_signal_below(number: int, group: int) -> bool:
+    """Send a signal to the processes of our container but for its first, which only waits for the others.
+
+    Return whether there was any.
+    """
+    return _send(number, [pid for pid in members(group) if pid != group])
+
+
 def send_signal_inside(number: int, group: int) -> bool:
     """Send a signal to the processes in our container's own PID namespace, but for the first, which only waits for the others.
 

@@ -1,7 +1,8 @@
-"""Runs a host program by bubblewrap, so that it sees the folders that it needs and no process but its own.
+"""Runs a host program by bubblewrap, in namespaces of its own.
 
-For a service with several users: the program may be made to run what a user writes, and runs as the server's user. It shares the
-machine's network, unless the site has none, and its limits.
+In a mount namespace alone it sees the whole machine, and its folders at their mount points, as in a container. For a service with
+several users, it sees the folders that it needs and no process but its own: the program may be made to run what a user writes, and
+runs as the server's user. It shares the machine's network, unless the site has none, and its limits.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import errno
 import os
 import shutil
 import subprocess
-from typing import BinaryIO, Iterable, List, Mapping
+import tempfile
+from typing import BinaryIO, Iterable, List, Mapping, Sequence, Tuple
 
 from cts_core.worker.container_folder import SCRATCH, ContainerFolder
 from cts_core.worker.plan import WorkerPlan
-from cts_core.worker.runtimes.base import mounts
+from cts_core.worker.runtimes.base import Mount, mounts
 
 PROGRAM = "bwrap"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -33,6 +35,34 @@ _PID_NAMESPACE = "/proc/self/ns/pid"
 _TRY_SECONDS = 30.0
 
 
+def can_mount(target: str) -> bool:
+    """Return whether a folder can be mounted at this path without hiding anything of the machine, or making anything there."""
+    top = "/".join(os.path.normpath(target).split("/")[:2])
+    if not os.path.lexists(top):
+        return True
+    try:
+        return not os.path.islink(target) and not os.listdir(target)
+    except OSError:
+        return False
+
+
+def namespace_command(mounts: Sequence[Mount], *, folder: str) -> List[str]:
+    """Return the words before a program's own that run it in this folder, with these mounts and the whole machine besides.
+
+    Raises FileNotFoundError.
+    """
+    command = [_program(), "--die-with-parent", *("--cap-add", "ALL") * (os.geteuid() == 0)]
+    # The root is a file system of its own, for nothing may be made in the machine's.
+    for name in os.listdir("/"):
+        path = f"/{name}"
+        if os.path.islink(path):
+            command += ["--symlink", os.readlink(path), path]
+        else:
+            command += ["--dev-bind-try", path, path]
+    command += _bind((mount.source, mount.target, mount.is_writable) for mount in mounts)
+    return [*command, "--remount-ro", "/", "--chdir", folder, "--"]
+
+
 def sandbox_command(plan: WorkerPlan, folder: ContainerFolder, variables: int) -> List[str]:
     """Return the words before a program's own that run it isolated. Raises FileNotFoundError.
 
@@ -49,13 +79,19 @@ def sandbox_command(plan: WorkerPlan, folder: ContainerFolder, variables: int) -
         command += ["--tmpfs", path]
     # After the folders that are hidden, in which these may lie.
     command += _read_only(_unseen([plan.entrypoint[0], plan.program_file], seen))
-    for mount in mounts(plan, folder):
-        command += ["--bind" if mount.is_writable else "--ro-bind", mount.source, mount.source]
-    command += ["--bind", scratch, scratch]
+    own = mounts(plan, folder)
+    targets = [(mount.source, mount.source, mount.is_writable) for mount in own]
+    targets += [(m.source, m.target, m.is_writable) for m in own if can_mount(m.target)]
+    command += _bind([*targets, (scratch, scratch, True)])
     # What is written into a tmpfs is memory that nobody counts.
     for path in ("/", *hidden):
         command += ["--remount-ro", path]
-    return [*command, "--chdir", mounts(plan, folder)[1].source, "--"]
+    return [*command, "--chdir", working_folder(own[1]), "--"]
+
+
+def working_folder(outputs: Mount) -> str:
+    """Return the folder in which an isolated program starts: that of its outputs."""
+    return outputs.target if can_mount(outputs.target) else outputs.source
 
 
 def variables_file(environment: Mapping[str, str]) -> BinaryIO:
@@ -91,6 +127,26 @@ def find_fault() -> str | None:
     except (OSError, subprocess.TimeoutExpired) as e:
         return str(e)
     return None
+
+
+def find_namespace_fault() -> str | None:
+    """Return why programs cannot have a mount namespace on this machine; None if they can."""
+    with tempfile.TemporaryDirectory(prefix="cts-probe-") as folder:
+        mount = Mount(folder, f"/{os.path.basename(folder)}", is_writable=True)
+        try:
+            subprocess.run(  # noqa: S603 - a fixed command
+                [*namespace_command([mount], folder=mount.target), "mkdir", "made"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=_TRY_SECONDS,
+                check=True,
+            )
+        except subprocess.CalledProcessError as e:
+            return e.stderr.decode(errors="replace").strip() or str(e)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            return str(e)
+        return None if os.path.isdir(os.path.join(folder, "made")) else f"{PROGRAM} mounts nothing"
 
 
 def find_overlap(visible: Iterable[str], hidden: Iterable[str]) -> tuple[str, str] | None:
@@ -140,12 +196,25 @@ def _unseen(files: Iterable[str], seen: Iterable[str]) -> List[str]:
     return [file for file in dict.fromkeys(files) if not file.startswith(folders)]
 
 
-def _base(*, network: bool) -> List[str]:
+def _program() -> str:
     program = shutil.which(PROGRAM)
     if program is None:
         raise FileNotFoundError(f"there is no program {PROGRAM}")
+    return os.path.abspath(program)
+
+
+def _bind(binds: Iterable[Tuple[str, str, bool]]) -> List[str]:
+    """Return the words that mount each source at its target, writable or not."""
+    return [
+        word
+        for source, target, is_writable in binds
+        for word in ("--bind" if is_writable else "--ro-bind", source, target)
+    ]
+
+
+def _base(*, network: bool) -> List[str]:
     command = [
-        *(os.path.abspath(program), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
+        *(_program(), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"),
         *("--share-net",) * network,
         *("--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"),  # noqa: S108 - the program's own
         *("--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),  # noqa: S108 - likewise

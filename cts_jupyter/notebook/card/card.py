@@ -15,6 +15,7 @@ from textwrap import indent
 
 from cts_core.object_paths import as_folder
 from cts_core.states import JobState
+from cts_core.worker import checksum
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.notebook.card.data import CardData
@@ -99,6 +100,10 @@ def _relative(path: str, folder: str) -> str:
     return path.removeprefix(as_folder(folder))
 
 
+def _crc_words(crc: str) -> str:
+    return f"{crc}  (0 bytes)" if crc == checksum.EMPTY else crc
+
+
 def card_text(card: CardData) -> str:
     """Return the card as text for a terminal."""
     took = formatting.format_duration(card.elapsed)
@@ -117,7 +122,8 @@ def card_text(card: CardData) -> str:
     if card.outputs:
         lines.append(f"  {formatting.plural(len(card.outputs), 'output')} in {card.output_dir}")
         shown = [
-            (_relative(path, card.output_dir), crc) for path, crc in card.outputs[:MAX_OUTPUTS]
+            (_relative(path, card.output_dir), _crc_words(crc))
+            for path, crc in card.outputs[:MAX_OUTPUTS]
         ]
         width = max(len(name) for name, _ in shown)
         lines += [f"    {name.ljust(width)}  {crc}" for name, crc in shown]
@@ -133,7 +139,7 @@ def _fact(text: str) -> str:
 def _outputs_html(card: CardData) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(_relative(path, card.output_dir))}</td>"
-        f"<td><code>{html.escape(crc)}</code></td></tr>"
+        f"<td><code>{html.escape(_crc_words(crc))}</code></td></tr>"
         for path, crc in card.outputs[:MAX_OUTPUTS]
     )
     hidden = len(card.outputs) - MAX_OUTPUTS

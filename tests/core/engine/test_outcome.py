@@ -8,10 +8,11 @@ from cts_core.engine import outcome
 from cts_core.model.job import S3File
 from cts_core.model.record import ContainerRecord, ContainerTransition
 from cts_core.states import JobState
+from cts_core.worker.checksum import crc64nvme_text
 from tests.harness.factories import make_job_record
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CRC = "AAAAAAAAAAA="
+CRC = "jC4Zk1cFQ8U="
 
 
 def container(number: int, state: JobState = JobState.COMPLETE, **fields) -> ContainerRecord:
@@ -82,6 +83,16 @@ def test_overwritten_paths_are_named_however_the_job_ends(end):
 def test_no_warning_without_a_reason():
     result = outcome.completed(make_job_record(), [container(0, outputs=outputs("data/out/a"))], {})
     assert result.warnings is None
+
+
+def test_nothing_in_an_output_is_told():
+    empty = [S3File(file=f"data/out/{n}", crc64nvme=crc64nvme_text(b"")) for n in range(2)]
+    containers = [container(0, outputs=[*outputs("data/out/a"), *empty]), container(1)]
+    result = outcome.completed(make_job_record(), containers, {"data/out/1": CRC})
+    assert result.warnings == [
+        "Ended well, and wrote no output file: container 1",
+        "1 of 3 output files is empty (0 bytes), although the program ended well: data/out/0",
+    ]
 
 
 def test_non_zero_exit_has_the_message_of_the_contract():

@@ -7,6 +7,8 @@ import { moodOf, parseDuration, formatCount, formatDuration, formatSize, formatS
 const MAX_OUTPUTS = 50;
 const MAX_FAILED_NAMED = 10;
 const MAX_INPUTS_NAMED = 5;
+// The checksum of no bytes.
+const EMPTY = "AAAAAAAAAAA=";
 const MOODS = ["done", "failed", "cancelled", "running", "waiting"];
 
 // The resources that the job requested, and those that it used.
@@ -97,7 +99,7 @@ export function makeOutputs(job, folder) {
     const href = urlOf(`files/content?path=${encodeURIComponent(file)}`);
     return el("tr", {},
       el("td", {}, el("a", { href, download: file.split("/").pop(), title: file }, name)),
-      el("td", {}, el("code", {}, crc64nvme ?? "")));
+      el("td", {}, el("code", {}, crc64nvme ?? ""), crc64nvme === EMPTY ? " (0 bytes)" : ""));
   });
   const hidden = job.outputs.length - rows.length;
   return [

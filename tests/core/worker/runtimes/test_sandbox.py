@@ -97,8 +97,7 @@ async def test_variables_reach_the_program_and_not_bubblewrap(tmp_path: Path):
         name: harness.objects.read(f"data/out/{name}").decode().splitlines()
         for name in ("program", "bubblewrap", "command", "descriptors")
     }
-    inputs = f"{tmp_path}/local/jobs/{job.id}/0/in"
-    assert {f"LD_PRELOAD={inputs}/libcap.so.2", f"PATH={inputs}"} <= set(seen["program"])
+    assert {"LD_PRELOAD=/input_files/libcap.so.2", "PATH=/input_files"} <= set(seen["program"])
     assert f"CTS_CONTAINER={job.id}/0" in seen["program"]
     assert seen["bubblewrap"] == [f"CTS_CONTAINER={job.id}/0"]
     assert Path(seen["command"][0]).is_absolute()

@@ -47,7 +47,7 @@ def test_card_as_text():
         "  Used 2 MB of memory at most and 30 min of cpu time",
         "  2 outputs in data/out/",
         "    a.tsv    ikLs7sFMNGo=",
-        "    b/c.tsv  AAAAAAAAAAA=",
+        "    b/c.tsv  AAAAAAAAAAA=  (0 bytes)",
     ]
 
 

@@ -1,0 +1,85 @@
+"""Literal arguments and variables that name what a container does not have. Pure.
+
+CTS puts in paths where a parameter names files; a path that is written out is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+from cts_core.model.parameters import Parameters
+from cts_core.mounts import Mounts
+from cts_core.plan import ContainerPlan, parents
+
+_SYSTEM = frozenset(
+    {
+        *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt"),
+        *("opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var"),
+    }
+)
+"""The folders that any Linux may have."""
+_MAX_NAMED = 5
+
+
+def literal_warnings(params: Parameters, plans: Sequence[ContainerPlan]) -> list[str]:
+    """Return a warning for each path in a literal that a container lacks, as far as that can be known."""
+    mounts = plans[0].mounts
+    places = [_places(plan) for plan in plans]
+    warnings = []
+    for path in dict.fromkeys(_paths(params)):
+        place = _below(mounts.inputs, path)
+        if place:
+            lacking = [number for number, has in enumerate(places) if place not in has]
+            if lacking:
+                warnings.append(_missing_input(path, lacking, len(plans)))
+        elif _is_outside(path, mounts):
+            warnings.append(_no_mount(path, mounts))
+    return warnings
+
+
+def _paths(params: Parameters) -> Iterator[str]:
+    for values in (params.args or (), (params.environment or {}).values()):
+        for value in values:
+            if isinstance(value, str) and value.startswith("/"):
+                yield posixpath.normpath(value)
+
+
+def _places(plan: ContainerPlan) -> set[str]:
+    """Return the paths below the input mount point that the container has, folders included."""
+    places = {file.place for file in plan.files}
+    places |= {folder for place in list(places) for folder in parents(place)}
+    return places if plan.manifest is None else places | {plan.manifest.name}
+
+
+def _below(mount: str, path: str) -> str | None:
+    """Return the rest of a path that is a mount point, then empty, or below it; else None."""
+    mount = mount.rstrip("/")
+    return path[len(mount) + 1 :] if f"{path}/".startswith(f"{mount}/") else None
+
+
+def _is_outside(path: str, mounts: Mounts) -> bool:
+    points = (point for point in (mounts.inputs, mounts.outputs, mounts.refdata) if point)
+    is_mounted = any(_below(point, path) is not None for point in points)
+    return not is_mounted and path.strip("/") != "" and path.split("/")[1] not in _SYSTEM
+
+
+def _missing_input(path: str, numbers: Sequence[int], count: int) -> str:
+    if len(numbers) == count:
+        return (
+            f"{path} is written out, and no input is placed there: containers find their inputs and their "
+            "manifest there, and nothing else. Name the file among the inputs, or correct the path"
+        )
+    more = f" and {len(numbers) - _MAX_NAMED} more" if len(numbers) > _MAX_NAMED else ""
+    named = ", ".join(map(str, numbers[:_MAX_NAMED])) + more
+    return (
+        f"{path} is written out, and container {named} of {count} does not have it: each container has its own part of "
+        "the inputs alone. Use one container, or put what all need into the image or reference data"
+    )
+
+
+def _no_mount(path: str, mounts: Mounts) -> str:
+    return (
+        f"{path} is below no mount point of this job: inputs are below {mounts.inputs}, and what is written below "
+        f"{mounts.outputs} is stored, and nothing else. Correct it, unless the program has that path of its own"
+    )
