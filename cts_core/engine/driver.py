@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -314,7 +314,7 @@ class Driver:
     async def _apply_report(
         self, job: JobSummary, states: list[JobState], report: JobReport, *, stopped: bool
     ) -> None:
-        changed = False
+        changed = set()
         for container in report.containers:
             number, state = container.number, states[container.number]
             steps = steps_after(state, container.steps)
@@ -325,16 +325,14 @@ class Driver:
             )
             if new is not None:
                 states[number] = new
-                changed = True
+                changed.add(number)
         if stopped:
             work = partial(self._finalize_canceled, job, states, report.details)
             self._finalize(job, work, self._canceling)
         elif job.state is not JobState.CANCELING:
             await self._roll_up(job, states, report.details)
         if changed:
-            self._hub.publish_progress(
-                JobProgress(job_id=job.id, user=job.user, containers=dict(Counter(states)))
-            )
+            self._hub.publish_progress(JobProgress.of(job.id, job.user, states, changed))
 
     def _finalize(self, job: JobSummary, finalize: Work, tasks: JobTasks) -> None:
         async def run() -> None:

@@ -181,6 +181,8 @@ class Engine:
             store, self.sites, self.logs, max_cpu_hours=settings.max_cpu_hours
         )
         self.resubmissions = Resubmissions(store, objects, self.submissions, self._access)
+        self._instance = ""
+        """The id of the records, once they are open."""
         self._running = AsyncExitStack()
 
     @classmethod
@@ -214,6 +216,7 @@ class Engine:
             await self.identity.open()
             await self._store.open()
             stack.push_async_callback(self._store.close)
+            self._instance = await self._store.instance()
             await self._objects.open()
             stack.push_async_callback(self._objects.close)
             await self._probe()
@@ -273,6 +276,7 @@ class Engine:
             # Clients have events replayed from this time on.
             server_time=self._clock.now(),
             notes=f"CTS for Jupyter, {self.settings.preset.value} preset",
+            instance=self._instance,
         )
 
     async def now(self) -> datetime:
@@ -302,4 +306,5 @@ class Engine:
                 AllowedPath(path=folder, perm=PathPermission.WRITE)
                 for folder in self._access.folders(user)
             ],
+            instance=self._instance,
         )

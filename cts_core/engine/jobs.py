@@ -9,14 +9,27 @@ from datetime import datetime, timedelta
 
 from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
-from cts_core.engine.views import container_views, job_view, list_view, status_view
+from cts_core.engine.views import (
+    container_views,
+    job_view,
+    list_view,
+    preview_view,
+    status_view,
+)
 from cts_core.errors import NoSuchJobError
 from cts_core.identity.identity import User
-from cts_core.model.job import Containers, ExitCodes, Job, JobStatus
+from cts_core.model.job import (
+    MAX_CONTAINERS,
+    Containers,
+    ExitCodes,
+    Job,
+    JobPreview,
+    JobStatus,
+)
 from cts_core.model.job import Jobs as JobList
 from cts_core.model.listing import JobCounts, LastLook
-from cts_core.model.record import JobQuery, JobSummary
-from cts_core.records.store import RecordStore
+from cts_core.model.record import ContainerQuery, JobQuery, JobSummary
+from cts_core.records.store import ALL_CONTAINERS, RecordStore
 from cts_core.states import TERMINAL, JobState
 
 _CANCEL_TRIES = len(JobState)
@@ -62,9 +75,14 @@ class Jobs:
 
     async def get(self, user: User, job_id: str) -> Job:
         """Return the whole job."""
-        record = await self._store.get_job(job_id)
-        check_owner(user, record)
+        record = check_owner(user, await self._store.get_job(job_id))
         return job_view(record, self._sites.waits_for)
+
+    async def preview(self, user: User, job_id: str) -> JobPreview:
+        """Return the job without its files, with the number of its containers in each state unless it is complete."""
+        job = await self._summary(user, job_id)
+        counts = await self._counts([job])
+        return preview_view(job, counts.get(job_id), self._sites.waits_for)
 
     async def status(self, user: User, job_id: str, *, containers: bool = False) -> JobStatus:
         """Return the job's state and transitions; with ``containers``, the number of containers in each state."""
@@ -73,8 +91,9 @@ class Jobs:
         return status_view(job, counts.get(job_id), self._sites.waits_for)
 
     async def _counts(self, jobs: Sequence[JobSummary]) -> dict[str, dict[str, int]]:
-        live = [job.id for job in jobs if job.state not in TERMINAL]
-        return await self._store.count_containers(live) if live else {}
+        # Those of a complete job are complete.
+        ids = [job.id for job in jobs if job.state is not JobState.COMPLETE]
+        return await self._store.count_containers(ids) if ids else {}
 
     async def events_from(self, user: User, job_id: str, after: datetime | None) -> datetime:
         """Return where a stream of the job's events begins: at ``after`` or its first transition, never after its last.
@@ -89,8 +108,8 @@ class Jobs:
     ) -> JobList:
         """Return one page of the user's jobs that match.
 
-        With ``new``, only those that ended since the user's read marker; with ``containers``, each live job with the number of its
-        containers in each state.
+        With ``new``, only those that ended since the user's read marker; with ``containers``, each job that is not complete with
+        the number of its containers in each state.
         """
         mine = dataclasses.replace(query, user=user.name)
         if new:
@@ -117,12 +136,23 @@ class Jobs:
         containers = await self._store.containers(job_id)
         return ExitCodes(exit_codes=[container.exit_code for container in containers])
 
-    async def containers(self, user: User, job_id: str) -> Containers:
-        """Return each container with its inputs and, once it has completed, its outputs."""
-        job = await self._store.get_job(job_id)
-        check_owner(user, job)
-        records = await self._store.containers(job_id)
-        return Containers.model_construct(containers=container_views(job, records))
+    async def containers(
+        self, user: User, job_id: str, query: ContainerQuery = ALL_CONTAINERS
+    ) -> Containers:
+        """Return one page of the job's containers; with ``outputs`` also the inputs of each."""
+        job = None
+        if query.outputs:
+            job = check_owner(user, await self._store.get_job(job_id))
+        else:
+            await self._summary(user, job_id)
+        limit = query.limit or MAX_CONTAINERS
+        # One more than the page holds, to see whether there is another page.
+        records = await self._store.containers(job_id, dataclasses.replace(query, limit=limit + 1))
+        shown = records[:limit]
+        return Containers.model_construct(
+            containers=container_views(job, shown),
+            next=shown[-1].sub_id if len(records) > len(shown) else None,
+        )
 
     async def cancel(self, user: User, job_id: str) -> None:
         """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""

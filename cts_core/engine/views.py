@@ -82,6 +82,15 @@ def status_view(
     )
 
 
+def preview_view(
+    job: JobSummary, counts: dict[str, int] | None, waits_for: WaitsFor = _nothing
+) -> JobPreview:
+    """Return the job without its files; ``counts`` has the number of containers in each state."""
+    return JobPreview.model_construct(
+        **_shared_fields(job, waits_for), job_input=job.job_input, containers=counts
+    )
+
+
 def list_view(
     page: JobPage,
     query: JobQuery,
@@ -91,21 +100,14 @@ def list_view(
     """Return one page of a listing, with the cursor of the next; ``counts`` has the containers in each state by job id."""
     counts = counts or {}
     return Jobs.model_construct(
-        jobs=[
-            JobPreview.model_construct(
-                **_shared_fields(job, waits_for),
-                job_input=job.job_input,
-                containers=counts.get(job.id),
-            )
-            for job in page.jobs
-        ],
+        jobs=[preview_view(job, counts.get(job.id), waits_for) for job in page.jobs],
         next=write_cursor(page.next, query.sort, ascending=query.ascending) if page.next else None,
         is_cut=page.is_cut or None,
     )
 
 
-def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) -> Container:
-    """Return a container as its job's owner sees it."""
+def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID] | None) -> Container:
+    """Return a container as its job's owner sees it, without its inputs if they are not given."""
     return Container.model_construct(
         number=record.sub_id,
         state=record.state,
@@ -116,16 +118,18 @@ def container_view(record: ContainerRecord, inputs: Sequence[S3FileWithDataID]) 
         wall_seconds=record.wall_seconds,
         max_memory=record.max_memory,
         max_anonymous_memory=record.max_anonymous_memory,
-        inputs=list(inputs),
+        inputs=None if inputs is None else list(inputs),
         outputs=record.outputs,
         warnings=record.warnings,
     )
 
 
-def container_views(job: JobRecord, records: Sequence[ContainerRecord]) -> list[Container]:
-    """Return each container of a job with its inputs; none of a job that another program ran without records of them."""
-    parts = split_evenly(job.job_input.files, job.job_input.num_containers)
-    return [container_view(record, inputs) for record, inputs in zip(records, parts, strict=False)]
+def container_views(job: JobRecord | None, records: Sequence[ContainerRecord]) -> list[Container]:
+    """Return containers as their job's owner sees them, with their inputs if the job is given."""
+    if job is None:
+        return [container_view(record, None) for record in records]
+    parts = list(split_evenly(job.job_input.files, job.job_input.num_containers))
+    return [container_view(record, parts[record.sub_id]) for record in records]
 
 
 def admin_container_view(record: ContainerRecord) -> SubJob:

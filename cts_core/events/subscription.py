@@ -72,11 +72,12 @@ class Subscription:
         self._ready.set()
 
     def offer_progress(self, progress: JobProgress) -> None:
-        """Replace the waiting progress of the job, or append it if there is room."""
+        """Join the progress with that of the job which waits, or append it if there is room."""
         if not self._is_subscribed_to(progress.job_id):
             return
-        if progress.job_id in self._progress or len(self._progress) < BUFFER:
-            self._progress[progress.job_id] = progress
+        waiting = self._progress.get(progress.job_id)
+        if waiting is not None or len(self._progress) < BUFFER:
+            self._progress[progress.job_id] = progress.after(waiting) if waiting else progress
             self._ready.set()
 
     def close(self) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, Self
 
 from pydantic import Field
 
 from cts_core.model.base import Record, UTCTime
 from cts_core.states import JobState
+
+MAX_CHANGED = 200
+"""Containers that one progress names."""
 
 
 class JobEvent(Record):
@@ -37,8 +42,34 @@ class JobEvent(Record):
 
 
 class JobProgress(Record):
-    """The number of containers of a running job by state. For displays only, never replayed."""
+    """The number of containers of a running job by state. For displays only, never replayed.
+
+    ``changed`` has the number and the new state of each container that has moved since the progress before; it is left out if
+    they are more than ``MAX_CHANGED``. A reader may have missed an earlier progress: whose own counts are not those of
+    ``containers`` then asks for the containers.
+    """
 
     job_id: str
     user: str
     containers: dict[JobState, int]
+    changed: list[tuple[int, JobState]] | None = None
+
+    @classmethod
+    def of(
+        cls, job_id: str, user: str, states: Sequence[JobState], changed: Collection[int]
+    ) -> Self:
+        """Return the progress of a job whose containers have these states, and of which these have just changed."""
+        moved = [(number, states[number]) for number in sorted(changed)]
+        return cls(
+            job_id=job_id,
+            user=user,
+            containers=dict(Counter(states)),
+            changed=moved if len(moved) <= MAX_CHANGED else None,
+        )
+
+    def after(self, before: JobProgress) -> JobProgress:
+        """Return this progress with the changes of the one before, which is not delivered."""
+        if self.changed is None or before.changed is None:
+            return self.model_copy(update={"changed": None})
+        changed = sorted((dict(before.changed) | dict(self.changed)).items())
+        return self.model_copy(update={"changed": changed if len(changed) <= MAX_CHANGED else None})

@@ -27,6 +27,7 @@ from cts_core.model.site import SITE_LIMITS, SiteName
 from cts_core.states import JobState
 
 MAX_INPUT_FILES = 10_000
+MAX_CONTAINERS = 1000
 MAX_LABELS = 20
 MIN_MEMORY, MAX_MEMORY = 1_000_000, 990_000_000_000
 MAX_RUNTIME = timedelta(minutes=max(site.max_runtime_min for site in SITE_LIMITS.values()))
@@ -104,7 +105,7 @@ class JobInputPreview(Closed):
     cluster: SiteName
     image: ImageName
     params: Parameters
-    num_containers: Annotated[int, Field(ge=1, le=1000)] = 1
+    num_containers: Annotated[int, Field(ge=1, le=MAX_CONTAINERS)] = 1
     cpus: Annotated[int, Field(ge=1, le=256)] = 1
     """Per container."""
     memory: Memory = ByteSize(10_000_000)
@@ -199,7 +200,7 @@ class JobStatus(Record):
     user: str
     admin_meta: dict[str, MetaValue] = Field(default_factory=dict)
     containers: dict[str, int] | SkipJsonSchema[None] = None
-    """The number of containers in each state, of a job that has not ended, where the request asks for it."""
+    """The number of containers in each state, of a job that is not complete, where the request asks for it."""
     waits_for: str | SkipJsonSchema[None] = None
     """What keeps a job from going on that has not ended, in one sentence, such as an outage of its site; absent if nothing does."""
 
@@ -301,16 +302,19 @@ class Container(Record):
     """Bytes, with the page cache."""
     max_anonymous_memory: int | None = None
     """Bytes that are no page of a file, which the program needs."""
-    inputs: list[S3FileWithDataID]
+    inputs: list[S3FileWithDataID] | SkipJsonSchema[None] = None
+    """Absent, as outputs are, where the request asks for no details."""
     outputs: list[S3File] | None = None
     warnings: list[str] | None = None
     """Problems that did not make the container fail, such as files that were not stored."""
 
 
 class Containers(Record):
-    """Response of ``/jobs/{id}/containers``."""
+    """One page of ``/jobs/{id}/containers``."""
 
     containers: list[Container]
+    next: int | None = None
+    """The ``after`` of the following page; absent on the last."""
 
 
 class PlannedContainer(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -138,6 +139,28 @@ class ContainerRecord(ContainerOutcome):
 
 
 @dataclass(frozen=True)
+class ContainerQuery:
+    """A query of the containers of one job, in the order of their numbers."""
+
+    states: Collection[JobState] = ()
+    """Only containers in one of these states; empty for containers in any."""
+    after: int = -1
+    """Only containers with a higher number."""
+    limit: int | None = None
+    outputs: bool = True
+    """Whether the outputs are read, which can be many."""
+
+    def select(self, records: Sequence[ContainerRecord]) -> list[ContainerRecord]:
+        """Return those of a job's containers that match."""
+        matching = [
+            record
+            for record in records
+            if record.sub_id > self.after and (not self.states or record.state in self.states)
+        ]
+        return matching[: self.limit]
+
+
+@dataclass(frozen=True)
 class Idempotency:
     """A client's idempotency key for a submission, and the hash of the parsed request body."""
 
@@ -170,7 +193,8 @@ class JobQuery:
 
     user: str | None = None
     cluster: SiteName | None = None
-    state: JobState | None = None
+    states: Collection[JobState] = ()
+    """Only jobs in one of these states; empty for jobs in any."""
     ended: bool | None = None
     """Only jobs in a terminal state, or only others."""
     after: datetime | None = None

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 from cts_core.model.base import Record, UTCTime
 from cts_core.model.image import ImageHelp
@@ -24,6 +25,8 @@ class Root(Record):
     git_hash: str
     server_time: UTCTime
     notes: str
+    instance: str | SkipJsonSchema[None] = None
+    """The id of the service's records, by which a client knows the service again at another address. The staging service has none."""
 
 
 class CTSRole(StrEnum):
@@ -51,6 +54,8 @@ class WhoAmI(Record):
     user: str
     roles: list[CTSRole]
     allowed_paths: list[AllowedPath]
+    instance: str
+    """The id of the service's records, as in ``/``."""
 
 
 class Health(Record):

@@ -13,6 +13,7 @@ from cts_core.model.job import MetaValue
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
+    ContainerQuery,
     ContainerRecord,
     ContainerTransition,
     Idempotency,
@@ -39,6 +40,9 @@ MAX_AUDIT = 1000
 
 FIRST_CONTAINER_STATES = (JobState.CREATED, JobState.DOWNLOAD_SUBMITTED)
 """The states through which a container is when its job is stored."""
+
+
+ALL_CONTAINERS = ContainerQuery()
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def check_room(self) -> None:
         """Raise StorageFullError when there is no space for new jobs. A store that cannot tell says nothing."""
 
+    async def instance(self) -> str:
+        """Return the id of these records: random, made once, and the same for every server that uses them."""
+
     async def now(self) -> datetime:
         """Return the time by the store's clock. What servers store or compare with stored times is by this clock."""
 
@@ -229,8 +236,10 @@ class RecordStore(RefdataRecords, WorkerRecords, Protocol):
     async def set_wait(self, job_ids: Collection[str], wait: JobWait | None) -> None:
         """Record what those of these jobs that have not ended wait for; a transition makes it None again."""
 
-    async def containers(self, job_id: str) -> list[ContainerRecord]:
-        """Return all containers of a job in the order of their numbers."""
+    async def containers(
+        self, job_id: str, query: ContainerQuery = ALL_CONTAINERS
+    ) -> list[ContainerRecord]:
+        """Return the containers of a job that match, in the order of their numbers."""
 
     async def container(self, job_id: str, number: int) -> ContainerRecord:
         """Return one container, at a cost that does not grow with the others. Raises NoSuchContainerError."""

@@ -22,6 +22,8 @@ class Root(Response):
     server_time: datetime
     git_hash: str = ""
     notes: str = ""
+    instance: str | None = None
+    """The id of the service's records, whatever its address; None from a deployed service."""
 
 
 class AllowedPath(Response):
@@ -37,6 +39,7 @@ class WhoAmI(Response):
     user: str
     roles: list[str] = []
     allowed_paths: list[AllowedPath] = []
+    instance: str | None = None
 
 
 class Health(Response):
@@ -149,7 +152,7 @@ class JobStatus(Response):
     transition_times: list[Transition]
     admin_meta: dict[str, Any] = {}
     containers: dict[str, int] = {}
-    """The number of containers in each state, of a live job, where it was asked for."""
+    """The number of containers in each state, of a job that is not complete, where it was asked for."""
 
 
 class JobPreview(JobStatus):
@@ -227,6 +230,13 @@ class Why(Response):
     state: str
     reasons: list[Reason] = []
     fix: Fix | None = None
+
+
+class ContainerPage(Response):
+    """One page of a job's containers; hand ``next`` back as ``after`` for the following one."""
+
+    containers: list[Container]
+    next: int | None = None
 
 
 class JobPage(Response):
@@ -318,3 +328,5 @@ class Event(Response):
     trans_id: str | None = None
     recorded_at: datetime | None = None
     containers: dict[str, int] | None = None
+    changed: list[tuple[int, str]] | None = None
+    """The containers that have moved since the progress before, with their states; None if there are too many to name."""

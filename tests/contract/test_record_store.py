@@ -23,6 +23,7 @@ from cts_core.model.job import HTCondorDetails, JAWSDetails, NERSCDetails
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
+    ContainerQuery,
     ContainerTransition,
     Idempotency,
     JobOutcome,
@@ -438,6 +439,37 @@ async def test_one_container_equals_that_of_the_list(store):
     each = [await store.container(job.id, number) for number in range(3)]
     assert each == await store.containers(job.id)
     assert (each[1].state, each[1].outputs) == (JobState.ERROR, OUTPUTS)
+
+
+async def test_containers_are_read_in_parts(store):
+    job, _ = [await insert(store, containers=5) for _ in range(2)]
+    outcome = ContainerOutcome(exit_code=3, outputs=OUTPUTS)
+    for number in (1, 3):
+        await store.transition_container(
+            job.id, number, STARTED, steps(JobState.ERROR), outcome=outcome
+        )
+    everything = await store.containers(job.id)
+    for query, numbers in (
+        (ContainerQuery(limit=2), [0, 1]),
+        (ContainerQuery(after=1, limit=2), [2, 3]),
+        (ContainerQuery(after=4), []),
+        (ContainerQuery(states=[JobState.ERROR]), [1, 3]),
+        (ContainerQuery(states=[JobState.ERROR], after=1), [3]),
+        (ContainerQuery(states=[JobState.ERROR, STARTED], limit=3), [0, 1, 2]),
+        (ContainerQuery(states=[JobState.COMPLETE]), []),
+    ):
+        expected = [everything[number] for number in numbers]
+        assert await store.containers(job.id, query) == expected == query.select(everything)
+    (failed,) = await store.containers(job.id, ContainerQuery(after=2, limit=1, outputs=False))
+    assert failed == everything[3].model_copy(update={"outputs": None})
+    with pytest.raises(NoSuchJobError):
+        await store.containers("none", ContainerQuery(states=[JobState.ERROR]))
+
+
+async def test_the_records_have_one_random_id(store, other):
+    found = await store.instance()
+    assert len(found) == 32
+    assert await other.instance() == await store.instance() == found
 
 
 async def test_no_such_container(store):

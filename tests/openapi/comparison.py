@@ -40,6 +40,8 @@ class Comparison:
     def __init__(self, theirs: Json, ours: Json) -> None:
         self.theirs, self.ours = theirs, ours
         self.faults: list[str] = []
+        self._asked: set[str] = set()
+        """The parameters of the operation that is compared."""
         self._under_way: set[tuple[int, int, Use]] = set()
 
     def all(self) -> list[str]:
@@ -66,6 +68,7 @@ class Comparison:
             raise LookupError(f"{where}: say how to compare {unknown}")
         self._parameters(theirs.get("parameters", []), mine.get("parameters", []), where)
         self._body(theirs.get("requestBody"), mine.get("requestBody"), where)
+        self._asked = {parameter["name"] for parameter in theirs.get("parameters", [])}
         self._responses(theirs["responses"], mine["responses"], where)
         schemes = [
             [
@@ -122,9 +125,18 @@ class Comparison:
     def _content(self, theirs: Json, mine: Json, where: str, use: Use) -> None:
         for media, content in theirs.items():
             if self.expect(media in mine, where, media):
-                self.schema(content["schema"], mine[media]["schema"], where, use)
+                ours = mine[media]["schema"]
+                if use is Use.ANSWER:
+                    ours = self._without_unasked(ours)
+                self.schema(content["schema"], ours, where, use)
         if theirs and use is not Use.REQUEST:
             self.expect(set(mine) == set(theirs), where, f"only {set(theirs)}")
+
+    def _without_unasked(self, schema: Json) -> Json:
+        """Return our response without the alternatives that come only with a parameter that their clients never send."""
+        options = schema.get("anyOf", ())
+        kept = [option for option in options if option.get("x-parameter", "") in {"", *self._asked}]
+        return {**schema, "anyOf": kept} if options else schema
 
     # Schemas.
 

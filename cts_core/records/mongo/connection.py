@@ -67,6 +67,7 @@ class Collections:
     sites: AsyncCollection[dict[str, Any]]
     users: AsyncCollection[dict[str, Any]]
     tokens: AsyncCollection[dict[str, Any]]
+    store: AsyncCollection[dict[str, Any]]
     threads: ThreadPoolExecutor
 
     @classmethod
@@ -82,6 +83,7 @@ class Collections:
             sites=db["sites"],
             users=db["cts_users"],
             tokens=db["cts_worker_tokens"],
+            store=db["cts_store"],
             threads=threads,
         )
 

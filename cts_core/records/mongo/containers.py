@@ -10,14 +10,26 @@ from typing import Any
 
 from pymongo.errors import BulkWriteError
 
-from cts_core.model.record import ContainerOutcome, ContainerRecord, ContainerTransition
+from cts_core.model.record import (
+    ContainerOutcome,
+    ContainerQuery,
+    ContainerRecord,
+    ContainerTransition,
+)
 from cts_core.model.site import SiteName
 from cts_core.records.errors import no_such_container
 from cts_core.records.mongo import documents, forward_compat
 from cts_core.records.mongo.connection import Collections
 from cts_core.records.mongo.require import check_container, require_job
-from cts_core.records.mongo.schema import BY_NUMBER_AND_STATE, BY_STATE, IS_LIVE, literal, upsert
-from cts_core.records.store import FIRST_CONTAINER_STATES
+from cts_core.records.mongo.schema import (
+    BY_NUMBER,
+    BY_NUMBER_AND_STATE,
+    BY_STATE,
+    IS_LIVE,
+    literal,
+    upsert,
+)
+from cts_core.records.store import ALL_CONTAINERS, FIRST_CONTAINER_STATES
 from cts_core.states import JobState
 
 _DUPLICATE = 11000
@@ -46,11 +58,19 @@ async def delete(db: Collections, job_id: str) -> None:
     await db.subjobs.delete_many({"id": job_id})
 
 
-async def records(db: Collections, job_id: str) -> list[ContainerRecord]:
-    """Return the containers of a job by number. Raises NoSuchJobError, NewerRecordError."""
-    stored = await db.subjobs.find({"id": job_id}, {"_id": 0}).sort("sub_id").to_list()
-    if not stored:
-        return await derive(db, job_id)
+async def records(
+    db: Collections, job_id: str, query: ContainerQuery = ALL_CONTAINERS
+) -> list[ContainerRecord]:
+    """Return the containers of a job that match, by number. Raises NoSuchJobError, NewerRecordError."""
+    condition: dict[str, Any] = {"id": job_id, "sub_id": {"$gt": query.after}}
+    if query.states:
+        condition["state"] = {"$in": [state.value for state in query.states]}
+    fields = {"_id": 0} if query.outputs else {"_id": 0, "outputs": 0}
+    cursor = db.subjobs.find(condition, fields, hint=list(BY_NUMBER)).sort("sub_id")
+    # MongoDB's own limit of 0 is none.
+    stored = await cursor.limit(query.limit or 0).to_list()
+    if not stored and await db.subjobs.find_one({"id": job_id}, {"_id": 1}) is None:
+        return query.select(await derive(db, job_id))
     return await db.parse(lambda: list(map(forward_compat.container, stored)))
 
 

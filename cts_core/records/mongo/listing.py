@@ -117,8 +117,8 @@ def _filters(query: JobQuery) -> Iterator[Condition]:
         yield {"user": query.user}
     if query.cluster is not None:
         yield {"job_input.cluster": query.cluster.value}
-    if query.state is not None:
-        yield {"state": query.state.value}
+    if query.states:
+        yield {"state": {"$in": [state.value for state in query.states]}}
     if query.ended is not None:
         yield {"state": {"$in": ENDED}} if query.ended else IS_LIVE
     if query.after is not None:

@@ -50,6 +50,7 @@ BY_LABEL: Keys = (
     *_FILTERS,
 )
 BY_STATE: Keys = (("state", ASCENDING), ("user", ASCENDING), ("job_input.cluster", ASCENDING))
+BY_NUMBER: Keys = (("id", ASCENDING), ("sub_id", ASCENDING))
 BY_NUMBER_AND_STATE: Keys = (("id", ASCENDING), ("sub_id", ASCENDING), ("state", ASCENDING))
 BY_EXCLUSIVE_OUTPUT_DIR: Keys = ((EXCLUSIVE_OUTPUT_DIR, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
@@ -131,7 +132,7 @@ INDEXES = (
     ),
     Index("jobs", "cts_recorded", BY_RECORDING),
     Index("jobs", "cts_user_recorded", of_user(BY_RECORDING)),
-    Index("subjobs", "id_1_sub_id_1", (("id", ASCENDING), ("sub_id", ASCENDING)), _UNIQUE),
+    Index("subjobs", "id_1_sub_id_1", BY_NUMBER, _UNIQUE),
     Index("subjobs", "cts_state", BY_NUMBER_AND_STATE),
     Index("exitcodes", "id_1", (("id", ASCENDING),), _UNIQUE),
     Index(

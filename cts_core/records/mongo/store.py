@@ -17,6 +17,7 @@ from cts_core.model.job import MetaValue
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
+    ContainerQuery,
     ContainerRecord,
     ContainerTransition,
     Idempotency,
@@ -36,13 +37,14 @@ from cts_core.records.mongo import (
     containers,
     events,
     images,
+    instance,
     jobs,
     listing,
     refdata,
     workers,
 )
 from cts_core.records.mongo.connection import Connection
-from cts_core.records.store import IdempotentJob, RecordStore
+from cts_core.records.store import ALL_CONTAINERS, IdempotentJob, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
@@ -65,6 +67,11 @@ class MongoStore(RecordStore):
     @override
     async def check_room(self) -> None:
         """Do nothing: MongoDB itself ends on a full disk, and refuses writes above a quota."""
+
+    @override
+    async def instance(self) -> str:
+        async with self._use() as db:
+            return await instance.read(db)
 
     @override
     async def now(self) -> datetime:
@@ -193,9 +200,11 @@ class MongoStore(RecordStore):
             await jobs.set_wait(db, job_ids, wait)
 
     @override
-    async def containers(self, job_id: str) -> list[ContainerRecord]:
+    async def containers(
+        self, job_id: str, query: ContainerQuery = ALL_CONTAINERS
+    ) -> list[ContainerRecord]:
         async with self._use() as db:
-            return await containers.records(db, job_id)
+            return await containers.records(db, job_id, query)
 
     @override
     async def container(self, job_id: str, number: int) -> ContainerRecord:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from cts_core.model.record import ContainerRecord, ContainerTransition
+from cts_core.model.record import ContainerQuery, ContainerRecord, ContainerTransition
 from cts_core.records.sqlite import rows
 from cts_core.records.sqlite.require import check_job, require_container
 from cts_core.records.sqlite.rows import StoredOutcome
@@ -21,7 +21,7 @@ _RECORDS = """
 SELECT containers.*, files FROM containers LEFT JOIN container_outputs USING (job_id, number)
 WHERE job_id = ?
 """
-ALL = f"{_RECORDS} ORDER BY number"
+_WITHOUT_OUTPUTS = "SELECT containers.*, NULL AS files FROM containers WHERE job_id = ?"
 ONE = f"{_RECORDS} AND number = ?"
 COUNTS = """
 SELECT job_id, state, count(*) FROM containers WHERE job_id IN (SELECT value FROM json_each(?))
@@ -45,10 +45,20 @@ def insert(db: sqlite3.Connection, job_id: str, count: int, created: datetime) -
     )
 
 
-def records(db: sqlite3.Connection, job_id: str) -> list[ContainerRecord]:
-    """Return the containers of a job by number. Raises NoSuchJobError."""
+def page(query: ContainerQuery) -> str:
+    """Return the statement for the containers of a job after a number, at most a number of them."""
+    # A plus keeps SQLite from an index that lacks the other columns.
+    among = f"AND +state IN {rows.state_list(query.states)}" if query.states else ""
+    select = _RECORDS if query.outputs else _WITHOUT_OUTPUTS
+    return f"{select} AND number > ? {among} ORDER BY number LIMIT ?"
+
+
+def records(db: sqlite3.Connection, job_id: str, query: ContainerQuery) -> list[ContainerRecord]:
+    """Return the containers of a job that match, by number. Raises NoSuchJobError."""
     check_job(db, job_id)
-    return [rows.to_container(row) for row in db.execute(ALL, (job_id,))]
+    limit = -1 if query.limit is None else query.limit
+    found = db.execute(page(query), (job_id, query.after, limit))
+    return [rows.to_container(row) for row in found]
 
 
 def record(db: sqlite3.Connection, job_id: str, number: int) -> ContainerRecord:

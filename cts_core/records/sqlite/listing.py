@@ -19,7 +19,6 @@ from cts_core.states import TERMINAL, JobState
 
 COUNT = "SELECT count(*) FROM jobs WHERE cluster = :cluster AND state = :state"
 COUNT_OF_USER = f"{COUNT} AND user = :user"
-_ENDED = ", ".join(f"'{state.value}'" for state in sorted(TERMINAL))
 
 
 @dataclass
@@ -82,10 +81,10 @@ def _filters(query: JobQuery) -> Iterator[tuple[str, dict[str, object]]]:
         yield "user = :user", {"user": query.user}
     if query.cluster is not None:
         yield "+cluster = :cluster", {"cluster": query.cluster.value}
-    if query.state is not None:
-        yield "+state = :state", {"state": query.state.value}
+    if query.states:
+        yield f"+state IN {rows.state_list(query.states)}", {}
     if query.ended is not None:
-        yield f"+state {'IN' if query.ended else 'NOT IN'} ({_ENDED})", {}
+        yield f"+state {'IN' if query.ended else 'NOT IN'} {rows.state_list(TERMINAL)}", {}
     updated = "updated" if query.sort is JobSort.UPDATED else "+updated"
     if query.after is not None:
         yield f"{updated} >= :after", {"after": rows.to_number(query.after)}

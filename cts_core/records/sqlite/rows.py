@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -49,6 +49,11 @@ def to_number(time: datetime) -> int:
 def to_time(number: int) -> datetime:
     """Return the time in UTC of these microseconds since 1970."""
     return _EPOCH + number * _MICROSECOND
+
+
+def state_list(states: Collection[JobState]) -> str:
+    """Return states as the right side of an ``IN``."""
+    return f"({', '.join(sorted(repr(state.value) for state in states))})"
 
 
 @dataclass(frozen=True)

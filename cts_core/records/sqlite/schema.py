@@ -165,6 +165,11 @@ _TO_5 = (
 
 _TO_6 = ("ALTER TABLE jobs ADD COLUMN wait TEXT",)
 
+_TO_7 = (
+    "CREATE TABLE instance (id TEXT PRIMARY KEY) WITHOUT ROWID",
+    "INSERT INTO instance VALUES (lower(hex(randomblob(16))))",
+)
+
 _Migration = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _MIGRATIONS: Sequence[_Migration] = (
     (_TO_1, None),
@@ -173,6 +178,7 @@ _MIGRATIONS: Sequence[_Migration] = (
     (_TO_4, None),
     (_TO_5, None),
     (_TO_6, None),
+    (_TO_7, None),
 )
 """The migration from each version n to n + 1: statements, and a function for what they cannot compute."""
 VERSION = len(_MIGRATIONS)

@@ -16,6 +16,7 @@ from cts_core.model.job import MetaValue
 from cts_core.model.record import (
     AuditEntry,
     ContainerOutcome,
+    ContainerQuery,
     ContainerRecord,
     ContainerTransition,
     Idempotency,
@@ -39,6 +40,7 @@ from cts_core.records.sqlite import (
     containers,
     events,
     images,
+    instance,
     jobs,
     listing,
     refdata,
@@ -47,7 +49,7 @@ from cts_core.records.sqlite import (
 from cts_core.records.sqlite.connection import BUSY_SECONDS, Connections
 from cts_core.records.sqlite.require import check_job
 from cts_core.records.sqlite.rows import StoredOutcome
-from cts_core.records.store import IdempotentJob, RecordStore
+from cts_core.records.store import ALL_CONTAINERS, IdempotentJob, RecordStore
 from cts_core.states import JobState
 from cts_core.worker.failpoints import failpoint
 
@@ -73,6 +75,10 @@ class SQLiteStore(RecordStore):
     @override
     async def check_room(self) -> None:
         await self._run(self._connections.check_room)
+
+    @override
+    async def instance(self) -> str:
+        return await self._read(instance.read)
 
     @override
     async def now(self) -> datetime:
@@ -188,8 +194,10 @@ class SQLiteStore(RecordStore):
         await self._write(lambda db: jobs.set_wait(db, job_ids, wait))
 
     @override
-    async def containers(self, job_id: str) -> list[ContainerRecord]:
-        return await self._read(lambda db: containers.records(db, job_id))
+    async def containers(
+        self, job_id: str, query: ContainerQuery = ALL_CONTAINERS
+    ) -> list[ContainerRecord]:
+        return await self._read(lambda db: containers.records(db, job_id, query))
 
     @override
     async def container(self, job_id: str, number: int) -> ContainerRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,11 @@ from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.models import (
     CheckResult,
     Container,
+    ContainerPage,
     JobDetails,
     JobOutput,
     JobOutputs,
+    JobPreview,
     JobStatus,
     Why,
 )
@@ -111,15 +113,37 @@ class JobEndpoints(Endpoints):
         """Return a job with its files."""
         return JobDetails.model_validate(self._get(f"jobs/{quote_path(job_id)}"))
 
+    def job_preview(self, job_id: str) -> JobPreview:
+        """Return a job without its files. An older service sends the whole job all the same."""
+        found = self._get(f"jobs/{quote_path(job_id)}", {"files": False})
+        return JobPreview.model_validate(found)
+
     def status(self, job_id: str, *, containers: bool = False) -> JobStatus:
-        """Return a job's state and its history; with ``containers``, the number of its containers in each state, if it is live."""
+        """Return a job's state and its history; with ``containers``, the number of its containers in each state, unless it is complete."""
         query = {"containers": True} if containers else {}
         return JobStatus.model_validate(self._get(f"jobs/{quote_path(job_id)}/status", query))
 
     def containers(self, job_id: str) -> list[Container]:
         """Return a job's containers by number."""
-        items = self._get(f"jobs/{quote_path(job_id)}/containers")["containers"]
-        return [Container.model_validate(container) for container in items]
+        return self.container_page(job_id).containers
+
+    def container_page(
+        self,
+        job_id: str,
+        *,
+        detail: bool | None = None,
+        state: str | Collection[str] | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> ContainerPage:
+        """Return a page of a job's containers by number, of those in a state or in any of several.
+
+        Without ``detail`` they have neither inputs nor outputs. An older service sends all of them with all details.
+        """
+        query = drop_none(detail=detail, state=state, after=after, limit=limit)
+        return ContainerPage.model_validate(
+            self._get(f"jobs/{quote_path(job_id)}/containers", query)
+        )
 
     def exit_codes(self, job_id: str) -> list[int | None]:
         """Return the exit codes by container; None for a container that has none (yet)."""

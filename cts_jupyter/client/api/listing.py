@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
@@ -17,7 +17,8 @@ class JobFilters(TypedDict, total=False):
     """
 
     cluster: str | None
-    state: str | None
+    state: str | Collection[str] | None
+    """One, or several of which a job is in any."""
     ended: bool | None
     after: datetime | None
     before: datetime | None
@@ -43,7 +44,7 @@ class OwnFilters(JobFilters, total=False):
     new: bool | None
     """Only jobs that ended after the read marker, see ``set_last_look``."""
     containers: bool | None
-    """Each live job with the number of its containers in each state."""
+    """Each job that is not complete with the number of its containers in each state."""
 
 
 class ListingEndpoints(Endpoints):

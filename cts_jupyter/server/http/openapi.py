@@ -102,6 +102,8 @@ def _models(
                 yield model, "validation"
         if route.response_model:
             yield route.response_model, "serialization"
+        for model in route.answers.values():
+            yield model, "serialization"
 
 
 _Schemas = Mapping[Any, dict[str, Any]]
@@ -156,7 +158,12 @@ def _response(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.streams:
         return _content(_EVENT if route.media == EVENTS else {"type": "string"}, route.media)
     if route.response_model:
-        return _content(schemas[route.response_model, "serialization"], JSON)
+        schema = schemas[route.response_model, "serialization"]
+        others = [
+            {**schemas[model, "serialization"], "x-parameter": name}
+            for name, model in route.answers.items()
+        ]
+        return _content({"anyOf": [schema, *others]} if others else schema, JSON)
     return _content({"type": "object"}, JSON) if route.status == HTTPStatus.OK else {}
 
 

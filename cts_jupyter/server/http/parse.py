@@ -7,10 +7,17 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from email.message import Message
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from cts_core.errors import RequestValidationError
 from cts_jupyter.server.http.route import Route
@@ -33,6 +40,31 @@ _MAX_ECHO = 64 << 10
 """Bytes of a body up to which its faulty values are sent back."""
 
 Detail = dict[str, Any]
+
+
+class Repeatable:
+    """Marks a set of values as a parameter of the query that may be given once or several times.
+
+    The fault of a value is reported at the parameter, as it is of a parameter that may be given once.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        (item,) = get_args(source)
+        return core_schema.no_info_wrap_validator_function(
+            _read_each, handler.generate_schema(item)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        one = handler(schema)
+        return {"anyOf": [one, {"type": "array", "items": one}, {"type": "null"}]}
+
+
+def _read_each(values: list[str], read: ValidatorFunctionWrapHandler) -> frozenset[Any]:
+    return frozenset(map(read, values))
 
 
 def content_length(headers: Mapping[str, str]) -> int:
@@ -142,7 +174,7 @@ def _query(model: type[BaseModel] | None, raw: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in pairs:
         field = model.model_fields.get(name)
-        if field is not None and get_origin(field.annotation) is list:
+        if field is not None and get_origin(field.annotation) in (list, frozenset):
             values.setdefault(name, []).append(text)
         else:
             values[name] = text

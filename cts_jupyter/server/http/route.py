@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from types import NoneType, UnionType
@@ -80,6 +80,8 @@ class Route:
     """Whether requests wait until the application runs, and get 503 if it does not."""
     reads_token: bool = False
     """Whether a route that anyone may use shows more to some users, so that a token is read if there is one."""
+    answers: Mapping[str, type[BaseModel]] = field(default_factory=dict, hash=False)
+    """Models of other responses, by the parameter of the query that asks for them."""
     status_of: Callable[[Any], HTTPStatus] | None = None
     """Returns the status of a response, where the status depends on the response's content."""
 
@@ -116,8 +118,10 @@ class Route:
 
     @property
     def response_model(self) -> type[BaseModel] | None:
-        """The model of a JSON response; None for any other response."""
+        """The model of a JSON response that no parameter asks otherwise; None for any other response."""
         hint = self._hints["return"]
+        if isinstance(hint, UnionType):
+            (hint,) = set(get_args(hint)) - set(self.answers.values())
         return hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
 
     @property

@@ -9,17 +9,22 @@ from pydantic import BaseModel, Field, StringConstraints
 from cts_core.engine.outputs import MAX_OUTPUTS
 from cts_core.model.base import Id
 from cts_core.model.job import (
+    MAX_CONTAINERS,
     CheckResult,
     Containers,
     ExitCodes,
     Job,
+    JobPreview,
     JobStatus,
     Submission,
     Submitted,
 )
+from cts_core.model.record import ContainerQuery
 from cts_core.model.resubmission import JobOutputs, Resubmission
 from cts_core.model.why import Why
+from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.parse import Repeatable
 from cts_jupyter.server.http.route import Access, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -31,8 +36,31 @@ class JobPath(BaseModel):
     job_id: Id
 
 
+class FilesQuery(BaseModel):
+    """Without ``files``, the job is answered as a listing shows it, with the number of its containers in each state."""
+
+    files: bool = True
+
+
+class ContainersQuery(BaseModel):
+    """A page of the containers in any of the states; without ``detail`` they have neither inputs nor outputs.
+
+    ``after`` is the ``next`` of the previous page.
+    """
+
+    detail: bool = True
+    state: Annotated[frozenset[JobState], Repeatable()] = Field(default_factory=frozenset)
+    after: Annotated[int, Field(ge=0, lt=MAX_CONTAINERS)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_CONTAINERS)] = MAX_CONTAINERS
+
+    def to_query(self) -> ContainerQuery:
+        """Return the engine's query."""
+        after = -1 if self.after is None else self.after
+        return ContainerQuery(self.state, after, self.limit, outputs=self.detail)
+
+
 class StatusQuery(BaseModel):
-    """``containers`` adds the number of the job's containers in each state, if it is live."""
+    """``containers`` adds the number of the job's containers in each state, unless it is complete."""
 
     containers: bool = False
 
@@ -65,9 +93,11 @@ async def check_job(call: Call, body: Submission) -> CheckResult:
     return await call.engine.submissions.check(call.user, body)
 
 
-async def get_job(call: Call, path: JobPath) -> Job:
+async def get_job(call: Call, path: JobPath, query: FilesQuery) -> Job | JobPreview:
     """``GET /jobs/{job_id}``."""
-    return await call.engine.jobs.get(call.user, path.job_id)
+    if query.files:
+        return await call.engine.jobs.get(call.user, path.job_id)
+    return await call.engine.jobs.preview(call.user, path.job_id)
 
 
 async def get_status(call: Call, path: JobPath, query: StatusQuery) -> JobStatus:
@@ -80,9 +110,9 @@ async def get_exit_codes(call: Call, path: JobPath) -> ExitCodes:
     return await call.engine.jobs.exit_codes(call.user, path.job_id)
 
 
-async def get_containers(call: Call, path: JobPath) -> Containers:
+async def get_containers(call: Call, path: JobPath, query: ContainersQuery) -> Containers:
     """``GET /jobs/{job_id}/containers``."""
-    return await call.engine.jobs.containers(call.user, path.job_id)
+    return await call.engine.jobs.containers(call.user, path.job_id, query.to_query())
 
 
 async def get_why(call: Call, path: JobPath) -> Why:
@@ -121,7 +151,14 @@ ROUTES = (
         headers=(IDEMPOTENCY_KEY,),
     ),
     Route("POST", "/jobs/check", check_job, Access.USER, "Check a job without submitting anything"),
-    Route("GET", _JOB, get_job, Access.USER, "A job with its input and its outputs"),
+    Route(
+        "GET",
+        _JOB,
+        get_job,
+        Access.USER,
+        "A job with its input and its outputs",
+        answers={"files": JobPreview},
+    ),
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),
     Route("GET", f"{_JOB}/exit_codes", get_exit_codes, Access.USER, "Exit codes by container"),
     Route("GET", f"{_JOB}/containers", get_containers, Access.USER, "A job's containers"),

@@ -17,6 +17,7 @@ from cts_core.model.record import JobQuery, JobSort
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
 from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.parse import Repeatable
 from cts_jupyter.server.http.route import Access, Route
 
 MAX_LISTING = 1000
@@ -37,12 +38,12 @@ class Order(StrEnum):
 class JobListing(BaseModel):
     """Filters, sort order and page of a listing of jobs.
 
-    ``text`` is searched for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
+    A job may be in any of several states. ``text`` is searched for in id, image, cluster, output folder, labels and error; ``image`` is a name, with or
     without tag and digest; ``label`` is ``key=value``, and a job must have each of several.
     """
 
     cluster: SiteName | None = None
-    state: JobState | None = None
+    state: Annotated[frozenset[JobState], Repeatable()] = Field(default_factory=frozenset)
     after: GivenTime | None = None
     before: GivenTime | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LISTING)] | None = MAX_LISTING
@@ -61,7 +62,7 @@ class JobListing(BaseModel):
         return JobQuery(
             user=user,
             cluster=self.cluster,
-            state=self.state,
+            states=self.state,
             ended=self.ended,
             after=self.after,
             before=self.before,
@@ -82,7 +83,7 @@ class JobListing(BaseModel):
 class OwnListing(JobListing):
     """A listing of the caller's jobs; ``new`` selects those that ended after the read marker.
 
-    ``containers`` adds to each live job the number of its containers in each state.
+    ``containers`` adds to each job that is not complete the number of its containers in each state.
     """
 
     new: bool = False

@@ -8,6 +8,7 @@ import pytest
 from cts_core.config.load import load_settings
 from cts_core.engine.engine import Engine
 from cts_core.errors import ConfigError
+from cts_core.identity.identity import User
 from cts_core.identity.jupyter import JupyterIdentity
 
 
@@ -33,6 +34,19 @@ async def test_service_tells_the_time_of_the_store(tmp_path: Path, monkeypatch: 
     engine = Engine.from_settings(settings, MultiUserIdentity("ana", "kernel-token"))
     engine._clock.offset = timedelta(seconds=40)
     assert engine.root().server_time == time - timedelta(seconds=40)
+
+
+async def test_service_keeps_its_id(tmp_path: Path):
+    """Clients know by it that jobs of another address are those of the same service."""
+    found = set()
+    for home in (tmp_path / "one", tmp_path / "one", tmp_path / "other"):
+        settings = load_settings({"preset": "embedded", "home": home}, environ={})
+        engine = Engine.from_settings(settings, JupyterIdentity("ana", "kernel-token"))
+        await engine.start()
+        found.add(engine.root().instance)
+        assert engine.whoami(User("ana")).instance == engine.root().instance
+        await engine.stop()
+    assert len(found) == 2
 
 
 async def test_shared_local_site_allows_several_users(tmp_path: Path):

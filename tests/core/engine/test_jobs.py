@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from cts_core import errors
 from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.identity.identity import User
 from cts_core.model.event import JobEvent, JobProgress
+from cts_core.model.record import ContainerQuery
 from cts_core.model.site import SiteName
 from cts_core.sites.site import LogStream
 from cts_core.states import JobState
@@ -162,6 +164,16 @@ async def test_owner_sees_each_container_of_a_failed_job(harness: EngineHarness)
     assert [[f.file for f in c.inputs] for c in containers] == [
         [f"data/in/{name}"] for name in "abc"
     ]
+    query = ContainerQuery(states=[JobState.ERROR], limit=1, outputs=False)
+    page = await harness.engine.jobs.containers(harness.user, job.id, query)
+    assert [c.number for c in page.containers] == [page.next] == [1]
+    assert page.containers[0] == containers[1].model_copy(update={"inputs": None})
+    rest = await harness.engine.jobs.containers(
+        harness.user, job.id, dataclasses.replace(query, after=1, outputs=True)
+    )
+    assert (rest.containers, rest.next) == (containers[2:], None)
+    preview = await harness.engine.jobs.preview(harness.user, job.id)
+    assert preview.containers == {"complete": 1, "error": 2}
     (output,) = containers[0].outputs or []
     assert (output.file, len(output.crc64nvme or "")) == ("data/out/0/called.json", 12)
     for container in containers:

@@ -548,17 +548,19 @@ async def test_a_failed_read_does_not_end_the_reading(store, hub, monkeypatch, c
 
 
 def progress(job_id: str, count: int) -> JobProgress:
-    return JobProgress(job_id=job_id, user="ana", containers={JobState.COMPLETE: count})
+    """Return the progress of a job whose ``count`` containers are complete, the last of them since a moment ago."""
+    return JobProgress.of(job_id, "ana", [JobState.COMPLETE] * count, range(count - 1, count))
 
 
 async def test_progress_is_the_latest_and_never_crowds_events_out(store, hub):
     (event,) = await record(store)
     async with hub.subscribe("ana") as events, hub.subscribe("ana", "other") as others:
-        for count in range(5):
+        for count in range(1, 5):
             hub.publish_progress(progress("job", count))
         await hub.publish(event)
         assert await anext(events) == event
-        assert await anext(events) == progress("job", 4)
+        every = JobProgress.of("job", "ana", [JobState.COMPLETE] * 4, range(4))
+        assert await anext(events) == every
         assert is_quiet(events)
         assert is_quiet(others)
         for number in range(2 * BUFFER):

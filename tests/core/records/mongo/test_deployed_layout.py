@@ -15,6 +15,7 @@ from cts_core.errors import ConfigError, ImageTagExistsError, NoSuchContainerErr
 from cts_core.model.job import HTCondorDetails, S3File, S3FileWithDataID
 from cts_core.model.record import (
     ContainerOutcome,
+    ContainerQuery,
     ContainerTransition,
     Idempotency,
     JobOutcome,
@@ -154,6 +155,8 @@ async def test_the_containers_of_a_job_without_subjobs_are_derived(store, db):
     db["exitcodes"].insert_one({"id": FAILED, "exit_codes": [3, None]})
     assert [c.exit_code for c in await store.containers(FAILED)] == [3, None]
     assert [await store.container(FAILED, n) for n in (0, 1)] == await store.containers(FAILED)
+    failed = ContainerQuery(states=[JobState.ERROR], after=0)
+    assert [c.sub_id for c in await store.containers(FAILED, failed)] == [1]
     with pytest.raises(NoSuchContainerError, match="has no container 2"):
         await store.container(FAILED, 2)
     assert await store.container_states(FAILED) == [JobState.ERROR] * 2

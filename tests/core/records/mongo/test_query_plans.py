@@ -155,7 +155,7 @@ def listing(**query: Any) -> Call:
     return lambda store: store.list_jobs(JobQuery(**query))
 
 
-EVERYTHING = {"cluster": SiteName.LOCAL, "state": JobState.COMPLETE, "image_name": "host/tool"}
+EVERYTHING = {"cluster": SiteName.LOCAL, "states": [JobState.COMPLETE], "image_name": "host/tool"}
 LATER = {"position": JobPosition(NOON + timedelta(seconds=30), ONE)}
 UPDATED, USERS = Plan("cts_updated", "index"), Plan("cts_user_updated", "index")
 CREATED, USERS_CREATED = Plan("cts_created", "index"), Plan("cts_user_created", "index")

@@ -102,7 +102,7 @@ async def test_a_container_is_read_without_the_others(path):
 
 FILTERS = {
     "cluster": SiteName.LOCAL,
-    "state": JobState.COMPLETE,
+    "states": [JobState.COMPLETE, JobState.ERROR],
     "ended": True,
     "labels": {"a": "1"},
     "image_name": "host/tool",

@@ -56,6 +56,7 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 """Values of parameters by name; any other gets a text, or True."""
 BY_METHOD: dict[str, dict[str, Any]] = {
+    "container_page": {"after": 1},
     "files": {"after": "data/x"},
     "outputs": {"after": "data/x"},
     "stream_log": {"stream": "stderr"},
@@ -128,9 +129,9 @@ class Service:
             read_request(route, texts, query, body, request.headers.get("content-type"))
             assert route.body_model or not body, f"{route.path} takes no body"
             use.body |= set(json.loads(body) if body else ())
-        return self._answer(route)
+        return self._answer(route, set(request.url.params.keys()))
 
-    def _answer(self, route: Route) -> httpx.Response:
+    def _answer(self, route: Route, asked: set[str]) -> httpx.Response:
         if route.media == "text/event-stream":
             event = make_event().to_json()
             progress = JobProgress(
@@ -144,7 +145,12 @@ class Service:
         content = describe(ROUTES)["paths"][route.path][route.method.lower()]["responses"]
         if "content" not in content.get("200", {}):
             return httpx.Response(204)
-        made = example(content["200"]["content"]["application/json"]["schema"], whole=self._whole)
+        schema = content["200"]["content"]["application/json"]["schema"]
+        # Of several responses the last one is that for a parameter.
+        for option in schema.get("anyOf", ()):
+            if option.get("x-parameter") in {None, *asked}:
+                schema = option
+        made = example(schema, whole=self._whole)
         if isinstance(made, dict):
             # One page is enough.
             made.pop("next", None)

@@ -51,6 +51,7 @@ async def test_root_names_the_service(server: ServerHarness) -> None:
     root = (await server.get("", token=None)).json()
     assert root["service_name"] == "CDM Task Service"
     assert root["server_time"].endswith("Z")
+    assert root["instance"] == (await server.get("/whoami")).json()["instance"]
 
 
 async def test_sites_include_nulls(server: ServerHarness) -> None:

@@ -127,5 +127,24 @@ async def test_containers_are_counted_where_they_are_asked_for(server: ServerHar
     assert sum(listed[live]["containers"].values()) == 1
     assert "containers" not in listed[ended]
     assert not any("containers" in j for j in (await server.get("/jobs")).json()["jobs"])
+    preview = (await server.get(f"/jobs/{live}?files=false")).json()
+    assert preview == listed[live] | {"containers": preview["containers"]}
+    assert "input_files" in (await server.get(f"/jobs/{live}?files=true")).json()["job_input"]
+    page = (await server.get(f"/jobs/{live}/containers?detail=false&limit=1&after=0")).json()
+    assert page == {"containers": []}
+    (container,) = (await server.get(f"/jobs/{live}/containers?detail=false")).json()["containers"]
+    assert "inputs" not in container
     await server.request("PUT", f"/jobs/{live}/cancel")
     await wait_for(server, live, "canceled")
+    listed = {
+        j["id"]: j
+        for j in (
+            await server.get("/jobs?containers=true&state=canceled&state=complete&state=error")
+        ).json()["jobs"]
+    }
+    assert listed[live]["containers"] == {"canceled": 1}
+    assert "containers" not in listed[ended]
+    (error,) = (await server.get("/jobs?state=error&state=nope")).json()["error"][
+        "request_validation_detail"
+    ]
+    assert (error["type"], error["loc"]) == ("enum", ["query", "state"])
