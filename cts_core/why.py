@@ -141,7 +141,7 @@ def _groups(job: JobFacts, containers: Sequence[Container]) -> list[list[Contain
 def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished: int) -> Reason:
     first = group[0]
     error = first.error if has_failed(first) else job.error
-    paths = [file.file for container in group for file in container.inputs]
+    paths = [file.file for container in group for file in container.inputs or ()]
     hint, fix = _advise(job, error or "", first.exit_code, unfinished)
     return Reason(
         reason=_without_outputs(job, log) if error == NO_OUTPUTS else error,

@@ -252,6 +252,11 @@ class Engine:
             except CTSError as e:
                 raise ConfigError(f"{setting}: {folder} cannot be written: {e}") from e
 
+    async def end_streams(self) -> None:
+        """End every stream of events, and every wait for a log. Later ones are refused, or do not wait."""
+        await self.hub.close()
+        self.logs.close()
+
     async def stop(self) -> None:
         """Stop everything in reverse order. Containers go on; the next start finds them."""
         await self._running.aclose()

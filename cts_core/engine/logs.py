@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
@@ -12,6 +16,7 @@ from cts_core.errors import (
     IllegalParameterError,
     NoLogsError,
     PathNotFoundError,
+    TooManyRequestsError,
 )
 from cts_core.identity.identity import User
 from cts_core.model.record import JobSummary
@@ -21,10 +26,44 @@ from cts_core.records.store import RecordStore
 from cts_core.sites.site import Log, LogStream
 from cts_core.states import TERMINAL
 
+MAX_WAIT_SECONDS = 20
+"""The longest time for which one request waits for a log to grow."""
+MAX_WAITING, MAX_WAITING_OF_USER = 100, 10
+"""Requests that wait for logs to grow, in all and of one user, at each server process."""
+LOOK_SECONDS = 1.0
+"""The interval at which a log that is waited for is looked at."""
+RETRY_SECONDS = 1
+"""The delay after which a client whose request may not wait may try again."""
+
 
 def log_path(log_dir: FolderPath, job_id: str, number: int, stream: LogStream) -> ObjectPath:
     """Return the path of the object that holds one log of a container."""
     return log_dir.file(job_id, stream.file_name(number))
+
+
+@dataclass(frozen=True)
+class LogSpan:
+    """A part of a log: at most ``length`` bytes from byte ``seek`` on, or the last ``tail`` bytes.
+
+    With ``wait``, a request for what is not written yet waits so many seconds for it.
+    """
+
+    seek: int = 0
+    length: int | None = None
+    tail: int | None = None
+    wait: float = 0
+
+
+WHOLE = LogSpan()
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """A part of a container's log, with the size of the whole log, and whether the container may still write to it."""
+
+    size: int
+    ended: bool
+    body: AsyncIterator[bytes]
 
 
 class Logs:
@@ -37,53 +76,82 @@ class Logs:
         self._objects = objects
         self._sites = sites
         self._log_dir = log_dir
+        self._waiting: Counter[str] = Counter()
+        """By user, the requests that wait for a log to grow."""
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let every request that waits, now or later, go on with what is there."""
+        self._closed.set()
 
     async def open(
-        self,
-        user: User,
-        job_id: str,
-        number: int,
-        stream: LogStream,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-    ) -> Log:
-        """Return a container's log from byte ``seek`` on, in any state of the job.
+        self, user: User, job_id: str, number: int, stream: LogStream, span: LogSpan = WHOLE
+    ) -> LogPart:
+        """Return a part of a container's log, in any state of the job.
 
-        Raises NoSuchJobError, UnauthorizedError, IllegalParameterError for a container that the job does not have and for
-        a ``seek`` past the end of a finished log, NoLogsError while no byte of the container's output is stored.
+        Raises NoSuchJobError, UnauthorizedError, IllegalParameterError for a container that the job does not have, for a
+        ``seek`` past the end of a finished log and for one beside a ``tail``, NoLogsError while no byte of the container's output
+        is stored, TooManyRequestsError if too many requests wait.
         """
+        if span.tail is not None and (span.seek or span.length is not None):
+            raise IllegalParameterError("Ask for the tail of a log, or for a seek and a length")
         job = check_owner(user, await self._store.get_summary(job_id))
         check_number(job, number, IllegalParameterError)
-        log = await self._find_log(job, number, stream, seek, length)
+        log = await self._find(job, number, stream)
+        if span.wait and _may_grow(job, log, span.seek):
+            with self._count_waiting(user):
+                job, log = await self._wait(job, number, stream, span)
         if log is None or log.size == 0:
             (other,) = set(LogStream) - {stream}
-            other_log = await self._find_log(job, number, other, 0, 1)
+            other_log = await self._find(job, number, other)
             if other_log is None or other_log.size == 0:
                 raise NoLogsError(f"Job ID {job_id} has no logs available")
-            log = log or Log(size=0, ended=job.state in TERMINAL, body=_empty())
-        if seek and log.ended and seek >= log.size:
+            log = log or Log(0, job.state in TERMINAL, _empty)
+        seek, length = span.seek, span.length
+        if span.tail is not None:
+            # What is written meanwhile is for the next request, which goes on at the size.
+            seek, length = max(0, log.size - span.tail), span.tail
+        # Who waits at the end is told by nothing, and by what is beside it, that there was no more.
+        is_at_end = bool(span.wait) and seek == log.size
+        if seek and log.ended and seek >= log.size and not is_at_end:
             raise IllegalParameterError(f"Cannot seek to byte {seek}: the log has {log.size} bytes")
-        return log
+        return LogPart(log.size, log.ended, log.read(seek, length))
 
-    async def tail(
-        self, user: User, job_id: str, number: int, stream: LogStream, length: int
-    ) -> tuple[int, bytes]:
-        """Return the size of a container's log in bytes, and its last ``length`` bytes. Raises what ``open`` raises."""
-        size = (await self.open(user, job_id, number, stream, length=1)).size
-        if size == 0:
-            return 0, b""
-        log = await self.open(
-            user, job_id, number, stream, seek=max(size - length, 0), length=length
-        )
-        return size, b"".join([piece async for piece in log.body])
+    async def _wait(
+        self, job: JobSummary, number: int, stream: LogStream, span: LogSpan
+    ) -> tuple[JobSummary, Log | None]:
+        """Return the job and the log once it has grown beyond ``seek``, has ended, or the time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + span.wait
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_SECONDS, until - loop.time())):
+                    await self._closed.wait()
+            job = await self._store.get_summary(job.id)
+            log = await self._find(job, number, stream)
+            is_over = self._closed.is_set() or loop.time() >= until
+            if is_over or not _may_grow(job, log, span.seek):
+                return job, log
 
-    async def _find_log(
-        self, job: JobSummary, number: int, stream: LogStream, seek: int, length: int | None
-    ) -> Log | None:
+    @contextmanager
+    def _count_waiting(self, user: User) -> Iterator[None]:
+        if self._waiting[user.name] >= MAX_WAITING_OF_USER or self._waiting.total() >= MAX_WAITING:
+            raise TooManyRequestsError(
+                f"Too many requests wait for logs to grow: ask without 'wait', or again in {RETRY_SECONDS} s",
+                retry_after=RETRY_SECONDS,
+            )
+        self._waiting[user.name] += 1
+        try:
+            yield
+        finally:
+            self._waiting[user.name] -= 1
+            # Forgets users without any.
+            self._waiting += Counter()
+
+    async def _find(self, job: JobSummary, number: int, stream: LogStream) -> Log | None:
         site = self._sites.find(job.cluster)
         if site is not None:
-            log = await site.open_log(job.id, number, stream, seek=seek, length=length)
+            log = await site.open_log(job.id, number, stream)
             if log is not None:
                 return log
         # While a container runs, its worker uploads the log so far again and again.
@@ -95,12 +163,19 @@ class Logs:
         if isinstance(stored, CTSError):
             raise stored
         return Log(
-            size=stored.size,
-            ended=job.state in TERMINAL or container.state in TERMINAL,
-            body=self._objects.read(path, seek=seek, length=length),
+            stored.size,
+            job.state in TERMINAL or container.state in TERMINAL,
+            lambda seek, length: self._objects.read(path, seek=seek, length=length),
         )
 
 
-async def _empty() -> AsyncIterator[bytes]:
+def _may_grow(job: JobSummary, log: Log | None, seek: int) -> bool:
+    """Return whether there is nothing to read from a byte on yet, and there may be later."""
+    if log is None:
+        return job.state not in TERMINAL
+    return not log.ended and seek >= log.size
+
+
+async def _empty(seek: int, length: int | None) -> AsyncIterator[bytes]:  # noqa: ARG001 - as of every log
     return
     yield b""  # makes this a generator

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
-from cts_core.engine.logs import Logs
+from cts_core.engine.logs import Logs, LogSpan
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import container_views
 from cts_core.errors import CTSError
@@ -75,9 +75,11 @@ class Explanations:
         texts = {}
         for stream in LogStream:
             try:
-                size, content = await self._logs.tail(user, job.id, number, stream, TAIL_BYTES)
+                span = LogSpan(tail=TAIL_BYTES)
+                part = await self._logs.open(user, job.id, number, stream, span)
+                content = b"".join([piece async for piece in part.body])
             except CTSError as e:
                 log.info("%s of container %d cannot be read now: %s", stream.value, number, e)
                 continue
-            texts[stream.value] = tail_text(content, is_whole=len(content) == size)
+            texts[stream.value] = tail_text(content, is_whole=len(content) == part.size)
         return LogTail(**texts)

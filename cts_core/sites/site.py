@@ -32,12 +32,14 @@ class LogStream(StrEnum):
 
 @dataclass(frozen=True)
 class Log:
-    """A container's log, or a part of it: ``size`` is that of the whole log so far, in bytes."""
+    """A container's log as it is now."""
 
     size: int
+    """Its bytes so far."""
     ended: bool
     """False while the container may still write to it."""
-    body: AsyncIterator[bytes]
+    read: Callable[[int, int | None], AsyncIterator[bytes]]
+    """``read(seek, length)`` streams at most ``length`` bytes from byte ``seek`` on, or all of them."""
 
 
 @dataclass(frozen=True)
@@ -158,19 +160,8 @@ class Site(Runner, Protocol):
         Jobs of other services may be among them. What uses no resources and only stays to be looked at is left out.
         """
 
-    async def open_log(
-        self,
-        job_id: str,
-        number: int,
-        stream: LogStream,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-    ) -> Log | None:
-        """Open the site's own copy of a log; return None when there is none (yet, or any more).
-
-        ``seek`` and ``length`` are in bytes.
-        """
+    async def open_log(self, job_id: str, number: int, stream: LogStream) -> Log | None:
+        """Open the site's own copy of a log; return None when there is none (yet, or any more)."""
 
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:
         """Return what the site's scheduler says about a container of a submitted job, as JSON, for admins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 from cts_jupyter.client.client import CTSClient
 from cts_jupyter.client.transport import CTSRequestError
@@ -13,7 +14,12 @@ from cts_jupyter.formatting import printable
 STREAMS = ("stdout", "stderr")
 MAX_SHOWN = 64_000
 """The number of bytes that are shown, from the end of a log."""
+MAX_WAIT_SECONDS = 20
+"""The time for which a service may be asked to wait for a log to grow."""
 _POLL_SECONDS = 1.0
+_PART = 1 << 20
+"""Bytes of a log that are asked for at once."""
+_PATH = "/jobs/{{job_id}}/log/{{container_num}}/{stream}"
 _NO_LOGS = 40070
 _SEEK_PAST_END = 30001
 
@@ -40,12 +46,15 @@ def read_log(
 
     The first line says how many bytes were left out because of ``limit``. Raises CTSClientError.
     """
-    kept = b""
-    size = 0
+    kept, size = b"", 0
     try:
-        for piece in client.stream_log(job_id, number, stream):
-            size += len(piece)
-            kept = (kept + piece)[-limit:]
+        if client.supports("GET", _PATH.format(stream=stream), "tail"):
+            part = client.log_part(job_id, number, stream, tail=limit)
+            kept, size = part.content, part.size or 0
+        else:
+            for piece in client.stream_log(job_id, number, stream):
+                size += len(piece)
+                kept = (kept + piece)[-limit:]
     except CTSRequestError as e:
         if e.appcode != _NO_LOGS:
             raise
@@ -66,20 +75,24 @@ def follow_log(
     ``has_ended`` returns whether the job has ended. Raises CTSClientError.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    waits = client.supports("GET", _PATH.format(stream=stream), "wait")
+    wait = MAX_WAIT_SECONDS if waits else None
     seek = 0
     while True:
         is_over = has_ended()
         before = seek
         try:
-            for piece in client.stream_log(job_id, number, stream, seek=seek):
-                seek += len(piece)
-                yield decoder.decode(piece)
+            part = client.log_part(job_id, number, stream, seek=seek, length=_PART, wait=wait)
+            seek += len(part.content)
+            yield decoder.decode(part.content)
+            if part.ended and seek == part.size:
+                return
         except CTSRequestError as e:
             if e.appcode == _SEEK_PAST_END and seek:
                 is_over = True
-            elif e.appcode != _NO_LOGS:
+            elif e.appcode != _NO_LOGS and e.status != HTTPStatus.TOO_MANY_REQUESTS:
                 raise
-        if is_over and seek == before:
-            return
-        if not is_over:
+        if seek == before:
+            if is_over:
+                return
             time.sleep(_POLL_SECONDS)

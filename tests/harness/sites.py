@@ -189,11 +189,17 @@ class SiteHarness:
                 await asyncio.sleep(0.02)
 
     async def log(
-        self, job: JobRecord, number: int = 0, stream: LogStream = LogStream.STDOUT, **part: Any
+        self,
+        job: JobRecord,
+        number: int = 0,
+        stream: LogStream = LogStream.STDOUT,
+        *,
+        seek: int = 0,
+        length: int | None = None,
     ) -> tuple[bytes, bool] | None:
         """Return a log's content and whether it has ended; None if there is none."""
-        log = await self.site.open_log(job.id, number, stream, **part)
-        return log and (b"".join([piece async for piece in log.body]), log.ended)
+        log = await self.site.open_log(job.id, number, stream)
+        return log and (b"".join([piece async for piece in log.read(seek, length)]), log.ended)
 
 
 def make_local_site(

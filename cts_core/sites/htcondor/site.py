@@ -304,15 +304,7 @@ class HTCondorSite(Site):
         return {ad.number: measured(ad) for ad in reversed([*queue, *gone])}
 
     @override
-    async def open_log(
-        self,
-        job_id: str,
-        number: int,
-        stream: LogStream,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-    ) -> Log | None:
+    async def open_log(self, job_id: str, number: int, stream: LogStream) -> Log | None:
         # Logs are on the nodes until the workers have stored them.
         return None
 

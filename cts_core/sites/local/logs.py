@@ -15,21 +15,20 @@ _CHUNK_BYTES = 1 << 18
 
 
 async def open_container_log(
-    pool: Executor,
-    container: ContainerFolder,
-    stream: LogStream,
-    *,
-    seek: int,
-    length: int | None,
+    pool: Executor, container: ContainerFolder, stream: LogStream
 ) -> Log | None:
-    """Open the log from byte ``seek`` to its current end; None when there is none. Blocks only threads of ``pool``."""
+    """Open the log up to its current end; None when there is none. Blocks only threads of ``pool``."""
     path = Path(container.file(f"{stream.value}.txt"))
     stat = await asyncio.get_running_loop().run_in_executor(pool, _stat, container, path)
     if stat is None:
         return None
     size, ended = stat
-    end = size if length is None else min(size, seek + length)
-    return Log(size=size, ended=ended, body=_read(pool, path, seek, end))
+
+    def read(seek: int, length: int | None) -> AsyncIterator[bytes]:
+        end = size if length is None else min(size, seek + length)
+        return _read(pool, path, seek, end)
+
+    return Log(size, ended, read)
 
 
 def _stat(container: ContainerFolder, path: Path) -> tuple[int, bool] | None:

@@ -325,17 +325,9 @@ class LocalSite(Site):
         return {}
 
     @override
-    async def open_log(
-        self,
-        job_id: str,
-        number: int,
-        stream: LogStream,
-        *,
-        seek: int = 0,
-        length: int | None = None,
-    ) -> Log | None:
+    async def open_log(self, job_id: str, number: int, stream: LogStream) -> Log | None:
         container = ContainerFolder(str(self._queue.folder(job_id) / str(number)))
-        return await open_container_log(self._files, container, stream, seek=seek, length=length)
+        return await open_container_log(self._files, container, stream)
 
     @override
     async def runner_status(self, job: JobSummary, number: int) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 from pydantic import BaseModel
 
 from cts_jupyter import formatting
@@ -32,6 +35,17 @@ from cts_jupyter.client.transport import (
 
 _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """A part of a container's log."""
+
+    content: bytes
+    size: int | None
+    """The bytes of the whole log; None from an older service."""
+    ended: bool
+    """Whether the log is known to grow no more."""
 
 
 class JobEndpoints(Endpoints):
@@ -184,17 +198,54 @@ class JobEndpoints(Endpoints):
         self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
     ) -> bytes:
         """Return a container's ``stdout`` or ``stderr`` from byte ``seek`` on, at most ``length`` bytes."""
-        return b"".join(self.stream_log(job_id, number, stream, seek=seek, length=length))
+        return self.log_part(job_id, number, stream, seek=seek, length=length).content
+
+    def log_part(
+        self,
+        job_id: str,
+        number: int,
+        stream: str,
+        *,
+        seek: int = 0,
+        length: int | None = None,
+        tail: int | None = None,
+        wait: int | None = None,
+    ) -> LogPart:
+        """Return a part of a log, and the log's size: at most ``length`` bytes from byte ``seek`` on, or the last ``tail``.
+
+        With ``wait``, the service waits so many seconds, at most 20, for what a running container has not written yet. An
+        older service knows neither ``tail`` nor ``wait``, and does not tell the size.
+        """
+        span = drop_none(seek=seek, length=length, tail=tail, wait=wait)
+        with self._log(job_id, number, stream, span) as response:
+            size = response.headers.get("x-cts-log-size")
+            return LogPart(
+                b"".join(self._transport.pieces(response)),
+                None if size is None else int(size),
+                response.headers.get("x-cts-log-ended") == "true",
+            )
 
     def stream_log(
-        self, job_id: str, number: int, stream: str, *, seek: int = 0, length: int | None = None
+        self,
+        job_id: str,
+        number: int,
+        stream: str,
+        *,
+        seek: int = 0,
+        length: int | None = None,
+        tail: int | None = None,
+        wait: int | None = None,
     ) -> Iterator[bytes]:
-        """Iterate over the pieces of a log as they arrive; see :meth:`log`."""
-        path = f"jobs/{quote_path(job_id)}/log/{number}/{stream}"
-        with self._transport.stream(
-            "GET", path, params=drop_none(seek=seek, length=length)
-        ) as response:
+        """Iterate over the pieces of a part of a log as they arrive; see :meth:`log_part`."""
+        span = drop_none(seek=seek, length=length, tail=tail, wait=wait)
+        with self._log(job_id, number, stream, span) as response:
             yield from self._transport.pieces(response)
+
+    def _log(
+        self, job_id: str, number: int, stream: str, span: Mapping[str, int]
+    ) -> AbstractContextManager[httpx.Response]:
+        path = f"jobs/{quote_path(job_id)}/log/{number}/{stream}"
+        return self._transport.stream("GET", path, params=span)
 
     def events(self, *, after: datetime | None = None, job: str | None = None) -> EventStream:
         """Return the stream of events of the user's own jobs, or of one, from ``after`` or from now; see EventStream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 _METHODS = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
-_EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme"
+_EXPOSED = "X-Request-ID, ETag, Content-Disposition, x-amz-checksum-crc64nvme, X-CTS-Log-Size, X-CTS-Log-Ended"
 _PREFLIGHT_SECONDS = 600
 
 

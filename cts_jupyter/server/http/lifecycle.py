@@ -65,11 +65,11 @@ class Lifecycle:
             self._idle.set()
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more requests, end every event stream, and wait at most so long for the other requests."""
+        """Accept no more requests, end every event stream and every wait for a log, and wait at most so long for the other requests."""
         core = self._core
         self.fail("This server is stopping: try again in a moment")
         if isinstance(core, Engine):
-            await core.hub.close()
+            await core.end_streams()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

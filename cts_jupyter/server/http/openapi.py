@@ -124,7 +124,11 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
             ),
         ],
         "responses": {
-            str(route.status): {"description": "Success", **_response(route, schemas)},
+            str(route.status): {
+                "description": "Success",
+                **_headers(route),
+                **_response(route, schemas),
+            },
             "4XX": {"description": "The request is at fault", **error},
             "5XX": {"description": "The service is at fault", **error},
         },
@@ -152,6 +156,11 @@ def _operation(route: Route, schemas: _Schemas, components: dict[str, Any]) -> d
     if route.access.roles:
         operation["x-roles"] = sorted(role.value for role in route.access.roles)
     return operation
+
+
+def _headers(route: Route) -> dict[str, Any]:
+    text = {"schema": {"type": "string"}}
+    return {"headers": dict.fromkeys(route.answer_headers, text)} if route.answer_headers else {}
 
 
 def _response(route: Route, schemas: _Schemas) -> dict[str, Any]:

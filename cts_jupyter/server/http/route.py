@@ -76,6 +76,8 @@ class Route:
     """Whether fields that are not set are sent as null instead of being left out."""
     headers: tuple[str, ...] = ()
     """Request headers that the handler reads, for the OpenAPI description."""
+    answer_headers: tuple[str, ...] = ()
+    """Response headers that the handler sets, for the OpenAPI description."""
     needs_engine: bool = True
     """Whether requests wait until the application runs, and get 503 if it does not."""
     reads_token: bool = False

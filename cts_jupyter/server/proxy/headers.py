@@ -47,6 +47,8 @@ _RESPONSE = frozenset(
         "last-modified",
         "retry-after",
         "x-accel-buffering",
+        "x-cts-log-ended",
+        "x-cts-log-size",
         "x-request-id",
     }
 )

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from cts_core import errors
+from cts_core.engine.logs import LogSpan
 from cts_core.engine.outcome import NON_ZERO_EXIT
 from cts_core.identity.identity import User
 from cts_core.model.event import JobEvent, JobProgress
@@ -26,9 +27,9 @@ BOB = User("bob")
 
 
 async def log_text(
-    harness: EngineHarness, job_id: str, number: int = 0, stream=LogStream.STDOUT, **where
+    harness: EngineHarness, job_id: str, number: int = 0, stream=LogStream.STDOUT, **span
 ) -> str:
-    log = await harness.engine.logs.open(harness.user, job_id, number, stream, **where)
+    log = await harness.engine.logs.open(harness.user, job_id, number, stream, LogSpan(**span))
     return b"".join([piece async for piece in log.body]).decode()
 
 
@@ -243,7 +244,8 @@ async def test_logs_in_every_state(harness: EngineHarness):
     await harness.wait_until_ended(job_id)
     assert await log_text(harness, job_id, seek=6, length=3) == "sta"
     with pytest.raises(errors.IllegalParameterError, match="seek"):
-        await open_log(harness.user, job_id, 0, LogStream.STDOUT, seek=12)
+        await open_log(harness.user, job_id, 0, LogStream.STDOUT, LogSpan(seek=12))
+    assert await log_text(harness, job_id, tail=4) == "art\n"
     # Once the site's copy is gone, the stored one is read.
     site = harness.engine.sites.get(SiteName.LOCAL)
     await site.clean(job_id)

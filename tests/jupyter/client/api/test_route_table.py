@@ -47,7 +47,7 @@ NOT_CALLED = (
 """Prefixes of routes that no method calls."""
 VALUES: dict[str, Any] = {
     "after": NOON, "before": NOON, "until": NOON, "runtime": timedelta(minutes=2),
-    "notification_age": timedelta(minutes=5), "number": 0, "container_number": 1, "limit": 7, "seek": 1, "length": 5,
+    "notification_age": timedelta(minutes=5), "number": 0, "container_number": 1, "limit": 7, "seek": 1, "length": 5, "tail": 3, "wait": 1,
     "stream": "stdout", "state": "complete", "cluster": "local", "site": "local", "sort": "created", "order": "asc",
     "memory": "60MB", "labels": {"a": "b=c"}, "set_fields": {"a": 1}, "unset_keys": ["b"], "urls": ["https://x.org/"],
     "crc64nvme": "5O33DmauDQI=", "output_dir": "data/out/", "image_id": "host/x", "image": "host/x",

@@ -128,7 +128,8 @@ async def test_containers_are_counted_where_they_are_asked_for(server: ServerHar
     assert "containers" not in listed[ended]
     assert not any("containers" in j for j in (await server.get("/jobs")).json()["jobs"])
     preview = (await server.get(f"/jobs/{live}?files=false")).json()
-    assert preview == listed[live] | {"containers": preview["containers"]}
+    assert preview.keys() == listed[live].keys()
+    assert sum(preview["containers"].values()) == 1
     assert "input_files" in (await server.get(f"/jobs/{live}?files=true")).json()["job_input"]
     page = (await server.get(f"/jobs/{live}/containers?detail=false&limit=1&after=0")).json()
     assert page == {"containers": []}
