@@ -140,6 +140,10 @@ class IllegalParameterError(CTSError):
     kind = ErrorKind.ILLEGAL_PARAMETER
 
 
+class NoChecksumError(IllegalParameterError):
+    """An object that is to be an input has no CRC64/NVME checksum."""
+
+
 class RecordTooLargeError(IllegalParameterError):
     """The record of one job, or container, would be larger than the store allows."""
 

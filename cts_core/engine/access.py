@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from cts_core.errors import PathInaccessibleError, UnauthorizedError
+from cts_core.errors import CTSError, PathInaccessibleError, UnauthorizedError
 from cts_core.identity.identity import Role, User
 from cts_core.model.record import JobSummary
 from cts_core.model.site import SiteName
@@ -65,25 +65,27 @@ class PathAccess:
     def _is_accessible(self, path: str, folders: Sequence[FolderPath]) -> bool:
         return not self.is_hidden(path) and (not folders or path.startswith(tuple(folders)))
 
-    def check_inputs(self, user: User, paths: Iterable[str]) -> list[ObjectPath]:
-        """Return the paths of objects that the user may read; messages name the index of an illegal one."""
+    def check_inputs(self, user: User, paths: Iterable[str]) -> list[ObjectPath | CTSError]:
+        """Return the paths of objects that the user may read, and in place of any other the error; it names the index."""
         folders = self.folders(user)
-        checked = [ObjectPath(path, index=index) for index, path in enumerate(paths)]
-        for path in checked:
-            self._check_input(path, folders)
+        checked: list[ObjectPath | CTSError] = []
+        for index, path in enumerate(paths):
+            try:
+                checked.append(self._check_input(ObjectPath(path, index=index), folders))
+            except CTSError as e:
+                checked.append(e)
         return checked
 
     def check_input(self, user: User, path: str) -> ObjectPath:
         """Return the path of an object that the user may read."""
-        checked = ObjectPath(path)
-        self._check_input(checked, self.folders(user))
-        return checked
+        return self._check_input(ObjectPath(path), self.folders(user))
 
-    def _check_input(self, path: ObjectPath, folders: Sequence[FolderPath]) -> None:
+    def _check_input(self, path: ObjectPath, folders: Sequence[FolderPath]) -> ObjectPath:
         if not self._is_accessible(path, folders):
             raise PathInaccessibleError(
                 f"The input path {path} is not a subpath of the user's allowed paths"
             )
+        return path
 
     def check_output(self, user: User, path: str) -> ObjectPath:
         """Return the path of an object that the user may write."""

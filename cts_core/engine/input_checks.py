@@ -5,7 +5,7 @@ from __future__ import annotations
 from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
-    IllegalParameterError,
+    NoChecksumError,
 )
 from cts_core.objects.store import ChecksumState, StoredObject
 
@@ -13,13 +13,13 @@ from cts_core.objects.store import ChecksumState, StoredObject
 def check_input(path: str, stored: StoredObject | CTSError, expected: str | None) -> StoredObject:
     """Return the object that the store has at ``path``; ``expected`` is the CRC64/NVME that it must have, None for any.
 
-    Raises the store's own error, IllegalParameterError for an object without a checksum, and ChecksumMismatchError for
+    Raises the store's own error, NoChecksumError for an object without a checksum, and ChecksumMismatchError for
     one whose bytes do not match its checksum, or whose checksum is not the expected one.
     """
     if isinstance(stored, CTSError):
         raise stored
     if stored.checksum is ChecksumState.MISSING:
-        raise IllegalParameterError(f"The S3 path '{path}' does not have a CRC64/NVME checksum")
+        raise NoChecksumError(f"The S3 path '{path}' does not have a CRC64/NVME checksum")
     if stored.checksum is ChecksumState.MISMATCH:
         raise ChecksumMismatchError(
             f"The bytes of the S3 path '{path}' are not those that its CRC64/NVME checksum was made of"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cts_core.concurrency import concurrently, run_in_pool
 from cts_core.engine.access import PathAccess, check_site_roles
 from cts_core.engine.images import Images
 from cts_core.engine.input_checks import check_input
 from cts_core.engine.limits import Limits
+from cts_core.engine.problems import Problems
 from cts_core.engine.refdata import Refdata
 from cts_core.engine.sites import SiteDirectory
 from cts_core.errors import (
@@ -25,11 +27,13 @@ from cts_core.literals import literal_warnings
 from cts_core.model.image import JobImage
 from cts_core.model.job import (
     CheckResult,
+    DraftCheck,
     JobInput,
     PlannedContainer,
     Submission,
 )
 from cts_core.model.record import Idempotency, JobRecord, Transition
+from cts_core.model.site import SiteLimits
 from cts_core.mounts import mounts_of
 from cts_core.object_paths import FolderPath, ObjectPath, above
 from cts_core.objects.store import ObjectStore, StoredObject
@@ -43,14 +47,21 @@ _GIGABYTE = 1_000_000_000
 
 @dataclass(frozen=True)
 class _Checked:
-    """A submission that has passed every check."""
+    """A submission as far as it has passed the checks."""
 
     job: JobInput
-    """Every input has the checksum that the object store has for it."""
-    image: JobImage
+    """Every input has the checksum that the object store has for it, if none has a problem."""
+    image: JobImage | None
     plans: Sequence[ContainerPlan]
     objects: Sequence[StoredObject]
     warnings: list[str]
+
+    @property
+    def found_image(self) -> JobImage:
+        """The image of a submission without problems."""
+        if self.image is None:
+            raise LookupError("a submission without an image has passed the checks")
+        return self.image
 
 
 @dataclass(frozen=True)
@@ -119,8 +130,8 @@ class Submissions:
     async def accept(self, user: User, submission: Submission) -> Accepted:
         """Check a job that is to be stored, and count it. Raises the CTSError of the first check that fails."""
         self._limits.count_submission(user)
-        checked = await self._check(user, submission.job_input(), counts=True)
-        return Accepted(checked.job, checked.image, submission.labels)
+        checked = await self._check(user, submission.job_input(), Problems(), counts=True)
+        return Accepted(checked.job, checked.found_image, submission.labels)
 
     async def insert(
         self,
@@ -162,13 +173,39 @@ class Submissions:
         self._on_stored(job.id)
         return job.id
 
-    async def check(self, user: User, submission: Submission) -> CheckResult:
-        """Make every check of ``submit`` and return the job as it would run. Stores nothing."""
-        self._limits.count_check(user)
-        checked = await self._check(user, submission.job_input(), counts=False)
-        return await run_in_pool(_to_check_result, checked, await self._output_warnings(checked))
+    async def check(
+        self, user: User, submission: Submission, numbers: Collection[int] | None = None
+    ) -> CheckResult:
+        """Make every check of ``submit`` and return the job as it would run. Stores nothing.
 
-    async def _check(self, user: User, job: JobInput, *, counts: bool) -> _Checked:
+        Of the containers, those of these ``numbers`` are returned, or all.
+        """
+        self._limits.count_check(user)
+        checked = await self._check(user, submission.job_input(), Problems(), counts=False)
+        warnings = await self._output_warnings(checked)
+        return await run_in_pool(
+            lambda: CheckResult(image=checked.found_image, **_to_fields(checked, warnings, numbers))
+        )
+
+    async def check_draft(
+        self, user: User, submission: Submission, numbers: Collection[int] | None = None
+    ) -> DraftCheck:
+        """Make every check of ``submit``, and return all problems, and the job as far as it is known how it would run."""
+        self._limits.count_check(user)
+        problems = Problems(collects=True, folders=self._access.folders(user))
+        checked = await self._check(user, submission.job_input(), problems, counts=False)
+        warnings = [] if problems.has("output_dir") else await self._output_warnings(checked)
+        return await run_in_pool(
+            lambda: DraftCheck(
+                problems=problems.found,
+                image=checked.image,
+                **_to_fields(checked, warnings, numbers),
+            )
+        )
+
+    async def _check(
+        self, user: User, job: JobInput, problems: Problems, *, counts: bool
+    ) -> _Checked:
         """Make the checks in the contract's order, and read at once what they do not need each other for.
 
         With ``counts``, the job has to fit into the user's limit on live containers. The output folder is probed, which
@@ -179,58 +216,66 @@ class Submissions:
                 start(self._limits.check_containers(user, job.num_containers)) if counts else None
             )
             registered = start(self._images.find(job.image))
-            inputs = start(self._head_inputs(user, job))
+            inputs = start(self._head_inputs(user, job, problems))
             site = start(self._sites.check_open(job.cluster)) if self._asks_sites else None
             if live is not None:
                 await live
-            await self._check_limits(job)
-            image = (await registered).for_job()
-            mounts_of(job.params, image)
-            await self._refdata.check_job(job, image)
-            await self._check_output(user, job)
-            job, objects, plans = await run_in_pool(_plan, job, await inputs, image)
-            warnings = []
+            await self._check_limits(job, problems)
+            image = None
+            with problems.at("image"):
+                image = (await registered).for_job()
+            if image is not None:
+                with problems.at("params"):
+                    mounts_of(job.params, image)
+                with problems.at("image"):
+                    await self._refdata.check_job(job, image)
+            with problems.at("output_dir"):
+                await self._check_output(user, job)
+            job, objects = await run_in_pool(_check_inputs, job, await inputs, problems)
+            plans: Sequence[ContainerPlan] = ()
+            if image is not None:
+                with problems.at("input_files"):
+                    plans = await run_in_pool(plan_job, job, image)
+            warnings: list[str] = []
             if site is not None:
-                await site
-                warnings = await self._sites.get(job.cluster).preflight(user, job, image)
-                check_site_roles(user, job.cluster)
+                with problems.at("cluster"):
+                    await site
+                    if image is not None:
+                        warnings = await self._sites.get(job.cluster).preflight(user, job, image)
+                with problems.at("cluster"):
+                    check_site_roles(user, job.cluster)
             return _Checked(job, image, plans, objects, warnings)
 
-    async def _check_limits(self, job: JobInput) -> None:
-        limits = await self._sites.limits(job.cluster)
-        at_site = f"at cluster {job.cluster.value}"
-        if job.cpus > limits.cpus_per_node:
-            raise IllegalParameterError(
-                f"{job.cpus} cpus were asked for, and a container may have at most "
-                f"{limits.cpus_per_node} {at_site}"
-            )
-        if job.memory > limits.memory_per_node_gb * _GIGABYTE:
-            raise IllegalParameterError(
-                f"{job.memory} bytes of memory were asked for, and a container may have at most "
-                f"{limits.memory_per_node_gb} GB {at_site}"
-            )
-        if job.runtime.total_seconds() > limits.max_runtime_min * 60:
-            raise IllegalParameterError(
-                f"A runtime of {math.ceil(job.runtime.total_seconds() / 60)} minutes was asked for, "
-                f"and a container may run for at most {limits.max_runtime_min} minutes {at_site}"
-            )
+    async def _check_limits(self, job: JobInput, problems: Problems) -> None:
+        with problems.at("cluster"):
+            limits = await self._sites.limits(job.cluster)
+            for field, message in _beyond(job, limits):
+                with problems.at(field):
+                    raise IllegalParameterError(message)
         if job.cpu_hours > self._max_cpu_hours:
-            raise IllegalParameterError(
-                f"The job could use up to {job.cpu_hours:.1f} CPU hours (cpus x containers x runtime), "
-                f"and the most that a job may ask for is {self._max_cpu_hours:g}"
-            )
+            with problems.at("num_containers"):
+                raise IllegalParameterError(
+                    f"The job could use up to {job.cpu_hours:.1f} CPU hours (cpus x containers x runtime), "
+                    f"and the most that a job may ask for is {self._max_cpu_hours:g}"
+                )
 
     async def _check_output(self, user: User, job: JobInput) -> None:
         folder = self._access.check_output_folder(user, job.output_dir)
         if not self._access.is_restricted:
             await self._objects.probe(folder)
 
-    async def _head_inputs(self, user: User, job: JobInput) -> Sequence[StoredObject | CTSError]:
-        return await self._objects.head(await run_in_pool(self._check_inputs, user, job))
-
-    def _check_inputs(self, user: User, job: JobInput) -> list[ObjectPath]:
-        """Return the paths of the inputs. Raises PathInaccessibleError unless the user may read all of them."""
-        return self._access.check_inputs(user, (file.file for file in job.files))
+    async def _head_inputs(
+        self, user: User, job: JobInput, problems: Problems
+    ) -> Sequence[StoredObject | CTSError]:
+        """Return each input as the object store has it, or the error. Asks for none that the user may not read."""
+        paths = await run_in_pool(self._access.check_inputs, user, [f.file for f in job.files])
+        refused = next((path for path in paths if isinstance(path, CTSError)), None)
+        if refused is not None and not problems.collects:
+            raise refused
+        found = iter(
+            await self._objects.head([path for path in paths if isinstance(path, ObjectPath)])
+        )
+        return [next(found) if isinstance(path, ObjectPath) else path for path in paths]
 
     async def _output_warnings(self, checked: _Checked) -> list[str]:
         job = checked.job
@@ -282,16 +327,45 @@ def _same_job(existing: IdempotentJob, requested: Idempotency) -> str:
     return existing.job_id
 
 
-def _plan(
-    job: JobInput, results: Sequence[StoredObject | CTSError], image: JobImage
-) -> tuple[JobInput, list[StoredObject], list[ContainerPlan]]:
-    """Return the job with its checksums, its input objects, and its containers' plans. Raises the first input's error."""
-    objects = [
-        check_input(file.file, result, file.crc64nvme)
-        for file, result in zip(job.files, results, strict=True)
-    ]
-    job = _with_checksums(job, objects)
-    return job, objects, plan_job(job, image)
+def _beyond(job: JobInput, limits: SiteLimits) -> Iterator[tuple[str, str]]:
+    """Return the fields in which a job asks for more than a site has, with the message."""
+    at_site = f"at cluster {job.cluster.value}"
+    if job.cpus > limits.cpus_per_node:
+        yield (
+            "cpus",
+            (
+                f"{job.cpus} cpus were asked for, and a container may have at most "
+                f"{limits.cpus_per_node} {at_site}"
+            ),
+        )
+    if job.memory > limits.memory_per_node_gb * _GIGABYTE:
+        yield (
+            "memory",
+            (
+                f"{job.memory} bytes of memory were asked for, and a container may have at most "
+                f"{limits.memory_per_node_gb} GB {at_site}"
+            ),
+        )
+    if job.runtime.total_seconds() > limits.max_runtime_min * 60:
+        yield (
+            "runtime",
+            (
+                f"A runtime of {math.ceil(job.runtime.total_seconds() / 60)} minutes was asked for, "
+                f"and a container may run for at most {limits.max_runtime_min} minutes {at_site}"
+            ),
+        )
+
+
+def _check_inputs(
+    job: JobInput, results: Sequence[StoredObject | CTSError], problems: Problems
+) -> tuple[JobInput, list[StoredObject]]:
+    """Return the job with its checksums, and its input objects; without its checksums if one has a problem."""
+    objects = []
+    for index, (file, result) in enumerate(zip(job.files, results, strict=True)):
+        with problems.at("input_files", index):
+            objects.append(check_input(file.file, result, file.crc64nvme))
+    is_whole = len(objects) == len(results)
+    return _with_checksums(job, objects) if is_whole else job, objects
 
 
 def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
@@ -305,15 +379,20 @@ def _with_checksums(job: JobInput, objects: Sequence[StoredObject]) -> JobInput:
     )
 
 
-def _to_check_result(checked: _Checked, warnings: Sequence[str]) -> CheckResult:
-    return CheckResult(
-        image=checked.image,
-        containers=[_to_planned_container(plan) for plan in checked.plans],
-        input_file_count=len(checked.objects),
-        input_bytes=sum(stored.size for stored in checked.objects),
-        cpu_hours=checked.job.cpu_hours,
-        warnings=[*warnings, *checked.warnings],
-    )
+def _to_fields(
+    checked: _Checked, warnings: Sequence[str], numbers: Collection[int] | None
+) -> dict[str, Any]:
+    return {
+        "containers": [
+            _to_planned_container(plan)
+            for plan in checked.plans
+            if numbers is None or plan.number in numbers
+        ],
+        "input_file_count": len(checked.job.input_files),
+        "input_bytes": sum(stored.size for stored in checked.objects),
+        "cpu_hours": checked.job.cpu_hours,
+        "warnings": [*warnings, *checked.warnings],
+    }
 
 
 def _to_planned_container(plan: ContainerPlan) -> PlannedContainer:

@@ -328,13 +328,35 @@ class PlannedContainer(Record):
     """The text of its manifest file."""
 
 
-class CheckResult(Record):
-    """Response to a check: the job as it would run. Nothing is stored."""
+class Problem(Record):
+    """What is wrong with a submission, and where."""
 
-    image: JobImage
+    loc: list[str | int]
+    """The place in the submission: ``body``, then keys and indexes."""
+    appcode: int | None = None
+    message: str
+    hint: str | None = None
+    """What to do, where the message does not say it."""
+
+
+class _Check(Record):
     containers: list[PlannedContainer]
+    """Those that the request asks for, or all."""
     input_file_count: int
     input_bytes: int
     cpu_hours: float
     """The maximum that the job can use."""
     warnings: list[str]
+
+
+class CheckResult(_Check):
+    """Response to a check: the job as it would run. Nothing is stored."""
+
+    image: JobImage
+
+
+class DraftCheck(_Check):
+    """Response to a check for all problems: what is wrong, and the job as far as it is known how it would run."""
+
+    problems: list[Problem]
+    image: JobImage | SkipJsonSchema[None] = None

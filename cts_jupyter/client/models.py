@@ -295,6 +295,27 @@ class CheckResult(Response):
     warnings: list[str] = []
 
 
+class Problem(Response):
+    """What is wrong with a submission: the place in it, as keys and indexes behind ``body``, and what to do."""
+
+    loc: list[str | int]
+    appcode: int | None = None
+    message: str
+    hint: str | None = None
+
+
+class DraftCheck(Response):
+    """The problems of a submission, and the job as far as it is known how it would run."""
+
+    problems: list[Problem] = []
+    image: Image | None = None
+    containers: list[PlannedContainer]
+    input_file_count: int
+    input_bytes: int
+    cpu_hours: float
+    warnings: list[str] = []
+
+
 class StoredObject(Response):
     """An object; ``checksum`` is ``stored``, ``missing`` or ``mismatch``."""
 

@@ -19,6 +19,7 @@ from cts_jupyter.client.models import (
     CheckResult,
     Container,
     ContainerPage,
+    DraftCheck,
     JobDetails,
     JobOutput,
     JobOutputs,
@@ -102,12 +103,33 @@ class JobEndpoints(Endpoints):
             raise unknown_outcome(e) from e
         return str(response["job_id"])
 
-    def check(self, body: Mapping[str, Any] | BaseModel) -> CheckResult:
-        """Return the job as it would run, without submitting it."""
+    def check(
+        self, body: Mapping[str, Any] | BaseModel, *, containers: Collection[int] | None = None
+    ) -> CheckResult:
+        """Return the job as it would run, without submitting it, with the plans of these containers, or of all."""
+        return CheckResult.model_validate(self._check(body, containers))
+
+    def check_draft(
+        self, body: Mapping[str, Any] | BaseModel, *, containers: Collection[int] | None = None
+    ) -> DraftCheck:
+        """Return all problems of a submission, and the job as far as it is known how it would run.
+
+        An older service refuses with the first problem, and answers a job without problems.
+        """
+        return DraftCheck.model_validate(self._check(body, containers, all=True))
+
+    def _check(
+        self,
+        body: Mapping[str, Any] | BaseModel,
+        containers: Collection[int] | None,
+        **query: bool,
+    ) -> Any:  # noqa: ANN401 - JSON
+        numbers = None if containers is None else ",".join(map(str, containers))
         try:
-            response = self._transport.json(
+            return self._transport.json(
                 "POST",
                 "jobs/check",
+                params=drop_none(containers=numbers, **query),
                 json=as_json(body),
                 repeatable=True,
                 read_seconds=SLOW_READ_SECONDS,
@@ -121,7 +143,6 @@ class JobEndpoints(Endpoints):
                 appcode=e.appcode,
                 request_id=e.request_id,
             ) from e
-        return CheckResult.model_validate(response)
 
     def job(self, job_id: str) -> JobDetails:
         """Return a job with its files."""

@@ -12,6 +12,7 @@ from cts_core.model.job import (
     MAX_CONTAINERS,
     CheckResult,
     Containers,
+    DraftCheck,
     ExitCodes,
     Job,
     JobPreview,
@@ -40,6 +41,24 @@ class FilesQuery(BaseModel):
     """Without ``files``, the job is answered as a listing shows it, with the number of its containers in each state."""
 
     files: bool = True
+
+
+class CheckQuery(BaseModel):
+    """With ``all``, every problem of a submission that is valid in itself is listed, and none is an error.
+
+    ``containers`` are the numbers, with commas between them, of those whose plans are answered; all if it is not given.
+    """
+
+    all: bool = False
+    containers: (
+        Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(,[0-9]{1,4})*$", max_length=5000)]
+        | None
+    ) = None
+
+    @property
+    def numbers(self) -> frozenset[int] | None:
+        """The numbers of the containers; None for all."""
+        return self.containers and frozenset(map(int, self.containers.split(",")))
 
 
 class ContainersQuery(BaseModel):
@@ -88,9 +107,10 @@ async def submit_job(call: Call, body: Submission) -> Submitted:
     return Submitted(job_id=await call.engine.submissions.submit(call.user, body, key))
 
 
-async def check_job(call: Call, body: Submission) -> CheckResult:
+async def check_job(call: Call, query: CheckQuery, body: Submission) -> CheckResult | DraftCheck:
     """``POST /jobs/check``."""
-    return await call.engine.submissions.check(call.user, body)
+    check = call.engine.submissions.check_draft if query.all else call.engine.submissions.check
+    return await check(call.user, body, query.numbers)
 
 
 async def get_job(call: Call, path: JobPath, query: FilesQuery) -> Job | JobPreview:
@@ -150,7 +170,14 @@ ROUTES = (
         "Submit a job; the same Idempotency-Key and body give the same job",
         headers=(IDEMPOTENCY_KEY,),
     ),
-    Route("POST", "/jobs/check", check_job, Access.USER, "Check a job without submitting anything"),
+    Route(
+        "POST",
+        "/jobs/check",
+        check_job,
+        Access.USER,
+        "Check a job without submitting anything",
+        answers={"all": DraftCheck},
+    ),
     Route(
         "GET",
         _JOB,

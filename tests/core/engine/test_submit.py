@@ -484,3 +484,66 @@ async def test_labels_and_listings(harness: EngineHarness):
     assert [(job.id, job.labels) for job in listed.jobs] == [(first, {"project": "c2"})]
     assert (await harness.engine.jobs.get(harness.user, second)).labels is None
     assert (await harness.engine.jobs.list(BOB, JobQuery())).jobs == []
+
+
+async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
+    """Each at its field, with the plans as far as they can be made; what is stored meanwhile is nothing."""
+    await harness.prepare("a", "b")
+    draft = submission(
+        ["a", "none", "b", "gone"],
+        num_containers=4,
+        cpus=3,
+        memory="900GB",
+        runtime=600_000,
+        output_dir="cts-logs/container_logs/x",
+    )
+    found = await harness.engine.submissions.check_draft(harness.user, draft, {0, 3, 9})
+    assert [(p.loc[1:], p.appcode) for p in found.problems] == [
+        (["cpus"], 30001),
+        (["memory"], 30001),
+        (["num_containers"], 30001),
+        (["output_dir"], 20010),
+        (["input_files", 1], 40010),
+        (["input_files", 3], 40010),
+    ]
+    assert "3 cpus were asked for" in found.problems[0].message
+    assert {p.loc[0] for p in found.problems} == {"body"}
+    assert (found.input_file_count, found.input_bytes) == (4, 2)
+    assert [c.number for c in found.containers] == [0, 3]
+    assert (await harness.engine.jobs.list(harness.user, JobQuery())).jobs == []
+
+
+async def test_hints_say_what_to_do(harness: EngineHarness, tmp_path: Path):
+    await harness.prepare("a")
+    raw = next(tmp_path.glob("**/objects/data/in")) / "raw"
+    raw.write_bytes(b"x")
+    draft = submission(["a", "raw"], image="host/tol")
+    found = await harness.engine.submissions.check_draft(harness.user, draft)
+    hints = [(p.loc[1], p.hint) for p in found.problems]
+    assert hints == [
+        ("image", "Registered are host/tool:latest"),
+        ("input_files", "Have the service compute it first"),
+    ]
+    assert (found.image, found.containers) == (None, [])
+    elsewhere = submission(["a"], cluster="kbase")
+    found = await harness.engine.submissions.check_draft(harness.user, elsewhere)
+    assert {(p.loc[1], p.appcode, p.hint) for p in found.problems} == {
+        ("cluster", 60020, "Choose another site")
+    }
+    good = await harness.engine.submissions.check_draft(harness.user, submission(["a"]))
+    assert good.problems == []
+    checked = await harness.engine.submissions.check(harness.user, submission(["a"]))
+    assert good.model_dump(exclude={"problems"}) == checked.model_dump()
+
+
+async def test_an_outage_is_no_problem_of_a_draft(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+):
+    await harness.prepare("a")
+
+    async def away(*_: object) -> None:
+        raise errors.UnavailableError("the store is away")
+
+    monkeypatch.setattr(harness.engine.submissions._objects, "head", away)
+    with pytest.raises(errors.UnavailableError, match="away"):
+        await harness.engine.submissions.check_draft(harness.user, submission(["a"]))

@@ -56,6 +56,8 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 """Values of parameters by name; any other gets a text, or True."""
 BY_METHOD: dict[str, dict[str, Any]] = {
+    "check": {"containers": [0, 9]},
+    "check_draft": {"containers": [0, 9]},
     "container_page": {"after": 1},
     "files": {"after": "data/x"},
     "outputs": {"after": "data/x"},

@@ -110,6 +110,15 @@ async def test_check_stores_nothing(server: ServerHarness) -> None:
     error = refused.json()["error"]
     assert (refused.status_code, error["appcode"]) == (404, 40010)
     assert error["message"] == "The path 'data/in/nope' was not found on the s3 system"
+    draft = submission(input_files=["data/in/a", "data/in/nope"], num_containers=2)
+    found = (await server.post("/jobs/check?all=true&containers=1", json=draft)).json()
+    assert found["problems"] == [
+        {"loc": ["body", "input_files", 1], "appcode": 40010, "message": error["message"]}
+    ]
+    assert [c["number"] for c in found["containers"]] == [1]
+    for query in ("containers=1,", "containers=-1", "containers="):
+        refused = await server.post(f"/jobs/check?{query}", json=draft)
+        assert refused.json()["error"]["appcode"] == 30010
 
 
 @pytest.mark.parametrize(
