@@ -11,7 +11,8 @@ The sentences are those of the deployed service: clients show and tests compare 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Self
 
 from cts_core.errors import IllegalPathError
@@ -161,6 +162,15 @@ class FolderPath(ObjectPrefix):
     def folder(self, *names: str) -> FolderPath:
         """Return a folder below this one."""
         return FolderPath(self + "/".join(names))
+
+
+def legal_buckets(names: Iterable[str]) -> list[FolderPath]:
+    """Return the buckets of these names, sorted, without those that no path can name."""
+    buckets = []
+    for name in names:
+        with suppress(IllegalPathError):
+            buckets.append(FolderPath(name))
+    return sorted(buckets)
 
 
 def above(path: str) -> list[ObjectPath]:

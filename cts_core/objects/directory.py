@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,9 +24,15 @@ from cts_core.errors import (
     StorageFullError,
     UnavailableError,
 )
-from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix
+from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix, legal_buckets
 from cts_core.objects.errors import access_denied, not_found
-from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
+from cts_core.objects.store import (
+    ChecksumState,
+    ObjectPage,
+    ObjectStore,
+    StoredObject,
+    matching,
+)
 from cts_core.worker.objects import directory as disk
 
 THREADS = 8
@@ -122,6 +129,14 @@ class DirectoryStore(ObjectStore):
             return _translate(e, path)
 
     @override
+    async def buckets(self) -> list[FolderPath]:
+        def folders() -> list[FolderPath]:
+            with os.scandir(self._root) as entries:
+                return legal_buckets(e.name for e in entries if e.is_dir(follow_symlinks=False))
+
+        return await self._call(str(self._root), folders)
+
+    @override
     async def list(
         self,
         prefix: ObjectPrefix,
@@ -129,16 +144,18 @@ class DirectoryStore(ObjectStore):
         after: str | None = None,
         limit: int = 1000,
         folders: bool = False,
+        match: Callable[[str], bool] | None = None,
     ) -> ObjectPage:
         page = await self._call(
             prefix,
             functools.partial(self._disk.list, prefix, after=after, limit=limit, folders=folders),
         )
         return ObjectPage(
-            objects=[_stored(found) for found in page.objects],
+            objects=await matching([_stored(found) for found in page.objects], match),
             folders=page.folders,
             next=page.next,
             left_out=page.left_out,
+            scanned=len(page.objects),
         )
 
     @override

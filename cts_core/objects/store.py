@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from cts_core.concurrency import run_in_pool
 from cts_core.errors import CTSError
 from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix
 
@@ -49,6 +50,17 @@ class ObjectPage(BaseModel):
     """The ``after`` of the following page; None on the last."""
     left_out: list[str] = []
     """Some of what lies there and is no object, such as links in a directory."""
+    scanned: int | None = None
+    """Where objects are searched: the number of those that were looked at."""
+
+
+async def matching(
+    objects: Sequence[StoredObject], match: Callable[[str], bool] | None
+) -> Sequence[StoredObject]:
+    """Return the objects whose paths match, or all of them; the paths of many objects are compared in a thread."""
+    if match is None:
+        return objects
+    return await run_in_pool(lambda: [stored for stored in objects if match(stored.path)])
 
 
 class ObjectStore(Protocol):
@@ -75,6 +87,9 @@ class ObjectStore(Protocol):
         The error of one object is returned in its place, so that one bad input does not hide the others.
         """
 
+    async def buckets(self) -> list[FolderPath]:
+        """Return the buckets that the store has, sorted. Those whose names are not legal here are left out."""
+
     async def list(
         self,
         prefix: ObjectPrefix,
@@ -82,8 +97,11 @@ class ObjectStore(Protocol):
         after: str | None = None,
         limit: int = 1000,
         folders: bool = False,
+        match: Callable[[str], bool] | None = None,
     ) -> ObjectPage:
         """List objects whose path starts with ``prefix``, at most ``limit``.
+
+        With ``match``, only those of the page whose paths match are returned: it may be empty and not be the last.
 
         ``after`` is any text: paths that come behind it in the order of bytes are listed.
         ``folders`` groups everything below the next ``/`` into ``ObjectPage.folders``.

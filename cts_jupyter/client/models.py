@@ -336,6 +336,25 @@ class ObjectPage(Response):
     next: str | None = None
     left_out: list[str] = []
     """Some of what lies there and is no object, such as links in a directory."""
+    scanned: int | None = None
+    """The objects that a search has looked at."""
+
+
+class Roots(Response):
+    """The folders, or buckets, in which the caller can look for objects."""
+
+    roots: list[AllowedPath]
+
+
+class FileSummary(Response):
+    """Totals of objects, of those that were looked at; hand ``next`` back as ``after``, and add up, until it is complete."""
+
+    objects: int
+    bytes: int
+    missing: int
+    scanned: int
+    complete: bool
+    next: str | None = None
 
 
 class Event(Response):

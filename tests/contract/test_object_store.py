@@ -488,3 +488,25 @@ async def test_a_probe_leaves_nothing(store):
     await store.probe(FolderPath("logs/container_logs/"))
     await store.probe(FolderPath("logs"))
     assert (await store.list("logs/")).objects == []
+
+
+async def test_a_listing_has_only_what_matches(store):
+    for name in ("a.fa", "b.txt", "c/d.fa", "e.fa"):
+        await _write(store, f"data/m/{name}", b"x")
+    prefix = "data/m/"
+    page = await store.list(prefix, match=lambda path: path.endswith(".fa"))
+    assert [o.path for o in page.objects] == ["data/m/a.fa", "data/m/c/d.fa", "data/m/e.fa"]
+    assert (page.scanned, page.next) == (4, None)
+    assert page.objects[0] == await _head(store, "data/m/a.fa")
+    page = await store.list(prefix, match=lambda path: path.endswith(".txt"), limit=1)
+    assert (page.objects, page.scanned, page.next) == ([], 1, "data/m/a.fa")
+    page = await store.list("data/m/b.txt", match=lambda _: False)
+    assert page.objects == []
+
+
+async def test_buckets(store):
+    await _write(store, "data/x", b"x")
+    found = await store.buckets()
+    assert "data/" in found
+    assert found == sorted(found)
+    assert all(bucket.count("/") == 1 for bucket in found)

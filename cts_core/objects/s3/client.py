@@ -169,14 +169,16 @@ class Api:
     async def call(
         self, operation: str, path: str, *, writing: bool = False, **parameters: object
     ) -> Mapping[str, Any]:
-        """Make a request for the object, or the bucket, at ``path``; ``operation`` is botocore's name for it.
+        """Make a request for the object, or the bucket, at ``path``, or without one for the store; ``operation`` is botocore's name for it.
 
         Transient errors are retried. Raises what ``errors.translate`` returns for others.
         """
         bucket, key = split_path(path)
+        if bucket:
+            parameters["Bucket"] = bucket
         if key and not operation.startswith("list_"):
             parameters["Key"] = key
-        request = functools.partial(getattr(self._client, operation), Bucket=bucket, **parameters)
+        request = functools.partial(getattr(self._client, operation), **parameters)
 
         async def attempt(number: int) -> Mapping[str, Any]:
             response: Future[Mapping[str, Any]] = self.submit(request)

@@ -7,7 +7,7 @@ or with a composite one of its parts, is ``missing``: S3 does not offer more.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +26,14 @@ from cts_core.errors import (
     PathNotFoundError,
     UnavailableError,
 )
-from cts_core.object_paths import FolderPath, ObjectPath, ObjectPrefix, above, split_path
+from cts_core.object_paths import (
+    FolderPath,
+    ObjectPath,
+    ObjectPrefix,
+    above,
+    legal_buckets,
+    split_path,
+)
 from cts_core.objects.errors import access_denied, not_found
 from cts_core.objects.s3.client import Api
 from cts_core.objects.s3.errors import (
@@ -43,7 +50,13 @@ from cts_core.objects.s3.presign import Output, PresignedPost, presigned_gets, p
 from cts_core.objects.s3.read import ObjectBody
 from cts_core.objects.s3.startup_check import check_access
 from cts_core.objects.s3.upload import MEMORY, Upload
-from cts_core.objects.store import ChecksumState, ObjectPage, ObjectStore, StoredObject
+from cts_core.objects.store import (
+    ChecksumState,
+    ObjectPage,
+    ObjectStore,
+    StoredObject,
+    matching,
+)
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.s3.sigv4 import query_string
 
@@ -136,6 +149,12 @@ class S3Store(ObjectStore):
         return result
 
     @override
+    async def buckets(self) -> list[FolderPath]:
+        return legal_buckets(
+            bucket["Name"] for bucket in (await self._api.call("list_buckets", ""))["Buckets"]
+        )
+
+    @override
     async def list(
         self,
         prefix: ObjectPrefix,
@@ -143,20 +162,24 @@ class S3Store(ObjectStore):
         after: str | None = None,
         limit: int = MAX_KEYS,
         folders: bool = False,
+        match: Callable[[str], bool] | None = None,
     ) -> ObjectPage:
         # Keys that end in a slash, by which other programs mark folders, are left out.
         page = await list_keys(self._api, prefix, after=after, limit=limit, folders=folders)
-        results = await self._head([entry.path for entry in page.objects])
+        entries = await matching(page.objects, match)
+        results = await self._head([entry.path for entry in entries])
         objects = []
-        for entry, result in zip(page.objects, results, strict=True):
+        for entry, result in zip(entries, results, strict=True):
             if isinstance(result, StoredObject):
                 objects.append(result)
             elif not isinstance(result, PathNotFoundError):
                 # It can be listed but not read, so that it cannot be an input: the entry of the listing is enough.
                 objects.append(entry)
-        if not (objects or page.folders or prefix.endswith("/")):
-            objects += await self._itself(prefix, after)
-        return page.model_copy(update={"objects": objects})
+        if not (page.objects or page.folders or prefix.endswith("/")):
+            objects += [
+                o for o in await self._itself(prefix, after) if match is None or match(o.path)
+            ]
+        return page.model_copy(update={"objects": objects, "scanned": len(page.objects)})
 
     async def _itself(self, prefix: str, after: str | None) -> Sequence[StoredObject]:
         """Return the object at the prefix of an empty listing: some servers list nothing that lies below another object."""

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.units import CHUNK_SIZE
 from cts_jupyter.client.api.base import Endpoints, drop_none
-from cts_jupyter.client.models import ObjectPage, StoredObject
+from cts_jupyter.client.models import AllowedPath, FileSummary, ObjectPage, Roots, StoredObject
 from cts_jupyter.client.transport import (
     RETRY_BACKOFF,
     SLOW_READ_SECONDS,
@@ -27,12 +27,41 @@ _CRC_HEADER = "x-amz-checksum-crc64nvme"
 class FileEndpoints(Endpoints):
     """Endpoints about files."""
 
+    def roots(self) -> list[AllowedPath]:
+        """Return the folders, or buckets, in which the caller can look for objects."""
+        return Roots.model_validate(self._get("files/roots")).roots
+
     def files(
-        self, prefix: str, *, after: str | None = None, limit: int = 1000, folders: bool = False
+        self,
+        prefix: str,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        folders: bool = False,
+        match: str | None = None,
+        checksum: str | None = None,
     ) -> ObjectPage:
-        """Return a page of the objects whose paths start with a prefix."""
-        query = drop_none(prefix=prefix, after=after, limit=limit, folders=folders or None)
+        """Return a page of the objects whose paths start with a prefix.
+
+        With ``match``, a glob, or ``checksum``, such as ``missing``, they are searched for: a page may be empty and not be the
+        last. An older service ignores both, see :meth:`supports`.
+        """
+        query = drop_none(
+            prefix=prefix,
+            after=after,
+            limit=limit,
+            folders=folders or None,
+            match=match,
+            checksum=checksum,
+        )
         return ObjectPage.model_validate(self._get("files", query))
+
+    def file_summary(
+        self, prefix: str, *, match: str | None = None, after: str | None = None
+    ) -> FileSummary:
+        """Return the number and the size of the objects whose paths start with a prefix, and match a glob."""
+        query = drop_none(prefix=prefix, match=match, after=after)
+        return FileSummary.model_validate(self._get("files/summary", query))
 
     def iter_files(self, prefix: str) -> Iterator[StoredObject]:
         """Iterate over all objects whose paths start with a prefix."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
+from cts_core.globs import matches
 from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
@@ -19,7 +20,6 @@ from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
 from cts_jupyter.notebook.magics.each import try_each
 from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.globs import matches
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.local_files import LocalFiles, find_local_files, show_path
 from cts_jupyter.notebook.magics.outputs import (

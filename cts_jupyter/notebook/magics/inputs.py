@@ -9,10 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from cts_core.globs import literal_prefix, matches
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.globs import literal_prefix, matches
 from cts_jupyter.notebook.tsv import parse_tsv
 
 InputFile = str | dict[str, Any]

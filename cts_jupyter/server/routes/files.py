@@ -7,10 +7,13 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from cts_core.engine.files import FileSearch
 from cts_core.errors import UnsupportedError
+from cts_core.globs import MAX_PATTERN
 from cts_core.model.base import Closed
+from cts_core.model.file import FileSummary, Roots
 from cts_core.model.job import S3File, S3Path
-from cts_core.objects.store import ObjectPage, StoredObject
+from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 from cts_jupyter.server.http.call import Call, Stream, Upload
 from cts_jupyter.server.http.route import Access, Route
 
@@ -20,6 +23,7 @@ MAX_PAGE = 1000
 MAX_OFFSET = 2**63 - 1
 
 PathText = Annotated[str, StringConstraints(min_length=1, max_length=1088)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTERN)]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
 Length = Annotated[int, Field(ge=1, le=MAX_OFFSET)]
 
@@ -32,12 +36,27 @@ class Span(BaseModel):
 
 
 class FileListing(BaseModel):
-    """Prefix and page of a listing of objects."""
+    """Prefix and page of a listing of objects.
+
+    With ``match``, a glob, or ``checksum``, objects are searched for below the prefix: the answer has ``scanned``, may have no
+    objects, and is not the last while it has ``next``. A glob without ``/`` is matched against names alone. ``folders`` groups
+    a listing, not a search.
+    """
 
     prefix: PathText
     after: PathText | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
     folders: bool = False
+    match: Pattern | None = None
+    checksum: ChecksumState | None = None
+
+
+class SummaryQuery(BaseModel):
+    """The objects that are added up: below a prefix, with paths that match a glob; from ``after`` on."""
+
+    prefix: PathText
+    match: Pattern | None = None
+    after: PathText | None = None
 
 
 class FileSpan(Span):
@@ -62,9 +81,25 @@ class FileChecksum(Closed):
 
 async def list_files(call: Call, query: FileListing) -> ObjectPage:
     """``GET /files``."""
+    if query.match is not None or query.checksum is not None:
+        search = FileSearch(query.prefix, query.match, query.checksum)
+        return await call.engine.files.search(
+            call.user, search, after=query.after, limit=query.limit
+        )
     return await call.engine.files.list(
         call.user, query.prefix, after=query.after, limit=query.limit, folders=query.folders
     )
+
+
+async def list_roots(call: Call) -> Roots:
+    """``GET /files/roots``."""
+    return await call.engine.files.roots(call.user)
+
+
+async def sum_files(call: Call, query: SummaryQuery) -> FileSummary:
+    """``GET /files/summary``."""
+    search = FileSearch(query.prefix, query.match)
+    return await call.engine.files.summary(call.user, search, after=query.after)
 
 
 async def read_file(call: Call, query: FileSpan) -> Stream:
@@ -112,6 +147,10 @@ async def verify_file(call: Call, body: S3File) -> StoredObject:
 _CONTENT = "/files/content"
 ROUTES = (
     Route("GET", "/files", list_files, Access.USER, "Objects that start with a prefix, by page"),
+    Route("GET", "/files/roots", list_roots, Access.USER, "Where the caller can look for objects"),
+    Route(
+        "GET", "/files/summary", sum_files, Access.USER, "Number and size of objects, by a prefix"
+    ),
     Route("GET", _CONTENT, read_file, Access.USER, "An object's bytes", media=BINARY),
     Route(
         "PUT",

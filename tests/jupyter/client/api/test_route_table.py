@@ -59,7 +59,8 @@ BY_METHOD: dict[str, dict[str, Any]] = {
     "check": {"containers": [0, 9]},
     "check_draft": {"containers": [0, 9]},
     "container_page": {"after": 1},
-    "files": {"after": "data/x"},
+    "files": {"after": "data/x", "match": "*.fa", "checksum": "missing"},
+    "file_summary": {"after": "data/x", "match": "*.fa"},
     "outputs": {"after": "data/x"},
     "stream_log": {"stream": "stderr"},
 }
