@@ -60,7 +60,7 @@ class Container(Protocol):
     @property
     def error(self) -> str | None: ...  # noqa: D102
     @property
-    def inputs(self) -> Sequence[InputFile]: ...  # noqa: D102
+    def inputs(self) -> Sequence[InputFile] | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

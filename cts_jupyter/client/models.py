@@ -153,6 +153,8 @@ class JobStatus(Response):
     admin_meta: dict[str, Any] = {}
     containers: dict[str, int] = {}
     """The number of containers in each state, of a job that is not complete, where it was asked for."""
+    waits_for: str | None = None
+    """What keeps a live job from going on, in one sentence; None if nothing does."""
 
 
 class JobPreview(JobStatus):

@@ -58,7 +58,9 @@ class CheckQuery(BaseModel):
     @property
     def numbers(self) -> frozenset[int] | None:
         """The numbers of the containers; None for all."""
-        return self.containers and frozenset(map(int, self.containers.split(",")))
+        if self.containers is None:
+            return None
+        return frozenset(map(int, self.containers.split(",")))
 
 
 class ContainersQuery(BaseModel):

@@ -505,6 +505,8 @@ async def test_a_draft_is_told_all_its_problems(harness: EngineHarness):
         (["output_dir"], 20010),
         (["input_files", 1], 40010),
         (["input_files", 3], 40010),
+        # What only the site itself knows.
+        (["cluster"], 30001),
     ]
     assert "3 cpus were asked for" in found.problems[0].message
     assert {p.loc[0] for p in found.problems} == {"body"}

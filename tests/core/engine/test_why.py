@@ -60,7 +60,7 @@ async def test_answer_does_not_need_logs_or_the_site(
         raise errors.UnavailableError("It is down.")
 
     monkeypatch.setattr(module, "WHY_SECONDS", 0.05)
-    monkeypatch.setattr(harness.engine.logs, "tail", ask)
+    monkeypatch.setattr(harness.engine.logs, "open", ask)
     monkeypatch.setattr(harness.engine.sites, "limits", ask)
     found = await why(harness, job_id)
     assert [(r.containers, r.stderr) for r in found.reasons] == [([1], None), ([2], None)]
