@@ -177,6 +177,20 @@ class ChecksumMismatchError(CTSError):
     kind = ErrorKind.CHECKSUM_MISMATCH
 
 
+class InputChangedError(ChecksumMismatchError):
+    """An input is not the one that was expected: its checksum is another."""
+
+    def __init__(self, path: str, expected: str, actual: str | None) -> None:
+        # The transposed letters are the deployed service's: clients compare the sentence.
+        super().__init__(
+            f"The expected CRC64/NMVE checksum '{expected}' for the path '{path}' does not match the "
+            f"actual checksum '{actual}'"
+        )
+        self.path = path
+        self.expected = expected
+        self.actual = actual
+
+
 class ImageNameError(CTSError):
     """An image name cannot be parsed."""
 

@@ -20,7 +20,7 @@ from cts_core.model.resubmission import Resubmission
 from cts_core.model.site import SiteLimits
 from cts_core.model.why import Reason, Why
 from cts_core.states import TERMINAL, JobState
-from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY
+from cts_core.worker.advice import AGAIN, CHANGED, LONGER_RUNTIME, MORE_MEMORY
 from cts_core.worker.units import format_seconds, format_size
 
 NO_OUTPUTS = "The job produced no output files"
@@ -88,6 +88,9 @@ class LogTail:
 
 def has_failed(container: Container) -> bool:
     """Return whether a container has failed, its logs stored or not yet."""
+    if container.state in (JobState.CANCELING, JobState.CANCELED):
+        # It may have an exit code of being stopped.
+        return False
     return container.state.startswith(JobState.ERROR) or bool(container.exit_code)
 
 
@@ -141,6 +144,8 @@ def _groups(job: JobFacts, containers: Sequence[Container]) -> list[list[Contain
 def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished: int) -> Reason:
     first = group[0]
     error = first.error if has_failed(first) else job.error
+    # What should have been an output may be there.
+    shows_stdout = not log.stderr or (error == NO_OUTPUTS and log.stdout != "")
     paths = [file.file for container in group for file in container.inputs or ()]
     hint, fix = _advise(job, error or "", first.exit_code, unfinished)
     return Reason(
@@ -149,8 +154,8 @@ def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished:
         containers=[container.number for container in group],
         inputs=_named_first(paths, f"{error} {log.stderr} {log.stdout}")[:MAX_INPUTS],
         input_count=len(paths),
-        stdout=None if log.stderr else log.stdout or None,
-        stderr=log.stderr or None,
+        stdout=log.stdout or None if shows_stdout else None,
+        stderr=None if shows_stdout else log.stderr or None,
         hint=hint,
         fix=fix,
     )
@@ -196,16 +201,20 @@ def _mend(
         return _more_memory(job)
     if LONGER_RUNTIME in error:
         return _longer_runtime(job, unfinished)
-    if error.endswith(AGAIN):
-        return AGAIN, Resubmission()
+    if CHANGED in error:
+        return (
+            "Submit it again with the input as it is now.",
+            Resubmission(refresh_inputs=True),
+        )
     if error:
-        return "Do what it says, and submit it again.", Resubmission()
+        hint = AGAIN if error.endswith(AGAIN) else "Do what it says, and submit it again."
+        return hint, Resubmission()
     return (
         (
-            "Its logs say why. If an input is at fault, store a good one in its place and submit it again; if the "
-            "arguments are, submit it with others."
+            "Its logs say why. If an input is at fault, store a good one in its place and submit it again with what is "
+            "there then; if the arguments are, submit it with others."
         ),
-        Resubmission(),
+        Resubmission(refresh_inputs=True),
     )
 
 
@@ -257,4 +266,5 @@ def _merge(fixes: Sequence[Resubmission]) -> Resubmission | None:
         failed=any(fix.failed for fix in fixes),
         memory=max((fix.memory for fix in fixes if fix.memory), default=None),
         runtime=max((fix.runtime for fix in fixes if fix.runtime), default=None),
+        refresh_inputs=any(fix.refresh_inputs for fix in fixes),
     )

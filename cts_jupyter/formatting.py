@@ -119,6 +119,11 @@ def format_time(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_zoned_time(time: datetime) -> str:
+    """Return a time with its zone, for text that others may read elsewhere: ``2026-01-02 03:04:05 UTC``."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
 def parse_duration(text: str) -> timedelta:
     """Parse ``90`` (seconds), ``30m``, ``1h30m``, ``7d``, or ISO 8601 such as ``PT1H``. Raises ValueError."""
     text = text.strip()

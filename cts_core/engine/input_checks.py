@@ -5,6 +5,7 @@ from __future__ import annotations
 from cts_core.errors import (
     ChecksumMismatchError,
     CTSError,
+    InputChangedError,
     NoChecksumError,
 )
 from cts_core.objects.store import ChecksumState, StoredObject
@@ -13,8 +14,8 @@ from cts_core.objects.store import ChecksumState, StoredObject
 def check_input(path: str, stored: StoredObject | CTSError, expected: str | None) -> StoredObject:
     """Return the object that the store has at ``path``; ``expected`` is the CRC64/NVME that it must have, None for any.
 
-    Raises the store's own error, NoChecksumError for an object without a checksum, and ChecksumMismatchError for
-    one whose bytes do not match its checksum, or whose checksum is not the expected one.
+    Raises the store's own error, NoChecksumError for an object without a checksum, ChecksumMismatchError for one whose
+    bytes do not match its checksum, and InputChangedError for one whose checksum is not the expected one.
     """
     if isinstance(stored, CTSError):
         raise stored
@@ -24,10 +25,6 @@ def check_input(path: str, stored: StoredObject | CTSError, expected: str | None
         raise ChecksumMismatchError(
             f"The bytes of the S3 path '{path}' are not those that its CRC64/NVME checksum was made of"
         )
-    if expected not in (None, stored.crc64nvme):
-        # The transposed letters are the deployed service's: clients compare the sentence.
-        raise ChecksumMismatchError(
-            f"The expected CRC64/NMVE checksum '{expected}' for the path '{path}' does not match the "
-            f"actual checksum '{stored.crc64nvme}'"
-        )
+    if expected is not None and expected != stored.crc64nvme:
+        raise InputChangedError(path, expected, stored.crc64nvme)
     return stored

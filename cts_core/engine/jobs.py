@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
+from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import check_owner
 from cts_core.engine.sites import SiteDirectory
 from cts_core.engine.views import (
@@ -16,8 +18,9 @@ from cts_core.engine.views import (
     preview_view,
     status_view,
 )
-from cts_core.errors import NoSuchJobError
+from cts_core.errors import NoSuchJobError, NoSuchRefdataError
 from cts_core.identity.identity import User
+from cts_core.methods import describe_methods
 from cts_core.model.job import (
     MAX_CONTAINERS,
     Containers,
@@ -153,6 +156,16 @@ class Jobs:
             containers=container_views(job, shown),
             next=shown[-1].sub_id if len(records) > len(shown) else None,
         )
+
+    async def methods(self, user: User, job_id: str) -> str:
+        """Return the paragraph on the job for a paper."""
+        job = await self._store.get_job(job_id)
+        check_owner(user, job)
+        refdata = None
+        if job.image.refdata_id is not None:
+            with suppress(NoSuchRefdataError):
+                refdata = await self._store.get_refdata(job.image.refdata_id)
+        return await run_in_pool(describe_methods, job, refdata)
 
     async def cancel(self, user: User, job_id: str) -> None:
         """Cancel the job. Raises NoSuchJobError also for a job that has ended or is being canceled."""

@@ -7,17 +7,20 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from cts_core.concurrency import run_in_pool
 from cts_core.engine.access import PathAccess, check_owner
 from cts_core.engine.lineage import find_lineage
 from cts_core.engine.submit import Accepted, Submissions, idempotency_of
 from cts_core.errors import (
     BucketNotFoundError,
+    ChecksumMismatchError,
     FolderTakenError,
     IllegalParameterError,
+    InputChangedError,
     JobStateError,
 )
 from cts_core.identity.identity import User
-from cts_core.model.job import Submission
+from cts_core.model.job import S3FileWithDataID, Submission
 from cts_core.model.record import ContainerRecord, JobRecord
 from cts_core.model.resubmission import Resubmission
 from cts_core.object_paths import FolderPath, folders_beside
@@ -52,15 +55,17 @@ class Resubmissions:
         """Store a job that is a resubmission of another and return its id.
 
         With an idempotency key, the same key, job and changes give the same resubmission. Inputs keep their checksums,
-        so that changed ones are refused; the image's name is resolved anew.
+        so that changed ones are refused, unless they are refreshed; the image's name is resolved anew.
 
         Raises NoSuchJobError, NewerRecordError for a job with fields that this version does not know, UnauthorizedError
         for another user's job, JobStateError if what failed is not known yet, and the CTSError of the first check
         that fails.
         """
         check_owner(user, await self._store.get_drivable(job_id))
+        # Without the field, requests before it was there have the same hash when they are repeated.
+        left_out = None if resubmission.refresh_inputs else {"refresh_inputs"}
         idempotency = idempotency_of(
-            idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json()}"
+            idempotency_key, lambda: f"{job_id} {resubmission.model_dump_json(exclude=left_out)}"
         )
         existing = await self._submissions.find_idempotent(user, idempotency)
         if existing is not None:
@@ -73,19 +78,22 @@ class Resubmissions:
         }
         if resubmission.failed:
             changes |= failed_inputs(parent, await self._store.containers(job_id))
+        if resubmission.refresh_inputs:
+            files = changes.get("input_files", parent.job_input.files)
+            changes["input_files"] = await run_in_pool(without_checksums, files)
         submission = Submission.model_construct(
             **dict(parent.job_input) | changes, labels=parent.labels
         )
         insert = partial(self._submissions.insert, user, idempotency=idempotency, parent_id=job_id)
         if resubmission.output_dir is not None:
-            return await insert(await self._submissions.accept(user, submission))
+            return await insert(await self._accept(user, submission, job_id))
         accepted: Accepted | None = None
         for folder in await self._candidate_folders(parent):
             if not await self._is_empty(self._access.check_output_folder(user, folder)):
                 continue
             if accepted is None:
                 fresh = submission.model_copy(update={"output_dir": folder})
-                accepted = await self._submissions.accept(user, fresh)
+                accepted = await self._accept(user, fresh, job_id)
             # Another resubmission may have chosen the same folder concurrently.
             with suppress(FolderTakenError):
                 return await insert(accepted.into(folder), exclusive_output_dir=True)
@@ -93,6 +101,15 @@ class Resubmissions:
             f"No empty folder was found beside {parent.job_input.output_dir}: say with output_dir where the outputs "
             "belong"
         )
+
+    async def _accept(self, user: User, submission: Submission, parent_id: str) -> Accepted:
+        try:
+            return await self._submissions.accept(user, submission)
+        except InputChangedError as e:
+            raise ChecksumMismatchError(
+                f"The input '{e.path}' has changed since job {parent_id}: its CRC64/NVME checksum was '{e.expected}', and is "
+                f"'{e.actual}' now. Resubmit with refresh_inputs (--refresh-inputs in %cts) to take what is there now"
+            ) from e
 
     async def _candidate_folders(self, parent: JobRecord) -> Iterator[str]:
         """Return candidate folders beside the parent's that no job of the lineage writes to."""
@@ -106,6 +123,11 @@ class Resubmissions:
             return not (await self._objects.list(folder, limit=1)).objects
         except BucketNotFoundError:
             return True
+
+
+def without_checksums(files: Sequence[S3FileWithDataID]) -> list[S3FileWithDataID]:
+    """Return input files of which any content is taken."""
+    return [file.model_copy(update={"crc64nvme": None}) for file in files]
 
 
 def failed_inputs(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict[str, Any]:
@@ -129,7 +151,9 @@ def failed_inputs(job: JobRecord, containers: Sequence[ContainerRecord]) -> dict
         if record.state is not JobState.COMPLETE
     ]
     if not failed:
-        raise IllegalParameterError(f"No container of job {job.id} failed")
+        raise IllegalParameterError(
+            f"No container of job {job.id} failed: resubmit all of it, or submit it with other arguments"
+        )
     return {
         "input_files": [file for part in failed for file in part],
         "num_containers": len(failed),

@@ -20,6 +20,8 @@ class Resubmission(Closed):
     runtime: Annotated[timedelta, Field(ge=timedelta(seconds=1))] | None = None
     output_dir: S3Folder | None = None
     """None for an empty folder beside that of the original job."""
+    refresh_inputs: bool = False
+    """Take the inputs as they are now; otherwise an input that has changed since the original job is refused."""
 
 
 class JobOutput(Record):

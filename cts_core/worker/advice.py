@@ -7,12 +7,10 @@ from __future__ import annotations
 
 AGAIN = "Submit it again."
 MORE_MEMORY = "Submit it again with more memory."
+CHANGED = "has changed: its CRC64/NVME checksum was"
 LONGER_RUNTIME = "Submit it again with a longer runtime."
 
 
 def changed_input(path: str, expected: str, actual: str) -> str:
     """Return why an object is refused that is not the one that was asked for."""
-    return (
-        f"The S3 path '{path}' has changed: its CRC64/NVME checksum was '{expected}', and is "
-        f"'{actual}' now"
-    )
+    return f"The S3 path '{path}' {CHANGED} '{expected}', and is '{actual}' now"

@@ -207,6 +207,7 @@ class Fix(Response):
     memory: int | None = None
     runtime: timedelta | None = None
     output_dir: str | None = None
+    refresh_inputs: bool = False
 
 
 class Reason(Response):
@@ -219,9 +220,8 @@ class Reason(Response):
     """Some of their inputs; those that the error or the logs name come first."""
     input_count: int = 0
     stdout: str | None = None
-    """The end of the first one's, where it wrote nothing to stderr."""
+    """The end of the first one's; of stdout and stderr, only one is there."""
     stderr: str | None = None
-    """The end of the first one's."""
     hint: str
     fix: Fix | None = None
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
+from cts_core.errors import ErrorKind
 from cts_core.object_paths import as_folder, folders_beside
 from cts_core.states import JobState
 from cts_jupyter import formatting
@@ -35,6 +36,8 @@ class Overrides:
     runtime: timedelta | None = None
     output_dir: str | None = None
     """None: an empty folder beside the first one."""
+    refresh_inputs: bool = False
+    """Take inputs as they are now; otherwise changed ones are refused."""
 
 
 def body_of(job: JobDetails) -> dict[str, Any]:
@@ -55,20 +58,32 @@ def resubmit(client: CTSClient, job_id: str, overrides: Overrides) -> tuple[str,
             memory=overrides.memory,
             runtime=overrides.runtime,
             output_dir=overrides.output_dir,
+            # An older service refuses the name.
+            refresh_inputs=overrides.refresh_inputs or None,
         )
     except CTSRequestError as e:
         if not is_unsupported(e):
             raise
     else:
         return job_id, None
-    return client.submit(_resubmission(client, client.job(job_id), overrides)), _NO_LINEAGE
+    try:
+        return client.submit(_resubmission(client, client.job(job_id), overrides)), _NO_LINEAGE
+    except CTSRequestError as e:
+        if e.appcode != ErrorKind.CHECKSUM_MISMATCH.appcode or overrides.refresh_inputs:
+            raise
+        raise ResubmitError(
+            f"An input has changed since job {formatting.short_id(job_id)}: refresh_inputs (--refresh-inputs in %cts) takes "
+            f"what is there now. {e}"
+        ) from e
 
 
 def _resubmission(client: CTSClient, job: JobDetails, overrides: Overrides) -> dict[str, Any]:
-    """Return the new submission. Inputs keep their checksums, so that changed ones are refused."""
+    """Return the new submission. Inputs keep their checksums, so that changed ones are refused, unless they are refreshed."""
     body = job.job_input.model_dump(mode="json", exclude_none=True)
     if overrides.only_failed:
         body |= _failed_part(job, find_containers(client, job.id))
+    if overrides.refresh_inputs:
+        body["input_files"] = [{**file, "crc64nvme": None} for file in body["input_files"]]
     if overrides.memory is not None:
         body["memory"] = overrides.memory
     if overrides.runtime is not None:
@@ -89,7 +104,10 @@ def _failed_part(job: JobDetails, containers: Sequence[Container] | None) -> Map
         )
     failed = [container for container in containers if container.state != JobState.COMPLETE]
     if not failed:
-        raise ResubmitError(f"No container of job {formatting.short_id(job.id)} failed")
+        raise ResubmitError(
+            f"No container of job {formatting.short_id(job.id)} failed: resubmit all of it, or submit it with other "
+            "arguments"
+        )
     files = [file for container in failed for file in container.inputs]
     return {
         "input_files": [file.model_dump(mode="json", exclude_none=True) for file in files],

@@ -22,11 +22,17 @@ from cts_jupyter.client.lookups import (
 )
 from cts_jupyter.client.models import Container, JobDetails, JobOutput, JobPreview
 from cts_jupyter.client.resubmit import Overrides, body_of, resubmit
-from cts_jupyter.client.transport import CTSClientError, CTSConnectionError
-from cts_jupyter.notebook import serialize
+from cts_jupyter.client.transport import (
+    CTSClientError,
+    CTSConnectionError,
+    CTSRequestError,
+    is_unsupported,
+)
+from cts_jupyter.notebook import patterns, serialize
 from cts_jupyter.notebook.card.card import card_text
 from cts_jupyter.notebook.card.data import CardData, card_data
 from cts_jupyter.notebook.card.display import CardDisplay
+from cts_jupyter.notebook.check_report import overwriting_warning
 from cts_jupyter.notebook.columns import container_table, output_table
 from cts_jupyter.notebook.last_submission import note_accepted, submitting
 from cts_jupyter.notebook.session import Session
@@ -206,6 +212,7 @@ class Job:
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
+        refresh_inputs: bool = False,
     ) -> Job:
         """Submit the job again, or only the inputs of containers that did not complete, and return the new job.
 
@@ -214,24 +221,50 @@ class Job:
             memory: Bytes, or text such as ``"40GB"``, instead of the first job's.
             runtime: Instead of the first job's.
             output_dir: Instead of an empty folder beside the first one.
+            refresh_inputs: Take inputs as they are now; otherwise those that have changed are refused.
 
         Raises:
             ResubmitError: Nothing of it failed, or the service cannot say what did.
             CTSClientError: The service refused, or cannot be reached.
 
-        Warns where the service lacks resubmission, so that the new job does not refer to this one.
+        Warns where containers may overwrite each other's outputs, and where the service lacks resubmission, so that the new
+        job does not refer to this one.
         """
-        overrides = Overrides(only_failed, memory, runtime, output_dir)
+        overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs)
         with submitting():
             job_id, note = resubmit(self._session.client, self.id, overrides)
         if note is not None:
             warnings.warn(note, stacklevel=2)
-        return Job.followed(self._session, job_id)
+        job = Job.followed(self._session, job_id)
+        if warning := job.overwriting_warning():
+            warnings.warn(warning, stacklevel=2)
+        return job
+
+    def overwriting_warning(self) -> str | None:
+        """Return a warning if containers may overwrite each other's outputs, else None."""
+        return overwriting_warning(body_of(self.details))
 
     # Serialization.
 
+    def methods(self) -> PlainText:
+        """Return a paragraph for a paper: image and digest, command line, inputs, reference data, resources, when and where."""
+        try:
+            return PlainText(self._session.client.methods(self.id))
+        except CTSRequestError as e:
+            if not is_unsupported(e):
+                raise
+            raise CTSRequestError(
+                f"The service at {self._session.where} is older than this, and describes no job for a paper",
+                status=e.status,
+                appcode=e.appcode,
+                request_id=e.request_id,
+            ) from e
+
     def as_line(self, *, tsv: str | Path | None = None) -> str:
         """Return the ``%cts submit`` line that submits the same.
+
+        The inputs of a job that this kernel submitted by a pattern or a folder are named so: the line takes what is
+        there when it runs.
 
         Args:
             tsv: A file to write the inputs to, with the data ids and checksums that a line cannot hold.
@@ -239,7 +272,11 @@ class Job:
         Raises:
             SerializeError: The job has inputs that need ``tsv``.
         """
-        return serialize.as_line(body_of(self.details), tsv=None if tsv is None else Path(tsv))
+        return serialize.as_line(
+            body_of(self.details),
+            tsv=None if tsv is None else Path(tsv),
+            sources=patterns.recall(self.id),
+        )
 
     def as_yaml(self) -> str:
         """Return the ``%%cts submit`` cell that submits the same."""

@@ -23,7 +23,9 @@ def list_jobs(session: Session, query: JobQuery) -> Table[Job]:
         result = find_jobs(session.client, query)
         empty = f"You have no jobs at {session.where} that match"
     jobs = [Job(session, job.id, job) for job in result.jobs]
-    return Table(_COLUMNS, jobs, empty=empty, notes=result.notes)
+    live = any(not formatting.has_ended(job.state) for job in result.jobs)
+    as_of = [f"As of {formatting.format_zoned_time(datetime.now(UTC))}"] if live else []
+    return Table(_COLUMNS, jobs, empty=empty, notes=[*result.notes, *as_of])
 
 
 def _elapsed_seconds(job: Job) -> float:

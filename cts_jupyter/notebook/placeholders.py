@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,24 +28,15 @@ from cts_core.model.parameters import (
     ManifestHeader,
     ParameterType,
 )
-
-Argument = str | dict[str, Any]
-"""A literal, or a parameter of the contract as its JSON object."""
+from cts_core.placeholders import FILES_FORMATS, NUMBER, Argument
 
 PLACEHOLDERS = (
     "<files>, <files:comma>, -i <files:repeat>, <manifest>, <manifest:data_ids>, "
     "<manifest:data_ids:HEADER>, <n>"
 )
-_FILES_FORMATS = {
-    "<files>": InputFilesFormat.SPACE_SEPARATED_LIST,
-    "<files:comma>": InputFilesFormat.COMMA_SEPARATED_LIST,
-    "<files:repeat>": InputFilesFormat.REPEAT_PARAMETER,
-}
-_FILES_WORDS = {format_: word for word, format_ in _FILES_FORMATS.items()}
 _MANIFEST = re.compile(r"<manifest(?::(files|data_ids)(?::(.+))?)?>", re.DOTALL)
 _JOINED = re.compile(r"(--?[a-zA-Z0-9][\w.-]*=)(.+)", re.DOTALL)
 _SPLITTABLE = re.compile(r"(--[a-zA-Z0-9][\w.-]*)=(.+)", re.DOTALL)
-_NUMBER = "<n>"
 _SPECIAL = re.compile(r"[${}]")
 
 _argument = TypeAdapter(ArgumentText)
@@ -87,7 +78,7 @@ def _invalid_word(word: str) -> ArgumentsError:
 
 
 def _number_parameter(word: str) -> dict[str, Any]:
-    prefix, suffix = word.split(_NUMBER, 1)
+    prefix, suffix = word.split(NUMBER, 1)
     parameter: dict[str, Any] = {"type": ParameterType.CONTAINER_NUMBER.value}
     for key, text in (("container_num_prefix", prefix), ("container_num_suffix", suffix)):
         if not text:
@@ -106,10 +97,10 @@ def parse_placeholder(word: str) -> dict[str, Any] | None:
 
     Raises ArgumentsError for an invalid prefix, suffix or header of a placeholder.
     """
-    if word in _FILES_FORMATS:
+    if word in FILES_FORMATS:
         return {
             "type": ParameterType.INPUT_FILES.value,
-            "input_files_format": _FILES_FORMATS[word].value,
+            "input_files_format": FILES_FORMATS[word].value,
         }
     manifest = _MANIFEST.fullmatch(word)
     if manifest:
@@ -125,7 +116,7 @@ def parse_placeholder(word: str) -> dict[str, Any] | None:
                 )
             parameter["manifest_file_header"] = header
         return parameter
-    if _NUMBER in word:
+    if NUMBER in word:
         return _number_parameter(word)
     return None
 
@@ -181,41 +172,6 @@ def parse_value(text: str) -> Argument:
     if not _is_valid(_argument, text):
         raise _invalid_word(text)
     return text
-
-
-def format_placeholder(parameter: Mapping[str, Any]) -> str:
-    """Return the word that stands for a parameter, without its flag."""
-    match ParameterType(parameter["type"]):
-        case ParameterType.INPUT_FILES:
-            return _FILES_WORDS[InputFilesFormat(parameter["input_files_format"])]
-        case ParameterType.MANIFEST_FILE:
-            form = ManifestFileFormat(parameter["manifest_file_format"]).value
-            header = parameter.get("manifest_file_header")
-            if header is not None:
-                return f"<manifest:{form}:{header}>"
-            return "<manifest>" if form == ManifestFileFormat.FILES else f"<manifest:{form}>"
-        case ParameterType.CONTAINER_NUMBER:
-            prefix = parameter.get("container_num_prefix") or ""
-            return f"{prefix}{_NUMBER}{parameter.get('container_num_suffix') or ''}"
-
-
-def format_arguments(args: Sequence[Argument]) -> list[str]:
-    """Return words that :func:`parse_arguments` parses to the same command line.
-
-    A flag that is not joined by ``=`` becomes a word of its own, which makes no difference to containers.
-    """
-    words = []
-    for arg in args:
-        if isinstance(arg, str):
-            words.append(arg)
-            continue
-        flag = arg.get("flag") or ""
-        word = format_placeholder(arg)
-        if flag.endswith("="):
-            words.append(flag + word)
-        else:
-            words += [flag, word] if flag else [word]
-    return words
 
 
 def quote_word(word: str) -> str:

@@ -54,4 +54,6 @@ def resubmit_command(job: str, fix: Fix) -> str:
         words.append(f"--memory {format_exact_size(fix.memory)}")
     if fix.runtime is not None:
         words.append(f"--runtime {formatting.format_brief_duration(fix.runtime)}")
+    if fix.refresh_inputs:
+        words.append("--refresh-inputs")
     return " ".join(words)

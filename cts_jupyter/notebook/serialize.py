@@ -10,14 +10,10 @@ from typing import Any
 
 import yaml
 
+from cts_core.placeholders import format_arguments, format_placeholder
 from cts_core.worker.units import format_exact_size
 from cts_jupyter.formatting import format_brief_duration, parse_duration
-from cts_jupyter.notebook.placeholders import (
-    format_arguments,
-    format_placeholder,
-    parse_arguments,
-    quote_word,
-)
+from cts_jupyter.notebook.placeholders import parse_arguments, quote_word
 from cts_jupyter.notebook.tsv import format_tsv
 
 Body = Mapping[str, Any]
@@ -114,11 +110,11 @@ def _line_paths(files: Sequence[str | Mapping[str, Any]]) -> list[str]:
     return paths
 
 
-def as_line(body: Body, *, tsv: Path | None = None) -> str:
+def as_line(body: Body, *, tsv: Path | None = None, sources: Sequence[str] | None = None) -> str:
     """Return the line ``%cts submit ...`` for a submission.
 
-    Input files are named by their paths; with ``tsv`` they are written to that file, with the data ids and
-    checksums that a line cannot hold. A flag that stands before a file parameter becomes a word of its own, which
+    Input files are named by ``sources``, the options by which they were, else by their paths; with ``tsv`` they are
+    written to that file, with the data ids and checksums that a line cannot hold. A flag that stands before a file parameter becomes a word of its own, which
     makes no difference to containers. Raises SerializeError for files that need ``tsv``, or that it cannot hold.
     """
     short = _readable(body)
@@ -128,7 +124,7 @@ def as_line(body: Body, *, tsv: Path | None = None) -> str:
         write_tsv(files, tsv)
         words += ["--tsv", str(tsv)]
     else:
-        words += ["-i", *_line_paths(files)]
+        words += sources or ["-i", *_line_paths(files)]
     for option, key in (
         ("--output-dir", "output_dir"),
         ("--memory", "memory"),

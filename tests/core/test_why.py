@@ -20,7 +20,7 @@ from cts_core.why import (
     logs_to_read,
     tail_text,
 )
-from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY
+from cts_core.worker.advice import AGAIN, LONGER_RUNTIME, MORE_MEMORY, changed_input
 
 JOB = JobFacts(
     state="error",
@@ -119,8 +119,9 @@ MEMORY, RUNTIME = Container(0, error=f"It. {MORE_MEMORY}"), Container(0, error=L
         (RUNTIME, {"cpus": 80}, {"runtime": timedelta(hours=1.25)}),
         (RUNTIME, {"cpus": 100}, None),
         (Container(0, error=f"The node is gone. {AGAIN}"), {}, {}),
+        (Container(0, error=f"It failed: {changed_input('data/a', 'x', 'y')}."), {}, {"refresh_inputs": True}),
         (Container(0, error="The image is damaged: build it anew."), {}, {}),
-        (Container(0, exit_code=1), {}, {}),
+        (Container(0, exit_code=1), {}, {"refresh_inputs": True}),
         (MEMORY, {"state": "job_submitted"}, None),
     ],
 )  # fmt: skip
@@ -134,7 +135,9 @@ def test_fix_stays_within_the_limits_of_the_site(container, job, fix):
 def test_fix_of_the_job_mends_all_that_one_can():
     containers = [MEMORY, replace(RUNTIME, number=1), Container(2, exit_code=1)]
     fix = explain(JOB, containers, {}).fix
-    assert fix == Resubmission(failed=True, memory=16_000_000_000, runtime=timedelta(hours=2))
+    assert fix == Resubmission(
+        failed=True, memory=16_000_000_000, runtime=timedelta(hours=2), refresh_inputs=True
+    )
 
 
 def test_job_that_failed_by_itself():
@@ -146,7 +149,8 @@ def test_job_that_failed_by_itself():
 
 def test_canceled_job_is_resubmitted_where_it_stopped():
     job = replace(JOB, state="canceled", error=None)
-    containers = [Container(0, "complete", 0), Container(1, "canceled")]
+    containers = [Container(0, "complete", 0), Container(1, "canceled", 143)]
+    assert explain(job, containers, {}).reasons == []
     assert explain(job, containers, {}).fix == Resubmission(failed=True)
     assert explain(job, containers[:1], {}).fix == Resubmission()
     assert explain(replace(job, state="complete"), containers[:1], {}).fix is None

@@ -71,18 +71,20 @@ class JobEndpoints(Endpoints):
         memory: str | int | None = None,
         runtime: timedelta | None = None,
         output_dir: str | None = None,
+        refresh_inputs: bool | None = None,
         idempotency_key: str | None = None,
     ) -> str:
         """Submit a job again and return the new job's id.
 
         ``failed``: only the inputs of containers that did not complete. Without ``output_dir`` the outputs go into
-        an empty folder beside the first one.
+        an empty folder beside the first one. Without ``refresh_inputs``, inputs that have changed are refused.
         """
         body = drop_none(
             failed=failed,
             memory=memory,
             runtime=None if runtime is None else formatting.format_iso_duration(runtime),
             output_dir=output_dir,
+            refresh_inputs=refresh_inputs,
         )
         path = f"jobs/{quote_path(job_id)}/resubmit"
         return self._submit(path, body, idempotency_key, repeatable=True)
@@ -187,6 +189,11 @@ class JobEndpoints(Endpoints):
     def why(self, job_id: str) -> Why:
         """Return why a job failed, and what would mend it."""
         return Why.model_validate(self._get(f"jobs/{quote_path(job_id)}/why"))
+
+    def methods(self, job_id: str) -> str:
+        """Return a paragraph on a job for a paper."""
+        with self._transport.stream("GET", f"jobs/{quote_path(job_id)}/methods") as response:
+            return b"".join(self._transport.pieces(response)).decode()
 
     def outputs(
         self,

@@ -106,9 +106,8 @@ def _crc_words(crc: str) -> str:
 
 def card_text(card: CardData) -> str:
     """Return the card as text for a terminal."""
-    took = formatting.format_duration(card.elapsed)
     lines = [
-        f"Job {card.short_id}  {card.state_words}  {card.image}  ({took})",
+        f"Job {card.short_id}  {card.state_words}  {card.image}  ({card.age})",
         f"  {card.user} at {card.service}; {format_request(card)}",
         f"  {format_progress(card.counts, card.containers)}",
     ]
@@ -165,9 +164,8 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     """Return the snapshot as HTML; with ``is_live``, the page's own server may have the job and mounts the live card."""
     state = html.escape(card.state_words)
     image = html.escape(card.image)
-    took = formatting.format_duration(card.elapsed)
     parts = [
-        f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {took}</p>',
+        f'<p style="{_FACT}"><strong>{image}</strong>, <strong>{state}</strong>, {card.age}</p>',
         _fact(f"Job {card.short_id} of {card.user} at {card.service}"),
         _fact(format_progress(card.counts, card.containers)),
         _fact(format_request(card)),
@@ -182,6 +180,8 @@ def card_html(card: CardData, *, element_id: str, is_live: bool) -> str:
     if card.outputs:
         parts.append(_outputs_html(card))
     parts.append(_timeline_html(card))
+    if not formatting.has_ended(card.state):
+        parts.append(_fact(f"%cts status {card.short_id} shows how it is now"))
     parts += [_fact(note) for note in card.notes]
     attributes = (
         f'id="{html.escape(element_id)}" data-job="{html.escape(card.job_id)}" '

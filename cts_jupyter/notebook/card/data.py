@@ -17,6 +17,8 @@ from cts_jupyter.client.models import Container, JobDetails, Reason
 class CardData:
     """The facts about a job that its card shows."""
 
+    as_of: datetime
+    """When the job was so: a notebook keeps the card of a live job when nothing updates it any more."""
     job_id: str
     user: str
     service: str
@@ -47,9 +49,17 @@ class CardData:
 
     @property
     def elapsed(self) -> timedelta:
-        """The time from the submission to the end, or to now."""
+        """The time from the submission to the end, or to when the job was so."""
         start, last = self.timeline[0][1], self.timeline[-1][1]
-        return (last if formatting.has_ended(self.state) else datetime.now(UTC)) - start
+        return (last if formatting.has_ended(self.state) else self.as_of) - start
+
+    @property
+    def age(self) -> str:
+        """How long the job took; of a live one, how long it had taken, and when that was."""
+        took = formatting.format_duration(self.elapsed)
+        if formatting.has_ended(self.state):
+            return took
+        return f"{took}, as of {formatting.format_zoned_time(self.as_of)}"
 
     @property
     def state_words(self) -> str:
@@ -89,6 +99,7 @@ def card_data(
     """Return the facts of a card from a job and its containers as the service returned them."""
     request = job.job_input
     return CardData(
+        as_of=datetime.now(UTC),
         job_id=job.id,
         user=job.user,
         service=service,

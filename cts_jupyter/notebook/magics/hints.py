@@ -25,7 +25,8 @@ _NO_CHECKSUM = "does not have a CRC64/NVME checksum"
 
 def format_error(error: CTSClientError) -> str:
     """Return an error as one line that ends with advice."""
-    text = str(error).strip()
+    # The deployed service transposes the letters.
+    text = str(error).strip().replace("CRC64/NMVE", "CRC64/NVME")
     hint = None
     if isinstance(error, CTSRequestError):
         if error.image_help is not None:

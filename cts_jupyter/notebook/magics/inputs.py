@@ -165,6 +165,14 @@ def collect_inputs(context: Context, sources: Sequence[Source]) -> list[InputFil
     return in_one_form(files)
 
 
+def pattern_words(sources: Sequence[Source]) -> list[str] | None:
+    """Return the options as words, if they are patterns or folders; None if they name files, or read a table."""
+    words = [word for source in sources for word in (source.kind.value, *source.values)]
+    kinds = {source.kind for source in sources}
+    is_pattern = SourceKind.GLOB in kinds or any(word.endswith("/") for word in words)
+    return words if is_pattern and SourceKind.TSV not in kinds else None
+
+
 def in_one_form(files: Sequence[InputFile]) -> list[InputFile]:
     """Return all files as paths, or all as objects if one has a data id or checksum: the contract does not mix them."""
     if any(isinstance(file, dict) for file in files):

@@ -111,6 +111,10 @@ def _run_why(context: Context, options: argparse.Namespace) -> PlainText:
     return explain(context.session, context.job(options.job))
 
 
+def _run_methods(context: Context, options: argparse.Namespace) -> PlainText:
+    return context.job(options.job).methods()
+
+
 def _configure_jobs(parser: CommandParser) -> None:
     parser.add_argument("jobs", metavar="JOB", nargs="*", help="- if none is given")
 
@@ -245,6 +249,7 @@ COMMANDS = (
     Command("ls", "list your jobs, newest first", _configure_ls, _run_ls),
     Command("status", "show a job's card", _configure_job, _run_status),
     Command("why", "say in plain words where a job is, and why", _configure_job, _run_why),
+    Command("methods", "write a paragraph on a job for a paper", _configure_job, _run_methods),
     Command(
         "watch", "wait for jobs; fails when one did not complete", _configure_jobs, _run_watch,
         details="Interrupting leaves the jobs alone.",

@@ -11,12 +11,13 @@ from cts_core.worker.units import format_size
 from cts_jupyter import formatting
 from cts_jupyter.client.models import JobPreview
 from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
+from cts_jupyter.notebook import patterns
 from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.command import Command, CommandParser, duration
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
-from cts_jupyter.notebook.magics.inputs import collect_inputs
+from cts_jupyter.notebook.magics.inputs import collect_inputs, pattern_words
 from cts_jupyter.notebook.magics.jobs import watch_jobs
 from cts_jupyter.notebook.magics.submission import (
     PartialSubmission,
@@ -86,6 +87,11 @@ def _configure_resubmit(parser: CommandParser) -> None:
     parser.add_argument("--memory", metavar="M", help="per container, instead of what it was")
     parser.add_argument("--runtime", metavar="T", type=duration, help="the same for the runtime")
     parser.add_argument("--output-dir", metavar="DIR", help="instead of a fresh folder beside it")
+    parser.add_argument(
+        "--refresh-inputs",
+        action="store_true",
+        help="take inputs as they are now; otherwise those that have changed are refused",
+    )
     _configure_submission(parser)
 
 
@@ -173,7 +179,10 @@ def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckRep
     warning = overwriting_warning(submission.body)
     if warning is not None:
         context.add_note(f"Warning: {warning}")
-    return _watch_if_requested(Job.submit(context.session, submission.body), watch=options.watch)
+    job = Job.submit(context.session, submission.body)
+    if words := pattern_words(options.sources or []):
+        patterns.remember(job.id, words)
+    return _watch_if_requested(job, watch=options.watch)
 
 
 def _watch_if_requested(job: Job, *, watch: bool) -> Job:
@@ -200,11 +209,15 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
         memory=options.memory,
         runtime=options.runtime,
         output_dir=options.output_dir,
+        refresh_inputs=options.refresh_inputs,
     )
     job_id, note = resubmit(context.client, context.job(options.job).id, overrides)
     if note is not None:
         context.add_note(note)
-    return _watch_if_requested(Job.followed(context.session, job_id), watch=options.watch)
+    job = Job.followed(context.session, job_id)
+    if warning := job.overwriting_warning():
+        context.add_note(f"Warning: {warning}")
+    return _watch_if_requested(job, watch=options.watch)
 
 
 COMMANDS = (
@@ -219,6 +232,6 @@ COMMANDS = (
     ),
     Command(
         "resubmit", "submit a job again, into a fresh folder", _configure_resubmit, _run_resubmit, submits=True,
-        details="Inputs must be the same still: changed ones are refused by their checksums.",
+        details="Inputs must be the same still, unless --refresh-inputs: changed ones are refused by their checksums.",
     ),
 )  # fmt: skip

@@ -24,11 +24,12 @@ from cts_core.model.record import ContainerQuery
 from cts_core.model.resubmission import JobOutputs, Resubmission
 from cts_core.model.why import Why
 from cts_core.states import JobState
-from cts_jupyter.server.http.call import Call
+from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.parse import Repeatable
 from cts_jupyter.server.http.route import Access, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+TEXT = "text/plain; charset=utf-8"
 
 
 class JobPath(BaseModel):
@@ -142,6 +143,12 @@ async def get_why(call: Call, path: JobPath) -> Why:
     return await call.engine.explanations.why(call.user, path.job_id)
 
 
+async def get_methods(call: Call, path: JobPath) -> Stream:
+    """``GET /jobs/{job_id}/methods``."""
+    text = await call.engine.jobs.methods(call.user, path.job_id)
+    return Stream.of(text.encode(), TEXT)
+
+
 async def cancel_job(call: Call, path: JobPath) -> None:
     """``PUT /jobs/{job_id}/cancel``."""
     await call.engine.jobs.cancel(call.user, path.job_id)
@@ -191,6 +198,14 @@ ROUTES = (
     Route("GET", f"{_JOB}/status", get_status, Access.USER, "A job's state and its history"),
     Route("GET", f"{_JOB}/exit_codes", get_exit_codes, Access.USER, "Exit codes by container"),
     Route("GET", f"{_JOB}/containers", get_containers, Access.USER, "A job's containers"),
+    Route(
+        "GET",
+        f"{_JOB}/methods",
+        get_methods,
+        Access.USER,
+        "A paragraph on the job for a paper",
+        media=TEXT,
+    ),
     Route("GET", f"{_JOB}/why", get_why, Access.USER, "Why a job failed, and what would mend it"),
     Route(
         "GET",

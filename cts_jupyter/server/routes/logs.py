@@ -11,9 +11,8 @@ from cts_core.sites.site import LogStream
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes.files import Length, Span
-from cts_jupyter.server.routes.jobs import ContainerPath
+from cts_jupyter.server.routes.jobs import TEXT, ContainerPath
 
-TEXT = "text/plain; charset=utf-8"
 SIZE_HEADER = "X-CTS-Log-Size"
 ENDED_HEADER = "X-CTS-Log-Ended"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,36 @@ async def test_whole_job_is_resubmitted_with_changes(harness: EngineHarness):
     )
     assert again.job_input == wanted
     assert [o.job_id for o in (await outputs(harness, first)).outputs] == [again.id]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"failed": True}, {"output_dir": "data/mine/"}])
+async def test_changed_inputs_are_refused_or_refreshed(harness: EngineHarness, changes: dict):
+    await harness.prepare("a")
+    first = await harness.submit(["a"], params={"environment": {"FAIL": "1"}})
+    await harness.wait_until_ended(first)
+    await harness.store("data/in/a", b"mended")
+    with pytest.raises(
+        errors.ChecksumMismatchError, match=f"'data/in/a' has changed since job {first}"
+    ):
+        await resubmit(harness, first, **changes)
+    again = await resubmit(harness, first, refresh_inputs=True, **changes)
+    (refreshed,) = (await harness.engine.jobs.get(harness.user, again)).job_input.files
+    (before,) = (await harness.engine.jobs.get(harness.user, first)).job_input.files
+    assert refreshed.crc64nvme not in (None, before.crc64nvme)
+
+
+async def test_key_of_an_earlier_version_gives_its_resubmission(harness: EngineHarness):
+    await harness.prepare("a")
+    first = await harness.submit(["a"])
+    again = await resubmit(harness, first, "key")
+    earlier = '{"failed":false,"memory":null,"runtime":null,"output_dir":null}'
+    found = await harness.engine._store.find_idempotent("ana", "key")
+    assert found is not None
+    assert (found.job_id, found.body_hash) == (
+        again,
+        sha256(f"{first} {earlier}".encode()).hexdigest(),
+    )
 
 
 async def test_output_folders_of_the_lineage_are_not_reused(harness: EngineHarness):

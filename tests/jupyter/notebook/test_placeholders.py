@@ -9,10 +9,10 @@ from hypothesis import given
 
 from cts_core.model.job import JobInput
 from cts_core.model.parameters import Parameters
+from cts_core.placeholders import format_arguments
 from cts_core.plan import plan_job
 from cts_jupyter.notebook.placeholders import (
     ArgumentsError,
-    format_arguments,
     parse_arguments,
     parse_value,
 )

@@ -272,4 +272,4 @@ def test_these_checks_can_fail() -> None:
     assert list(unread(type(extra).model_validate({**extra.model_dump(), "new": 1}), "root")) == [
         "root.new"
     ]
-    assert len(list(itertools.islice(arguments("x", client_of(service).resubmit, Path()), 9))) == 6
+    assert len(list(itertools.islice(arguments("x", client_of(service).resubmit, Path()), 9))) == 7

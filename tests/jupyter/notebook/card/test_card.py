@@ -16,6 +16,7 @@ EVIL = "<script>alert(1)</script>\"'&"
 
 def card(**changes) -> CardData:
     fields = {
+        "as_of": START + dt.timedelta(minutes=3),
         "job_id": "01234567-89ab-4cde-8f01-23456789abcd",
         "user": "ana",
         "service": "this Jupyter server",
@@ -59,6 +60,18 @@ def test_memory_that_is_needed_and_cpu_efficiency():
         "  Used 2 MB of memory at most (722 MB with cached files) and 30 min of cpu time (cpu efficiency 25%)"
         in text.splitlines()
     )
+
+
+def test_card_of_a_live_job_says_when_it_was_so():
+    as_of = (START + dt.timedelta(minutes=3)).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    running = card(state="job_submitted", outputs=(), counts={"job_submitted": 2})
+    assert f"Running  host/tool  (3 min, as of {as_of})" in card_text(running)
+    shown = card_html(running, element_id="x", is_live=True)
+    assert f"<strong>Running</strong>, 3 min, as of {as_of}</p>" in shown
+    assert "%cts status 01234567 shows how it is now" in shown
+    for ended in (card_text(card()), card_html(card(), element_id="x", is_live=True)):
+        assert "as of" not in ended
+        assert "how it is now" not in ended
 
 
 def test_failure_in_the_text():

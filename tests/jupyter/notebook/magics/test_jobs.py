@@ -218,6 +218,7 @@ def test_job_of_which_some_containers_wait_is_told_alike_everywhere(shell, submi
         assert [found.id for found in shell(f"%cts ls {place} --state job_submitted")] == [job.id]
         assert list(shell(f"%cts ls {place} --state download_submitted")) == []
         assert " Running " in repr(shell(f"%cts ls {place}"))
+        assert "\nAs of 20" in repr(shell(f"%cts ls {place}"))
         assert ": Running>" in repr(looked_up)
         assert "  Running  " in looked_up.describe()
         assert "is: Running" in shell(f"%cts why {job.id}")

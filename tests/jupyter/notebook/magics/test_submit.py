@@ -309,12 +309,42 @@ def test_resubmit_failed_containers_only(shell, submit, inputs, place):
     assert "is not empty" in shell.refusal(f"%cts resubmit {again.id} --output-dir {place}out-2/")
 
 
-def test_resubmit_with_changed_input_is_refused(shell, submit, inputs, tmp_path):
-    job = shell(submit())
+@pytest.mark.slow
+def test_resubmit_with_a_changed_input(shell, submit, inputs, tmp_path):
+    job = shell(submit("fail /output_files/o <files>", options="-n 2"))
     job.wait(60)
-    (tmp_path / "a.txt").write_text("changed")
+    (tmp_path / "a.txt").write_text("mended")
     shell(f"%cts put a.txt {inputs} --overwrite")
-    assert "does not match the actual checksum" in shell.refusal(f"%cts resubmit {job.id}")
+    refusal = shell.refusal(f"%cts resubmit {job.id} --failed")
+    assert f"The input '{inputs}a.txt' has changed since job {job.id}" in refusal
+    assert "NMVE" not in refusal
+    ran = shell.run(f"%cts resubmit {job.id} --failed --refresh-inputs")
+    assert "Warning: All 2 containers store into one folder" in ran.out
+    again = ran.value.details.job_input.input_files[0]
+    assert (again.file, again.crc64nvme) == (
+        f"{inputs}a.txt",
+        shell(f"%cts files {inputs}a.txt")[0].crc64nvme,
+    )
+    with pytest.warns(UserWarning, match="All 2 containers store into one folder"):
+        job.resubmit(refresh_inputs=True).cancel()
+    ran.value.wait(60)
+
+
+@pytest.mark.slow
+def test_line_of_a_job_made_by_a_pattern_is_the_pattern(shell, submit, inputs, place):
+    line = f"%cts submit host/tool -g '{inputs}[ab]*' --output-dir {place}out/ --memory 50MB --runtime 1m -- ok /output_files/o"
+    job = shell(line)
+    assert job.as_line().startswith(f"%cts submit host/tool -g '{inputs}[ab]*' --output-dir")
+    again = shell(shell(f"%cts status {job.id}").as_line().replace(" --", " --overwrite --", 1))
+    assert (
+        again.wait(60).details.job_input.input_files == job.wait(60).details.job_input.input_files
+    )
+    by_name = shell(line.replace(f"-g '{inputs}[ab]*'", f"--overwrite -i {inputs}a.txt")).wait(60)
+    assert f" -i {inputs}a.txt " in by_name.as_line()
+    said = shell(f"%cts methods {job.id}")
+    assert said == job.methods()
+    assert f"Job {job.id} ran in the CDM Task Service at the site local, from " in said
+    assert "The inputs were 2 files;" in said
 
 
 @pytest.mark.slow

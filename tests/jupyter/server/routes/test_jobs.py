@@ -57,6 +57,12 @@ async def test_a_job_runs(server: ServerHarness) -> None:
     beyond = await server.get(f"/jobs/{job_id}/log/2/stdout")
     assert beyond.json()["error"]["message"] == f"Container number must be < 2 for job {job_id}"
 
+    why = (await server.get(f"/jobs/{job_id}/why")).json()
+    assert why == {"state": "complete", "reasons": []}
+    methods = await server.get(f"/jobs/{job_id}/methods")
+    assert methods.headers["content-type"] == "text/plain; charset=utf-8"
+    assert methods.text.startswith(f"Job {job_id} ran in the CDM Task Service")
+
     again = await server.put(f"/jobs/{job_id}/cancel", headers={"Content-Type": "application/json"})
     assert (again.status_code, again.json()["error"]["appcode"]) == (404, 40040)
 
@@ -140,7 +146,9 @@ async def test_error_responses(server: ServerHarness, changes: dict, appcode: in
     assert (await server.get("/jobs")).json() == {"jobs": []}
 
 
-@pytest.mark.parametrize("path", ["", "/status", "/exit_codes", "/containers", "/log/0/stdout"])
+@pytest.mark.parametrize(
+    "path", ["", "/status", "/exit_codes", "/containers", "/why", "/methods", "/log/0/stdout"]
+)
 async def test_unknown_job(server: ServerHarness, path: str) -> None:
     response = await server.get(f"/jobs/no-such-job{path}")
     error = response.json()["error"]
