@@ -294,7 +294,7 @@ class StepEnd:
     reason: str | None = None
     """Why it failed, for admins."""
     traceback: str | None = None
-    is_lasting: bool = True
+    is_lasting: bool = False
     """Whether another attempt would fail, too, as with a wrong checksum."""
 
 

@@ -1,0 +1,288 @@
+"""What comes next for a job, from its record and what was seen at NERSC and JAWS. Pure: a table, and the heart of the sites.
+
+A job has no state but its record, the files of its folder, its run and its objects. Whoever looks, whenever, after whatever crash,
+derives the same next step. All containers of a job are in one state.
+
+============================  ==============================================  =========================  ====================
+state                         seen                                            reached                    next
+============================  ==============================================  =========================  ====================
+download_submitted            nothing, or an attempt that was lost or failed  -                          download
+download_submitted            an attempt that succeeded                       job_submitting             submit
+job_submitting                an attempt that was lost or failed              -                          find the run, submit
+job_submitting                an attempt with the id of a run                 job_submitted              follow
+job_submitted                 the run succeeded; failed                       upload_submitting; logs    sum; logs
+upload_submitting             checksums                                       -                          upload
+upload_submitting             an attempt at the upload                        upload_submitted           wait
+upload_submitted              an attempt that succeeded                       -                          verify
+upload_submitted              every object is right                           complete                   nothing
+error_processing_submitting   an attempt at the logs                          error_processing_submitted wait
+error_processing_submitted    an attempt that succeeded                       error                      nothing
+============================  ==============================================  =========================  ====================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from cts_core.sites.jaws.layout import Step
+from cts_core.sites.jaws.results import RunEnd, StepEnd
+from cts_core.states import JobState
+
+LOST_AFTER = timedelta(minutes=5)
+"""The age of a claim that its helper has not touched, after which its attempt is lost. Helpers touch theirs every 30 s."""
+UNEXPECTED = "An unexpected error occurred"
+CANCELED = "The job was unexpectedly canceled"
+_S = JobState
+_TRUNK = (_S.JOB_SUBMITTING, _S.JOB_SUBMITTED)
+_SUCCESS = (*_TRUNK, _S.UPLOAD_SUBMITTING, _S.UPLOAD_SUBMITTED, _S.COMPLETE)
+_FAILURE = (*_TRUNK, _S.ERROR_PROCESSING_SUBMITTING, _S.ERROR_PROCESSING_SUBMITTED, _S.ERROR)
+
+
+class Next(StrEnum):
+    """What is to be done for a job now; the first five begin an attempt."""
+
+    DOWNLOAD = "download"
+    SUBMIT = "submit"
+    SUM = "sum"
+    UPLOAD = "upload"
+    SEND_LOGS = "send logs"
+    FIND_RUN = "find run"
+    """Search for runs with the job's tag: an attempt to submit may have been lost after JAWS took it."""
+    FOLLOW = "follow"
+    """Ask JAWS for the run, when that is due."""
+    VERIFY = "verify"
+    """Look whether every object is stored, and right."""
+    WAIT = "wait"
+    """A helper is at work."""
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class SeenAttempt:
+    """An attempt at a step, as the folder of the job shows it."""
+
+    end: StepEnd | None = None
+    """None until its helper has written it."""
+    age: timedelta = timedelta()
+    """Since its helper last touched its claim."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its helper does not go on."""
+        return self.end is None and self.age > LOST_AFTER
+
+
+@dataclass(frozen=True)
+class DeployedStep:
+    """A step that the deployed service began before this one took the job over."""
+
+    end: StepEnd | None = None
+    is_running: bool = False
+    """Whether its task at NERSC goes on."""
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """The run of a job, as JAWS tells it."""
+
+    end: RunEnd | None = None
+    is_gone: bool = False
+    """Whether JAWS does not know it (any more)."""
+    was_cancelled: bool = False
+    """Whether its log has a cancel."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that was seen of a job."""
+
+    attempts: Mapping[Step, Sequence[SeenAttempt]] = field(default_factory=dict)
+    """By step, in the order of their numbers, which count from 1."""
+    deployed: Mapping[Step, DeployedStep] = field(default_factory=dict)
+    run: SeenRun | None = None
+    tagged: Sequence[str] | None = None
+    """The ids of the runs with the job's tag; None unless JAWS was asked since the last attempt to submit."""
+    is_stored: bool | None = None
+    """Whether every output is an object with its checksum; None if that was not looked at since the last upload."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the record should say of each container, and what is to be done."""
+
+    states: Sequence[JobState]
+    """Every state after ``download_submitted`` that a container has reached, in order."""
+    next: Next
+    attempt: int = 0
+    """The number of the attempt that is to begin; 0 where none is."""
+    run_id: str | None = None
+    """The id of the run, once it is known."""
+    surplus: Sequence[str] = ()
+    """Runs of the job that are to be cancelled, since it has another."""
+    error: str | None = None
+    """For the owner, of a job that ends here."""
+    reason: str | None = None
+    """The same for admins."""
+    traceback: str | None = None
+
+
+def decide(state: JobState, run_id: str | None, seen: Seen) -> Decision:
+    """Return what comes next for a started job in this state, whose record has the last ``run_id``."""
+    match state:
+        case _S.DOWNLOAD_SUBMITTED:
+            return _downloading(run_id, seen)
+        case _S.JOB_SUBMITTING:
+            return _submitting(run_id, seen)
+        case _S.JOB_SUBMITTED:
+            return _running(run_id, seen)
+        case _S.UPLOAD_SUBMITTING | _S.UPLOAD_SUBMITTED:
+            return _uploading(state, run_id, seen)
+        case _S.ERROR_PROCESSING_SUBMITTING | _S.ERROR_PROCESSING_SUBMITTED:
+            return _sending_logs(state, run_id, seen)
+        case _:
+            return Decision((), Next.NOTHING, run_id=run_id)
+
+
+def _downloading(run_id: str | None, seen: Seen) -> Decision:
+    here = Decision((), Next.WAIT, run_id=run_id)
+    last = _last(seen, Step.DOWNLOAD)
+    if last.is_done:
+        return _submitting(run_id, seen)
+    return _again(here, last, Next.DOWNLOAD, "An unexpected error occurred during file download")
+
+
+def _submitting(run_id: str | None, seen: Seen) -> Decision:
+    here = Decision((_S.JOB_SUBMITTING,), Next.WAIT, run_id=run_id)
+    last = _last(seen, Step.SUBMIT)
+    if found := run_id or _run_id(last.end):
+        return _running(found, seen)
+    if last.is_running:
+        return here
+    if last.end is not None and last.end.is_lasting:
+        return _failed(here, last.end, UNEXPECTED)
+    if seen.tagged:
+        first, *surplus = sorted(seen.tagged, key=_run_order)
+        return replace(_running(first, seen), surplus=surplus)
+    if seen.tagged is None and (last.number > 0 or last.is_deployed):
+        # Nobody knows whether JAWS took the last attempt: a second run would do all the work twice.
+        return replace(here, next=Next.FIND_RUN)
+    return replace(here, next=Next.SUBMIT, attempt=last.number + 1)
+
+
+def _running(run_id: str | None, seen: Seen) -> Decision:
+    here = Decision(_TRUNK, Next.FIND_RUN if run_id is None else Next.FOLLOW, run_id=run_id)
+    if run_id is None or seen.run is None:
+        return here
+    if seen.run.end is RunEnd.SUCCESS:
+        return _uploading(_S.UPLOAD_SUBMITTING, run_id, seen)
+    if seen.run.end is RunEnd.FAILED:
+        return _sending_logs(_S.ERROR_PROCESSING_SUBMITTING, run_id, seen)
+    error, reason = _trouble(seen.run, run_id)
+    return here if error is None else _failed(here, StepEnd(is_done=False, reason=reason), error)
+
+
+def _trouble(run: SeenRun, run_id: str) -> tuple[str, str] | tuple[None, None]:
+    """Return why a run will have neither outputs nor logs, for the owner and for admins."""
+    if run.is_gone:
+        return UNEXPECTED, f"JAWS does not know its run {run_id}"
+    if run.end is RunEnd.SYSTEM_ERROR and not run.was_cancelled:
+        return UNEXPECTED, f"JAWS failed to run {run_id}, and does not say why"
+    if run.end is None:
+        return None, None
+    reason = (
+        f"JAWS reported that its run {run_id} was cancelled, which this service did not ask for"
+    )
+    return CANCELED, reason
+
+
+def _uploading(state: JobState, run_id: str | None, seen: Seen) -> Decision:
+    upload = _last(seen, Step.UPLOAD)
+    has_begun = state is _S.UPLOAD_SUBMITTED or upload.number > 0
+    here = Decision(_SUCCESS[: 4 if has_begun else 3], Next.WAIT, run_id=run_id)
+    error = "An unexpected error occurred during file upload"
+    if has_begun and upload.is_done:
+        if seen.is_stored is None:
+            return replace(here, next=Next.VERIFY)
+        if seen.is_stored:
+            return replace(here, states=_SUCCESS, next=Next.NOTHING)
+        return replace(here, next=Next.UPLOAD, attempt=upload.number + 1)
+    if has_begun and upload.is_running:
+        return here
+    sums = _last(seen, Step.CHECKSUMS)
+    if not sums.is_done:
+        return _again(here, sums, Next.SUM, error)
+    return _again(here, upload, Next.UPLOAD, error)
+
+
+def _sending_logs(state: JobState, run_id: str | None, seen: Seen) -> Decision:
+    last = _last(seen, Step.LOGS)
+    has_begun = state is _S.ERROR_PROCESSING_SUBMITTED or last.number > 0
+    here = Decision(_FAILURE[: 4 if has_begun else 3], Next.WAIT, run_id=run_id)
+    if last.is_done:
+        return replace(here, states=_FAILURE, next=Next.NOTHING)
+    return _again(
+        here, last, Next.SEND_LOGS, "An unexpected error occurred during error log upload"
+    )
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What counts of the attempts at a step: one that succeeded, else the last one."""
+
+    number: int
+    """Of the last one; 0 if there is none of ours."""
+    end: StepEnd | None
+    is_running: bool
+    is_deployed: bool
+    """Whether the deployed service began it."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.end is not None and self.end.is_done
+
+
+def _last(seen: Seen, step: Step) -> _Last:
+    attempts, deployed = seen.attempts.get(step, ()), seen.deployed.get(step)
+    ends = [attempt.end for attempt in attempts if attempt.end is not None]
+    if deployed is not None and deployed.end is not None and deployed.end.is_done:
+        ends.append(deployed.end)
+    done = next((end for end in ends if end.is_done), None)
+    if attempts:
+        last = attempts[-1]
+        is_running = last.end is None and not last.is_lost
+        return _Last(len(attempts), done or last.end, is_running, deployed is not None)
+    return _Last(0, done, deployed is not None and deployed.is_running, deployed is not None)
+
+
+def _again(here: Decision, last: _Last, then: Next, error: str) -> Decision:
+    """Return a wait for the attempt that goes on, the next attempt, or the end if that would fail, too."""
+    if last.is_running:
+        return here
+    if last.end is not None and last.end.is_lasting:
+        return _failed(here, last.end, error)
+    return replace(here, next=then, attempt=last.number + 1)
+
+
+def _failed(here: Decision, end: StepEnd, error: str) -> Decision:
+    return replace(
+        here,
+        states=(*here.states, _S.ERROR),
+        next=Next.NOTHING,
+        error=error,
+        reason=end.reason,
+        traceback=end.traceback,
+    )
+
+
+def _run_id(end: StepEnd | None) -> str | None:
+    data = None if end is None else end.data
+    run_id = data.get("run_id") if isinstance(data, dict) else None
+    return str(run_id) if isinstance(run_id, int | str) and not isinstance(run_id, bool) else None
+
+
+def _run_order(run_id: str) -> tuple[int, str]:
+    """Return what sorts ids of runs, which are numbers as text, by their age."""
+    return len(run_id), run_id
