@@ -15,7 +15,7 @@ import tarfile
 import unicodedata
 import zlib
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Protocol
+from typing import Callable, Dict, List, Mapping, Optional, Protocol
 
 from cts_core.worker.files import is_full
 from cts_core.worker.units import CHUNK_SIZE
@@ -33,7 +33,9 @@ _MAX_DEPTH = 100
 _MAX_PATH = 3500
 """The most bytes of a path, so that with the folder's own it stays within the system's limit."""
 _MAX_LINKS = 100_000
-"""The most symbolic links, each of which is resolved to check its target."""
+"""The most symbolic links, each of which is followed to check where it leads."""
+_MAX_FOLLOWED = 40
+"""The most links on the way to one file, as Linux has it (path_resolution(7))."""
 _CHECK_ROOM_EVERY = 64 << 20
 """Bytes between two checks of the disk's free space."""
 
@@ -284,9 +286,7 @@ class _Archive:
     def _claim(self, path: str) -> None:
         """Reserve a path, which must be new, also on a file system that folds case or normalizes Unicode."""
         self._budget.consume_entry()
-        first_spelling = self._spellings.setdefault(
-            unicodedata.normalize("NFC", path).casefold(), path
-        )
+        first_spelling = self._spellings.setdefault(_spelling(path), path)
         if first_spelling != path:
             raise UnpackError(
                 f"It has {first_spelling!r} and {path!r}, which are one file on some systems"
@@ -297,18 +297,14 @@ class _Archive:
     def _finish(self) -> None:
         if not self._sums:
             raise UnpackError("It has no files")
-        for path, text in self._links.items():
-            os.symlink(text, os.path.join(self._target, path))
-        root = os.path.realpath(self._target)
+        links = {_spelling(path): text for path, text in self._links.items()}
         for path, text in self._links.items():
             self._budget.check_stopped()
             # Each link may look harmless and yet lead outside by way of another.
-            try:
-                target = os.path.realpath(os.path.join(root, path))
-            except RecursionError as e:
-                raise UnpackError(f"It links {path!r} through too many other links") from e
-            if target != root and not target.startswith(root + os.sep):
+            if _leads_outside(path, links):
                 raise UnpackError(f"It links {path!r} to {text!r}, which is outside of it")
+        for path, text in self._links.items():
+            os.symlink(text, os.path.join(self._target, path))
         # The gzip checksum is at the end of the stream only.
         self._source.end_header()
         left = _MAX_TAIL
@@ -318,6 +314,40 @@ class _Archive:
                 return
             left -= len(chunk)
         raise UnpackError("It goes on after its end")
+
+
+def _spelling(path: str) -> str:
+    """Return what all spellings of a path have in common on a file system that folds case or normalizes Unicode."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _leads_outside(path: str, links: Mapping[str, str]) -> bool:
+    """Return whether links lead a path out of its folder; their texts are given by the spelling of their paths.
+
+    Raises UnpackError for a path through more links than the kernel follows.
+    """
+    left = path.split("/")[::-1]
+    reached: List[str] = []
+    followed = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not reached:
+                return True
+            reached.pop()
+            continue
+        reached.append(part)
+        text = links.get(_spelling("/".join(reached)))
+        if text is None:
+            continue
+        followed += 1
+        if followed > _MAX_FOLLOWED:
+            raise UnpackError(f"It links {path!r} through too many other links")
+        reached.pop()
+        left.extend(text.split("/")[::-1])
+    return False
 
 
 def _inside(name: str) -> str:
@@ -350,4 +380,6 @@ def _link_inside(path: str, text: str) -> str:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
     if not text or text.startswith("/") or target == ".." or target.startswith("../"):
         raise UnpackError(f"It links {path!r} to {text!r}, which is outside of it")
+    if len(text.encode()) > _MAX_PATH:
+        raise UnpackError(f"It links {path!r} to a path that is too long")
     return text
