@@ -41,6 +41,7 @@ class ErrorKind(Enum):
     NO_SUCH_CONTAINER = (40050, "No such sub job", 404)
     NO_SUCH_REFDATA = (40060, "No such reference data", 404)
     NO_LOGS = (40070, "No logs available", 404)
+    NO_SUCH_CHECKSUMS = (40080, "No such checksum request", 404)
     IMAGE_TAG_EXISTS = (50000, "Image tag exists", 400)
     IMAGE_DIGEST_EXISTS = (50010, "Image digest exists", 400)
     REFDATA_EXISTS = (50100, "Refdata already exists", 400)
@@ -308,6 +309,12 @@ class NoLogsError(CTSError):
     """No byte of this log is stored."""
 
     kind = ErrorKind.NO_LOGS
+
+
+class NoSuchChecksumsError(CTSError):
+    """There is no such request for checksums, or none of this user's."""
+
+    kind = ErrorKind.NO_SUCH_CHECKSUMS
 
 
 class ImageTagExistsError(CTSError):

@@ -14,6 +14,7 @@ from cts_core.config.settings import Settings
 from cts_core.engine import adapters
 from cts_core.engine.access import PathAccess
 from cts_core.engine.admin import AdminJobs
+from cts_core.engine.checksums import Checksums
 from cts_core.engine.cleaner import Cleaner
 from cts_core.engine.driver import Driver
 from cts_core.engine.files import Files
@@ -159,6 +160,7 @@ class Engine:
             make_plan=adapters.worker_plan_maker(settings),
         )
         self.files = Files(objects, self._access)
+        self.checksums = Checksums(store, objects, self._access, self.hub)
         self.jobs = Jobs(store, self.sites, on_change=self._wake_drivers)
         self.admin = AdminJobs(
             store, self.sites, publisher, self._outbox, on_change=self._wake_drivers
@@ -228,6 +230,8 @@ class Engine:
             if self._topic is not None:
                 await self._topic.open(self.hub.wake)
                 stack.push_async_callback(self._topic.close)
+            await self.checksums.start()
+            stack.push_async_callback(self.checksums.stop)
             await self._outbox.start()
             stack.push_async_callback(self._outbox.stop)
             for driver in self._drivers.values():

@@ -26,7 +26,7 @@ from cts_core.config.sections import LimitsSettings
 from cts_core.errors import CTSError, TooManyRequestsError, UnavailableError
 from cts_core.events.publisher import EventPublisher
 from cts_core.events.subscription import PAGE, Subscription, next_page
-from cts_core.model.event import JobEvent, JobProgress
+from cts_core.model.event import JobEvent, Progress
 from cts_core.records.store import RecordStore
 
 log = logging.getLogger(__name__)
@@ -104,8 +104,8 @@ class Hub(EventPublisher):
             self._woken.setdefault(job_id, trans_id)
             self._has_woken.set()
 
-    def publish_progress(self, progress: JobProgress) -> None:
-        """Offer the progress of a job to the subscribers that have room for it."""
+    def publish_progress(self, progress: Progress) -> None:
+        """Offer progress to the subscribers that have room for it."""
         for subscription in self._subscriptions.get(progress.user, ()):
             subscription.offer_progress(progress)
 
@@ -120,7 +120,7 @@ class Hub(EventPublisher):
     @asynccontextmanager
     async def subscribe(
         self, user: str, job_id: str | None = None, after: datetime | None = None
-    ) -> AsyncIterator[AsyncIterator[JobEvent | JobProgress]]:
+    ) -> AsyncIterator[AsyncIterator[JobEvent | Progress]]:
         """Subscribe to the user's events, of one job or of all: those recorded since ``after``, then new ones.
 
         Without ``after`` the stream has new ones alone. Each event comes at least once, and so may some from shortly

@@ -16,7 +16,7 @@ from typing import Self
 from cachetools import FIFOCache
 
 from cts_core.errors import UnavailableError
-from cts_core.model.event import JobEvent, JobProgress
+from cts_core.model.event import JobEvent, Progress
 from cts_core.records.store import RecordStore
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Subscription:
         self._replay_from = replay_from
         self._replayed: deque[JobEvent] = deque()
         self._live: deque[JobEvent] = deque()
-        self._progress: dict[str, JobProgress] = {}
+        self._progress: dict[str, Progress] = {}
         self._dropped_since: datetime | None = None
         self._delivered: FIFOCache[str, None] = FIFOCache(REMEMBERED)
         self._ready = asyncio.Event()
@@ -71,13 +71,14 @@ class Subscription:
             self._drop_live()
         self._ready.set()
 
-    def offer_progress(self, progress: JobProgress) -> None:
-        """Join the progress with that of the job which waits, or append it if there is room."""
-        if not self._is_subscribed_to(progress.job_id):
+    def offer_progress(self, progress: Progress) -> None:
+        """Join the progress with that of the same which waits, or append it if there is room."""
+        # An id of anything else is that of no job.
+        if not self._is_subscribed_to(progress.key):
             return
-        waiting = self._progress.get(progress.job_id)
+        waiting = self._progress.get(progress.key)
         if waiting is not None or len(self._progress) < BUFFER:
-            self._progress[progress.job_id] = progress.after(waiting) if waiting else progress
+            self._progress[progress.key] = progress.after(waiting) if waiting else progress
             self._ready.set()
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> JobEvent | JobProgress:
+    async def __anext__(self) -> JobEvent | Progress:
         while not self._closed.is_set():
             if item := self._pop():
                 return item
@@ -113,7 +114,7 @@ class Subscription:
                 await self._ready.wait()
         raise StopAsyncIteration
 
-    def _pop(self) -> JobEvent | JobProgress | None:
+    def _pop(self) -> JobEvent | Progress | None:
         # Live events wait until the replay is delivered.
         queues = (self._replayed,) if self._replay_from else (self._replayed, self._live)
         for queue in queues:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from cts_core.model.base import Record, UTCTime
+from cts_core.model.checksums import ComputationState, TaskState
 from cts_core.states import JobState
 
 MAX_CHANGED = 200
@@ -41,25 +42,45 @@ class JobEvent(Record):
         }
 
 
-class JobProgress(Record):
-    """The number of containers of a running job by state. For displays only, never replayed.
+class _Progress(Record):
+    """How far the parts of something are. For displays only, never replayed.
 
-    ``changed`` has the number and the new state of each container that has moved since the progress before; it is left out if
-    they are more than ``MAX_CHANGED``. A reader may have missed an earlier progress: whose own counts are not those of
-    ``containers`` then asks for the containers.
+    ``changed`` has the number and the new state of each part that has moved since the progress before; it is left out if they
+    are more than ``MAX_CHANGED``.
     """
 
-    job_id: str
     user: str
+    changed: list[tuple[int, JobState | ComputationState]] | None = None
+
+    def after(self, before: _Progress) -> Self:
+        """Return this progress with the changes of the one before, which is not delivered."""
+        if self.changed is None or before.changed is None:
+            return self.model_copy(update={"changed": None})
+        changed = sorted((dict(before.changed) | dict(self.changed)).items())
+        return self.model_copy(update={"changed": changed if len(changed) <= MAX_CHANGED else None})
+
+
+class JobProgress(_Progress):
+    """The number of containers of a running job by state.
+
+    A reader may have missed an earlier progress: whose own counts, after the changes, are not those of ``containers`` asks for
+    the containers.
+    """
+
+    kind: ClassVar[str] = "progress"
+    """The name of the event."""
+
+    job_id: str
     containers: dict[JobState, int]
-    changed: list[tuple[int, JobState]] | None = None
 
     @classmethod
     def of(
         cls, job_id: str, user: str, states: Sequence[JobState], changed: Collection[int]
     ) -> Self:
         """Return the progress of a job whose containers have these states, and of which these have just changed."""
-        moved = [(number, states[number]) for number in sorted(changed)]
+        moved: list[tuple[int, JobState | ComputationState]] = [
+            (number, states[number]) for number in sorted(changed)
+        ]
         return cls(
             job_id=job_id,
             user=user,
@@ -67,9 +88,27 @@ class JobProgress(Record):
             changed=moved if len(moved) <= MAX_CHANGED else None,
         )
 
-    def after(self, before: JobProgress) -> JobProgress:
-        """Return this progress with the changes of the one before, which is not delivered."""
-        if self.changed is None or before.changed is None:
-            return self.model_copy(update={"changed": None})
-        changed = sorted((dict(before.changed) | dict(self.changed)).items())
-        return self.model_copy(update={"changed": changed if len(changed) <= MAX_CHANGED else None})
+    @property
+    def key(self) -> str:
+        """The id of that whose progress it is."""
+        return self.job_id
+
+
+class ChecksumProgress(_Progress):
+    """The number of objects of a request for checksums by state, and the state of the request."""
+
+    kind: ClassVar[str] = "checksum"
+    """The name of the event."""
+
+    checksums_id: str
+    """The id of the request."""
+    state: TaskState
+    files: dict[ComputationState, int]
+
+    @property
+    def key(self) -> str:
+        """The id of that whose progress it is."""
+        return self.checksums_id
+
+
+Progress = JobProgress | ChecksumProgress

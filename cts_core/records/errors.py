@@ -5,6 +5,7 @@ from __future__ import annotations
 from cts_core.errors import (
     ImageDigestExistsError,
     ImageTagExistsError,
+    NoSuchChecksumsError,
     NoSuchContainerError,
     NoSuchJobError,
     NoSuchRefdataError,
@@ -28,6 +29,11 @@ def too_many_waiting() -> UnavailableError:
 def no_such_job(job_id: str) -> NoSuchJobError:
     """Return the error for a job that is not stored."""
     return NoSuchJobError(f"No job with ID '{job_id}' exists")
+
+
+def no_such_checksums(task_id: str) -> NoSuchChecksumsError:
+    """Return the error for a request for checksums that is not stored."""
+    return NoSuchChecksumsError(f"No request for checksums with ID '{task_id}' exists")
 
 
 def no_such_container(job_id: str, number: int) -> NoSuchContainerError:

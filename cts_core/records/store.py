@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -34,6 +35,8 @@ from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.states import JobState
 
+MAX_CHECKSUM_TASKS = 100
+"""Requests for checksums that are over, of one user; the oldest beyond it are deleted."""
 MAX_AUDIT = 1000
 """Entries of the audit log of a job; the oldest beyond it are deleted."""
 
@@ -124,7 +127,34 @@ class WorkerRecords(Protocol):
         """Return the claims on containers of a job by number; those without a claim are left out."""
 
 
-class RecordStore(RefdataRecords, WorkerRecords, Protocol):
+class ChecksumRecords(Protocol):
+    """The part of the port for requests for checksums. Methods raise ``NoSuchChecksumsError`` for one that is not stored."""
+
+    async def add_checksums(self, task: ChecksumTask) -> None:
+        """Store a request; of those of its user that are over, the latest ``MAX_CHECKSUM_TASKS`` are kept."""
+
+    async def get_checksums(self, task_id: str) -> ChecksumTask:
+        """Return a request with its objects."""
+
+    async def list_checksums(self, user: str) -> list[ChecksumSummary]:
+        """Return the user's requests, newest first."""
+
+    async def running_checksums(self) -> list[str]:
+        """Return the ids of all requests that run, oldest first."""
+
+    async def take_checksums(
+        self, task_ids: Collection[str], owner: str, *, now: datetime, until: datetime
+    ) -> set[str]:
+        """Take or renew the lease on each of these running requests that no other owner holds; return those that ``owner`` holds."""
+
+    async def record_checksum(self, task_id: str, number: int, result: FileResult) -> None:
+        """Store what became of one object of a request."""
+
+    async def end_checksums(self, task_id: str, state: TaskState) -> bool:
+        """Move a running request to this state; return False if it does not run."""
+
+
+class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
     """Stores jobs and everything about them. Each method is one atomic step, durable when it returns.
 
     Raises ``NoSuchJobError`` with ``No job with ID '<id>' exists`` for a job that is not stored,

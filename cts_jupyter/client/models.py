@@ -241,6 +241,16 @@ class ContainerPage(Response):
     next: int | None = None
 
 
+class LogPart(Response):
+    """A part of a container's log."""
+
+    content: bytes
+    size: int | None
+    """The bytes of the whole log; None from an older service."""
+    ended: bool
+    """Whether the log is known to grow no more."""
+
+
 class JobPage(Response):
     """One page of a listing; hand ``next`` back as ``cursor`` for the following one."""
 
@@ -357,6 +367,31 @@ class FileSummary(Response):
     scanned: int
     complete: bool
     next: str | None = None
+
+
+class FileResult(Response):
+    """An object of a request for checksums; ``state`` is ``waiting``, ``done`` or ``failed``."""
+
+    file: str
+    etag: str | None = None
+    state: str
+    crc64nvme: str | None = None
+    error: str | None = None
+
+
+class ChecksumSummary(Response):
+    """A request for checksums; ``state`` is ``running``, ``ended`` or ``canceled``."""
+
+    id: str
+    state: str
+    created: datetime
+
+
+class ChecksumTask(ChecksumSummary):
+    """A request for checksums, and what became of each object."""
+
+    user: str
+    files: list[FileResult]
 
 
 class Event(Response):

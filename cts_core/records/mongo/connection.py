@@ -67,6 +67,7 @@ class Collections:
     sites: AsyncCollection[dict[str, Any]]
     users: AsyncCollection[dict[str, Any]]
     tokens: AsyncCollection[dict[str, Any]]
+    checksums: AsyncCollection[dict[str, Any]]
     store: AsyncCollection[dict[str, Any]]
     threads: ThreadPoolExecutor
 
@@ -83,6 +84,7 @@ class Collections:
             sites=db["sites"],
             users=db["cts_users"],
             tokens=db["cts_worker_tokens"],
+            checksums=db["cts_checksums"],
             store=db["cts_store"],
             threads=threads,
         )

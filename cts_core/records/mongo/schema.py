@@ -54,6 +54,8 @@ BY_NUMBER: Keys = (("id", ASCENDING), ("sub_id", ASCENDING))
 BY_NUMBER_AND_STATE: Keys = (("id", ASCENDING), ("sub_id", ASCENDING), ("state", ASCENDING))
 BY_EXCLUSIVE_OUTPUT_DIR: Keys = ((EXCLUSIVE_OUTPUT_DIR, ASCENDING),)
 BY_PARENT: Keys = ((PARENT, ASCENDING), (CREATED, ASCENDING))
+CHECKSUMS_OF_USER: Keys = (("user", ASCENDING), ("created", DESCENDING), ("id", DESCENDING))
+RUNNING_CHECKSUMS: Keys = (("created", ASCENDING), ("id", ASCENDING))
 # These two are partial: few jobs are uncleaned, or have unsent events. A hint by keys must match one index only, and
 # the deployed service may have its own on the time of the update.
 UNCLEANED: Keys = ((UPDATED, ASCENDING), ("state", ASCENDING), ("job_input.cluster", ASCENDING))
@@ -151,6 +153,14 @@ INDEXES = (
     Index("refdata", "file_1", (("file", ASCENDING),)),
     Index("sites", "site_1", (("site", ASCENDING),), _UNIQUE),
     Index("cts_users", "cts_user", (("user", ASCENDING),), _UNIQUE),
+    Index("cts_checksums", "cts_id", BY_ID, _UNIQUE),
+    Index("cts_checksums", "cts_user", CHECKSUMS_OF_USER),
+    Index(
+        "cts_checksums",
+        "cts_running",
+        RUNNING_CHECKSUMS,
+        {"partialFilterExpression": {"state": "running"}},
+    ),
     Index("cts_worker_tokens", "cts_hash", (("hash", ASCENDING),), _UNIQUE),
     Index("cts_worker_tokens", "cts_until", (("until", ASCENDING),), {"expireAfterSeconds": 0}),
 )

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing_extensions import override
 
 from cts_core.config.sections import MongoSettings
+from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -34,6 +35,7 @@ from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.mongo import (
     audit,
+    checksums,
     containers,
     events,
     images,
@@ -390,6 +392,43 @@ class MongoStore(RecordStore):
     async def claims(self, job_id: str) -> dict[int, Claim]:
         async with self._use() as db:
             return await workers.claims(db, job_id)
+
+    @override
+    async def add_checksums(self, task: ChecksumTask) -> None:
+        async with self._use() as db:
+            await checksums.add(db, task)
+
+    @override
+    async def get_checksums(self, task_id: str) -> ChecksumTask:
+        async with self._use() as db:
+            return await checksums.get(db, task_id)
+
+    @override
+    async def list_checksums(self, user: str) -> list[ChecksumSummary]:
+        async with self._use() as db:
+            return await checksums.listing(db, user)
+
+    @override
+    async def running_checksums(self) -> list[str]:
+        async with self._use() as db:
+            return await checksums.running(db)
+
+    @override
+    async def take_checksums(
+        self, task_ids: Collection[str], owner: str, *, now: datetime, until: datetime
+    ) -> set[str]:
+        async with self._use() as db:
+            return await checksums.take(db, task_ids, owner, now, until)
+
+    @override
+    async def record_checksum(self, task_id: str, number: int, result: FileResult) -> None:
+        async with self._use() as db:
+            await checksums.record(db, task_id, number, result)
+
+    @override
+    async def end_checksums(self, task_id: str, state: TaskState) -> bool:
+        async with self._use() as db:
+            return await checksums.end(db, task_id, state)
 
     @override
     async def inactive_sites(self) -> set[SiteName]:

@@ -170,6 +170,29 @@ _TO_7 = (
     "INSERT INTO instance VALUES (lower(hex(randomblob(16))))",
 )
 
+_TO_8 = (
+    """
+    CREATE TABLE checksums (
+        id TEXT PRIMARY KEY,
+        user TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        owner TEXT,
+        until INTEGER
+    )
+    """,
+    "CREATE INDEX checksums_of_user ON checksums (user, created, id)",
+    "CREATE INDEX running_checksums ON checksums (created, id) WHERE state = 'running'",
+    """
+    CREATE TABLE checksum_files (
+        task_id TEXT NOT NULL REFERENCES checksums (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        result TEXT NOT NULL,
+        PRIMARY KEY (task_id, number)
+    ) WITHOUT ROWID
+    """,
+)
+
 _Migration = tuple[Sequence[str], Callable[[sqlite3.Connection], None] | None]
 _MIGRATIONS: Sequence[_Migration] = (
     (_TO_1, None),
@@ -179,6 +202,7 @@ _MIGRATIONS: Sequence[_Migration] = (
     (_TO_5, None),
     (_TO_6, None),
     (_TO_7, None),
+    (_TO_8, None),
 )
 """The migration from each version n to n + 1: statements, and a function for what they cannot compute."""
 VERSION = len(_MIGRATIONS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from cts_core.clock import utc_now
+from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
 from cts_core.model.event import JobEvent
 from cts_core.model.image import Image
 from cts_core.model.job import MetaValue
@@ -37,6 +38,7 @@ from cts_core.model.site import SiteName
 from cts_core.model.worker import Claim, ContainerId
 from cts_core.records.sqlite import (
     audit,
+    checksums,
     containers,
     events,
     images,
@@ -362,6 +364,38 @@ class SQLiteStore(RecordStore):
     @override
     async def claims(self, job_id: str) -> dict[int, Claim]:
         return await self._read(lambda db: workers.claims(db, job_id))
+
+    @override
+    async def add_checksums(self, task: ChecksumTask) -> None:
+        results = await self._run(lambda: [file.model_dump_json() for file in task.files])
+        await self._write(lambda db: checksums.add(db, task, results))
+
+    @override
+    async def get_checksums(self, task_id: str) -> ChecksumTask:
+        return await self._read(lambda db: checksums.get(db, task_id))
+
+    @override
+    async def list_checksums(self, user: str) -> list[ChecksumSummary]:
+        return await self._read(lambda db: checksums.listing(db, user))
+
+    @override
+    async def running_checksums(self) -> list[str]:
+        return await self._read(checksums.running)
+
+    @override
+    async def take_checksums(
+        self, task_ids: Collection[str], owner: str, *, now: datetime, until: datetime
+    ) -> set[str]:
+        return await self._write(lambda db: checksums.take(db, task_ids, owner, now, until))
+
+    @override
+    async def record_checksum(self, task_id: str, number: int, result: FileResult) -> None:
+        stored = result.model_dump_json()
+        await self._write(lambda db: checksums.record(db, task_id, number, stored))
+
+    @override
+    async def end_checksums(self, task_id: str, state: TaskState) -> bool:
+        return await self._write(lambda db: checksums.end(db, task_id, state))
 
     @override
     async def inactive_sites(self) -> set[SiteName]:

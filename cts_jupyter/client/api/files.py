@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_core.worker.units import CHUNK_SIZE
-from cts_jupyter.client.api.base import Endpoints, drop_none
-from cts_jupyter.client.models import AllowedPath, FileSummary, ObjectPage, Roots, StoredObject
+from cts_jupyter.client.api.base import Endpoints, drop_none, quote_path
+from cts_jupyter.client.models import (
+    AllowedPath,
+    ChecksumSummary,
+    ChecksumTask,
+    FileSummary,
+    ObjectPage,
+    Roots,
+    StoredObject,
+)
 from cts_jupyter.client.transport import (
     RETRY_BACKOFF,
     SLOW_READ_SECONDS,
@@ -75,6 +83,26 @@ class FileEndpoints(Endpoints):
         while page.next is not None:
             page = self.files(prefix, after=page.next)
             yield page
+
+    def request_checksums(self, files: Sequence[Mapping[str, str]]) -> str:
+        """Have the service compute the checksums of objects in the background, and return the id of the request.
+
+        Each of ``files`` has a ``file``, and an ``etag`` if the object must still be the one with this ETag.
+        """
+        body = {"files": [dict(file) for file in files]}
+        return str(self._transport.json("POST", "checksums", json=body)["id"])
+
+    def checksum_requests(self) -> list[ChecksumSummary]:
+        """Return the user's latest requests for checksums, newest first."""
+        return [ChecksumSummary.model_validate(t) for t in self._get("checksums")["tasks"]]
+
+    def checksum_request(self, checksums_id: str) -> ChecksumTask:
+        """Return a request for checksums, and what became of each object."""
+        return ChecksumTask.model_validate(self._get(f"checksums/{quote_path(checksums_id)}"))
+
+    def cancel_checksums(self, checksums_id: str) -> None:
+        """Have the service compute no more checksums of a request."""
+        self._delete(f"checksums/{quote_path(checksums_id)}")
 
     def content(self, path: str, *, seek: int | None = None, length: int | None = None) -> bytes:
         """Return an object's bytes from ``seek`` on, at most ``length``. They are not verified."""

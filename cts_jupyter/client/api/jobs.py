@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +24,7 @@ from cts_jupyter.client.models import (
     JobOutputs,
     JobPreview,
     JobStatus,
+    LogPart,
     Why,
 )
 from cts_jupyter.client.transport import (
@@ -36,17 +36,6 @@ from cts_jupyter.client.transport import (
 
 _KEY_HEADER = "Idempotency-Key"
 _PAGE = 10_000
-
-
-@dataclass(frozen=True)
-class LogPart:
-    """A part of a container's log."""
-
-    content: bytes
-    size: int | None
-    """The bytes of the whole log; None from an older service."""
-    ended: bool
-    """Whether the log is known to grow no more."""
 
 
 class JobEndpoints(Endpoints):
@@ -248,9 +237,9 @@ class JobEndpoints(Endpoints):
         with self._log(job_id, number, stream, span) as response:
             size = response.headers.get("x-cts-log-size")
             return LogPart(
-                b"".join(self._transport.pieces(response)),
-                None if size is None else int(size),
-                response.headers.get("x-cts-log-ended") == "true",
+                content=b"".join(self._transport.pieces(response)),
+                size=None if size is None else int(size),
+                ended=response.headers.get("x-cts-log-ended") == "true",
             )
 
     def stream_log(

@@ -21,7 +21,7 @@ _EVENT = {
     "title": "Event",
     "description": "One of many; comments between them keep the connection alive.",
     "properties": {
-        "event": {"enum": ["begin", "transition", "progress", "end"]},
+        "event": {"enum": ["begin", "transition", "progress", "checksum", "end"]},
         "id": {"type": "string", "format": "date-time"},
         "data": {"type": "string", "contentMediaType": JSON},
         "retry": {"type": "integer", "description": "Milliseconds"},

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cts_core.clock import utc_text
 from cts_core.errors import CTSError, IllegalParameterError
 from cts_core.model.base import GivenTime, Id
-from cts_core.model.event import JobEvent, JobProgress
+from cts_core.model.event import JobEvent, Progress
 from cts_core.states import TERMINAL
 from cts_jupyter.server.http.call import Call, Stream
 from cts_jupyter.server.http.route import EVENTS, Access, Route
@@ -102,7 +102,7 @@ async def _events(
     after = begin if replays else None
     async with call.engine.hub.subscribe(call.user.name, job_id, after) as events:
         yield f"retry: {RETRY_MS}\nid: {utc_text(begin)}\nevent: begin\ndata: {{}}\n\n".encode()
-        pending: asyncio.Future[JobEvent | JobProgress] | None = None
+        pending: asyncio.Future[JobEvent | Progress] | None = None
         checked = time.monotonic()
         try:
             while True:
@@ -129,11 +129,11 @@ async def _events(
                 await asyncio.wait({pending})
 
 
-def _frame(event: JobEvent | JobProgress) -> bytes:
+def _frame(event: JobEvent | Progress) -> bytes:
     data = json.dumps(event.to_json(), separators=(",", ":"))
     if isinstance(event, JobEvent):
         return f"event: transition\nid: {utc_text(event.recorded_at)}\ndata: {data}\n\n".encode()
-    return f"event: progress\ndata: {data}\n\n".encode()
+    return f"event: {event.kind}\ndata: {data}\n\n".encode()
 
 
 ROUTES = (
@@ -142,7 +142,7 @@ ROUTES = (
         "/events",
         get_events,
         Access.USER,
-        "Transitions of the caller's jobs as they happen; resume with Last-Event-ID",
+        "Transitions of the caller's jobs, and progress, as they happen; resume with Last-Event-ID",
         media=EVENTS,
         headers=(LAST_EVENT_ID,),
     ),

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, StringConstraints
 from cts_core.engine.files import FileSearch
 from cts_core.errors import UnsupportedError
 from cts_core.globs import MAX_PATTERN
-from cts_core.model.base import Closed
+from cts_core.model.checksums import FileChecksum
 from cts_core.model.file import FileSummary, Roots
-from cts_core.model.job import S3File, S3Path
+from cts_core.model.job import S3File
 from cts_core.objects.store import ChecksumState, ObjectPage, StoredObject
 from cts_jupyter.server.http.call import Call, Stream, Upload
 from cts_jupyter.server.http.route import Access, Route
@@ -70,13 +70,6 @@ class FileTarget(BaseModel):
 
     path: PathText
     overwrite: bool = False
-
-
-class FileChecksum(Closed):
-    """An object to give a checksum, if it is still the one with this ETag."""
-
-    file: S3Path
-    etag: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
 
 
 async def list_files(call: Call, query: FileListing) -> ObjectPage:

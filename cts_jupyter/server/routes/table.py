@@ -5,6 +5,7 @@ from __future__ import annotations
 from cts_jupyter.server.http.route import Route
 from cts_jupyter.server.routes import (
     admin,
+    checksums,
     docs,
     events,
     executors,
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     *workers.ROUTES,
     *logs.ROUTES,
     *files.ROUTES,
+    *checksums.ROUTES,
     *events.ROUTES,
     *static.ROUTES,
 )

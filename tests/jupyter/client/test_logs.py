@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from cts_jupyter.client import logs
-from cts_jupyter.client.api.jobs import LogPart
 from cts_jupyter.client.client import CTSClient, CTSRequestError
+from cts_jupyter.client.models import LogPart
 
 
 class Service:
@@ -38,9 +38,10 @@ class Service:
         if self.pieces:
             self.written += self.pieces.pop(0)
         if not self.is_new:
-            return LogPart(self.written[seek:], None, ended=False)
+            return LogPart(content=self.written[seek:], size=None, ended=False)
         start = max(0, len(self.written) - more["tail"]) if "tail" in more else seek
-        return LogPart(self.written[start:], len(self.written), self.has_ended())
+        content, size = self.written[start:], len(self.written)
+        return LogPart(content=content, size=size, ended=self.has_ended())
 
     def stream_log(self, *_: object) -> Iterator[bytes]:
         while self.pieces:

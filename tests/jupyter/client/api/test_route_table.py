@@ -52,7 +52,7 @@ VALUES: dict[str, Any] = {
     "memory": "60MB", "labels": {"a": "b=c"}, "set_fields": {"a": 1}, "unset_keys": ["b"], "urls": ["https://x.org/"],
     "crc64nvme": "5O33DmauDQI=", "output_dir": "data/out/", "image_id": "host/x", "image": "host/x",
     "from_image": "host/y", "default_refdata_mount_point": "/ref", "path": "data/x", "prefix": "data/",
-    "body": submission(), "user": "ana", "module": "json.tool", "variables": ["OUT"],
+    "files": [{"file": "data/x", "etag": "e"}], "body": submission(), "user": "ana", "module": "json.tool", "variables": ["OUT"],
 }  # fmt: skip
 """Values of parameters by name; any other gets a text, or True."""
 BY_METHOD: dict[str, dict[str, Any]] = {

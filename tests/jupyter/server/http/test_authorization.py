@@ -15,10 +15,11 @@ import pytest
 from pydantic import BaseModel
 
 from cts_core.identity.identity import Role
+from cts_core.model.checksums import ChecksumTask, FileResult
 from cts_jupyter.server.http.call import Call
 from cts_jupyter.server.http.route import Access, Route
 from cts_jupyter.server.routes.table import ROUTES
-from tests.harness.factories import make_job_record
+from tests.harness.factories import NOON, make_job_record
 from tests.harness.server import ServerHarness
 from tests.simulators.kbase_auth import KBaseAuth
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 OWNER = "ana"
 JOB = "0c1d53a4-6a5e-4b59-9e80-6c39e80b8e11"
+CHECKSUMS = "5d0c8a3e-3b7f-4f0e-9f59-0d5a2f6c1b77"
 VALUES = {
     "job_id": JOB,
     "container_num": "0",
@@ -36,10 +38,11 @@ VALUES = {
     "refdata_id": "a3f9c1de-5e52-45f8-9a0e-2b6ad0f3c8a1",
     "refdata_s3_path": "data/ref.tgz",
     "s3_path": "data/ref.tgz",
+    "checksums_id": CHECKSUMS,
     "name": "card.js",
 }
 """Examples of the paths' placeholders."""
-OWNED = {"job_id", "container_num"}
+OWNED = {"job_id", "container_num", "checksums_id"}
 """Placeholders of things that belong to a user: on routes for users they are for the job's owner only."""
 REQUIRED: dict[tuple[str, str], dict[str, Any]] = {}
 """Required bodies and queries of the routes for a user's things, as ``json`` and ``params``, by method and path."""
@@ -152,6 +155,9 @@ def cts_settings(kbase_auth: KBaseAuth) -> dict[str, Any]:
 async def test_every_route(server: ServerHarness, kbase_auth: KBaseAuth, caller: Caller) -> None:
     await server.engine._store.insert_job(
         make_job_record(id=JOB, user=OWNER), containers=1, idempotency=None
+    )
+    await server.engine._store.add_checksums(
+        ChecksumTask(id=CHECKSUMS, user=OWNER, created=NOON, files=[FileResult(file="data/x")])
     )
     tokens = {"no token": None, "bad token": "no-such-token"}
     token = tokens[caller.kind] if caller.roles is None else None

@@ -1,0 +1,213 @@
+"""Computes checksums that users ask for, in the background: of many objects, and on after a restart.
+
+A request is in the records. Each server takes leases on requests that run and computes their checksums, one object after the
+other; computing one twice does no harm. A lease saves double work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from http import HTTPStatus
+
+from cts_core.concurrency import cancel_and_wait, run_in_pool
+from cts_core.engine.access import PathAccess
+from cts_core.errors import ChecksumMismatchError, CTSError, TooManyRequestsError, UnauthorizedError
+from cts_core.events.hub import Hub
+from cts_core.identity.identity import User
+from cts_core.model.checksums import (
+    ChecksumTask,
+    ChecksumTasks,
+    ComputationState,
+    FileChecksum,
+    FileResult,
+    TaskState,
+)
+from cts_core.model.event import ChecksumProgress
+from cts_core.object_paths import ObjectPath
+from cts_core.objects.store import ChecksumState, ObjectStore
+from cts_core.records.store import RecordStore
+
+log = logging.getLogger(__name__)
+
+MAX_RUNNING = 10
+"""Requests of one user that run."""
+MAX_TASKS = 10
+"""Requests that one server computes; others wait, or are computed by other servers."""
+AT_ONCE = 2
+"""Objects that one server reads for this at the same time."""
+LEASE = timedelta(seconds=30)
+"""The time until another server takes over the requests of a server that was killed."""
+POLL_SECONDS = 2.0
+"""Between looks for requests of other servers and for canceled ones."""
+RETRY_SECONDS = 10.0
+"""The delay before a request goes on whose object store was away; also that of a client that has too many requests."""
+
+
+class Checksums:
+    """Methods for users raise NoSuchChecksumsError, and UnauthorizedError for another user's request."""
+
+    def __init__(
+        self, store: RecordStore, objects: ObjectStore, access: PathAccess, hub: Hub
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._access = access
+        self._hub = hub
+        self._owner = str(uuid.uuid4())
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._wake = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """By the id of a request, what computes it here."""
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the loop, which goes on with the requests that run."""
+        self._loop = asyncio.create_task(self._run(), name="checksums")
+
+    async def stop(self) -> None:
+        """Stop; requests go on at another server, or at the next start."""
+        held = list(self._tasks)
+        await cancel_and_wait(self._loop, *self._tasks.values())
+        with contextlib.suppress(CTSError):
+            now = await self._store.now()
+            await self._store.take_checksums(held, self._owner, now=now, until=now)
+
+    async def request(self, user: User, files: Sequence[FileChecksum]) -> str:
+        """Store a request for the checksums of objects that have none, and return its id.
+
+        Raises PathInaccessibleError, and TooManyRequestsError.
+        """
+
+        def results() -> list[FileResult]:
+            return [
+                FileResult(file=self._access.check_output(user, f.file), etag=f.etag) for f in files
+            ]
+
+        checked = await run_in_pool(results)
+        listed = await self._store.list_checksums(user.name)
+        if sum(task.state is TaskState.RUNNING for task in listed) >= MAX_RUNNING:
+            raise TooManyRequestsError(
+                f"{MAX_RUNNING} requests for checksums of user {user.name} run: ask again once one has ended",
+                retry_after=int(RETRY_SECONDS),
+            )
+        task = ChecksumTask.model_construct(
+            id=str(uuid.uuid4()),
+            user=user.name,
+            state=TaskState.RUNNING,
+            created=await self._store.now(),
+            files=checked,
+        )
+        await self._store.add_checksums(task)
+        self._wake.set()
+        return task.id
+
+    async def list(self, user: User) -> ChecksumTasks:
+        """Return the user's latest requests."""
+        return ChecksumTasks(tasks=await self._store.list_checksums(user.name))
+
+    async def get(self, user: User, task_id: str) -> ChecksumTask:
+        """Return a request, and what became of each of its objects."""
+        task = await self._store.get_checksums(task_id)
+        if task.user != user.name:
+            raise UnauthorizedError(f"User {user.name} may not access the request {task_id}")
+        return task
+
+    async def cancel(self, user: User, task_id: str) -> None:
+        """Cancel a request; what is computed stays. One that is over stays as it is."""
+        task = await self.get(user, task_id)
+        if await self._store.end_checksums(task_id, TaskState.CANCELED):
+            self._wake.set()
+            self._publish(task.model_copy(update={"state": TaskState.CANCELED}), ())
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._advance()
+            except CTSError as e:
+                log.warning("Requests for checksums wait: %s", e)
+            except Exception:  # a bug must not stop the loop for good
+                log.exception("Looking for requests for checksums failed; it is tried again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
+
+    async def _advance(self) -> None:
+        """Take leases on requests that run, renew those that are held, and compute these alone."""
+        running = await self._store.running_checksums()
+        others = [task_id for task_id in running if task_id not in self._tasks]
+        wanted = [task_id for task_id in running if task_id in self._tasks]
+        wanted += others[: MAX_TASKS - len(self._tasks)]
+        now = await self._store.now()
+        mine = await self._store.take_checksums(wanted, self._owner, now=now, until=now + LEASE)
+        for task_id in self._tasks.keys() - mine:
+            self._tasks[task_id].cancel()
+        for task_id in mine - self._tasks.keys():
+            task = asyncio.create_task(self._compute(task_id), name=f"checksums-{task_id}")
+            self._tasks[task_id] = task
+            task.add_done_callback(functools.partial(self._forget, task_id))
+
+    def _forget(self, task_id: str, _: asyncio.Task[None]) -> None:
+        del self._tasks[task_id]
+        # Another request may begin.
+        self._wake.set()
+
+    async def _compute(self, task_id: str) -> None:
+        try:
+            task = await self._store.get_checksums(task_id)
+            for number, file in enumerate(task.files):
+                if file.state is ComputationState.WAITING:
+                    async with self._slots:
+                        task.files[number] = await self._result(file)
+                    await self._store.record_checksum(task_id, number, task.files[number])
+                    self._publish(task, (number,))
+            if await self._store.end_checksums(task_id, TaskState.ENDED):
+                self._publish(task.model_copy(update={"state": TaskState.ENDED}), ())
+        except CTSError as e:
+            log.warning(
+                "The checksums of request %s go on in %.0f s: %s", task_id, RETRY_SECONDS, e
+            )
+            await asyncio.sleep(RETRY_SECONDS)
+        except Exception:  # a bug with one request must not stop the others
+            log.exception("The checksums of request %s go on in %.0f s", task_id, RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _result(self, file: FileResult) -> FileResult:
+        """Compute one checksum and return what became of it. Raises a CTSError that is not about the object."""
+        try:
+            crc64nvme = await self._write(ObjectPath(file.file), file.etag)
+        except CTSError as e:
+            if e.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            return file.model_copy(update={"state": ComputationState.FAILED, "error": e.message})
+        return file.model_copy(update={"state": ComputationState.DONE, "crc64nvme": crc64nvme})
+
+    async def _write(self, path: ObjectPath, etag: str | None) -> str | None:
+        (stored,) = await self._objects.head([path])
+        if isinstance(stored, CTSError):
+            raise stored
+        # It may have got one since, from another server of ours, too, which changes the ETag at some stores.
+        if stored.checksum is ChecksumState.STORED:
+            return stored.crc64nvme
+        if etag not in (None, stored.etag):
+            raise ChecksumMismatchError(f"{path} has changed since it was chosen: look at it again")
+        return (await self._objects.write_checksum(path, etag=stored.etag)).crc64nvme
+
+    def _publish(self, task: ChecksumTask, changed: Sequence[int]) -> None:
+        states = Counter(file.state for file in task.files)
+        self._hub.publish_progress(
+            ChecksumProgress(
+                checksums_id=task.id,
+                user=task.user,
+                state=task.state,
+                files=dict(states),
+                changed=[(number, task.files[number].state) for number in changed],
+            )
+        )

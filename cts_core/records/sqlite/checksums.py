@@ -1,0 +1,107 @@
+"""Reads and writes requests for checksums in SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from cts_core.model.checksums import ChecksumSummary, ChecksumTask, FileResult, TaskState
+from cts_core.records.errors import no_such_checksums
+from cts_core.records.sqlite import rows
+from cts_core.records.store import MAX_CHECKSUM_TASKS
+
+LISTING = "SELECT id, state, created FROM checksums WHERE user = ? ORDER BY created DESC, id DESC"
+RUNNING = "SELECT id FROM checksums WHERE state = 'running' ORDER BY created, id"
+FILES = "SELECT result FROM checksum_files WHERE task_id = ? ORDER BY number"
+_DELETE_OLDEST = """
+DELETE FROM checksums WHERE id IN (
+    SELECT id FROM checksums WHERE user = ? AND state <> 'running'
+    ORDER BY created DESC, id DESC LIMIT -1 OFFSET ?
+)
+"""
+_TAKE = """
+UPDATE checksums SET owner = :owner, until = :until
+WHERE id IN (SELECT value FROM json_each(:tasks)) AND state = 'running'
+AND (owner IS NULL OR owner = :owner OR until <= :now)
+"""
+_HELD = """
+SELECT id FROM checksums
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'running' AND owner = ?
+"""
+
+
+def add(db: sqlite3.Connection, task: ChecksumTask, results: Sequence[str]) -> None:
+    """Store a request, whose objects are ``results`` as JSON."""
+    db.execute(_DELETE_OLDEST, (task.user, MAX_CHECKSUM_TASKS))
+    db.execute(
+        "INSERT INTO checksums (id, user, created, state) VALUES (?, ?, ?, ?)",
+        (task.id, task.user, rows.to_number(task.created), task.state.value),
+    )
+    db.executemany(
+        "INSERT INTO checksum_files (task_id, number, result) VALUES (?, ?, ?)",
+        ((task.id, number, result) for number, result in enumerate(results)),
+    )
+
+
+def get(db: sqlite3.Connection, task_id: str) -> ChecksumTask:
+    """Return a request with its objects. Raises NoSuchChecksumsError."""
+    row = db.execute("SELECT * FROM checksums WHERE id = ?", (task_id,)).fetchone()
+    if row is None:
+        raise no_such_checksums(task_id)
+    files = [FileResult.model_validate_json(f["result"]) for f in db.execute(FILES, (task_id,))]
+    return ChecksumTask.model_construct(
+        id=row["id"],
+        user=row["user"],
+        state=TaskState(row["state"]),
+        created=rows.to_time(row["created"]),
+        files=files,
+    )
+
+
+def listing(db: sqlite3.Connection, user: str) -> list[ChecksumSummary]:
+    """Return the user's requests, newest first."""
+    return [
+        ChecksumSummary(
+            id=row["id"], state=TaskState(row["state"]), created=rows.to_time(row["created"])
+        )
+        for row in db.execute(LISTING, (user,))
+    ]
+
+
+def running(db: sqlite3.Connection) -> list[str]:
+    """Return the ids of all requests that run, oldest first."""
+    return [row["id"] for row in db.execute(RUNNING)]
+
+
+def take(
+    db: sqlite3.Connection, task_ids: Collection[str], owner: str, now: datetime, until: datetime
+) -> set[str]:
+    """Take or renew the leases that no other owner holds; return the running requests that ``owner`` holds then."""
+    tasks = json.dumps(list(task_ids))
+    times = {"now": rows.to_number(now), "until": rows.to_number(until)}
+    db.execute(_TAKE, {"tasks": tasks, "owner": owner, **times})
+    return {row["id"] for row in db.execute(_HELD, (tasks, owner))}
+
+
+def record(db: sqlite3.Connection, task_id: str, number: int, result: str) -> None:
+    """Store what became of one object, as JSON. Raises NoSuchChecksumsError."""
+    changed = db.execute(
+        "UPDATE checksum_files SET result = ? WHERE task_id = ? AND number = ?",
+        (result, task_id, number),
+    )
+    if not changed.rowcount:
+        raise no_such_checksums(task_id)
+
+
+def end(db: sqlite3.Connection, task_id: str, state: TaskState) -> bool:
+    """Move a running request to this state. Raises NoSuchChecksumsError."""
+    changed = db.execute(
+        "UPDATE checksums SET state = ? WHERE id = ? AND state = 'running'", (state.value, task_id)
+    )
+    if changed.rowcount:
+        return True
+    if db.execute("SELECT id FROM checksums WHERE id = ?", (task_id,)).fetchone() is None:
+        raise no_such_checksums(task_id)
+    return False

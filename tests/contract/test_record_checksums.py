@@ -1,0 +1,89 @@
+"""The contract of record stores: requests for checksums."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from cts_core.errors import NoSuchChecksumsError
+from cts_core.model.checksums import ChecksumTask, ComputationState, FileResult, TaskState
+from cts_core.records.store import MAX_CHECKSUM_TASKS, RecordStore
+from tests.harness.factories import CRC, NOON
+from tests.harness.records import SECOND
+
+DONE = FileResult(file="data/b", state=ComputationState.DONE, crc64nvme=CRC)
+
+
+async def add(store: RecordStore, time: datetime = NOON, **changes: Any) -> ChecksumTask:
+    files = [FileResult(file="data/a", etag="e"), FileResult(file="data/b")]
+    task = ChecksumTask(id=str(uuid.uuid4()), user="ana", created=time, files=files)
+    task = task.model_copy(update=changes)
+    await store.add_checksums(task)
+    return task
+
+
+async def test_a_request_comes_back_as_it_was_stored(store, other):
+    task = await add(store)
+    assert await other.get_checksums(task.id) == task
+    await store.record_checksum(task.id, 1, DONE)
+    failed = FileResult(file="data/a", etag="e", state=ComputationState.FAILED, error="gone")
+    await store.record_checksum(task.id, 0, failed)
+    found = await other.get_checksums(task.id)
+    assert found == task.model_copy(update={"files": [failed, DONE]})
+    assert [file.to_json().keys() for file in found.files][1] == {"file", "state", "crc64nvme"}
+
+
+async def test_requests_are_listed_and_run_oldest_first(store):
+    tasks = [await add(store, NOON + n * SECOND) for n in (2, 0, 1)]
+    await add(store, user="bob", time=NOON + 3 * SECOND)
+    listed = await store.list_checksums("ana")
+    assert [task.id for task in listed] == [tasks[n].id for n in (0, 2, 1)]
+    assert (listed[0].state, listed[0].created) == (TaskState.RUNNING, tasks[0].created)
+    assert await store.end_checksums(tasks[1].id, TaskState.CANCELED)
+    assert not await store.end_checksums(tasks[1].id, TaskState.ENDED)
+    assert (await store.get_checksums(tasks[1].id)).state is TaskState.CANCELED
+    assert (await store.running_checksums())[:2] == [tasks[2].id, tasks[0].id]
+    assert await store.list_checksums("eve") == []
+
+
+async def test_one_server_computes_a_request(store, other):
+    first, second = await add(store), await add(store)
+    both = [first.id, second.id]
+    until = NOON + 30 * SECOND
+    assert await store.take_checksums(both[:1], "a", now=NOON, until=until) == {first.id}
+    assert await other.take_checksums(both, "b", now=NOON, until=until) == {second.id}
+    assert await store.take_checksums(both, "a", now=NOON, until=until + SECOND) == {first.id}
+    # The first server is gone.
+    assert await other.take_checksums(both, "b", now=until, until=until) == {second.id}
+    later = until + SECOND
+    assert await other.take_checksums(both, "b", now=later, until=later) == set(both)
+    await store.end_checksums(first.id, TaskState.ENDED)
+    assert await other.take_checksums(both, "b", now=later, until=later) == {second.id}
+
+
+async def test_requests_that_are_over_are_kept_in_number(store):
+    tasks = [
+        await add(store, NOON + n * SECOND, state=TaskState.ENDED)
+        for n in range(MAX_CHECKSUM_TASKS + 1)
+    ]
+    await add(store, NOON + 9999 * SECOND)
+    listed = await store.list_checksums("ana")
+    assert len(listed) == MAX_CHECKSUM_TASKS + 1
+    with pytest.raises(NoSuchChecksumsError):
+        await store.get_checksums(tasks[0].id)
+
+
+async def test_no_such_request(store):
+    for call in (
+        store.get_checksums("none"),
+        store.record_checksum("none", 0, DONE),
+        store.end_checksums("none", TaskState.ENDED),
+    ):
+        with pytest.raises(NoSuchChecksumsError, match="No request for checksums with ID 'none'"):
+            await call
+    task = await add(store)
+    with pytest.raises(NoSuchChecksumsError):
+        await store.record_checksum(task.id, 2, DONE)

@@ -1,0 +1,184 @@
+"""Checksums that the service computes in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cts_core import errors
+from cts_core.engine import checksums
+from cts_core.engine.checksums import MAX_RUNNING
+from cts_core.identity.identity import User
+from cts_core.model.checksums import ChecksumTask, ComputationState, FileChecksum, TaskState
+from cts_core.model.event import ChecksumProgress
+from cts_core.worker.checksum import crc64nvme_text
+from tests.harness.engine import TIMEOUT_SECONDS, EngineHarness, running_engine
+
+BOB = User("bob")
+DONE, FAILED, WAITING = ComputationState.DONE, ComputationState.FAILED, ComputationState.WAITING
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(checksums, "RETRY_SECONDS", 0.02)
+
+
+async def without_checksums(harness: EngineHarness, home: Path, *names: str) -> list[str]:
+    """Store objects without checksums, and return their paths."""
+    await harness.store("data/in/known")
+    for name in names:
+        (home / "objects/data/in" / name).write_text(name)
+    return [f"data/in/{name}" for name in names]
+
+
+async def request(harness: EngineHarness, paths: Sequence[str], etag: str | None = None) -> str:
+    files = [FileChecksum(file=path, etag=etag) for path in paths]
+    return await harness.engine.checksums.request(harness.user, files)
+
+
+async def ended(harness: EngineHarness, task_id: str) -> ChecksumTask:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while True:
+            task = await harness.engine.checksums.get(harness.user, task_id)
+            if task.state is not TaskState.RUNNING:
+                return task
+            await asyncio.sleep(0.01)
+
+
+class HeldStore:
+    """Holds computations back until the test lets them go on."""
+
+    def __init__(self, harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[str] = []
+        self.may_go_on = asyncio.Event()
+        self._write = harness.engine.checksums._objects.write_checksum
+        monkeypatch.setattr(harness.engine.checksums._objects, "write_checksum", self.write)
+
+    async def write(self, path: str, *, etag: str | None) -> Any:
+        self.begun.append(path)
+        await self.may_go_on.wait()
+        return await self._write(path, etag=etag)
+
+    async def until_begun(self) -> None:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not self.begun:
+                await asyncio.sleep(0.01)
+
+
+async def test_checksums_are_computed_and_progress_is_told(
+    harness: EngineHarness, tmp_path: Path
+) -> None:
+    paths = await without_checksums(harness, tmp_path / "home", "a", "b")
+    async with harness.engine.hub.subscribe("ana") as events:
+        task_id = await request(harness, [*paths, "data/in/known", "data/in/none"])
+        task = await ended(harness, task_id)
+        assert [file.state for file in task.files] == [DONE, DONE, DONE, FAILED]
+        assert task.files[0].crc64nvme == crc64nvme_text(b"a")
+        assert "was not found" in (task.files[3].error or "")
+        told: dict[int, Any] = {}
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            async for event in events:
+                assert isinstance(event, ChecksumProgress)
+                told |= dict(event.changed or ())
+                if event.state is TaskState.ENDED:
+                    break
+        assert (event.checksums_id, event.files) == (task_id, {DONE: 3, FAILED: 1})
+        assert told == dict(enumerate([DONE, DONE, DONE, FAILED]))
+    (listed,) = (await harness.engine.checksums.list(harness.user)).tasks
+    assert (listed.id, listed.state) == (task_id, TaskState.ENDED)
+
+
+async def test_an_object_that_has_changed_is_left_alone(
+    harness: EngineHarness, tmp_path: Path
+) -> None:
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    task = await ended(harness, await request(harness, paths, etag="another"))
+    assert task.files[0].state is FAILED
+    assert "has changed since it was chosen" in (task.files[0].error or "")
+    (stored,) = await harness.engine._objects.head(paths)
+    assert stored.crc64nvme is None
+
+
+async def test_a_request_goes_on_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    async with running_engine(home, {}) as first:
+        held = HeldStore(first, monkeypatch)
+        paths = await without_checksums(first, home, "a", "b", "c")
+        task_id = await request(first, paths)
+        await held.until_begun()
+    async with running_engine(home, {}) as second:
+        task = await ended(second, task_id)
+        assert [file.state for file in task.files] == [DONE] * 3
+    assert held.begun == paths[:1]
+
+
+async def test_a_canceled_request_computes_no_more(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldStore(harness, monkeypatch)
+    paths = await without_checksums(harness, tmp_path / "home", "a", "b")
+    task_id = await request(harness, paths)
+    await held.until_begun()
+    service = harness.engine.checksums
+    with pytest.raises(errors.UnauthorizedError):
+        await service.cancel(BOB, task_id)
+    await service.cancel(harness.user, task_id)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while service._tasks:
+            await asyncio.sleep(0.01)
+    held.may_go_on.set()
+    task = await service.get(harness.user, task_id)
+    assert (task.state, [f.state for f in task.files]) == (TaskState.CANCELED, [WAITING] * 2)
+    await service.cancel(harness.user, task_id)
+    assert held.begun == paths[:1]
+
+
+async def test_an_outage_is_waited_for(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    head, outages = harness.engine.checksums._objects.head, 3
+
+    async def away(asked: Any) -> Any:
+        nonlocal outages
+        outages -= 1
+        if outages >= 0:
+            raise errors.UnavailableError("the store is away")
+        return await head(asked)
+
+    monkeypatch.setattr(harness.engine.checksums._objects, "head", away)
+    task = await ended(harness, await request(harness, paths))
+    assert task.files[0].state is DONE
+
+
+async def test_requests_are_bounded(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldStore(harness, monkeypatch)
+    paths = await without_checksums(harness, tmp_path / "home", "a")
+    for _ in range(MAX_RUNNING):
+        await request(harness, paths)
+    with pytest.raises(errors.TooManyRequestsError, match="10 requests for checksums of user ana"):
+        await request(harness, paths)
+    held.may_go_on.set()
+    for task in (await harness.engine.checksums.list(harness.user)).tasks:
+        await ended(harness, task.id)
+    assert await request(harness, paths)
+
+
+async def test_a_user_gives_checksums_to_their_own_objects_alone(tmp_path: Path) -> None:
+    settings = {"allowed_paths": ["data/{user}"]}
+    async with running_engine(tmp_path / "home", settings) as harness:
+        with pytest.raises(errors.PathInaccessibleError, match="data/bob/x"):
+            await request(harness, ["data/ana/x", "data/bob/x"])
+        assert (await harness.engine.checksums.list(harness.user)).tasks == []
+    with pytest.raises(errors.NoSuchChecksumsError):
+        async with running_engine(tmp_path / "home", settings) as harness:
+            await harness.engine.checksums.get(harness.user, "none")
