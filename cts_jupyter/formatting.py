@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
 from cts_core.states import TERMINAL, JobState
@@ -49,7 +50,10 @@ _ISO_DURATION = re.compile(
     r"P(?:(?P<days>\d+(?:\.\d+)?)D)?"
     r"(?:T(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
-_MAX_NAMED = 5
+MAX_NAMED = 5
+"""The number of things that a message names."""
+_MAX_NEAREST = 2
+_DATE = re.compile(r"\d{4}-\d\d")
 _COLORS = re.compile(r"\x1b\[[0-9;:]*m")
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -105,7 +109,12 @@ def has_ended(state: str) -> bool:
 
 
 def states_by_name(name: str) -> frozenset[str]:
-    """Return the states of a group such as ``done`` or ``live``, or else the one state of this name."""
+    """Return the states of a group such as ``done`` or ``live``, or else the one state of this name.
+
+    Raises ValueError for a name that is similar to a known one. Any other may be that of a newer service's state.
+    """
+    if name not in STATE_NAMES and nearest(name, STATE_NAMES):
+        raise ValueError(unknown("state", name, STATE_NAMES))
     return _STATE_GROUPS.get(name, frozenset({name}))
 
 
@@ -122,6 +131,16 @@ def format_time(time: datetime) -> str:
 def format_zoned_time(time: datetime) -> str:
     """Return a time with its zone, for text that others may read elsewhere: ``2026-01-02 03:04:05 UTC``."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def parse_age(text: str) -> timedelta:
+    """Parse a duration, or a date or time such as ``2026-11-20`` in the local time zone, as an age. Raises ValueError."""
+    if not _DATE.match(text):
+        return parse_duration(text)
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"{text!r} is no date such as 2026-11-20: {e}") from None
 
 
 def parse_duration(text: str) -> timedelta:
@@ -179,9 +198,24 @@ def name_some(things: Sequence[object], *, total: int | None = None) -> str:
 
     ``total`` is the number of all, where ``things`` are only some of them.
     """
-    hidden = (len(things) if total is None else total) - len(things[:_MAX_NAMED])
+    hidden = (len(things) if total is None else total) - len(things[:MAX_NAMED])
     more = f" and {hidden:,} more" if hidden else ""
-    return ", ".join(str(thing) for thing in things[:_MAX_NAMED]) + more
+    return ", ".join(str(thing) for thing in things[:MAX_NAMED]) + more
+
+
+def nearest(word: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a word may have been meant as, the most similar first."""
+    by_lower = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=_MAX_NEAREST)
+    return [by_lower[name] for name in found]
+
+
+def unknown(what: str, word: str, names: Sequence[str]) -> str:
+    """Return a sentence about a word that is none of these names: what it may have been meant as, or else all of them."""
+    found = nearest(word, names)
+    if found:
+        return f"There is no {what} {word!r}: did you mean {' or '.join(found)}?"
+    return f"There is no {what} {word!r}: there are {', '.join(names)}"
 
 
 def first_line(text: str) -> str:

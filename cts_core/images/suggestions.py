@@ -6,7 +6,7 @@ import difflib
 import posixpath
 from collections.abc import Iterable
 
-from cts_core.images.names import ImageReference
+from cts_core.images.names import HOST_PREFIX, ImageReference
 from cts_core.model.image import ImageHelp, JobImage
 
 MAX_SUGGESTIONS = 5
@@ -19,6 +19,9 @@ def image_help(
 ) -> ImageHelp:
     """Return the most similar registered images, the contact, and a text that requests the registration."""
     requested = full_name(reference.name, reference.tag, reference.digest)
+    command = f"%cts images --register {requested}"
+    if reference.name.startswith(HOST_PREFIX):
+        command = f"%cts images --register {reference.name} --executable PATH"
     ranked = sorted(
         (_distance(reference.name, image.name), _full_name_of(image)) for image in images
     )
@@ -29,8 +32,9 @@ def image_help(
         contact=contact or None,
         request=(
             f"Please register the image {requested} with the CDM Task Service, so that jobs can run it. An admin "
-            f"does so by: %cts images --register {requested}"
+            f"does so by: {command}"
         ),
+        command=command,
     )
 
 

@@ -56,6 +56,8 @@ class ImageHelp(Record):
     """The contact for a registration."""
     request: str
     """A text for the request to register the image."""
+    command: str
+    """The line of ``%cts`` by which an admin registers it."""
 
 
 class ImageRegistration(Closed):

@@ -102,6 +102,8 @@ class ImageHelp(Response):
     contact: str | None = None
     request: str | None = None
     """The text of a request to have it registered."""
+    command: str | None = None
+    """The line by which an admin registers it."""
 
 
 class S3File(Response):

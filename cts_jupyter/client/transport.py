@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from cts_core.backoff import Backoff
 from cts_core.errors import ErrorKind
 from cts_core.own_machine import is_own_machine
+from cts_jupyter.client.faults import describe_faults
 from cts_jupyter.client.models import ImageHelp
 
 TRIES = 3
@@ -28,7 +29,6 @@ _UNAVAILABLE = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_MAX_DETAILS = 3
 
 
 class CTSClientError(Exception):
@@ -220,7 +220,9 @@ class Transport:
         except (ValueError, LookupError, TypeError, AttributeError):
             return self._not_cts_error(response)
         return CTSRequestError(
-            _one_line(message or error.get("apperror") or response.reason_phrase, details),
+            describe_faults(details, {})
+            if details
+            else message or error.get("apperror") or response.reason_phrase,
             status=response.status_code,
             appcode=error.get("appcode"),
             details=details,
@@ -263,17 +265,3 @@ def _image_help(value: object) -> ImageHelp | None:
     except ValidationError:
         # A newer service may have another format.
         return None
-
-
-def _one_line(message: str, details: Sequence[Mapping[str, Any]]) -> str:
-    if not details:
-        return message
-    faults = [_fault(detail) for detail in details[:_MAX_DETAILS]]
-    more = len(details) - len(faults)
-    return "; ".join(faults) + (f"; and {more} more" if more else "")
-
-
-def _fault(detail: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in detail.get("loc", ())[1:])
-    text = str(detail.get("msg", "")).removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text

@@ -33,9 +33,17 @@ def overwriting_warning(body: Mapping[str, Any]) -> str | None:
 class CheckReport:
     """A submission that the service has checked: what each container would run. Readable text in a notebook."""
 
-    def __init__(self, result: CheckResult, output_dir: str, notes: Sequence[str] = ()) -> None:
-        """``notes`` say how the submission was understood."""
+    def __init__(
+        self,
+        result: CheckResult,
+        output_dir: str,
+        notes: Sequence[str] = (),
+        *,
+        rival: str | None = None,
+    ) -> None:
+        """``notes`` say how the submission was understood, ``rival`` which job is in the way of its outputs."""
         self.result = result
+        self._rival = rival
         self.notes = list(notes)
         self._output_dir = as_folder(output_dir)
 
@@ -47,7 +55,7 @@ class CheckReport:
     @property
     def warnings(self) -> list[str]:
         """Parts of the submission that are allowed and may not be what was meant."""
-        return self.result.warnings
+        return [*([self._rival] if self._rival else []), *self.result.warnings]
 
     def _lines(self) -> list[str]:
         result = self.result

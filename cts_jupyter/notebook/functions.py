@@ -13,8 +13,10 @@ from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.last_submission import submitting
+from cts_jupyter.notebook.output_folder import find_rival
 from cts_jupyter.notebook.session import LATEST, current_session
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import with_object_paths
 
 
 def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service checks
@@ -39,7 +41,7 @@ def submit(**fields: Any) -> Job:  # noqa: ANN401 - JSON, which the service chec
     if warning is not None:
         warnings.warn(warning, stacklevel=2)
     with submitting():
-        return Job.submit(current_session(), fields)
+        return Job.submit(current_session(), with_object_paths(fields))
 
 
 def check(**fields: Any) -> CheckReport:  # noqa: ANN401 - JSON, which the service checks
@@ -56,8 +58,11 @@ def check(**fields: Any) -> CheckReport:  # noqa: ANN401 - JSON, which the servi
         CTSRequestError: The service refused; the message is that of the first check that does not hold.
         CTSConnectionError: The service cannot be reached.
     """
-    result = current_session().client.check(fields)
-    return CheckReport(result, fields["output_dir"])
+    client = current_session().client
+    fields = with_object_paths(fields)
+    result = client.check(fields)
+    folder = fields["output_dir"]
+    return CheckReport(result, folder, rival=find_rival(client, folder, fields))
 
 
 def job(reference: str = LATEST) -> Job:

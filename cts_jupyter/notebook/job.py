@@ -78,15 +78,15 @@ class Job:
         Raises CTSClientError.
         """
         with submitting():
-            return cls.followed(session, session.client.submit(body))
+            job = cls.accepted(session, session.client.submit(body))
+        job.try_to_follow()
+        return job
 
     @classmethod
-    def followed(cls, session: Session, job_id: str) -> Self:
-        """Return a job that was just submitted, and follow its events. Raises CTSClientError."""
+    def accepted(cls, session: Session, job_id: str) -> Self:
+        """Return the job of a submission that the service has just accepted."""
         note_accepted(session.name, job_id)
-        job = cls(session, job_id)
-        job.follow()
-        return job
+        return cls(session, job_id)
 
     @classmethod
     def find(cls, session: Session, reference: str) -> Self:
@@ -233,9 +233,10 @@ class Job:
         overrides = Overrides(only_failed, memory, runtime, output_dir, refresh_inputs)
         with submitting():
             job_id, note = resubmit(self._session.client, self.id, overrides)
+            job = Job.accepted(self._session, job_id)
+        job.try_to_follow()
         if note is not None:
             warnings.warn(note, stacklevel=2)
-        job = Job.followed(self._session, job_id)
         if warning := job.overwriting_warning():
             warnings.warn(warning, stacklevel=2)
         return job
@@ -306,6 +307,13 @@ class Job:
             # An interrupt, too: else the state would wait for events that never come.
             self._unfollow()
             raise
+
+    def try_to_follow(self) -> None:
+        """Follow the job's events if the service answers now; whoever waits for the job or shows it tries again."""
+        try:
+            self.follow()
+        except CTSClientError as e:
+            log.info("Job %s cannot be followed now: %s", self.id, e)
 
     def refresh(self) -> str:
         """Request the state, and return it."""
@@ -394,6 +402,10 @@ class Job:
         if not self._display.can_update:
             self._display.show(is_live=False, is_result_too=True)
 
-    def __repr__(self) -> str:
+    def headline(self) -> str:
+        """Return the job's id and state as a line."""
         state = formatting.format_state(self._shown_state) if self._state else "not looked at yet"
-        return formatting.printable_line(f"<Job {formatting.short_id(self.id)}: {state}>")
+        return f"Job {formatting.short_id(self.id)}: {state}"
+
+    def __repr__(self) -> str:
+        return formatting.printable_line(f"<{self.headline()}>")

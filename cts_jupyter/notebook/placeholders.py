@@ -29,14 +29,21 @@ from cts_core.model.parameters import (
     ParameterType,
 )
 from cts_core.placeholders import FILES_FORMATS, NUMBER, Argument
+from cts_jupyter import formatting
 
 PLACEHOLDERS = (
-    "<files>, <files:comma>, -i <files:repeat>, <manifest>, <manifest:data_ids>, "
-    "<manifest:data_ids:HEADER>, <n>"
+    "<files>",
+    "<files:comma>",
+    "<files:repeat>",
+    "<manifest>",
+    "<manifest:data_ids>",
+    "<manifest:data_ids:HEADER>",
+    "<n>",
 )
 _MANIFEST = re.compile(r"<manifest(?::(files|data_ids)(?::(.+))?)?>", re.DOTALL)
 _JOINED = re.compile(r"(--?[a-zA-Z0-9][\w.-]*=)(.+)", re.DOTALL)
 _SPLITTABLE = re.compile(r"(--[a-zA-Z0-9][\w.-]*)=(.+)", re.DOTALL)
+_NOT_ALLOWED = re.compile(r"[^\w./-]")
 _SPECIAL = re.compile(r"[${}]")
 
 _argument = TypeAdapter(ArgumentText)
@@ -68,12 +75,16 @@ def _invalid_word(word: str) -> ArgumentsError:
     if not word:
         return ArgumentsError("An argument of a container cannot be empty")
     if "<" in word and ">" in word:
+        return ArgumentsError(formatting.unknown("placeholder", word, PLACEHOLDERS))
+    bad = list(dict.fromkeys(_NOT_ALLOWED.findall(word)))
+    if not bad:
         return ArgumentsError(
-            f"{word!r} is no placeholder that CTS knows: there are {PLACEHOLDERS}"
+            f"{word!r} cannot be an argument of a container: only flags such as -x or --name begin with '-'"
         )
+    named = " and ".join("a space" if char == " " else repr(char) for char in bad)
     return ArgumentsError(
-        f"{word!r} cannot be an argument of a container: CTS allows letters, digits, '.', '_', '/' and '-', "
-        "and a '-' at the beginning only of flags such as -x or --name"
+        f"{word!r} cannot be an argument of a container: it has {named} in it, and CTS allows letters, digits, '.', '_', "
+        "'/' and '-'. Write a program that calls the tool with it, and run that: %cts images --register host/NAME FILE"
     )
 
 

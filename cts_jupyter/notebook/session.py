@@ -83,7 +83,8 @@ class Session:
                 f"{formatting.plural(len(matching), 'job')} begin with {reference!r}: {named}; write more of the id"
             )
         raise JobReferenceError(
-            f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them"
+            f"None of your jobs at {self.where} begins with {reference!r}; %cts ls lists them, and a folder or bucket ends "
+            "in '/'"
         )
 
     def _latest(self) -> str:

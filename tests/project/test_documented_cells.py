@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import pytest
+from jupyter_server.serverapp import ServerApp
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.harness.paths import DOCS, ROOT
@@ -25,9 +26,16 @@ def run_cells(cells, folder):
     )  # fmt: skip
 
 
+def test_kernels_of_make_lab_run_in_the_folder_of_the_notebooks(monkeypatch):
+    (opened,) = re.findall(r"jupyter lab (.+)", (ROOT / "Makefile").read_text())
+    monkeypatch.chdir(ROOT)
+    app = ServerApp(file_to_run=str(ROOT / opened))
+    assert app.root_dir == str(GENOMES.parent)
+
+
 @pytest.mark.slow
 def test_the_first_job_of_the_readme_fetches_its_output(tmp_path):
-    shutil.copytree(GENOMES, tmp_path / "notebooks" / "data")
+    shutil.copytree(GENOMES, tmp_path / "data")
     (source,) = CELL.findall((ROOT / "README.md").read_text())
     ran = run_cells([new_code_cell(source)], tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,10 @@ from cts_jupyter.client.transport import (
 )
 
 _CRC_HEADER = "x-amz-checksum-crc64nvme"
+
+
+def _ignore(_size: int) -> None:
+    pass
 
 
 class FileEndpoints(Endpoints):
@@ -110,8 +114,12 @@ class FileEndpoints(Endpoints):
         with self._transport.stream("GET", "files/content", params=query) as response:
             return b"".join(self._transport.pieces(response))
 
-    def download(self, path: str, target: Path) -> str | None:
+    def download(
+        self, path: str, target: Path, *, on_piece: Callable[[int], None] = _ignore
+    ) -> str | None:
         """Download an object into a file, atomically, and verify it; a broken connection is resumed.
+
+        ``on_piece`` is called with the size of each piece that has come; what it raises ends the download.
 
         Returns the CRC64/NVME that the bytes were compared with; None for an object that has none. Raises
         CTSClientError when they differ, and OSError.
@@ -123,13 +131,13 @@ class FileEndpoints(Endpoints):
         partial = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             with partial.open("xb") as file:
-                checksum = self._download(path, file)
+                checksum = self._download(path, file, on_piece)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
         return checksum
 
-    def _download(self, path: str, file: BinaryIO) -> str | None:
+    def _download(self, path: str, file: BinaryIO, on_piece: Callable[[int], None]) -> str | None:
         crc = Crc64Nvme()
         etag = expected = None
         done = 0
@@ -144,6 +152,7 @@ class FileEndpoints(Endpoints):
                         file.write(piece)
                         crc.update(piece)
                         done += len(piece)
+                        on_piece(len(piece))
                 break
             except CTSConnectionError:
                 if attempt == TRIES:
@@ -162,17 +171,34 @@ class FileEndpoints(Endpoints):
         with self._transport.stream("GET", "files/content", params=query) as response:
             yield response.headers, self._transport.pieces(response)
 
-    def upload(self, source: Path, path: str, *, overwrite: bool = False) -> StoredObject:
-        """Upload a file as an object, atomically, with its checksum. Raises OSError, too."""
+    def upload(
+        self,
+        source: Path,
+        path: str,
+        *,
+        overwrite: bool = False,
+        on_piece: Callable[[int], None] = _ignore,
+    ) -> StoredObject:
+        """Upload a file as an object, atomically, with its checksum.
+
+        ``on_piece`` is called with the size of each piece that is sent; what it raises ends the upload.
+
+        Raises CTSClientError for a file that changes meanwhile, too, and OSError.
+        """
         with source.open("rb") as file:
             checksum = checksum_of(file)
+            size = file.tell()
             file.seek(0)
             response = self._transport.json(
                 "PUT",
                 "files/content",
                 params=drop_none(path=path, overwrite=overwrite or None),
-                headers={_CRC_HEADER: checksum, "Content-Type": "application/octet-stream"},
-                content=file,
+                headers={
+                    _CRC_HEADER: checksum,
+                    "Content-Type": "application/octet-stream",
+                    "Content-Length": str(size),
+                },
+                content=_Snapshot(source, file, size, checksum, on_piece),
                 read_seconds=SLOW_READ_SECONDS,
             )
         return StoredObject.model_validate(response)
@@ -190,6 +216,44 @@ class FileEndpoints(Endpoints):
             "POST", f"files/{action}", json=body, repeatable=True, read_seconds=SLOW_READ_SECONDS
         )
         return StoredObject.model_validate(response)
+
+
+class _Snapshot:
+    """The bytes of a file, as many as were there when its checksum was computed, for a request that may be sent again."""
+
+    def __init__(
+        self,
+        source: Path,
+        file: BinaryIO,
+        size: int,
+        checksum: str,
+        on_piece: Callable[[int], None],
+    ) -> None:
+        self._source = source
+        self._file = file
+        self._size = size
+        self._checksum = checksum
+        self._on_piece = on_piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        crc = Crc64Nvme()
+        left = self._size
+        self._file.seek(0)
+        while left and (piece := self._file.read(min(left, CHUNK_SIZE))):
+            crc.update(piece)
+            left -= len(piece)
+            if not left:
+                self._check(crc)
+            yield piece
+            self._on_piece(len(piece))
+        self._check(crc)
+
+    def _check(self, crc: Crc64Nvme) -> None:
+        """Raise CTSClientError for other bytes than those of the checksum, before the service has all of them."""
+        if crc.text() != self._checksum:
+            raise CTSClientError(
+                f"{self._source.name} changes while it is read: store it when nothing writes to it any more"
+            )
 
 
 def checksum_of(file: BinaryIO) -> str:

@@ -20,16 +20,24 @@ from cts_jupyter.notebook.columns import (
 )
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.each import try_each
+from cts_jupyter.notebook.magics.each import Stop, try_each
 from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.hints import folder_hint
 from cts_jupyter.notebook.magics.inputs import expand_paths
 from cts_jupyter.notebook.magics.outputs import add_family, check_family, find_outputs
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import object_path
 
 
 def _configure_checksum(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("paths", metavar="PATH", nargs="*", help="files, or folders for all below them")
+    add(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        type=object_path,
+        help="files, or folders for all below them",
+    )
     add("--write", action="store_true", help="compute and store checksums where there are none")
     parser.add_result_name()
 
@@ -39,19 +47,24 @@ def _run_checksum(context: Context, options: argparse.Namespace) -> Table[Stored
     written = 0
     if options.write:
         missing = {file.path: file for file in stored if file.checksum == MISSING}
-        done: dict[str, StoredObject] = {}
 
-        def write(path: str) -> None:
-            done[path] = context.client.write_checksum(path, etag=missing[path].etag)
+        def write(path: str, stop: Stop) -> StoredObject:
+            stop.check()
+            return context.client.write_checksum(path, etag=missing[path].etag)
 
-        failed = try_each(missing, write)
-        if failed:
-            named = formatting.name_some([f"{path} ({reason})" for path, reason in failed.items()])
+        writes = try_each(list(missing), write, doing="checksum")
+        written = len(writes.done)
+        stored = [writes.done.get(file.path, file) for file in stored]
+        if writes.failed:
+            context.bind(_table(stored, written))
             raise MagicError(
-                f"{len(failed)} of {formatting.plural(len(missing), 'checksum')} not stored: {named}"
+                f"{len(writes.failed)} of {formatting.plural(len(missing), 'checksum')} not stored: "
+                + writes.name_failures(context)
             )
-        written = len(done)
-        stored = [done.get(file.path, file) for file in stored]
+    return _table(stored, written)
+
+
+def _table(stored: Sequence[StoredObject], written: int) -> Table[StoredObject]:
     notes = [f"{formatting.plural(written, 'checksum')} computed and stored"] if written else []
     without = sum(file.checksum == MISSING for file in stored)
     if without:
@@ -70,14 +83,21 @@ def _stored_objects(context: Context, paths: Iterable[str]) -> list[StoredObject
             continue
         exact = find_file(context.client, path)
         if exact is None:
-            raise MagicError(f"The path '{path}' was not found; %cts files lists what is there")
+            hint = folder_hint(context.client, path) or "%cts files FOLDER/ lists what is there"
+            raise MagicError(f"The path '{path}' was not found; {hint}")
         stored.append(exact)
     return stored
 
 
 def _configure_verify(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
+    add(
+        "places",
+        metavar="PATH|JOB",
+        nargs="+",
+        type=object_path,
+        help="files, folders, or a job for its outputs",
+    )
     add_family(parser)
     parser.add_result_name()
 
@@ -97,18 +117,18 @@ def _verify(context: Context, file: S3File) -> Verdict:
     except CTSRequestError as e:
         if e.status != HTTPStatus.NOT_FOUND:
             raise
-        return Verdict(
-            file.file, file.crc64nvme, None, "GONE: there is no such file any more", is_good=False
-        )
+        hint = folder_hint(context.client, file.file)
+        words = f"GONE: there is no such file{f'; {hint}' if hint else ' any more'}"
+        return Verdict(file.file, file.crc64nvme, None, words, is_good=False)
     recorded = file.crc64nvme or stored.crc64nvme
     if stored.checksum == STORED:
         return Verdict(file.file, recorded, stored.crc64nvme, "good: the bytes match", is_good=True)
-    words = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
+    wrong = {MISSING: "no checksum to compare with", MISMATCH: "CHANGED: the bytes do not match"}
     return Verdict(
         file.file,
         recorded,
         stored.crc64nvme,
-        words.get(stored.checksum, stored.checksum),
+        wrong.get(stored.checksum, stored.checksum),
         is_good=False,
     )
 
@@ -122,9 +142,17 @@ class VerifyError(MagicError):
 
 
 def _run_verify(context: Context, options: argparse.Namespace) -> Table[Verdict]:
-    files = _files_to_verify(context, options.places, family=options.family)
-    verdicts = [_verify(context, file) for file in files]
-    table = verdict_table(verdicts)
+    files = list(_files_to_verify(context, options.places, family=options.family))
+
+    def verify(number: int, stop: Stop) -> Verdict:
+        stop.check()
+        return _verify(context, files[number])
+
+    verified = try_each(range(len(files)), verify, doing="verify")
+    for error in verified.failed.values():
+        raise error
+    verdicts = list(verified.done.values())
+    table = context.bind(verdict_table(verdicts))
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     if bad:
         named = formatting.name_some([f"{verdict.path} ({verdict.verdict})" for verdict in bad])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cts_jupyter import formatting
 from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.typed_paths import object_path
 
 if TYPE_CHECKING:
     from cts_jupyter.notebook.magics.context import Context
@@ -34,9 +35,28 @@ class CommandParser(argparse.ArgumentParser):
         usage, blank, rest = super().format_help().partition("\n\n")
         return f"{usage}{' [-- ARGS ...]' if self._takes_arguments else ''}{blank}{rest}"
 
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words of a line. Raises MagicError, which names the option that an unknown one may have been meant as."""
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            word = unknown[0]
+            what, near = "use for", []
+            if word.startswith("-"):
+                what = "option"
+                known = [o.lstrip("-") for o in self._option_string_actions if o.startswith("--")]
+                near = formatting.nearest(word.lstrip("-"), known)
+            hint = (
+                f"did you mean {' or '.join(f'--{name}' for name in near)}?"
+                if near
+                else f"see %cts help {self._name}"
+            )
+            raise MagicError(f"%cts {self._name} has no {what} {word}: {hint}")
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Raise MagicError."""
-        raise MagicError(f"{message}; see %cts help {self._name}")
+        end = "" if message.endswith("?") else f"; see %cts help {self._name}"
+        raise MagicError(f"{message}{end}")
 
     def add_result_name(self) -> None:
         """Add ``-o VAR``, which binds the command's result to a variable."""
@@ -88,12 +108,39 @@ def variable_name(text: str) -> str:
     return text
 
 
+def age(text: str) -> timedelta:
+    """Parse a duration or a date, see :func:`cts_jupyter.formatting.parse_age`."""
+    try:
+        return formatting.parse_age(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def states(text: str) -> frozenset[str]:
+    """Parse the name of a state or a group of them, see :func:`cts_jupyter.formatting.states_by_name`."""
+    try:
+        return formatting.states_by_name(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
 def duration(text: str) -> timedelta:
     """Parse a duration, see :func:`cts_jupyter.formatting.parse_duration`."""
     try:
         return formatting.parse_duration(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """Return a parser of one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(formatting.unknown("choice", text, names))
+        return text
+
+    return parse
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -113,6 +160,7 @@ def positive(text: str) -> int:
 
 def folder(text: str) -> str:
     """Parse a folder of the object store, which ends in a slash."""
+    text = object_path(text)
     if not text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a folder, ending in '/': {text}/")
     return text

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from cts_jupyter import formatting
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.models import StoredObject
+from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.notebook.job import Job
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace
+from cts_jupyter.notebook.magics.hints import OPTIONS, format_error
 from cts_jupyter.notebook.session import LATEST, JobReferenceError, Session, current_session
+
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -23,6 +28,10 @@ class Context:
     arguments: Sequence[str] | None = None
     """The words after ``--``; None without a ``--``."""
     cell: str | None = None
+    variables: MutableMapping[str, object] = field(default_factory=dict)
+    """The notebook's variables."""
+    result_name: str | None = None
+    """The variable of ``-o``."""
     notes: list[str] = field(default_factory=list)
     """Notes for the user, which are printed before the result."""
 
@@ -60,6 +69,17 @@ class Context:
             self.add_note(
                 f"Left out, as a link or a special file is no object: {formatting.name_some(list(left_out))}"
             )
+
+    def describe(self, error: CTSClientError) -> str:
+        """Return an error of the service as one line that ends with advice for this person, here and now."""
+        names = OPTIONS if self.cell is None else {}
+        return format_error(error, self.client, names)
+
+    def bind(self, result: _Result) -> _Result:
+        """Bind the variable of ``-o`` to a result, and return that. A command that may fail later binds what there is."""
+        if self.result_name is not None:
+            self.variables[self.result_name] = result
+        return result
 
     def add_note(self, text: str) -> None:
         """Add a note for the user."""

@@ -42,6 +42,11 @@ class Namespace:
             )
         try:
             return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own kernel
+        except NameError as e:
+            raise MagicError(
+                f"Braces hold Python, and in {{{expression}}} there is no variable named {e.name!r}; write "
+                f"{{{{{expression}}}}} where the braces themselves are meant, as in the pattern *.{{{{fna,fa}}}}"
+            ) from None
         except Exception as e:  # noqa: BLE001 - the user's expression may raise anything
             raise MagicError(
                 f"{expression!r} cannot be evaluated: {type(e).__name__}: {e}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
-from cts_core.globs import matches
 from cts_core.object_paths import check_path
 from cts_jupyter import formatting
 from cts_jupyter.client.api.files import checksum_of
@@ -16,12 +17,18 @@ from cts_jupyter.client.lookups import find_file
 from cts_jupyter.client.models import StoredObject
 from cts_jupyter.client.transport import CTSRequestError
 from cts_jupyter.notebook.columns import MISSING, file_table
+from cts_jupyter.notebook.magics.braces import matches
 from cts_jupyter.notebook.magics.command import Command, CommandParser, folder
 from cts_jupyter.notebook.magics.context import Context, is_path
-from cts_jupyter.notebook.magics.each import try_each
+from cts_jupyter.notebook.magics.each import Stop, try_each
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.inputs import expand_paths
-from cts_jupyter.notebook.magics.local_files import LocalFiles, find_local_files, show_path
+from cts_jupyter.notebook.magics.local_files import (
+    LocalFiles,
+    find_local_files,
+    local_path,
+    show_path,
+)
 from cts_jupyter.notebook.magics.outputs import (
     add_family,
     as_stored,
@@ -29,7 +36,9 @@ from cts_jupyter.notebook.magics.outputs import (
     find_outputs,
     local_names,
 )
+from cts_jupyter.notebook.path_list import PathList
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import object_path
 
 # Listing.
 
@@ -39,6 +48,7 @@ def _configure_files(parser: CommandParser) -> None:
     add(
         "place",
         metavar="PREFIX|JOB",
+        type=object_path,
         help="a folder or the beginning of paths, or a job for its outputs",
     )
     add("-g", "--glob", metavar="GLOB", help="only names like this, such as '*.fna.gz'")
@@ -88,11 +98,6 @@ def _configure_put(parser: CommandParser) -> None:
     parser.add_result_name()
 
 
-def _local_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return checksum_of(file)
-
-
 def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObject]:
     found = find_local_files(options.local)
     targets = _targets(found, options.folder)
@@ -101,30 +106,47 @@ def _run_put(context: Context, options: argparse.Namespace) -> Table[StoredObjec
             f"Not stored, as an object store has no empty folders: {formatting.name_some(found.empty)}"
         )
     there = _stored(context, options.folder)
-    try:
-        same = {
-            t for t, p in targets.items() if t in there and there[t].crc64nvme == _local_checksum(p)
-        }
-    except OSError as e:
-        raise MagicError(f"A local file cannot be read: {e}") from None
-    differ = [t for t in targets if t in there and t not in same]
+    here = _checksums({target: path for target, path in targets.items() if target in there})
+    same = {target for target, crc in here.items() if crc == there[target].crc64nvme}
+    differ = [target for target in here if target not in same]
     if differ and not options.overwrite:
         raise MagicError(
             f"Other files are stored already as {formatting.name_some(differ)}: add --overwrite to replace them"
         )
-    stored = {target: there[target] for target in same}
 
-    def upload(target: str) -> None:
-        stored[target] = context.client.upload(targets[target], target, overwrite=options.overwrite)
-
-    failed = try_each([target for target in targets if target not in same], upload)
-    if failed:
-        named = formatting.name_some([f"{targets[t]} ({reason})" for t, reason in failed.items()])
-        raise MagicError(
-            f"{len(failed)} of {formatting.plural(len(targets), 'file')} not stored: {named}"
+    def upload(target: str, stop: Stop) -> StoredObject:
+        return context.client.upload(
+            targets[target], target, overwrite=options.overwrite, on_piece=stop.check
         )
+
+    uploads = try_each([t for t in targets if t not in same], upload, doing="put")
+    stored = {target: there[target] for target in same} | uploads.done
     notes = [f"{formatting.plural(len(same), 'file')} stored before, unchanged"] if same else []
-    return file_table([stored[t] for t in targets], empty="No files to put", notes=notes)
+    table = context.bind(
+        file_table(
+            [stored[t] for t in targets if t in stored], empty="No files to put", notes=notes
+        )
+    )
+    if uploads.failed:
+        raise MagicError(
+            f"{len(uploads.failed)} of {formatting.plural(len(targets), 'file')} not stored: "
+            + uploads.name_failures(context, lambda target: show_path(targets[target]))
+        )
+    return table
+
+
+def _checksums(files: Mapping[str, Path]) -> Mapping[str, str]:
+    """Return the checksums of local files. Raises MagicError for one that cannot be read."""
+
+    def compute(name: str, stop: Stop) -> str:
+        stop.check()
+        with files[name].open("rb") as file:
+            return checksum_of(file)
+
+    checksums = try_each(list(files), compute, doing="compare")
+    for name, error in checksums.failed.items():
+        raise MagicError(f"{show_path(files[name])} cannot be read: {error}")
+    return checksums.done
 
 
 def _targets(found: LocalFiles, folder: str) -> dict[str, Path]:
@@ -162,37 +184,67 @@ def _stored(context: Context, prefix: str) -> dict[str, StoredObject]:
 
 def _configure_get(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("places", metavar="PATH|JOB", nargs="+", help="files, folders, or a job for its outputs")
-    add("local", metavar="LOCALDIR", type=Path, help="where to put them on this machine")
+    add(
+        "places",
+        metavar="PATH|JOB",
+        nargs="+",
+        type=object_path,
+        help="files, folders, or a job for its outputs",
+    )
+    add("local", metavar="LOCALDIR", type=local_path, help="where to put them on this machine")
     add("--overwrite", action="store_true", help="replace local files that differ")
     add_family(parser)
     parser.add_result_name()
 
 
-def _remote_files(
-    context: Context, places: Iterable[str], *, family: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield stored files, and the path of each below the local folder."""
+@dataclass(frozen=True)
+class _Remote:
+    """A stored file, and its path below the local folder."""
+
+    path: str
+    name: str
+    job: str = ""
+    """The short id of the job whose output it is."""
+
+
+def _remote_files(context: Context, places: Iterable[str], *, family: bool) -> Iterator[_Remote]:
     for place in places:
         if not is_path(place):
-            outputs = find_outputs(context.job(place), family=family)
-            yield from local_names(context, outputs, family=family)
+            job = context.job(place)
+            outputs = find_outputs(job, family=family)
+            for path, name in local_names(context, outputs, family=family):
+                yield _Remote(path, name, formatting.short_id(job.id))
         elif place.endswith("/"):
-            yield from ((path, path.removeprefix(place)) for path in expand_paths(context, [place]))
+            for path in expand_paths(context, [place]):
+                yield _Remote(path, path.removeprefix(place))
         else:
-            yield place, place.rpartition("/")[2]
+            yield _Remote(place, place.rpartition("/")[2])
 
 
-def _run_get(context: Context, options: argparse.Namespace) -> list[Path]:
-    root = options.local.expanduser()
+def _apart(context: Context, files: Sequence[_Remote]) -> Sequence[_Remote]:
+    """Return the files with a folder for each job if several jobs have outputs of one name."""
+    jobs_of: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        jobs_of[file.name].add(file.job)
+    if all(len(jobs - {""}) <= 1 for jobs in jobs_of.values()):
+        return files
+    context.add_note(
+        "The jobs have outputs of the same names: each job's are in a folder with its id"
+    )
+    return [replace(file, name=f"{file.job}/{file.name}") if file.job else file for file in files]
+
+
+def _run_get(context: Context, options: argparse.Namespace) -> PathList:
+    root = options.local
     sources: dict[Path, str] = {}
     check_family(options.places, family=options.family)
-    for path, name in _remote_files(context, options.places, family=options.family):
+    remote = list(_remote_files(context, options.places, family=options.family))
+    for path, name in ((file.path, file.name) for file in _apart(context, remote)):
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or PurePosixPath(name).is_absolute():
             raise MagicError(f"{path} has no place below {root}")
         target = root.joinpath(*parts)
-        if target in sources:
+        if sources.get(target, path) != path:
             raise MagicError(
                 f"{sources[target]} and {path} would both become {target}: get them one by one"
             )
@@ -203,44 +255,56 @@ def _run_get(context: Context, options: argparse.Namespace) -> list[Path]:
         raise MagicError(f"A local file cannot be written: {e}") from None
 
 
-def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) -> list[Path]:
+def _download(context: Context, sources: dict[Path, str], *, overwrite: bool) -> PathList:
     # Unlike Path.exists, this takes a name that the disk refuses as one that is not there.
-    existing = [target for target in sources if os.path.exists(target)]  # noqa: PTH110
-    same = {target for target in existing if _is_same(context, target, sources[target])}
+    existing = {target: sources[target] for target in sources if os.path.exists(target)}  # noqa: PTH110
+    same = _same(context, existing)
     differ = [target for target in existing if target not in same]
     if differ and not overwrite:
         raise MagicError(
             f"Other files are there already: {formatting.name_some(differ)}; add --overwrite to replace them"
         )
-    unchecked = []
 
-    def download(target: Path) -> None:
+    def download(target: Path, stop: Stop) -> str | None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if context.client.download(sources[target], target) is None:
-            unchecked.append(sources[target])
+        return context.client.download(sources[target], target, on_piece=stop.check)
 
-    failed = try_each([target for target in sources if target not in same], download)
+    downloads = try_each([t for t in sources if t not in same], download, doing="get")
     context.add_note(
-        f"{formatting.plural(len(sources) - len(same) - len(failed), 'file')} downloaded"
-        + (f", {len(same)} there already" if same else "")
+        f"{formatting.plural(len(downloads.done), 'file')} downloaded"
+        + (f", {len(same):,} there already" if same else "")
     )
+    unchecked = [sources[target] for target, crc in downloads.done.items() if crc is None]
     if unchecked:
         context.add_note(
             f"Not verified, as no checksum is stored: {formatting.name_some(unchecked)}"
         )
-    if failed:
-        named = formatting.name_some([f"{sources[t]} ({reason})" for t, reason in failed.items()])
+    paths = context.bind(PathList(t for t in sources if t in same or t in downloads.done))
+    if downloads.failed:
         raise MagicError(
-            f"{len(failed)} of {formatting.plural(len(sources), 'file')} not downloaded: {named}"
+            f"{len(downloads.failed)} of {formatting.plural(len(sources), 'file')} not downloaded: "
+            + downloads.name_failures(context, lambda target: sources[target])
         )
-    return list(sources)
+    return paths
 
 
-def _is_same(context: Context, target: Path, path: str) -> bool:
-    if not target.is_file():
-        return False
-    stored = find_file(context.client, path)
-    return stored is not None and stored.crc64nvme == _local_checksum(target)
+def _same(context: Context, existing: Mapping[Path, str]) -> set[Path]:
+    """Return the local files that are, byte for byte, what is stored."""
+
+    def is_same(target: Path, stop: Stop) -> bool:
+        if not target.is_file():
+            return False
+        stored = find_file(context.client, existing[target])
+        stop.check()
+        if stored is None:
+            return False
+        with target.open("rb") as file:
+            return stored.crc64nvme == checksum_of(file)
+
+    compared = try_each(list(existing), is_same, doing="compare")
+    for error in compared.failed.values():
+        raise error
+    return {target for target, is_it in compared.done.items() if is_it}
 
 
 COMMANDS = (

@@ -9,11 +9,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from cts_core.globs import literal_prefix, matches
+from cts_jupyter.formatting import unknown
+from cts_jupyter.notebook.magics.braces import literal_prefix, matches
 from cts_jupyter.notebook.magics.command import CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.local_files import local_path, no_local_file
 from cts_jupyter.notebook.tsv import parse_tsv
+from cts_jupyter.notebook.typed_paths import object_path
 
 InputFile = str | dict[str, Any]
 """A path, or the contract's file object with its data id or checksum."""
@@ -56,12 +59,12 @@ def configure_sources(parser: CommandParser) -> None:
     """Add ``-i``, ``-g`` and ``--tsv``."""
     parser.add_argument(
         "-i", "--input", dest="sources", action=_AddSource, const=SourceKind.PATHS, nargs="+",
-        metavar="PATH", help="input files; a path ending in '/' means every file below it",
+        metavar="PATH", type=object_path, help="input files; a path ending in '/' means every file below it",
     )  # fmt: skip
     parser.add_argument(
         "-g", "--glob", dest="sources", action=_AddSource, const=SourceKind.GLOB, metavar="GLOB",
-        help="input files by pattern, such as 'bucket/mags/*.fna.gz'; a pattern without '/' picks from the "
-        "folders given with -i",
+        type=object_path, help="input files by pattern, such as 'bucket/mags/*.fna.gz'; a pattern without '/' picks "
+        "from the folders given with -i",
     )  # fmt: skip
     parser.add_argument(
         "--tsv", dest="sources", action=_AddSource, const=SourceKind.TSV, metavar="FILE",
@@ -71,11 +74,14 @@ def configure_sources(parser: CommandParser) -> None:
 
 def list_below(context: Context, prefix: str, pattern: str | None = None) -> list[str]:
     """Return the paths below a folder that match. Raises MagicError when there are none."""
-    paths = [
-        stored.path
-        for stored in context.files_below(prefix)
-        if pattern is None or matches(stored.path, pattern)
-    ]
+    try:
+        paths = [
+            stored.path
+            for stored in context.files_below(prefix)
+            if pattern is None or matches(stored.path, pattern)
+        ]
+    except ValueError as e:
+        raise MagicError(str(e)) from None
     if not paths:
         what = f"matches {pattern!r} below {prefix}" if pattern else f"lies below {prefix}"
         raise MagicError(f"No file {what}; %cts files {prefix} shows what is there")
@@ -84,13 +90,13 @@ def list_below(context: Context, prefix: str, pattern: str | None = None) -> lis
 
 def expand_glob(context: Context, pattern: str) -> list[str]:
     """Return the paths that match a pattern, which must begin with a bucket. Raises MagicError."""
-    prefix = literal_prefix(pattern)
-    if "/" not in prefix:
-        raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
     try:
-        return list_below(context, prefix, pattern)
+        prefix = literal_prefix(pattern)
     except ValueError as e:
         raise MagicError(str(e)) from None
+    if "/" not in prefix:
+        raise MagicError(f"The pattern {pattern!r} must begin with a bucket: 'bucket/folder/*.fna'")
+    return list_below(context, prefix, pattern)
 
 
 def expand_paths(context: Context, paths: Iterable[str], pattern: str | None = None) -> list[str]:
@@ -104,28 +110,31 @@ def expand_paths(context: Context, paths: Iterable[str], pattern: str | None = N
     return expanded
 
 
-def read_tsv(path: Path) -> list[InputFile]:
-    """Read input files from a table of paths, optional data ids and optional checksums.
-
-    A first line that begins with ``file`` names the columns. Raises MagicError.
-    """
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
-        rows = parse_tsv(path.expanduser().read_bytes())
+        return parse_tsv(path.read_bytes())
+    except FileNotFoundError:
+        raise no_local_file(str(path)) from None
     except OSError as e:
         raise MagicError(f"The table {path} cannot be read: {e}") from None
     except UnicodeDecodeError:
         raise MagicError(
             f"The table {path} is no UTF-8 text: save it as UTF-8, which Excel calls 'Unicode Text' or 'CSV UTF-8'"
         ) from None
+
+
+def read_tsv(path: Path) -> list[InputFile]:
+    """Read input files from a table of paths, optional data ids and optional checksums.
+
+    A first line that begins with ``file`` names the columns. Raises MagicError.
+    """
+    rows = _read_rows(path)
     columns: Sequence[str] = _TSV_COLUMNS
     if rows and rows[0][1][0] == _TSV_COLUMNS[0]:
         columns = rows.pop(0)[1]
-    unknown = set(columns) - set(_TSV_COLUMNS)
-    if unknown:
-        raise MagicError(
-            f"The table {path} has columns that mean nothing here: {', '.join(sorted(unknown))}; there may be "
-            "file, data_id and crc64nvme"
-        )
+    for column in columns:
+        if column not in _TSV_COLUMNS:
+            raise MagicError(f"{path}: {unknown('column', column, _TSV_COLUMNS)}")
     files: list[InputFile] = []
     for number, row in rows:
         if len(row) > len(columns):
@@ -159,7 +168,7 @@ def collect_inputs(context: Context, sources: Sequence[Source]) -> list[InputFil
             case SourceKind.PATHS:
                 files += expand_paths(context, source.values, filters[0] if filters else None)
             case SourceKind.TSV:
-                files += read_tsv(Path(source.values[0]))
+                files += read_tsv(local_path(source.values[0]))
             case SourceKind.GLOB if source.values[0] not in filters:
                 files += expand_glob(context, source.values[0])
     return in_one_form(files)

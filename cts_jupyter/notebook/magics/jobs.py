@@ -19,9 +19,11 @@ from cts_jupyter.notebook.job_table import list_jobs
 from cts_jupyter.notebook.magics.command import (
     Command,
     CommandParser,
-    duration,
+    age,
     key_value,
+    one_of,
     positive,
+    states,
 )
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.each import try_each
@@ -31,6 +33,8 @@ from cts_jupyter.notebook.session import LATEST
 from cts_jupyter.notebook.table import Table
 
 _MAX_FAILED_LOGS = 5
+_MAX_CARDS = 5
+"""The number of jobs whose cards are shown while they are waited for."""
 FAILED = "failed"
 _UPDATED, _CREATED = "updated", "created"
 
@@ -43,10 +47,15 @@ def _configure_ls(parser: CommandParser) -> None:
         nargs="?",
         help="only jobs with this in id, image, folder, label or error",
     )
-    add("--state", metavar="S", help=f"one of {', '.join(formatting.STATE_NAMES)}")
+    add("--state", metavar="S", type=states, help=f"one of {', '.join(formatting.STATE_NAMES)}")
     add("--image", metavar="G", help="only jobs of this image, or whose image has this in its name")
     add("--label", metavar="K=V", type=key_value, action="append", help="only jobs with this label")
-    add("--since", metavar="7d", type=duration, help="only jobs that changed since")
+    add(
+        "--since",
+        metavar="7d",
+        type=age,
+        help="only jobs that changed since: an age, or a date such as 2026-11-20",
+    )
     add(
         "--new",
         action="store_true",
@@ -54,7 +63,8 @@ def _configure_ls(parser: CommandParser) -> None:
     )
     add(
         "--sort",
-        choices=(_UPDATED, _CREATED),
+        type=one_of(_UPDATED, _CREATED),
+        metavar=f"{{{_UPDATED},{_CREATED}}}",
         default=_UPDATED,
         help="by the last change, or by submission; newest first",
     )
@@ -73,7 +83,7 @@ def _query(options: argparse.Namespace) -> JobQuery:
     return JobQuery(
         text=options.text,
         image=options.image,
-        states=formatting.states_by_name(options.state) if options.state else None,
+        states=options.state,
         labels=dict(options.label or ()),
         since=_since(options.since),
         by_creation=options.sort == _CREATED,
@@ -124,25 +134,32 @@ def watch_jobs(jobs: Sequence[Job]) -> None:
 
     Interrupting does not affect the jobs.
     """
+    shown = jobs[:_MAX_CARDS]
     try:
-        for job in jobs:
+        for job in shown:
             job.show()
+        if len(jobs) > len(shown):
+            print(  # noqa: T201 - a note below the cards, while they are waited for
+                f"and {formatting.plural(len(jobs) - len(shown), 'job')} more; %cts status JOB shows one"
+            )
         for job in jobs:
             job.wait()
     except KeyboardInterrupt:
         raise MagicError(
             "You stopped watching; the jobs go on, and their cards with them. %cts cancel JOB would stop one"
         ) from None
-    for job in jobs:
+    for job in shown:
         job.show_end()
     bad = [job for job in jobs if job.state != JobState.COMPLETE]
     if bad:
-        named = "; ".join(
-            f"job {formatting.short_id(job.id)}: {formatting.format_state(job.state).lower()}"
-            for job in bad
+        named = formatting.name_some(
+            [
+                f"job {formatting.short_id(job.id)} ({formatting.format_state(job.state).lower()})"
+                for job in bad
+            ]
         )
         raise MagicError(
-            f"Not complete: {named}. %cts why {formatting.short_id(bad[0].id)} says more"
+            f"{len(bad)} of {formatting.plural(len(jobs), 'job')} not complete: {named}. %cts why {formatting.short_id(bad[0].id)} says more"
         )
 
 
@@ -156,12 +173,14 @@ def _configure_cancel(parser: CommandParser) -> None:
 
 def _run_cancel(context: Context, options: argparse.Namespace) -> None:
     jobs = context.jobs(options.jobs)
-    failed = try_each(jobs, Job.cancel)
-    for job in jobs:
-        if job not in failed:
-            context.add_note(f"Job {formatting.short_id(job.id)} is being cancelled")
-    if failed:
-        raise MagicError("; ".join(failed.values()))
+    cancels = try_each(jobs, lambda job, _: job.cancel(), doing="cancel")
+    for job in cancels.done:
+        context.add_note(f"Job {formatting.short_id(job.id)} is being cancelled")
+    if cancels.failed:
+        raise MagicError(
+            f"{len(cancels.failed)} of {formatting.plural(len(jobs), 'job')} not cancelled: "
+            + cancels.name_failures(context, lambda job: formatting.short_id(job.id))
+        )
 
 
 def _container(text: str) -> int | str:

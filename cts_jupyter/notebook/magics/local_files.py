@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cts_jupyter.notebook.magics.braces import alternatives
 from cts_jupyter.notebook.magics.errors import MagicError
 
 _OWN_CONTENT = frozenset({"", ".", ".."})
@@ -42,15 +44,35 @@ def find_local_files(words: Iterable[str]) -> LocalFiles:
     """
     found = LocalFiles()
     for word in words:
-        named = Path(word).expanduser()
+        named = local_path(word)
         # The name of a link to nothing is one that is there.
         paths = [named] if os.path.lexists(named) else _expand(named)
         if not paths:
-            raise MagicError(f"There is no local file {word}")
+            raise no_local_file(word)
         own_content = os.path.basename(word) in _OWN_CONTENT  # noqa: PTH119 - Path drops a last slash
         for path in paths:
             _find(path, "" if own_content and path.is_dir() else path.name, found)
     return found
+
+
+def local_path(word: str) -> Path:
+    """Return the local path of a word, which may begin with ``~``. Raises MagicError for one that no file can have."""
+    if "\0" in word:
+        raise MagicError(f"{word!a} has a NUL character in it, which no file's name can have")
+    try:
+        return Path(word).expanduser()
+    except RuntimeError:
+        user = word.partition("/")[0]
+        raise MagicError(
+            f"{word} begins with {user}, the home of a user that this machine does not have: write the folder's whole path"
+        ) from None
+
+
+def no_local_file(word: str) -> MagicError:
+    """Return the error about a local file that is not there; it says where that was looked for."""
+    return MagicError(
+        f"There is no local file {word}: looked for {show_path(local_path(word).absolute())}"
+    )
 
 
 def show_path(path: Path) -> str:
@@ -60,8 +82,12 @@ def show_path(path: Path) -> str:
 
 def _expand(pattern: Path) -> list[Path]:
     """Return local files that match; a line of a notebook has no shell that expands patterns."""
-    root = Path(pattern.anchor)
-    return sorted(root.glob(str(pattern.relative_to(root))))
+    try:
+        choices = alternatives(str(pattern))
+    except ValueError as e:
+        raise MagicError(str(e)) from None
+    found = (glob.glob(choice, recursive=True, include_hidden=True) for choice in choices)  # noqa: PTH207 - Path.glob refuses 'f**.txt'
+    return sorted({Path(path) for paths in found for path in paths})
 
 
 def _find(path: Path, name: str, found: LocalFiles) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,7 +17,7 @@ from IPython.core.magic import (
 from cts_jupyter.client.resubmit import ResubmitError
 from cts_jupyter.client.transport import CTSClientError
 from cts_jupyter.discovery import NoConnectionError
-from cts_jupyter.formatting import printable
+from cts_jupyter.formatting import printable, unknown
 from cts_jupyter.notebook.last_submission import submitting
 from cts_jupyter.notebook.magics import checksums, files, jobs, refdata, service, submit
 from cts_jupyter.notebook.magics.command import Command, split_arguments
@@ -25,7 +25,6 @@ from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.magics.expansion import Namespace, expand_words, split_words
 from cts_jupyter.notebook.magics.help import help_command
-from cts_jupyter.notebook.magics.hints import format_error
 
 _COMMANDS = (
     *submit.COMMANDS,
@@ -42,8 +41,10 @@ _HELP_OPTIONS = frozenset({"-h", "--help"})
 _HARMLESS_OPTIONS = _HELP_OPTIONS | {"--check"}
 
 
-def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object, str | None]:
-    """Run a line with the text of its cell. Return the result, and the name to bind it to.
+def run_line(
+    line: str, cell: str | None, namespace: Namespace, variables: MutableMapping[str, object]
+) -> object:
+    """Run a line with the text of its cell. Return the result, which ``-o`` binds in ``variables``.
 
     Raises MagicError for every failure.
     """
@@ -52,15 +53,19 @@ def run_line(line: str, cell: str | None, namespace: Namespace) -> tuple[object,
         name = "help"
     command = COMMANDS.get(name)
     if command is None:
-        raise MagicError(f"There is no command {name!r}: there are {', '.join(COMMANDS)}")
+        raise MagicError(unknown("command", name, list(COMMANDS)))
     submits = command.submits and _HARMLESS_OPTIONS.isdisjoint(line.partition(" -- ")[0].split())
     with submitting() if submits else nullcontext():
-        return _run_command(command, split_words("".join(rest)), cell, namespace)
+        return _run_command(command, split_words("".join(rest)), cell, namespace, variables)
 
 
 def _run_command(
-    command: Command, words: Sequence[str], cell: str | None, namespace: Namespace
-) -> tuple[object, str | None]:
+    command: Command,
+    words: Sequence[str],
+    cell: str | None,
+    namespace: Namespace,
+    variables: MutableMapping[str, object],
+) -> object:
     own, arguments = split_arguments(words)
     if _HELP_OPTIONS.intersection(own):
         command, own, arguments, cell = COMMANDS["help"], [command.name], None, None
@@ -72,25 +77,26 @@ def _run_command(
         raise MagicError(
             f"%cts {command.name} has no use for words after '--'; see %cts help {command.name}"
         )
-    options = command.parser().parse_args(expand_words(own, namespace))
+    options = command.parser().parse(expand_words(own, namespace))
     context = Context(
         namespace=namespace,
         arguments=None if arguments is None else expand_words(arguments, namespace),
         cell=cell,
+        variables=variables,
+        result_name=getattr(options, "out", None),
     )
     try:
-        result = command.run(context, options)
+        return context.bind(command.run(context, options))
     except (NoConnectionError, ResubmitError, OSError) as e:
         raise MagicError(str(e)) from None
     except UnicodeEncodeError as e:
         # Python represents file names in other encodings so.
         raise MagicError(f"{e.object!a} is not valid unicode text: rename it") from None
     except CTSClientError as e:
-        raise MagicError(format_error(e)) from None
+        raise MagicError(context.describe(e)) from None
     finally:
         for note in context.notes:
             print(printable(note))  # noqa: T201 - notes belong to the cell's output
-    return result, getattr(options, "out", None)
 
 
 @magics_class
@@ -108,7 +114,4 @@ class CTSMagics(Magics):
         """Submit jobs to the CDM Task Service and look after them; ``%cts help`` lists the commands."""
         names = self.shell.user_ns
         local = {} if local_ns is None or local_ns is names else local_ns
-        result, variable = run_line(line, cell, Namespace({**names, **local}))
-        if variable is not None:
-            self.shell.user_ns[variable] = result
-        return result
+        return run_line(line, cell, Namespace({**names, **local}), names)

@@ -12,6 +12,7 @@ from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
 from cts_jupyter.notebook.table import Table
+from cts_jupyter.notebook.typed_paths import object_path
 
 _EXISTS = ErrorKind.REFDATA_EXISTS.appcode
 
@@ -19,7 +20,12 @@ _EXISTS = ErrorKind.REFDATA_EXISTS.appcode
 def _configure(parser: CommandParser) -> None:
     add = parser.add_argument
     add("text", metavar="TEXT", nargs="?", help="only data with this in its file or id")
-    add("--register", metavar="PATH", help="register a stored file, and stage it; for admins")
+    add(
+        "--register",
+        metavar="PATH",
+        type=object_path,
+        help="register a stored file, and stage it; for admins",
+    )
     add("--unpack", action="store_true", help="unpack the archive to register where it is staged")
     parser.add_result_name()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from cts_core.errors import ErrorKind
 from cts_jupyter.client.api.base import drop_none
@@ -14,6 +13,7 @@ from cts_jupyter.notebook.columns import image_reference, image_table, site_tabl
 from cts_jupyter.notebook.magics.command import Command, CommandParser
 from cts_jupyter.notebook.magics.context import Context
 from cts_jupyter.notebook.magics.errors import MagicError
+from cts_jupyter.notebook.magics.local_files import local_path
 from cts_jupyter.notebook.table import Table
 
 _HOST = "host/"
@@ -110,7 +110,7 @@ def _register(context: Context, options: argparse.Namespace) -> Image:
 def _program(options: argparse.Namespace) -> dict[str, str]:
     path = options.executable
     return drop_none(
-        executable=None if path is None else str(Path(path).expanduser().absolute()),
+        executable=None if path is None else str(local_path(path).absolute()),
         module=options.module,
     )
 

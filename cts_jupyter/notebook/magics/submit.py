@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
-from cts_core.object_paths import as_folder
 from cts_core.states import JobState
 from cts_core.worker.units import format_size
 from cts_jupyter import formatting
+from cts_jupyter.client.faults import JOB_FIELDS
 from cts_jupyter.client.models import JobPreview
-from cts_jupyter.client.resubmit import Overrides, is_empty, resubmit
+from cts_jupyter.client.resubmit import Overrides, resubmit
 from cts_jupyter.notebook import patterns
 from cts_jupyter.notebook.check_report import CheckReport, overwriting_warning
 from cts_jupyter.notebook.job import Job
@@ -27,6 +28,8 @@ from cts_jupyter.notebook.magics.submission import (
     submission_from_yaml,
 )
 from cts_jupyter.notebook.magics.yaml_cell import load_cell
+from cts_jupyter.notebook.output_folder import find_obstacle, find_rival
+from cts_jupyter.notebook.typed_paths import object_path, with_object_paths
 
 _REQUIRED = {
     "image": "IMAGE",
@@ -65,17 +68,24 @@ def _configure_submit(parser: CommandParser) -> None:
 
 
 def _configure_submission(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--overwrite", action="store_true", help="although the output folder is not empty"
-    )
+    _add_overwrite(parser)
     parser.add_argument(
         "--watch", action="store_true", help="wait for the end; interrupting leaves the job alone"
     )
     parser.add_result_name()
 
 
+def _add_overwrite(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="although the output folder is not empty, or a live job stores outputs there",
+    )
+
+
 def _configure_check(parser: CommandParser) -> None:
     add_submission_options(parser)
+    _add_overwrite(parser)
     parser.add_result_name()
 
 
@@ -86,7 +96,9 @@ def _configure_resubmit(parser: CommandParser) -> None:
     )
     parser.add_argument("--memory", metavar="M", help="per container, instead of what it was")
     parser.add_argument("--runtime", metavar="T", type=duration, help="the same for the runtime")
-    parser.add_argument("--output-dir", metavar="DIR", help="instead of a fresh folder beside it")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", type=object_path, help="instead of a fresh folder beside it"
+    )
     parser.add_argument(
         "--refresh-inputs",
         action="store_true",
@@ -102,6 +114,7 @@ def _read_submission(context: Context, options: argparse.Namespace) -> PartialSu
         submission = merge(
             submission_from_yaml(load_cell(context.cell, context.namespace)), submission
         )
+    submission.body = with_object_paths(submission.body)
     _require(context, submission.body)
     submission.body.setdefault("params", {})
     if submission.body.get("cluster") is None:
@@ -113,6 +126,9 @@ def _require(context: Context, body: dict[str, Any]) -> None:
     missing = [key for key in _REQUIRED if not body.get(key)]
     if not missing:
         return
+    for key in body:
+        if key not in JOB_FIELDS and formatting.nearest(key, missing):
+            raise MagicError(formatting.unknown("key", key, missing))
     named = formatting.join_names(
         [_REQUIRED[key] if context.cell is None else key for key in missing]
     )
@@ -156,49 +172,59 @@ def _only_site(context: Context) -> str:
     raise MagicError(f"--cluster is missing: there are {', '.join(open_)}")
 
 
-def _check_output_folder(context: Context, folder: str) -> None:
-    folder = as_folder(folder)
-    empty = is_empty(context.client, folder)
-    if empty is False:
-        raise MagicError(
-            f"The output folder {folder} is not empty, and outputs would overwrite files of the same name "
-            "there: choose another --output-dir, or add --overwrite"
-        )
-    if empty is None:
+def _check_output_folder(
+    context: Context, folder: str, body: Mapping[str, Any] | None = None
+) -> None:
+    if not context.client.supports("GET", "/files"):
         context.add_note(f"This service does not list files, so {folder} was not looked at.")
+    obstacle = find_obstacle(context.client, folder, body)
+    if obstacle is not None:
+        raise MagicError(obstacle)
 
 
 def _run_submit(context: Context, options: argparse.Namespace) -> Job | CheckReport:
     submission = _read_submission(context, options)
     if options.check:
-        return _check(context, submission)
+        return _check(context, options, submission)
     if not options.overwrite:
-        _check_output_folder(context, submission.body["output_dir"])
+        _check_output_folder(context, submission.body["output_dir"], submission.body)
     for note in submission.notes:
         context.add_note(f"Note: {note}")
     warning = overwriting_warning(submission.body)
     if warning is not None:
         context.add_note(f"Warning: {warning}")
-    job = Job.submit(context.session, submission.body)
+    job_id = context.client.submit(submission.body)
     if words := pattern_words(options.sources or []):
-        patterns.remember(job.id, words)
-    return _watch_if_requested(job, watch=options.watch)
+        patterns.remember(job_id, words)
+    return _show(context, _accepted(context, job_id), watch=options.watch)
 
 
-def _watch_if_requested(job: Job, *, watch: bool) -> Job:
-    if watch:
-        watch_jobs([job])
+def _accepted(context: Context, job_id: str) -> Job:
+    """Return the job of a submission that was accepted; it is bound first of all, whatever becomes of it."""
+    job = context.bind(Job.accepted(context.session, job_id))
+    job.try_to_follow()
     return job
 
 
-def _check(context: Context, submission: PartialSubmission) -> CheckReport:
-    return CheckReport(
-        context.client.check(submission.body), submission.body["output_dir"], submission.notes
-    )
+def _show(context: Context, job: Job, *, watch: bool) -> Job:
+    if watch:
+        watch_jobs([job])
+    else:
+        context.add_note(job.headline())
+    return job
+
+
+def _check(
+    context: Context, options: argparse.Namespace, submission: PartialSubmission
+) -> CheckReport:
+    body = submission.body
+    result = context.client.check(body)
+    rival = None if options.overwrite else find_rival(context.client, body["output_dir"], body)
+    return CheckReport(result, body["output_dir"], submission.notes, rival=rival)
 
 
 def _run_check(context: Context, options: argparse.Namespace) -> CheckReport:
-    return _check(context, _read_submission(context, options))
+    return _check(context, options, _read_submission(context, options))
 
 
 def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
@@ -214,10 +240,10 @@ def _run_resubmit(context: Context, options: argparse.Namespace) -> Job:
     job_id, note = resubmit(context.client, context.job(options.job).id, overrides)
     if note is not None:
         context.add_note(note)
-    job = Job.followed(context.session, job_id)
+    job = _accepted(context, job_id)
     if warning := job.overwriting_warning():
         context.add_note(f"Warning: {warning}")
-    return _watch_if_requested(job, watch=options.watch)
+    return _show(context, job, watch=options.watch)
 
 
 COMMANDS = (

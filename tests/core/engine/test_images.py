@@ -172,8 +172,9 @@ async def test_unknown_image_error_names_the_contact(harness: EngineHarness):
         "contact": "help@example.org",
         "request": (
             "Please register the image host/tool:2 with the CDM Task Service, so that jobs can run it. An "
-            "admin does so by: %cts images --register host/tool:2"
+            "admin does so by: %cts images --register host/tool --executable PATH"
         ),
+        "command": "%cts images --register host/tool --executable PATH",
     }
 
 

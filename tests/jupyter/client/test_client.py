@@ -147,9 +147,8 @@ async def test_errors_are_one_readable_line(client: CTSClient) -> None:
             client.submit, submission(cpus=0, output_dir="baz", num_containers=0, memory="x")
         )
     assert str(refused.value) == (
-        "num_containers: Input should be greater than or equal to 1; "
-        "cpus: Input should be greater than or equal to 1; "
-        "memory: could not parse value and unit from byte string; and 1 more"
+        "num_containers: 0 is given, and it may be at least 1; cpus: 0 is given, and it may be at least 1; "
+        "memory: x is no size: write it with a unit, as in 500MB, 40GB or 1.5GiB; and 1 more"
     )
     assert refused.value.appcode == 30010
     assert refused.value.request_id

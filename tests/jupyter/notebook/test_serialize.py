@@ -108,7 +108,7 @@ def read_line(line: str) -> PartialSubmission:
     magic, command, *words = expand_words(split_words(line), NOTHING)
     assert (magic, command) == ("%cts", "submit")
     own, arguments = split_arguments(words)
-    options = COMMANDS["submit"].parser().parse_args(own)
+    options = COMMANDS["submit"].parser().parse(own)
     (source,) = options.sources
     files = read_tsv(Path(source.values[0])) if source.kind is SourceKind.TSV else source.values
     return submission_from_options(options, in_one_form(files), arguments)

@@ -46,6 +46,7 @@ NOT_CALLED = (
 )
 """Prefixes of routes that no method calls."""
 VALUES: dict[str, Any] = {
+    "on_piece": abs,
     "after": NOON, "before": NOON, "until": NOON, "runtime": timedelta(minutes=2),
     "notification_age": timedelta(minutes=5), "number": 0, "container_number": 1, "limit": 7, "seek": 1, "length": 5, "tail": 3, "wait": 1,
     "stream": "stdout", "state": "complete", "cluster": "local", "site": "local", "sort": "created", "order": "asc",

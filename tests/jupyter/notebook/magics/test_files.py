@@ -9,6 +9,7 @@ import pytest
 
 from cts_core.worker.checksum import Crc64Nvme
 from cts_jupyter.client import CTSClient
+from cts_jupyter.notebook.magics import each
 
 
 def crc(text):
@@ -149,7 +150,9 @@ def test_get_verifies_and_overwrites_only_on_request(shell, inputs, tmp_path):
     assert (tmp_path / "got" / "b.txt").read_text() == "mine"
     shell(f"%cts get {inputs}b.txt got/ --overwrite")
     assert (tmp_path / "got" / "b.txt").read_text() == "b"
-    assert "both become" in shell.refusal(f"%cts get {inputs}b.txt {inputs} got/")
+    shell(f"%cts put b.txt {inputs}other/")
+    assert "both become" in shell.refusal(f"%cts get {inputs}b.txt {inputs}other/ got/")
+    assert len(shell(f"%cts get {inputs}b.txt {inputs} got/")) == 4
 
 
 @pytest.mark.parametrize("length", [240, 241, 250, 255])
@@ -178,10 +181,11 @@ def test_file_that_cannot_be_fetched_does_not_end_the_rest(shell, service, input
 def test_full_disk_ends_get_at_once(shell, inputs, monkeypatch):
     asked = []
 
-    def download(_, path, target):
+    def download(_, path, target, *, on_piece):
         asked.append(path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr(each, "AT_ONCE", 1)
     monkeypatch.setattr(CTSClient, "download", download)
     assert "No space left on device" in shell.refusal(f"%cts get {inputs} got/")
     assert asked == [f"{inputs}a.txt"]
@@ -190,7 +194,8 @@ def test_full_disk_ends_get_at_once(shell, inputs, monkeypatch):
 def test_corrupted_object_is_named_and_not_downloaded(shell, service, inputs):
     (service.objects / inputs / "b.txt").write_text("tampered")
     (service.objects / inputs / "c.txt").unlink()
-    refusal = shell.refusal(f"%cts verify {inputs}a.txt {inputs}b.txt {inputs}c.txt")
+    refusal = shell.refusal(f"%cts verify {inputs}a.txt {inputs}b.txt {inputs}c.txt -o verdicts")
+    assert [verdict.is_good for verdict in shell.names["verdicts"]] == [True, False, False]
     assert refusal.startswith("2 of 3 files not verified")
     assert f"{inputs}b.txt (CHANGED" in refusal
     assert f"{inputs}c.txt (GONE" in refusal

@@ -53,7 +53,7 @@ def test_unregistered_image_gets_advice(shell, place):
     line = f"--memory 50MB --runtime 1m -i {place}x --output-dir {place}out/ -- <files>"
     said = shell.refusal(f"%cts check host/tooll {line}")
     assert "Registered under similar names: host/tool:latest." in said
-    assert "send whoever runs the service this: Please register the image host/tooll" in said
+    assert "To register this one: %cts images --register host/tooll --executable PATH" in said
     assert "\n" not in said
     assert "%cts images lists" in shell.refusal(f"%cts check ghcr.io/zzz/qqqq:9 {line}")
 

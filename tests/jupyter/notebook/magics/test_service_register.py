@@ -29,8 +29,7 @@ def _kernel(server: ServerHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 async def cts(line: str) -> object:
-    result, _ = await asyncio.to_thread(run_line, line, None, Namespace({}))
-    return result
+    return await asyncio.to_thread(run_line, line, None, Namespace({}), {})
 
 
 @pytest.mark.usefixtures("_kernel")

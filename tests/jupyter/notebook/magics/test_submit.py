@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cts_jupyter.client.event_feed import EventFeed
+from cts_jupyter.client.transport import CTSConnectionError
 from cts_jupyter.notebook.check_report import CheckReport
 from cts_jupyter.notebook.job import Job
 
@@ -138,12 +141,12 @@ def test_missing_memory_and_runtime_are_suggested(shell, submit, inputs, place):
         ("%cts submit host/tool -g *.fna --output-dir {place}o/ {asked}", "needs a folder to pick from"),
         ("%cts submit host/tool -i $inptus --output-dir {place}o/ {asked}", "no variable named 'inptus'"),
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} -- a,b", "'a,b'"),
-        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} -n 9", "num_containers"),
+        ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} -n 9", "-n must be less than or equal to the number of input files"),
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ --memory x --runtime 1m", "memory"),
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ --memory 1GB --runtime soon", "duration"),
         ("%cts submit host/tool -i {inputs} --output-dir {place}o/ {asked} --cluster mars", "cluster"),
         ("%cts submit host/tool --tsv none.tsv --output-dir {place}o/ {asked}", "none.tsv"),
-        ("%cts submit host/tool --nope", "unrecognized arguments: --nope; see %cts help submit"),
+        ("%cts submit host/tool --nope", "%cts submit has no option --nope: see %cts help submit"),
         ("%%cts submit\nimage: host/tool", "input_files, output_dir, memory and runtime are missing"),
         ("%%cts submit\n- a", "key: value"),
         ("%%cts ls\nx", "takes no cell"),
@@ -184,8 +187,62 @@ def test_input_without_checksum_is_refused_until_computed(shell, service, place)
 
 def test_nonempty_output_folder_is_refused(shell, submit, place):
     shell(submit()).wait(60)
-    assert f"{place}out/ is not empty" in shell.refusal(submit())
+    other = submit("ok /output_files/other <files>")
+    assert f"{place}out/ is not empty" in shell.refusal(other)
+    assert "You submitted the same" in shell(submit(command="check")).warnings[0]
+    assert "You submitted" not in repr(shell(submit(command="check", options="--overwrite")))
+    (warning,) = [w for w in shell(submit("other", command="check")).warnings if "/out/" in w]
+    assert f"{place}out/ is not empty" in warning
+    said = shell.refusal(submit())
+    assert said.startswith("You submitted the same ")
+    assert "(done)" in said
     assert shell(submit(options="--overwrite")).wait(60).state == "complete"
+
+
+def test_folder_of_a_live_job_is_refused_before_anything_is_in_it(shell, submit, place):
+    live = shell(submit("wait /output_files/o", out="out/deep"))
+    assert f"Your job {live.id[:8]} (" in shell.refusal(submit())
+    assert f"Warning: Your job {live.id[:8]} (" in repr(shell(submit(command="check")))
+    said = shell.refusal(submit("wait /output_files/o", out="out/deep/"))
+    assert said.startswith("You submitted the same ")
+    assert f"as job {live.id[:8]} (" in said
+    assert f"Your job {live.id[:8]} (" in shell.refusal(
+        f"%cts resubmit {live.id} --output-dir {place}out/"
+    )
+    assert isinstance(shell(submit(out="outer/")), Job)
+    live.cancel()
+    live.wait(60)
+    assert isinstance(shell(submit("wait /output_files/o", out="out/deep")), Job)
+    shell("%cts cancel -")
+
+
+def test_submission_that_is_not_shown_prints_its_job(shell, submit):
+    ran = shell.run(f"job = {submit()}")
+    (line,) = ran.out.splitlines()
+    assert re.fullmatch(rf"Job {shell.names['job'].id[:8]}: [A-Z][\w ]+", line)
+
+
+def test_job_is_bound_when_its_watch_is_interrupted_or_it_cannot_be_followed(
+    shell, submit, monkeypatch
+):
+    def interrupt(_job):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "wait", interrupt)
+        assert "the jobs go on" in shell.refusal(submit(options="--watch -o job"))
+    assert shell("%cts status -").id == shell.names["job"].id
+    assert shell("%cts watch -") is None
+
+    def lose(_feed, _job_id, _listener):
+        raise CTSConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventFeed, "subscribe", lose)
+        shell(f"job = {submit(out='other/')}")
+        job = shell.names["job"]
+        assert job.state
+    job.wait(60)
 
 
 def test_tsv_and_globs(shell, inputs, place, tmp_path):
@@ -206,7 +263,7 @@ def test_tsv_and_globs(shell, inputs, place, tmp_path):
     [
         ("{a}\t1\n\n{b}\t2\tx\ty\n", "Line 3 of in.tsv has 4 columns"),
         ("{a}\t1\n\t2\n", "Line 2 of in.tsv has no path"),
-        ("file\tname\n{a}\t1\n", "columns that mean nothing here: name"),
+        ("file\tname\n{a}\t1\n", "There is no column 'name': there are file, data_id, crc64nvme"),
         ("\n\t\n", "names no file"),
     ],
 )
@@ -230,7 +287,8 @@ def test_data_ids_of_a_table_reach_the_manifest_as_they_are(shell, inputs, place
 
 def test_watch_of_a_failed_job_fails_the_cell(shell, submit):
     said = shell.refusal(submit("fail /output_files/o", options="--watch -o bad"))
-    assert said.startswith("Not complete: job ")
+    assert said.startswith("1 of 1 job not complete: job ")
+    assert shell.names["bad"].state == "error"
     assert "%cts why" in said
     assert shell.run("%cts watch -").error is not None
     assert shell.run(submit(out="good/", options="--watch")).error is None

@@ -1,0 +1,96 @@
+"""The output folder of a submission: whether the outputs would meet others there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cts_core.model.job import JobInputPreview
+from cts_core.object_paths import as_folder
+from cts_core.worker.units import format_seconds
+from cts_jupyter import formatting
+from cts_jupyter.client.client import CTSClient
+from cts_jupyter.client.models import JobPreview
+from cts_jupyter.client.resubmit import is_empty
+from cts_jupyter.client.search import JobQuery, find_jobs
+
+_MAX_TEXT = 200
+"""Characters of a text that a service searches for."""
+_MAX_JOBS = 100
+_WAY_OUT = "choose another --output-dir, or add --overwrite"
+
+
+def find_obstacle(
+    client: CTSClient, folder: str, body: Mapping[str, Any] | None = None
+) -> str | None:
+    """Return why outputs had better not go into a folder: there are others, or a job of the user's stores them there.
+
+    ``body`` is the submission as the REST API takes it; the user may have submitted the same already. Raises CTSClientError.
+    """
+    rival = find_rival(client, folder, body)
+    if rival is not None or is_empty(client, folder) is not False:
+        return rival
+    return (
+        f"The output folder {as_folder(folder)} is not empty, and outputs would overwrite files of the same name there: "
+        f"{_WAY_OUT}"
+    )
+
+
+def find_rival(client: CTSClient, folder: str, body: Mapping[str, Any] | None = None) -> str | None:
+    """Return which job of the user's is in the way: a live one that stores outputs in a folder, or one that was the same."""
+    folder = as_folder(folder)
+    job = _writer(client, folder)
+    if job is None:
+        return None
+    is_live = not formatting.has_ended(job.state)
+    if not is_live and is_empty(client, folder) is not False:
+        return None
+    if body is not None and _is_same(client, job, body):
+        age = (datetime.now(UTC) - job.transition_times[0].time).total_seconds()
+        return (
+            f"You submitted the same {format_seconds(age)} ago, as job {_named(job)}, and its outputs are in {folder}: "
+            f"%cts status {formatting.short_id(job.id)} shows it. To run it once more, {_WAY_OUT}"
+        )
+    if not is_live:
+        return None
+    return (
+        f"Your job {_named(job)} stores its outputs in {as_folder(job.job_input.output_dir)}, and those of the same name "
+        f"would overwrite each other: {_WAY_OUT}"
+    )
+
+
+def _named(job: JobPreview) -> str:
+    state = formatting.format_job_state(job.state, job.containers)
+    return f"{formatting.short_id(job.id)} ({state.lower()})"
+
+
+def _writer(client: CTSClient, folder: str) -> JobPreview | None:
+    """Return a live job of the user's that stores outputs below a folder, or else the latest one that did."""
+    query = JobQuery(text=folder[:_MAX_TEXT], by_creation=True)
+    jobs = [
+        job
+        for job in find_jobs(client, query, limit=_MAX_JOBS).jobs
+        if as_folder(job.job_input.output_dir).startswith(folder)
+    ]
+    live = (job for job in jobs if not formatting.has_ended(job.state))
+    return next(live, jobs[0] if jobs else None)
+
+
+def _is_same(client: CTSClient, job: JobPreview, body: Mapping[str, Any]) -> bool:
+    """Return whether a submission would run what a job runs."""
+    details = client.job(job.id)
+    request = details.job_input.model_dump(mode="json", exclude_none=True)
+    try:
+        if _without_files(body) != _without_files(request):
+            return False
+    except ValueError:
+        # The service will refuse this one.
+        return False
+    files = [file if isinstance(file, str) else file["file"] for file in body["input_files"]]
+    return files == [file.file for file in details.job_input.input_files]
+
+
+def _without_files(body: Mapping[str, Any]) -> JobInputPreview:
+    names = JobInputPreview.model_fields
+    return JobInputPreview.model_validate({k: v for k, v in body.items() if k in names})

@@ -1,0 +1,41 @@
+"""Paths of the object store as people write them, and as the service takes them: ``bucket/key``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SCHEME = re.compile(r"s3a?://", re.IGNORECASE)
+_FOLDERS = ("output_dir",)
+_LISTS = ("input_files", "input_roots")
+
+
+def object_path(text: str) -> str:
+    """Return a path without ``s3://``; ``s3://bucket`` alone is the folder ``bucket/``."""
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return text
+    path = text[scheme.end() :]
+    return path if "/" in path else f"{path}/"
+
+
+def with_object_paths(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a submission with every path of the object store as the service takes it."""
+    made = dict(body)
+    for key in _FOLDERS:
+        if key in made:
+            made[key] = _without_scheme(made[key])
+    for key in _LISTS:
+        if isinstance(made.get(key), (list, tuple)):
+            made[key] = [_without_scheme(item) for item in made[key]]
+    return made
+
+
+def _without_scheme(value: object) -> object:
+    """Return a path, or a file object with its path, without the scheme; what is neither is for the service to refuse."""
+    if isinstance(value, str):
+        return object_path(value)
+    if isinstance(value, Mapping) and isinstance(value.get("file"), str):
+        return {**value, "file": object_path(value["file"])}
+    return value
