@@ -144,14 +144,16 @@ def _groups(job: JobFacts, containers: Sequence[Container]) -> list[list[Contain
 def _reason(job: JobFacts, group: Sequence[Container], log: LogTail, unfinished: int) -> Reason:
     first = group[0]
     error = first.error if has_failed(first) else job.error
+    lacks_outputs = error == NO_OUTPUTS
     # What should have been an output may be there.
-    shows_stdout = not log.stderr or (error == NO_OUTPUTS and log.stdout != "")
-    paths = [file.file for container in group for file in container.inputs or ()]
+    shows_stdout = not log.stderr or (lacks_outputs and log.stdout != "")
+    failed = [] if lacks_outputs else group
+    paths = [file.file for container in failed for file in container.inputs or ()]
     hint, fix = _advise(job, error or "", first.exit_code, unfinished)
     return Reason(
-        reason=_without_outputs(job, log) if error == NO_OUTPUTS else error,
+        reason=_without_outputs(job, log) if lacks_outputs else error,
         exit_code=first.exit_code,
-        containers=[container.number for container in group],
+        containers=[container.number for container in failed],
         inputs=_named_first(paths, f"{error} {log.stderr} {log.stdout}")[:MAX_INPUTS],
         input_count=len(paths),
         stdout=log.stdout or None if shows_stdout else None,

@@ -20,9 +20,9 @@ class Reason(Record):
     input_count: int
     """The number of all their input files."""
     stdout: str | None = None
-    """The end of what the first of them wrote to stdout, where nothing is on stderr or outputs are missing."""
+    """The end of what the first of them, else container 0, wrote to stdout, where nothing is on stderr or outputs are missing."""
     stderr: str | None = None
-    """The end of what the first of them wrote to stderr, where ``stdout`` is absent."""
+    """The end of what it wrote to stderr, where ``stdout`` is absent."""
     hint: str
     """What to do about it."""
     fix: Resubmission | None = None

@@ -14,8 +14,7 @@ MAX_NUMBERS = 10
 def describe_reason(reason: Reason) -> str:
     """Return which containers failed, and why: ``Containers 1, 4 ended with exit code 4``."""
     code = "" if reason.exit_code is None else f"exit code {reason.exit_code}"
-    # Where all ended well, the job failed and no container.
-    who = "" if reason.exit_code == 0 else name_containers(reason.containers)
+    who = name_containers(reason.containers)
     if reason.reason is None:
         return f"{who or 'It'} ended with {code or 'an error'}"
     return f"{who}: {reason.reason}{f' ({code})' if code else ''}" if who else reason.reason
@@ -42,7 +41,8 @@ def log_end(reason: Reason) -> tuple[str, str] | None:
     stream, text = ("stderr", reason.stderr) if reason.stderr else ("stdout", reason.stdout)
     if not text:
         return None
-    return f"The end of the {stream} of container {reason.containers[0]}:", text
+    number = reason.containers[0] if reason.containers else 0
+    return f"The end of the {stream} of container {number}:", text
 
 
 def resubmit_command(job: str, fix: Fix) -> str:

@@ -119,7 +119,7 @@ def _next_steps(details: JobDetails, short: str, why: Why) -> Iterator[str]:
 def _after_end(details: JobDetails, short: str, why: Why) -> Iterator[str]:
     logged = next((reason for reason in why.reasons if reason.stderr or reason.stdout), None)
     if logged is not None:
-        which = "" if logged.exit_code == 0 else " -c failed"
+        which = " -c failed" if logged.containers else ""
         yield f"%cts logs {short}{which}{' --err' if logged.stderr else ''}"
     elif details.logpath is not None:
         yield f"%cts logs {short} --err"

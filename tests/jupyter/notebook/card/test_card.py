@@ -6,6 +6,8 @@ import datetime as dt
 import html
 import re
 
+import pytest
+
 from cts_jupyter.client.models import Reason
 from cts_jupyter.notebook.card.card import card_html, card_text, format_progress
 from cts_jupyter.notebook.card.data import CardData
@@ -92,6 +94,18 @@ def test_failure_in_the_text():
         "    x",
         "    y",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reason": "Its outputs could not be stored", "exit_code": 0}, "Container 1: Its outputs could not be stored (exit code 0)"),
+        ({"reason": "It left nothing", "containers": [], "exit_code": 0}, "It left nothing"),
+        ({"exit_code": None}, "Container 1 ended with an error"),
+    ],
+)  # fmt: skip
+def test_reason_in_words(changes: dict, words: str):
+    assert f"\n  {words}\n" in card_text(card(state="error", reasons=[reason(**changes)]))
 
 
 def test_text_sends_no_escape_sequences_to_the_terminal():

@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 MISSING = ("/events", "/files", "/jobs/check", "/jobs/counts", "/jobs/last_look", "/openapi.json")
-UNKNOWN = ("/containers", "/resubmit", "/outputs")
+UNKNOWN = ("/containers", "/resubmit", "/outputs", "/why", "/methods")
 KNOWN = {"cluster", "state", "after", "before", "limit"}
 """Parameters of a listing; deployed services silently ignore all others."""
 ASKED = "--memory 50MB --runtime 1m"
@@ -85,7 +85,12 @@ def test_job_at_a_deployed_service(shell, inputs, place, deployed):
     job = ran.value
     assert job.wait(60).state == "error"
     assert "Failed" in repr(shell("%cts ls"))
-    assert "It failed" in shell(f"%cts why {job.id}")
+    said = shell(f"%cts why {job.id}")
+    assert "It failed" in said
+    for command in said.splitlines()[-1].partition(": ")[2].split(", "):
+        assert "--failed" not in command
+        assert shell.run(command).error is None, command
+    assert "is older than this" in shell.refusal(f"%cts methods {job.id}")
     assert shell(f"%cts logs {job.id} -c failed --err").startswith("err of ")
     assert "does not say which containers" in shell.refusal(f"%cts resubmit {job.id} --failed")
     said = shell.refusal(

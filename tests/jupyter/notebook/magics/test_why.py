@@ -110,7 +110,9 @@ def test_advice_about_live_and_cancelled_jobs(shell, submit):
     assert "Cancelled" in str(shell.run(watch).error).title()
     said = shell(f"%cts why {job.id}")
     assert "It was cancelled" in said
-    again = shell(said.splitlines()[-1].removeprefix("Next: "))
+    logs, resubmit = said.splitlines()[-1].removeprefix("Next: ").split(", ")
+    assert "err of" in shell(logs)
+    again = shell(resubmit)
     assert again.details.parent_id == job.id
     again.cancel()
     again.wait(60)
