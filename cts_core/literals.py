@@ -24,6 +24,9 @@ _MAX_NAMED = 5
 
 def literal_warnings(params: Parameters, plans: Sequence[ContainerPlan]) -> list[str]:
     """Return a warning for each path in a literal that a container lacks, as far as that can be known."""
+    if not plans:
+        # A draft with other problems has no plans yet.
+        return []
     mounts = plans[0].mounts
     places = [_places(plan) for plan in plans]
     warnings = []
