@@ -10,7 +10,7 @@ import httpx
 from cts_core.own_machine import is_own_machine
 
 MAX_RESPONSE_BYTES = 1 << 20
-"""Bytes of one response's body."""
+"""Bytes of one response's body, unless a client is made with another bound."""
 
 
 class NoResponseError(Exception):
@@ -20,9 +20,12 @@ class NoResponseError(Exception):
 class HttpClient:
     """A small pool of connections to one service, by a proxy of the environment unless it is on this machine."""
 
-    def __init__(self, host: str, *, timeout: float, connections: int) -> None:
+    def __init__(
+        self, host: str, *, timeout: float, connections: int, max_bytes: int = MAX_RESPONSE_BYTES
+    ) -> None:
         """``timeout`` is in seconds for one request, including its wait for one of the ``connections`` to ``host``."""
         self._host = host
+        self._max_bytes = max_bytes
         self._timeout = timeout
         self._limits = httpx.Limits(max_connections=connections)
         self._opening = asyncio.Lock()
@@ -70,7 +73,7 @@ class HttpClient:
             ):
                 async for chunk in response.aiter_bytes():
                     body += chunk
-                    if len(body) > MAX_RESPONSE_BYTES:
+                    if len(body) > self._max_bytes:
                         raise NoResponseError("its answer is too long")
         except TimeoutError:
             raise NoResponseError(f"it did not answer within {self._timeout:g} s") from None

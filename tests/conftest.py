@@ -38,6 +38,7 @@ pytest_plugins = [
     "tests.services.s3",
     *SERVICES,
     "tests.simulators.kbase_auth",
+    "tests.simulators.sfapi",
     "tests.harness.server_fixtures",
 ]
 
