@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -30,8 +30,8 @@ from cts_core.model.job import (
     JobStatus,
 )
 from cts_core.model.job import Jobs as JobList
-from cts_core.model.listing import JobCounts, LastLook
-from cts_core.model.record import ContainerQuery, JobQuery, JobSummary
+from cts_core.model.listing import JobCounts, LabelKeys, LastLook
+from cts_core.model.record import SEARCHED, ContainerQuery, JobQuery, JobSummary
 from cts_core.records.store import ALL_CONTAINERS, RecordStore
 from cts_core.states import TERMINAL, JobState
 
@@ -128,6 +128,15 @@ class Jobs:
     async def counts(self, user: User) -> JobCounts:
         """Count the user's jobs."""
         return JobCounts(counts=await self._store.count_jobs(user.name))
+
+    async def set_labels(self, user: User, job_id: str, labels: Mapping[str, str]) -> None:
+        """Replace the labels of the job, whatever its state."""
+        await self._summary(user, job_id)
+        await self._store.set_labels(job_id, labels)
+
+    async def label_keys(self, user: User) -> LabelKeys:
+        """Return the keys of the labels of the user's latest jobs."""
+        return LabelKeys(keys=await self._store.label_keys(user.name, latest=SEARCHED))
 
     async def set_last_seen(self, user: User, marker: LastLook) -> None:
         """Set the user's read marker: jobs that end after it are new."""

@@ -184,6 +184,12 @@ class Submission(JobInput):
         )
 
 
+class NewLabels(Closed):
+    """The labels of a job, which replace those that it has."""
+
+    labels: Labels
+
+
 class JobStateTransition(Record):
     """A state and when it was reached, by the clock of the reporting process."""
 

@@ -12,6 +12,12 @@ class JobCounts(Record):
     counts: list[JobCount]
 
 
+class LabelKeys(Record):
+    """The keys of the labels of the caller's jobs, sorted, of the latest 10,000 of them."""
+
+    keys: list[str]
+
+
 class LastLook(Closed):
     """A user's read marker: the time of the last update of the last ended job that the user has seen."""
 

@@ -235,6 +235,12 @@ class RecordStore(RefdataRecords, WorkerRecords, ChecksumRecords, Protocol):
     ) -> None:
         """Set and remove keys of the job's admin metadata, in one write. Keys may contain dots."""
 
+    async def set_labels(self, job_id: str, labels: Mapping[str, str]) -> None:
+        """Replace the labels of the job, whatever its state."""
+
+    async def label_keys(self, user: str, *, latest: int) -> list[str]:
+        """Return the keys of the labels of the user's jobs, sorted, of those ``latest`` jobs that were updated last."""
+
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
         """Append to the audit log of the job, which keeps the latest ``MAX_AUDIT`` entries."""
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cts_core.errors import NoSuchJobError
 from cts_core.model.record import (
     ContainerTransition,
     JobCount,
@@ -317,3 +318,30 @@ async def test_ended_among_given_jobs_before_a_time(store):
     assert await store.ended_among(job_ids, NOON + SECOND) == set(ids)
     assert await store.ended_among(job_ids, NOON) == set()
     assert await store.ended_among([], NOON + SECOND) == set()
+
+
+# -- labels afterwards --
+
+
+async def test_labels_are_replaced(store):
+    job = await insert(store, labels={"study": "soil", "old": "x"})
+    other = await insert(store, labels={"run": "a=b"})
+    await walk(store, job.id)
+    await store.set_labels(job.id, {"study": "Sea", "new.key": "1=2"})
+    assert (await store.get_summary(job.id)).labels == {"study": "Sea", "new.key": "1=2"}
+    assert (
+        await ids(store, labels={"study": "Sea"})
+        == await ids(store, text="NEW.KEY=1=2")
+        == [job.id]
+    )
+    assert await ids(store, labels={"old": "x"}) == await ids(store, text="soil") == []
+    assert await ids(store, text=job.id) == [job.id]
+    assert await store.label_keys("ana", latest=10) == ["new.key", "run", "study"]
+    await store.set_labels(job.id, {})
+    assert (await store.get_summary(job.id)).labels == {}
+    assert await store.label_keys("ana", latest=10) == ["run"]
+    assert await store.label_keys("ana", latest=1) in ([], ["run"])
+    assert await store.label_keys("eve", latest=10) == []
+    assert await ids(store, labels={"run": "a=b"}) == [other.id]
+    with pytest.raises(NoSuchJobError):
+        await store.set_labels("none", {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from cts_core.records.mongo.schema import (
     IS_LIVE,
     IS_OURS,
     KEY,
+    LABELS,
     PARENT,
     UNCLEANED,
     UNSENT_SINCE,
@@ -270,6 +271,13 @@ async def set_wait(db: Collections, job_ids: Collection[str], wait: JobWait | No
     jobs = {"id": {"$in": list(job_ids)}, **IS_LIVE}
     change = {"$set": {WAIT: wait.model_dump()}} if wait else {"$unset": {WAIT: ""}}
     await db.jobs.update_many(jobs, change, hint=list(BY_ID))
+
+
+async def set_labels(db: Collections, job_id: str, labels: Mapping[str, str]) -> None:
+    """Replace the labels of a job. Raises NoSuchJobError."""
+    pairs = documents.label_pairs(labels)
+    # The index has only jobs that have the field.
+    await update_job(db, job_id, {"$set": {LABELS: pairs}} if pairs else {"$unset": {LABELS: ""}})
 
 
 async def mark_cleaned(db: Collections, job_id: str) -> None:

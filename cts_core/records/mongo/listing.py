@@ -195,6 +195,20 @@ async def counts(db: Collections, user: str | None) -> list[JobCount]:
     ]
 
 
+async def label_keys(db: Collections, user: str, latest: int) -> list[str]:
+    """Return the keys of the labels of the user's ``latest`` jobs, sorted."""
+    key = {"$arrayElemAt": [{"$split": [f"${LABELS}", "="]}, 0]}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"user": user}},
+        {"$sort": {UPDATED: DESCENDING, "id": DESCENDING}},
+        {"$limit": latest},
+        {"$unwind": f"${LABELS}"},
+        {"$group": {"_id": key}},
+    ]
+    cursor = await db.jobs.aggregate(pipeline, hint=dict(of_user(BY_UPDATE)))
+    return sorted([found["_id"] async for found in cursor])
+
+
 async def set_last_look(db: Collections, user: str, time: datetime) -> None:
     """Move the user's read marker forward to this time; it never moves back."""
     await upsert(db.users, {"user": user}, {"$max": {"last_look": time}})

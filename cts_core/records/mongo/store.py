@@ -161,6 +161,16 @@ class MongoStore(RecordStore):
             await audit.set_meta(db, job_id, values, unset)
 
     @override
+    async def set_labels(self, job_id: str, labels: Mapping[str, str]) -> None:
+        async with self._use() as db:
+            await jobs.set_labels(db, job_id, labels)
+
+    @override
+    async def label_keys(self, user: str, *, latest: int) -> list[str]:
+        async with self._use() as db:
+            return await listing.label_keys(db, user, latest)
+
+    @override
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
         async with self._use() as db:
             await audit.add_entry(db, job_id, entry)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -203,6 +203,15 @@ def set_wait(db: sqlite3.Connection, job_ids: Collection[str], wait: JobWait | N
     """Record what those of these jobs that have not ended wait for."""
     values = (wait and wait.model_dump_json(), json.dumps(list(job_ids)))
     db.execute(f"UPDATE jobs SET wait = ? WHERE {_WITH_IDS} AND {LIVE}", values)  # noqa: S608 - the names are ours
+
+
+def set_labels(db: sqlite3.Connection, job_id: str, labels: Mapping[str, str]) -> None:
+    """Replace the labels of a job, also in the text that a search looks through. Raises NoSuchJobError."""
+    job = summary(db, job_id)
+    db.execute(
+        "UPDATE jobs SET labels = ?, words = ? WHERE id = ?",
+        (json.dumps(dict(labels)), rows.search_words(job, labels), job_id),
+    )
 
 
 def mark_cleaned(db: sqlite3.Connection, job_id: str) -> None:

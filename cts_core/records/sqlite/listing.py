@@ -152,6 +152,18 @@ def counts(db: sqlite3.Connection, user: str | None) -> list[JobCount]:
     return job_counts
 
 
+LABEL_KEYS = """
+SELECT DISTINCT label.key FROM (
+    SELECT labels FROM jobs WHERE user = ? ORDER BY updated DESC, id DESC LIMIT ?
+) AS latest CROSS JOIN json_each(latest.labels) AS label
+"""
+
+
+def label_keys(db: sqlite3.Connection, user: str, latest: int) -> list[str]:
+    """Return the keys of the labels of the user's ``latest`` jobs, sorted."""
+    return sorted(row["key"] for row in db.execute(LABEL_KEYS, (user, latest)))
+
+
 def set_last_look(db: sqlite3.Connection, user: str, time: datetime) -> None:
     """Move the user's read marker forward to this time; it never moves back."""
     db.execute(

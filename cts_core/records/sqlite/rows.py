@@ -92,11 +92,16 @@ class StoredOutcome:
         return json.dumps(json.loads(stored) | json.loads(self.outcome))
 
 
+def search_words(job: JobSummary, labels: Mapping[str, str]) -> str:
+    """Return the text that a search for the job looks through, but for its error."""
+    texts = (job.cluster.value, job.job_input.image, job.image.name, job.job_input.output_dir)
+    return search_text(job.id, labels, texts)
+
+
 def job_columns(job: JobRecord) -> dict[str, Any]:
     """Return the columns of a job in ``jobs``."""
     outcome = StoredOutcome.of_job(job)
     job_input = job.job_input
-    texts = (job.cluster.value, job_input.image, job.image.name, job_input.output_dir)
     return {
         "id": job.id,
         "user": job.user,
@@ -112,7 +117,7 @@ def job_columns(job: JobRecord) -> dict[str, Any]:
         "image": job.image.model_dump_json(),
         "job_input": job_input.model_dump_json(exclude={"input_files"}, exclude_none=True),
         "outcome": outcome.outcome,
-        "words": search_text(job.id, job.labels, texts),
+        "words": search_words(job, job.labels),
         "error_words": outcome.error_words or "",
     }
 

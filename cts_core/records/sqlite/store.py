@@ -158,6 +158,14 @@ class SQLiteStore(RecordStore):
         await self._write(lambda db: audit.set_meta(db, job_id, values, unset))
 
     @override
+    async def set_labels(self, job_id: str, labels: Mapping[str, str]) -> None:
+        await self._write(lambda db: jobs.set_labels(db, job_id, labels))
+
+    @override
+    async def label_keys(self, user: str, *, latest: int) -> list[str]:
+        return await self._read(lambda db: listing.label_keys(db, user, latest))
+
+    @override
     async def add_audit(self, job_id: str, entry: AuditEntry) -> None:
         await self._write(lambda db: audit.add_entry(db, job_id, entry))
 

@@ -207,6 +207,10 @@ class JobEndpoints(Endpoints):
             page = self.outputs(job_id, family=family, after=page.next)
             yield from page.outputs
 
+    def set_labels(self, job_id: str, labels: Mapping[str, str]) -> None:
+        """Replace the labels of a job, in any state."""
+        self._put(f"jobs/{quote_path(job_id)}/labels", {"labels": dict(labels)})
+
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
         self._put(f"jobs/{quote_path(job_id)}/cancel")

@@ -71,6 +71,10 @@ class ListingEndpoints(Endpoints):
         """Return the numbers of the user's jobs by site and state."""
         return [JobCount.model_validate(count) for count in self._get("jobs/counts")["counts"]]
 
+    def label_keys(self) -> list[str]:
+        """Return the keys of the labels of the user's latest 10,000 jobs, sorted."""
+        return list(self._get("jobs/labels")["keys"])
+
     def set_last_look(self, until: datetime) -> None:
         """Set the read marker of ended jobs: the last update of the last job that the user has seen."""
         self._put("jobs/last_look", drop_none(until=until.isoformat()))

@@ -17,6 +17,7 @@ from cts_core.model.job import (
     Job,
     JobPreview,
     JobStatus,
+    NewLabels,
     Submission,
     Submitted,
 )
@@ -149,6 +150,11 @@ async def get_methods(call: Call, path: JobPath) -> Stream:
     return Stream.of(text.encode(), TEXT)
 
 
+async def set_labels(call: Call, path: JobPath, body: NewLabels) -> None:
+    """``PUT /jobs/{job_id}/labels``."""
+    await call.engine.jobs.set_labels(call.user, path.job_id, body.labels)
+
+
 async def cancel_job(call: Call, path: JobPath) -> None:
     """``PUT /jobs/{job_id}/cancel``."""
     await call.engine.jobs.cancel(call.user, path.job_id)
@@ -214,6 +220,7 @@ ROUTES = (
         Access.USER,
         "A job's outputs, or with family those of its whole lineage",
     ),
+    Route("PUT", f"{_JOB}/labels", set_labels, Access.USER, "Replace the labels of a job"),
     Route("PUT", f"{_JOB}/cancel", cancel_job, Access.USER, "Cancel a job"),
     Route(
         "POST",

@@ -12,7 +12,7 @@ from cts_core.images.names import parse_image_name
 from cts_core.model.base import GivenTime
 from cts_core.model.image import ImageName
 from cts_core.model.job import MAX_LABELS, Jobs
-from cts_core.model.listing import JobCounts, LastLook
+from cts_core.model.listing import JobCounts, LabelKeys, LastLook
 from cts_core.model.record import JobQuery, JobSort
 from cts_core.model.site import SiteName
 from cts_core.states import JobState
@@ -114,6 +114,11 @@ async def count_jobs(call: Call) -> JobCounts:
     return await call.engine.jobs.counts(call.user)
 
 
+async def list_label_keys(call: Call) -> LabelKeys:
+    """``GET /jobs/labels``."""
+    return await call.engine.jobs.label_keys(call.user)
+
+
 async def set_last_look(call: Call, body: LastLook) -> None:
     """``PUT /jobs/last_look``."""
     await call.engine.jobs.set_last_seen(call.user, body)
@@ -139,6 +144,9 @@ async def _check_user(call: Call, user: str | None) -> None:
 ROUTES = (
     Route("GET", "/jobs", list_jobs, Access.USER, "The caller's jobs, newest update first"),
     Route("GET", "/jobs/counts", count_jobs, Access.USER, "The caller's jobs by site and state"),
+    Route(
+        "GET", "/jobs/labels", list_label_keys, Access.USER, "Keys of labels of the caller's jobs"
+    ),
     Route(
         "PUT",
         "/jobs/last_look",

@@ -7,12 +7,14 @@ export interface AdminJobDetails {
   user: string;
   admin_meta?: Record<string, string | number>;
   containers?: Record<string, number>;
+  waits_for?: string;
   image: JobImage;
   input_file_count: number;
   output_file_count?: number;
   cpu_hours?: number;
   cpu_factor?: number;
   max_memory?: number;
+  max_anonymous_memory?: number;
   error?: string;
   logpath?: string;
   labels?: Record<string, string>;
@@ -64,15 +66,41 @@ export interface AllowedPath {
 export type CTSRole = "full_admin";
 
 export interface CheckResult {
-  image: JobImage;
   containers: PlannedContainer[];
   input_file_count: number;
   input_bytes: number;
   cpu_hours: number;
   warnings: string[];
+  image: JobImage;
+}
+
+export interface ChecksumRequest {
+  files: FileChecksum[];
 }
 
 export type ChecksumState = "stored" | "missing" | "mismatch";
+
+export interface ChecksumSummary {
+  id: string;
+  state: TaskState;
+  created: string;
+}
+
+export interface ChecksumTask {
+  id: string;
+  user: string;
+  state: TaskState;
+  created: string;
+  files: FileResult[];
+}
+
+export interface ChecksumTasks {
+  tasks: ChecksumSummary[];
+}
+
+export interface ChecksumsRequested {
+  id: string;
+}
 
 export interface Claim {
   process: string;
@@ -86,6 +114,8 @@ export interface ClaimAnswer {
 
 export type Cluster = "perlmutter-jaws" | "lawrencium-jaws" | "kbase" | "local";
 
+export type ComputationState = "waiting" | "done" | "failed";
+
 export interface Container {
   number: number;
   state: JobState;
@@ -95,7 +125,8 @@ export interface Container {
   cpu_seconds?: number;
   wall_seconds?: number;
   max_memory?: number;
-  inputs: S3FileWithDataID[];
+  max_anonymous_memory?: number;
+  inputs?: S3FileWithDataID[];
   outputs?: S3File[];
   warnings?: string[];
 }
@@ -110,6 +141,7 @@ export interface ContainerUpdate {
 
 export interface Containers {
   containers: Container[];
+  next?: number;
 }
 
 export interface Dependency {
@@ -121,6 +153,16 @@ export interface Dependency {
 }
 
 export type DependencyState = "up" | "down" | "full" | "unknown";
+
+export interface DraftCheck {
+  containers: PlannedContainer[];
+  input_file_count: number;
+  input_bytes: number;
+  cpu_hours: number;
+  warnings: string[];
+  problems: Problem[];
+  image?: JobImage;
+}
 
 export interface ErrorDetail {
   httpcode: number;
@@ -145,6 +187,23 @@ export interface ExitCodes {
 export interface FileChecksum {
   file: string;
   etag?: string;
+}
+
+export interface FileResult {
+  file: string;
+  etag?: string;
+  state: ComputationState;
+  crc64nvme?: string;
+  error?: string;
+}
+
+export interface FileSummary {
+  objects: number;
+  bytes: number;
+  missing: number;
+  scanned: number;
+  complete: boolean;
+  next?: string;
 }
 
 export interface GrantedRequest {
@@ -182,6 +241,7 @@ export interface ImageHelp {
   nearest: string[];
   contact?: string;
   request: string;
+  command: string;
 }
 
 export interface ImageRegistration {
@@ -210,12 +270,14 @@ export interface Job {
   user: string;
   admin_meta?: Record<string, string | number>;
   containers?: Record<string, number>;
+  waits_for?: string;
   image: JobImage;
   input_file_count: number;
   output_file_count?: number;
   cpu_hours?: number;
   cpu_factor?: number;
   max_memory?: number;
+  max_anonymous_memory?: number;
   error?: string;
   logpath?: string;
   labels?: Record<string, string>;
@@ -293,12 +355,14 @@ export interface JobPreview {
   user: string;
   admin_meta?: Record<string, string | number>;
   containers?: Record<string, number>;
+  waits_for?: string;
   image: JobImage;
   input_file_count: number;
   output_file_count?: number;
   cpu_hours?: number;
   cpu_factor?: number;
   max_memory?: number;
+  max_anonymous_memory?: number;
   error?: string;
   logpath?: string;
   labels?: Record<string, string>;
@@ -323,12 +387,17 @@ export interface JobStatus {
   user: string;
   admin_meta?: Record<string, string | number>;
   containers?: Record<string, number>;
+  waits_for?: string;
 }
 
 export interface Jobs {
   jobs: JobPreview[];
   next?: string;
   is_cut?: boolean;
+}
+
+export interface LabelKeys {
+  keys: string[];
 }
 
 export interface LastLook {
@@ -349,6 +418,10 @@ export interface NERSCDetails {
   log_upload_task_id?: string[];
 }
 
+export interface NewLabels {
+  labels: Record<string, unknown>;
+}
+
 export type NodePlan = Record<string, unknown>;
 
 export interface NodeUpdate {
@@ -362,6 +435,7 @@ export interface NodeUpdate {
   cpu_seconds?: number;
   wall_seconds?: number;
   max_memory?: number;
+  max_anonymous_memory?: number;
 }
 
 export interface ObjectPage {
@@ -369,6 +443,7 @@ export interface ObjectPage {
   folders: string[];
   next?: string;
   left_out: string[];
+  scanned?: number;
 }
 
 export interface ObjectRequest {
@@ -424,12 +499,31 @@ export interface PlannedContainer {
   manifest?: string;
 }
 
+export interface Problem {
+  loc: (string | number)[];
+  appcode?: number;
+  message: string;
+  hint?: string;
+}
+
 export interface Readiness {
   status: ReadyStatus;
   dependencies: Dependency[];
 }
 
 export type ReadyStatus = "ready" | "degraded" | "not ready";
+
+export interface Reason {
+  reason?: string;
+  exit_code?: number;
+  containers: number[];
+  inputs: string[];
+  input_count: number;
+  stdout?: string;
+  stderr?: string;
+  hint: string;
+  fix?: Resubmission-Output;
+}
 
 export interface RefData {
   data: ReferenceData[];
@@ -472,11 +566,20 @@ export interface RequestValidationDetail {
   ctx?: Record<string, unknown>;
 }
 
-export interface Resubmission {
+export interface Resubmission-Input {
   failed: boolean;
   memory?: string | number;
   runtime?: string;
   output_dir?: string;
+  refresh_inputs: boolean;
+}
+
+export interface Resubmission-Output {
+  failed: boolean;
+  memory?: number;
+  runtime?: string;
+  output_dir?: string;
+  refresh_inputs: boolean;
 }
 
 export interface Root {
@@ -485,6 +588,11 @@ export interface Root {
   git_hash: string;
   server_time: string;
   notes: string;
+  instance?: string;
+}
+
+export interface Roots {
+  roots: AllowedPath[];
 }
 
 export interface S3File {
@@ -557,6 +665,8 @@ export interface Submitted {
   job_id: string;
 }
 
+export type TaskState = "running" | "ended" | "canceled";
+
 export interface UnsentNotifications {
   jobs: number;
   transitions: number;
@@ -571,4 +681,11 @@ export interface WhoAmI {
   user: string;
   roles: CTSRole[];
   allowed_paths: AllowedPath[];
+  instance: string;
+}
+
+export interface Why {
+  state: JobState;
+  reasons: Reason[];
+  fix?: Resubmission-Output;
 }

@@ -44,7 +44,9 @@ VALUES = {
 """Examples of the paths' placeholders."""
 OWNED = {"job_id", "container_num", "checksums_id"}
 """Placeholders of things that belong to a user: on routes for users they are for the job's owner only."""
-REQUIRED: dict[tuple[str, str], dict[str, Any]] = {}
+REQUIRED: dict[tuple[str, str], dict[str, Any]] = {
+    ("PUT", "/jobs/{job_id}/labels"): {"json": {"labels": {}}},
+}
 """Required bodies and queries of the routes for a user's things, as ``json`` and ``params``, by method and path."""
 
 

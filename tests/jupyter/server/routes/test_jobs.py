@@ -105,6 +105,19 @@ async def test_cancel(server: ServerHarness) -> None:
     assert (await wait_for(server, job_id, "canceled"))["state"] == "canceled"
 
 
+async def test_labels_are_changed_afterwards(server: ServerHarness) -> None:
+    await server.prepare("a", "b")
+    job_id = await submit(server, submission(labels={"study": "soil"}))
+    changed = await server.put(f"/jobs/{job_id}/labels", json={"labels": {"study": "sea", "n": ""}})
+    assert changed.status_code == 204
+    assert (await server.get(f"/jobs/{job_id}")).json()["labels"] == {"study": "sea", "n": ""}
+    assert (await server.get("/jobs/labels")).json() == {"keys": ["n", "study"]}
+    refused = await server.put(f"/jobs/{job_id}/labels", json={"labels": {"=": "x"}})
+    assert (refused.status_code, refused.json()["error"]["appcode"]) == (400, 30010)
+    await server.request("PUT", f"/jobs/{job_id}/cancel")
+    await wait_for(server, job_id)
+
+
 async def test_check_stores_nothing(server: ServerHarness) -> None:
     await server.prepare("a", "b")
     checked = (await server.post("/jobs/check", json=submission(num_containers=2))).json()
