@@ -59,6 +59,8 @@ def test_a_job_from_submission_to_its_end(shell, forwarder, inputs, place, servi
     ).wait(60)
     assert job.state == "complete"
     assert f"ana at {urlsplit(service.file.url).netloc}" in job.describe()
+    assert "All containers ended well" in shell(f"%cts why {job.id}")
+    assert shell(f"%cts methods {job.id}").startswith(f"Job {job.id} ran in the CDM Task Service")
     again = shell(f"%cts resubmit {job.id}").wait(60)
     assert [output.file for output in job.all_outputs()] == [f"{place}out-2/o"]
     assert [found.id for found in shell(f"%cts ls {place}out")] == [again.id, job.id]
