@@ -22,6 +22,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jupyter_core.paths import jupyter_runtime_dir
 from pydantic import BaseModel, ValidationError
@@ -51,6 +52,8 @@ class Connection:
     """Whether CTS is in the Jupyter server that this process belongs to, which also serves its notebooks' pages."""
     service: str | None = None
     """The service elsewhere that this server forwards to."""
+    socket: Path | None = None
+    """The Unix socket at which the server listens to its kernels."""
 
     def tls(self) -> ssl.SSLContext | bool:
         """Return the argument ``verify`` of httpx for this server."""
@@ -69,6 +72,8 @@ class ServerFile(BaseModel):
     url: str
     token: str
     pid: int
+    socket: Path | None = None
+    """The Unix socket at which the server listens to its kernels, over plain HTTP."""
     certificate: Path | None = None
     service: str | None = None
     """The service elsewhere that the server forwards to."""
@@ -87,6 +92,10 @@ def write_server_file(folder: Path, content: ServerFile) -> Path:
     for path, other in _server_files(folder):
         if not other.is_alive:
             path.unlink(missing_ok=True)
+            if other.socket is not None:
+                with contextlib.suppress(OSError):
+                    other.socket.unlink()
+                    other.socket.parent.rmdir()
     content = content.model_copy(update={"started": _start_time(content.pid)})
     # Older kernels look for cts-server-*.json. The host is for people: a laptop changes its name with the network.
     target = folder / f"cts-server-{_host()}@{_place()}-{content.pid}.json"
@@ -112,15 +121,26 @@ def find_connection() -> Connection:
             raise
     else:
         if not url or url.rstrip("/") == server.service:
-            return Connection(
-                server.url,
-                _token_reader(server),
-                server.certificate,
-                is_page_server=True,
-                service=server.service,
-            )
+            return _to_own_server(server)
     # Read for each request, because hubs renew the token in the environment while the kernel runs.
     return Connection(url, lambda: os.environ.get(TOKEN_VARIABLE) or None)
+
+
+def _to_own_server(server: ServerFile) -> Connection:
+    url, socket = server.url, server.socket
+    if socket is not None and socket.exists():
+        # The host means nothing on this way, and there is no TLS.
+        url = urlsplit(url)._replace(scheme="http", netloc="localhost").geturl()
+    else:
+        socket = None
+    return Connection(
+        url,
+        _token_reader(server),
+        None if socket else server.certificate,
+        is_page_server=True,
+        service=server.service,
+        socket=socket,
+    )
 
 
 def _find_server(folder: Path) -> ServerFile:

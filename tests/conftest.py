@@ -24,6 +24,7 @@ SERVICES = [
     "tests.services.condor",
     "tests.services.cts_image",
     "tests.services.docker",
+    "tests.services.jupyterhub",
     "tests.services.kafka",
     "tests.services.minio",
     "tests.services.mongo",

@@ -35,7 +35,9 @@ NOT_SETTINGS = frozenset({"CTS_CONFIG", "CTS_FAILPOINTS", "CTS_REQUIRE_SERVICES"
 _REMOTE_URL = "CDM_TASK_SERVICE_URL"
 _MODE = "KBCTS_MODE"
 """The variable by which the deployed service's image becomes the staging service of reference data."""
-_HUB = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_USER")
+HUB_USER = "JUPYTERHUB_USER"
+"""The variable that names the hub's user whose server this is."""
+_HUB = ("JUPYTERHUB_API_TOKEN", HUB_USER)
 _NOT_AVAILABLE = "not available in this release"
 _EMBEDDED_HINT = (
     "to run jobs on this machine on purpose, set preset to embedded (CTS_PRESET=embedded)"
@@ -139,6 +141,8 @@ def read_sources(
         sources.append(Source(_REMOTE_URL, {"preset": preset, "remote": {"url": url}}))
     if preset in list(Preset):
         sources.append(Source(f"preset {preset}", PRESETS.get(Preset(preset), {})))
+    if user := environ.get(HUB_USER):
+        sources.append(Source(HUB_USER, {"owner": user}))
     return sources
 
 

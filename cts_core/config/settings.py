@@ -161,9 +161,10 @@ class Settings(BaseSettings):
     owner: str = Field(
         default_factory=host.login,
         min_length=1,
-        max_length=100,
+        max_length=255,
         pattern=r"^[^/\x00-\x1f]+$",
-        description="whose jobs these are",
+        description="whose jobs these are; unset: the hub's user, or else the login",
+        json_schema_extra={"default": "unset"},
     )
     identity: Literal["jupyter", "kbase"] = Field("jupyter", description="who may come in")
     records: Literal["sqlite", "mongo"] = Field("sqlite", description="where records are kept")

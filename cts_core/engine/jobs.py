@@ -125,6 +125,10 @@ class Jobs:
         counts = await self._counts(page.jobs) if containers else None
         return list_view(page, mine, counts, self._sites.waits_for)
 
+    async def any_live(self) -> bool:
+        """Return whether a job of anybody has not ended."""
+        return bool(await self._store.live_jobs())
+
     async def counts(self, user: User) -> JobCounts:
         """Count the user's jobs."""
         return JobCounts(counts=await self._store.count_jobs(user.name))

@@ -17,7 +17,7 @@ OWNER_ROLES = frozenset({Role.ADMIN, Role.STAFF, Role.NERSC})
 
 
 class JupyterIdentity(Identity):
-    """One owner, whatever random name Jupyter gives to the user of a token; users of a hub keep their names.
+    """One owner, whatever random name Jupyter gives to the user of a token; other users of a hub keep their names.
 
     ``kernel_token`` is valid for ``/cts`` alone; the extension passes it to kernels by a file.
     """
@@ -25,10 +25,10 @@ class JupyterIdentity(Identity):
     single_user = True
     uses_host_login = True
 
-    def __init__(self, owner: str, kernel_token: str, *, hub_names: bool = False) -> None:
-        """With ``hub_names``, Jupyter's user names come from a hub, and are those of real users."""
+    def __init__(self, owner: str, kernel_token: str, *, hub_user: str | None = None) -> None:
+        """On a hub, ``hub_user`` is the owner's name there; Jupyter's user names are then those of real users."""
         self._owner = User(owner, OWNER_ROLES)
-        self._hub_names = hub_names
+        self._hub_user = hub_user
         self._kernel_token = kernel_token.encode()
 
     @override
@@ -38,9 +38,9 @@ class JupyterIdentity(Identity):
     @override
     async def identify(self, credentials: Credentials) -> User:
         if credentials.host_user is not None:
-            if self._hub_names:
-                return User(credentials.host_user, OWNER_ROLES)
-            return self._owner
+            if self._hub_user in (None, credentials.host_user):
+                return self._owner
+            return User(credentials.host_user, OWNER_ROLES)
         token = bearer_token(credentials.authorization)
         if hmac.compare_digest(token.encode(), self._kernel_token):
             return self._owner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -39,13 +40,16 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
         *,
         verify: ssl.SSLContext | bool = True,
         is_own_server: bool = False,
+        socket: Path | None = None,
     ) -> None:
-        """``token`` is called before each request; ``verify`` is httpx's.
+        """``token`` is called before each request; ``verify`` is httpx's; a Unix ``socket`` takes the place of the host.
 
         The environment's proxies are used, but never to this machine, nor to a server that ``is_own_server``.
         """
         self.url = url.rstrip("/")
-        super().__init__(Transport(url, token, verify=verify, is_own_server=is_own_server))
+        super().__init__(
+            Transport(url, token, verify=verify, is_own_server=is_own_server, socket=socket)
+        )
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
@@ -55,6 +59,7 @@ class CTSClient(ServiceEndpoints, ListingEndpoints, JobEndpoints, FileEndpoints,
             connection.token,
             verify=connection.tls(),
             is_own_server=connection.is_page_server,
+            socket=connection.socket,
         )
 
     @cached_property

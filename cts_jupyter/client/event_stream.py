@@ -22,6 +22,7 @@ from cts_jupyter.client.transport import (
     RETRY_BACKOFF,
     CTSConnectionError,
     CTSRequestError,
+    ForeignResponseError,
     Transport,
 )
 
@@ -88,7 +89,9 @@ class EventStream:
                 if not connected and not self._closed.is_set():
                     raise
             except CTSRequestError as e:
-                if e.status < HTTPStatus.INTERNAL_SERVER_ERROR or not connected:
+                # A proxy has answers of its own while there is no server behind it.
+                is_away = e.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                if not connected or not (is_away or isinstance(e, ForeignResponseError)):
                     raise
             failures += 1
             self._closed.wait(RETRY_BACKOFF.delay(failures))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,6 +73,10 @@ class CTSRequestError(CTSClientError):
         self.image_help = image_help
 
 
+class ForeignResponseError(CTSRequestError):
+    """What answered is no CTS service: a proxy in front of it, or something else at its URL."""
+
+
 class Transport:
     """Sends requests below one URL. Safe to use from several threads."""
 
@@ -82,8 +87,12 @@ class Transport:
         *,
         verify: ssl.SSLContext | bool = True,
         is_own_server: bool = False,
+        socket: Path | None = None,
     ) -> None:
-        """No proxy is used to a server of this machine, at whichever address, or one that ``is_own_server``."""
+        """No proxy is used to a server of this machine, at whichever address, or one that ``is_own_server``.
+
+        Requests go to the Unix ``socket``, if one is given, instead of the URL's host.
+        """
         self.url = url.rstrip("/")
         self._token = token
         host, self._url_fault = _host(self.url)
@@ -92,7 +101,11 @@ class Transport:
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             verify=verify,
             # With a transport of its own, httpx uses no proxy of the environment, which would see the token.
-            transport=httpx.HTTPTransport(verify=verify) if is_direct else None,
+            transport=(
+                httpx.HTTPTransport(verify=verify, uds=None if socket is None else str(socket))
+                if is_direct
+                else None
+            ),
         )
 
     def close(self) -> None:
@@ -230,11 +243,11 @@ class Transport:
             image_help=_image_help(error.get("image_help")),
         )
 
-    def _not_cts_error(self, response: httpx.Response) -> CTSRequestError:
+    def _not_cts_error(self, response: httpx.Response) -> ForeignResponseError:
         what = f"{response.status_code} {response.reason_phrase}".strip()
         if response.is_redirect:
             what += f" to {urlsplit(response.headers.get('location', '')).path or 'elsewhere'}"
-        return CTSRequestError(
+        return ForeignResponseError(
             f"{self.url} does not answer as a CTS service does ({what}): check the URL",
             status=response.status_code,
         )

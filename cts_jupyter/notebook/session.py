@@ -59,7 +59,11 @@ class Session:
     def is_of(self, connection: Connection) -> bool:
         """Return whether a connection leads to the same service in the same way."""
         own = self.connection
-        return (own.url, own.service) == (connection.url, connection.service)
+        return (own.url, own.socket, own.service) == (
+            connection.url,
+            connection.socket,
+            connection.service,
+        )
 
     def close(self) -> None:
         """Close the feed and the connections."""

@@ -6,6 +6,8 @@ stages reference data takes the place of the engine.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -20,7 +22,9 @@ from jupyter_server.serverapp import WILDCARD_IPS, ServerApp
 from jupyter_server.utils import url_path_join
 from traitlets import Dict, Unicode
 
-from cts_core.config.load import check_platform, load_settings
+from cts_core.clock import utc_now
+from cts_core.concurrency import cancel_and_wait
+from cts_core.config.load import HUB_USER, check_platform, load_settings
 from cts_core.config.sections import LimitsSettings
 from cts_core.config.settings import Preset, Settings
 from cts_core.errors import ConfigError, CTSError
@@ -29,14 +33,18 @@ from cts_core.log_context import format_as_json
 if TYPE_CHECKING:
     from tornado.web import RequestHandler
 
+    from cts_core.engine.jobs import Jobs
     from cts_core.identity.identity import Identity
     from cts_jupyter.server.http.bodies import Bodies
     from cts_jupyter.server.http.call import Core
     from cts_jupyter.server.http.lifecycle import Lifecycle
+    from cts_jupyter.server.kernel_socket import KernelSocket
     from cts_jupyter.server.proxy.forwarder import Forwarder
 
 PREFIXES = "cts_prefixes"
 """The key in the web application's settings of further paths at which CTS is served."""
+ACTIVITY_SECONDS = 5.0
+"""Between looks for live jobs; what stops idle servers waits for minutes."""
 _LOGGERS = ("cts_core", "cts_jupyter")
 
 
@@ -53,7 +61,9 @@ class CTSExtension(ExtensionApp):
         "refdata (stages reference data)."
     ).tag(config=True)
     home = Unicode(help="Folder of records, objects and running jobs.").tag(config=True)
-    owner = Unicode(help="Whose jobs these are; the login's name if unset.").tag(config=True)
+    owner = Unicode(
+        help="Whose jobs these are; if unset, the hub's user's, or else the login's."
+    ).tag(config=True)
     overrides = Dict(
         help="Any other settings by name, as in cts.toml: {'max_cpu_hours': 10, 'local': {'cpus': 4}}."
     ).tag(config=True)
@@ -65,6 +75,8 @@ class CTSExtension(ExtensionApp):
     _forwarder: Forwarder | None = None
     _core: Core | None = None
     _server_file: Path | None = None
+    _kernel_socket: KernelSocket | None = None
+    _activity: asyncio.Task[None] | None = None
     _has_frozen = False
 
     def load_overrides(self) -> dict[str, Any]:
@@ -152,13 +164,16 @@ class CTSExtension(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Start the engine; an error is logged and sent in responses, and Jupyter runs on without CTS."""
         settings = self._cts_settings
-        if settings is not None:
-            bound_idle_connections(serverapp, settings.limits.idle_s)
+        from cts_jupyter.server.kernel_socket import bound_idle_connections  # noqa: PLC0415 - as above
+
+        # The HTTP server is Jupyter's, which leaves tornado's own bound of an hour.
+        if settings is not None and (server := getattr(serverapp, "_http_server", None)):
+            bound_idle_connections(server, settings.limits.idle_s)
         if settings is not None and settings.log_format == "json":
             for logger in (self.log, serverapp.log):
                 format_as_json(logger, settings.group)
         if self._forwarder is not None and settings is not None:
-            self._write_server_file(serverapp, service=settings.remote.url)
+            self._open_to_kernels(serverapp, settings, service=settings.remote.url)
             path = url_path_join(serverapp.base_url, "cts")
             self.log.info("CTS forwards from below %s to %s", path, settings.remote.url)
         if self._lifecycle is None:
@@ -191,8 +206,12 @@ class CTSExtension(ExtensionApp):
         self._freeze_objects()
         lifecycle.start(core)
         path = url_path_join(serverapp.base_url, "cts")
+        if isinstance(core, Engine) and core.identity.uses_host_login:
+            self._activity = asyncio.create_task(
+                count_jobs_as_activity(core.jobs, serverapp.web_app.settings), name="activity"
+            )
         if core.identity.uses_host_login:
-            self._write_server_file(serverapp)
+            self._open_to_kernels(serverapp, settings)
             self.log.info(
                 "CTS serves %s's jobs from %s below %s", settings.owner, settings.home, path
             )
@@ -217,12 +236,26 @@ class CTSExtension(ExtensionApp):
             gc.collect()
             gc.freeze()
 
-    def _write_server_file(self, serverapp: ServerApp, service: str | None = None) -> None:
+    def _open_to_kernels(
+        self, serverapp: ServerApp, settings: Settings, service: str | None = None
+    ) -> None:
+        """Listen at a socket for this server's kernels, and leave the file by which they find it."""
         from cts_jupyter.discovery import ServerFile, write_server_file  # noqa: PLC0415 - as above
+        from cts_jupyter.server.kernel_socket import KernelSocket  # noqa: PLC0415 - as above
 
-        certificate = serverapp.certfile
+        url, certificate = local_url(serverapp), (serverapp.ssl_options or {}).get("certfile")
+        try:
+            self._kernel_socket = KernelSocket(serverapp, idle_seconds=settings.limits.idle_s)
+        except OSError as e:
+            self.log.warning(
+                "There can be no Unix socket for the kernels of this server (%s): they reach CTS only if %s lets them in "
+                "without a certificate of theirs",
+                e,
+                url,
+            )
         content = ServerFile(
-            url=local_url(serverapp),
+            url=url,
+            socket=self._kernel_socket.path if self._kernel_socket else None,
             token=self._kernel_token,
             pid=os.getpid(),
             certificate=Path(certificate).absolute() if certificate else None,
@@ -250,6 +283,11 @@ class CTSExtension(ExtensionApp):
         if self._server_file is not None:
             self._server_file.unlink(missing_ok=True)
             self._server_file = None
+        if self._activity is not None:
+            await cancel_and_wait(self._activity)
+        if self._kernel_socket is not None:
+            await self._kernel_socket.close()
+            self._kernel_socket = None
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._lifecycle is not None:
@@ -268,26 +306,40 @@ def _identity(settings: Settings, serverapp: ServerApp, token: str) -> Identity:
 
     if settings.identity == "kbase":
         return adapters.kbase_identity(settings)
-    provider = type(serverapp.identity_provider).__module__
-    return JupyterIdentity(
-        settings.owner, token, hub_names=provider.partition(".")[0] == "jupyterhub"
-    )
+    return JupyterIdentity(settings.owner, token, hub_user=hub_user(serverapp))
 
 
-def bound_idle_connections(serverapp: ServerApp, seconds: float) -> None:
-    """Have connections closed on which no whole head of a request has come for so long.
+def hub_user(serverapp: ServerApp) -> str | None:
+    """Return the user of a hub whose server this is; None if users log in otherwise.
 
-    The HTTP server is Jupyter's, which leaves tornado's own bound of an hour; it is read anew for each head.
+    The variable alone says nothing: a server that a user starts by hand inherits it.
     """
-    if (server := getattr(serverapp, "_http_server", None)) is not None:
-        server.conn_params.header_timeout = seconds
+    # The hub extends either of them: by JUPYTERHUB_SINGLEUSER_EXTENSION, the identity provider or the application.
+    classes = (*type(serverapp.identity_provider).__mro__, *type(serverapp).__mro__)
+    is_of_hub = any(each.__module__.partition(".")[0] == "jupyterhub" for each in classes)
+    return os.environ.get(HUB_USER, "") if is_of_hub else None
+
+
+async def count_jobs_as_activity(jobs: Jobs, settings: dict[str, Any]) -> None:
+    """Have Jupyter take this server for active while jobs are live, so that nothing that stops idle servers stops it.
+
+    Jupyter counts each key of the web application's settings that ends so.
+    """
+    while True:
+        # What cannot be read now is neither idle nor active.
+        with contextlib.suppress(CTSError):
+            if await jobs.any_live():
+                settings["cts_last_activity"] = utc_now()
+        await asyncio.sleep(ACTIVITY_SECONDS)
 
 
 def local_url(serverapp: ServerApp) -> str:
-    """Return the URL at which processes of this machine reach CTS in the server."""
-    scheme = "https" if serverapp.certfile else "http"
+    """Return the URL at which processes of this machine may reach CTS in the server."""
+    scheme = "https" if serverapp.ssl_options else "http"
     host = serverapp.ip
     if not host or host in WILDCARD_IPS or host == "localhost":
-        host = "127.0.0.1"
+        host = "::1" if host == "::" else "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}:{serverapp.port}{url_path_join(serverapp.base_url, 'cts')}"
+    # With a socket of its own Jupyter listens at no port, but keeps the number of one.
+    port = 0 if serverapp.sock else serverapp.port
+    return f"{scheme}://{host}:{port}{url_path_join(serverapp.base_url, 'cts')}"

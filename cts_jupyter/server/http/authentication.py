@@ -124,6 +124,11 @@ class JupyterAccess:
             user = self._provider.get_user(self._handler)
             return await user if inspect.isawaitable(user) else user
         except HTTPError as e:
+            if e.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                # A hub, which knows its users, cannot be asked now.
+                raise UnavailableError(
+                    "Jupyter cannot find out now who sent this request: the server's log says why"
+                ) from e
             if e.status_code != HTTPStatus.BAD_REQUEST:
                 raise
             # The token in the query is not UTF-8; tornado's message would repeat it.

@@ -438,6 +438,13 @@ def test_embedded_under_jupyterhub_must_be_explicit(environ, toml):
     assert load_settings(environ={**environ, **toml('preset = "embedded"')})
 
 
+def test_the_hubs_user_is_the_owner_unless_one_is_set(toml):
+    hub = {"JUPYTERHUB_USER": "ana@example.org"}
+    assert load_settings({"preset": "embedded"}, environ=hub).owner == "ana@example.org"
+    set_ = toml('preset = "embedded"\nowner = "jovyan"')
+    assert load_settings(environ={**hub, **set_}).owner == "jovyan"
+
+
 URL = "https://hub.example.org/apis/cts"
 ELSEWHERE = {"CDM_TASK_SERVICE_URL": f"{URL}/"}
 

@@ -92,7 +92,10 @@ async def test_server_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert content["pid"] == os.getpid()
         monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
         connection = find_connection()
-        assert (connection.url, connection.token()) == (server.root, server.kernel_token)
+        assert (connection.socket, connection.token()) == (
+            Path(content["socket"]),
+            server.kernel_token,
+        )
     assert server_files(isolated) == []
     with pytest.raises(NoConnectionError, match="No CTS is running"):
         find_connection()

@@ -239,8 +239,25 @@ Hub.__module__ = "jupyterhub.singleuser.extension"
 
 
 @pytest.mark.parametrize("jupyter_config", [{"ServerApp": {"identity_provider_class": Hub}}])
-async def test_users_of_a_hub_keep_their_names(server: ServerHarness) -> None:
-    response = await server.get("/whoami", token=None, headers={"X-Hub-User": "carol"})
-    assert response.json()["user"] == "carol"
-    assert (await server.get("/whoami")).json()["user"] == "ana"
+@pytest.mark.usefixtures("server_of_bob")
+async def test_the_hubs_user_is_the_owner_and_others_keep_their_names(
+    server: ServerHarness,
+) -> None:
+    async def user(name: str) -> str:
+        response = await server.get("/whoami", token=None, headers={"X-Hub-User": name})
+        return response.json()["user"]
+
+    kernels = (await server.get("/whoami")).json()["user"]
+    assert (await user("bob"), await user("carol"), kernels) == ("ana", "carol", "ana")
     assert (await server.get("/whoami", token=None)).status_code == 401
+
+
+@pytest.fixture
+def server_of_bob(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the test's server as a hub starts bob's, whose jobs are ana's by the settings."""
+    monkeypatch.setenv("JUPYTERHUB_USER", "bob")
+
+
+@pytest.mark.usefixtures("server_of_bob")
+async def test_server_that_a_hubs_user_starts_by_hand_has_no_hub(server: ServerHarness) -> None:
+    assert (await server.get("/whoami", token="jupyter")).json()["user"] == "ana"
