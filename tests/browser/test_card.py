@@ -179,6 +179,28 @@ def test_cards_share_one_stream(open_notebook, page):
     assert len(streams) == 1
 
 
+def test_stream_without_a_sign_of_life_is_opened_anew(open_notebook, lab, page):
+    # In this page ten times as much time passes as pings are apart at the server.
+    page.add_init_script("""
+        const now = Date.now;
+        let ahead = 0;
+        Date.now = () => now() + ahead;
+        setInterval(() => { ahead += 9_000; }, 1_000);
+    """)
+    notebook = open_notebook(submit("silent", seconds=100))
+    card = notebook.card()
+    expect_state(card, "Running")
+    expect(card.locator(".stream")).to_have_text("Live", timeout=LONG)
+    with page.expect_request(lambda request: "/cts/events" in request.url) as again:
+        expect(card.locator(".stream")).to_have_text("Connecting \u2026", timeout=LONG)
+    assert "after=20" in again.value.url
+    assert "_xsrf=" in again.value.url
+    expect(card.locator(".stream")).to_have_text("Live", timeout=LONG)
+    with lab.client() as client:
+        client.cancel(card.locator("code").first.get_attribute("title"))
+    expect_state(card, "Cancelled")
+
+
 def set_hidden(page: Page, hidden: bool) -> None:  # noqa: FBT001 - said by name where it is called
     page.evaluate(
         """hidden => {

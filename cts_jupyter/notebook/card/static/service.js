@@ -6,6 +6,8 @@ const ROOT = new URL("../", import.meta.url);
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 const SLEEP_GAP_MS = 30_000;
+// The service sends a ping every 15 seconds; a proxy may keep a stream open whose server is gone.
+const SILENCE_MS = 40_000;
 const PARALLEL_REQUESTS = 2;
 // The Jupyter server answered, but its own token for a service elsewhere is missing or refused.
 const NO_SERVICE_TOKEN = 10000;
@@ -53,11 +55,13 @@ function xsrfToken() {
 }
 
 async function send(path, { method = "GET", signal } = {}) {
-  const headers = method === "GET" ? {} : { "X-XSRFToken": xsrfToken() };
   let response;
   try {
     response = await fetch(urlOf(path), {
-      method, headers, signal, credentials: "same-origin", cache: "no-store",
+      method,
+      // Below a hub, Jupyter may ask for it also where nothing is changed.
+      headers: { "X-XSRFToken": xsrfToken() },
+      signal, credentials: "same-origin", cache: "no-store",
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -109,6 +113,7 @@ class EventStream {
   #retry = FIRST_RETRY_MS;
   #timer = null;
   #lastTick = Date.now();
+  #lastHeard = Date.now();
   #failedOpens = 0;
   state = "connecting"; // or "live", "asking", "offline", "signed-out"
   reason = ""; // why it is offline
@@ -160,9 +165,17 @@ class EventStream {
 
   #open() {
     if (this.#source || !this.#listeners.size || document.hidden) return;
-    const query = this.#cursor ? `?after=${encodeURIComponent(this.#cursor)}` : "";
-    const source = new EventSource(urlOf(`events${query}`));
+    // An EventSource sends no headers of ours.
+    const query = new URLSearchParams({ _xsrf: xsrfToken() });
+    if (this.#cursor) query.set("after", this.#cursor);
+    const source = new EventSource(urlOf(`events?${query}`));
     this.#source = source;
+    this.#lastHeard = Date.now();
+    for (const event of ["open", "begin", "ping", "transition", "progress"]) {
+      source.addEventListener(event, () => {
+        this.#lastHeard = Date.now();
+      });
+    }
     source.addEventListener("open", () => {
       this.#retry = FIRST_RETRY_MS;
       this.#failedOpens = 0;
@@ -216,6 +229,10 @@ class EventStream {
     // After a laptop has slept, the connection may be dead without an error.
     if (now - this.#lastTick > SLEEP_GAP_MS) this.#reopen();
     this.#lastTick = now;
+    if (this.#source && now - this.#lastHeard > SILENCE_MS) {
+      this.#set("connecting");
+      this.#lost();
+    }
     for (const listener of this.#listeners) listener.onTick();
   }
 }
