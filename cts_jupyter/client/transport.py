@@ -26,9 +26,16 @@ READ_SECONDS = 60.0
 SLOW_READ_SECONDS = 3600.0
 """For requests to which the service responds only after it has read a whole object."""
 RETRY_BACKOFF = Backoff(first=0.6, longest=5.0, jitter=0.5)
-_UNAVAILABLE = frozenset(
-    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-)
+_UNAVAILABLE = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Answers after which a request is sent again. After a proxy's 504 the service may still be at work on the first one."""
+_OF_PROXIES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "refused the request as too large: ask whoever runs the proxy to allow larger ones",
+    HTTPStatus.BAD_GATEWAY: "does not reach the service behind it, or was cut off from it: try again later",
+    HTTPStatus.SERVICE_UNAVAILABLE: "has no service behind it now: try again later",
+    HTTPStatus.GATEWAY_TIMEOUT: "gave up waiting for the service, which may still be at work: look whether what you asked for was "
+    "done before you ask again, and ask whoever runs the proxy to let it wait longer",
+}
+"""What an answer that is not a CTS's says of a proxy in front of the service."""
 _NOT_SENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -159,7 +166,8 @@ class Transport:
             except _NOT_SENT_ERRORS:
                 pass
             except httpx.TransportError as e:
-                if not repeatable:
+                # A service that was silent may still be at work on it: it should not begin a second time.
+                if not repeatable or isinstance(e, httpx.ReadTimeout):
                     raise self.broken(e) from e
             else:
                 if not (repeatable and response.status_code in _UNAVAILABLE):
@@ -186,7 +194,7 @@ class Transport:
         """Return a CTSConnectionError for a connection that broke."""
         reason = str(error) or type(error).__name__
         if isinstance(error, httpx.ReadTimeout):
-            reason = f"nothing came for {error.request.extensions['timeout']['read']:g} s"
+            reason = f"nothing came, of the service nor of a proxy on the way, for {error.request.extensions['timeout']['read']:g} s"
         return CTSConnectionError(
             f"The connection to {self.url} broke: {reason}", may_have_arrived=True
         )
@@ -245,10 +253,15 @@ class Transport:
 
     def _not_cts_error(self, response: httpx.Response) -> ForeignResponseError:
         what = f"{response.status_code} {response.reason_phrase}".strip()
+        if response.status_code in _OF_PROXIES:
+            return ForeignResponseError(
+                f"A proxy on the way to {self.url} answered {what}. It {_OF_PROXIES[HTTPStatus(response.status_code)]}",
+                status=response.status_code,
+            )
         if response.is_redirect:
             what += f" to {urlsplit(response.headers.get('location', '')).path or 'elsewhere'}"
         return ForeignResponseError(
-            f"{self.url} does not answer as a CTS service does ({what}): check the URL",
+            f"{self.url} does not answer as a CTS service does ({what}): check the URL, and whether its server runs",
             status=response.status_code,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cts_jupyter.server import kernel_socket
 from tests.harness.server import ServerHarness, running_server
 
 
@@ -43,3 +44,13 @@ async def server(
 ) -> AsyncIterator[ServerHarness]:
     async with running_server(isolated, cts_settings, jupyter_config) as running:
         yield running
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take Unix sockets away from the system."""
+
+    def fail(_: str) -> None:
+        raise OSError("not supported here")
+
+    monkeypatch.setattr(kernel_socket, "bind_unix_socket", fail)

@@ -72,6 +72,10 @@ class Forwarder:
         # For the token file, since a home folder may be on a slow network.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cts-token")
 
+    def refuse_own(self, headers: HTTPHeaders) -> None:
+        """Raise UnavailableError for a request that this forwarder has sent itself."""
+        self._upstream.refuse_own(headers)
+
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Start a request as a task that ``close`` cancels. Raises TooManyRequestsError."""
         if len(self._requests) >= MAX_REQUESTS:

@@ -51,6 +51,7 @@ class ProxyHandler(BaseHandler):
 
     @override
     async def _admit(self) -> None:
+        self._forwarder.refuse_own(self.request.headers)
         access = JupyterAccess(self)
         access.check_host()
         method = self.request.method or ""

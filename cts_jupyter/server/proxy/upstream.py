@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -33,12 +34,27 @@ class Upstream:
         self._seconds = settings.timeout_s
         self._tls = _tls(settings) if self.address.is_tls else None
         self._is_verified = False
+        # By it this server recognises its own requests, as HTTP has it (RFC 9110, 7.6.3).
+        self._via = f"1.1 cts-{secrets.token_hex(8)}"
+        self._leads_here = False
         self._probing: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
         """Make sure that the upstream is a CTS before anything is sent to it: once, and again after a failure."""
         if not self._is_verified:
             await self._probe()
+
+    def refuse_own(self, headers: HTTPHeaders) -> None:
+        """Raise UnavailableError for a request that this server has sent itself."""
+        if self._via in headers.get("Via", ""):
+            self._leads_here = True
+            raise self._is_this_server()
+
+    def _is_this_server(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self.address.url}, which CDM_TASK_SERVICE_URL or remote.url names, is this server itself: to run jobs in it, "
+            "set preset to embedded (CTS_PRESET=embedded); to use a service elsewhere, set its URL"
+        )
 
     def _invalidate(self) -> None:
         """Check again before the next request, since a response was wrong."""
@@ -93,6 +109,7 @@ class Upstream:
     async def _request_root(self) -> None:
         headers = HTTPHeaders({"Accept": "application/json", "User-Agent": _USER_AGENT})
         self.add_connection_headers(headers)
+        self._leads_here = False
         body = b""
         try:
             async with asyncio.timeout(self._seconds), self._open() as exchange:
@@ -112,6 +129,7 @@ class Upstream:
         """Add the headers that every request to the upstream has."""
         headers["Host"] = self.address.host_header
         headers["Connection"] = "close"
+        headers["Via"] = self._via
 
     def unreachable(self, reason: object) -> UnavailableError:
         """Return the error for a request that could not be sent."""
@@ -136,6 +154,8 @@ class Upstream:
     def not_a_cts(self, head: ResponseHead, where: str = "") -> UnavailableError:
         """Return the error for a response that is not a CTS's, but perhaps that of a server in front of it."""
         self._invalidate()
+        if self._leads_here:
+            return self._is_this_server()
         status = f"{head.status} {head.reason}".strip()
         if head.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return UnavailableError(

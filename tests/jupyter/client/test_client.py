@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from cts_jupyter.client.api import files as file_endpoints
 from cts_jupyter.client.api.base import as_json
 from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionError, CTSRequestError
 from cts_jupyter.client.event_stream import EventStream
+from cts_jupyter.client.transport import ForeignResponseError, Transport
 from cts_jupyter.discovery import Connection, find_connection
 from cts_jupyter.server.routes import events
 from tests.harness.factories import TO_COMPLETE
@@ -367,7 +369,7 @@ async def test_stream_that_falls_silent_is_opened_anew(
     await server.prepare("a", "b")
     proxy = Proxy(server.app.port)
     url = server.root.replace(f":{server.app.port}", f":{proxy.port}")
-    warning = f"The connection to {url} broke: nothing came for 0.5 s. The stream of events is opened anew"
+    warning = f"The connection to {url} broke: nothing came, of the service nor of a proxy on the way, for 0.5 s. The stream of events is opened anew"
     with CTSClient(url, lambda: server.kernel_token) as client, contextlib.closing(proxy):
         stream = client.events()
         watching = asyncio.create_task(call(states_of, stream))
@@ -565,6 +567,10 @@ def test_unknown_values_and_fields_of_a_newer_service() -> None:
         ((200, b"<html>"), "does not answer as a CTS service"),
         ((500, b"oops"), "500 Internal Server Error"),
         ((404, {"detail": "no"}), "404 Not Found"),
+        ((413, b"<html>"), "A proxy on the way to .* too large"),
+        ((502, b"<html>"), "A proxy on the way to .* does not reach the service behind it"),
+        ((503, b"<html>"), "A proxy on the way to .* has no service behind it now"),
+        ((504, b"<html>"), "A proxy on the way to .* gave up waiting"),
     ],
 )
 def test_response_that_is_not_of_cts(response: tuple[int, Any], words: str) -> None:
@@ -582,6 +588,32 @@ def test_unavailable_service_is_retried() -> None:
         assert len(asked) == transport.TRIES
 
 
+def test_request_that_a_proxy_gave_up_waiting_for_is_not_begun_anew() -> None:
+    with service({"GET /whoami": (504, b"<html>")}) as (client, asked):
+        with pytest.raises(ForeignResponseError):
+            client.whoami()
+        assert len(asked) == 1
+
+
+@pytest.mark.slow
+def test_request_that_the_service_is_silent_about_is_not_begun_anew() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/cts"
+        own = Transport(url, lambda: None)
+        with (
+            pytest.raises(CTSConnectionError, match=r"nothing came, .*, for 0\.3 s"),
+            own.stream("GET", "jobs", read_seconds=0.3),
+        ):
+            pass
+        own.close()
+        listener.settimeout(0)
+        accepted, _ = listener.accept()
+        accepted.close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.usefixtures("no_sockets")
 async def test_no_proxy_sees_the_token_for_a_server_of_this_machine(
     isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -625,6 +657,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return self_signed(tmp_path, "DNS:notebooks.example.org")
 
 
+@pytest.mark.usefixtures("no_sockets")
 async def test_own_certificate_is_trusted_and_no_other(
     isolated: Path, certificate: tuple[Path, Path]
 ) -> None:

@@ -14,7 +14,6 @@ import pytest
 from cts_jupyter.client import CTSClient
 from cts_jupyter.client.transport import CTSConnectionError
 from cts_jupyter.discovery import Connection, find_connection
-from cts_jupyter.server import kernel_socket
 from tests.harness.server import ServerHarness, running_server
 from tests.services.server import ServerProcess
 
@@ -49,16 +48,6 @@ async def test_kernels_reach_their_server(
         folder = found.socket.parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not folder.exists()
-
-
-@pytest.fixture
-def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take Unix sockets away from the system."""
-
-    def fail(_: str) -> None:
-        raise OSError("not supported here")
-
-    monkeypatch.setattr(kernel_socket, "bind_unix_socket", fail)
 
 
 @pytest.mark.usefixtures("no_sockets")

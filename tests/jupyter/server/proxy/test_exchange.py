@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,7 @@ from tests.harness.upstream import (
     running_proxy,
     running_upstream,
 )
+from tests.services.proxy import Proxy
 from tests.services.server import free_port
 
 PIECE = bytes(64 << 10)
@@ -355,6 +357,18 @@ async def test_upstream_that_is_away_and_comes_back(isolated: Path) -> None:
         async with running_upstream(port) as upstream:
             assert (await request_as_kernel(server, "GET", "/jobs")).status_code == 200
             assert upstream.root_requests == 1
+
+
+async def test_upstream_that_is_this_server_itself(isolated: Path) -> None:
+    way = Proxy(0)
+    (isolated / "session").write_text("token")
+    with contextlib.closing(way):
+        async with running_proxy(isolated, f"{way.url}/a%40b/cts") as server:
+            way.target = server.app.port
+            response = await request_as_kernel(server, "GET", "/whoami")
+            assert response.status_code == 503
+            assert "is this server itself" in error_message(response)
+            assert "set preset to embedded (CTS_PRESET=embedded)" in error_message(response)
 
 
 async def test_host_that_does_not_exist(isolated: Path) -> None:
