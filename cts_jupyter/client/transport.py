@@ -23,6 +23,8 @@ from cts_jupyter.client.models import ImageHelp
 TRIES = 3
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
+KEEP_ALIVE = "keep-alive"
+"""The preference by which the service sends white space while it works on a long request, for proxies' sake."""
 SLOW_READ_SECONDS = 3600.0
 """For requests to which the service responds only after it has read a whole object."""
 RETRY_BACKOFF = Backoff(first=0.6, longest=5.0, jitter=0.5)
@@ -121,14 +123,21 @@ class Transport:
 
     def json(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
         """Send a request and return the response's JSON; None for an empty response. ``options`` as in :meth:`stream`."""
+        if options.get("read_seconds", READ_SECONDS) > READ_SECONDS:
+            options["headers"] = {**(options.get("headers") or {}), "Prefer": KEEP_ALIVE}
         with self.stream(method, path, **options) as response:
             body = self._read(response)
-            if not body:
+            if not body.strip():
                 return None
             try:
-                return response.json()
+                content = response.json()
             except ValueError as e:
                 raise self._not_cts_error(response) from e
+            # Then the service has sent the status before it knew of the error.
+            is_kept_alive = response.headers.get("Preference-Applied") == KEEP_ALIVE
+            if is_kept_alive and isinstance(content.get("error"), dict):
+                raise self._request_error(response)
+            return content
 
     @contextmanager
     def stream(
@@ -244,7 +253,7 @@ class Transport:
             describe_faults(details, {})
             if details
             else message or error.get("apperror") or response.reason_phrase,
-            status=response.status_code,
+            status=response.status_code if response.is_error else error["httpcode"],
             appcode=error.get("appcode"),
             details=details,
             request_id=error.get("request_id"),

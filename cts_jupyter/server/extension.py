@@ -164,11 +164,11 @@ class CTSExtension(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Start the engine; an error is logged and sent in responses, and Jupyter runs on without CTS."""
         settings = self._cts_settings
-        from cts_jupyter.server.kernel_socket import bound_idle_connections  # noqa: PLC0415 - as above
-
-        # The HTTP server is Jupyter's, which leaves tornado's own bound of an hour.
         if settings is not None and (server := getattr(serverapp, "_http_server", None)):
-            bound_idle_connections(server, settings.limits.idle_s)
+            from cts_jupyter.server import kernel_socket  # noqa: PLC0415 - as above
+
+            # The HTTP server is Jupyter's, which leaves tornado's own bound of an hour.
+            kernel_socket.bound_idle_connections(server, settings.limits.idle_s)
         if settings is not None and settings.log_format == "json":
             for logger in (self.log, serverapp.log):
                 format_as_json(logger, settings.group)
@@ -273,6 +273,8 @@ class CTSExtension(ExtensionApp):
 
     async def drain(self) -> None:
         """Accept no more requests, and wait at most ``drain_s`` seconds for those in progress."""
+        if self._kernel_socket is not None:
+            self._kernel_socket.stop()
         if self._bodies is not None:
             self._bodies.hurry()
         if self._lifecycle is not None and self._core is not None:
@@ -285,13 +287,13 @@ class CTSExtension(ExtensionApp):
             self._server_file = None
         if self._activity is not None:
             await cancel_and_wait(self._activity)
-        if self._kernel_socket is not None:
-            await self._kernel_socket.close()
-            self._kernel_socket = None
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._lifecycle is not None:
             await self._lifecycle.close()
+        if self._kernel_socket is not None:
+            await self._kernel_socket.close()
+            self._kernel_socket = None
         if self._core is not None:
             core, self._core = self._core, None
             await core.stop()

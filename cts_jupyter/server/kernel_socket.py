@@ -34,15 +34,19 @@ class KernelSocket:
         bound_idle_connections(self._server, idle_seconds)
         self._server.add_socket(socket)
 
-    async def close(self) -> None:
-        """Stop listening, and close every connection."""
+    def stop(self) -> None:
+        """Stop listening; requests under way go on."""
         self._server.stop()
         self._remove()
+
+    async def close(self) -> None:
+        """Stop listening, and close every connection."""
+        self.stop()
         await self._server.close_all_connections()
 
     def _remove(self) -> None:
-        self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
 
 

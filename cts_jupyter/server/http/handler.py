@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -26,6 +26,7 @@ from cts_jupyter.server.http.base_handler import BaseHandler
 from cts_jupyter.server.http.bodies import SMALL_BODY, BodyBudget
 from cts_jupyter.server.http.call import UPLOAD_BUFFER, Call, Core, Stream, Upload
 from cts_jupyter.server.http.encoding import accepts_gzip, encode_json
+from cts_jupyter.server.http.errors import ErrorResponse
 from cts_jupyter.server.http.lifecycle import SETTING, Lifecycle
 from cts_jupyter.server.http.parse import (
     MAX_JSON_BODY,
@@ -34,6 +35,11 @@ from cts_jupyter.server.http.parse import (
     read_request,
 )
 from cts_jupyter.server.http.route import JSON, Access, Route, find_route
+
+KEEP_ALIVE = "keep-alive"
+"""The preference of a client that takes white space ahead of JSON, and an error below the status 200."""
+KEEP_ALIVE_SECONDS = 15.0
+"""Between bytes while a client that prefers it waits: proxies give up after a minute without any."""
 
 log = logging.getLogger(__name__)
 
@@ -209,10 +215,19 @@ class CTSHandler(BaseHandler):
         route, path_texts = self._routed
         if self._upload is not None and self._handling is not None:
             await self._upload.feed(None)
-            content = await self._handling
+            work: Awaitable[Any] = self._handling
         else:
             arguments = await self._parse(route, path_texts)
-            content = await route.handler(self._call(), **arguments)
+            work = route.handler(self._call(), **arguments)
+        try:
+            content = await (self._kept_alive(work) if self._may_keep_alive(route) else work)
+        except Exception as e:
+            if not self._headers_written:
+                raise
+            # The status is sent already: the body alone says that it failed.
+            self.log_exception(type(e), e, e.__traceback__)
+            self.finish(self._write_head(ErrorResponse.of(e)))
+            return
         if isinstance(content, Stream):
             await self._send_stream(content)
         elif content is None:
@@ -223,6 +238,26 @@ class CTSHandler(BaseHandler):
             await self._send_json(content, nulls=route.nulls)
 
     get = head = post = put = patch = delete = options = _serve
+
+    def _may_keep_alive(self, route: Route) -> bool:
+        """Return whether white space may be sent ahead of the response: JSON for a client that prefers that (RFC 7240)."""
+        preferences = self.request.headers.get("Prefer", "").split(",")
+        is_json = not route.streams and route.status_of is None and self.request.method != "HEAD"
+        return is_json and KEEP_ALIVE in (each.strip().lower() for each in preferences)
+
+    async def _kept_alive(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - as the handlers of routes
+        """Await the work; meanwhile send bytes, so that no proxy takes the service for dead."""
+        task = asyncio.ensure_future(work)
+        while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS))[0]:
+            if not self._headers_written:
+                self.set_header("Content-Type", JSON)
+                self.set_header("Preference-Applied", KEEP_ALIVE)
+                self.set_header("X-Accel-Buffering", "no")
+            if not self._is_disconnected:
+                self.write(b" ")
+                with suppress(StreamClosedError):
+                    await self.flush()
+        return task.result()
 
     async def _parse(self, route: Route, path_texts: dict[str, str]) -> dict[str, Any]:
         parse = functools.partial(
@@ -236,7 +271,9 @@ class CTSHandler(BaseHandler):
         return await self._lifecycle.run_in_pool(parse) if self._body else parse()
 
     async def _send_json(self, content: BaseModel | dict[str, Any], *, nulls: bool) -> None:
-        may_compress = accepts_gzip(self.request.headers.get("Accept-Encoding", ""))
+        may_compress = not self._headers_written and accepts_gzip(
+            self.request.headers.get("Accept-Encoding", "")
+        )
         encode = functools.partial(encode_json, content, nulls=nulls, may_compress=may_compress)
         body, is_gzip = await self._lifecycle.run_in_pool(encode)
         self.set_header("Content-Type", JSON)

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 
 from cts_core.backoff import Backoff
+from cts_core.errors import NoSuchJobError
 from cts_core.model.job import Submission
 from cts_core.worker.checksum import crc64nvme_text
 from cts_jupyter.client import event_stream, transport
@@ -26,6 +27,7 @@ from cts_jupyter.client.client import CTSClient, CTSClientError, CTSConnectionEr
 from cts_jupyter.client.event_stream import EventStream
 from cts_jupyter.client.transport import ForeignResponseError, Transport
 from cts_jupyter.discovery import Connection, find_connection
+from cts_jupyter.server.http import handler
 from cts_jupyter.server.routes import events
 from tests.harness.factories import TO_COMPLETE
 from tests.harness.http_proxy import own_address, recording_proxy
@@ -593,6 +595,21 @@ def test_request_that_a_proxy_gave_up_waiting_for_is_not_begun_anew() -> None:
         with pytest.raises(ForeignResponseError):
             client.whoami()
         assert len(asked) == 1
+
+
+async def test_error_of_a_request_that_was_kept_alive(
+    client: CTSClient, server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "KEEP_ALIVE_SECONDS", 0.02)
+
+    async def verify(*_: object, **__: object) -> None:
+        await asyncio.sleep(0.1)
+        raise NoSuchJobError("No such thing")
+
+    monkeypatch.setattr(server.engine.files, "verify", verify)
+    with pytest.raises(CTSRequestError, match="No such thing") as refused:
+        await call(client.verify, "data/x")
+    assert (refused.value.status, refused.value.appcode) == (404, 40040)
 
 
 @pytest.mark.slow

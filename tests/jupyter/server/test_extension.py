@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -10,10 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cts_core.errors import UnavailableError
 from cts_jupyter.discovery import NoConnectionError, find_connection
+from cts_jupyter.server import extension
 from tests.harness.server import ServerHarness, running_server
 
 
@@ -110,6 +114,29 @@ async def test_requests_wait_for_a_starting_engine(isolated: Path) -> None:
         asked = server.get("/whoami")
         lifecycle.start(engine)
         assert (await asked).status_code == 200
+
+
+async def test_live_jobs_count_as_activity(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extension, "ACTIVITY_SECONDS", 0.01)
+    found = iter([UnavailableError("away"), False, True])
+    before = server.app.web_app.last_activity()
+
+    async def any_live() -> bool:
+        answer = next(found, True)
+        if isinstance(answer, UnavailableError):
+            raise answer
+        return answer
+
+    settings = server.app.web_app.settings
+    counting = asyncio.create_task(
+        extension.count_jobs_as_activity(SimpleNamespace(any_live=any_live), settings)
+    )
+    async with asyncio.timeout(10):
+        while server.app.web_app.last_activity() == before:
+            await asyncio.sleep(0.01)
+    counting.cancel()
 
 
 @pytest.mark.slow

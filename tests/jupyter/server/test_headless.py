@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from jupyter_core.paths import jupyter_runtime_dir
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.routing import ReversibleRuleRouter
 from tornado.web import Application
 
 from cts_core.config.load import load_settings
-from cts_jupyter.discovery import Connection, find_connection
+from cts_jupyter.discovery import Connection, ServerFile
 from cts_jupyter.server.extension import CTSExtension
 from cts_jupyter.server.headless import HeadlessApp
 from cts_jupyter.server.http.handler import CTSHandler
@@ -140,7 +141,9 @@ class Service:
             self.output.append(line)
             if "CTS serves" in line or time.monotonic() > deadline:
                 break
-        return find_connection()
+        # At its port, where everybody comes, and not at the socket of its kernels.
+        left = ServerFile.model_validate_json(server_file().read_bytes())
+        return Connection(left.url, lambda: left.token)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         assert self.process
@@ -156,6 +159,12 @@ def service(isolated: Path) -> Iterator[Service]:
     if service.process and service.process.poll() is None:
         service.process.kill()
         service.process.communicate()
+
+
+def server_file() -> Path:
+    """Return the file that the latest server has left for kernels."""
+    files = Path(jupyter_runtime_dir()).glob("cts-server-*.json")
+    return max(files, key=lambda file: file.stat().st_mtime_ns)
 
 
 def client(connection: Connection) -> httpx.Client:

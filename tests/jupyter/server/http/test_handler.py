@@ -10,14 +10,18 @@ import json
 import logging
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from cts_core.errors import UnavailableError
-from cts_jupyter.server.http import base_handler
+from cts_core.errors import NoSuchJobError, UnavailableError
+from cts_core.identity.identity import User
+from cts_core.model.listing import JobCounts
+from cts_jupyter.server.http import base_handler, handler
 from cts_jupyter.server.http.parse import MAX_DEPTH, MAX_ENTRIES, MAX_JSON_BODY, content_length
 from tests.harness.server import ServerHarness, submission
 
@@ -516,3 +520,61 @@ async def test_keep_alive(server: ServerHarness, method: str, path: str, extra: 
         assert await ask("GET", "/whoami", "") == 200
     writer.close()
     await writer.wait_closed()
+
+
+# Long requests.
+
+
+@pytest.fixture
+async def slow_counts(
+    server: ServerHarness, monkeypatch: pytest.MonkeyPatch
+) -> asyncio.Future[JobCounts]:
+    """Have ``GET /jobs/counts`` wait for this result, or error."""
+    monkeypatch.setattr(handler, "KEEP_ALIVE_SECONDS", 0.02)
+    result: asyncio.Future[JobCounts] = asyncio.get_running_loop().create_future()
+
+    async def counts(_: User) -> JobCounts:
+        return await result
+
+    monkeypatch.setattr(server.engine.jobs, "counts", counts)
+    return result
+
+
+@asynccontextmanager
+async def asking_for_counts(server: ServerHarness) -> AsyncIterator[httpx.Response]:
+    headers = {
+        "Authorization": f"Bearer {server.kernel_token}",
+        "Prefer": "respond-async, Keep-Alive",
+    }
+    async with server.http.stream("GET", f"{server.root}/jobs/counts", headers=headers) as response:
+        yield response
+
+
+async def test_long_request_is_kept_alive_by_bytes(
+    server: ServerHarness, slow_counts: asyncio.Future[JobCounts]
+) -> None:
+    async with asking_for_counts(server) as response:
+        # The head comes before there is a result.
+        assert response.headers["Preference-Applied"] == "keep-alive"
+        slow_counts.set_result(JobCounts(counts=[]))
+        body = await response.aread()
+    assert body.startswith(b" ")
+    assert json.loads(body) == {"counts": []}
+
+
+async def test_long_request_that_fails_ends_in_the_envelope(
+    server: ServerHarness, slow_counts: asyncio.Future[JobCounts]
+) -> None:
+    async with asking_for_counts(server) as response:
+        slow_counts.set_exception(NoSuchJobError("No job"))
+        error = json.loads(await response.aread())["error"]
+    assert (response.status_code, error["httpcode"], error["appcode"]) == (200, 404, 40040)
+
+
+async def test_status_of_others_waits_for_the_result(
+    server: ServerHarness, slow_counts: asyncio.Future[JobCounts]
+) -> None:
+    asked = asyncio.create_task(server.get("/jobs/counts"))
+    await asyncio.wait({asked}, timeout=0.2)
+    slow_counts.set_exception(NoSuchJobError("No job"))
+    assert (await asked).status_code == 404

@@ -126,7 +126,9 @@ async def test_no_other_request_header_is_forwarded(
     assert "secret" not in forwarded
     assert JUPYTER_TOKEN not in forwarded
     assert server.kernel_token not in forwarded
-    expected = {"accept", "accept-encoding", "authorization", "connection", "host", "user-agent"}
+    expected = {
+        "accept", "accept-encoding", "authorization", "connection", "host", "user-agent", "via",
+    }  # fmt: skip
     assert set(upstream.last.headers) == expected
     assert upstream.last.headers["connection"] == "close"
 
